@@ -1,0 +1,39 @@
+# A fresh machine needs Python >= 3.11 and make; everything else comes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The version in uv.lock, so that the sync below replaces nothing while it runs.
+UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
+
+.PHONY: help setup demo test lint serve format
+
+help: ## What can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
+
+setup: $(VENV)/.ready ## Create .venv with everything that uv.lock names
+
+$(VENV)/.ready: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": set PYTHON")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@VIRTUAL_ENV= $(BIN)/uv sync --quiet --locked --python $(BIN)/python
+	@touch $@
+
+demo: setup ## Watch events of a simulated PIM arrive, signed, in under 30 seconds
+	@$(BIN)/aep demo
+
+test: setup ## Run every test that this machine can run
+	@$(BIN)/pytest
+
+lint: setup ## ruff, pyright and the direction of dependencies
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+format: setup ## Let ruff put the code in its form
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+serve: setup ## Run the platform on this machine
+	@$(BIN)/aep serve

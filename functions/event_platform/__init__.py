@@ -1,0 +1,1 @@
+"""The event platform's functions: a package per function, the domain they share, the ports they need."""

@@ -1,0 +1,149 @@
+"""Subscribers, subscriptions and tenants as documents for a store, their secrets sealed.
+
+Every store keeps these same documents, so that records can move from one to the other.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import SecretStr
+
+from ..domain.subscriptions import Contact, HttpsConfig, Owner, Status, Subscriber, Subscription
+from ..domain.tenants import Tenant
+from ..ports import Seal
+
+Document = dict[str, Any]
+_TENANT_SECRETS = ("ingest_key", "events_api_secret", "relay_secret")
+
+
+def subscriber_document(subscriber: Subscriber, seal: Seal) -> Document:
+    """Plain JSON data."""
+    contact = subscriber.contact
+    return {
+        "id": subscriber.id,
+        "tenant": subscriber.owner.tenant,
+        "client_id": subscriber.owner.client_id,
+        "name": subscriber.name,
+        "subject": subscriber.subject,
+        "status": subscriber.status,
+        "technical_email": contact.technical_email,
+        "notification_channels": list(contact.notification_channels),
+        "notification_webhook_url": contact.notification_webhook_url,
+        "notification_webhook_secret": _sealed(contact.notification_webhook_secret, seal, subscriber.id),
+        "created_at": subscriber.created_at.isoformat(),
+        "updated_at": subscriber.updated_at.isoformat(),
+    }
+
+
+def subscriber_of(document: Mapping[str, Any], seal: Seal) -> Subscriber:
+    """The record. Raises ValueError when a secret cannot be opened."""
+    return Subscriber(
+        id=document["id"],
+        owner=Owner(document["tenant"], document["client_id"]),
+        name=document["name"],
+        subject=document["subject"],
+        contact=Contact(
+            technical_email=document["technical_email"],
+            notification_channels=tuple(document["notification_channels"]),
+            notification_webhook_url=document["notification_webhook_url"],
+            notification_webhook_secret=_opened(
+                document["notification_webhook_secret"], seal, document["id"]
+            ),
+        ),
+        created_at=datetime.fromisoformat(document["created_at"]),
+        updated_at=datetime.fromisoformat(document["updated_at"]),
+        status=Status(document["status"]),
+    )
+
+
+def subscription_document(subscription: Subscription, seal: Seal) -> Document:
+    """Plain JSON data."""
+    return {
+        "id": subscription.id,
+        "subscriber_id": subscription.subscriber_id,
+        "tenant": subscription.owner.tenant,
+        "client_id": subscription.owner.client_id,
+        "source": subscription.source,
+        "subject": subscription.subject,
+        "events": list(subscription.events),
+        "type": subscription.type,
+        "config": _config_document(subscription.config, seal, subscription.id),
+        "send_product_identifier": subscription.send_product_identifier,
+        "options": dict(subscription.options) if subscription.options is not None else None,
+        "status": subscription.status,
+        "epoch": subscription.epoch,
+        "lanes": subscription.lanes,
+        "created_at": subscription.created_at.isoformat(),
+        "updated_at": subscription.updated_at.isoformat(),
+    }
+
+
+def subscription_of(document: Mapping[str, Any], seal: Seal) -> Subscription:
+    """The record. Raises ValueError when a secret cannot be opened."""
+    return Subscription(
+        id=document["id"],
+        subscriber_id=document["subscriber_id"],
+        owner=Owner(document["tenant"], document["client_id"]),
+        source=document["source"],
+        subject=document["subject"],
+        events=tuple(document["events"]),
+        config=_config_of(document["config"], seal, document["id"]),
+        created_at=datetime.fromisoformat(document["created_at"]),
+        updated_at=datetime.fromisoformat(document["updated_at"]),
+        send_product_identifier=document["send_product_identifier"],
+        options=document["options"],
+        status=Status(document["status"]),
+        epoch=document["epoch"],
+        lanes=document["lanes"],
+    )
+
+
+def tenant_document(tenant: Tenant, seal: Seal) -> Document:
+    """Plain JSON data."""
+    document = tenant.model_dump(mode="json", exclude_none=True, exclude=set(_TENANT_SECRETS))
+    for name in _TENANT_SECRETS:
+        document[name] = [
+            seal.seal(secret.get_secret_value(), context=_tenant_context(tenant.url))
+            for secret in getattr(tenant, name)
+        ]
+    return document
+
+
+def tenant_of(document: Mapping[str, Any], seal: Seal) -> Tenant:
+    """The registry's entry. Raises ValueError when a secret cannot be opened."""
+    context = _tenant_context(document.get("url"))
+    opened = {name: [seal.open(text, context=context) for text in document[name]] for name in _TENANT_SECRETS}
+    return Tenant.model_validate({**document, **opened})
+
+
+def _tenant_context(url: str | None) -> str:
+    return f"tenant {url}"
+
+
+def _config_document(config: HttpsConfig, seal: Seal, context: str) -> Document:
+    return {
+        "url": config.url,
+        "primary_secret": _sealed(config.primary_secret, seal, context),
+        "secondary_secret": _sealed(config.secondary_secret, seal, context),
+        "headers": {name: _sealed(value, seal, context) for name, value in config.headers.items()},
+    }
+
+
+def _config_of(document: Mapping[str, Any], seal: Seal, context: str) -> HttpsConfig:
+    return HttpsConfig(
+        url=document["url"],
+        primary_secret=SecretStr(seal.open(document["primary_secret"], context=context)),
+        secondary_secret=_opened(document["secondary_secret"], seal, context),
+        headers={
+            name: SecretStr(seal.open(value, context=context)) for name, value in document["headers"].items()
+        },
+    )
+
+
+def _sealed(secret: SecretStr | None, seal: Seal, context: str) -> str | None:
+    return seal.seal(secret.get_secret_value(), context=context) if secret is not None else None
+
+
+def _opened(sealed: str | None, seal: Seal, context: str) -> SecretStr | None:
+    return SecretStr(seal.open(sealed, context=context)) if sealed is not None else None

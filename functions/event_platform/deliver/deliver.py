@@ -1,0 +1,143 @@
+"""One attempt at one delivery: load, decide, send, settle. Effects come in as arguments."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from time import perf_counter
+from urllib.parse import quote
+
+import structlog
+
+from ..domain import retries, signatures
+from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
+from ..domain.logs import DeliveryEnd, Operation
+from ..domain.outcomes import Answer, Kind, Outcome, Reason, TransportFailure, classify
+from ..domain.subscriptions import HttpsConfig, Status, Subscription
+from ..ports import Clock, Sender, SubscriptionLookup
+
+log = structlog.get_logger()
+
+EXCERPT_BYTES = 1024
+_SAFE_IN_HEADER = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
+
+
+async def deliver(
+    delivery: Delivery,
+    *,
+    subscriptions: SubscriptionLookup,
+    sender: Sender,
+    clock: Clock,
+    policy: DeliverPolicy,
+) -> Settlement:
+    """What follows from handling `delivery` now; the caller has it applied by `Settlements.settle`.
+
+    Raises only for faults of ours: a receiver's failure is a settlement.
+    """
+    subscription = await subscriptions.current(delivery.subscription_id)
+    now = clock.now()
+    if (end := _not_to_be_sent(delivery, subscription, now, policy.max_age)) is not None:
+        log.info("delivery.ended", **_ids(delivery), operation=end.operation, message=end.message)
+        return Settlement(delivery, None, end=end)
+    assert subscription is not None  # noqa: S101 - _not_to_be_sent ends a delivery without one
+    return await _attempt(delivery, subscription, now, sender=sender, clock=clock, policy=policy)
+
+
+def request_headers(event_id: str, body: bytes, config: HttpsConfig) -> list[tuple[str, str]]:
+    """The headers of a delivery, in the contract's order (wire contract 10); custom ones come last.
+
+    An event id may hold any character, so it is percent-encoded as the HTTP binding of CloudEvents
+    does (3.1.3.2).
+    """
+    headers = [
+        ("Content-Type", "application/json"),
+        ("User-Agent", "akeneo/event-platform"),
+        ("X-Correlation-ID", quote(event_id, safe=_SAFE_IN_HEADER, errors="replace")),
+        (signatures.PRIMARY_HEADER, signatures.sign(body, config.primary_secret.get_secret_value())),
+    ]
+    if config.secondary_secret is not None:
+        signature = signatures.sign(body, config.secondary_secret.get_secret_value())
+        headers.append((signatures.SECONDARY_HEADER, signature))
+    headers.append((signatures.ALGORITHM_HEADER, signatures.ALGORITHM))
+    return headers + [(name, value.get_secret_value()) for name, value in config.headers.items()]
+
+
+def _not_to_be_sent(
+    delivery: Delivery, subscription: Subscription | None, now: datetime, max_age: timedelta
+) -> DeliveryEnd | None:
+    if subscription is None:
+        return DeliveryEnd(Operation.DROPPED, Status.DELETED, now)
+    if subscription.status is not Status.ACTIVE:
+        return DeliveryEnd(Operation.DROPPED, subscription.status, now)
+    if subscription.epoch != delivery.epoch:  # suspended and resumed since: what waited then is not kept
+        return DeliveryEnd(Operation.DROPPED, Status.SUSPENDED, now)
+    if now - delivery.accepted_at > max_age:
+        message = f"not delivered within {max_age} of its acceptance"
+        return DeliveryEnd(Operation.FAILED, message, now, Reason.DESTINATION_FAILURE)
+    return None
+
+
+async def _attempt(
+    delivery: Delivery,
+    subscription: Subscription,
+    now: datetime,
+    *,
+    sender: Sender,
+    clock: Clock,
+    policy: DeliverPolicy,
+) -> Settlement:
+    config = subscription.config
+    started = perf_counter()
+    headers = request_headers(delivery.event_id, delivery.body, config)
+    result = await sender.post(config.url, headers, delivery.body, timeout=policy.timeout)
+    outcome = classify(result)
+    tried = replace(
+        delivery,
+        attempts=delivery.attempts + 1,
+        failures=delivery.failures + (outcome.kind is Kind.RETRYABLE),
+        first_attempt_at=delivery.first_attempt_at or now,
+    )
+    log.info(
+        "delivery.attempted",
+        **_ids(delivery),
+        attempt=tried.attempts,
+        outcome=outcome.kind,
+        reason=outcome.reason,
+        status=outcome.status,
+        milliseconds=round((perf_counter() - started) * 1000, 1),
+        **({"detail": result.detail} if isinstance(result, TransportFailure) else {}),
+    )
+    return _settlement(tried, outcome, result, clock.now(), policy)
+
+
+def _settlement(
+    tried: Delivery, outcome: Outcome, result: Answer | TransportFailure, now: datetime, policy: DeliverPolicy
+) -> Settlement:
+    """Wire contract 11: what follows from each kind of outcome."""
+    match outcome.kind:
+        case Kind.DELIVERED:
+            return Settlement(tried, outcome)
+        case Kind.RETRYABLE:
+            due = retries.retry_at(tried.failures, now, policy.retry_delays)
+            if due is not None:
+                return Settlement(tried, outcome, retry_at=due)
+        case Kind.THROTTLED:
+            if not retries.throttling_is_over(tried.attempts, tried.first_attempt_at or now, now):
+                return Settlement(tried, outcome, back_to_lane=True)
+        case Kind.PERMANENT | Kind.SUSPENDING:
+            pass
+    return Settlement(tried, outcome, end=_end(outcome, result, now))
+
+
+def _end(outcome: Outcome, result: Answer | TransportFailure, now: datetime) -> DeliveryEnd:
+    if isinstance(result, TransportFailure):
+        return DeliveryEnd(Operation.FAILED, f"{result.reason}: {result.detail}", now, outcome.reason)
+    excerpt = result.body[:EXCERPT_BYTES].decode("utf-8", "replace")
+    message = f"the endpoint answered {result.status}"
+    return DeliveryEnd(Operation.FAILED, message, now, outcome.reason, result.status, excerpt)
+
+
+def _ids(delivery: Delivery) -> dict[str, str]:
+    return {
+        "subscription_id": delivery.subscription_id,
+        "event_id": delivery.event_id,
+        "event_type": delivery.event_type,
+    }

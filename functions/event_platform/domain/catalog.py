@@ -1,0 +1,105 @@
+"""The event types that the platform knows, from `event-catalog.json` (wire contract 9)."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib import resources
+from typing import Any, Protocol, cast
+
+import orjson
+
+Data = dict[str, Any]
+
+
+class Validator(Protocol):
+    """The part of a jsonschema-rs validator that is used here."""
+
+    def is_valid(self, instance: Any) -> bool: ...
+    def iter_errors(self, instance: Any) -> Iterable[Any]: ...
+
+
+@dataclass(frozen=True)
+class EventType:
+    """One type of the catalog. `identity` holds the paths in `data` that name the entity, if any do."""
+
+    name: str
+    trigger: str
+    identity: tuple[tuple[str, ...], ...]
+    schema: Data = field(repr=False)
+    example: Data = field(repr=False)
+    certainty: str
+
+    @cached_property
+    def _validator(self) -> Validator:
+        import jsonschema_rs  # only the functions that validate pay for the import
+
+        return jsonschema_rs.Draft202012Validator(self.schema, validate_formats=True)
+
+    def problems_of(self, data: Any) -> list[tuple[str, str]]:
+        """What keeps `data` from fitting the schema: (dotted path in data, message), empty when it fits."""
+        if self._validator.is_valid(data):
+            return []
+        return [
+            (".".join(map(str, error.instance_path)), _without_instance(error))
+            for error in self._validator.iter_errors(data)
+        ]
+
+    def identity_of(self, data: Data) -> tuple[str, ...]:
+        """The values that name the entity in `data`, or () when the type names none or one is missing."""
+        values = tuple(_look_up(data, path) for path in self.identity)
+        return cast("tuple[str, ...]", values) if all(isinstance(value, str) for value in values) else ()
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All known event types by name."""
+
+    types: Mapping[str, EventType]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.types
+
+    def __getitem__(self, name: str) -> EventType:
+        return self.types[name]
+
+    def nearest(self, name: str) -> str:
+        """The known name that is most like an unknown one, for the message that refuses it."""
+        return difflib.get_close_matches(name, self.types, n=1, cutoff=0.0)[0]
+
+
+@cache
+def load() -> Catalog:
+    """The catalog that is shipped with the platform; read once per process."""
+    text = resources.files("event_platform.domain").joinpath("event-catalog.json").read_bytes()
+    return of(orjson.loads(text))
+
+
+def of(entries: Iterable[Data]) -> Catalog:
+    """A catalog of entries in the form of `event-catalog.json`."""
+    types = (
+        EventType(
+            name=entry["type"],
+            trigger=entry["trigger"],
+            identity=tuple(tuple(path.split(".")) for path in entry["identity"]),
+            schema=entry["data"],
+            example=entry["example"],
+            certainty=entry["certainty"],
+        )
+        for entry in entries
+    )
+    return Catalog({event_type.name: event_type for event_type in types})
+
+
+def _look_up(data: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        if not isinstance(data, dict):
+            return None
+        data = cast("Data", data).get(key)
+    return data
+
+
+def _without_instance(error: Any) -> str:
+    """The validator's message; it quotes the value that failed, which is shortened here."""
+    message = str(error.message)
+    return message if len(message) <= 200 else message[:197] + "..."

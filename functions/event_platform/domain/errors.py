@@ -1,0 +1,75 @@
+"""The errors that a caller of the platform can meet.
+
+EventPlatformError          the root; never raised itself
+├── InvalidRequest          the request's content is malformed or invalid; lists every problem (400)
+├── Unauthenticated         no or wrong credentials (401)
+├── Forbidden               the credentials are good and the right is missing (403)
+├── NotFound                unknown, deleted long ago, or somebody else's (404)
+├── Conflict                the resource's state or a limit forbids the change (409)
+├── TooLarge                the body is over its limit (413)
+├── UnsupportedMediaType    the body is of another media type (415)
+└── Unavailable             a part that we need is away; nothing was changed, try again (503)
+    ├── PimUnavailable      the PIM could not be asked
+    └── StoreUnavailable    the store cannot take or give anything now
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a request: the dotted path of the field, and what to do about it."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class EventPlatformError(Exception):
+    """The root of the tree above."""
+
+
+class InvalidRequest(EventPlatformError):
+    """Raised when a request's content is malformed or invalid. Carries every problem, not only the first."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems
+
+
+class Unauthenticated(EventPlatformError):
+    """Raised when a caller is not who it says it is, or says nothing."""
+
+
+class Forbidden(EventPlatformError):
+    """Raised when a known caller lacks the right to do this."""
+
+
+class NotFound(EventPlatformError):
+    """Raised when a resource is unknown, was deleted long ago, or belongs to another client."""
+
+
+class Conflict(EventPlatformError):
+    """Raised when the state of a resource, or a limit on their number, forbids a change."""
+
+
+class TooLarge(EventPlatformError):
+    """Raised when a body, or an event in it, is over its limit."""
+
+
+class UnsupportedMediaType(EventPlatformError):
+    """Raised when a body has a media type that the route does not take."""
+
+
+class Unavailable(EventPlatformError):
+    """Raised when something that we depend on is away. Nothing was changed; the caller may try again."""
+
+
+class PimUnavailable(Unavailable):
+    """Raised when the PIM cannot be reached, is too slow or answers 5xx, so that a token proves nothing."""
+
+
+class StoreUnavailable(Unavailable):
+    """Raised when the store cannot be written or read now (full disk, lost connection)."""

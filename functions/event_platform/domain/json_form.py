@@ -1,0 +1,225 @@
+"""JSON as JavaScript reads and writes it (wire contract 9).
+
+A delivered body equals `JSON.stringify(JSON.parse(body))` byte for byte, because receivers verify
+signatures over that. `parse` reads, `stringify` writes; the rules are those of ECMA-262 (25.5, and
+6.1.6.1.20 for numbers), which RFC 8785 restates except for the order of keys.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeAlias
+
+import orjson
+
+Json: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
+
+MAX_DEPTH = 200
+"""Levels of nesting that are taken. Bounds the stack of every recursive reader behind us."""
+MAX_SAFE_INTEGER = 2**53 - 1
+_MAX_ARRAY_INDEX = 2**32 - 2
+
+_ARRAY_INDEX = re.compile(r"0|[1-9]\d{0,9}", re.ASCII)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_NEEDS_CARE = re.compile(
+    rb"\d[.eE]"  # a float: JavaScript writes 1.0 as 1 and 1e-7 as 1e-7
+    rb"|\d{16}"  # perhaps an integer that a double cannot hold
+    rb'|"\d+"\s*:'  # perhaps an array-index key, which JavaScript puts first
+    rb"|\\u003\d"  # the same, written with escapes
+    rb"|\\u[dD]"  # perhaps a lone surrogate
+)
+"""Matches every text whose JavaScript form may differ from what orjson writes (and some others)."""
+
+
+class MalformedJson(ValueError):
+    """Raised when a text is not JSON, or is JSON that we refuse; the message says why and where."""
+
+
+class IntegerTooLarge(MalformedJson):
+    """Raised when an integer is beyond ±(2^53 - 1), which JavaScript would round (wire contract 9)."""
+
+
+def parse(text: bytes, *, round_integers: bool = False) -> Json:
+    """The value of a JSON text in UTF-8. Of repeated keys the last one wins, as in JavaScript.
+
+    Integers beyond ±(2^53 - 1) raise IntegerTooLarge, or are rounded to a double where
+    `round_integers` says so (the relay). Raises MalformedJson for anything that is not RFC 8259 JSON,
+    for numbers that overflow a double and for nesting deeper than MAX_DEPTH.
+    """
+    try:
+        characters = text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedJson(f"not UTF-8: {error.reason} at byte {error.start}") from error
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
+        _check_depth(characters)
+    try:
+        value = _decoder(round_integers).decode(characters)
+    except json.JSONDecodeError as error:
+        raise MalformedJson(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
+    return value
+
+
+def is_plain(source: bytes) -> bool:
+    """Whether nothing in a JSON text takes a form in JavaScript that differs from the usual one."""
+    return _NEEDS_CARE.search(source) is None
+
+
+def stringify(value: Json, *, plain: bool = False) -> bytes:
+    """What `JSON.stringify` writes for a value that `parse` read.
+
+    `plain` says that the text it was read from `is_plain`, which allows for a fast writer.
+    """
+    if plain:
+        return orjson.dumps(value)
+    pieces: list[str] = []
+    _write(value, pieces.append)
+    return "".join(pieces).encode("utf-8")
+
+
+def has_lone_surrogates(value: Json) -> bool:
+    """Whether a string or key in `value` holds half of a surrogate pair, which UTF-8 cannot carry."""
+    match value:
+        case str():
+            return _LONE_SURROGATE.search(value) is not None
+        case list():
+            return any(map(has_lone_surrogates, value))
+        case dict():
+            return any(has_lone_surrogates(key) or has_lone_surrogates(item) for key, item in value.items())
+        case _:
+            return False
+
+
+def replace_lone_surrogates(value: Json) -> Json:
+    """`value` with U+FFFD for each lone surrogate: for readers that take UTF-8 only."""
+    match value:
+        case str():
+            return _LONE_SURROGATE.sub("\ufffd", value)
+        case list():
+            return [replace_lone_surrogates(item) for item in value]
+        case dict():
+            return {
+                _LONE_SURROGATE.sub("\ufffd", key): replace_lone_surrogates(item)
+                for key, item in value.items()
+            }
+        case _:
+            return value
+
+
+def number(value: float) -> str:
+    """ECMA-262 Number::toString(value, 10). Infinite values, which JSON.stringify writes as null, are too."""
+    if not math.isfinite(value):
+        return "null"
+    if value == 0:
+        return "0"
+    sign = "-" if value < 0 else ""
+    mantissa, _, exponent = f"{abs(value)!r}".partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    leading_zeros = len(whole + fraction) - len(digits)
+    point = len(whole) - leading_zeros + int(exponent or 0)
+    digits = digits.rstrip("0")
+    return sign + _place_point(digits, point)
+
+
+def _place_point(digits: str, point: int) -> str:
+    """`digits` are the shortest ones; the value is 0.digits × 10^point (`k` and `n` of ECMA-262)."""
+    if len(digits) <= point <= 21:
+        return digits + "0" * (point - len(digits))
+    if 0 < point <= 21:
+        return f"{digits[:point]}.{digits[point:]}"
+    if -6 < point <= 0:
+        return f"0.{'0' * -point}{digits}"
+    exponent = f"e{'+' if point > 0 else '-'}{abs(point - 1)}"
+    return f"{digits[0]}{'.' if len(digits) > 1 else ''}{digits[1:]}{exponent}"
+
+
+def _write(value: Json, emit: Callable[[str], None]) -> None:
+    match value:
+        case None:
+            emit("null")
+        case bool():
+            emit("true" if value else "false")
+        case str():
+            emit(_string(value))
+        case int():
+            emit(str(value))
+        case float():
+            emit(number(value))
+        case list():
+            separator = "["
+            for item in value:
+                emit(separator)
+                _write(item, emit)
+                separator = ","
+            emit("]" if value else "[]")
+        case dict():
+            separator = "{"
+            for key in _keys_in_order(value):
+                emit(separator)
+                emit(_string(key))
+                emit(":")
+                _write(value[key], emit)
+                separator = ","
+            emit("}" if value else "{}")
+
+
+def _keys_in_order(value: dict[str, Any]) -> list[str]:
+    """Array-index keys ascending, then the others as inserted (ECMA-262 10.1.11)."""
+    indexes = [key for key in value if _is_array_index(key)]
+    if not indexes:
+        return list(value)
+    return sorted(indexes, key=int) + [key for key in value if not _is_array_index(key)]
+
+
+def _is_array_index(key: str) -> bool:
+    return _ARRAY_INDEX.fullmatch(key) is not None and int(key) <= _MAX_ARRAY_INDEX
+
+
+def _string(text: str) -> str:
+    quoted = json.encoder.encode_basestring(text)
+    return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for bracket in re.finditer(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', text, re.DOTALL):
+        if bracket[0] in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise MalformedJson(f"nested deeper than {MAX_DEPTH} levels")
+        elif bracket[0] in "]}":
+            depth -= 1
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise MalformedJson(f"not JSON: {name} is no number there")
+
+
+def _safe_integer(digits: str) -> int:
+    if len(digits) > 17 or abs(value := int(digits)) > MAX_SAFE_INTEGER:
+        raise IntegerTooLarge(
+            f"the integer {digits[:40]} is beyond ±(2^53 - 1) and would be rounded; send it as a string"
+        )
+    return value
+
+
+def _rounded_integer(digits: str) -> int | float:
+    return int(digits) if len(digits) < 16 else float(digits)
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise MalformedJson(f"the number {digits[:40]} is too large")
+    return value
+
+
+_STRICT = json.JSONDecoder(
+    parse_int=_safe_integer, parse_float=_finite_float, parse_constant=_refuse_constant
+)
+_ROUNDING = json.JSONDecoder(parse_int=_rounded_integer, parse_constant=_refuse_constant)
+
+
+def _decoder(round_integers: bool) -> json.JSONDecoder:
+    return _ROUNDING if round_integers else _STRICT

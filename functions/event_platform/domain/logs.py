@@ -1,0 +1,46 @@
+"""Log entries for deliveries that ended undelivered (wire contract 13).
+
+accepted = delivered + the sum of `occurrences` over the entries of the two operations below.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from .outcomes import Reason
+
+EVENTS_LISTED = 100
+"""How many events an entry names; the others are only counted."""
+
+
+class Operation(StrEnum):
+    """What a delivery's end is called in the log."""
+
+    FAILED = "failed_to_deliver_event"
+    DROPPED = "deliveries_dropped"
+
+
+MERGED_WITHIN = {Operation.FAILED: timedelta(minutes=5), Operation.DROPPED: timedelta(hours=1)}
+"""Equal entries of one subscription within this time are one entry (wire contract 13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryEnd:
+    """One delivery that ended undelivered: the content of an error entry before merging.
+
+    `status` and `excerpt` (the first kilobyte of the body) are the endpoint's answer, when there was one.
+    """
+
+    operation: Operation
+    message: str
+    at: datetime
+    reason: Reason | None = None
+    status: int | None = None
+    excerpt: str | None = None
+
+    def entry_id(self, subscription_id: str) -> str:
+        """The id of the log entry that this end is counted in: equal ends of one period share it."""
+        period = int(self.at.timestamp() // MERGED_WITHIN[self.operation].total_seconds())
+        name = f"{subscription_id}\n{self.operation}\n{self.message}\n{period}"
+        return hashlib.sha256(name.encode()).hexdigest()[:32]

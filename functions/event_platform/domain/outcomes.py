@@ -1,0 +1,101 @@
+"""What came back from an attempt, and what it means: one table (wire contract 11 and 13)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a delivery failed: the `error_reason` of a log entry."""
+
+    DESTINATION_TIMEOUT = "destination_timeout"
+    DNS_LOOKUP_FAILURE = "dns_lookup_failure"
+    INVALID_CERTIFICATE = "invalid_certificate"
+    INVALID_TLS_HANDSHAKE = "invalid_tls_handshake"
+    CONNECTION_RESET = "connection_reset"
+    CONNECTION_REFUSED = "connection_refused"
+    NETWORK_UNREACHABLE = "network_unreachable"
+    UNEXPECTED_EOF = "unexpected_eof"
+    SERVER_GOAWAY = "server_goaway"
+    CLIENT_CLOSED_CONNECTION = "client_closed_connection"
+    DESTINATION_NOT_FOUND = "destination_not_found"
+    DESTINATION_REDIRECTED = "destination_redirected"
+    AUTHENTICATION_FAILED = "authentication_failed"
+    TOPIC_NOT_FOUND = "topic_not_found"
+    INVALID_DESTINATION_CONFIGURATION = "invalid_destination_configuration"
+    PUBLISH_REJECTED = "publish_rejected"
+    DESTINATION_FAILURE = "destination_failure"
+
+
+class Kind(StrEnum):
+    """What follows from an attempt."""
+
+    DELIVERED = "delivered"
+    THROTTLED = "throttled"  # 429: again at the lane's pace, no retry used up
+    RETRYABLE = "retryable"  # on the retry schedule until that is used up
+    PERMANENT = "permanent"  # never again; the subscription goes on
+    SUSPENDING = "suspending"  # never again, and the subscription is suspended
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an endpoint answered: status, headers (names in lower case), what was read of the body."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TransportFailure:
+    """No answer came. `detail` is for logs: no address book, no secret, one line."""
+
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An attempt's result: what follows, why, and the HTTP status when there was one."""
+
+    kind: Kind
+    reason: Reason | None = None
+    status: int | None = None
+
+
+_TRANSPORT: Mapping[Reason, Kind] = {
+    Reason.DESTINATION_TIMEOUT: Kind.RETRYABLE,
+    Reason.DNS_LOOKUP_FAILURE: Kind.RETRYABLE,
+    Reason.INVALID_CERTIFICATE: Kind.RETRYABLE,
+    Reason.INVALID_TLS_HANDSHAKE: Kind.RETRYABLE,
+    Reason.CONNECTION_RESET: Kind.RETRYABLE,
+    Reason.CONNECTION_REFUSED: Kind.RETRYABLE,
+    Reason.NETWORK_UNREACHABLE: Kind.RETRYABLE,
+    Reason.UNEXPECTED_EOF: Kind.RETRYABLE,
+    Reason.SERVER_GOAWAY: Kind.RETRYABLE,
+    Reason.CLIENT_CLOSED_CONNECTION: Kind.RETRYABLE,
+    Reason.AUTHENTICATION_FAILED: Kind.RETRYABLE,
+    Reason.PUBLISH_REJECTED: Kind.RETRYABLE,
+    Reason.DESTINATION_FAILURE: Kind.RETRYABLE,
+    Reason.INVALID_DESTINATION_CONFIGURATION: Kind.PERMANENT,
+    Reason.DESTINATION_NOT_FOUND: Kind.SUSPENDING,
+    Reason.DESTINATION_REDIRECTED: Kind.SUSPENDING,
+    Reason.TOPIC_NOT_FOUND: Kind.SUSPENDING,
+}
+"""Every reason has its consequence (wire contract 13, "What follows from a reason")."""
+
+
+def classify(result: Answer | TransportFailure) -> Outcome:
+    """The outcome of an attempt. Total: every status from 0 to 999 and every reason has one."""
+    if isinstance(result, TransportFailure):
+        return Outcome(_TRANSPORT[result.reason], result.reason)
+    status = result.status
+    if 200 <= status <= 299:
+        return Outcome(Kind.DELIVERED, None, status)
+    if status == 429:
+        return Outcome(Kind.THROTTLED, Reason.DESTINATION_FAILURE, status)
+    if status == 404:
+        return Outcome(Kind.SUSPENDING, Reason.DESTINATION_NOT_FOUND, status)
+    if 300 <= status <= 399:
+        return Outcome(Kind.SUSPENDING, Reason.DESTINATION_REDIRECTED, status)
+    return Outcome(Kind.RETRYABLE, Reason.DESTINATION_FAILURE, status)

@@ -1,0 +1,17 @@
+"""When a delivery is tried again, and when no more (wire contract 11)."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+THROTTLED_FOR_AT_LEAST = timedelta(hours=1)
+THROTTLED_ATTEMPTS_AT_LEAST = 5
+
+
+def retry_at(failures: int, now: datetime, delays: Sequence[timedelta]) -> datetime | None:
+    """When to try again after the `failures`-th failure (from 1); None when the retries are used up."""
+    return now + delays[failures - 1] if failures <= len(delays) else None
+
+
+def throttling_is_over(attempts: int, first_attempt_at: datetime, now: datetime) -> bool:
+    """Whether an event that was answered 429 is given up: an hour after its first attempt, tried 5 times."""
+    return attempts >= THROTTLED_ATTEMPTS_AT_LEAST and now - first_attempt_at >= THROTTLED_FOR_AT_LEAST

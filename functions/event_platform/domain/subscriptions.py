@@ -1,0 +1,150 @@
+"""Subscribers and subscriptions: what they hold, and how their status may change (wire contract 3 to 5)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from pydantic import SecretStr
+
+from .errors import Conflict, NotFound
+from .lanes import LANES_AT_START
+
+SUBSCRIBERS_PER_PIM = 20
+SUBSCRIPTIONS_PER_SUBSCRIBER = 20
+SHOWN_AFTER_DELETION = timedelta(days=30)
+
+Headers: TypeAlias = Mapping[str, SecretStr]
+
+
+class Status(StrEnum):
+    """`deleted` is final; `revoked` can only be deleted."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    REVOKED = "revoked"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose data it is: a client (connection or App) of one PIM. `tenant` is the PIM's normalised URL."""
+
+    tenant: str
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Where a subscriber is told of changes."""
+
+    technical_email: str
+    notification_channels: tuple[str, ...] = ("email",)
+    notification_webhook_url: str | None = None
+    notification_webhook_secret: SecretStr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """An application that subscribes. `subject` is the PIM's URL as it was first sent."""
+
+    id: str
+    owner: Owner
+    name: str
+    subject: str
+    contact: Contact
+    created_at: datetime
+    updated_at: datetime
+    status: Status = Status.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class HttpsConfig:
+    """An https destination."""
+
+    url: str
+    primary_secret: SecretStr
+    secondary_secret: SecretStr | None = None
+    headers: Headers = field(default_factory=dict[str, SecretStr])
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What a subscriber wants to have delivered, and where.
+
+    `epoch` counts suspensions, resumptions and the deletion: deliveries of an older epoch are dropped.
+    `lanes` is the number of ordering keys that its deliveries travel under.
+    """
+
+    id: str
+    subscriber_id: str
+    owner: Owner
+    source: str
+    subject: str
+    events: tuple[str, ...]
+    config: HttpsConfig
+    created_at: datetime
+    updated_at: datetime
+    send_product_identifier: bool = False
+    options: Mapping[str, Any] | None = None
+    status: Status = Status.ACTIVE
+    epoch: int = 0
+    lanes: int = LANES_AT_START
+
+    @property
+    def type(self) -> str:
+        """The destination's type as the wire names it; the only one that is delivered so far."""
+        return "https"
+
+
+def check_known(record: Subscriber | Subscription, now: datetime) -> None:
+    """Raises NotFound for what was deleted more than 30 days ago (wire contract 2)."""
+    if record.status is Status.DELETED and now - record.updated_at > SHOWN_AFTER_DELETION:
+        raise NotFound(f"{_noun(record)} {record.id} is unknown")
+
+
+def check_changeable(record: Subscriber | Subscription, now: datetime) -> None:
+    """Raises Conflict for what is deleted or revoked and so can't be changed (wire contract 2)."""
+    check_known(record, now)
+    if record.status in (Status.DELETED, Status.REVOKED):
+        raise Conflict(f"{_noun(record)} {record.id} is {record.status} and cannot be changed")
+
+
+def suspend(subscription: Subscription, now: datetime) -> Subscription:
+    """Suspended; the same object when it already is. Raises Conflict when deleted or revoked."""
+    return _turn(subscription, Status.SUSPENDED, now)
+
+
+def resume(subscription: Subscription, now: datetime) -> Subscription:
+    """Active again; the same object when it already is. Raises Conflict when deleted or revoked."""
+    return _turn(subscription, Status.ACTIVE, now)
+
+
+def delete_subscription(subscription: Subscription, now: datetime) -> Subscription:
+    """Deleted, for good. Raises Conflict when it already is."""
+    _check_deletable(subscription, now)
+    return replace(subscription, status=Status.DELETED, epoch=subscription.epoch + 1, updated_at=now)
+
+
+def delete_subscriber(subscriber: Subscriber, now: datetime) -> Subscriber:
+    """Deleted, for good. Raises Conflict when it already is."""
+    _check_deletable(subscriber, now)
+    return replace(subscriber, status=Status.DELETED, updated_at=now)
+
+
+def _turn(subscription: Subscription, status: Status, now: datetime) -> Subscription:
+    check_changeable(subscription, now)
+    if subscription.status is status:
+        return subscription
+    return replace(subscription, status=status, epoch=subscription.epoch + 1, updated_at=now)
+
+
+def _check_deletable(record: Subscriber | Subscription, now: datetime) -> None:
+    check_known(record, now)
+    if record.status is Status.DELETED:
+        raise Conflict(f"{_noun(record)} {record.id} is already deleted")
+
+
+def _noun(record: Subscriber | Subscription) -> str:
+    return "subscriber" if isinstance(record, Subscriber) else "subscription"

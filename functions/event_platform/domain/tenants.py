@@ -1,0 +1,98 @@
+"""Tenants: the PIMs that the platform works for, and how each proves who calls (ingest.md 1)."""
+
+import fnmatch
+import hashlib
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+
+from .urls import host_and_port, normalise_pim_url
+
+Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _pim_url(text: str) -> str:
+    return normalise_pim_url(text, allow_http=True)
+
+
+Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_as_list)]
+"""A credential as a string or a list of strings, so that one can be rotated; none: that way in is closed."""
+
+JsonPointer = Annotated[str, StringConstraints(pattern=r"^(/[^/]*)+$")]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PimClient(_Entry):
+    """A client (connection) of a PIM that has no token-info route."""
+
+    client_id: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    key_sha256: Sha256Hex | None = None
+    username: str | None = None
+
+
+class Tenant(_Entry):
+    """One entry of the registry: a PIM by its exact `url`, or the PIMs of a `host_pattern` (management only).
+
+    An exact URL was given by the operator and is trusted, so it may be in a private network; hosts
+    that match a pattern must have public addresses.
+    """
+
+    url: Annotated[str, AfterValidator(_pim_url)] | None = None
+    host_pattern: Annotated[str, StringConstraints(pattern=r"^\*(\.[a-z0-9-]+){2,}$")] | None = None
+    key: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")] = ""
+    auth: Literal["token-info", "platform-key", "probe"] = "token-info"
+    clients: tuple[PimClient, ...] = ()
+    token_info_client_id: JsonPointer = "/client_id"  # noqa: S105 - a pointer
+    ingest_key: Secrets = ()
+    events_api_secret: Secrets = Field(default=(), repr=False)
+    relay_secret: Secrets = Field(default=(), repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_key(cls, entry: dict[str, Any]) -> dict[str, Any]:
+        url = entry.get("url")
+        return {**entry, "key": tenant_key(url)} if isinstance(url, str) and not entry.get("key") else entry
+
+    @model_validator(mode="after")
+    def _check(self) -> "Tenant":
+        if (self.url is None) == (self.host_pattern is None):
+            raise ValueError("needs either url or host_pattern")
+        if self.host_pattern and (self.ingest_key or self.events_api_secret or self.relay_secret):
+            raise ValueError(
+                "a host_pattern is for management only: name the PIM's url to take in its events"
+            )
+        if self.auth == "platform-key" and any(client.key_sha256 is None for client in self.clients):
+            raise ValueError('every client of "auth": "platform-key" needs key_sha256')
+        return self
+
+    def covers(self, pim_url: str) -> bool:
+        """Whether a normalised PIM URL is this tenant's."""
+        if self.host_pattern is None:
+            return pim_url == self.url
+        host, _ = host_and_port(pim_url)
+        return pim_url == f"https://{host}" and fnmatch.fnmatchcase(host, self.host_pattern)
+
+    def client(self, client_id: str) -> PimClient | None:
+        """The listed client of that id."""
+        return next((client for client in self.clients if client.client_id == client_id), None)
+
+
+def tenant_key(url: str) -> str:
+    """The short name of a tenant in paths and topics: 16 hex digits, stable for a URL (ingest.md 1)."""
+    return hashlib.sha256(_pim_url(url).encode()).hexdigest()[:16]

@@ -1,0 +1,32 @@
+"""Points in time: aware UTC datetimes inside, RFC 3339 with `Z` on the wire."""
+
+import re
+from datetime import UTC, datetime
+
+_RFC3339 = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)[Tt](?P<time>\d\d:\d\d:\d\d)(?P<fraction>\.\d+)?(?P<offset>[Zz]|[+-]\d\d:\d\d)",
+    re.ASCII,
+)
+
+
+def to_rfc3339(moment: datetime) -> str:
+    """UTC with milliseconds: `2026-01-31T12:00:00.000Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def normalise_rfc3339(text: str) -> str:
+    """The same moment in UTC with `Z`, its fraction of a second kept digit by digit (ingest.md 2).
+
+    Raises ValueError when `text` is no RFC 3339 date-time (RFC 3339 section 5.6). A leap second
+    (`:60`) is refused, since no receiver's datetime type could hold it.
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError("not an RFC 3339 date-time such as 2026-01-31T12:00:00Z")
+    offset = match["offset"].upper()
+    try:
+        moment = datetime.fromisoformat(f"{match['date']}T{match['time']}{offset.replace('Z', '+00:00')}")
+        in_utc = moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"not a date and time that exists: {error}") from error
+    return in_utc.replace(tzinfo=None).isoformat(timespec="seconds") + (match["fraction"] or "") + "Z"

@@ -1,0 +1,70 @@
+"""URLs that strangers give us: PIM URLs as names of tenants, and endpoints to connect to."""
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+MAX_URL_LENGTH = 2048
+_PRINTABLE_ASCII = re.compile(r"[\x21-\x7e]+")
+_AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]*)?", re.IGNORECASE)
+"""Host and port. URL parsers disagree on anything else, such as `a[::1]b` or `[v1.example]`."""
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+def normalise_pim_url(text: str, *, allow_http: bool) -> str:
+    """A PIM's base URL as its tenant is named: no trailing slash, no default port, host in lower case.
+
+    Raises ValueError, saying what is expected, when it is no base URL.
+    """
+    parts = _split(text, allow_http=allow_http)
+    if parts.query or parts.fragment:
+        raise ValueError("must be the PIM's base URL, without query or fragment")
+    port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{_bracketed(_host(parts))}{port}{parts.path.rstrip('/')}"
+
+
+def check_endpoint_url(text: str, *, allow_http: bool) -> None:
+    """Raises ValueError, saying what is expected, when this can't be the URL of an endpoint."""
+    parts = _split(text, allow_http=allow_http)
+    if parts.fragment:
+        raise ValueError("must have no fragment")
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """Host (lower case, no brackets) and port of a URL that passed one of the checks above."""
+    parts = urlsplit(url)
+    return _host(parts), parts.port or _DEFAULT_PORTS[parts.scheme]
+
+
+def _split(text: str, *, allow_http: bool) -> SplitResult:
+    if len(text) > MAX_URL_LENGTH or _PRINTABLE_ASCII.fullmatch(text) is None or "\\" in text:
+        raise ValueError(f"must be a URL of at most {MAX_URL_LENGTH} printable ASCII characters")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"must be a URL: {error}") from error
+    schemes = ("https", "http") if allow_http else ("https",)
+    if parts.scheme not in schemes:
+        raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    if not parts.hostname:
+        raise ValueError("must name a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not contain a user name or password")
+    if _AUTHORITY.fullmatch(parts.netloc) is None:
+        raise ValueError("must name a host of letters, digits, hyphens and dots, or an IP address")
+    if port == 0:
+        raise ValueError("must have a port from 1 to 65535")
+    return parts
+
+
+def _host(parts: SplitResult) -> str:
+    return (parts.hostname or "").lower()
+
+
+def _bracketed(host: str) -> str:
+    try:
+        is_ipv6 = ipaddress.ip_address(host).version == 6
+    except ValueError:
+        is_ipv6 = False
+    return f"[{host}]" if is_ipv6 else host

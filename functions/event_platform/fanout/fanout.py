@@ -1,0 +1,42 @@
+"""Matching and fan-out: pure, so that the embedded store can run it inside its own transaction."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..domain.events import Envelope, Event, envelope, has_identifier
+from ..domain.lanes import lane_of
+from ..domain.subscriptions import Status, Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """One delivery to be: a subscription that gets the event, in which lane, and which body."""
+
+    subscription: Subscription
+    lane: int
+    envelope: Envelope
+
+
+def matches(event: Event, subscription: Subscription) -> bool:
+    """Whether an active subscription of the event's tenant gets the event."""
+    return (
+        subscription.status is Status.ACTIVE
+        and subscription.source == "pim"
+        and event.type in subscription.events
+    )
+
+
+def fan_out(event: Event, subscriptions: Iterable[Subscription], schema_base: str) -> list[Matched]:
+    """The deliveries of one event. Each variant of the body is rendered at most once and shared."""
+    optional_identifier = has_identifier(event)
+    variants: dict[bool, Envelope] = {}
+    matched: list[Matched] = []
+    for subscription in subscriptions:
+        if not matches(event, subscription):
+            continue
+        with_identifier = subscription.send_product_identifier or not optional_identifier
+        if with_identifier not in variants:
+            variants[with_identifier] = envelope(event, schema_base, with_identifier=with_identifier)
+        lane = lane_of(event.identity, event.id, subscription.lanes)
+        matched.append(Matched(subscription, lane, variants[with_identifier]))
+    return matched

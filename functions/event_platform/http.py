@@ -1,0 +1,96 @@
+"""What the two HTTP functions share: reading a JSON body within its limit, and the table of errors."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .domain import errors
+
+log = structlog.get_logger()
+
+STATUS_OF: Mapping[type[errors.EventPlatformError], int] = {
+    errors.InvalidRequest: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.TooLarge: 413,
+    errors.UnsupportedMediaType: 415,
+    errors.PimUnavailable: 503,
+    errors.StoreUnavailable: 503,
+}
+"""The error table (wire contract 2)."""
+
+ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response in UTF-8; `content` is plain data."""
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+def error_response(
+    status: int, *problems: errors.Problem, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The error body of the contract; where a problem has a field, it is named in a key of its own too."""
+    entries = [
+        {"message": str(problem)} | ({"field": problem.field} if problem.field else {})
+        for problem in problems
+    ]
+    return json_response({"errors": entries}, status, headers)
+
+
+def media_type(request: Request) -> str:
+    """The content type without parameters, in lower case; empty when there is none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body. Raises TooLarge as soon as it is known to have more than `limit` bytes."""
+    too_large = errors.TooLarge(f"the body is larger than {limit // 1024} KiB")
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large
+    return bytes(body)
+
+
+async def _on_platform_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.EventPlatformError)  # noqa: S101 - registered for that type below
+    status = STATUS_OF[type(error)]
+    if status == 503:
+        log.warning("request.unavailable", path=request.url.path, error=str(error))
+    if isinstance(error, errors.InvalidRequest):
+        return error_response(status, *error.problems)
+    return error_response(status, errors.Problem("", str(error)))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for that type below
+    message = {
+        404: f"no such route: {request.url.path}",
+        405: f"{request.method} is not allowed here",
+    }.get(error.status_code, error.detail)
+    return error_response(error.status_code, errors.Problem("", message), headers=error.headers)
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    # Starlette raises the error again after this answer, and the server logs it with its traceback.
+    return error_response(500, errors.Problem("", "an internal error; it was logged and nothing was changed"))
+
+
+EXCEPTION_HANDLERS: Mapping[Any, ExceptionHandler] = {
+    errors.EventPlatformError: _on_platform_error,
+    HTTPException: _on_http_exception,
+    Exception: _on_fault,
+}
+"""For `Starlette(exception_handlers=…)`: every error of ours becomes the contract's answer."""

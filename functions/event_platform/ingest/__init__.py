@@ -1,0 +1,5 @@
+"""The function `ingest`: takes a PIM's events in (ingest.md 1 and 2)."""
+
+from .routes import Ingest, routes
+
+__all__ = ["Ingest", "routes"]

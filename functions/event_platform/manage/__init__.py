@@ -1,0 +1,5 @@
+"""The function `manage`: the management API (wire contract 1 to 6 and 8) and the event schemas."""
+
+from .routes import Manage, routes
+
+__all__ = ["Manage", "routes"]

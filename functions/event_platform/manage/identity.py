@@ -1,0 +1,163 @@
+"""Who calls: the triple of PIM, token and client id, verified by asking the PIM (wire contract 1)."""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from cachetools import TTLCache
+from jsonpointer import JsonPointerException, resolve_pointer
+
+from ..domain import json_form
+from ..domain.errors import Unauthenticated
+from ..domain.outcomes import Answer
+from ..domain.subscriptions import Owner
+from ..domain.tenants import Tenant
+from ..domain.urls import normalise_pim_url
+from ..ports import Clock, PimGateway, TenantRegistry
+
+log = structlog.get_logger()
+
+GOOD_FOR_SECONDS = 60
+BAD_FOR_SECONDS = 5
+REMEMBERED = 10_000
+"""How long and how many answers of PIMs are remembered."""
+
+HEADERS = ("X-PIM-URL", "X-PIM-TOKEN", "X-PIM-CLIENT-ID")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified caller. `subject` is the PIM's URL as sent, `may_subscribe` the permission there."""
+
+    owner: Owner
+    subject: str
+    may_subscribe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a PIM's answer says about a token. `refusal` is empty when the token is good."""
+
+    refusal: str = ""
+    may_subscribe: bool = True
+
+
+class CallerVerifier:
+    """Verifies callers and remembers what the PIM said, keyed by a hash of the whole triple."""
+
+    def __init__(
+        self, registry: TenantRegistry, pim: PimGateway, clock: Clock, *, allow_http: bool = False
+    ) -> None:
+        self._registry = registry
+        self._pim = pim
+        self._allow_http = allow_http
+        self._good = _memory(GOOD_FOR_SECONDS, clock)
+        self._bad = _memory(BAD_FOR_SECONDS, clock)
+        self._asking: dict[bytes, asyncio.Task[Verdict]] = {}
+
+    async def verify(self, headers: Mapping[str, str]) -> Caller:
+        """The caller that the headers prove. Raises Unauthenticated, and PimUnavailable (never cached)."""
+        subject, token, client_id = _triple(headers)
+        try:
+            pim_url = normalise_pim_url(subject, allow_http=self._allow_http)
+        except ValueError as error:
+            raise Unauthenticated(f"X-PIM-URL {error}") from error
+        tenant = next((entry for entry in await self._registry.tenants() if entry.covers(pim_url)), None)
+        if tenant is None:
+            raise Unauthenticated("X-PIM-URL names a PIM that this platform is not configured for")
+        verdict = await self._verdict(tenant, pim_url, token, client_id)
+        if verdict.refusal:
+            raise Unauthenticated(verdict.refusal)
+        return Caller(Owner(pim_url, client_id), subject, verdict.may_subscribe)
+
+    async def _verdict(self, tenant: Tenant, pim_url: str, token: str, client_id: str) -> Verdict:
+        if tenant.auth == "platform-key":
+            return _check_platform_key(tenant, token, client_id)
+        if tenant.auth == "probe" and tenant.client(client_id) is None:
+            return Verdict("X-PIM-CLIENT-ID is not on this PIM's list of clients")
+        key = hashlib.sha256(json_form.stringify([tenant.auth, pim_url, token, client_id])).digest()
+        remembered = self._good.get(key) or self._bad.get(key)
+        if remembered is not None:
+            return remembered
+        if key not in self._asking:
+            # One question for all who ask at once; shielded below, so that one who leaves disturbs no other.
+            self._asking[key] = asyncio.ensure_future(self._ask(key, tenant, pim_url, token, client_id))
+        return await asyncio.shield(self._asking[key])
+
+    async def _ask(self, key: bytes, tenant: Tenant, pim_url: str, token: str, client_id: str) -> Verdict:
+        try:
+            if tenant.auth == "probe":
+                verdict = probe_verdict(
+                    await self._pim.get(tenant, pim_url, "/api/rest/v1/channels?limit=1", token)
+                )
+            else:
+                answer = await self._pim.get(tenant, pim_url, "/api/rest/v1/token-info", token)
+                verdict = token_info_verdict(answer, tenant, client_id)
+            (self._bad if verdict.refusal else self._good)[key] = verdict
+            return verdict
+        finally:
+            del self._asking[key]
+
+
+def probe_verdict(answer: Answer) -> Verdict:
+    """`"auth": "probe"`: a token is good when the PIM lets it in, even to a route that it may not read."""
+    return Verdict() if answer.status in (200, 403) else Verdict("X-PIM-TOKEN is not valid in this PIM")
+
+
+def token_info_verdict(answer: Answer, tenant: Tenant, client_id: str) -> Verdict:
+    """`"auth": "token-info"`: the token is good when the PIM says that it belongs to that client id."""
+    if answer.status == 404:
+        log.error("pim.token_info_missing", tenant=tenant.url, fix='set "auth" to "platform-key" or "probe"')
+    if answer.status != 200:
+        return Verdict("X-PIM-TOKEN is not valid in this PIM")
+    try:
+        info = json_form.parse(answer.body, round_integers=True)
+        owner: object = resolve_pointer(info, tenant.token_info_client_id)
+    except (json_form.MalformedJson, JsonPointerException):
+        _log_unusable(answer, tenant)
+        return Verdict("X-PIM-TOKEN could not be verified: the PIM's answer names no client id")
+    if not isinstance(owner, str | int) or str(owner) != client_id:
+        return Verdict("X-PIM-TOKEN belongs to another client than X-PIM-CLIENT-ID")
+    allowed = not isinstance(info, dict) or info.get("event_platform", True) is not False
+    return Verdict(may_subscribe=allowed)
+
+
+def _log_unusable(answer: Answer, tenant: Tenant) -> None:
+    """For the operator: which keys were there (never values), and what to set."""
+    try:
+        info = json_form.parse(answer.body, round_integers=True)
+    except json_form.MalformedJson:
+        info = None
+    found = sorted(info) if isinstance(info, dict) else []
+    log.error(
+        "pim.token_info_without_client_id",
+        tenant=tenant.url or tenant.host_pattern,
+        pointer=tenant.token_info_client_id,
+        keys_found=found,
+        fix="set token_info_client_id to the JSON pointer of the client id",
+    )
+
+
+def _check_platform_key(tenant: Tenant, token: str, client_id: str) -> Verdict:
+    client = tenant.client(client_id)
+    issued = (client.key_sha256 if client else None) or ""
+    presented = hashlib.sha256(token.encode()).hexdigest()
+    good = hmac.compare_digest(presented, issued or "0" * 64)
+    return Verdict() if good and issued else Verdict("X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID")
+
+
+def _triple(headers: Mapping[str, str]) -> tuple[str, str, str]:
+    subject, token, client_id = (headers.get(name, "").strip() for name in HEADERS)
+    missing = [name for name in HEADERS if not headers.get(name, "").strip()]
+    if missing:
+        raise Unauthenticated(f"missing header{'s' if len(missing) > 1 else ''}: {', '.join(missing)}")
+    return subject, token, client_id
+
+
+def _memory(seconds: float, clock: Clock) -> TTLCache[bytes, Verdict]:
+    timer: Callable[[], Any] = lambda: clock.now().timestamp()  # noqa: E731 - typed for the cache
+    return TTLCache(REMEMBERED, seconds, timer)

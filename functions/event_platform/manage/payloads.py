@@ -1,0 +1,372 @@
+"""Request bodies of the management API: what is valid, and every problem of what is not.
+
+Wire contract 3, 4 and 8.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    EmailStr,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from ..domain import catalog
+from ..domain.errors import InvalidRequest, Problem
+from ..domain.urls import check_endpoint_url, normalise_pim_url
+from .representations import REDACTED
+
+MAX_CUSTOM_HEADERS = 5
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,128}", re.ASCII)
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,256}", re.ASCII)
+_REFUSED_HEADERS = frozenset(
+    {
+        # Named by the contract (section 8) …
+        "content-type",
+        "user-agent",
+        "x-correlation-id",
+        "host",
+        "authorization",
+        "cookie",
+        # … and the hop-by-hop and framing headers of HTTP (RFC 9110 7.6.1 and 10.1.1, RFC 9112 6).
+        "connection",
+        "proxy-connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "expect",
+        "http2-settings",
+        "proxy-authenticate",
+        "proxy-authorization",
+    }
+)
+
+_MESSAGES: Mapping[str, str] = {
+    "missing": "is required",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false",
+    "list_type": "must be an array",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+}
+"""Plain words for pydantic's common errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What validity depends on besides the body. `pim_url` is normalised; `is_new`: nothing is stored yet."""
+
+    pim_url: str
+    allow_http: bool
+    is_new: bool
+
+
+def _endpoint_url(value: str, info: ValidationInfo[Rules]) -> str:
+    check_endpoint_url(value, allow_http=info.context.allow_http)
+    return value
+
+
+def _same_pim(value: str, info: ValidationInfo[Rules]) -> str:
+    if normalise_pim_url(value, allow_http=info.context.allow_http) != info.context.pim_url:
+        raise ValueError("must be the PIM that X-PIM-URL names")
+    return value
+
+
+def _secret(value: str, info: ValidationInfo[Rules]) -> str:
+    _check_redaction(value, info.context)
+    if value != REDACTED and not 16 <= len(value) <= 256:
+        raise ValueError("must have 16 to 256 characters")
+    return value
+
+
+def _check_redaction(value: str, rules: Rules) -> None:
+    if value == REDACTED and rules.is_new:
+        raise ValueError("is the redaction mark, but nothing is stored yet; send the value")
+
+
+def _empty_is_none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def _fold(values: list[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _known_event(name: str) -> str:
+    known = catalog.load()
+    if name not in known:
+        raise ValueError(f"unknown event type {name[:128]!r}; did you mean {known.nearest(name[:128])!r}?")
+    return name
+
+
+def _headers(headers: dict[str, str], info: ValidationInfo[Rules]) -> dict[str, str]:
+    if len(headers) > MAX_CUSTOM_HEADERS:
+        raise ValueError(f"must hold at most {MAX_CUSTOM_HEADERS} headers")
+    if len({name.lower() for name in headers}) < len(headers):
+        raise ValueError("must not name a header twice; names are compared without case")
+    for name, value in headers.items():
+        if _HEADER_NAME.fullmatch(name) is None:
+            raise ValueError(f"the name {name[:128]!r} must be 1 to 128 letters, digits and hyphens")
+        if name.lower() in _REFUSED_HEADERS or name.lower().startswith("x-akeneo-signature-"):
+            raise ValueError(f"{name} is set by the platform and cannot be a custom header")
+        if _HEADER_VALUE.fullmatch(value) is None:
+            raise ValueError(f"the value of {name} must be at most 256 printable ASCII characters")
+        _check_redaction(value, info.context)
+    return headers
+
+
+def _certificates(pem: str) -> str:
+    try:
+        x509.load_pem_x509_certificates(pem.encode())
+    except ValueError as error:
+        raise ValueError("must be one or more certificates in PEM") from error
+    return pem
+
+
+def _private_key(pem: str, info: ValidationInfo[Rules]) -> str:
+    _check_redaction(pem, info.context)
+    if pem != REDACTED:
+        try:
+            serialization.load_pem_private_key(pem.encode(), password=None)
+        except (ValueError, TypeError) as error:
+            raise ValueError("must be a private key in PEM, not encrypted") from error
+    return pem
+
+
+def _password(value: str, info: ValidationInfo[Rules]) -> str:
+    _check_redaction(value, info.context)
+    return value
+
+
+def _broker(value: str) -> str:
+    match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):(\d{1,5})", value, re.ASCII)
+    if match is None or not 1 <= int(match[1]) <= 65535:
+        raise ValueError("must be host:port")
+    return value
+
+
+EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
+SigningSecret = Annotated[str, AfterValidator(_secret)]
+Headers = Annotated[dict[str, str], AfterValidator(_headers)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"\S")]
+EventTypes = Annotated[
+    list[Annotated[str, AfterValidator(_known_event)]], Field(min_length=1), AfterValidator(_fold)
+]
+Channels = Annotated[list[Literal["email", "webhook"]], AfterValidator(_fold)]
+NonEmpty = Annotated[str, StringConstraints(min_length=1, max_length=249)]
+
+
+class _Body(BaseModel):
+    """Unknown keys are ignored (wire contract 2); types are not coerced."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class ContactBody(_Body):
+    """`contact` of a new subscriber."""
+
+    technical_email: EmailStr
+    notification_channels: Channels | None = None
+    notification_webhook_url: EndpointUrl | None = None
+    notification_webhook_secret: SigningSecret | None = None
+
+
+class SubscriberBody(_Body):
+    """A new subscriber."""
+
+    name: Name
+    contact: ContactBody
+
+
+class ContactPatch(_Body):
+    """The part of `contact` that a PATCH names; null takes away what may be absent."""
+
+    technical_email: EmailStr = ""
+    notification_channels: Channels | None = None
+    notification_webhook_url: EndpointUrl | None = None
+    notification_webhook_secret: SigningSecret | None = None
+
+
+class SubscriberPatch(_Body):
+    """A change of a subscriber."""
+
+    name: Name = ""
+    contact: ContactPatch = ContactPatch()
+
+
+class SecretBody(_Body):
+    """The signing secrets; each may be the redaction mark where one is stored."""
+
+    primary: SigningSecret
+    secondary: Annotated[SigningSecret | None, BeforeValidator(_empty_is_none)] = None
+
+
+class HttpsBody(_Body):
+    """`config` of an https destination; `headers` is None when the body does not name it."""
+
+    url: EndpointUrl
+    secret: SecretBody
+    headers: Headers | None = None
+
+
+class PubSubBody(_Body):
+    """`config` of a Pub/Sub destination."""
+
+    project_id: Annotated[
+        str, StringConstraints(pattern=r"^([a-z0-9.-]{1,200}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$")
+    ]
+    topic_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$")]
+    headers: Headers | None = None
+
+
+class SaslBody(_Body):
+    """`sasl_auth` of a Kafka destination."""
+
+    mechanism: Literal["plain", "scram"]
+    username: NonEmpty
+    password: Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_password)]
+    scram_variant: Literal["sha-256", "sha-512"] | None = None
+
+    @model_validator(mode="after")
+    def _scram_has_variant(self) -> "SaslBody":
+        if self.mechanism == "scram" and self.scram_variant is None:
+            raise ValueError("scram_variant is required for scram: sha-256 or sha-512")
+        return self
+
+
+class TlsBody(_Body):
+    """`tls` of a Kafka destination."""
+
+    server_name: NonEmpty
+    ca_pem: Annotated[str, AfterValidator(_certificates)]
+    client_cert_pem: Annotated[str, AfterValidator(_certificates)]
+    client_key_pem: Annotated[str, AfterValidator(_private_key)]
+
+
+class KafkaBody(_Body):
+    """`config` of a Kafka destination."""
+
+    broker: Annotated[str, AfterValidator(_broker)]
+    topic: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+    sasl_auth: SaslBody
+    tls: TlsBody | None = None
+    headers: Headers | None = None
+
+
+DestinationType = Literal["https", "pubsub", "kafka"]
+
+
+class OptionsBody(_Body):
+    """`options`: stored and returned, without effect (wire contract 4)."""
+
+    send_product_identifier_in_changes: bool | None = None
+
+
+class _SubscriptionFields(_Body):
+    subject: Annotated[str, AfterValidator(_same_pim)] | None = None
+    filter: Annotated[str, StringConstraints(max_length=500)] | None = None
+    options: OptionsBody | None = None
+
+
+class SubscriptionBody(_SubscriptionFields):
+    """A new subscription; `config` is checked by `destination`."""
+
+    source: Literal["pim", "benchmark"] = "pim"
+    events: EventTypes
+    type: DestinationType
+    config: dict[str, Any]
+    send_product_identifier: bool = False
+
+
+class SubscriptionPatch(_SubscriptionFields):
+    """A change of a subscription."""
+
+    source: Literal["pim", "benchmark"] = "pim"
+    events: EventTypes = []
+    type: DestinationType = "https"
+    config: dict[str, Any] = {}
+    send_product_identifier: bool = False
+
+
+_CONFIGS: Mapping[str, type[_Body]] = {"https": HttpsBody, "pubsub": PubSubBody, "kafka": KafkaBody}
+
+Model = TypeVar("Model", bound=_Body)
+SubscriptionModel = TypeVar("SubscriptionModel", SubscriptionBody, SubscriptionPatch)
+
+
+def validated(model: type[Model], body: Any, *, rules: Rules, under: str = "") -> Model:
+    """The body as the model. Raises InvalidRequest with every problem; `under` is put before field names."""
+    try:
+        return model.model_validate(body, context=rules)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        raise InvalidRequest(*(_problem(entry, under) for entry in found)) from None
+
+
+def parse_subscription(body: Any, *, rules: Rules) -> tuple[SubscriptionBody, HttpsBody]:
+    """A new subscription and its config. Raises InvalidRequest with the problems of both."""
+    fields, config = _fields_and_config(SubscriptionBody, body, rules=rules)
+    assert config is not None  # noqa: S101 - SubscriptionBody requires it
+    return fields, config
+
+
+def parse_subscription_patch(body: Any, *, rules: Rules) -> tuple[SubscriptionPatch, HttpsBody | None]:
+    """A change of a subscription, and its config when the body names one. Raises InvalidRequest."""
+    return _fields_and_config(SubscriptionPatch, body, rules=rules)
+
+
+def _fields_and_config(
+    model: type[SubscriptionModel], body: Any, *, rules: Rules
+) -> tuple[SubscriptionModel, HttpsBody | None]:
+    problems: list[Problem] = []
+    fields: SubscriptionModel | None = None
+    config: _Body | None = None
+    named = body if isinstance(body, dict) else {}
+    config_model = _CONFIGS.get(str(named.get("type", "https")))
+    try:
+        fields = validated(model, body, rules=rules)
+    except InvalidRequest as error:
+        problems += error.problems
+    if config_model is not None and isinstance(named.get("config"), dict):
+        try:
+            config = validated(config_model, named["config"], rules=rules, under="config.")
+        except InvalidRequest as error:
+            problems += error.problems
+    if fields is None or problems:
+        raise InvalidRequest(*problems)
+    if fields.type != "https":
+        problems.append(Problem("type", f"{fields.type!r} is not delivered by this version; use 'https'"))
+    if fields.filter:
+        problems.append(Problem("filter", "not delivered by this version; leave it out to get every event"))
+    if problems:
+        raise InvalidRequest(*problems)
+    assert config is None or isinstance(config, HttpsBody)  # noqa: S101 - other types were refused above
+    return fields, config
+
+
+def _problem(error: ErrorDetails, under: str) -> Problem:
+    field = under + ".".join(map(str, error["loc"]))
+    if error["type"] == "value_error":
+        message = str(error.get("ctx", {}).get("error", error["msg"]))
+    else:
+        message = _MESSAGES.get(error["type"], error["msg"][:1].lower() + error["msg"][1:])
+    if not field:
+        return Problem("", f"the body {message}")
+    return Problem(field, message)

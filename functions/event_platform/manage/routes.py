@@ -1,0 +1,148 @@
+"""The HTTP routes of the management API: parse, call one use case, map the result (wire contract 2)."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..domain import catalog, json_form
+from ..domain.errors import InvalidRequest, NotFound, Problem, UnsupportedMediaType
+from ..http import json_response, media_type, read_body
+from ..ports import Clock, DestinationGuard, Subscriptions
+from . import representations as show
+from . import subscribers, subscriptions
+from .identity import Caller, CallerVerifier
+
+BODY_LIMIT = 1024 * 1024
+PREFIX = "/api/v1"
+
+Handler: TypeAlias = Callable[[Caller, Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Manage:
+    """What the management API works with."""
+
+    verifier: CallerVerifier
+    subscriptions: Subscriptions
+    guard: DestinationGuard
+    clock: Clock
+    allow_http: bool = False
+
+
+def routes(manage: Manage) -> Sequence[Route]:
+    """The routes of the management API and of the event schemas."""
+    collection = f"{PREFIX}/subscribers"
+    subscriber = collection + "/{sid}"
+    subscription = subscriber + "/subscriptions/{id}"
+    store: dict[str, Any] = {"subscriptions": manage.subscriptions}
+    timed: dict[str, Any] = store | {"clock": manage.clock}
+    checked: dict[str, Any] = timed | {"guard": manage.guard, "allow_http": manage.allow_http}
+
+    async def create_subscriber(caller: Caller, request: Request) -> Response:
+        record = await subscribers.create_subscriber(caller, await _json(request), **checked)
+        return json_response(show.subscriber(record), 201)
+
+    async def list_subscribers(caller: Caller, request: Request) -> Response:
+        records = await subscribers.list_subscribers(caller, **store)
+        return json_response([show.subscriber(record) for record in records])
+
+    async def get_subscriber(caller: Caller, request: Request) -> Response:
+        record = await subscribers.get_subscriber(caller, request.path_params["sid"], **timed)
+        return json_response(show.subscriber(record))
+
+    async def change_subscriber(caller: Caller, request: Request) -> Response:
+        body = await _json(request)
+        record = await subscribers.change_subscriber(caller, request.path_params["sid"], body, **checked)
+        return json_response(show.subscriber(record))
+
+    async def remove_subscriber(caller: Caller, request: Request) -> Response:
+        record = await subscribers.remove_subscriber(caller, request.path_params["sid"], **timed)
+        return json_response(show.subscriber(record))
+
+    async def create_subscription(caller: Caller, request: Request) -> Response:
+        body = await _json(request)
+        record = await subscriptions.create_subscription(caller, request.path_params["sid"], body, **checked)
+        return json_response(show.subscription(record), 201)
+
+    async def list_subscriptions(caller: Caller, request: Request) -> Response:
+        records = await subscriptions.list_subscriptions(caller, request.path_params["sid"], **timed)
+        return json_response([show.subscription(record) for record in records])
+
+    async def get_subscription(caller: Caller, request: Request) -> Response:
+        record = await subscriptions.get_subscription(caller, *_ids(request), **timed)
+        return json_response(show.subscription(record))
+
+    async def change_subscription(caller: Caller, request: Request) -> Response:
+        body = await _json(request)
+        record = await subscriptions.change_subscription(caller, *_ids(request), body, **checked)
+        return json_response(show.subscription(record))
+
+    async def remove_subscription(caller: Caller, request: Request) -> Response:
+        record = await subscriptions.remove_subscription(caller, *_ids(request), **timed)
+        return json_response(show.subscription(record))
+
+    async def suspend(caller: Caller, request: Request) -> Response:
+        record = await subscriptions.suspend_subscription(caller, *_ids(request), **timed)
+        return json_response(show.subscription(record), 202)
+
+    async def resume(caller: Caller, request: Request) -> Response:
+        record = await subscriptions.resume_subscription(caller, *_ids(request), **timed)
+        return json_response(show.subscription(record), 202)
+
+    def resource(path: str, **handlers: Handler) -> Route:
+        return _resource(manage.verifier, path, handlers)
+
+    return [
+        resource(collection, GET=list_subscribers, POST=create_subscriber),
+        resource(subscriber, GET=get_subscriber, PATCH=change_subscriber, DELETE=remove_subscriber),
+        resource(f"{subscriber}/subscriptions", GET=list_subscriptions, POST=create_subscription),
+        resource(subscription, GET=get_subscription, PATCH=change_subscription, DELETE=remove_subscription),
+        resource(f"{subscription}/suspend", POST=suspend),
+        resource(f"{subscription}/resume", POST=resume),
+        Route("/spec/{type}.schema.json", _schema, methods=["GET"]),
+    ]
+
+
+def _resource(verifier: CallerVerifier, path: str, handlers: dict[str, Handler]) -> Route:
+    """One route for all methods of a path, so that a 405 names them all; each call is authenticated first."""
+
+    async def endpoint(request: Request) -> Response:
+        caller = await verifier.verify(request.headers)
+        method = "GET" if request.method == "HEAD" else request.method
+        return await handlers[method](caller, request)
+
+    return Route(path, endpoint, methods=list(handlers))
+
+
+async def _schema(request: Request) -> Response:
+    """The JSON Schema of an event type's `data`, where `dataschema` points (wire contract 9); public."""
+    name = request.path_params["type"]
+    known = catalog.load()
+    if name not in known:
+        raise NotFound(f"unknown event type {name!r}")
+    return Response(orjson.dumps(known[name].schema), media_type="application/schema+json")
+
+
+async def _json(request: Request) -> Any:
+    """The body as JSON. Raises TooLarge, UnsupportedMediaType, InvalidRequest."""
+    body = await read_body(request, BODY_LIMIT)
+    if not body:
+        raise InvalidRequest(Problem("", "the body is empty; a JSON object is needed"))
+    if media_type(request) != "application/json":
+        raise UnsupportedMediaType("the body must be application/json")
+    try:
+        value = json_form.parse(body)
+    except json_form.MalformedJson as error:
+        raise InvalidRequest(Problem("", f"the body is {error}")) from error
+    if json_form.has_lone_surrogates(value):
+        raise InvalidRequest(Problem("", "the body holds half of a surrogate pair, which is no character"))
+    return value
+
+
+def _ids(request: Request) -> tuple[str, str]:
+    return request.path_params["sid"], request.path_params["id"]

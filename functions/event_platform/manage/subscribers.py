@@ -1,0 +1,169 @@
+"""The use cases around subscribers (wire contract 3)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import uuid_utils
+from pydantic import SecretStr
+
+from ..domain.errors import Forbidden, InvalidRequest, Problem
+from ..domain.subscriptions import (
+    SUBSCRIBERS_PER_PIM,
+    Contact,
+    Status,
+    Subscriber,
+    Subscription,
+    check_changeable,
+    check_known,
+    delete_subscriber,
+    delete_subscription,
+)
+from ..ports import Clock, DestinationGuard, Subscriptions
+from .guarding import check_url
+from .identity import Caller
+from .payloads import ContactBody, ContactPatch, Rules, SubscriberBody, SubscriberPatch, validated
+from .representations import REDACTED
+
+
+def check_permission(caller: Caller) -> None:
+    """Raises Forbidden for a caller whose connection lacks the PIM's "Event Platform" permission."""
+    if not caller.may_subscribe:
+        raise Forbidden("the connection has no Event Platform permission in the PIM; ask its administrator")
+
+
+async def create_subscriber(
+    caller: Caller,
+    body: Any,
+    *,
+    subscriptions: Subscriptions,
+    guard: DestinationGuard,
+    clock: Clock,
+    allow_http: bool,
+) -> Subscriber:
+    """Raises InvalidRequest, Forbidden, Conflict (limit)."""
+    wanted = validated(SubscriberBody, body, rules=Rules(caller.owner.tenant, allow_http, is_new=True))
+    contact = _contact(wanted.contact)
+    _check_webhook(contact)
+    await check_url(guard, "contact.notification_webhook_url", contact.notification_webhook_url)
+    check_permission(caller)
+    now = clock.now()
+    subscriber = Subscriber(
+        id=str(uuid_utils.uuid7()),
+        owner=caller.owner,
+        name=wanted.name,
+        subject=caller.subject,
+        contact=contact,
+        created_at=now,
+        updated_at=now,
+    )
+    await subscriptions.add_subscriber(subscriber, limit=SUBSCRIBERS_PER_PIM)
+    return subscriber
+
+
+async def list_subscribers(caller: Caller, *, subscriptions: Subscriptions) -> Sequence[Subscriber]:
+    """The caller's active and revoked ones."""
+    return await subscriptions.subscribers(caller.owner)
+
+
+async def get_subscriber(
+    caller: Caller, subscriber_id: str, *, subscriptions: Subscriptions, clock: Clock
+) -> Subscriber:
+    """Raises NotFound."""
+    subscriber = await subscriptions.subscriber(caller.owner, subscriber_id)
+    check_known(subscriber, clock.now())
+    return subscriber
+
+
+async def change_subscriber(
+    caller: Caller,
+    subscriber_id: str,
+    body: Any,
+    *,
+    subscriptions: Subscriptions,
+    guard: DestinationGuard,
+    clock: Clock,
+    allow_http: bool,
+) -> Subscriber:
+    """Changes what the body names, `contact` by key. Raises InvalidRequest, Forbidden, NotFound, Conflict."""
+    patch = validated(SubscriberPatch, body, rules=Rules(caller.owner.tenant, allow_http, is_new=False))
+    await check_url(guard, "contact.notification_webhook_url", patch.contact.notification_webhook_url)
+    check_permission(caller)
+    now = clock.now()
+
+    def change(before: Subscriber) -> Subscriber:
+        check_changeable(before, now)
+        contact = _patched_contact(before.contact, patch.contact)
+        _check_webhook(contact)
+        name = patch.name if "name" in patch.model_fields_set else before.name
+        after = replace(before, name=name, contact=contact)
+        return before if after == before else replace(after, updated_at=now)
+
+    return await subscriptions.change_subscriber(caller.owner, subscriber_id, change)
+
+
+async def remove_subscriber(
+    caller: Caller, subscriber_id: str, *, subscriptions: Subscriptions, clock: Clock
+) -> Subscriber:
+    """Deletes it and its subscriptions. Raises NotFound, Conflict."""
+    now = clock.now()
+
+    def delete_too(subscription: Subscription) -> Subscription:
+        return (
+            subscription if subscription.status is Status.DELETED else delete_subscription(subscription, now)
+        )
+
+    return await subscriptions.change_subscriber(
+        caller.owner, subscriber_id, partial(delete_subscriber, now=now), and_subscriptions=delete_too
+    )
+
+
+def _contact(wanted: ContactBody) -> Contact:
+    secret = wanted.notification_webhook_secret
+    if secret == REDACTED:
+        raise InvalidRequest(
+            Problem("contact.notification_webhook_secret", "is the redaction mark, not a secret")
+        )
+    return Contact(
+        technical_email=wanted.technical_email,
+        notification_channels=tuple(wanted.notification_channels or ["email"]),
+        notification_webhook_url=wanted.notification_webhook_url,
+        notification_webhook_secret=SecretStr(secret) if secret is not None else None,
+    )
+
+
+def _patched_contact(before: Contact, patch: ContactPatch) -> Contact:
+    changes: dict[str, Any] = {name: getattr(patch, name) for name in patch.model_fields_set}
+    if "notification_channels" in changes:
+        changes["notification_channels"] = tuple(changes["notification_channels"] or ["email"])
+    if "notification_webhook_secret" in changes:
+        changes["notification_webhook_secret"] = _patched_secret(before, changes)
+    return replace(before, **changes)
+
+
+def _patched_secret(before: Contact, changes: Mapping[str, Any]) -> SecretStr | None:
+    secret: str | None = changes["notification_webhook_secret"]
+    if secret != REDACTED:
+        return SecretStr(secret) if secret is not None else None
+    if before.notification_webhook_secret is None:
+        raise InvalidRequest(
+            Problem("contact.notification_webhook_secret", "is redacted, but none is stored")
+        )
+    return before.notification_webhook_secret
+
+
+def _check_webhook(contact: Contact) -> None:
+    if "webhook" not in contact.notification_channels:
+        return
+    needed = {
+        "contact.notification_webhook_url": contact.notification_webhook_url,
+        "contact.notification_webhook_secret": contact.notification_webhook_secret,
+    }
+    problems = [
+        Problem(field, "is required while notification_channels lists 'webhook'")
+        for field, value in needed.items()
+        if value is None
+    ]
+    if problems:
+        raise InvalidRequest(*problems)

@@ -1,0 +1,170 @@
+"""What the functions need from the world around them. Each protocol is named after the need.
+
+The embedded store and broker and Google's services implement these; the suites in `tests/contract`
+say what an implementation must do.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from .domain.deliveries import Settlement
+from .domain.events import Event
+from .domain.outcomes import Answer, TransportFailure
+from .domain.subscriptions import Owner, Subscriber, Subscription
+from .domain.tenants import Tenant
+
+
+class Clock(Protocol):
+    """Time, as an argument: tests inject one that they move."""
+
+    def now(self) -> datetime:
+        """Aware, UTC."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class TenantRegistry(Protocol):
+    """The PIMs that the platform works for."""
+
+    async def tenants(self) -> Sequence[Tenant]:
+        """All entries, exact URLs before patterns; at most 5 s old."""
+        ...
+
+
+class PimGateway(Protocol):
+    """Calls back to PIMs, to learn whose token it is."""
+
+    async def get(self, tenant: Tenant, pim_url: str, path: str, token: str) -> Answer:
+        """GET `pim_url` + `path` with the token as bearer, within 3 s.
+
+        Raises PimUnavailable when no answer came or it was a 5xx or 429. For a tenant of a pattern only
+        public addresses are connected to.
+        """
+        ...
+
+
+class DestinationGuard(Protocol):
+    """Says where strangers may have us connect to."""
+
+    async def check(self, host: str) -> None:
+        """Raises ValueError, saying why, when the host is or resolves to an address that is refused.
+
+        A name that does not resolve now passes: it fails later as `dns_lookup_failure`.
+        """
+        ...
+
+
+class Subscriptions(Protocol):
+    """The records of subscribers and subscriptions, as management changes them.
+
+    A record of another owner is NotFound. `change` functions are pure and may be called more than
+    once; what they raise reaches the caller and leaves the record as it was, as does returning the same
+    object. Every method raises StoreUnavailable when the store is away, and a change is durable and in
+    force for new deliveries when it returns (on Google: within 5 s).
+    """
+
+    async def add_subscriber(self, subscriber: Subscriber, *, limit: int) -> None:
+        """Raises Conflict when the PIM already has `limit` subscribers that are not deleted."""
+        ...
+
+    async def subscriber(self, owner: Owner, subscriber_id: str) -> Subscriber:
+        """Raises NotFound."""
+        ...
+
+    async def subscribers(self, owner: Owner) -> Sequence[Subscriber]:
+        """All but the deleted ones, oldest first."""
+        ...
+
+    async def change_subscriber(
+        self,
+        owner: Owner,
+        subscriber_id: str,
+        change: Callable[[Subscriber], Subscriber],
+        *,
+        and_subscriptions: Callable[[Subscription], Subscription] | None = None,
+    ) -> Subscriber:
+        """The changed record, and in the same step those of its subscriptions. Raises NotFound."""
+        ...
+
+    async def add_subscription(
+        self, subscription: Subscription, check: Callable[[Subscriber], None], *, limit: int
+    ) -> None:
+        """`check` sees its subscriber and may raise. Raises NotFound, and Conflict over `limit` as above."""
+        ...
+
+    async def subscription(self, owner: Owner, subscriber_id: str, subscription_id: str) -> Subscription:
+        """Raises NotFound."""
+        ...
+
+    async def subscriptions(self, owner: Owner, subscriber_id: str) -> Sequence[Subscription]:
+        """All but the deleted ones, oldest first."""
+        ...
+
+    async def change_subscription(
+        self,
+        owner: Owner,
+        subscriber_id: str,
+        subscription_id: str,
+        change: Callable[[Subscription], Subscription],
+    ) -> Subscription:
+        """The changed record. Raises NotFound."""
+        ...
+
+
+class SubscriptionLookup(Protocol):
+    """The subscription that a delivery is for."""
+
+    async def current(self, subscription_id: str) -> Subscription | None:
+        """As it is now (on Google at most 5 s ago); None when there is no such record any more."""
+        ...
+
+
+class Intake(Protocol):
+    """Where ingest leaves events."""
+
+    async def accept(self, tenant: str, events: Sequence[Event]) -> None:
+        """Makes the events durable, all or none, when it returns.
+
+        An id that this tenant sent in the last 10 minutes, or twice here, fans out once. Raises
+        StoreUnavailable.
+        """
+        ...
+
+
+class Sender(Protocol):
+    """Sends one request to an endpoint."""
+
+    async def post(
+        self, url: str, headers: Sequence[tuple[str, str]], body: bytes, *, timeout: float
+    ) -> Answer | TransportFailure:
+        """POST within `timeout` seconds in all: name, connect, TLS, sending, answer and body.
+
+        No redirect is followed, at most 64 KiB of the answer is read, nothing is unpacked, and an address
+        that the guard refuses is never connected to. A receiver's failure is returned, never raised.
+        """
+        ...
+
+
+class Settlements(Protocol):
+    """Where deliver leaves what follows from an attempt."""
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Applies all of it or nothing; settling a delivery that has gone changes nothing.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
+
+class Seal(Protocol):
+    """Encrypts secrets for the store."""
+
+    def seal(self, plain: str, *, context: str) -> str:
+        """Printable text that only `open` with the same `context` (the resource's id) turns back."""
+        ...
+
+    def open(self, sealed: str, *, context: str) -> str:
+        """Raises ValueError when the key or the context is another, or the text was changed."""
+        ...

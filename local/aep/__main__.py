@@ -1,0 +1,5 @@
+"""`python -m aep`."""
+
+from aep.cli import main
+
+main()

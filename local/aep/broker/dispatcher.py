@@ -1,0 +1,264 @@
+"""The live side of the broker: one runner per lane that has work, at the subscription's pace.
+
+A lane hands out one delivery at a time and goes on when that is settled. What is not soon due stays on
+disk: a lane keeps a few deliveries in memory and reads on when they are used up.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from event_platform.domain.deliveries import Delivery, Settlement
+from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.pace import TokenBucket
+from event_platform.domain.subscriptions import Status
+from event_platform.ports import Clock, SubscriptionLookup
+
+from .queue import DurableQueue, LaneKey, Queued
+
+log = structlog.get_logger()
+
+Handler = Callable[[Delivery], Awaitable[Settlement]]
+
+IN_MEMORY_PER_LANE = 32
+BYTES_IN_MEMORY = 32 * 1024 * 1024
+BURST_SECONDS = 0.1
+"""A subscription that rested may send this much of a second's rate at once."""
+THROTTLED_REST = 1.0
+"""Seconds that a lane rests after a 429."""
+NACKS_AT_MOST = 100
+BACKOFF_AT_MOST = 60.0
+RETRIES_AT_ONCE = 200
+CLEAN_UP_EVERY = 10.0
+CLEAN_UP_AT_ONCE = 5000
+STORE_RETRY_SECONDS = 1.0
+DRAIN_SECONDS = 7.0
+"""How long a stop waits for deliveries that were handed out: longer than one attempt may take."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    key: LaneKey
+    waiting: deque[Queued] = field(default_factory=deque[Queued])
+    last_position: int = 0
+    more_on_disk: bool = False
+    reading: bool = False
+    busy: bool = False
+    runner: "asyncio.Task[None] | None" = None
+
+
+class Dispatcher:
+    """Hands deliveries to `handle` and has what follows settled. Start once, `stop` once."""
+
+    def __init__(
+        self,
+        queue: DurableQueue,
+        handle: Handler,
+        subscriptions: SubscriptionLookup,
+        clock: Clock,
+        *,
+        rate: float,
+        on_fault: Callable[[BaseException], None],
+    ) -> None:
+        self._queue = queue
+        self._handle = handle
+        self._subscriptions = subscriptions
+        self._clock = clock
+        self._rate = rate
+        self._on_fault = on_fault
+        self._lanes: dict[LaneKey, _Lane] = {}
+        self._buckets: dict[int, TokenBucket] = {}
+        self._bytes = 0
+        self._stopping = False
+        self._due_sooner = asyncio.Event()
+        self._next_due: float | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Goes on with what the file holds, and from then on with what comes."""
+        await self._queue.open(self._put, self._scheduled)
+        for key in await self._queue.lanes():
+            lane = self._lane(key)
+            lane.more_on_disk = True
+            self._run(lane)
+        self._tasks = [self._start(self._wake_retries()), self._start(self._clean_up())]
+
+    async def stop(self) -> None:
+        """Hands out nothing more, and waits for what was handed out."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        runners = [lane.runner for lane in self._lanes.values() if lane.runner is not None]
+        for lane in self._lanes.values():
+            if lane.runner is not None and not lane.busy:
+                lane.runner.cancel()
+        if runners:
+            _, late = await asyncio.wait(runners, timeout=DRAIN_SECONDS)
+            for runner in late:  # handed out, and not settled: comes again after the next start
+                runner.cancel()
+        await asyncio.gather(*self._tasks, *runners, return_exceptions=True)
+
+    def _put(self, queued: Sequence[Queued]) -> None:
+        for entry in queued:
+            lane = self._lane(entry.receipt.key)
+            if (
+                lane.more_on_disk
+                or lane.reading
+                or len(lane.waiting) >= IN_MEMORY_PER_LANE
+                or self._bytes > BYTES_IN_MEMORY
+            ):
+                lane.more_on_disk = True
+            else:
+                self._keep(lane, entry)
+            self._run(lane)
+
+    def _keep(self, lane: _Lane, entry: Queued) -> None:
+        lane.waiting.append(entry)
+        lane.last_position = entry.receipt.position
+        self._bytes += entry.size()
+
+    def _lane(self, key: LaneKey) -> _Lane:
+        return self._lanes.setdefault(key, _Lane(key))
+
+    def _run(self, lane: _Lane) -> None:
+        if lane.runner is None and not self._stopping:
+            lane.runner = self._start(self._run_lane(lane))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """A task whose end by an error is a fault of ours that must not pass unseen."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_fault(error)
+
+    async def _run_lane(self, lane: _Lane) -> None:
+        while not self._stopping:
+            if not lane.waiting and lane.more_on_disk:
+                await self._read_on(lane)
+            elif lane.waiting:
+                entry = lane.waiting[0]
+                await self._process(lane, entry)
+                lane.waiting.popleft()
+                self._bytes -= entry.size()
+            else:
+                del self._lanes[lane.key]
+                return
+
+    async def _read_on(self, lane: _Lane) -> None:
+        lane.reading, lane.more_on_disk = True, False
+        try:
+            found = await self._queue.waiting(lane.key, lane.last_position, IN_MEMORY_PER_LANE)
+        except StoreUnavailable as error:
+            lane.more_on_disk = True
+            await self._store_is_away(error)
+            return
+        finally:
+            lane.reading = False
+        for entry in found:
+            self._keep(lane, entry)
+        if len(found) == IN_MEMORY_PER_LANE:
+            lane.more_on_disk = True
+
+    async def _process(self, lane: _Lane, entry: Queued) -> None:
+        """Until the delivery has left the head of its lane: settled, or a dead letter."""
+        while True:
+            try:
+                await self._pace(entry)
+                lane.busy = True
+                settlement = await self._handle(entry.delivery())
+                await self._queue.settle(settlement)
+            except Exception as error:
+                log.exception("delivery.nacked", event_id=entry.event_id, nacks=entry.nacks + 1)
+                if await self._nack(entry, error):
+                    return
+                lane.busy = False
+                await self._clock.sleep(min(BACKOFF_AT_MOST, 2.0 ** (entry.nacks - 1)))
+                continue
+            finally:
+                lane.busy = False
+            if settlement.back_to_lane:
+                await self._clock.sleep(THROTTLED_REST)
+            return
+
+    async def _nack(self, entry: Queued, error: Exception) -> bool:
+        """Counts the failure; True when the delivery has become a dead letter."""
+        entry.nacks += 1
+        try:
+            if entry.nacks < NACKS_AT_MOST:
+                await self._queue.nack(entry)
+                return False
+            await self._queue.bury(entry, f"{type(error).__name__}: {error}")
+        except Exception:
+            log.exception("delivery.nack_not_recorded", event_id=entry.event_id)
+            return False
+        log.error("delivery.dead_lettered", event_id=entry.event_id, subscription_id=entry.subscription_id)
+        return True
+
+    async def _pace(self, entry: Queued) -> None:
+        """Waits for the subscription's next token; what will not be sent needs none."""
+        subscription = await self._subscriptions.current(entry.subscription_id)
+        if (
+            subscription is None
+            or subscription.status is not Status.ACTIVE
+            or subscription.epoch != entry.epoch
+        ):
+            return
+        number = entry.receipt.key.subscription_no
+        if number not in self._buckets:
+            self._buckets[number] = TokenBucket(self._rate, burst=max(1.0, self._rate * BURST_SECONDS))
+        wait = self._buckets[number].take(self._now())
+        if wait > 0:
+            await self._clock.sleep(wait)
+
+    def _scheduled(self, due_at: float) -> None:
+        if self._next_due is None or due_at < self._next_due:
+            self._due_sooner.set()
+
+    async def _wake_retries(self) -> None:
+        """Puts retries back at their time: sleeps until the first is due, or until one is due sooner."""
+        while True:
+            self._due_sooner.clear()
+            self._next_due = None  # whatever is scheduled while we read is sooner than what we know
+            try:
+                next_due = await self._queue.next_due()
+                if next_due is not None and next_due <= self._now():
+                    await self._queue.wake(RETRIES_AT_ONCE)
+                    continue
+            except StoreUnavailable as error:
+                await self._store_is_away(error)
+                continue
+            self._next_due = next_due
+            await self._until_due(next_due)
+
+    async def _until_due(self, due_at: float | None) -> None:
+        waits: list[asyncio.Task[object]] = [asyncio.create_task(self._due_sooner.wait())]
+        if due_at is not None:
+            waits.append(asyncio.create_task(self._clock.sleep(due_at - self._now())))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _clean_up(self) -> None:
+        while True:
+            await self._clock.sleep(CLEAN_UP_EVERY)
+            try:
+                while await self._queue.clean_up(CLEAN_UP_AT_ONCE) == CLEAN_UP_AT_ONCE:
+                    pass
+            except StoreUnavailable as error:
+                await self._store_is_away(error)
+
+    async def _store_is_away(self, error: StoreUnavailable) -> None:
+        log.warning("broker.store_unavailable", error=str(error))
+        await self._clock.sleep(STORE_RETRY_SECONDS)
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()

@@ -1,0 +1,121 @@
+"""The command line `aep`: parses, calls, and turns errors into one line that says what to do."""
+
+import asyncio
+import resource
+import signal
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+import uvloop
+from pydantic import ValidationError
+
+from event_platform import telemetry
+from event_platform.domain.errors import EventPlatformError
+from event_platform.settings import Settings
+
+from .errors import SetupError
+from .pims_commands import pims
+from .tools import commands, serving
+
+log = structlog.get_logger()
+
+app = typer.Typer(
+    name="aep",
+    help="An open event platform for Akeneo PIMs, on one machine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(pims, name="pims")
+commands.mount(app)
+
+DEV_WARNING = (
+    "WARNING: --dev allows plain http and loopback addresses for PIMs, endpoints and webhooks. Never use it"
+    " where others can reach this port."
+)
+GRACE_SECONDS = 2.0
+"""What requests that are being answered get at a stop; deliveries have their own time after it."""
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8080,
+    data: Annotated[
+        Path, typer.Option(envvar="AEP_DATA", metavar="DIR", help="The folder of queue, store and key.")
+    ] = Path("aep-data"),
+    pims_file: Annotated[
+        str | None,
+        typer.Option("--pims", metavar="FILE", help="A JSON list of PIMs, re-read when it changes."),
+    ] = None,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Allow plain http and loopback addresses. For development only.")
+    ] = False,
+) -> None:
+    """Run the platform on this machine: management API, ingest and delivery.
+
+    Example: aep serve --port 8080 --data /var/lib/aep --pims pims.json
+
+    Prints "ready http://HOST:PORT" when it takes requests; SIGTERM drains and ends it.
+    """
+    settings = _settings(pims_file, dev=dev)
+    telemetry.configure(settings.log_level)
+    _allow_many_connections()
+    if settings.dev:
+        typer.echo(DEV_WARNING, err=True)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        fault = runner.run(_serve(settings, data, host, port))
+    if fault is not None:
+        _fail(f"stopped by a fault of its own ({type(fault).__name__}); see the log. Nothing was lost", 1)
+
+
+async def _serve(settings: Settings, data: Path, host: str, port: int) -> BaseException | None:
+    from .platform import Platform  # so that the other commands start without it
+
+    faults: list[BaseException] = []
+
+    def on_fault(error: BaseException) -> None:
+        log.critical("platform.fault", exc_info=error)
+        faults.append(error)
+        signal.raise_signal(signal.SIGTERM)
+
+    with serving.listen(host, port) as listener:
+        platform = Platform(settings, data, base_url=serving.url_of(listener), on_fault=on_fault)
+        await platform.start()
+        try:
+            await serving.serve_on(listener, platform.app, drain=GRACE_SECONDS)
+        finally:
+            await platform.stop()
+    return faults[0] if faults else None
+
+
+def main() -> None:
+    """The entry point of the command."""
+    try:
+        app()
+    except (SetupError, EventPlatformError) as error:
+        _fail(str(error), 1)
+    except OSError as error:
+        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+
+
+def _settings(pims_file: str | None, *, dev: bool) -> Settings:
+    given = {"pims": pims_file} if pims_file is not None else {}
+    try:
+        return Settings(**given, **({"dev": True} if dev else {}))  # pyright: ignore[reportArgumentType] - checked by pydantic
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "AEP_" + "_".join(str(part).upper() for part in first["loc"][:1])
+        _fail(f"{name}: {first['msg']}", 2)
+
+
+def _allow_many_connections() -> None:
+    """Every lane may hold a connection; the usual soft limit of 1,024 files is for select(2)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    typer.echo(f"aep: {message}", err=True)
+    raise SystemExit(status)

@@ -1,0 +1,137 @@
+"""The registry of PIMs on one machine: entries in the store, overridden by those of a file (ingest.md 1)."""
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+from pydantic import ValidationError
+
+from event_platform.adapters.records import tenant_document, tenant_of
+from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.tenants import Tenant
+from event_platform.ports import Clock, Seal
+
+from .errors import BadPims
+from .store.database import Database
+
+log = structlog.get_logger()
+
+REREAD_AFTER = timedelta(seconds=2)
+
+
+class Pims:
+    """The port `TenantRegistry`: reads the store's entries and the file's again when they may have changed.
+
+    `source` is a path, or the list itself when it begins with `[`; None: the store alone.
+    """
+
+    def __init__(
+        self, database: Database, seal: Seal, clock: Clock, *, source: str | None, allow_http: bool
+    ) -> None:
+        self._database = database
+        self._seal = seal
+        self._clock = clock
+        self._source = source
+        self._allow_http = allow_http
+        self._read_at: datetime | None = None
+        self._raw: object = None
+        self._tenants: Sequence[Tenant] = ()
+
+    async def open(self) -> None:
+        """The first reading. Raises BadPims."""
+        await self._read()
+
+    async def tenants(self) -> Sequence[Tenant]:
+        now = self._clock.now()
+        if self._read_at is None or now - self._read_at > REREAD_AFTER:
+            self._read_at = now
+            try:
+                await self._read()
+            except (BadPims, StoreUnavailable) as error:  # what was good before stays in force
+                log.error("pims.not_reread", error=str(error))
+        return self._tenants
+
+    async def _read(self) -> None:
+        text = source_text(self._source)
+        rows = await self._database.read(stored_documents)
+        if (text, rows) == self._raw:
+            return
+        stored = [tenant_of(orjson.loads(document), self._seal) for document in rows]
+        listed = parse(text, allow_http=self._allow_http) if text else []
+        named = {name_of(tenant) for tenant in listed}
+        both = [*listed, *(tenant for tenant in stored if name_of(tenant) not in named)]
+        self._tenants = sorted(both, key=lambda tenant: tenant.url is None)
+        self._raw = (text, rows)
+        log.info("pims.read", pims=len(self._tenants))
+
+
+def name_of(tenant: Tenant) -> str:
+    """What an entry is known by: its URL or its host pattern."""
+    return tenant.url or tenant.host_pattern or ""
+
+
+def source_text(source: str | None) -> str:
+    """The list's JSON text; empty without a source. Raises BadPims."""
+    if source is None or source.lstrip().startswith("["):
+        return source or ""
+    try:
+        return Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadPims(f"the list of PIMs {source} cannot be read: {error}") from error
+
+
+def parse(text: str, *, allow_http: bool) -> list[Tenant]:
+    """The entries of a JSON list. Raises BadPims naming the entry and the field."""
+    try:
+        entries = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise BadPims(f"the list of PIMs is not JSON: {error}") from error
+    if not isinstance(entries, list):
+        raise BadPims('the list of PIMs must be a JSON array of entries such as {"url": "https://…"}')
+    tenants = [_tenant(entry, f"entry {index}") for index, entry in enumerate(entries)]
+    for tenant in tenants:
+        check(tenant, allow_http=allow_http)
+    for field in ("key", "name"):
+        values = [name_of(tenant) if field == "name" else tenant.key for tenant in tenants if tenant.url]
+        if len(set(values)) < len(values):
+            raise BadPims(
+                f"the list of PIMs has two entries of the same {'url' if field == 'name' else field}"
+            )
+    return tenants
+
+
+def check(tenant: Tenant, *, allow_http: bool) -> None:
+    """Raises BadPims for a PIM that is spoken to without TLS, unless that is allowed."""
+    if tenant.url and tenant.url.startswith("http:") and not allow_http:
+        raise BadPims(
+            f"{tenant.url}: the URL of a PIM must begin with https:// (http:// works with --dev only)"
+        )
+
+
+def stored_documents(connection: sqlite3.Connection) -> list[str]:
+    """For a job: the entries in the store."""
+    return [document for (document,) in connection.execute("SELECT document FROM tenants ORDER BY name")]
+
+
+def put(connection: sqlite3.Connection, tenant: Tenant, seal: Seal) -> None:
+    """For a job: adds or replaces an entry in the store."""
+    document = orjson.dumps(tenant_document(tenant, seal)).decode()
+    connection.execute("INSERT OR REPLACE INTO tenants VALUES (?, ?)", (name_of(tenant), document))
+
+
+def remove(connection: sqlite3.Connection, name: str) -> bool:
+    """For a job: takes an entry away; whether there was one."""
+    return connection.execute("DELETE FROM tenants WHERE name = ?", (name,)).rowcount > 0
+
+
+def _tenant(entry: Any, where: str) -> Tenant:
+    try:
+        return Tenant.model_validate(entry)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise BadPims(f"the list of PIMs, {where}{', ' if field else ''}{field}: {first['msg']}") from None

@@ -1,0 +1,293 @@
+"""`aep pims`: the registry of PIMs, in the data folder or in a file, and the credentials of each."""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import typer
+from pydantic import SecretStr, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from event_platform.adapters.records import tenant_of
+from event_platform.domain.tenants import PimClient, Tenant
+from event_platform.domain.urls import normalise_pim_url
+from event_platform.settings import Settings
+
+from . import pims as registry
+from .errors import BadPims
+from .store import database, keys
+
+pims = typer.Typer(no_args_is_help=True, help="The PIMs that the platform works for, and their credentials.")
+
+
+class Auth(StrEnum):
+    """How a PIM's clients prove themselves."""
+
+    TOKEN_INFO = "token-info"  # noqa: S105 - the name of a way
+    PLATFORM_KEY = "platform-key"
+    PROBE = "probe"
+
+
+PimsFile = Annotated[
+    Path | None,
+    typer.Option("--pims", metavar="FILE", help="Work on this JSON list instead of the data folder."),
+]
+Data = Annotated[
+    Path, typer.Option("--data", envvar="AEP_DATA", metavar="DIR", help="The platform's data folder.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DEFAULT_DATA = Path("aep-data")
+
+
+@pims.command("add")
+def add(
+    url: Annotated[str, typer.Argument(help="The PIM's base URL, as in its browser address.")],
+    auth: Annotated[
+        Auth | None, typer.Option(help="How clients prove themselves; token-info unless set before.")
+    ] = None,
+    client: Annotated[
+        list[str] | None, typer.Option(help="A client id to list, for --auth probe. Repeatable.")
+    ] = None,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Add a new ingest key; the one before it stays good.")
+    ] = False,
+    pims_file: PimsFile = None,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Add a PIM, or change it, and print its new secrets once.
+
+    Example: aep pims add https://pim.example.com
+
+    A running platform takes the change in within 5 seconds.
+    """
+    name = _url(url)
+    with _registry(pims_file, data) as entries:
+        before = entries.get(name)
+        after, new = _added(before or Tenant(url=name), auth, client or [], rotate=rotate)
+        entries.put(after)
+    _print_secrets(after, new, as_json=as_json)
+
+
+@pims.command("client")
+def issue_client_key(
+    url: Annotated[str, typer.Argument(help="The PIM's base URL.")],
+    client_id: Annotated[str, typer.Argument(metavar="CLIENT_ID", help="The client that gets the key.")],
+    username: Annotated[
+        str | None, typer.Option(help="The client's user in the PIM, whose changes are the client's own.")
+    ] = None,
+    pims_file: PimsFile = None,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Issue a platform key to a client of a PIM with "auth": "platform-key", and print it once.
+
+    Example: aep pims client https://pim.example.com 2_1x8s
+
+    The client sends it as X-PIM-TOKEN. An earlier key of that client ends.
+    """
+    name = _url(url)
+    key = secrets.token_urlsafe(32)
+    issued = PimClient(
+        client_id=client_id, key_sha256=hashlib.sha256(key.encode()).hexdigest(), username=username
+    )
+    with _registry(pims_file, data) as entries:
+        tenant = entries.get(name)
+        if tenant is None or tenant.auth != Auth.PLATFORM_KEY:
+            _fail(f"{name} is no PIM with platform keys: run `aep pims add {name} --auth platform-key` first")
+        others = tuple(client for client in tenant.clients if client.client_id != client_id)
+        entries.put(tenant.model_copy(update={"clients": (*others, issued)}))
+    if as_json:
+        typer.echo(orjson.dumps({"url": name, "client_id": client_id, "key": key}))
+    else:
+        typer.echo(f"X-PIM-TOKEN of client {client_id} (shown only now):\n  {key}")
+
+
+@pims.command("list")
+def list_pims(pims_file: PimsFile = None, data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """List the PIMs and the paths at which each sends its events.
+
+    Example: aep pims list --json
+    """
+    with _registry(pims_file, data) as entries:
+        rows = [_row(tenant) for tenant in entries.all()]
+    if as_json:
+        typer.echo(orjson.dumps(rows))
+        return
+    table = Table("PIM", "key", "auth", "ingest path")
+    for row in rows:
+        table.add_row(row["url"], row["key"], row["auth"], row["ingest_path"])
+    Console().print(table)
+
+
+@pims.command("remove")
+def remove(
+    url: Annotated[str, typer.Argument(help="The PIM's base URL or host pattern, as `list` shows it.")],
+    pims_file: PimsFile = None,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Take a PIM out of the registry: its events and its clients are refused from then on.
+
+    Example: aep pims remove https://pim.example.com
+    """
+    with _registry(pims_file, data) as entries:
+        name = url if entries.get(url) else _url(url)
+        if not entries.remove(name):
+            _fail(f"{name} is not in the registry; `aep pims list` shows what is")
+    typer.echo(orjson.dumps({"removed": name}).decode() if as_json else f"removed {name}")
+
+
+def _added(
+    before: Tenant, auth: Auth | None, clients: list[str], *, rotate: bool
+) -> tuple[Tenant, dict[str, str]]:
+    """The entry after `add`, and the secrets that were made for it."""
+    new: dict[str, str] = {}
+    update: dict[str, Any] = {}
+    for field in ("ingest_key", "relay_secret"):
+        kept: tuple[SecretStr, ...] = getattr(before, field)
+        if not kept or (rotate and field == "ingest_key"):
+            new[field] = secrets.token_urlsafe(32)
+            update[field] = (SecretStr(new[field]), *kept[:1])
+    if auth is not None:
+        update["auth"] = auth.value
+    known = {client.client_id for client in before.clients}
+    update["clients"] = (
+        *before.clients,
+        *(PimClient(client_id=client_id) for client_id in dict.fromkeys(clients) if client_id not in known),
+    )
+    return before.model_copy(update=update), new
+
+
+def _print_secrets(tenant: Tenant, new: dict[str, str], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(orjson.dumps(_row(tenant) | new))
+        return
+    typer.echo(f"{tenant.url} is registered (auth: {tenant.auth}, key: {tenant.key}).")
+    if "ingest_key" in new:
+        typer.echo(
+            "Ingest key (shown only now). Whoever sends this PIM's CloudEvents posts them to\n"
+            f"  {_row(tenant)['ingest_path']} with the header  Authorization: Bearer {new['ingest_key']}"
+        )
+    if "relay_secret" in new:
+        typer.echo(
+            "Relay secret (shown only now), kept for the relay from Akeneo's own Event Platform, which this\n"
+            f"  version does not take in yet:  {new['relay_secret']}"
+        )
+
+
+def _row(tenant: Tenant) -> dict[str, str]:
+    takes_events = tenant.url is not None
+    return {
+        "url": registry.name_of(tenant),
+        "key": tenant.key,
+        "auth": tenant.auth,
+        "ingest_path": "/ingest" if takes_events else "",
+        "events_api_path": f"/ingest/events-api/{tenant.key}" if takes_events else "",
+        "relay_path": f"/ingest/relay/{tenant.key}" if takes_events else "",
+    }
+
+
+class _Entries:
+    """The entries while a command works on them; `save` writes what was changed."""
+
+    def __init__(self, tenants: list[Tenant], save: Callable[["_Entries"], None]) -> None:
+        self._tenants = {registry.name_of(tenant): tenant for tenant in tenants}
+        self._save = save
+
+    def get(self, name: str) -> Tenant | None:
+        return self._tenants.get(name)
+
+    def all(self) -> list[Tenant]:
+        return list(self._tenants.values())
+
+    def put(self, tenant: Tenant) -> None:
+        checked = Tenant.model_validate(_plain(tenant))
+        self._tenants[registry.name_of(checked)] = checked
+        self._save(self)
+
+    def remove(self, name: str) -> bool:
+        found = self._tenants.pop(name, None) is not None
+        if found:
+            self._save(self)
+        return found
+
+
+@contextlib.contextmanager
+def _registry(pims_file: Path | None, data: Path) -> Any:
+    try:
+        if pims_file is not None:
+            yield _entries_of_file(pims_file)
+        else:
+            with contextlib.closing(_open_store(data)) as connection:
+                yield _entries_of_store(connection, data)
+    except (BadPims, ValidationError) as error:
+        _fail(str(error))
+
+
+def _entries_of_file(path: Path) -> _Entries:
+    text = path.read_text(encoding="utf-8") if path.exists() else "[]"
+
+    def save(entries: _Entries) -> None:
+        content = json.dumps([_plain(tenant) for tenant in entries.all()], indent=2) + "\n"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600: it holds secrets
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(content)
+        Path(temporary).replace(path)
+
+    return _Entries(registry.parse(text, allow_http=True), save)
+
+
+def _open_store(data: Path) -> sqlite3.Connection:
+    seal = keys.load(data, Settings().secrets_key)
+    connection = database.connect(data / database.FILE)
+    database.prepare(connection)
+    keys.check(connection, seal)
+    return connection
+
+
+def _entries_of_store(connection: sqlite3.Connection, data: Path) -> _Entries:
+    seal = keys.load(data, Settings().secrets_key)
+    stored = [tenant_of(orjson.loads(text), seal) for text in registry.stored_documents(connection)]
+
+    def save(entries: _Entries) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DELETE FROM tenants")
+        for tenant in entries.all():
+            registry.put(connection, tenant, seal)
+        connection.execute("COMMIT")
+
+    return _Entries(stored, save)
+
+
+def _plain(tenant: Tenant) -> dict[str, Any]:
+    """The entry as JSON data with its secrets in the clear: for the operator's own file."""
+    document = tenant.model_dump(mode="json", exclude_defaults=True)
+    for field in ("ingest_key", "events_api_secret", "relay_secret"):
+        values = [secret.get_secret_value() for secret in getattr(tenant, field)]
+        if values:
+            document[field] = values
+    return document
+
+
+def _url(text: str) -> str:
+    try:
+        return normalise_pim_url(text, allow_http=True)
+    except ValueError as error:
+        _fail(f"{text!r} {error}")
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"aep: {message}", err=True)
+    raise SystemExit(2)

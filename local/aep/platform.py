@@ -1,0 +1,109 @@
+"""All functions on one machine: builds the parts, wires them, starts and stops them in order."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from event_platform import ingest, manage
+from event_platform.adapters.clock import SystemClock
+from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
+from event_platform.adapters.https import HttpsPimGateway, HttpsSender
+from event_platform.deliver import deliver
+from event_platform.domain import catalog
+from event_platform.http import EXCEPTION_HANDLERS, json_response
+from event_platform.manage.identity import CallerVerifier
+from event_platform.settings import Settings
+
+from .broker.dispatcher import Dispatcher
+from .broker.queue import DurableQueue
+from .pims import Pims
+from .store import keys
+from .store.database import Database
+from .store.subscriptions import SqliteSubscriptions
+
+log = structlog.get_logger()
+
+
+class Platform:
+    """The platform on one data folder; `app` serves it between `start` and `stop`.
+
+    `base_url` is where it is reached when `AEP_PUBLIC_URL` is not set. `on_fault` is called when a part
+    that must run has ended by an error.
+    """
+
+    def __init__(
+        self, settings: Settings, folder: Path, *, base_url: str, on_fault: Callable[[BaseException], None]
+    ) -> None:
+        clock = SystemClock()
+        self._seal = keys.load(folder, settings.secrets_key)
+        self._database = Database(folder)
+        self._subscriptions = SqliteSubscriptions(self._database, self._seal)
+        self._pims = Pims(self._database, self._seal, clock, source=settings.pims, allow_http=settings.dev)
+        self._guard = GuardedNetwork(allow_loopback=settings.dev)
+        self._sender = HttpsSender(self._guard)
+        self._gateway = HttpsPimGateway(self._guard, TrustedNetwork())
+        self._queue = DurableQueue(
+            self._database,
+            self._subscriptions,
+            clock,
+            schema_base=f"{settings.public_url or base_url}/spec",
+        )
+        self._dispatcher = Dispatcher(
+            self._queue,
+            partial(
+                deliver,
+                subscriptions=self._subscriptions,
+                sender=self._sender,
+                clock=clock,
+                policy=settings.deliver_policy(),
+            ),
+            self._subscriptions,
+            clock,
+            rate=settings.rate_max,
+            on_fault=on_fault,
+        )
+        verifier = CallerVerifier(self._pims, self._gateway, clock, allow_http=settings.dev)
+        self.app = Starlette(
+            routes=[
+                *manage.routes(
+                    manage.Manage(verifier, self._subscriptions, self._guard, clock, settings.dev)
+                ),
+                *ingest.routes(ingest.Ingest(self._pims, self._queue, catalog.load(), clock)),
+                Route("/health", _healthy, methods=["GET"]),
+                Route("/ready", _healthy, methods=["GET"]),
+            ],
+            exception_handlers=EXCEPTION_HANDLERS,
+        )
+        self.app.router.redirect_slashes = False
+
+    async def start(self) -> None:
+        """Opens the folder and goes on with what waits there. Raises SetupError, StoreUnavailable."""
+        self._database.open()
+        try:
+            await self._database.write(partial(keys.check, seal=self._seal))
+            await self._pims.open()
+            await self._dispatcher.start()
+        except BaseException:
+            await self._close()
+            raise
+
+    async def stop(self) -> None:
+        """Hands out no more deliveries, waits for those on their way, and closes the folder."""
+        await self._dispatcher.stop()
+        await self._close()
+
+    async def _close(self) -> None:
+        await self._sender.close()
+        await self._gateway.close()
+        await self._database.close()
+
+
+async def _healthy(request: Request) -> Response:
+    """Requests are taken only between start and stop, so who is answered here is ready too."""
+    return json_response({"status": "ok"})

@@ -1,0 +1,225 @@
+"""Subscribers and subscriptions in the SQLite file: the ports `Subscriptions` and `SubscriptionLookup`."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import orjson
+
+from event_platform.adapters.records import (
+    subscriber_document,
+    subscriber_of,
+    subscription_document,
+    subscription_of,
+)
+from event_platform.domain.errors import Conflict, NotFound
+from event_platform.domain.subscriptions import Owner, Status, Subscriber, Subscription
+from event_platform.ports import Seal
+
+from .database import Database
+
+
+class SqliteSubscriptions:
+    """The records, and two caches of them that a commit keeps true: by id, and by tenant for matching."""
+
+    def __init__(self, database: Database, seal: Seal) -> None:
+        self._database = database
+        self._seal = seal
+        self._current: dict[str, Subscription] = {}  # used in the event loop only
+        self._active: dict[str, list[tuple[int, Subscription]]] = {}  # used in the writer thread only
+        database.on_rollback.append(self._active.clear)
+
+    async def add_subscriber(self, subscriber: Subscriber, *, limit: int) -> None:
+        def job(connection: sqlite3.Connection) -> None:
+            (count,) = connection.execute(
+                "SELECT count(*) FROM subscribers WHERE tenant = ? AND status <> 'deleted'",
+                (subscriber.owner.tenant,),
+            ).fetchone()
+            if count >= limit:
+                raise Conflict(f"the PIM has {count} subscribers; at most {limit} are allowed")
+            self._put_subscriber(connection, subscriber)
+
+        await self._database.write(job)
+
+    async def subscriber(self, owner: Owner, subscriber_id: str) -> Subscriber:
+        return await self._database.read(partial(self._subscriber, owner=owner, subscriber_id=subscriber_id))
+
+    async def subscribers(self, owner: Owner) -> Sequence[Subscriber]:
+        def job(connection: sqlite3.Connection) -> list[Subscriber]:
+            rows = connection.execute(
+                "SELECT document FROM subscribers WHERE tenant = ? AND client_id = ? AND status <> 'deleted'"
+                " ORDER BY id",
+                (owner.tenant, owner.client_id),
+            )
+            return [subscriber_of(orjson.loads(document), self._seal) for (document,) in rows]
+
+        return await self._database.read(job)
+
+    async def change_subscriber(
+        self,
+        owner: Owner,
+        subscriber_id: str,
+        change: Callable[[Subscriber], Subscriber],
+        *,
+        and_subscriptions: Callable[[Subscription], Subscription] | None = None,
+    ) -> Subscriber:
+        def job(connection: sqlite3.Connection) -> tuple[Subscriber, list[Subscription]]:
+            before = self._subscriber(connection, owner=owner, subscriber_id=subscriber_id)
+            after = change(before)
+            if after is not before:
+                self._put_subscriber(connection, after)
+            if and_subscriptions is None:
+                return after, []
+            rest = self._subscriptions(connection, subscriber_id=subscriber_id)
+            changed = [and_subscriptions(subscription) for subscription in rest]
+            for subscription in changed:
+                self._put_subscription(connection, subscription)
+            return after, changed
+
+        def remember(result: tuple[Subscriber, list[Subscription]]) -> None:
+            self._current.update({subscription.id: subscription for subscription in result[1]})
+
+        subscriber, _ = await self._database.write(job, remember)
+        return subscriber
+
+    async def add_subscription(
+        self, subscription: Subscription, check: Callable[[Subscriber], None], *, limit: int
+    ) -> None:
+        def job(connection: sqlite3.Connection) -> Subscription:
+            check(
+                self._subscriber(
+                    connection, owner=subscription.owner, subscriber_id=subscription.subscriber_id
+                )
+            )
+            existing = self._subscriptions(connection, subscriber_id=subscription.subscriber_id)
+            if len(existing) >= limit:
+                raise Conflict(
+                    f"the subscriber has {len(existing)} subscriptions; at most {limit} are allowed"
+                )
+            self._put_subscription(connection, subscription)
+            return subscription
+
+        await self._database.write(job, self._remember)
+
+    async def subscription(self, owner: Owner, subscriber_id: str, subscription_id: str) -> Subscription:
+        return await self._database.read(
+            partial(
+                self._subscription, owner=owner, subscriber_id=subscriber_id, subscription_id=subscription_id
+            )
+        )
+
+    async def subscriptions(self, owner: Owner, subscriber_id: str) -> Sequence[Subscription]:
+        def job(connection: sqlite3.Connection) -> list[Subscription]:
+            self._subscriber(connection, owner=owner, subscriber_id=subscriber_id)
+            return self._subscriptions(connection, subscriber_id=subscriber_id)
+
+        return await self._database.read(job)
+
+    async def change_subscription(
+        self,
+        owner: Owner,
+        subscriber_id: str,
+        subscription_id: str,
+        change: Callable[[Subscription], Subscription],
+    ) -> Subscription:
+        def job(connection: sqlite3.Connection) -> Subscription:
+            before = self._subscription(
+                connection, owner=owner, subscriber_id=subscriber_id, subscription_id=subscription_id
+            )
+            after = change(before)
+            if after is not before:
+                self._put_subscription(connection, after)
+            return after
+
+        return await self._database.write(job, self._remember)
+
+    async def current(self, subscription_id: str) -> Subscription | None:
+        known = self._current.get(subscription_id)
+        if known is not None:
+            return known
+
+        def job(connection: sqlite3.Connection) -> Subscription | None:
+            row = connection.execute(
+                "SELECT document FROM subscriptions WHERE id = ?", (subscription_id,)
+            ).fetchone()
+            return subscription_of(orjson.loads(row[0]), self._seal) if row else None
+
+        loaded = await self._database.read(job)
+        if loaded is None:
+            return None
+        # A change that was committed while we read has put its newer record there already.
+        return self._current.setdefault(subscription_id, loaded)
+
+    def active(self, connection: sqlite3.Connection, tenant: str) -> list[tuple[int, Subscription]]:
+        """For a job of the writer: the tenant's active subscriptions with the numbers of their rows."""
+        if tenant not in self._active:
+            rows = connection.execute(
+                "SELECT no, document FROM subscriptions WHERE tenant = ? AND status = 'active' ORDER BY no",
+                (tenant,),
+            )
+            self._active[tenant] = [
+                (no, subscription_of(orjson.loads(document), self._seal)) for no, document in rows
+            ]
+        return self._active[tenant]
+
+    def _remember(self, subscription: Subscription) -> None:
+        self._current[subscription.id] = subscription
+
+    def _put_subscriber(self, connection: sqlite3.Connection, subscriber: Subscriber) -> None:
+        connection.execute(
+            "INSERT INTO subscribers (id, tenant, client_id, status, updated_at, document)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            " status = excluded.status, updated_at = excluded.updated_at, document = excluded.document",
+            (
+                subscriber.id,
+                subscriber.owner.tenant,
+                subscriber.owner.client_id,
+                subscriber.status,
+                subscriber.updated_at.timestamp(),
+                orjson.dumps(subscriber_document(subscriber, self._seal)).decode(),
+            ),
+        )
+
+    def _put_subscription(self, connection: sqlite3.Connection, subscription: Subscription) -> None:
+        self._active.pop(subscription.owner.tenant, None)
+        connection.execute(
+            "INSERT INTO subscriptions (id, subscriber_id, tenant, status, updated_at, document)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            " status = excluded.status, updated_at = excluded.updated_at, document = excluded.document",
+            (
+                subscription.id,
+                subscription.subscriber_id,
+                subscription.owner.tenant,
+                subscription.status,
+                subscription.updated_at.timestamp(),
+                orjson.dumps(subscription_document(subscription, self._seal)).decode(),
+            ),
+        )
+
+    def _subscriber(self, connection: sqlite3.Connection, *, owner: Owner, subscriber_id: str) -> Subscriber:
+        row = connection.execute(
+            "SELECT document FROM subscribers WHERE id = ? AND tenant = ? AND client_id = ?",
+            (subscriber_id, owner.tenant, owner.client_id),
+        ).fetchone()
+        if row is None:
+            raise NotFound(f"subscriber {subscriber_id} is unknown")
+        return subscriber_of(orjson.loads(row[0]), self._seal)
+
+    def _subscription(
+        self, connection: sqlite3.Connection, *, owner: Owner, subscriber_id: str, subscription_id: str
+    ) -> Subscription:
+        self._subscriber(connection, owner=owner, subscriber_id=subscriber_id)
+        row = connection.execute(
+            "SELECT document FROM subscriptions WHERE id = ? AND subscriber_id = ?",
+            (subscription_id, subscriber_id),
+        ).fetchone()
+        if row is None:
+            raise NotFound(f"subscription {subscription_id} is unknown")
+        return subscription_of(orjson.loads(row[0]), self._seal)
+
+    def _subscriptions(self, connection: sqlite3.Connection, *, subscriber_id: str) -> list[Subscription]:
+        rows = connection.execute(
+            "SELECT document FROM subscriptions WHERE subscriber_id = ? AND status <> ? ORDER BY no",
+            (subscriber_id, Status.DELETED),
+        )
+        return [subscription_of(orjson.loads(document), self._seal) for (document,) in rows]

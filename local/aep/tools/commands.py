@@ -1,0 +1,184 @@
+"""The commands around the platform: `aep sim`, `aep sim emit`, `aep inbox` and `aep demo`."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, NoReturn
+from urllib.parse import urlsplit
+
+import orjson
+import typer
+from rich.console import Console
+from rich.text import Text
+from starlette.types import ASGIApp
+
+from event_platform.domain import catalog
+
+from . import inbox as inbox_app
+from . import serving
+from . import sim as sim_app
+from .inbox import Behaviour, Received
+from .sim import DEFAULT_CLIENT, Client, Format
+
+Host = Annotated[str, typer.Option(help="The address to listen on.")]
+
+sim = typer.Typer(invoke_without_command=True)
+
+
+@sim.callback()
+def run_sim(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8081,
+    host: Host = "127.0.0.1",
+    client_id: Annotated[str, typer.Option(help="Client id of its connection.")] = DEFAULT_CLIENT.client_id,
+    secret: Annotated[str, typer.Option(help="Secret of its connection.")] = DEFAULT_CLIENT.secret,
+    username: Annotated[str, typer.Option(help="User of its connection.")] = DEFAULT_CLIENT.username,
+    password: Annotated[str, typer.Option(help="That user's password.")] = DEFAULT_CLIENT.password,
+) -> None:
+    """Run a simulated PIM: tokens, token-info, a permission switch.
+
+    Example: aep sim --port 8081 --client-id erp --secret s3cret
+
+    PUT /_sim/clients/CLIENT_ID {"event_platform": false} takes the permission away;
+    POST /_sim/outage {"status": 503} makes its API fail until {} is posted there.
+    """
+    if context.invoked_subcommand is None:
+        client = Client(client_id, secret, username, password)
+        _serve(sim_app.create_app([client]), host, port)
+
+
+@sim.command("emit")
+def run_emit(
+    event_type: Annotated[str, typer.Argument(metavar="TYPE", help="An event type of `aep events`.")],
+    to: Annotated[str, typer.Option(metavar="URL", help="The platform.")] = "http://127.0.0.1:8080",
+    key: Annotated[
+        str, typer.Option(envvar="AEP_INGEST_KEY", help="The ingest key that `aep pims add` printed.")
+    ] = "",
+    count: Annotated[int, typer.Option(min=1, help="How many events.")] = 1,
+    rate: Annotated[float, typer.Option(min=0.001, help="Events a second, whatever the answers.")] = 10,
+    format: Annotated[Format, typer.Option(help="How CloudEvents travel.")] = Format.STRUCTURED,  # noqa: A002
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="Events in a request of format batch.")] = 20,
+    seed: Annotated[int, typer.Option(help="The same seed speaks of the same entities.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Send catalog-true events to a platform's ingest, as a PIM would.
+
+    Example: aep sim emit com.akeneo.pim.v1.product.updated --count 100 --rate 20 --format batch
+    """
+    if event_type not in catalog.load():
+        nearest = catalog.load().nearest(event_type)
+        _fail(f"unknown event type {event_type}: did you mean {nearest}? `aep events` lists them", 2)
+    if not key.strip():
+        _fail("no ingest key: give --key or set AEP_INGEST_KEY (`aep pims add URL` prints one)", 2)
+    if urlsplit(to).scheme not in ("http", "https") or not urlsplit(to).netloc:
+        _fail(f"--to {to}: give the platform's base URL, such as http://127.0.0.1:8080", 2)
+    events = sim_app.events(event_type, count, seed)
+    started = time.monotonic()
+    result = asyncio.run(sim_app.emit(events, to=to, key=key.strip(), rate=rate, format=format, batch=batch))
+    seconds = round(time.monotonic() - started, 2)
+    if as_json:
+        typer.echo(orjson.dumps({**asdict(result), "seconds": seconds}))
+    else:
+        typer.echo(f"{result.accepted} accepted, {result.failed} failed in {seconds} s")
+    if result.failed:
+        _fail(f"{result.failed} events were not accepted; {result.error}. {_advice(result.error or '')}", 1)
+
+
+def run_inbox(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8082,
+    host: Host = "127.0.0.1",
+    secret: Annotated[
+        str, typer.Option(envvar="AEP_INBOX_SECRET", help="The subscription's primary secret.")
+    ] = "",
+    secondary_secret: Annotated[str, typer.Option(help="Its secondary secret.")] = "",
+    behaviour: Annotated[Behaviour, typer.Option(help="At paths that name none.")] = Behaviour.OK,
+    delay: Annotated[float, typer.Option(min=0, help="Seconds that `slow` takes.")] = 10,
+    every: Annotated[int, typer.Option(min=1, help="`flaky` fails at first on every n-th event.")] = 1,
+    keep: Annotated[int, typer.Option(min=1, help="How many deliveries to keep for reading back.")] = 1000,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No line per delivery.")] = False,
+) -> None:
+    """Receive deliveries, verify their signatures and show what came.
+
+    Example: aep inbox --port 8082 --secret 0123456789abcdef --behaviour flaky
+
+    Plays a receiver in trouble at /slow, /429, /500, /404, /redirect and /flaky, a good one elsewhere.
+    GET /_inbox/stats and /_inbox/events?after=N tell what came.
+    """
+    settings = inbox_app.Settings(
+        secret=secret or None,
+        secondary_secret=secondary_secret or None,
+        behaviour=behaviour,
+        delay=delay,
+        every=every,
+        keep=keep,
+    )
+    _serve(inbox_app.create_app(settings, None if quiet else _printer(Console())), host, port)
+
+
+def run_demo() -> None:
+    """Show the whole way of an event in under 30 seconds, on free ports of this machine.
+
+    Example: aep demo
+
+    Starts the platform, a simulated PIM and an inbox, subscribes, sends events and verifies what arrives.
+    Exit status 0 only when nothing was lost and every signature fitted.
+    """
+    from .demo import run_demo as demo  # the other commands start faster without it
+
+    raise typer.Exit(demo())
+
+
+def mount(app: typer.Typer) -> None:
+    """Adds these commands to the command line."""
+    app.add_typer(sim, name="sim")
+    app.command("inbox")(run_inbox)
+    app.command("demo")(run_demo)
+
+
+def _serve(app: ASGIApp, host: str, port: int) -> None:
+    try:
+        serving.run(app, host=host, port=port, drain=2)
+    except OSError as error:
+        _fail(
+            f"cannot listen on {host}:{port}: {error.strerror}. Choose another --port; 0 takes a free one", 1
+        )
+
+
+def _printer(console: Console) -> Callable[[Received], None]:
+    """Prints a line per delivery. What strangers sent is printed as text, never as markup."""
+
+    def line(received: Received) -> None:
+        good = 200 <= received.status < 300
+        latency = "" if received.latency_ms is None else f"{received.latency_ms:.0f} ms"
+        signature = {True: "signature ok", False: "BAD SIGNATURE", None: "not verified"}[received.verified]
+        console.print(
+            Text(received.received_at[11:23], "dim"),
+            Text(str(received.status), "green" if good else "red"),
+            Text(signature, "red" if received.verified is False else ""),
+            Text(received.path, "cyan"),
+            Text(_printable(received.type)),
+            Text(_printable(received.id), "dim"),
+            Text(f"attempt {received.attempt}" if received.attempt > 1 else "", "yellow"),
+            Text(latency),
+            soft_wrap=True,
+        )
+
+    return line
+
+
+def _printable(text: str | None) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text or "-")
+
+
+def _advice(error: str) -> str:
+    if error.startswith("no answer"):
+        return "Is the platform running (`aep serve`), and --to its address?"
+    if "answered 401" in error:
+        return "Check --key: `aep pims add URL` makes ingest keys."
+    return "Nothing of a refused request was stored."
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    typer.echo(f"aep: {' '.join(message.split())}", err=True)
+    raise typer.Exit(status)

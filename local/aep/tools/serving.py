@@ -1,0 +1,119 @@
+"""How an ASGI app is served on a port from the command line: one `ready` line, a clean end on a signal."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import typer
+import uvicorn
+from starlette.types import ASGIApp
+
+BACKLOG = 2048
+
+
+def announce(url: str) -> None:
+    """The line that scripts wait for. Flushed, as standard output is a pipe there."""
+    typer.echo(f"ready {url}")
+
+
+def run(
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    drain: float = 5,
+    ready: Callable[[str], None] = announce,
+) -> None:
+    """Serves until SIGINT or SIGTERM and then returns; port 0 takes a free one.
+
+    Running requests get `drain` seconds to end; a second SIGINT cuts that short. Raises OSError when the
+    port cannot be had, and SystemExit(3) when the app's lifespan fails to start.
+    """
+    with listen(host, port) as listener:
+        asyncio.run(serve_on(listener, app, drain=drain, ready=ready))
+
+
+async def serve_on(
+    listener: socket.socket, app: ASGIApp, *, drain: float = 5, ready: Callable[[str], None] = announce
+) -> None:
+    """As `run`, in a running loop and on a socket that listens: for an app that must know its own URL."""
+    url = url_of(listener)
+    await _Server(app, drain=drain, ready=lambda: ready(url)).serve(sockets=[listener])
+
+
+@contextlib.asynccontextmanager
+async def running(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+    """Serves inside the running loop, for as long as the block lasts; gives the URL."""
+    with listen(host, port) as listener:
+        started = asyncio.Event()
+        server = _Server(app, drain=1, ready=started.set, signals=False)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        waiting = asyncio.create_task(started.wait())
+        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if serving.done():
+            await serving  # a start that failed raises here
+        try:
+            yield url_of(listener)
+        finally:
+            server.should_exit = True
+            await serving
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:  # not socket.create_server: asyncio turns Nagle off only where the protocol is named
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """The base URL of what listens there, without a trailing slash."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    def __init__(
+        self, app: ASGIApp, *, drain: float, ready: Callable[[], None], signals: bool = True
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=drain,  # pyright: ignore[reportArgumentType] - given to asyncio.wait_for
+            server_header=False,
+        )
+        super().__init__(config)
+        self._ready = ready
+        self._signals = signals
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does, but without raising the signal again at the end: that status would not be 0."""
+        if not self._signals or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,189 @@
+"""The sender and the PIM gateway that are built on aiohttp."""
+
+import asyncio
+import errno
+import ssl
+from collections.abc import AsyncIterator
+from socket import socket
+
+import pytest
+import uvloop
+from aiohttp import AddrInfoType
+from aiohttp.resolver import AsyncResolver
+
+from contract.sender import AMPLE, HEADERS, MakeSender, SenderContract, certificates, reason_of, status_of
+from contract.servers import OK, Certificates, DnsServer, Peer, answers, free_port, serve
+from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork, public_names
+from event_platform.adapters.https import HttpsPimGateway, HttpsSender
+from event_platform.domain.errors import PimUnavailable
+from event_platform.domain.outcomes import Reason
+from event_platform.domain.tenants import Tenant
+
+__all__ = ["certificates"]
+
+
+def resolver_of(dns: DnsServer) -> AsyncResolver:
+    return AsyncResolver(nameservers=[f"127.0.0.1:{dns.port}"], timeout=1, tries=2)
+
+
+class TestHttpsSender(SenderContract):
+    @pytest.fixture
+    async def make_sender(self) -> AsyncIterator[MakeSender]:
+        made: list[HttpsSender | GuardedNetwork] = []
+
+        def make(
+            *, allow_loopback: bool = True, trust: ssl.SSLContext | None = None, dns: DnsServer | None = None
+        ) -> HttpsSender:
+            network = GuardedNetwork(
+                allow_loopback=allow_loopback,
+                make_resolver=public_names if dns is None else lambda: resolver_of(dns),
+            )
+            sender = HttpsSender(network, tls=trust)
+            made.extend((sender, network))
+            return sender
+
+        yield make
+        for one in made:
+            await one.close()
+
+    async def test_being_out_of_sockets_is_no_receivers_failure(self) -> None:
+        class Exhausted(GuardedNetwork):
+            def open_socket(self, address: AddrInfoType) -> socket:
+                raise OSError(errno.EMFILE, "too many open files")
+
+        sender = HttpsSender(Exhausted(allow_loopback=True))
+        with pytest.raises(OSError, match="too many open files"):
+            await sender.post("http://127.0.0.1/", HEADERS, b"{}", timeout=AMPLE)
+        await sender.close()
+
+    async def test_a_name_that_changes_between_the_check_and_the_connection_is_refused(self) -> None:
+        async with (
+            DnsServer({"hooks.example.org": [["93.184.215.14"], ["127.0.0.1"]]}) as dns,
+            serve(answers(OK)) as server,
+        ):
+            network = GuardedNetwork(make_resolver=lambda: resolver_of(dns))
+            sender = HttpsSender(network)
+            await network.check("hooks.example.org")
+            result = await sender.post(server.url(host="hooks.example.org"), HEADERS, b"{}", timeout=AMPLE)
+            await sender.close()
+            await network.close()
+        assert reason_of(result) is Reason.INVALID_DESTINATION_CONFIGURATION
+        assert server.connections == 0
+
+    async def test_the_socket_checks_what_the_lookup_let_through(self) -> None:
+        """The last word is at the socket, whatever went wrong before it."""
+
+        class Careless(GuardedNetwork):
+            resolve = TrustedNetwork.resolve
+
+        async with (
+            DnsServer({"hooks.example.org": [["127.0.0.1", "127.0.0.2"]]}) as dns,
+            serve(answers(OK)) as server,
+        ):
+            network = Careless(make_resolver=lambda: resolver_of(dns))
+            sender = HttpsSender(network)
+            result = await sender.post(server.url(host="hooks.example.org"), HEADERS, b"{}", timeout=AMPLE)
+            await sender.close()
+            await network.close()
+        assert reason_of(result) in (
+            Reason.INVALID_DESTINATION_CONFIGURATION,
+            Reason.DESTINATION_FAILURE,  # aiohttp sums up several refusals as one OSError without a number
+        )
+        assert server.connections == 0
+
+    async def test_closing_twice_and_unused_does_no_harm(self) -> None:
+        sender = HttpsSender(GuardedNetwork())
+        await sender.close()
+        await sender.close()
+
+
+@pytest.mark.filterwarnings("ignore:Overriding the")
+class TestHttpsSenderOnUvloop(TestHttpsSender):
+    """The loop that the platform runs on, whose sockets and TLS fail in ways of their own."""
+
+    @pytest.fixture
+    def event_loop_policy(self) -> asyncio.AbstractEventLoopPolicy:
+        return uvloop.EventLoopPolicy()
+
+    async def test_it_is_uvloop(self) -> None:
+        assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
+
+
+class TestHttpsPimGateway:
+    @pytest.fixture
+    async def gateway(self, certificates: Certificates) -> AsyncIterator[HttpsPimGateway]:
+        guarded, trusted = GuardedNetwork(), TrustedNetwork()
+        gateway = HttpsPimGateway(guarded, trusted, tls=certificates.trust)
+        yield gateway
+        await gateway.close()
+        await guarded.close()
+        await trusted.close()
+
+    async def test_the_token_goes_to_the_pim_and_the_answer_comes_back(
+        self, gateway: HttpsPimGateway
+    ) -> None:
+        async with serve(answers(OK)) as server:
+            pim = server.url("/pim")
+            answer = await gateway.get(Tenant(url=pim), pim, "/api/rest/v1/token-info?a=%20", "t0k3n")
+        assert (answer.status, answer.body) == (200, b"ok")
+        assert server.requests == [
+            b"GET /pim/api/rest/v1/token-info?a=%%20 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
+            b"Authorization: Bearer t0k3n\r\nAccept: application/json\r\n\r\n" % server.port
+        ]
+
+    async def test_a_pim_over_tls(self, gateway: HttpsPimGateway, certificates: Certificates) -> None:
+        async with serve(answers(OK), tls=certificates.good()) as server:
+            assert (await gateway.get(Tenant(url=server.url("")), server.url(""), "/", "t")).status == 200
+
+    @pytest.mark.parametrize("status", [200, 204, 400, 401, 403, 404])
+    async def test_what_the_pim_decides_is_returned(self, gateway: HttpsPimGateway, status: int) -> None:
+        async with serve(answers(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)) as server:
+            assert (await gateway.get(Tenant(url=server.url("")), server.url(""), "/", "t")).status == status
+
+    @pytest.mark.parametrize("status", [301, 302, 307, 429, 500, 502, 503, 599])
+    async def test_what_is_no_decision_is_unavailable(self, gateway: HttpsPimGateway, status: int) -> None:
+        answer = b"HTTP/1.1 %d X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n" % status
+        async with serve(answers(answer, keep=True)) as server:
+            with pytest.raises(PimUnavailable, match=str(status)):
+                await gateway.get(Tenant(url=server.url("")), server.url(""), "/", "t")
+        assert len(server.requests) == 1
+
+    async def test_no_answer_is_unavailable(self, gateway: HttpsPimGateway) -> None:
+        pim = f"http://127.0.0.1:{free_port()}"
+        with pytest.raises(PimUnavailable) as raised:
+            await gateway.get(Tenant(url=pim), pim, "/", "s3cret")
+        assert "s3cret" not in str(raised.value)
+
+    async def test_a_pim_has_three_seconds(self, gateway: HttpsPimGateway) -> None:
+        started = asyncio.get_running_loop().time()
+        async with serve(answers(30.0)) as server:
+            with pytest.raises(PimUnavailable, match="destination_timeout"):
+                await gateway.get(Tenant(url=server.url("")), server.url(""), "/", "t")
+        assert 2.9 <= asyncio.get_running_loop().time() - started < 4
+
+    async def test_at_most_64_kib_are_read(self, gateway: HttpsPimGateway) -> None:
+        async def play(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_000_000)
+            await peer.until_hung_up()
+
+        async with serve(play) as server:
+            answer = await gateway.get(Tenant(url=server.url("")), server.url(""), "/", "t")
+        assert len(answer.body) == 65536
+
+    async def test_a_pim_of_a_pattern_must_be_public(self, certificates: Certificates) -> None:
+        pattern = Tenant(host_pattern="*.cloud.example.org")
+        async with (
+            DnsServer({"a.cloud.example.org": [["127.0.0.1"]]}) as dns,
+            serve(answers(OK), tls=certificates.good("a.cloud.example.org")) as server,
+        ):
+            guarded = GuardedNetwork(make_resolver=lambda: resolver_of(dns))
+            trusted = TrustedNetwork(make_resolver=lambda: resolver_of(dns))
+            gateway = HttpsPimGateway(guarded, trusted, tls=certificates.trust)
+            pim = server.url("", host="a.cloud.example.org")
+            with pytest.raises(PimUnavailable, match="invalid_destination_configuration"):
+                await gateway.get(pattern, pim, "/", "t")
+            assert server.connections == 0
+            assert status_of(await gateway.get(Tenant(url=pim), pim, "/", "t")) == 200
+            for one in (gateway, guarded, trusted):
+                await one.close()
