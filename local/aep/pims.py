@@ -123,11 +123,6 @@ def put(connection: sqlite3.Connection, tenant: Tenant, seal: Seal) -> None:
     connection.execute("INSERT OR REPLACE INTO tenants VALUES (?, ?)", (name_of(tenant), document))
 
 
-def remove(connection: sqlite3.Connection, name: str) -> bool:
-    """For a job: takes an entry away; whether there was one."""
-    return connection.execute("DELETE FROM tenants WHERE name = ?", (name,)).rowcount > 0
-
-
 def _tenant(entry: Any, where: str) -> Tenant:
     try:
         return Tenant.model_validate(entry)

@@ -7,7 +7,7 @@ import os
 import secrets
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -21,6 +21,7 @@ from rich.table import Table
 from event_platform.adapters.records import tenant_of
 from event_platform.domain.tenants import PimClient, Tenant
 from event_platform.domain.urls import normalise_pim_url
+from event_platform.ports import Seal
 from event_platform.settings import Settings
 
 from . import pims as registry
@@ -103,7 +104,7 @@ def issue_client_key(
     )
     with _registry(pims_file, data) as entries:
         tenant = entries.get(name)
-        if tenant is None or tenant.auth != Auth.PLATFORM_KEY:
+        if tenant is None or tenant.auth != "platform-key":
             _fail(f"{name} is no PIM with platform keys: run `aep pims add {name} --auth platform-key` first")
         others = tuple(client for client in tenant.clients if client.client_id != client_id)
         entries.put(tenant.model_copy(update={"clients": (*others, issued)}))
@@ -224,13 +225,19 @@ class _Entries:
 
 
 @contextlib.contextmanager
-def _registry(pims_file: Path | None, data: Path) -> Any:
+def _registry(pims_file: Path | None, data: Path) -> Iterator[_Entries]:
+    """The entries of the file or of the data folder, which no other command changes meanwhile."""
     try:
         if pims_file is not None:
             yield _entries_of_file(pims_file)
-        else:
-            with contextlib.closing(_open_store(data)) as connection:
-                yield _entries_of_store(connection, data)
+            return
+        seal = keys.load(data, Settings().secrets_key)
+        with contextlib.closing(database.connect(data / database.FILE)) as connection:
+            database.prepare(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            keys.check(connection, seal)
+            yield _entries_of_store(connection, seal)
+            connection.execute("COMMIT")
     except (BadPims, ValidationError) as error:
         _fail(str(error))
 
@@ -249,24 +256,13 @@ def _entries_of_file(path: Path) -> _Entries:
     return _Entries(registry.parse(text, allow_http=True), save)
 
 
-def _open_store(data: Path) -> sqlite3.Connection:
-    seal = keys.load(data, Settings().secrets_key)
-    connection = database.connect(data / database.FILE)
-    database.prepare(connection)
-    keys.check(connection, seal)
-    return connection
-
-
-def _entries_of_store(connection: sqlite3.Connection, data: Path) -> _Entries:
-    seal = keys.load(data, Settings().secrets_key)
+def _entries_of_store(connection: sqlite3.Connection, seal: Seal) -> _Entries:
     stored = [tenant_of(orjson.loads(text), seal) for text in registry.stored_documents(connection)]
 
     def save(entries: _Entries) -> None:
-        connection.execute("BEGIN IMMEDIATE")
         connection.execute("DELETE FROM tenants")
         for tenant in entries.all():
             registry.put(connection, tenant, seal)
-        connection.execute("COMMIT")
 
     return _Entries(stored, save)
 

@@ -31,7 +31,7 @@ from .inbox import percentile
 from .sim import DEFAULT_CLIENT, Emitted, Format
 
 RATE = 60
-EVENTS_PER_FORMAT = 200
+EVENTS_PER_FORMAT = 180
 EVENTS_PER_ACT = 20
 FLAKY_EVERY = 20  # more failures would end in a suspension: the success rate has to stay above 90 %
 STEPS_SECONDS = 23

@@ -1,0 +1,365 @@
+"""What every way from `Intake` over the queue to `Settlements` must do.
+
+A subclass gives the fixture `world`: the ports, a clock that the test moves, and the consumer that the
+queue hands deliveries to. `restart` stands for the end of all processes and a new start on the same data.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Protocol
+
+import pytest
+from clock import ManualClock
+from eventually import eventually
+from records import CATEGORY, OWNER, PIM, UPDATED, a_subscriber, a_subscription, an_event
+
+from event_platform.domain.deliveries import Delivery, Settlement
+from event_platform.domain.logs import DeliveryEnd, Operation
+from event_platform.domain.outcomes import Kind, Outcome, Reason
+from event_platform.domain.subscriptions import Subscription, suspend
+from event_platform.ports import Intake, Subscriptions
+
+Handler = Callable[[Delivery], Awaitable[Settlement]]
+
+
+class World(Protocol):
+    """What the suite works with."""
+
+    clock: ManualClock
+
+    @property
+    def intake(self) -> Intake: ...
+
+    @property
+    def subscriptions(self) -> Subscriptions: ...
+
+    async def start(self, handler: Handler) -> None:
+        """From now on the queue hands deliveries to `handler` and settles what it returns."""
+        ...
+
+    async def restart(self, handler: Handler) -> None:
+        """Ends everything without a warning, and starts again on the same data."""
+        ...
+
+    async def log_entries(self) -> list[tuple[str, str, int]]:
+        """(subscription id, operation, occurrences) of every entry."""
+        ...
+
+    async def dead_letters(self) -> int:
+        """How many there are."""
+        ...
+
+    async def left_over(self) -> int:
+        """Events, deliveries and retries that are still kept."""
+        ...
+
+
+class Consumer:
+    """A handler that notes what it gets and answers as it is told; `hold` keeps answers back."""
+
+    def __init__(self, *answers: Callable[[Delivery], Settlement]) -> None:
+        self.got: list[Delivery] = []
+        self.outstanding: Counter[tuple[str, int]] = Counter()
+        self.most_outstanding = 0
+        self.answers = list(answers)
+        self.released = asyncio.Event()
+        self.released.set()
+
+    async def __call__(self, delivery: Delivery) -> Settlement:
+        key = (delivery.subscription_id, delivery.lane)
+        self.outstanding[key] += 1
+        self.most_outstanding = max(self.most_outstanding, self.outstanding[key])
+        self.got.append(delivery)
+        try:
+            await self.released.wait()
+            return (self.answers.pop(0) if self.answers else delivered)(delivery)
+        finally:
+            self.outstanding[key] -= 1
+
+    @property
+    def events(self) -> list[str]:
+        return [delivery.event_id for delivery in self.got]
+
+
+def delivered(delivery: Delivery) -> Settlement:
+    """The endpoint took it."""
+    return Settlement(delivery, Outcome(Kind.DELIVERED, None, 200))
+
+
+def failing(delivery: Delivery) -> Settlement:
+    """A fault of ours."""
+    raise RuntimeError("a bug, for the test")
+
+
+class BrokerContract:
+    """The suite; see the module."""
+
+    @pytest.fixture
+    async def world(self) -> World:
+        raise AssertionError("a subclass gives the world")
+
+    @pytest.fixture
+    async def subscription(self, world: World) -> Subscription:
+        return await self.subscribe(world)
+
+    async def subscribe(self, world: World, **more: object) -> Subscription:
+        subscriber = a_subscriber()
+        await world.subscriptions.add_subscriber(subscriber, limit=20)
+        subscription = a_subscription(subscriber, **more)  # pyright: ignore[reportArgumentType] - passed on
+        await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+        return subscription
+
+    async def test_an_event_reaches_every_matching_subscription_once(self, world: World) -> None:
+        first = await self.subscribe(world)
+        second = await self.subscribe(world, events=[UPDATED, CATEGORY])
+        await self.subscribe(world, events=[CATEGORY])
+        consumer = Consumer()
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(1)])
+        await eventually(lambda: len(consumer.got) == 2)
+        assert {delivery.subscription_id for delivery in consumer.got} == {first.id, second.id}
+        for delivery in consumer.got:
+            assert f'"subject":"{delivery.subscription_id}"'.encode() in delivery.body
+        await self.assert_empty(world)
+
+    async def test_another_tenants_event_reaches_nobody(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        consumer = Consumer()
+        await world.start(consumer)
+        await world.intake.accept("https://other.example.com", [an_event(1)])
+        await world.intake.accept(PIM, [an_event(2)])
+        await eventually(lambda: consumer.got)
+        assert consumer.events == ["event-2"]
+        await self.assert_empty(world)
+
+    async def test_what_was_accepted_before_the_start_is_delivered_after_it(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        await world.intake.accept(PIM, [an_event(number) for number in range(100)])
+        consumer = Consumer()
+        await world.start(consumer)
+        await eventually(lambda: len(consumer.got) == 100)
+        assert set(consumer.events) == {f"event-{number}" for number in range(100)}
+
+    async def test_what_was_not_settled_comes_again_after_a_restart(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        consumer = Consumer()
+        consumer.released.clear()
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(number) for number in range(5)])
+        await eventually(lambda: consumer.got)
+        again = Consumer()
+        await world.restart(again)
+        await eventually(lambda: len(again.got) == 5)
+        assert sorted(again.events) == [f"event-{number}" for number in range(5)]
+        await self.assert_empty(world)
+
+    async def test_what_was_settled_does_not_come_again(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        consumer = Consumer()
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(1)])
+        await eventually(lambda: consumer.got)
+        await self.assert_empty(world)
+        again = Consumer()
+        await world.restart(again)
+        await world.intake.accept(PIM, [an_event(2)])
+        await eventually(lambda: again.got)
+        assert again.events == ["event-2"]
+
+    async def test_a_repeated_id_fans_out_once_for_ten_minutes(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        consumer = Consumer()
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(1), an_event(1)])
+        await world.intake.accept(PIM, [an_event(1)])
+        await eventually(lambda: consumer.got)
+        again = Consumer()
+        await world.restart(again)
+        await world.clock.advance(599)
+        await world.intake.accept(PIM, [an_event(1), an_event(2)])
+        await eventually(lambda: again.got)
+        assert (consumer.events, again.events) == (["event-1"], ["event-2"])
+        await world.clock.advance(2)
+        await world.intake.accept(PIM, [an_event(1)])
+        await eventually(lambda: len(again.got) == 2)
+
+    async def test_two_tenants_may_use_the_same_id(self, world: World, subscription: Subscription) -> None:
+        consumer = Consumer()
+        await world.start(consumer)
+        await world.intake.accept("https://other.example.com", [an_event(1)])
+        await world.intake.accept(PIM, [an_event(1)])
+        await eventually(lambda: consumer.events == ["event-1"])
+
+    async def test_one_delivery_of_a_lane_is_outstanding_and_the_lane_keeps_its_order(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        consumer = Consumer()
+        await world.start(consumer)
+        for number in range(60):
+            await world.intake.accept(PIM, [an_event(number, entity="the same product")])
+        await eventually(lambda: len(consumer.got) == 60)
+        assert consumer.events == [f"event-{number}" for number in range(60)]
+        assert consumer.most_outstanding == 1
+
+    async def test_lanes_do_not_wait_for_each_other(self, world: World, subscription: Subscription) -> None:
+        consumer = Consumer()
+        consumer.released.clear()
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(number) for number in range(200)])
+        await eventually(lambda: len(consumer.got) == subscription.lanes)
+        assert {delivery.lane for delivery in consumer.got} == set(range(subscription.lanes))
+        consumer.released.set()
+        await eventually(lambda: len(consumer.got) == 200)
+
+    async def test_a_delivery_that_our_code_failed_on_is_handed_out_again_with_backoff(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        consumer = Consumer(failing, failing)
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(1, entity="one"), an_event(2, entity="one")])
+        await eventually(lambda: len(consumer.got) == 1)
+        await self.advance_until(world, lambda: len(consumer.got) == 4)
+        assert consumer.events == ["event-1", "event-1", "event-1", "event-2"]
+        assert world.clock.now() - consumer.got[0].accepted_at >= timedelta(seconds=3)
+        await self.assert_empty(world)
+
+    async def test_a_delivery_that_our_code_never_gets_through_becomes_a_dead_letter(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        consumer = Consumer(*[failing] * 100)
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(1, entity="one"), an_event(2, entity="one")])
+        await self.advance_until(world, lambda: "event-2" in consumer.events, step=60)
+        assert Counter(consumer.events)["event-1"] == 100
+        assert await world.dead_letters() == 1
+
+    async def test_a_retry_comes_at_its_time_with_its_counts(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        def later(delivery: Delivery) -> Settlement:
+            tried = replace(delivery, attempts=1, failures=1, first_attempt_at=world.clock.now())
+            outcome = Outcome(Kind.RETRYABLE, Reason.DESTINATION_TIMEOUT)
+            return Settlement(tried, outcome, retry_at=world.clock.now() + timedelta(seconds=300))
+
+        consumer = Consumer(later)
+        await world.start(consumer)
+        began = world.clock.now()
+        await world.intake.accept(PIM, [an_event(1)])
+        await eventually(lambda: consumer.got)
+        await world.clock.advance(299)
+        again = Consumer()
+        await world.restart(again)
+        assert again.got == []
+        await self.advance_until(world, lambda: again.got)
+        assert world.clock.now() - began >= timedelta(seconds=300)
+        retried = again.got[0]
+        assert (retried.attempts, retried.failures, retried.first_attempt_at) == (1, 1, began)
+        assert retried == replace(consumer.got[0], attempts=1, failures=1, first_attempt_at=began)
+        await self.assert_empty(world)
+
+    async def test_a_retry_holds_nobody_in_its_lane_up(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        def later(delivery: Delivery) -> Settlement:
+            return Settlement(delivery, None, retry_at=world.clock.now() + timedelta(seconds=300))
+
+        consumer = Consumer(later)
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(1, entity="one"), an_event(2, entity="one")])
+        await eventually(lambda: consumer.events == ["event-1", "event-2"])
+
+    async def test_what_goes_back_to_its_lane_stands_behind_the_others(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        def back(delivery: Delivery) -> Settlement:
+            tried = replace(delivery, attempts=1, first_attempt_at=world.clock.now())
+            return Settlement(tried, Outcome(Kind.THROTTLED, None, 429), back_to_lane=True)
+
+        consumer = Consumer(back)
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(number, entity="one") for number in (1, 2)])
+        await self.advance_until(world, lambda: len(consumer.got) == 3)
+        assert consumer.events == ["event-1", "event-2", "event-1"]
+        assert [delivery.attempts for delivery in consumer.got] == [0, 0, 1]
+        await self.assert_empty(world)
+
+    async def test_an_end_is_counted_in_one_log_entry_for_equal_ends(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        def end(delivery: Delivery) -> Settlement:
+            reason = Reason.DESTINATION_NOT_FOUND
+            end = DeliveryEnd(Operation.FAILED, "answered 404", world.clock.now(), reason, 404, "gone")
+            return Settlement(delivery, Outcome(Kind.SUSPENDING, reason, 404), end=end)
+
+        consumer = Consumer(*[end] * 150)
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(number) for number in range(150)])
+        await eventually(lambda: len(consumer.got) == 150)
+        await self.assert_empty(world)
+        assert await world.log_entries() == [(subscription.id, "failed_to_deliver_event", 150)]
+
+    async def test_an_event_for_many_is_kept_until_the_last_has_it(self, world: World) -> None:
+        for _ in range(3):
+            await self.subscribe(world)
+
+        def later(delivery: Delivery) -> Settlement:
+            return Settlement(delivery, None, retry_at=world.clock.now() + timedelta(seconds=10))
+
+        consumer = Consumer(later)
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(1)])
+        await eventually(lambda: len(consumer.got) == 3)
+        await self.advance_until(world, lambda: len(consumer.got) == 4)
+        await self.assert_empty(world)
+
+    async def test_events_carry_the_epoch_of_their_acceptance(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        consumer = Consumer()
+        await world.start(consumer)
+        change = partial(suspend, now=world.clock.now())
+        await world.intake.accept(PIM, [an_event(1)])
+        await eventually(lambda: consumer.got)
+        await world.subscriptions.change_subscription(
+            OWNER, subscription.subscriber_id, subscription.id, change
+        )
+        await world.intake.accept(PIM, [an_event(2)])
+        await world.subscriptions.change_subscription(
+            OWNER,
+            subscription.subscriber_id,
+            subscription.id,
+            lambda before: replace(before, status=subscription.status, epoch=before.epoch + 1),
+        )
+        await world.intake.accept(PIM, [an_event(3)])
+        await eventually(lambda: len(consumer.got) == 2)
+        assert [(delivery.event_id, delivery.epoch) for delivery in consumer.got] == [
+            ("event-1", 0),
+            ("event-3", 2),
+        ]
+
+    async def assert_empty(self, world: World) -> None:
+        """Everything that was accepted has left."""
+        deadline = 500
+        while await world.left_over() and deadline:
+            await asyncio.sleep(0.01)
+            deadline -= 1
+        assert await world.left_over() == 0
+
+    async def advance_until(
+        self, world: World, happened: Callable[[], object], *, step: float = 1.0, steps: int = 300
+    ) -> None:
+        """Moves the clock step by step, giving the queue's threads time between the steps."""
+        for _ in range(steps):
+            if happened():
+                return
+            await world.clock.advance(step)
+        await eventually(happened)

@@ -1,0 +1,92 @@
+"""The embedded store and broker pass the suites of the ports."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from clock import ManualClock
+from contract.broker import BrokerContract, Handler, World
+from contract.subscriptions import Store, SubscriptionsContract
+
+from aep.broker.dispatcher import Dispatcher
+from aep.broker.queue import DurableQueue
+from aep.store.database import Database
+from aep.store.subscriptions import SqliteSubscriptions
+from event_platform.adapters.seal import AesGcmSeal
+
+SEAL = AesGcmSeal(b"\x01" * 32)
+
+
+class TestSqliteSubscriptions(SubscriptionsContract):
+    @pytest.fixture
+    async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
+        database = Database(tmp_path)
+        database.open()
+        yield SqliteSubscriptions(database, SEAL)
+        await database.close()
+
+
+class EmbeddedWorld:
+    """The embedded broker on a folder. `restart` leaves the dispatcher's deliveries as a crash would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = ManualClock()
+        self._folder = folder
+        self._dispatcher: Dispatcher | None = None
+        self._open()
+
+    def _open(self) -> None:
+        self.database = Database(self._folder)
+        self.database.open()
+        self.subscriptions = SqliteSubscriptions(self.database, SEAL)
+        self.intake = DurableQueue(
+            self.database, self.subscriptions, self.clock, schema_base="https://x/spec"
+        )
+
+    async def start(self, handler: Handler) -> None:
+        self._dispatcher = Dispatcher(
+            self.intake, handler, self.subscriptions, self.clock, rate=100_000, on_fault=_fail
+        )
+        await self._dispatcher.start()
+
+    async def restart(self, handler: Handler) -> None:
+        await self.crash()
+        self._open()
+        await self.start(handler)
+
+    async def crash(self) -> None:
+        if self._dispatcher is not None:
+            for lane in self._dispatcher._lanes.values():
+                lane.busy = False  # handed out, never settled: cancelled instead of waited for
+            await self._dispatcher.stop()
+        await self.database.close()
+
+    async def log_entries(self) -> list[tuple[str, str, int]]:
+        return await self.database.read(
+            lambda connection: connection.execute(
+                "SELECT subscription_id, operation, occurrences FROM log_entries"
+            ).fetchall()
+        )
+
+    async def dead_letters(self) -> int:
+        return await self._count("dead_letters")
+
+    async def left_over(self) -> int:
+        return sum([await self._count(table) for table in ("events", "event_uses", "deliveries", "retries")])
+
+    async def _count(self, table: str) -> int:
+        return await self.database.read(
+            lambda connection: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+        )
+
+
+class TestEmbeddedBroker(BrokerContract):
+    @pytest.fixture
+    async def world(self, tmp_path: Path) -> AsyncIterator[World]:
+        world = EmbeddedWorld(tmp_path)
+        yield world
+        await world.crash()
+
+
+def _fail(error: BaseException) -> None:
+    raise error

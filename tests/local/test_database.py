@@ -1,0 +1,139 @@
+"""The embedded store's one writer: what shares a commit, what a failure undoes, and who may open the file."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from aep.errors import DataFolderInUse
+from aep.store import database as module
+from aep.store import schema
+from aep.store.database import Database
+from event_platform.domain.errors import Conflict, StoreUnavailable
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = Database(tmp_path)
+    database.open()
+    await database.write(lambda connection: connection.execute("CREATE TABLE notes (text TEXT UNIQUE)"))
+    yield database
+    await database.close()
+
+
+async def notes(database: Database) -> list[str]:
+    return [text for (text,) in await database.read(lambda c: c.execute("SELECT text FROM notes").fetchall())]
+
+
+def note(text: str, *, then: Exception | None = None) -> module.Job[str]:
+    def job(connection: sqlite3.Connection) -> str:
+        connection.execute("INSERT INTO notes VALUES (?)", (text,))
+        if then is not None:
+            raise then
+        return text
+
+    return job
+
+
+async def test_a_write_is_read_as_soon_as_it_returned(database: Database) -> None:
+    assert await database.write(note("one")) == "one"
+    assert await notes(database) == ["one"]
+
+
+async def test_a_job_that_raises_undoes_its_own_changes_only(database: Database) -> None:
+    results = await asyncio.gather(
+        database.write(note("before")),
+        database.write(note("bad", then=Conflict("no"))),
+        database.write(note("after")),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [str, Conflict, str]
+    assert await notes(database) == ["before", "after"]
+
+
+async def test_a_violated_constraint_reaches_its_writer_only(database: Database) -> None:
+    await database.write(note("one"))
+    results = await asyncio.gather(
+        database.write(note("one")), database.write(note("two")), return_exceptions=True
+    )
+    assert isinstance(results[0], sqlite3.IntegrityError)
+    assert await notes(database) == ["one", "two"]
+
+
+async def test_a_disk_that_takes_nothing_more_is_unavailable_and_undoes_the_commit(
+    database: Database,
+) -> None:
+    undone: list[bool] = []
+    database.on_rollback.append(lambda: undone.append(True))
+
+    def limit(connection: sqlite3.Connection) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    await database.write(limit)
+    results = await asyncio.gather(
+        database.write(note("small")), database.write(note("x" * 100_000)), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [StoreUnavailable, StoreUnavailable]
+    assert undone
+    await database.write(lambda connection: connection.execute("PRAGMA max_page_count = 1073741823"))
+    await database.write(note("small"))
+    assert await notes(database) == ["small"]
+
+
+async def test_commits_are_announced_in_their_order_and_before_the_writers_go_on(database: Database) -> None:
+    seen: list[str] = []
+
+    async def write(text: str) -> None:
+        await database.write(note(text), lambda result: seen.append(f"committed {result}"))
+        seen.append(f"returned {text}")
+
+    await asyncio.gather(*(write(str(number)) for number in range(5)))
+    for number in range(5):
+        assert seen.index(f"committed {number}") < seen.index(f"returned {number}")
+    assert [entry for entry in seen if entry.startswith("committed")] == [f"committed {n}" for n in range(5)]
+
+
+async def test_what_waits_together_shares_a_commit(database: Database, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / module.FILE, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # keeps the writer from its next commit
+        writes = [asyncio.ensure_future(database.write(note(str(number)))) for number in range(50)]
+        await asyncio.sleep(0)
+        before = other.execute("PRAGMA data_version").fetchone()
+        other.execute("COMMIT")
+        await asyncio.gather(*writes)
+        assert other.execute("PRAGMA data_version").fetchone() != before
+    assert len(await notes(database)) == 50
+
+
+async def test_readers_cannot_write(database: Database) -> None:
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        await database.read(note("one"))
+
+
+async def test_a_folder_in_use_is_refused(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(DataFolderInUse, match="another process already runs the platform on"):
+        Database(tmp_path).open()
+
+
+async def test_a_folder_is_free_again_after_close(tmp_path: Path) -> None:
+    for _ in range(2):
+        database = Database(tmp_path)
+        database.open()
+        await database.close()
+
+
+async def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / module.FILE)) as connection:
+        connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    with pytest.raises(StoreUnavailable, match=f"knows version {schema.VERSION}"):
+        Database(tmp_path).open()
+
+
+async def test_every_commit_reaches_the_disk(tmp_path: Path) -> None:
+    with closing(module.connect(tmp_path / module.FILE)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL

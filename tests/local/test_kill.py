@@ -1,0 +1,142 @@
+"""What was answered 2xx survives SIGKILL at any moment: answered − delivered = 0."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import requests
+from processes import SimulatedPim, ready, received, send_events, server, until
+from records import UPDATED
+
+from event_platform.domain.lanes import LANES_AT_START
+
+KILLS = 22
+PATHS = ("/ok", "/flaky")
+SECRET = "a signing secret of tests"
+INGEST_KEY = "an ingest key of tests"
+EVENTS_A_REQUEST = 5
+PUBLISHERS = 3
+
+
+class Publisher(threading.Thread):
+    """Sends events without a pause, the same again until they are answered, and remembers which were."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(daemon=True)
+        self.number = number
+        self.answered: list[str] = []
+        self.unanswered = 0
+        self.platform = ""
+        self.paused = threading.Event()
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        count = 0
+        while not self.ended.is_set():
+            events = [an_event(f"{self.number}-{count + index}") for index in range(EVENTS_A_REQUEST)]
+            count += len(events)
+            if self._send(events):
+                self.answered += [event["id"] for event in events]
+            time.sleep(0.03)  # paces the load; nothing is waited for
+
+    def _send(self, events: list[dict[str, Any]]) -> bool:
+        while not self.ended.is_set():
+            try:
+                assert send_events(self.platform, INGEST_KEY, *events) == 202
+                return True
+            except requests.RequestException:  # killed: nobody knows whether it was taken
+                self.unanswered += 1
+                time.sleep(0.02)
+        return False
+
+
+def an_event(name: str) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "id": name,
+        "type": UPDATED,
+        "data": {
+            "product": {"uuid": f"3f1a2c9e-58a1-4f3c-9a45-{hash(name) % 10**12:012}"},
+            "author": {"identifier": "tests", "type": "system"},
+        },
+    }
+
+
+@pytest.mark.timeout(240)
+def test_nothing_that_was_answered_is_lost_by_sigkill(tmp_path: Path) -> None:
+    seed = random.randrange(10**6)
+    moments = random.Random(seed)
+    print("seed", seed)
+    with ExitStack() as stack:
+        inbox = stack.enter_context(
+            server(tmp_path, "inbox", "--secret", SECRET, "--every", "10", "--keep", "200000", "--quiet")
+        )
+        pim = SimulatedPim(stack.enter_context(server(tmp_path, "sim")).url)
+        publishers = [Publisher(number) for number in range(PUBLISHERS)]
+        port = _subscribe(tmp_path, pim, inbox.url)
+        for publisher in publishers:
+            publisher.platform = f"http://127.0.0.1:{port}"
+            publisher.start()
+        for _ in range(KILLS):
+            with _platform(tmp_path, pim, port) as platform:
+                time.sleep(moments.uniform(0.0, 0.5))  # the random moment is the point
+                platform.kill_group()
+        for publisher in publishers:
+            publisher.ended.set()
+            publisher.join(10)
+        answered = {event_id for publisher in publishers for event_id in publisher.answered}
+        assert len(answered) > 10 * KILLS
+        assert sum(publisher.unanswered for publisher in publishers) > 0
+        with _platform(tmp_path, pim, port):
+            until(lambda: not _missing(inbox.url, answered), "all that was answered", seconds=90)
+            _check_duplicates(inbox.url, len(answered))
+
+
+def _missing(inbox: str, answered: set[str]) -> set[tuple[str, str]]:
+    time.sleep(0.2)  # asking costs the inbox more than a delivery does
+    found = {path: {one["id"] for one in received(inbox, path) if one["status"] == 200} for path in PATHS}
+    return {(path, event_id) for path in PATHS for event_id in answered - found[path]}
+
+
+def _check_duplicates(inbox: str, answered: int) -> None:
+    """A kill may repeat what was in flight: at most one delivery of each lane, and nothing else is repeated."""
+    repeated = 0
+    for path in PATHS:
+        times = Counter(one["id"] for one in received(inbox, path) if one["status"] == 200)
+        repeated += sum(count - 1 for count in times.values())
+        assert all(one["verified"] for one in received(inbox, path))
+    in_flight = KILLS * LANES_AT_START * len(PATHS)
+    print(f"{answered} events answered, {repeated} deliveries repeated of at most {in_flight} in flight")
+    assert repeated <= in_flight
+
+
+@contextmanager
+def _platform(folder: Path, pim: SimulatedPim, port: int) -> Iterator[Any]:
+    pims = orjson.dumps([{"url": pim.url, "ingest_key": INGEST_KEY}]).decode()
+    settings = {"AEP_PIMS": pims, "AEP_RETRY_DELAYS": "0.2,0.4,0.8", "AEP_RATE_MAX": "1000"}
+    data = str(folder / "data")
+    with server(folder, "serve", "--dev", "--data", data, "--port", str(port), settings=settings) as child:
+        yield ready(child)
+
+
+def _subscribe(folder: Path, pim: SimulatedPim, inbox: str) -> int:
+    """Subscribes one endpoint that works and one that fails at first on every 10th event; the port."""
+    with _platform(folder, pim, 0) as platform:
+        client = pim.client(platform.url)
+        contact = {"technical_email": "ops@example.com"}
+        subscriber = client.call("POST", "/subscribers", {"name": "kill", "contact": contact}, expect=201)
+        for path in PATHS:
+            body = {
+                "events": [UPDATED],
+                "type": "https",
+                "config": {"url": inbox + path, "secret": {"primary": SECRET}},
+            }
+            client.call("POST", f"/subscribers/{subscriber['id']}/subscriptions", body, expect=201)
+        return int(platform.url.rpartition(":")[2])

@@ -1,0 +1,81 @@
+"""Records and events for tests, valid and short."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import uuid_utils
+from clock import START
+from pydantic import SecretStr
+
+from event_platform.domain import json_form
+from event_platform.domain.events import Event
+from event_platform.domain.subscriptions import Contact, HttpsConfig, Owner, Subscriber, Subscription
+
+PIM = "https://pim.example.com"
+OWNER = Owner(PIM, "erp")
+UPDATED = "com.akeneo.pim.v1.product.updated"
+CATEGORY = "com.akeneo.pim.v1.category.updated"
+PRIMARY = "a primary secret of tests"
+
+
+def a_subscriber(owner: Owner = OWNER, *, name: str = "ERP", now: datetime = START) -> Subscriber:
+    """An active one."""
+    return Subscriber(
+        id=str(uuid_utils.uuid7()),
+        owner=owner,
+        name=name,
+        subject=owner.tenant + "/",
+        contact=Contact(
+            "ops@example.com",
+            ("email", "webhook"),
+            "https://hooks.example.com/aep",
+            SecretStr("a webhook secret of tests"),
+        ),
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def a_subscription(
+    subscriber: Subscriber,
+    *,
+    events: Sequence[str] = (UPDATED,),
+    url: str = "https://erp.example.com/events",
+    now: datetime = START,
+    **more: Any,
+) -> Subscription:
+    """An active one with every optional part set."""
+    config = HttpsConfig(
+        url=url,
+        primary_secret=SecretStr(PRIMARY),
+        secondary_secret=SecretStr("a secondary secret of tests"),
+        headers={"X-Api-Key": SecretStr("a header value of tests")},
+    )
+    return Subscription(
+        id=str(uuid_utils.uuid7()),
+        subscriber_id=subscriber.id,
+        owner=subscriber.owner,
+        source="pim",
+        subject=subscriber.subject,
+        events=tuple(events),
+        config=config,
+        created_at=now,
+        updated_at=now,
+        options={"send_product_identifier_in_changes": True},
+        **more,
+    )
+
+
+def an_event(number: int = 1, *, entity: str | None = None, event_type: str = UPDATED) -> Event:
+    """A product's update; the same `entity` travels in the same lane."""
+    uuid = entity or f"00000000-0000-4000-8000-{number:012}"
+    data = {"product": {"uuid": uuid}, "author": {"identifier": "erp", "type": "api"}}
+    return Event(
+        id=f"event-{number}",
+        type=event_type,
+        time="2026-01-31T11:59:59Z",
+        data=data,
+        data_json=json_form.stringify(data),
+        identity=(uuid,),
+    )
