@@ -1,7 +1,11 @@
-"""Logs of tests are plain lines: rich's tracebacks take longer than the tests."""
+"""What all tests share."""
 
+import pytest
 import structlog
 
+pytest.register_assert_rewrite("contract")
+
+# Plain lines: rich's tracebacks take longer than the tests.
 structlog.configure(
     processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer(default=str)]
 )

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 import uuid_utils
-from clock import START
 from pydantic import SecretStr
 
+from clock import START
 from event_platform.domain import json_form
 from event_platform.domain.events import Event
 from event_platform.domain.subscriptions import Contact, HttpsConfig, Owner, Subscriber, Subscription

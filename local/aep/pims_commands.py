@@ -99,10 +99,10 @@ def issue_client_key(
     """
     name = _url(url)
     key = secrets.token_urlsafe(32)
-    issued = PimClient(
-        client_id=client_id, key_sha256=hashlib.sha256(key.encode()).hexdigest(), username=username
-    )
     with _registry(pims_file, data) as entries:
+        issued = PimClient(
+            client_id=client_id, key_sha256=hashlib.sha256(key.encode()).hexdigest(), username=username
+        )
         tenant = entries.get(name)
         if tenant is None or tenant.auth != "platform-key":
             _fail(f"{name} is no PIM with platform keys: run `aep pims add {name} --auth platform-key` first")
@@ -238,8 +238,19 @@ def _registry(pims_file: Path | None, data: Path) -> Iterator[_Entries]:
             keys.check(connection, seal)
             yield _entries_of_store(connection, seal)
             connection.execute("COMMIT")
-    except (BadPims, ValidationError) as error:
+    except BadPims as error:
         _fail(str(error))
+    except ValidationError as error:
+        _fail(_in_one_line(error))
+
+
+def _in_one_line(error: ValidationError) -> str:
+    """The first problem and its field, or its AEP_ variable, without the value that it was found in."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    if error.title == Settings.__name__:
+        field = f"AEP_{str(first['loc'][0]).upper()}"
+    return f"{field}: {first['msg']}" if field else first["msg"]
 
 
 def _entries_of_file(path: Path) -> _Entries:

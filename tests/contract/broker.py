@@ -13,15 +13,15 @@ from functools import partial
 from typing import Protocol
 
 import pytest
-from clock import ManualClock
-from eventually import eventually
-from records import CATEGORY, OWNER, PIM, UPDATED, a_subscriber, a_subscription, an_event
 
+from clock import ManualClock
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.logs import DeliveryEnd, Operation
 from event_platform.domain.outcomes import Kind, Outcome, Reason
 from event_platform.domain.subscriptions import Subscription, suspend
 from event_platform.ports import Intake, Subscriptions
+from eventually import eventually
+from records import CATEGORY, OWNER, PIM, UPDATED, a_subscriber, a_subscription, an_event
 
 Handler = Callable[[Delivery], Awaitable[Settlement]]
 

@@ -124,10 +124,14 @@ class SenderContract:
     async def test_header_names_come_in_lower_case_and_values_are_text(self, sender: Sender) -> None:
         result = await self.post_to(
             sender,
-            answers(b"HTTP/1.1 200 OK\r\nRetry-AFTER: 7\r\nX-Odd: \xff\xfe\r\nContent-Length: 0\r\n\r\n"),
+            answers(
+                b"HTTP/1.1 200 OK\r\nRetry-AFTER: 7\r\nX-Odd: \xff\xfe\r\nVary: a\r\nvary: b\r\n"
+                b"Content-Length: 0\r\n\r\n"
+            ),
         )
         assert isinstance(result, Answer)
         assert result.headers["retry-after"] == "7"
+        assert result.headers["vary"] == "a, b"
         assert result.headers["x-odd"].encode()
 
     @pytest.mark.parametrize("location", [b"", b"Location: /elsewhere\r\n", b"Location: http://[\r\n"])
@@ -212,7 +216,7 @@ class SenderContract:
             with Clocked() as took:
                 result = await sender.post(server.url(), HEADERS, b"{}", timeout=SHORT)
             assert reason_of(result) is Reason.DESTINATION_TIMEOUT
-        assert SHORT * 0.9 <= took.seconds < SHORT + 0.7
+        assert SHORT * 0.9 <= took.seconds < SHORT + 0.5
 
     async def test_a_receiver_that_does_not_read_is_dropped_with_all_that_is_unsent(
         self, sender: Sender
@@ -238,7 +242,7 @@ class SenderContract:
             with Clocked() as took:
                 result = await sender.post("http://hooks.example.org/", HEADERS, b"{}", timeout=SHORT)
         assert reason_of(result) is Reason.DESTINATION_TIMEOUT
-        assert took.seconds < SHORT + 0.7
+        assert took.seconds < SHORT + 0.5
 
     async def test_the_callers_own_cancellation_is_not_taken_for_a_failure(self, sender: Sender) -> None:
         async with serve(answers(30.0)) as server:
@@ -448,7 +452,7 @@ class SenderContract:
                 result = await sender.post(f"https://127.0.0.1:{server.port}/", HEADERS, b"{}", timeout=SHORT)
             await asyncio.wait_for(server.hung_up.wait(), 2)
         assert reason_of(result) is Reason.DESTINATION_TIMEOUT
-        assert took.seconds < SHORT + 0.7
+        assert took.seconds < SHORT + 0.5
 
     # What is sent
 

@@ -1,4 +1,4 @@
-"""What every store of subscribers and subscriptions must do: the ports `Subscriptions` and `SubscriptionLookup`.
+"""What every store of records must do: the ports `Subscriptions` and `SubscriptionLookup`.
 
 A subclass gives the fixture `store`, empty at the start of each test.
 """
@@ -10,10 +10,9 @@ from functools import partial
 from typing import Protocol
 
 import pytest
-from clock import START
 from pydantic import SecretStr
-from records import OWNER, PIM, a_subscriber, a_subscription
 
+from clock import START
 from event_platform.domain.errors import Conflict, NotFound
 from event_platform.domain.subscriptions import (
     Owner,
@@ -25,6 +24,7 @@ from event_platform.domain.subscriptions import (
     suspend,
 )
 from event_platform.ports import SubscriptionLookup, Subscriptions
+from records import OWNER, PIM, a_subscriber, a_subscription
 
 LATER = START + timedelta(minutes=1)
 STRANGER = Owner(PIM, "somebody-else")

@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from clock import ManualClock
-from contract.broker import BrokerContract, Handler, World
-from contract.subscriptions import Store, SubscriptionsContract
 
 from aep.broker.dispatcher import Dispatcher
 from aep.broker.queue import DurableQueue
 from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions
+from clock import ManualClock
+from contract.broker import BrokerContract, Handler, World
+from contract.subscriptions import Store, SubscriptionsContract
 from event_platform.adapters.seal import AesGcmSeal
 
 SEAL = AesGcmSeal(b"\x01" * 32)

@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 import pytest
 import requests
-from processes import SimulatedPim, ready, received, send_events, server, until
-from records import UPDATED
 
 from event_platform.domain.lanes import LANES_AT_START
+from processes import SimulatedPim, ready, received, send_events, server, until
+from records import UPDATED
 
 KILLS = 22
 PATHS = ("/ok", "/flaky")
@@ -106,7 +106,7 @@ def _missing(inbox: str, answered: set[str]) -> set[tuple[str, str]]:
 
 
 def _check_duplicates(inbox: str, answered: int) -> None:
-    """A kill may repeat what was in flight: at most one delivery of each lane, and nothing else is repeated."""
+    """A kill may repeat what was in flight: at most one delivery of each lane, and nothing else."""
     repeated = 0
     for path in PATHS:
         times = Counter(one["id"] for one in received(inbox, path) if one["status"] == 200)

@@ -9,7 +9,13 @@ import pytest
 from aiohttp.resolver import AsyncResolver
 
 from contract.servers import DnsServer
-from event_platform.adapters.guard import AddressRefused, GuardedNetwork, TrustedNetwork
+from event_platform.adapters.guard import (
+    AddressRefused,
+    GuardedNetwork,
+    TrustedNetwork,
+    local_names,
+    public_names,
+)
 
 NAMES = {
     "public.example": [["93.184.215.14", "2606:4700::1111"]],
@@ -108,6 +114,10 @@ async def test_tricks_and_private_names_are_refused_without_a_lookup(
     assert not dns.asked
 
 
+async def test_localhost_is_refused_by_its_name(guard: GuardedNetwork) -> None:
+    assert await refusal(guard, "localhost") == "'localhost' is a name for private networks"
+
+
 async def test_private_suffixes_are_whole_labels(guard: GuardedNetwork) -> None:
     await guard.check("not.thelocal")
     await guard.check("internal.example")
@@ -164,13 +174,13 @@ async def test_allowing_loopback_allows_nothing_else(dev_guard: GuardedNetwork, 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.5", "169.254.169.254", "0.0.0.0"])  # noqa: S104 - not bound to
 def test_no_socket_is_opened_for_an_address_that_is_not_public(address: str) -> None:
-    with pytest.raises(AddressRefused, match=address):
+    with pytest.raises(AddressRefused, match="not publicly routable"):
         GuardedNetwork().open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 443)))
 
 
 @pytest.mark.parametrize("address", ["::1", "::ffff:1.1.1.1", "fe80::1", "fd00::1"])
 def test_no_socket_is_opened_for_an_ipv6_address_that_is_not_public(address: str) -> None:
-    with pytest.raises(AddressRefused, match=address):
+    with pytest.raises(AddressRefused, match="not publicly routable"):
         GuardedNetwork().open_socket((socket.AF_INET6, socket.SOCK_STREAM, 0, "", (address, 443, 0, 0)))
 
 
@@ -179,6 +189,22 @@ def test_a_socket_is_opened_for_a_public_address() -> None:
         (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("1.1.1.1", 443))
     ) as opened:
         assert opened.family is socket.AF_INET
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+
+
+async def test_a_search_list_is_for_trusted_names_only(
+    dns: DnsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALDOMAIN", "example")  # c-ares takes its search list from here
+    servers = [f"127.0.0.1:{dns.port}"]
+    trusted = TrustedNetwork(make_resolver=lambda: local_names(servers))
+    assert [answer["host"] for answer in await trusted.resolve("inside")] == ["10.0.0.5"]
+    guard = GuardedNetwork(make_resolver=lambda: public_names(servers))
+    await guard.check("dotted.inside")
+    assert not any(name.endswith(".example") for name, _ in dns.asked if name != "inside.example")
+    await trusted.close()
+    await guard.close()
 
 
 async def test_a_trusted_network_may_be_private(dns: DnsServer) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pycares
 from aiohttp import AddrInfoType
@@ -44,14 +44,19 @@ class AddressRefused(ValueError, OSError):
     """
 
 
-def public_names() -> AbstractResolver:
+def public_names(nameservers: Sequence[str] | None = None) -> AbstractResolver:
     """Lookups by c-ares of full names only: a search list could turn a stranger's name into one of ours."""
-    return AsyncResolver(timeout=_LOOKUP_SECONDS, tries=_LOOKUP_TRIES, flags=pycares.ARES_FLAG_NOSEARCH)
+    return AsyncResolver(
+        nameservers=nameservers,
+        timeout=_LOOKUP_SECONDS,
+        tries=_LOOKUP_TRIES,
+        flags=pycares.ARES_FLAG_NOSEARCH,
+    )
 
 
-def local_names() -> AbstractResolver:
+def local_names(nameservers: Sequence[str] | None = None) -> AbstractResolver:
     """Lookups by c-ares as the machine is set up, search list included."""
-    return AsyncResolver(timeout=_LOOKUP_SECONDS, tries=_LOOKUP_TRIES)
+    return AsyncResolver(nameservers=nameservers, timeout=_LOOKUP_SECONDS, tries=_LOOKUP_TRIES)
 
 
 class TrustedNetwork(AbstractResolver):
@@ -125,9 +130,9 @@ class GuardedNetwork(TrustedNetwork):
 
     def open_socket(self, address: AddrInfoType) -> socket.socket:
         """A socket to connect to just this address with. Raises AddressRefused."""
-        literal = str(address[4][0])
-        if not self._permits(ipaddress.ip_address(literal)):
-            raise AddressRefused(f"'{literal}' is not publicly routable")
+        if not self._permits(ipaddress.ip_address(address[4][0])):
+            # without the address: only equal messages of several attempts stay one error in aiohttp
+            raise AddressRefused("the address is not publicly routable")
         return super().open_socket(address)
 
     def _permits(self, address: IpAddress) -> bool:

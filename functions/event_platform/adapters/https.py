@@ -4,6 +4,7 @@ only addresses that the guard lets pass."""
 import asyncio
 import errno
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,6 +55,7 @@ _REASON_OF_ERRNO: Mapping[int | None, Reason] = {
     errno.EPERM: Reason.NETWORK_UNREACHABLE,
     errno.ETIMEDOUT: Reason.DESTINATION_TIMEOUT,
 }
+_ERRNO_IN_TEXT = re.compile(r"\[Errno (\d+)\]")
 _OUR_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _LOST = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
@@ -271,6 +273,9 @@ def _let_go(exchange: _Exchange, complete: bool) -> None:
     transport = exchange.transport
     if transport is not None and (not complete or transport.is_closing()):
         transport.abort()
+    exchange.transport = exchange.protocol = (
+        None  # the pool's timers keep the context, and with it the exchange
+    )
 
 
 def _was_dead_already(exchange: _Exchange, error: Exception) -> bool:
@@ -320,12 +325,23 @@ def _connection_failure(error: OSError) -> TransportFailure:
     if connecting and isinstance(cause, ConnectionResetError) and cause.errno is None:
         # asyncio's word for a peer that hangs up while TLS is negotiated
         return TransportFailure(Reason.INVALID_TLS_HANDSHAKE, "closed during the TLS handshake")
-    if error.errno in _OUR_FAULT:
-        raise error
     if isinstance(error, aiohttp.ClientConnectionResetError):  # has no errno: found out while writing
         return TransportFailure(Reason.CONNECTION_RESET, "connection reset")
-    reason = _REASON_OF_ERRNO.get(error.errno, Reason.DESTINATION_FAILURE)
-    return TransportFailure(reason, os.strerror(error.errno).lower() if error.errno else "connection failed")
+    number = error.errno or _most_telling(str(cause))
+    if number in _OUR_FAULT:
+        raise error
+    reason = _REASON_OF_ERRNO.get(number, Reason.DESTINATION_FAILURE)
+    return TransportFailure(reason, os.strerror(number).lower() if number else "connection failed")
+
+
+def _most_telling(summary: str) -> int | None:
+    """The errno in aiohttp's summary of a host's several addresses that failed in different ways.
+
+    That there is no route to one of them, often by IPv6, says less than what another one did.
+    """
+    numbers = [int(number) for number in _ERRNO_IN_TEXT.findall(summary)]
+    telling = [each for each in numbers if _REASON_OF_ERRNO.get(each) is not Reason.NETWORK_UNREACHABLE]
+    return next(iter(telling + numbers), None)
 
 
 def _certificate_problem(error: Exception) -> str:

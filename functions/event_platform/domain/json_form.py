@@ -183,7 +183,8 @@ def _string(text: str) -> str:
 
 def _check_depth(text: str) -> None:
     depth = 0
-    for bracket in re.finditer(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', text, re.DOTALL):
+    # Possessive, since a long string would otherwise cost a hundred bytes of stack for each character.
+    for bracket in re.finditer(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', text, re.DOTALL):
         if bracket[0] in "[{":
             depth += 1
             if depth > MAX_DEPTH:

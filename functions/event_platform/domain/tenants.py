@@ -2,7 +2,7 @@
 
 import fnmatch
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -28,14 +28,17 @@ def _pim_url(text: str) -> str:
     return normalise_pim_url(text, allow_http=True)
 
 
-Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_as_list)]
+Secrets = Annotated[
+    tuple[Annotated[SecretStr, Field(min_length=1)], ...],  # with an empty secret anyone could sign
+    BeforeValidator(_as_list),
+]
 """A credential as a string or a list of strings, so that one can be rotated; none: that way in is closed."""
 
 JsonPointer = Annotated[str, StringConstraints(pattern=r"^(/[^/]*)+$")]
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class PimClient(_Entry):
@@ -65,9 +68,14 @@ class Tenant(_Entry):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_key(cls, entry: dict[str, Any]) -> dict[str, Any]:
-        url = entry.get("url")
-        return {**entry, "key": tenant_key(url)} if isinstance(url, str) and not entry.get("key") else entry
+    def _default_key(cls, entry: object) -> object:
+        if not isinstance(entry, dict):
+            return entry
+        fields = cast("dict[str, Any]", entry)
+        url = fields.get("url")
+        return (
+            {**fields, "key": tenant_key(url)} if isinstance(url, str) and not fields.get("key") else fields
+        )
 
     @model_validator(mode="after")
     def _check(self) -> "Tenant":

@@ -120,7 +120,7 @@ def token_info_verdict(answer: Answer, tenant: Tenant, client_id: str) -> Verdic
     except (json_form.MalformedJson, JsonPointerException):
         _log_unusable(answer, tenant)
         return Verdict("X-PIM-TOKEN could not be verified: the PIM's answer names no client id")
-    if not isinstance(owner, str | int) or str(owner) != client_id:
+    if isinstance(owner, bool) or not isinstance(owner, str | int) or str(owner) != client_id:
         return Verdict("X-PIM-TOKEN belongs to another client than X-PIM-CLIENT-ID")
     allowed = not isinstance(info, dict) or info.get("event_platform", True) is not False
     return Verdict(may_subscribe=allowed)

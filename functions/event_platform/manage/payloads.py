@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from pydantic import (
     AfterValidator,
@@ -135,7 +136,7 @@ def _headers(headers: dict[str, str], info: ValidationInfo[Rules]) -> dict[str, 
 def _certificates(pem: str) -> str:
     try:
         x509.load_pem_x509_certificates(pem.encode())
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise ValueError("must be one or more certificates in PEM") from error
     return pem
 
@@ -145,7 +146,7 @@ def _private_key(pem: str, info: ValidationInfo[Rules]) -> str:
     if pem != REDACTED:
         try:
             serialization.load_pem_private_key(pem.encode(), password=None)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise ValueError("must be a private key in PEM, not encrypted") from error
     return pem
 

@@ -1,0 +1,375 @@
+"""`aep pims`: the registry of PIMs in the data folder and in a file, and a running server that follows."""
+
+import hashlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from aep import cli
+from processes import Child, Client, send_events, server, until
+
+PIM = "https://pim.example.com"
+KEY_OF_PIM = hashlib.sha256(PIM.encode()).hexdigest()[:16]
+FOLLOWS_WITHIN = 5.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.status == 0, self.err
+        return orjson.loads(self.out)
+
+
+Aep = Callable[..., Ended]
+
+
+@pytest.fixture
+def aep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Aep:
+    """Runs a command line in this process, from its words to its exit status."""
+
+    def run(*words: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["aep", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        return Ended(code if isinstance(code, int) else int(code is not None), out, err)
+
+    return run
+
+
+@pytest.fixture(params=["data", "pims"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    """Where the registry is: the option that says so, in each of its two forms."""
+    return f"--{request.param}", tmp_path / ("folder" if request.param == "data" else "pims.json")
+
+
+def contents(path: Path) -> bytes:
+    """Every byte of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    return b"".join(file.read_bytes() for file in files if file.is_file())
+
+
+def test_add_prints_the_new_secrets_once(aep: Aep, place: tuple[str, Path]) -> None:
+    added = aep("pims", "add", PIM, *place, "--json").json
+    assert list(added) == [
+        "url",
+        "key",
+        "auth",
+        "ingest_path",
+        "events_api_path",
+        "relay_path",
+        "ingest_key",
+        "relay_secret",
+    ]
+    assert (added["url"], added["key"], added["auth"]) == (PIM, KEY_OF_PIM, "token-info")
+    again = aep("pims", "add", PIM, *place, "--json").json
+    assert again == {
+        name: value for name, value in added.items() if name not in ("ingest_key", "relay_secret")
+    }
+
+
+def test_add_says_where_each_secret_goes(aep: Aep, place: tuple[str, Path]) -> None:
+    first, second = aep("pims", "add", PIM, *place), aep("pims", "add", PIM, *place)
+    assert first.status == second.status == 0
+    assert re.search(r"/ingest with the header  Authorization: Bearer [\w-]{43}\n", first.out)
+    assert "shown only now" in first.out
+    assert "Bearer" not in second.out
+    assert "shown only now" not in second.out
+
+
+def test_list_shows_the_entries_and_never_a_secret(aep: Aep, place: tuple[str, Path]) -> None:
+    assert aep("pims", "list", *place, "--json").json == []
+    added = aep("pims", "add", PIM, *place, "--json").json
+    aep("pims", "add", "https://keyed.example.com", *place, "--auth", "platform-key")
+    issued = aep("pims", "client", "https://keyed.example.com", "erp", *place, "--json").json
+    rows = aep("pims", "list", *place, "--json").json
+    assert next(row for row in rows if row["url"] == PIM) == {
+        "url": PIM,
+        "key": KEY_OF_PIM,
+        "auth": "token-info",
+        "ingest_path": "/ingest",
+        "events_api_path": f"/ingest/events-api/{KEY_OF_PIM}",
+        "relay_path": f"/ingest/relay/{KEY_OF_PIM}",
+    }
+    assert {row["url"]: row["auth"] for row in rows} == {
+        PIM: "token-info",
+        "https://keyed.example.com": "platform-key",
+    }
+    for listed in (aep("pims", "list", *place), aep("pims", "list", *place, "--json")):
+        for secret in (added["ingest_key"], added["relay_secret"], issued["key"]):
+            assert secret not in listed.out
+            assert hashlib.sha256(secret.encode()).hexdigest() not in listed.out
+
+
+def test_a_url_is_one_entry_however_it_is_written(aep: Aep, place: tuple[str, Path]) -> None:
+    first = aep("pims", "add", "https://PIM.example.com:443/", *place, "--json").json
+    aep("pims", "add", f"{PIM}/", *place)
+    assert [row["url"] for row in aep("pims", "list", *place, "--json").json] == [PIM]
+    assert (first["url"], first["key"]) == (PIM, KEY_OF_PIM)
+
+
+def test_rotation_adds_a_key_and_keeps_the_one_before(aep: Aep, tmp_path: Path) -> None:
+    place = ("--pims", tmp_path / "pims.json")
+    first = aep("pims", "add", PIM, *place, "--json").json["ingest_key"]
+    rotated = aep("pims", "add", PIM, *place, "--rotate", "--json").json
+    second = rotated["ingest_key"]
+    assert second != first
+    assert "relay_secret" not in rotated
+    (entry,) = orjson.loads(place[1].read_bytes())
+    assert entry["ingest_key"] == [second, first]
+    third = aep("pims", "add", PIM, *place, "--rotate", "--json").json["ingest_key"]
+    (entry,) = orjson.loads(place[1].read_bytes())
+    assert entry["ingest_key"] == [third, second]
+
+
+def test_a_platform_key_is_stored_as_its_hash_and_ends_with_the_next(aep: Aep, tmp_path: Path) -> None:
+    place = ("--pims", tmp_path / "pims.json")
+    aep("pims", "add", PIM, *place, "--auth", "platform-key")
+    keys = [
+        aep("pims", "client", PIM, client_id, *place, "--username", "julia", "--json").json["key"]
+        for client_id in ("erp", "shop", "erp")
+    ]
+    (entry,) = orjson.loads(place[1].read_bytes())
+    clients = {client["client_id"]: client for client in entry["clients"]}
+    assert clients == {
+        client_id: {
+            "client_id": client_id,
+            "key_sha256": hashlib.sha256(key.encode()).hexdigest(),
+            "username": "julia",
+        }
+        for client_id, key in (("shop", keys[1]), ("erp", keys[2]))
+    }
+    assert not any(key.encode() in contents(place[1]) for key in keys)
+
+
+def test_clients_to_probe_for_are_listed_and_added_to(aep: Aep, tmp_path: Path) -> None:
+    place = ("--pims", tmp_path / "pims.json")
+    aep("pims", "add", PIM, *place, "--auth", "probe", "--client", "erp", "--client", "erp")
+    aep("pims", "add", PIM, *place, "--client", "shop")
+    (entry,) = orjson.loads(place[1].read_bytes())
+    assert (entry["auth"], entry["clients"]) == ("probe", [{"client_id": "erp"}, {"client_id": "shop"}])
+
+
+def test_remove_takes_one_entry_away(aep: Aep, place: tuple[str, Path]) -> None:
+    for url in (PIM, "https://other.example.com"):
+        aep("pims", "add", url, *place)
+    assert aep("pims", "remove", f"{PIM}/", *place).out == f"removed {PIM}\n"
+    assert [row["url"] for row in aep("pims", "list", *place, "--json").json] == ["https://other.example.com"]
+    again = aep("pims", "remove", PIM, *place)
+    assert again.status == 2
+    assert PIM in again.err
+
+
+def test_a_pattern_is_listed_and_removed_as_it_is_written(aep: Aep, tmp_path: Path) -> None:
+    file = tmp_path / "pims.json"
+    file.write_text('[{"host_pattern": "*.cloud.example.com"}]')
+    (row,) = aep("pims", "list", "--pims", file, "--json").json
+    assert (row["url"], row["ingest_path"]) == ("*.cloud.example.com", "")
+    removed = aep("pims", "remove", "*.cloud.example.com", "--pims", file, "--json").json
+    assert removed == {"removed": "*.cloud.example.com"}
+    assert orjson.loads(file.read_bytes()) == []
+
+
+def test_the_file_is_its_owners_alone_even_if_it_was_not_before(aep: Aep, tmp_path: Path) -> None:
+    file = tmp_path / "new-folder" / "pims.json"
+    aep("pims", "add", PIM, "--pims", file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o644)
+    aep("pims", "add", PIM, "--pims", file, "--rotate")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in file.parent.iterdir()] == ["pims.json"]
+
+
+def test_the_data_folder_is_its_owners_alone_and_holds_no_secret_in_the_clear(
+    aep: Aep, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    added = aep("pims", "add", PIM, "--data", folder, "--auth", "platform-key", "--json").json
+    key = aep("pims", "client", PIM, "erp", "--data", folder, "--json").json["key"]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "secrets.key").stat().st_mode & 0o777 == 0o600
+    stored = contents(folder)
+    assert PIM.encode() in stored
+    for secret in (added["ingest_key"], added["relay_secret"], key):
+        assert secret.encode() not in stored
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("add", "no url"), "no url"),
+        (("add", "ftp://pim.example.com"), "https://"),
+        (("add", "https://user:pass@pim.example.com"), "user name"),
+        (("add", f"{PIM}?query"), "base URL"),
+        (("add", f"{PIM}/new", "--auth", "platform-key", "--client", "erp"), "key_sha256"),
+        (("add", f"{PIM}/new", "--auth", "probe", "--client", ""), "client_id"),
+        (("client", PIM, ""), "client_id"),
+        (("client", PIM, "x" * 257), "client_id"),
+        (("client", "https://unknown.example.com", "erp"), "aep pims add"),
+        (("client", "https://info.example.com", "erp"), "--auth platform-key"),
+        (("client", "no url", "erp"), "no url"),
+        (("remove", "https://unknown.example.com"), "aep pims list"),
+        (("remove", "no url"), "no url"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2_and_changes_nothing(
+    aep: Aep, place: tuple[str, Path], words: tuple[str, ...], named: str
+) -> None:
+    aep("pims", "add", PIM, *place, "--auth", "platform-key")
+    aep("pims", "add", "https://info.example.com", *place)
+    before = aep("pims", "list", *place, "--json").json
+    ended = aep("pims", *words, *place)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("aep: ")
+    assert ended.err.count("\n") == 1
+    assert named in ended.err
+    assert aep("pims", "list", *place, "--json").json == before
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("no json", "JSON"),
+        ("{}", "array"),
+        ("[7]", "entry 0"),
+        ('[{"url": "https://a.example.com"}, {"url": "https://b.example.com", "aut": "x"}]', "entry 1, aut"),
+        ('[{"url": "https://a.example.com"}, {"url": "https://A.example.com/"}]', "same"),
+        ('[{"host_pattern": "*.cloud.example.com", "ingest_key": "the-ingest-key"}]', "management only"),
+    ],
+)
+@pytest.mark.parametrize("words", [("list",), ("add", PIM), ("remove", PIM), ("client", PIM, "erp")])
+def test_a_bad_file_is_one_line_and_status_2_and_stays_as_it_is(
+    aep: Aep, tmp_path: Path, words: tuple[str, ...], text: str, named: str
+) -> None:
+    file = tmp_path / "pims.json"
+    file.write_text(text)
+    ended = aep("pims", *words, "--pims", file)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.count("\n") == 1
+    assert named in ended.err
+    assert "the-ingest-key" not in ended.err
+    assert file.read_text() == text
+
+
+def test_a_wrong_setting_is_one_line_with_its_name(
+    aep: Aep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AEP_TIMEOUT", "soon")
+    ended = aep("pims", "list", "--data", tmp_path / "folder")
+    assert ended.status == 2
+    assert ended.err.startswith("aep: AEP_TIMEOUT: ")
+    assert ended.err.count("\n") == 1
+
+
+def test_a_folder_that_lost_its_key_is_one_line_that_says_so(aep: Aep, tmp_path: Path) -> None:
+    aep("pims", "add", PIM, "--data", tmp_path / "folder")
+    (tmp_path / "folder" / "secrets.key").unlink()
+    ended = aep("pims", "list", "--data", tmp_path / "folder")
+    assert ended.status != 0
+    assert ended.err.count("\n") == 1
+    assert "secrets.key" in ended.err
+
+
+# A running server
+
+
+@dataclass(frozen=True)
+class Running:
+    serve: Child
+    data: Path
+    file: Path
+
+    def place(self, option: str) -> tuple[str, Path]:
+        return option, self.data if option == "--data" else self.file
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("pims-commands")
+    data, file = folder / "data", folder / "pims.json"
+    file.write_text("[]")
+    with ExitStack() as stack:
+        serve = stack.enter_context(server(folder, "serve", "--data", str(data), "--pims", str(file)))
+        yield Running(serve, data, file)
+
+
+def event() -> dict[str, Any]:
+    author = {"identifier": "julia", "type": "user"}
+    data = {"product": {"uuid": "fc24e6c3-933c-4a93-8a81-e5c703d134d5"}, "author": author}
+    return {"id": "1", "type": "com.akeneo.pim.v1.product.updated", "data": data}
+
+
+def follows(running: Running, key: str, status: int) -> None:
+    until(
+        lambda: send_events(running.serve.url, key, event()) == status,
+        f"the ingest answers {status}",
+        seconds=FOLLOWS_WITHIN,
+    )
+
+
+@pytest.mark.parametrize("option", ["--data", "--pims"])
+def test_a_running_server_follows_an_addition_a_rotation_and_a_removal(
+    aep: Aep, running: Running, option: str
+) -> None:
+    url, place = f"https://{option.strip('-')}.example.com", running.place(option)
+    first = aep("pims", "add", url, *place, "--json").json["ingest_key"]
+    follows(running, first, 202)
+    second = aep("pims", "add", url, *place, "--rotate", "--json").json["ingest_key"]
+    follows(running, second, 202)
+    assert send_events(running.serve.url, first, event()) == 202
+    assert aep("pims", "remove", url, *place).status == 0
+    follows(running, second, 401)
+    assert send_events(running.serve.url, first, event()) == 401
+
+
+def test_a_running_server_follows_a_new_platform_key(aep: Aep, running: Running) -> None:
+    url, place = "https://keyed.example.com", running.place("--data")
+    aep("pims", "add", url, *place, "--auth", "platform-key")
+
+    def has_status(key: str, status: int) -> None:
+        client = Client(running.serve.url, url, key, "erp")
+        until(
+            lambda: client.call("GET", "/subscribers").status_code == status,
+            f"the management API answers {status}",
+            seconds=FOLLOWS_WITHIN,
+        )
+
+    first = aep("pims", "client", url, "erp", *place, "--json").json["key"]
+    has_status(first, 200)
+    second = aep("pims", "client", url, "erp", *place, "--json").json["key"]
+    has_status(second, 200)
+    has_status(first, 401)
+
+
+def test_a_running_server_keeps_what_was_good_when_the_file_turns_bad(aep: Aep, running: Running) -> None:
+    place = running.place("--pims")
+    key = aep("pims", "add", "https://kept.example.com", *place, "--json").json["ingest_key"]
+    follows(running, key, 202)
+    good = running.file.read_text()
+    running.file.write_text('[{"url": "half a li')
+    until(
+        lambda: (
+            send_events(running.serve.url, key, event()) == 202
+            and "pims.not_reread" in running.serve.stderr()
+        ),
+        "the server says that it could not read the file",
+        seconds=FOLLOWS_WITHIN,
+    )
+    assert send_events(running.serve.url, key, event()) == 202
+    running.file.write_text(good)

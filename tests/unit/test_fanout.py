@@ -1,0 +1,102 @@
+"""Which subscriptions get an event, in which lane, and which body."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from event_platform.domain import json_form
+from event_platform.domain.lanes import lane_of
+from event_platform.domain.subscriptions import Status, Subscription
+from event_platform.fanout import fan_out, matches
+from records import UPDATED, a_subscriber, a_subscription, an_event
+
+SCHEMAS = "https://events.example.com/spec"
+SUBSCRIBER = a_subscriber()
+DATA = {"product": {"uuid": "00000000-0000-4000-8000-000000000001", "identifier": "SKU-1"}}
+WITH_IDENTIFIER = replace(an_event(), data=DATA, data_json=json_form.stringify(DATA))
+
+
+def subscription(**fields: Any) -> Subscription:
+    return replace(a_subscription(SUBSCRIBER), **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "matched"),
+    [
+        ({}, True),
+        ({"events": ("com.akeneo.pim.v1.product.created", UPDATED)}, True),
+        ({"events": ("com.akeneo.pim.v1.product.created",)}, False),
+        ({"events": (f"{UPDATED}.delta",)}, False),
+        ({"events": ("com.akeneo.pim.v1.product",)}, False),
+        ({"source": "benchmark"}, False),
+        ({"status": Status.SUSPENDED}, False),
+        ({"status": Status.REVOKED}, False),
+        ({"status": Status.DELETED}, False),
+    ],
+)
+def test_an_active_pim_subscription_that_names_the_type_gets_the_event(
+    fields: dict[str, Any], matched: bool
+) -> None:
+    chosen = subscription(**fields)
+    assert matches(an_event(), chosen) is matched
+    assert [found.subscription for found in fan_out(an_event(), [chosen], SCHEMAS)] == [chosen] * matched
+
+
+def test_each_matching_subscription_gets_the_event_once() -> None:
+    chosen = [subscription(), subscription(status=Status.SUSPENDED), subscription()]
+    assert [found.subscription for found in fan_out(an_event(), chosen, SCHEMAS)] == [chosen[0], chosen[2]]
+
+
+def test_without_subscriptions_there_is_nothing_to_deliver() -> None:
+    assert fan_out(an_event(), [], SCHEMAS) == []
+
+
+def test_the_identifier_goes_to_those_who_asked_for_it() -> None:
+    asked, did_not = subscription(send_product_identifier=True), subscription()
+    first, second = fan_out(WITH_IDENTIFIER, [asked, did_not], SCHEMAS)
+    assert b'"identifier":"SKU-1"' in first.envelope.addressed_to(asked.id)
+    assert b"SKU-1" not in second.envelope.addressed_to(did_not.id)
+
+
+def test_each_variant_of_a_body_is_rendered_once() -> None:
+    chosen = [subscription(send_product_identifier=number % 2 == 0) for number in range(10)]
+    assert len({id(found.envelope) for found in fan_out(WITH_IDENTIFIER, chosen, SCHEMAS)}) == 2
+    assert len({id(found.envelope) for found in fan_out(an_event(), chosen, SCHEMAS)}) == 1
+
+
+def test_a_body_names_its_subscription() -> None:
+    chosen = subscription()
+    (found,) = fan_out(an_event(), [chosen], SCHEMAS)
+    assert json_form.parse(found.envelope.addressed_to(found.subscription.id)) == {
+        "specversion": "1.0",
+        "id": "event-1",
+        "source": "akeneo-event-platform",
+        "type": UPDATED,
+        "subject": chosen.id,
+        "datacontenttype": "application/json",
+        "dataschema": f"{SCHEMAS}/{UPDATED}.schema.json",
+        "time": "2026-01-31T11:59:59Z",
+        "data": an_event().data,
+    }
+
+
+def test_an_entity_stays_in_its_lane_of_each_subscription() -> None:
+    chosen = [subscription(lanes=16), subscription(lanes=64)]
+    lanes = [
+        [found.lane for found in fan_out(an_event(number, entity="same"), chosen, SCHEMAS)]
+        for number in range(20)
+    ]
+    assert lanes == [[lane_of(("same",), "", 16), lane_of(("same",), "", 64)]] * 20
+
+
+def test_entities_are_spread_over_the_lanes() -> None:
+    chosen = subscription()
+    lanes = {fan_out(an_event(number), [chosen], SCHEMAS)[0].lane for number in range(300)}
+    assert lanes == set(range(16))
+
+
+def test_an_event_without_entity_is_its_own_lane() -> None:
+    chosen = subscription(lanes=1024)
+    events = [replace(an_event(number), identity=()) for number in range(20)]
+    assert len({fan_out(event, [chosen], SCHEMAS)[0].lane for event in events}) > 10
