@@ -77,6 +77,12 @@ def test_binary_mode() -> None:
     assert read(PLAIN, headers, json.dumps(DATA).encode(), CONTEXT) == [EVENT]
 
 
+def test_attributes_in_headers_may_be_quoted_strings() -> None:
+    headers = {"ce-id": r'"with \"quotes\" and %C3%A9"', "ce-type": f'"{UPDATED}"'}
+    (event,) = read(PLAIN, headers, json.dumps(DATA).encode(), CONTEXT)
+    assert (event.id, event.type) == ('with "quotes" and é', UPDATED)
+
+
 def test_attributes_in_headers_are_percent_encoded() -> None:
     headers = {
         "ce-id": "%E2%82%AC%20%22%25%20%F0%9F%98%80",

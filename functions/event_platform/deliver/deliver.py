@@ -70,7 +70,7 @@ def _not_to_be_sent(
     if subscription.epoch != delivery.epoch:  # suspended and resumed since: what waited then is not kept
         return DeliveryEnd(Operation.DROPPED, Status.SUSPENDED, now)
     if now - delivery.accepted_at > max_age:
-        message = f"not delivered within {max_age} of its acceptance"
+        message = f"not delivered within {max_age.total_seconds():g} s of its acceptance"
         return DeliveryEnd(Operation.FAILED, message, now, Reason.DESTINATION_FAILURE)
     return None
 
@@ -129,7 +129,7 @@ def _settlement(
 
 def _end(outcome: Outcome, result: Answer | TransportFailure, now: datetime) -> DeliveryEnd:
     if isinstance(result, TransportFailure):
-        return DeliveryEnd(Operation.FAILED, f"{result.reason}: {result.detail}", now, outcome.reason)
+        return DeliveryEnd(Operation.FAILED, result.detail or result.reason, now, outcome.reason)
     excerpt = result.body[:EXCERPT_BYTES].decode("utf-8", "replace")
     message = f"the endpoint answered {result.status}"
     return DeliveryEnd(Operation.FAILED, message, now, outcome.reason, result.status, excerpt)

@@ -1,6 +1,5 @@
 """The event types that the platform knows, from `event-catalog.json` (wire contract 9)."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -65,7 +64,9 @@ class Catalog:
 
     def nearest(self, name: str) -> str:
         """The known name that is most like an unknown one, for the message that refuses it."""
-        return difflib.get_close_matches(name, self.types, n=1, cutoff=0.0)[0]
+        from rapidfuzz import fuzz, process  # only refusals need it
+
+        return process.extractOne(name, list(self.types), scorer=fuzz.ratio)[0]
 
 
 @cache

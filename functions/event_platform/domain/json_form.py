@@ -45,7 +45,7 @@ def parse(text: bytes, *, round_integers: bool = False) -> Json:
 
     Integers beyond ±(2^53 - 1) raise IntegerTooLarge, or are rounded to a double where
     `round_integers` says so (the relay). Raises MalformedJson for anything that is not RFC 8259 JSON,
-    for numbers that overflow a double and for nesting deeper than MAX_DEPTH.
+    for nesting deeper than MAX_DEPTH, and, unless rounding, for numbers that overflow a double.
     """
     try:
         characters = text.decode("utf-8")

@@ -3,6 +3,7 @@
 Pure: bytes and headers in, events or the list of every problem out.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -64,8 +65,17 @@ def _parse(body: bytes) -> json_form.Json:
 
 def _binary(headers: Mapping[str, str], data: json_form.Json) -> dict[str, Any]:
     """Attributes from `ce-` headers, whose values are percent-encoded (CloudEvents HTTP binding 3.1.3.2)."""
-    attributes = {name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")}
+    attributes = {
+        name[3:]: unquote(_without_quotes(value)) for name, value in headers.items() if name.startswith("ce-")
+    }
     return {**attributes, "data": data}
+
+
+def _without_quotes(value: str) -> str:
+    """The value of a quoted string (RFC 9110 5.6.4), which the binding takes as well."""
+    if len(value) < 2 or not (value[0] == value[-1] == '"'):
+        return value
+    return re.sub(r"\\(.)", r"\1", value[1:-1])
 
 
 def _batch(values: json_form.Json, body: bytes, context: Context, *, name_indexes: bool) -> list[Event]:

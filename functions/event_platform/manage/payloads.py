@@ -31,6 +31,7 @@ from ..domain.urls import check_endpoint_url, normalise_pim_url
 from .representations import REDACTED
 
 MAX_CUSTOM_HEADERS = 5
+MAX_EVENT_TYPES = 1000  # many times as many as there are; bounds the work that a wrong list makes
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,128}", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,256}", re.ASCII)
 _REFUSED_HEADERS = frozenset(
@@ -117,19 +118,26 @@ def _known_event(name: str) -> str:
     return name
 
 
-def _headers(headers: dict[str, str], info: ValidationInfo[Rules]) -> dict[str, str]:
+def _header_name(name: str) -> str:
+    if _HEADER_NAME.fullmatch(name) is None:
+        raise ValueError("the name must be 1 to 128 letters, digits and hyphens")
+    if name.lower() in _REFUSED_HEADERS or name.lower().startswith("x-akeneo-signature-"):
+        raise ValueError("is set by the platform and cannot be a custom header")
+    return name
+
+
+def _header_value(value: str, info: ValidationInfo[Rules]) -> str:
+    if _HEADER_VALUE.fullmatch(value) is None:
+        raise ValueError("the value must be at most 256 printable ASCII characters")
+    _check_redaction(value, info.context)
+    return value
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
     if len(headers) > MAX_CUSTOM_HEADERS:
         raise ValueError(f"must hold at most {MAX_CUSTOM_HEADERS} headers")
     if len({name.lower() for name in headers}) < len(headers):
         raise ValueError("must not name a header twice; names are compared without case")
-    for name, value in headers.items():
-        if _HEADER_NAME.fullmatch(name) is None:
-            raise ValueError(f"the name {name[:128]!r} must be 1 to 128 letters, digits and hyphens")
-        if name.lower() in _REFUSED_HEADERS or name.lower().startswith("x-akeneo-signature-"):
-            raise ValueError(f"{name} is set by the platform and cannot be a custom header")
-        if _HEADER_VALUE.fullmatch(value) is None:
-            raise ValueError(f"the value of {name} must be at most 256 printable ASCII characters")
-        _check_redaction(value, info.context)
     return headers
 
 
@@ -165,10 +173,15 @@ def _broker(value: str) -> str:
 
 EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
 SigningSecret = Annotated[str, AfterValidator(_secret)]
-Headers = Annotated[dict[str, str], AfterValidator(_headers)]
+Headers = Annotated[
+    dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]],
+    AfterValidator(_headers),
+]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"\S")]
 EventTypes = Annotated[
-    list[Annotated[str, AfterValidator(_known_event)]], Field(min_length=1), AfterValidator(_fold)
+    list[Annotated[str, AfterValidator(_known_event)]],
+    Field(min_length=1, max_length=MAX_EVENT_TYPES),
+    AfterValidator(_fold),
 ]
 Channels = Annotated[list[Literal["email", "webhook"]], AfterValidator(_fold)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1, max_length=249)]
@@ -363,7 +376,7 @@ def _fields_and_config(
 
 
 def _problem(error: ErrorDetails, under: str) -> Problem:
-    field = under + ".".join(map(str, error["loc"]))
+    field = under + ".".join(str(part)[:128] for part in error["loc"] if part != "[key]")
     if error["type"] == "value_error":
         message = str(error.get("ctx", {}).get("error", error["msg"]))
     else:
