@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import structlog
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from .domain import errors
@@ -83,6 +83,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     return error_response(error.status_code, errors.Problem("", message), headers=error.headers)
 
 
+async def _on_disconnect(request: Request, error: Exception) -> Response:
+    # Nobody reads this: the client went away, or was too slow, while its body was awaited.
+    return error_response(400, errors.Problem("", "the body did not arrive"))
+
+
 async def _on_fault(request: Request, error: Exception) -> Response:
     # Starlette raises the error again after this answer, and the server logs it with its traceback.
     return error_response(500, errors.Problem("", "an internal error; it was logged and nothing was changed"))
@@ -91,6 +96,7 @@ async def _on_fault(request: Request, error: Exception) -> Response:
 EXCEPTION_HANDLERS: Mapping[Any, ExceptionHandler] = {
     errors.EventPlatformError: _on_platform_error,
     HTTPException: _on_http_exception,
+    ClientDisconnect: _on_disconnect,
     Exception: _on_fault,
 }
 """For `Starlette(exception_handlers=…)`: every error of ours becomes the contract's answer."""

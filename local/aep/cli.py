@@ -15,9 +15,10 @@ from event_platform import telemetry
 from event_platform.domain.errors import EventPlatformError
 from event_platform.settings import Settings
 
+from . import serving
 from .errors import SetupError
 from .pims_commands import pims
-from .tools import commands, serving
+from .tools import commands
 
 log = structlog.get_logger()
 

@@ -22,7 +22,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from aep.tools import serving, sim
+from aep import serving
+from aep.tools import sim
 from clock import ManualClock
 from contract.servers import free_port
 from event_platform.adapters import https

@@ -14,7 +14,8 @@ import orjson
 import pytest
 from rich.console import Console
 
-from aep.tools import commands, inbox, serving
+from aep import serving
+from aep.tools import commands, inbox
 from aep.tools.inbox import Behaviour, Received, Settings
 from event_platform.domain import signatures
 

@@ -22,9 +22,10 @@ import pytest_asyncio
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from aep import serving
 from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions
-from aep.tools import serving, sim
+from aep.tools import sim
 from clock import ManualClock
 from event_platform import manage
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
@@ -565,7 +566,7 @@ async def test_a_refusal_quotes_no_secret(client: Client) -> None:
     value = "a-secret-that-ends-in-a-tab\t"
     body = subscription_body(config=config(secret={"primary": "tooshort-1234"}, headers={"X-Key": value}))
     answer = await client.call("POST", f"{path_of(subscriber)}/subscriptions", body)
-    assert answer.fields() == {"config.secret.primary", "config.headers"}
+    assert answer.fields() == {"config.secret.primary", "config.headers.X-Key"}
     assert "tooshort" not in answer.message()
     assert "ends-in-a-tab" not in answer.message()
 
@@ -926,7 +927,7 @@ BAD_SUBSCRIPTIONS: list[tuple[Any, set[str]]] = [
         subscription_body(config=config(secret={"primary": PRIMARY, "secondary": REDACTED})),
         {"config.secret.secondary"},
     ),
-    (subscription_body(config=config(headers={"X-Key": REDACTED})), {"config.headers"}),
+    (subscription_body(config=config(headers={"X-Key": REDACTED})), {"config.headers.X-Key"}),
     (subscription_body(config=config(headers=[])), {"config.headers"}),
 ]
 
@@ -1010,7 +1011,7 @@ async def test_what_this_version_does_not_deliver_is_refused_as_such(
     [
         ({"type": "pubsub", "config": {}}, {"config.project_id", "config.topic_id"}),
         ({"type": "pubsub", "config": PUBSUB | {"project_id": "X"}}, {"config.project_id"}),
-        ({"type": "pubsub", "config": PUBSUB | {"headers": {"Host": "x"}}}, {"config.headers"}),
+        ({"type": "pubsub", "config": PUBSUB | {"headers": {"Host": "x"}}}, {"config.headers.Host"}),
         ({"type": "kafka", "config": {}}, {"config.broker", "config.topic", "config.sasl_auth"}),
         ({"type": "kafka", "config": KAFKA | {"broker": "no-port"}}, {"config.broker"}),
         ({"type": "kafka", "config": KAFKA | {"broker": "b:70000"}}, {"config.broker"}),

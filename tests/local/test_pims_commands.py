@@ -4,7 +4,6 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -288,6 +287,8 @@ def test_a_folder_that_lost_its_key_is_one_line_that_says_so(aep: Aep, tmp_path:
 
 # A running server
 
+KEPT = {"url": "https://kept.example.com", "ingest_key": "the-ingest-key-of-the-kept-pim"}
+
 
 @dataclass(frozen=True)
 class Running:
@@ -295,17 +296,13 @@ class Running:
     data: Path
     file: Path
 
-    def place(self, option: str) -> tuple[str, Path]:
-        return option, self.data if option == "--data" else self.file
-
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("pims-commands")
     data, file = folder / "data", folder / "pims.json"
-    file.write_text("[]")
-    with ExitStack() as stack:
-        serve = stack.enter_context(server(folder, "serve", "--data", str(data), "--pims", str(file)))
+    file.write_bytes(orjson.dumps([KEPT]))
+    with server(folder, "serve", "--data", str(data), "--pims", str(file)) as serve:
         yield Running(serve, data, file)
 
 
@@ -315,61 +312,56 @@ def event() -> dict[str, Any]:
     return {"id": "1", "type": "com.akeneo.pim.v1.product.updated", "data": data}
 
 
-def follows(running: Running, key: str, status: int) -> None:
-    until(
-        lambda: send_events(running.serve.url, key, event()) == status,
-        f"the ingest answers {status}",
-        seconds=FOLLOWS_WITHIN,
-    )
+def test_a_running_server_follows_every_change_within_5_seconds(aep: Aep, running: Running) -> None:
+    """In rounds, one wait each: in the folder, in the file, and a client's key at the same time."""
+    places: dict[str, tuple[str, Path]] = {
+        "https://stored.example.com": ("--data", running.data),
+        "https://listed.example.com": ("--pims", running.file),
+    }
+    keyed = ("https://keyed.example.com", "--data", running.data)
+
+    def secrets_of(*options: str) -> list[str]:
+        return [
+            aep("pims", "add", url, *place, *options, "--json").json["ingest_key"]
+            for url, place in places.items()
+        ]
+
+    def new_client_key() -> str:
+        return aep("pims", "client", keyed[0], "erp", *keyed[1:], "--json").json["key"]
+
+    def statuses(ingest_keys: list[str], client_key: str) -> list[int]:
+        answers = [send_events(running.serve.url, key, event()) for key in ingest_keys]
+        client = Client(running.serve.url, keyed[0], client_key, "erp")
+        return [*answers, client.call("GET", "/subscribers").status_code]
+
+    def follows(ingest_keys: list[str], client_key: str, expected: list[int]) -> None:
+        what = f"the answers {expected}"
+        until(lambda: statuses(ingest_keys, client_key) == expected, what, seconds=FOLLOWS_WITHIN)
+
+    first = secrets_of()
+    aep("pims", "add", *keyed, "--auth", "platform-key")
+    first_client_key = new_client_key()
+    follows(first, first_client_key, [202, 202, 200])
+
+    second, second_client_key = secrets_of("--rotate"), new_client_key()
+    follows(second, second_client_key, [202, 202, 200])
+    assert statuses(first, first_client_key) == [202, 202, 401]
+
+    for url, place in places.items():
+        assert aep("pims", "remove", url, *place).status == 0
+    aep("pims", "remove", *keyed)
+    follows(second, second_client_key, [401, 401, 401])
+    assert statuses(first, first_client_key) == [401, 401, 401]
 
 
-@pytest.mark.parametrize("option", ["--data", "--pims"])
-def test_a_running_server_follows_an_addition_a_rotation_and_a_removal(
-    aep: Aep, running: Running, option: str
-) -> None:
-    url, place = f"https://{option.strip('-')}.example.com", running.place(option)
-    first = aep("pims", "add", url, *place, "--json").json["ingest_key"]
-    follows(running, first, 202)
-    second = aep("pims", "add", url, *place, "--rotate", "--json").json["ingest_key"]
-    follows(running, second, 202)
-    assert send_events(running.serve.url, first, event()) == 202
-    assert aep("pims", "remove", url, *place).status == 0
-    follows(running, second, 401)
-    assert send_events(running.serve.url, first, event()) == 401
-
-
-def test_a_running_server_follows_a_new_platform_key(aep: Aep, running: Running) -> None:
-    url, place = "https://keyed.example.com", running.place("--data")
-    aep("pims", "add", url, *place, "--auth", "platform-key")
-
-    def has_status(key: str, status: int) -> None:
-        client = Client(running.serve.url, url, key, "erp")
-        until(
-            lambda: client.call("GET", "/subscribers").status_code == status,
-            f"the management API answers {status}",
-            seconds=FOLLOWS_WITHIN,
-        )
-
-    first = aep("pims", "client", url, "erp", *place, "--json").json["key"]
-    has_status(first, 200)
-    second = aep("pims", "client", url, "erp", *place, "--json").json["key"]
-    has_status(second, 200)
-    has_status(first, 401)
-
-
-def test_a_running_server_keeps_what_was_good_when_the_file_turns_bad(aep: Aep, running: Running) -> None:
-    place = running.place("--pims")
-    key = aep("pims", "add", "https://kept.example.com", *place, "--json").json["ingest_key"]
-    follows(running, key, 202)
+def test_a_running_server_keeps_what_was_good_when_the_file_turns_bad(running: Running) -> None:
     good = running.file.read_text()
     running.file.write_text('[{"url": "half a li')
-    until(
-        lambda: (
-            send_events(running.serve.url, key, event()) == 202
-            and "pims.not_reread" in running.serve.stderr()
-        ),
-        "the server says that it could not read the file",
-        seconds=FOLLOWS_WITHIN,
-    )
-    assert send_events(running.serve.url, key, event()) == 202
+
+    def refused() -> bool:
+        assert send_events(running.serve.url, KEPT["ingest_key"], event()) == 202
+        return "pims.not_reread" in running.serve.stderr()
+
+    until(refused, "a log line that says that the file could not be read", seconds=FOLLOWS_WITHIN)
+    assert send_events(running.serve.url, KEPT["ingest_key"], event()) == 202
     running.file.write_text(good)

@@ -21,7 +21,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from typer.testing import CliRunner
 
-from aep.tools import commands, serving, sim
+from aep import serving
+from aep.tools import commands, sim
 from event_platform.domain import catalog
 from event_platform.domain.events import IDENTIFIER_TYPES
 from event_platform.domain.timestamps import normalise_rfc3339

@@ -52,7 +52,12 @@ def _from_file(folder: Path) -> bytes:
         if (folder / database.FILE).exists():
             raise WrongKey(f"{path} is missing, and the store cannot be read without it: put it back")
         _make(path)
-    return key_from_base64(path.read_text())
+    try:
+        return key_from_base64(path.read_text())
+    except ValueError as error:
+        raise WrongKey(
+            f"{path} does not hold a key: put the file back that the folder was made with"
+        ) from error
 
 
 def _make(path: Path) -> None:

@@ -15,8 +15,8 @@ from starlette.types import ASGIApp
 
 from event_platform.domain import catalog
 
+from .. import serving
 from . import inbox as inbox_app
-from . import serving
 from . import sim as sim_app
 from .inbox import Behaviour, Received
 from .sim import DEFAULT_CLIENT, Client, Format

@@ -11,6 +11,8 @@ import typer
 import uvicorn
 from starlette.types import ASGIApp
 
+from .bounds import BoundedHttpProtocol
+
 BACKLOG = 2048
 
 
@@ -89,6 +91,7 @@ class _Server(uvicorn.Server):
     ) -> None:
         config = uvicorn.Config(
             app,
+            http=BoundedHttpProtocol,
             log_config=None,
             access_log=False,
             backlog=BACKLOG,
