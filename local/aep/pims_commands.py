@@ -232,8 +232,7 @@ def _registry(pims_file: Path | None, data: Path) -> Iterator[_Entries]:
             yield _entries_of_file(pims_file)
             return
         seal = keys.load(data, Settings().secrets_key)
-        with contextlib.closing(database.connect(data / database.FILE)) as connection:
-            database.prepare(connection)
+        with database.beside_the_server(data) as connection:
             connection.execute("BEGIN IMMEDIATE")
             keys.check(connection, seal)
             yield _entries_of_store(connection, seal)

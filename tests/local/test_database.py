@@ -126,11 +126,75 @@ async def test_a_folder_is_free_again_after_close(tmp_path: Path) -> None:
         await database.close()
 
 
-async def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
+async def test_a_file_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / module.FILE)) as connection:
-        connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
-    with pytest.raises(StoreUnavailable, match=f"knows version {schema.VERSION}"):
-        Database(tmp_path).open()
+        connection.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+        with pytest.raises(StoreUnavailable, match=f"knows versions up to {len(schema.MIGRATIONS)}"):
+            Database(tmp_path).open()
+        assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+
+
+async def test_an_older_file_is_migrated_with_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _put_meta(tmp_path, "before")
+    step = "ALTER TABLE meta ADD COLUMN note TEXT;\nUPDATE meta SET note = 'migrated';"
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
+    database = Database(tmp_path)
+    database.open()
+    rows = await database.read(lambda c: c.execute("SELECT name, note FROM meta").fetchall())
+    await database.close()
+    assert rows == [("before", "migrated")]
+
+
+async def test_a_migration_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _put_meta(tmp_path, "before")
+    step = "CREATE TABLE half (done INTEGER);\nCREATE TABLE meta (again INTEGER);"
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
+        with pytest.raises(sqlite3.OperationalError, match="meta already exists"):
+            Database(tmp_path).open()
+    database = Database(tmp_path)
+    database.open()
+    tables = await database.read(lambda c: c.execute("SELECT name FROM sqlite_schema").fetchall())
+    await database.close()
+    assert ("half",) not in tables
+
+
+async def _put_meta(folder: Path, name: str) -> None:
+    database = Database(folder)
+    database.open()
+    await database.write(lambda connection: connection.execute("INSERT INTO meta VALUES (?, '')", (name,)))
+    await database.close()
+
+
+async def test_a_command_beside_a_running_server_never_migrates_its_file(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "CREATE TABLE more (x);"))
+    with pytest.raises(DataFolderInUse), module.beside_the_server(tmp_path):
+        pass
+    with closing(sqlite3.connect(tmp_path / module.FILE)) as connection:
+        assert module.version(connection) == len(schema.MIGRATIONS) - 1
+
+
+async def test_space_that_is_no_longer_used_goes_back_to_the_disk(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    database.open()
+
+    def fill(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE filler (bytes BLOB)")
+        connection.executemany("INSERT INTO filler VALUES (zeroblob(100000))", [()] * 400)
+
+    await database.write(fill)
+    await database.write(lambda connection: connection.execute("DELETE FROM filler"))
+    while await database.give_back(1000):
+        pass
+    await database.close()  # the last connection checkpoints
+    kept = module.KEPT_PAGES * 4096
+    assert kept * 0.9 < (tmp_path / module.FILE).stat().st_size < kept * 1.2
 
 
 async def test_every_commit_reaches_the_disk(tmp_path: Path) -> None:

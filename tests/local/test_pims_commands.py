@@ -1,5 +1,6 @@
 """`aep pims`: the registry of PIMs in the data folder and in a file, and a running server that follows."""
 
+import base64
 import hashlib
 import re
 import sys
@@ -276,13 +277,40 @@ def test_a_wrong_setting_is_one_line_with_its_name(
     assert ended.err.count("\n") == 1
 
 
-def test_a_folder_that_lost_its_key_is_one_line_that_says_so(aep: Aep, tmp_path: Path) -> None:
-    aep("pims", "add", PIM, "--data", tmp_path / "folder")
-    (tmp_path / "folder" / "secrets.key").unlink()
-    ended = aep("pims", "list", "--data", tmp_path / "folder")
+OTHER_KEY = base64.b64encode(bytes(32)).decode()
+
+
+@pytest.mark.parametrize(
+    ("in_file", "in_environment", "named"),
+    [
+        (None, None, "secrets.key is missing"),
+        (OTHER_KEY, None, "another key"),
+        ("no key", None, "secrets.key does not hold a key"),
+        ("\xff", None, "secrets.key does not hold a key"),
+        ("", OTHER_KEY, "AEP_SECRETS_KEY"),
+        ("", "no key", "AEP_SECRETS_KEY"),
+    ],
+)
+def test_a_folder_whose_key_is_not_at_hand_is_one_line_that_says_which_key_is_wrong(
+    aep: Aep,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    in_file: str | None,
+    in_environment: str | None,
+    named: str,
+) -> None:
+    folder = tmp_path / "folder"
+    aep("pims", "add", PIM, "--data", folder)
+    (folder / "secrets.key").unlink()
+    if in_file is not None:
+        (folder / "secrets.key").write_text(in_file, encoding="latin-1")
+    if in_environment is not None:
+        monkeypatch.setenv("AEP_SECRETS_KEY", in_environment)
+    ended = aep("pims", "list", "--data", folder)
     assert ended.status != 0
     assert ended.err.count("\n") == 1
-    assert "secrets.key" in ended.err
+    assert named in ended.err
+    assert OTHER_KEY not in ended.err
 
 
 # A running server

@@ -194,10 +194,6 @@ def test_a_wrong_setting_stops_the_start_with_its_name(
     assert not (tmp_path / "data").exists()
 
 
-def other_key() -> str:
-    return base64.b64encode(os.urandom(32)).decode()
-
-
 def test_a_folder_without_its_own_key_is_refused_whatever_became_of_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
     key = data / "secrets.key"
@@ -215,21 +211,9 @@ def test_a_folder_without_its_own_key_is_refused_whatever_became_of_it(tmp_path:
     assert "secrets.key" in key_is_missing
     assert not key.exists(), "a new key would make the loss of the old one look repaired"
 
-    key.write_text(other_key())
-    with (
-        command(tmp_path, *arguments) as wrong,
-        command(tmp_path, *arguments, settings={"AEP_SECRETS_KEY": other_key()}) as configured,
-    ):
+    key.write_text(base64.b64encode(os.urandom(32)).decode())
+    with command(tmp_path, *arguments) as wrong:
         assert "another key" in refusal(wrong)
-        assert "AEP_SECRETS_KEY" in refusal(configured)
-
-    key.write_text("no key")
-    with (
-        command(tmp_path, *arguments) as malformed,
-        command(tmp_path, *arguments, settings={"AEP_SECRETS_KEY": "no key"}) as configured,
-    ):
-        assert str(key) in refusal(malformed)
-        assert "AEP_SECRETS_KEY" in refusal(configured)
 
     key.unlink()
     with command(tmp_path, *arguments, settings={"AEP_SECRETS_KEY": good.strip()}) as moved:

@@ -35,6 +35,7 @@ BACKOFF_AT_MOST = 60.0
 RETRIES_AT_ONCE = 200
 CLEAN_UP_EVERY = 10.0
 CLEAN_UP_AT_ONCE = 5000
+PAGES_AT_ONCE = 1024
 STORE_RETRY_SECONDS = 1.0
 DRAIN_SECONDS = 7.0
 """How long a stop waits for deliveries that were handed out: longer than one attempt may take."""
@@ -173,19 +174,30 @@ class Dispatcher:
                 await self._pace(entry)
                 lane.busy = True
                 settlement = await self._handle(entry.delivery())
-                await self._queue.settle(settlement)
+                await self._settle(settlement)
+            except StoreUnavailable as error:  # says nothing about this delivery
+                lane.busy = False
+                await self._store_is_away(error)
             except Exception as error:
                 log.exception("delivery.nacked", event_id=entry.event_id, nacks=entry.nacks + 1)
                 if await self._nack(entry, error):
                     return
                 lane.busy = False
                 await self._clock.sleep(min(BACKOFF_AT_MOST, 2.0 ** (entry.nacks - 1)))
-                continue
+            else:
+                if settlement.back_to_lane:
+                    await self._clock.sleep(THROTTLED_REST)
+                return
             finally:
                 lane.busy = False
-            if settlement.back_to_lane:
-                await self._clock.sleep(THROTTLED_REST)
-            return
+
+    async def _settle(self, settlement: Settlement) -> None:
+        """Keeps trying while the store is away: what was sent is not sent again for that."""
+        while True:
+            try:
+                return await self._queue.settle(settlement)
+            except StoreUnavailable as error:
+                await self._store_is_away(error)
 
     async def _nack(self, entry: Queued, error: Exception) -> bool:
         """Counts the failure; True when the delivery has become a dead letter."""
@@ -252,6 +264,8 @@ class Dispatcher:
             await self._clock.sleep(CLEAN_UP_EVERY)
             try:
                 while await self._queue.clean_up(CLEAN_UP_AT_ONCE) == CLEAN_UP_AT_ONCE:
+                    pass
+                while await self._queue.give_back(PAGES_AT_ONCE) == PAGES_AT_ONCE:
                     pass
             except StoreUnavailable as error:
                 await self._store_is_away(error)

@@ -264,6 +264,10 @@ class DurableQueue:
 
         return await self._database.write(job)
 
+    async def give_back(self, pages: int) -> int:
+        """Returns up to `pages` of unused pages of the file to the disk; how many it were."""
+        return await self._database.give_back(pages)
+
     def _is_new(self, connection: sqlite3.Connection, tenant: str, event_id: str, now: float) -> bool:
         key = hashlib.sha256(f"{tenant}\n{event_id}".encode()).digest()[:16]
         row = connection.execute("SELECT at FROM seen WHERE key = ?", (key,)).fetchone()

@@ -27,6 +27,7 @@ Job = Callable[[sqlite3.Connection], Result]
 FILE = "aep.db"
 LOCK = "lock"
 JOBS_PER_COMMIT = 1000
+KEPT_PAGES = 4096  # 16 MiB
 
 
 @dataclass(slots=True)
@@ -83,6 +84,21 @@ class Database:
                 return job(self._reading.connection)
 
         return await self._loop.run_in_executor(self._readers, run)
+
+    async def give_back(self, pages: int) -> int:
+        """Returns up to `pages` of the file's unused pages to the disk; how many it were.
+
+        Some are kept, since a queue that empties usually fills again.
+        """
+
+        def job(connection: sqlite3.Connection) -> int:
+            (unused,) = connection.execute("PRAGMA freelist_count").fetchone()
+            surplus = min(pages, unused - KEPT_PAGES)
+            if surplus > 0:
+                connection.execute(f"PRAGMA incremental_vacuum({surplus})").fetchall()
+            return max(0, surplus)
+
+        return await self.write(job)
 
     async def close(self) -> None:
         """Finishes what was submitted, then gives the folder back."""
@@ -161,15 +177,53 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Makes the tables of a new file. Raises StoreUnavailable for a file that another version wrote."""
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found == 0:
-        connection.executescript(f"BEGIN;{schema.TABLES}PRAGMA user_version = {schema.VERSION};COMMIT;")
-    elif found != schema.VERSION:
+    """Makes the tables of a new file, or migrates an older one. The caller holds the folder.
+
+    All steps are one transaction, so that an end in the middle leaves the file as it was. Raises
+    StoreUnavailable for a file of a newer program.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    found = version(connection)
+    if found > len(schema.MIGRATIONS):
+        connection.execute("ROLLBACK")
         raise StoreUnavailable(
-            f"the store has schema version {found}, but this program knows version {schema.VERSION}: "
-            "run the version of the program that wrote it"
+            f"the store has schema version {found}, but this program knows versions up to"
+            f" {len(schema.MIGRATIONS)}: run the version of the program that wrote it, or a later one"
         )
+    for script in schema.MIGRATIONS[found:]:
+        for statement in _statements(script):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS)}")
+    connection.execute("COMMIT")
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The version of the file's schema; 0 for a new one."""
+    return connection.execute("PRAGMA user_version").fetchone()[0]
+
+
+@contextlib.contextmanager
+def beside_the_server(folder: Path) -> Iterator[sqlite3.Connection]:
+    """A connection for commands that work on the folder while a server may run on it.
+
+    A new folder is made ready and an older one migrated, but never under a running server: that raises
+    DataFolderInUse. Raises StoreUnavailable for a file of a newer program.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.closing(connect(folder / FILE)) as connection:
+        if version(connection) != len(schema.MIGRATIONS):
+            with exclusive(folder):
+                prepare(connection)
+        yield connection
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 @contextlib.contextmanager

@@ -4,10 +4,12 @@
 whatever waits behind it. A payload stands once in `events`, however many deliveries refer to it.
 """
 
-VERSION = 1
+from collections.abc import Sequence
 
 PRAGMAS = """
+PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
+PRAGMA journal_size_limit = 67108864;
 PRAGMA synchronous = FULL;
 PRAGMA foreign_keys = OFF;
 PRAGMA busy_timeout = 5000;
@@ -15,7 +17,7 @@ PRAGMA temp_store = MEMORY;
 PRAGMA cache_size = -16384;
 """
 
-TABLES = """
+_VERSION_1 = """
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -113,4 +115,10 @@ CREATE TABLE log_entries (
     at REAL NOT NULL
 );
 CREATE INDEX log_entries_by_time ON log_entries (at);
+"""
+
+MIGRATIONS: Sequence[str] = (_VERSION_1,)
+"""What leads from each version of the schema to the next, from the empty file on. Only ever appended to.
+
+A statement ends with its line, so that each can be run alone inside one transaction.
 """

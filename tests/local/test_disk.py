@@ -1,0 +1,221 @@
+"""What a full disk and a kill in the middle of the file's upkeep do: nothing is lost, work goes on."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pytest
+
+from aep.store import database, schema
+from components import require
+from processes import Child, Client, SimulatedPim, environment, ready, received, send_events, server, until
+from records import UPDATED
+
+INGEST_KEY = "an ingest key of tests"
+SECRET = "a signing secret of tests"
+DISK_BYTES = 8 * 1024 * 1024
+
+
+@dataclass
+class SmallDisk:
+    """A small file system of its own, seen through the process that has it mounted."""
+
+    child: Child
+    folder: Path
+
+    @property
+    def seen_from_here(self) -> Path:
+        return Path(f"/proc/{self.child.process.pid}/root{self.folder}")
+
+    def query(self, sql: str) -> str:
+        """The first value of a query, asked from inside its file system."""
+        script = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone())"
+        namespaces = ["nsenter", "--user", "--mount", "--target", str(self.child.process.pid)]
+        python = [sys.executable, "-c", script, str(self.folder / "data" / database.FILE), sql]
+        found = subprocess.run(
+            [*namespaces, "--preserve-credentials", *python], check=True, capture_output=True, text=True
+        )
+        return found.stdout.strip()
+
+    def fill(self) -> None:
+        with (self.seen_from_here / "filler").open("ab", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(b"\0" * 4096)
+            except OSError:
+                return
+
+    def make_room(self) -> None:
+        (self.seen_from_here / "filler").unlink()
+
+
+@contextmanager
+def serving_on_a_small_disk(folder: Path, pim: SimulatedPim) -> Iterator[SmallDisk]:
+    """`aep serve` in a mount namespace where its data folder is a tmpfs of a few megabytes."""
+    disk = folder / "disk"
+    disk.mkdir()
+    script = f'mount -t tmpfs -o size={DISK_BYTES} tmpfs "$0" && exec "$@"'
+    serve = [sys.executable, "-m", "aep", "serve", "--dev", "--port", "0", "--data", str(disk / "data")]
+    pims = orjson.dumps([{"url": pim.url, "ingest_key": INGEST_KEY}]).decode()
+    out, err = folder / "small.out", folder / "small.err"
+    with out.open("wb") as to_out, err.open("wb") as to_err:
+        process = subprocess.Popen(
+            ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(disk), *serve],
+            stdin=subprocess.DEVNULL,
+            stdout=to_out,
+            stderr=to_err,
+            env=environment({"AEP_PIMS": pims}),
+        )
+    child = Child(process, out, err)
+    try:
+        yield SmallDisk(ready(child), disk)
+    finally:
+        child.kill()
+
+
+def namespaces_work() -> bool:
+    """Whether a user without rights may mount in a namespace of its own here."""
+    if shutil.which("unshare") is None:
+        return False
+    command = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def subscribe(client: Client, url: str) -> str:
+    contact = {"technical_email": "ops@example.com"}
+    subscriber = client.call("POST", "/subscribers", {"name": "disk", "contact": contact}, expect=201)
+    config = {"url": url, "secret": {"primary": SECRET}}
+    body = {"events": [UPDATED], "type": "https", "config": config}
+    client.call("POST", f"/subscribers/{subscriber['id']}/subscriptions", body, expect=201)
+    return subscriber["id"]
+
+
+def an_event(number: int) -> dict[str, object]:
+    product = {"uuid": f"3f1a2c9e-58a1-4f3c-9a45-{number:012}"}
+    data = {"product": product, "author": {"identifier": "tests", "type": "system"}, "pad": "x" * 1000}
+    return {"specversion": "1.0", "id": f"disk-{number}", "type": UPDATED, "data": data}
+
+
+@pytest.mark.timeout(120)
+def test_a_full_disk_is_a_503_and_work_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    require("unshare with user namespaces", namespaces_work())
+    with (
+        server(tmp_path, "sim") as sim,
+        server(tmp_path, "inbox", "--secret", SECRET, "--quiet", "--keep", "10000") as inbox,
+        serving_on_a_small_disk(tmp_path, SimulatedPim(sim.url)) as disk,
+    ):
+        platform = disk.child.url
+        client = SimulatedPim(sim.url).client(platform)
+        subscriber = subscribe(client, f"{inbox.url}/ok")
+        assert send_events(platform, INGEST_KEY, *map(an_event, range(10))) == 202
+        until(lambda: len(received(inbox.url, "/ok")) == 10, "the first events")
+        disk.fill()
+
+        statuses: list[int] = []
+        answered = list(range(10))
+        for start in range(100, 1000, 50):  # what is left inside the file takes some of them
+            statuses.append(send_events(platform, INGEST_KEY, *map(an_event, range(start, start + 50))))
+            if statuses[-1] == 202:
+                answered += range(start, start + 50)
+        assert set(statuses) <= {202, 503}
+        assert statuses[-1] == 503
+        refused = client.call("PATCH", f"/subscribers/{subscriber}", {"name": "n" * 200})
+        assert refused.status_code == 503
+        assert "cannot be written" in refused.json()["errors"][0]["message"]
+        assert client.call("GET", f"/subscribers/{subscriber}", expect=200)["name"] == "disk"
+
+        disk.make_room()
+        assert send_events(platform, INGEST_KEY, an_event(2000)) == 202
+        client.call("PATCH", f"/subscribers/{subscriber}", {"name": "room"}, expect=200)
+        expected = {f"disk-{number}" for number in [*answered, 2000]}
+        until(lambda: expected <= {one["id"] for one in received(inbox.url, "/ok")}, "every answered event")
+        until(lambda: disk.query("SELECT count(*) FROM deliveries") == "0", "every settlement")
+        assert disk.query("PRAGMA integrity_check") == "ok"
+
+
+WRITE_AND_CHECKPOINT = """
+import asyncio, sys, threading, pathlib
+from aep.store import database as module
+
+async def main():
+    database = module.Database(pathlib.Path(sys.argv[1]))
+    database.open()
+    def checkpoint():
+        connection = module.connect(database.path)
+        while True:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    threading.Thread(target=checkpoint, daemon=True).start()
+    number = int(sys.argv[2])
+    while True:
+        row = (str(number), "x" * 20000)
+        await database.write(lambda c: c.execute("INSERT INTO meta VALUES (?, ?)", row))
+        print(number, flush=True)
+        number += 1
+
+asyncio.run(main())
+"""
+
+MIGRATE_SLOWLY = """
+import asyncio, sys, pathlib
+from aep.store import database as module, schema
+
+schema.MIGRATIONS = (*schema.MIGRATIONS, '''
+CREATE TABLE copies (name TEXT);
+WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000)
+    INSERT INTO copies SELECT i FROM n;
+''')
+
+async def main():
+    database = module.Database(pathlib.Path(sys.argv[1]))
+    print("migrating", flush=True)
+    database.open()
+
+asyncio.run(main())
+"""
+
+
+def run_and_kill(script: str, *arguments: str, after: float) -> list[str]:
+    """Lines that the script printed until it was killed."""
+    command = [sys.executable, "-c", script, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = [process.stdout.readline()]
+    time.sleep(after)  # the random moment is the point
+    process.send_signal(signal.SIGKILL)
+    lines += process.stdout.read().splitlines()
+    process.wait()
+    return [line.strip() for line in lines]
+
+
+def test_a_kill_during_checkpoints_loses_nothing_that_was_committed(tmp_path: Path) -> None:
+    committed = 0
+    for _ in range(8):
+        after = random.uniform(0.02, 0.3)
+        lines = run_and_kill(WRITE_AND_CHECKPOINT, str(tmp_path), str(committed + 1), after=after)
+        announced = int(lines[-1])
+        with closing(database.connect(tmp_path / database.FILE)) as connection:
+            names = {int(name) for (name,) in connection.execute("SELECT name FROM meta")}
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert set(range(1, announced + 1)) <= names
+        committed = max(names)
+
+
+def test_a_kill_during_a_migration_leaves_the_old_file(tmp_path: Path) -> None:
+    with closing(database.connect(tmp_path / database.FILE)) as connection:
+        database.prepare(connection)
+        connection.execute("INSERT INTO meta VALUES ('before', '')")
+    for _ in range(5):
+        run_and_kill(MIGRATE_SLOWLY, str(tmp_path), after=random.uniform(0.0, 0.4))
+        with closing(database.connect(tmp_path / database.FILE)) as connection:
+            assert database.version(connection) == len(schema.MIGRATIONS)
+            assert connection.execute("SELECT name FROM meta").fetchall() == [("before",)]
+            tables = connection.execute("SELECT name FROM sqlite_schema").fetchall()
+            assert ("copies",) not in tables
