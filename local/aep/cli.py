@@ -3,6 +3,7 @@
 import asyncio
 import resource
 import signal
+import ssl
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -53,6 +54,10 @@ def serve(
     dev: Annotated[
         bool, typer.Option("--dev", help="Allow plain http and loopback addresses. For development only.")
     ] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Serve https with this certificate chain (PEM).")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key (PEM).")] = None,
 ) -> None:
     """Run the platform on this machine: management API, ingest and delivery.
 
@@ -61,17 +66,20 @@ def serve(
     Prints "ready http://HOST:PORT" when it takes requests; SIGTERM drains and ends it.
     """
     settings = _settings(pims_file, dev=dev)
+    tls = _tls(tls_cert, tls_key)
     telemetry.configure(settings.log_level)
     _allow_many_connections()
     if settings.dev:
         typer.echo(DEV_WARNING, err=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        fault = runner.run(_serve(settings, data, host, port))
+        fault = runner.run(_serve(settings, data, host, port, tls))
     if fault is not None:
         _fail(f"stopped by a fault of its own ({type(fault).__name__}); see the log. Nothing was lost", 1)
 
 
-async def _serve(settings: Settings, data: Path, host: str, port: int) -> BaseException | None:
+async def _serve(
+    settings: Settings, data: Path, host: str, port: int, tls: serving.Tls | None
+) -> BaseException | None:
     from .platform import Platform  # so that the other commands start without it
 
     faults: list[BaseException] = []
@@ -82,10 +90,10 @@ async def _serve(settings: Settings, data: Path, host: str, port: int) -> BaseEx
         signal.raise_signal(signal.SIGTERM)
 
     with serving.listen(host, port) as listener:
-        platform = Platform(settings, data, base_url=serving.url_of(listener), on_fault=on_fault)
+        platform = Platform(settings, data, base_url=serving.url_of(listener, tls), on_fault=on_fault)
         await platform.start()
         try:
-            await serving.serve_on(listener, platform.app, drain=GRACE_SECONDS)
+            await serving.serve_on(listener, platform.app, drain=GRACE_SECONDS, tls=tls)
         finally:
             await platform.stop()
     return faults[0] if faults else None
@@ -109,6 +117,18 @@ def _settings(pims_file: str | None, *, dev: bool) -> Settings:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "AEP_" + "_".join(str(part).upper() for part in first["loc"][:1])
         _fail(f"{name}: {first['msg']}", 2)
+
+
+def _tls(certificate: Path | None, key: Path | None) -> serving.Tls | None:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        _fail("--tls-cert and --tls-key go together: give both", 2)
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except OSError as error:  # SSLError too
+        _fail(f"--tls-cert {certificate}, --tls-key {key}: {error.strerror or error}", 2)
+    return serving.Tls(certificate, key)
 
 
 def _allow_many_connections() -> None:

@@ -6,6 +6,8 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import typer
 import uvicorn
@@ -14,6 +16,14 @@ from starlette.types import ASGIApp
 from .bounds import BoundedHttpProtocol
 
 BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Paths of the certificate chain and its key, in PEM."""
+
+    certificate: Path
+    key: Path
 
 
 def announce(url: str) -> None:
@@ -39,11 +49,16 @@ def run(
 
 
 async def serve_on(
-    listener: socket.socket, app: ASGIApp, *, drain: float = 5, ready: Callable[[str], None] = announce
+    listener: socket.socket,
+    app: ASGIApp,
+    *,
+    drain: float = 5,
+    ready: Callable[[str], None] = announce,
+    tls: Tls | None = None,
 ) -> None:
     """As `run`, in a running loop and on a socket that listens: for an app that must know its own URL."""
-    url = url_of(listener)
-    await _Server(app, drain=drain, ready=lambda: ready(url)).serve(sockets=[listener])
+    url = url_of(listener, tls)
+    await _Server(app, drain=drain, ready=lambda: ready(url), tls=tls).serve(sockets=[listener])
 
 
 @contextlib.asynccontextmanager
@@ -79,15 +94,22 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, tls: Tls | None = None) -> str:
     """The base URL of what listens there, without a trailing slash."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class _Server(uvicorn.Server):
     def __init__(
-        self, app: ASGIApp, *, drain: float, ready: Callable[[], None], signals: bool = True
+        self,
+        app: ASGIApp,
+        *,
+        drain: float,
+        ready: Callable[[], None],
+        signals: bool = True,
+        tls: Tls | None = None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -97,6 +119,8 @@ class _Server(uvicorn.Server):
             backlog=BACKLOG,
             timeout_graceful_shutdown=drain,  # pyright: ignore[reportArgumentType] - given to asyncio.wait_for
             server_header=False,
+            ssl_certfile=tls.certificate if tls else None,
+            ssl_keyfile=tls.key if tls else None,
         )
         super().__init__(config)
         self._ready = ready
