@@ -11,6 +11,7 @@ import structlog
 import typer
 import uvloop
 from pydantic import ValidationError
+from typer.exceptions import TyperException
 
 from event_platform import telemetry
 from event_platform.domain.errors import EventPlatformError
@@ -102,7 +103,12 @@ async def _serve(
 def main() -> None:
     """The entry point of the command."""
     try:
-        app()
+        # Not typer's own way of ending, which puts usage errors into a box of several lines.
+        raise SystemExit(app(standalone_mode=False))
+    except typer.Abort:
+        raise SystemExit(130) from None
+    except TyperException as error:
+        _fail(f"{error.format_message().rstrip('.')}; --help shows what is expected", error.exit_code)
     except (SetupError, EventPlatformError) as error:
         _fail(str(error), 1)
     except OSError as error:

@@ -60,13 +60,25 @@ class Pims:
         rows = await self._database.read(stored_documents)
         if (text, rows) == self._raw:
             return
-        stored = [tenant_of(orjson.loads(document), self._seal) for document in rows]
+        stored = [tenant for tenant in map(self._stored, rows) if self._is_allowed(tenant)]
         listed = parse(text, allow_http=self._allow_http) if text else []
         named = {name_of(tenant) for tenant in listed}
         both = [*listed, *(tenant for tenant in stored if name_of(tenant) not in named)]
         self._tenants = sorted(both, key=lambda tenant: tenant.url is None)
         self._raw = (text, rows)
         log.info("pims.read", pims=len(self._tenants))
+
+    def _stored(self, document: str) -> Tenant:
+        return tenant_of(orjson.loads(document), self._seal)
+
+    def _is_allowed(self, tenant: Tenant) -> bool:
+        """What was added for --dev is left out without it, and the operator is told."""
+        try:
+            check(tenant, allow_http=self._allow_http)
+        except BadPims as error:
+            log.warning("pims.left_out", error=str(error))
+            return False
+        return True
 
 
 def name_of(tenant: Tenant) -> str:

@@ -120,8 +120,10 @@ def list_pims(pims_file: PimsFile = None, data: Data = DEFAULT_DATA, as_json: As
 
     Example: aep pims list --json
     """
-    with _registry(pims_file, data) as entries:
-        rows = [_row(tenant) for tenant in entries.all()]
+    rows = []
+    if pims_file is not None or (data / database.FILE).exists():  # looking makes no folder
+        with _registry(pims_file, data) as entries:
+            rows = [_row(tenant) for tenant in entries.all()]
     if as_json:
         typer.echo(orjson.dumps(rows))
         return

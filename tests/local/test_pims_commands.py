@@ -271,7 +271,7 @@ def test_a_wrong_setting_is_one_line_with_its_name(
     aep: Aep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AEP_TIMEOUT", "soon")
-    ended = aep("pims", "list", "--data", tmp_path / "folder")
+    ended = aep("pims", "add", PIM, "--data", tmp_path / "folder")
     assert ended.status == 2
     assert ended.err.startswith("aep: AEP_TIMEOUT: ")
     assert ended.err.count("\n") == 1
