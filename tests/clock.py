@@ -19,6 +19,9 @@ class ManualClock:
     def now(self) -> datetime:
         return self._now
 
+    def monotonic(self) -> float:
+        return (self._now - START).total_seconds()
+
     async def sleep(self, seconds: float) -> None:
         wake = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now + timedelta(seconds=seconds), next(self._order), wake))

@@ -19,7 +19,11 @@ class Clock(Protocol):
     """Time, as an argument: tests inject one that they move."""
 
     def now(self) -> datetime:
-        """Aware, UTC."""
+        """Aware, UTC. May step, as when the machine's clock is set."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that only ever go forward, from any start: for paces and for how long something is kept."""
         ...
 
     async def sleep(self, seconds: float) -> None: ...

@@ -37,7 +37,7 @@ DEV_WARNING = (
     "WARNING: --dev allows plain http and loopback addresses for PIMs, endpoints and webhooks. Never use it"
     " where others can reach this port."
 )
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 1.5
 """What requests that are being answered get at a stop; deliveries have their own time after it."""
 
 

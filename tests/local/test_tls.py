@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+
 from processes import command, http, server
 
 

@@ -1,5 +1,6 @@
 """The pace at which deliveries leave for one subscription: a fixed rate until receivers steer it."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -12,7 +13,7 @@ class TokenBucket:
 
     rate: float
     burst: float = 1.0
-    _due: float = 0.0
+    _due: float = -math.inf
 
     def take(self, now: float) -> float:
         """Takes a token; returns the seconds to wait from `now` (any monotonic seconds) before using it."""

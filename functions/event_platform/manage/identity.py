@@ -3,9 +3,8 @@
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from cachetools import TTLCache
@@ -159,5 +158,4 @@ def _triple(headers: Mapping[str, str]) -> tuple[str, str, str]:
 
 
 def _memory(seconds: float, clock: Clock) -> TTLCache[bytes, Verdict]:
-    timer: Callable[[], Any] = lambda: clock.now().timestamp()  # noqa: E731 - typed for the cache
-    return TTLCache(REMEMBERED, seconds, timer)
+    return TTLCache(REMEMBERED, seconds, clock.monotonic)

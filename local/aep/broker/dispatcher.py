@@ -37,7 +37,7 @@ CLEAN_UP_EVERY = 10.0
 CLEAN_UP_AT_ONCE = 5000
 PAGES_AT_ONCE = 1024
 STORE_RETRY_SECONDS = 1.0
-DRAIN_SECONDS = 7.0
+DRAIN_SECONDS = 6.0
 """How long a stop waits for deliveries that were handed out: longer than one attempt may take."""
 
 
@@ -106,6 +106,8 @@ class Dispatcher:
     def _put(self, queued: Sequence[Queued]) -> None:
         for entry in queued:
             lane = self._lane(entry.receipt.key)
+            if entry.receipt.position <= lane.last_position:
+                continue  # read from disk already, between its commit and this
             if (
                 lane.more_on_disk
                 or lane.reading
@@ -155,7 +157,8 @@ class Dispatcher:
     async def _read_on(self, lane: _Lane) -> None:
         lane.reading, lane.more_on_disk = True, False
         try:
-            found = await self._queue.waiting(lane.key, lane.last_position, IN_MEMORY_PER_LANE)
+            room = max(0, BYTES_IN_MEMORY - self._bytes)
+            found = await self._queue.waiting(lane.key, lane.last_position, IN_MEMORY_PER_LANE, room)
         except StoreUnavailable as error:
             lane.more_on_disk = True
             await self._store_is_away(error)
@@ -164,7 +167,7 @@ class Dispatcher:
             lane.reading = False
         for entry in found:
             self._keep(lane, entry)
-        if len(found) == IN_MEMORY_PER_LANE:
+        if found:  # the next reading, once these are used up, tells whether there is more
             lane.more_on_disk = True
 
     async def _process(self, lane: _Lane, entry: Queued) -> None:
@@ -225,7 +228,7 @@ class Dispatcher:
         number = entry.receipt.key.subscription_no
         if number not in self._buckets:
             self._buckets[number] = TokenBucket(self._rate, burst=max(1.0, self._rate * BURST_SECONDS))
-        wait = self._buckets[number].take(self._now())
+        wait = self._buckets[number].take(self._clock.monotonic())
         if wait > 0:
             await self._clock.sleep(wait)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
@@ -208,12 +208,11 @@ class DurableQueue:
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (*receipt.key, receipt.position, event_no, lanes, epoch, attempts, failures, first),
                 )
-                moved += _queued(
-                    connection.execute(
-                        f"{_QUEUED} WHERE d.subscription_no = ? AND d.lane = ? AND d.position = ?",
-                        (*receipt.key, receipt.position),
-                    )
-                )
+                row = connection.execute(
+                    f"{_QUEUED} WHERE d.subscription_no = ? AND d.lane = ? AND d.position = ?",
+                    (*receipt.key, receipt.position),
+                ).fetchone()
+                moved.append(_queued_of(row))
             return moved
 
         return len(await self._database.write(job, self._put))
@@ -224,17 +223,29 @@ class DurableQueue:
             lambda connection: connection.execute("SELECT min(due_at) FROM retries").fetchone()[0]
         )
 
-    async def waiting(self, key: LaneKey, after: int, limit: int) -> list[Queued]:
-        """The next deliveries of a lane behind position `after`, oldest first."""
-        return await self._database.read(
-            lambda connection: _queued(
-                connection.execute(
-                    f"{_QUEUED} WHERE d.subscription_no = ? AND d.lane = ? AND d.position > ?"
-                    " ORDER BY d.position LIMIT ?",
-                    (*key, after, limit),
-                )
+    async def waiting(self, key: LaneKey, after: int, limit: int, room: int) -> list[Queued]:
+        """The next deliveries of a lane behind position `after`, oldest first: what fits into `room` bytes.
+
+        The first one comes whatever its size, so that the lane goes on.
+        """
+
+        def job(connection: sqlite3.Connection) -> list[Queued]:
+            rows = connection.execute(
+                f"{_QUEUED} WHERE d.subscription_no = ? AND d.lane = ? AND d.position > ?"
+                " ORDER BY d.position LIMIT ?",
+                (*key, after, limit),
             )
-        )
+            found: list[Queued] = []
+            size = 0
+            for row in rows:
+                entry = _queued_of(row)
+                size += entry.size()
+                if found and size > room:
+                    break
+                found.append(entry)
+            return found
+
+        return await self._database.read(job)
 
     async def lanes(self) -> list[LaneKey]:
         """All lanes in which something waits; costs one index step per lane, not per delivery."""
@@ -417,41 +428,24 @@ def _record_end(connection: sqlite3.Connection, delivery: Delivery, end: Deliver
     )
 
 
-def _queued(rows: sqlite3.Cursor) -> list[Queued]:
-    return [
-        Queued(
-            receipt=Receipt(LaneKey(subscription_no, lane), position, event_no),
-            subscription_id=subscription_id,
-            event_id=event_id,
-            event_type=event_type,
-            accepted_at=accepted_at,
-            lanes=lanes,
-            epoch=epoch,
-            envelope=Envelope(before, after),
-            attempts=attempts,
-            failures=failures,
-            first_attempt_at=first_attempt_at,
-            nacks=nacks,
-        )
-        for (
-            subscription_no,
-            lane,
-            position,
-            event_no,
-            subscription_id,
-            event_id,
-            event_type,
-            accepted_at,
-            lanes,
-            epoch,
-            before,
-            after,
-            attempts,
-            failures,
-            first_attempt_at,
-            nacks,
-        ) in rows
-    ]
+def _queued_of(row: Sequence[Any]) -> Queued:
+    """A row of `_QUEUED`."""
+    (subscription_no, lane, position, event_no, subscription_id, event_id, event_type, accepted_at) = row[:8]
+    (lanes, epoch, before, after, attempts, failures, first_attempt_at, nacks) = row[8:]
+    return Queued(
+        receipt=Receipt(LaneKey(subscription_no, lane), position, event_no),
+        subscription_id=subscription_id,
+        event_id=event_id,
+        event_type=event_type,
+        accepted_at=accepted_at,
+        lanes=lanes,
+        epoch=epoch,
+        envelope=Envelope(before, after),
+        attempts=attempts,
+        failures=failures,
+        first_attempt_at=first_attempt_at,
+        nacks=nacks,
+    )
 
 
 def _highest_number(connection: sqlite3.Connection) -> int:

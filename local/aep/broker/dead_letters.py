@@ -1,0 +1,87 @@
+"""Deliveries that our own code failed on: what to do with them, for a connection beside a running server.
+
+Only tables that the server does not number positions in are written, so both can work at once.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from event_platform.domain.errors import NotFound
+from event_platform.domain.logs import DeliveryEnd, Operation
+
+from .queue import DELIVERY_COLUMNS, record_end, release_event
+
+AT_ONCE = 500
+"""How many share a commit, so that the server never waits long for its turn."""
+DROPPED = "dropped by the operator of the platform"
+"""The message of the log entry; the contract has statuses of the subscription there (docs/decisions)."""
+
+_LETTERS = """
+    SELECT l.position, l.at, l.error, s.id, e.id, e.type, e.accepted_at, l.attempts, l.event_no
+    FROM dead_letters l
+    JOIN subscriptions s ON s.no = l.subscription_no
+    JOIN events e ON e.no = l.event_no
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One of them. Times are unix seconds; `attempts` counts the requests that were sent before."""
+
+    id: int
+    at: float
+    error: str
+    subscription_id: str
+    event_id: str
+    event_type: str
+    accepted_at: float
+    attempts: int
+    event_no: int
+
+
+def listed(connection: sqlite3.Connection) -> Iterable[DeadLetter]:
+    """All of them, oldest first."""
+    for row in connection.execute(f"{_LETTERS} ORDER BY l.position"):
+        yield DeadLetter(*row)
+
+
+def chosen(connection: sqlite3.Connection, ids: Sequence[int]) -> list[int]:
+    """The ids as they are in the file; all there are when none is given. Raises NotFound naming one."""
+    known = [number for (number,) in connection.execute("SELECT position FROM dead_letters ORDER BY position")]
+    unknown = sorted(set(ids).difference(known))
+    if unknown:
+        raise NotFound(f"no dead letter {unknown[0]}: `aep dead list` shows what there is; nothing was changed")
+    return sorted(set(ids)) or known
+
+
+def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
+    """Makes retries of them that are due now; how many it were. A server takes them up within 5 s."""
+
+    def one(number: int) -> None:
+        connection.execute(
+            f"INSERT INTO retries (due_at, position, {DELIVERY_COLUMNS})"  # noqa: S608 - constant columns
+            f" SELECT ?, position, {DELIVERY_COLUMNS} FROM dead_letters WHERE position = ?",
+            (now.timestamp(), number),
+        )
+
+    return _move(connection, ids, one)
+
+
+def drop(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
+    """Ends them undelivered, each counted in a log entry; how many it were."""
+
+    def one(number: int) -> None:
+        letter = DeadLetter(*connection.execute(f"{_LETTERS} WHERE l.position = ?", (number,)).fetchone())
+        record_end(
+            connection,
+            DeliveryEnd(Operation.DROPPED, DROPPED, now),
+            subscription_id=letter.subscription_id,
+            event_id=letter.event_id,
+            event_type=letter.event_type,
+            attempts=letter.attempts,
+        )
+        release_event(connection, letter.event_no)
+
+    return _move(connection, ids, one)
