@@ -16,7 +16,9 @@ $(VENV)/.ready: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": set PYTHON")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@VIRTUAL_ENV= $(BIN)/uv sync --quiet --locked --python $(BIN)/python
+	@# A second time with the system's certificates, for machines behind a proxy that has its own.
+	@VIRTUAL_ENV= $(BIN)/uv sync --quiet --locked --python $(BIN)/python || \
+		VIRTUAL_ENV= UV_SYSTEM_CERTS=1 $(BIN)/uv sync --quiet --locked --python $(BIN)/python
 	@touch $@
 
 demo: setup ## Watch events of a simulated PIM arrive, signed, in under 30 seconds

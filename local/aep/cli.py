@@ -1,24 +1,30 @@
 """The command line `aep`: parses, calls, and turns errors into one line that says what to do."""
 
 import asyncio
+import contextlib
 import resource
 import signal
 import ssl
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import structlog
 import typer
 import uvloop
-from pydantic import ValidationError
+from starlette.types import ASGIApp
 from typer.exceptions import TyperException
 
 from event_platform import telemetry
 from event_platform.domain.errors import EventPlatformError
 from event_platform.settings import Settings
 
-from . import serving
+from . import options, serving
+from .backup_command import backup
+from .dead_commands import dead
+from .doctor_command import doctor
 from .errors import SetupError
+from .events_command import events
 from .pims_commands import pims
 from .tools import commands
 
@@ -31,6 +37,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(pims, name="pims")
+app.add_typer(dead, name="dead")
+app.command()(backup)
+app.command()(doctor)
+app.command()(events)
 commands.mount(app)
 
 DEV_WARNING = (
@@ -59,6 +69,10 @@ def serve(
         Path | None, typer.Option(metavar="FILE", help="Serve https with this certificate chain (PEM).")
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key (PEM).")] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Serve /metrics on this port, and no longer on the public one."),
+    ] = None,
 ) -> None:
     """Run the platform on this machine: management API, ingest and delivery.
 
@@ -66,20 +80,21 @@ def serve(
 
     Prints "ready http://HOST:PORT" when it takes requests; SIGTERM drains and ends it.
     """
-    settings = _settings(pims_file, dev=dev)
+    given = {"pims": pims_file} if pims_file is not None else {}
+    settings = options.settings(**given, **({"dev": True} if dev else {}))
     tls = _tls(tls_cert, tls_key)
     telemetry.configure(settings.log_level)
     _allow_many_connections()
     if settings.dev:
         typer.echo(DEV_WARNING, err=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        fault = runner.run(_serve(settings, data, host, port, tls))
+        fault = runner.run(_serve(settings, data, host, port, tls, metrics_port))
     if fault is not None:
         _fail(f"stopped by a fault of its own ({type(fault).__name__}); see the log. Nothing was lost", 1)
 
 
 async def _serve(
-    settings: Settings, data: Path, host: str, port: int, tls: serving.Tls | None
+    settings: Settings, data: Path, host: str, port: int, tls: serving.Tls | None, metrics_port: int | None
 ) -> BaseException | None:
     from .platform import Platform  # so that the other commands start without it
 
@@ -90,14 +105,36 @@ async def _serve(
         faults.append(error)
         signal.raise_signal(signal.SIGTERM)
 
+    if host in ("0.0.0.0", "::") and settings.public_url is None:  # noqa: S104 - looked for, not used
+        log.warning("settings.public_url_missing", fix="set AEP_PUBLIC_URL: it stands in every event")
     with serving.listen(host, port) as listener:
-        platform = Platform(settings, data, base_url=serving.url_of(listener, tls), on_fault=on_fault)
+        platform = Platform(
+            settings,
+            data,
+            base_url=serving.url_of(listener, tls),
+            on_fault=on_fault,
+            public_metrics=metrics_port is None,
+        )
         await platform.start()
         try:
-            await serving.serve_on(listener, platform.app, drain=GRACE_SECONDS, tls=tls)
+            async with _metrics(platform.metrics_app, host, metrics_port, tls):
+                await serving.serve_on(listener, platform.app, drain=GRACE_SECONDS, tls=tls)
         finally:
             await platform.stop()
     return faults[0] if faults else None
+
+
+@contextlib.asynccontextmanager
+async def _metrics(
+    app: ASGIApp, host: str, port: int | None, tls: serving.Tls | None
+) -> AsyncGenerator[None, None]:
+    """Serves /metrics on a port of its own when one is given."""
+    if port is None:
+        yield
+        return
+    async with serving.running(app, host=host, port=port, tls=tls) as url:
+        log.info("metrics.ready", url=f"{url}/metrics")
+        yield
 
 
 def main() -> None:
@@ -113,16 +150,6 @@ def main() -> None:
         _fail(str(error), 1)
     except OSError as error:
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
-
-
-def _settings(pims_file: str | None, *, dev: bool) -> Settings:
-    given = {"pims": pims_file} if pims_file is not None else {}
-    try:
-        return Settings(**given, **({"dev": True} if dev else {}))  # pyright: ignore[reportArgumentType] - checked by pydantic
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = "AEP_" + "_".join(str(part).upper() for part in first["loc"][:1])
-        _fail(f"{name}: {first['msg']}", 2)
 
 
 def _tls(certificate: Path | None, key: Path | None) -> serving.Tls | None:

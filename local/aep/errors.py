@@ -1,7 +1,10 @@
 """What can be wrong with how the platform is set up on this machine.
 
 SetupError              the root: one line that says what to do, for standard error
+├── CannotListen        the address and port cannot be had
 ├── DataFolderInUse     another process runs the platform on this folder
+├── NoStore             no platform has run on the data folder
+├── BackupRefused       the backup cannot go where it was told to
 ├── WrongKey            the folder's secrets were sealed with another key
 └── BadPims             the registry of PIMs is not usable as it is
 """
@@ -11,8 +14,20 @@ class SetupError(Exception):
     """Raised when the platform cannot start as it is set up."""
 
 
+class CannotListen(SetupError):
+    """Raised when a port is taken, or an address is not this machine's."""
+
+
 class DataFolderInUse(SetupError):
     """Raised when another process already runs the platform on this folder."""
+
+
+class NoStore(SetupError):
+    """Raised when a command needs the store of a data folder that holds none."""
+
+
+class BackupRefused(SetupError):
+    """Raised when a backup would replace something, or its folder is not there."""
 
 
 class WrongKey(SetupError):

@@ -26,6 +26,7 @@ from event_platform.settings import Settings
 
 from . import pims as registry
 from .errors import BadPims
+from .options import DEFAULT_DATA, AsJson, Data
 from .store import database, keys
 
 pims = typer.Typer(no_args_is_help=True, help="The PIMs that the platform works for, and their credentials.")
@@ -43,11 +44,6 @@ PimsFile = Annotated[
     Path | None,
     typer.Option("--pims", metavar="FILE", help="Work on this JSON list instead of the data folder."),
 ]
-Data = Annotated[
-    Path, typer.Option("--data", envvar="AEP_DATA", metavar="DIR", help="The platform's data folder.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DEFAULT_DATA = Path("aep-data")
 
 
 @pims.command("add")

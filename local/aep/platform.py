@@ -1,6 +1,6 @@
 """All functions on one machine: builds the parts, wires them, starts and stops them in order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from event_platform import ingest, manage
+from event_platform import ingest, manage, openapi
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway, HttpsSender
@@ -20,8 +20,10 @@ from event_platform.http import EXCEPTION_HANDLERS, json_response
 from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
 
+from . import metrics
 from .broker.dispatcher import Dispatcher
 from .broker.queue import DurableQueue
+from .meters import Meters
 from .pims import Pims
 from .store import keys
 from .store.database import Database
@@ -33,16 +35,24 @@ log = structlog.get_logger()
 class Platform:
     """The platform on one data folder; `app` serves it between `start` and `stop`.
 
+    `metrics_app` serves /metrics alone, and `app` does so too unless `public_metrics` is off.
     `base_url` is where it is reached when `AEP_PUBLIC_URL` is not set. `on_fault` is called when a part
     that must run has ended by an error.
     """
 
     def __init__(
-        self, settings: Settings, folder: Path, *, base_url: str, on_fault: Callable[[BaseException], None]
+        self,
+        settings: Settings,
+        folder: Path,
+        *,
+        base_url: str,
+        on_fault: Callable[[BaseException], None],
+        public_metrics: bool = True,
     ) -> None:
         clock = SystemClock()
         self._seal = keys.load(folder, settings.secrets_key)
-        self._database = Database(folder)
+        meters = Meters()
+        self._database = Database(folder, meters, on_fault=on_fault)
         self._subscriptions = SqliteSubscriptions(self._database, self._seal)
         self._pims = Pims(self._database, self._seal, clock, source=settings.pims, allow_http=settings.dev)
         self._guard = GuardedNetwork(allow_loopback=settings.dev)
@@ -53,6 +63,7 @@ class Platform:
             self._subscriptions,
             clock,
             schema_base=f"{settings.public_url or base_url}/spec",
+            meters=meters,
         )
         self._dispatcher = Dispatcher(
             self._queue,
@@ -69,18 +80,17 @@ class Platform:
             on_fault=on_fault,
         )
         verifier = CallerVerifier(self._pims, self._gateway, clock, allow_http=settings.dev)
-        self.app = Starlette(
-            routes=[
-                *manage.routes(
-                    manage.Manage(verifier, self._subscriptions, self._guard, clock, settings.dev)
-                ),
-                *ingest.routes(ingest.Ingest(self._pims, self._queue, catalog.load(), clock)),
-                Route("/health", _healthy, methods=["GET"]),
-                Route("/ready", _healthy, methods=["GET"]),
-            ],
-            exception_handlers=EXCEPTION_HANDLERS,
-        )
-        self.app.router.redirect_slashes = False
+        measured = metrics.route(meters, self._queue.look)
+        routes = [
+            *manage.routes(manage.Manage(verifier, self._subscriptions, self._guard, clock, settings.dev)),
+            *ingest.routes(ingest.Ingest(self._pims, self._queue, catalog.load(), clock)),
+            Route("/health", _healthy, methods=["GET"]),
+            Route("/ready", _ready, methods=["GET"]),
+            *([measured] if public_metrics else []),
+        ]
+        routes.append(openapi.route(routes))
+        self.app = metrics.CountedRequests(_app(routes), routes, meters)
+        self.metrics_app = _app([measured])
 
     async def start(self) -> None:
         """Opens the folder and goes on with what waits there. Raises SetupError, StoreUnavailable."""
@@ -104,6 +114,16 @@ class Platform:
         await self._database.close()
 
 
+def _app(routes: Sequence[Route]) -> Starlette:
+    app = Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS)
+    app.router.redirect_slashes = False
+    return app
+
+
 async def _healthy(request: Request) -> Response:
+    return json_response({"status": "ok"})
+
+
+async def _ready(request: Request) -> Response:
     """Requests are taken only between start and stop, so who is answered here is ready too."""
     return json_response({"status": "ok"})

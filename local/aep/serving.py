@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 import threading
@@ -14,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from .bounds import BoundedHttpProtocol
+from .errors import CannotListen
 
 BACKLOG = 2048
 
@@ -41,8 +43,8 @@ def run(
 ) -> None:
     """Serves until SIGINT or SIGTERM and then returns; port 0 takes a free one.
 
-    Running requests get `drain` seconds to end; a second SIGINT cuts that short. Raises OSError when the
-    port cannot be had, and SystemExit(3) when the app's lifespan fails to start.
+    Running requests get `drain` seconds to end; a second SIGINT cuts that short. Raises CannotListen, and
+    SystemExit(3) when the app's lifespan fails to start.
     """
     with listen(host, port) as listener:
         asyncio.run(serve_on(listener, app, drain=drain, ready=ready))
@@ -62,11 +64,13 @@ async def serve_on(
 
 
 @contextlib.asynccontextmanager
-async def running(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+async def running(
+    app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, tls: Tls | None = None
+) -> AsyncIterator[str]:
     """Serves inside the running loop, for as long as the block lasts; gives the URL."""
     with listen(host, port) as listener:
         started = asyncio.Event()
-        server = _Server(app, drain=1, ready=started.set, signals=False)
+        server = _Server(app, drain=1, ready=started.set, signals=False, tls=tls)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -74,23 +78,26 @@ async def running(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> As
         if serving.done():
             await serving  # a start that failed raises here
         try:
-            yield url_of(listener)
+            yield url_of(listener, tls)
         finally:
             server.should_exit = True
             await serving
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError."""
+    """A listening socket. Raises CannotListen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:  # not socket.create_server: asyncio turns Nagle off only where the protocol is named
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        other = "--port; 0 takes a free one" if error.errno == errno.EADDRINUSE else "--host or --port"
+        raise CannotListen(
+            f"cannot listen on {host}:{port}: {error.strerror}. Choose another {other}"
+        ) from error
     return listener
 
 

@@ -307,6 +307,25 @@ class BrokerContract:
         await self.assert_empty(world)
         assert await world.log_entries() == [(subscription.id, "failed_to_deliver_event", 150)]
 
+    async def test_equal_ends_within_five_minutes_are_one_entry_whatever_the_clock_shows(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        def end(delivery: Delivery) -> Settlement:
+            end = DeliveryEnd(
+                Operation.FAILED, "answered 404", world.clock.now(), Reason.DESTINATION_NOT_FOUND
+            )
+            return Settlement(delivery, None, end=end)
+
+        consumer = Consumer(*[end] * 3)
+        await world.start(consumer)
+        for number, seconds in enumerate((250, 290, 20)):  # at 250, 540 and 560 s: the third is too late
+            await world.clock.advance(seconds)
+            await world.intake.accept(PIM, [an_event(number)])
+            await eventually(lambda number=number: len(consumer.got) == number + 1)
+            await self.assert_empty(world)
+        entries = [occurrences for _, _, occurrences in await world.log_entries()]
+        assert sorted(entries) == [1, 2]
+
     async def test_an_event_for_many_is_kept_until_the_last_has_it(self, world: World) -> None:
         for _ in range(3):
             await self.subscribe(world)

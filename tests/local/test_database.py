@@ -109,6 +109,60 @@ async def test_what_waits_together_shares_a_commit(database: Database, tmp_path:
     assert len(await notes(database)) == 50
 
 
+async def test_a_long_job_does_not_drag_others_into_its_commit(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COMMIT_SECONDS", 0.0)
+    with closing(sqlite3.connect(tmp_path / module.FILE, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # so that all of these wait together
+        writes = [asyncio.ensure_future(database.write(note(str(number)))) for number in range(20)]
+        await asyncio.sleep(0)
+        other.execute("COMMIT")
+        await asyncio.gather(*writes)
+    assert await notes(database) == [str(number) for number in range(20)]
+
+
+async def test_a_listener_that_fails_is_a_fault_and_keeps_no_writer_waiting(tmp_path: Path) -> None:
+    faults: list[BaseException] = []
+    database = Database(tmp_path, on_fault=faults.append)
+    database.open()
+    await database.write(lambda connection: connection.execute("CREATE TABLE notes (text TEXT UNIQUE)"))
+
+    def fail(result: str) -> None:
+        raise RuntimeError("a bug, for the test")
+
+    assert await asyncio.gather(database.write(note("one"), fail), database.write(note("two"))) == [
+        "one",
+        "two",
+    ]
+    assert [str(fault) for fault in faults] == ["a bug, for the test"]
+    await database.close()
+
+
+async def test_a_writer_that_ends_by_a_fault_keeps_nobody_waiting(tmp_path: Path) -> None:
+    faults: list[BaseException] = []
+    database = Database(tmp_path, on_fault=faults.append)
+    database.open()
+
+    def end_the_writer(connection: sqlite3.Connection) -> None:
+        raise SystemExit  # not an error of a job: nothing but the thread's end follows
+
+    ends = await asyncio.gather(
+        *(database.write(job) for job in (end_the_writer, end_the_writer)), return_exceptions=True
+    )
+    assert [type(end) for end in ends] == [StoreUnavailable, StoreUnavailable]
+    assert [type(fault) for fault in faults] == [SystemExit]
+    with pytest.raises(StoreUnavailable, match="writer has ended"):
+        await database.write(lambda connection: None)
+    await database.close()
+
+
+async def test_a_file_that_is_no_store_is_said_to_be_unreadable(tmp_path: Path) -> None:
+    (tmp_path / module.FILE).write_bytes(b"not a database, and longer than a header of one" * 100)
+    with pytest.raises(StoreUnavailable, match="cannot be read: file is not a database"):
+        Database(tmp_path).open()
+
+
 async def test_readers_cannot_write(database: Database) -> None:
     with pytest.raises(StoreUnavailable, match="readonly"):
         await database.read(note("one"))
@@ -154,7 +208,7 @@ async def test_a_migration_that_fails_leaves_the_file_as_it_was(
     step = "CREATE TABLE half (done INTEGER);\nCREATE TABLE meta (again INTEGER);"
     with monkeypatch.context() as patched:
         patched.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
-        with pytest.raises(sqlite3.OperationalError, match="meta already exists"):
+        with pytest.raises(StoreUnavailable, match="meta already exists"):
             Database(tmp_path).open()
     database = Database(tmp_path)
     database.open()

@@ -16,7 +16,18 @@ import pytest
 
 from aep.store import database, schema
 from components import require
-from processes import Child, Client, SimulatedPim, environment, ready, received, send_events, server, until
+from processes import (
+    Child,
+    Client,
+    SimulatedPim,
+    command,
+    environment,
+    ready,
+    received,
+    send_events,
+    server,
+    until,
+)
 from records import UPDATED
 
 INGEST_KEY = "an ingest key of tests"
@@ -219,3 +230,13 @@ def test_a_kill_during_a_migration_leaves_the_old_file(tmp_path: Path) -> None:
             assert connection.execute("SELECT name FROM meta").fetchall() == [("before",)]
             tables = connection.execute("SELECT name FROM sqlite_schema").fetchall()
             assert ("copies",) not in tables
+
+
+def test_a_kill_during_the_first_start_leaves_a_folder_that_starts(tmp_path: Path) -> None:
+    for number in range(6):
+        serve = ("serve", "--data", str(tmp_path / f"data-{number}"), "--port", "0")
+        with command(tmp_path, *serve) as starting:
+            time.sleep(random.uniform(0.3, 1.0))  # the random moment is the point
+            starting.kill_group()
+        with server(tmp_path, *serve) as platform:
+            assert platform.stop() == 0

@@ -248,6 +248,15 @@ async def test_the_permission_is_remembered_with_the_answer(pim: Pim) -> None:
     assert not (await verifier.verify(headers)).may_subscribe
 
 
+async def test_a_permission_that_is_given_counts_after_5_seconds(pim: Pim) -> None:
+    verifier, headers = pim.verifier(), pim.headers(pim.token())
+    pim.world.pim.memory.permit("erp", event_platform=False)
+    assert not (await verifier.verify(headers)).may_subscribe
+    pim.world.pim.memory.permit("erp", event_platform=True)
+    await pim.clock.advance(5)
+    assert (await verifier.verify(headers)).may_subscribe
+
+
 async def test_what_is_remembered_is_good_for_the_whole_triple_only(pim: Pim) -> None:
     token, twin = pim.token(), Pim(pim.world, f"{pim.name}-twin")
     tenants = Registry(Tenant(url=pim.url), Tenant(url=twin.url))

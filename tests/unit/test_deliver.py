@@ -226,6 +226,15 @@ async def test_after_the_last_retry_it_ends_with_a_log_entry(result: Result, end
     assert (settlement.retry_at, settlement.back_to_lane) == (None, False)
 
 
+async def test_an_answer_that_echoes_secrets_does_not_carry_them_into_the_log() -> None:
+    config = SUBSCRIPTION.config
+    secrets = [config.primary_secret, config.secondary_secret, *config.headers.values()]
+    values = [secret.get_secret_value() for secret in secrets if secret is not None]
+    settlement = await handled(Answer(404, body=f"you sent {' and '.join(values)}".encode()))
+    assert settlement.end is not None
+    assert settlement.end.excerpt == "you sent ***redacted*** and ***redacted*** and ***redacted***"
+
+
 async def test_four_failing_attempts_take_35_minutes_and_leave_one_entry() -> None:
     clock = ManualClock()
     sender = ScriptedSender(clock, RESET, Answer(500), RESET, Answer(500))

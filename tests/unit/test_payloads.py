@@ -28,6 +28,7 @@ UPDATED = "com.akeneo.pim.v1.product.updated"
 NEW = Rules("https://pim.example.com", allow_http=False, is_new=True)
 CHANGE = Rules("https://pim.example.com", allow_http=False, is_new=False)
 SECRET = "s" * 16
+BLANK = "must have 1 to 255 characters, not only blanks"
 CONTACT: dict[str, Any] = {"technical_email": "ops@example.com"}
 SUBSCRIBER: dict[str, Any] = {"name": "ERP", "contact": CONTACT}
 HTTPS: dict[str, Any] = {"url": "https://erp.example.com/events", "secret": {"primary": SECRET}}
@@ -71,9 +72,9 @@ def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
     [
         ({}, [("name", "is required"), ("contact", "is required")]),
         ({"name": 5, "contact": []}, [("name", "must be a string"), ("contact", "must be an object")]),
-        ({"name": "", "contact": CONTACT}, [("name", "string should have at least 1 character")]),
-        ({"name": " \t", "contact": CONTACT}, [("name", "string should match pattern '\\S'")]),
-        ({"name": "x" * 256, "contact": CONTACT}, [("name", "string should have at most 255 characters")]),
+        ({"name": "", "contact": CONTACT}, [("name", BLANK)]),
+        ({"name": " \t", "contact": CONTACT}, [("name", BLANK)]),
+        ({"name": "x" * 256, "contact": CONTACT}, [("name", BLANK)]),
         ({"name": "ERP", "contact": {}}, [("contact.technical_email", "is required")]),
         (
             {"name": "ERP", "contact": {"technical_email": None}},
@@ -98,7 +99,7 @@ def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
         ),
         (
             {"name": "ERP", "contact": CONTACT | {"notification_channels": ["email", "sms"]}},
-            [("contact.notification_channels.1", "input should be 'email' or 'webhook'")],
+            [("contact.notification_channels.1", "must be 'email' or 'webhook'")],
         ),
     ],
 )
@@ -112,7 +113,7 @@ def test_a_wrong_subscriber_is_refused_with_every_problem(body: dict[str, Any], 
 def test_an_email_address_must_be_one(email: str) -> None:
     ((field, message),) = refused(SubscriberBody, {"name": "ERP", "contact": {"technical_email": email}})
     assert field == "contact.technical_email"
-    assert "email" in message
+    assert message.startswith("must be an e-mail address")
 
 
 def test_a_subscribers_channels_fold_and_unknown_keys_are_ignored() -> None:
@@ -145,7 +146,7 @@ def test_a_subscription_needs_little_and_has_defaults() -> None:
 @pytest.mark.parametrize(
     ("changes", "problems"),
     [
-        ({"events": []}, [("events", "list should have at least 1 item after validation, not 0")]),
+        ({"events": []}, [("events", "must hold at least 1")]),
         ({"events": UPDATED}, [("events", "must be an array")]),
         ({"events": [5]}, [("events.0", "must be a string")]),
         (
@@ -157,9 +158,9 @@ def test_a_subscription_needs_little_and_has_defaults() -> None:
                 )
             ],
         ),
-        ({"source": "erp"}, [("source", "input should be 'pim' or 'benchmark'")]),
-        ({"type": "ftp"}, [("type", "input should be 'https', 'pubsub' or 'kafka'")]),
-        ({"type": []}, [("type", "input should be 'https', 'pubsub' or 'kafka'")]),
+        ({"source": "erp"}, [("source", "must be 'pim' or 'benchmark'")]),
+        ({"type": "ftp"}, [("type", "must be 'https', 'pubsub' or 'kafka'")]),
+        ({"type": []}, [("type", "must be 'https', 'pubsub' or 'kafka'")]),
         ({"subject": "https://other.example.com"}, [("subject", "must be the PIM that X-PIM-URL names")]),
         ({"subject": "pim"}, [("subject", "must begin with https://")]),
         ({"subject": 5}, [("subject", "must be a string")]),
@@ -170,7 +171,7 @@ def test_a_subscription_needs_little_and_has_defaults() -> None:
             {"options": {"send_product_identifier_in_changes": "x"}},
             [("options.send_product_identifier_in_changes", "must be true or false")],
         ),
-        ({"filter": "x" * 501}, [("filter", "string should have at most 500 characters")]),
+        ({"filter": "x" * 501}, [("filter", "must have at most 500 characters")]),
         ({"config": None}, [("config", "must be an object")]),
         ({"config": {}}, [("config.url", "is required"), ("config.secret", "is required")]),
         (
@@ -223,7 +224,7 @@ def test_a_patch_of_a_subscription_checks_what_it_names() -> None:
     assert body.model_fields_set == {"filter", "config"}
     assert config is not None
     assert subscription_refused({"events": [], "config": {"url": 5}}, CHANGE) == [
-        ("events", "list should have at least 1 item after validation, not 0"),
+        ("events", "must hold at least 1"),
         ("config.url", "must be a string"),
         ("config.secret", "is required"),
     ]
@@ -440,7 +441,7 @@ NO_KEY = "must be a private key in PEM, not encrypted"
         ),
         (
             {"sasl_auth": SASL | {"mechanism": "gssapi"}},
-            [("sasl_auth.mechanism", "input should be 'plain' or 'scram'")],
+            [("sasl_auth.mechanism", "must be 'plain' or 'scram'")],
         ),
         (
             {"sasl_auth": SASL | {"mechanism": "scram"}},
@@ -448,7 +449,7 @@ NO_KEY = "must be a private key in PEM, not encrypted"
         ),
         (
             {"sasl_auth": SASL | {"mechanism": "scram", "scram_variant": "sha-1"}},
-            [("sasl_auth.scram_variant", "input should be 'sha-256' or 'sha-512'")],
+            [("sasl_auth.scram_variant", "must be 'sha-256' or 'sha-512'")],
         ),
         (
             {"sasl_auth": SASL | {"password": REDACTED}},

@@ -38,7 +38,7 @@ def test_a_time_is_turned_to_utc(text: str, in_utc: str) -> None:
     assert normalise_rfc3339(text) == in_utc
 
 
-@pytest.mark.parametrize("fraction", [".0", ".5", ".500", ".123456789", "." + "0" * 40 + "1"])
+@pytest.mark.parametrize("fraction", [".0", ".5", ".500", ".123456789", "." + "0" * 29 + "1"])
 def test_a_fraction_stays_digit_by_digit(fraction: str) -> None:
     assert normalise_rfc3339(f"2026-01-31T14:00:00{fraction}+02:00") == f"2026-01-31T12:00:00{fraction}Z"
 
@@ -47,6 +47,7 @@ def test_a_fraction_stays_digit_by_digit(fraction: str) -> None:
     "text",
     [
         "",
+        f"2026-01-31T12:00:00.{'0' * 31}Z",
         "now",
         "1769860800",
         "2026-01-31",

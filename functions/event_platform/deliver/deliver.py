@@ -11,12 +11,15 @@ from ..domain import retries, signatures
 from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
 from ..domain.logs import DeliveryEnd, Operation
 from ..domain.outcomes import Answer, Kind, Outcome, Reason, TransportFailure, classify
-from ..domain.subscriptions import HttpsConfig, Status, Subscription
+from ..domain.subscriptions import REDACTED, HttpsConfig, Status, Subscription
+from ..domain.timestamps import to_rfc3339
 from ..ports import Clock, Sender, SubscriptionLookup
 
 log = structlog.get_logger()
 
 EXCERPT_BYTES = 1024
+SECRET_LENGTH_AT_LEAST = 4
+"""Shorter header values are no secrets, and stand in every other text."""
 _SAFE_IN_HEADER = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 
 
@@ -95,6 +98,7 @@ async def _attempt(
         failures=delivery.failures + (outcome.kind is Kind.RETRYABLE),
         first_attempt_at=delivery.first_attempt_at or now,
     )
+    settlement = _settlement(tried, outcome, _without_secrets(result, config), clock.now(), policy)
     log.info(
         "delivery.attempted",
         **_ids(delivery),
@@ -103,9 +107,22 @@ async def _attempt(
         reason=outcome.reason,
         status=outcome.status,
         milliseconds=round((perf_counter() - started) * 1000, 1),
+        **({"retry_at": to_rfc3339(settlement.retry_at)} if settlement.retry_at else {}),
         **({"detail": result.detail} if isinstance(result, TransportFailure) else {}),
     )
-    return _settlement(tried, outcome, result, clock.now(), policy)
+    return settlement
+
+
+def _without_secrets(result: Answer | TransportFailure, config: HttpsConfig) -> Answer | TransportFailure:
+    """An answer that echoes a secret of ours must not carry it into the log (wire contract 4)."""
+    if not isinstance(result, Answer):
+        return result
+    body = result.body
+    for secret in (config.primary_secret, config.secondary_secret, *config.headers.values()):
+        value = secret.get_secret_value().encode() if secret is not None else b""
+        if len(value) >= SECRET_LENGTH_AT_LEAST:
+            body = body.replace(value, REDACTED.encode())
+    return replace(result, body=body)
 
 
 def _settlement(

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from .outcomes import Reason
 
+KEPT_FOR = timedelta(days=30)
 EVENTS_LISTED = 100
 """How many events an entry names; the others are only counted."""
 
@@ -39,8 +40,11 @@ class DeliveryEnd:
     status: int | None = None
     excerpt: str | None = None
 
+    def joins(self, first_at: datetime) -> bool:
+        """Whether this end is counted in an equal entry whose first end was at `first_at`."""
+        return abs(self.at - first_at) < MERGED_WITHIN[self.operation]
+
     def entry_id(self, subscription_id: str) -> str:
-        """The id of the log entry that this end is counted in: equal ends of one period share it."""
-        period = int(self.at.timestamp() // MERGED_WITHIN[self.operation].total_seconds())
-        name = f"{subscription_id}\n{self.operation}\n{self.message}\n{period}"
+        """The id of the entry that begins with this end: the same for whoever begins it."""
+        name = f"{subscription_id}\n{self.operation}\n{self.message}\n{self.at.isoformat()}"
         return hashlib.sha256(name.encode()).hexdigest()[:32]

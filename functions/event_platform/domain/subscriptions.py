@@ -15,6 +15,9 @@ SUBSCRIBERS_PER_PIM = 20
 SUBSCRIPTIONS_PER_SUBSCRIBER = 20
 SHOWN_AFTER_DELETION = timedelta(days=30)
 
+REDACTED = "***redacted***"
+"""What stands for a secret wherever one would be shown (wire contract 4)."""
+
 Headers: TypeAlias = Mapping[str, SecretStr]
 
 

@@ -2,6 +2,7 @@
 
 import fnmatch
 import hashlib
+from functools import cached_property
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
@@ -88,6 +89,11 @@ class Tenant(_Entry):
         if self.auth == "platform-key" and any(client.key_sha256 is None for client in self.clients):
             raise ValueError('every client of "auth": "platform-key" needs key_sha256')
         return self
+
+    @cached_property
+    def ingest_key_digests(self) -> tuple[bytes, ...]:
+        """SHA-256 of each ingest key: what presented keys are compared with."""
+        return tuple(hashlib.sha256(key.get_secret_value().encode()).digest() for key in self.ingest_key)
 
     def covers(self, pim_url: str) -> bool:
         """Whether a normalised PIM URL is this tenant's."""

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 
 _RFC3339 = re.compile(
-    r"(?P<date>\d{4}-\d\d-\d\d)[Tt](?P<time>\d\d:\d\d:\d\d)(?P<fraction>\.\d+)?(?P<offset>[Zz]|[+-]\d\d:[0-5]\d)",
+    r"(?P<date>\d{4}-\d\d-\d\d)[Tt](?P<time>\d\d:\d\d:\d\d)(?P<fraction>\.\d{1,30})?(?P<offset>[Zz]|[+-]\d\d:[0-5]\d)",
     re.ASCII,
 )
 
@@ -18,7 +18,7 @@ def normalise_rfc3339(text: str) -> str:
     """The same moment in UTC with `Z`, its fraction of a second kept digit by digit (ingest.md 2).
 
     Raises ValueError when `text` is no RFC 3339 date-time (RFC 3339 section 5.6). A leap second
-    (`:60`) is refused, since no receiver's datetime type could hold it.
+    (`:60`) and more than 30 digits of a fraction are refused, since no receiver could hold them.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:

@@ -96,7 +96,8 @@ class CallerVerifier:
             else:
                 answer = await self._pim.get(tenant, pim_url, "/api/rest/v1/token-info", token)
                 verdict = token_info_verdict(answer, tenant, client_id)
-            (self._bad if verdict.refusal else self._good)[key] = verdict
+            is_positive = not verdict.refusal and verdict.may_subscribe
+            (self._good if is_positive else self._bad)[key] = verdict
             return verdict
         finally:
             del self._asking[key]

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    EmailStr,
     Field,
     StringConstraints,
     ValidationError,
@@ -27,9 +27,10 @@ from pydantic_core import ErrorDetails
 
 from ..domain import catalog
 from ..domain.errors import InvalidRequest, Problem
+from ..domain.subscriptions import REDACTED
 from ..domain.urls import check_endpoint_url, normalise_pim_url
-from .representations import REDACTED
 
+MAX_NAME_LENGTH = 255
 MAX_CUSTOM_HEADERS = 5
 MAX_EVENT_TYPES = 1000  # many times as many as there are; bounds the work that a wrong list makes
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,128}", re.ASCII)
@@ -67,6 +68,12 @@ _MESSAGES: Mapping[str, str] = {
     "dict_type": "must be an object",
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
+    "string_too_short": "must have at least {min_length} character(s)",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must have the form {pattern}",
+    "too_short": "must hold at least {min_length}",
+    "too_long": "must hold at most {max_length}",
+    "literal_error": "must be {expected}",
 }
 """Plain words for pydantic's common errors."""
 
@@ -88,6 +95,20 @@ def _endpoint_url(value: str, info: ValidationInfo[Rules]) -> str:
 def _same_pim(value: str, info: ValidationInfo[Rules]) -> str:
     if normalise_pim_url(value, allow_http=info.context.allow_http) != info.context.pim_url:
         raise ValueError("must be the PIM that X-PIM-URL names")
+    return value
+
+
+def _name(value: str) -> str:
+    if len(value) > MAX_NAME_LENGTH or not value.strip():
+        raise ValueError(f"must have 1 to {MAX_NAME_LENGTH} characters, not only blanks")
+    return value
+
+
+def _email(value: str) -> str:
+    try:  # internal domains are fine: whoever runs the platform runs its mail server too
+        validate_email(value, check_deliverability=False, globally_deliverable=False)
+    except EmailNotValidError as error:
+        raise ValueError(f"must be an e-mail address: {error}") from None
     return value
 
 
@@ -171,13 +192,14 @@ def _broker(value: str) -> str:
     return value
 
 
+Email = Annotated[str, AfterValidator(_email)]
 EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
 SigningSecret = Annotated[str, AfterValidator(_secret)]
 Headers = Annotated[
     dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]],
     AfterValidator(_headers),
 ]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"\S")]
+Name = Annotated[str, AfterValidator(_name)]
 EventTypes = Annotated[
     list[Annotated[str, AfterValidator(_known_event)]],
     Field(min_length=1, max_length=MAX_EVENT_TYPES),
@@ -196,7 +218,7 @@ class _Body(BaseModel):
 class ContactBody(_Body):
     """`contact` of a new subscriber."""
 
-    technical_email: EmailStr
+    technical_email: Email
     notification_channels: Channels | None = None
     notification_webhook_url: EndpointUrl | None = None
     notification_webhook_secret: SigningSecret | None = None
@@ -212,7 +234,7 @@ class SubscriberBody(_Body):
 class ContactPatch(_Body):
     """The part of `contact` that a PATCH names; null takes away what may be absent."""
 
-    technical_email: EmailStr = ""
+    technical_email: Email = ""
     notification_channels: Channels | None = None
     notification_webhook_url: EndpointUrl | None = None
     notification_webhook_secret: SigningSecret | None = None
@@ -334,6 +356,36 @@ def validated(model: type[Model], body: Any, *, rules: Rules, under: str = "") -
         raise InvalidRequest(*(_problem(entry, under) for entry in found)) from None
 
 
+def parse_subscriber(body: Any, *, rules: Rules) -> SubscriberBody:
+    """A new subscriber. Raises InvalidRequest with every problem, a missing webhook's among them."""
+    contact = body.get("contact") if isinstance(body, dict) else None
+    contact = contact if isinstance(contact, dict) else {}
+    problems = webhook_problems(
+        contact.get("notification_channels"),
+        contact.get("notification_webhook_url"),
+        contact.get("notification_webhook_secret"),
+    )
+    try:
+        subscriber = validated(SubscriberBody, body, rules=rules)
+    except InvalidRequest as error:
+        raise InvalidRequest(*error.problems, *problems) from None
+    if problems:
+        raise InvalidRequest(*problems)
+    return subscriber
+
+
+def webhook_problems(channels: Any, url: object, secret: object) -> list[Problem]:
+    """What is missing for notifications by webhook (wire contract 3), where the channels list it."""
+    if not isinstance(channels, list | tuple) or "webhook" not in channels:
+        return []
+    needed = {"contact.notification_webhook_url": url, "contact.notification_webhook_secret": secret}
+    return [
+        Problem(field, "is required while notification_channels lists 'webhook'")
+        for field, value in needed.items()
+        if value is None
+    ]
+
+
 def parse_subscription(body: Any, *, rules: Rules) -> tuple[SubscriptionBody, HttpsBody]:
     """A new subscription and its config. Raises InvalidRequest with the problems of both."""
     fields, config = _fields_and_config(SubscriptionBody, body, rules=rules)
@@ -380,7 +432,9 @@ def _problem(error: ErrorDetails, under: str) -> Problem:
     if error["type"] == "value_error":
         message = str(error.get("ctx", {}).get("error", error["msg"]))
     else:
-        message = _MESSAGES.get(error["type"], error["msg"][:1].lower() + error["msg"][1:])
+        template = _MESSAGES.get(error["type"])
+        plain = error["msg"][:1].lower() + error["msg"][1:]
+        message = template.format(**error.get("ctx", {})) if template else plain
     if not field:
         return Problem("", f"the body {message}")
     return Problem(field, message)

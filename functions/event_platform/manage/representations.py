@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from ..domain.subscriptions import HttpsConfig, Subscriber, Subscription
+from ..domain.subscriptions import REDACTED, HttpsConfig, Subscriber, Subscription
 from ..domain.timestamps import to_rfc3339
-
-REDACTED = "***redacted***"
 
 
 def subscriber(record: Subscriber) -> dict[str, Any]:

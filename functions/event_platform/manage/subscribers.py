@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from ..domain.errors import Forbidden, InvalidRequest, Problem
 from ..domain.subscriptions import (
+    REDACTED,
     SUBSCRIBERS_PER_PIM,
     Contact,
     Status,
@@ -21,10 +22,19 @@ from ..domain.subscriptions import (
     delete_subscription,
 )
 from ..ports import Clock, DestinationGuard, Subscriptions
-from .guarding import check_url
+from .guarding import parsed_and_guarded
 from .identity import Caller
-from .payloads import ContactBody, ContactPatch, Rules, SubscriberBody, SubscriberPatch, validated
-from .representations import REDACTED
+from .payloads import (
+    ContactBody,
+    ContactPatch,
+    Rules,
+    SubscriberPatch,
+    parse_subscriber,
+    validated,
+    webhook_problems,
+)
+
+URL_FIELDS = ("contact.notification_webhook_url",)
 
 
 def check_permission(caller: Caller) -> None:
@@ -43,10 +53,8 @@ async def create_subscriber(
     allow_http: bool,
 ) -> Subscriber:
     """Raises InvalidRequest, Forbidden, Conflict (limit)."""
-    wanted = validated(SubscriberBody, body, rules=Rules(caller.owner.tenant, allow_http, is_new=True))
-    contact = _contact(wanted.contact)
-    _check_webhook(contact)
-    await check_url(guard, "contact.notification_webhook_url", contact.notification_webhook_url)
+    rules = Rules(caller.owner.tenant, allow_http, is_new=True)
+    wanted = await parsed_and_guarded(partial(parse_subscriber, body, rules=rules), body, URL_FIELDS, guard)
     check_permission(caller)
     now = clock.now()
     subscriber = Subscriber(
@@ -54,7 +62,7 @@ async def create_subscriber(
         owner=caller.owner,
         name=wanted.name,
         subject=caller.subject,
-        contact=contact,
+        contact=_contact(wanted.contact),
         created_at=now,
         updated_at=now,
     )
@@ -87,8 +95,9 @@ async def change_subscriber(
     allow_http: bool,
 ) -> Subscriber:
     """Changes what the body names, `contact` by key. Raises InvalidRequest, Forbidden, NotFound, Conflict."""
-    patch = validated(SubscriberPatch, body, rules=Rules(caller.owner.tenant, allow_http, is_new=False))
-    await check_url(guard, "contact.notification_webhook_url", patch.contact.notification_webhook_url)
+    rules = Rules(caller.owner.tenant, allow_http, is_new=False)
+    parse = partial(validated, SubscriberPatch, body, rules=rules)
+    patch = await parsed_and_guarded(parse, body, URL_FIELDS, guard)
     check_permission(caller)
     now = clock.now()
 
@@ -154,16 +163,8 @@ def _patched_secret(before: Contact, changes: Mapping[str, Any]) -> SecretStr | 
 
 
 def _check_webhook(contact: Contact) -> None:
-    if "webhook" not in contact.notification_channels:
-        return
-    needed = {
-        "contact.notification_webhook_url": contact.notification_webhook_url,
-        "contact.notification_webhook_secret": contact.notification_webhook_secret,
-    }
-    problems = [
-        Problem(field, "is required while notification_channels lists 'webhook'")
-        for field, value in needed.items()
-        if value is None
-    ]
+    problems = webhook_problems(
+        contact.notification_channels, contact.notification_webhook_url, contact.notification_webhook_secret
+    )
     if problems:
         raise InvalidRequest(*problems)

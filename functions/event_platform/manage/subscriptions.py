@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from ..domain.errors import InvalidRequest, Problem
 from ..domain.subscriptions import (
+    REDACTED,
     SUBSCRIPTIONS_PER_SUBSCRIBER,
     HttpsConfig,
     Subscriber,
@@ -22,7 +23,7 @@ from ..domain.subscriptions import (
 )
 from ..domain.urls import host_and_port
 from ..ports import Clock, DestinationGuard, Subscriptions
-from .guarding import check_url
+from .guarding import parsed_and_guarded
 from .identity import Caller
 from .payloads import (
     HttpsBody,
@@ -32,8 +33,9 @@ from .payloads import (
     parse_subscription,
     parse_subscription_patch,
 )
-from .representations import REDACTED
 from .subscribers import check_permission
+
+URL_FIELDS = ("config.url",)
 
 
 async def create_subscription(
@@ -47,9 +49,10 @@ async def create_subscription(
     allow_http: bool,
 ) -> Subscription:
     """Raises InvalidRequest, Forbidden, NotFound, Conflict (limit; subscriber deleted or revoked)."""
-    wanted, config = parse_subscription(body, rules=Rules(caller.owner.tenant, allow_http, is_new=True))
+    rules = Rules(caller.owner.tenant, allow_http, is_new=True)
+    parse = partial(parse_subscription, body, rules=rules)
+    wanted, config = await parsed_and_guarded(parse, body, URL_FIELDS, guard)
     destination = https_config(config, None)
-    await check_url(guard, "config.url", destination.url)
     check_permission(caller)
     now = clock.now()
     subscription = Subscription(
@@ -102,8 +105,9 @@ async def change_subscription(
     allow_http: bool,
 ) -> Subscription:
     """Changes what the body names. Raises InvalidRequest, Forbidden, NotFound, Conflict."""
-    patch, config = parse_subscription_patch(body, rules=Rules(caller.owner.tenant, allow_http, is_new=False))
-    await check_url(guard, "config.url", config.url if config else None)
+    rules = Rules(caller.owner.tenant, allow_http, is_new=False)
+    parse = partial(parse_subscription_patch, body, rules=rules)
+    patch, config = await parsed_and_guarded(parse, body, URL_FIELDS, guard)
     check_permission(caller)
     now = clock.now()
 

@@ -4,6 +4,7 @@ Only tables that the server does not number positions in are written, so both ca
 """
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from .queue import DELIVERY_COLUMNS, record_end, release_event
 
 AT_ONCE = 500
 """How many share a commit, so that the server never waits long for its turn."""
+PAUSE_SECONDS = 0.02
 DROPPED = "dropped by the operator of the platform"
 """The message of the log entry; the contract has statuses of the subscription there (docs/decisions)."""
 
@@ -49,10 +51,14 @@ def listed(connection: sqlite3.Connection) -> Iterable[DeadLetter]:
 
 def chosen(connection: sqlite3.Connection, ids: Sequence[int]) -> list[int]:
     """The ids as they are in the file; all there are when none is given. Raises NotFound naming one."""
-    known = [number for (number,) in connection.execute("SELECT position FROM dead_letters ORDER BY position")]
+    known = [
+        number for (number,) in connection.execute("SELECT position FROM dead_letters ORDER BY position")
+    ]
     unknown = sorted(set(ids).difference(known))
     if unknown:
-        raise NotFound(f"no dead letter {unknown[0]}: `aep dead list` shows what there is; nothing was changed")
+        raise NotFound(
+            f"no dead letter {unknown[0]}: `aep dead list` shows what there is; nothing was changed"
+        )
     return sorted(set(ids)) or known
 
 
@@ -61,8 +67,8 @@ def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) ->
 
     def one(number: int) -> None:
         connection.execute(
-            f"INSERT INTO retries (due_at, position, {DELIVERY_COLUMNS})"  # noqa: S608 - constant columns
-            f" SELECT ?, position, {DELIVERY_COLUMNS} FROM dead_letters WHERE position = ?",
+            f"INSERT INTO retries ({DELIVERY_COLUMNS}, due_at)"  # noqa: S608 - constant columns
+            f" SELECT {DELIVERY_COLUMNS}, ? FROM dead_letters WHERE position = ?",
             (now.timestamp(), number),
         )
 
@@ -85,3 +91,20 @@ def drop(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> i
         release_event(connection, letter.event_no)
 
     return _move(connection, ids, one)
+
+
+def _move(connection: sqlite3.Connection, ids: Sequence[int], one: Callable[[int], None]) -> int:
+    """Calls `one` for each that is still there and takes it off the list, some at a time in one commit."""
+    moved = 0
+    for start in range(0, len(ids), AT_ONCE):
+        if start > 0:
+            time.sleep(PAUSE_SECONDS)
+        connection.execute("BEGIN IMMEDIATE")
+        for number in ids[start : start + AT_ONCE]:
+            if not connection.execute("SELECT 1 FROM dead_letters WHERE position = ?", (number,)).fetchone():
+                continue  # another command was first
+            one(number)
+            connection.execute("DELETE FROM dead_letters WHERE position = ?", (number,))
+            moved += 1
+        connection.execute("COMMIT")
+    return moved

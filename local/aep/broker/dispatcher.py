@@ -33,6 +33,8 @@ THROTTLED_REST = 1.0
 NACKS_AT_MOST = 100
 BACKOFF_AT_MOST = 60.0
 RETRIES_AT_ONCE = 200
+LOOK_AFTER = 4.0
+"""Seconds after which we look for retries that another process scheduled, as `aep dead replay` does."""
 CLEAN_UP_EVERY = 10.0
 CLEAN_UP_AT_ONCE = 5000
 PAGES_AT_ONCE = 1024
@@ -253,9 +255,11 @@ class Dispatcher:
             await self._until_due(next_due)
 
     async def _until_due(self, due_at: float | None) -> None:
-        waits: list[asyncio.Task[object]] = [asyncio.create_task(self._due_sooner.wait())]
-        if due_at is not None:
-            waits.append(asyncio.create_task(self._clock.sleep(due_at - self._now())))
+        seconds = LOOK_AFTER if due_at is None else min(LOOK_AFTER, due_at - self._now())
+        waits: list[asyncio.Task[object]] = [
+            asyncio.create_task(self._due_sooner.wait()),
+            asyncio.create_task(self._clock.sleep(seconds)),
+        ]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -265,6 +269,9 @@ class Dispatcher:
     async def _clean_up(self) -> None:
         while True:
             await self._clock.sleep(CLEAN_UP_EVERY)
+            # A bucket that rested this long is full again, as a new one is.
+            busy = {key.subscription_no for key in self._lanes}
+            self._buckets = {number: bucket for number, bucket in self._buckets.items() if number in busy}
             try:
                 while await self._queue.clean_up(CLEAN_UP_AT_ONCE) == CLEAN_UP_AT_ONCE:
                     pass

@@ -16,10 +16,12 @@ import orjson
 
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.events import Envelope, Event
-from event_platform.domain.logs import EVENTS_LISTED, DeliveryEnd
+from event_platform.domain.logs import EVENTS_LISTED, KEPT_FOR, DeliveryEnd
+from event_platform.domain.subscriptions import SHOWN_AFTER_DELETION
 from event_platform.fanout import fan_out
 from event_platform.ports import Clock
 
+from ..meters import Counted, Meters
 from ..store.database import Database
 from ..store.subscriptions import SqliteSubscriptions
 
@@ -84,7 +86,7 @@ class Queued:
 Listener: TypeAlias = Callable[[Sequence[Queued]], None]
 """Told, in the event loop and in the order of the queue, of what a commit put into lanes."""
 
-_DELIVERY_COLUMNS = (
+DELIVERY_COLUMNS = (
     "subscription_no, lane, position, event_no, lanes, epoch, attempts, failures, first_attempt_at"
 )
 _QUEUED = """
@@ -101,8 +103,16 @@ class DurableQueue:
     """What waits, what is due, and what ended, in the SQLite file."""
 
     def __init__(
-        self, database: Database, subscriptions: SqliteSubscriptions, clock: Clock, *, schema_base: str
+        self,
+        database: Database,
+        subscriptions: SqliteSubscriptions,
+        clock: Clock,
+        *,
+        schema_base: str,
+        meters: Meters | None = None,
     ) -> None:
+        self._meters = meters or Meters()
+        self._seen_version: int | None = None  # of the file, as far as other processes change it
         self._database = database
         self._subscriptions = subscriptions
         self._clock = clock
@@ -116,45 +126,75 @@ class DurableQueue:
         self._put = put
         self._scheduled = scheduled
         self._numbers = count(await self._database.read(_highest_number) + 1)
+        await self._recount()
+
+    async def look(self) -> float:
+        """Brings the meters up to date with what other processes changed in the file.
+
+        Returns the age in seconds of the oldest event that waits, 0 when none does. Raises StoreUnavailable.
+        """
+        await self._recount()
+        oldest = await self._database.read(_oldest_accepted_at)
+        return 0.0 if oldest is None else max(0.0, self._clock.now().timestamp() - oldest)
 
     async def accept(self, tenant: str, events: Sequence[Event]) -> None:
         """Port `Intake`: the check of ids, their memory, events and deliveries in one commit."""
         now = self._clock.now().timestamp()
 
-        def job(connection: sqlite3.Connection) -> list[Queued]:
+        def job(connection: sqlite3.Connection) -> tuple[int, list[Queued]]:
+            new = 0
             queued: list[Queued] = []
             for event in events:
                 if self._is_new(connection, tenant, event.id, now):
+                    new += 1
                     queued += self._fan_out(connection, tenant, event, now)
             _insert_deliveries(connection, queued)
-            return queued
+            return new, queued
 
-        await self._database.write(job, self._put)
+        def committed(result: tuple[int, list[Queued]]) -> None:
+            new, queued = result
+            self._meters.accepted(len(events), new, (entry.subscription_id for entry in queued))
+            self._put(queued)
+
+        await self._database.write(job, committed)
 
     async def settle(self, settlement: Settlement) -> None:
         """Port `Settlements`: removal, retry or return to the lane, and log entry in one commit."""
         delivery = settlement.delivery
         assert isinstance(delivery.receipt, Receipt)  # noqa: S101 - every delivery of this queue has one
         receipt = delivery.receipt
+        seconds = (self._clock.now() - delivery.accepted_at).total_seconds()
 
-        def job(connection: sqlite3.Connection) -> Sequence[Queued]:
+        def job(connection: sqlite3.Connection) -> Sequence[Queued] | None:
             removed = connection.execute(
                 "DELETE FROM deliveries WHERE subscription_no = ? AND lane = ? AND position = ?",
                 (*receipt.key, receipt.position),
             ).rowcount
             if removed == 0:
-                return ()
+                return None
             if settlement.retry_at is not None:
                 self._schedule(connection, delivery, receipt, settlement.retry_at.timestamp())
                 return ()
             if settlement.back_to_lane:
                 return (self._back_to_lane(connection, delivery, receipt),)
             if settlement.end is not None:
-                _record_end(connection, delivery, settlement.end)
-            _release_event(connection, receipt.event_no)
+                record_end(
+                    connection,
+                    settlement.end,
+                    subscription_id=delivery.subscription_id,
+                    event_id=delivery.event_id,
+                    event_type=delivery.event_type,
+                    attempts=delivery.attempts,
+                )
+            release_event(connection, receipt.event_no)
             return ()
 
-        await self._database.write(job, self._put)
+        def committed(back: Sequence[Queued] | None) -> None:
+            if back is not None:
+                self._meters.settled(settlement, seconds)
+                self._put(back)
+
+        await self._database.write(job, committed)
         if settlement.retry_at is not None:
             self._scheduled(settlement.retry_at.timestamp())
 
@@ -169,7 +209,7 @@ class DurableQueue:
                 (*receipt.key, receipt.position),
             )
 
-        await self._database.write(job)
+        await self._database.write(job, lambda _: self._meters.faulted())
 
     async def bury(self, queued: Queued, error: str) -> None:
         """Makes a dead letter of a delivery that our own code keeps failing on, so that its lane goes on."""
@@ -180,13 +220,17 @@ class DurableQueue:
             where = "WHERE subscription_no = ? AND lane = ? AND position = ?"
             at = (*receipt.key, receipt.position)
             connection.execute(
-                f"INSERT INTO dead_letters ({_DELIVERY_COLUMNS}, at, error)"  # noqa: S608 - constant columns
-                f" SELECT {_DELIVERY_COLUMNS}, ?, ? FROM deliveries {where}",
+                f"INSERT INTO dead_letters ({DELIVERY_COLUMNS}, at, error)"  # noqa: S608 - constant columns
+                f" SELECT {DELIVERY_COLUMNS}, ?, ? FROM deliveries {where}",
                 (now, error, *at),
             )
             connection.execute(f"DELETE FROM deliveries {where}", at)  # noqa: S608 - constant clause
 
-        await self._database.write(job)
+        def committed(_: None) -> None:
+            self._meters.faulted()
+            self._meters.buried(queued.subscription_id)
+
+        await self._database.write(job, committed)
 
     async def wake(self, limit: int) -> int:
         """Puts up to `limit` retries that are due back to the end of their lanes; how many it were."""
@@ -204,7 +248,7 @@ class DurableQueue:
             for _, _, *key, event_no, lanes, epoch, attempts, failures, first in sorted(rows):
                 receipt = Receipt(LaneKey(*key), next(self._numbers), event_no)
                 connection.execute(
-                    f"INSERT INTO deliveries ({_DELIVERY_COLUMNS})"  # noqa: S608 - constant columns
+                    f"INSERT INTO deliveries ({DELIVERY_COLUMNS})"  # noqa: S608 - constant columns
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (*receipt.key, receipt.position, event_no, lanes, epoch, attempts, failures, first),
                 )
@@ -215,7 +259,11 @@ class DurableQueue:
                 moved.append(_queued_of(row))
             return moved
 
-        return len(await self._database.write(job, self._put))
+        def committed(moved: list[Queued]) -> None:
+            self._meters.woken(entry.subscription_id for entry in moved)
+            self._put(moved)
+
+        return len(await self._database.write(job, committed))
 
     async def next_due(self) -> float | None:
         """When the first retry is due, in unix seconds; None without any."""
@@ -263,21 +311,45 @@ class DurableQueue:
         return await self._database.read(job)
 
     async def clean_up(self, limit: int) -> int:
-        """Forgets up to `limit` ids that came in long ago; how many it were."""
-        before = self._clock.now().timestamp() - REMEMBERED_FOR
+        """Drops up to `limit` of each that has expired: ids that came in, log entries; the most it were."""
+        now = self._clock.now().timestamp()
 
         def job(connection: sqlite3.Connection) -> int:
-            return connection.execute(
+            ids = connection.execute(
                 "DELETE FROM seen WHERE no <= (SELECT max(no) FROM"
                 " (SELECT no, at FROM seen ORDER BY no LIMIT ?) WHERE at < ?)",
-                (limit, before),
+                (limit, now - REMEMBERED_FOR),
             ).rowcount
+            entries = connection.execute(
+                "DELETE FROM log_entries WHERE id IN"
+                " (SELECT id FROM log_entries WHERE at < ? ORDER BY at LIMIT ?)",
+                (now - KEPT_FOR.total_seconds(), limit),
+            ).rowcount
+            return max(ids, entries)
 
+        await self._subscriptions.forget_deleted(before=now - SHOWN_AFTER_DELETION.total_seconds())
         return await self._database.write(job)
 
     async def give_back(self, pages: int) -> int:
         """Returns up to `pages` of unused pages of the file to the disk; how many it were."""
         return await self._database.give_back(pages)
+
+    async def _recount(self) -> None:
+        """Counts what the meters only follow by what this process changes: all of it the first time, and
+        later, when another process has written, the tables that others write."""
+
+        def job(connection: sqlite3.Connection) -> tuple[int, Counted | None]:
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            if version == self._seen_version:
+                return version, None
+            return version, _counted(connection, with_queue=self._seen_version is None)
+
+        def committed(result: tuple[int, Counted | None]) -> None:
+            self._seen_version, counted = result
+            if counted is not None:
+                self._meters.recounted(counted)
+
+        await self._database.write(job, committed)
 
     def _is_new(self, connection: sqlite3.Connection, tenant: str, event_id: str, now: float) -> bool:
         key = hashlib.sha256(f"{tenant}\n{event_id}".encode()).digest()[:16]
@@ -290,16 +362,15 @@ class DurableQueue:
         return True
 
     def _fan_out(self, connection: sqlite3.Connection, tenant: str, event: Event, now: float) -> list[Queued]:
-        active = self._subscriptions.active(connection, tenant)
-        numbers = {subscription.id: no for no, subscription in active}
-        matched = fan_out(event, (subscription for _, subscription in active), self.schema_base)
+        active = self._subscriptions.active(connection, tenant, event.type)
+        matched = fan_out(event, active.subscriptions, self.schema_base)
         rows: dict[int, int] = {}  # which event row holds which variant of the body
         queued: list[Queued] = []
         for match in matched:
             variant = id(match.envelope)
             if variant not in rows:
                 rows[variant] = self._insert_event(connection, event, match.envelope, now)
-            key = LaneKey(numbers[match.subscription.id], match.lane)
+            key = LaneKey(active.numbers[match.subscription.id], match.lane)
             queued.append(
                 Queued(
                     receipt=Receipt(key, next(self._numbers), rows[variant]),
@@ -333,7 +404,7 @@ class DurableQueue:
         self, connection: sqlite3.Connection, delivery: Delivery, receipt: Receipt, due_at: float
     ) -> None:
         connection.execute(
-            f"INSERT INTO retries ({_DELIVERY_COLUMNS}, due_at)"  # noqa: S608 - constant columns
+            f"INSERT INTO retries ({DELIVERY_COLUMNS}, due_at)"  # noqa: S608 - constant columns
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *receipt.key,
@@ -372,7 +443,7 @@ class DurableQueue:
 
 def _insert_deliveries(connection: sqlite3.Connection, queued: Sequence[Queued]) -> None:
     connection.executemany(
-        f"INSERT INTO deliveries ({_DELIVERY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant columns
+        f"INSERT INTO deliveries ({DELIVERY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant columns
         [
             (
                 *entry.receipt.key,
@@ -389,7 +460,7 @@ def _insert_deliveries(connection: sqlite3.Connection, queued: Sequence[Queued])
     )
 
 
-def _release_event(connection: sqlite3.Connection, event_no: int) -> None:
+def release_event(connection: sqlite3.Connection, event_no: int) -> None:
     """One delivery less refers to the event; with the last one it goes."""
     row = connection.execute(
         "UPDATE event_uses SET remaining = remaining - 1 WHERE event_no = ? RETURNING remaining", (event_no,)
@@ -401,30 +472,48 @@ def _release_event(connection: sqlite3.Connection, event_no: int) -> None:
         connection.execute("DELETE FROM event_uses WHERE event_no = ?", (event_no,))
 
 
-def _record_end(connection: sqlite3.Connection, delivery: Delivery, end: DeliveryEnd) -> None:
+def record_end(
+    connection: sqlite3.Connection,
+    end: DeliveryEnd,
+    *,
+    subscription_id: str,
+    event_id: str,
+    event_type: str,
+    attempts: int,
+) -> None:
     """Counts the end in its log entry (wire contract 13), which names the first events it stands for."""
-    entry_id = end.entry_id(delivery.subscription_id)
-    event = {"event_id": delivery.event_id, "type": delivery.event_type, "attempts": delivery.attempts}
-    row = connection.execute("SELECT events FROM log_entries WHERE id = ?", (entry_id,)).fetchone()
-    events = orjson.loads(row[0]) if row else []
+    event = {"event_id": event_id, "type": event_type, "attempts": attempts}
+    row = connection.execute(
+        "SELECT id, first_at, events FROM log_entries WHERE subscription_id = ? AND operation = ?"
+        " AND message = ? ORDER BY first_at DESC LIMIT 1",
+        (subscription_id, end.operation, end.message),
+    ).fetchone()
+    if row is None or not end.joins(_moment(row[1])):
+        connection.execute(
+            "INSERT INTO log_entries (id, subscription_id, operation, message, reason, status, excerpt,"
+            " occurrences, events, first_at, at) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?)",
+            (
+                end.entry_id(subscription_id),
+                subscription_id,
+                end.operation,
+                end.message,
+                end.reason,
+                end.status,
+                end.excerpt,
+                orjson.dumps([event]).decode(),
+                end.at.timestamp(),
+                end.at.timestamp(),
+            ),
+        )
+        return
+    entry_id, _, listed = row
+    events = orjson.loads(listed)
     if len(events) < EVENTS_LISTED:
         events.append(event)
     connection.execute(
-        "INSERT INTO log_entries (id, subscription_id, operation, message, reason, status, excerpt,"
-        " occurrences, events, at) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?)"
-        " ON CONFLICT (id) DO UPDATE SET occurrences = occurrences + 1, events = excluded.events,"
-        " at = max(at, excluded.at), excerpt = excluded.excerpt",
-        (
-            entry_id,
-            delivery.subscription_id,
-            end.operation,
-            end.message,
-            end.reason,
-            end.status,
-            end.excerpt,
-            orjson.dumps(events).decode(),
-            end.at.timestamp(),
-        ),
+        "UPDATE log_entries SET occurrences = occurrences + 1, events = ?, excerpt = ?, at = max(at, ?)"
+        " WHERE id = ?",
+        (orjson.dumps(events).decode(), end.excerpt, end.at.timestamp(), entry_id),
     )
 
 
@@ -456,6 +545,28 @@ def _highest_number(connection: sqlite3.Connection) -> int:
         " UNION ALL SELECT max(position) FROM retries)"
     ).fetchone()
     return highest or 0
+
+
+def _counted(connection: sqlite3.Connection, *, with_queue: bool) -> Counted:
+    (retries,) = connection.execute("SELECT count(*) FROM retries").fetchone()
+    (dead_letters,) = connection.execute("SELECT count(*) FROM dead_letters").fetchone()
+    if not with_queue:
+        return Counted(retries, dead_letters)
+    rows = connection.execute(
+        "SELECT s.id, d.number FROM"
+        " (SELECT subscription_no, count(*) AS number FROM deliveries GROUP BY subscription_no) d"
+        " JOIN subscriptions s ON s.no = d.subscription_no"
+    )
+    return Counted(retries, dead_letters, dict(rows.fetchall()))
+
+
+def _oldest_accepted_at(connection: sqlite3.Connection) -> float | None:
+    """An event that a dead letter keeps is left out: nothing goes on with it before somebody looks at it."""
+    row = connection.execute(
+        "SELECT accepted_at FROM events WHERE no NOT IN (SELECT event_no FROM dead_letters)"
+        " ORDER BY no LIMIT 1"
+    ).fetchone()
+    return row[0] if row else None
 
 
 def _moment(seconds: float) -> datetime:

@@ -6,7 +6,9 @@ import fcntl
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,8 @@ import structlog
 
 from event_platform.domain.errors import StoreUnavailable
 
-from ..errors import DataFolderInUse
+from ..errors import DataFolderInUse, NoStore
+from ..meters import Meters
 from . import schema
 
 log = structlog.get_logger()
@@ -27,6 +30,7 @@ Job = Callable[[sqlite3.Connection], Result]
 FILE = "aep.db"
 LOCK = "lock"
 JOBS_PER_COMMIT = 1000
+COMMIT_SECONDS = 0.1
 KEPT_PAGES = 4096  # 16 MiB
 
 
@@ -40,9 +44,21 @@ class _Entry(Generic[Result]):
 
 
 class Database:
-    """One open data folder. Create, `open`, use from one event loop, `close`."""
+    """One open data folder. Create, `open`, use from one event loop, `close`.
 
-    def __init__(self, folder: Path) -> None:
+    `on_fault` is called in the event loop when the writer has ended by an error, or when one of those that
+    it tells of a commit has failed: faults of ours, after which only the file can be relied on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        meters: Meters | None = None,
+        *,
+        on_fault: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self._meters = meters or Meters()
+        self._on_fault = on_fault or _log_fault
         self.folder = folder
         self.path = folder / FILE
         self.on_rollback: list[Callable[[], None]] = []
@@ -52,13 +68,14 @@ class Database:
         self._readers = ThreadPoolExecutor(1, "aep-reader", initializer=self._open_reader)
         self._reading = threading.local()
         self._lock = contextlib.ExitStack()
+        self._ended: StoreUnavailable | None = None
 
     def open(self) -> None:
         """Takes the folder and starts the writer. Raises DataFolderInUse, StoreUnavailable."""
         self._loop = asyncio.get_running_loop()
         self._lock.enter_context(exclusive(self.folder))
         try:
-            with contextlib.closing(connect(self.path)) as connection:
+            with _as_unavailable(), contextlib.closing(connect(self.path)) as connection:
                 prepare(connection)
         except BaseException:
             self._lock.close()
@@ -72,6 +89,8 @@ class Database:
         only, and is raised here. `on_commit` is called with the result in the event loop, in the order
         of the commits and before this returns. Raises StoreUnavailable when the disk can't take it.
         """
+        if self._ended is not None:
+            raise self._ended
         entry = _Entry(job, self._loop.create_future(), on_commit)
         self._jobs.put(entry)
         return await entry.future
@@ -116,53 +135,98 @@ class Database:
         self._reading.connection.close()
 
     def _write(self) -> None:
-        with contextlib.closing(connect(self.path)) as connection:
-            while (first := self._jobs.get()) is not None:
-                batch, last = self._take_waiting(first)
-                self._commit(connection, batch)
-                self._loop.call_soon_threadsafe(_resolve, batch)
-                if last:
-                    return
+        """The writer thread: takes what waits, commits it, tells the event loop; until None comes."""
+        waiting: deque[_Entry[Any] | None] = deque()
+        batch: list[_Entry[Any]] | None = []
+        try:
+            with contextlib.closing(connect(self.path)) as connection:
+                while (batch := self._take(waiting)) is not None:
+                    self._commit(connection, batch, waiting)
+                    self._loop.call_soon_threadsafe(self._resolve, batch)
+                    batch = []
+        except BaseException as error:  # noqa: BLE001 - reported as a fault; the thread ends here
+            self._ended = StoreUnavailable(f"the store's writer has ended: {error!r}")
+            self._loop.call_soon_threadsafe(self._give_up, [*(batch or ()), *waiting], error)
 
-    def _take_waiting(self, first: _Entry[Any]) -> tuple[list[_Entry[Any]], bool]:
-        """All that waits now, and whether the end was among it."""
-        batch = [first]
-        while len(batch) < JOBS_PER_COMMIT:
-            try:
-                entry = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if entry is None:
-                return batch, True
-            batch.append(entry)
-        return batch, False
+    def _take(self, waiting: deque[_Entry[Any] | None]) -> list[_Entry[Any]] | None:
+        """The next batch: all that waits now, at least one; None at the end."""
+        if not waiting:
+            waiting.append(self._jobs.get())
+        with contextlib.suppress(queue.Empty):
+            while len(waiting) < JOBS_PER_COMMIT:
+                waiting.append(self._jobs.get_nowait())
+        batch: list[_Entry[Any]] = []
+        while waiting and waiting[0] is not None:
+            batch.append(waiting[0])
+            waiting.popleft()
+        return batch or None
 
-    def _commit(self, connection: sqlite3.Connection, batch: list[_Entry[Any]]) -> None:
-        """Runs the batch in one transaction; when that fails as a whole, every entry gets the error."""
+    def _commit(
+        self, connection: sqlite3.Connection, batch: list[_Entry[Any]], waiting: deque[_Entry[Any] | None]
+    ) -> None:
+        """Runs the batch in one transaction; when that fails as a whole, every entry gets the error.
+
+        What has not begun after COMMIT_SECONDS goes back to `waiting`, so that long jobs hold up nobody
+        longer than they take themselves.
+        """
+        started, changes = time.monotonic(), connection.total_changes
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for entry in batch:
+            for number, entry in enumerate(batch):
+                if number and time.monotonic() - started > COMMIT_SECONDS:
+                    waiting.extendleft(reversed(batch[number:]))
+                    del batch[number:]
+                    break
                 self._run(connection, entry)
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+            self._meters.committed(time.monotonic() - started, len(batch))
+        except sqlite3.DatabaseError as error:
+            self._meters.commit_failed()
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._undone()
+            self._meters.commit_failed()
             log.error("store.commit_failed", error=str(error), jobs=len(batch))
             for entry in batch:
                 entry.error = StoreUnavailable(f"the store cannot be written: {error}")
+        else:
+            if connection.total_changes > changes:
+                self._meters.committed(time.monotonic() - started, len(batch))
 
     def _run(self, connection: sqlite3.Connection, entry: _Entry[Any]) -> None:
         connection.execute("SAVEPOINT job")
         try:
             entry.result = entry.job(connection)
-        except sqlite3.OperationalError:
-            raise  # a full disk, an I/O error: SQLite may have undone the whole transaction
-        except Exception as error:  # noqa: BLE001 - handed to the caller, who waits for it
+        except Exception as error:
+            if _is_the_files(error):
+                raise  # SQLite may have undone the whole transaction
             connection.execute("ROLLBACK TO job")
             self._undone()
-            entry.error = error
+            entry.error = error  # the caller's, who waits for it
         connection.execute("RELEASE job")
+
+    def _resolve(self, batch: Sequence[_Entry[Any]]) -> None:
+        """In the event loop: tells each caller, in the order of the writes."""
+        for entry in batch:
+            try:
+                if entry.error is None and entry.on_commit is not None:
+                    entry.on_commit(entry.result)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is a fault of ours
+                self._on_fault(error)  # it is committed, so the caller is told so all the same
+            finally:
+                _answer(entry)
+
+    def _give_up(self, waiting: Iterable[_Entry[Any] | None], error: BaseException) -> None:
+        """In the event loop, when the writer has ended: nobody waits for it for ever."""
+        left = list(waiting)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                left.append(self._jobs.get_nowait())
+        for entry in left:
+            if entry is not None:
+                entry.error = self._ended
+                _answer(entry)
+        self._on_fault(error)
 
     def _undone(self) -> None:
         for forget in self.on_rollback:
@@ -174,6 +238,19 @@ def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.executescript(schema.PRAGMAS)
     return connection
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing, whoever writes meanwhile and whatever schema the file has."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+
+
+def file_of(folder: Path) -> Path:
+    """The file of a folder that a platform has run on. Raises NoStore."""
+    path = folder / FILE
+    if not path.is_file():
+        raise NoStore(f"there is no store in {folder}: name the platform's data folder with --data")
+    return path
 
 
 def prepare(connection: sqlite3.Connection) -> None:
@@ -240,22 +317,27 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
-def _resolve(batch: list[_Entry[Any]]) -> None:
-    """In the event loop: tells each caller, in the order of the writes."""
-    for entry in batch:
-        if entry.error is None and entry.on_commit is not None:
-            entry.on_commit(entry.result)
-        if entry.future.cancelled():
-            continue
-        if entry.error is not None:
-            entry.future.set_exception(entry.error)
-        else:
-            entry.future.set_result(entry.result)
+def _log_fault(error: BaseException) -> None:
+    log.critical("store.fault", exc_info=error)
+
+
+def _answer(entry: _Entry[Any]) -> None:
+    if entry.future.done():
+        return  # the caller has gone
+    if entry.error is not None:
+        entry.future.set_exception(entry.error)
+    else:
+        entry.future.set_result(entry.result)
+
+
+def _is_the_files(error: Exception) -> bool:
+    """Whether an error is about the file or the disk, and not about what a job asked for."""
+    return type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError, sqlite3.InternalError)
 
 
 @contextlib.contextmanager
 def _as_unavailable() -> Iterator[None]:
     try:
         yield
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         raise StoreUnavailable(f"the store cannot be read: {error}") from error

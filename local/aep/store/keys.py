@@ -1,9 +1,11 @@
 """The key that seals the folder's secrets: from AEP_SECRETS_KEY, or from a file beside the store."""
 
 import base64
+import contextlib
 import os
 import secrets
 import sqlite3
+import tempfile
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -61,9 +63,21 @@ def _from_file(folder: Path) -> bytes:
 
 
 def _make(path: Path) -> None:
+    """A new key in one step: after an end at any moment the file is whole or not there."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
+    with os.fdopen(handle, "w") as file:
         file.write(key + "\n")
         file.flush()
         os.fsync(file.fileno())
+    try:
+        with contextlib.suppress(FileExistsError):  # another process was first: its key is the folder's
+            path.hardlink_to(temporary)
+    finally:
+        Path(temporary).unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -112,9 +112,11 @@ CREATE TABLE log_entries (
     excerpt TEXT,
     occurrences INTEGER NOT NULL,
     events TEXT NOT NULL,              -- the first of those that it stands for, as JSON
-    at REAL NOT NULL
+    first_at REAL NOT NULL,
+    at REAL NOT NULL                   -- the latest
 );
 CREATE INDEX log_entries_by_time ON log_entries (at);
+CREATE INDEX log_entries_by_content ON log_entries (subscription_id, operation, message, first_at);
 """
 
 MIGRATIONS: Sequence[str] = (_VERSION_1,)

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import orjson
@@ -19,6 +20,21 @@ from event_platform.ports import Seal
 from .database import Database
 
 
+@dataclass(slots=True)
+class Active:
+    """Active subscriptions, and the numbers of their rows by their ids."""
+
+    subscriptions: list[Subscription] = field(default_factory=list[Subscription])
+    numbers: dict[str, int] = field(default_factory=dict[str, int])
+
+    def add(self, no: int, subscription: Subscription) -> None:
+        self.subscriptions.append(subscription)
+        self.numbers[subscription.id] = no
+
+
+NOBODY = Active()
+
+
 class SqliteSubscriptions:
     """The records, and two caches of them that a commit keeps true: by id, and by tenant for matching."""
 
@@ -26,7 +42,7 @@ class SqliteSubscriptions:
         self._database = database
         self._seal = seal
         self._current: dict[str, Subscription] = {}  # used in the event loop only
-        self._active: dict[str, list[tuple[int, Subscription]]] = {}  # used in the writer thread only
+        self._active: dict[str, dict[str, Active]] = {}  # used in the writer thread only
         database.on_rollback.append(self._active.clear)
 
     async def add_subscriber(self, subscriber: Subscriber, *, limit: int) -> None:
@@ -150,17 +166,52 @@ class SqliteSubscriptions:
         # A change that was committed while we read has put its newer record there already.
         return self._current.setdefault(subscription_id, loaded)
 
-    def active(self, connection: sqlite3.Connection, tenant: str) -> list[tuple[int, Subscription]]:
-        """For a job of the writer: the tenant's active subscriptions with the numbers of their rows."""
+    def active(self, connection: sqlite3.Connection, tenant: str, event_type: str) -> Active:
+        """For a job of the writer: the tenant's active subscriptions to a type of event."""
         if tenant not in self._active:
+            by_type: dict[str, Active] = {}
             rows = connection.execute(
                 "SELECT no, document FROM subscriptions WHERE tenant = ? AND status = 'active' ORDER BY no",
                 (tenant,),
             )
-            self._active[tenant] = [
-                (no, subscription_of(orjson.loads(document), self._seal)) for no, document in rows
-            ]
-        return self._active[tenant]
+            for no, document in rows:
+                subscription = subscription_of(orjson.loads(document), self._seal)
+                for name in subscription.events:
+                    by_type.setdefault(name, Active()).add(no, subscription)
+            self._active[tenant] = by_type
+        return self._active[tenant].get(event_type, NOBODY)
+
+    async def forget_deleted(self, *, before: float) -> None:
+        """Drops what was deleted before that time (unix seconds) and has nothing in the queue any more."""
+
+        def job(connection: sqlite3.Connection) -> list[str]:
+            gone = connection.execute(
+                "DELETE FROM subscriptions WHERE status = 'deleted' AND updated_at < ?"
+                " AND no NOT IN (SELECT subscription_no FROM deliveries)"
+                " AND no NOT IN (SELECT subscription_no FROM retries)"
+                " AND no NOT IN (SELECT subscription_no FROM dead_letters) RETURNING id",
+                (before,),
+            ).fetchall()
+            connection.execute(
+                "DELETE FROM subscribers WHERE status = 'deleted' AND updated_at < ?"
+                " AND id NOT IN (SELECT subscriber_id FROM subscriptions)",
+                (before,),
+            )
+            return [subscription_id for (subscription_id,) in gone]
+
+        def forget(gone: list[str]) -> None:
+            for subscription_id in gone:
+                self._current.pop(subscription_id, None)
+
+        expired = await self._database.read(
+            lambda connection: connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM subscriptions WHERE status = 'deleted' AND updated_at < ?"
+                " UNION ALL SELECT 1 FROM subscribers WHERE status = 'deleted' AND updated_at < ?)",
+                (before, before),
+            ).fetchone()[0]
+        )
+        if expired:
+            await self._database.write(job, forget)
 
     def _remember(self, subscription: Subscription) -> None:
         self._current[subscription.id] = subscription

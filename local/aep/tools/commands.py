@@ -13,9 +13,7 @@ from rich.console import Console
 from rich.text import Text
 from starlette.types import ASGIApp
 
-from event_platform.domain import catalog
-
-from .. import serving
+from .. import options, serving
 from . import inbox as inbox_app
 from . import sim as sim_app
 from .inbox import Behaviour, Received
@@ -66,9 +64,7 @@ def run_emit(
 
     Example: aep sim emit com.akeneo.pim.v1.product.updated --count 100 --rate 20 --format batch
     """
-    if event_type not in catalog.load():
-        nearest = catalog.load().nearest(event_type)
-        _fail(f"unknown event type {event_type}: did you mean {nearest}? `aep events` lists them", 2)
+    options.known_type(event_type)
     if not key.strip():
         _fail("no ingest key: give --key or set AEP_INGEST_KEY (`aep pims add URL` prints one)", 2)
     if urlsplit(to).scheme not in ("http", "https") or not urlsplit(to).netloc:
@@ -137,12 +133,7 @@ def mount(app: typer.Typer) -> None:
 
 
 def _serve(app: ASGIApp, host: str, port: int) -> None:
-    try:
-        serving.run(app, host=host, port=port, drain=2)
-    except OSError as error:
-        _fail(
-            f"cannot listen on {host}:{port}: {error.strerror}. Choose another --port; 0 takes a free one", 1
-        )
+    serving.run(app, host=host, port=port, drain=2)
 
 
 def _printer(console: Console) -> Callable[[Received], None]:

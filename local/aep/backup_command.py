@@ -1,0 +1,45 @@
+"""`aep backup`: a copy of the store that a platform can go on from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from .errors import BackupRefused
+from .options import DEFAULT_DATA, AsJson, Data, fail, settings
+from .store import database, keys
+from .store.backup import back_up
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the copy goes.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE when it exists.")] = False,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the store of queue and records to FILE, while the platform runs or not.
+
+    Example: aep backup /backups/aep.db --data /var/lib/aep --force
+
+    FILE is one consistent file of mode 0600, and stands under its name only when it is whole. To restore,
+    copy it as aep.db into an empty folder, put the key beside it, and start `aep serve --data` on that.
+    Events that were delivered after the backup are then delivered again.
+    """
+    key = None if settings().secrets_key is not None else (data / keys.KEY_FILE).absolute()
+    try:
+        size = back_up(data, file, overwrite=force)
+    except BackupRefused as error:
+        fail(str(error))
+    if as_json:
+        shown = None if key is None else str(key)
+        typer.echo(orjson.dumps({"file": str(file.absolute()), "bytes": size, "key_file": shown}))
+        return
+    typer.echo(f"{file}: {size / 1e6:.1f} MB")
+    needed = "the value of AEP_SECRETS_KEY" if key is None else f"a copy of {key}"
+    typer.echo(f"A restore also needs {needed}, which is not in it: keep that apart, as safe as a password.")
+    typer.echo(f"To restore, copy {file} as {database.FILE} into an empty folder" + _with_key(key))
+
+
+def _with_key(key: Path | None) -> str:
+    return ", set AEP_SECRETS_KEY." if key is None else f" and the key as {keys.KEY_FILE} beside it."

@@ -1,0 +1,117 @@
+"""`aep dead`: the deliveries that the platform's own code failed on."""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from event_platform.domain.errors import NotFound, StoreUnavailable
+
+from .broker import dead_letters
+from .broker.dead_letters import DeadLetter
+from .options import DEFAULT_DATA, AsJson, Data, fail, printable, show
+from .store import database
+
+dead = typer.Typer(
+    no_args_is_help=True,
+    help="Dead letters: deliveries that the platform's own code failed on 100 times.",
+)
+
+Ids = Annotated[
+    list[int] | None, typer.Argument(metavar="[ID]...", help="Ids, as `aep dead list` shows them.")
+]
+All = Annotated[bool, typer.Option("--all", help="All that there are now.")]
+Move = Callable[[sqlite3.Connection, Sequence[int], datetime], int]
+
+
+@dead.command("list")
+def list_dead(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """List the dead letters, oldest first, with the error of each.
+
+    Example: aep dead list --json
+    """
+    with _store(data) as connection:
+        letters = list(dead_letters.listed(connection))
+    if as_json:
+        typer.echo(orjson.dumps([_plain(letter) for letter in letters]))
+        return
+    table = Table("id", "since", "subscription", "event", "type", "attempts", "error")
+    for letter in letters:
+        table.add_row(*(Text(printable(cell)) for cell in _cells(letter)))
+    show(table)
+
+
+@dead.command("replay")
+def replay(ids: Ids = None, every: All = False, data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """Put dead letters back on the queue: a running platform takes them up within 5 seconds.
+
+    Example: aep dead replay 4711 4712
+
+    Do it when what failed is mended. One that is older than AEP_MAX_AGE, or whose subscription was
+    suspended or deleted since, then ends with a log entry.
+    """
+    _change(dead_letters.replay, "replayed", ids, data, every=every, as_json=as_json)
+
+
+@dead.command("drop")
+def drop(ids: Ids = None, every: All = False, data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """Give dead letters up: each is counted in a log entry of its subscription, and goes.
+
+    Example: aep dead drop --all
+    """
+    _change(dead_letters.drop, "dropped", ids, data, every=every, as_json=as_json)
+
+
+def _change(move: Move, done: str, ids: list[int] | None, data: Path, *, every: bool, as_json: bool) -> None:
+    if every == bool(ids):
+        fail("give the ids of dead letters, or --all; `aep dead list` shows them")
+    with _store(data) as connection:
+        try:
+            chosen = dead_letters.chosen(connection, ids or ())
+        except NotFound as error:
+            fail(str(error))
+        number = move(connection, chosen, datetime.now(UTC))
+    if as_json:
+        typer.echo(orjson.dumps({done: number}))
+    else:
+        typer.echo(f"{done} {number} dead letter{'' if number == 1 else 's'}")
+
+
+@contextlib.contextmanager
+def _store(data: Path) -> Iterator[sqlite3.Connection]:
+    path = database.file_of(data)
+    try:
+        with database.beside_the_server(data) as connection:
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise StoreUnavailable(f"{path} cannot be worked on: {error}") from error
+
+
+def _plain(letter: DeadLetter) -> dict[str, Any]:
+    plain = asdict(letter)
+    del plain["event_no"]
+    return plain | {"at": _moment(letter.at), "accepted_at": _moment(letter.accepted_at)}
+
+
+def _cells(letter: DeadLetter) -> tuple[str, ...]:
+    event = (letter.event_id, letter.event_type)
+    return (
+        str(letter.id),
+        _moment(letter.at),
+        letter.subscription_id,
+        *event,
+        str(letter.attempts),
+        letter.error,
+    )
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,343 @@
+"""What of the environment works: one check each, with what to do when it does not."""
+
+import ipaddress
+import os
+import platform
+import re
+import resource
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import pycares
+from aiohttp.abc import AbstractResolver
+
+from event_platform.adapters.guard import TrustedNetwork
+from event_platform.domain.tenants import Tenant
+from event_platform.ports import Seal
+from event_platform.settings import Settings
+
+from . import pims as registry
+from .bounds import CONNECTIONS
+from .errors import BadPims, WrongKey
+from .store import database, keys, schema
+
+OLDEST_SQLITE = (3, 35)  # DELETE … RETURNING
+LEAST_FREE_BYTES = 64 * 1024 * 1024
+FEW_FREE_BYTES = 1024 * 1024 * 1024
+ASKED_NAME = "example.com"
+PROGRAM_SECONDS = 20.0
+_ANSWERS_OF_A_RESOLVER = {pycares.errno.ARES_ENODATA, pycares.errno.ARES_ENOTFOUND}
+
+
+class State(StrEnum):
+    """What a check found."""
+
+    OK = "ok"
+    MISSING = "missing"  # not there, and only some things need it
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding. `needed`: `aep serve` does not work without it."""
+
+    name: str
+    state: State
+    detail: str
+    needed: bool = False
+
+
+def ok(name: str, detail: str) -> Check:
+    return Check(name, State.OK, detail)
+
+
+def missing(name: str, detail: str) -> Check:
+    return Check(name, State.MISSING, detail)
+
+
+def problem(name: str, detail: str) -> Check:
+    return Check(name, State.PROBLEM, detail)
+
+
+def broken(name: str, detail: str) -> Check:
+    """A problem that keeps `aep serve` from working."""
+    return Check(name, State.PROBLEM, detail, needed=True)
+
+
+def of_the_program() -> Iterator[Check]:
+    """What it runs on."""
+    version = platform.python_version()
+    yield ok("python", f"{version}, {sys.executable}")  # an older one does not get as far as here
+    yield sqlite(sqlite3.sqlite_version_info)
+    yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+
+
+def of_the_folder(folder: Path, settings: Settings) -> Iterator[Check]:
+    """What it keeps, and where."""
+    yield data_folder(folder)
+    yield disk(shutil.disk_usage(_existing(folder)).free)
+    yield key(folder, settings)
+    yield store(folder)
+    yield pims(folder, settings)
+
+
+async def of_the_surroundings(
+    folder: Path, settings: Settings, environment: Mapping[str, str]
+) -> list[Check]:
+    """What it depends on around it, and what its tools would use."""
+    return [
+        await names(name_to_ask(folder, settings), TrustedNetwork()),
+        clock(datetime.now(UTC), last_accepted(folder), environment.get("TZ", "")),
+        emulator("pubsub emulator", "PUBSUB_EMULATOR_HOST", "pubsub-emulator", environment),
+        emulator("firestore emulator", "FIRESTORE_EMULATOR_HOST", "cloud-firestore-emulator", environment),
+        google_credentials(environment),
+        program("java", ["-version"], "the emulators"),
+        program("pulumi", ["version"], "deploying"),
+        program("node", ["--version"], "developing: the type checker and clients in TypeScript"),
+    ]
+
+
+def sqlite(version: tuple[int, ...]) -> Check:
+    shown = ".".join(map(str, version))
+    if version < OLDEST_SQLITE:
+        return broken("sqlite", f"{shown} is too old: use a Python with SQLite 3.35 or later")
+    return ok("sqlite", shown)
+
+
+def open_files(limit: int) -> Check:
+    """The server takes all that the hard limit allows."""
+    if limit != resource.RLIM_INFINITY and limit < 2 * CONNECTIONS:
+        return problem(
+            "open files",
+            f"at most {limit}: raise the hard limit to 65536 (ulimit -Hn, or LimitNOFILE= of the unit)",
+        )
+    return ok("open files", "no limit" if limit == resource.RLIM_INFINITY else f"up to {limit}")
+
+
+def data_folder(folder: Path) -> Check:
+    nearest = _existing(folder)
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        return broken("data folder", f"{nearest} is not writable ({error.strerror}): run as its owner")
+    if nearest != folder:
+        return ok("data folder", f"{folder} does not exist; the first start makes it")
+    file = folder / database.FILE
+    if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+        return broken("data folder", f"{file} is not writable: give it to the user that runs the platform")
+    if folder.stat().st_mode & 0o077:
+        return problem("data folder", f"{folder} is open to others: chmod 0700 {folder}")
+    return ok("data folder", f"{folder} is writable")
+
+
+def disk(free: int) -> Check:
+    shown = f"{free / 1e9:.1f} GB free" if free >= 1e9 else f"{free / 1e6:.0f} MB free"
+    if free < LEAST_FREE_BYTES:
+        return broken("disk", f"{shown}: make room, or events will be refused with 503")
+    if free < FEW_FREE_BYTES:
+        return problem("disk", f"{shown}: make room, a waiting queue needs 2 KB for each delivery")
+    return ok("disk", shown)
+
+
+def key(folder: Path, settings: Settings) -> Check:
+    path = folder / keys.KEY_FILE
+    if settings.secrets_key is None and not path.exists() and not (folder / database.FILE).exists():
+        return ok("key", f"{path} is made by the first start")
+    try:
+        seal = keys.load(folder, settings.secrets_key)
+        _fits(folder, seal)
+    except (WrongKey, OSError) as error:
+        return broken("key", str(error))
+    if settings.secrets_key is not None:
+        return ok("key", "from AEP_SECRETS_KEY")
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        return problem("key", f"{path} has mode {mode:04o}, so others may read it: chmod 0600 {path}")
+    return ok("key", f"{path}, mode {mode:04o}")
+
+
+def store(folder: Path) -> Check:
+    file = folder / database.FILE
+    if not file.exists():
+        return ok("store", "none yet; the first start makes it")
+    try:
+        with closing(database.connect_to_read(file)) as connection:
+            found = database.version(connection)
+    except sqlite3.DatabaseError as error:
+        return broken("store", f"{file} cannot be read ({error}): restore it from a backup")
+    known = len(schema.MIGRATIONS)
+    if found > known:
+        return broken(
+            "store", f"schema version {found}, this program knows up to {known}: run the newer program"
+        )
+    return ok("store", f"schema version {found}{'' if found == known else '; the next start migrates it'}")
+
+
+def pims(folder: Path, settings: Settings) -> Check:
+    try:
+        listed = len(_listed(settings, allow_http=settings.dev))
+    except BadPims as error:
+        return broken("pims", str(error))
+    stored = len(_read(folder, "SELECT name FROM tenants"))
+    if listed + stored == 0:
+        return missing("pims", "none: register one with `aep pims add URL`, or set AEP_PIMS")
+    return ok("pims", f"{stored} in the data folder, {listed} in AEP_PIMS")
+
+
+async def names(host: str, network: AbstractResolver) -> Check:
+    """By c-ares, as deliveries do it. A resolver that says "no such name" works, so that is no problem."""
+    try:
+        found = await network.resolve(host)
+    except OSError as error:
+        code = error.__cause__.args[0] if error.__cause__ is not None and error.__cause__.args else None
+        if code in _ANSWERS_OF_A_RESOLVER:
+            return ok("names", f"the resolver answers; it does not know {host}")
+        return problem(
+            "names", f"{host} could not be looked up ({error.strerror or error}): check /etc/resolv.conf"
+        )
+    finally:
+        await network.close()
+    return ok("names", f"{host} is {found[0]['host']}")
+
+
+def clock(now: datetime, newest: datetime | None, zone: str) -> Check:
+    """Ages, retries and tokens go by the machine's clock."""
+    shown = now.isoformat(timespec="seconds")
+    if newest is not None and newest - now > timedelta(minutes=1):
+        return broken(
+            "clock", f"{shown}, but an event was accepted at {newest.isoformat()}: set the clock (NTP)"
+        )
+    if now.year < 2026:
+        return broken("clock", f"{shown} is in the past: set the clock (NTP)")
+    if zone and not _is_zone(zone):
+        return problem("clock", f"TZ={zone} is no time zone that this machine knows; logs are in UTC anyway")
+    return ok("clock", f"{shown}, local time {now.astimezone().strftime('%z')}; logs are in UTC")
+
+
+def emulator(name: str, variable: str, component: str, environment: Mapping[str, str]) -> Check:
+    """Running where the variable says, else installed in the SDK's platform folder."""
+    address = environment.get(variable, "")
+    if address:
+        host, _, port = address.rpartition(":")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
+                return ok(name, f"answers at {address}")
+        except (OSError, ValueError):
+            return problem(name, f"{variable}={address}, where nobody answers: start it, or unset {variable}")
+    for root in _sdk_roots(environment):
+        if (root / "platform" / component).is_dir():
+            return ok(name, str(root / "platform" / component))
+    return missing(name, f"install it with `gcloud components install {component}`, or set {variable}")
+
+
+def google_credentials(environment: Mapping[str, str]) -> Check:
+    """Only whether there are any; they are not read."""
+    name = "google credentials"
+    named = environment.get("GOOGLE_APPLICATION_CREDENTIALS", "")
+    if named and not Path(named).is_file():
+        return problem(name, f"GOOGLE_APPLICATION_CREDENTIALS={named} is no file: correct or unset it")
+    folder = environment.get("CLOUDSDK_CONFIG") or str(Path.home() / ".config" / "gcloud")
+    file = Path(named or Path(folder) / "application_default_credentials.json")
+    if not file.is_file():
+        return missing(name, "for deploying, run `gcloud auth application-default login`")
+    return ok(name, str(file))
+
+
+def program(name: str, arguments: Sequence[str], needed_for: str) -> Check:
+    path = shutil.which(name) or shutil.which(name, path=Path.home() / f".{name}" / "bin")
+    if path is None:
+        return missing(name, f"not on the PATH; needed for {needed_for}")
+    try:
+        ran = subprocess.run(  # noqa: S603 - a program of the user's own PATH, asked for its version
+            [path, *arguments], capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return problem(name, f"{path} does not run ({type(error).__name__}): install it again")
+    said = re.search(r"[0-9]+(\.[0-9]+)+", ran.stdout + ran.stderr)
+    return ok(name, f"{said.group() if said else 'unknown version'}, {path}")
+
+
+def name_to_ask(folder: Path, settings: Settings) -> str:
+    """The host of the first PIM that has a name, else one that everybody's resolver knows."""
+    urls = [name for (name,) in _read(folder, "SELECT name FROM tenants")]
+    with suppress(BadPims):  # which is a finding of its own
+        urls = [tenant.url or "" for tenant in _listed(settings, allow_http=True)] + urls
+    for url in urls:
+        host = urlsplit(url).hostname or ""
+        if "." in host and not _is_address(host):
+            return host
+    return ASKED_NAME
+
+
+def last_accepted(folder: Path) -> datetime | None:
+    """When the newest event that waits was accepted."""
+    rows = _read(folder, "SELECT accepted_at FROM events ORDER BY no DESC LIMIT 1")
+    return datetime.fromtimestamp(rows[0][0], UTC) if rows else None
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that there is."""
+    absolute = folder.absolute()
+    return next(each for each in (folder, absolute, *absolute.parents) if each.is_dir())
+
+
+def _fits(folder: Path, seal: Seal) -> None:
+    """Raises WrongKey when the store's secrets were sealed with another key."""
+    file = folder / database.FILE
+    if file.exists():
+        # What else is wrong with the file is a finding of its own; a new one has nothing sealed yet.
+        with suppress(sqlite3.DatabaseError), closing(database.connect_to_read(file)) as connection:
+            keys.check(connection, seal)
+
+
+def _listed(settings: Settings, *, allow_http: bool) -> list[Tenant]:
+    text = registry.source_text(settings.pims)
+    return registry.parse(text, allow_http=allow_http) if text else []
+
+
+def _read(folder: Path, query: str) -> list[Any]:
+    """The rows; none when the file cannot be read, which is a finding of its own."""
+    file = folder / database.FILE
+    if file.exists():
+        with suppress(sqlite3.DatabaseError), closing(database.connect_to_read(file)) as connection:
+            return connection.execute(query).fetchall()
+    return []
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name.removeprefix(":"))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return re.fullmatch(r"<?[A-Za-z0-9+-]{3,}>?[+-]?[0-9].*", name) is not None  # POSIX: CET-1CEST
+    return True
+
+
+def _sdk_roots(environment: Mapping[str, str]) -> Iterator[Path]:
+    """Where Google's SDK may be."""
+    if root := environment.get("CLOUDSDK_ROOT_DIR"):
+        yield Path(root)
+    if gcloud := shutil.which("gcloud", path=environment.get("PATH")):
+        yield Path(gcloud).resolve().parents[1]
+    yield Path.home() / "google-cloud-sdk"

@@ -1,0 +1,156 @@
+"""What the platform counts about itself, in plain numbers: cheap to add to, read when somebody asks.
+
+The writer thread adds to the commits, the event loop to everything else, so no lock is needed.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from event_platform.domain.deliveries import Settlement
+
+SUBSCRIPTIONS_NAMED = 200
+OTHER = "other"
+"""Stands for all subscriptions beyond those that are counted by name, and for paths that are no route."""
+
+COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+COMMIT_JOBS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+DELIVERY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 900, 3600, 86400)
+
+
+class Histogram:
+    """Counts of values up to each bound, and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+@dataclass(slots=True)
+class OfSubscription:
+    """What is counted for each subscription."""
+
+    queued: int = 0
+    delivered: int = 0
+    ended: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a look into the file found; `queued` by subscription id, None when that was not counted."""
+
+    retries: int
+    dead_letters: int
+    queued: Mapping[str, int] | None = None
+
+
+@dataclass(slots=True)
+class Meters:
+    """All of it. Made once, and given to the parts that have something to count."""
+
+    events_accepted: int = 0
+    events_repeated: int = 0
+    deliveries_accepted: int = 0
+    queued: int = 0
+    retries: int = 0
+    dead_letters: int = 0
+    faults: int = 0
+    delivered: int = 0
+    ended: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    attempts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    delivery_seconds: Histogram = field(default_factory=lambda: Histogram(DELIVERY_SECONDS))
+    commit_seconds: Histogram = field(default_factory=lambda: Histogram(COMMIT_SECONDS))
+    commit_jobs: Histogram = field(default_factory=lambda: Histogram(COMMIT_JOBS))
+    commits_failed: int = 0
+    subscriptions: dict[str, OfSubscription] = field(default_factory=dict[str, OfSubscription])
+    other: OfSubscription = field(default_factory=OfSubscription)
+
+    def accepted(self, events: int, new: int, subscription_ids: Iterable[str]) -> None:
+        """A request's events are on disk, and one delivery for each of the subscriptions."""
+        self.events_accepted += events
+        self.events_repeated += events - new
+        self.deliveries_accepted += self._put_into_lanes(subscription_ids)
+
+    def settled(self, settlement: Settlement, seconds: float) -> None:
+        """What follows from an attempt is on disk, `seconds` after the event was accepted."""
+        if (outcome := settlement.outcome) is not None:
+            self.attempts[outcome.kind, outcome.reason or ""] += 1
+        if settlement.back_to_lane:
+            return
+        own = self._of(settlement.delivery.subscription_id)
+        self.queued -= 1
+        own.queued -= 1
+        if settlement.retry_at is not None:
+            self.retries += 1
+        elif (end := settlement.end) is not None:
+            self.ended[end.operation, end.reason or ""] += 1
+            own.ended += 1
+        else:
+            self.delivered += 1
+            own.delivered += 1
+            self.delivery_seconds.observe(seconds)
+
+    def woken(self, subscription_ids: Iterable[str]) -> None:
+        """Retries that were due are back in their lanes."""
+        self.retries -= self._put_into_lanes(subscription_ids)
+
+    def faulted(self) -> None:
+        """Our own code failed on a delivery."""
+        self.faults += 1
+
+    def buried(self, subscription_id: str) -> None:
+        """A delivery became a dead letter."""
+        self.queued -= 1
+        self._of(subscription_id).queued -= 1
+        self.dead_letters += 1
+
+    def recounted(self, counted: Counted) -> None:
+        """What the file holds, which other processes change too."""
+        self.retries = counted.retries
+        self.dead_letters = counted.dead_letters
+        if counted.queued is None:
+            return
+        for each in (*self.subscriptions.values(), self.other):
+            each.queued = 0
+        for subscription_id, queued in counted.queued.items():
+            self._of(subscription_id).queued += queued
+        self.queued = sum(counted.queued.values())
+
+    def committed(self, seconds: float, jobs: int) -> None:
+        """The writer has made the changes of so many jobs durable."""
+        self.commit_seconds.observe(seconds)
+        self.commit_jobs.observe(jobs)
+
+    def commit_failed(self) -> None:
+        """The disk did not take a commit."""
+        self.commits_failed += 1
+
+    def answered(self, route: str, status: int) -> None:
+        """A request got its answer."""
+        self.requests[route, str(status)] += 1
+
+    def _put_into_lanes(self, subscription_ids: Iterable[str]) -> int:
+        number = 0
+        for subscription_id in subscription_ids:
+            self._of(subscription_id).queued += 1
+            number += 1
+        self.queued += number
+        return number
+
+    def _of(self, subscription_id: str) -> OfSubscription:
+        """A subscription that was not among the first stays in `other` for good, so deltas fit."""
+        own = self.subscriptions.get(subscription_id)
+        if own is None:
+            if len(self.subscriptions) >= SUBSCRIPTIONS_NAMED:
+                return self.other
+            own = self.subscriptions[subscription_id] = OfSubscription()
+        return own

@@ -1,0 +1,174 @@
+"""`/metrics`: the platform's counts in Prometheus' text form (docs/metrics.md)."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from event_platform.domain.errors import StoreUnavailable
+
+from .meters import OTHER, Histogram, Meters, OfSubscription
+
+log = structlog.get_logger()
+
+Look = Callable[[], Awaitable[float]]
+"""Brings the meters up to date with the file; the age in seconds of the oldest event that waits."""
+
+
+def route(meters: Meters, look: Look) -> Route:
+    """GET /metrics."""
+    collector = _Collector(meters)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    ProcessCollector(registry=registry)
+
+    async def page(request: Request) -> Response:
+        try:
+            collector.oldest = await look()
+        except StoreUnavailable as error:  # the rest is known, and wanted just then
+            collector.oldest = None
+            log.warning("metrics.store_unavailable", error=str(error))
+        return Response(
+            generate_latest(registry),
+            headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4, "cache-control": "no-store"},
+        )
+
+    return Route("/metrics", page, methods=["GET"])
+
+
+class CountedRequests:
+    """An ASGI app that counts the answers of `app` by the route's template and the status."""
+
+    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], meters: Meters) -> None:
+        self._app = app
+        self._templates: Mapping[object, str] = {
+            each.endpoint: each.path for each in routes if isinstance(each, Route)
+        }
+        self._meters = meters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # Starlette has noted the endpoint in the scope; no path of a stranger becomes a label.
+                template = self._templates.get(scope.get("endpoint"), OTHER)
+                self._meters.answered(template, message["status"])
+            await send(message)
+
+        await self._app(scope, receive, counting if scope["type"] == "http" else send)
+
+
+class _Collector(Collector):
+    """Turns the meters into families of samples when a scrape comes."""
+
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+        self.oldest: float | None = None
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._queue()
+        yield from self._ends()
+        yield from self._store()
+        yield _counter("aep_http_requests", "Answers.", ("route", "status"), self._meters.requests)
+        yield from self._subscriptions()
+
+    def _queue(self) -> Iterable[Metric]:
+        meters = self._meters
+        yield CounterMetricFamily(
+            "aep_events_accepted", "Events answered 202 by ingest.", value=meters.events_accepted
+        )
+        yield CounterMetricFamily(
+            "aep_events_repeated",
+            "Of these, events whose id had come in the 10 minutes before.",
+            value=meters.events_repeated,
+        )
+        yield CounterMetricFamily(
+            "aep_deliveries_accepted", "Deliveries put on the queue.", value=meters.deliveries_accepted
+        )
+        yield GaugeMetricFamily(
+            "aep_deliveries_queued", "Deliveries that wait in their lanes.", value=meters.queued
+        )
+        yield GaugeMetricFamily(
+            "aep_retries_scheduled", "Deliveries that wait for their next attempt.", value=meters.retries
+        )
+        yield GaugeMetricFamily(
+            "aep_dead_letters", "Deliveries that our own code failed on.", value=meters.dead_letters
+        )
+        yield GaugeMetricFamily(
+            "aep_oldest_waiting_seconds", "Age of the oldest event that waits.", value=self.oldest
+        )
+
+    def _ends(self) -> Iterable[Metric]:
+        meters = self._meters
+        yield _counter("aep_attempts", "Attempts.", ("outcome", "reason"), meters.attempts)
+        yield CounterMetricFamily(
+            "aep_delivery_faults", "Failures of our own code on a delivery.", value=meters.faults
+        )
+        yield CounterMetricFamily(
+            "aep_deliveries_delivered", "Deliveries that an endpoint took.", value=meters.delivered
+        )
+        yield _counter(
+            "aep_deliveries_ended",
+            "Deliveries that ended undelivered.",
+            ("operation", "reason"),
+            meters.ended,
+        )
+        yield _histogram("aep_delivery_seconds", "From acceptance to delivery.", meters.delivery_seconds)
+
+    def _store(self) -> Iterable[Metric]:
+        meters = self._meters
+        yield _histogram(
+            "aep_commit_seconds", "Time of a commit that changed something.", meters.commit_seconds
+        )
+        yield _histogram("aep_commit_jobs", "Jobs that shared such a commit.", meters.commit_jobs)
+        yield CounterMetricFamily(
+            "aep_commits_failed", "Commits that the disk did not take.", value=meters.commits_failed
+        )
+
+    def _subscriptions(self) -> Iterable[Metric]:
+        meters = self._meters
+        queued = GaugeMetricFamily(
+            "aep_subscription_deliveries_queued", "As aep_deliveries_queued.", labels=("subscription",)
+        )
+        delivered = CounterMetricFamily(
+            "aep_subscription_deliveries_delivered",
+            "As aep_deliveries_delivered_total.",
+            labels=("subscription",),
+        )
+        ended = CounterMetricFamily(
+            "aep_subscription_deliveries_ended", "As aep_deliveries_ended_total.", labels=("subscription",)
+        )
+        others = [(OTHER, meters.other)] if meters.other != OfSubscription() else []
+        for name, own in [*meters.subscriptions.items(), *others]:
+            queued.add_metric((name,), own.queued)
+            delivered.add_metric((name,), own.delivered)
+            ended.add_metric((name,), own.ended)
+        yield from (queued, delivered, ended)
+
+
+def _counter(name: str, text: str, labels: tuple[str, str], counts: Mapping[Any, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in counts.items():
+        family.add_metric(values, count)
+    return family
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    buckets: list[tuple[str, float]] = []
+    so_far = 0
+    for bound, count in zip((*histogram.bounds, "+Inf"), list(histogram.counts), strict=True):
+        so_far += count
+        buckets.append((str(bound), so_far))
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=histogram.total)
