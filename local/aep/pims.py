@@ -1,8 +1,9 @@
 """The registry of PIMs on one machine: entries in the store, overridden by those of a file (ingest.md 1)."""
 
+import asyncio
+import math
 import sqlite3
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .store.database import Database
 
 log = structlog.get_logger()
 
-REREAD_AFTER = timedelta(seconds=2)
+REREAD_AFTER_SECONDS = 2.0
 
 
 class Pims:
@@ -37,7 +38,8 @@ class Pims:
         self._clock = clock
         self._source = source
         self._allow_http = allow_http
-        self._read_at: datetime | None = None
+        self._read_at = -math.inf  # by the clock's monotonic seconds
+        self._reading: asyncio.Task[None] | None = None
         self._raw: object = None
         self._tenants: Sequence[Tenant] = ()
 
@@ -46,30 +48,44 @@ class Pims:
         await self._read()
 
     async def tenants(self) -> Sequence[Tenant]:
-        now = self._clock.now()
-        if self._read_at is None or now - self._read_at > REREAD_AFTER:
-            self._read_at = now
-            try:
-                await self._read()
-            except (BadPims, StoreUnavailable) as error:  # what was good before stays in force
-                log.error("pims.not_reread", error=str(error))
+        if self._clock.monotonic() - self._read_at > REREAD_AFTER_SECONDS:
+            if self._reading is None:
+                self._reading = asyncio.create_task(self._reread())
+            await asyncio.shield(self._reading)  # one reading for all who ask at once
         return self._tenants
 
+    async def _reread(self) -> None:
+        try:
+            await self._read()
+        except (BadPims, StoreUnavailable) as error:  # what was good before stays in force
+            log.error("pims.not_reread", error=str(error))
+            self._read_at = self._clock.monotonic()
+        finally:
+            self._reading = None
+
     async def _read(self) -> None:
+        begun = self._clock.monotonic()
         text = source_text(self._source)
         rows = await self._database.read(stored_documents)
-        if (text, rows) == self._raw:
-            return
-        stored = [tenant for tenant in map(self._stored, rows) if self._is_allowed(tenant)]
-        listed = parse(text, allow_http=self._allow_http) if text else []
-        named = {name_of(tenant) for tenant in listed}
-        both = [*listed, *(tenant for tenant in stored if name_of(tenant) not in named)]
-        self._tenants = sorted(both, key=lambda tenant: tenant.url is None)
-        self._raw = (text, rows)
-        log.info("pims.read", pims=len(self._tenants))
+        if (text, rows) != self._raw:
+            stored = [tenant for tenant in map(self._stored, rows) if tenant and self._is_allowed(tenant)]
+            listed = parse(text, allow_http=self._allow_http) if text is not None else []
+            named = {name_of(tenant) for tenant in listed}
+            both = [*listed, *(tenant for tenant in stored if name_of(tenant) not in named)]
+            self._tenants = sorted(both, key=lambda tenant: tenant.url is None)
+            self._raw = (text, rows)
+            log.info("pims.read", pims=len(self._tenants))
+        self._read_at = begun
 
-    def _stored(self, document: str) -> Tenant:
-        return tenant_of(orjson.loads(document), self._seal)
+    def _stored(self, document: str) -> Tenant | None:
+        """The entry; None, and a line for the operator, when it cannot be understood: the others go on."""
+        try:
+            return tenant_of(orjson.loads(document), self._seal)
+        except (ValueError, TypeError, KeyError) as error:  # JSON, seal and validation errors are ValueErrors
+            log.error(
+                "pims.entry_unreadable", error=type(error).__name__, fix="run `aep pims add` for it again"
+            )
+            return None
 
     def _is_allowed(self, tenant: Tenant) -> bool:
         """What was added for --dev is left out without it, and the operator is told."""
@@ -86,10 +102,10 @@ def name_of(tenant: Tenant) -> str:
     return tenant.url or tenant.host_pattern or ""
 
 
-def source_text(source: str | None) -> str:
-    """The list's JSON text; empty without a source. Raises BadPims."""
+def source_text(source: str | None) -> str | None:
+    """The list's JSON text; None without a source. Raises BadPims."""
     if source is None or source.lstrip().startswith("["):
-        return source or ""
+        return source
     try:
         return Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

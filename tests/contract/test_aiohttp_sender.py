@@ -1,4 +1,4 @@
-"""The sender and the PIM gateway that are built on aiohttp."""
+"""The sender that is built on aiohttp."""
 
 import asyncio
 import errno
@@ -13,12 +13,10 @@ from aiohttp import AddrInfoType
 from aiohttp.abc import AbstractResolver
 
 from contract.sender import AMPLE, HEADERS, MakeSender, SenderContract, certificates, reason_of, status_of
-from contract.servers import OK, Certificates, DnsServer, Peer, answers, free_port, serve
+from contract.servers import OK, DnsServer, Peer, answers, free_port, serve
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork, public_names
-from event_platform.adapters.https import HttpsPimGateway, HttpsSender
-from event_platform.domain.errors import PimUnavailable
+from event_platform.adapters.https import HttpsSender
 from event_platform.domain.outcomes import Reason
-from event_platform.domain.tenants import Tenant
 
 __all__ = ["certificates"]
 
@@ -153,83 +151,3 @@ class TestHttpsSenderOnUvloop(TestHttpsSender):
 
     async def test_it_is_uvloop(self) -> None:
         assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
-
-
-class TestHttpsPimGateway:
-    @pytest.fixture
-    async def gateway(self, certificates: Certificates) -> AsyncIterator[HttpsPimGateway]:
-        guarded, trusted = GuardedNetwork(), TrustedNetwork()
-        gateway = HttpsPimGateway(guarded, trusted, tls=certificates.trust)
-        yield gateway
-        await gateway.close()
-        await guarded.close()
-        await trusted.close()
-
-    async def test_the_token_goes_to_the_pim_and_the_answer_comes_back(
-        self, gateway: HttpsPimGateway
-    ) -> None:
-        async with serve(answers(OK)) as server:
-            pim = server.url("/pim")
-            answer = await gateway.get(Tenant(url=pim), pim, "/api/rest/v1/token-info?a=%20", "t0k3n")
-        assert (answer.status, answer.body) == (200, b"ok")
-        assert server.requests == [
-            b"GET /pim/api/rest/v1/token-info?a=%%20 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
-            b"Authorization: Bearer t0k3n\r\nAccept: application/json\r\n\r\n" % server.port
-        ]
-
-    async def test_a_pim_over_tls(self, gateway: HttpsPimGateway, certificates: Certificates) -> None:
-        async with serve(answers(OK), tls=certificates.good()) as server:
-            assert (await gateway.get(Tenant(url=server.url("")), server.url(""), "/", "t")).status == 200
-
-    @pytest.mark.parametrize("status", [200, 204, 400, 401, 403, 404])
-    async def test_what_the_pim_decides_is_returned(self, gateway: HttpsPimGateway, status: int) -> None:
-        async with serve(answers(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)) as server:
-            assert (await gateway.get(Tenant(url=server.url("")), server.url(""), "/", "t")).status == status
-
-    @pytest.mark.parametrize("status", [301, 302, 307, 429, 500, 502, 503, 599])
-    async def test_what_is_no_decision_is_unavailable(self, gateway: HttpsPimGateway, status: int) -> None:
-        answer = b"HTTP/1.1 %d X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n" % status
-        async with serve(answers(answer, keep=True)) as server:
-            with pytest.raises(PimUnavailable, match=str(status)):
-                await gateway.get(Tenant(url=server.url("")), server.url(""), "/", "t")
-        assert len(server.requests) == 1
-
-    async def test_no_answer_is_unavailable(self, gateway: HttpsPimGateway) -> None:
-        pim = f"http://127.0.0.1:{free_port()}"
-        with pytest.raises(PimUnavailable) as raised:
-            await gateway.get(Tenant(url=pim), pim, "/", "s3cret")
-        assert "s3cret" not in str(raised.value)
-
-    async def test_a_pim_has_three_seconds(self, gateway: HttpsPimGateway) -> None:
-        started = asyncio.get_running_loop().time()
-        async with serve(answers(30.0)) as server:
-            with pytest.raises(PimUnavailable, match="destination_timeout"):
-                await gateway.get(Tenant(url=server.url("")), server.url(""), "/", "t")
-        assert 2.9 <= asyncio.get_running_loop().time() - started < 4
-
-    async def test_at_most_64_kib_are_read(self, gateway: HttpsPimGateway) -> None:
-        async def play(peer: Peer) -> None:
-            await peer.request()
-            await peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_000_000)
-            await peer.until_hung_up()
-
-        async with serve(play) as server:
-            answer = await gateway.get(Tenant(url=server.url("")), server.url(""), "/", "t")
-        assert len(answer.body) == 65536
-
-    async def test_a_pim_of_a_pattern_must_be_public(self, certificates: Certificates) -> None:
-        pattern = Tenant(host_pattern="*.cloud.example.org")
-        async with (
-            DnsServer({"a.cloud.example.org": [["127.0.0.1"]]}) as dns,
-            serve(answers(OK), tls=certificates.good("a.cloud.example.org")) as server,
-        ):
-            guarded = GuardedNetwork(make_resolver=lambda: resolver_of(dns))
-            trusted = TrustedNetwork(make_resolver=lambda: resolver_of(dns))
-            gateway = HttpsPimGateway(guarded, trusted, tls=certificates.trust)
-            pim = server.url("", host="a.cloud.example.org")
-            with pytest.raises(PimUnavailable, match="invalid_destination_configuration"):
-                await gateway.get(pattern, pim, "/", "t")
-            assert server.connections == 0
-            assert status_of(await gateway.get(Tenant(url=pim), pim, "/", "t")) == 200
-            for one in (gateway, guarded, trusted):
-                await one.close()

@@ -1,7 +1,6 @@
-"""Sealed secrets open with the same key and context only."""
+"""What is particular to AES-256-GCM; the rest is in the suite of `Seal`."""
 
 import base64
-import secrets
 import string
 
 import pytest
@@ -17,55 +16,25 @@ def seal() -> AesGcmSeal:
     return AesGcmSeal(KEY)
 
 
-@pytest.mark.parametrize("plain", ["", "s3cret", "x" * 10_000, "zw\u00f6lf \u20ac \U0001f600\n\x00"])
-def test_what_was_sealed_opens(seal: AesGcmSeal, plain: str) -> None:
-    assert seal.open(seal.seal(plain, context="a"), context="a") == plain
-    assert AesGcmSeal(KEY).open(seal.seal(plain, context="a"), context="a") == plain
-
-
-def test_a_sealed_text_is_printable_and_does_not_show_the_secret(seal: AesGcmSeal) -> None:
+def test_a_sealed_text_names_its_version_and_goes_on_in_base64url(seal: AesGcmSeal) -> None:
     sealed = seal.seal("s3cret", context="a")
     assert sealed.startswith("v1.")
     assert set(sealed[3:]) <= set(ALPHABET)
-    assert b"s3cret" not in base64.urlsafe_b64decode(sealed[3:] + "==")
+    box = base64.urlsafe_b64decode(sealed[3:] + "=" * (-len(sealed[3:]) % 4))
+    assert len(box) == 12 + len("s3cret") + 16  # nonce, ciphertext, tag
 
 
-def test_sealing_twice_gives_two_texts(seal: AesGcmSeal) -> None:
-    assert len({seal.seal("s3cret", context="a") for _ in range(100)}) == 100
-
-
-def test_another_context_does_not_open(seal: AesGcmSeal) -> None:
+def test_another_version_is_not_opened(seal: AesGcmSeal) -> None:
     sealed = seal.seal("s3cret", context="a")
-    with pytest.raises(ValueError, match="another context"):
-        seal.open(sealed, context="b")
-
-
-def test_another_key_does_not_open(seal: AesGcmSeal) -> None:
-    with pytest.raises(ValueError, match="another key"):
-        AesGcmSeal(secrets.token_bytes(32)).open(seal.seal("s3cret", context="a"), context="a")
-
-
-def test_no_character_can_be_changed(seal: AesGcmSeal) -> None:
-    sealed = seal.seal("s3cret", context="a")
-    for at, was in enumerate(sealed):
-        for other in ALPHABET + ".=+/ ":
-            if other == was:
-                continue
-            with pytest.raises(ValueError, match=r"."):
-                seal.open(sealed[:at] + other + sealed[at + 1 :], context="a")
-
-
-def test_nothing_can_be_cut_off_or_added(seal: AesGcmSeal) -> None:
-    sealed = seal.seal("s3cret", context="a")
-    changed = [sealed[:length] for length in range(len(sealed))]
-    changed += [f"{sealed}{more}" for more in ("A", "=", "\n", ".A")] + [
-        f" {sealed}",
-        f"v1.{sealed}",
-        f"v2{sealed[2:]}",
-    ]
-    for text in changed:
-        with pytest.raises(ValueError, match=r"."):
+    for text in (f"v1.{sealed}", f"v2{sealed[2:]}", sealed[3:]):
+        with pytest.raises(ValueError, match=r"known version|base64url"):
             seal.open(text, context="a")
+
+
+def test_a_refusal_says_what_may_be_wrong(seal: AesGcmSeal) -> None:
+    sealed = seal.seal("s3cret", context="a")
+    with pytest.raises(ValueError, match=r"another key or for another context"):
+        seal.open(sealed, context="b")
 
 
 @pytest.mark.parametrize("size", [0, 16, 24, 31, 33])

@@ -101,7 +101,7 @@ def subscription_of(document: Mapping[str, Any], seal: Seal) -> Subscription:
 
 def tenant_document(tenant: Tenant, seal: Seal) -> Document:
     """Plain JSON data."""
-    document = tenant.model_dump(mode="json", exclude_none=True, exclude=set(_TENANT_SECRETS))
+    document = tenant.model_dump(mode="json", exclude_defaults=True, exclude=set(_TENANT_SECRETS))
     for name in _TENANT_SECRETS:
         document[name] = [
             seal.seal(secret.get_secret_value(), context=_tenant_context(tenant.url))

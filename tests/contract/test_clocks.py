@@ -1,0 +1,49 @@
+"""The system's clock, and the one that tests move, pass the suite of `Clock`."""
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from clock import START, ManualClock
+from contract.clocks import ClockContract, Pass
+from event_platform.adapters.clock import SystemClock
+from eventually import eventually
+
+
+class TestSystemClock(ClockContract):
+    @pytest.fixture
+    def clock(self) -> SystemClock:
+        return SystemClock()
+
+    @pytest.fixture
+    def pass_time(self, clock: SystemClock) -> Pass:
+        async def wait(seconds: float) -> None:
+            end = time.monotonic() + seconds
+            await eventually(lambda: time.monotonic() >= end)
+
+        return wait
+
+    async def test_it_tells_the_systems_time(self, clock: SystemClock) -> None:
+        before = datetime.now(UTC), time.monotonic()
+        told = clock.now(), clock.monotonic()
+        assert before[0] <= told[0] <= datetime.now(UTC)
+        assert before[1] <= told[1] <= time.monotonic()
+
+
+class TestManualClock(ClockContract):
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        return ManualClock()
+
+    @pytest.fixture
+    def pass_time(self, clock: ManualClock) -> Pass:
+        return clock.advance
+
+    async def test_it_stands_still_until_it_is_moved(self, clock: ManualClock) -> None:
+        told = clock.now(), clock.monotonic()
+        await clock.advance(0)
+        assert (clock.now(), clock.monotonic()) == told
+        assert told[0] == START
+        await clock.advance(1.5)
+        assert clock.monotonic() == told[1] + 1.5

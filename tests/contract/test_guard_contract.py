@@ -1,0 +1,27 @@
+"""The guarded network passes the suite of `DestinationGuard`."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from contract.guard import GuardContract, MakeGuard, dns
+from contract.servers import DnsServer
+from event_platform.adapters.guard import GuardedNetwork, public_names
+
+__all__ = ["dns"]
+
+
+class TestGuardedNetwork(GuardContract):
+    @pytest.fixture
+    async def make_guard(self) -> AsyncIterator[MakeGuard]:
+        made: list[GuardedNetwork] = []
+
+        def make(dns: DnsServer, *, allow_loopback: bool = False) -> GuardedNetwork:
+            servers = [f"127.0.0.1:{dns.port}"]
+            guard = GuardedNetwork(allow_loopback=allow_loopback, make_resolver=lambda: public_names(servers))
+            made.append(guard)
+            return guard
+
+        yield make
+        for guard in made:
+            await guard.close()
