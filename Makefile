@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
-.PHONY: help setup demo test lint serve format
+.PHONY: help setup demo test lint bench serve format
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -36,6 +36,9 @@ lint: setup ## ruff, pyright and the direction of dependencies
 format: setup ## Let ruff put the code in its form
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+bench: setup ## Measure the platform on this machine; ARGS="--case burst --runs 5" and the like
+	@$(BIN)/python -m bench $(ARGS)
 
 serve: setup ## Run the platform on this machine
 	@$(BIN)/aep serve

@@ -29,6 +29,8 @@ Ids = Annotated[
     list[int] | None, typer.Argument(metavar="[ID]...", help="Ids, as `aep dead list` shows them.")
 ]
 All = Annotated[bool, typer.Option("--all", help="All that there are now.")]
+BUSY_MILLISECONDS = 30_000
+"""A server under load commits without a pause, so the turn of another process can take a while to come."""
 Move = Callable[[sqlite3.Connection, Sequence[int], datetime], int]
 
 
@@ -90,6 +92,7 @@ def _store(data: Path) -> Iterator[sqlite3.Connection]:
     path = database.file_of(data)
     try:
         with database.beside_the_server(data) as connection:
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
             yield connection
     except sqlite3.DatabaseError as error:
         raise StoreUnavailable(f"{path} cannot be worked on: {error}") from error

@@ -1,5 +1,6 @@
 """What of the environment works: one check each, with what to do when it does not."""
 
+import asyncio
 import ipaddress
 import os
 import platform
@@ -23,6 +24,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pycares
 from aiohttp.abc import AbstractResolver
+from pydantic import ValidationError
 
 from event_platform.adapters.guard import TrustedNetwork
 from event_platform.domain.tenants import Tenant
@@ -32,6 +34,7 @@ from event_platform.settings import Settings
 from . import pims as registry
 from .bounds import CONNECTIONS
 from .errors import BadPims, WrongKey
+from .options import wrong_setting
 from .store import database, keys, schema
 
 OLDEST_SQLITE = (3, 35)  # DELETE … RETURNING
@@ -75,6 +78,17 @@ def problem(name: str, detail: str) -> Check:
 def broken(name: str, detail: str) -> Check:
     """A problem that keeps `aep serve` from working."""
     return Check(name, State.PROBLEM, detail, needed=True)
+
+
+def everything(folder: Path, pims_file: str | None) -> list[Check]:
+    """All checks, of the platform that `aep serve` with these options would be."""
+    settings, wrong = _settings(pims_file)
+    return [
+        *of_the_program(),
+        *wrong,
+        *of_the_folder(folder, settings),
+        *asyncio.run(of_the_surroundings(folder, settings, os.environ)),
+    ]
 
 
 def of_the_program() -> Iterator[Check]:
@@ -289,6 +303,15 @@ def last_accepted(folder: Path) -> datetime | None:
     return datetime.fromtimestamp(rows[0][0], UTC) if rows else None
 
 
+def _settings(pims_file: str | None) -> tuple[Settings, list[Check]]:
+    """The defaults when a variable is wrong, and that as a finding."""
+    given = {} if pims_file is None else {"pims": pims_file}
+    try:
+        return Settings(**given), []  # pyright: ignore[reportArgumentType] - checked by pydantic
+    except ValidationError as error:
+        return Settings.model_construct(), [broken("settings", wrong_setting(error))]
+
+
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest above it that there is."""
     absolute = folder.absolute()
@@ -306,7 +329,7 @@ def _fits(folder: Path, seal: Seal) -> None:
 
 def _listed(settings: Settings, *, allow_http: bool) -> list[Tenant]:
     text = registry.source_text(settings.pims)
-    return registry.parse(text, allow_http=allow_http) if text else []
+    return registry.parse(text, allow_http=allow_http) if text is not None else []
 
 
 def _read(folder: Path, query: str) -> list[Any]:

@@ -15,6 +15,7 @@ import one_pim
 from aep.errors import BackupRefused, NoStore
 from aep.store import database, schema
 from aep.store.backup import back_up
+from aep_here import run
 from processes import Child, command, ready, received, server, until
 
 BIG = 160  # MB, so that a copy takes long enough to be killed in the middle
@@ -22,7 +23,7 @@ BEGUN = 1_000_000  # bytes of a copy that is under way
 
 
 def store(folder: Path, *, megabytes: int = 0) -> Path:
-    """A data folder with one subscriber of a made-up kind and log entries of that size; its file."""
+    """A data folder with a mark, and events of that size that nobody waits for; its file."""
     folder.mkdir(mode=0o700, exist_ok=True)
     with closing(database.connect(folder / database.FILE)) as connection:
         database.prepare(connection)
@@ -30,8 +31,9 @@ def store(folder: Path, *, megabytes: int = 0) -> Path:
         connection.execute("BEGIN")
         for number in range(megabytes):
             connection.execute(
-                "INSERT INTO log_entries VALUES (?, '', 'filler', '', NULL, NULL, ?, 1, '[]', 0)",
-                (f"filler-{number}", "x" * 1_000_000),
+                "INSERT INTO events (no, id, type, accepted_at, before_subject, after_subject)"
+                " VALUES (?, 'filler', '', 0, '', zeroblob(1000000))",
+                (number - megabytes,),
             )
         connection.execute("COMMIT")
     return folder / database.FILE
@@ -145,14 +147,30 @@ def test_two_backups_to_one_name_do_not_meet(tmp_path: Path) -> None:
     assert partial_of(target).exists(), "that file is the other's"
 
 
+@pytest.mark.parametrize("left", [b"", b"garbage" * 1000, None])
+def test_what_a_killed_backup_left_is_no_hindrance(tmp_path: Path, left: bytes | None) -> None:
+    """Even a whole copy, when the kill came between the last byte and the new name."""
+    store(tmp_path / "data")
+    target = tmp_path / "copy.db"
+    if left is None:
+        back_up(tmp_path / "data", partial_of(target), overwrite=False)
+    else:
+        partial_of(target).write_bytes(left)
+    partial_of(target).chmod(0o644)
+    back_up(tmp_path / "data", target, overwrite=False)
+    assert is_whole(target)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert not partial_of(target).exists()
+
+
 def test_what_is_no_store_leaves_nothing_behind(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / database.FILE).write_bytes(b"no database, whatever it is called" * 100)
-    with backing_up(tmp_path, data, tmp_path / "copy.db") as child:
-        assert child.wait() == 1
-    assert child.stderr().startswith("aep: ")
-    assert child.stderr().count("\n") == 1
+    ended = run("backup", str(tmp_path / "copy.db"), "--data", str(data))
+    assert ended.status == 1
+    assert ended.err.startswith("aep: ")
+    assert ended.err.count("\n") == 1
     assert not (tmp_path / "copy.db").exists()
     assert not partial_of(tmp_path / "copy.db").exists()
 
@@ -163,31 +181,28 @@ def test_what_is_no_store_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_it_says_what_a_restore_needs_besides(tmp_path: Path) -> None:
     data = tmp_path / "data"
     store(data)
-    with backing_up(tmp_path, data, tmp_path / "one.db") as child:
-        assert child.wait() == 0
-    assert str(data / "secrets.key") in child.stdout()
+    ended = run("backup", str(tmp_path / "one.db"), "--data", str(data))
+    assert ended.status == 0
+    assert str(data / "secrets.key") in ended.out
     settings = {"AEP_SECRETS_KEY": "A" * 43 + "="}
-    with command(
-        tmp_path, "backup", str(tmp_path / "two.db"), "--data", str(data), settings=settings
-    ) as child:
-        assert child.wait() == 0
-    assert "AEP_SECRETS_KEY" in child.stdout()
-    assert settings["AEP_SECRETS_KEY"] not in child.stdout()
+    ended = run("backup", str(tmp_path / "two.db"), "--data", str(data), settings=settings)
+    assert ended.status == 0
+    assert "AEP_SECRETS_KEY" in ended.out
+    assert settings["AEP_SECRETS_KEY"] not in ended.out
 
 
 def test_json_says_the_same_to_a_script(tmp_path: Path) -> None:
     data, target = tmp_path / "data", tmp_path / "copy.db"
     store(data)
-    with backing_up(tmp_path, data, target, "--json") as child:
-        assert child.wait() == 0
-    assert orjson.loads(child.stdout()) == {
+    ended = run("backup", str(target), "--data", str(data), "--json")
+    assert orjson.loads(ended.out) == {
         "file": str(target),
         "bytes": target.stat().st_size,
         "key_file": str(data / "secrets.key"),
     }
-    with backing_up(tmp_path, data, target) as again:
-        assert again.wait() == 2
-    assert again.stderr() == f"aep: {target} exists: choose another name, or replace it with --force\n"
+    again = run("backup", str(target), "--data", str(data))
+    assert again.status == 2
+    assert again.err == f"aep: {target} exists: choose another name, or replace it with --force\n"
 
 
 # Going on from a copy
@@ -287,7 +302,8 @@ def test_a_server_killed_while_a_backup_runs_loses_nothing(tmp_path: Path) -> No
             assert child.wait(60) == 0, child.stderr()
     assert is_whole(target)
     assert is_whole(data / "aep.db")
-    assert {row[0] for row in one_pim.rows(data / "aep.db", "SELECT id FROM events")} == set(sent)
+    kept = one_pim.rows(data / "aep.db", "SELECT id FROM events WHERE no > 0")
+    assert {event_id for (event_id,) in kept} == set(sent)
     with command(tmp_path, *arguments, "--port", "0") as serve:
         ready(serve)
         assert serve.stop(signal.SIGTERM) == 0

@@ -101,7 +101,9 @@ def subscription_of(document: Mapping[str, Any], seal: Seal) -> Subscription:
 
 def tenant_document(tenant: Tenant, seal: Seal) -> Document:
     """Plain JSON data."""
-    document = tenant.model_dump(mode="json", exclude_defaults=True, exclude=set(_TENANT_SECRETS))
+    document = tenant.model_dump(mode="json", exclude_none=True, exclude=set(_TENANT_SECRETS))
+    if tenant.url is None:
+        del document["key"]  # a pattern takes in no events, so it has no path
     for name in _TENANT_SECRETS:
         document[name] = [
             seal.seal(secret.get_secret_value(), context=_tenant_context(tenant.url))

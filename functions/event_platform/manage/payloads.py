@@ -32,7 +32,9 @@ from ..domain.urls import check_endpoint_url, normalise_pim_url
 
 MAX_NAME_LENGTH = 255
 MAX_CUSTOM_HEADERS = 5
-MAX_EVENT_TYPES = 1000  # many times as many as there are; bounds the work that a wrong list makes
+MAX_EVENT_TYPES = 1000
+MAX_CHANNELS = 100
+"""Many times as many as there are; bounds the work that a wrong list makes, and the answer to it."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,128}", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,256}", re.ASCII)
 _REFUSED_HEADERS = frozenset(
@@ -154,9 +156,14 @@ def _header_value(value: str, info: ValidationInfo[Rules]) -> str:
     return value
 
 
-def _headers(headers: dict[str, str]) -> dict[str, str]:
-    if len(headers) > MAX_CUSTOM_HEADERS:
+def _few_headers(headers: Any) -> Any:
+    """Before each of them is checked, and named when it is wrong."""
+    if isinstance(headers, dict) and len(headers) > MAX_CUSTOM_HEADERS:
         raise ValueError(f"must hold at most {MAX_CUSTOM_HEADERS} headers")
+    return headers
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
     if len({name.lower() for name in headers}) < len(headers):
         raise ValueError("must not name a header twice; names are compared without case")
     return headers
@@ -197,6 +204,7 @@ EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
 SigningSecret = Annotated[str, AfterValidator(_secret)]
 Headers = Annotated[
     dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]],
+    BeforeValidator(_few_headers),
     AfterValidator(_headers),
 ]
 Name = Annotated[str, AfterValidator(_name)]
@@ -205,7 +213,7 @@ EventTypes = Annotated[
     Field(min_length=1, max_length=MAX_EVENT_TYPES),
     AfterValidator(_fold),
 ]
-Channels = Annotated[list[Literal["email", "webhook"]], AfterValidator(_fold)]
+Channels = Annotated[list[Literal["email", "webhook"]], Field(max_length=MAX_CHANNELS), AfterValidator(_fold)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1, max_length=249)]
 
 

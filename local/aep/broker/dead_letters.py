@@ -18,7 +18,7 @@ AT_ONCE = 500
 """How many share a commit, so that the server never waits long for its turn."""
 PAUSE_SECONDS = 0.02
 DROPPED = "dropped by the operator of the platform"
-"""The message of the log entry; the contract has statuses of the subscription there (docs/decisions)."""
+"""The message of the log entry; the contract has statuses of the subscription there (decision 0006)."""
 
 _LETTERS = """
     SELECT l.position, l.at, l.error, s.id, e.id, e.type, e.accepted_at, l.attempts, l.event_no

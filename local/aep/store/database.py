@@ -179,9 +179,7 @@ class Database:
                     break
                 self._run(connection, entry)
             connection.execute("COMMIT")
-            self._meters.committed(time.monotonic() - started, len(batch))
         except sqlite3.DatabaseError as error:
-            self._meters.commit_failed()
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._undone()

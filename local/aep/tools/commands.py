@@ -14,6 +14,7 @@ from rich.text import Text
 from starlette.types import ASGIApp
 
 from .. import options, serving
+from . import bench
 from . import inbox as inbox_app
 from . import sim as sim_app
 from .inbox import Behaviour, Received
@@ -130,6 +131,7 @@ def mount(app: typer.Typer) -> None:
     app.add_typer(sim, name="sim")
     app.command("inbox")(run_inbox)
     app.command("demo")(run_demo)
+    bench.mount(app)
 
 
 def _serve(app: ASGIApp, host: str, port: int) -> None:

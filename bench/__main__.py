@@ -1,0 +1,136 @@
+"""The command line of the bench: `python -m bench`, `make bench`, `aep bench`."""
+
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+
+from . import cases, machine, report
+from .errors import BenchFailed
+from .figures import CASES, Case
+from .measuring import Bench, Options, bench
+from .report import Run
+
+RESULTS = Path(__file__).parent / "results"
+DEFAULT = Options()
+TABLE_WIDTH = 96
+assert cases.__all__  # noqa: S101 - their import registers them
+
+
+def main(
+    names: Annotated[
+        list[str] | None, typer.Option("--case", help=f"Only this one, repeatable: {', '.join(CASES)}.")
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="How often each case is measured.")] = 3,
+    events: Annotated[int, typer.Option(min=1, help="Events of a burst.")] = DEFAULT.events,
+    size: Annotated[int, typer.Option(min=256, help="Bytes of an event as it is published.")] = DEFAULT.size,
+    connections: Annotated[int, typer.Option(min=1, help="That publish a burst.")] = DEFAULT.connections,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Of the paced case, at 200 events a second.")
+    ] = DEFAULT.paced_seconds,
+    idle: Annotated[float, typer.Option(min=0.1, help="Seconds of idling.")] = DEFAULT.idle_seconds,
+    log_level: Annotated[
+        str | None, typer.Option(help="AEP_LOG_LEVEL of the platform; its default unless given.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--data-in", help="Where data folders are made; the system's for such.")
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="Write a flame graph of one case (.svg) or folded stacks; needs py-spy."),
+    ] = None,
+    py_spy: Annotated[str, typer.Option(help="The py-spy to use.")] = DEFAULT.py_spy,
+    results: Annotated[Path, typer.Option(help="Where the file with the figures goes.")] = RESULTS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what the file holds, no table.")] = False,
+    fault: Annotated[str | None, typer.Option(hidden=True)] = None,
+    patience: Annotated[float, typer.Option(hidden=True)] = DEFAULT.patience,
+) -> None:
+    """Measure the platform on this machine, from outside, as a user runs it.
+
+    Example: python -m bench --case burst --case client --runs 5
+
+    Exit status 1 when an event was lost, refused or wrongly signed: then there are no figures.
+    """
+    chosen = _chosen(names)
+    options = replace(
+        DEFAULT,
+        events=events,
+        size=size,
+        connections=connections,
+        paced_seconds=seconds,
+        idle_seconds=idle,
+        log_level=log_level,
+        folder=folder,
+        profile=profile,
+        py_spy=py_spy,
+        fault=fault,
+        patience=patience,
+    )
+    if profile is not None and (len(chosen) > 1 or runs > 1):
+        _fail("--profile takes one --case and --runs 1", 2)
+    at = datetime.now(UTC)
+    facts = machine.facts(folder or Path(tempfile.gettempdir()))
+    measured: list[Run] = []
+    try:
+        with bench(options) as context:
+            for number in range(1, runs + 1):  # cases inside runs: a disturbance hits all of them alike
+                measured += [_measure(context, case, number) for case in chosen]
+    except BenchFailed as failure:
+        _fail(str(failure), 1)
+    found = report.document(at, facts, _settings(options, runs), measured)
+    if as_json:
+        typer.echo(orjson.dumps(found))
+        return
+    console = Console()
+    console.width = max(console.width, TABLE_WIDTH)
+    console.print(report.table(chosen, measured))
+    if profile is not None:  # what is sampled is slower: no figures to keep
+        typer.echo(f"profile: {profile}")
+        return
+    typer.echo(f"{facts['cpu']}, {facts['cores']} cores, load average {facts['load_average'][0]} before it")
+    typer.echo(f"written: {report.write(results, at, found)}")
+
+
+def _chosen(names: list[str] | None) -> list[Case]:
+    for name in names or ():
+        if name not in CASES:
+            _fail(f"unknown case {name}: there are {', '.join(CASES)}", 2)
+    return [case for case in CASES.values() if not names or case.name in names]
+
+
+def _measure(context: Bench, case: Case, number: int) -> Run:
+    disturbance, started = machine.Disturbance(), time.monotonic()
+    figures = case.measure(context)
+    seconds = round(time.monotonic() - started, 2)
+    others = round(disturbance.cores(), 2)
+    typer.echo(f"run {number}  {case.name}  {seconds:.0f} s, others kept {others:.2f} cores busy", err=True)
+    return Run(case.name, number, seconds, others, figures)
+
+
+def _settings(options: Options, runs: int) -> dict[str, Any]:
+    return {
+        "runs": runs,
+        "events": options.events,
+        "size": options.size,
+        "connections": options.connections,
+        "paced_rate": options.paced_rate,
+        "paced_seconds": options.paced_seconds,
+        "idle_seconds": options.idle_seconds,
+        "log_level": options.log_level,
+    }
+
+
+def _fail(message: str, status: int) -> None:
+    typer.echo(f"bench: {message}", err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,36 @@
+"""Whether what arrived is what was accepted. Figures of a run in which it is not would mean nothing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from .errors import BenchFailed
+
+
+def check(
+    expected: set[str],
+    arrivals: Mapping[str, Mapping[str, int]],
+    counts: Mapping[str, int],
+    paths: Iterable[str],
+) -> None:
+    """Raises BenchFailed unless each path got each expected event, all signed, and nothing else came.
+
+    Duplicates are allowed, as the promise is at least once; the cases report their number.
+    """
+    complaints: list[str] = []
+    for path in paths:
+        got = arrivals.get(path, {}).keys()
+        if lost := expected - got:
+            complaints.append(f"{len(lost)} of {len(expected)} accepted events lost at {path}")
+        if strangers := got - expected:
+            complaints.append(f"{len(strangers)} deliveries at {path} that nobody published")
+    if bad := counts["bad_signatures"]:
+        complaints.append(f"{bad} wrong signatures")
+    if unknown := counts["without_id"]:
+        complaints.append(f"{unknown} deliveries without an event id")
+    if complaints:
+        raise BenchFailed("; ".join(complaints))
+
+
+def check_accepted(rows: Sequence[Sequence[int]]) -> None:
+    """Raises BenchFailed unless every request of the load was answered 202."""
+    if refused := [row[3] for row in rows if row[3] != 202]:
+        raise BenchFailed(f"{len(refused)} of {len(rows)} requests not accepted, the first with {refused[0]}")

@@ -1,0 +1,187 @@
+"""The plumbing of the cases: a platform, a load on it, what arrived at the sink, and what it cost."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import integrity, machine, platform, profiling
+from .errors import BenchFailed
+from .events import event_id
+from .platform import INGEST_KEY, SECRET, Platform
+from .workers import Worker
+
+PATH = "/sink"
+POLL_SECONDS = 0.05
+SETTLE_SECONDS = 0.3
+"""After the last arrival: for its settlement, and for duplicates to show."""
+PATIENCE_SECONDS = 30.0
+"""Without a single arrival: what is missing then counts as lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says. `fault` makes the sink lose an event, or check with a wrong secret."""
+
+    events: int = 10_000
+    size: int = 1024
+    connections: int = 50
+    paced_rate: float = 200
+    paced_seconds: float = 15
+    idle_seconds: float = 5
+    log_level: str | None = None
+    folder: Path | None = None
+    profile: Path | None = None
+    py_spy: str = "py-spy"
+    fault: str | None = None
+    patience: float = PATIENCE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is published. `rate` events a second in an open loop, or None: as fast as it is answered."""
+
+    events: int
+    batch: int = 1
+    connections: int = 50
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a load came to. `cpu_ms` is of all processes of the platform, from first publish to settled."""
+
+    deliveries: int
+    seconds: float  # from the first publish to the last first arrival
+    cpu_ms: float
+    bench_cpu_ms: float  # of load and sink, which compete with the platform for the cores
+    pss_mb: float
+    duplicates: int
+    lag_ms: float  # how late the pacer was at worst
+    latencies: dict[str, list[float]] = field(repr=False)
+    """Milliseconds from the publish (paced: from when it was due) to the arrival, by path."""
+
+    @property
+    def per_second(self) -> float:
+        return self.deliveries / self.seconds
+
+    @property
+    def cpu_ms_per_delivery(self) -> float:
+        return self.cpu_ms / self.deliveries
+
+
+class Bench:
+    """What a case works with."""
+
+    def __init__(self, options: Options, sink: Worker, sink_url: str) -> None:
+        self.options = options
+        self.sink = sink
+        self.sink_url = sink_url
+
+    def running_platform(self) -> AbstractContextManager[Platform]:
+        """A fresh platform with the rate limit lifted and everything else as it comes."""
+        level = self.options.log_level
+        settings = {**platform.NO_LIMIT, **({"AEP_LOG_LEVEL": level} if level else {})}
+        return platform.running(settings, parent=self.options.folder)
+
+    @contextmanager
+    def subscribed(self, paths: Sequence[str] = (PATH,)) -> Iterator[Platform]:
+        """The same with a subscription to each path of the sink, and one event gone the whole way."""
+        with self.running_platform() as running:
+            running.subscribe(*(self.sink_url + path for path in paths))
+            self.publish(running, Load(events=1, connections=1), paths)
+            yield running
+
+    def publish(self, running: Platform, load: Load, paths: Sequence[str] = (PATH,)) -> Measured:
+        """Puts the load on the platform and waits for its end.
+
+        Raises BenchFailed when anything was refused, lost or wrongly signed.
+        """
+        run = f"bench-{time.monotonic_ns():x}"
+        with Worker("bench.load", self._order(running, load, run)) as worker:
+            worker.answer()  # prepared
+            self.sink.ask("reset")
+            with self._profiled(running, load):
+                cpu, own = running.cpu_seconds(), self._own_cpu_seconds(worker)
+                result = worker.ask("go", within=self._publishing_seconds(load))
+                integrity.check_accepted(result["rows"])
+                self._await(load.events * len(paths))
+                time.sleep(SETTLE_SECONDS)
+                cpu, own = running.cpu_seconds() - cpu, self._own_cpu_seconds(worker) - own
+        return self._measured(run, result, paths, cpu, own, running.pss_mb())
+
+    def _order(self, running: Platform, load: Load, run: str) -> dict[str, Any]:
+        return {
+            "url": f"{running.url}/ingest",
+            "key": INGEST_KEY,
+            "run": run,
+            "events": load.events,
+            "batch": load.batch,
+            "connections": load.connections,
+            "rate": load.rate,
+            "size": self.options.size,
+        }
+
+    @staticmethod
+    def _publishing_seconds(load: Load) -> float:
+        """How long it may take at most, at a hundred events a second when it is not paced."""
+        return 60 + load.events / (load.rate or 100)
+
+    def _await(self, expected: int) -> None:
+        """Until everything has arrived, or nothing does any longer."""
+        seen, moved = -1, time.monotonic()
+        while (unique := self.sink.ask("count")["unique"]) < expected:
+            if unique != seen:
+                seen, moved = unique, time.monotonic()
+            elif time.monotonic() - moved > self.options.patience:
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _own_cpu_seconds(self, load: Worker) -> float:
+        return machine.cpu_seconds(self.sink.pid) + machine.cpu_seconds(load.pid)
+
+    def _profiled(self, running: Platform, load: Load) -> AbstractContextManager[None]:
+        """The first event, which shows that all is well, is not worth a profile."""
+        if self.options.profile is None or load.events == 1:
+            return nullcontext()
+        return profiling.flame_graph(self.options.py_spy, running.pid, self.options.profile)
+
+    def _measured(
+        self, run: str, result: dict[str, Any], paths: Sequence[str], cpu: float, own: float, pss: float
+    ) -> Measured:
+        published = {
+            event_id(run, number): moment
+            for first, count, moment, _ in result["rows"]
+            for number in range(first, first + count)
+        }
+        arrivals, counts = self.sink.ask("arrivals"), self.sink.ask("count")
+        integrity.check(set(published), arrivals, counts, paths)
+        last = max(moment for path in paths for moment in arrivals[path].values())
+        return Measured(
+            deliveries=sum(len(arrivals[path]) for path in paths),
+            seconds=(last - result["started"]) / 1e9,
+            cpu_ms=cpu * 1e3,
+            bench_cpu_ms=own * 1e3,
+            pss_mb=pss,
+            duplicates=counts["duplicates"],
+            lag_ms=result["lag"] / 1e6,
+            latencies={
+                path: [(moment - published[event]) / 1e6 for event, moment in arrivals[path].items()]
+                for path in paths
+            },
+        )
+
+
+@contextmanager
+def bench(options: Options) -> Iterator[Bench]:
+    """A bench with its sink."""
+    if not Path("/proc/self/smaps_rollup").exists():
+        raise BenchFailed("the bench reads /proc, so it runs on Linux only")
+    order = {
+        "secret": "another-secret" if options.fault == "secret" else SECRET,
+        "lose": options.fault == "lose",
+    }
+    with Worker("bench.sink", order) as sink:
+        yield Bench(options, sink, sink.answer()["url"])

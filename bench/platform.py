@@ -1,0 +1,134 @@
+"""The platform as a user starts it, with a simulated PIM beside it, and what the bench asks of it."""
+
+import base64
+import http.client
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from . import machine
+from .errors import BenchFailed
+from .events import TYPE
+
+SECRET = "a-secret-of-the-bench"  # noqa: S105 - of a subscription that lives for seconds
+INGEST_KEY = "an-ingest-key-of-the-bench"
+CLIENT, PIM_SECRET, USER, PASSWORD = "demo-client", "demo-secret", "demo-user", "demo-password"
+NO_LIMIT = {"AEP_RATE_MIN": "1000000", "AEP_RATE_MAX": "1000000"}
+STOP_SECONDS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A running platform. `start_seconds` is from the start of the process to its `ready` line."""
+
+    url: str
+    pid: int
+    start_seconds: float
+    pim: str
+    folder: Path
+
+    def cpu_seconds(self) -> float:
+        return machine.cpu_seconds(self.pid)
+
+    def pss_mb(self) -> float:
+        return machine.pss_mb(self.pid)
+
+    def subscribe(self, *endpoints: str, events: Sequence[str] = (TYPE,)) -> None:
+        """One subscriber with a subscription for each endpoint."""
+        identity = {
+            "X-PIM-URL": self.pim,
+            "X-PIM-TOKEN": _token(self.pim),
+            "X-PIM-CLIENT-ID": CLIENT,
+        }
+        contact = {"technical_email": "bench@example.com"}
+        api = f"{self.url}/api/v1/subscribers"
+        subscriber = call("POST", api, {"name": "Bench", "contact": contact}, identity)
+        for endpoint in endpoints:
+            config = {"url": endpoint, "secret": {"primary": SECRET}}
+            wanted = {"events": list(events), "type": "https", "config": config}
+            call("POST", f"{api}/{subscriber['id']}/subscriptions", wanted, identity)
+
+
+@contextmanager
+def running(settings: Mapping[str, str], *, parent: Path | None = None) -> Iterator[Platform]:
+    """A platform on a fresh data folder (below `parent`), gone after the block.
+
+    Only `settings` are set of AEP_; the rest are defaults, as a user's would be. Its log goes to a file.
+    """
+    with tempfile.TemporaryDirectory(prefix="aep-bench-", dir=parent) as name:
+        folder = Path(name)
+        with _aep(folder, "sim", "--port", "0") as (_, pim, _):
+            pims = folder / "pims.json"
+            pims.write_bytes(orjson.dumps([{"url": pim, "ingest_key": INGEST_KEY}]))
+            arguments = ("--port", "0", "--dev", "--data", str(folder / "data"), "--pims", str(pims))
+            with _aep(folder, "serve", *arguments, settings=settings) as (process, url, seconds):
+                yield Platform(url, process.pid, seconds, pim, folder)
+                if process.poll() is not None:
+                    raise BenchFailed(f"the platform ended with status {process.returncode}")
+
+
+@contextmanager
+def _aep(
+    folder: Path, *arguments: str, settings: Mapping[str, str] | None = None
+) -> Iterator[tuple["subprocess.Popen[bytes]", str, float]]:
+    """The child, its URL, and the seconds that it took to be ready."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AEP_")}
+    log = folder / f"{arguments[0]}.log"
+    started = time.monotonic()
+    with log.open("wb") as errors:
+        process = subprocess.Popen(  # noqa: S603 - a command of ours
+            [sys.executable, "-m", "aep", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**inherited, **(settings or {})},
+        )
+    assert process.stdout is not None  # noqa: S101 - it was asked for as a pipe
+    try:
+        word, _, url = process.stdout.readline().decode().strip().partition(" ")
+        seconds = time.monotonic() - started
+        if word != "ready":
+            last = log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise BenchFailed(f"aep {arguments[0]} did not start: {' '.join(last)}")
+        yield process, url, seconds
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+def _token(pim: str) -> str:
+    credentials = base64.b64encode(f"{CLIENT}:{PIM_SECRET}".encode()).decode()
+    password = {"grant_type": "password", "username": USER, "password": PASSWORD}
+    headers = {"Authorization": f"Basic {credentials}"}
+    return call("POST", f"{pim}/api/oauth/v1/token", password, headers)["access_token"]
+
+
+def call(method: str, url: str, body: Any, headers: Mapping[str, str]) -> Any:
+    """The JSON of a 2xx answer. Raises BenchFailed for any other."""
+    target = urlsplit(url)
+    connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=10)
+    try:
+        wire = {**headers, "Content-Type": "application/json"}
+        connection.request(method, target.path, orjson.dumps(body), wire)
+        response = connection.getresponse()
+        text = response.read()
+    finally:
+        connection.close()
+    if not 200 <= response.status < 300:
+        raise BenchFailed(f"{method} {url} answered {response.status}: {text[:300].decode(errors='replace')}")
+    return orjson.loads(text)

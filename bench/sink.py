@@ -1,0 +1,134 @@
+"""A worker: the receiver of deliveries, cheap beside the platform.
+
+Notes for each path and event id when its first delivery was complete (`time.monotonic_ns`, one clock for all
+processes of the machine), counts further ones, and verifies every signature. At paths that begin with
+/slow-SECONDS/ or /status-CODE/ it plays a receiver in trouble; those deliveries are noted as well.
+
+Orders: "count", "arrivals", "reset".
+"""
+
+import asyncio
+import hashlib
+import hmac
+import socket
+import sys
+import time
+from collections import defaultdict
+from typing import Any
+
+import httptools
+import uvloop
+
+from .workers import hear, say
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+_SIGNATURE = b"x-akeneo-signature-primary"
+
+
+class Book:
+    """What came. With `lose` the second delivery is left out: a fault that the bench has to notice."""
+
+    def __init__(self, secret: str, lose: bool) -> None:
+        self._secret = secret.encode()
+        self._until_lost = 2 if lose else 0
+        self.reset()
+
+    def reset(self) -> None:
+        self.arrivals: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        self.unique = self.duplicates = self.bad_signatures = self.without_id = 0
+
+    def note(self, path: str, signature: bytes, body: bytes) -> None:
+        now = time.monotonic_ns()
+        if self._until_lost:
+            self._until_lost -= 1
+            if self._until_lost == 0:
+                return
+        expected = hmac.digest(self._secret, body, hashlib.sha256).hex().encode()
+        self.bad_signatures += signature != expected
+        start = body.find(b'"id":"') + 6
+        end = body.find(b'"', start)
+        if start < 6 or end < 0:
+            self.without_id += 1
+            return
+        arrivals, event = self.arrivals[path], body[start:end].decode()
+        if event in arrivals:
+            self.duplicates += 1
+        else:
+            arrivals[event] = now
+            self.unique += 1
+
+    def count(self) -> dict[str, int]:
+        return {
+            "unique": self.unique,
+            "duplicates": self.duplicates,
+            "bad_signatures": self.bad_signatures,
+            "without_id": self.without_id,
+        }
+
+
+class _Receiver(asyncio.Protocol):
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._parser = httptools.HttpRequestParser(self)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._transport.abort()
+
+    def on_message_begin(self) -> None:
+        self._path, self._signature = "", b""
+        self._body: list[bytes] = []
+
+    def on_url(self, url: bytes) -> None:
+        self._path += url.decode()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) == len(_SIGNATURE) and name.lower() == _SIGNATURE:
+            self._signature = value
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        self._book.note(self._path, self._signature, b"".join(self._body))
+        part, _, value = self._path[1:].partition("/")[0].partition("-")
+        if part == "slow":
+            asyncio.get_running_loop().call_later(float(value), self._transport.write, OK)
+        elif part == "status":
+            self._transport.write(OK.replace(b"200 OK", value.encode() + b" Status"))
+        else:
+            self._transport.write(OK)
+
+
+async def _serve(book: Book) -> None:
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = await loop.create_server(lambda: _Receiver(book), sock=listener, backlog=4096)
+        loop.add_reader(sys.stdin.fileno(), _obey, book, ended)
+        say({"url": f"http://127.0.0.1:{listener.getsockname()[1]}"})
+        await ended
+        server.close()
+
+
+def _obey(book: Book, ended: "asyncio.Future[None]") -> None:
+    try:
+        order = hear()
+    except SystemExit:
+        ended.set_result(None)
+        return
+    if order == "reset":
+        book.reset()
+    answers: dict[str, Any] = {"count": book.count, "arrivals": lambda: book.arrivals, "reset": book.count}
+    say(answers[order]())
+
+
+if __name__ == "__main__":
+    order = hear()
+    uvloop.run(_serve(Book(order["secret"], order["lose"])))

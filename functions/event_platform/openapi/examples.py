@@ -1,0 +1,98 @@
+"""Example bodies. Those of responses are made by what makes the responses."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import SecretStr
+
+from ..domain import catalog
+from ..domain.subscriptions import REDACTED, Contact, HttpsConfig, Owner, Subscriber, Subscription
+from ..manage import representations as show
+
+PIM = "https://pim.example.com"
+SUBSCRIBER_ID = "0199c1a0-7b1e-7c3a-9d52-3f6a1c2b4d5e"
+SUBSCRIPTION_ID = "0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f"
+CREATED, UPDATED = "com.akeneo.pim.v1.product.created", "com.akeneo.pim.v1.product.updated"
+_MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
+_SECRET = "a secret of 16 to 256 characters"  # noqa: S105 - an example
+
+NEW_SUBSCRIBER: dict[str, Any] = {
+    "name": "ERP connector",
+    "contact": {
+        "technical_email": "ops@example.com",
+        "notification_channels": ["email", "webhook"],
+        "notification_webhook_url": "https://erp.example.com/notifications",
+        "notification_webhook_secret": _SECRET,
+    },
+}
+SUBSCRIBER_CHANGE: dict[str, Any] = {"contact": {"notification_channels": ["email"]}}
+
+NEW_SUBSCRIPTION: dict[str, Any] = {
+    "events": [CREATED, UPDATED],
+    "type": "https",
+    "config": {
+        "url": "https://erp.example.com/events",
+        "secret": {"primary": _SECRET},
+        "headers": {"X-Stage": "production"},
+    },
+    "send_product_identifier": True,
+}
+SUBSCRIPTION_CHANGE: dict[str, Any] = {
+    "events": [UPDATED],
+    "config": {
+        "url": "https://erp.example.com/events/v2",
+        "secret": {"primary": REDACTED, "secondary": _SECRET},
+    },
+}
+
+_SUBSCRIBER = Subscriber(
+    id=SUBSCRIBER_ID,
+    owner=Owner(PIM, "erp"),
+    name="ERP connector",
+    subject=PIM,
+    contact=Contact("ops@example.com", ("email", "webhook"), "https://erp.example.com/notifications"),
+    created_at=_MOMENT,
+    updated_at=_MOMENT,
+)
+_SUBSCRIPTION = Subscription(
+    id=SUBSCRIPTION_ID,
+    subscriber_id=SUBSCRIBER_ID,
+    owner=_SUBSCRIBER.owner,
+    source="pim",
+    subject=PIM,
+    events=(CREATED, UPDATED),
+    config=HttpsConfig(
+        "https://erp.example.com/events",
+        SecretStr(_SECRET),
+        SecretStr(_SECRET),
+        {"X-Stage": SecretStr("production")},
+    ),
+    created_at=_MOMENT,
+    updated_at=_MOMENT,
+    send_product_identifier=True,
+    options={"send_product_identifier_in_changes": True},
+)
+SUBSCRIBER = show.subscriber(_SUBSCRIBER)
+SUBSCRIPTION = show.subscription(_SUBSCRIPTION)
+ERRORS = {
+    "errors": [
+        {"message": "name: is required", "field": "name"},
+        {"message": "config.url: must begin with https://", "field": "config.url"},
+    ]
+}
+
+
+def event() -> dict[str, Any]:
+    """A structured CloudEvent."""
+    return {
+        "specversion": "1.0",
+        "id": "7b9f2a6e-4c1d-4b8e-9f3a-2d5c6e7f8a9b",
+        "type": UPDATED,
+        "time": "2026-01-31T12:00:00Z",
+        "data": event_data(),
+    }
+
+
+def event_data() -> dict[str, Any]:
+    """The body of the same event in binary mode."""
+    return catalog.load()[UPDATED].example

@@ -1,0 +1,285 @@
+"""The table of operations: what each route takes, what it answers, and what it refuses with which status."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from ..domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCRIBER
+from ..ingest.cloudevents import BATCH, MAX_EVENT_BYTES, MAX_EVENTS, STRUCTURED
+from ..ingest.routes import BODY_LIMIT as INGEST_BODY_LIMIT
+from ..manage.routes import BODY_LIMIT, PREFIX
+from . import examples
+from .schemas import Schema, array_of, ref, text
+
+JSON = "application/json"
+Refusals: TypeAlias = Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A body of one media type: its schema and an example, when one says more than the schema."""
+
+    schema: Schema
+    example: Any = None
+    media_type: str = JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path. `security` names schemes that are needed together; none: it is public."""
+
+    method: str
+    path: str
+    id: str
+    summary: str
+    status: int
+    answer: Content
+    body: Sequence[Content] = ()
+    refusals: Refusals = field(default_factory=dict[int, str])
+    security: Sequence[str] = ()
+    description: str = ""
+    headers: Mapping[str, Schema] = field(default_factory=dict[str, Schema])
+
+
+TRIPLE = ("pimUrl", "pimToken", "pimClientId")
+
+# What is refused, in the order in which it is checked
+
+CALLER: Refusals = {
+    401: "A header is missing or wrong, the PIM is not configured here, or the token is not that client's.",
+    503: "The PIM or the store cannot be reached now; nothing was changed, try again.",
+}
+BODY: Refusals = {
+    400: "The body is malformed or invalid; every problem is listed with its field.",
+    413: f"The body is larger than {BODY_LIMIT // 1024} KiB.",
+    415: "The body is not application/json.",
+}
+PERMISSION: Refusals = {403: "The connection lacks the Event Platform permission in the PIM."}
+KNOWN: Refusals = {404: "Unknown, deleted more than 30 days ago, or another client's."}
+CHANGEABLE: Refusals = {409: "It is deleted or revoked."}
+DELETABLE: Refusals = {409: "It is deleted already."}
+
+_SUBSCRIBERS = f"{PREFIX}/subscribers"
+_SUBSCRIBER = f"{_SUBSCRIBERS}/{{sid}}"
+_SUBSCRIPTIONS = f"{_SUBSCRIBER}/subscriptions"
+_SUBSCRIPTION = f"{_SUBSCRIPTIONS}/{{id}}"
+
+_SHOWN_SUBSCRIBER = Content(ref("Subscriber"), examples.SUBSCRIBER)
+_SHOWN_SUBSCRIPTION = Content(ref("Subscription"), examples.SUBSCRIPTION)
+_DELETED_SUBSCRIBER = Content(ref("Subscriber"), examples.SUBSCRIBER | {"status": "deleted"})
+_DELETED_SUBSCRIPTION = Content(ref("Subscription"), examples.SUBSCRIPTION | {"status": "deleted"})
+_SUSPENDED_SUBSCRIPTION = Content(ref("Subscription"), examples.SUBSCRIPTION | {"status": "suspended"})
+
+SUBSCRIBERS = [
+    Operation(
+        "GET",
+        _SUBSCRIBERS,
+        "listSubscribers",
+        "The caller's active and revoked subscribers, oldest first",
+        200,
+        Content(array_of("Subscriber"), [examples.SUBSCRIBER]),
+        refusals=CALLER,
+        security=TRIPLE,
+    ),
+    Operation(
+        "POST",
+        _SUBSCRIBERS,
+        "createSubscriber",
+        "Create a subscriber",
+        201,
+        _SHOWN_SUBSCRIBER,
+        [Content(ref("NewSubscriber"), examples.NEW_SUBSCRIBER)],
+        {
+            **CALLER,
+            **BODY,
+            **PERMISSION,
+            409: f"The PIM has {SUBSCRIBERS_PER_PIM} subscribers; deleted ones do not count.",
+        },
+        TRIPLE,
+    ),
+    Operation(
+        "GET",
+        _SUBSCRIBER,
+        "getSubscriber",
+        "A subscriber; for 30 days after its deletion too",
+        200,
+        _SHOWN_SUBSCRIBER,
+        refusals={**CALLER, **KNOWN},
+        security=TRIPLE,
+    ),
+    Operation(
+        "PATCH",
+        _SUBSCRIBER,
+        "changeSubscriber",
+        "Change what the body names of a subscriber",
+        200,
+        _SHOWN_SUBSCRIBER,
+        [Content(ref("SubscriberChange"), examples.SUBSCRIBER_CHANGE)],
+        {**CALLER, **BODY, **PERMISSION, **KNOWN, **CHANGEABLE},
+        TRIPLE,
+    ),
+    Operation(
+        "DELETE",
+        _SUBSCRIBER,
+        "deleteSubscriber",
+        "Delete a subscriber and its subscriptions",
+        200,
+        _DELETED_SUBSCRIBER,
+        refusals={**CALLER, **KNOWN, **DELETABLE},
+        security=TRIPLE,
+    ),
+]
+
+SUBSCRIPTIONS = [
+    Operation(
+        "GET",
+        _SUBSCRIPTIONS,
+        "listSubscriptions",
+        "A subscriber's active, suspended and revoked subscriptions, oldest first",
+        200,
+        Content(array_of("Subscription"), [examples.SUBSCRIPTION]),
+        refusals={**CALLER, **KNOWN},
+        security=TRIPLE,
+    ),
+    Operation(
+        "POST",
+        _SUBSCRIPTIONS,
+        "createSubscription",
+        "Create a subscription",
+        201,
+        _SHOWN_SUBSCRIPTION,
+        [Content(ref("NewSubscription"), examples.NEW_SUBSCRIPTION)],
+        {
+            **CALLER,
+            **BODY,
+            **PERMISSION,
+            **KNOWN,
+            409: f"The subscriber has {SUBSCRIPTIONS_PER_SUBSCRIBER} subscriptions (deleted ones do not"
+            " count), or is deleted or revoked.",
+        },
+        TRIPLE,
+    ),
+    Operation(
+        "GET",
+        _SUBSCRIPTION,
+        "getSubscription",
+        "A subscription; for 30 days after its deletion too",
+        200,
+        _SHOWN_SUBSCRIPTION,
+        refusals={**CALLER, **KNOWN},
+        security=TRIPLE,
+    ),
+    Operation(
+        "PATCH",
+        _SUBSCRIPTION,
+        "changeSubscription",
+        "Change what the body names of a subscription",
+        200,
+        _SHOWN_SUBSCRIPTION,
+        [Content(ref("SubscriptionChange"), examples.SUBSCRIPTION_CHANGE)],
+        {**CALLER, **BODY, **PERMISSION, **KNOWN, **CHANGEABLE},
+        TRIPLE,
+    ),
+    Operation(
+        "DELETE",
+        _SUBSCRIPTION,
+        "deleteSubscription",
+        "Delete a subscription",
+        200,
+        _DELETED_SUBSCRIPTION,
+        refusals={**CALLER, **KNOWN, **DELETABLE},
+        security=TRIPLE,
+    ),
+    Operation(
+        "POST",
+        f"{_SUBSCRIPTION}/suspend",
+        "suspendSubscription",
+        "Suspend a subscription",
+        202,
+        _SUSPENDED_SUBSCRIPTION,
+        refusals={**CALLER, **KNOWN, **CHANGEABLE},
+        security=TRIPLE,
+        description="Events that come while it is suspended are not kept. Repeating it is harmless.",
+    ),
+    Operation(
+        "POST",
+        f"{_SUBSCRIPTION}/resume",
+        "resumeSubscription",
+        "Resume a subscription",
+        202,
+        _SHOWN_SUBSCRIPTION,
+        refusals={**CALLER, **PERMISSION, **KNOWN, **CHANGEABLE},
+        security=TRIPLE,
+        description="Repeating it is harmless.",
+    ),
+]
+
+INGEST = [
+    Operation(
+        "POST",
+        "/ingest",
+        "ingest",
+        "Take in a PIM's events",
+        202,
+        Content(ref("Accepted"), {"accepted": 1}),
+        [
+            Content(ref("CloudEvent"), examples.event(), STRUCTURED),
+            Content(ref("CloudEvents"), [examples.event()], BATCH),
+            Content({"anyOf": [ref("CloudEvent"), ref("CloudEvents"), ref("EventData")]}, examples.event()),
+        ],
+        {
+            400: "The body is malformed, or an event is invalid: every bad one is named by its index and"
+            " field.",
+            401: "The key is missing, or no PIM's.",
+            403: "An event's pimurl names another PIM than the key's.",
+            413: f"The body is larger than {INGEST_BODY_LIMIT // 1024} KiB, holds more than {MAX_EVENTS}"
+            f" events, or an event is larger than {MAX_EVENT_BYTES // 1024} KiB.",
+            415: "The body is of another media type.",
+            503: "The store cannot take anything now; nothing was accepted, try again.",
+        },
+        ["ingestKey"],
+        "CloudEvents 1.0 in structured, batch or binary mode (application/json with the ce- headers, where"
+        " the body is the data alone). A request is accepted or refused as a whole. The same id again within"
+        " 10 minutes is accepted and delivered once.",
+        {
+            "ce-specversion": text("Binary mode; 1.0."),
+            "ce-id": text("Binary mode; percent-encoded."),
+            "ce-type": text("Binary mode."),
+            "ce-time": text("Binary mode."),
+            "ce-pimurl": text("Binary mode; percent-encoded."),
+        },
+    ),
+]
+
+_HEALTHY = Content(ref("Health"), {"status": "ok"})
+OPEN = [
+    Operation(
+        "GET",
+        "/spec/{type}.schema.json",
+        "getEventSchema",
+        "The JSON Schema of an event type's data",
+        200,
+        Content({"type": "object"}, media_type="application/schema+json"),
+        refusals={404: "Unknown event type."},
+    ),
+    Operation("GET", "/health", "health", "Whether the process is alive", 200, _HEALTHY),
+    Operation("GET", "/ready", "ready", "Whether requests are taken", 200, _HEALTHY),
+    Operation(
+        "GET",
+        "/metrics",
+        "metrics",
+        "Counts for Prometheus",
+        200,
+        Content({"type": "string"}, media_type="text/plain"),
+    ),
+    Operation(
+        "GET",
+        "/openapi.json",
+        "getDescription",
+        "This document",
+        200,
+        Content({"type": "object"}),
+    ),
+]
+
+OPERATIONS = [*SUBSCRIBERS, *SUBSCRIPTIONS, *INGEST, *OPEN]

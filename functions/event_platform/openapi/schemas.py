@@ -1,0 +1,322 @@
+"""The JSON Schemas of request and response bodies.
+
+Those of requests come from the models that validate them. What a model's validators check in code, so that
+its schema cannot tell, is said here field by field.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel
+
+from ..domain import catalog
+from ..domain.subscriptions import REDACTED, Status
+from ..domain.urls import MAX_URL_LENGTH
+from ..ingest.cloudevents import MAX_EVENT_BYTES, MAX_EVENTS, MAX_ID_LENGTH
+from ..manage import payloads
+from . import examples
+
+Schema: TypeAlias = dict[str, Any]
+
+
+def components() -> dict[str, Schema]:
+    """All schemas of the document, by name."""
+    return {
+        **_subscriber_requests(),
+        **_subscription_requests(),
+        **_configs("", lambda secret: secret),
+        **_configs("Change", lambda secret: {"anyOf": [MARK, secret]}),
+        **_responses(),
+        **_events(),
+    }
+
+
+def ref(name: str) -> Schema:
+    """A reference to one of them."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def array_of(name: str, **keywords: Any) -> Schema:
+    """An array of them."""
+    return {"type": "array", "items": ref(name), **keywords}
+
+
+def text(description: str, **keywords: Any) -> Schema:
+    """A string."""
+    return {"type": "string", "description": description, **keywords}
+
+
+def an_object(description: str, optional: tuple[str, ...] = (), **properties: Schema) -> Schema:
+    """An object that has every property that is not named optional."""
+    return {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "required": [name for name in properties if name not in optional],
+    }
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _of(model: type[BaseModel], description: str, **fields: Schema) -> Schema:
+    """The schema of a model; `fields` take the place of what it says of them.
+
+    Defaults stay where the model requires something, which is where it is no PATCH: there, what is
+    absent stays as it was.
+    """
+    schema = model.model_json_schema()
+    properties: dict[str, Schema] = schema["properties"]
+    if unknown := fields.keys() - properties.keys():
+        raise LookupError(f"{model.__name__} has no {sorted(unknown)}")
+    for field in properties.values():
+        field.pop("title", None)
+        if "required" not in schema or field.get("default") is None:
+            field.pop("default", None)
+    required = {"required": schema["required"]} if "required" in schema else {}
+    return {"type": "object", "description": description, "properties": properties | fields, **required}
+
+
+# Requests
+
+MARK: Schema = {"const": REDACTED, "description": "As it was: the stored value is kept."}
+URL = text(
+    "An https URL without user name, password and fragment, whose host has public addresses.",
+    format="uri",
+    maxLength=MAX_URL_LENGTH,
+)
+NAME = text("Not only blanks.", minLength=1, maxLength=payloads.MAX_NAME_LENGTH, pattern=r"\S")
+EMAIL = text("An e-mail address.", format="email")
+SECRET = text("Signs what is sent; never returned.", minLength=16, maxLength=256)
+PASSWORD = text("Never returned.", minLength=1, maxLength=1024)
+PEM = text("PEM.", pattern="-----BEGIN ")
+HEADER_VALUE = text("Printable ASCII; never returned.", maxLength=256, pattern="^[ -~]*$")
+
+DESTINATIONS = {"https": "Https", "pubsub": "PubSub", "kafka": "Kafka"}
+NOT_DELIVERED = "Validated, and then refused with a 400: this version delivers to https only."
+
+
+def _subscriber_requests() -> dict[str, Schema]:
+    return {
+        "NewSubscriber": _of(
+            payloads.SubscriberBody, "A new subscriber.", name=NAME, contact=ref("NewContact")
+        ),
+        "NewContact": _of(
+            payloads.ContactBody,
+            "Where a subscriber is told of changes; by email unless notification_channels says otherwise."
+            " URL and secret are required while webhook is listed.",
+            technical_email=EMAIL,
+            notification_webhook_url=_or_null(URL),
+            notification_webhook_secret=_or_null(SECRET),
+        ),
+        "SubscriberChange": _of(
+            payloads.SubscriberPatch,
+            "What changes of a subscriber; the rest stays as it was.",
+            name=NAME,
+            contact=ref("ContactChange"),
+        ),
+        "ContactChange": _of(
+            payloads.ContactPatch,
+            "Merged key by key. An empty notification_channels means email again; null takes URL or secret"
+            " away.",
+            technical_email=EMAIL,
+            notification_webhook_url=_or_null(URL),
+            notification_webhook_secret={"anyOf": [MARK, SECRET, {"type": "null"}]},
+        ),
+    }
+
+
+def _subscription_requests() -> dict[str, Schema]:
+    shared = {
+        "events": array_of("EventType", minItems=1, maxItems=payloads.MAX_EVENT_TYPES),
+        "subject": _or_null(text("The PIM's URL; must be the one that X-PIM-URL names.")),
+        "filter": _or_null(
+            text("Not evaluated by this version: anything but an empty filter is a 400.", maxLength=500)
+        ),
+        "options": _or_null(ref("Options")),
+    }
+
+    def new(kind: str, name: str) -> Schema:
+        return _of(
+            payloads.SubscriptionBody,
+            "Events to have delivered." if kind == "https" else NOT_DELIVERED,
+            type={"type": "string", "enum": [kind]},
+            config=ref(f"{name}Config"),
+            **shared,
+        )
+
+    return {
+        "NewSubscription": {
+            "oneOf": [ref(f"New{name}Subscription") for name in DESTINATIONS.values()],
+            "discriminator": {
+                "propertyName": "type",
+                "mapping": {
+                    kind: ref(f"New{name}Subscription")["$ref"] for kind, name in DESTINATIONS.items()
+                },
+            },
+        },
+        **{f"New{name}Subscription": new(kind, name) for kind, name in DESTINATIONS.items()},
+        "SubscriptionChange": _of(
+            payloads.SubscriptionPatch,
+            "What changes of a subscription; the rest stays as it was. config is replaced as a whole, but"
+            " for headers that are absent. Header values must be sent anew when the URL's host changes.",
+            config={"anyOf": [ref(f"{name}ConfigChange") for name in DESTINATIONS.values()]},
+            **shared,
+        ),
+        "Options": _of(payloads.OptionsBody, "Stored and returned, without effect."),
+    }
+
+
+def _configs(suffix: str, secret: Callable[[Schema], Schema]) -> dict[str, Schema]:
+    """The configs of all destinations; `secret` makes of a secret's schema what stands in its place."""
+    headers = _or_null(
+        {
+            "type": "object",
+            "description": "Custom headers. Names are compared without case. Refused are Content-Type,"
+            " User-Agent, X-Correlation-ID, Host, Authorization, Cookie, X-AKENEO-SIGNATURE-* and the"
+            " hop-by-hop and framing headers of HTTP.",
+            "maxProperties": payloads.MAX_CUSTOM_HEADERS,
+            "propertyNames": {"pattern": "^[A-Za-z0-9-]{1,128}$"},
+            "additionalProperties": secret(HEADER_VALUE),
+        }
+    )
+    no_secret: Schema = {"enum": ["", None], "description": "None."}
+    return {
+        f"HttpsConfig{suffix}": _of(
+            payloads.HttpsBody,
+            "Where events are POSTed to.",
+            url=URL,
+            secret=ref(f"SigningSecrets{suffix}"),
+            headers=headers,
+        ),
+        f"SigningSecrets{suffix}": _of(
+            payloads.SecretBody,
+            "Each signs every delivery: two of them let a receiver rotate.",
+            primary=secret(SECRET),
+            secondary={"anyOf": [secret(SECRET), no_secret]},
+        ),
+        f"PubSubConfig{suffix}": _of(payloads.PubSubBody, NOT_DELIVERED, headers=headers),
+        f"KafkaConfig{suffix}": _of(
+            payloads.KafkaBody,
+            NOT_DELIVERED,
+            broker=text("host:port", pattern=r"^.+:\d{1,5}$"),
+            sasl_auth=ref(f"KafkaSasl{suffix}"),
+            tls=_or_null(ref(f"KafkaTls{suffix}")),
+            headers=headers,
+        ),
+        f"KafkaSasl{suffix}": _of(
+            payloads.SaslBody, "scram_variant is required for scram.", password=secret(PASSWORD)
+        ),
+        f"KafkaTls{suffix}": _of(
+            payloads.TlsBody,
+            "Certificates and key of a client.",
+            ca_pem=PEM,
+            client_cert_pem=PEM,
+            client_key_pem=secret(PEM),
+        ),
+    }
+
+
+# Responses
+
+ID = text("UUIDv7.", format="uuid")
+TIME = text("UTC.", format="date-time")
+HIDDEN: Schema = {"type": "string", "enum": [REDACTED]}
+
+
+def _responses() -> dict[str, Schema]:
+    own = [status for status in Status if status is not Status.SUSPENDED]
+    return {
+        "Subscriber": an_object(
+            "An application that subscribes.",
+            id=ID,
+            name={"type": "string"},
+            subject=text("The PIM's URL as it was first sent."),
+            status=_status(own),
+            contact=ref("Contact"),
+            created_at=TIME,
+            updated_at=TIME,
+        ),
+        "Contact": an_object(
+            "Where the subscriber is told of changes.",
+            ("notification_webhook_url",),
+            technical_email=EMAIL,
+            notification_channels={"type": "array", "items": {"enum": ["email", "webhook"]}},
+            notification_webhook_url={"type": "string", "format": "uri"},
+        ),
+        "Subscription": an_object(
+            "What is delivered, and where.",
+            ("options",),
+            id=ID,
+            config=ref("ShownHttpsConfig"),
+            events=array_of("EventType"),
+            type={"type": "string", "enum": ["https"]},
+            source={"type": "string", "enum": ["pim", "benchmark"]},
+            subject=text("The PIM's URL."),
+            status=_status(Status),
+            subscriber_id=ID,
+            created_at=TIME,
+            updated_at=TIME,
+            send_product_identifier={"type": "boolean"},
+            options=ref("Options"),
+        ),
+        "ShownHttpsConfig": an_object(
+            "The config with its secrets hidden.",
+            ("headers",),
+            url={"type": "string", "format": "uri"},
+            secret=an_object(
+                "secondary is there when it is set.", ("secondary",), primary=HIDDEN, secondary=HIDDEN
+            ),
+            headers={"type": "object", "additionalProperties": HIDDEN},
+        ),
+        "Accepted": an_object(
+            "The events are durable.", accepted={"type": "integer", "minimum": 0, "maximum": MAX_EVENTS}
+        ),
+        "Health": an_object("Requests are taken.", status={"const": "ok"}),
+        "Errors": {
+            **an_object("What is wrong.", errors=array_of("Error", minItems=1)),
+            "examples": [examples.ERRORS],
+        },
+        "Error": an_object(
+            "One thing that is wrong. Further keys may come.",
+            ("field",),
+            message=text("What to do about it, in one line."),
+            field=text("The dotted path of what it is about."),
+        ),
+    }
+
+
+def _status(known: Any) -> Schema:
+    return {"type": "string", "enum": [str(status) for status in known]}
+
+
+# Events
+
+
+def _events() -> dict[str, Schema]:
+    return {
+        "EventType": {
+            "type": "string",
+            "enum": list(catalog.load().types),
+            "description": "The schema of a type's data is served at /spec/{type}.schema.json.",
+        },
+        "CloudEvent": {
+            **an_object(
+                "A CloudEvent 1.0. source, subject, datacontenttype and dataschema are the platform's to set;"
+                " further attributes are ignored.",
+                ("specversion", "time", "pimurl"),
+                specversion={"const": "1.0"},
+                id=text("Folds repetitions for 10 minutes.", minLength=1, maxLength=MAX_ID_LENGTH),
+                type=ref("EventType"),
+                time=_or_null(text("When it happened; now when absent.", format="date-time")),
+                pimurl=_or_null(text("The PIM that the ingest key belongs to, if anything.")),
+                data=ref("EventData"),
+            ),
+        },
+        "EventData": {
+            "type": "object",
+            "description": f"Fits the schema of the event's type; at most {MAX_EVENT_BYTES // 1024} KiB.",
+        },
+        "CloudEvents": array_of("CloudEvent", maxItems=MAX_EVENTS),
+    }

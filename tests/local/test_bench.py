@@ -1,0 +1,45 @@
+"""The benchmark measures what happened, and gives no figures when something got lost."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from processes import environment
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_bench(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
+    """A small one, of a single run."""
+    return subprocess.run(
+        [sys.executable, "-m", "bench", "--runs", "1", "--events", "40", "--json", *arguments],
+        cwd=ROOT,
+        env=environment({}),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_burst_is_counted_and_costed() -> None:
+    done = run_bench("--case", "burst")
+    assert done.returncode == 0, done.stderr
+    (run,) = orjson.loads(done.stdout)["runs"]
+    figures = {figure["name"]: figure["value"] for figure in run["figures"]}
+    assert figures["events delivered"] == 40
+    assert figures["duplicates"] == 0
+    assert figures["CPU per delivery"] > 0
+    assert figures["memory (PSS) after it"] > 10
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"), [("lose", "1 of 40 accepted events lost"), ("secret", "1 wrong signatures")]
+)
+def test_there_are_no_figures_when(fault: str, complaint: str) -> None:
+    done = run_bench("--case", "burst", "--fault", fault, "--patience", "0.5")
+    assert done.returncode == 1
+    assert done.stdout == b""
+    assert complaint in done.stderr.decode()
