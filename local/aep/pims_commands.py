@@ -178,6 +178,8 @@ def _print_secrets(tenant: Tenant, new: dict[str, str], *, as_json: bool) -> Non
             "Ingest key (shown only now). Whoever sends this PIM's CloudEvents posts them to\n"
             f"  {_row(tenant)['ingest_path']} with the header  Authorization: Bearer {new['ingest_key']}"
         )
+    else:
+        typer.echo("Its ingest key was shown when it was made; --rotate makes another beside it.")
     if "relay_secret" in new:
         typer.echo(
             "Relay secret (shown only now), kept for the relay from Akeneo's own Event Platform, which this\n"
