@@ -8,7 +8,7 @@ import signal
 import ssl
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import structlog
 import typer
@@ -91,7 +91,9 @@ def serve(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         fault = runner.run(_serve(settings, data, host, port, tls, metrics_port))
     if fault is not None:
-        _fail(f"stopped by a fault of its own ({type(fault).__name__}); see the log. Nothing was lost", 1)
+        options.fail(
+            f"stopped by a fault of its own ({type(fault).__name__}); see the log. Nothing was lost", 1
+        )
 
 
 async def _serve(
@@ -147,22 +149,22 @@ def main() -> None:
     except typer.Abort:
         raise SystemExit(130) from None
     except TyperException as error:
-        _fail(f"{error.format_message().rstrip('.')}; --help shows what is expected", error.exit_code)
+        options.fail(f"{error.format_message().rstrip('.')}; --help shows what is expected", error.exit_code)
     except (SetupError, EventPlatformError) as error:
-        _fail(str(error), 1)
+        options.fail(str(error), 1)
     except OSError as error:
-        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+        options.fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
 
 
 def _tls(certificate: Path | None, key: Path | None) -> serving.Tls | None:
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
-        _fail("--tls-cert and --tls-key go together: give both", 2)
+        options.fail("--tls-cert and --tls-key go together: give both", 2)
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
     except OSError as error:  # SSLError too
-        _fail(f"--tls-cert {certificate}, --tls-key {key}: {error.strerror or error}", 2)
+        options.fail(f"--tls-cert {certificate}, --tls-key {key}: {error.strerror or error}", 2)
     return serving.Tls(certificate, key)
 
 
@@ -180,8 +182,3 @@ def _allow_many_connections() -> None:
     """Every lane may hold a connection; the usual soft limit of 1,024 files is for select(2)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    typer.echo(f"aep: {message}", err=True)
-    raise SystemExit(status)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -26,7 +26,7 @@ from event_platform.settings import Settings
 
 from . import pims as registry
 from .errors import BadPims
-from .options import DEFAULT_DATA, AsJson, Data
+from .options import DEFAULT_DATA, AsJson, Data, fail
 from .store import database, keys
 
 pims = typer.Typer(no_args_is_help=True, help="The PIMs that the platform works for, and their credentials.")
@@ -101,7 +101,7 @@ def issue_client_key(
         )
         tenant = entries.get(name)
         if tenant is None or tenant.auth != "platform-key":
-            _fail(f"{name} is no PIM with platform keys: run `aep pims add {name} --auth platform-key` first")
+            fail(f"{name} is no PIM with platform keys: run `aep pims add {name} --auth platform-key` first")
         others = tuple(client for client in tenant.clients if client.client_id != client_id)
         entries.put(tenant.model_copy(update={"clients": (*others, issued)}))
     if as_json:
@@ -143,7 +143,7 @@ def remove(
     with _registry(pims_file, data) as entries:
         name = url if entries.get(url) else _url(url)
         if not entries.remove(name):
-            _fail(f"{name} is not in the registry; `aep pims list` shows what is")
+            fail(f"{name} is not in the registry; `aep pims list` shows what is")
     typer.echo(orjson.dumps({"removed": name}).decode() if as_json else f"removed {name}")
 
 
@@ -238,9 +238,9 @@ def _registry(pims_file: Path | None, data: Path) -> Iterator[_Entries]:
             yield _entries_of_store(connection, seal)
             connection.execute("COMMIT")
     except BadPims as error:
-        _fail(str(error))
+        fail(str(error))
     except ValidationError as error:
-        _fail(_in_one_line(error))
+        fail(_in_one_line(error))
 
 
 def _in_one_line(error: ValidationError) -> str:
@@ -291,9 +291,4 @@ def _url(text: str) -> str:
     try:
         return normalise_pim_url(text, allow_http=True)
     except ValueError as error:
-        _fail(f"{text!r} {error}")
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"aep: {message}", err=True)
-    raise SystemExit(2)
+        fail(f"{text!r} {error}")

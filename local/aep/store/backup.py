@@ -36,7 +36,7 @@ def back_up(folder: Path, target: Path, *, overwrite: bool) -> int:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _sync_folder(target.parent)
+        database.sync_folder(target.parent)
         return os.fstat(descriptor).st_size
 
 
@@ -87,12 +87,3 @@ def _is_named(descriptor: int, path: Path) -> bool:
 
 def _is_running(partial: Path) -> BackupRefused:
     return BackupRefused(f"another backup writes {partial} just now: wait for it, or choose another name")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the new name itself durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

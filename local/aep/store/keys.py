@@ -76,8 +76,4 @@ def _make(path: Path) -> None:
             path.hardlink_to(temporary)
     finally:
         Path(temporary).unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    database.sync_folder(path.parent)

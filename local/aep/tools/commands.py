@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated, NoReturn
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import orjson
@@ -67,9 +67,9 @@ def run_emit(
     """
     options.known_type(event_type)
     if not key.strip():
-        _fail("no ingest key: give --key or set AEP_INGEST_KEY (`aep pims add URL` prints one)", 2)
+        options.fail("no ingest key: give --key or set AEP_INGEST_KEY (`aep pims add URL` prints one)", 2)
     if urlsplit(to).scheme not in ("http", "https") or not urlsplit(to).netloc:
-        _fail(f"--to {to}: give the platform's base URL, such as http://127.0.0.1:8080", 2)
+        options.fail(f"--to {to}: give the platform's base URL, such as http://127.0.0.1:8080", 2)
     events = sim_app.events(event_type, count, seed)
     started = time.monotonic()
     result = asyncio.run(sim_app.emit(events, to=to, key=key.strip(), rate=rate, format=format, batch=batch))
@@ -79,7 +79,9 @@ def run_emit(
     else:
         typer.echo(f"{result.accepted} accepted, {result.failed} failed in {seconds} s")
     if result.failed:
-        _fail(f"{result.failed} events were not accepted; {result.error}. {_advice(result.error or '')}", 1)
+        options.fail(
+            f"{result.failed} events were not accepted; {result.error}. {_advice(result.error or '')}", 1
+        )
 
 
 def run_inbox(
@@ -170,8 +172,3 @@ def _advice(error: str) -> str:
     if "answered 401" in error:
         return "Check --key: `aep pims add URL` makes ingest keys."
     return "Nothing of a refused request was stored."
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    typer.echo(f"aep: {' '.join(message.split())}", err=True)
-    raise typer.Exit(status)
