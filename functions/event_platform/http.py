@@ -23,6 +23,7 @@ STATUS_OF: Mapping[type[errors.EventPlatformError], int] = {
     errors.UnsupportedMediaType: 415,
     errors.PimUnavailable: 503,
     errors.StoreUnavailable: 503,
+    errors.PublishFailed: 503,
 }
 """The error table (wire contract 2)."""
 

@@ -5,11 +5,14 @@ say what an implementation must do.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from .domain.deliveries import Settlement
+from .domain.deliveries import Delivery, Settlement
 from .domain.events import Event
+from .domain.logs import DeliveryEnd
+from .domain.messages import Message
 from .domain.outcomes import Answer, TransportFailure
 from .domain.subscriptions import Owner, Subscriber, Subscription
 from .domain.tenants import Tenant
@@ -125,6 +128,14 @@ class SubscriptionLookup(Protocol):
         ...
 
 
+class ActiveSubscriptions(Protocol):
+    """The subscriptions that a tenant's events are matched with, where fan-out is a function of its own."""
+
+    async def active(self, tenant: str) -> Sequence[Subscription]:
+        """The active ones of the tenant (a normalised PIM URL), at most 5 s old. Raises StoreUnavailable."""
+        ...
+
+
 class Intake(Protocol):
     """Where ingest leaves events."""
 
@@ -159,6 +170,60 @@ class Settlements(Protocol):
 
         Raises StoreUnavailable.
         """
+        ...
+
+
+class Publisher(Protocol):
+    """Puts messages on a topic."""
+
+    async def publish(self, topic: str, messages: Sequence[Message]) -> None:
+        """All of them are durable when it returns; `topic` is the short name.
+
+        Messages of one ordering key keep their order. Raises PublishFailed, which names those that may be
+        published again (each of them may have got there all the same).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery on the retry schedule whose time has come, under the schedule's own `entry` id."""
+
+    entry: str
+    delivery: Delivery
+
+
+class RetrySchedule(Protocol):
+    """Deliveries that wait for their next attempt, in `shards` parts that are worked off separately."""
+
+    shards: int
+
+    async def schedule(self, delivery: Delivery, due_at: datetime) -> None:
+        """Durable when it returns; after the same attempt it is one entry. Raises StoreUnavailable."""
+        ...
+
+    async def lease(self, shard: int, seconds: float) -> bool:
+        """Whether this caller may work on the shard for that long: nobody else can meanwhile."""
+        ...
+
+    async def release(self, shard: int) -> None:
+        """Gives back a lease of this caller's."""
+        ...
+
+    async def due(self, shard: int, limit: int) -> Sequence[Due]:
+        """The first `limit` entries that are due now, the longest due first."""
+        ...
+
+    async def remove(self, entries: Sequence[str]) -> None:
+        """Takes entries off the schedule; one that has gone already is no error."""
+        ...
+
+
+class EndLog(Protocol):
+    """The log of deliveries that ended undelivered."""
+
+    async def record(self, delivery: Delivery, end: DeliveryEnd) -> None:
+        """Counts the end in its entry, durable when it returns. Raises StoreUnavailable."""
         ...
 
 

@@ -10,7 +10,8 @@ EventPlatformError          the root; never raised itself
 ├── UnsupportedMediaType    the body is of another media type (415)
 └── Unavailable             a part that we need is away; nothing was changed, try again (503)
     ├── PimUnavailable      the PIM could not be asked
-    └── StoreUnavailable    the store cannot take or give anything now
+    ├── StoreUnavailable    the store cannot take or give anything now
+    └── PublishFailed       a topic did not take some of the messages
 """
 
 from dataclasses import dataclass
@@ -73,3 +74,11 @@ class PimUnavailable(Unavailable):
 
 class StoreUnavailable(Unavailable):
     """Raised when the store cannot be written or read now (full disk, lost connection)."""
+
+
+class PublishFailed(Unavailable):
+    """Raised when a topic did not take messages. `failed` has their positions among those handed over."""
+
+    def __init__(self, message: str, failed: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.failed = failed
