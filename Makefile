@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
-.PHONY: help setup demo test lint bench serve format
+.PHONY: help setup demo test test-emulators lint bench serve format
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -26,6 +26,9 @@ demo: setup ## Watch events of a simulated PIM arrive, signed, in under 30 secon
 
 test: setup ## Run every test that this machine can run
 	@$(BIN)/pytest
+
+test-emulators: setup ## Run the tests on Google's emulators (gcloud components pubsub-emulator, cloud-firestore-emulator; Java 17)
+	@$(BIN)/pytest -m emulators
 
 lint: setup ## ruff, pyright and the direction of dependencies
 	@$(BIN)/ruff check .

@@ -3,6 +3,8 @@
 import pytest
 import structlog
 
+pytest_plugins = ["emulator_fixtures"]
+
 pytest.register_assert_rewrite("contract")
 
 # Plain lines: rich's tracebacks take longer than the tests.

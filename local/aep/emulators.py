@@ -1,0 +1,199 @@
+"""Google's emulators of Pub/Sub and Firestore, found in the gcloud SDK and run as children of this process.
+
+Started directly they are ready sooner than through `gcloud`, and end with their process. They prove what
+the adapters do, never how fast: see `docs/data-model.md` for where the real services differ.
+"""
+
+import atexit
+import http.client
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+PUBSUB_HOST = "PUBSUB_EMULATOR_HOST"
+FIRESTORE_HOST = "FIRESTORE_EMULATOR_HOST"
+"""The variables in which Google's tools name an emulator that runs already."""
+
+_READY_SECONDS = 30.0
+_STARTS = 3  # a port that was free may be somebody else's a moment later
+_SDK_PLACES = (
+    "/usr/lib/google-cloud-sdk",
+    "/usr/lib64/google-cloud-sdk",
+    "/opt/google-cloud-sdk",
+    "/snap/google-cloud-cli/current",
+    "~/google-cloud-sdk",
+)
+# The smallest memory that holds up, one compiler and one collector thread: they share a machine with tests.
+_JAVA = ("-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+
+
+class EmulatorFailed(Exception):
+    """Raised when an emulator is not installed or does not come up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is on this machine; `problems` says what is missing and where it comes from."""
+
+    java: str | None
+    pubsub_jar: Path | None
+    firestore_jar: Path | None
+    problems: Sequence[str] = field(default=())
+
+
+def find(environ: Mapping[str, str] = os.environ) -> Found:
+    """Looks on PATH and where the SDK usually is; starts nothing."""
+    path = environ.get("PATH", os.defpath)
+    java = shutil.which("java", path=path)
+    platform = next((root / "platform" for root in _sdk_roots(path, environ) if root.is_dir()), None)
+    pubsub = _only(platform, "pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar")
+    firestore = _only(platform, "cloud-firestore-emulator/cloud-firestore-emulator.jar")
+    problems: list[str] = []
+    if java is None:
+        problems.append("java is not on PATH: install a Java runtime, 17 or later")
+    if pubsub is None:
+        problems.append("the Pub/Sub emulator is missing: run `gcloud components install pubsub-emulator`")
+    if firestore is None:
+        problems.append(
+            "the Firestore emulator is missing: run `gcloud components install cloud-firestore-emulator`"
+        )
+    return Found(java, pubsub, firestore, tuple(problems))
+
+
+@contextmanager
+def running_pubsub(environ: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """`host:port` of a Pub/Sub emulator: the one that runs already, or one of our own for the block.
+
+    Raises EmulatorFailed.
+    """
+    if host := environ.get(PUBSUB_HOST):
+        yield host
+        return
+    found = find(environ)
+    if found.java is None or found.pubsub_jar is None:
+        raise EmulatorFailed("; ".join(found.problems))
+    with _running([found.java, *_JAVA, "-jar", str(found.pubsub_jar)]) as host:
+        yield host
+
+
+@contextmanager
+def running_firestore(environ: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """`host:port` of a Firestore emulator: the one that runs already, or one of our own for the block.
+
+    Raises EmulatorFailed.
+    """
+    if host := environ.get(FIRESTORE_HOST):
+        yield host
+        return
+    found = find(environ)
+    if found.java is None or found.firestore_jar is None:
+        raise EmulatorFailed("; ".join(found.problems))
+    main = ["com.google.cloud.datastore.emulator.firestore.CloudFirestore", "start"]
+    # Its start-up parses formatted numbers, so the language has to be one with a decimal point.
+    java = [found.java, "-Duser.language=en", *_JAVA]
+    with _running([*java, "-cp", str(found.firestore_jar), *main]) as host:
+        yield host
+
+
+def clear_firestore(host: str, project: str, database: str = "(default)") -> None:
+    """Deletes every document of the project. Raises EmulatorFailed."""
+    path = f"/emulator/v1/projects/{quote(project)}/databases/{quote(database, safe='()')}/documents"
+    status = _status(host, "DELETE", path, timeout=10)
+    if status != 200:
+        raise EmulatorFailed(f"the Firestore emulator did not clear {project}: {status or 'no answer'}")
+
+
+def _sdk_roots(path: str, environ: Mapping[str, str]) -> Iterator[Path]:
+    if root := environ.get("CLOUDSDK_ROOT_DIR"):
+        yield Path(root)
+    if gcloud := shutil.which("gcloud", path=path):
+        yield Path(gcloud).resolve().parent.parent
+    yield from (Path(place).expanduser() for place in _SDK_PLACES)
+
+
+def _only(platform: Path | None, pattern: str) -> Path | None:
+    return max(platform.glob(pattern), default=None) if platform else None
+
+
+@contextmanager
+def _running(command: Sequence[str]) -> Iterator[str]:
+    process, host = _start(command)
+    stop = partial(_stop, process)
+    atexit.register(stop)  # also when the block is never left, as by sys.exit in another thread
+    try:
+        yield host
+    finally:
+        stop()
+        atexit.unregister(stop)
+
+
+def _start(command: Sequence[str]) -> tuple["subprocess.Popen[bytes]", str]:
+    for _ in range(_STARTS):
+        port = _free_port()
+        process = subprocess.Popen(  # noqa: S603 - the jars of the SDK, found above
+            [*_ends_with_us(), *command, "--host=127.0.0.1", f"--port={port}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if name != "JAVA_TOOL_OPTIONS"},
+            start_new_session=True,  # a Ctrl-C is ours to handle: it must outlive what still uses it
+        )
+        host = f"127.0.0.1:{port}"
+        if _is_ready(process, host):
+            return process, host
+        _stop(process)
+    raise EmulatorFailed(f"did not come up within {_READY_SECONDS:g} s: {' '.join(command)}")
+
+
+def _ends_with_us() -> Sequence[str]:
+    """Where there is a way, the kernel ends the child when we are killed."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _is_ready(process: "subprocess.Popen[bytes]", host: str) -> bool:
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if _status(host, "GET", "/", timeout=1) == 200:
+            return process.poll() is None
+        time.sleep(0.05)
+    return False
+
+
+def _status(host: str, method: str, path: str, *, timeout: float) -> int | None:
+    """The answer's status; None without an answer."""
+    connection = http.client.HTTPConnection(host, timeout=timeout)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
