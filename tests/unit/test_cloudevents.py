@@ -7,9 +7,9 @@ import pytest
 
 from clock import START
 from event_platform.domain import catalog
+from event_platform.domain.cloudevents import BATCH, STRUCTURED, Context, read
 from event_platform.domain.errors import Forbidden, InvalidRequest, TooLarge, UnsupportedMediaType
 from event_platform.domain.events import Event
-from event_platform.ingest.cloudevents import BATCH, STRUCTURED, Context, read
 
 PLAIN = "application/json"
 UPDATED = "com.akeneo.pim.v1.product.updated"

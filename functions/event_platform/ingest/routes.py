@@ -11,11 +11,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..domain.catalog import Catalog
+from ..domain.cloudevents import Context, read
 from ..domain.errors import Unauthenticated
 from ..domain.tenants import Tenant
 from ..http import json_response, media_type, read_body
 from ..ports import Clock, Intake, TenantRegistry
-from .cloudevents import Context, read
 
 log = structlog.get_logger()
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from ..domain.cloudevents import BATCH, MAX_EVENT_BYTES, MAX_EVENTS, STRUCTURED
 from ..domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCRIBER
-from ..ingest.cloudevents import BATCH, MAX_EVENT_BYTES, MAX_EVENTS, STRUCTURED
 from ..ingest.routes import BODY_LIMIT as INGEST_BODY_LIMIT
 from ..manage.routes import BODY_LIMIT, PREFIX
 from . import examples

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from ..domain import catalog
+from ..domain.cloudevents import MAX_EVENT_BYTES, MAX_EVENTS, MAX_ID_LENGTH
 from ..domain.subscriptions import REDACTED, Status
 from ..domain.urls import MAX_URL_LENGTH
-from ..ingest.cloudevents import MAX_EVENT_BYTES, MAX_EVENTS, MAX_ID_LENGTH
 from ..manage import payloads
 from . import examples
 

@@ -7,16 +7,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
-from ..domain import json_form
-from ..domain.catalog import Catalog, EventType
-from ..domain.errors import Forbidden, InvalidRequest, Problem, TooLarge, UnsupportedMediaType
-from ..domain.events import Event
-from ..domain.json_form import MalformedJson
-from ..domain.timestamps import normalise_rfc3339, to_rfc3339
-from ..domain.urls import normalise_pim_url
+from . import json_form
+from .catalog import Catalog, EventType
+from .errors import Forbidden, InvalidRequest, Problem, TooLarge, UnsupportedMediaType
+from .events import Event
+from .json_form import MalformedJson
+from .timestamps import normalise_rfc3339, to_rfc3339
+from .urls import normalise_pim_url
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -134,6 +134,7 @@ def _event(
     if not isinstance(data, dict):
         found.add("data", "must be an object" if "data" in value else "is required")
         return None
+    data = cast("dict[str, Any]", data)
     data_json = json_form.stringify(data, plain=plain)
     if len(data_json) > MAX_EVENT_BYTES:
         raise TooLarge(f"event {index} is larger than {MAX_EVENT_BYTES // 1024} KiB")
