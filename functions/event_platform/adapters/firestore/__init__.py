@@ -1,0 +1,1 @@
+"""The store on Google Cloud. Nothing is imported here: each function imports the modules that it needs."""

@@ -1,0 +1,134 @@
+"""The connection to Firestore: how long a request is tried, and what its failure becomes."""
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from google.api_core import exceptions
+from google.api_core.retry import exponential_sleep_generator, if_exception_type, retry_target_async
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.firestore_v1 import AsyncClient, AsyncDocumentReference, AsyncQuery, AsyncWriteBatch
+from google.cloud.firestore_v1.base_document import DocumentSnapshot
+from google.cloud.firestore_v1.types import WriteResult
+
+from ...domain.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+TRANSIENT = (
+    exceptions.ServiceUnavailable,
+    exceptions.DeadlineExceeded,
+    exceptions.ResourceExhausted,
+    exceptions.Aborted,  # what another write was in the way of
+    exceptions.InternalServerError,
+    exceptions.Unknown,
+)
+"""What Firestore says when it cannot now and may be able later. Of all but Aborted and ResourceExhausted the
+write may have happened all the same."""
+
+ALREADY_EXISTS = exceptions.AlreadyExists
+PRECONDITION_FAILED = exceptions.FailedPrecondition
+MISSING = exceptions.NotFound
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between two tries, with full jitter
+_BATCH = 500
+
+
+class Client(AsyncClient):
+    """An AsyncClient that can be closed, and that finds an emulator by an argument."""
+
+    def __init__(self, project: str | None, database: str, emulator: str | None) -> None:
+        credentials = AnonymousCredentials() if emulator else None
+        super().__init__(project=project, credentials=credentials, database=database)
+        self._emulator_host = emulator or os.environ.get("FIRESTORE_EMULATOR_HOST")
+
+    async def aclose(self) -> None:
+        """The base class's `close` knows nothing of connections that are awaited."""
+        await self._firestore_api.transport.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Firestore:
+    """A client, and its patience.
+
+    `patience` is for how many seconds an operation is tried again, `attempt` how long one request may take.
+    """
+
+    client: Client
+    patience: float = 20.0
+    attempt: float = 5.0
+
+    async def run(
+        self,
+        job: Callable[[], Awaitable[T]],
+        *,
+        raced: Sequence[type[Exception]] = (),
+        patience: float | None = None,
+    ) -> T:
+        """What `job` returns, begun again after a transient failure, or one of `raced`: others were quicker.
+
+        Raises StoreUnavailable when that does not help; whatever else `job` raises reaches the caller.
+        """
+        try:
+            return await retry_target_async(
+                job,
+                if_exception_type(*TRANSIENT, *raced),
+                exponential_sleep_generator(_FIRST_WAIT, _LONGEST_WAIT),
+                timeout=self.patience if patience is None else patience,
+            )
+        except exceptions.RetryError as error:
+            raise StoreUnavailable(f"Firestore: {error.cause or error}") from error
+
+    async def get(self, reference: AsyncDocumentReference) -> DocumentSnapshot:
+        """One try, for a job."""
+        return await reference.get(retry=None, timeout=self.attempt)
+
+    async def find(self, query: AsyncQuery) -> Sequence[DocumentSnapshot]:
+        """One try, for a job."""
+        return await query.get(retry=None, timeout=self.attempt)
+
+    async def commit(self, batch: AsyncWriteBatch) -> Sequence[WriteResult]:
+        """One try, for a job: all writes of the batch or none."""
+        return await batch.commit(retry=None, timeout=self.attempt)
+
+    async def read(self, reference: AsyncDocumentReference, *, patience: float | None = None) -> Any:
+        """The snapshot. Raises StoreUnavailable."""
+        return await self.run(lambda: self.get(reference), patience=patience)
+
+    async def query(self, query: AsyncQuery, *, patience: float | None = None) -> Sequence[DocumentSnapshot]:
+        """The snapshots of all that match. Raises StoreUnavailable."""
+        return await self.run(lambda: self.find(query), patience=patience)
+
+    async def set(self, reference: AsyncDocumentReference, fields: dict[str, Any], *, merge: bool) -> None:
+        """Durable when it returns. Raises StoreUnavailable."""
+        await self.run(lambda: reference.set(fields, merge=merge, retry=None, timeout=self.attempt))
+
+    async def delete(self, references: Sequence[AsyncDocumentReference]) -> None:
+        """Those that are gone already are no error. Raises StoreUnavailable."""
+        for start in range(0, len(references), _BATCH):
+            await self.run(lambda part=references[start : start + _BATCH]: self._delete(part))
+
+    async def _delete(self, references: Sequence[AsyncDocumentReference]) -> None:
+        batch = self.client.batch()
+        for reference in references:
+            batch.delete(reference)
+        await self.commit(batch)
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+
+def connect(
+    project: str | None = None,
+    *,
+    database: str = "(default)",
+    emulator: str | None = None,
+    patience: float = 20.0,
+    attempt: float = 5.0,
+) -> Firestore:
+    """The database of a project (None: that of the environment), or `host:port` of an emulator.
+
+    A Firestore belongs to the event loop that first used it.
+    """
+    return Firestore(Client(project, database, emulator), patience, attempt)

@@ -1,0 +1,339 @@
+"""Subscribers and subscriptions in Firestore: `Subscriptions`, `SubscriptionLookup`, `ActiveSubscriptions`.
+
+No transaction and no document that all writers read and write: limits are slots that are created with their
+record, changes are written only over what they were made from, and whoever loses a race begins again.
+"""
+
+import hashlib
+import random
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import orjson
+from cachetools import LRUCache
+from google.cloud.firestore_v1 import AsyncDocumentReference, AsyncQuery, AsyncWriteBatch, Increment
+from google.cloud.firestore_v1.base_document import DocumentSnapshot
+from google.cloud.firestore_v1.base_query import FieldFilter
+
+from ... import data_model
+from ...domain.errors import Conflict, NotFound
+from ...domain.subscriptions import SHOWN_AFTER_DELETION, Owner, Status, Subscriber, Subscription
+from ...ports import Clock, Seal
+from ..records import subscriber_document, subscriber_of, subscription_document, subscription_of
+from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
+from .versions import VersionedCache, Versions
+
+SUBSCRIPTIONS_HELD = 20_000
+TENANTS_HELD = 1_000
+
+_SHOWN = [status for status in Status if status is not Status.DELETED]
+_OPEN = frozenset({Status.ACTIVE, Status.SUSPENDED})  # what subscriptions can be added to
+_KEPT = SHOWN_AFTER_DELETION + timedelta(days=1)
+
+Fields = Mapping[str, Any]
+
+
+class FirestoreSubscriptions:
+    """The records, and two caches of them for readers: single ones by id, and the active ones by tenant."""
+
+    def __init__(self, firestore: Firestore, seal: Seal, clock: Clock, *, buckets: int = 1) -> None:
+        self._firestore = firestore
+        self._seal = seal
+        self._versions = Versions(firestore, clock, buckets=buckets)
+        self._current: VersionedCache[Subscription | None] = VersionedCache(
+            self._versions, SUBSCRIPTIONS_HELD
+        )
+        self._active: VersionedCache[Sequence[Subscription]] = VersionedCache(self._versions, TENANTS_HELD)
+        self._tenants: LRUCache[str, str] = LRUCache(SUBSCRIPTIONS_HELD)  # of subscriptions, by their ids
+
+    # Subscribers
+
+    async def add_subscriber(self, subscriber: Subscriber, *, limit: int) -> None:
+        tenant = subscriber.owner.tenant
+        group = "subscribers-" + hashlib.sha256(tenant.encode()).hexdigest()[:32]
+
+        async def job() -> None:
+            taken = await self._taken(group)
+            if subscriber.id in taken.values():
+                return  # by an earlier try of which no answer came
+            slot = _free_slot(group, taken, limit, "the PIM", "subscribers")
+            batch = self._firestore.client.batch()
+            self._take(batch, slot, group, subscriber.id)
+            batch.create(self._subscriber_at(subscriber.id), self._subscriber_fields(subscriber, slot))
+            batch.create(self._open_at(subscriber.id), {"changes": 0})
+            await self._commit(batch, tenant)
+
+        await self._firestore.run(job, raced=[ALREADY_EXISTS])
+
+    async def subscriber(self, owner: Owner, subscriber_id: str) -> Subscriber:
+        snapshot = await self._firestore.read(self._subscriber_at(subscriber_id))
+        return self._subscriber_of(snapshot, owner)
+
+    async def subscribers(self, owner: Owner) -> Sequence[Subscriber]:
+        found = await self._firestore.query(
+            self._where(data_model.SUBSCRIBERS, tenant=owner.tenant, client_id=owner.client_id, status=_SHOWN)
+        )
+        return [subscriber_of(_document(snapshot), self._seal) for snapshot in _oldest_first(found)]
+
+    async def change_subscriber(
+        self,
+        owner: Owner,
+        subscriber_id: str,
+        change: Callable[[Subscriber], Subscriber],
+        *,
+        and_subscriptions: Callable[[Subscription], Subscription] | None = None,
+    ) -> Subscriber:
+        written: dict[str, Subscriber] = {}
+
+        async def job() -> Subscriber:
+            # Read before the subscriptions: one that is added after this makes the write fail.
+            gate = await self._firestore.get(self._open_at(subscriber_id)) if and_subscriptions else None
+            snapshot = await self._firestore.get(self._subscriber_at(subscriber_id))
+            before = self._subscriber_of(snapshot, owner)
+            if done := written.get(snapshot.get("change")):
+                return done  # by an earlier try of which no answer came
+            after = change(before)
+            batch = self._firestore.client.batch()
+            if after is not before:
+                fields = self._subscriber_fields(after, snapshot.get("slot"))
+                written[fields["change"]] = after
+                self._replace(batch, snapshot, fields)
+            if and_subscriptions is not None:
+                rest = await self._firestore.find(
+                    self._where(data_model.SUBSCRIPTIONS, subscriber_id=subscriber_id, status=_SHOWN)
+                )
+                for each in rest:
+                    self._change(batch, each, and_subscriptions)
+            if len(batch):
+                self._turn_gate(batch, gate, before, after)
+                await self._commit(batch, owner.tenant)
+            return after
+
+        return await self._firestore.run(job, raced=[PRECONDITION_FAILED, ALREADY_EXISTS, MISSING])
+
+    # Subscriptions
+
+    async def add_subscription(
+        self, subscription: Subscription, check: Callable[[Subscriber], None], *, limit: int
+    ) -> None:
+        subscriber_id = subscription.subscriber_id
+        group = f"subscriptions-{subscriber_id}"
+
+        async def job() -> None:
+            taken = await self._taken(group)
+            if subscription.id in taken.values():
+                return  # by an earlier try of which no answer came
+            check(
+                self._subscriber_of(
+                    await self._firestore.get(self._subscriber_at(subscriber_id)), subscription.owner
+                )
+            )
+            slot = _free_slot(group, taken, limit, "the subscriber", "subscriptions")
+            batch = self._firestore.client.batch()
+            self._take(batch, slot, group, subscription.id)
+            batch.create(
+                self._subscription_at(subscription.id), self._subscription_fields(subscription, slot)
+            )
+            # Fails when the subscriber was deleted or revoked meanwhile.
+            batch.update(self._open_at(subscriber_id), {"changes": Increment(1)})
+            await self._commit(batch, subscription.owner.tenant)
+
+        await self._firestore.run(job, raced=[ALREADY_EXISTS, MISSING])
+
+    async def subscription(self, owner: Owner, subscriber_id: str, subscription_id: str) -> Subscription:
+        snapshot = await self._firestore.read(self._subscription_at(subscription_id))
+        return self._subscription_of(snapshot, owner, subscriber_id)
+
+    async def subscriptions(self, owner: Owner, subscriber_id: str) -> Sequence[Subscription]:
+        await self.subscriber(owner, subscriber_id)
+        found = await self._firestore.query(
+            self._where(data_model.SUBSCRIPTIONS, subscriber_id=subscriber_id, status=_SHOWN)
+        )
+        return [subscription_of(_document(snapshot), self._seal) for snapshot in _oldest_first(found)]
+
+    async def change_subscription(
+        self,
+        owner: Owner,
+        subscriber_id: str,
+        subscription_id: str,
+        change: Callable[[Subscription], Subscription],
+    ) -> Subscription:
+        written: dict[str, Subscription] = {}
+
+        async def job() -> Subscription:
+            snapshot = await self._firestore.get(self._subscription_at(subscription_id))
+            self._subscription_of(snapshot, owner, subscriber_id)
+            if done := written.get(snapshot.get("change")):
+                return done  # by an earlier try of which no answer came
+            batch = self._firestore.client.batch()
+            after, token = self._change(batch, snapshot, change)
+            if len(batch):
+                written[token] = after
+                await self._commit(batch, owner.tenant)
+            return after
+
+        return await self._firestore.run(job, raced=[PRECONDITION_FAILED, MISSING])
+
+    # Readers of events and deliveries
+
+    async def current(self, subscription_id: str) -> Subscription | None:
+        async def load() -> Subscription | None:
+            snapshot = await self._firestore.read(self._subscription_at(subscription_id))
+            return subscription_of(_document(snapshot), self._seal) if snapshot.exists else None
+
+        tenant = self._tenants.get(subscription_id)
+        if tenant is None:  # only the record tells
+            mark = self._versions.learned
+            loaded = await load()
+            if loaded is None:
+                return None
+            tenant = self._tenants[subscription_id] = loaded.owner.tenant
+            if await self._current.hold(subscription_id, tenant, loaded, mark):
+                return loaded
+        return await self._current.get(subscription_id, tenant, load)
+
+    async def active(self, tenant: str) -> Sequence[Subscription]:
+        async def load() -> Sequence[Subscription]:
+            found = await self._firestore.query(
+                self._where(data_model.SUBSCRIPTIONS, tenant=tenant, status=[Status.ACTIVE])
+            )
+            return [subscription_of(_document(snapshot), self._seal) for snapshot in _oldest_first(found)]
+
+        return await self._active.get(tenant, tenant, load)
+
+    # Writing
+
+    def _change(
+        self,
+        batch: AsyncWriteBatch,
+        snapshot: DocumentSnapshot,
+        change: Callable[[Subscription], Subscription],
+    ) -> tuple[Subscription, str]:
+        """The changed subscription, and the token of the write that was put into the batch."""
+        before = subscription_of(_document(snapshot), self._seal)
+        after = change(before)
+        if after is before:
+            return after, ""
+        fields = self._subscription_fields(after, snapshot.get("slot"))
+        self._replace(batch, snapshot, fields)
+        return after, fields["change"]
+
+    def _replace(self, batch: AsyncWriteBatch, snapshot: DocumentSnapshot, fields: dict[str, Any]) -> None:
+        """Over what was read and nothing newer; the deletion of a record gives its slot back."""
+        client = self._firestore.client
+        same = client.write_option(last_update_time=snapshot.update_time)
+        batch.update(snapshot.reference, fields, option=same)
+        if fields["status"] == Status.DELETED and snapshot.get("status") != Status.DELETED:
+            batch.delete(client.collection(data_model.SLOTS).document(snapshot.get("slot")))
+
+    def _turn_gate(
+        self, batch: AsyncWriteBatch, gate: DocumentSnapshot | None, before: Subscriber, after: Subscriber
+    ) -> None:
+        """Keeps `open_subscribers` true; `gate` is its document as it was read before the subscriptions."""
+        client = self._firestore.client
+        reference = self._open_at(after.id)
+        same = (
+            client.write_option(last_update_time=gate.update_time)
+            if gate is not None and gate.exists
+            else None
+        )
+        was_open, is_open = before.status in _OPEN, after.status in _OPEN
+        if was_open and not is_open:
+            batch.delete(reference, option=same)
+        elif is_open and not was_open:
+            batch.set(reference, {"changes": 0})
+        elif same is not None:
+            batch.update(reference, {"changes": Increment(1)}, option=same)
+
+    def _take(self, batch: AsyncWriteBatch, slot: str, group: str, record: str) -> None:
+        number = int(slot.rpartition("-")[2])
+        reference = self._firestore.client.collection(data_model.SLOTS).document(slot)
+        batch.create(reference, {"group": group, "number": number, "record": record})
+
+    async def _taken(self, group: str) -> Mapping[int, str]:
+        """The records of a group by the numbers of their slots."""
+        found = await self._firestore.find(self._where(data_model.SLOTS, group=group))
+        return {snapshot.get("number"): snapshot.get("record") for snapshot in found}
+
+    async def _commit(self, batch: AsyncWriteBatch, tenant: str) -> None:
+        self._versions.raise_in(batch, tenant)
+        try:
+            await self._firestore.commit(batch)
+        finally:  # also when no answer came: it may have been written
+            self._versions.changed(tenant)
+
+    # Documents
+
+    def _subscriber_at(self, subscriber_id: str) -> AsyncDocumentReference:
+        return self._firestore.client.collection(data_model.SUBSCRIBERS).document(subscriber_id)
+
+    def _subscription_at(self, subscription_id: str) -> AsyncDocumentReference:
+        return self._firestore.client.collection(data_model.SUBSCRIPTIONS).document(subscription_id)
+
+    def _open_at(self, subscriber_id: str) -> AsyncDocumentReference:
+        return self._firestore.client.collection(data_model.OPEN_SUBSCRIBERS).document(subscriber_id)
+
+    def _where(self, collection: str, **fields: str | Sequence[str]) -> AsyncQuery:
+        """What equals all the fields, or one of a field's list."""
+        query = AsyncQuery(self._firestore.client.collection(collection))
+        for name, value in fields.items():
+            query = query.where(filter=FieldFilter(name, "==" if isinstance(value, str) else "in", value))
+        return query
+
+    def _subscriber_fields(self, subscriber: Subscriber, slot: str) -> dict[str, Any]:
+        return _fields(subscriber, subscriber_document(subscriber, self._seal), slot)
+
+    def _subscription_fields(self, subscription: Subscription, slot: str) -> dict[str, Any]:
+        fields = _fields(subscription, subscription_document(subscription, self._seal), slot)
+        return fields | {"subscriber_id": subscription.subscriber_id}
+
+    def _subscriber_of(self, snapshot: DocumentSnapshot, owner: Owner) -> Subscriber:
+        if not snapshot.exists or _owner(snapshot) != owner:
+            raise NotFound(f"subscriber {snapshot.id} is unknown")
+        return subscriber_of(_document(snapshot), self._seal)
+
+    def _subscription_of(self, snapshot: DocumentSnapshot, owner: Owner, subscriber_id: str) -> Subscription:
+        if not snapshot.exists or _owner(snapshot) != owner or snapshot.get("subscriber_id") != subscriber_id:
+            raise NotFound(f"subscription {snapshot.id} is unknown")
+        return subscription_of(_document(snapshot), self._seal)
+
+
+def _fields(record: Subscriber | Subscription, document: Fields, slot: str) -> dict[str, Any]:
+    """The document as one text, smaller and quicker than Firestore's own maps, and what is asked for.
+
+    `change` names this write, so that a try of which no answer came is recognised.
+    """
+    fields: dict[str, Any] = {
+        "document": orjson.dumps(document).decode(),
+        "tenant": record.owner.tenant,
+        "client_id": record.owner.client_id,
+        "status": str(record.status),
+        "slot": slot,
+        "change": uuid.uuid4().hex,
+    }
+    if record.status is Status.DELETED:
+        fields[data_model.EXPIRES_AT] = record.updated_at + _KEPT
+    return fields
+
+
+def _document(snapshot: DocumentSnapshot) -> dict[str, Any]:
+    return orjson.loads(snapshot.get("document"))
+
+
+def _owner(snapshot: DocumentSnapshot) -> Owner:
+    return Owner(snapshot.get("tenant"), snapshot.get("client_id"))
+
+
+def _oldest_first(snapshots: Sequence[DocumentSnapshot]) -> Sequence[DocumentSnapshot]:
+    """The ids are UUIDs of version 7, which begin with the time."""
+    return sorted(snapshots, key=lambda snapshot: snapshot.id)
+
+
+def _free_slot(group: str, taken: Mapping[int, str], limit: int, who: str, what: str) -> str:
+    """Any free one, so that those who create at once seldom choose the same. Raises Conflict."""
+    free = [number for number in range(limit) if number not in taken]
+    if len(taken) >= limit or not free:
+        raise Conflict(f"{who} has {len(taken)} {what}; at most {limit} are allowed")
+    return f"{group}-{random.choice(free)}"  # noqa: S311 - no secret
