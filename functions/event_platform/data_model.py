@@ -70,13 +70,14 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
         "occurrences",
         "events",
         "first_at",
+        "at",
         EXPIRES_AT,
     ),
 }
 """Fields without the index that Firestore keeps of every field by itself.
 
 Nobody asks for them; an index costs storage and time at each write, and one of rising times is a hot spot. An
-exemption of a map covers what is in it."""
+exemption of a map covers what is in it, and composite indexes stay as they are."""
 
 EXPIRING: Sequence[str] = (SUBSCRIBERS, SUBSCRIPTIONS, RETRIES, LOG_ENTRIES)
 """The collections with a TTL policy on `EXPIRES_AT`."""

@@ -1,16 +1,43 @@
 """The store on Google Cloud passes the suites of the ports, on Google's emulator."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from clock import ManualClock
+from clock import START, ManualClock
+from contract.registry import (
+    OTHER,
+    PATTERN,
+    PIM,
+    RegistryContract,
+    SteppingClock,
+    a_tenant,
+    ingest_keys,
+    names,
+)
+from contract.registry import World as RegistryWorld
+from contract.retry_schedule import RetryScheduleContract, a_delivery
+from contract.retry_schedule import World as ScheduleWorld
 from contract.subscriptions import Store, SubscriptionsContract
+from event_platform.adapters.firestore import tenants
 from event_platform.adapters.firestore.client import Firestore, connect
+from event_platform.adapters.firestore.ends import FirestoreEndLog
+from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
+from event_platform.adapters.firestore.tenants import FirestoreTenants
 from event_platform.adapters.seal import AesGcmSeal
+from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.logs import KEPT_FOR, DeliveryEnd, Operation
+from event_platform.domain.outcomes import Reason
+from event_platform.domain.tenants import Tenant
+from tcp_proxy import TcpProxy
 
 SEAL = AesGcmSeal(b"\x01" * 32)
+OTHER_SEAL = AesGcmSeal(b"\x02" * 32)
+NOWHERE = "127.0.0.1:1"
 
 
 @pytest.fixture
@@ -24,3 +51,225 @@ class TestFirestoreSubscriptions(SubscriptionsContract):
     @pytest.fixture
     def store(self, firestore: Firestore) -> Store:
         return FirestoreSubscriptions(firestore, SEAL, ManualClock())
+
+
+class TestManyBuckets(SubscriptionsContract):
+    @pytest.fixture
+    def store(self, firestore: Firestore) -> Store:
+        return FirestoreSubscriptions(firestore, SEAL, ManualClock(), buckets=64)
+
+
+class StoredWorld:
+    """Entries in Firestore, changed over another connection; spoiled by cutting the registry's own."""
+
+    def __init__(self, beside: Firestore, own: Firestore, proxy: TcpProxy, *, allow_http: bool) -> None:
+        self.clock = SteppingClock()
+        self.registry = FirestoreTenants(own, SEAL, self.clock, allow_http=allow_http)
+        self.firestore = beside
+        self._own = own
+        self._proxy = proxy
+
+    async def put(self, tenant: Tenant) -> None:
+        await tenants.put(self.firestore, tenant, SEAL)
+
+    async def remove(self, tenant: Tenant) -> None:
+        await tenants.remove(self.firestore, tenants.name_of(tenant))
+
+    async def spoil(self) -> None:
+        await self._proxy.cut()
+
+    async def mend(self) -> None:
+        await self._proxy.mend()
+        await self._own.read(self._own.client.document("any/document"), patience=30)
+
+    async def spoil_entry(self, tenant: Tenant) -> None:
+        await tenants.put(self.firestore, tenant, OTHER_SEAL)
+
+
+@pytest.fixture
+async def registry_world(
+    firestore: Firestore, firestore_host: str, request: pytest.FixtureRequest
+) -> AsyncIterator[StoredWorld]:
+    proxy = TcpProxy(firestore_host)
+    await proxy.mend()
+    own = connect(firestore.client.project, emulator=proxy.address, patience=2)
+    yield StoredWorld(firestore, own, proxy, allow_http="dev_world" in request.fixturenames)
+    await own.close()
+    await proxy.cut()
+
+
+class TestFirestoreTenants(RegistryContract):
+    @pytest.fixture
+    def world(self, registry_world: StoredWorld) -> RegistryWorld:
+        return registry_world
+
+    @pytest.fixture
+    def dev_world(self, registry_world: StoredWorld) -> RegistryWorld:
+        return registry_world
+
+    @pytest.mark.parametrize("document", ["", "{", "{}", '{"url": "https://pim.example.com"}', None])
+    async def test_a_damaged_document_takes_no_other_with_it(
+        self, registry_world: StoredWorld, document: str | None
+    ) -> None:
+        for tenant in (a_tenant(), a_tenant(OTHER)):
+            await registry_world.put(tenant)
+        database = registry_world.firestore
+        await database.set(database.client.document("tenants/damaged"), {"document": document}, merge=False)
+        assert sorted(await names(registry_world)) == [OTHER, PIM]
+
+    async def test_entries_of_the_settings_go_before_stored_ones(self, firestore: Firestore) -> None:
+        clock = SteppingClock()
+        listed = [PATTERN, a_tenant(ingest_key="listed")]
+        for tenant in (a_tenant(ingest_key="stored"), a_tenant(OTHER, ingest_key="other")):
+            await tenants.put(firestore, tenant, SEAL)
+        registry = FirestoreTenants(firestore, SEAL, clock, listed=listed)
+        found = await registry.tenants()
+        assert [tenant.url or tenant.host_pattern for tenant in found] == [PIM, OTHER, PATTERN.host_pattern]
+        assert found[0].ingest_key == listed[1].ingest_key
+
+    async def test_a_registry_that_never_could_read_has_no_answer(self) -> None:
+        away = connect("nobody", emulator=NOWHERE, patience=0.2)
+        with pytest.raises(StoreUnavailable):
+            await FirestoreTenants(away, SEAL, SteppingClock()).tenants()
+        await away.close()
+
+    async def test_the_store_keeps_no_secret_in_clear(self, registry_world: StoredWorld) -> None:
+        await registry_world.put(a_tenant(ingest_key="an-ingest-key-of-tests"))
+        assert await ingest_keys(registry_world) == ["an-ingest-key-of-tests"]
+        database = registry_world.firestore
+        (stored,) = await database.client.collection("tenants").get()
+        assert PIM in str(stored.to_dict())
+        assert "an-ingest-key-of-tests" not in str(stored.to_dict())
+
+
+class FirestoreScheduleWorld:
+    def __init__(self, firestore: Firestore) -> None:
+        self.clock = ManualClock()
+        self._firestore = firestore
+
+    def schedule(self) -> FirestoreRetrySchedule:
+        return FirestoreRetrySchedule(self._firestore, self.clock, shards=4)
+
+
+class TestFirestoreRetrySchedule(RetryScheduleContract):
+    @pytest.fixture
+    def world(self, firestore: Firestore) -> ScheduleWorld:
+        return FirestoreScheduleWorld(firestore)
+
+    async def test_entries_are_spread_over_the_shards(self, firestore: Firestore) -> None:
+        schedule = FirestoreRetrySchedule(firestore, ManualClock(), shards=4)
+        for number in range(40):
+            await schedule.schedule(a_delivery(number), START)
+        counts = [len(await schedule.due(shard, 100)) for shard in range(4)]
+        assert sum(counts) == 40
+        assert min(counts) > 0
+
+    async def test_more_than_a_batch_can_be_removed(self, firestore: Firestore) -> None:
+        schedule = FirestoreRetrySchedule(firestore, ManualClock(), shards=1)
+        await schedule.schedule(a_delivery(), START)
+        (due,) = await schedule.due(0, 1)
+        await schedule.remove([*(f"gone-{number}" for number in range(600)), due.entry])
+        assert not await schedule.due(0, 1)
+
+    async def test_a_store_that_is_away_is_said_to_be(self) -> None:
+        away = connect("nobody", emulator=NOWHERE, patience=0.2)
+        schedule = FirestoreRetrySchedule(away, ManualClock())
+        for asked in (
+            schedule.schedule(a_delivery(), START),
+            schedule.lease(0, 60),
+            schedule.due(0, 10),
+            schedule.remove(["entry"]),
+        ):
+            with pytest.raises(StoreUnavailable):
+                await asked
+        await away.close()
+
+
+FAILED = DeliveryEnd(
+    Operation.FAILED, "no more retries", START, reason=Reason.DESTINATION_TIMEOUT, status=503, excerpt="busy"
+)
+
+
+class TestFirestoreEndLog:
+    @pytest.fixture
+    def log(self, firestore: Firestore) -> FirestoreEndLog:
+        return FirestoreEndLog(firestore)
+
+    async def test_an_end_is_an_entry(self, log: FirestoreEndLog) -> None:
+        delivery = a_delivery(attempts=4)
+        await log.record(delivery, FAILED)
+        (entry,) = await log.of_subscription(delivery.subscription_id)
+        assert (entry.operation, entry.message) == (Operation.FAILED, "no more retries")
+        assert (entry.reason, entry.status, entry.excerpt) == (Reason.DESTINATION_TIMEOUT, 503, "busy")
+        assert (entry.first_at, entry.at, entry.occurrences) == (START, START, 1)
+        (event,) = entry.events
+        assert (event.event_id, event.type, event.attempts) == ("event-1", delivery.event_type, 4)
+
+    async def test_equal_ends_within_the_window_are_one_entry(self, log: FirestoreEndLog) -> None:
+        later = START + timedelta(minutes=4)
+        await log.record(a_delivery(2), replace(FAILED, at=later))
+        await log.record(a_delivery(1), FAILED)
+        (entry,) = await log.of_subscription(a_delivery().subscription_id)
+        assert (entry.occurrences, entry.first_at, entry.at) == (2, START, later)
+        assert [event.event_id for event in entry.events] == ["event-1", "event-2"]
+
+    async def test_ends_of_all_lanes_are_one_entry(self, log: FirestoreEndLog) -> None:
+        for lane in range(20):
+            await log.record(replace(a_delivery(lane), lane=lane), FAILED)
+        (entry,) = await log.of_subscription(a_delivery().subscription_id)
+        assert (entry.occurrences, len(entry.events)) == (20, 20)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            replace(FAILED, message="another"),
+            replace(FAILED, operation=Operation.DROPPED),
+            replace(FAILED, at=START + timedelta(minutes=5)),
+        ],
+        ids=["message", "operation", "time"],
+    )
+    async def test_other_ends_are_other_entries(self, log: FirestoreEndLog, other: DeliveryEnd) -> None:
+        await log.record(a_delivery(), FAILED)
+        await log.record(a_delivery(), other)
+        found = await log.of_subscription(a_delivery().subscription_id)
+        assert [entry.occurrences for entry in found] == [1, 1]
+
+    async def test_another_subscriptions_ends_are_not_there(self, log: FirestoreEndLog) -> None:
+        await log.record(a_delivery(), FAILED)
+        await log.record(replace(a_delivery(), subscription_id="another"), FAILED)
+        assert len(await log.of_subscription(a_delivery().subscription_id)) == 1
+
+    async def test_drops_of_an_hour_are_one_entry(self, log: FirestoreEndLog) -> None:
+        for minutes in (0, 30, 59):
+            end = DeliveryEnd(Operation.DROPPED, "suspended", START + timedelta(minutes=minutes))
+            await log.record(a_delivery(minutes), end)
+        (entry,) = await log.of_subscription(a_delivery().subscription_id)
+        assert (entry.occurrences, entry.reason) == (3, None)
+
+    async def test_ends_at_once_are_all_counted(self, log: FirestoreEndLog) -> None:
+        await asyncio.gather(*(log.record(a_delivery(number), FAILED) for number in range(50)))
+        (entry,) = await log.of_subscription(a_delivery().subscription_id)
+        assert entry.occurrences == 50
+
+    async def test_the_count_is_exact_and_the_list_bounded(self, firestore: Firestore) -> None:
+        log = FirestoreEndLog(firestore, parts=2)
+        for number in range(150):
+            await log.record(replace(a_delivery(number), lane=number % 16), FAILED)
+        (entry,) = await log.of_subscription(a_delivery().subscription_id)
+        assert entry.occurrences == 150
+        assert len(entry.events) <= 100
+
+    async def test_the_newest_entry_comes_first(self, log: FirestoreEndLog) -> None:
+        times = [START + timedelta(hours=hours) for hours in (1, 0, 2)]
+        for at in times:
+            await log.record(a_delivery(), replace(FAILED, at=at))
+        found = await log.of_subscription(a_delivery().subscription_id)
+        assert [entry.at for entry in found] == sorted(times, reverse=True)
+        assert len(await log.of_subscription(a_delivery().subscription_id, limit=2)) == 2
+
+    async def test_an_entry_expires_30_days_after_its_window(
+        self, log: FirestoreEndLog, firestore: Firestore
+    ) -> None:
+        await log.record(a_delivery(), FAILED)
+        (stored,) = await firestore.client.collection("log_entries").get()
+        assert stored.get("expires_at") == START + timedelta(minutes=5) + KEPT_FOR

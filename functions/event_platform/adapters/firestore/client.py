@@ -80,9 +80,11 @@ class Firestore:
         except exceptions.RetryError as error:
             raise StoreUnavailable(f"Firestore: {error.cause or error}") from error
 
-    async def get(self, reference: AsyncDocumentReference) -> DocumentSnapshot:
+    async def get(
+        self, reference: AsyncDocumentReference, *, attempt: float | None = None
+    ) -> DocumentSnapshot:
         """One try, for a job."""
-        return await reference.get(retry=None, timeout=self.attempt)
+        return await reference.get(retry=None, timeout=attempt or self.attempt)
 
     async def find(self, query: AsyncQuery) -> Sequence[DocumentSnapshot]:
         """One try, for a job."""
@@ -92,9 +94,15 @@ class Firestore:
         """One try, for a job: all writes of the batch or none."""
         return await batch.commit(retry=None, timeout=self.attempt)
 
-    async def read(self, reference: AsyncDocumentReference, *, patience: float | None = None) -> Any:
+    async def read(
+        self,
+        reference: AsyncDocumentReference,
+        *,
+        patience: float | None = None,
+        attempt: float | None = None,
+    ) -> DocumentSnapshot:
         """The snapshot. Raises StoreUnavailable."""
-        return await self.run(lambda: self.get(reference), patience=patience)
+        return await self.run(lambda: self.get(reference, attempt=attempt), patience=patience)
 
     async def query(self, query: AsyncQuery, *, patience: float | None = None) -> Sequence[DocumentSnapshot]:
         """The snapshots of all that match. Raises StoreUnavailable."""

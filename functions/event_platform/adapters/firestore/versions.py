@@ -22,6 +22,7 @@ from .client import Firestore
 CHECKED_EVERY_SECONDS = 4.0
 KEPT_SECONDS = 60.0
 """How long after the last successful check answers come from the cache while the store is away."""
+_CHECK_SECONDS = 2.0  # for a check that can be missed
 
 V = TypeVar("V")
 
@@ -92,7 +93,11 @@ class Versions:
         begun, changes = self._clock.monotonic(), bucket.changes
         can_wait = begun - bucket.checked_at <= KEPT_SECONDS
         try:
-            snapshot = await self._firestore.read(bucket.reference, patience=0 if can_wait else None)
+            snapshot = await (
+                self._firestore.read(bucket.reference, patience=0, attempt=_CHECK_SECONDS)
+                if can_wait
+                else self._firestore.read(bucket.reference)
+            )
         except StoreUnavailable:
             if not can_wait:
                 raise

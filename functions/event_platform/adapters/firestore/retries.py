@@ -1,0 +1,138 @@
+"""The retry schedule in Firestore: the port `RetrySchedule`."""
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from google.cloud.firestore_v1 import AsyncQuery
+from google.cloud.firestore_v1.base_query import FieldFilter
+
+from ... import data_model
+from ...domain.deliveries import Delivery
+from ...ports import Clock, Due
+from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
+
+MOST_SHARDS = 100
+_KEPT = timedelta(days=30)  # far beyond the greatest age of a delivery, which ends with a log entry
+
+
+class FirestoreRetrySchedule:
+    """Entries are found by `due`: their shard, then their time, as one text.
+
+    An index of times alone would grow at one end, which is a hot spot; shards make it as many ends.
+    """
+
+    def __init__(self, firestore: Firestore, clock: Clock, *, shards: int = 8) -> None:
+        if not 1 <= shards <= MOST_SHARDS:
+            raise ValueError(f"the number of shards must be 1 to {MOST_SHARDS}, not {shards}")
+        self.shards = shards
+        self._firestore = firestore
+        self._clock = clock
+        self._retries = firestore.client.collection(data_model.RETRIES)
+        self._leases = firestore.client.collection(data_model.LEASES)
+        self._held: dict[int, object] = {}  # the update times of our leases, by shard
+
+    async def schedule(self, delivery: Delivery, due_at: datetime) -> None:
+        entry = _entry_id(delivery)
+        await self._firestore.set(
+            self._retries.document(entry),
+            {
+                "due": _due(int(entry[:8], 16) % self.shards, due_at),
+                "subscription_id": delivery.subscription_id,
+                "event_id": delivery.event_id,
+                "event_type": delivery.event_type,
+                "accepted_at": delivery.accepted_at,
+                "lane": delivery.lane,
+                "lanes": delivery.lanes,
+                "epoch": delivery.epoch,
+                "attempts": delivery.attempts,
+                "failures": delivery.failures,
+                "first_attempt_at": delivery.first_attempt_at,
+                "body": delivery.body,
+                data_model.EXPIRES_AT: due_at + _KEPT,
+            },
+            merge=False,
+        )
+
+    async def lease(self, shard: int, seconds: float) -> bool:
+        reference = self._leases.document(f"{shard:02d}")
+        token = uuid.uuid4().hex
+
+        async def job() -> object | None:
+            """Its update time; None when it is somebody else's."""
+            until = self._clock.now() + timedelta(seconds=seconds)
+            lease = {"token": token, "until": until}
+            batch = self._firestore.client.batch()
+            batch.create(reference, lease)
+            try:
+                return (await self._firestore.commit(batch))[0].update_time
+            except ALREADY_EXISTS:
+                held = await self._firestore.get(reference)
+            if not held.exists:
+                return None  # given back this moment; the next tick takes it
+            if held.get("token") == token:
+                return held.update_time  # by an earlier try of which no answer came
+            if held.get("until") > self._clock.now():
+                return None
+            batch = self._firestore.client.batch()
+            same = self._firestore.client.write_option(last_update_time=held.update_time)
+            batch.update(reference, lease, option=same)
+            try:
+                return (await self._firestore.commit(batch))[0].update_time
+            except (PRECONDITION_FAILED, MISSING):
+                return None
+
+        written = await self._firestore.run(job)
+        if written is None:
+            return False
+        self._held[shard] = written
+        return True
+
+    async def release(self, shard: int) -> None:
+        written = self._held.pop(shard, None)
+        if written is None:
+            return
+
+        async def job() -> None:
+            batch = self._firestore.client.batch()
+            same = self._firestore.client.write_option(last_update_time=written)
+            batch.delete(self._leases.document(f"{shard:02d}"), option=same)
+            try:
+                await self._firestore.commit(batch)
+            except (PRECONDITION_FAILED, MISSING):
+                return  # it had expired and is somebody else's now
+
+        await self._firestore.run(job)
+
+    async def due(self, shard: int, limit: int) -> Sequence[Due]:
+        query = (
+            AsyncQuery(self._retries)
+            .where(filter=FieldFilter("due", ">=", f"{shard:02d}|"))
+            .where(filter=FieldFilter("due", "<=", _due(shard, self._clock.now())))
+            .order_by("due")
+            .limit(limit)
+        )
+        return [
+            Due(snapshot.id, _delivery(snapshot.to_dict() or {}))
+            for snapshot in await self._firestore.query(query)
+        ]
+
+    async def remove(self, entries: Sequence[str]) -> None:
+        await self._firestore.delete([self._retries.document(entry) for entry in entries])
+
+
+def _entry_id(delivery: Delivery) -> str:
+    """The same for whoever settles this attempt, however often."""
+    name = f"{delivery.subscription_id}\n{delivery.event_id}\n{delivery.attempts}"
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def _due(shard: int, at: datetime) -> str:
+    """Ordered as text by shard, then by time."""
+    return f"{shard:02d}|{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def _delivery(fields: dict[str, object]) -> Delivery:
+    names = Delivery.__dataclass_fields__.keys() & fields.keys()
+    return Delivery(**{name: fields[name] for name in names})  # pyright: ignore[reportArgumentType] - as written

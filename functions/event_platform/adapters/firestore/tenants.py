@@ -1,0 +1,132 @@
+"""The registry of PIMs in Firestore: the port `TenantRegistry`, and how an operator changes its entries."""
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Sequence
+
+import orjson
+import structlog
+from google.cloud.firestore_v1 import AsyncDocumentReference, AsyncQuery, AsyncWriteBatch, Increment
+from google.cloud.firestore_v1.base_document import DocumentSnapshot
+
+from ... import data_model
+from ...domain.errors import StoreUnavailable
+from ...domain.tenants import Tenant
+from ...ports import Clock, Seal
+from ..records import tenant_document, tenant_of
+from .client import Firestore
+
+log = structlog.get_logger()
+
+REREAD_AFTER_SECONDS = 4.0
+
+
+class FirestoreTenants:
+    """Asks every few seconds for one number, and for the entries when that has moved.
+
+    `listed` are entries of the settings: each goes before a stored one of the same URL or pattern.
+    """
+
+    def __init__(
+        self,
+        firestore: Firestore,
+        seal: Seal,
+        clock: Clock,
+        *,
+        listed: Sequence[Tenant] = (),
+        allow_http: bool = False,
+    ) -> None:
+        self._firestore = firestore
+        self._seal = seal
+        self._clock = clock
+        self._listed = listed
+        self._allow_http = allow_http
+        self._version: int | None = None
+        self._read_at = -math.inf  # by the clock's monotonic seconds
+        self._reading: asyncio.Task[None] | None = None
+        self._tenants: Sequence[Tenant] = ()
+
+    async def tenants(self) -> Sequence[Tenant]:
+        """Raises StoreUnavailable when the entries could not be read yet; later the last good ones stay."""
+        if self._clock.monotonic() - self._read_at > REREAD_AFTER_SECONDS:
+            if self._reading is None:
+                self._reading = asyncio.create_task(self._reread())
+            await asyncio.shield(self._reading)  # one reading for all who ask at once
+        return self._tenants
+
+    async def _reread(self) -> None:
+        begun = self._clock.monotonic()
+        try:
+            await self._read()
+        except StoreUnavailable as error:
+            if self._version is None:
+                raise
+            log.error("pims.not_reread", error=str(error))
+        finally:
+            self._reading = None
+        self._read_at = begun
+
+    async def _read(self) -> None:
+        patience = None if self._version is None else 0.0
+        snapshot = await self._firestore.read(_version_at(self._firestore), patience=patience)
+        version = (snapshot.to_dict() or {}).get("version", 0)
+        if version == self._version:
+            return
+        query = AsyncQuery(self._firestore.client.collection(data_model.TENANTS))
+        documents = await self._firestore.query(query, patience=patience)
+        stored = [tenant for tenant in map(self._stored, documents) if tenant and self._is_allowed(tenant)]
+        named = {name_of(tenant) for tenant in self._listed}
+        both = [*self._listed, *(tenant for tenant in stored if name_of(tenant) not in named)]
+        self._tenants = sorted(both, key=lambda tenant: tenant.url is None)
+        self._version = version
+        log.info("pims.read", pims=len(self._tenants))
+
+    def _stored(self, snapshot: DocumentSnapshot) -> Tenant | None:
+        """The entry; None, and a line for the operator, when it cannot be understood: the others go on."""
+        try:
+            return tenant_of(orjson.loads(snapshot.get("document")), self._seal)
+        except (ValueError, TypeError, KeyError) as error:  # JSON, seal and validation errors are ValueErrors
+            log.error("pims.entry_unreadable", error=type(error).__name__, document=snapshot.id)
+            return None
+
+    def _is_allowed(self, tenant: Tenant) -> bool:
+        if tenant.url and tenant.url.startswith("http:") and not self._allow_http:
+            log.warning("pims.left_out", url=tenant.url, error="the URL of a PIM must begin with https://")
+            return False
+        return True
+
+
+def name_of(tenant: Tenant) -> str:
+    """What an entry is known by: its URL or its host pattern."""
+    return tenant.url or tenant.host_pattern or ""
+
+
+async def put(firestore: Firestore, tenant: Tenant, seal: Seal) -> None:
+    """Adds or replaces an entry; in force within 5 s. Raises StoreUnavailable."""
+    name = name_of(tenant)
+    fields = {"name": name, "document": orjson.dumps(tenant_document(tenant, seal)).decode()}
+    batch = firestore.client.batch()
+    batch.set(_entry_at(firestore, name), fields)
+    await _commit(firestore, batch)
+
+
+async def remove(firestore: Firestore, name: str) -> None:
+    """Takes out the entry of that URL or pattern; in force within 5 s. Raises StoreUnavailable."""
+    batch = firestore.client.batch()
+    batch.delete(_entry_at(firestore, name))
+    await _commit(firestore, batch)
+
+
+async def _commit(firestore: Firestore, batch: AsyncWriteBatch) -> None:
+    batch.set(_version_at(firestore), {"version": Increment(1)}, merge=True)
+    await firestore.run(lambda: firestore.commit(batch))
+
+
+def _entry_at(firestore: Firestore, name: str) -> AsyncDocumentReference:
+    key = hashlib.sha256(name.encode()).hexdigest()[:32]
+    return firestore.client.collection(data_model.TENANTS).document(key)
+
+
+def _version_at(firestore: Firestore) -> AsyncDocumentReference:
+    return firestore.client.collection(data_model.VERSIONS).document("registry")

@@ -1,0 +1,51 @@
+"""A TCP proxy before a server, which tests cut and mend: what stands behind it is away in between."""
+
+import asyncio
+
+
+class TcpProxy:
+    """Listens on one port of this machine for as long as it is not cut; belongs to one event loop."""
+
+    def __init__(self, target: str) -> None:
+        self._host, _, self._target_port = target.partition(":")
+        self._port = 0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def address(self) -> str:
+        """`host:port`, the same for life."""
+        return f"127.0.0.1:{self._port}"
+
+    async def mend(self) -> None:
+        """Begins to listen, or does so again."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        """Resets what is connected and refuses what comes."""
+        if self._server is not None:
+            self._server.close()
+            for writer in list(self._writers):
+                writer.transport.abort()
+            await self._server.wait_closed()
+            self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(self._host, int(self._target_port))
+        self._writers |= {writer, far_writer}
+        try:
+            await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+        finally:
+            self._writers -= {writer, far_writer}
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
