@@ -40,19 +40,19 @@ class IntegerTooLarge(MalformedJson):
     """Raised when an integer is beyond ±(2^53 - 1), which JavaScript would round (wire contract 9)."""
 
 
-def parse(text: bytes, *, round_integers: bool = False) -> Json:
+def parse(text: bytes, *, round_integers: bool = False, max_depth: int = MAX_DEPTH) -> Json:
     """The value of a JSON text in UTF-8. Of repeated keys the last one wins, as in JavaScript.
 
     Integers beyond ±(2^53 - 1) raise IntegerTooLarge, or are rounded to a double where
     `round_integers` says so (the relay). Raises MalformedJson for anything that is not RFC 8259 JSON,
-    for nesting deeper than MAX_DEPTH, and, unless rounding, for numbers that overflow a double.
+    for nesting deeper than `max_depth`, and, unless rounding, for numbers that overflow a double.
     """
     try:
         characters = text.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedJson(f"not UTF-8: {error.reason} at byte {error.start}") from error
-    if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
-        _check_depth(characters)
+    if text.count(b"[") + text.count(b"{") > max_depth:
+        _check_depth(characters, max_depth)
     try:
         value = _decoder(round_integers).decode(characters)
     except json.JSONDecodeError as error:
@@ -181,14 +181,14 @@ def _string(text: str) -> str:
     return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
 
 
-def _check_depth(text: str) -> None:
+def _check_depth(text: str, max_depth: int) -> None:
     depth = 0
     # Possessive, since a long string would otherwise cost a hundred bytes of stack for each character.
     for bracket in re.finditer(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', text, re.DOTALL):
         if bracket[0] in "[{":
             depth += 1
-            if depth > MAX_DEPTH:
-                raise MalformedJson(f"nested deeper than {MAX_DEPTH} levels")
+            if depth > max_depth:
+                raise MalformedJson(f"nested deeper than {max_depth} levels")
         elif bracket[0] in "]}":
             depth -= 1
 

@@ -1,0 +1,200 @@
+"""What the functions called by Pub/Sub push share: the envelope, and what each end of a message answers.
+
+A 2xx acknowledges the message, anything else has Pub/Sub push it again.
+"""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+import structlog
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from .domain.errors import Unavailable
+from .domain.messages import MalformedMessage, Message
+from .http import read_body
+from .ports import Publisher
+
+log = structlog.get_logger()
+
+PUSH_BODY_LIMIT = 15 * 1024 * 1024
+"""A message has at most 10 MB, in base64 13.4."""
+ATTEMPTS_OF_OURS = 100
+"""So often may our own code fail on a message before it becomes a dead letter."""
+
+MAX_ATTRIBUTES = 100
+MAX_ATTRIBUTE_NAME_BYTES = 256
+MAX_ATTRIBUTE_BYTES = 1024
+MAX_LETTER_BYTES = 9_000_000
+
+SOURCE_SUBSCRIPTION = "CloudPubSubDeadLetterSourceSubscription"
+SOURCE_PROJECT = "CloudPubSubDeadLetterSourceSubscriptionProject"
+DELIVERY_COUNT = "CloudPubSubDeadLetterSourceDeliveryCount"
+"""The attributes of the dead letters that Pub/Sub makes by itself; ours bear them too."""
+REASON = "dead_letter_reason"
+MESSAGE_ID = "dead_letter_message_id"
+ORDERING_KEY = "dead_letter_ordering_key"
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A message as it was pushed to us. `subscription` is the full name of the push subscription.
+
+    `delivery_attempt` counts from 1 and is there only with a dead-letter policy. `parameters` are those
+    of the route's path.
+    """
+
+    message: Message
+    message_id: str
+    subscription: str
+    delivery_attempt: int | None = None
+    published_at: datetime | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+Handle: TypeAlias = Callable[[Pushed], Awaitable[None]]
+Bury: TypeAlias = Callable[[Message], Awaitable[None]]
+"""Puts a dead letter where an operator finds it; durable when it returns. Raises Unavailable."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class _PubsubMessage(_Part):
+    data: str | None = None
+    attributes: dict[str, str] | None = None
+    message_id: str = Field(alias="messageId")
+    publish_time: AwareDatetime | None = Field(default=None, alias="publishTime")
+    ordering_key: str | None = Field(default=None, alias="orderingKey")
+
+
+class _Envelope(_Part):
+    message: _PubsubMessage
+    subscription: str
+    delivery_attempt: int | None = Field(default=None, alias="deliveryAttempt")
+
+
+def pushed_of(body: bytes, parameters: Mapping[str, str] | None = None) -> Pushed:
+    """The message in the body of a push request, in Pub/Sub's wrapped form. Raises MalformedMessage.
+
+    https://cloud.google.com/pubsub/docs/push#receive_push
+    """
+    try:
+        envelope = _Envelope.model_validate_json(body)
+        message = envelope.message
+        data = base64.b64decode(message.data or "", validate=True)
+        published_at = message.publish_time.astimezone(UTC) if message.publish_time else None
+    except ValidationError as error:
+        raise MalformedMessage(f"the push envelope: {_told(error)}") from error
+    except binascii.Error as error:
+        raise MalformedMessage("the push envelope: message.data is no base64") from error
+    except (ValueError, OverflowError) as error:
+        raise MalformedMessage("the push envelope holds a value that nothing is made of") from error
+    return Pushed(
+        message=Message(data, message.attributes or {}, message.ordering_key or ""),
+        message_id=message.message_id,
+        subscription=envelope.subscription,
+        delivery_attempt=envelope.delivery_attempt,
+        published_at=published_at,
+        parameters=parameters or {},
+    )
+
+
+def push_route(path: str, handle: Handle, *, bury: Bury, attempts: int = ATTEMPTS_OF_OURS) -> Route:
+    """A route for a push subscription. How `handle` ends decides what becomes of the message.
+
+    It returns: acknowledged. It raises MalformedMessage: a dead letter. Unavailable: pushed again. Anything
+    else is a fault of ours: raised, so pushed again, until `attempts` of them make a dead letter.
+    """
+
+    async def receive(request: Request) -> Response:
+        body = await read_body(request, PUSH_BODY_LIMIT)
+        try:
+            await _receive(body, request.path_params)
+        except Unavailable as error:
+            log.warning("message.unavailable", path=request.url.path, error=str(error))
+            return Response(status_code=503)
+        return Response(status_code=204)
+
+    async def _receive(body: bytes, parameters: Mapping[str, str]) -> None:
+        try:
+            pushed = pushed_of(body, parameters)
+        except MalformedMessage as error:
+            await _dead_letter(Pushed(Message(body[:MAX_LETTER_BYTES]), "", ""), str(error))
+            return
+        try:
+            await handle(pushed)
+        except MalformedMessage as error:
+            await _dead_letter(pushed, str(error))
+        except Unavailable:
+            raise
+        except Exception as error:
+            if (pushed.delivery_attempt or 0) < attempts:
+                raise
+            reason = f"{type(error).__name__} {pushed.delivery_attempt} times"
+            await _dead_letter(pushed, reason, exc_info=error)
+
+    async def _dead_letter(pushed: Pushed, reason: str, exc_info: Exception | None = None) -> None:
+        await bury(dead_letter(pushed, reason))
+        log.error(
+            "message.dead_lettered",
+            path=path,
+            subscription=pushed.subscription,
+            message_id=pushed.message_id,
+            reason=reason,
+            exc_info=exc_info,
+        )
+
+    return Route(path, receive, methods=["POST"])
+
+
+def dead_letter(pushed: Pushed, reason: str) -> Message:
+    """The message as it came, and in attributes why it ended and where it came from."""
+    project, _, subscription = pushed.subscription.removeprefix("projects/").partition("/subscriptions/")
+    ours = {
+        REASON: reason,
+        MESSAGE_ID: pushed.message_id,
+        ORDERING_KEY: pushed.message.ordering_key,
+        SOURCE_PROJECT: project,
+        SOURCE_SUBSCRIPTION: subscription,
+        DELIVERY_COUNT: "" if pushed.delivery_attempt is None else str(pushed.delivery_attempt),
+    }
+    ours = {name: _cut(value, MAX_ATTRIBUTE_BYTES) for name, value in ours.items() if value}
+    room = MAX_ATTRIBUTES - len(ours)
+    kept = [item for item in pushed.message.attributes.items() if _may_be_published(*item)][:room]
+    return Message(pushed.message.data, {**dict(kept), **ours})
+
+
+def bury_on(publisher: Publisher, topic: str) -> Bury:
+    """Publishes dead letters to a topic."""
+
+    async def bury(letter: Message) -> None:
+        await publisher.publish(topic, [letter])
+
+    return bury
+
+
+def _may_be_published(name: str, value: str) -> bool:
+    return (
+        0 < len(name.encode()) <= MAX_ATTRIBUTE_NAME_BYTES
+        and not name.startswith("goog")  # Pub/Sub's own, which nobody else may set
+        and len(value.encode()) <= MAX_ATTRIBUTE_BYTES
+    )
+
+
+def _cut(text: str, limit: int) -> str:
+    return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
+
+
+def _told(error: ValidationError) -> str:
+    """Where it is wrong and how, without the values."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    places = [f"{'.'.join(map(str, problem['loc']))} {problem['type']}".strip() for problem in problems[:5]]
+    return _cut("; ".join(places), 500)

@@ -1,0 +1,251 @@
+"""What a push request holds, and what each end of a message answers."""
+
+import base64
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from structlog.testing import capture_logs
+
+from asgi import post
+from event_platform.domain.errors import PublishFailed, StoreUnavailable
+from event_platform.domain.messages import MalformedMessage, Message
+from event_platform.http import EXCEPTION_HANDLERS
+from event_platform.push import (
+    DELIVERY_COUNT,
+    MESSAGE_ID,
+    ORDERING_KEY,
+    REASON,
+    SOURCE_PROJECT,
+    SOURCE_SUBSCRIPTION,
+    Pushed,
+    dead_letter,
+    push_route,
+    pushed_of,
+)
+
+SUBSCRIPTION = "projects/p/subscriptions/events-push"
+
+
+def envelope(data: bytes = b"secret payload", *, attempt: int | None = None, **message: Any) -> bytes:
+    """A push request's body as Pub/Sub sends it."""
+    body = {
+        "message": {
+            "attributes": {"tenant": "t"},
+            "data": base64.b64encode(data).decode(),
+            "messageId": "2070443601311540",
+            "message_id": "2070443601311540",
+            "orderingKey": "s/1",
+            "publishTime": "2021-02-26T19:13:55.749Z",
+            "publish_time": "2021-02-26T19:13:55.749Z",
+        }
+        | message,
+        "subscription": SUBSCRIPTION,
+    }
+    return json.dumps(body | ({} if attempt is None else {"deliveryAttempt": attempt})).encode()
+
+
+# --- the envelope --------------------------------------------------------------------------------------
+
+
+def test_a_message_is_read_from_its_envelope() -> None:
+    assert pushed_of(envelope(b"\0\xff", attempt=5)) == Pushed(
+        Message(b"\0\xff", {"tenant": "t"}, "s/1"),
+        "2070443601311540",
+        SUBSCRIPTION,
+        5,
+        datetime(2021, 2, 26, 19, 13, 55, 749000, UTC),
+    )
+
+
+def test_what_pubsub_leaves_out_is_empty() -> None:
+    body = b'{"message":{"messageId":"1"},"subscription":"s"}'
+    assert pushed_of(body) == Pushed(Message(b"", {}, ""), "1", "s")
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"", "json_invalid"),
+        (b"[]", "model"),
+        (b'{"message":{"messageId":"1"}}', "subscription missing"),
+        (b'{"subscription":"s"}', "message missing"),
+        (envelope(messageId=None), "message.messageId"),
+        (envelope(data=b"").replace(b'"data": ""', b'"data": "@"'), "base64"),
+        (envelope(attributes={"a": 1}), "message.attributes.a"),
+        (envelope(publishTime="0001-01-01T00:00:00+14:00"), "nothing is made of"),
+    ],
+)
+def test_what_is_no_envelope_is_malformed(body: bytes, told: str) -> None:
+    with pytest.raises(MalformedMessage, match=told):
+        pushed_of(body)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+nearly = st.fixed_dictionaries(
+    {},
+    optional={
+        "message": json_values
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "data": json_values,
+                "attributes": json_values | st.dictionaries(st.text(), st.text(st.characters(codec=None))),
+                "messageId": st.text() | json_values,
+                "publishTime": st.datetimes().map(str) | json_values,
+                "orderingKey": st.text() | json_values,
+            },
+        ),
+        "subscription": st.text() | json_values,
+        "deliveryAttempt": st.integers() | json_values,
+    },
+).map(lambda value: json.dumps(value).encode())
+
+
+@given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()) | nearly)
+@example(b"[" * 100_000)
+@example(b'{"message":{"messageId":"1","attributes":{"a":"\\ud800"}},"subscription":"s"}')
+def test_any_bytes_are_a_message_or_malformed_and_have_a_dead_letter(body: bytes) -> None:
+    try:
+        pushed = pushed_of(body)
+    except MalformedMessage as error:
+        pushed = Pushed(Message(body), "", "")
+        letter = dead_letter(pushed, str(error))
+    else:
+        letter = dead_letter(pushed, "why")
+    assert letter.data == pushed.message.data
+    assert len(letter.attributes) <= 100
+    assert all(len(name.encode()) <= 256 for name in letter.attributes)
+    assert all(len(value.encode()) <= 1024 for value in letter.attributes.values())
+
+
+# --- what is answered ----------------------------------------------------------------------------------
+
+
+class Function:
+    """One push route whose handler does `end`, and what it buried."""
+
+    def __init__(self, end: Callable[[Pushed], Any], *, unburied: Exception | None = None) -> None:
+        self.buried: list[Message] = []
+        self.handled: list[Pushed] = []
+
+        async def handle(pushed: Pushed) -> None:
+            self.handled.append(pushed)
+            end(pushed)
+
+        async def bury(letter: Message) -> None:
+            if unburied is not None:
+                raise unburied
+            self.buried.append(letter)
+
+        self._app = Starlette(
+            routes=[push_route("/push/{key}", handle, bury=bury)], exception_handlers=EXCEPTION_HANDLERS
+        )
+
+    async def push(self, body: bytes) -> tuple[int, list[dict[str, Any]]]:
+        """The status and the lines that were logged."""
+        with capture_logs() as lines:
+            status = await post(self._app, "/push/k", body)
+        return status, [dict(line) for line in lines]
+
+
+def raising(error: Exception) -> Callable[[Pushed], None]:
+    def end(pushed: Pushed) -> None:
+        raise error
+
+    return end
+
+
+async def test_a_handled_message_is_acknowledged() -> None:
+    function = Function(lambda pushed: None)
+    assert await function.push(envelope()) == (204, [])
+    assert function.handled[0].parameters == {"key": "k"}
+    assert function.handled[0].message.data == b"secret payload"
+    assert function.buried == []
+
+
+async def test_malformed_content_becomes_a_dead_letter() -> None:
+    function = Function(raising(MalformedMessage("the attribute lane is missing")))
+    status, lines = await function.push(envelope(attempt=3))
+    assert status == 204
+    assert function.buried == [
+        Message(
+            b"secret payload",
+            {
+                "tenant": "t",
+                REASON: "the attribute lane is missing",
+                MESSAGE_ID: "2070443601311540",
+                ORDERING_KEY: "s/1",
+                SOURCE_PROJECT: "p",
+                SOURCE_SUBSCRIPTION: "events-push",
+                DELIVERY_COUNT: "3",
+            },
+        )
+    ]
+    assert [(line["event"], line["log_level"]) for line in lines] == [("message.dead_lettered", "error")]
+    assert "payload" not in str(lines)
+
+
+async def test_an_envelope_that_cannot_be_read_becomes_a_dead_letter_as_it_came() -> None:
+    function = Function(lambda pushed: None)
+    status, lines = await function.push(b"not an envelope")
+    assert (status, len(lines)) == (204, 1)
+    assert [letter.data for letter in function.buried] == [b"not an envelope"]
+    assert function.handled == []
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("the disk is full"), PublishFailed("no topic", (0,))])
+async def test_what_is_unavailable_has_the_message_pushed_again(error: Exception) -> None:
+    function = Function(raising(error))
+    status, lines = await function.push(envelope(attempt=1000))
+    assert status == 503
+    assert [(line["event"], line["log_level"]) for line in lines] == [("message.unavailable", "warning")]
+    assert function.buried == []
+
+
+@pytest.mark.parametrize(("attempt", "status"), [(None, 500), (99, 500), (100, 204), (101, 204)])
+async def test_a_fault_of_ours_is_pushed_again_until_it_has_failed_100_times(
+    attempt: int | None, status: int
+) -> None:
+    function = Function(raising(ZeroDivisionError("secret payload")))
+    assert (await function.push(envelope(attempt=attempt)))[0] == status
+    assert [letter.attributes[REASON] for letter in function.buried] == (
+        [f"ZeroDivisionError {attempt} times"] if status == 204 else []
+    )
+
+
+async def test_a_message_that_cannot_be_buried_is_pushed_again() -> None:
+    away = PublishFailed("there is no topic dead-letters", (0,))
+    function = Function(raising(MalformedMessage("broken")), unburied=away)
+    assert (await function.push(envelope()))[0] == 503
+
+
+async def test_a_body_beyond_what_pubsub_pushes_is_refused() -> None:
+    function = Function(lambda pushed: None)
+    assert (await function.push(b"x" * (15 * 1024 * 1024 + 1)))[0] == 413
+
+
+# --- dead letters --------------------------------------------------------------------------------------
+
+
+def test_a_dead_letter_stays_within_pubsubs_limits() -> None:
+    attributes = {f"a{number}": "x" for number in range(100)} | {
+        "googclient_schemaencoding": "JSON",
+        "": "x",
+        "n" * 257: "x",
+        "long": "ü" * 513,
+    }
+    pushed = Pushed(Message(b"x", attributes), "1", SUBSCRIPTION)
+    letter = dead_letter(pushed, "ü" * 2000)
+    assert len(letter.attributes) == 100
+    assert letter.attributes[REASON] == "ü" * 512
+    assert not {"googclient_schemaencoding", "", "n" * 257, "long"} & set(letter.attributes)
