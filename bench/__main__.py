@@ -36,6 +36,9 @@ def main(
         float, typer.Option(min=0.1, help="Of the paced case, at 200 events a second.")
     ] = DEFAULT.paced_seconds,
     idle: Annotated[float, typer.Option(min=0.1, help="Seconds of idling.")] = DEFAULT.idle_seconds,
+    backlog: Annotated[
+        int, typer.Option(min=1000, help="Deliveries that wait in the case of that name.")
+    ] = DEFAULT.backlog,
     log_level: Annotated[
         str | None, typer.Option(help="AEP_LOG_LEVEL of the platform; its default unless given.")
     ] = None,
@@ -66,6 +69,7 @@ def main(
         connections=connections,
         paced_seconds=seconds,
         idle_seconds=idle,
+        backlog=backlog,
         log_level=log_level,
         folder=folder,
         profile=profile,
@@ -123,6 +127,7 @@ def _settings(options: Options, runs: int) -> dict[str, Any]:
         "paced_rate": options.paced_rate,
         "paced_seconds": options.paced_seconds,
         "idle_seconds": options.idle_seconds,
+        "backlog": options.backlog,
         "log_level": options.log_level,
     }
 

@@ -1,7 +1,7 @@
 """The plumbing of the cases: a platform, a load on it, what arrived at the sink, and what it cost."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ class Options:
     paced_rate: float = 200
     paced_seconds: float = 15
     idle_seconds: float = 5
+    backlog: int = 1_000_000
     log_level: str | None = None
     folder: Path | None = None
     profile: Path | None = None
@@ -80,10 +81,10 @@ class Bench:
         self.sink = sink
         self.sink_url = sink_url
 
-    def running_platform(self) -> AbstractContextManager[Platform]:
-        """A fresh platform with the rate limit lifted and everything else as it comes."""
+    def running_platform(self, more: Mapping[str, str] | None = None) -> AbstractContextManager[Platform]:
+        """A fresh platform with the rate limit lifted, `more` set, and everything else as it comes."""
         level = self.options.log_level
-        settings = {**platform.NO_LIMIT, **({"AEP_LOG_LEVEL": level} if level else {})}
+        settings = {**platform.NO_LIMIT, **({"AEP_LOG_LEVEL": level} if level else {}), **(more or {})}
         return platform.running(settings, parent=self.options.folder)
 
     @contextmanager
@@ -100,17 +101,32 @@ class Bench:
         Raises BenchFailed when anything was refused, lost or wrongly signed.
         """
         run = f"bench-{time.monotonic_ns():x}"
-        with Worker("bench.load", self._order(running, load, run)) as worker:
-            worker.answer()  # prepared
+        with self._loaded(running, load, run) as worker:
             self.sink.ask("reset")
             with self._profiled(running, load):
                 cpu, own = running.cpu_seconds(), self._own_cpu_seconds(worker)
-                result = worker.ask("go", within=self._publishing_seconds(load))
-                integrity.check_accepted(result["rows"])
+                result = self._publish(worker, load)
                 self._await(load.events * len(paths))
                 time.sleep(SETTLE_SECONDS)
                 cpu, own = running.cpu_seconds() - cpu, self._own_cpu_seconds(worker) - own
         return self._measured(run, result, paths, cpu, own, running.pss_mb())
+
+    def fill(self, running: Platform, load: Load) -> float:
+        """Puts the load on the platform, whatever becomes of it; the seconds until all was answered 202."""
+        with self._loaded(running, load, f"bench-{time.monotonic_ns():x}") as worker:
+            result = self._publish(worker, load)
+        return (result["ended"] - result["started"]) / 1e9
+
+    @contextmanager
+    def _loaded(self, running: Platform, load: Load, run: str) -> Iterator[Worker]:
+        with Worker("bench.load", self._order(running, load, run)) as worker:
+            worker.answer()  # prepared
+            yield worker
+
+    def _publish(self, worker: Worker, load: Load) -> dict[str, Any]:
+        result = worker.ask("go", within=self._publishing_seconds(load))
+        integrity.check_accepted(result["rows"])
+        return result
 
     def _order(self, running: Platform, load: Load, run: str) -> dict[str, Any]:
         return {

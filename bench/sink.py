@@ -2,9 +2,10 @@
 
 Notes for each path and event id when its first delivery was complete (`time.monotonic_ns`, one clock for all
 processes of the machine), counts further ones, and verifies every signature. At paths that begin with
-/slow-SECONDS/ or /status-CODE/ it plays a receiver in trouble; those deliveries are noted as well.
+/slow-SECONDS/ or /status-CODE/ it plays a receiver in trouble, and at /gate/ one that answers nothing between
+the orders "close" and "open"; those deliveries are noted as well.
 
-Orders: "count", "arrivals", "reset".
+Orders: "count", "arrivals", "reset", "close", "open".
 """
 
 import asyncio
@@ -66,9 +67,33 @@ class Book:
         }
 
 
+class Gate:
+    """Keeps answers back while it is closed."""
+
+    def __init__(self) -> None:
+        self._is_open = True
+        self._held: list[asyncio.Transport] = []
+
+    def close(self) -> None:
+        self._is_open = False
+
+    def open(self) -> None:
+        self._is_open = True
+        held, self._held = self._held, []
+        for transport in held:
+            transport.write(OK)
+
+    def answer(self, transport: asyncio.Transport) -> None:
+        if self._is_open:
+            transport.write(OK)
+        else:
+            self._held.append(transport)
+
+
 class _Receiver(asyncio.Protocol):
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: Book, gate: Gate) -> None:
         self._book = book
+        self._gate = gate
         self._parser = httptools.HttpRequestParser(self)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -101,6 +126,8 @@ class _Receiver(asyncio.Protocol):
             asyncio.get_running_loop().call_later(float(value), self._transport.write, OK)
         elif part == "status":
             self._transport.write(OK.replace(b"200 OK", value.encode() + b" Status"))
+        elif part == "gate":
+            self._gate.answer(self._transport)
         else:
             self._transport.write(OK)
 
@@ -108,25 +135,27 @@ class _Receiver(asyncio.Protocol):
 async def _serve(book: Book) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
+    gate = Gate()
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
-        server = await loop.create_server(lambda: _Receiver(book), sock=listener, backlog=4096)
-        loop.add_reader(sys.stdin.fileno(), _obey, book, ended)
+        server = await loop.create_server(lambda: _Receiver(book, gate), sock=listener, backlog=4096)
+        loop.add_reader(sys.stdin.fileno(), _obey, book, gate, ended)
         say({"url": f"http://127.0.0.1:{listener.getsockname()[1]}"})
         await ended
         server.close()
 
 
-def _obey(book: Book, ended: "asyncio.Future[None]") -> None:
+def _obey(book: Book, gate: Gate, ended: "asyncio.Future[None]") -> None:
     try:
         order = hear()
     except SystemExit:
         ended.set_result(None)
         return
-    if order == "reset":
-        book.reset()
-    answers: dict[str, Any] = {"count": book.count, "arrivals": lambda: book.arrivals, "reset": book.count}
-    say(answers[order]())
+    acts = {"reset": book.reset, "close": gate.close, "open": gate.open}
+    if order in acts:
+        acts[order]()
+    answers: dict[str, Any] = {"arrivals": lambda: book.arrivals}
+    say(answers.get(order, book.count)())
 
 
 if __name__ == "__main__":

@@ -8,8 +8,11 @@ import orjson
 import structlog
 
 
-def configure(level: str) -> None:
-    """Sends our events and those of the libraries through one formatter. `level` as in AEP_LOG_LEVEL."""
+def configure(level: str, lines: Any = None) -> None:
+    """Sends our events and those of the libraries through one formatter. `level` as in AEP_LOG_LEVEL.
+
+    Ours go to `lines`, a logger as structlog calls one with bytes; unless given, each is written at once.
+    """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -20,7 +23,7 @@ def configure(level: str) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(serializer=orjson.dumps)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
+        logger_factory=lambda *_: lines or structlog.BytesLogger(sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

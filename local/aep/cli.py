@@ -6,6 +6,7 @@ import gc
 import resource
 import signal
 import ssl
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,7 @@ from .dead_commands import dead
 from .doctor_command import doctor
 from .errors import SetupError
 from .events_command import events
+from .log_lines import GatheredLines
 from .pims_commands import pims
 from .tools import commands
 
@@ -84,12 +86,16 @@ def serve(
     given = {"pims": pims_file} if pims_file is not None else {}
     settings = options.settings(**given, **({"dev": True} if dev else {}))
     tls = _tls(tls_cert, tls_key)
-    telemetry.configure(settings.log_level)
+    lines = GatheredLines(sys.stderr.buffer)
+    telemetry.configure(settings.log_level, lines)
     _allow_many_connections()
     if settings.dev:
         typer.echo(DEV_WARNING, err=True)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        fault = runner.run(_serve(settings, data, host, port, tls, metrics_port))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            fault = runner.run(_serve(settings, data, host, port, tls, metrics_port))
+    finally:
+        lines.flush()
     if fault is not None:
         options.fail(
             f"stopped by a fault of its own ({type(fault).__name__}); see the log. Nothing was lost", 1

@@ -2,9 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from aep.store import database as module
 from aep.store import schema
 from aep.store.database import Database
 from event_platform.domain.errors import Conflict, StoreUnavailable
+from eventually import eventually
 
 
 @pytest.fixture
@@ -107,6 +109,79 @@ async def test_what_waits_together_shares_a_commit(database: Database, tmp_path:
         await asyncio.gather(*writes)
         assert other.execute("PRAGMA data_version").fetchone() != before
     assert len(await notes(database)) == 50
+
+
+async def while_the_writer_is_busy(database: Database, *writes: Coroutine[Any, Any, object]) -> list[object]:
+    """Their results, when all of them came to wait before the writer had time for any."""
+    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        busy = asyncio.ensure_future(database.write(lambda connection: None))
+        await eventually(database._jobs.empty)
+        waiting = asyncio.gather(*writes, return_exceptions=True)
+        await asyncio.sleep(0)
+        other.execute("COMMIT")
+        await busy
+    return await waiting
+
+
+class Noted:
+    """A joint job that notes which items it was called with; a bad one makes it fail."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def __call__(self, connection: sqlite3.Connection, items: Sequence[str]) -> list[str]:
+        self.calls.append([*items])
+        connection.executemany("INSERT INTO notes VALUES (?)", [(item,) for item in items])
+        if "bad" in items:
+            raise Conflict("no")
+        return [item.upper() for item in items]
+
+
+async def test_items_of_a_joint_job_that_wait_together_are_one_call(database: Database) -> None:
+    job = Noted()
+    results = await while_the_writer_is_busy(
+        database,
+        database.write_jointly(job, "one"),
+        database.write(note("between")),
+        database.write_jointly(job, "two"),
+    )
+    assert results == ["ONE", "between", "TWO"]
+    assert job.calls == [["one", "two"]]
+
+
+async def test_a_joint_call_that_fails_fails_for_the_item_only_that_fails_alone(database: Database) -> None:
+    job = Noted()
+    results = await while_the_writer_is_busy(
+        database, *(database.write_jointly(job, item) for item in ("one", "bad", "two"))
+    )
+    assert [type(result) for result in results] == [str, Conflict, str]
+    assert await notes(database) == ["one", "two"]
+    assert job.calls == [["one", "bad", "two"], ["one"], ["bad"], ["two"]]
+
+
+async def test_a_joint_call_gets_no_more_than_its_weight(database: Database) -> None:
+    job = Noted()
+    half = module.WEIGHT_AT_ONCE // 2
+    await while_the_writer_is_busy(
+        database, *(database.write_jointly(job, item, weight=half) for item in ("one", "two", "three"))
+    )
+    assert job.calls == [["one", "two"], ["three"]]
+
+
+async def test_commits_of_joint_jobs_are_announced_in_the_order_in_which_they_were_run(
+    database: Database,
+) -> None:
+    announced: list[str] = []
+    job = Noted()
+    await while_the_writer_is_busy(
+        database,
+        database.write_jointly(job, "one", announced.append),
+        database.write(note("between"), announced.append),
+        database.write_jointly(job, "two", announced.append),
+    )
+    assert announced == ["ONE", "TWO", "between"]
+    assert await notes(database) == ["one", "two", "between"]
 
 
 async def test_a_long_job_does_not_drag_others_into_its_commit(

@@ -12,7 +12,7 @@ from datetime import datetime
 from event_platform.domain.errors import NotFound
 from event_platform.domain.logs import DeliveryEnd, Operation
 
-from .queue import DELIVERY_COLUMNS, record_end, release_event
+from .queue import DELIVERY_COLUMNS, record_end, release_events
 
 AT_ONCE = 500
 """How many share a commit, so that the server never waits long for its turn."""
@@ -88,7 +88,7 @@ def drop(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> i
             event_type=letter.event_type,
             attempts=letter.attempts,
         )
-        release_event(connection, letter.event_no)
+        release_events(connection, [letter.event_no])
 
     return _move(connection, ids, one)
 

@@ -22,6 +22,7 @@ from event_platform.fanout import fan_out
 from event_platform.ports import Clock
 
 from ..meters import Counted, Meters
+from ..store import bulk
 from ..store.database import Database
 from ..store.subscriptions import SqliteSubscriptions
 
@@ -139,62 +140,25 @@ class DurableQueue:
 
     async def accept(self, tenant: str, events: Sequence[Event]) -> None:
         """Port `Intake`: the check of ids, their memory, events and deliveries in one commit."""
-        now = self._clock.now().timestamp()
-
-        def job(connection: sqlite3.Connection) -> tuple[int, list[Queued]]:
-            new = 0
-            queued: list[Queued] = []
-            for event in events:
-                if self._is_new(connection, tenant, event.id, now):
-                    new += 1
-                    queued += self._fan_out(connection, tenant, event, now)
-            _insert_deliveries(connection, queued)
-            return new, queued
 
         def committed(result: tuple[int, list[Queued]]) -> None:
             new, queued = result
             self._meters.accepted(len(events), new, (entry.subscription_id for entry in queued))
             self._put(queued)
 
-        await self._database.write(job, committed)
+        batch = _Batch(tenant, events, self._clock.now().timestamp())
+        await self._database.write_jointly(self._accept, batch, committed, weight=len(events))
 
     async def settle(self, settlement: Settlement) -> None:
         """Port `Settlements`: removal, retry or return to the lane, and log entry in one commit."""
-        delivery = settlement.delivery
-        assert isinstance(delivery.receipt, Receipt)  # noqa: S101 - every delivery of this queue has one
-        receipt = delivery.receipt
-        seconds = (self._clock.now() - delivery.accepted_at).total_seconds()
-
-        def job(connection: sqlite3.Connection) -> Sequence[Queued] | None:
-            removed = connection.execute(
-                "DELETE FROM deliveries WHERE subscription_no = ? AND lane = ? AND position = ?",
-                (*receipt.key, receipt.position),
-            ).rowcount
-            if removed == 0:
-                return None
-            if settlement.retry_at is not None:
-                self._schedule(connection, delivery, receipt, settlement.retry_at.timestamp())
-                return ()
-            if settlement.back_to_lane:
-                return (self._back_to_lane(connection, delivery, receipt),)
-            if settlement.end is not None:
-                record_end(
-                    connection,
-                    settlement.end,
-                    subscription_id=delivery.subscription_id,
-                    event_id=delivery.event_id,
-                    event_type=delivery.event_type,
-                    attempts=delivery.attempts,
-                )
-            release_event(connection, receipt.event_no)
-            return ()
+        seconds = (self._clock.now() - settlement.delivery.accepted_at).total_seconds()
 
         def committed(back: Sequence[Queued] | None) -> None:
             if back is not None:
                 self._meters.settled(settlement, seconds)
                 self._put(back)
 
-        await self._database.write(job, committed)
+        await self._database.write_jointly(self._settle, settlement, committed)
         if settlement.retry_at is not None:
             self._scheduled(settlement.retry_at.timestamp())
 
@@ -351,54 +315,115 @@ class DurableQueue:
 
         await self._database.write(job, committed)
 
-    def _is_new(self, connection: sqlite3.Connection, tenant: str, event_id: str, now: float) -> bool:
-        key = hashlib.sha256(f"{tenant}\n{event_id}".encode()).digest()[:16]
-        row = connection.execute("SELECT at FROM seen WHERE key = ?", (key,)).fetchone()
-        if row is not None:
-            if now - row[0] < REMEMBERED_FOR:
-                return False
-            connection.execute("DELETE FROM seen WHERE key = ?", (key,))
-        connection.execute("INSERT INTO seen (no, key, at) VALUES (?, ?, ?)", (next(self._numbers), key, now))
-        return True
+    def _accept(
+        self, connection: sqlite3.Connection, batches: Sequence["_Batch"]
+    ) -> list[tuple[int, list[Queued]]]:
+        """A joint job: how many events of each batch are new, and the deliveries that they make."""
+        new = self._new_events(connection, batches)
+        rows = _Rows()
+        results = [
+            (
+                len(events),
+                [each for event in events for each in self._fan_out(connection, batch, event, rows)],
+            )
+            for batch, events in zip(batches, new, strict=True)
+        ]
+        bulk.insert(
+            connection, "events (no, id, type, accepted_at, before_subject, after_subject)", rows.events
+        )
+        bulk.insert(connection, "event_uses (event_no, remaining)", rows.uses)
+        _insert_deliveries(connection, [queued for _, batch in results for queued in batch])
+        return results
 
-    def _fan_out(self, connection: sqlite3.Connection, tenant: str, event: Event, now: float) -> list[Queued]:
-        active = self._subscriptions.active(connection, tenant, event.type)
-        matched = fan_out(event, active.subscriptions, self.schema_base)
-        rows: dict[int, int] = {}  # which event row holds which variant of the body
+    def _new_events(self, connection: sqlite3.Connection, batches: Sequence["_Batch"]) -> list[list[Event]]:
+        """The events of each batch whose ids did not come in lately, and remembers those."""
+        keyed = [
+            (batch, event, _key_of(batch.tenant, event.id)) for batch in batches for event in batch.events
+        ]
+        keys = [(key,) for _, _, key in keyed]
+        seen = dict(bulk.rows(connection, "SELECT key, at FROM seen WHERE key IN {keys}", keys))
+        expired: list[tuple[bytes]] = []
+        rows: list[tuple[int, bytes, float]] = []
+        new: dict[int, list[Event]] = {id(batch): [] for batch in batches}
+        for batch, event, key in keyed:
+            at = seen.get(key)
+            if at is not None and batch.now - at < REMEMBERED_FOR:
+                continue
+            if at is not None:
+                expired.append((key,))
+            seen[key] = batch.now
+            rows.append((next(self._numbers), key, batch.now))
+            new[id(batch)].append(event)
+        bulk.change(connection, "DELETE FROM seen WHERE key IN {keys}", expired)
+        bulk.insert(connection, "seen (no, key, at)", rows)
+        return list(new.values())
+
+    def _fan_out(
+        self, connection: sqlite3.Connection, batch: "_Batch", event: Event, rows: "_Rows"
+    ) -> list[Queued]:
+        active = self._subscriptions.active(connection, batch.tenant, event.type)
+        numbers: dict[int, int] = {}  # which event row holds which variant of the body
         queued: list[Queued] = []
-        for match in matched:
+        for match in fan_out(event, active.subscriptions, self.schema_base):
             variant = id(match.envelope)
-            if variant not in rows:
-                rows[variant] = self._insert_event(connection, event, match.envelope, now)
+            if variant not in numbers:
+                numbers[variant] = number = next(self._numbers)
+                parts = (match.envelope.before_subject, match.envelope.after_subject)
+                rows.events.append((number, event.id, event.type, batch.now, *parts))
             key = LaneKey(active.numbers[match.subscription.id], match.lane)
             queued.append(
                 Queued(
-                    receipt=Receipt(key, next(self._numbers), rows[variant]),
+                    receipt=Receipt(key, next(self._numbers), numbers[variant]),
                     subscription_id=match.subscription.id,
                     event_id=event.id,
                     event_type=event.type,
-                    accepted_at=now,
+                    accepted_at=batch.now,
                     lanes=match.subscription.lanes,
                     epoch=match.subscription.epoch,
                     envelope=match.envelope,
                 )
             )
         uses = Counter(entry.receipt.event_no for entry in queued)
-        connection.executemany(
-            "INSERT INTO event_uses VALUES (?, ?)", [item for item in uses.items() if item[1] > 1]
-        )
+        rows.uses += [item for item in uses.items() if item[1] > 1]
         return queued
 
-    def _insert_event(
-        self, connection: sqlite3.Connection, event: Event, envelope: Envelope, now: float
-    ) -> int:
-        number = next(self._numbers)
-        connection.execute(
-            "INSERT INTO events (no, id, type, accepted_at, before_subject, after_subject)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (number, event.id, event.type, now, envelope.before_subject, envelope.after_subject),
+    def _settle(
+        self, connection: sqlite3.Connection, settlements: Sequence[Settlement]
+    ) -> list[Sequence[Queued] | None]:
+        """A joint job: what each put back into its lane; None for a delivery that has gone."""
+        receipts = [_receipt_of(settlement.delivery) for settlement in settlements]
+        removed = bulk.change(
+            connection,
+            "DELETE FROM deliveries WHERE (subscription_no, lane, position) IN {keys}",
+            [(*receipt.key, receipt.position) for receipt in receipts],
         )
-        return number
+        if removed < len(receipts):
+            if len(receipts) > 1:
+                raise _SomeHaveGone  # which of them, a call for each alone tells
+            return [None]
+        results: list[Sequence[Queued] | None] = []
+        finished: list[int] = []
+        for settlement, receipt in zip(settlements, receipts, strict=True):
+            delivery = settlement.delivery
+            back: Sequence[Queued] = ()
+            if settlement.retry_at is not None:
+                self._schedule(connection, delivery, receipt, settlement.retry_at.timestamp())
+            elif settlement.back_to_lane:
+                back = (self._back_to_lane(connection, delivery, receipt),)
+            else:
+                finished.append(receipt.event_no)
+            if settlement.end is not None:
+                record_end(
+                    connection,
+                    settlement.end,
+                    subscription_id=delivery.subscription_id,
+                    event_id=delivery.event_id,
+                    event_type=delivery.event_type,
+                    attempts=delivery.attempts,
+                )
+            results.append(back)
+        release_events(connection, finished)
+        return results
 
     def _schedule(
         self, connection: sqlite3.Connection, delivery: Delivery, receipt: Receipt, due_at: float
@@ -441,35 +466,68 @@ class DurableQueue:
         return queued
 
 
+class _SomeHaveGone(Exception):
+    """Raised inside a joint job to have it done for each item alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A request's events, and when they came (unix seconds)."""
+
+    tenant: str
+    events: Sequence[Event]
+    now: float
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What fan-out puts into tables, gathered."""
+
+    events: list[tuple[int, str, str, float, bytes, bytes]] = field(default_factory=list)
+    uses: list[tuple[int, int]] = field(default_factory=list)
+
+
+def _key_of(tenant: str, event_id: str) -> bytes:
+    return hashlib.sha256(f"{tenant}\n{event_id}".encode()).digest()[:16]
+
+
+def _receipt_of(delivery: Delivery) -> Receipt:
+    assert isinstance(delivery.receipt, Receipt)  # noqa: S101 - every delivery of this queue has one
+    return delivery.receipt
+
+
 def _insert_deliveries(connection: sqlite3.Connection, queued: Sequence[Queued]) -> None:
+    rows = [
+        (
+            *entry.receipt.key,
+            entry.receipt.position,
+            entry.receipt.event_no,
+            entry.lanes,
+            entry.epoch,
+            entry.attempts,
+            entry.failures,
+            entry.first_attempt_at,
+        )
+        for entry in queued
+    ]
+    bulk.insert(connection, f"deliveries ({DELIVERY_COLUMNS})", rows)
+
+
+def release_events(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
+    """One delivery less refers to an event, each time its number stands here; with the last one it goes."""
+    times = Counter(numbers)
     connection.executemany(
-        f"INSERT INTO deliveries ({DELIVERY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant columns
-        [
-            (
-                *entry.receipt.key,
-                entry.receipt.position,
-                entry.receipt.event_no,
-                entry.lanes,
-                entry.epoch,
-                entry.attempts,
-                entry.failures,
-                entry.first_attempt_at,
-            )
-            for entry in queued
-        ],
+        "UPDATE event_uses SET remaining = remaining - ? WHERE event_no = ?",
+        [(count - 1, number) for number, count in times.items() if count > 1],
     )
-
-
-def release_event(connection: sqlite3.Connection, event_no: int) -> None:
-    """One delivery less refers to the event; with the last one it goes."""
-    row = connection.execute(
-        "UPDATE event_uses SET remaining = remaining - 1 WHERE event_no = ? RETURNING remaining", (event_no,)
-    ).fetchone()
-    if row is not None and row[0] > 0:
-        return
-    connection.execute("DELETE FROM events WHERE no = ?", (event_no,))
-    if row is not None:
-        connection.execute("DELETE FROM event_uses WHERE event_no = ?", (event_no,))
+    one_less = "UPDATE event_uses SET remaining = remaining - 1 WHERE event_no IN {keys}"
+    remaining = dict(
+        bulk.rows(connection, f"{one_less} RETURNING event_no, remaining", [(number,) for number in times])
+    )
+    gone = [number for number in times if remaining.get(number, 0) <= 0]
+    bulk.change(connection, "DELETE FROM events WHERE no IN {keys}", [(number,) for number in gone])
+    shared = [(number,) for number in gone if number in remaining]
+    bulk.change(connection, "DELETE FROM event_uses WHERE event_no IN {keys}", shared)
 
 
 def record_end(

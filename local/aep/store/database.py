@@ -26,18 +26,26 @@ from . import schema
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 Job = Callable[[sqlite3.Connection], Result]
+JointJob = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[Result]]
+"""A job for several items at once: what it returns for each, in their order."""
 
 FILE = "aep.db"
 LOCK = "lock"
 JOBS_PER_COMMIT = 1000
 COMMIT_SECONDS = 0.1
+WEIGHT_AT_ONCE = 256
+"""The weight of the items that one call of a joint job gets."""
 KEPT_PAGES = 4096  # 16 MiB
 
 
 @dataclass(slots=True)
 class _Entry(Generic[Result]):
-    job: Job[Result]
+    job: JointJob[Any, Result]
+    item: Any
+    weight: int
+    joint: bool
     future: "asyncio.Future[Result]"
     on_commit: Callable[[Result], None] | None
     result: Result | None = None
@@ -90,9 +98,35 @@ class Database:
         only, and is raised here. `on_commit` is called with the result in the event loop, in the order
         of the commits and before this returns. Raises StoreUnavailable when the disk can't take it.
         """
+        return await self._submit(_alone, job, on_commit, joint=False)
+
+    async def write_jointly(
+        self,
+        job: JointJob[Item, Result],
+        item: Item,
+        on_commit: Callable[[Result], None] | None = None,
+        *,
+        weight: int = 1,
+    ) -> Result:
+        """As `write`, where one call of `job` may serve all the items that wait for it together.
+
+        When a call for several items raises, it is undone and each gets a call alone. `weight` says how
+        many times the usual work an item is.
+        """
+        return await self._submit(job, item, on_commit, joint=True, weight=weight)
+
+    async def _submit(
+        self,
+        job: JointJob[Any, Result],
+        item: Any,
+        on_commit: Callable[[Result], None] | None,
+        *,
+        joint: bool,
+        weight: int = 1,
+    ) -> Result:
         if self._ended is not None:
             raise self._ended
-        entry = _Entry(job, self._loop.create_future(), on_commit)
+        entry = _Entry(job, item, weight, joint, self._loop.create_future(), on_commit)
         self._jobs.put(entry)
         return await entry.future
 
@@ -167,23 +201,25 @@ class Database:
     ) -> None:
         """Runs the batch in one transaction; when that fails as a whole, every entry gets the error.
 
-        What has not begun after COMMIT_SECONDS goes back to `waiting`, so that long jobs hold up nobody
-        longer than they take themselves.
+        Afterwards `batch` has the order in which its entries were run. What has not begun after
+        COMMIT_SECONDS goes back to `waiting`, so that long jobs hold up nobody longer than they take
+        themselves.
         """
         started, changes = time.monotonic(), connection.total_changes
+        calls = deque(_calls(batch))
+        batch.clear()
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for number, entry in enumerate(batch):
-                if number and time.monotonic() - started > COMMIT_SECONDS:
-                    waiting.extendleft(reversed(batch[number:]))
-                    del batch[number:]
-                    break
-                self._run(connection, entry)
+            while calls and not (batch and time.monotonic() - started > COMMIT_SECONDS):
+                batch += (call := calls.popleft())
+                self._run(connection, call)
             connection.execute("COMMIT")
         except sqlite3.DatabaseError as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._undone()
+            batch += [entry for call in calls for entry in call]
+            calls.clear()
             self._meters.commit_failed()
             log.error("store.commit_failed", error=str(error), jobs=len(batch))
             for entry in batch:
@@ -191,18 +227,29 @@ class Database:
         else:
             if connection.total_changes > changes:
                 self._meters.committed(time.monotonic() - started, len(batch))
+        finally:
+            waiting.extendleft(entry for call in reversed(calls) for entry in reversed(call))
 
-    def _run(self, connection: sqlite3.Connection, entry: _Entry[Any]) -> None:
+    def _run(self, connection: sqlite3.Connection, call: Sequence[_Entry[Any]]) -> None:
+        """One call of a job for all the entries of `call`; when it raises, one for each of them."""
+        failure: Exception | None = None
         connection.execute("SAVEPOINT job")
         try:
-            entry.result = entry.job(connection)
+            results = call[0].job(connection, [entry.item for entry in call])
+            for entry, result in zip(call, results, strict=True):
+                entry.result = result
         except Exception as error:
             if _is_the_files(error):
                 raise  # SQLite may have undone the whole transaction
             connection.execute("ROLLBACK TO job")
             self._undone()
-            entry.error = error  # the caller's, who waits for it
+            failure = error
         connection.execute("RELEASE job")
+        if failure is not None and len(call) == 1:
+            call[0].error = failure  # the caller's, who waits for it
+        elif failure is not None:
+            for entry in call:
+                self._run(connection, [entry])
 
     def _resolve(self, batch: Sequence[_Entry[Any]]) -> None:
         """In the event loop: tells each caller, in the order of the writes."""
@@ -230,6 +277,27 @@ class Database:
     def _undone(self) -> None:
         for forget in self.on_rollback:
             forget()
+
+
+def _alone(connection: sqlite3.Connection, jobs: Sequence[Job[Result]]) -> Sequence[Result]:
+    """A job of its own as a joint one, which is called for one item at a time."""
+    (job,) = jobs
+    return (job(connection),)
+
+
+def _calls(batch: Sequence[_Entry[Any]]) -> list[list[_Entry[Any]]]:
+    """The calls that the entries need: those of one joint job stand together where its first one stood."""
+    calls: list[list[_Entry[Any]]] = []
+    open_calls: dict[Any, tuple[list[_Entry[Any]], int]] = {}  # and the weight that they have so far
+    for entry in batch:
+        call, weight = open_calls.get(entry.job, ([], 0))
+        if not entry.joint or not call or weight + entry.weight > WEIGHT_AT_ONCE:
+            call, weight = [], 0
+            calls.append(call)
+        call.append(entry)
+        if entry.joint:
+            open_calls[entry.job] = (call, weight + entry.weight)
+    return calls
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -1,0 +1,62 @@
+"""Statements over many rows at once.
+
+Each step of a statement gives Python's lock away and takes it back, which under load costs more than what
+SQLite does meanwhile; so rows share steps. Statements come in few sizes, so that they stay prepared.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+Rows = Sequence[Sequence[Any]]
+
+_AT_MOST = 64
+
+
+def insert(connection: sqlite3.Connection, into: str, values: Rows) -> None:
+    """`into` names table and columns, as in `events (no, id)`; each row of `values` has one for each."""
+    start = 0
+    while (left := len(values) - start) > 0:
+        size = min(_AT_MOST, 1 << (left.bit_length() - 1))  # the largest power of two that is there
+        chunk = values[start : start + size]
+        connection.execute(f"INSERT INTO {into} {_values(chunk)}", _flat(chunk))
+        start += size
+
+
+def change(connection: sqlite3.Connection, statement: str, keys: Rows) -> int:
+    """Runs `statement`, with `{keys}` behind an IN, for these keys; how many rows it changed."""
+    return sum(
+        connection.execute(statement.format(keys=_keys(chunk)), _flat(chunk)).rowcount
+        for chunk in _padded(keys)
+    )
+
+
+def rows(connection: sqlite3.Connection, statement: str, keys: Rows) -> list[Any]:
+    """The rows that `statement`, with `{keys}` behind an IN, gives for these keys."""
+    found: list[Any] = []
+    for chunk in _padded(keys):
+        found += connection.execute(statement.format(keys=_keys(chunk)), _flat(chunk))
+    return found
+
+
+def _padded(keys: Rows) -> Iterator[Rows]:
+    """The keys in chunks of a power of two; a key that an IN names again changes nothing."""
+    for start in range(0, len(keys), _AT_MOST):
+        chunk = [*keys[start : start + _AT_MOST]]
+        size = 1 << (len(chunk) - 1).bit_length()
+        yield chunk + chunk[-1:] * (size - len(chunk))
+
+
+def _keys(chunk: Rows) -> str:
+    """Not the bare VALUES: for keys of several columns SQLite would scan the table then."""
+    return f"(SELECT * FROM ({_values(chunk)}))"  # noqa: S608 - question marks only
+
+
+def _values(chunk: Rows) -> str:
+    one = f"({', '.join('?' * len(chunk[0]))})"
+    return f"VALUES {', '.join([one] * len(chunk))}"
+
+
+def _flat(chunk: Rows) -> list[Any]:
+    return [*chain.from_iterable(chunk)]
