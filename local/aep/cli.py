@@ -93,7 +93,7 @@ def serve(
         typer.echo(DEV_WARNING, err=True)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            fault = runner.run(_serve(settings, data, host, port, tls, metrics_port))
+            fault = runner.run(_serve(settings, data, host, port, tls, metrics_port, lines))
     finally:
         lines.flush()
     if fault is not None:
@@ -103,7 +103,13 @@ def serve(
 
 
 async def _serve(
-    settings: Settings, data: Path, host: str, port: int, tls: serving.Tls | None, metrics_port: int | None
+    settings: Settings,
+    data: Path,
+    host: str,
+    port: int,
+    tls: serving.Tls | None,
+    metrics_port: int | None,
+    lines: GatheredLines,
 ) -> BaseException | None:
     from .platform import Platform  # so that the other commands start without it
 
@@ -113,6 +119,10 @@ async def _serve(
         log.critical("platform.fault", exc_info=error)
         faults.append(error)
         signal.raise_signal(signal.SIGTERM)
+
+    def ready(url: str) -> None:
+        lines.flush()  # what was logged on the way can be read by whoever waits for this
+        serving.announce(url)
 
     if host in ("0.0.0.0", "::") and settings.public_url is None:  # noqa: S104 - looked for, not used
         log.warning("settings.public_url_missing", fix="set AEP_PUBLIC_URL: it stands in every event")
@@ -128,7 +138,7 @@ async def _serve(
         _collect_garbage_rarely()
         try:
             async with _metrics(platform.metrics_app, host, metrics_port, tls):
-                await serving.serve_on(listener, platform.app, drain=GRACE_SECONDS, tls=tls)
+                await serving.serve_on(listener, platform.app, drain=GRACE_SECONDS, ready=ready, tls=tls)
         finally:
             await platform.stop()
     return faults[0] if faults else None
