@@ -1,0 +1,80 @@
+"""Fan-out of a message: accepted events in, one delivery for each match out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import structlog
+
+from ..domain.deliveries import Delivery
+from ..domain.errors import PublishFailed
+from ..domain.messages import Message
+from ..domain.queue_messages import Accepted, deliveries_topic, delivery_message, size_of
+from ..domain.subscriptions import Subscription
+from ..ports import ActiveSubscriptions, Publisher
+from .fanout import fan_out
+
+log = structlog.get_logger()
+
+MESSAGES_AT_ONCE = 10_000
+BYTES_AT_ONCE = 32_000_000
+"""What is held in memory of a large fan-out: it is rendered and published piece by piece."""
+
+
+async def fan_out_accepted(
+    accepted: Accepted,
+    *,
+    subscriptions: ActiveSubscriptions,
+    publisher: Publisher,
+    shards: int,
+    schema_base: str,
+) -> int:
+    """Publishes one delivery for each match; how many they are. The caller has the events repeated on errors.
+
+    Raises StoreUnavailable, and PublishFailed when a delivery was not taken twice.
+    """
+    active = await subscriptions.active(accepted.tenant)
+    topic = deliveries_topic(accepted.tenant, shards)
+    published = 0
+    for piece in _pieces(_deliveries(accepted, active, schema_base)):
+        await _publish(publisher, topic, piece)
+        published += len(piece)
+    log.info("events.fanned_out", tenant=accepted.tenant, events=len(accepted.events), deliveries=published)
+    return published
+
+
+def _deliveries(accepted: Accepted, active: Sequence[Subscription], schema_base: str) -> Iterator[Message]:
+    for event in accepted.events:
+        for match in fan_out(event, active, schema_base):
+            yield delivery_message(
+                Delivery(
+                    subscription_id=match.subscription.id,
+                    event_id=event.id,
+                    event_type=event.type,
+                    accepted_at=accepted.accepted_at,
+                    lane=match.lane,
+                    lanes=match.subscription.lanes,
+                    epoch=match.subscription.epoch,
+                    body=match.envelope.addressed_to(match.subscription.id),
+                )
+            )
+
+
+def _pieces(messages: Iterable[Message]) -> Iterator[list[Message]]:
+    piece: list[Message] = []
+    size = 0
+    for message in messages:
+        piece.append(message)
+        size += size_of(message)
+        if len(piece) == MESSAGES_AT_ONCE or size >= BYTES_AT_ONCE:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
+async def _publish(publisher: Publisher, topic: str, messages: Sequence[Message]) -> None:
+    """What failed is published once more: a nack would have everything repeated, also what was taken."""
+    try:
+        await publisher.publish(topic, messages)
+    except PublishFailed as error:
+        log.warning("deliveries.publish_repeated", topic=topic, failed=len(error.failed), error=str(error))
+        await publisher.publish(topic, [messages[position] for position in error.failed])

@@ -1,0 +1,41 @@
+"""CloudEvents that a PIM publishes to its own topic: what the message holds, as validated events.
+
+https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md, and batch mode besides.
+"""
+
+from collections.abc import Sequence
+
+from ..domain.cloudevents import Context, read
+from ..domain.errors import Forbidden, InvalidRequest, Problem, TooLarge, UnsupportedMediaType
+from ..domain.events import Event
+from ..domain.messages import MalformedMessage, Message
+
+PROBLEMS_TOLD = 10
+
+
+def published_events(message: Message, context: Context) -> Sequence[Event]:
+    """The events of a message in structured, batch or binary mode. Raises MalformedMessage.
+
+    Nobody waits for an answer that could name the problems, and what our own code says of them must not
+    quote the payload, so of data only the places are named.
+    """
+    headers = {name.lower(): _as_header(value) for name, value in message.attributes.items()}
+    media_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    try:
+        return read(media_type, headers, message.data, context)
+    except InvalidRequest as error:
+        told = "; ".join(map(_told, error.problems[:PROBLEMS_TOLD]))
+        more = len(error.problems) - PROBLEMS_TOLD
+        raise MalformedMessage(f"{told}; and {more} more" if more > 0 else told) from error
+    except (Forbidden, TooLarge, UnsupportedMediaType) as error:
+        raise MalformedMessage(str(error)) from error
+
+
+def _as_header(value: str) -> str:
+    """Attributes are UTF-8 as they are; the reader takes headers, in which % and quotes mean something."""
+    return value.replace("%", "%25").replace('"', "%22")
+
+
+def _told(problem: Problem) -> str:
+    in_data = "data." in problem.field
+    return f"{problem.field}: does not fit the schema" if in_data else str(problem)

@@ -1,0 +1,67 @@
+"""The push routes of fanout: the events that ingest accepted, and those that PIMs publish (ingest.md)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.routing import Route
+
+from ..domain.catalog import Catalog
+from ..domain.cloudevents import Context
+from ..domain.messages import MalformedMessage
+from ..domain.queue_messages import DEAD_LETTERS_TOPIC, Accepted, accepted_of
+from ..ports import ActiveSubscriptions, Clock, Publisher, TenantRegistry
+from ..push import Pushed, bury_on, push_route
+from .messages import fan_out_accepted
+from .published import published_events
+
+EVENTS_PATH = "/events"
+PIM_EVENTS_PATH = "/pim-events/{key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fanout:
+    """What fanout works with. `schema_base` is the URL under which the schemas are served."""
+
+    registry: TenantRegistry
+    subscriptions: ActiveSubscriptions
+    publisher: Publisher
+    catalog: Catalog
+    clock: Clock
+    schema_base: str
+    shards: int = 1  # of the topics that take deliveries
+
+
+def routes(fanout: Fanout) -> Sequence[Route]:
+    """The routes of fanout: where the push subscriptions of `events` and `pim-events-<tenant key>` point."""
+
+    async def take_accepted(pushed: Pushed) -> None:
+        await put_on_queue(accepted_of(pushed.message, fanout.catalog))
+
+    async def take_published(pushed: Pushed) -> None:
+        tenant = await tenant_of(fanout.registry, pushed.parameters["key"])
+        accepted_at = pushed.published_at or fanout.clock.now()
+        events = published_events(pushed.message, Context(tenant, fanout.catalog, accepted_at))
+        await put_on_queue(Accepted(tenant, accepted_at, events))
+
+    async def put_on_queue(accepted: Accepted) -> None:
+        await fan_out_accepted(
+            accepted,
+            subscriptions=fanout.subscriptions,
+            publisher=fanout.publisher,
+            shards=fanout.shards,
+            schema_base=fanout.schema_base,
+        )
+
+    bury = bury_on(fanout.publisher, DEAD_LETTERS_TOPIC)
+    return [
+        push_route(EVENTS_PATH, take_accepted, bury=bury),
+        push_route(PIM_EVENTS_PATH, take_published, bury=bury),
+    ]
+
+
+async def tenant_of(registry: TenantRegistry, key: str) -> str:
+    """The PIM whose topic it is. Raises MalformedMessage: the topic has outlived the registry's entry."""
+    for tenant in await registry.tenants():
+        if tenant.url is not None and tenant.key == key:
+            return tenant.url
+    raise MalformedMessage(f"no PIM in the registry has the key {key}")

@@ -1,0 +1,232 @@
+"""Fan-out as a function: accepted and published events in, deliveries on their topic out."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+
+from asgi import post
+from clock import START, ManualClock
+from event_platform.domain import catalog, json_form
+from event_platform.domain.errors import PublishFailed, StoreUnavailable
+from event_platform.domain.lanes import lane_of
+from event_platform.domain.messages import Message
+from event_platform.domain.queue_messages import Accepted, deliveries_topic, delivery_of, events_messages
+from event_platform.domain.subscriptions import Status, Subscription
+from event_platform.domain.tenants import Tenant
+from event_platform.fanout import Fanout, messages, routes
+from event_platform.http import EXCEPTION_HANDLERS
+from event_platform.push import REASON
+from records import PIM, UPDATED, a_subscriber, a_subscription, an_event
+
+SCHEMAS = "https://events.example.com/spec"
+DELIVERIES = deliveries_topic(PIM, 4)
+UUID = "00000000-0000-4000-8000-000000000001"
+DATA = {"product": {"uuid": UUID}, "author": {"identifier": "erp", "type": "api"}}
+CLOUDEVENT = {"specversion": "1.0", "id": "a", "type": UPDATED, "time": "2026-01-31T11:00:00Z", "data": DATA}
+
+
+class Topics:
+    """A publisher that keeps what was published, and fails as often as `failures` says."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, Message]] = []
+        self.calls: list[int] = []
+        self.failures: list[Sequence[int]] = []
+
+    async def publish(self, topic: str, messages: Sequence[Message]) -> None:
+        self.calls.append(len(messages))
+        failed = self.failures.pop(0) if self.failures else ()
+        self.published += [(topic, message) for at, message in enumerate(messages) if at not in failed]
+        if failed:
+            raise PublishFailed("the topic is away", tuple(failed))
+
+    def on(self, topic: str) -> list[Message]:
+        return [message for published_on, message in self.published if published_on == topic]
+
+
+class World:
+    """The function fanout with subscriptions of one PIM."""
+
+    def __init__(self, *subscriptions: Subscription) -> None:
+        self.topics = Topics()
+        self.subscriptions: Sequence[Subscription] | Exception = subscriptions
+        fanout = Fanout(self, self, self.topics, catalog.load(), ManualClock(), SCHEMAS, shards=4)
+        self._app = Starlette(routes=list(routes(fanout)), exception_handlers=EXCEPTION_HANDLERS)
+
+    async def tenants(self) -> Sequence[Tenant]:
+        return [Tenant(host_pattern="*.cloud.akeneo.com"), Tenant(url=PIM, key="pim")]
+
+    async def active(self, tenant: str) -> Sequence[Subscription]:
+        if isinstance(self.subscriptions, Exception):
+            raise self.subscriptions
+        return self.subscriptions if tenant == PIM else []
+
+    async def push(self, message: Message, path: str = "/events") -> int:
+        body = {
+            "message": {
+                "data": base64.b64encode(message.data).decode(),
+                "attributes": dict(message.attributes),
+                "messageId": "1",
+                "publishTime": "2026-01-31T11:30:00.123Z",
+            },
+            "subscription": "projects/p/subscriptions/s",
+        }
+        return await post(self._app, path, json.dumps(body).encode())
+
+    async def publish(self, data: Any, attributes: dict[str, str] | None = None, key: str = "pim") -> int:
+        """What a PIM publishes to its own topic."""
+        return await self.push(Message(json.dumps(data).encode(), attributes or {}), f"/pim-events/{key}")
+
+
+SUBSCRIBER = a_subscriber()
+
+
+def subscription(**fields: Any) -> Subscription:
+    return replace(a_subscription(SUBSCRIBER), **fields)
+
+
+def accepted(*numbers: int) -> Message:
+    ((message, _),) = events_messages(Accepted(PIM, START, [an_event(number) for number in numbers]))
+    return message
+
+
+# --- accepted events -----------------------------------------------------------------------------------
+
+
+async def test_each_match_becomes_a_delivery_in_its_lane() -> None:
+    first, second = subscription(lanes=64, epoch=3), subscription()
+    world = World(first, second, subscription(status=Status.SUSPENDED), subscription(events=("other",)))
+    assert await world.push(accepted(1, 2)) == 204
+    deliveries = [delivery_of(message) for message in world.topics.on(DELIVERIES)]
+    assert [(delivery.subscription_id, delivery.event_id) for delivery in deliveries] == [
+        (first.id, "event-1"),
+        (second.id, "event-1"),
+        (first.id, "event-2"),
+        (second.id, "event-2"),
+    ]
+    delivery = deliveries[0]
+    lane = lane_of(an_event(1).identity, "event-1", 64)
+    assert (delivery.lane, delivery.lanes, delivery.epoch) == (lane, 64, 3)
+    assert (delivery.attempts, delivery.failures, delivery.first_attempt_at) == (0, 0, None)
+    assert delivery.accepted_at == START
+    body = json_form.parse(delivery.body)
+    assert isinstance(body, dict)
+    assert (body["id"], body["subject"], body["data"]) == ("event-1", first.id, an_event(1).data)
+    assert len(world.topics.published) == 4
+
+
+async def test_without_a_match_nothing_is_published() -> None:
+    world = World()
+    assert await world.push(accepted(1)) == 204
+    assert world.topics.calls == []
+
+
+async def test_what_failed_is_published_once_more() -> None:
+    world = World(subscription())
+    world.topics.failures = [[1, 2]]
+    assert await world.push(accepted(1, 2, 3, 4)) == 204
+    ids = [delivery_of(message).event_id for message in world.topics.on(DELIVERIES)]
+    assert ids == ["event-1", "event-4", "event-2", "event-3"]
+    assert world.topics.calls == [4, 2]
+
+
+async def test_what_failed_twice_is_pushed_again() -> None:
+    world = World(subscription())
+    world.topics.failures = [[0, 1], [1]]
+    assert await world.push(accepted(1, 2)) == 503
+    assert world.topics.calls == [2, 2]
+
+
+async def test_without_the_store_the_message_is_pushed_again() -> None:
+    world = World()
+    world.subscriptions = StoreUnavailable("away")
+    assert await world.push(accepted(1)) == 503
+
+
+async def test_a_message_that_is_none_of_ours_becomes_a_dead_letter() -> None:
+    world = World(subscription())
+    assert await world.push(Message(b"[]", {"tenant": PIM})) == 204
+    ((topic, letter),) = world.topics.published
+    assert topic == "dead-letters"
+    assert letter.attributes[REASON] == "the attribute accepted_at is missing"
+
+
+async def test_a_large_fan_out_is_published_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "MESSAGES_AT_ONCE", 3)
+    world = World(subscription(), subscription())
+    assert await world.push(accepted(1, 2, 3, 4)) == 204
+    assert world.topics.calls == [3, 3, 2]
+    monkeypatch.setattr(messages, "BYTES_AT_ONCE", 1)
+    world.topics.calls.clear()
+    assert await world.push(accepted(1)) == 204
+    assert world.topics.calls == [1, 1]
+
+
+# --- a PIM's own topic ---------------------------------------------------------------------------------
+
+BINARY = {"ce-specversion": "1.0", "ce-type": UPDATED, "ce-time": "2026-01-31T11:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes", "ids"),
+    [
+        (CLOUDEVENT, {}, ["a"]),
+        (CLOUDEVENT, {"content-type": "application/cloudevents+json; charset=utf-8"}, ["a"]),
+        ([CLOUDEVENT, CLOUDEVENT | {"id": "b"}], {}, ["a", "b"]),
+        ([CLOUDEVENT], {"Content-Type": "application/cloudevents-batch+json"}, ["a"]),
+        (DATA, BINARY | {"ce-id": "a", "content-type": "application/json"}, ["a"]),
+        (DATA, BINARY | {"ce-id": "a"}, ["a"]),
+        (DATA, BINARY | {"ce-id": '"100%25 é"'}, ['"100%25 é"']),
+        (CLOUDEVENT | {"pimurl": f"{PIM}/"}, {}, ["a"]),
+    ],
+)
+async def test_a_pim_may_publish_cloudevents_in_three_modes(
+    data: Any, attributes: dict[str, str], ids: list[str]
+) -> None:
+    world = World(subscription())
+    assert await world.publish(data, attributes) == 204
+    deliveries = [delivery_of(message) for message in world.topics.on(DELIVERIES)]
+    assert [delivery.event_id for delivery in deliveries] == ids
+    # It was durable when it was published, however often it is pushed.
+    assert deliveries[0].accepted_at == datetime(2026, 1, 31, 11, 30, 0, 123000, UTC)
+    assert deliveries[0].lane == lane_of((UUID,), "a", 16)
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes", "key", "told"),
+    [
+        (CLOUDEVENT | {"pimurl": "https://other.example.com"}, {}, "pim", "pimurl names another PIM"),
+        (CLOUDEVENT, {}, "gone", "no PIM in the registry has the key gone"),
+        (CLOUDEVENT, {"content-type": "text/plain"}, "pim", "the body must be application/json"),
+        (CLOUDEVENT | {"type": "unknown"}, {}, "pim", "type: unknown event type 'unknown'"),
+        (CLOUDEVENT | {"data": {"product": "secret"}}, {}, "pim", "data.product: does not fit the schema"),
+        ([{}] * 20, {}, "pim", "[0].id: is required"),
+        ([CLOUDEVENT] * 1001, {}, "pim", "the request holds 1001 events"),
+        ("", {}, "pim", "must be a CloudEvent"),
+    ],
+)
+async def test_what_cannot_be_taken_becomes_a_dead_letter(
+    data: Any, attributes: dict[str, str], key: str, told: str
+) -> None:
+    world = World(subscription())
+    assert await world.publish(data, attributes, key) == 204
+    ((topic, letter),) = world.topics.published
+    assert topic == "dead-letters"
+    assert told in letter.attributes[REASON]
+    assert "secret" not in letter.attributes[REASON]
+    assert letter.data == json.dumps(data).encode()
+    assert attributes.items() <= letter.attributes.items()
+
+
+async def test_functions_share_nothing_between_requests() -> None:
+    world = World(subscription())
+    statuses = await asyncio.gather(*(world.push(accepted(number)) for number in range(20)))
+    assert statuses == [204] * 20
+    assert len(world.topics.on(DELIVERIES)) == 20
