@@ -62,6 +62,7 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
     LEASES: ("token", "until"),
     LOG_ENTRIES: (
         "entry",
+        "subscription_id",
         "operation",
         "message",
         "reason",

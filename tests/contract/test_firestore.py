@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -21,7 +22,8 @@ from contract.registry import (
 from contract.registry import World as RegistryWorld
 from contract.retry_schedule import RetryScheduleContract, a_delivery
 from contract.retry_schedule import World as ScheduleWorld
-from contract.subscriptions import Store, SubscriptionsContract
+from contract.subscriptions import Store, SubscriptionsContract, anything
+from event_platform import data_model
 from event_platform.adapters.firestore import tenants
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
@@ -32,7 +34,9 @@ from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.logs import KEPT_FOR, DeliveryEnd, Operation
 from event_platform.domain.outcomes import Reason
+from event_platform.domain.subscriptions import delete_subscriber, delete_subscription
 from event_platform.domain.tenants import Tenant
+from records import OWNER, a_subscriber, a_subscription
 from tcp_proxy import TcpProxy
 
 SEAL = AesGcmSeal(b"\x01" * 32)
@@ -273,3 +277,47 @@ class TestFirestoreEndLog:
         await log.record(a_delivery(), FAILED)
         (stored,) = await firestore.client.collection("log_entries").get()
         assert stored.get("expires_at") == START + timedelta(minutes=5) + KEPT_FOR
+
+
+SEARCHED = {
+    "subscribers": {"tenant", "client_id", "status"},
+    "subscriptions": {"subscriber_id", "tenant", "client_id", "status"},
+    "open_subscribers": set[str](),
+    "slots": {"group"},
+    "versions": set[str](),
+    "tenants": set[str](),
+    "retries": {"due"},
+    "leases": set[str](),
+    "log_entries": set[str](),
+}
+"""The fields with an index of their own."""
+
+
+async def test_the_data_model_names_what_is_stored(firestore: Firestore) -> None:
+    store = FirestoreSubscriptions(firestore, SEAL, ManualClock())
+    kept, deleted = a_subscriber(), a_subscriber()
+    for subscriber in (kept, deleted):
+        await store.add_subscriber(subscriber, limit=20)
+        await store.add_subscription(a_subscription(subscriber), anything, limit=20)
+    await store.change_subscriber(
+        OWNER,
+        deleted.id,
+        partial(delete_subscriber, now=START),
+        and_subscriptions=partial(delete_subscription, now=START),
+    )
+    schedule = FirestoreRetrySchedule(firestore, ManualClock())
+    await schedule.schedule(a_delivery(), START)
+    await schedule.lease(0, 60)
+    await FirestoreEndLog(firestore).record(a_delivery(), FAILED)
+    await tenants.put(firestore, a_tenant(), SEAL)
+
+    stored: dict[str, set[str]] = {}
+    async for collection in firestore.client.collections():
+        documents = [found.to_dict() or {} for found in await collection.get()]
+        stored[collection.id] = {name for document in documents for name in document}
+    assert stored.keys() == SEARCHED.keys() == data_model.UNINDEXED.keys()
+    for name, fields in stored.items():
+        assert fields - SEARCHED[name] == set(data_model.UNINDEXED[name]), name
+        assert ("expires_at" in fields) == (name in data_model.EXPIRING), name
+    for index in data_model.INDEXES:
+        assert {field for field, _ in index.fields} <= stored[index.collection]
