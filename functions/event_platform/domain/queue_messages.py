@@ -5,7 +5,7 @@ Pub/Sub takes attribute values of at most 1,024 bytes of UTF-8, and requests of 
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -132,8 +132,8 @@ def delivery_of(message: Message) -> Delivery:
 
 def size_of(message: Message) -> int:
     """The bytes that a message takes in a request, rounded up."""
-    texts: Iterable[str] = (message.ordering_key, *message.attributes, *message.attributes.values())
-    return len(message.data) + sum(len(text.encode()) for text in texts) + 8 * len(message.attributes) + 32
+    texts = "".join((message.ordering_key, *message.attributes, *message.attributes.values()))
+    return len(message.data) + len(texts.encode()) + 8 * len(message.attributes) + 32
 
 
 @dataclass(frozen=True, slots=True)
