@@ -10,12 +10,14 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 PUBSUB_HOST = "PUBSUB_EMULATOR_HOST"
@@ -23,6 +25,7 @@ FIRESTORE_HOST = "FIRESTORE_EMULATOR_HOST"
 """The variables in which Google's tools name an emulator that runs already."""
 
 _READY_SECONDS = 30.0
+_TOLD_BYTES = 2000
 _STARTS = 3  # a port that was free may be somebody else's a moment later
 _SDK_PLACES = (
     "/usr/lib/google-cloud-sdk",
@@ -136,21 +139,28 @@ def _running(command: Sequence[str]) -> Iterator[str]:
 
 
 def _start(command: Sequence[str]) -> tuple["subprocess.Popen[bytes]", str]:
+    said = b""
     for _ in range(_STARTS):
-        port = _free_port()
-        process = subprocess.Popen(  # noqa: S603 - the jars of the SDK, found above
-            [*_ends_with_us(), *command, "--host=127.0.0.1", f"--port={port}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={name: value for name, value in os.environ.items() if name != "JAVA_TOOL_OPTIONS"},
-            start_new_session=True,  # a Ctrl-C is ours to handle: it must outlive what still uses it
-        )
-        host = f"127.0.0.1:{port}"
-        if _is_ready(process, host):
-            return process, host
-        _stop(process)
-    raise EmulatorFailed(f"did not come up within {_READY_SECONDS:g} s: {' '.join(command)}")
+        host = f"127.0.0.1:{_free_port()}"
+        with tempfile.TemporaryFile() as output:
+            process = _child([*command, "--host=127.0.0.1", f"--port={host.rpartition(':')[2]}"], output)
+            if _is_ready(process, host):
+                return process, host
+            _stop(process)
+            output.seek(0)
+            said = output.read()[-_TOLD_BYTES:]
+    raise EmulatorFailed(f"did not come up: {' '.join(command)}\n{said.decode(errors='replace')}")
+
+
+def _child(command: Sequence[str], output: IO[bytes]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(  # noqa: S603 - the jars of the SDK, found above
+        [*_ends_with_us(), *command],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env={name: value for name, value in os.environ.items() if name != "JAVA_TOOL_OPTIONS"},
+        start_new_session=True,  # a Ctrl-C is ours to handle: it must outlive what still uses it
+    )
 
 
 def _ends_with_us() -> Sequence[str]:

@@ -47,6 +47,20 @@ def test_the_sdk_is_found_beside_gcloud(tmp_path: Path) -> None:
     assert emulators.find({"PATH": str(tmp_path / "bin")}).pubsub_jar == jar
 
 
+def test_one_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+    java = tmp_path / "java"
+    java.write_text("#!/bin/sh\necho this Java is too old\nexit 1\n")
+    java.chmod(0o755)
+    (tmp_path / "platform/cloud-firestore-emulator").mkdir(parents=True)
+    (tmp_path / "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar").touch()
+    environ = {"PATH": str(tmp_path), "CLOUDSDK_ROOT_DIR": str(tmp_path)}
+    with (
+        pytest.raises(emulators.EmulatorFailed, match="this Java is too old"),
+        emulators.running_firestore(environ),
+    ):
+        pass
+
+
 @pytest.mark.emulators
 def test_one_of_our_own_is_gone_after_the_block() -> None:
     found = emulators.find()

@@ -301,7 +301,7 @@ class FirestoreSubscriptions:
 
 
 def _fields(record: Subscriber | Subscription, document: Fields, slot: str) -> dict[str, Any]:
-    """The document as one text, smaller and quicker than Firestore's own maps, and what is asked for.
+    """The document as one text, quicker to read than Firestore's own maps, and what queries ask for.
 
     `change` names this write, so that a try of which no answer came is recognised.
     """
