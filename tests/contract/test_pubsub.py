@@ -1,15 +1,12 @@
 """Publishing and intake on Google's Pub/Sub emulator."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
-import grpc
 import pytest
-from google.pubsub_v1 import SubscriberAsyncClient
-from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
-from google.pubsub_v1.types import PubsubMessage
 
 from clock import ManualClock
-from event_platform.adapters.pubsub import PubSubPublisher, publisher_client
+from contract.pubsub import Project
+from event_platform.adapters.pubsub import PubSubPublisher
 from event_platform.adapters.pubsub_intake import PubSubIntake
 from event_platform.domain import catalog
 from event_platform.domain.errors import PublishFailed
@@ -20,44 +17,10 @@ from records import PIM, an_event
 TOPIC = EVENTS_TOPIC
 
 
-class Project:
-    """A project with one topic and one ordered subscription to it, read by unary pulls."""
-
-    def __init__(self, host: str, name: str) -> None:
-        self.name = name
-        self.client = publisher_client({"PUBSUB_EMULATOR_HOST": host})
-        channel = grpc.aio.insecure_channel(host)
-        self._subscriber = SubscriberAsyncClient(transport=SubscriberGrpcAsyncIOTransport(channel=channel))
-        self._path = f"projects/{name}/subscriptions/{TOPIC}"
-
-    async def open(self) -> None:
-        topic = f"projects/{self.name}/topics/{TOPIC}"
-        await self.client.create_topic(name=topic)
-        await self._subscriber.create_subscription(
-            request={"name": self._path, "topic": topic, "enable_message_ordering": True}
-        )
-
-    async def pull(self, count: int) -> Sequence[PubsubMessage]:
-        """The next `count` messages, acknowledged."""
-        pulled: list[PubsubMessage] = []
-        while len(pulled) < count:
-            response = await self._subscriber.pull(
-                request={"subscription": self._path, "max_messages": count}, timeout=10
-            )
-            pulled += [received.message for received in response.received_messages]
-            ids = [received.ack_id for received in response.received_messages]
-            await self._subscriber.acknowledge(subscription=self._path, ack_ids=ids)
-        return pulled
-
-    async def close(self) -> None:
-        await self.client.transport.close()
-        await self._subscriber.transport.close()
-
-
 @pytest.fixture
 async def pubsub(pubsub_host: str, project: str) -> AsyncIterator[Project]:
     opened = Project(pubsub_host, project)
-    await opened.open()
+    await opened.create_topic(TOPIC)
     yield opened
     await opened.close()
 
@@ -67,7 +30,7 @@ async def test_what_is_published_can_be_pulled(pubsub: Project) -> None:
     await publisher.publish(
         TOPIC, [Message(b"\0\xff", {"a": "ü", "empty": ""}, "s/1"), Message(b"", {"b": "1"})]
     )
-    pulled = {message.data: message for message in await pubsub.pull(2)}
+    pulled = {message.data: message for message in await pubsub.pull(TOPIC, 2)}
     assert dict(pulled[b"\0\xff"].attributes) == {"a": "ü", "empty": ""}
     assert pulled[b"\0\xff"].ordering_key == "s/1"
     assert dict(pulled[b""].attributes) == {"b": "1"}
@@ -80,7 +43,7 @@ async def test_messages_of_a_key_keep_their_order(pubsub: Project) -> None:
     await publisher.publish(TOPIC, sent[:700])
     await publisher.publish(TOPIC, sent[700:])
     by_key: dict[str, list[bytes]] = {}
-    for message in await pubsub.pull(1500):
+    for message in await pubsub.pull(TOPIC, 1500):
         by_key.setdefault(message.ordering_key, []).append(message.data)
     assert by_key == {
         f"s/{key}": [str(number).encode() for number in range(1500) if number % 3 == key] for key in range(3)
@@ -102,7 +65,7 @@ async def test_the_client_is_made_at_the_first_publish(
     publisher = PubSubPublisher(pubsub.name)
     await publisher.publish(TOPIC, [Message(b"1")])
     await publisher.close()
-    assert [message.data for message in await pubsub.pull(1)] == [b"1"]
+    assert [message.data for message in await pubsub.pull(TOPIC, 1)] == [b"1"]
 
 
 async def test_what_is_accepted_arrives_once(pubsub: Project) -> None:
@@ -112,7 +75,7 @@ async def test_what_is_accepted_arrives_once(pubsub: Project) -> None:
     await intake.accept(PIM, [first, second])
     pulled = [
         accepted_of(Message(message.data, dict(message.attributes)), catalog.load())
-        for message in await pubsub.pull(2)
+        for message in await pubsub.pull(TOPIC, 2)
     ]
     assert sorted([list(accepted.events) for accepted in pulled], key=str) == [[first], [second]]
     assert {accepted.tenant for accepted in pulled} == {PIM}
