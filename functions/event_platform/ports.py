@@ -143,7 +143,7 @@ class Intake(Protocol):
         """Makes the events durable, all or none, when it returns.
 
         An id that this tenant sent in the last 10 minutes, or twice here, fans out once. Raises
-        StoreUnavailable.
+        StoreUnavailable, or PublishFailed where they go to a topic.
         """
         ...
 
