@@ -11,6 +11,7 @@ class TcpProxy:
         self._port = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def address(self) -> str:
@@ -28,10 +29,14 @@ class TcpProxy:
             self._server.close()
             for writer in list(self._writers):
                 writer.transport.abort()
+            await asyncio.gather(*self._serving, return_exceptions=True)
             await self._server.wait_closed()
             self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if task := asyncio.current_task():
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
         far_reader, far_writer = await asyncio.open_connection(self._host, int(self._target_port))
         self._writers |= {writer, far_writer}
         try:

@@ -286,6 +286,36 @@ async def test_a_change_over_one_just_made_keeps_both(world: World) -> None:
     assert (changed.status, changed.updated_at) == (Status.SUSPENDED, LATER)
 
 
+async def test_a_limit_holds_for_creations_of_several_instances(world: World) -> None:
+    subscribers = [a_subscriber() for _ in range(30)]
+    results = await asyncio.gather(
+        *(
+            store.add_subscriber(subscriber, limit=20)
+            for store, subscriber in zip((world.a, world.b) * 15, subscribers, strict=True)
+        ),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results if result is not None] == [Conflict] * 10
+    assert len(await world.a.subscribers(OWNER)) == 20
+
+
+async def test_changes_of_several_instances_are_all_applied(world: World) -> None:
+    subscription = await stored(world)
+
+    def longer(before: Subscription) -> Subscription:
+        return replace(before, events=(*before.events, "one more"))
+
+    await asyncio.gather(
+        *(
+            store.change_subscription(OWNER, subscription.subscriber_id, subscription.id, longer)
+            for store in (world.a, world.b) * 5
+        )
+    )
+    assert await world.a.current(subscription.id) == replace(
+        subscription, events=(*subscription.events, *["one more"] * 10)
+    )
+
+
 # Answers that get lost
 
 

@@ -3,13 +3,16 @@
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+import grpc.aio
 from google.api_core import exceptions
 from google.api_core.retry import exponential_sleep_generator, if_exception_type, retry_target_async
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.firestore_v1 import AsyncClient, AsyncDocumentReference, AsyncQuery, AsyncWriteBatch
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
+from google.cloud.firestore_v1.services.firestore import FirestoreAsyncClient, async_client
+from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
 from google.cloud.firestore_v1.types import WriteResult
 
 from ...domain.errors import StoreUnavailable
@@ -34,14 +37,36 @@ MISSING = exceptions.NotFound
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between two tries, with full jitter
 _BATCH = 500
 
+_Options: TypeAlias = Sequence[tuple[str, int]]
+
+# gRPC's own longest wait, two minutes, would go on long after Firestore is back.
+_RECONNECT: _Options = (
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+_ANY_SIZE: _Options = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+
+
+class _GrpcAsyncIOTransport(FirestoreGrpcAsyncIOTransport):
+    @classmethod
+    def create_channel(cls, *args: Any, options: _Options = (), **kwargs: Any) -> grpc.aio.Channel:
+        return super().create_channel(*args, options=[*options, *_RECONNECT], **kwargs)
+
 
 class Client(AsyncClient):
-    """An AsyncClient that can be closed, and that finds an emulator by an argument."""
+    """An AsyncClient that reconnects soon, can be closed, and finds an emulator by an argument."""
 
     def __init__(self, project: str | None, database: str, emulator: str | None) -> None:
         credentials = AnonymousCredentials() if emulator else None
         super().__init__(project=project, credentials=credentials, database=database)
         self._emulator_host = emulator or os.environ.get("FIRESTORE_EMULATOR_HOST")
+
+    @property
+    def _firestore_api(self) -> FirestoreAsyncClient:
+        return self._firestore_api_helper(_GrpcAsyncIOTransport, FirestoreAsyncClient, async_client)
+
+    def _emulator_channel(self, transport: object) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(self._target, options=[*_ANY_SIZE, *_RECONNECT])
 
     async def aclose(self) -> None:
         """The base class's `close` knows nothing of connections that are awaited."""
