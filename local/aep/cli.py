@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 app = typer.Typer(
     name="aep",
-    help="An open event platform for Akeneo PIMs, on one machine.",
+    help="An open event platform for Akeneo PIMs, on one machine.\n\nExample: aep demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -86,6 +86,8 @@ def serve(
     given = {"pims": pims_file} if pims_file is not None else {}
     settings = options.settings(**given, **({"dev": True} if dev else {}))
     tls = _tls(tls_cert, tls_key)
+    if data.exists() and not data.is_dir():
+        options.fail(f"--data {data} is not a folder; name one, or a path to make it at")
     lines = GatheredLines(sys.stderr.buffer)
     telemetry.configure(settings.log_level, lines)
     _allow_many_connections()
@@ -165,6 +167,8 @@ def main() -> None:
     except typer.Abort:
         raise SystemExit(130) from None
     except TyperException as error:
+        if not error.format_message():  # the help was shown instead
+            options.fail("Missing command; choose one of those above")
         options.fail(f"{error.format_message().rstrip('.')}; --help shows what is expected", error.exit_code)
     except (SetupError, EventPlatformError) as error:
         options.fail(str(error), 1)
@@ -179,7 +183,11 @@ def _tls(certificate: Path | None, key: Path | None) -> serving.Tls | None:
         options.fail("--tls-cert and --tls-key go together: give both", 2)
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
-    except OSError as error:  # SSLError too
+    except ssl.SSLError:
+        options.fail(
+            f"--tls-cert {certificate} and --tls-key {key} must be a certificate chain and its key, in PEM"
+        )
+    except OSError as error:
         options.fail(f"--tls-cert {certificate}, --tls-key {key}: {error.strerror or error}", 2)
     return serving.Tls(certificate, key)
 

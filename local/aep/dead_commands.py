@@ -22,7 +22,8 @@ from .store import database
 
 dead = typer.Typer(
     no_args_is_help=True,
-    help="Dead letters: deliveries that the platform's own code failed on 100 times.",
+    help="Dead letters: deliveries that the platform's own code failed on 100 times.\n\n"
+    "Example: aep dead list",
 )
 
 Ids = Annotated[

@@ -29,7 +29,10 @@ from .errors import BadPims
 from .options import DEFAULT_DATA, AsJson, Data, fail
 from .store import database, keys
 
-pims = typer.Typer(no_args_is_help=True, help="The PIMs that the platform works for, and their credentials.")
+pims = typer.Typer(
+    no_args_is_help=True,
+    help="The PIMs that the platform works for, and their credentials.\n\nExample: aep pims list",
+)
 
 
 class Auth(StrEnum):

@@ -1,9 +1,14 @@
 """The command line's manners: one line on standard error that says what to do, status 2 for wrong usage."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from aep import cli
+from aep_here import run
 from processes import command
 
 
@@ -11,6 +16,11 @@ from processes import command
     ("arguments", "message"),
     [
         (["serve", "--port", "x"], "Invalid value for '--port'"),
+        (["serve", "--data", "/dev/null"], "--data /dev/null is not a folder"),
+        (
+            ["serve", "--tls-cert", "/dev/null", "--tls-key", "/dev/null"],
+            "--tls-cert /dev/null and --tls-key",
+        ),
         (["pims", "client"], "Missing argument"),
         (["nonsense"], "No such command 'nonsense'"),
         (["pims", "add", "https://pim.example.com", "--auth", "magic"], "Invalid value for '--auth'"),
@@ -22,6 +32,27 @@ def test_wrong_usage_is_one_line_with_status_2(tmp_path: Path, arguments: list[s
         assert child.stdout() == ""
         (line,) = child.stderr().splitlines()
         assert line.startswith(f"aep: {message}")
+
+
+@pytest.mark.parametrize("group", [[], ["pims"], ["dead"]], ids=["aep", "pims", "dead"])
+def test_a_group_of_commands_without_one_shows_what_there_is(group: list[str]) -> None:
+    ended = run(*group)
+    assert ended.status == 2
+    assert "Commands" in ended.out
+    assert ended.err == "aep: Missing command; choose one of those above\n"
+
+
+def commands_of(command: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands_of(below, *path, name)
+
+
+@pytest.mark.parametrize("path", list(commands_of(typer.main.get_command(cli.app))), ids=" ".join)
+def test_every_help_has_an_example(path: tuple[str, ...]) -> None:
+    ended = run(*path, "--help")
+    assert ended.status == 0
+    assert f"Example: {' '.join(['aep', *path])}" in " ".join(ended.out.split())
 
 
 def test_looking_at_a_folder_that_is_not_there_makes_none(tmp_path: Path) -> None:
