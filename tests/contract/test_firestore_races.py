@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import ServiceUnavailable
+from google.api_core.exceptions import PermissionDenied, ServiceUnavailable
 from google.cloud.firestore_v1 import AsyncDocumentReference, AsyncQuery, AsyncWriteBatch
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.types import WriteResult
@@ -357,6 +357,23 @@ async def test_a_write_that_failed_may_have_been_made_and_is_not_taken_from_the_
     assert await store.active(PIM) == []
 
 
+async def test_after_a_write_that_was_refused_the_next_change_is_seen_within_5_seconds(world: World) -> None:
+    async def refuse() -> None:
+        raise PermissionDenied("not now")
+
+    subscription = await stored(world)
+    assert await world.b.active(PIM) == [subscription]
+    world.firestore.before_commit.append(refuse)
+    with pytest.raises(PermissionDenied):
+        await change(world.b, subscription, suspend)
+    assert await world.b.active(PIM) == [subscription]
+    await world.clock.advance(SEEN_WITHIN)
+    await world.b.active(ELSEWHERE.tenant)  # reads the bucket of both
+    await change(world.a, subscription, suspend)
+    await world.clock.advance(SEEN_WITHIN)
+    assert await world.b.active(PIM) == []
+
+
 # Outages
 
 
@@ -460,5 +477,5 @@ async def test_tenants_are_spread_over_the_buckets(world: World) -> None:
         batch = world.firestore.client.batch()
         versions.raise_in(batch, tenant)
         await world.firestore.commit(batch)
-    assert [await versions.of(tenant) for tenant in tenants] == [1] * 40
+    assert [await versions.of(tenant) for tenant in tenants] == [(1, 0)] * 40
     assert world.firestore.reads == {"versions": 4}

@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from cachetools import LRUCache
 from google.cloud.firestore_v1 import AsyncDocumentReference, AsyncWriteBatch, Increment
@@ -24,6 +24,9 @@ KEPT_SECONDS = 60.0
 """How long after the last successful check answers come from the cache while the store is away."""
 _CHECK_SECONDS = 2.0  # for a check that can be missed
 
+Version: TypeAlias = tuple[int, int]
+"""A tenant's version in the store, and how often this instance has changed it: only compared as a whole."""
+
 V = TypeVar("V")
 
 
@@ -35,7 +38,7 @@ class _Bucket:
     versions: dict[str, int] = field(default_factory=dict[str, int])
     checked_at: float = -math.inf  # when the last reading that succeeded began
     tried_at: float = -math.inf
-    changes: int = 0  # our own, counted
+    changes: dict[str, int] = field(default_factory=dict[str, int])  # our own, counted
     learned: int = 0  # the number of the last reading or change
     checking: "asyncio.Task[None] | None" = None
 
@@ -59,12 +62,11 @@ class Versions:
         """This instance changed the tenant, or tried to: what is held of it does not stand any more."""
         key = _key(tenant)
         bucket = self._bucket(key)
-        bucket.versions[key] = bucket.versions.get(key, 0) + 1
-        bucket.changes += 1
+        bucket.changes[key] = bucket.changes.get(key, 0) + 1
         self.learned += 1
         bucket.learned = self.learned
 
-    async def of(self, tenant: str) -> int:
+    async def of(self, tenant: str) -> Version:
         """The tenant's version, read at most 4 s ago.
 
         While the store is away it is the last one known, for 60 s; then this raises StoreUnavailable.
@@ -75,7 +77,7 @@ class Versions:
             if bucket.checking is None:
                 bucket.checking = asyncio.create_task(self._check(bucket))
             await asyncio.shield(bucket.checking)  # one reading for all who ask at once
-        return bucket.versions.get(key, 0)
+        return bucket.versions.get(key, 0), bucket.changes.get(key, 0)
 
     def learned_before(self, tenant: str, mark: int) -> bool:
         """Whether the version that `of` answered was known when `learned` was `mark`."""
@@ -90,7 +92,7 @@ class Versions:
         return fresh and now - bucket.checked_at <= KEPT_SECONDS
 
     async def _check(self, bucket: _Bucket) -> None:
-        begun, changes = self._clock.monotonic(), bucket.changes
+        begun = self._clock.monotonic()
         can_wait = begun - bucket.checked_at <= KEPT_SECONDS
         try:
             snapshot = await (
@@ -105,12 +107,7 @@ class Versions:
             return
         finally:
             bucket.checking = None
-        found: dict[str, int] = (snapshot.to_dict() or {}).get("tenants", {})
-        if bucket.changes != changes:  # the reading may have come before our change
-            found = {
-                key: max(found.get(key, 0), bucket.versions.get(key, 0)) for key in {*found, *bucket.versions}
-            }
-        bucket.versions = found
+        bucket.versions = (snapshot.to_dict() or {}).get("tenants", {})
         bucket.checked_at = begun
         self.learned += 1
         bucket.learned = self.learned
@@ -118,7 +115,7 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class _Held(Generic[V]):
-    version: int
+    version: Version
     value: V
 
 
@@ -128,7 +125,7 @@ class VersionedCache(Generic[V]):
     def __init__(self, versions: Versions, size: int) -> None:
         self._versions = versions
         self._held: LRUCache[str, _Held[V]] = LRUCache(size)
-        self._loading: dict[tuple[str, int], asyncio.Task[V]] = {}
+        self._loading: dict[tuple[str, Version], asyncio.Task[V]] = {}
 
     async def get(self, key: str, tenant: str, load: Callable[[], Awaitable[V]]) -> V:
         """The value of `key`, at most 5 s old. Raises StoreUnavailable, and what `load` raises."""
@@ -142,7 +139,7 @@ class VersionedCache(Generic[V]):
             self._loading[key, version] = loading
         return await asyncio.shield(loading)  # one reading for all who ask at once
 
-    async def _load(self, key: str, version: int, load: Callable[[], Awaitable[V]]) -> V:
+    async def _load(self, key: str, version: Version, load: Callable[[], Awaitable[V]]) -> V:
         try:
             value = await load()
         finally:
