@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from functools import lru_cache
 
 ALGORITHM = "HmacSHA256"
 PRIMARY_HEADER = "X-AKENEO-SIGNATURE-PRIMARY"
@@ -11,9 +12,20 @@ ALGORITHM_HEADER = "X-AKENEO-SIGNATURE-ALGORITHM"
 
 def sign(body: bytes, secret: str) -> str:
     """Lower-case hex HMAC-SHA256 of the raw body."""
-    return hmac.digest(secret.encode(), body, hashlib.sha256).hex()
+    state = _keyed(secret).copy()
+    state.update(body)
+    return state.hexdigest()
 
 
 def verify(body: bytes, secret: str, signature: str) -> bool:
     """Whether `signature` is that of `body`; compared in constant time."""
     return hmac.compare_digest(sign(body, secret).encode(), signature.encode())
+
+
+@lru_cache(maxsize=1024)
+def _keyed(secret: str) -> hmac.HMAC:
+    """The state that every signature with the secret starts from: half the work of a short body.
+
+    Unlike `hmac.digest`, updating a copy of it keeps Python's lock, which other threads would take.
+    """
+    return hmac.new(secret.encode(), digestmod=hashlib.sha256)
