@@ -16,6 +16,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from http.client import HTTPResponse
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +368,18 @@ def test_a_malformed_credential_is_401_before_the_body(
     assert KEY not in answer.message()
 
 
+@pytest.mark.parametrize("given", [*combinations(IDENTITY, 2), *combinations(IDENTITY, 1), ()], ids=short)
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_missing_credentials_are_all_named_before_the_body(
+    world: World, method: str, path: str, given: tuple[tuple[str, str], ...]
+) -> None:
+    headers = [*given, ("Content-Type", "text/plain")]
+    answer = exchange(world, message(method, f"/api/v1{path}", headers, b"{"))
+    missing = [name for name, _ in IDENTITY if name not in dict(given)]
+    plural = "s" if len(missing) > 1 else ""
+    assert (answer.status, answer.message()) == (401, f"missing header{plural}: {', '.join(missing)}")
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -418,6 +431,35 @@ def test_2_mib_are_413_whatever_they_are(
 def test_6_mib_are_413_whatever_they_are(world: World, media_type: tuple[str, str]) -> None:
     answer = sent_in(world, b"[" * 6 * MIB, media_type)
     assert (answer.status, answer.message()) == (413, "the body is larger than 5120 KiB")
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        (JSON, b"[" * 2 * MIB),
+        (("Content-Type", "text/plain"), b"{}"),
+        (("Content-Type", ""), b"\xff\xfe"),
+        (JSON, b"{"),
+        (JSON, b"9" * 5_000),
+        (JSON, orjson.dumps({"status": "active", "name": 5, "config": []})),
+    ],
+    ids=["2 MiB", "no JSON type", "no UTF-8", "no JSON", "a huge number", "wrong types"],
+)
+@pytest.mark.parametrize(("method", "path"), [op for op in OPERATIONS if op not in WRITES])
+def test_a_body_where_none_is_needed_says_nothing(
+    world: World, method: str, path: str, media_type: tuple[str, str], body: bytes
+) -> None:
+    """Deleted resources and full collections answer as they do without one; the next request is read."""
+    sid, id_ = world.deleted
+    path = path.replace("{sid}", sid).replace("{id}", id_)
+    plain = managed(world, method, path)
+    assert plain.status in (200, 409)
+    with connected(world) as connection:
+        for _ in range(2):
+            headers = [*IDENTITY, media_type]
+            connection.sendall(message(method, f"/api/v1{path}", headers, body))
+            answer = read(connection, method)
+            assert (answer.status, answer.raw) == (plain.status, plain.raw)
 
 
 def chunked(size: int) -> Iterator[bytes]:
