@@ -1,19 +1,24 @@
 """What a full disk and a kill in the middle of the file's upkeep do: nothing is lost, work goes on."""
 
+import mmap
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 import pytest
+import requests
 
+import one_pim
 from aep.store import database, schema
 from components import require
 from processes import (
@@ -219,6 +224,76 @@ def test_a_kill_during_checkpoints_loses_nothing_that_was_committed(tmp_path: Pa
         committed = max(names)
 
 
+class Checkpoints:
+    """What the index of the write-ahead log says of checkpoints (sqlite.org/walformat.html 2.1.1)."""
+
+    def __init__(self, data: Path) -> None:
+        with (data / f"{database.FILE}-shm").open("rb") as file:
+            self._index = mmap.mmap(file.fileno(), 136, access=mmap.ACCESS_READ)
+
+    def under_way(self) -> bool:
+        """More frames are being copied into the file than are known to have reached the disk there."""
+        copied, attempted = (struct.unpack_from("=I", self._index, at)[0] for at in (96, 128))
+        return attempted > copied
+
+    def wait_for_one(self) -> None:
+        deadline = time.monotonic() + 10
+        while not self.under_way():  # without a pause, as one takes milliseconds
+            assert time.monotonic() < deadline, "no checkpoint began"
+
+
+class LargeEvents(threading.Thread):
+    """Sends events without a pause, each request large enough for a checkpoint behind it."""
+
+    def __init__(self, platform: str) -> None:
+        super().__init__(daemon=True)
+        self._platform = platform
+        self.answered: list[str] = []
+
+    def run(self) -> None:
+        with suppress(requests.RequestException):  # the kill
+            while True:
+                events = [one_pim.event() for _ in range(5)]
+                for event in events:
+                    event["data"]["pad"] = "x" * 850_000
+                if send_events(self._platform, one_pim.INGEST_KEY, *events) == 202:
+                    self.answered += [event["id"] for event in events]
+
+
+@pytest.mark.timeout(120)
+def test_a_platform_killed_in_the_middle_of_a_checkpoint_loses_nothing(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    arguments = one_pim.arguments(tmp_path)
+    with server(tmp_path, "inbox", "--quiet", "--behaviour", "500") as failing:
+        port = failing.url.rpartition(":")[2]
+        with server(tmp_path, *arguments) as platform:
+            one_pim.subscribe(platform, f"{failing.url}/hook")
+        answered: set[str] = set()
+        in_the_middle = 0
+        for _ in range(6):
+            with server(tmp_path, *arguments) as platform:
+                sender = LargeEvents(platform.url)
+                checkpoints = Checkpoints(data)
+                sender.start()
+                until(lambda sender=sender: sender.answered, "an event that was answered")
+                checkpoints.wait_for_one()
+                platform.kill_group()
+                in_the_middle += checkpoints.under_way()
+                sender.join(10)
+                answered |= set(sender.answered)
+            assert one_pim.rows(data / database.FILE, "PRAGMA integrity_check") == [("ok",)]
+            kept = {event_id for (event_id,) in one_pim.rows(data / database.FILE, "SELECT id FROM events")}
+            assert answered <= kept
+        print(f"{in_the_middle} of 6 kills in the middle of a checkpoint")
+        assert in_the_middle > 0
+    with (
+        server(tmp_path, "inbox", "--quiet", "--port", port) as inbox,
+        server(tmp_path, *arguments) as platform,
+    ):
+        fresh = one_pim.emit(platform)
+        until(lambda: set(fresh) <= set(one_pim.ids_received(inbox.url)), "deliveries after the kills")
+
+
 def test_a_kill_during_a_migration_leaves_the_old_file(tmp_path: Path) -> None:
     with closing(database.connect(tmp_path / database.FILE)) as connection:
         database.prepare(connection)
@@ -226,10 +301,34 @@ def test_a_kill_during_a_migration_leaves_the_old_file(tmp_path: Path) -> None:
     for _ in range(5):
         run_and_kill(MIGRATE_SLOWLY, str(tmp_path), after=random.uniform(0.0, 0.4))
         with closing(database.connect(tmp_path / database.FILE)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             assert database.version(connection) == len(schema.MIGRATIONS)
             assert connection.execute("SELECT name FROM meta").fetchall() == [("before",)]
             tables = connection.execute("SELECT name FROM sqlite_schema").fetchall()
             assert ("copies",) not in tables
+
+
+def test_after_killed_migrations_one_succeeds_and_so_does_the_older_program_before_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    arguments = one_pim.arguments(tmp_path)
+    with server(tmp_path, "inbox", "--quiet", "--behaviour", "500") as failing:
+        with server(tmp_path, *arguments) as platform:
+            one_pim.subscribe(platform, f"{failing.url}/hook")
+            sent = set(one_pim.emit(platform, 20))
+            platform.kill_group()
+        for _ in range(3):
+            run_and_kill(MIGRATE_SLOWLY, str(data), after=random.uniform(0.0, 0.4))
+        with server(tmp_path, *arguments) as platform:  # the program that was there before
+            sent |= set(one_pim.emit(platform, 5))
+            platform.kill_group()
+        subprocess.run([sys.executable, "-c", MIGRATE_SLOWLY, str(data)], check=True, capture_output=True)
+        with command(tmp_path, *arguments, "--port", "0") as older:
+            assert older.wait(20) == 1
+            assert f"knows versions up to {len(schema.MIGRATIONS)}" in older.stderr()
+    file = data / database.FILE
+    assert one_pim.rows(file, "PRAGMA integrity_check") == [("ok",)]
+    assert one_pim.rows(file, "SELECT count(*) FROM copies") == [(3_000_000,)]
+    assert {event_id for (event_id,) in one_pim.rows(file, "SELECT id FROM events")} == sent
 
 
 def test_a_kill_during_the_first_start_leaves_a_folder_that_starts(tmp_path: Path) -> None:
