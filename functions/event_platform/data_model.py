@@ -57,6 +57,7 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
         "failures",
         "first_attempt_at",
         "body",
+        "receipt",
         EXPIRES_AT,
     ),
     LEASES: ("token", "until"),

@@ -65,6 +65,11 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
+async def healthy(request: Request) -> Response:
+    """The answer to /health: requests are taken."""
+    return json_response({"status": "ok"})
+
+
 async def _on_platform_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.EventPlatformError)  # noqa: S101 - registered for that type below
     status = STATUS_OF[type(error)]

@@ -1,19 +1,30 @@
-"""Settings from the environment, read once (prefix `AEP_`)."""
+"""Settings from the environment, read once (prefix `AEP_`): of one machine, and of each deployed function."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .domain.deliveries import DeliverPolicy
+from .domain.queue_messages import EVENTS_TOPIC
+from .domain.tenants import Tenant
 
 
 def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _listed(value: Any) -> Any:
+    return TypeAdapter(list[Tenant]).validate_json(value) if isinstance(value, str) else value
+
+
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400, allow_inf_nan=False)]
+RetryDelays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)]
+PublicUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#]+[^\s?#/]$")]
+LogLevel = Annotated[str, Field(pattern="^(debug|info|warning|error)$")]
+Topic = Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]+$")]
 
 
 class Settings(BaseSettings):
@@ -24,17 +35,75 @@ class Settings(BaseSettings):
     pims: str | None = None  # a path, or the list itself when it begins with [
     dev: bool = False
     secrets_key: SecretStr | None = None
-    public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+[^\s?#/]$")] | None = None
-    retry_delays: Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)] = (300, 600, 1200)
+    public_url: PublicUrl | None = None
+    retry_delays: RetryDelays = (300, 600, 1200)
     rate_max: Annotated[float, Field(gt=0)] = 100
     timeout: Seconds = 5
     max_age: Seconds = 3 * 86400
-    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    log_level: LogLevel = "info"
 
     def deliver_policy(self) -> DeliverPolicy:
         """The part of the settings that decides about attempts."""
-        return DeliverPolicy(
-            retry_delays=[timedelta(seconds=delay) for delay in self.retry_delays],
-            max_age=timedelta(seconds=self.max_age),
-            timeout=self.timeout,
-        )
+        return _policy(self.retry_delays, self.max_age, self.timeout)
+
+
+class FunctionSettings(BaseSettings):
+    """What every function on Google Cloud is told; `notify` and `maintain` need no more."""
+
+    model_config = SettingsConfigDict(env_prefix="AEP_", frozen=True, hide_input_in_errors=True)
+
+    project: Annotated[str, Field(min_length=1, validation_alias="GOOGLE_CLOUD_PROJECT")]
+    log_level: LogLevel = "info"
+
+
+class RecordsSettings(FunctionSettings):
+    """For functions that read records, whose secrets are sealed. `pims` go before the registry's entries."""
+
+    secrets_key: SecretStr
+    version_buckets: Annotated[int, Field(ge=1, le=64)] = 1
+    dev: bool = False
+    pims: Annotated[Sequence[Tenant], NoDecode, BeforeValidator(_listed)] = ()
+
+
+class ManageSettings(RecordsSettings):
+    """For `manage`."""
+
+
+class IngestSettings(RecordsSettings):
+    """For `ingest`."""
+
+    topic_events: Topic = EVENTS_TOPIC
+
+
+class FanoutSettings(RecordsSettings):
+    """For `fanout`. `public_url` is where `manage` is reached: the schemas are there."""
+
+    public_url: PublicUrl
+    deliveries_shards: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
+class DeliverSettings(RecordsSettings):
+    """For `deliver`."""
+
+    retry_delays: RetryDelays = (300, 600, 1200)
+    timeout: Seconds = 5
+    max_age: Seconds = 3 * 86400
+
+    def deliver_policy(self) -> DeliverPolicy:
+        """The part of the settings that decides about attempts."""
+        return _policy(self.retry_delays, self.max_age, self.timeout)
+
+
+def _policy(retry_delays: Sequence[float], max_age: float, timeout: float) -> DeliverPolicy:
+    return DeliverPolicy(
+        retry_delays=[timedelta(seconds=delay) for delay in retry_delays],
+        max_age=timedelta(seconds=max_age),
+        timeout=timeout,
+    )
+
+
+def wrong_setting(error: ValidationError) -> str:
+    """The first wrong variable and what was expected, without the value that it has."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = str(first["loc"][0])
+    return f"{name if name.isupper() else 'AEP_' + name.upper()}: {first['msg']}"

@@ -1,5 +1,6 @@
 """The function `deliver`: sends one delivery and says what follows."""
 
 from .deliver import deliver
+from .routes import Deliver, routes
 
-__all__ = ["deliver"]
+__all__ = ["Deliver", "deliver", "routes"]

@@ -50,6 +50,7 @@ class FirestoreRetrySchedule:
                 "failures": delivery.failures,
                 "first_attempt_at": delivery.first_attempt_at,
                 "body": delivery.body,
+                "receipt": delivery.receipt,  # the topic that it came from, and goes back to
                 data_model.EXPIRES_AT: due_at + _KEPT,
             },
             merge=False,

@@ -1,0 +1,38 @@
+"""Settlements where the queue is a topic: the port `Settlements` on a schedule, a log and a publisher.
+
+The message is acknowledged by the answer to its push, so all is written before that.
+"""
+
+from ..domain.deliveries import Delivery, Settlement
+from ..domain.queue_messages import delivery_message
+from ..ports import EndLog, Publisher, RetrySchedule
+
+
+class QueueSettlements:
+    """One write for each settlement, none for a delivery that arrived.
+
+    A push that is repeated after the write repeats it: the same retry entry, one more in the end's count, or
+    one more message in the lane.
+    """
+
+    def __init__(self, schedule: RetrySchedule, log: EndLog, publisher: Publisher) -> None:
+        self._schedule = schedule
+        self._log = log
+        self._publisher = publisher
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Port `Settlements`; raises PublishFailed too, when a lane's topic takes nothing."""
+        if settlement.retry_at is not None:
+            await self._schedule.schedule(settlement.delivery, settlement.retry_at)
+        elif settlement.end is not None:
+            await self._log.record(settlement.delivery, settlement.end)
+        elif settlement.back_to_lane:
+            topic = topic_of(settlement.delivery)
+            await self._publisher.publish(topic, [delivery_message(settlement.delivery)])
+
+
+def topic_of(delivery: Delivery) -> str:
+    """The topic that the delivery was pushed from."""
+    if not isinstance(delivery.receipt, str):
+        raise TypeError("the receipt of a delivery on a topic is the topic's name")
+    return delivery.receipt

@@ -1,0 +1,46 @@
+"""The push route of deliver: a message, an attempt, and what follows from it, before the answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from starlette.routing import Route
+
+from ..domain.deliveries import DeliverPolicy
+from ..domain.queue_messages import DEAD_LETTERS_TOPIC, delivery_of
+from ..ports import Clock, Publisher, Sender, Settlements, SubscriptionLookup
+from ..push import Pushed, bury_on, push_route
+from .deliver import deliver
+
+PATH = "/{topic}"
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """What deliver works with."""
+
+    subscriptions: SubscriptionLookup
+    sender: Sender
+    settlements: Settlements
+    publisher: Publisher
+    clock: Clock
+    policy: DeliverPolicy
+
+
+def routes(function: Deliver) -> Sequence[Route]:
+    """The route of deliver: the push subscription of a topic of deliveries points to the topic's name.
+
+    The name is the delivery's receipt: where it goes when it goes back to its lane.
+    """
+
+    async def attempt(pushed: Pushed) -> None:
+        delivery = replace(delivery_of(pushed.message), receipt=pushed.parameters["topic"])
+        settlement = await deliver(
+            delivery,
+            subscriptions=function.subscriptions,
+            sender=function.sender,
+            clock=function.clock,
+            policy=function.policy,
+        )
+        await function.settlements.settle(settlement)
+
+    return [push_route(PATH, attempt, bury=bury_on(function.publisher, DEAD_LETTERS_TOPIC))]

@@ -1,0 +1,33 @@
+"""The route of maintain, which Cloud Scheduler calls each minute."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..http import json_response
+from ..ports import Clock, Publisher, RetrySchedule
+from .put_back import put_back
+
+PATH = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Maintain:
+    """What maintain works with."""
+
+    schedule: RetrySchedule
+    publisher: Publisher
+    clock: Clock
+
+
+def routes(maintain: Maintain) -> Sequence[Route]:
+    """The route of maintain. A tick that failed in part answers 503, and the next one goes on."""
+
+    async def tick(request: Request) -> Response:
+        returned = await put_back(maintain.schedule, publisher=maintain.publisher, clock=maintain.clock)
+        return json_response({"put_back": returned})
+
+    return [Route(PATH, tick, methods=["POST"])]

@@ -1,0 +1,212 @@
+"""Who gets which adapter on Google Cloud. Each function's app is built once, by its first request.
+
+The imports stand inside: a function that needs no Firestore does not wait for it to load.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from . import http, telemetry
+from . import settings as told
+
+if TYPE_CHECKING:
+    from .adapters.firestore.client import Firestore
+    from .adapters.pubsub import PubSubPublisher
+    from .adapters.seal import AesGcmSeal
+    from .ports import TenantRegistry
+
+log = structlog.get_logger()
+
+S = TypeVar("S", bound=told.FunctionSettings)
+
+SETTINGS: Mapping[str, type[told.FunctionSettings]] = {
+    "manage": told.ManageSettings,
+    "ingest": told.IngestSettings,
+    "fanout": told.FanoutSettings,
+    "deliver": told.DeliverSettings,
+    "maintain": told.FunctionSettings,
+    "notify": told.FunctionSettings,
+}
+
+
+class WrongSettings(SystemExit):
+    """Raised when a setting is missing or wrong: ends the process with one line on standard error."""
+
+
+def check(function: str | None) -> None:
+    """Raises WrongSettings for the function that is about to start; nothing is built yet."""
+    if function is not None and function in SETTINGS:
+        settings = _read(SETTINGS[function])
+        if isinstance(settings, told.RecordsSettings):
+            _seal(settings)
+
+
+@cache
+def manage() -> "Answers":
+    """The management API."""
+    from . import manage, openapi
+    from .adapters.clock import SystemClock
+    from .adapters.firestore.subscriptions import FirestoreSubscriptions
+    from .adapters.guard import GuardedNetwork, TrustedNetwork
+    from .adapters.https import HttpsPimGateway
+    from .manage.identity import CallerVerifier
+
+    settings, clock = _read(told.ManageSettings), SystemClock()
+    firestore, seal = _firestore(settings), _seal(settings)
+    guard = GuardedNetwork(allow_loopback=settings.dev)
+    subscriptions = FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets)
+    registry = _registry(settings, firestore, seal)
+    gateway = HttpsPimGateway(guard, TrustedNetwork())
+    verifier = CallerVerifier(registry, gateway, clock, allow_http=settings.dev)
+    routes = list(manage.routes(manage.Manage(verifier, subscriptions, guard, clock, settings.dev)))
+    return _app(settings, [*routes, openapi.route(routes)])
+
+
+@cache
+def ingest() -> "Answers":
+    """Takes a PIM's events in."""
+    from . import ingest
+    from .adapters.clock import SystemClock
+    from .adapters.pubsub_intake import PubSubIntake
+    from .domain import catalog
+
+    settings, clock = _read(told.IngestSettings), SystemClock()
+    registry = _registry(settings, _firestore(settings), _seal(settings))
+    intake = PubSubIntake(_publisher(settings), clock, topic=settings.topic_events)
+    return _app(settings, ingest.routes(ingest.Ingest(registry, intake, catalog.load(), clock)))
+
+
+@cache
+def fanout() -> "Answers":
+    """Chooses the subscriptions that get an event."""
+    from . import fanout
+    from .adapters.clock import SystemClock
+    from .adapters.firestore.subscriptions import FirestoreSubscriptions
+    from .domain import catalog
+
+    settings, clock = _read(told.FanoutSettings), SystemClock()
+    firestore, seal = _firestore(settings), _seal(settings)
+    function = fanout.Fanout(
+        registry=_registry(settings, firestore, seal),
+        subscriptions=FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets),
+        publisher=_publisher(settings),
+        catalog=catalog.load(),
+        clock=clock,
+        schema_base=f"{settings.public_url}/spec",
+        shards=settings.deliveries_shards,
+    )
+    return _app(settings, fanout.routes(function))
+
+
+@cache
+def deliver() -> "Answers":
+    """Sends deliveries."""
+    from . import deliver
+    from .adapters.clock import SystemClock
+    from .adapters.firestore.ends import FirestoreEndLog
+    from .adapters.firestore.retries import FirestoreRetrySchedule
+    from .adapters.firestore.subscriptions import FirestoreSubscriptions
+    from .adapters.guard import GuardedNetwork
+    from .adapters.https import HttpsSender
+    from .adapters.settlements import QueueSettlements
+
+    settings, clock = _read(told.DeliverSettings), SystemClock()
+    firestore, seal, publisher = _firestore(settings), _seal(settings), _publisher(settings)
+    schedule = FirestoreRetrySchedule(firestore, clock)
+    function = deliver.Deliver(
+        subscriptions=FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets),
+        sender=HttpsSender(GuardedNetwork(allow_loopback=settings.dev)),
+        settlements=QueueSettlements(schedule, FirestoreEndLog(firestore), publisher),
+        publisher=publisher,
+        clock=clock,
+        policy=settings.deliver_policy(),
+    )
+    return _app(settings, deliver.routes(function))
+
+
+@cache
+def maintain() -> "Answers":
+    """Puts due retries back."""
+    from . import maintain
+    from .adapters.clock import SystemClock
+    from .adapters.firestore.retries import FirestoreRetrySchedule
+
+    settings, clock = _read(told.FunctionSettings), SystemClock()
+    schedule = FirestoreRetrySchedule(_firestore(settings), clock)
+    return _app(settings, maintain.routes(maintain.Maintain(schedule, _publisher(settings), clock)))
+
+
+@cache
+def notify() -> "Answers":
+    """Takes notifications."""
+    from . import notify
+
+    settings = _read(told.FunctionSettings)
+    return _app(settings, notify.routes(notify.Notify(_publisher(settings))))
+
+
+def _read(model: type[S]) -> S:
+    try:
+        return model()  # pyright: ignore[reportCallIssue] - from the environment
+    except ValidationError as error:
+        raise WrongSettings(f"aep: {told.wrong_setting(error)}") from None
+
+
+def _seal(settings: told.RecordsSettings) -> "AesGcmSeal":
+    from .adapters.seal import AesGcmSeal, key_from_base64
+
+    try:
+        return AesGcmSeal(key_from_base64(settings.secrets_key.get_secret_value()))
+    except ValueError as error:
+        raise WrongSettings(f"aep: {error}") from None
+
+
+def _firestore(settings: told.FunctionSettings) -> "Firestore":
+    from .adapters.firestore.client import connect
+
+    return connect(settings.project)
+
+
+def _publisher(settings: told.FunctionSettings) -> "PubSubPublisher":
+    from .adapters.pubsub import PubSubPublisher
+
+    return PubSubPublisher(settings.project)
+
+
+def _registry(settings: told.RecordsSettings, firestore: "Firestore", seal: "AesGcmSeal") -> "TenantRegistry":
+    from .adapters.clock import SystemClock
+    from .adapters.firestore.tenants import FirestoreTenants
+
+    return FirestoreTenants(firestore, seal, SystemClock(), listed=settings.pims, allow_http=settings.dev)
+
+
+def _app(settings: told.FunctionSettings, routes: Sequence[Route]) -> "Answers":
+    telemetry.configure(settings.log_level)
+    app = Starlette(
+        routes=[Route("/health", http.healthy, methods=["GET"]), *routes],
+        exception_handlers=http.EXCEPTION_HANDLERS,
+    )
+    app.router.redirect_slashes = False
+    return Answers(app)
+
+
+class Answers(Response):
+    """A function's app in the form that the Functions Framework takes: the response to whatever was asked."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__()
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except Exception:  # the app has answered 500 by now; the framework would answer a second time
+            log.exception("request.failed", path=scope["path"])

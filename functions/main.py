@@ -1,0 +1,52 @@
+"""The six functions that are deployed. Each hands its requests to its app, which `wiring` builds.
+
+Each starts alone: functions-framework --source functions/main.py --target NAME
+"""
+
+import os
+
+from functions_framework import aio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from event_platform import wiring
+
+
+@aio.http
+async def manage(request: Request) -> Response:
+    """The management API and the schemas. Public."""
+    return wiring.manage()
+
+
+@aio.http
+async def ingest(request: Request) -> Response:
+    """Takes a PIM's events in. Public."""
+    return wiring.ingest()
+
+
+@aio.http
+async def fanout(request: Request) -> Response:
+    """Pushed by `events` and `pim-events-<tenant key>`: one delivery for each match."""
+    return wiring.fanout()
+
+
+@aio.http
+async def deliver(request: Request) -> Response:
+    """Pushed by `deliveries-<shard>`: one attempt."""
+    return wiring.deliver()
+
+
+@aio.http
+async def maintain(request: Request) -> Response:
+    """Called each minute: due retries back to their lanes."""
+    return wiring.maintain()
+
+
+@aio.http
+async def notify(request: Request) -> Response:
+    """Pushed by `notifications`."""
+    return wiring.notify()
+
+
+# The framework names the function that it starts here; a wrong setting is to stop it now, not its requests.
+wiring.check(os.environ.get("FUNCTION_TARGET"))
