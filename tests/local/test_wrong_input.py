@@ -1031,6 +1031,29 @@ async def impatient(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
         yield int(url.rpartition(":")[2])
 
 
+async def test_who_comes_when_there_is_no_room_is_turned_away_until_another_leaves(
+    impatient: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "CONNECTIONS", 2)
+    request = b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx"
+    held = [await asyncio.open_connection("127.0.0.1", impatient) for _ in range(2)]
+    for reader, writer in held:
+        writer.write(request)
+        assert (await reader.readuntil(b"\r\n\r\n1")).startswith(b"HTTP/1.1 200 OK\r\n")
+    turned_away, _ = await asyncio.open_connection("127.0.0.1", impatient)
+    with suppress(ConnectionResetError):
+        assert await asyncio.wait_for(turned_away.read(), 5) == b""
+    _, leaving = held.pop()
+    leaving.close()
+    await asyncio.sleep(0.1)  # until the server has seen that
+    reader, writer = await asyncio.open_connection("127.0.0.1", impatient)
+    writer.write(request)
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n1"), 5)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    for _, each in (*held, (reader, writer)):
+        each.close()
+
+
 async def dripped(port: int, start: bytes, drip: bytes) -> tuple[bytes, float]:
     """What is answered to bytes that come one by one after a start, and after how many seconds."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
