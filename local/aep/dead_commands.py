@@ -1,5 +1,6 @@
 """`aep dead`: the deliveries that the platform's own code failed on."""
 
+import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,8 @@ from event_platform.domain.errors import NotFound, StoreUnavailable
 
 from .broker import dead_letters
 from .broker.dead_letters import DeadLetter
+from .google import dead_letters as google_letters
+from .google.dead_letters import PULL_SUBSCRIPTION, Letter, Replayed
 from .options import DEFAULT_DATA, AsJson, Data, fail, printable, show
 from .store import database
 
@@ -27,20 +30,38 @@ dead = typer.Typer(
 )
 
 Ids = Annotated[
-    list[int] | None, typer.Argument(metavar="[ID]...", help="Ids, as `aep dead list` shows them.")
+    list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, as `aep dead list` shows them.")
 ]
 All = Annotated[bool, typer.Option("--all", help="All that there are now.")]
+Google = Annotated[
+    str | None,
+    typer.Option("--google", metavar="PROJECT", help="Those of a Google Cloud project instead."),
+]
+PullSubscription = Annotated[
+    str, typer.Option(metavar="NAME", help="With --google: the pull subscription of the dead letters' topic.")
+]
 BUSY_MILLISECONDS = 30_000
 """A server under load commits without a pause, so the turn of another process can take a while to come."""
+MOST_DIGITS = 19
 Move = Callable[[sqlite3.Connection, Sequence[int], datetime], int]
 
 
 @dead.command("list")
-def list_dead(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+def list_dead(
+    data: Data = DEFAULT_DATA,
+    google: Google = None,
+    pull_subscription: PullSubscription = PULL_SUBSCRIPTION,
+    as_json: AsJson = False,
+) -> None:
     """List the dead letters, oldest first, with the error of each.
 
     Example: aep dead list --json
+
+    With --google these are messages of any topic; while they are read nobody else gets them.
     """
+    if google is not None:
+        _list_google(google, pull_subscription, as_json=as_json)
+        return
     with _store(data) as connection:
         letters = list(dead_letters.listed(connection))
     if as_json:
@@ -53,14 +74,25 @@ def list_dead(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
 
 
 @dead.command("replay")
-def replay(ids: Ids = None, every: All = False, data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+def replay(
+    ids: Ids = None,
+    every: All = False,
+    data: Data = DEFAULT_DATA,
+    google: Google = None,
+    pull_subscription: PullSubscription = PULL_SUBSCRIPTION,
+    as_json: AsJson = False,
+) -> None:
     """Put dead letters back on the queue: a running platform takes them up within 5 seconds.
 
     Example: aep dead replay 4711 4712
 
     Do it when what failed is mended. One that is older than AEP_MAX_AGE, or whose subscription was
-    suspended or deleted since, then ends with a log entry.
+    suspended or deleted since, then ends with a log entry. With --google each goes to the topic that it came
+    from; one that does not tell stays, and the status is 1.
     """
+    if google is not None:
+        _replay_google(google, pull_subscription, _asked(ids, every=every), as_json=as_json)
+        return
     _change(dead_letters.replay, "replayed", ids, data, every=every, as_json=as_json)
 
 
@@ -73,19 +105,69 @@ def drop(ids: Ids = None, every: All = False, data: Data = DEFAULT_DATA, as_json
     _change(dead_letters.drop, "dropped", ids, data, every=every, as_json=as_json)
 
 
-def _change(move: Move, done: str, ids: list[int] | None, data: Path, *, every: bool, as_json: bool) -> None:
-    if every == bool(ids):
-        fail("give the ids of dead letters, or --all; `aep dead list` shows them")
+def _change(move: Move, done: str, ids: list[str] | None, data: Path, *, every: bool, as_json: bool) -> None:
+    numbers = [_number(each) for each in _asked(ids, every=every)]
     with _store(data) as connection:
         try:
-            chosen = dead_letters.chosen(connection, ids or ())
+            chosen = dead_letters.chosen(connection, numbers)
         except NotFound as error:
             fail(str(error))
         number = move(connection, chosen, datetime.now(UTC))
     if as_json:
         typer.echo(orjson.dumps({done: number}))
     else:
-        typer.echo(f"{done} {number} dead letter{'' if number == 1 else 's'}")
+        typer.echo(_told(done, number))
+
+
+def _list_google(project: str, name: str, *, as_json: bool) -> None:
+    async def read() -> Sequence[Letter]:
+        async with google_letters.opened(project, name) as opened:
+            return opened.letters
+
+    letters = asyncio.run(read())
+    if as_json:
+        typer.echo(orjson.dumps([_plain_google(letter) for letter in letters]))
+        return
+    table = Table("id", "since", "from", "subscription", "event", "error")
+    for letter in letters:
+        table.add_row(*(Text(printable(cell)) for cell in _plain_google(letter).values()))
+    show(table)
+
+
+def _replay_google(project: str, name: str, ids: Sequence[str], *, as_json: bool) -> None:
+    async def work() -> Replayed:
+        async with google_letters.opened(project, name) as opened:
+            return await opened.replay(opened.chosen(ids))
+
+    try:
+        done = asyncio.run(work())
+    except NotFound as error:
+        fail(printable(str(error)))
+    if as_json:
+        typer.echo(orjson.dumps({"replayed": done.replayed, "left": done.left}))
+    else:
+        typer.echo(_told("replayed", done.replayed))
+    for letter_id, reason in done.left.items():
+        typer.echo(f"aep: dead letter {letter_id} stays: {printable(reason)}", err=True)
+    if done.left:
+        raise SystemExit(1)
+
+
+def _asked(ids: Sequence[str] | None, *, every: bool) -> Sequence[str]:
+    """The ids; none with --all."""
+    if every == bool(ids):
+        fail("give the ids of dead letters, or --all; `aep dead list` shows them")
+    return ids or ()
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < MOST_DIGITS):
+        fail(f"no dead letter {printable(text)}: ids are numbers, as `aep dead list` shows them")
+    return int(text)
+
+
+def _told(done: str, number: int) -> str:
+    return f"{done} {number} dead letter{'' if number == 1 else 's'}"
 
 
 @contextlib.contextmanager
@@ -115,6 +197,17 @@ def _cells(letter: DeadLetter) -> tuple[str, ...]:
         str(letter.attempts),
         letter.error,
     )
+
+
+def _plain_google(letter: Letter) -> dict[str, str]:
+    return {
+        "id": letter.id,
+        "at": _moment(letter.at.timestamp()),
+        "from": letter.origin,
+        "subscription_id": letter.subscription_id,
+        "event_id": letter.event_id,
+        "error": letter.reason,
+    }
 
 
 def _moment(seconds: float) -> str:

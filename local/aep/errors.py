@@ -6,7 +6,9 @@ SetupError              the root: one line that says what to do, for standard er
 ├── NoStore             no platform has run on the data folder
 ├── BackupRefused       the backup cannot go where it was told to
 ├── WrongKey            the folder's secrets were sealed with another key
-└── BadPims             the registry of PIMs is not usable as it is
+├── BadPims             the registry of PIMs is not usable as it is
+├── NoGooglePackages    a command for Google Cloud lacks Google's clients
+└── GoogleFailed        Google Cloud refuses, or does not answer
 """
 
 
@@ -36,3 +38,11 @@ class WrongKey(SetupError):
 
 class BadPims(SetupError):
     """Raised when the list of PIMs cannot be read or an entry is wrong."""
+
+
+class NoGooglePackages(SetupError):
+    """Raised when a command for Google Cloud needs packages that are not installed."""
+
+
+class GoogleFailed(SetupError):
+    """Raised when Google Cloud refuses what a command needs, or does not answer."""

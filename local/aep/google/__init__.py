@@ -1,0 +1,1 @@
+"""Commands for a platform that runs on Google Cloud. Google's packages are imported when they are used."""
