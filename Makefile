@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
-.PHONY: help setup demo test test-emulators lint bench serve format
+.PHONY: help setup demo demo-google requirements test test-emulators lint bench serve format
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -23,6 +23,13 @@ $(VENV)/.ready: pyproject.toml uv.lock
 
 demo: setup ## Watch events of a simulated PIM arrive, signed, in under 30 seconds
 	@$(BIN)/aep demo
+
+demo-google: setup ## Watch the same on Google's emulators, with a process for each function
+	@$(BIN)/aep demo-google
+
+requirements: setup ## Export what is deployed from uv.lock to functions/requirements.txt
+	@$(BIN)/uv export --quiet --locked --offline --only-group functions --no-emit-project --no-header \
+		--output-file functions/requirements.txt
 
 test: setup ## Run every test that this machine can run
 	@$(BIN)/pytest

@@ -128,11 +128,25 @@ def run_demo() -> None:
     raise typer.Exit(demo())
 
 
+def run_demo_google() -> None:
+    """Show the same on Google's emulators of Pub/Sub and Firestore, with a process for each function.
+
+    Example: aep demo-google
+
+    Needs the emulators of the gcloud SDK and Java (`aep doctor` says whether they are here). The emulator
+    pushes two messages at a time, so fewer events are sent, and they take longer.
+    """
+    from .demo_google import run_demo as demo
+
+    raise typer.Exit(demo())
+
+
 def mount(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
     app.add_typer(sim, name="sim")
     app.command("inbox")(run_inbox)
     app.command("demo")(run_demo)
+    app.command("demo-google")(run_demo_google)
     bench.mount(app)
 
 

@@ -14,10 +14,11 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp
 import orjson
@@ -30,11 +31,7 @@ from . import sim
 from .inbox import percentile
 from .sim import DEFAULT_CLIENT, Emitted, Format
 
-RATE = 60
-EVENTS_PER_FORMAT = 180
-EVENTS_PER_ACT = 20
 FLAKY_EVERY = 20  # more failures would end in a suspension: the success rate has to stay above 90 %
-STEPS_SECONDS = 23
 STOP_SECONDS = 4
 TYPE_OF = {
     Format.STRUCTURED: "com.akeneo.pim.v1.product.updated.delta",
@@ -56,12 +53,52 @@ class DemoFailed(Exception):
         self.lines = lines or []
 
 
-def run_demo(console: Console | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A platform that runs: its URLs, and what tells how it goes when it goes wrong."""
+
+    manage: str
+    ingest: str
+    last_words: Callable[[], list[str]]
+
+
+Start: TypeAlias = Callable[["Children", Path, Mapping[str, Any]], AbstractAsyncContextManager[Platform]]
+"""Starts a platform for the PIM of an entry of the registry, with a folder for what it keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the demo is played: how the platform starts, and how much of it in which time."""
+
+    start: Start
+    what: str = "the platform"
+    rate: float = 60
+    events_per_format: int = 180
+    events_per_act: int = 20
+    steps_seconds: float = 23
+    delivered_seconds: float = 8
+    act_seconds: float = 4
+    in_force_seconds: float = 0
+
+
+@asynccontextmanager
+async def one_machine(children: "Children", folder: Path, pim: Mapping[str, Any]) -> AsyncIterator[Platform]:
+    """`aep serve`, which ends with the other children."""
+    pims = folder / "pims.json"
+    pims.write_bytes(orjson.dumps([pim]))
+    data = str(folder / "data")
+    url = await children.start(
+        "serve", "--port", "0", "--dev", "--data", data, "--pims", str(pims), settings=SERVE_SETTINGS
+    )
+    yield Platform(url, url, children.last_words)
+
+
+def run_demo(console: Console | None = None, stage: Stage | None = None) -> int:
     """Runs the demo to its end; the exit status, 0 when nothing was lost and every signature fitted."""
     console = console or Console()
     progress = Progress(console)
     try:
-        asyncio.run(_demo(progress))
+        asyncio.run(_demo(progress, stage or Stage(one_machine)))
     except DemoFailed as failure:
         complaint = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
         complaint.print(f"aep demo: {failure}")
@@ -75,18 +112,18 @@ def run_demo(console: Console | None = None) -> int:
     return 0
 
 
-async def _demo(progress: "Progress") -> None:
+async def _demo(progress: "Progress", where: Stage) -> None:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - asyncio.run made it
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with progress.shown(), tempfile.TemporaryDirectory(prefix="aep-demo-") as folder:
         async with Children() as children, aiohttp.ClientSession() as session:
             try:
-                async with asyncio.timeout(STEPS_SECONDS):
-                    await _Demo(children, session, progress, Path(folder)).run()
+                async with asyncio.timeout(where.steps_seconds):
+                    await _Demo(children, session, progress, Path(folder), where).run()
             except TimeoutError:
                 children.check()
-                message = f"not finished within {STEPS_SECONDS} s, during: {progress.current}"
+                message = f"not finished within {where.steps_seconds:g} s, during: {progress.current}"
                 raise DemoFailed(message, children.last_words()) from None
 
 
@@ -94,8 +131,14 @@ class _Demo:
     """The steps in their order, each with what it must come to."""
 
     def __init__(
-        self, children: "Children", session: aiohttp.ClientSession, progress: "Progress", folder: Path
+        self,
+        children: "Children",
+        session: aiohttp.ClientSession,
+        progress: "Progress",
+        folder: Path,
+        where: Stage,
     ) -> None:
+        self._where = where
         self._children = children
         self._session = session
         self._progress = progress
@@ -106,10 +149,14 @@ class _Demo:
         self._seed = 0
 
     async def run(self) -> None:
+        async with contextlib.AsyncExitStack() as running:
+            with self._progress.stage(f"start the PIM, the inbox and {self._where.what}") as note:
+                await self._start(running)
+                note(self._platform.manage)
+            await self._steps()
+
+    async def _steps(self) -> None:
         stage = self._progress.stage
-        with stage("start the PIM, the inbox and the platform") as note:
-            await self._start()
-            note(self._serve)
         with stage("get a token from the PIM") as note:
             self._api = await self._management_api()
             note(f"client {DEFAULT_CLIENT.client_id}")
@@ -119,9 +166,9 @@ class _Demo:
         async with _Watch(self._session, self._inbox, self._progress) as self._watch:
             for format_ in Format:
                 with stage(f"send events, CloudEvents {format_}"):
-                    await self._emit(format_, EVENTS_PER_FORMAT, self._plain, self._flaky)
+                    await self._emit(format_, self._where.events_per_format, self._plain, self._flaky)
             with stage("deliver them, retries included"):
-                await self._all_delivered(seconds=8)
+                await self._all_delivered(seconds=self._where.delivered_seconds)
             with stage("change a subscription, its secrets sent back redacted"):
                 await self._patch()
             with stage("suspend it: events pass by") as note:
@@ -129,20 +176,16 @@ class _Demo:
             with stage("resume it: events arrive again"):
                 await self._resumed()
 
-    async def _start(self) -> None:
+    async def _start(self, running: contextlib.AsyncExitStack) -> None:
         primary, secondary = self._secrets
         inbox = ("inbox", "--port", "0", "--quiet", "--every", str(FLAKY_EVERY), "--keep", "20000")
         self._pim, self._inbox = await asyncio.gather(
             self._children.start("sim", "--port", "0"),
             self._children.start(*inbox, f"--secret={primary}", f"--secondary-secret={secondary}"),
         )
-        pims = self._folder / "pims.json"
-        entry = {"url": self._pim, "ingest_key": self._ingest_key, "auth": "token-info"}
-        pims.write_bytes(orjson.dumps([entry]))
-        data = str(self._folder / "data")
-        self._serve = await self._children.start(
-            "serve", "--port", "0", "--dev", "--data", data, "--pims", str(pims), settings=SERVE_SETTINGS
-        )
+        pim = {"url": self._pim, "ingest_key": self._ingest_key, "auth": "token-info"}
+        started = self._where.start(self._children, self._folder, pim)
+        self._platform = await running.enter_async_context(started)
 
     async def _management_api(self) -> "_Api":
         password = {
@@ -161,7 +204,7 @@ class _Demo:
             "X-PIM-TOKEN": tokens["access_token"],
             "X-PIM-CLIENT-ID": DEFAULT_CLIENT.client_id,
         }
-        return _Api(self._session, f"{self._serve}/api/v1", self._children, identity)
+        return _Api(self._session, f"{self._platform.manage}/api/v1", self._children, identity)
 
     async def _subscribe(self) -> None:
         contact = {"technical_email": "demo@example.com"}
@@ -169,6 +212,11 @@ class _Demo:
         self._subscriptions = f"/subscribers/{subscriber['id']}/subscriptions"
         self._plain = await self._subscription("/ok")
         self._flaky = await self._subscription("/flaky")
+        await self._in_force()
+
+    async def _in_force(self) -> None:
+        """A change takes effect within the 5 s that are promised, or on one machine with its answer."""
+        await asyncio.sleep(self._where.in_force_seconds)
 
     async def _subscription(self, path: str) -> str:
         primary, secondary = self._secrets
@@ -183,11 +231,18 @@ class _Demo:
         self._seed += 1
         emitted = self._progress.emitted
         drawn = _remembering(sim.events(TYPE_OF[format_], count, self._seed), ids)
-        await sim.emit(drawn, to=self._serve, key=self._ingest_key, rate=RATE, format=format_, into=emitted)
+        await sim.emit(
+            drawn,
+            to=self._platform.ingest,
+            key=self._ingest_key,
+            rate=self._where.rate,
+            format=format_,
+            into=emitted,
+        )
         if emitted.failed:
             self._children.check()
             message = f"{emitted.failed} events were not accepted: {emitted.error}"
-            raise DemoFailed(message, self._children.last_words())
+            raise DemoFailed(message, self._platform.last_words())
         for subscription in subscriptions:
             self._expected[subscription].update(ids)
         self._progress.expected = sum(map(len, self._expected.values()))
@@ -201,13 +256,13 @@ class _Demo:
             self._check_signatures()
             if time.monotonic() > deadline:
                 text = ", ".join(f"{number} at {name}" for name, number in missing.items())
-                raise DemoFailed(f"lost or late: {text}", self._children.last_words())
+                raise DemoFailed(f"lost or late: {text}", self._platform.last_words())
             await asyncio.sleep(0.05)
         self._check_signatures()
 
     def _check_signatures(self) -> None:
         if bad := self._progress.counts["bad signatures"]:
-            raise DemoFailed(f"{bad} deliveries had a wrong signature", self._children.last_words())
+            raise DemoFailed(f"{bad} deliveries had a wrong signature", self._platform.last_words())
 
     def _missing(self) -> dict[str, int]:
         names = {self._plain: "/ok", self._flaky: "/flaky"}
@@ -226,8 +281,9 @@ class _Demo:
         name, value = PATCHED
         row["config"]["headers"] = {name: value}
         await self._api.call("PATCH", path, 200, row)
-        ids = await self._emit(Format.BATCH, EVENTS_PER_ACT, self._plain, self._flaky)
-        await self._all_delivered(seconds=4)
+        await self._in_force()
+        ids = await self._emit(Format.BATCH, self._where.events_per_act, self._plain, self._flaky)
+        await self._all_delivered(seconds=self._where.act_seconds)
         for event_id in ids:
             if self._watch.delivered[self._plain][event_id]["headers"].get(name.lower()) != value:
                 raise DemoFailed(f"a delivery after the change lacks the header {name}")
@@ -235,16 +291,18 @@ class _Demo:
     async def _suspended(self) -> int:
         path = f"{self._subscriptions}/{self._plain}"
         await self._api.call("POST", f"{path}/suspend", 202)
-        self._passed_by = await self._emit(Format.STRUCTURED, EVENTS_PER_ACT, self._flaky)
-        await self._all_delivered(seconds=4)
+        await self._in_force()
+        self._passed_by = await self._emit(Format.STRUCTURED, self._where.events_per_act, self._flaky)
+        await self._all_delivered(seconds=self._where.act_seconds)
         self._check_passed_by()
         return len(self._passed_by)
 
     async def _resumed(self) -> None:
         path = f"{self._subscriptions}/{self._plain}"
         await self._api.call("POST", f"{path}/resume", 202)
-        await self._emit(Format.BINARY, EVENTS_PER_ACT, self._plain, self._flaky)
-        await self._all_delivered(seconds=4)
+        await self._in_force()
+        await self._emit(Format.BINARY, self._where.events_per_act, self._plain, self._flaky)
+        await self._all_delivered(seconds=self._where.act_seconds)
         self._check_passed_by()
 
     def _check_passed_by(self) -> None:

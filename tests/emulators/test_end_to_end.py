@@ -1,0 +1,186 @@
+"""The whole way of an event through the six functions as processes of their own, on Google's emulators."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import orjson
+import pytest
+import pytest_asyncio
+
+from aep.tools.on_google import GooglePlatform, running
+from event_platform.domain.queue_messages import EVENTS_TOPIC
+from event_platform.domain.tenants import tenant_key
+from event_platform.push import REASON
+from one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
+from processes import Client, received, send_events, server
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+T = TypeVar("T")
+PIM_TOPIC = f"pim-events-{tenant_key(PIM)}"
+IN_FORCE_SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def inbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    arguments = ("inbox", "--quiet", "--secret", PRIMARY)
+    with server(tmp_path_factory.mktemp("inbox"), *arguments) as child:
+        yield child.url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def platform(
+    pubsub_host: str, firestore_host: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[GooglePlatform]:
+    client = {"client_id": "erp", "key_sha256": sha256(CLIENT_KEY.encode()).hexdigest()}
+    entry = {"url": PIM, "auth": "platform-key", "clients": [client], "ingest_key": INGEST_KEY}
+    async with running(
+        f"test-{uuid.uuid4().hex[:20]}",
+        pubsub=pubsub_host,
+        firestore=firestore_host,
+        folder=tmp_path_factory.mktemp("functions"),
+        settings={"AEP_PIMS": orjson.dumps([entry]).decode(), "AEP_RETRY_DELAYS": "0.5,1,2"},
+        tenant_keys=[tenant_key(PIM)],
+    ) as started:
+        yield started
+
+
+@dataclass
+class Subscribed:
+    """A subscription of an own subscriber, and what a test does with it."""
+
+    platform: GooglePlatform
+    client: Client
+    inbox: str
+    path: str
+    subscriber: str
+    subscription: str
+
+    async def send(self, count: int = 1) -> list[str]:
+        """Updates of as many products into ingest, each in a request of its own; their ids."""
+        events = [event() for _ in range(count)]
+        url = self.platform.functions["ingest"].url
+        for each in events:
+            assert await asyncio.to_thread(send_events, url, INGEST_KEY, each) == 202
+        return [each["id"] for each in events]
+
+    async def got(self, ids: Sequence[str], *, seconds: float = 30.0) -> list[dict[str, Any]]:
+        """The deliveries that were taken, once there is one of each id."""
+
+        async def all_of_them() -> list[dict[str, Any]] | None:
+            taken = await self.taken()
+            return taken if {each["id"] for each in taken} >= set(ids) else None
+
+        return await until(all_of_them, f"{len(ids)} deliveries to {self.path}", seconds=seconds)
+
+    async def taken(self) -> list[dict[str, Any]]:
+        found = await asyncio.to_thread(received, self.inbox, self.path)
+        return [each for each in found if 200 <= each["status"] < 300]
+
+    async def order(self, verb: str) -> None:
+        path = f"/subscribers/{self.subscriber}/subscriptions/{self.subscription}/{verb}"
+        await asyncio.to_thread(self.client.call, "POST", path, expect=202)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def subscriptions(platform: GooglePlatform, inbox: str) -> Sequence[Subscribed]:
+    """One at a good receiver, one at a receiver that answers 500 to the first attempt of each event."""
+    client = Client(platform.functions["manage"].url, PIM, CLIENT_KEY, "erp")
+    body = {"name": "Tests", "contact": {"technical_email": "ops@example.com"}}
+    subscriber = await asyncio.to_thread(client.call, "POST", "/subscribers", body, expect=201)
+    made: list[Subscribed] = []
+    for path in ("/hook", "/flaky"):
+        config = {"url": inbox + path, "secret": {"primary": PRIMARY}}
+        wanted = {"events": [event()["type"]], "type": "https", "config": config}
+        at = f"/subscribers/{subscriber['id']}/subscriptions"
+        answer = await asyncio.to_thread(client.call, "POST", at, wanted, expect=201)
+        made.append(Subscribed(platform, client, inbox, path, subscriber["id"], answer["id"]))
+    await asyncio.sleep(IN_FORCE_SECONDS)
+    return made
+
+
+@pytest.fixture
+def subscribed(subscriptions: Sequence[Subscribed]) -> Subscribed:
+    return subscriptions[0]
+
+
+@pytest.fixture
+def flaky(subscriptions: Sequence[Subscribed]) -> Subscribed:
+    return subscriptions[1]
+
+
+async def until(condition: Callable[[], Any], what: str, *, seconds: float = 30.0) -> Any:
+    """What `condition` gives, once that is true."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while not (result := await condition()):
+        assert loop.time() < end, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(0.1)
+    return result
+
+
+async def test_an_event_by_http_is_delivered_signed(subscribed: Subscribed) -> None:
+    ids = await subscribed.send()
+    (taken,) = [each for each in await subscribed.got(ids) if each["id"] in ids]
+    assert taken["verified"] is True
+    assert taken["subject"] == subscribed.subscription
+
+
+async def test_an_event_by_the_topic_of_a_pim_is_delivered_signed(subscribed: Subscribed) -> None:
+    published = event()
+    attributes = {"ce-specversion": "1.0", "ce-id": published["id"], "ce-type": published["type"]}
+    data = json.dumps(published["data"]).encode()
+    await subscribed.platform.publish(PIM_TOPIC, data, attributes)
+    arrived = await subscribed.got([published["id"]])
+    (taken,) = [each for each in arrived if each["id"] == published["id"]]
+    assert taken["verified"] is True
+
+
+async def test_a_500_is_tried_again_when_it_is_due(flaky: Subscribed) -> None:
+    ids = await flaky.send(2)
+    taken = [each for each in await flaky.got(ids) if each["id"] in ids]
+    assert [each["attempt"] for each in taken] == [2, 2]
+
+
+@pytest.mark.parametrize("name", ["fanout", "deliver"])
+async def test_nothing_is_lost_when_a_function_is_killed(
+    subscribed: Subscribed, flaky: Subscribed, name: str
+) -> None:
+    function = subscribed.platform.functions[name]
+    ids = await subscribed.send(6)
+    function.kill()
+    ids += await subscribed.send(6)
+    await function.start()
+    await subscribed.got(ids, seconds=60)
+    await flaky.got(ids, seconds=60)
+
+
+async def test_what_nobody_can_read_becomes_a_dead_letter_and_an_error_in_the_log(
+    platform: GooglePlatform,
+) -> None:
+    await platform.publish(EVENTS_TOPIC, b"\xff", {"tenant": PIM})
+    ((data, attributes),) = await until(platform.dead_letters, "a dead letter")
+    assert data == b"\xff"
+    assert attributes[REASON] == "the attribute accepted_at is missing"
+    lines = map(json.loads, platform.functions["fanout"].lines())
+    (line,) = [each for each in lines if each["event"] == "message.dead_lettered"]
+    assert line["level"] == "error"
+
+
+async def test_a_suspension_is_in_force_within_5_seconds(subscribed: Subscribed, flaky: Subscribed) -> None:
+    before = await subscribed.send()
+    await subscribed.got(before)
+    await subscribed.order("suspend")
+    await asyncio.sleep(IN_FORCE_SECONDS)
+    passed_by = await subscribed.send(2)
+    await flaky.got(passed_by)  # so they have been fanned out by now
+    await subscribed.order("resume")
+    await asyncio.sleep(IN_FORCE_SECONDS)
+    after = await subscribed.send()
+    await subscribed.got(after)
+    assert not {each["id"] for each in await subscribed.taken()} & set(passed_by)
