@@ -12,6 +12,8 @@ from ..push import Pushed, bury_on, push_route
 from .deliver import deliver
 
 PATH = "/{topic}"
+START_RATE = 10.0
+"""Requests a second that the lanes of a throttling destination come to together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ def routes(function: Deliver) -> Sequence[Route]:
             clock=function.clock,
             policy=function.policy,
         )
+        if settlement.back_to_lane:  # its lane would come again at once, and so would the 429
+            await function.clock.sleep(delivery.lanes / START_RATE)
         await function.settlements.settle(settlement)
 
     return [push_route(PATH, attempt, bury=bury_on(function.publisher, DEAD_LETTERS_TOPIC))]
