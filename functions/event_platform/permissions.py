@@ -1,0 +1,38 @@
+"""The IAM permissions of each function, as data: what it calls needs these and no others.
+
+The infrastructure gives them to the functions' service accounts. A test on emulators holds them against the
+calls that the functions make. https://cloud.google.com/firestore/native/docs/security/iam
+"""
+
+from collections.abc import Mapping
+
+ENTITIES_GET = "datastore.entities.get"
+ENTITIES_LIST = "datastore.entities.list"
+ENTITIES_CREATE = "datastore.entities.create"
+ENTITIES_UPDATE = "datastore.entities.update"
+ENTITIES_DELETE = "datastore.entities.delete"
+TOPICS_PUBLISH = "pubsub.topics.publish"
+
+_READ = frozenset({ENTITIES_GET, ENTITIES_LIST})
+_WRITE = frozenset({ENTITIES_CREATE, ENTITIES_UPDATE})
+
+PERMISSIONS: Mapping[str, frozenset[str]] = {
+    "manage": _READ | _WRITE | {ENTITIES_DELETE},
+    "ingest": _READ | {TOPICS_PUBLISH},
+    "fanout": _READ | {TOPICS_PUBLISH},
+    "deliver": _WRITE | {ENTITIES_GET, TOPICS_PUBLISH},
+    "maintain": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
+    "notify": frozenset({TOPICS_PUBLISH}),
+}
+"""By the function's name in `main.py`."""
+
+PERMISSIONS_OF_CALLS: Mapping[str, frozenset[str]] = {
+    "Firestore/BatchGetDocuments": frozenset({ENTITIES_GET}),
+    "Firestore/RunQuery": _READ,
+    "Firestore/Commit, a write that must create": frozenset({ENTITIES_CREATE}),
+    "Firestore/Commit, a write to what exists": frozenset({ENTITIES_UPDATE}),
+    "Firestore/Commit, a write to whatever is there": _WRITE,
+    "Firestore/Commit, a deletion": frozenset({ENTITIES_DELETE}),
+    "Publisher/Publish": frozenset({TOPICS_PUBLISH}),
+}
+"""What Google asks for: by method, and for Commit by what each of its writes does."""

@@ -1,0 +1,213 @@
+"""Each function calls of Google what its permissions allow: neither more nor fewer."""
+
+import asyncio
+import base64
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+import grpc
+import orjson
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from aep.serving import running
+from clock import ManualClock
+from contract.pubsub import Project
+from event_platform import wiring
+from event_platform.adapters.firestore.client import connect
+from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
+from event_platform.domain.deliveries import Delivery
+from event_platform.domain.messages import Message
+from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, delivery_message
+from event_platform.domain.tenants import tenant_key
+from event_platform.permissions import PERMISSIONS, PERMISSIONS_OF_CALLS
+from one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
+from processes import Client, http, send_events
+from records import UPDATED
+
+TOPIC = "deliveries-0"
+
+
+class Recorder:
+    """Notes what is called of Google, as the permissions that it needs, under the function at work."""
+
+    def __init__(self) -> None:
+        self.function = ""
+        self.used: defaultdict[str, set[str]] = defaultdict(set)
+
+    def note(self, method: str | bytes, request: Any) -> None:
+        name = (method.decode() if isinstance(method, bytes) else method).rpartition(".")[2]
+        writes = type(request).pb(request).writes if name == "Firestore/Commit" else ()
+        for call in [f"{name}, {kind_of(write)}" for write in writes] or [name]:
+            assert call in PERMISSIONS_OF_CALLS, (
+                f"{self.function} calls {call}, of which no one knows a permission"
+            )
+            self.used[self.function] |= PERMISSIONS_OF_CALLS[call]
+
+
+class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        self._recorder.note(client_call_details.method, request)
+        return await continuation(client_call_details, request)
+
+
+class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        self._recorder.note(client_call_details.method, request)
+        return await continuation(client_call_details, request)
+
+
+def kind_of(write: Any) -> str:
+    if write.WhichOneof("operation") == "delete":
+        return "a deletion"
+    condition = write.current_document
+    if condition.WhichOneof("condition_type") is None:
+        return "a write to whatever is there"
+    must_create = condition.WhichOneof("condition_type") == "exists" and not condition.exists
+    return "a write that must create" if must_create else "a write to what exists"
+
+
+@pytest.fixture
+async def recorder(
+    pubsub_host: str, firestore_host: str, project: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Recorder]:
+    """In every channel that a function opens in the project, whose topics are there."""
+    topics = Project(pubsub_host, project)
+    for topic in (EVENTS_TOPIC, TOPIC, DEAD_LETTERS_TOPIC):
+        await topics.create_topic(topic)
+    await topics.close()
+    await leave_expired_leases(firestore_host, project)
+    client = {"client_id": "erp", "key_sha256": sha256(CLIENT_KEY.encode()).hexdigest()}
+    entry = {"url": PIM, "auth": "platform-key", "clients": [client], "ingest_key": INGEST_KEY}
+    for name, value in {
+        "GOOGLE_CLOUD_PROJECT": project,
+        "PUBSUB_EMULATOR_HOST": pubsub_host,
+        "FIRESTORE_EMULATOR_HOST": firestore_host,
+        "AEP_PIMS": orjson.dumps([entry]).decode(),
+        "AEP_SECRETS_KEY": base64.b64encode(b"k" * 32).decode(),
+        "AEP_PUBLIC_URL": "https://events.example.com",
+        "AEP_RETRY_DELAYS": "0.01",
+        "AEP_DEV": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    recorder, plain = Recorder(), grpc.aio.insecure_channel
+
+    def recorded(target: str, **options: Any) -> grpc.aio.Channel:
+        return plain(target, interceptors=[_UnaryUnary(recorder), _UnaryStream(recorder)], **options)
+
+    monkeypatch.setattr(grpc.aio, "insecure_channel", recorded)
+    forget_the_functions()
+    yield recorder
+    forget_the_functions()
+
+
+def forget_the_functions() -> None:
+    for name in PERMISSIONS:
+        getattr(wiring, name).cache_clear()
+
+
+async def leave_expired_leases(firestore_host: str, project: str) -> None:
+    """As an instance that was lost an hour ago."""
+    firestore = connect(project, emulator=firestore_host)
+    schedule = FirestoreRetrySchedule(firestore, ManualClock(datetime.now(UTC) - timedelta(hours=1)))
+    for shard in range(schedule.shards):
+        assert await schedule.lease(shard, 1)
+    await firestore.close()
+
+
+async def test_each_function_uses_just_what_it_is_permitted(recorder: Recorder) -> None:
+    async with running(Starlette(routes=[Route("/{status:int}", answer, methods=["POST"])])) as endpoint:
+        recorder.function = "manage"
+        async with running(wiring.manage()) as url:
+            ids = await asyncio.to_thread(manage_all_there_is, url, endpoint)
+        recorder.function = "ingest"
+        async with running(wiring.ingest()) as url:
+            assert await asyncio.to_thread(send_events, url, INGEST_KEY, event()) == 202
+        recorder.function = "fanout"
+        async with running(wiring.fanout()) as url:
+            published = orjson.dumps({"specversion": "1.0", **event()})
+            await push(f"{url}/pim-events/{tenant_key(PIM)}", Message(published))
+        recorder.function = "deliver"
+        async with running(wiring.deliver()) as url:
+            for subscription in ids:
+                await push(f"{url}/{TOPIC}", delivery_message(a_delivery(subscription)))
+        recorder.function = "maintain"
+        async with running(wiring.maintain()) as url:
+            await tick_until_one_is_put_back(url)
+        recorder.function = "notify"
+        async with running(wiring.notify()) as url:
+            await push(f"{url}/notifications", Message(b"no notification"))
+    assert recorder.used == PERMISSIONS
+
+
+def manage_all_there_is(url: str, endpoint: str) -> list[str]:
+    """Subscriptions that answer 200, 429, 301 and 500, after every kind of change to others."""
+    client = Client(url, PIM, CLIENT_KEY, "erp")
+    contact = {"technical_email": "ops@example.com"}
+    first = client.call("POST", "/subscribers", {"name": "A", "contact": contact}, expect=201)["id"]
+    subscribers = f"/subscribers/{first}"
+    ids = [
+        client.call("POST", f"{subscribers}/subscriptions", wanted(f"{endpoint}/{status}"), expect=201)["id"]
+        for status in (200, 429, 301, 500)
+    ]
+    other = client.call("POST", f"{subscribers}/subscriptions", wanted(f"{endpoint}/200"), expect=201)["id"]
+    for method, path, body in [
+        ("PATCH", subscribers, {"name": "B"}),
+        ("GET", "/subscribers", None),
+        ("PATCH", f"{subscribers}/subscriptions/{other}", {"send_product_identifier": True}),
+        ("GET", f"{subscribers}/subscriptions", None),
+        ("POST", f"{subscribers}/subscriptions/{other}/suspend", None),
+        ("POST", f"{subscribers}/subscriptions/{other}/resume", None),
+        ("DELETE", f"{subscribers}/subscriptions/{other}", None),
+    ]:
+        assert client.call(method, path, body).ok
+    second = client.call("POST", "/subscribers", {"name": "C", "contact": contact}, expect=201)["id"]
+    client.call("DELETE", f"/subscribers/{second}", expect=200)
+    return ids
+
+
+def wanted(url: str) -> dict[str, Any]:
+    return {"events": [UPDATED], "type": "https", "config": {"url": url, "secret": {"primary": PRIMARY}}}
+
+
+def a_delivery(subscription: str) -> Delivery:
+    return Delivery(subscription, "id", UPDATED, datetime.now(UTC), lane=0, lanes=16, epoch=0, body=b"{}")
+
+
+async def answer(request: Request) -> Response:
+    return Response(status_code=request.path_params["status"])
+
+
+async def push(url: str, message: Message) -> None:
+    wrapped = {
+        "message": {
+            "data": base64.b64encode(message.data).decode(),
+            "attributes": dict(message.attributes),
+            "messageId": "1",
+            "orderingKey": message.ordering_key,
+        },
+        "subscription": "projects/p/subscriptions/s",
+    }
+    answered = await asyncio.to_thread(http().post, url, json=wrapped, timeout=20)
+    assert answered.status_code == 204, answered.text
+
+
+async def tick_until_one_is_put_back(url: str) -> None:
+    """Ticks until a retry was due and went back."""
+    for _ in range(100):
+        answered = await asyncio.to_thread(http().post, url, timeout=20)
+        if answered.json()["put_back"]:
+            return
+    raise AssertionError("no retry came back")
