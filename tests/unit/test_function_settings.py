@@ -1,0 +1,63 @@
+"""What each function is told by its environment, and how a wrong value stops its start."""
+
+import base64
+import os
+from collections.abc import Mapping
+
+import pytest
+
+from event_platform import wiring
+from event_platform.settings import FanoutSettings
+
+KEY = base64.b64encode(bytes(32)).decode()
+GOOD = {
+    "GOOGLE_CLOUD_PROJECT": "project",
+    "AEP_SECRETS_KEY": KEY,
+    "AEP_PUBLIC_URL": "https://events.example.com",
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AEP_")]:
+        monkeypatch.delenv(name)
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("function", wiring.SETTINGS)
+def test_a_function_starts_with_what_it_needs(function: str) -> None:
+    wiring.check(function)
+
+
+@pytest.mark.parametrize("function", ["maintain", "notify"])
+def test_a_function_that_reads_no_records_gets_no_key(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AEP_SECRETS_KEY")
+    wiring.check(function)
+
+
+@pytest.mark.parametrize(
+    ("function", "wrong", "told"),
+    [
+        ("notify", {"GOOGLE_CLOUD_PROJECT": ""}, "GOOGLE_CLOUD_PROJECT: .* at least 1 character"),
+        ("deliver", {"AEP_SECRETS_KEY": "c2VjcmV0"}, "AEP_SECRETS_KEY must be the base64 of 32 random bytes"),
+        ("deliver", {"AEP_RETRY_DELAYS": "5,soon"}, "AEP_RETRY_DELAYS: .* valid number"),
+        ("fanout", {"AEP_PUBLIC_URL": "events"}, "AEP_PUBLIC_URL: .* match pattern"),
+        ("ingest", {"AEP_TOPIC_EVENTS": "no/topic"}, "AEP_TOPIC_EVENTS: .* match pattern"),
+        ("manage", {"AEP_PIMS": '[{"url": "https://pim.example.com", "key": 7}]'}, "AEP_PIMS: .* string"),
+    ],
+)
+def test_a_wrong_value_stops_the_start_with_the_name_of_the_variable(
+    function: str, wrong: Mapping[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(wiring.WrongSettings, match=told) as ended:
+        wiring.check(function)
+    assert not any(value in str(ended.value) for value in wrong.values() if len(value) > 5)
+
+
+def test_pims_are_listed_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEP_PIMS", '[{"url": "https://pim.example.com"}]')
+    (pim,) = FanoutSettings().pims  # pyright: ignore[reportCallIssue] - from the environment
+    assert pim.url == "https://pim.example.com"
