@@ -1,10 +1,12 @@
 """The whole way of an event through the six functions as processes of their own, on Google's emulators."""
 
 import asyncio
+import base64
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -12,12 +14,16 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from aep.tools.on_google import GooglePlatform, running
-from event_platform.domain.queue_messages import EVENTS_TOPIC
+from aep.tools.on_google import Function, GooglePlatform, running
+from event_platform.domain.deliveries import Delivery
+from event_platform.domain.events import envelope
+from event_platform.domain.messages import Message
+from event_platform.domain.queue_messages import EVENTS_TOPIC, Accepted, delivery_message, events_messages
 from event_platform.domain.tenants import tenant_key
 from event_platform.push import REASON
 from one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
-from processes import Client, received, send_events, server
+from processes import Client, http, received, send_events, server
+from records import an_event
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -82,9 +88,19 @@ class Subscribed:
         found = await asyncio.to_thread(received, self.inbox, self.path)
         return [each for each in found if 200 <= each["status"] < 300]
 
-    async def order(self, verb: str) -> None:
-        path = f"/subscribers/{self.subscriber}/subscriptions/{self.subscription}/{verb}"
-        await asyncio.to_thread(self.client.call, "POST", path, expect=202)
+    async def order(self, verb: str, manager: Function) -> None:
+        await asyncio.to_thread(self._by(manager).call, "POST", f"{self._path}/{verb}", expect=202)
+
+    async def status(self, manager: Function) -> str:
+        row = await asyncio.to_thread(self._by(manager).call, "GET", self._path, expect=200)
+        return row["status"]
+
+    @property
+    def _path(self) -> str:
+        return f"/subscribers/{self.subscriber}/subscriptions/{self.subscription}"
+
+    def _by(self, manager: Function) -> Client:
+        return replace(self.client, base=manager.url)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -172,15 +188,65 @@ async def test_what_nobody_can_read_becomes_a_dead_letter_and_an_error_in_the_lo
     assert line["level"] == "error"
 
 
-async def test_a_suspension_is_in_force_within_5_seconds(subscribed: Subscribed, flaky: Subscribed) -> None:
-    before = await subscribed.send()
-    await subscribed.got(before)
-    await subscribed.order("suspend")
+async def test_a_suspension_is_in_force_in_every_instance_within_5_seconds(
+    subscribed: Subscribed, flaky: Subscribed
+) -> None:
+    functions = subscribed.platform.functions
+    fanouts, deliverers, managers = [
+        [functions[name], await subscribed.platform.another(name)] for name in ("fanout", "deliver", "manage")
+    ]
+    await subscribed.got([await push_delivery(each, subscribed) for each in deliverers])
+    assert [await fan_out(each) for each in fanouts] == [2, 2]
+    await subscribed.order("suspend", managers[1])
     await asyncio.sleep(IN_FORCE_SECONDS)
-    passed_by = await subscribed.send(2)
-    await flaky.got(passed_by)  # so they have been fanned out by now
-    await subscribed.order("resume")
+
+    assert [await subscribed.status(each) for each in managers] == ["suspended", "suspended"]
+    passed_by = [await push_delivery(each, subscribed) for each in deliverers]
+    assert [await fan_out(each) for each in fanouts] == [1, 1]
+    passed_by += await subscribed.send()
+    await flaky.got(passed_by[-1:])  # so it has been fanned out by now
+
+    await subscribed.order("resume", managers[0])
     await asyncio.sleep(IN_FORCE_SECONDS)
-    after = await subscribed.send()
-    await subscribed.got(after)
+    await subscribed.got(await subscribed.send())
     assert not {each["id"] for each in await subscribed.taken()} & set(passed_by)
+
+
+async def push_delivery(function: Function, subscribed: Subscribed) -> str:
+    """A delivery pushed to this instance and handled by it; the event's id."""
+    made = an_event(entity=str(uuid.uuid4()))
+    delivery = Delivery(
+        subscription_id=subscribed.subscription,
+        event_id=str(uuid.uuid4()),
+        event_type=made.type,
+        accepted_at=datetime.now(UTC),
+        lane=0,
+        lanes=16,
+        epoch=0,
+        body=b"",
+    )
+    body = envelope(replace(made, id=delivery.event_id), "https://x/spec", with_identifier=True)
+    body_of_it = body.addressed_to(subscribed.subscription)
+    await push(f"{function.url}/deliveries-0", delivery_message(replace(delivery, body=body_of_it)))
+    return delivery.event_id
+
+
+async def fan_out(function: Function) -> int:
+    """An event pushed to this instance; how many deliveries it made of it."""
+    made = replace(an_event(entity=str(uuid.uuid4())), id=str(uuid.uuid4()))
+    ((message, _),) = events_messages(Accepted(PIM, datetime.now(UTC), [made]))
+    await push(f"{function.url}/events", message)
+    lines = map(json.loads, function.lines())
+    return [each for each in lines if each["event"] == "events.fanned_out"][-1]["deliveries"]
+
+
+async def push(url: str, message: Message) -> None:
+    """As Pub/Sub does, until it is acknowledged."""
+    pushed = {
+        "data": base64.b64encode(message.data).decode(),
+        "attributes": dict(message.attributes),
+        "messageId": uuid.uuid4().hex,
+    }
+    body = orjson.dumps({"message": pushed, "subscription": "projects/p/subscriptions/s"})
+    answer = await asyncio.to_thread(http().post, url, data=body, timeout=30)
+    assert answer.status_code == 204, answer.text

@@ -140,6 +140,7 @@ class GooglePlatform:
             name: Function(name, port, environment, folder / f"{name}.log")
             for name, port in zip(FUNCTIONS, ports, strict=True)
         }
+        self._others: list[Function] = []
         options = [("grpc.max_send_message_length", -1)]
         topics = grpc.aio.insecure_channel(pubsub, options=options)
         self._topics = PublisherAsyncClient(transport=PublisherGrpcAsyncIOTransport(channel=topics))
@@ -168,9 +169,19 @@ class GooglePlatform:
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
-        await asyncio.gather(*(function.stop() for function in self.functions.values()))
+        processes = [*self.functions.values(), *self._others]
+        await asyncio.gather(*(function.stop() for function in processes))
         await self._topics.transport.close()
         await self._pushes.transport.close()
+
+    async def another(self, name: str) -> Function:
+        """A second instance of a function. Nothing is pushed to it: Google would spread the requests."""
+        first = self.functions[name]
+        (port,) = _free_ports(1)
+        second = Function(name, port, first.environment, first.log.with_name(f"{name}-{port}.log"))
+        self._others.append(second)
+        await second.start()
+        return second
 
     async def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> None:
         """As a PIM does on its topic."""
