@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from event_platform.domain import catalog
-from event_platform.settings import Settings
+from event_platform.settings import Settings, wrong_setting
 
 Data = Annotated[
     Path, typer.Option("--data", envvar="AEP_DATA", metavar="DIR", help="The platform's data folder.")
@@ -25,12 +25,6 @@ def settings(**given: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         fail(wrong_setting(error))
-
-
-def wrong_setting(error: ValidationError) -> str:
-    """The first wrong variable and what was expected, without the value that it has."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"AEP_{str(first['loc'][0]).upper()}: {first['msg']}"
 
 
 def known_type(name: str) -> catalog.EventType:

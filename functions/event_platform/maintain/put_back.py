@@ -1,5 +1,6 @@
 """Due retries back to their lanes: published first, then deleted, so that a crash repeats and never loses."""
 
+import asyncio
 import random
 from collections.abc import Sequence
 
@@ -68,13 +69,20 @@ async def _put_back_page(page: Sequence[Due], schedule: RetrySchedule, publisher
     by_topic: dict[str, list[Due]] = {}
     for due in page:
         by_topic.setdefault(str(due.delivery.receipt), []).append(due)
+    parts = [_put_back_on(topic, entries, schedule, publisher) for topic, entries in by_topic.items()]
+    for failure in await asyncio.gather(*parts):
+        if failure is not None:
+            raise failure
+
+
+async def _put_back_on(
+    topic: str, entries: Sequence[Due], schedule: RetrySchedule, publisher: Publisher
+) -> PublishFailed | None:
     failure: PublishFailed | None = None
-    for topic, entries in by_topic.items():
-        failed: frozenset[int] = frozenset()
-        try:
-            await publisher.publish(topic, [delivery_message(due.delivery) for due in entries])
-        except PublishFailed as error:
-            failure, failed = error, frozenset(error.failed)
-        await schedule.remove([due.entry for place, due in enumerate(entries) if place not in failed])
-    if failure is not None:
-        raise failure
+    try:
+        await publisher.publish(topic, [delivery_message(due.delivery) for due in entries])
+    except PublishFailed as error:
+        failure = error
+    failed = failure.failed if failure is not None else ()
+    await schedule.remove([due.entry for place, due in enumerate(entries) if place not in failed])
+    return failure
