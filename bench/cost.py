@@ -1,0 +1,352 @@
+"""What deliveries cost on Google Cloud, computed from list prices: `python -m bench.cost` prints the tables.
+
+Pure arithmetic without a clock or a network: the same prices and sizes give the same tables. docs/cost.md
+explains them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+from rich.console import Console
+from rich.table import Table
+
+MILLION = 1_000_000
+GIB = 2**30
+TIB = 2**40
+HOURS_A_MONTH = 730
+TABLE_WIDTH = 96
+PROMISED = 1.50
+"""US dollars for a million deliveries, busy, at one subscription per event, egress included."""
+
+
+class Price(StrEnum):
+    """What Google charges for."""
+
+    PUBSUB_TIB = "Pub/Sub throughput"
+    REQUESTS = "Cloud Run requests"
+    VCPU_SECOND = "Cloud Run vCPU, at work"
+    GIB_SECOND = "Cloud Run memory, at work"
+    IDLE_VCPU_SECOND = "Cloud Run vCPU, warm"
+    IDLE_GIB_SECOND = "Cloud Run memory, warm"
+    READS = "Firestore reads"
+    WRITES = "Firestore writes"
+    DELETES = "Firestore deletes"
+    EGRESS_GIB = "Egress, premium tier"
+    LOG_GIB = "Cloud Logging"
+    SCHEDULER_JOB = "Cloud Scheduler job"
+    SECRET_VERSION = "Secret Manager version"  # noqa: S105 - a name on the bill
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """`dollars` for `per` of the smallest unit. Unless `stated`, it was not seen on Google's own page."""
+
+    dollars: float
+    per: float
+    unit: str
+    source: str
+    stated: bool = True
+
+
+PRICES: Mapping[Price, Listed] = {
+    Price.PUBSUB_TIB: Listed(40, TIB, "TiB", "cloud.google.com/pubsub/pricing"),
+    Price.REQUESTS: Listed(0.40, MILLION, "million", "cloud.google.com/run/pricing", stated=False),
+    Price.VCPU_SECOND: Listed(0.000024, 1, "s", "cloud.google.com/run/pricing"),
+    Price.GIB_SECOND: Listed(0.0000025, 1, "s", "cloud.google.com/run/pricing", stated=False),
+    Price.IDLE_VCPU_SECOND: Listed(0.0000025, 1, "s", "cloud.google.com/run/pricing", stated=False),
+    Price.IDLE_GIB_SECOND: Listed(0.0000025, 1, "s", "cloud.google.com/run/pricing", stated=False),
+    Price.READS: Listed(0.03, 100_000, "100,000", "cloud.google.com/firestore/pricing", stated=False),
+    Price.WRITES: Listed(0.09, 100_000, "100,000", "cloud.google.com/firestore/pricing", stated=False),
+    Price.DELETES: Listed(0.01, 100_000, "100,000", "cloud.google.com/firestore/pricing", stated=False),
+    Price.EGRESS_GIB: Listed(0.12, GIB, "GiB", "cloud.google.com/vpc/network-pricing", stated=False),
+    Price.LOG_GIB: Listed(0.50, GIB, "GiB", "cloud.google.com/stackdriver/pricing"),
+    Price.SCHEDULER_JOB: Listed(0.10, 1, "month", "cloud.google.com/scheduler/pricing"),
+    Price.SECRET_VERSION: Listed(0.06, 1, "month", "cloud.google.com/secret-manager/pricing"),
+}
+"""List prices, us-central1, first tier of volume. Put down in 2026-11, to be checked on the pages named."""
+
+PUBSUB_LEAST_BYTES = 1000
+"""Of each publish, push or pull request, whatever its size (Pub/Sub pricing)."""
+PUBSUB_OWN_BYTES = 20 + 17
+"""Of each message: the timestamp, and the id as long as it is today (Pub/Sub pricing: both count)."""
+BILLED_STEP_SECONDS = 0.1
+"""Cloud Run rounds time up to this (Cloud Run pricing)."""
+CPU_SHARE_USED = 0.6
+"""Cloud Run adds instances so that each uses this share of its CPU (about instance autoscaling)."""
+CHECKS_A_SECOND = 2 / 4
+"""Reads of an instance while events flow: its version bucket and the registry's, each every 4 s."""
+
+Costs: TypeAlias = dict[str, float]
+"""US dollars by line of the bill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """How a function is set, and what one of its requests takes."""
+
+    cpu_seconds: float
+    open_seconds: float
+    """From a request to its answer, holding the pace included."""
+    concurrency: int = 80
+    vcpus: float = 1.0
+    gib: float = 0.5
+    cold_seconds: float = 2.0
+    """Billed for a request that starts an instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What is sent. `rate` is deliveries a second of the whole installation."""
+
+    rate: float
+    batch: int = 1
+    """Events of one request to ingest, which make one message on `events`."""
+    subscriptions: int = 1
+    """Deliveries of one event."""
+    failing: float = 0.0
+    """The share of deliveries that fail once and arrive with the first retry."""
+    body_bytes: int = 1024
+    logged: bool = True
+    """At level info a request to ingest, a message at fanout and an attempt are a line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """Sizes and times that no price list tells; docs/cost.md says where each comes from."""
+
+    event_attributes_bytes: int = 80
+    delivery_attributes_bytes: int = 263
+    """Attributes and ordering key of a delivery."""
+    sent_bytes: int = 476
+    """What a POST sends beyond its body: headers, TLS records, TCP and IP."""
+    log_line_bytes: int = 700
+    ingest: Function = field(default_factory=lambda: Function(0.001, 0.05))
+    fanout: Function = field(default_factory=lambda: Function(0.001, 0.05))
+    deliver: Function = field(default_factory=lambda: Function(0.001, 0.2, concurrency=250))
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """An installation at rest: an event an hour of each tenant, with one subscription."""
+
+    tenants: int
+    warm_ingest: bool = False
+    cold: bool = True
+    """Whether each request starts an instance: with one tenant it does, with 100 hardly any."""
+    retry_shards: int = 8
+    tick_seconds: float = 0.2
+    """Of a tick that finds nothing: one query a shard."""
+    secrets: int = 3
+
+
+def cost(price: Price, amount: float) -> float:
+    """US dollars for `amount` bytes, requests, documents, seconds or pieces."""
+    listed = PRICES[price]
+    return amount * listed.dollars / listed.per
+
+
+def pubsub_bytes(size: float, messages: float = 1) -> float:
+    """Billed bytes of a request with `messages` of `size` bytes (data, attributes and key) each."""
+    return max(PUBSUB_LEAST_BYTES, messages * (size + PUBSUB_OWN_BYTES))
+
+
+def billed_seconds(function: Function, rate: float) -> float:
+    """Instance seconds for one request, when `rate` a second come at random moments.
+
+    An instance is billed while any request is open in it. Many requests share that time until its CPU or its
+    concurrency is used up; few pay for an instance that mostly waits.
+    """
+    one_instance = -math.expm1(-rate * _in_steps(function.open_seconds)) / rate
+    return max(
+        function.cpu_seconds / (function.vcpus * CPU_SHARE_USED),
+        function.open_seconds / function.concurrency,
+        one_instance,
+    )
+
+
+def instance_cost(function: Function, seconds: float) -> float:
+    """US dollars for that many seconds of an instance at work."""
+    return cost(Price.VCPU_SECOND, seconds * function.vcpus) + cost(Price.GIB_SECOND, seconds * function.gib)
+
+
+def busy(traffic: Traffic, assumed: Assumed) -> Costs:
+    """What a million deliveries cost, with no free allotment counted."""
+    requests = MILLION / traffic.subscriptions / traffic.batch  # to ingest, and as many to fanout
+    request_rate = traffic.rate / traffic.subscriptions / traffic.batch
+    retries = MILLION * traffic.failing
+    attempts = MILLION + retries
+    work = [
+        (_with_work(assumed.ingest, traffic.batch), requests, request_rate),
+        (_with_work(assumed.fanout, traffic.batch * traffic.subscriptions), requests, request_rate),
+        (assumed.deliver, attempts, traffic.rate * (1 + traffic.failing)),
+    ]
+    seconds = [(function, count * billed_seconds(function, rate)) for function, count, rate in work]
+    checks = sum(each for _, each in seconds) * CHECKS_A_SECOND
+    # What fails is written to the schedule, read and deleted there, and published and pushed again.
+    store = [(Price.WRITES, retries), (Price.READS, retries + checks), (Price.DELETES, retries)]
+    events_bytes = pubsub_bytes(traffic.batch * traffic.body_bytes + assumed.event_attributes_bytes)
+    delivery_bytes = pubsub_bytes(traffic.body_bytes + assumed.delivery_attributes_bytes)
+    lines = 2 * requests + attempts if traffic.logged else 0
+    return {
+        "Cloud Run requests": cost(Price.REQUESTS, sum(count for _, count, _ in work)),
+        "Cloud Run instances": sum(instance_cost(function, each) for function, each in seconds),
+        # Billed when it is published and when it is pushed.
+        "Pub/Sub": cost(Price.PUBSUB_TIB, 2 * (requests * events_bytes + attempts * delivery_bytes)),
+        "Egress": cost(Price.EGRESS_GIB, attempts * (traffic.body_bytes + assumed.sent_bytes)),
+        "Firestore": sum(cost(price, count) for price, count in store),
+        "Logs": cost(Price.LOG_GIB, lines * assumed.log_line_bytes),
+    }
+
+
+def without_logs(bill: Costs) -> float:
+    """The sum when no line is written for what went well, or all lines are within the free 50 GiB a month."""
+    return sum(bill.values()) - bill["Logs"]
+
+
+def sparse(installation: Sparse, assumed: Assumed) -> Costs:
+    """US dollars a month, with no free allotment counted."""
+    events = installation.tenants * HOURS_A_MONTH
+    ticks = 60 * HOURS_A_MONTH
+    warm_seconds = HOURS_A_MONTH * 3600 if installation.warm_ingest else 0
+    tick = Function(0.001, installation.tick_seconds)
+    functions = [
+        (assumed.ingest, installation.cold and not installation.warm_ingest),
+        (assumed.fanout, installation.cold),
+        (assumed.deliver, installation.cold),
+    ]
+    carried = busy(Traffic(rate=1), assumed)
+    return {
+        "Warm ingest instance": cost(Price.IDLE_VCPU_SECOND, warm_seconds * assumed.ingest.vcpus)
+        + cost(Price.IDLE_GIB_SECOND, warm_seconds * assumed.ingest.gib),
+        "Ticks of maintain": cost(Price.REQUESTS, ticks)
+        + instance_cost(tick, ticks * _in_steps(tick.open_seconds))
+        + cost(Price.READS, ticks * installation.retry_shards),  # a query that finds nothing is one read
+        "Scheduler and secrets": cost(Price.SCHEDULER_JOB, 1)
+        + cost(Price.SECRET_VERSION, installation.secrets),
+        "Requests and instances": cost(Price.REQUESTS, events * len(functions))
+        + sum(
+            instance_cost(
+                function, events * (function.cold_seconds if cold else _in_steps(function.open_seconds))
+            )
+            for function, cold in functions
+        ),
+        # Each asks anew for the registry (two documents), its bucket and the subscription.
+        "Firestore": cost(Price.READS, events * len(functions) * 4),
+        "Pub/Sub, egress, logs": events
+        / MILLION
+        * sum(carried[line] for line in ("Pub/Sub", "Egress", "Logs")),
+    }
+
+
+def _with_work(function: Function, times: int) -> Function:
+    """The function with `times` events or deliveries in a request; half its CPU is for the request."""
+    return replace(function, cpu_seconds=function.cpu_seconds * (0.5 + 0.5 * times))
+
+
+def _in_steps(seconds: float) -> float:
+    return math.ceil(round(seconds / BILLED_STEP_SECONDS, 9)) * BILLED_STEP_SECONDS
+
+
+# The tables
+
+NAMED = {
+    "1 event": Traffic(rate=1000),
+    "2 events": Traffic(rate=1000, batch=2),
+    "10 events": Traffic(rate=1000, batch=10),
+    "100 events": Traffic(rate=1000, batch=100),
+    "1, 10 subs.": Traffic(rate=1000, subscriptions=10),
+}
+DENSITY = {f"{rate:,}/s": Traffic(rate=rate, batch=10) for rate in (1, 10, 50, 100, 300, 1000)}
+AT_REST = {
+    "1 tenant": Sparse(1),
+    "1, warm": Sparse(1, warm_ingest=True),
+    "100, cold": Sparse(100),
+    "100": Sparse(100, cold=False),
+    "100, warm": Sparse(100, warm_ingest=True, cold=False),
+}
+
+
+def main() -> None:
+    """Prints all tables."""
+    assumed = Assumed()
+    named, density = (
+        {name: busy(traffic, assumed) for name, traffic in cases.items()} for cases in (NAMED, DENSITY)
+    )
+    at_rest = {name: sparse(installation, assumed) for name, installation in AT_REST.items()}
+    console = Console(width=TABLE_WIDTH, highlight=False)
+    for table in (
+        _prices(),
+        _bills("Busy, 1,000 deliveries/s: US dollars a million, by events a request", named, promised=True),
+        _bills("10 events a request, by deliveries/s of the installation", density, promised=True),
+        _moves(assumed),
+        _bills("Sparse, an event an hour of each tenant: US dollars a month", at_rest),
+    ):
+        console.print(table)
+
+
+def _prices() -> Table:
+    table = _table(
+        "List prices, us-central1, 2026-11, to be checked (* not seen on Google's own page)",
+        ["US dollars", "per", "source"],
+        first="charged for",
+    )
+    for price, listed in PRICES.items():
+        dollars = f"{listed.dollars:.2f}" if listed.dollars >= 0.01 else f"{listed.dollars:.7f}"
+        table.add_row(f"{price}{'' if listed.stated else ' *'}", dollars, listed.unit, listed.source)
+    return table
+
+
+def _bills(title: str, bills: Mapping[str, Costs], *, promised: bool = False) -> Table:
+    table = _table(title, list(bills))
+    for line in next(iter(bills.values())):
+        table.add_row(line, *(f"{bill[line]:.2f}" for bill in bills.values()))
+    table.add_section()
+    table.add_row("Sum", *(f"{sum(bill.values()):.2f}" for bill in bills.values()))
+    if promised:
+        table.add_row("Sum without logs", *(f"{without_logs(bill):.2f}" for bill in bills.values()))
+    return table
+
+
+def _moves(assumed: Assumed) -> Table:
+    """What one assumption moves while the others stay."""
+    base = Traffic(rate=1000, batch=10)
+    deliver = assumed.deliver
+    cases: list[tuple[str, Traffic, Assumed]] = [
+        ("as assumed", base, assumed),
+        (
+            "deliver takes 2 CPU-ms, not 1",
+            base,
+            replace(assumed, deliver=replace(deliver, cpu_seconds=0.002)),
+        ),
+        ("deliver takes 5 CPU-ms", base, replace(assumed, deliver=replace(deliver, cpu_seconds=0.005))),
+        (
+            "open for 1.6 s (16 lanes held at 10/s), not 0.2",
+            base,
+            replace(assumed, deliver=replace(deliver, open_seconds=1.6)),
+        ),
+        ("concurrency 1, not 250", base, replace(assumed, deliver=replace(deliver, concurrency=1))),
+        ("body of 4 KB, not 1", replace(base, body_bytes=4096), assumed),
+        ("1.5 KB more egress: a connection each", base, replace(assumed, sent_bytes=1976)),
+        ("1 % fail once", replace(base, failing=0.01), assumed),
+        ("10 % fail once", replace(base, failing=0.1), assumed),
+    ]
+    table = _table("What one assumption moves: 1,000/s, 10 events a request", ["sum", "without logs"])
+    for name, traffic, assumption in cases:
+        bill = busy(traffic, assumption)
+        table.add_row(name, f"{sum(bill.values()):.2f}", f"{without_logs(bill):.2f}")
+    return table
+
+
+def _table(title: str, columns: Sequence[str], *, first: str = "") -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(first)
+    for name in columns:
+        table.add_column(name, justify="left" if name in {"per", "source"} else "right", no_wrap=True)
+    return table
+
+
+if __name__ == "__main__":
+    main()

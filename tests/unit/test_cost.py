@@ -1,0 +1,146 @@
+"""The arithmetic behind docs/cost.md, by cases that were computed by hand."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2]))  # the bench is not installed with the packages
+
+from bench.cost import (
+    HOURS_A_MONTH,
+    PRICES,
+    PROMISED,
+    Assumed,
+    Function,
+    Price,
+    Sparse,
+    Traffic,
+    billed_seconds,
+    busy,
+    cost,
+    instance_cost,
+    pubsub_bytes,
+    sparse,
+    without_logs,
+)
+
+
+def test_a_price_is_for_its_unit() -> None:
+    assert cost(Price.PUBSUB_TIB, 2**40) == pytest.approx(40)
+    assert cost(Price.REQUESTS, 2_500_000) == pytest.approx(1.00)
+    assert cost(Price.WRITES, 1_000_000) == pytest.approx(0.90)
+    assert cost(Price.EGRESS_GIB, 2**29) == pytest.approx(0.06)
+
+
+@pytest.mark.parametrize(
+    ("size", "messages", "billed"),
+    [
+        (1, 1, 1000),  # the least of a request
+        (963, 1, 1000),
+        (964, 1, 1001),  # 964 + 20 of the timestamp + 17 of the id
+        (463, 2, 1000),  # small messages share the least
+        (1963, 10, 20_000),
+    ],
+)
+def test_a_pubsub_request_is_billed_for_1000_bytes_at_least(size: int, messages: int, billed: int) -> None:
+    assert pubsub_bytes(size, messages) == billed
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds"),
+    [
+        (0.0001, 0.2),  # alone: 150 ms, rounded up to 200
+        (10, 0.0865),  # (1 - e^-2) / 10: shares its instance with others
+        (1000, 0.002),  # 1.2 ms of CPU, of which 0.6 may be used, is more than 1 / 1000
+    ],
+)
+def test_an_instance_is_billed_while_any_request_is_open_or_its_cpu_is_used_up(
+    rate: float, seconds: float
+) -> None:
+    function = Function(cpu_seconds=0.0012, open_seconds=0.15, concurrency=250)
+    assert billed_seconds(function, rate) == pytest.approx(seconds, rel=1e-3)
+
+
+def test_with_a_concurrency_of_1_each_request_pays_for_its_waiting() -> None:
+    function = Function(cpu_seconds=0.001, open_seconds=0.2, concurrency=1)
+    assert billed_seconds(function, 1000) == pytest.approx(0.2)
+
+
+def test_a_second_of_an_instance_is_its_cpu_and_its_memory() -> None:
+    function = Function(0, 0, vcpus=2, gib=4)
+    assert instance_cost(function, 1_000_000) == pytest.approx(48 + 10)
+
+
+def test_a_million_deliveries_by_hand() -> None:
+    assumed = Assumed(
+        event_attributes_bytes=363,
+        delivery_attributes_bytes=463,
+        sent_bytes=500,
+        log_line_bytes=1000,
+    )
+    bill = busy(Traffic(rate=1000, body_bytes=1000), assumed)
+    assert bill["Cloud Run requests"] == pytest.approx(3 * 0.40)
+    # Twice 1,400 bytes of the event, twice 1,500 of the delivery: 5.8 GB.
+    assert bill["Pub/Sub"] == pytest.approx(5.8e9 / 2**40 * 40)
+    assert bill["Egress"] == pytest.approx(1.5e9 / 2**30 * 0.12)
+    assert bill["Logs"] == pytest.approx(3e9 / 2**30 * 0.50)
+    # 1/600 s of each of three instances; each second of an instance reads half a document.
+    seconds = 3 * 1_000_000 / 600
+    assert bill["Cloud Run instances"] == pytest.approx(seconds * 0.00002525)
+    assert bill["Firestore"] == pytest.approx(seconds / 2 * 0.03 / 100_000)
+
+
+def test_batches_and_fan_out_share_ingest_and_fanout_but_not_deliver() -> None:
+    batched = busy(Traffic(rate=1000, batch=10), Assumed())
+    shared = busy(Traffic(rate=1000, subscriptions=10), Assumed())
+    for bill in (batched, shared):
+        assert bill["Cloud Run requests"] == pytest.approx(0.40 + 2 * 0.04)
+    assert shared["Pub/Sub"] < batched["Pub/Sub"]  # a tenth of the events are carried
+
+
+def test_a_retry_is_a_write_a_read_a_delete_and_one_more_attempt() -> None:
+    smooth, failing = (busy(Traffic(rate=1000, failing=share), Assumed()) for share in (0.0, 0.5))
+    assert failing["Firestore"] - smooth["Firestore"] == pytest.approx(0.5 * (0.9 + 0.3 + 0.1), abs=0.001)
+    assert failing["Cloud Run requests"] - smooth["Cloud Run requests"] == pytest.approx(0.2)
+    assert failing["Egress"] == pytest.approx(1.5 * smooth["Egress"])
+
+
+def test_without_lines_for_what_went_well_nothing_is_paid_for_logs() -> None:
+    quiet = busy(Traffic(rate=1000, logged=False), Assumed())
+    assert quiet["Logs"] == 0
+    assert without_logs(busy(Traffic(rate=1000), Assumed())) == pytest.approx(sum(quiet.values()))
+
+
+def test_the_promise_holds_in_batches_of_ten_and_not_for_single_events() -> None:
+    """What docs/cost.md says; whoever changes a price or an assumption changes the page too."""
+    assert sum(busy(Traffic(rate=1000, batch=10), Assumed()).values()) <= PROMISED
+    assert without_logs(busy(Traffic(rate=1000, batch=2), Assumed())) <= PROMISED
+    assert without_logs(busy(Traffic(rate=1000), Assumed())) > PROMISED
+
+
+def test_a_month_at_rest_by_hand() -> None:
+    bill = sparse(Sparse(tenants=1, retry_shards=1, tick_seconds=0.1, secrets=1), Assumed())
+    ticks = 43_800
+    assert bill["Ticks of maintain"] == pytest.approx(
+        ticks * 0.40 / 1_000_000 + ticks * 0.1 * 0.00002525 + ticks * 0.03 / 100_000
+    )
+    assert bill["Scheduler and secrets"] == pytest.approx(0.16)
+    assert bill["Warm ingest instance"] == 0
+    # Three requests an event, each 2 s of an instance that it starts.
+    assert bill["Requests and instances"] == pytest.approx(
+        HOURS_A_MONTH * (3 * 0.40 / 1_000_000 + 6 * 0.00002525)
+    )
+    assert bill["Firestore"] == pytest.approx(HOURS_A_MONTH * 3 * 4 * 0.03 / 100_000)
+
+
+def test_a_warm_instance_is_paid_for_each_second_and_saves_a_cold_start() -> None:
+    cold, warm = (sparse(Sparse(1, warm_ingest=each), Assumed()) for each in (False, True))
+    assert warm["Warm ingest instance"] == pytest.approx(HOURS_A_MONTH * 3600 * 1.5 * 0.0000025)
+    saved = cold["Requests and instances"] - warm["Requests and instances"]
+    assert saved == pytest.approx(HOURS_A_MONTH * 1.9 * 0.00002525)  # 0.1 s in place of 2
+
+
+def test_every_price_has_a_source() -> None:
+    assert set(PRICES) == set(Price)
+    assert all(listed.source and listed.dollars > 0 for listed in PRICES.values())
