@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .domain.deliveries import DeliverPolicy
+from .domain.rates import Limits
 
 
 def _split(value: Any) -> Any:
@@ -14,6 +15,8 @@ def _split(value: Any) -> Any:
 
 
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400, allow_inf_nan=False)]
+
+PerSecond = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -26,7 +29,8 @@ class Settings(BaseSettings):
     secrets_key: SecretStr | None = None
     public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+[^\s?#/]$")] | None = None
     retry_delays: Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)] = (300, 600, 1200)
-    rate_max: Annotated[float, Field(gt=0)] = 100
+    rate_min: PerSecond = 1
+    rate_max: PerSecond = 100
     timeout: Seconds = 5
     max_age: Seconds = 3 * 86400
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
@@ -38,3 +42,7 @@ class Settings(BaseSettings):
             max_age=timedelta(seconds=self.max_age),
             timeout=self.timeout,
         )
+
+    def rate_limits(self) -> Limits:
+        """Between which rates a subscription's moves."""
+        return Limits(self.rate_min, self.rate_max)

@@ -24,6 +24,7 @@ import one_pim
 from aep import metrics
 from aep.broker import dead_letters
 from aep.broker.dispatcher import Dispatcher
+from aep.broker.pacer import Pacer
 from aep.broker.queue import DurableQueue
 from aep.meters import OTHER, SUBSCRIPTIONS_NAMED, Counted, Histogram, Meters
 from aep.store import database as store
@@ -35,6 +36,7 @@ from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.logs import DeliveryEnd, Operation
 from event_platform.domain.outcomes import Kind, Outcome, Reason
+from event_platform.domain.rates import Limits
 from event_platform.domain.subscriptions import Subscription, suspend
 from event_platform.http import EXCEPTION_HANDLERS, json_response
 from eventually import eventually
@@ -115,7 +117,11 @@ class World:
             return self.answer(delivery)
 
         self._dispatcher = Dispatcher(
-            self.queue, handle, self.subscriptions, self.clock, rate=100_000, on_fault=_fail
+            self.queue,
+            handle,
+            Pacer(self.subscriptions, self.subscriptions, self.clock, Limits(100_000, 100_000)),
+            self.clock,
+            on_fault=_fail,
         )
         await self._dispatcher.start()
 
