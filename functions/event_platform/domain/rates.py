@@ -58,7 +58,9 @@ class Rate:
 
     def at(self, now: datetime, limits: Limits) -> float:
         """Events a second."""
-        seconds = max(0.0, (now - self.grows_from()).total_seconds())
+        return self._after(max(0.0, (now - self.grows_from()).total_seconds()), limits)
+
+    def _after(self, seconds: float, limits: Limits) -> float:
         if self.ceiling is None:
             return limits.within(self.base + seconds)
         steps = (seconds - PLATEAU_SECONDS) / PLATEAU_SECONDS
@@ -88,9 +90,16 @@ class Rate:
         passed = self.sent(began, limits)
         turn = passed + (lane - passed) % lanes
         sooner, later = began, began + (turn - passed) / limits.within(0.0)
-        while later - sooner > _SLOT_PRECISION:
-            middle = (sooner + later) / 2
-            sooner, later = (middle, later) if self.sent(middle, limits) < turn else (sooner, middle)
+        guess = sooner + (turn - passed) / self._after(sooner, limits)
+        while later - sooner > _SLOT_PRECISION:  # Newton's steps, inside a bracket that closes
+            if not sooner < guess < later:
+                guess = (sooner + later) / 2
+            missing = turn - self.sent(guess, limits)
+            sooner, later = (guess, later) if missing > 0 else (sooner, guess)
+            step = missing / self._after(guess, limits)
+            if abs(step) < _SLOT_PRECISION:
+                return guess + step - began
+            guess += step
         return later - began
 
     def _reaches(self, rate: float) -> float:

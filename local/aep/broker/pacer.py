@@ -20,6 +20,8 @@ BURST_SECONDS = 0.1
 """A subscription that rested may send this much of a second's rate at once."""
 LOOK_AGAIN_SECONDS = 1.0
 """While waiting: for a subscription that was suspended meanwhile, or a rate that has changed."""
+SHORTEST_WAIT = 1e-5
+"""Seconds; less is what floats lose."""
 KEPT_SECONDS = 600.0
 """How long the latency of a subscription that rests is remembered."""
 
@@ -54,7 +56,7 @@ class Pacer:
         async with pace.turn:
             while (subscription := await self._to_be_sent(subscription_id, epoch)) is not None:
                 seconds = self._seconds_to_wait(pace.bucket, subscription)
-                if seconds <= 0:
+                if seconds <= SHORTEST_WAIT:
                     pace.bucket.take(self._clock.monotonic())
                     return
                 await self._clock.sleep(min(seconds, LOOK_AGAIN_SECONDS))
