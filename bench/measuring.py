@@ -95,8 +95,10 @@ class Bench:
             self.publish(running, Load(events=1, connections=1), paths)
             yield running
 
-    def publish(self, running: Platform, load: Load, paths: Sequence[str] = (PATH,)) -> Measured:
-        """Puts the load on the platform and waits for its end.
+    def publish(
+        self, running: Platform, load: Load, paths: Sequence[str] = (PATH,), *, others: bool = False
+    ) -> Measured:
+        """Puts the load on the platform and waits for its end; of `paths` alone when there are `others`.
 
         Raises BenchFailed when anything was refused, lost or wrongly signed.
         """
@@ -106,7 +108,7 @@ class Bench:
             with self._profiled(running, load):
                 cpu, own = running.cpu_seconds(), self._own_cpu_seconds(worker)
                 result = self._publish(worker, load)
-                self._await(load.events * len(paths))
+                self._await(load.events * len(paths), paths if others else None)
                 time.sleep(SETTLE_SECONDS)
                 cpu, own = running.cpu_seconds() - cpu, self._own_cpu_seconds(worker) - own
         return self._measured(run, result, paths, cpu, own, running.pss_mb())
@@ -145,15 +147,21 @@ class Bench:
         """How long it may take at most, at a hundred events a second when it is not paced."""
         return 60 + load.events / (load.rate or 100)
 
-    def _await(self, expected: int) -> None:
+    def _await(self, expected: int, paths: Sequence[str] | None) -> None:
         """Until everything has arrived, or nothing does any longer."""
         seen, moved = -1, time.monotonic()
-        while (unique := self.sink.ask("count")["unique"]) < expected:
+        while (unique := self._arrived(paths)) < expected:
             if unique != seen:
                 seen, moved = unique, time.monotonic()
             elif time.monotonic() - moved > self.options.patience:
                 return
             time.sleep(POLL_SECONDS)
+
+    def _arrived(self, paths: Sequence[str] | None) -> int:
+        if paths is None:
+            return self.sink.ask("count")["unique"]
+        arrivals = self.sink.ask("arrivals")
+        return sum(len(arrivals.get(path, ())) for path in paths)
 
     def _own_cpu_seconds(self, load: Worker) -> float:
         return machine.cpu_seconds(self.sink.pid) + machine.cpu_seconds(load.pid)

@@ -128,6 +128,18 @@ class SubscriptionLookup(Protocol):
         ...
 
 
+class Paces(Protocol):
+    """The rate and the lanes of subscriptions, which receivers steer and nobody else sees."""
+
+    async def change_pace(self, subscription_id: str, change: Callable[[Subscription], Subscription]) -> None:
+        """Writes `rate`, `lanes` and `lanes_changed_at` of what `change` returns, and nothing else of it.
+
+        Conditional: `change` sees the record as it is when it is written, so it may be called again, and
+        may return the same object to leave it. No record, no change. Raises StoreUnavailable.
+        """
+        ...
+
+
 class ActiveSubscriptions(Protocol):
     """The subscriptions that a tenant's events are matched with, where fan-out is a function of its own."""
 

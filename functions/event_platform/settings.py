@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .domain.deliveries import DeliverPolicy
 from .domain.queue_messages import EVENTS_TOPIC
+from .domain.rates import Limits
 from .domain.tenants import Tenant
 
 
@@ -23,6 +24,7 @@ def _listed(value: Any) -> Any:
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400, allow_inf_nan=False)]
 RetryDelays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)]
 PublicUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#]+[^\s?#/]$")]
+PerSecond = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 LogLevel = Annotated[str, Field(pattern="^(debug|info|warning|error)$")]
 Topic = Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]+$")]
 
@@ -37,7 +39,8 @@ class Settings(BaseSettings):
     secrets_key: SecretStr | None = None
     public_url: PublicUrl | None = None
     retry_delays: RetryDelays = (300, 600, 1200)
-    rate_max: Annotated[float, Field(gt=0)] = 100
+    rate_min: PerSecond = 1
+    rate_max: PerSecond = 100
     timeout: Seconds = 5
     max_age: Seconds = 3 * 86400
     log_level: LogLevel = "info"
@@ -45,6 +48,10 @@ class Settings(BaseSettings):
     def deliver_policy(self) -> DeliverPolicy:
         """The part of the settings that decides about attempts."""
         return _policy(self.retry_delays, self.max_age, self.timeout)
+
+    def rate_limits(self) -> Limits:
+        """Between which rates a subscription's moves."""
+        return Limits(self.rate_min, self.rate_max)
 
 
 class FunctionSettings(BaseSettings):

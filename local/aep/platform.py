@@ -22,6 +22,7 @@ from event_platform.settings import Settings
 
 from . import metrics
 from .broker.dispatcher import Dispatcher
+from .broker.pacer import Pacer
 from .broker.queue import DurableQueue
 from .meters import Meters
 from .pims import Pims
@@ -74,9 +75,8 @@ class Platform:
                 clock=clock,
                 policy=settings.deliver_policy(),
             ),
-            self._subscriptions,
+            Pacer(self._subscriptions, self._subscriptions, clock, settings.rate_limits()),
             clock,
-            rate=settings.rate_max,
             on_fault=on_fault,
         )
         verifier = CallerVerifier(self._pims, self._gateway, clock, allow_http=settings.dev)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from aep.broker.dispatcher import Dispatcher
+from aep.broker.pacer import Pacer
 from aep.broker.queue import DurableQueue
 from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions
@@ -13,6 +14,7 @@ from clock import ManualClock
 from contract.broker import BrokerContract, Handler, World
 from contract.subscriptions import Store, SubscriptionsContract
 from event_platform.adapters.seal import AesGcmSeal
+from event_platform.domain.rates import Limits
 
 SEAL = AesGcmSeal(b"\x01" * 32)
 
@@ -45,7 +47,11 @@ class EmbeddedWorld:
 
     async def start(self, handler: Handler) -> None:
         self._dispatcher = Dispatcher(
-            self.intake, handler, self.subscriptions, self.clock, rate=100_000, on_fault=_fail
+            self.intake,
+            handler,
+            Pacer(self.subscriptions, self.subscriptions, self.clock, Limits(100_000, 100_000)),
+            self.clock,
+            on_fault=_fail,
         )
         await self._dispatcher.start()
 

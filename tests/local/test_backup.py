@@ -313,7 +313,9 @@ def test_every_copy_made_under_load_is_consistent(tmp_path: Path) -> None:
     """Deliveries and what they refer to change in one commit, and a copy holds whole commits."""
     with (
         server(tmp_path, "inbox", "--quiet") as inbox,
-        server(tmp_path, *one_pim.arguments(tmp_path), settings={"AEP_RATE_MAX": "1000"}) as serve,
+        server(
+            tmp_path, *one_pim.arguments(tmp_path), settings={"AEP_RATE_MIN": "1000", "AEP_RATE_MAX": "1000"}
+        ) as serve,
     ):
         for path in ("/hook", "/second"):
             one_pim.subscribe(serve, inbox.url + path)

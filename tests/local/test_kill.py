@@ -145,7 +145,12 @@ def _serve(folder: Path, port: int) -> list[str]:
 
 def _settings(pim: SimulatedPim) -> dict[str, str]:
     pims = orjson.dumps([{"url": pim.url, "ingest_key": INGEST_KEY}]).decode()
-    return {"AEP_PIMS": pims, "AEP_RETRY_DELAYS": "0.2,0.4,0.8", "AEP_RATE_MAX": "1000"}
+    return {
+        "AEP_PIMS": pims,
+        "AEP_RETRY_DELAYS": "0.2,0.4,0.8",
+        "AEP_RATE_MIN": "1000",
+        "AEP_RATE_MAX": "1000",
+    }
 
 
 @contextmanager

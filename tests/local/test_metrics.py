@@ -24,17 +24,19 @@ import one_pim
 from aep import metrics
 from aep.broker import dead_letters
 from aep.broker.dispatcher import Dispatcher
+from aep.broker.pacer import Pacer
 from aep.broker.queue import DurableQueue
 from aep.meters import OTHER, SUBSCRIPTIONS_NAMED, Counted, Histogram, Meters
 from aep.store import database as store
 from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions
-from clock import ManualClock
+from clock import START, ManualClock
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.logs import DeliveryEnd, Operation
 from event_platform.domain.outcomes import Kind, Outcome, Reason
+from event_platform.domain.rates import Limits, Observation, Rate
 from event_platform.domain.subscriptions import Subscription, suspend
 from event_platform.http import EXCEPTION_HANDLERS, json_response
 from eventually import eventually
@@ -115,7 +117,11 @@ class World:
             return self.answer(delivery)
 
         self._dispatcher = Dispatcher(
-            self.queue, handle, self.subscriptions, self.clock, rate=100_000, on_fault=_fail
+            self.queue,
+            handle,
+            Pacer(self.subscriptions, self.subscriptions, self.clock, Limits(100_000, 100_000)),
+            self.clock,
+            on_fault=_fail,
         )
         await self._dispatcher.start()
 
@@ -215,9 +221,12 @@ async def test_a_throttled_delivery_stays_queued(world: World) -> None:
     def throttled(delivery: Delivery) -> Settlement:
         world.answer = delivered
         outcome = Outcome(Kind.THROTTLED, Reason.DESTINATION_FAILURE, 429)
-        return Settlement(replace(delivery, attempts=1), outcome, back_to_lane=True)
+        now = world.clock.now()
+        seen = Observation(now, Rate(START), 0.1, throttled=True, retry_after=now + timedelta(seconds=2))
+        return Settlement(replace(delivery, attempts=1), outcome, back_to_lane=True, pace=seen)
 
     await world.subscribe()
+    await world.clock.advance(1)
     world.answer = throttled
     await world.start()
     await world.queue.accept(PIM, [an_event(1)])

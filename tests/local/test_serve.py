@@ -170,6 +170,7 @@ def test_a_second_platform_on_the_same_folder_is_refused(strict: Strict, tmp_pat
         ("AEP_RETRY_DELAYS", "5,soon"),
         ("AEP_RETRY_DELAYS", "0"),
         ("AEP_TIMEOUT", "-1"),
+        ("AEP_RATE_MIN", "0"),
         ("AEP_RATE_MAX", "fast"),
         ("AEP_DEV", "maybe"),
         ("AEP_PUBLIC_URL", "aep.example.com"),

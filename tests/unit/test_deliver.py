@@ -14,6 +14,7 @@ from event_platform.deliver.deliver import request_headers
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
 from event_platform.domain.logs import DeliveryEnd, Operation
 from event_platform.domain.outcomes import Answer, Kind, Outcome, Reason, TransportFailure
+from event_platform.domain.rates import Observation
 from event_platform.domain.signatures import sign
 from event_platform.domain.subscriptions import HttpsConfig, Status, Subscription
 from records import PRIMARY, UPDATED, a_subscriber, a_subscription
@@ -67,6 +68,13 @@ def a_delivery(**fields: Any) -> Delivery:
 
 
 async def handled(
+    result: Result, delivery: Delivery | None = None, *, clock: ManualClock | None = None
+) -> Settlement:
+    """Without what it tells about the pace, which has its own tests."""
+    return replace(await observed(result, delivery, clock=clock), pace=None)
+
+
+async def observed(
     result: Result, delivery: Delivery | None = None, *, clock: ManualClock | None = None
 ) -> Settlement:
     clock = clock or ManualClock()
@@ -326,3 +334,33 @@ async def test_a_fault_of_the_sender_is_raised() -> None:
             clock=ManualClock(),
             policy=POLICY,
         )
+
+
+# --- the pace ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("result", "throttled"),
+    [
+        (Answer(200), False),
+        (Answer(503), False),
+        (Answer(429), True),
+        (TransportFailure(Reason.DESTINATION_TIMEOUT), True),
+    ],
+)
+async def test_an_attempt_tells_its_latency_and_whether_the_receiver_was_overrun(
+    result: Result, throttled: bool
+) -> None:
+    seen = (await observed(result)).pace
+    assert seen == Observation(START, SUBSCRIPTION.current_rate, TOOK, throttled=throttled)
+
+
+async def test_a_connection_that_failed_tells_nothing_about_the_pace() -> None:
+    assert (await observed(RESET)).pace is None
+
+
+@pytest.mark.parametrize(("status", "held"), [(429, True), (503, False), (200, False)])
+async def test_only_a_429_asks_to_wait(status: int, held: bool) -> None:
+    seen = (await observed(Answer(status, {"retry-after": "30"}))).pace
+    assert seen is not None
+    assert seen.retry_after == (START + timedelta(seconds=TOOK + 30) if held else None)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from ..domain.rates import Rate
 from ..domain.subscriptions import Contact, HttpsConfig, Owner, Status, Subscriber, Subscription
 from ..domain.tenants import Tenant
 from ..ports import Seal
@@ -73,9 +74,26 @@ def subscription_document(subscription: Subscription, seal: Seal) -> Document:
         "options": dict(subscription.options) if subscription.options is not None else None,
         "status": subscription.status,
         "epoch": subscription.epoch,
-        "lanes": subscription.lanes,
+        **pace_document(subscription),
         "created_at": subscription.created_at.isoformat(),
         "updated_at": subscription.updated_at.isoformat(),
+    }
+
+
+def pace_document(subscription: Subscription) -> Document:
+    """The part of a subscription's document that its receiver steers."""
+    rate, changed_at = subscription.rate, subscription.lanes_changed_at
+    return {
+        "lanes": subscription.lanes,
+        "lanes_changed_at": changed_at.isoformat() if changed_at is not None else None,
+        "rate": None
+        if rate is None
+        else {
+            "since": rate.since.isoformat(),
+            "base": rate.base,
+            "ceiling": rate.ceiling,
+            "held_until": rate.held_until.isoformat() if rate.held_until is not None else None,
+        },
     }
 
 
@@ -96,6 +114,8 @@ def subscription_of(document: Mapping[str, Any], seal: Seal) -> Subscription:
         status=Status(document["status"]),
         epoch=document["epoch"],
         lanes=document["lanes"],
+        lanes_changed_at=_moment(document.get("lanes_changed_at")),
+        rate=_rate_of(document.get("rate")),
     )
 
 
@@ -141,6 +161,21 @@ def _config_of(document: Mapping[str, Any], seal: Seal, context: str) -> HttpsCo
             name: SecretStr(seal.open(value, context=context)) for name, value in document["headers"].items()
         },
     )
+
+
+def _rate_of(document: Mapping[str, Any] | None) -> Rate | None:
+    if document is None:
+        return None
+    return Rate(
+        datetime.fromisoformat(document["since"]),
+        document["base"],
+        document["ceiling"],
+        _moment(document["held_until"]),
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text is not None else None
 
 
 def _sealed(secret: SecretStr | None, seal: Seal, context: str) -> str | None:

@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from time import perf_counter
 from urllib.parse import quote
 
 import structlog
 
-from ..domain import retries, signatures
+from ..domain import rates, retries, signatures
 from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
 from ..domain.logs import DeliveryEnd, Operation
 from ..domain.outcomes import Answer, Kind, Outcome, Reason, TransportFailure, classify
+from ..domain.rates import Observation
 from ..domain.subscriptions import REDACTED, HttpsConfig, Status, Subscription
 from ..domain.timestamps import to_rfc3339
 from ..ports import Clock, Sender, SubscriptionLookup
@@ -88,9 +88,10 @@ async def _attempt(
     policy: DeliverPolicy,
 ) -> Settlement:
     config = subscription.config
-    started = perf_counter()
+    started = clock.monotonic()
     headers = request_headers(delivery.event_id, delivery.body, config)
     result = await sender.post(config.url, headers, delivery.body, timeout=policy.timeout)
+    latency = clock.monotonic() - started
     outcome = classify(result)
     tried = replace(
         delivery,
@@ -98,7 +99,11 @@ async def _attempt(
         failures=delivery.failures + (outcome.kind is Kind.RETRYABLE),
         first_attempt_at=delivery.first_attempt_at or now,
     )
-    settlement = _settlement(tried, outcome, _without_secrets(result, config), clock.now(), policy)
+    settled_at = clock.now()
+    settlement = replace(
+        _settlement(tried, outcome, _without_secrets(result, config), settled_at, policy),
+        pace=_observed(subscription, result, outcome, began_at=now, latency=latency, now=settled_at),
+    )
     log.info(
         "delivery.attempted",
         **_ids(delivery),
@@ -106,7 +111,7 @@ async def _attempt(
         outcome=outcome.kind,
         reason=outcome.reason,
         status=outcome.status,
-        milliseconds=round((perf_counter() - started) * 1000, 1),
+        milliseconds=round(latency * 1000, 1),
         **({"retry_at": to_rfc3339(settlement.retry_at)} if settlement.retry_at else {}),
         **({"detail": result.detail} if isinstance(result, TransportFailure) else {}),
     )
@@ -142,6 +147,30 @@ def _settlement(
         case Kind.PERMANENT | Kind.SUSPENDING:
             pass
     return Settlement(tried, outcome, end=_end(outcome, result, now))
+
+
+def _observed(
+    subscription: Subscription,
+    result: Answer | TransportFailure,
+    outcome: Outcome,
+    *,
+    began_at: datetime,
+    latency: float,
+    now: datetime,
+) -> Observation | None:
+    """What the attempt tells about the receiver's pace; a connection that failed tells nothing."""
+    timeout = outcome.reason is Reason.DESTINATION_TIMEOUT
+    if isinstance(result, TransportFailure) and not timeout:
+        return None
+    throttled = outcome.kind is Kind.THROTTLED
+    asked = result.headers.get("retry-after") if throttled and isinstance(result, Answer) else None
+    return Observation(
+        began_at,
+        subscription.current_rate,
+        latency,
+        throttled=throttled or timeout,
+        retry_after=rates.retry_after(asked, now),
+    )
 
 
 def _end(outcome: Outcome, result: Answer | TransportFailure, now: datetime) -> DeliveryEnd:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from .logs import DeliveryEnd
 from .outcomes import Outcome
+from .rates import Observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class Settlement:
 
     Exactly one of these holds: it was delivered (all fields empty), it goes on the retry schedule
     (`retry_at`), it goes back to its lane (`back_to_lane`), or it ended undelivered (`end`).
-    `outcome` is None when nothing was sent. `delivery` bears the counts that the next attempt starts from.
+    `outcome` is None when nothing was sent; `pace` is what an attempt told about the receiver's pace.
+    `delivery` bears the counts that the next attempt starts from.
     """
 
     delivery: Delivery
@@ -45,6 +47,7 @@ class Settlement:
     retry_at: datetime | None = None
     back_to_lane: bool = False
     end: DeliveryEnd | None = None
+    pace: Observation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from .errors import Conflict, NotFound
 from .lanes import LANES_AT_START
+from .rates import Rate
 
 SUBSCRIBERS_PER_PIM = 20
 SUBSCRIPTIONS_PER_SUBSCRIBER = 20
@@ -77,7 +78,8 @@ class Subscription:
     """What a subscriber wants to have delivered, and where.
 
     `epoch` counts suspensions, resumptions and the deletion: deliveries of an older epoch are dropped.
-    `lanes` is the number of ordering keys that its deliveries travel under.
+    `lanes` is the number of ordering keys that its deliveries travel under, `rate` None until the receiver
+    first slowed it down.
     """
 
     id: str
@@ -94,6 +96,13 @@ class Subscription:
     status: Status = Status.ACTIVE
     epoch: int = 0
     lanes: int = LANES_AT_START
+    lanes_changed_at: datetime | None = None
+    rate: Rate | None = None
+
+    @property
+    def current_rate(self) -> Rate:
+        """The rate that is stored, or the one that every subscription begins with."""
+        return self.rate or Rate(self.created_at)
 
     @property
     def type(self) -> str:

@@ -14,10 +14,9 @@ import structlog
 
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import StoreUnavailable
-from event_platform.domain.pace import TokenBucket
-from event_platform.domain.subscriptions import Status
-from event_platform.ports import Clock, SubscriptionLookup
+from event_platform.ports import Clock
 
+from .pacer import Pacer
 from .queue import DurableQueue, LaneKey, Queued
 
 log = structlog.get_logger()
@@ -26,10 +25,6 @@ Handler = Callable[[Delivery], Awaitable[Settlement]]
 
 IN_MEMORY_PER_LANE = 32
 BYTES_IN_MEMORY = 32 * 1024 * 1024
-BURST_SECONDS = 0.1
-"""A subscription that rested may send this much of a second's rate at once."""
-THROTTLED_REST = 1.0
-"""Seconds that a lane rests after a 429."""
 NACKS_AT_MOST = 100
 BACKOFF_AT_MOST = 60.0
 RETRIES_AT_ONCE = 200
@@ -61,20 +56,17 @@ class Dispatcher:
         self,
         queue: DurableQueue,
         handle: Handler,
-        subscriptions: SubscriptionLookup,
+        pacer: Pacer,
         clock: Clock,
         *,
-        rate: float,
         on_fault: Callable[[BaseException], None],
     ) -> None:
         self._queue = queue
         self._handle = handle
-        self._subscriptions = subscriptions
+        self._pacer = pacer
         self._clock = clock
-        self._rate = rate
         self._on_fault = on_fault
         self._lanes: dict[LaneKey, _Lane] = {}
-        self._buckets: dict[int, TokenBucket] = {}
         self._bytes = 0
         self._stopping = False
         self._due_sooner = asyncio.Event()
@@ -176,7 +168,7 @@ class Dispatcher:
         """Until the delivery has left the head of its lane: settled, or a dead letter."""
         while True:
             try:
-                await self._pace(entry)
+                await self._pacer.wait(entry.subscription_id, entry.epoch)
                 lane.busy = True
                 settlement = await self._handle(entry.delivery())
                 await self._settle(settlement)
@@ -190,14 +182,16 @@ class Dispatcher:
                 lane.busy = False
                 await self._clock.sleep(min(BACKOFF_AT_MOST, 2.0 ** (entry.nacks - 1)))
             else:
-                if settlement.back_to_lane:
-                    await self._clock.sleep(THROTTLED_REST)
                 return
             finally:
                 lane.busy = False
 
     async def _settle(self, settlement: Settlement) -> None:
-        """Keeps trying while the store is away: what was sent is not sent again for that."""
+        """Keeps trying while the store is away: what was sent is not sent again for that.
+
+        The pace is told first, so that what goes back to its lane finds the lower rate.
+        """
+        await self._pacer.observe(settlement)
         while True:
             try:
                 return await self._queue.settle(settlement)
@@ -217,22 +211,6 @@ class Dispatcher:
             return False
         log.error("delivery.dead_lettered", event_id=entry.event_id, subscription_id=entry.subscription_id)
         return True
-
-    async def _pace(self, entry: Queued) -> None:
-        """Waits for the subscription's next token; what will not be sent needs none."""
-        subscription = await self._subscriptions.current(entry.subscription_id)
-        if (
-            subscription is None
-            or subscription.status is not Status.ACTIVE
-            or subscription.epoch != entry.epoch
-        ):
-            return
-        number = entry.receipt.key.subscription_no
-        if number not in self._buckets:
-            self._buckets[number] = TokenBucket(self._rate, burst=max(1.0, self._rate * BURST_SECONDS))
-        wait = self._buckets[number].take(self._clock.monotonic())
-        if wait > 0:
-            await self._clock.sleep(wait)
 
     def _scheduled(self, due_at: float) -> None:
         if self._next_due is None or due_at < self._next_due:
@@ -269,9 +247,7 @@ class Dispatcher:
     async def _clean_up(self) -> None:
         while True:
             await self._clock.sleep(CLEAN_UP_EVERY)
-            # A bucket that rested this long is full again, as a new one is.
-            busy = {key.subscription_no for key in self._lanes}
-            self._buckets = {number: bucket for number, bucket in self._buckets.items() if number in busy}
+            self._pacer.clean_up()
             try:
                 while await self._queue.clean_up(CLEAN_UP_AT_ONCE) == CLEAN_UP_AT_ONCE:
                     pass

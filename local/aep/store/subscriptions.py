@@ -1,4 +1,4 @@
-"""Subscribers and subscriptions in the SQLite file: the ports `Subscriptions` and `SubscriptionLookup`."""
+"""Subscribers and subscriptions in the SQLite file: `Subscriptions`, `SubscriptionLookup` and `Paces`."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ from functools import partial
 import orjson
 
 from event_platform.adapters.records import (
+    pace_document,
     subscriber_document,
     subscriber_of,
     subscription_document,
@@ -165,6 +166,35 @@ class SqliteSubscriptions:
             return None
         # A change that was committed while we read has put its newer record there already.
         return self._current.setdefault(subscription_id, loaded)
+
+    async def change_pace(self, subscription_id: str, change: Callable[[Subscription], Subscription]) -> None:
+        """Port `Paces`: the writer has one job at a time, so nobody comes between reading and writing."""
+
+        def job(connection: sqlite3.Connection) -> Subscription | None:
+            row = connection.execute(
+                "SELECT document FROM subscriptions WHERE id = ?", (subscription_id,)
+            ).fetchone()
+            if row is None:
+                return None
+            document = orjson.loads(row[0])
+            before = subscription_of(document, self._seal)
+            after = change(before)
+            if after is before:
+                return before
+            if after.lanes != before.lanes:  # fan-out looks at the lanes, never at the rate
+                self._active.pop(before.owner.tenant, None)
+            document |= pace_document(after)
+            connection.execute(
+                "UPDATE subscriptions SET document = ? WHERE id = ?",
+                (orjson.dumps(document).decode(), subscription_id),
+            )
+            return after
+
+        def remember(after: Subscription | None) -> None:
+            if after is not None:
+                self._remember(after)
+
+        await self._database.write(job, remember)
 
     def active(self, connection: sqlite3.Connection, tenant: str, event_type: str) -> Active:
         """For a job of the writer: the tenant's active subscriptions to a type of event."""

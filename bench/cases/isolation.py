@@ -1,0 +1,37 @@
+"""Isolation: whether endpoints in trouble delay the healthy ones beside them."""
+
+from ..figures import Figure, case, percentile
+from ..measuring import Bench, Load, Measured
+
+HEALTHY = tuple(f"/healthy-{number}" for number in range(4))
+RATE = 50
+TROUBLED = ("/slow-5/", "/status-429/")
+ELSEWHERE = ("http://127.0.0.1:9/refused", "http://no-such-host.invalid/")
+LIMITS = {"AEP_RATE_MIN": "60", "AEP_RATE_MAX": "100"}
+"""Above the load from the start on; so the one that answers 429 gets 60 requests a second all along."""
+
+
+@case("isolation", "healthy endpoints beside four in trouble")
+def isolation(bench: Bench) -> list[Figure]:
+    load = Load(max(1, round(RATE * bench.options.paced_seconds)), connections=8, rate=RATE)
+    with bench.running_platform(LIMITS) as platform:
+        platform.subscribe(*(bench.sink_url + path for path in HEALTHY))
+        bench.publish(platform, Load(events=1, connections=1), HEALTHY)
+        alone = _p50(bench.publish(platform, load, HEALTHY))
+        platform.subscribe(*(bench.sink_url + path for path in TROUBLED), *ELSEWHERE)
+        beside = bench.publish(platform, load, HEALTHY, others=True)
+    return [
+        Figure("p50 of the healthy alone", alone, "ms"),
+        Figure("p50 beside four in trouble", _p50(beside), "ms"),
+        Figure("ratio of the two", _p50(beside) / alone, "", "≤ 1.2"),
+        Figure("p99 beside four in trouble", percentile(_all(beside), 99), "ms"),
+        Figure("pacer late at worst", beside.lag_ms, "ms"),
+    ]
+
+
+def _p50(measured: Measured) -> float:
+    return percentile(_all(measured), 50)
+
+
+def _all(measured: Measured) -> list[float]:
+    return [latency for latencies in measured.latencies.values() for latency in latencies]

@@ -1,0 +1,104 @@
+"""The pace of each subscription on one machine: when its next delivery may leave, and what attempts told."""
+
+import asyncio
+from dataclasses import dataclass, field
+from functools import partial
+
+import structlog
+
+from event_platform.domain import rates
+from event_platform.domain.deliveries import Settlement
+from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.pace import TokenBucket, paced
+from event_platform.domain.rates import Limits
+from event_platform.domain.subscriptions import Status, Subscription
+from event_platform.ports import Clock, Paces, SubscriptionLookup
+
+log = structlog.get_logger()
+
+BURST_SECONDS = 0.1
+"""A subscription that rested may send this much of a second's rate at once."""
+LOOK_AGAIN_SECONDS = 1.0
+"""While waiting: for a subscription that was suspended meanwhile, or a rate that has changed."""
+SHORTEST_WAIT = 1e-5
+"""Seconds; less is what floats lose."""
+KEPT_SECONDS = 600.0
+"""How long the latency of a subscription that rests is remembered."""
+
+
+@dataclass(slots=True)
+class _Pace:
+    bucket: TokenBucket
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    latency: float | None = None
+    used_at: float = 0.0
+
+
+class Pacer:
+    """Token buckets that follow the rates of subscriptions. Used in the event loop only."""
+
+    def __init__(self, subscriptions: SubscriptionLookup, paces: Paces, clock: Clock, limits: Limits) -> None:
+        self._subscriptions = subscriptions
+        self._paces = paces
+        self._clock = clock
+        self._limits = limits
+        self._by_id: dict[str, _Pace] = {}
+
+    async def wait(self, subscription_id: str, epoch: int) -> None:
+        """Returns when the subscription's next delivery may leave; at once for one that will not be sent.
+
+        One lane waits for the next token and the others for their turn, so that a rate which falls meanwhile
+        is obeyed by all that has not left yet.
+        """
+        if await self._to_be_sent(subscription_id, epoch) is None:
+            return
+        pace = self._pace(subscription_id)
+        async with pace.turn:
+            while (subscription := await self._to_be_sent(subscription_id, epoch)) is not None:
+                seconds = self._seconds_to_wait(pace.bucket, subscription)
+                if seconds <= SHORTEST_WAIT:
+                    pace.bucket.take(self._clock.monotonic())
+                    return
+                await self._clock.sleep(min(seconds, LOOK_AGAIN_SECONDS))
+
+    async def observe(self, settlement: Settlement) -> None:
+        """Has the rate and the lanes follow what an attempt told; a store that is away leaves them."""
+        seen, subscription_id = settlement.pace, settlement.delivery.subscription_id
+        if seen is None:
+            return
+        pace = self._pace(subscription_id)
+        pace.latency = rates.with_latency(pace.latency, seen.latency)
+        change = partial(paced, seen=seen, latency=pace.latency, now=self._clock.now(), limits=self._limits)
+        try:
+            known = await self._subscriptions.current(subscription_id)
+            if known is None or change(known) is known:
+                return
+            await self._paces.change_pace(subscription_id, change)
+        except StoreUnavailable as error:
+            log.warning("pace.not_changed", subscription_id=subscription_id, error=str(error))
+
+    def clean_up(self) -> None:
+        """Forgets what rested so long that its bucket is full again, as a new one is."""
+        before = self._clock.monotonic() - KEPT_SECONDS
+        self._by_id = {
+            key: pace for key, pace in self._by_id.items() if pace.used_at > before or pace.turn.locked()
+        }
+
+    async def _to_be_sent(self, subscription_id: str, epoch: int) -> Subscription | None:
+        subscription = await self._subscriptions.current(subscription_id)
+        if subscription is None or subscription.status is not Status.ACTIVE or subscription.epoch != epoch:
+            return None
+        return subscription
+
+    def _seconds_to_wait(self, bucket: TokenBucket, subscription: Subscription) -> float:
+        rate, now = subscription.current_rate, self._clock.now()
+        bucket.rate = rate.at(now, self._limits)
+        bucket.burst = max(1.0, bucket.rate * BURST_SECONDS)
+        return max(rate.held_for(now), bucket.wait(self._clock.monotonic()))
+
+    def _pace(self, subscription_id: str) -> _Pace:
+        pace = self._by_id.get(subscription_id)
+        if pace is None:
+            pace = self._by_id[subscription_id] = _Pace(TokenBucket(self._limits.minimum))
+        pace.used_at = self._clock.monotonic()
+        return pace
