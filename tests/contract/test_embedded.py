@@ -64,7 +64,7 @@ class EmbeddedWorld:
     async def log_entries(self) -> list[tuple[str, str, int]]:
         return await self.database.read(
             lambda connection: connection.execute(
-                "SELECT subscription_id, operation, occurrences FROM log_entries"
+                "SELECT subscription_id, operation, occurrences FROM log_entries WHERE log_type = 'error'"
             ).fetchall()
         )
 
