@@ -8,9 +8,12 @@ import pytest
 from aep.broker.dispatcher import Dispatcher
 from aep.broker.queue import DurableQueue
 from aep.store.database import Database
+from aep.store.logs import SqliteLogs
 from aep.store.subscriptions import SqliteSubscriptions
 from clock import ManualClock
 from contract.broker import BrokerContract, Handler, World
+from contract.logs import LogsContract
+from contract.logs import World as LogsWorld
 from contract.subscriptions import Store, SubscriptionsContract
 from event_platform.adapters.seal import AesGcmSeal
 
@@ -23,6 +26,15 @@ class TestSqliteSubscriptions(SubscriptionsContract):
         database = Database(tmp_path)
         database.open()
         yield SqliteSubscriptions(database, SEAL)
+        await database.close()
+
+
+class TestSqliteLogs(LogsContract):
+    @pytest.fixture
+    async def world(self, tmp_path: Path) -> AsyncIterator[LogsWorld]:
+        database = Database(tmp_path)
+        database.open()
+        yield LogsWorld(SqliteLogs(database), SqliteSubscriptions(database, SEAL))
         await database.close()
 
 

@@ -51,7 +51,7 @@ EXPLANATIONS: Mapping[str, str] = {
     Reason.NETWORK_UNREACHABLE: "No route leads to the endpoint's address.",
     Reason.UNEXPECTED_EOF: "The connection ended before an answer was complete.",
     Reason.SERVER_GOAWAY: "The endpoint closed the connection for new requests, with one on its way.",
-    Reason.CLIENT_CLOSED_CONNECTION: "The connection was closed on the platform's side before an answer came.",
+    Reason.CLIENT_CLOSED_CONNECTION: "The platform closed the connection before an answer came.",
     Reason.DESTINATION_NOT_FOUND: "The endpoint answered 404: check the URL's path.",
     Reason.DESTINATION_REDIRECTED: "The endpoint answered with a redirect, which is never followed: subscribe"
     " with the URL that it leads to.",

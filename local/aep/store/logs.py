@@ -161,5 +161,37 @@ def entry_of_row(row: Sequence[Any]) -> LogEntry:
         request=orjson.loads(request) if request else {},
         response=answer,
         occurrences=occurrences,
-        events=orjson.loads(events),
+        events=tuple(orjson.loads(events)),
     )
+
+
+def is_known(connection: sqlite3.Connection, subscription_id: str) -> bool:
+    """Whether there is, or was in the last 30 days, such a subscription."""
+    return _owner_of(connection, subscription_id) is not None
+
+
+def latest(
+    connection: sqlite3.Connection,
+    *,
+    subscription_id: str | None,
+    log_type: LogType | None,
+    limit: int,
+    changed_after: float | None,
+) -> list[LogEntry]:
+    """The operator's view over all owners: the newest, oldest first. `changed_after` is in unix seconds."""
+    query = LogQuery(
+        log_type=log_type,
+        subscription_id=subscription_id,
+        since=datetime.fromtimestamp(max(changed_after, 0), UTC) if changed_after is not None else None,
+        limit=limit,
+    )
+    owner = _owner_of(connection, subscription_id) if subscription_id is not None else None
+    return read(connection, owner, query)[::-1]
+
+
+def _owner_of(connection: sqlite3.Connection, subscription_id: str) -> Owner | None:
+    row = connection.execute(
+        "SELECT tenant, json_extract(document, '$.client_id') FROM subscriptions WHERE id = ?",
+        (subscription_id,),
+    ).fetchone()
+    return Owner(*row) if row else None
