@@ -21,7 +21,7 @@ class World:
     serve: Child
     subscription: str
 
-    def lines(self, *arguments: str) -> list[dict[str, Any]]:
+    def lines(self, *arguments: str) -> list[Any]:
         found = run(*arguments, "--json", "--data", str(self.folder / "data"))
         assert found.status == 0, found
         return [orjson.loads(line) for line in found.out.splitlines()]
@@ -39,13 +39,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ExitStack() as stack:
         inbox = stack.enter_context(server(folder, "inbox"))
         serve = stack.enter_context(server(folder, *one_pim.arguments(folder)))
-        subscription = one_pim.subscribe(serve, f"{inbox.url}/hook")
+        subscription = one_pim.subscribe(serve, f"{inbox.url}/404")
         one_pim.client_of(serve).call("POST", "/subscribers", {}, expect=400)
         one_pim.emit(serve)
         world = World(folder, serve, subscription)
-        until(
-            lambda: any(line["error_type"] == "failed_delivery" for line in world.lines("logs")), "the end"
-        )
+        until(lambda: any(line["error_type"] == "failed_delivery" for line in world.lines("logs")), "the end")
         yield world
 
 

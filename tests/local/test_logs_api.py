@@ -13,7 +13,6 @@ from aep.store.logs import read, sql_of
 from event_platform.domain.logs import LogQuery, LogType, Operation, Position
 from event_platform.domain.subscriptions import Owner
 from event_platform.manage.logs import EXPLANATIONS
-from local import test_manage_api as api
 from local.test_manage_api import (
     PRIMARY,
     REDACTED,
@@ -26,8 +25,12 @@ from local.test_manage_api import (
     subscriber_body,
     subscription_body,
 )
+from local.test_manage_api import client as its_client
+from local.test_manage_api import other as its_other
+from local.test_manage_api import pim as its_pim
+from local.test_manage_api import world as its_world
 
-world, pim, client, other = api.world, api.pim, api.client, api.other
+world, pim, client, other = its_world, its_pim, its_client, its_other
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEYS = [
@@ -317,8 +320,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
         database.prepare(connection)
         connection.execute("BEGIN")
         connection.executemany(
-            "INSERT INTO log_entries VALUES (?, 'https://pim.example.com', ?, ?, ?, ?, ?, ?, 'm', ?, 500, 'x',"
-            " NULL, NULL, 1, '[]', ?, ?)",
+            "INSERT INTO log_entries VALUES (?, 'https://pim.example.com', ?, ?, ?, ?, ?, ?, 'm', ?, 500,"
+            " 'x', NULL, NULL, 1, '[]', ?, ?)",
             (
                 (
                     f"{n:032}",

@@ -12,7 +12,9 @@ from event_platform.domain.subscriptions import REDACTED
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda below: st.lists(below) | st.dictionaries(st.text() | st.sampled_from(["config", "headers", "name"]), below),
+    lambda below: (
+        st.lists(below) | st.dictionaries(st.text() | st.sampled_from(["config", "headers", "name"]), below)
+    ),
 )
 
 

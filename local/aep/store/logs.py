@@ -105,6 +105,12 @@ def read(connection: sqlite3.Connection, owner: Owner | None, query: LogQuery) -
         statement, values = sql_of(owner, query)
     except ValueError:
         return []
+    if query.subscriber_id and query.subscription_id:
+        belongs_to = connection.execute(
+            "SELECT subscriber_id FROM subscriptions WHERE id = ?", (query.subscription_id,)
+        ).fetchone()
+        if belongs_to and belongs_to[0] != query.subscriber_id:
+            return []  # without a look at each of the subscription's entries
     return [entry_of_row(row) for row in connection.execute(statement, values)]
 
 
