@@ -310,6 +310,7 @@ ROUTES = [
     (f"/subscribers/{SID}/subscriptions/{SID}", {"GET", "PATCH", "DELETE"}),
     (f"/subscribers/{SID}/subscriptions/{SID}/suspend", {"POST"}),
     (f"/subscribers/{SID}/subscriptions/{SID}/resume", {"POST"}),
+    ("/logs", {"GET"}),
 ]
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 WRITES = [
