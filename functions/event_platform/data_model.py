@@ -17,6 +17,7 @@ TENANTS = "tenants"
 RETRIES = "retries"
 LEASES = "leases"
 LOG_ENTRIES = "log_entries"
+ACTIONS = "actions"
 
 EXPIRES_AT = "expires_at"
 """In every collection of `EXPIRING`: the time after which Firestore deletes the document by itself."""
@@ -61,6 +62,17 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
         EXPIRES_AT,
     ),
     LEASES: ("token", "until"),
+    ACTIONS: (
+        "tenant",
+        "client_id",
+        "operation",
+        "subscriber_id",
+        "subscription_id",
+        "request",
+        "response",
+        "at",
+        EXPIRES_AT,
+    ),
     LOG_ENTRIES: (
         "entry",
         "subscription_id",
@@ -81,5 +93,5 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
 Nobody asks for them; an index costs storage and time at each write, and one of rising times is a hot spot. An
 exemption of a map covers what is in it, and composite indexes stay as they are."""
 
-EXPIRING: Sequence[str] = (SUBSCRIBERS, SUBSCRIPTIONS, RETRIES, LOG_ENTRIES)
+EXPIRING: Sequence[str] = (SUBSCRIBERS, SUBSCRIPTIONS, RETRIES, LOG_ENTRIES, ACTIONS)
 """The collections with a TTL policy on `EXPIRES_AT`."""

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from .domain.actions import BY_THE_PLATFORM, Action
 from .domain.deliveries import Delivery, Settlement
 from .domain.events import Event
-from .domain.logs import DeliveryEnd
+from .domain.logs import DeliveryEnd, LogEntry, LogQuery
 from .domain.messages import Message
 from .domain.outcomes import Answer, TransportFailure
 from .domain.subscriptions import Owner, Subscriber, Subscription
@@ -69,10 +70,13 @@ class Subscriptions(Protocol):
     A record of another owner is NotFound. `change` functions are pure and may be called more than
     once; what they raise reaches the caller and leaves the record as it was, as does returning the same
     object. Every method raises StoreUnavailable when the store is away, and a change is durable and in
-    force for new deliveries when it returns (on Google: within 5 s).
+    force for new deliveries when it returns (on Google: within 5 s). Each record that a change makes another
+    one of gets its log entry, by `action`, in the same commit.
     """
 
-    async def add_subscriber(self, subscriber: Subscriber, *, limit: int) -> None:
+    async def add_subscriber(
+        self, subscriber: Subscriber, *, limit: int, action: Action = BY_THE_PLATFORM
+    ) -> None:
         """Raises Conflict when the PIM already has `limit` subscribers that are not deleted."""
         ...
 
@@ -91,12 +95,18 @@ class Subscriptions(Protocol):
         change: Callable[[Subscriber], Subscriber],
         *,
         and_subscriptions: Callable[[Subscription], Subscription] | None = None,
+        action: Action = BY_THE_PLATFORM,
     ) -> Subscriber:
         """The changed record, and in the same step those of its subscriptions. Raises NotFound."""
         ...
 
     async def add_subscription(
-        self, subscription: Subscription, check: Callable[[Subscriber], None], *, limit: int
+        self,
+        subscription: Subscription,
+        check: Callable[[Subscriber], None],
+        *,
+        limit: int,
+        action: Action = BY_THE_PLATFORM,
     ) -> None:
         """`check` sees its subscriber and may raise. Raises NotFound, and Conflict over `limit` as above."""
         ...
@@ -115,6 +125,8 @@ class Subscriptions(Protocol):
         subscriber_id: str,
         subscription_id: str,
         change: Callable[[Subscription], Subscription],
+        *,
+        action: Action = BY_THE_PLATFORM,
     ) -> Subscription:
         """The changed record. Raises NotFound."""
         ...
@@ -236,6 +248,18 @@ class EndLog(Protocol):
 
     async def record(self, delivery: Delivery, end: DeliveryEnd) -> None:
         """Counts the end in its entry, durable when it returns. Raises StoreUnavailable."""
+        ...
+
+
+class Logs(Protocol):
+    """The log as clients read it, and the refused calls in it. Both methods raise StoreUnavailable."""
+
+    async def add_refusal(self, entry: LogEntry) -> None:
+        """Durable when it returns; within 5 minutes of an equal one (owner, ids, message), counted there."""
+        ...
+
+    async def entries(self, owner: Owner, query: LogQuery) -> Sequence[LogEntry]:
+        """The owner's entries that fit, ordered by time and id, at most `query.limit` after `query.after`."""
         ...
 
 

@@ -27,6 +27,7 @@ from .dead_commands import dead
 from .doctor_command import doctor
 from .errors import SetupError
 from .events_command import events
+from .log_commands import list_logs, status
 from .log_lines import GatheredLines
 from .pims_commands import pims
 from .tools import commands
@@ -44,6 +45,8 @@ app.add_typer(dead, name="dead")
 app.command()(backup)
 app.command()(doctor)
 app.command()(events)
+app.command("logs")(list_logs)
+app.command()(status)
 commands.mount(app)
 
 DEV_WARNING = (

@@ -28,6 +28,7 @@ from .meters import Meters
 from .pims import Pims
 from .store import keys
 from .store.database import Database
+from .store.logs import SqliteLogs
 from .store.subscriptions import SqliteSubscriptions
 
 log = structlog.get_logger()
@@ -82,7 +83,17 @@ class Platform:
         verifier = CallerVerifier(self._pims, self._gateway, clock, allow_http=settings.dev)
         measured = metrics.route(meters, self._queue.look)
         routes = [
-            *manage.routes(manage.Manage(verifier, self._subscriptions, self._guard, clock, settings.dev)),
+            *manage.routes(
+                manage.Manage(
+                    verifier,
+                    self._subscriptions,
+                    self._guard,
+                    clock,
+                    settings.dev,
+                    settings.public_url or base_url,
+                    SqliteLogs(self._database),
+                )
+            ),
             *ingest.routes(ingest.Ingest(self._pims, self._queue, catalog.load(), clock)),
             Route("/health", _healthy, methods=["GET"]),
             Route("/ready", _ready, methods=["GET"]),

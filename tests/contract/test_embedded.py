@@ -9,9 +9,12 @@ from aep.broker.dispatcher import Dispatcher
 from aep.broker.pacer import Pacer
 from aep.broker.queue import DurableQueue
 from aep.store.database import Database
+from aep.store.logs import SqliteLogs
 from aep.store.subscriptions import SqliteSubscriptions
 from clock import ManualClock
 from contract.broker import BrokerContract, Handler, World
+from contract.logs import LogsContract
+from contract.logs import World as LogsWorld
 from contract.subscriptions import Store, SubscriptionsContract
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.rates import Limits
@@ -25,6 +28,15 @@ class TestSqliteSubscriptions(SubscriptionsContract):
         database = Database(tmp_path)
         database.open()
         yield SqliteSubscriptions(database, SEAL)
+        await database.close()
+
+
+class TestSqliteLogs(LogsContract):
+    @pytest.fixture
+    async def world(self, tmp_path: Path) -> AsyncIterator[LogsWorld]:
+        database = Database(tmp_path)
+        database.open()
+        yield LogsWorld(SqliteLogs(database), SqliteSubscriptions(database, SEAL))
         await database.close()
 
 
@@ -70,7 +82,7 @@ class EmbeddedWorld:
     async def log_entries(self) -> list[tuple[str, str, int]]:
         return await self.database.read(
             lambda connection: connection.execute(
-                "SELECT subscription_id, operation, occurrences FROM log_entries"
+                "SELECT subscription_id, operation, occurrences FROM log_entries WHERE log_type = 'error'"
             ).fetchall()
         )
 

@@ -289,6 +289,7 @@ SEARCHED = {
     "retries": {"due"},
     "leases": set[str](),
     "log_entries": set[str](),
+    "actions": set[str](),
 }
 """The fields with an index of their own."""
 

@@ -24,6 +24,7 @@ from starlette.routing import Mount
 
 from aep import serving
 from aep.store.database import Database
+from aep.store.logs import SqliteLogs
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.tools import sim
 from clock import ManualClock
@@ -223,7 +224,9 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
     def app(*, allow_http: bool) -> Starlette:
         verifier = CallerVerifier(registry, gateway, clock, allow_http=allow_http)
-        parts = manage.Manage(verifier, store, guards[allow_http], clock, allow_http)
+        parts = manage.Manage(
+            verifier, store, guards[allow_http], clock, allow_http, logs=SqliteLogs(database)
+        )
         served = Starlette(routes=manage.routes(parts), exception_handlers=EXCEPTION_HANDLERS)
         served.router.redirect_slashes = False
         return served
@@ -309,6 +312,7 @@ ROUTES = [
     (f"/subscribers/{SID}/subscriptions/{SID}", {"GET", "PATCH", "DELETE"}),
     (f"/subscribers/{SID}/subscriptions/{SID}/suspend", {"POST"}),
     (f"/subscribers/{SID}/subscriptions/{SID}/resume", {"POST"}),
+    ("/logs", {"GET"}),
 ]
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 WRITES = [

@@ -10,11 +10,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..domain import catalog, json_form
+from ..domain import representations as show
+from ..domain.actions import Action, Actor
 from ..domain.errors import InvalidRequest, NotFound, Problem, UnsupportedMediaType
 from ..http import json_response, media_type, read_body
-from ..ports import Clock, DestinationGuard, Subscriptions
-from . import representations as show
-from . import subscribers, subscriptions
+from ..ports import Clock, DestinationGuard, Logs, Subscriptions
+from . import logs, subscribers, subscriptions
 from .identity import Caller, CallerVerifier
 
 BODY_LIMIT = 1024 * 1024
@@ -25,13 +26,18 @@ Handler: TypeAlias = Callable[[Caller, Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Manage:
-    """What the management API works with."""
+    """What the management API works with. `public_url` is where clients reach it, when that is known.
+
+    Without `logs`, as on Firestore so far, the log has no route and refused calls are not written down.
+    """
 
     verifier: CallerVerifier
     subscriptions: Subscriptions
     guard: DestinationGuard
     clock: Clock
     allow_http: bool = False
+    public_url: str | None = None
+    logs: Logs | None = None
 
 
 def routes(manage: Manage) -> Sequence[Route]:
@@ -44,7 +50,8 @@ def routes(manage: Manage) -> Sequence[Route]:
     checked: dict[str, Any] = timed | {"guard": manage.guard, "allow_http": manage.allow_http}
 
     async def create_subscriber(caller: Caller, request: Request) -> Response:
-        record = await subscribers.create_subscriber(caller, await _json(request), **checked)
+        body = await _json(request)
+        record = await subscribers.create_subscriber(caller, body, action=_action(request, body), **checked)
         return json_response(show.subscriber(record), 201)
 
     async def list_subscribers(caller: Caller, request: Request) -> Response:
@@ -57,16 +64,22 @@ def routes(manage: Manage) -> Sequence[Route]:
 
     async def change_subscriber(caller: Caller, request: Request) -> Response:
         body = await _json(request)
-        record = await subscribers.change_subscriber(caller, request.path_params["sid"], body, **checked)
+        record = await subscribers.change_subscriber(
+            caller, request.path_params["sid"], body, action=_action(request, body), **checked
+        )
         return json_response(show.subscriber(record))
 
     async def remove_subscriber(caller: Caller, request: Request) -> Response:
-        record = await subscribers.remove_subscriber(caller, request.path_params["sid"], **timed)
+        record = await subscribers.remove_subscriber(
+            caller, request.path_params["sid"], action=_action(request), **timed
+        )
         return json_response(show.subscriber(record))
 
     async def create_subscription(caller: Caller, request: Request) -> Response:
         body = await _json(request)
-        record = await subscriptions.create_subscription(caller, request.path_params["sid"], body, **checked)
+        record = await subscriptions.create_subscription(
+            caller, request.path_params["sid"], body, action=_action(request, body), **checked
+        )
         return json_response(show.subscription(record), 201)
 
     async def list_subscriptions(caller: Caller, request: Request) -> Response:
@@ -79,23 +92,31 @@ def routes(manage: Manage) -> Sequence[Route]:
 
     async def change_subscription(caller: Caller, request: Request) -> Response:
         body = await _json(request)
-        record = await subscriptions.change_subscription(caller, *_ids(request), body, **checked)
+        record = await subscriptions.change_subscription(
+            caller, *_ids(request), body, action=_action(request, body), **checked
+        )
         return json_response(show.subscription(record))
 
     async def remove_subscription(caller: Caller, request: Request) -> Response:
-        record = await subscriptions.remove_subscription(caller, *_ids(request), **timed)
+        record = await subscriptions.remove_subscription(
+            caller, *_ids(request), action=_action(request), **timed
+        )
         return json_response(show.subscription(record))
 
     async def suspend(caller: Caller, request: Request) -> Response:
-        record = await subscriptions.suspend_subscription(caller, *_ids(request), **timed)
+        record = await subscriptions.suspend_subscription(
+            caller, *_ids(request), action=_action(request), **timed
+        )
         return json_response(show.subscription(record), 202)
 
     async def resume(caller: Caller, request: Request) -> Response:
-        record = await subscriptions.resume_subscription(caller, *_ids(request), **timed)
+        record = await subscriptions.resume_subscription(
+            caller, *_ids(request), action=_action(request), **timed
+        )
         return json_response(show.subscription(record), 202)
 
     def resource(path: str, **handlers: Handler) -> Route:
-        return _resource(manage.verifier, path, handlers)
+        return _resource(manage, path, handlers)
 
     return [
         resource(collection, GET=list_subscribers, POST=create_subscriber),
@@ -104,19 +125,68 @@ def routes(manage: Manage) -> Sequence[Route]:
         resource(subscription, GET=get_subscription, PATCH=change_subscription, DELETE=remove_subscription),
         resource(f"{subscription}/suspend", POST=suspend),
         resource(f"{subscription}/resume", POST=resume),
+        *([resource(f"{PREFIX}/logs", GET=_log_of(manage, manage.logs))] if manage.logs else []),
+        Route(logs.DOCUMENTATION, _explanation, methods=["GET"]),
         Route("/spec/{type}.schema.json", _schema, methods=["GET"]),
     ]
 
 
-def _resource(verifier: CallerVerifier, path: str, handlers: dict[str, Handler]) -> Route:
-    """One route for all methods of a path, so that a 405 names them all; each call is authenticated first."""
+def _log_of(manage: Manage, log: Logs) -> Handler:
+    async def read(caller: Caller, request: Request) -> Response:
+        base = manage.public_url or str(request.base_url).rstrip("/")
+        page = await logs.read_page(caller, request.query_params.multi_items(), logs=log, base=base)
+        return json_response(page)
+
+    return read
+
+
+def _resource(manage: Manage, path: str, handlers: dict[str, Handler]) -> Route:
+    """One route for all methods of a path, so that a 405 names them all; each call is authenticated first.
+
+    What is refused as invalid is logged for the caller.
+    """
 
     async def endpoint(request: Request) -> Response:
-        caller = await verifier.verify(request.headers)
+        caller = await manage.verifier.verify(request.headers)
         method = "GET" if request.method == "HEAD" else request.method
-        return await handlers[method](caller, request)
+        try:
+            return await handlers[method](caller, request)
+        except InvalidRequest as error:
+            if manage.logs is not None:
+                await logs.record_refusal(
+                    caller,
+                    logs.call_of(request.method, _url(request), _parsed(request)),
+                    error,
+                    body=_parsed(request),
+                    ids=request.path_params,
+                    logs=manage.logs,
+                    clock=manage.clock,
+                )
+            raise
 
     return Route(path, endpoint, methods=list(handlers))
+
+
+def _action(request: Request, body: Any = None) -> Action:
+    return Action(Actor.USER, logs.call_of(request.method, _url(request), body))
+
+
+def _url(request: Request) -> str:
+    """Without the query, which no route but that of the log has."""
+    return str(request.url.replace(query=""))
+
+
+def _parsed(request: Request) -> Any:
+    """The request's body, when it was JSON."""
+    return getattr(request.state, "body", None)
+
+
+async def _explanation(request: Request) -> Response:
+    """What an error of the log means, where its `documentation_url` points; public."""
+    name = request.path_params["name"]
+    if name not in logs.EXPLANATIONS:
+        raise NotFound(f"unknown error {name[:64]!r}")
+    return json_response({"error": name, "explanation": logs.EXPLANATIONS[name]})
 
 
 async def _schema(request: Request) -> Response:
@@ -141,6 +211,7 @@ async def _json(request: Request) -> Any:
         raise InvalidRequest(Problem("", f"the body is {error}")) from error
     if json_form.has_lone_surrogates(value):
         raise InvalidRequest(Problem("", "the body holds half of a surrogate pair, which is no character"))
+    request.state.body = value
     return value
 
 

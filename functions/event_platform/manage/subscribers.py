@@ -8,6 +8,7 @@ from typing import Any
 import uuid_utils
 from pydantic import SecretStr
 
+from ..domain.actions import Action
 from ..domain.errors import Forbidden, InvalidRequest, Problem
 from ..domain.subscriptions import (
     REDACTED,
@@ -51,6 +52,7 @@ async def create_subscriber(
     guard: DestinationGuard,
     clock: Clock,
     allow_http: bool,
+    action: Action,
 ) -> Subscriber:
     """Raises InvalidRequest, Forbidden, Conflict (limit)."""
     rules = Rules(caller.owner.tenant, allow_http, is_new=True)
@@ -66,7 +68,7 @@ async def create_subscriber(
         created_at=now,
         updated_at=now,
     )
-    await subscriptions.add_subscriber(subscriber, limit=SUBSCRIBERS_PER_PIM)
+    await subscriptions.add_subscriber(subscriber, limit=SUBSCRIBERS_PER_PIM, action=action)
     return subscriber
 
 
@@ -93,6 +95,7 @@ async def change_subscriber(
     guard: DestinationGuard,
     clock: Clock,
     allow_http: bool,
+    action: Action,
 ) -> Subscriber:
     """Changes what the body names, `contact` by key. Raises InvalidRequest, Forbidden, NotFound, Conflict."""
     rules = Rules(caller.owner.tenant, allow_http, is_new=False)
@@ -109,11 +112,11 @@ async def change_subscriber(
         after = replace(before, name=name, contact=contact)
         return before if after == before else replace(after, updated_at=now)
 
-    return await subscriptions.change_subscriber(caller.owner, subscriber_id, change)
+    return await subscriptions.change_subscriber(caller.owner, subscriber_id, change, action=action)
 
 
 async def remove_subscriber(
-    caller: Caller, subscriber_id: str, *, subscriptions: Subscriptions, clock: Clock
+    caller: Caller, subscriber_id: str, *, subscriptions: Subscriptions, clock: Clock, action: Action
 ) -> Subscriber:
     """Deletes it and its subscriptions. Raises NotFound, Conflict."""
     now = clock.now()
@@ -124,7 +127,11 @@ async def remove_subscriber(
         )
 
     return await subscriptions.change_subscriber(
-        caller.owner, subscriber_id, partial(delete_subscriber, now=now), and_subscriptions=delete_too
+        caller.owner,
+        subscriber_id,
+        partial(delete_subscriber, now=now),
+        and_subscriptions=delete_too,
+        action=action,
     )
 
 

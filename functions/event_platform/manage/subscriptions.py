@@ -8,6 +8,7 @@ from typing import Any
 import uuid_utils
 from pydantic import SecretStr
 
+from ..domain.actions import Action
 from ..domain.errors import InvalidRequest, Problem
 from ..domain.subscriptions import (
     REDACTED,
@@ -47,6 +48,7 @@ async def create_subscription(
     guard: DestinationGuard,
     clock: Clock,
     allow_http: bool,
+    action: Action,
 ) -> Subscription:
     """Raises InvalidRequest, Forbidden, NotFound, Conflict (limit; subscriber deleted or revoked)."""
     rules = Rules(caller.owner.tenant, allow_http, is_new=True)
@@ -72,7 +74,9 @@ async def create_subscription(
     def check(subscriber: Subscriber) -> None:
         check_changeable(subscriber, now)
 
-    await subscriptions.add_subscription(subscription, check, limit=SUBSCRIPTIONS_PER_SUBSCRIBER)
+    await subscriptions.add_subscription(
+        subscription, check, limit=SUBSCRIPTIONS_PER_SUBSCRIBER, action=action
+    )
     return subscription
 
 
@@ -103,6 +107,7 @@ async def change_subscription(
     guard: DestinationGuard,
     clock: Clock,
     allow_http: bool,
+    action: Action,
 ) -> Subscription:
     """Changes what the body names. Raises InvalidRequest, Forbidden, NotFound, Conflict."""
     rules = Rules(caller.owner.tenant, allow_http, is_new=False)
@@ -116,32 +121,58 @@ async def change_subscription(
         after = _patched(before, patch, config)
         return before if after == before else replace(after, updated_at=now)
 
-    return await subscriptions.change_subscription(caller.owner, subscriber_id, subscription_id, change)
+    return await subscriptions.change_subscription(
+        caller.owner, subscriber_id, subscription_id, change, action=action
+    )
 
 
 async def remove_subscription(
-    caller: Caller, subscriber_id: str, subscription_id: str, *, subscriptions: Subscriptions, clock: Clock
+    caller: Caller,
+    subscriber_id: str,
+    subscription_id: str,
+    *,
+    subscriptions: Subscriptions,
+    clock: Clock,
+    action: Action,
 ) -> Subscription:
     """Raises NotFound, Conflict."""
     change = partial(delete_subscription, now=clock.now())
-    return await subscriptions.change_subscription(caller.owner, subscriber_id, subscription_id, change)
+    return await subscriptions.change_subscription(
+        caller.owner, subscriber_id, subscription_id, change, action=action
+    )
 
 
 async def suspend_subscription(
-    caller: Caller, subscriber_id: str, subscription_id: str, *, subscriptions: Subscriptions, clock: Clock
+    caller: Caller,
+    subscriber_id: str,
+    subscription_id: str,
+    *,
+    subscriptions: Subscriptions,
+    clock: Clock,
+    action: Action,
 ) -> Subscription:
     """Harmless when it is suspended already. Raises NotFound, Conflict."""
     change = partial(suspend, now=clock.now())
-    return await subscriptions.change_subscription(caller.owner, subscriber_id, subscription_id, change)
+    return await subscriptions.change_subscription(
+        caller.owner, subscriber_id, subscription_id, change, action=action
+    )
 
 
 async def resume_subscription(
-    caller: Caller, subscriber_id: str, subscription_id: str, *, subscriptions: Subscriptions, clock: Clock
+    caller: Caller,
+    subscriber_id: str,
+    subscription_id: str,
+    *,
+    subscriptions: Subscriptions,
+    clock: Clock,
+    action: Action,
 ) -> Subscription:
     """Harmless when it is active already. Raises Forbidden, NotFound, Conflict."""
     check_permission(caller)
     change = partial(resume, now=clock.now())
-    return await subscriptions.change_subscription(caller.owner, subscriber_id, subscription_id, change)
+    return await subscriptions.change_subscription(
+        caller.owner, subscriber_id, subscription_id, change, action=action
+    )
 
 
 def https_config(wanted: HttpsBody, stored: HttpsConfig | None) -> HttpsConfig:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ..manage.logs import EXPLANATIONS
 from . import examples, schemas
 from .operations import JSON, OPERATIONS, Content, Operation
 
@@ -48,6 +49,11 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "schema": schemas.ID,
         "example": examples.SUBSCRIPTION_ID,
         "description": "The subscription's id.",
+    },
+    "name": {
+        "schema": {"type": "string", "enum": list(EXPLANATIONS)},
+        "example": "connection_refused",
+        "description": "An entry's error_reason; of dropped deliveries, its operation.",
     },
     "type": {"schema": schemas.ref("EventType"), "example": examples.UPDATED},
 }
@@ -112,9 +118,11 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         {"name": name, "in": "path", "required": True, **PARAMETERS[name]}
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
-    return in_path + [
-        {"name": name, "in": "header", "schema": schema} for name, schema in operation.headers.items()
-    ]
+    return (
+        in_path
+        + [{"name": name, "in": "query", "schema": schema} for name, schema in operation.query.items()]
+        + [{"name": name, "in": "header", "schema": schema} for name, schema in operation.headers.items()]
+    )
 
 
 def _responses(operation: Operation) -> dict[str, Any]:

@@ -6,8 +6,12 @@ from typing import Any
 from pydantic import SecretStr
 
 from ..domain import catalog
+from ..domain import representations as show
+from ..domain.actions import Action, Actor, entry_of
+from ..domain.logs import FAILED_DELIVERY, LogEntry, LogType, Operation
+from ..domain.outcomes import Reason
 from ..domain.subscriptions import REDACTED, Contact, HttpsConfig, Owner, Subscriber, Subscription
-from ..manage import representations as show
+from ..manage.logs import EXPLANATIONS, call_of, shown
 
 PIM = "https://pim.example.com"
 SUBSCRIBER_ID = "0199c1a0-7b1e-7c3a-9d52-3f6a1c2b4d5e"
@@ -74,6 +78,30 @@ _SUBSCRIPTION = Subscription(
 )
 SUBSCRIBER = show.subscriber(_SUBSCRIBER)
 SUBSCRIPTION = show.subscription(_SUBSCRIPTION)
+_ACTION = entry_of(
+    None, _SUBSCRIBER, Action(Actor.USER, call_of("POST", f"{PIM}/api/v1/subscribers", NEW_SUBSCRIBER))
+)
+_END = LogEntry(
+    id="4d967a8d3c1c4d7b9c1de02f8f5a6b7c",
+    owner=_SUBSCRIBER.owner,
+    log_type=LogType.ERROR,
+    at=_MOMENT,
+    operation=Operation.FAILED,
+    subscriber_id=SUBSCRIBER_ID,
+    subscription_id=SUBSCRIPTION_ID,
+    error_type=FAILED_DELIVERY,
+    error_reason=Reason.DESTINATION_FAILURE,
+    error_code=503,
+    error_message="answered 503",
+    response={"status": 503, "body": "maintenance"},
+    occurrences=2,
+    events=[{"event_id": "7b9f2a6e-4c1d-4b8e-9f3a-2d5c6e7f8a9b", "type": UPDATED, "attempts": 4}],
+)
+LOG_ENTRIES = [shown(entry, "https://events.example.com") for entry in (_END, _ACTION) if entry is not None]
+EXPLANATION = {
+    "error": str(Reason.CONNECTION_REFUSED),
+    "explanation": EXPLANATIONS[Reason.CONNECTION_REFUSED],
+}
 ERRORS = {
     "errors": [
         {"message": "name: is required", "field": "name"},

@@ -9,7 +9,7 @@ from ..domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCR
 from ..ingest.routes import BODY_LIMIT as INGEST_BODY_LIMIT
 from ..manage.routes import BODY_LIMIT, PREFIX
 from . import examples
-from .schemas import Schema, array_of, ref, text
+from .schemas import LOG_PARAMETERS, Schema, array_of, ref, text
 
 JSON = "application/json"
 Refusals: TypeAlias = Mapping[int, str]
@@ -39,6 +39,7 @@ class Operation:
     security: Sequence[str] = ()
     description: str = ""
     headers: Mapping[str, Schema] = field(default_factory=dict[str, Schema])
+    query: Mapping[str, Schema] = field(default_factory=dict[str, Schema])
 
 
 TRIPLE = ("pimUrl", "pimToken", "pimClientId")
@@ -214,6 +215,32 @@ SUBSCRIPTIONS = [
     ),
 ]
 
+LOGS = [
+    Operation(
+        "GET",
+        f"{PREFIX}/logs",
+        "readLogs",
+        "The caller's log entries of the last 30 days, newest first",
+        200,
+        Content(ref("LogPage"), {"items": examples.LOG_ENTRIES, "next_cursor": None}),
+        refusals={**CALLER, 400: "A parameter is invalid; every problem is listed with its name."},
+        security=TRIPLE,
+        description="Every filter that is given must fit; parameters of other names are ignored. A page ends"
+        " with next_cursor, which leads on with the same filters; null: there is nothing more. What is"
+        " counted into an older entry moves it to the latest time: a walk meets what did not change once.",
+        query=LOG_PARAMETERS,
+    ),
+    Operation(
+        "GET",
+        "/docs/errors/{name}",
+        "explainError",
+        "What a delivery's error in the log means, and what to do",
+        200,
+        Content(ref("Explanation"), examples.EXPLANATION),
+        refusals={404: "Unknown error."},
+    ),
+]
+
 INGEST = [
     Operation(
         "POST",
@@ -282,4 +309,4 @@ OPEN = [
     ),
 ]
 
-OPERATIONS = [*SUBSCRIBERS, *SUBSCRIPTIONS, *INGEST, *OPEN]
+OPERATIONS = [*SUBSCRIBERS, *SUBSCRIPTIONS, *LOGS, *INGEST, *OPEN]

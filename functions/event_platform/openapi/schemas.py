@@ -11,9 +11,20 @@ from pydantic import BaseModel
 
 from ..domain import catalog
 from ..domain.cloudevents import MAX_EVENT_BYTES, MAX_EVENTS, MAX_ID_LENGTH
+from ..domain.logs import (
+    ACTIONS,
+    ERRORS,
+    EVENTS_LISTED,
+    FAILED_DELIVERY,
+    VALIDATION_ERROR,
+    LogQuery,
+    LogType,
+)
+from ..domain.outcomes import Reason
 from ..domain.subscriptions import REDACTED, Status
 from ..domain.urls import MAX_URL_LENGTH
 from ..manage import payloads
+from ..manage.logs import MAX_LIMIT
 from . import examples
 
 Schema: TypeAlias = dict[str, Any]
@@ -225,6 +236,23 @@ TIME = text("UTC.", format="date-time")
 HIDDEN: Schema = {"type": "string", "enum": [REDACTED]}
 
 
+OPERATION: Schema = {"type": "string", "enum": sorted(ACTIONS | ERRORS)}
+REASON: Schema = {"type": "string", "enum": [str(reason) for reason in Reason]}
+
+LOG_PARAMETERS: dict[str, Schema] = {
+    "log_type": {"type": "string", "enum": [str(each) for each in LogType]},
+    "operation": OPERATION,
+    "error_reason": REASON,
+    "subscriber_id": text("Of this subscriber.", minLength=1, maxLength=64),
+    "subscription_id": text("Of this subscription.", minLength=1, maxLength=64),
+    "from": text("At or after this time.", format="date-time"),
+    "to": text("Before this time.", format="date-time"),
+    "order": {"type": "string", "enum": ["asc", "desc"], "default": "desc"},
+    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LogQuery().limit},
+    "cursor": text("next_cursor of the page before.", pattern="^[A-Za-z0-9_-]+$", maxLength=256),
+}
+
+
 def _responses() -> dict[str, Schema]:
     own = [status for status in Status if status is not Status.SUSPENDED]
     return {
@@ -269,6 +297,42 @@ def _responses() -> dict[str, Schema]:
                 "secondary is there when it is set.", ("secondary",), primary=HIDDEN, secondary=HIDDEN
             ),
             headers={"type": "object", "additionalProperties": HIDDEN},
+        ),
+        "LogPage": an_object(
+            "Entries in their order.", items=array_of("LogEntry"), next_cursor=_or_null(text("Leads on."))
+        ),
+        "LogEntry": an_object(
+            "Who did what, a delivery's end, or a refused call.",
+            log_id=text("The same while an entry grows."),
+            log_type={"type": "string", "enum": [str(each) for each in LogType]},
+            timestamp=TIME,
+            operation=OPERATION,
+            subscriber_id=_or_null({"type": "string"}),
+            subscription_id=_or_null({"type": "string"}),
+            error_type=_or_null({"enum": [FAILED_DELIVERY, VALIDATION_ERROR]}),
+            error_reason=_or_null(REASON),
+            error_code=_or_null({"type": "integer"}),
+            error_message=_or_null({"type": "string"}),
+            documentation_url=_or_null(text("On errors of deliveries.", format="uri")),
+            request={"type": "object", "description": "body, method and url of a call, secrets redacted."},
+            response={
+                "type": "object",
+                "description": "The resource, the refusal, or what the endpoint answered.",
+            },
+            occurrences={"type": "integer", "minimum": 1},
+            events={
+                "type": "array",
+                "maxItems": EVENTS_LISTED,
+                "items": an_object(
+                    "One that it stands for.",
+                    event_id={"type": "string"},
+                    type={"type": "string"},
+                    attempts={"type": "integer"},
+                ),
+            },
+        ),
+        "Explanation": an_object(
+            "What an error means.", error={"type": "string"}, explanation={"type": "string"}
         ),
         "Accepted": an_object(
             "The events are durable.", accepted={"type": "integer", "minimum": 0, "maximum": MAX_EVENTS}

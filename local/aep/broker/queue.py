@@ -16,7 +16,7 @@ import orjson
 
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.events import Envelope, Event
-from event_platform.domain.logs import EVENTS_LISTED, KEPT_FOR, DeliveryEnd
+from event_platform.domain.logs import EVENTS_LISTED, FAILED_DELIVERY, KEPT_FOR, DeliveryEnd, LogType
 from event_platform.domain.subscriptions import SHOWN_AFTER_DELETION
 from event_platform.fanout import fan_out
 from event_platform.ports import Clock
@@ -548,11 +548,15 @@ def record_end(
     ).fetchone()
     if row is None or not end.joins(_moment(row[1])):
         connection.execute(
-            "INSERT INTO log_entries (id, subscription_id, operation, message, reason, status, excerpt,"
-            " occurrences, events, first_at, at) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?)",
+            "INSERT INTO log_entries (id, tenant, client_id, log_type, error_type, subscriber_id,"
+            " subscription_id, operation, message, reason, status, excerpt, occurrences, events, first_at,"
+            " at)"
+            " SELECT ?, tenant, json_extract(document, '$.client_id'), ?, ?, subscriber_id,"
+            " id, ?, ?, ?, ?, ?, 1, ?, ?, ? FROM subscriptions WHERE id = ?",
             (
                 end.entry_id(subscription_id),
-                subscription_id,
+                LogType.ERROR,
+                FAILED_DELIVERY,
                 end.operation,
                 end.message,
                 end.reason,
@@ -561,6 +565,7 @@ def record_end(
                 orjson.dumps([event]).decode(),
                 end.at.timestamp(),
                 end.at.timestamp(),
+                subscription_id,
             ),
         )
         return

@@ -119,7 +119,64 @@ CREATE INDEX log_entries_by_time ON log_entries (at);
 CREATE INDEX log_entries_by_content ON log_entries (subscription_id, operation, message, first_at);
 """
 
-MIGRATIONS: Sequence[str] = (_VERSION_1,)
+_VERSION_2_TABLE = """
+CREATE TABLE entries (                 -- of the log: actions, refused calls, ends of deliveries
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,              -- with client_id: whose it is
+    client_id TEXT NOT NULL,
+    log_type TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    subscriber_id TEXT,
+    subscription_id TEXT,
+    error_type TEXT,
+    message TEXT NOT NULL,
+    reason TEXT,
+    status INTEGER,
+    excerpt TEXT,
+    request TEXT,                      -- JSON; of a delivery there is none
+    response TEXT,                     -- JSON; of a delivery it is status and excerpt
+    occurrences INTEGER NOT NULL,
+    events TEXT NOT NULL,              -- the first of those that it stands for, as JSON
+    first_at REAL NOT NULL,
+    at REAL NOT NULL                   -- the latest
+);
+INSERT INTO entries SELECT l.id, coalesce(s.tenant, ''),
+    coalesce(json_extract(s.document, '$.client_id'), ''),
+    'error', l.operation, s.subscriber_id, l.subscription_id, 'failed_delivery', l.message, l.reason,
+    l.status, l.excerpt, NULL, NULL, l.occurrences, l.events, l.first_at, l.at
+    FROM log_entries l LEFT JOIN subscriptions s ON s.id = l.subscription_id;
+DROP TABLE log_entries;
+ALTER TABLE entries RENAME TO log_entries;
+CREATE INDEX log_entries_by_time ON log_entries (at, id);
+CREATE INDEX log_entries_by_content ON log_entries (subscription_id, operation, message, first_at);
+"""
+
+LOG_SCOPES: Sequence[str] = ("", "subscriber_id", "subscription_id")
+LOG_KINDS: Sequence[str] = ("", "log_type", "operation", "reason")
+"""What a client's log can be narrowed to: one of each, with an index for every pair ("" is no filter)."""
+
+
+def log_index(scope: str, kind: str) -> str:
+    """The name of the index that serves a client's log, narrowed so, in the order of time."""
+    return (
+        "_".join(["log_entries_of", *filter(None, (scope, kind))])
+        if scope or kind
+        else "log_entries_of_owner"
+    )
+
+
+def _create(scope: str, kind: str) -> str:
+    columns = ", ".join(["tenant", "client_id", *filter(None, (scope, kind)), "at", "id"])
+    given = " AND ".join(
+        f"{name} IS NOT NULL" for name in (scope, kind) if name.endswith("_id") or name == "reason"
+    )
+    partial = f" WHERE {given}" if given else ""
+    return f"CREATE INDEX {log_index(scope, kind)} ON log_entries ({columns}){partial};\n"
+
+
+_VERSION_2 = _VERSION_2_TABLE + "".join(_create(scope, kind) for scope in LOG_SCOPES for kind in LOG_KINDS)
+
+MIGRATIONS: Sequence[str] = (_VERSION_1, _VERSION_2)
 """What leads from each version of the schema to the next, from the empty file on. Only ever appended to.
 
 A statement ends with its line, so that each can be run alone inside one transaction.

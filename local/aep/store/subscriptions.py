@@ -14,11 +14,13 @@ from event_platform.adapters.records import (
     subscription_document,
     subscription_of,
 )
+from event_platform.domain.actions import BY_THE_PLATFORM, Action, entry_of
 from event_platform.domain.errors import Conflict, NotFound
 from event_platform.domain.subscriptions import Owner, Status, Subscriber, Subscription
 from event_platform.ports import Seal
 
 from .database import Database
+from .logs import put_entry
 
 
 @dataclass(slots=True)
@@ -46,7 +48,9 @@ class SqliteSubscriptions:
         self._active: dict[str, dict[str, Active]] = {}  # used in the writer thread only
         database.on_rollback.append(self._active.clear)
 
-    async def add_subscriber(self, subscriber: Subscriber, *, limit: int) -> None:
+    async def add_subscriber(
+        self, subscriber: Subscriber, *, limit: int, action: Action = BY_THE_PLATFORM
+    ) -> None:
         def job(connection: sqlite3.Connection) -> None:
             (count,) = connection.execute(
                 "SELECT count(*) FROM subscribers WHERE tenant = ? AND status <> 'deleted'",
@@ -55,6 +59,7 @@ class SqliteSubscriptions:
             if count >= limit:
                 raise Conflict(f"the PIM has {count} subscribers; at most {limit} are allowed")
             self._put_subscriber(connection, subscriber)
+            _log(connection, None, subscriber, action)
 
         await self._database.write(job)
 
@@ -79,18 +84,21 @@ class SqliteSubscriptions:
         change: Callable[[Subscriber], Subscriber],
         *,
         and_subscriptions: Callable[[Subscription], Subscription] | None = None,
+        action: Action = BY_THE_PLATFORM,
     ) -> Subscriber:
         def job(connection: sqlite3.Connection) -> tuple[Subscriber, list[Subscription]]:
             before = self._subscriber(connection, owner=owner, subscriber_id=subscriber_id)
             after = change(before)
             if after is not before:
                 self._put_subscriber(connection, after)
+                _log(connection, before, after, action)
             if and_subscriptions is None:
                 return after, []
             rest = self._subscriptions(connection, subscriber_id=subscriber_id)
             changed = [and_subscriptions(subscription) for subscription in rest]
-            for subscription in changed:
+            for subscription_before, subscription in zip(rest, changed, strict=True):
                 self._put_subscription(connection, subscription)
+                _log(connection, subscription_before, subscription, action)
             return after, changed
 
         def remember(result: tuple[Subscriber, list[Subscription]]) -> None:
@@ -100,7 +108,12 @@ class SqliteSubscriptions:
         return subscriber
 
     async def add_subscription(
-        self, subscription: Subscription, check: Callable[[Subscriber], None], *, limit: int
+        self,
+        subscription: Subscription,
+        check: Callable[[Subscriber], None],
+        *,
+        limit: int,
+        action: Action = BY_THE_PLATFORM,
     ) -> None:
         def job(connection: sqlite3.Connection) -> Subscription:
             check(
@@ -114,6 +127,7 @@ class SqliteSubscriptions:
                     f"the subscriber has {len(existing)} subscriptions; at most {limit} are allowed"
                 )
             self._put_subscription(connection, subscription)
+            _log(connection, None, subscription, action)
             return subscription
 
         await self._database.write(job, self._remember)
@@ -138,6 +152,8 @@ class SqliteSubscriptions:
         subscriber_id: str,
         subscription_id: str,
         change: Callable[[Subscription], Subscription],
+        *,
+        action: Action = BY_THE_PLATFORM,
     ) -> Subscription:
         def job(connection: sqlite3.Connection) -> Subscription:
             before = self._subscription(
@@ -146,6 +162,7 @@ class SqliteSubscriptions:
             after = change(before)
             if after is not before:
                 self._put_subscription(connection, after)
+                _log(connection, before, after, action)
             return after
 
         return await self._database.write(job, self._remember)
@@ -304,3 +321,14 @@ class SqliteSubscriptions:
             (subscriber_id, Status.DELETED),
         )
         return [subscription_of(orjson.loads(document), self._seal) for (document,) in rows]
+
+
+def _log(
+    connection: sqlite3.Connection,
+    before: Subscriber | Subscription | None,
+    after: Subscriber | Subscription,
+    action: Action,
+) -> None:
+    entry = entry_of(before, after, action)
+    if entry is not None:
+        put_entry(connection, entry)

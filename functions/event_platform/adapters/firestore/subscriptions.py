@@ -18,10 +18,12 @@ from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.base_query import FieldFilter
 
 from ... import data_model
+from ...domain.actions import BY_THE_PLATFORM, Action, entry_of
 from ...domain.errors import Conflict, NotFound
 from ...domain.subscriptions import SHOWN_AFTER_DELETION, Owner, Status, Subscriber, Subscription
 from ...ports import Clock, Seal
 from ..records import subscriber_document, subscriber_of, subscription_document, subscription_of
+from .actions import fields_of
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 from .versions import VersionedCache, Versions
 
@@ -50,7 +52,9 @@ class FirestoreSubscriptions:
 
     # Subscribers
 
-    async def add_subscriber(self, subscriber: Subscriber, *, limit: int) -> None:
+    async def add_subscriber(
+        self, subscriber: Subscriber, *, limit: int, action: Action = BY_THE_PLATFORM
+    ) -> None:
         tenant = subscriber.owner.tenant
         group = "subscribers-" + hashlib.sha256(tenant.encode()).hexdigest()[:32]
 
@@ -63,6 +67,7 @@ class FirestoreSubscriptions:
             self._take(batch, slot, group, subscriber.id)
             batch.create(self._subscriber_at(subscriber.id), self._subscriber_fields(subscriber, slot))
             batch.create(self._open_at(subscriber.id), {"changes": 0})
+            self._log(batch, None, subscriber, action)
             await self._commit(batch, tenant)
 
         await self._firestore.run(job, raced=[ALREADY_EXISTS])
@@ -84,6 +89,7 @@ class FirestoreSubscriptions:
         change: Callable[[Subscriber], Subscriber],
         *,
         and_subscriptions: Callable[[Subscription], Subscription] | None = None,
+        action: Action = BY_THE_PLATFORM,
     ) -> Subscriber:
         written: dict[str, Subscriber] = {}
 
@@ -100,12 +106,13 @@ class FirestoreSubscriptions:
                 fields = self._subscriber_fields(after, snapshot.get("slot"))
                 written[fields["change"]] = after
                 self._replace(batch, snapshot, fields)
+                self._log(batch, before, after, action)
             if and_subscriptions is not None:
                 rest = await self._firestore.find(
                     self._where(data_model.SUBSCRIPTIONS, subscriber_id=subscriber_id, status=_SHOWN)
                 )
                 for each in rest:
-                    self._change(batch, each, and_subscriptions)
+                    self._change(batch, each, and_subscriptions, action)
             if len(batch):
                 self._turn_gate(batch, gate, before, after)
                 await self._commit(batch, owner.tenant)
@@ -116,7 +123,12 @@ class FirestoreSubscriptions:
     # Subscriptions
 
     async def add_subscription(
-        self, subscription: Subscription, check: Callable[[Subscriber], None], *, limit: int
+        self,
+        subscription: Subscription,
+        check: Callable[[Subscriber], None],
+        *,
+        limit: int,
+        action: Action = BY_THE_PLATFORM,
     ) -> None:
         subscriber_id = subscription.subscriber_id
         group = f"subscriptions-{subscriber_id}"
@@ -138,6 +150,7 @@ class FirestoreSubscriptions:
             )
             # Fails when the subscriber was deleted or revoked meanwhile.
             batch.update(self._open_at(subscriber_id), {"changes": Increment(1)})
+            self._log(batch, None, subscription, action)
             await self._commit(batch, subscription.owner.tenant)
 
         await self._firestore.run(job, raced=[ALREADY_EXISTS, MISSING])
@@ -159,6 +172,8 @@ class FirestoreSubscriptions:
         subscriber_id: str,
         subscription_id: str,
         change: Callable[[Subscription], Subscription],
+        *,
+        action: Action = BY_THE_PLATFORM,
     ) -> Subscription:
         written: dict[str, Subscription] = {}
 
@@ -168,7 +183,7 @@ class FirestoreSubscriptions:
             if done := written.get(snapshot.get("change")):
                 return done  # by an earlier try of which no answer came
             batch = self._firestore.client.batch()
-            after, token = self._change(batch, snapshot, change)
+            after, token = self._change(batch, snapshot, change, action)
             if len(batch):
                 written[token] = after
                 await self._commit(batch, owner.tenant)
@@ -210,6 +225,7 @@ class FirestoreSubscriptions:
         batch: AsyncWriteBatch,
         snapshot: DocumentSnapshot,
         change: Callable[[Subscription], Subscription],
+        action: Action,
     ) -> tuple[Subscription, str]:
         """The changed subscription, and the token of the write that was put into the batch."""
         before = subscription_of(_document(snapshot), self._seal)
@@ -218,7 +234,21 @@ class FirestoreSubscriptions:
             return after, ""
         fields = self._subscription_fields(after, snapshot.get("slot"))
         self._replace(batch, snapshot, fields)
+        self._log(batch, before, after, action)
         return after, fields["change"]
+
+    def _log(
+        self,
+        batch: AsyncWriteBatch,
+        before: Subscriber | Subscription | None,
+        after: Subscriber | Subscription,
+        action: Action,
+    ) -> None:
+        entry = entry_of(before, after, action)
+        if entry is not None:
+            batch.create(
+                self._firestore.client.collection(data_model.ACTIONS).document(entry.id), fields_of(entry)
+            )
 
     def _replace(self, batch: AsyncWriteBatch, snapshot: DocumentSnapshot, fields: dict[str, Any]) -> None:
         """Over what was read and nothing newer; the deletion of a record gives its slot back."""

@@ -1,9 +1,9 @@
-"""Subscribers and subscriptions as responses show them, secrets redacted (wire contract 3 and 4)."""
+"""Subscribers and subscriptions as responses and the log show them, redacted (wire contract 3 and 4)."""
 
 from typing import Any
 
-from ..domain.subscriptions import REDACTED, HttpsConfig, Subscriber, Subscription
-from ..domain.timestamps import to_rfc3339
+from .subscriptions import REDACTED, HttpsConfig, Subscriber, Subscription
+from .timestamps import to_rfc3339
 
 
 def subscriber(record: Subscriber) -> dict[str, Any]:

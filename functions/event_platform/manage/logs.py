@@ -1,0 +1,251 @@
+"""The use cases around the log: to read it, and to write down what was refused (wire contract 13)."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+import structlog
+import uuid_utils
+
+from ..domain.actions import Call
+from ..domain.errors import InvalidRequest, Problem, StoreUnavailable
+from ..domain.logs import (
+    ACTIONS,
+    ERRORS,
+    MESSAGE_LENGTH,
+    REFUSED,
+    VALIDATION_ERROR,
+    LogEntry,
+    LogQuery,
+    LogType,
+    Operation,
+    Position,
+)
+from ..domain.outcomes import Reason
+from ..domain.redaction import redacted, scrubbed
+from ..domain.timestamps import normalise_rfc3339, to_rfc3339
+from ..ports import Clock, Logs
+from .identity import Caller
+
+log = structlog.get_logger()
+
+DOCUMENTATION = "/docs/errors/{name}"
+MAX_LIMIT = 100
+PROBLEMS_SHOWN = 20
+ID_LENGTH = 64
+
+EXPLANATIONS: Mapping[str, str] = {
+    Reason.DESTINATION_TIMEOUT: "No complete answer came within 5 seconds, name lookup and TLS included."
+    " Answer first and work afterwards.",
+    Reason.DNS_LOOKUP_FAILURE: "The endpoint's host name did not resolve. Check the URL and the name's DNS"
+    " records.",
+    Reason.INVALID_CERTIFICATE: "The endpoint's certificate is expired, self-signed, of another host"
+    " name or of an unknown authority. Install a valid one with its intermediates.",
+    Reason.INVALID_TLS_HANDSHAKE: "The TLS handshake failed. Offer TLS 1.2 or newer at the port of the URL.",
+    Reason.CONNECTION_RESET: "The connection was reset before an answer was complete.",
+    Reason.CONNECTION_REFUSED: "Nothing listens at the endpoint's address and port, or a firewall refuses.",
+    Reason.NETWORK_UNREACHABLE: "No route leads to the endpoint's address.",
+    Reason.UNEXPECTED_EOF: "The connection ended before an answer was complete.",
+    Reason.SERVER_GOAWAY: "The endpoint closed the connection for new requests, with one on its way.",
+    Reason.CLIENT_CLOSED_CONNECTION: "The platform closed the connection before an answer came.",
+    Reason.DESTINATION_NOT_FOUND: "The endpoint answered 404: check the URL's path.",
+    Reason.DESTINATION_REDIRECTED: "The endpoint answered with a redirect, which is never followed: subscribe"
+    " with the URL that it leads to.",
+    Reason.AUTHENTICATION_FAILED: "The broker did not take the credentials. Check user name and password.",
+    Reason.TOPIC_NOT_FOUND: "The topic does not exist, or is hidden from the platform's account.",
+    Reason.INVALID_DESTINATION_CONFIGURATION: "The destination cannot be used as it is configured: its URL or"
+    " its address is not allowed.",
+    Reason.PUBLISH_REJECTED: "The broker refused the message. Check the permissions on the topic.",
+    Reason.DESTINATION_FAILURE: "The endpoint answered with an error, or with no valid HTTP."
+    " The entry's response shows how it begins.",
+    Operation.DROPPED: "The deliveries were given up before they were sent: the subscription was suspended,"
+    " revoked or deleted, or the platform's operator dropped them. The entry's message says which.",
+}
+"""By reason, and by operation where an entry has no reason."""
+
+
+def call_of(method: str, url: str, body: Any) -> Call:
+    """The call as entries show it."""
+    return Call(method, url[:MESSAGE_LENGTH], redacted(body))
+
+
+async def record_refusal(
+    caller: Caller,
+    call: Call,
+    error: InvalidRequest,
+    *,
+    body: Any,
+    ids: Mapping[str, str],
+    logs: Logs,
+    clock: Clock,
+) -> None:
+    """Writes the entry of a call that is answered 400. That it cannot be written changes no answer."""
+    problems = [
+        {"message": scrubbed(str(problem), body)}
+        | ({"field": scrubbed(problem.field, body)} if problem.field else {})
+        for problem in error.problems[:PROBLEMS_SHOWN]
+    ]
+    entry = LogEntry(
+        id=str(uuid_utils.uuid7()),
+        owner=caller.owner,
+        log_type=LogType.ERROR,
+        at=clock.now(),
+        operation=REFUSED,
+        subscriber_id=_id(ids, "sid"),
+        subscription_id=_id(ids, "id"),
+        error_type=VALIDATION_ERROR,
+        error_code=400,
+        error_message="; ".join(problem["message"] for problem in problems)[:MESSAGE_LENGTH],
+        request=call.shown(),
+        response={"errors": problems},
+    )
+    try:
+        await logs.add_refusal(entry)
+    except StoreUnavailable as unavailable:
+        log.warning("logs.refusal_not_written", error=str(unavailable))
+
+
+async def read_page(
+    caller: Caller, parameters: Sequence[tuple[str, str]], *, logs: Logs, base: str
+) -> dict[str, Any]:
+    """One page as the contract shows it; `base` begins the documentation's URLs. Raises InvalidRequest."""
+    query = parse_query(parameters)
+    found = await logs.entries(caller.owner, replace(query, limit=query.limit + 1))
+    page = found[: query.limit]
+    more = len(found) > query.limit
+    return {
+        "items": [shown(entry, base) for entry in page],
+        "next_cursor": _cursor(page[-1], query) if more else None,
+    }
+
+
+def shown(entry: LogEntry, base: str) -> dict[str, Any]:
+    """The entry with the keys in the contract's order."""
+    documented = (entry.error_reason or entry.operation) if entry.is_of_a_delivery else None
+    return {
+        "log_id": entry.id,
+        "log_type": entry.log_type,
+        "timestamp": to_rfc3339(entry.at),
+        "operation": entry.operation,
+        "subscriber_id": entry.subscriber_id,
+        "subscription_id": entry.subscription_id,
+        "error_type": entry.error_type,
+        "error_reason": entry.error_reason,
+        "error_code": entry.error_code,
+        "error_message": entry.error_message,
+        "documentation_url": base + DOCUMENTATION.format(name=documented) if documented else None,
+        "request": dict(entry.request),
+        "response": dict(entry.response),
+        "occurrences": entry.occurrences,
+        "events": list(entry.events),
+    }
+
+
+def parse_query(parameters: Sequence[tuple[str, str]]) -> LogQuery:
+    """The query that a URL asks for; names that are unknown are ignored. Raises InvalidRequest."""
+    problems: list[Problem] = []
+    values: dict[str, str] = {}
+    for name, value in parameters:
+        if name in values and name in _PARSERS:
+            problems.append(Problem(name, "is given twice"))
+        values[name] = value
+    parsed: dict[str, Any] = {}
+    for name, parse in _PARSERS.items():
+        if name in values:
+            try:
+                parsed[name] = parse(values[name])
+            except ValueError as error:
+                problems.append(Problem(name, str(error)))
+    since, before = parsed.get("from"), parsed.get("to")
+    if since is not None and before is not None and since > before:
+        problems.append(Problem("from", "is later than to"))
+    query = LogQuery(
+        log_type=parsed.get("log_type"),
+        operation=parsed.get("operation"),
+        error_reason=parsed.get("error_reason"),
+        subscriber_id=parsed.get("subscriber_id"),
+        subscription_id=parsed.get("subscription_id"),
+        since=since,
+        before=before,
+        newest_first=parsed.get("order", "desc") == "desc",
+        limit=parsed.get("limit", LogQuery().limit),
+        after=None,
+    )
+    if "cursor" in parsed and not problems:
+        direction, position = parsed["cursor"]
+        if direction != _direction(query):
+            problems.append(Problem("cursor", "is of a list in the other order"))
+        query = replace(query, after=position)
+    if problems:
+        raise InvalidRequest(*problems)
+    return query
+
+
+def _id(ids: Mapping[str, str], name: str) -> str | None:
+    return ids[name][:ID_LENGTH] if name in ids else None
+
+
+def _one_of(known: frozenset[str], text: str) -> str:
+    if text not in known:
+        listed = ", ".join(sorted(known))
+        raise ValueError(f"must be one of {listed}")
+    return text
+
+
+def _some_id(text: str) -> str:
+    if not 1 <= len(text) <= ID_LENGTH or not text.isprintable():
+        raise ValueError("must be an id")
+    return text
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(normalise_rfc3339(text.replace(" ", "+")))
+
+
+def _limit(text: str) -> int:
+    # A plus sign, blanks and underscores are for int() alone.
+    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and 1 <= int(text) <= MAX_LIMIT):
+        raise ValueError(f"must be a number from 1 to {MAX_LIMIT}")
+    return int(text)
+
+
+def _direction(query: LogQuery) -> str:
+    return "desc" if query.newest_first else "asc"
+
+
+def _cursor(last: LogEntry, query: LogQuery) -> str:
+    text = orjson.dumps([_direction(query), last.at.timestamp(), last.id])
+    return base64.urlsafe_b64encode(text).decode().rstrip("=")
+
+
+def _cursor_of(text: str) -> tuple[str, Position]:
+    wrong = "is none that this list gave"
+    if len(text) > 256 or not text.isascii():
+        raise ValueError(wrong)
+    try:
+        found = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
+    except (binascii.Error, orjson.JSONDecodeError):
+        raise ValueError(wrong) from None
+    match found:
+        case ["asc" | "desc" as direction, float(at), str(entry_id)]:
+            return direction, Position(at, entry_id)
+        case _:
+            raise ValueError(wrong)
+
+
+_PARSERS: Mapping[str, Any] = {
+    "log_type": lambda text: LogType(_one_of(frozenset(LogType), text)),
+    "operation": lambda text: _one_of(ACTIONS | ERRORS, text),
+    "error_reason": lambda text: _one_of(frozenset(Reason), text),
+    "subscriber_id": _some_id,
+    "subscription_id": _some_id,
+    "from": _moment,
+    "to": _moment,
+    "order": lambda text: _one_of(frozenset({"asc", "desc"}), text),
+    "limit": _limit,
+    "cursor": _cursor_of,
+}

@@ -1,0 +1,137 @@
+"""`aep logs` and `aep status`: what the log and the queue of a data folder hold, of all clients."""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.logs import LogEntry, LogType
+from event_platform.domain.timestamps import to_rfc3339
+
+from .options import DEFAULT_DATA, AsJson, Data, fail, printable, show
+from .store import database, logs, overview
+from .store.overview import State
+
+POLL_SECONDS = 1.0
+MOST_AT_ONCE = 10_000
+
+Limit = Annotated[
+    int, typer.Option("--limit", min=1, max=MOST_AT_ONCE, help="So many of the newest entries.")
+]
+
+
+def list_logs(
+    subscription: Annotated[
+        str | None, typer.Option("--subscription", metavar="ID", help="Of this subscription only.")
+    ] = None,
+    log_type: Annotated[LogType | None, typer.Option("--type", help="Of this type only.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+    limit: Limit = 50,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Show the log of all clients, oldest first: actions, refused calls, undelivered events.
+
+    Example: aep logs --subscription 0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f --follow
+
+    With --json one line is one entry. An entry that further events are counted in comes again with --follow.
+    """
+    with _store(data) as connection:
+        if subscription is not None and not logs.is_known(connection, subscription):
+            fail(f"no subscription {printable(subscription)}: `aep status` lists them")
+
+        def newest(number: int, after: float | None = None) -> list[LogEntry]:
+            return logs.latest(
+                connection, subscription_id=subscription, log_type=log_type, limit=number, changed_after=after
+            )
+
+        entries = newest(limit)
+        _print(entries, as_json=as_json, as_table=not follow)
+        with contextlib.suppress(KeyboardInterrupt):
+            seen = {entry.id: entry.occurrences for entry in entries}
+            last = max((entry.at.timestamp() for entry in entries), default=0.0)
+            while follow:
+                time.sleep(POLL_SECONDS)
+                # What is committed late may be a little older than what was seen.
+                come = [
+                    entry
+                    for entry in newest(MOST_AT_ONCE, last - 10)
+                    if seen.get(entry.id) != entry.occurrences
+                ]
+                _print(come, as_json=as_json, as_table=False)
+                seen |= {entry.id: entry.occurrences for entry in come}
+                last = max((entry.at.timestamp() for entry in come), default=last)
+
+
+def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """Show each subscription with what waits for it, what ended undelivered, and its last error.
+
+    Example: aep status --json
+
+    Delivered events are counted by a running platform at /metrics; the folder keeps no count of them.
+    """
+    with _store(data) as connection:
+        states = overview.states(connection)
+    if as_json:
+        typer.echo(orjson.dumps([_plain_state(state) for state in states]))
+        return
+    table = Table("subscription", "PIM", "client", "status", "queued", "retries", "ended", "last error")
+    for state in states:
+        cells = (state.id, state.tenant, state.client_id, state.status)
+        numbers = (str(state.queued), str(state.retries), str(state.ended))
+        table.add_row(*(Text(printable(cell)) for cell in (*cells, *numbers, _last_error(state))))
+    show(table)
+
+
+@contextlib.contextmanager
+def _store(data: Path) -> Iterator[sqlite3.Connection]:
+    path = database.file_of(data)
+    try:
+        with database.beside_the_server(data) as connection:
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise StoreUnavailable(f"{path} cannot be read: {error}") from error
+
+
+def _print(entries: Sequence[LogEntry], *, as_json: bool, as_table: bool) -> None:
+    if as_json:
+        for entry in entries:
+            typer.echo(orjson.dumps(_plain(entry)))
+    elif as_table:
+        table = Table("time", "operation", "subscription", "×", "message")
+        for entry in entries:
+            table.add_row(*(Text(printable(cell)) for cell in _cells(entry)))
+        show(table)
+    else:
+        for entry in entries:
+            typer.echo(printable("  ".join(_cells(entry))))
+
+
+def _cells(entry: LogEntry) -> tuple[str, ...]:
+    subject = entry.subscription_id or entry.subscriber_id or ""
+    text = ": ".join(filter(None, (entry.error_reason, entry.error_message)))
+    return to_rfc3339(entry.at), entry.operation, subject, str(entry.occurrences), text
+
+
+def _plain(entry: LogEntry) -> dict[str, Any]:
+    plain = asdict(entry)
+    owner = plain.pop("owner")
+    return {"log_id": plain.pop("id"), **owner, **plain, "at": to_rfc3339(entry.at)}
+
+
+def _plain_state(state: State) -> dict[str, Any]:
+    at = to_rfc3339(state.last_error_at) if state.last_error_at else None
+    return asdict(state) | {"last_error_at": at}
+
+
+def _last_error(state: State) -> str:
+    return f"{to_rfc3339(state.last_error_at)} {state.last_error}" if state.last_error_at else ""
