@@ -52,6 +52,7 @@ async def platform(
         folder=tmp_path_factory.mktemp("functions"),
         settings={"AEP_PIMS": orjson.dumps([entry]).decode(), "AEP_RETRY_DELAYS": "0.5,1,2"},
         tenant_keys=[tenant_key(PIM)],
+        ack_seconds=10,  # so that what a kill interrupts comes again soon
     ) as started:
         yield started
 
@@ -163,7 +164,7 @@ async def test_a_500_is_tried_again_when_it_is_due(flaky: Subscribed) -> None:
     assert [each["attempt"] for each in taken] == [2, 2]
 
 
-@pytest.mark.timeout(320)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", ["fanout", "deliver"])
 async def test_nothing_is_lost_when_a_function_is_killed(
     subscribed: Subscribed, flaky: Subscribed, name: str
@@ -173,9 +174,9 @@ async def test_nothing_is_lost_when_a_function_is_killed(
     function.kill()
     ids += await subscribed.send(6)
     await function.start()
-    # a push that was on its way may come again only when its ack deadline, 60 s, and a backoff have passed
-    await subscribed.got(ids, seconds=150)
-    await flaky.got(ids, seconds=150)
+    # a push that was on its way may come again only when its ack deadline and a backoff have passed
+    await subscribed.got(ids, seconds=90)
+    await flaky.got(ids, seconds=90)
 
 
 async def test_what_nobody_can_read_becomes_a_dead_letter_and_an_error_in_the_log(

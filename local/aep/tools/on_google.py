@@ -35,7 +35,7 @@ DELIVERIES_TOPIC = "deliveries-0"
 NOTIFICATIONS_TOPIC = "notifications"
 SOURCE = Path(event_platform.__file__).parent.parent / "main.py"
 
-ACK_SECONDS = 60
+ACK_SECONDS = 60  # as in the deployment
 PUSHES_BEFORE_DEAD = 100
 RETRY_AFTER = ("1s", "600s")  # the deployment waits 10 s at first; a test need not
 READY_SECONDS = 30.0
@@ -121,10 +121,21 @@ class GooglePlatform:
     """A project on the emulators with everything that a deployment creates, and the functions running."""
 
     def __init__(
-        self, project: str, *, pubsub: str, firestore: str, folder: Path, settings: Mapping[str, str]
+        self,
+        project: str,
+        *,
+        pubsub: str,
+        firestore: str,
+        folder: Path,
+        settings: Mapping[str, str],
+        ack_seconds: int = ACK_SECONDS,
     ) -> None:
-        """`settings` are AEP_ variables for every function; `folder` takes the functions' logs."""
+        """`settings` are AEP_ variables for every function; `folder` takes the functions' logs.
+
+        `ack_seconds` (10 at least) is when a push that got no answer comes again.
+        """
         self.project = project
+        self._ack_seconds = ack_seconds
         ports = _free_ports(len(FUNCTIONS))
         common = {
             "GOOGLE_CLOUD_PROJECT": project,
@@ -232,7 +243,7 @@ class GooglePlatform:
         return {
             "name": self._push_path(topic),
             "topic": self._topic(topic),
-            "ack_deadline_seconds": ACK_SECONDS,
+            "ack_deadline_seconds": self._ack_seconds,
         }
 
     def _topic(self, name: str) -> str:
@@ -251,9 +262,17 @@ async def running(
     folder: Path,
     settings: Mapping[str, str],
     tenant_keys: Sequence[str] = (),
+    ack_seconds: int = ACK_SECONDS,
 ) -> AsyncIterator[GooglePlatform]:
     """The platform for the block; see GooglePlatform. Raises FunctionFailed."""
-    platform = GooglePlatform(project, pubsub=pubsub, firestore=firestore, folder=folder, settings=settings)
+    platform = GooglePlatform(
+        project,
+        pubsub=pubsub,
+        firestore=firestore,
+        folder=folder,
+        settings=settings,
+        ack_seconds=ack_seconds,
+    )
     try:
         await platform.start(tenant_keys=tenant_keys)
         yield platform
