@@ -96,7 +96,7 @@ def completed(typed: str) -> list[str]:
     ("typed", "offered"),
     [
         ("aep ba", {"backup"}),
-        ("aep d", {"dead", "demo", "doctor"}),
+        ("aep d", {"dead", "demo", "demo-google", "doctor"}),
         ("aep dead ", {"list", "replay", "drop"}),
         ("aep dead drop --a", {"--all"}),
     ],

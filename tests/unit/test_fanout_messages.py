@@ -158,6 +158,28 @@ async def test_a_message_that_is_none_of_ours_becomes_a_dead_letter() -> None:
     assert letter.attributes[REASON] == "the attribute accepted_at is missing"
 
 
+async def test_the_messages_of_a_lane_share_publish_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A piece for each event would bring the many subscriptions of a PIM one message a lane."""
+    monkeypatch.setattr(messages, "MESSAGES_AT_ONCE", 20)
+    subscriptions = [
+        replace(a_subscription(a_subscriber()), id=f"00000000-0000-4000-8000-{number:012}")
+        for number in range(10)
+    ]
+    world = World(*subscriptions)
+    events = [replace(an_event(), id=str(number)) for number in range(10)]
+    await messages.fan_out_accepted(
+        Accepted(PIM, START, events),
+        subscriptions=world,
+        publisher=world.topics,
+        shards=4,
+        schema_base=SCHEMAS,
+    )
+    pieces = [world.topics.published[start : start + 20] for start in range(0, 100, 20)]
+    assert [len({message.attributes["subscription_id"] for _, message in piece}) for piece in pieces] == [
+        2
+    ] * 5
+
+
 async def test_a_large_fan_out_is_published_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "MESSAGES_AT_ONCE", 3)
     world = World(subscription(), subscription())

@@ -6,11 +6,12 @@ import structlog
 
 from ..domain.deliveries import Delivery
 from ..domain.errors import PublishFailed
+from ..domain.events import Event
 from ..domain.messages import Message
 from ..domain.queue_messages import Accepted, deliveries_topic, delivery_message, size_of
 from ..domain.subscriptions import Subscription
 from ..ports import ActiveSubscriptions, Publisher
-from .fanout import fan_out
+from .fanout import Matched, fan_out
 
 log = structlog.get_logger()
 
@@ -42,20 +43,28 @@ async def fan_out_accepted(
 
 
 def _deliveries(accepted: Accepted, active: Sequence[Subscription], schema_base: str) -> Iterator[Message]:
-    for event in accepted.events:
-        for match in fan_out(event, active, schema_base):
-            yield delivery_message(
-                Delivery(
-                    subscription_id=match.subscription.id,
-                    event_id=event.id,
-                    event_type=event.type,
-                    accepted_at=accepted.accepted_at,
-                    lane=match.lane,
-                    lanes=match.subscription.lanes,
-                    epoch=match.subscription.epoch,
-                    body=match.envelope.addressed_to(match.subscription.id),
-                )
-            )
+    """Group by group, of as many subscriptions as make a piece: a lane's messages then share requests."""
+    size = max(1, MESSAGES_AT_ONCE // max(1, len(accepted.events)))
+    for start in range(0, len(active), size):
+        group = active[start : start + size]
+        for event in accepted.events:
+            for match in fan_out(event, group, schema_base):
+                yield _delivery(accepted, event, match)
+
+
+def _delivery(accepted: Accepted, event: Event, match: Matched) -> Message:
+    return delivery_message(
+        Delivery(
+            subscription_id=match.subscription.id,
+            event_id=event.id,
+            event_type=event.type,
+            accepted_at=accepted.accepted_at,
+            lane=match.lane,
+            lanes=match.subscription.lanes,
+            epoch=match.subscription.epoch,
+            body=match.envelope.addressed_to(match.subscription.id),
+        )
+    )
 
 
 def _pieces(messages: Iterable[Message]) -> Iterator[list[Message]]:
