@@ -1,10 +1,11 @@
 """Settings from the environment, read once (prefix `AEP_`): of one machine, and of each deployed function."""
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .domain.deliveries import DeliverPolicy
@@ -21,11 +22,17 @@ def _listed(value: Any) -> Any:
     return TypeAdapter(list[Tenant]).validate_json(value) if isinstance(value, str) else value
 
 
+def _public_url(value: str) -> str:
+    if re.fullmatch(r"https?://[^\s?#]+[^\s?#/]", value) is None:
+        raise ValueError("must begin with https:// or http://, without query, fragment or slash at the end")
+    return value
+
+
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400, allow_inf_nan=False)]
 RetryDelays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)]
-PublicUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#]+[^\s?#/]$")]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
 PerSecond = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-LogLevel = Annotated[str, Field(pattern="^(debug|info|warning|error)$")]
+LogLevel = Literal["debug", "info", "warning", "error"]
 Topic = Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]+$")]
 
 
@@ -113,4 +120,5 @@ def wrong_setting(error: ValidationError) -> str:
     """The first wrong variable and what was expected, without the value that it has."""
     first = error.errors(include_url=False, include_input=False)[0]
     name = str(first["loc"][0])
-    return f"{name if name.isupper() else 'AEP_' + name.upper()}: {first['msg']}"
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"{name if name.isupper() else 'AEP_' + name.upper()}: {message}"

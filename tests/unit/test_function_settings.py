@@ -42,7 +42,7 @@ def test_a_function_that_reads_no_records_gets_no_key(function: str, monkeypatch
         ("notify", {"GOOGLE_CLOUD_PROJECT": ""}, "GOOGLE_CLOUD_PROJECT: .* at least 1 character"),
         ("deliver", {"AEP_SECRETS_KEY": "c2VjcmV0"}, "AEP_SECRETS_KEY must be the base64 of 32 random bytes"),
         ("deliver", {"AEP_RETRY_DELAYS": "5,soon"}, "AEP_RETRY_DELAYS: .* valid number"),
-        ("fanout", {"AEP_PUBLIC_URL": "events"}, "AEP_PUBLIC_URL: .* match pattern"),
+        ("fanout", {"AEP_PUBLIC_URL": "events"}, "AEP_PUBLIC_URL: must begin with https"),
         ("ingest", {"AEP_TOPIC_EVENTS": "no/topic"}, "AEP_TOPIC_EVENTS: .* match pattern"),
         ("manage", {"AEP_PIMS": '[{"url": "https://pim.example.com", "key": 7}]'}, "AEP_PIMS: .* string"),
     ],
