@@ -547,7 +547,7 @@ def record_end(
         (subscription_id, end.operation, end.message),
     ).fetchone()
     if row is None or not end.joins(_moment(row[1])):
-        connection.execute(
+        written = connection.execute(
             "INSERT INTO log_entries (id, tenant, client_id, log_type, error_type, subscriber_id,"
             " subscription_id, operation, message, reason, status, excerpt, occurrences, events, first_at,"
             " at)"
@@ -567,7 +567,9 @@ def record_end(
                 end.at.timestamp(),
                 subscription_id,
             ),
-        )
+        ).rowcount
+        if not written:
+            raise LookupError(f"the end of a delivery for {subscription_id}, of which there is no record")
         return
     entry_id, _, listed = row
     events = orjson.loads(listed)
