@@ -1,4 +1,4 @@
-"""The functions of Google Cloud: from the start of a process to its first answer, beside the floor below that."""
+"""The functions of Google Cloud: from the start of a process to its first answer, beside their floor."""
 
 import base64
 import http.client
