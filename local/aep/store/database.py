@@ -35,6 +35,10 @@ FILE = "aep.db"
 LOCK = "lock"
 JOBS_PER_COMMIT = 1000
 COMMIT_SECONDS = 0.1
+BUSY_JOBS = 8
+GATHERING_SECONDS = 0.004
+"""After a commit of BUSY_JOBS the writer waits this long, so that the next one serves more: each commit costs a
+sync, and hands Python's lock to and fro."""
 WEIGHT_AT_ONCE = 256
 """The weight of the items that one call of a joint job gets."""
 KEPT_PAGES = 4096  # 16 MiB
@@ -178,7 +182,10 @@ class Database:
                 while (batch := self._take(waiting)) is not None:
                     self._commit(connection, batch, waiting)
                     self._loop.call_soon_threadsafe(self._resolve, batch)
+                    busy = len(batch) >= BUSY_JOBS
                     batch = []
+                    if busy:
+                        time.sleep(GATHERING_SECONDS)
         except BaseException as error:  # noqa: BLE001 - reported as a fault; the thread ends here
             self._ended = StoreUnavailable(f"the store's writer has ended: {error!r}")
             self._loop.call_soon_threadsafe(self._give_up, [*(batch or ()), *waiting], error)
