@@ -37,8 +37,8 @@ JOBS_PER_COMMIT = 1000
 COMMIT_SECONDS = 0.1
 BUSY_JOBS = 8
 GATHERING_SECONDS = 0.004
-"""After a commit of BUSY_JOBS the writer waits this long, so that the next one serves more: each commit costs a
-sync, and hands Python's lock to and fro."""
+"""After a commit of BUSY_JOBS the writer rests, so that the next one serves more: each costs a sync,
+and hands the lock of Python to and fro."""
 WEIGHT_AT_ONCE = 256
 """The weight of the items that one call of a joint job gets."""
 KEPT_PAGES = 4096  # 16 MiB
