@@ -70,8 +70,8 @@ class Pims:
         if (text, rows) != self._raw:
             stored = [tenant for tenant in map(self._stored, rows) if tenant and self._is_allowed(tenant)]
             listed = parse(text, allow_http=self._allow_http) if text is not None else []
-            named = {name_of(tenant) for tenant in listed}
-            both = [*listed, *(tenant for tenant in stored if name_of(tenant) not in named)]
+            named = {tenant.name for tenant in listed}
+            both = [*listed, *(tenant for tenant in stored if tenant.name not in named)]
             self._tenants = sorted(both, key=lambda tenant: tenant.url is None)
             self._raw = (text, rows)
             log.info("pims.read", pims=len(self._tenants))
@@ -97,11 +97,6 @@ class Pims:
         return True
 
 
-def name_of(tenant: Tenant) -> str:
-    """What an entry is known by: its URL or its host pattern."""
-    return tenant.url or tenant.host_pattern or ""
-
-
 def source_text(source: str | None) -> str | None:
     """The list's JSON text; None without a source. Raises BadPims."""
     if source is None or source.lstrip().startswith("["):
@@ -124,7 +119,7 @@ def parse(text: str, *, allow_http: bool) -> list[Tenant]:
     for tenant in tenants:
         check(tenant, allow_http=allow_http)
     for field in ("key", "name"):
-        values = [name_of(tenant) if field == "name" else tenant.key for tenant in tenants if tenant.url]
+        values = [tenant.name if field == "name" else tenant.key for tenant in tenants if tenant.url]
         if len(set(values)) < len(values):
             raise BadPims(
                 f"the list of PIMs has two entries of the same {'url' if field == 'name' else field}"
@@ -148,7 +143,7 @@ def stored_documents(connection: sqlite3.Connection) -> list[str]:
 def put(connection: sqlite3.Connection, tenant: Tenant, seal: Seal) -> None:
     """For a job: adds or replaces an entry in the store."""
     document = orjson.dumps(tenant_document(tenant, seal)).decode()
-    connection.execute("INSERT OR REPLACE INTO tenants VALUES (?, ?)", (name_of(tenant), document))
+    connection.execute("INSERT OR REPLACE INTO tenants VALUES (?, ?)", (tenant.name, document))
 
 
 def _tenant(entry: Any, where: str) -> Tenant:

@@ -193,7 +193,7 @@ def _print_secrets(tenant: Tenant, new: dict[str, str], *, as_json: bool) -> Non
 def _row(tenant: Tenant) -> dict[str, str]:
     takes_events = tenant.url is not None
     return {
-        "url": registry.name_of(tenant),
+        "url": tenant.name,
         "key": tenant.key,
         "auth": tenant.auth,
         "ingest_path": "/ingest" if takes_events else "",
@@ -206,7 +206,7 @@ class _Entries:
     """The entries while a command works on them; `save` writes what was changed."""
 
     def __init__(self, tenants: list[Tenant], save: Callable[["_Entries"], None]) -> None:
-        self._tenants = {registry.name_of(tenant): tenant for tenant in tenants}
+        self._tenants = {tenant.name: tenant for tenant in tenants}
         self._save = save
 
     def get(self, name: str) -> Tenant | None:
@@ -217,7 +217,7 @@ class _Entries:
 
     def put(self, tenant: Tenant) -> None:
         checked = Tenant.model_validate(_plain(tenant))
-        self._tenants[registry.name_of(checked)] = checked
+        self._tenants[checked.name] = checked
         self._save(self)
 
     def remove(self, name: str) -> bool:

@@ -48,7 +48,7 @@ class StoredWorld:
             pims.put(connection, tenant, SEAL)
 
     async def remove(self, tenant: Tenant) -> None:
-        self._run("DELETE FROM tenants WHERE name = ?", pims.name_of(tenant))
+        self._run("DELETE FROM tenants WHERE name = ?", tenant.name)
 
     async def spoil(self) -> None:
         self._run("ALTER TABLE tenants RENAME TO lost")
@@ -110,7 +110,7 @@ def _entry_of(tenant: Tenant) -> dict[str, Any]:
 
 
 def _without(entries: Sequence[Tenant], tenant: Tenant) -> list[Tenant]:
-    return [each for each in entries if pims.name_of(each) != pims.name_of(tenant)]
+    return [each for each in entries if each.name != tenant.name]
 
 
 @asynccontextmanager

@@ -77,7 +77,7 @@ class StoredWorld:
         await tenants.put(self.firestore, tenant, SEAL)
 
     async def remove(self, tenant: Tenant) -> None:
-        await tenants.remove(self.firestore, tenants.name_of(tenant))
+        await tenants.remove(self.firestore, tenant.name)
 
     async def spoil(self) -> None:
         await self._proxy.cut()

@@ -90,6 +90,11 @@ class Tenant(_Entry):
             raise ValueError('every client of "auth": "platform-key" needs key_sha256')
         return self
 
+    @property
+    def name(self) -> str:
+        """What an entry is known by: its URL or its host pattern."""
+        return self.url or self.host_pattern or ""
+
     @cached_property
     def ingest_key_digests(self) -> tuple[bytes, ...]:
         """SHA-256 of each ingest key: what presented keys are compared with."""

@@ -76,8 +76,8 @@ class FirestoreTenants:
         query = AsyncQuery(self._firestore.client.collection(data_model.TENANTS))
         documents = await self._firestore.query(query, patience=patience)
         stored = [tenant for tenant in map(self._stored, documents) if tenant and self._is_allowed(tenant)]
-        named = {name_of(tenant) for tenant in self._listed}
-        both = [*self._listed, *(tenant for tenant in stored if name_of(tenant) not in named)]
+        named = {tenant.name for tenant in self._listed}
+        both = [*self._listed, *(tenant for tenant in stored if tenant.name not in named)]
         self._tenants = sorted(both, key=lambda tenant: tenant.url is None)
         self._version = version
         log.info("pims.read", pims=len(self._tenants))
@@ -97,14 +97,9 @@ class FirestoreTenants:
         return True
 
 
-def name_of(tenant: Tenant) -> str:
-    """What an entry is known by: its URL or its host pattern."""
-    return tenant.url or tenant.host_pattern or ""
-
-
 async def put(firestore: Firestore, tenant: Tenant, seal: Seal) -> None:
     """Adds or replaces an entry; in force within 5 s. Raises StoreUnavailable."""
-    name = name_of(tenant)
+    name = tenant.name
     fields = {"name": name, "document": orjson.dumps(tenant_document(tenant, seal)).decode()}
     batch = firestore.client.batch()
     batch.set(_entry_at(firestore, name), fields)
