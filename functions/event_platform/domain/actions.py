@@ -37,10 +37,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """By whom a record is changed, and with which call."""
+    """By whom a record is changed, with which call, and why where the platform decided it."""
 
     by: Actor
     call: Call | None = None
+    reason: str | None = None
 
 
 BY_THE_PLATFORM = Action(Actor.PLATFORM)
