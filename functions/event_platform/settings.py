@@ -1,5 +1,6 @@
 """Settings from the environment, read once (prefix `AEP_`): of one machine, and of each deployed function."""
 
+import ipaddress
 import re
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from .domain.addresses import IpNetwork
 from .domain.deliveries import DeliverPolicy
 from .domain.queue_messages import EVENTS_TOPIC
 from .domain.rates import Limits
@@ -22,6 +24,13 @@ def _listed(value: Any) -> Any:
     return TypeAdapter(list[Tenant]).validate_json(value) if isinstance(value, str) else value
 
 
+def _networks(value: Any) -> Any:
+    try:
+        return [ipaddress.ip_network(part) for part in _split(value)]
+    except ValueError as error:
+        raise ValueError("must be networks such as 10.20.0.0/16 or fd12::/16, separated by commas") from error
+
+
 def _public_url(value: str) -> str:
     if re.fullmatch(r"https?://[^\s?#]+[^\s?#/]", value) is None:
         raise ValueError("must begin with https:// or http://, without query, fragment or slash at the end")
@@ -30,6 +39,7 @@ def _public_url(value: str) -> str:
 
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400, allow_inf_nan=False)]
 RetryDelays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)]
+Networks = Annotated[tuple[IpNetwork, ...], NoDecode, BeforeValidator(_networks)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 PerSecond = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -43,6 +53,7 @@ class Settings(BaseSettings):
 
     pims: str | None = None  # a path, or the list itself when it begins with [
     dev: bool = False
+    allow_networks: Networks = ()
     secrets_key: SecretStr | None = None
     public_url: PublicUrl | None = None
     retry_delays: RetryDelays = (300, 600, 1200)
@@ -76,6 +87,7 @@ class RecordsSettings(FunctionSettings):
     secrets_key: SecretStr
     version_buckets: Annotated[int, Field(ge=1, le=64)] = 1
     dev: bool = False
+    allow_networks: Networks = ()
     pims: Annotated[Sequence[Tenant], NoDecode, BeforeValidator(_listed)] = ()
 
 

@@ -61,7 +61,7 @@ def manage() -> "Answers":
 
     settings, clock = _read(told.ManageSettings), SystemClock()
     firestore, seal = _firestore(settings), _seal(settings)
-    guard = GuardedNetwork(allow_loopback=settings.dev)
+    guard = GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
     subscriptions = FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets)
     registry = _registry(settings, firestore, seal)
     gateway = HttpsPimGateway(guard, TrustedNetwork())
@@ -123,7 +123,9 @@ def deliver() -> "Answers":
     schedule = FirestoreRetrySchedule(firestore, clock)
     function = deliver.Deliver(
         subscriptions=FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets),
-        sender=HttpsSender(GuardedNetwork(allow_loopback=settings.dev)),
+        sender=HttpsSender(
+            GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
+        ),
         settlements=QueueSettlements(schedule, FirestoreEndLog(firestore), publisher),
         publisher=publisher,
         clock=clock,

@@ -57,7 +57,7 @@ class Platform:
         self._database = Database(folder, meters, on_fault=on_fault)
         self._subscriptions = SqliteSubscriptions(self._database, self._seal)
         self._pims = Pims(self._database, self._seal, clock, source=settings.pims, allow_http=settings.dev)
-        self._guard = GuardedNetwork(allow_loopback=settings.dev)
+        self._guard = GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
         self._sender = HttpsSender(self._guard)
         self._gateway = HttpsPimGateway(self._guard, TrustedNetwork())
         self._queue = DurableQueue(

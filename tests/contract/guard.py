@@ -5,7 +5,7 @@ Names are looked up at a name server of the suite's own.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 import pytest
@@ -22,6 +22,9 @@ NAMES = {
     "mapped.example": [["::ffff:93.184.215.14"]],
     "here.example": [["127.0.0.1"]],
     "name_of-1.example": [["93.184.215.14"]],
+    "db": [["10.0.0.7"]],
+    "db.internal": [["10.0.0.8"]],
+    "localhost": [["127.0.0.1"]],
 }
 REFUSED_NAMES = [
     ("inside.example", "10.0.0.5"),
@@ -51,10 +54,12 @@ TRICKS = [
 class MakeGuard(Protocol):
     """Makes a guard that asks `dns` only; it is closed when the test ends.
 
-    With `allow_loopback` it is as with --dev.
+    With `allow_loopback` it is as with --dev; `allow_networks` are those that the operator opened.
     """
 
-    def __call__(self, dns: DnsServer, *, allow_loopback: bool = False) -> DestinationGuard: ...
+    def __call__(
+        self, dns: DnsServer, *, allow_loopback: bool = False, allow_networks: Sequence[str] = ()
+    ) -> DestinationGuard: ...
 
 
 @pytest.fixture
@@ -182,3 +187,26 @@ class GuardContract:
         self, dev_guard: DestinationGuard, host: str
     ) -> None:
         assert host in await refusal(dev_guard, host)
+
+    # Networks that the operator opened
+
+    @pytest.mark.parametrize(
+        "host", ["10.0.0.5", "fd00::1", "inside.example", "mixed.example", "db", "db.internal", "v4.example"]
+    )
+    async def test_private_networks_can_be_opened(
+        self, make_guard: MakeGuard, dns: DnsServer, host: str
+    ) -> None:
+        await make_guard(dns, allow_networks=["10.0.0.0/24", "fd00::/8"]).check(host)
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "10.0.1.5", "192.168.0.1", "127.0.0.1", "fe80::1", "::ffff:10.0.0.5", "::ffff:10.0.9.5",
+            "here.example", "mixed6.example", "localhost", "167772165", "0x0a.5", "012.0.0.5",
+            "inside.example.",
+        ],
+    )  # fmt: skip
+    async def test_opening_a_network_opens_nothing_else(
+        self, make_guard: MakeGuard, dns: DnsServer, host: str
+    ) -> None:
+        assert host in await refusal(make_guard(dns, allow_networks=["10.0.0.0/24"]), host)

@@ -375,14 +375,18 @@ class SenderContract:
     async def test_a_good_certificate_of_a_name(
         self, make_sender: MakeSender, certificates: Certificates
     ) -> None:
+        asked_for: list[str | None] = []
+        tls = certificates.good("hooks.example.org")
+        tls.sni_callback = lambda opened, name, context: asked_for.append(name)
         async with (
             DnsServer({"hooks.example.org": [["127.0.0.1"]]}) as dns,
-            serve(answers(OK), tls=certificates.good("hooks.example.org")) as server,
+            serve(answers(OK), tls=tls) as server,
         ):
             sender = make_sender(trust=certificates.trust, dns=dns)
             result = await sender.post(server.url(host="hooks.example.org"), HEADERS, b"{}", timeout=AMPLE)
         assert body_of(result) == b"ok"
         assert f"host: hooks.example.org:{server.port}".encode() in server.requests[0].lower()
+        assert asked_for == ["hooks.example.org"]
 
     @pytest.mark.parametrize(
         "make",

@@ -1,6 +1,7 @@
 """The guarded network passes the suite of `DestinationGuard`."""
 
-from collections.abc import AsyncIterator
+import ipaddress
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -16,9 +17,15 @@ class TestGuardedNetwork(GuardContract):
     async def make_guard(self) -> AsyncIterator[MakeGuard]:
         made: list[GuardedNetwork] = []
 
-        def make(dns: DnsServer, *, allow_loopback: bool = False) -> GuardedNetwork:
+        def make(
+            dns: DnsServer, *, allow_loopback: bool = False, allow_networks: Sequence[str] = ()
+        ) -> GuardedNetwork:
             servers = [f"127.0.0.1:{dns.port}"]
-            guard = GuardedNetwork(allow_loopback=allow_loopback, make_resolver=lambda: public_names(servers))
+            guard = GuardedNetwork(
+                allow_loopback=allow_loopback,
+                allow_networks=[ipaddress.ip_network(network) for network in allow_networks],
+                make_resolver=lambda: public_names(servers),
+            )
             made.append(guard)
             return guard
 

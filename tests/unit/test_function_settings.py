@@ -3,11 +3,12 @@
 import base64
 import os
 from collections.abc import Mapping
+from ipaddress import ip_network
 
 import pytest
 
 from event_platform import wiring
-from event_platform.settings import FanoutSettings
+from event_platform.settings import DeliverSettings, FanoutSettings, Settings
 
 KEY = base64.b64encode(bytes(32)).decode()
 GOOD = {
@@ -42,6 +43,8 @@ def test_a_function_that_reads_no_records_gets_no_key(function: str, monkeypatch
         ("notify", {"GOOGLE_CLOUD_PROJECT": ""}, "GOOGLE_CLOUD_PROJECT: .* at least 1 character"),
         ("deliver", {"AEP_SECRETS_KEY": "c2VjcmV0"}, "AEP_SECRETS_KEY must be the base64 of 32 random bytes"),
         ("deliver", {"AEP_RETRY_DELAYS": "5,soon"}, "AEP_RETRY_DELAYS: .* valid number"),
+        ("deliver", {"AEP_ALLOW_NETWORKS": "10.20.30.40/8"}, "AEP_ALLOW_NETWORKS: must be networks such as"),
+        ("manage", {"AEP_ALLOW_NETWORKS": "inside"}, "AEP_ALLOW_NETWORKS: must be networks such as"),
         ("fanout", {"AEP_PUBLIC_URL": "events"}, "AEP_PUBLIC_URL: must begin with https"),
         ("ingest", {"AEP_TOPIC_EVENTS": "no/topic"}, "AEP_TOPIC_EVENTS: .* match pattern"),
         ("manage", {"AEP_PIMS": '[{"url": "https://pim.example.com", "key": 7}]'}, "AEP_PIMS: .* string"),
@@ -61,3 +64,12 @@ def test_pims_are_listed_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AEP_PIMS", '[{"url": "https://pim.example.com"}]')
     (pim,) = FanoutSettings().pims  # pyright: ignore[reportCallIssue] - from the environment
     assert pim.url == "https://pim.example.com"
+
+
+def test_networks_are_opened_by_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEP_ALLOW_NETWORKS", "10.20.0.0/16, fd12::/16")
+    opened = (ip_network("10.20.0.0/16"), ip_network("fd12::/16"))
+    assert DeliverSettings().allow_networks == opened  # pyright: ignore[reportCallIssue] - from the environment
+    assert Settings().allow_networks == opened
+    monkeypatch.delenv("AEP_ALLOW_NETWORKS")
+    assert Settings().allow_networks == ()

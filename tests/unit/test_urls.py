@@ -2,7 +2,13 @@
 
 import pytest
 
-from event_platform.domain.urls import check_endpoint_url, host_and_port, normalise_pim_url
+from event_platform.domain.urls import (
+    BAD_PORTS,
+    check_endpoint_url,
+    host_and_port,
+    normalise_endpoint_url,
+    normalise_pim_url,
+)
 
 BAD_EITHER_WAY = [
     ("", "printable ASCII"),
@@ -122,3 +128,25 @@ def test_plain_http_is_for_those_who_allow_it() -> None:
 )
 def test_host_and_port(url: str, host: str, port: int) -> None:
     assert host_and_port(url) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://h\u00f6st.example/a?b=c", "https://xn--hst-sna.example/a?b=c"),
+        ("https://H\u00d6ST.example:8443", "https://xn--hst-sna.example:8443"),
+        ("https://fa\u00df.example/", "https://xn--fa-hia.example/"),
+        ("https://\u65e5\u672c\u8a9e\u3002jp/", "https://xn--wgv71a119e.jp/"),
+        ("https://Hooks.Example.org/A", "https://Hooks.Example.org/A"),
+    ],
+)
+def test_a_host_in_other_letters_is_kept_as_the_name_that_is_looked_up(url: str, kept: str) -> None:
+    assert normalise_endpoint_url(url, allow_http=False) == kept
+    assert normalise_endpoint_url(kept, allow_http=False) == kept
+
+
+@pytest.mark.parametrize("port", sorted(BAD_PORTS - {0}))
+def test_a_port_of_another_protocol_is_refused(port: int) -> None:
+    with pytest.raises(ValueError, match=f"must not use port {port}"):
+        check_endpoint_url(f"https://hooks.example.org:{port}/", allow_http=False)
+    assert normalise_pim_url(f"https://pim.example:{port}", allow_http=False)  # an operator's word

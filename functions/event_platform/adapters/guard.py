@@ -16,7 +16,7 @@ from aiohttp import AddrInfoType
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import AsyncResolver
 
-from ..domain.addresses import IpAddress, is_globally_routable
+from ..domain.addresses import IpAddress, IpNetwork, is_globally_routable
 
 CHECK_SECONDS = 2.0
 _LOOKUP_SECONDS = 1.0  # of the first try; the second waits longer, and both end before a delivery's deadline
@@ -96,11 +96,19 @@ class GuardedNetwork(TrustedNetwork):
     A name with one bad address among its answers is refused as a whole.
 
     `allow_loopback` adds 127.0.0.0/8, ::1 and the name localhost, for work on one's own machine.
+    `allow_networks` are further ones that the operator opens; names for private networks may then lead there.
     """
 
-    def __init__(self, *, allow_loopback: bool = False, make_resolver: MakeResolver = public_names) -> None:
+    def __init__(
+        self,
+        *,
+        allow_loopback: bool = False,
+        allow_networks: Sequence[IpNetwork] = (),
+        make_resolver: MakeResolver = public_names,
+    ) -> None:
         super().__init__(make_resolver)
         self._allow_loopback = allow_loopback
+        self._allow_networks = tuple(allow_networks)
 
     async def check(self, host: str) -> None:
         """Raises AddressRefused, saying why. A name that does not resolve within 2 s passes."""
@@ -136,7 +144,11 @@ class GuardedNetwork(TrustedNetwork):
         return super().open_socket(address)
 
     def _permits(self, address: IpAddress) -> bool:
-        return is_globally_routable(address) or (self._allow_loopback and _is_plain_loopback(address))
+        return (
+            is_globally_routable(address)
+            or (self._allow_loopback and _is_plain_loopback(address))
+            or any(address in network for network in self._allow_networks)
+        )
 
     def _check_name(self, host: str) -> None:
         name = host.lower()
@@ -148,6 +160,8 @@ class GuardedNetwork(TrustedNetwork):
         # inet_aton reads "2130706433", "0x7f.1" and "0177.0.0.1" as IPv4 (and WHATWG's URL parser does too)
         if _NUMBER.fullmatch(labels[-1]):
             raise AddressRefused(f"'{host}' is not an address in its usual form")
+        if self._allow_networks:
+            return
         if len(labels) == 1 or name.endswith(tuple(f".{suffix}" for suffix in _PRIVATE_SUFFIXES)):
             raise AddressRefused(f"'{host}' is a name for private networks")
 

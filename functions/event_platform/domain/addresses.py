@@ -4,6 +4,7 @@ import ipaddress
 from typing import TypeAlias
 
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _REFUSED_V4 = tuple(
     ipaddress.IPv4Network(network)

@@ -9,6 +9,16 @@ _PRINTABLE_ASCII = re.compile(r"[\x21-\x7e]+")
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]*)?", re.IGNORECASE)
 """Host and port. URL parsers disagree on anything else, such as `a[::1]b` or `[v1.example]`."""
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+BAD_PORTS = frozenset(
+    (
+        *(0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102),
+        *(103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465),
+        *(512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993),
+        *(995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668),
+        *(6669, 6679, 6697, 10080),
+    )
+)
+"""Ports of protocols that an HTTP request could be made to speak (https://fetch.spec.whatwg.org/#bad-port)."""
 
 
 def normalise_pim_url(text: str, *, allow_http: bool) -> str:
@@ -23,17 +33,46 @@ def normalise_pim_url(text: str, *, allow_http: bool) -> str:
     return f"{parts.scheme}://{_bracketed(_host(parts))}{port}{parts.path.rstrip('/')}"
 
 
+def normalise_endpoint_url(text: str, *, allow_http: bool) -> str:
+    """The URL of an endpoint as it is kept: as given, but for a host in other letters than ASCII's.
+
+    That becomes the name that is looked up, so that what is checked is what is connected to (UTS 46).
+    Raises ValueError as `check_endpoint_url` does.
+    """
+    url = text if text.isascii() else _with_ascii_host(text)
+    check_endpoint_url(url, allow_http=allow_http)
+    return url
+
+
 def check_endpoint_url(text: str, *, allow_http: bool) -> None:
     """Raises ValueError, saying what is expected, when this can't be the URL of an endpoint."""
     parts = _split(text, allow_http=allow_http)
     if parts.fragment:
         raise ValueError("must have no fragment")
+    if parts.port in BAD_PORTS:
+        raise ValueError(f"must not use port {parts.port}, which belongs to another protocol")
 
 
 def host_and_port(url: str) -> tuple[str, int]:
     """Host (lower case, no brackets) and port of a URL that passed one of the checks above."""
     parts = urlsplit(url)
     return _host(parts), parts.port or _DEFAULT_PORTS[parts.scheme]
+
+
+def _with_ascii_host(text: str) -> str:
+    """What else is not printable ASCII is left for the check that follows."""
+    import idna  # its tables take time to load, and few hosts need them
+
+    if not text.isprintable():  # urlsplit drops tabs and line ends
+        return text
+    try:
+        parts = urlsplit(text)
+        user, at, authority = parts.netloc.rpartition("@")
+        host, colon, port = authority.partition(":")
+        ascii_host = "" if not host else idna.encode(host, uts46=True, std3_rules=True).decode()
+    except ValueError as error:  # also idna's own
+        raise ValueError(f"must name a host: {error}") from error
+    return parts._replace(netloc=f"{user}{at}{ascii_host}{colon}{port}").geturl()
 
 
 def _split(text: str, *, allow_http: bool) -> SplitResult:

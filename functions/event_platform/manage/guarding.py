@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from ..domain.errors import InvalidRequest, Problem
-from ..domain.urls import check_endpoint_url, host_and_port
+from ..domain.urls import host_and_port, normalise_endpoint_url
 from ..ports import DestinationGuard
 
 Parsed = TypeVar("Parsed")
@@ -43,8 +43,7 @@ async def _problem(guard: DestinationGuard, field: str, url: Any) -> Problem | N
     if not isinstance(url, str):
         return None
     try:
-        check_endpoint_url(url, allow_http=True)
-        host, _ = host_and_port(url)
+        host, _ = host_and_port(normalise_endpoint_url(url, allow_http=True))
         await guard.check(host)
     except ValueError as error:
         return Problem(field, str(error))

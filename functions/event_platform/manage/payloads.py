@@ -28,7 +28,7 @@ from pydantic_core import ErrorDetails
 from ..domain import catalog
 from ..domain.errors import InvalidRequest, Problem
 from ..domain.subscriptions import REDACTED
-from ..domain.urls import check_endpoint_url, normalise_pim_url
+from ..domain.urls import normalise_endpoint_url, normalise_pim_url
 
 MAX_NAME_LENGTH = 255
 MAX_CUSTOM_HEADERS = 5
@@ -90,8 +90,7 @@ class Rules:
 
 
 def _endpoint_url(value: str, info: ValidationInfo[Rules]) -> str:
-    check_endpoint_url(value, allow_http=info.context.allow_http)
-    return value
+    return normalise_endpoint_url(value, allow_http=info.context.allow_http)
 
 
 def _same_pim(value: str, info: ValidationInfo[Rules]) -> str:
