@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
-.PHONY: help setup demo demo-google requirements test test-emulators lint bench serve format
+.PHONY: help setup demo demo-google requirements events-page test test-emulators lint bench serve format
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -30,6 +30,9 @@ demo-google: setup ## Watch the same on Google's emulators, with a process for e
 requirements: setup ## Export what is deployed from uv.lock to functions/requirements.txt
 	@$(BIN)/uv export --quiet --locked --offline --only-group functions --no-emit-project --no-header \
 		--output-file functions/requirements.txt
+
+events-page: setup ## Write docs/events.md from the catalog
+	@$(BIN)/aep events --markdown > docs/events.md
 
 test: setup ## Run every test that this machine can run
 	@$(BIN)/pytest

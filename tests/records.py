@@ -17,6 +17,20 @@ OWNER = Owner(PIM, "erp")
 UPDATED = "com.akeneo.pim.v1.product.updated"
 CATEGORY = "com.akeneo.pim.v1.category.updated"
 PRIMARY = "a primary secret of tests"
+ORDER = "com.example.shop.v1.order.created"
+ORDER_TYPE: dict[str, Any] = {
+    "type": ORDER,
+    "trigger": "An order is placed.",
+    "identity": ["order.number"],
+    "schema": {
+        "type": "object",
+        "properties": {"order": {"$ref": "#/$defs/order"}},
+        "required": ["order"],
+        "$defs": {"order": {"type": "object", "properties": {"number": {"type": "string"}}}},
+    },
+    "example": {"order": {"number": "A-1"}},
+}
+"""A type that an operator adds to the catalog."""
 
 
 def a_subscriber(owner: Owner = OWNER, *, name: str = "ERP", now: datetime = START) -> Subscriber:

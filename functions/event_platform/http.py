@@ -27,6 +27,9 @@ STATUS_OF: Mapping[type[errors.EventPlatformError], int] = {
 }
 """The error table (wire contract 2)."""
 
+CACHED: Mapping[str, str] = {"Cache-Control": "public, max-age=3600"}
+"""Of descriptions, which change with a release or with the operator's settings."""
+
 ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 
@@ -49,6 +52,11 @@ def error_response(
 def media_type(request: Request) -> str:
     """The content type without parameters, in lower case; empty when there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def base_url(request: Request) -> str:
+    """Where the client reached us, without a slash at the end."""
+    return str(request.base_url).rstrip("/")
 
 
 async def read_body(request: Request, limit: int) -> bytes:

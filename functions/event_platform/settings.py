@@ -4,12 +4,23 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from .domain import catalog
 from .domain.addresses import IpNetwork
+from .domain.catalog import Catalog
 from .domain.deliveries import DeliverPolicy
 from .domain.queue_messages import EVENTS_TOPIC
 from .domain.rates import Limits
@@ -31,6 +42,24 @@ def _networks(value: Any) -> Any:
         raise ValueError("must be networks such as 10.20.0.0/16 or fd12::/16, separated by commas") from error
 
 
+def catalog_with(value: Any) -> Any:
+    """The shipped catalog with the operator's types: `value` is a JSON list of them, or the path of one.
+
+    Raises ValueError naming the entry and its field.
+    """
+    if not isinstance(value, str):
+        return value
+    from .domain.own_event_types import extended  # most have none and start without it
+
+    text: str | bytes = value
+    if not value.lstrip().startswith("["):
+        try:
+            text = Path(value).read_bytes()
+        except OSError as error:
+            raise ValueError(f"the list of event types cannot be read: {error.strerror}") from None
+    return extended(catalog.load(), text)
+
+
 def _public_url(value: str) -> str:
     if re.fullmatch(r"https?://[^\s?#]+[^\s?#/]", value) is None:
         raise ValueError("must begin with https:// or http://, without query, fragment or slash at the end")
@@ -42,6 +71,7 @@ RetryDelays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[IpNetwork, ...], NoDecode, BeforeValidator(_networks)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 PerSecond = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+EventTypes = Annotated[InstanceOf[Catalog], NoDecode, BeforeValidator(catalog_with)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Topic = Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]+$")]
 
@@ -62,6 +92,7 @@ class Settings(BaseSettings):
     timeout: Seconds = 5
     max_age: Seconds = 3 * 86400
     log_level: LogLevel = "info"
+    event_types: EventTypes = Field(default_factory=catalog.load)  # own ones: as pims, a path or the list
 
     def deliver_policy(self) -> DeliverPolicy:
         """The part of the settings that decides about attempts."""
@@ -91,17 +122,25 @@ class RecordsSettings(FunctionSettings):
     pims: Annotated[Sequence[Tenant], NoDecode, BeforeValidator(_listed)] = ()
 
 
-class ManageSettings(RecordsSettings):
-    """For `manage`."""
+class CatalogSettings(RecordsSettings):
+    """For functions that know event types: the same own ones in all of them."""
+
+    event_types: EventTypes = Field(default_factory=catalog.load)
 
 
-class IngestSettings(RecordsSettings):
+class ManageSettings(CatalogSettings):
+    """For `manage`. `public_url` is where it is reached, which else is taken from each request."""
+
+    public_url: PublicUrl | None = None
+
+
+class IngestSettings(CatalogSettings):
     """For `ingest`."""
 
     topic_events: Topic = EVENTS_TOPIC
 
 
-class FanoutSettings(RecordsSettings):
+class FanoutSettings(CatalogSettings):
     """For `fanout`. `public_url` is where `manage` is reached: the schemas are there."""
 
     public_url: PublicUrl

@@ -52,7 +52,7 @@ def check(function: str | None) -> None:
 @cache
 def manage() -> "Answers":
     """The management API."""
-    from . import manage, openapi
+    from . import asyncapi, manage, openapi
     from .adapters.clock import SystemClock
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.guard import GuardedNetwork, TrustedNetwork
@@ -66,8 +66,17 @@ def manage() -> "Answers":
     registry = _registry(settings, firestore, seal)
     gateway = HttpsPimGateway(guard, TrustedNetwork())
     verifier = CallerVerifier(registry, gateway, clock, allow_http=settings.dev)
-    routes = list(manage.routes(manage.Manage(verifier, subscriptions, guard, clock, settings.dev)))
-    return _app(settings, [*routes, openapi.route(routes)])
+    parts = manage.Manage(
+        verifier,
+        subscriptions,
+        guard,
+        clock,
+        settings.dev,
+        settings.public_url,
+        catalog=settings.event_types,
+    )
+    routes = [*manage.routes(parts), asyncapi.route(parts.catalog, settings.public_url)]
+    return _app(settings, [*routes, openapi.route(routes, parts.catalog)])
 
 
 @cache
@@ -76,12 +85,11 @@ def ingest() -> "Answers":
     from . import ingest
     from .adapters.clock import SystemClock
     from .adapters.pubsub_intake import PubSubIntake
-    from .domain import catalog
 
     settings, clock = _read(told.IngestSettings), SystemClock()
     registry = _registry(settings, _firestore(settings), _seal(settings))
     intake = PubSubIntake(_publisher(settings), clock, topic=settings.topic_events)
-    return _app(settings, ingest.routes(ingest.Ingest(registry, intake, catalog.load(), clock)))
+    return _app(settings, ingest.routes(ingest.Ingest(registry, intake, settings.event_types, clock)))
 
 
 @cache
@@ -90,7 +98,6 @@ def fanout() -> "Answers":
     from . import fanout
     from .adapters.clock import SystemClock
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
-    from .domain import catalog
 
     settings, clock = _read(told.FanoutSettings), SystemClock()
     firestore, seal = _firestore(settings), _seal(settings)
@@ -98,7 +105,7 @@ def fanout() -> "Answers":
         registry=_registry(settings, firestore, seal),
         subscriptions=FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets),
         publisher=_publisher(settings),
-        catalog=catalog.load(),
+        catalog=settings.event_types,
         clock=clock,
         schema_base=f"{settings.public_url}/spec",
         shards=settings.deliveries_shards,

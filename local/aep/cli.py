@@ -9,7 +9,7 @@ import ssl
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -68,6 +68,7 @@ def serve(
         str | None,
         typer.Option("--pims", metavar="FILE", help="A JSON list of PIMs, re-read when it changes."),
     ] = None,
+    event_types: options.EventTypes = None,
     dev: Annotated[
         bool, typer.Option("--dev", help="Allow plain http and loopback addresses. For development only.")
     ] = False,
@@ -86,7 +87,9 @@ def serve(
 
     Prints "ready http://HOST:PORT" when it takes requests; SIGTERM drains and ends it.
     """
-    given = {"pims": pims_file} if pims_file is not None else {}
+    given: dict[str, Any] = {"event_types": options.event_types(event_types)}
+    if pims_file is not None:
+        given["pims"] = pims_file
     settings = options.settings(**given, **({"dev": True} if dev else {}))
     tls = _tls(tls_cert, tls_key)
     if data.exists() and not data.is_dir():

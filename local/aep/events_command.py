@@ -1,5 +1,6 @@
 """`aep events`: the catalog of event types."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import orjson
@@ -8,7 +9,9 @@ from rich.table import Table
 
 from event_platform.domain import catalog
 
-from .options import AsJson, known_type, show
+from . import events_page
+from .options import AsJson, EventTypes, known_type, show
+from .options import event_types as read_event_types
 
 
 def events(
@@ -16,27 +19,34 @@ def events(
         str | None, typer.Argument(metavar="[TYPE]", help="Show this type's schema and an example.")
     ] = None,
     as_json: AsJson = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a page with all of them.")] = False,
+    event_types: EventTypes = None,
 ) -> None:
     """Show the event types that a subscription can have, or one of them in full.
 
     Example: aep events com.akeneo.pim.v1.product.updated
 
-    The certainty says where a type's form is known from.
+    The certainty says where a type's form is known from. A type's JSON is an entry as --event-types takes it.
     """
+    types = read_event_types(event_types)
     if event_type is not None:
-        _show(known_type(event_type), as_json=as_json)
-        return
-    types = catalog.load().types.values()
-    if as_json:
-        typer.echo(orjson.dumps([_summary(each) for each in types]))
-        return
+        _show(known_type(event_type, types), as_json=as_json)
+    elif as_markdown:
+        typer.echo(events_page.page(types), nl=False)
+    elif as_json:
+        typer.echo(orjson.dumps([_summary(each) for each in types.types.values()]))
+    else:
+        show(_table(types.types.values()))
+
+
+def _table(types: Iterable[catalog.EventType]) -> Table:
     table = Table()
     table.add_column("type", no_wrap=True)
     table.add_column("trigger")
     table.add_column("certainty")
     for each in types:
         table.add_row(each.name, each.trigger, each.certainty)
-    show(table)
+    return table
 
 
 def _show(event_type: catalog.EventType, *, as_json: bool) -> None:

@@ -9,10 +9,19 @@ from rich.console import Console
 from rich.table import Table
 
 from event_platform.domain import catalog
-from event_platform.settings import Settings, wrong_setting
+from event_platform.settings import Settings, catalog_with, wrong_setting
 
 Data = Annotated[
     Path, typer.Option("--data", envvar="AEP_DATA", metavar="DIR", help="The platform's data folder.")
+]
+EventTypes = Annotated[
+    str | None,
+    typer.Option(
+        "--event-types",
+        envvar="AEP_EVENT_TYPES",
+        metavar="FILE",
+        help="A JSON list of event types beside the catalog's.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_DATA = Path("aep-data")
@@ -27,9 +36,16 @@ def settings(**given: Any) -> Settings:
         fail(wrong_setting(error))
 
 
-def known_type(name: str) -> catalog.EventType:
+def event_types(source: str | None) -> catalog.Catalog:
+    """The catalog with the types of `source`, a path or a list; ends the command when one is wrong."""
+    try:
+        return catalog_with(source) if source is not None else catalog.load()
+    except ValueError as error:
+        fail(f"--event-types: {error}")
+
+
+def known_type(name: str, types: catalog.Catalog) -> catalog.EventType:
     """The catalog's entry; ends the command when there is none."""
-    types = catalog.load()
     if name not in types:
         fail(
             f"unknown event type {printable(name)}: did you mean {types.nearest(name)}?"

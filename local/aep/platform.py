@@ -10,12 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from event_platform import ingest, manage, openapi
+from event_platform import asyncapi, ingest, manage, openapi
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway, HttpsSender
 from event_platform.deliver import deliver
-from event_platform.domain import catalog
 from event_platform.http import EXCEPTION_HANDLERS, json_response
 from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
@@ -92,14 +91,16 @@ class Platform:
                     settings.dev,
                     settings.public_url or base_url,
                     SqliteLogs(self._database),
+                    settings.event_types,
                 )
             ),
-            *ingest.routes(ingest.Ingest(self._pims, self._queue, catalog.load(), clock)),
+            asyncapi.route(settings.event_types, settings.public_url or base_url),
+            *ingest.routes(ingest.Ingest(self._pims, self._queue, settings.event_types, clock)),
             Route("/health", _healthy, methods=["GET"]),
             Route("/ready", _ready, methods=["GET"]),
             *([measured] if public_metrics else []),
         ]
-        routes.append(openapi.route(routes))
+        routes.append(openapi.route(routes, settings.event_types))
         self.app = metrics.CountedRequests(_app(routes), routes, meters)
         self.metrics_app = _app([measured])
 

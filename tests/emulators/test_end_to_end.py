@@ -23,7 +23,7 @@ from event_platform.domain.tenants import tenant_key
 from event_platform.push import REASON
 from one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
 from processes import Client, http, received, send_events, server
-from records import an_event
+from records import ORDER, ORDER_TYPE, an_event
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -50,7 +50,11 @@ async def platform(
         pubsub=pubsub_host,
         firestore=firestore_host,
         folder=tmp_path_factory.mktemp("functions"),
-        settings={"AEP_PIMS": orjson.dumps([entry]).decode(), "AEP_RETRY_DELAYS": "0.5,1,2"},
+        settings={
+            "AEP_PIMS": orjson.dumps([entry]).decode(),
+            "AEP_RETRY_DELAYS": "0.5,1,2",
+            "AEP_EVENT_TYPES": orjson.dumps([ORDER_TYPE]).decode(),
+        },
         tenant_keys=[tenant_key(PIM)],
         ack_seconds=10,  # so that what a kill interrupts comes again soon
     ) as started:
@@ -156,6 +160,30 @@ async def test_an_event_by_the_topic_of_a_pim_is_delivered_signed(subscribed: Su
     arrived = await subscribed.got([published["id"]])
     (taken,) = [each for each in arrived if each["id"] == published["id"]]
     assert taken["verified"] is True
+
+
+async def test_an_operators_own_type_is_delivered_and_described(
+    platform: GooglePlatform, subscriptions: Sequence[Subscribed], inbox: str
+) -> None:
+    manager = platform.functions["manage"].url
+    config = {"url": f"{inbox}/orders", "secret": {"primary": PRIMARY}}
+    wanted = {"events": [ORDER], "type": "https", "config": config}
+    path = f"/subscribers/{subscriptions[0].subscriber}/subscriptions"
+    await asyncio.to_thread(subscriptions[0].client.call, "POST", path, wanted, expect=201)
+    await asyncio.sleep(IN_FORCE_SECONDS)
+    sent = {"id": str(uuid.uuid4()), "type": ORDER, "data": ORDER_TYPE["example"]}
+    assert await asyncio.to_thread(send_events, platform.functions["ingest"].url, INGEST_KEY, sent) == 202
+
+    async def arrived() -> list[dict[str, Any]]:
+        return await asyncio.to_thread(received, inbox, "/orders")
+
+    (taken,) = await until(arrived, "the order")
+    assert (taken["id"], taken["verified"]) == (sent["id"], True)
+    schema = f"{manager}/spec/{ORDER}.schema.json"
+    served = await asyncio.to_thread(http().get, schema, timeout=10)
+    assert (served.status_code, served.json()["$id"]) == (200, schema)
+    described = await asyncio.to_thread(http().get, f"{manager}/asyncapi.json", timeout=10)
+    assert ORDER in described.json()["components"]["messages"]
 
 
 async def test_a_500_is_tried_again_when_it_is_due(flaky: Subscribed) -> None:

@@ -11,7 +11,7 @@ import pytest
 from aep_here import run
 from event_platform.domain import catalog
 from processes import environment
-from records import UPDATED
+from records import ORDER, ORDER_TYPE, UPDATED
 
 AEP = Path(sys.executable).with_name("aep")
 
@@ -49,6 +49,39 @@ def test_json_of_a_type_is_all_that_is_known() -> None:
     assert set(shown) == {"type", "trigger", "certainty", "identity", "schema", "example"}
     assert catalog.load()[UPDATED].problems_of(shown["example"]) == []
     assert shown["identity"] == ["product.uuid"]
+
+
+def test_the_page_of_all_events_is_what_the_command_prints() -> None:
+    page = Path(__file__).parents[2] / "docs" / "events.md"
+    assert run("events", "--markdown").out == page.read_text(), "run `make events-page`"
+
+
+def test_own_types_stand_beside_the_catalogs(tmp_path: Path) -> None:
+    file = tmp_path / "types.json"
+    file.write_bytes(orjson.dumps([ORDER_TYPE]))
+    names = [each["type"] for each in orjson.loads(run("events", "--json", "--event-types", str(file)).out)]
+    assert names == [*catalog.load().types, ORDER]
+    shown = run("events", ORDER, "--json", "--event-types", str(file)).out
+    assert orjson.loads(shown) == {**ORDER_TYPE, "certainty": "defined by the operator"}
+    assert f"<code>{ORDER}</code>" in run("events", "--markdown", "--event-types", str(file)).out
+
+
+def test_what_a_type_is_shown_as_is_an_entry_for_own_types(tmp_path: Path) -> None:
+    entry = orjson.loads(run("events", UPDATED, "--json").out) | {"type": "com.example.product.updated"}
+    file = tmp_path / "types.json"
+    file.write_bytes(orjson.dumps([entry]))
+    shown = run("events", entry["type"], "--json", "--event-types", str(file)).out
+    assert orjson.loads(shown) == entry
+
+
+@pytest.mark.parametrize("arguments", [["events"], ["sim", "emit", UPDATED, "--key", "k"], ["serve"]])
+def test_a_wrong_list_of_own_types_is_one_line_with_its_place(arguments: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "types.json"
+    file.write_bytes(orjson.dumps([ORDER_TYPE | {"example": {}}]))
+    ended = run(*arguments, "--event-types", str(file))
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith(f"aep: --event-types: [0] {ORDER}: example does not fit the schema")
+    assert ended.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [["events"], ["sim", "emit", "--key", "k"]])

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from aep.platform import Platform
 from event_platform import openapi
+from event_platform.domain import catalog
 from event_platform.openapi.operations import OPERATIONS
 from event_platform.settings import Settings
 from processes import Client, SimulatedPim, command, http, ready, server
@@ -153,17 +154,19 @@ def test_every_route_is_described_and_every_description_is_served(tmp_path: Path
         (route.path, method) for route in routes for method in (route.methods or ()) if method != "HEAD"
     }
     assert {(operation.path, operation.method) for operation in OPERATIONS} == served
-    assert {(path, method) for path, method, _ in operations(openapi.document(routes))} == served
+    assert {
+        (path, method) for path, method, _ in operations(openapi.document(routes, catalog.load()))
+    } == served
 
 
 def test_the_document_holds_what_that_process_serves_only() -> None:
-    document = openapi.document([Route("/health", lambda request: None, methods=["GET"])])
+    document = openapi.document([Route("/health", lambda request: None, methods=["GET"])], catalog.load())
     assert list(document["paths"]) == ["/health"]
 
 
 def test_a_route_that_nobody_described_is_an_error() -> None:
     with pytest.raises(LookupError):
-        openapi.document([Route("/secret", lambda request: None, methods=["GET"])])
+        openapi.document([Route("/secret", lambda request: None, methods=["GET"])], catalog.load())
 
 
 def test_the_running_platform_describes_its_routes(world: World) -> None:
@@ -301,3 +304,4 @@ def test_every_documented_schema_of_an_event_is_served(world: World) -> None:
     for name in world.document["components"]["schemas"]["EventType"]["enum"]:
         answer = http().get(f"{world.platform}/spec/{name}.schema.json", timeout=10)
         assert answer.status_code == 200
+        assert answer.json()["$id"] == answer.url

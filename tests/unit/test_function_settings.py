@@ -60,6 +60,15 @@ def test_a_wrong_value_stops_the_start_with_the_name_of_the_variable(
     assert not any(value in str(ended.value) for value in wrong.values() if len(value) > 5)
 
 
+@pytest.mark.parametrize("function", ["manage", "ingest", "fanout"])
+def test_a_wrong_event_type_stops_the_start_with_its_place(
+    function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AEP_EVENT_TYPES", '[{"type": "com.example.order"}]')
+    with pytest.raises(wiring.WrongSettings, match=r"^aep: AEP_EVENT_TYPES: \[0\]\.trigger: Field required$"):
+        wiring.check(function)
+
+
 def test_pims_are_listed_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEP_PIMS", '[{"url": "https://pim.example.com"}]')
     (pim,) = FanoutSettings().pims  # pyright: ignore[reportCallIssue] - from the environment

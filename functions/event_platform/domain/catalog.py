@@ -1,4 +1,4 @@
-"""The event types that the platform knows, from `event-catalog.json` (wire contract 9)."""
+"""The event types that the platform knows: `event-catalog.json` (wire contract 9) and the operator's own."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +9,9 @@ from typing import Any, Protocol, cast
 import orjson
 
 Data = dict[str, Any]
+
+BENCHMARK = "com.akeneo.benchmark.v1.test"
+"""The type of the test events that the platform itself makes (wire contract 14)."""
 
 
 class Validator(Protocol):
@@ -34,7 +37,7 @@ class EventType:
     def _validator(self) -> Validator:
         import jsonschema_rs  # only the functions that validate pay for the import
 
-        return jsonschema_rs.Draft202012Validator(self.schema, validate_formats=True)
+        return jsonschema_rs.Draft202012Validator(self.schema, validate_formats=True, offline=True)
 
     def problems_of(self, data: Any, *, first_only: bool = False) -> list[tuple[str, str]]:
         """What keeps `data` from fitting the schema: (dotted path in data, message), empty when it fits.
@@ -54,6 +57,10 @@ class EventType:
         except jsonschema_rs.ValidationError as error:
             return error
         raise AssertionError("validate and is_valid agree")
+
+    def schema_at(self, url: str) -> Data:
+        """The schema as it is served at `url`, which is its `$id`."""
+        return {**self.schema, "$id": url}
 
     def identity_of(self, data: Data) -> tuple[str, ...]:
         """The values that name the entity in `data`, or () when the type names none or one is missing."""
@@ -82,9 +89,17 @@ class Catalog:
 
 @cache
 def load() -> Catalog:
-    """The catalog that is shipped with the platform; read once per process."""
+    """The catalog that is shipped with the platform; read once per process.
+
+    What runs takes its catalog from the settings, which add the operator's types to this one.
+    """
     text = resources.files("event_platform.domain").joinpath("event-catalog.json").read_bytes()
     return of(orjson.loads(text))
+
+
+def schema_url(schema_base: str, name: str) -> str:
+    """Where the schema of a type is served (wire contract 9); `schema_base` is the URL of all of them."""
+    return f"{schema_base}/{name}.schema.json"
 
 
 def of(entries: Iterable[Data]) -> Catalog:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import json_form
+from .catalog import EventType, schema_url
 
 SOURCE = "akeneo-event-platform"
 
@@ -29,6 +30,13 @@ class Event:
     identity: tuple[str, ...]
 
 
+def example_of(event_type: EventType, *, event_id: str, time: str) -> Event:
+    """An event of the type, with the catalog's example as its data."""
+    data = event_type.example
+    identity = event_type.identity_of(data)
+    return Event(event_id, event_type.name, time, data, json_form.stringify(data), identity)
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """The delivered body of one event, but for the subscription's id that stands between the parts."""
@@ -49,7 +57,7 @@ def envelope(event: Event, schema_base: str, *, with_identifier: bool) -> Envelo
         before_subject=b'{"specversion":"1.0","id":%b,"source":"%b","type":%b,"subject":"'
         % (quoted(event.id), SOURCE.encode(), quoted(event.type)),
         after_subject=b'","datacontenttype":"application/json","dataschema":%b,"time":%b,"data":%b}'
-        % (quoted(f"{schema_base}/{event.type}.schema.json"), quoted(event.time), data_json),
+        % (quoted(schema_url(schema_base, event.type)), quoted(event.time), data_json),
     )
 
 

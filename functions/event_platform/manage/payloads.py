@@ -5,7 +5,7 @@ Wire contract 3, 4 and 8.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
 from cryptography import x509
@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from ..domain import catalog
+from ..domain.catalog import Catalog
 from ..domain.errors import InvalidRequest, Problem
 from ..domain.subscriptions import REDACTED
 from ..domain.urls import normalise_endpoint_url, normalise_pim_url
@@ -82,11 +83,15 @@ _MESSAGES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What validity depends on besides the body. `pim_url` is normalised; `is_new`: nothing is stored yet."""
+    """What validity depends on besides the body. `pim_url` is normalised; `is_new`: nothing is stored yet.
+
+    `known` has the event types that a subscription can get.
+    """
 
     pim_url: str
     allow_http: bool
     is_new: bool
+    known: Catalog = field(default_factory=lambda: catalog.load())
 
 
 def _endpoint_url(value: str, info: ValidationInfo[Rules]) -> str:
@@ -133,8 +138,8 @@ def _fold(values: list[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def _known_event(name: str) -> str:
-    known = catalog.load()
+def _known_event(name: str, info: ValidationInfo[Rules]) -> str:
+    known = info.context.known
     if name not in known:
         raise ValueError(f"unknown event type {name[:128]!r}; did you mean {known.nearest(name[:128])!r}?")
     return name

@@ -1,7 +1,7 @@
 """The HTTP routes of the management API: parse, call one use case, map the result (wire contract 2)."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import orjson
@@ -12,8 +12,9 @@ from starlette.routing import Route
 from ..domain import catalog, json_form
 from ..domain import representations as show
 from ..domain.actions import Action, Actor
+from ..domain.catalog import Catalog, schema_url
 from ..domain.errors import InvalidRequest, NotFound, Problem, UnsupportedMediaType
-from ..http import json_response, media_type, read_body
+from ..http import CACHED, base_url, json_response, media_type, read_body
 from ..ports import Clock, DestinationGuard, Logs, Subscriptions
 from . import logs, subscribers, subscriptions
 from .identity import Caller, CallerVerifier
@@ -29,6 +30,7 @@ class Manage:
     """What the management API works with. `public_url` is where clients reach it, when that is known.
 
     Without `logs`, as on Firestore so far, the log has no route and refused calls are not written down.
+    `catalog` has the event types that subscriptions can get.
     """
 
     verifier: CallerVerifier
@@ -38,6 +40,7 @@ class Manage:
     allow_http: bool = False
     public_url: str | None = None
     logs: Logs | None = None
+    catalog: Catalog = field(default_factory=lambda: catalog.load())
 
 
 def routes(manage: Manage) -> Sequence[Route]:
@@ -48,6 +51,7 @@ def routes(manage: Manage) -> Sequence[Route]:
     store: dict[str, Any] = {"subscriptions": manage.subscriptions}
     timed: dict[str, Any] = store | {"clock": manage.clock}
     checked: dict[str, Any] = timed | {"guard": manage.guard, "allow_http": manage.allow_http}
+    typed: dict[str, Any] = checked | {"known": manage.catalog}
 
     async def create_subscriber(caller: Caller, request: Request) -> Response:
         body = await _json(request)
@@ -78,7 +82,7 @@ def routes(manage: Manage) -> Sequence[Route]:
     async def create_subscription(caller: Caller, request: Request) -> Response:
         body = await _json(request)
         record = await subscriptions.create_subscription(
-            caller, request.path_params["sid"], body, action=_action(request, body), **checked
+            caller, request.path_params["sid"], body, action=_action(request, body), **typed
         )
         return json_response(show.subscription(record), 201)
 
@@ -93,7 +97,7 @@ def routes(manage: Manage) -> Sequence[Route]:
     async def change_subscription(caller: Caller, request: Request) -> Response:
         body = await _json(request)
         record = await subscriptions.change_subscription(
-            caller, *_ids(request), body, action=_action(request, body), **checked
+            caller, *_ids(request), body, action=_action(request, body), **typed
         )
         return json_response(show.subscription(record))
 
@@ -127,13 +131,13 @@ def routes(manage: Manage) -> Sequence[Route]:
         resource(f"{subscription}/resume", POST=resume),
         *([resource(f"{PREFIX}/logs", GET=_log_of(manage, manage.logs))] if manage.logs else []),
         Route(logs.DOCUMENTATION, _explanation, methods=["GET"]),
-        Route("/spec/{type}.schema.json", _schema, methods=["GET"]),
+        *_schemas(manage),
     ]
 
 
 def _log_of(manage: Manage, log: Logs) -> Handler:
     async def read(caller: Caller, request: Request) -> Response:
-        base = manage.public_url or str(request.base_url).rstrip("/")
+        base = manage.public_url or base_url(request)
         page = await logs.read_page(caller, request.query_params.multi_items(), logs=log, base=base)
         return json_response(page)
 
@@ -189,13 +193,35 @@ async def _explanation(request: Request) -> Response:
     return json_response({"error": name, "explanation": logs.EXPLANATIONS[name]})
 
 
-async def _schema(request: Request) -> Response:
-    """The JSON Schema of an event type's `data`, where `dataschema` points (wire contract 9); public."""
-    name = request.path_params["type"]
-    known = catalog.load()
-    if name not in known:
-        raise NotFound(f"unknown event type {name!r}")
-    return Response(orjson.dumps(known[name].schema), media_type="application/schema+json")
+def _schemas(manage: Manage) -> Sequence[Route]:
+    """The JSON Schemas of `data`, where `dataschema` points, and their index (wire contract 9); public."""
+
+    def url_of(request: Request, name: str) -> str:
+        return schema_url(f"{manage.public_url or base_url(request)}/spec", name)
+
+    async def schema(request: Request) -> Response:
+        name = request.path_params["type"]
+        if name not in manage.catalog:
+            raise NotFound(f"unknown event type {name!r}")
+        content = manage.catalog[name].schema_at(url_of(request, name))
+        return Response(orjson.dumps(content), headers=CACHED, media_type="application/schema+json")
+
+    async def index(request: Request) -> Response:
+        types = [
+            {
+                "type": each.name,
+                "trigger": each.trigger,
+                "certainty": each.certainty,
+                "schema": url_of(request, each.name),
+            }
+            for each in manage.catalog.types.values()
+        ]
+        return json_response({"types": types}, headers=CACHED)
+
+    return [
+        Route("/spec/", index, methods=["GET"]),
+        Route("/spec/{type}.schema.json", schema, methods=["GET"]),
+    ]
 
 
 async def _json(request: Request) -> Any:

@@ -9,6 +9,7 @@ import uuid_utils
 from pydantic import SecretStr
 
 from ..domain.actions import Action
+from ..domain.catalog import Catalog
 from ..domain.errors import InvalidRequest, Problem
 from ..domain.subscriptions import (
     REDACTED,
@@ -48,10 +49,11 @@ async def create_subscription(
     guard: DestinationGuard,
     clock: Clock,
     allow_http: bool,
+    known: Catalog,
     action: Action,
 ) -> Subscription:
     """Raises InvalidRequest, Forbidden, NotFound, Conflict (limit; subscriber deleted or revoked)."""
-    rules = Rules(caller.owner.tenant, allow_http, is_new=True)
+    rules = Rules(caller.owner.tenant, allow_http, is_new=True, known=known)
     parse = partial(parse_subscription, body, rules=rules)
     wanted, config = await parsed_and_guarded(parse, body, URL_FIELDS, guard)
     destination = https_config(config, None)
@@ -107,10 +109,11 @@ async def change_subscription(
     guard: DestinationGuard,
     clock: Clock,
     allow_http: bool,
+    known: Catalog,
     action: Action,
 ) -> Subscription:
     """Changes what the body names. Raises InvalidRequest, Forbidden, NotFound, Conflict."""
-    rules = Rules(caller.owner.tenant, allow_http, is_new=False)
+    rules = Rules(caller.owner.tenant, allow_http, is_new=False, known=known)
     parse = partial(parse_subscription_patch, body, rules=rules)
     patch, config = await parsed_and_guarded(parse, body, URL_FIELDS, guard)
     check_permission(caller)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ..domain.catalog import Catalog
 from ..manage.logs import EXPLANATIONS
 from . import examples, schemas
 from .operations import JSON, OPERATIONS, Content, Operation
@@ -68,8 +69,8 @@ ANY_TIME = {
 """What every operation may answer, where it says nothing else of the status."""
 
 
-def route(served: Iterable[Route]) -> Route:
-    """The route of the document, which describes the given routes and itself."""
+def route(served: Iterable[Route], known: Catalog) -> Route:
+    """The route of the document, which describes the given routes and itself; subscriptions get `known`."""
 
     async def description(request: Request) -> Response:
         return Response(text(), media_type=JSON)
@@ -79,12 +80,12 @@ def route(served: Iterable[Route]) -> Route:
 
     @cache
     def text() -> bytes:
-        return orjson.dumps(document(routes))
+        return orjson.dumps(document(routes, known))
 
     return own
 
 
-def document(served: Iterable[Route]) -> dict[str, Any]:
+def document(served: Iterable[Route], known: Catalog) -> dict[str, Any]:
     """The OpenAPI document of the routes. Raises LookupError when one of them is not in the table."""
     table = {(operation.path, operation.method): operation for operation in OPERATIONS}
     paths: dict[str, dict[str, Any]] = {}
@@ -96,7 +97,7 @@ def document(served: Iterable[Route]) -> dict[str, Any]:
         "info": INFO,
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": schemas.components(), "securitySchemes": SECURITY_SCHEMES},
+        "components": {"schemas": schemas.components(known), "securitySchemes": SECURITY_SCHEMES},
     }
 
 

@@ -102,6 +102,12 @@ EXPLANATION = {
     "error": str(Reason.CONNECTION_REFUSED),
     "explanation": EXPLANATIONS[Reason.CONNECTION_REFUSED],
 }
+EVENT_TYPE = {
+    "type": UPDATED,
+    "trigger": "A product is updated.",
+    "certainty": "documented",
+    "schema": f"https://events.example.com/spec/{UPDATED}.schema.json",
+}
 ERRORS = {
     "errors": [
         {"message": "name: is required", "field": "name"},

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
-from ..domain import catalog
+from ..domain.catalog import Catalog
 from ..domain.cloudevents import MAX_EVENT_BYTES, MAX_EVENTS, MAX_ID_LENGTH
 from ..domain.logs import (
     ACTIONS,
@@ -30,15 +30,15 @@ from . import examples
 Schema: TypeAlias = dict[str, Any]
 
 
-def components() -> dict[str, Schema]:
-    """All schemas of the document, by name."""
+def components(known: Catalog) -> dict[str, Schema]:
+    """All schemas of the document, by name; subscriptions get the types `known`."""
     return {
         **_subscriber_requests(),
         **_subscription_requests(),
         **_configs("", lambda secret: secret),
         **_configs("Change", lambda secret: {"anyOf": [MARK, secret]}),
         **_responses(),
-        **_events(),
+        **_events(known),
     }
 
 
@@ -358,13 +358,26 @@ def _status(known: Any) -> Schema:
 # Events
 
 
-def _events() -> dict[str, Schema]:
+def _events(known: Catalog) -> dict[str, Schema]:
     return {
         "EventType": {
             "type": "string",
-            "enum": list(catalog.load().types),
+            "enum": list(known.types),
             "description": "The schema of a type's data is served at /spec/{type}.schema.json.",
         },
+        "EventTypes": an_object(
+            "What there is to subscribe to.",
+            types={
+                "type": "array",
+                "items": an_object(
+                    "An event type.",
+                    type=ref("EventType"),
+                    trigger=text("When the PIM sends it."),
+                    certainty=text("Where the form of its data is known from."),
+                    schema=text("Where the JSON Schema of its data is served.", format="uri"),
+                ),
+            },
+        ),
         "CloudEvent": {
             **an_object(
                 "A CloudEvent 1.0. source, subject, datacontenttype and dataschema are the platform's to set;"

@@ -59,18 +59,19 @@ def run_emit(
     format: Annotated[Format, typer.Option(help="How CloudEvents travel.")] = Format.STRUCTURED,  # noqa: A002
     batch: Annotated[int, typer.Option(min=1, max=1000, help="Events in a request of format batch.")] = 20,
     seed: Annotated[int, typer.Option(help="The same seed speaks of the same entities.")] = 0,
+    event_types: options.EventTypes = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Send catalog-true events to a platform's ingest, as a PIM would.
 
     Example: aep sim emit com.akeneo.pim.v1.product.updated --count 100 --rate 20 --format batch
     """
-    options.known_type(event_type)
+    known = options.known_type(event_type, options.event_types(event_types))
     if not key.strip():
         options.fail("no ingest key: give --key or set AEP_INGEST_KEY (`aep pims add URL` prints one)", 2)
     if urlsplit(to).scheme not in ("http", "https") or not urlsplit(to).netloc:
         options.fail(f"--to {to}: give the platform's base URL, such as http://127.0.0.1:8080", 2)
-    events = sim_app.events(event_type, count, seed)
+    events = sim_app.events_of(known, count, seed)
     started = time.monotonic()
     result = asyncio.run(sim_app.emit(events, to=to, key=key.strip(), rate=rate, format=format, batch=batch))
     seconds = round(time.monotonic() - started, 2)
