@@ -170,10 +170,10 @@ def _read(model: type[S]) -> S:
 
 
 def _seal(settings: told.RecordsSettings) -> "AesGcmSeal":
-    from .adapters.seal import AesGcmSeal, key_from_base64
+    from .adapters.seal import AesGcmSeal, keys_from_base64
 
     try:
-        return AesGcmSeal(key_from_base64(settings.secrets_key.get_secret_value()))
+        return AesGcmSeal(*keys_from_base64(settings.secrets_key.get_secret_value()))
     except ValueError as error:
         raise WrongSettings(f"aep: {error}") from None
 

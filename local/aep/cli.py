@@ -30,6 +30,7 @@ from .events_command import events
 from .log_commands import list_logs, status
 from .log_lines import GatheredLines
 from .pims_commands import pims
+from .secrets_commands import secrets
 from .tools import commands
 
 log = structlog.get_logger()
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.add_typer(pims, name="pims")
 app.add_typer(dead, name="dead")
+app.add_typer(secrets, name="secrets")
 app.command()(backup)
 app.command()(doctor)
 app.command()(events)

@@ -142,7 +142,7 @@ def manage(the_run: Run) -> None:
     client = the_run.client
     contact = {
         "technical_email": "ops@example.com",
-        "notification_webhook_url": "http://127.0.0.1:9/notify",
+        "notification_webhook_url": "http://127.0.0.1:4/notify",
         "notification_webhook_secret": SECRETS["webhook"],
     }
     subscriber = client.call("POST", "/subscribers", {"name": "Logs", "contact": contact}, expect=201)
@@ -151,7 +151,7 @@ def manage(the_run: Run) -> None:
         f"{the_run.inbox}/good?key={SECRETS['query']}",
         *(f"{the_run.inbox}/{trouble}" for trouble in ("500", "404", "redirect", "429", "flaky")),
         f"{the_run.echo}/echo",
-        f"http://127.0.0.1:9/refused?key={SECRETS['query']}",
+        f"http://127.0.0.1:4/refused?key={SECRETS['query']}",
         f"https://{the_run.inbox.removeprefix('http://')}/no-tls",
         f"https://no-such-name.invalid/?key={SECRETS['query']}",
     )

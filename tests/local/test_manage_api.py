@@ -51,7 +51,7 @@ DAY = 86400.0
 PRIMARY = "primary-secret-of-the-subscription"
 SECONDARY = "secondary-secret-of-the-subscription"
 WEBHOOK = {
-    "notification_webhook_url": "http://127.0.0.1:9/notify",
+    "notification_webhook_url": "http://127.0.0.1:4/notify",
     "notification_webhook_secret": "secret-of-the-notifications",
 }
 SUBSCRIBER_KEYS = ["id", "name", "subject", "status", "contact", "created_at", "updated_at"]
@@ -181,7 +181,7 @@ def subscriber_body(**contact: Any) -> dict[str, Any]:
 
 def config(**changes: Any) -> dict[str, Any]:
     """Loopback by number: the check of the host needs no look-up then."""
-    return {"url": "http://127.0.0.1:9/hook", "secret": {"primary": PRIMARY}} | changes
+    return {"url": "http://127.0.0.1:4/hook", "secret": {"primary": PRIMARY}} | changes
 
 
 PUBLIC = config(url="https://93.184.215.14/hook")
@@ -716,11 +716,11 @@ ON_WEBHOOK: dict[str, Any] = {**EMAIL, "notification_channels": ["webhook"], **W
         ),
         (
             ON_WEBHOOK,
-            {"notification_webhook_url": "http://127.0.0.1:9/other"},
+            {"notification_webhook_url": "http://127.0.0.1:4/other"},
             {
                 **EMAIL,
                 "notification_channels": ["webhook"],
-                "notification_webhook_url": "http://127.0.0.1:9/other",
+                "notification_webhook_url": "http://127.0.0.1:4/other",
             },
         ),
         (
@@ -818,7 +818,7 @@ async def test_a_new_subscription_is_answered_as_the_contract_has_it(client: Cli
     assert list(answer.body) == SUBSCRIPTION_KEYS
     assert uuid.UUID(answer.body["id"]).version == 7
     assert without(answer.body, "id") == {
-        "config": {"url": "http://127.0.0.1:9/hook", "secret": {"primary": REDACTED}},
+        "config": {"url": "http://127.0.0.1:4/hook", "secret": {"primary": REDACTED}},
         "events": [UPDATED],
         "type": "https",
         "source": "pim",
@@ -848,7 +848,7 @@ async def test_a_full_subscription_is_answered_with_everything_hidden_that_is_se
     assert list(row) == [*SUBSCRIPTION_KEYS, "options"]
     assert list(row["config"]) == ["url", "secret", "headers"]
     assert row["config"] == {
-        "url": "http://127.0.0.1:9/hook",
+        "url": "http://127.0.0.1:4/hook",
         "secret": {"primary": REDACTED, "secondary": REDACTED},
         "headers": {"X-Key": REDACTED, "x-other": REDACTED},
     }
@@ -1105,39 +1105,39 @@ async def test_a_whole_subscription_sent_back_changes_nothing(client: Client) ->
     ("patch", "after"),
     [
         (
-            config(url="http://127.0.0.1:9/other", secret={"primary": REDACTED}),
-            ("http://127.0.0.1:9/other", PRIMARY, None, {"X-Key": "hidden", "X-B": "2"}),
+            config(url="http://127.0.0.1:4/other", secret={"primary": REDACTED}),
+            ("http://127.0.0.1:4/other", PRIMARY, None, {"X-Key": "hidden", "X-B": "2"}),
         ),
         (
             config(secret={"primary": REDACTED, "secondary": REDACTED}, headers={}),
-            ("http://127.0.0.1:9/hook", PRIMARY, SECONDARY, {}),
+            ("http://127.0.0.1:4/hook", PRIMARY, SECONDARY, {}),
         ),
         (
             config(secret={"primary": "a-new-primary-secret", "secondary": REDACTED}, headers=None),
-            ("http://127.0.0.1:9/hook", "a-new-primary-secret", SECONDARY, {"X-Key": "hidden", "X-B": "2"}),
+            ("http://127.0.0.1:4/hook", "a-new-primary-secret", SECONDARY, {"X-Key": "hidden", "X-B": "2"}),
         ),
         (
             config(
                 secret={"primary": REDACTED, "secondary": None}, headers={"X-New": "3", "X-Key": REDACTED}
             ),
-            ("http://127.0.0.1:9/hook", PRIMARY, None, {"X-New": "3", "X-Key": "hidden"}),
+            ("http://127.0.0.1:4/hook", PRIMARY, None, {"X-New": "3", "X-Key": "hidden"}),
         ),
         (
             config(
                 secret={"primary": REDACTED, "secondary": "a-new-secondary-secret"},
                 headers={"x-key": REDACTED},
             ),
-            ("http://127.0.0.1:9/hook", PRIMARY, "a-new-secondary-secret", {"x-key": "hidden"}),
+            ("http://127.0.0.1:4/hook", PRIMARY, "a-new-secondary-secret", {"x-key": "hidden"}),
         ),
         (  # the signing secrets may go to another host, header values may not
             config(
-                url="http://localhost:9/hook", secret={"primary": REDACTED, "secondary": REDACTED}, headers={}
+                url="http://localhost:4/hook", secret={"primary": REDACTED, "secondary": REDACTED}, headers={}
             ),
-            ("http://localhost:9/hook", PRIMARY, SECONDARY, {}),
+            ("http://localhost:4/hook", PRIMARY, SECONDARY, {}),
         ),
         (
-            config(url="http://localhost:9/hook", secret={"primary": REDACTED}, headers={"X-Key": "anew"}),
-            ("http://localhost:9/hook", PRIMARY, None, {"X-Key": "anew"}),
+            config(url="http://localhost:4/hook", secret={"primary": REDACTED}, headers={"X-Key": "anew"}),
+            ("http://localhost:4/hook", PRIMARY, None, {"X-Key": "anew"}),
         ),
         (  # another port or scheme is still the same host
             config(url="http://127.0.0.1:8/hook", secret={"primary": REDACTED}),
@@ -1163,7 +1163,7 @@ async def test_a_config_is_replaced_but_for_what_is_redacted_and_headers_that_ar
 @pytest.mark.parametrize(
     ("before", "patch", "fields"),
     [
-        (config(), {"url": "http://127.0.0.1:9/hook"}, {"config.secret"}),
+        (config(), {"url": "http://127.0.0.1:4/hook"}, {"config.secret"}),
         (config(), {"secret": {"primary": PRIMARY}}, {"config.url"}),
         (config(), config(secret={"secondary": SECONDARY}), {"config.secret.primary"}),
         (
@@ -1175,13 +1175,13 @@ async def test_a_config_is_replaced_but_for_what_is_redacted_and_headers_that_ar
         (full_config(), config(headers={"X-Other": REDACTED}), {"config.headers.X-Other"}),
         (
             full_config(),
-            full_config(url="http://localhost:9/", headers={"X-Key": REDACTED}),
+            full_config(url="http://localhost:4/", headers={"X-Key": REDACTED}),
             {"config.headers.X-Key"},
         ),
-        (full_config(), config(url="http://localhost:9/"), {"config.headers.X-Key", "config.headers.X-B"}),
+        (full_config(), config(url="http://localhost:4/"), {"config.headers.X-Key", "config.headers.X-B"}),
         (
             full_config(),
-            config(url="http://[::1]:9/", headers={"X-Key": "anew", "X-B": REDACTED}),
+            config(url="http://[::1]:4/", headers={"X-Key": "anew", "X-B": REDACTED}),
             {"config.headers.X-B"},
         ),
     ],
@@ -1200,9 +1200,9 @@ async def test_a_config_that_leans_on_what_is_not_there_is_refused_and_changes_n
 async def test_a_host_in_other_letters_is_the_same_host(client: Client) -> None:
     headers = {"X-Key": "hidden"}
     row = await client.subscription(
-        await client.subscriber(), config=config(url="http://localhost:9/", headers=headers)
+        await client.subscriber(), config=config(url="http://localhost:4/", headers=headers)
     )
-    patch = config(url="http://LOCALHOST:9/", secret={"primary": REDACTED})
+    patch = config(url="http://LOCALHOST:4/", secret={"primary": REDACTED})
     await client.changed(path_of(row), {"config": patch})
     assert secret_values((await client.stored(row)).headers) == headers
 

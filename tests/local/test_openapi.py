@@ -207,7 +207,7 @@ def test_the_examples_are_accepted_and_answered_as_described(world: World) -> No
         body = None
         if "requestBody" in operation:
             text = orjson.dumps(content_of(world, path, method, "request")["example"]).decode()
-            body = orjson.loads(text.replace("https://erp.example.com", "http://127.0.0.1:9"))
+            body = orjson.loads(text.replace("https://erp.example.com", "http://127.0.0.1:4"))
         answer = world.client.call(method, path.removeprefix("/api/v1").format(**ids), body, expect=status)
         content = content_of(world, path, method, str(status))
         validator(world.document, content["schema"]).validate(answer)

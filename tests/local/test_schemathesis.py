@@ -35,7 +35,7 @@ from processes import Child, Client, SimulatedPim, command, http, ready, server
 CASES = int(os.environ.get("AEP_TEST_SCHEMATHESIS_CASES", "500"))
 IS_LONG = CASES > 500
 INGEST_KEY = "the-ingest-key-of-the-schemathesis-test"
-HOOK = "http://127.0.0.1:9/hook"
+HOOK = "http://127.0.0.1:4/hook"
 CHECKS: list[Any] = [
     not_a_server_error,
     status_code_conformance,

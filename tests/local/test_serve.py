@@ -309,14 +309,14 @@ def test_nothing_secret_is_in_the_folder_or_the_log(tmp_path: Path) -> None:
         tmp_path, "serve", "--dev", "--data", str(data), *listed, settings={"AEP_LOG_LEVEL": "debug"}
     ) as serve:
         client = Client(serve.url, keyed, CLIENT_KEY, "erp")
-        webhook = "http://127.0.0.1:9/notify"
+        webhook = "http://127.0.0.1:4/notify"
         subscriber = subscriber_of(
             client,
             notification_webhook_url=webhook,
             notification_webhook_secret=secrets["notification"],
         )
         body = subscription_body(
-            "http://127.0.0.1:9/hook",
+            "http://127.0.0.1:4/hook",
             secret={"primary": PRIMARY, "secondary": secrets["secondary"]},
             headers={"X-Key": secrets["header"]},
         )

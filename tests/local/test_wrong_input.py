@@ -52,7 +52,7 @@ SUBSCRIPTION: dict[str, Any] = {
     "events": [UPDATED],
     "type": "https",
     "config": {
-        "url": "http://127.0.0.1:9/hook",
+        "url": "http://127.0.0.1:4/hook",
         "secret": {"primary": "a-primary-secret-of-tests"},
         "headers": {"X-Stage": "test"},
     },

@@ -2,54 +2,73 @@
 
 import base64
 import binascii
+import hashlib
+import re
 import secrets
+from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D 8.2.2: a random nonce of 96 bits
-_VERSION = "v1"
+_SEPARATORS = re.compile(r"[,\s]+")
 
 
 class AesGcmSeal:
-    """The port `Seal`. A sealed text is `v1.` and the unpadded base64url of nonce and ciphertext.
+    """The port `Seal`. The first of `keys` seals, every one opens what was sealed with it.
 
-    What stands before the dot names the way it was sealed, which leaves room for ids of keys.
+    A sealed text is the id of its key, a dot, and the unpadded base64url of nonce and ciphertext.
     """
 
-    def __init__(self, key: bytes) -> None:
-        if len(key) != KEY_BYTES:
-            raise ValueError(f"the key must have {KEY_BYTES} bytes, this one has {len(key)}")
-        self._cipher = AESGCM(key)
+    def __init__(self, *keys: bytes) -> None:
+        if not keys or any(len(key) != KEY_BYTES for key in keys):
+            raise ValueError(f"keys must have {KEY_BYTES} bytes, and there must be one")
+        self.key_id = key_id(keys[0])
+        self._ciphers = {key_id(key): AESGCM(key) for key in keys}
 
     def seal(self, plain: str, *, context: str) -> str:
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        return f"{_VERSION}.{_encode(nonce + self._cipher.encrypt(nonce, plain.encode(), context.encode()))}"
+        box = self._ciphers[self.key_id].encrypt(nonce, plain.encode(), context.encode())
+        return f"{self.key_id}.{_encode(nonce + box)}"
 
     def open(self, sealed: str, *, context: str) -> str:
-        version, dot, text = sealed.partition(".")
-        if version != _VERSION or not dot:
-            raise ValueError("not a sealed text of a known version")
+        name, dot, text = sealed.partition(".")
+        cipher = self._ciphers.get(name)
+        if cipher is None or not dot:
+            raise ValueError("sealed with another key, or no sealed text")
         box = _decode(text)
         try:
-            plain = self._cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], context.encode())
+            plain = cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], context.encode())
         except InvalidTag as error:
-            raise ValueError("sealed with another key or for another context, or changed since") from error
+            raise ValueError("sealed for another context, or changed since") from error
         return plain.decode()
 
 
-def key_from_base64(text: str) -> bytes:
-    """The key in AEP_SECRETS_KEY. Raises ValueError, without quoting it, when it is no base64 of 32 bytes."""
-    try:
-        key = base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
+def key_id(key: bytes) -> str:
+    """The name of a key, which tells nothing of it: 8 hex digits of its SHA-256."""
+    return hashlib.sha256(key).hexdigest()[:8]
+
+
+def keys_from_base64(text: str) -> Sequence[bytes]:
+    """The keys in AEP_SECRETS_KEY or a file of keys, one or several, separated by commas or white space.
+
+    Raises ValueError, without quoting it, when one is no base64 of 32 bytes or none is there.
+    """
+    keys = [_key_from_base64(part) for part in _SEPARATORS.split(text.strip(", \t\r\n"))]
+    if any(len(key) != KEY_BYTES for key in keys):
         raise ValueError(
-            f"AEP_SECRETS_KEY must be the base64 of {KEY_BYTES} random bytes, as by openssl rand -base64 32"
+            f"AEP_SECRETS_KEY must be the base64 of {KEY_BYTES} random bytes, as by openssl rand -base64 32;"
+            " older keys may follow, separated by commas"
         )
-    return key
+    return keys
+
+
+def _key_from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
 
 
 def _encode(box: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The key that seals the folder's secrets: from AEP_SECRETS_KEY, or from a file beside the store."""
+"""The keys of the folder's secrets: from AEP_SECRETS_KEY, or from a file beside the store."""
 
 import base64
 import contextlib
@@ -6,11 +6,12 @@ import os
 import secrets
 import sqlite3
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from event_platform.adapters.seal import KEY_BYTES, AesGcmSeal, key_from_base64
+from event_platform.adapters.seal import KEY_BYTES, AesGcmSeal, keys_from_base64
 from event_platform.ports import Seal
 
 from ..errors import WrongKey
@@ -20,15 +21,18 @@ KEY_FILE = "secrets.key"
 _CHECK = "seal_check"
 
 
-def load(folder: Path, configured: SecretStr | None) -> AesGcmSeal:
-    """The seal with the configured key, else with the folder's own, which is made for a new folder.
+def load(folder: Path, given: SecretStr | None) -> AesGcmSeal:
+    """The seal with the keys of the settings, else with the folder's own, which is made for a new folder.
 
     Raises WrongKey when a used folder has lost its key, or a key is malformed.
     """
+    return configured(given) if given is not None else AesGcmSeal(*_from_file(folder))
+
+
+def configured(given: SecretStr) -> AesGcmSeal:
+    """The seal with the keys of the settings. Raises WrongKey when one is malformed."""
     try:
-        if configured is not None:
-            return AesGcmSeal(key_from_base64(configured.get_secret_value()))
-        return AesGcmSeal(_from_file(folder))
+        return AesGcmSeal(*keys_from_base64(given.get_secret_value()))
     except ValueError as error:
         raise WrongKey(str(error)) from error
 
@@ -37,7 +41,7 @@ def check(connection: sqlite3.Connection, seal: Seal) -> None:
     """Raises WrongKey when the store's secrets were sealed with another key than this seal's."""
     row = connection.execute("SELECT value FROM meta WHERE name = ?", (_CHECK,)).fetchone()
     if row is None:
-        connection.execute("INSERT INTO meta VALUES (?, ?)", (_CHECK, seal.seal(_CHECK, context=_CHECK)))
+        mark(connection, seal)
         return
     try:
         seal.open(row[0], context=_CHECK)
@@ -48,32 +52,63 @@ def check(connection: sqlite3.Connection, seal: Seal) -> None:
         ) from error
 
 
-def _from_file(folder: Path) -> bytes:
+def mark(connection: sqlite3.Connection, seal: Seal) -> None:
+    """Notes in the store which key its secrets are sealed with."""
+    sealed = seal.seal(_CHECK, context=_CHECK)
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_CHECK, sealed))
+
+
+def put_before(folder: Path) -> None:
+    """A new key before those of the folder's file: it seals from now on, and the others still open."""
+    keys = [_new_key(), *_from_file(folder)]
+    _replace(folder / KEY_FILE, keys)
+
+
+def forget_older(folder: Path) -> None:
+    """Leaves the first key alone in the folder's file: nothing may be sealed with the others any more."""
+    _replace(folder / KEY_FILE, _from_file(folder)[:1])
+
+
+def _from_file(folder: Path) -> Sequence[bytes]:
     path = folder / KEY_FILE
     if not path.exists():
         if (folder / database.FILE).exists():
             raise WrongKey(f"{path} is missing, and the store cannot be read without it: put it back")
         _make(path)
     try:
-        return key_from_base64(path.read_text())
+        return keys_from_base64(path.read_text())
     except ValueError as error:
         raise WrongKey(
             f"{path} does not hold a key: put the file back that the folder was made with"
         ) from error
 
 
+def _new_key() -> bytes:
+    return secrets.token_bytes(KEY_BYTES)
+
+
 def _make(path: Path) -> None:
     """A new key in one step: after an end at any moment the file is whole or not there."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
-    with os.fdopen(handle, "w") as file:
-        file.write(key + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    temporary = _written(path, [_new_key()])
     try:
         with contextlib.suppress(FileExistsError):  # another process was first: its key is the folder's
             path.hardlink_to(temporary)
     finally:
-        Path(temporary).unlink()
+        temporary.unlink()
     database.sync_folder(path.parent)
+
+
+def _replace(path: Path, keys: Sequence[bytes]) -> None:
+    _written(path, keys).replace(path)
+    database.sync_folder(path.parent)
+
+
+def _written(path: Path, keys: Sequence[bytes]) -> Path:
+    """A file beside `path` with the keys, one a line, on disk."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
+    with os.fdopen(handle, "w") as file:
+        file.write("".join(base64.b64encode(key).decode() + "\n" for key in keys))
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(temporary)

@@ -1,0 +1,76 @@
+"""Seals the secrets in Firestore anew, with the first of the keys, while the functions go on.
+
+The wheel does not bring Google's packages, so they are imported when a command needs them.
+"""
+
+from typing import TYPE_CHECKING
+
+from event_platform.ports import Seal
+
+from ..errors import GoogleFailed, NoGooglePackages
+from ..store.reseal import RESEALS, Reseal, resealed_text
+
+if TYPE_CHECKING:
+    from google.cloud.firestore_v1 import AsyncDocumentReference
+
+    from event_platform.adapters.firestore.client import Firestore
+
+PAGE = 200
+
+
+async def reseal(project: str, seal: Seal) -> int:
+    """How many records were sealed anew. Each is written over what was read and nothing newer.
+
+    Ended at any moment it can be begun again. Raises WrongKey when a record was sealed with none of the keys,
+    NoGooglePackages, GoogleFailed.
+    """
+    try:
+        from google.api_core.exceptions import GoogleAPIError
+        from google.auth.exceptions import GoogleAuthError
+
+        from event_platform.adapters.firestore.client import connect
+    except ImportError as error:
+        raise NoGooglePackages(
+            "--google needs Google's client of Firestore: `pip install google-cloud-firestore`"
+        ) from error
+
+    try:
+        firestore = connect(project)
+        try:
+            return sum([await _reseal_all(firestore, name, each, seal) for name, each in RESEALS.items()])
+        finally:
+            await firestore.close()
+    except (GoogleAPIError, GoogleAuthError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise GoogleFailed(f"Firestore does not let us at the records of {project}: {told}") from error
+
+
+async def _reseal_all(firestore: "Firestore", collection: str, resealed: Reseal, seal: Seal) -> int:
+    from google.cloud.firestore_v1 import AsyncQuery
+
+    query = AsyncQuery(firestore.client.collection(collection)).order_by("__name__").limit(PAGE)
+    records = 0
+    while page := await firestore.query(query):
+        for snapshot in page:
+            records += await _reseal_one(firestore, snapshot.reference, resealed, seal)
+        query = query.start_after(page[-1])
+    return records
+
+
+async def _reseal_one(
+    firestore: "Firestore", reference: "AsyncDocumentReference", resealed: Reseal, seal: Seal
+) -> bool:
+    from event_platform.adapters.firestore.client import MISSING, PRECONDITION_FAILED
+
+    async def job() -> bool:
+        snapshot = await firestore.get(reference)
+        if not snapshot.exists:
+            return False  # has expired meanwhile
+        text = resealed_text(snapshot.get("document"), resealed, seal, of=reference.path)
+        batch = firestore.client.batch()
+        same = firestore.client.write_option(last_update_time=snapshot.update_time)
+        batch.update(reference, {"document": text}, option=same)
+        await firestore.commit(batch)
+        return True
+
+    return await firestore.run(job, raced=[PRECONDITION_FAILED, MISSING])
