@@ -51,7 +51,7 @@ def rotate(
     if as_json:
         typer.echo(orjson.dumps({"records": records, "key_id": seal.key_id}))
         return
-    typer.echo(f"{records} records are sealed with the key {seal.key_id} now.")
+    typer.echo(f"Records sealed with the key {seal.key_id}: {records}.")
     typer.echo(
         "Backups made before still need the key until then: keep it apart for as long as you keep them."
     )

@@ -123,7 +123,7 @@ def test_plain_http_is_for_those_who_allow_it() -> None:
         ("https://Hooks.example.org/a", "hooks.example.org", 443),
         ("http://hooks.example.org", "hooks.example.org", 80),
         ("https://hooks.example.org:8443", "hooks.example.org", 8443),
-        ("https://[2606:4700::1]:4/", "2606:4700::1", 9),
+        ("https://[2606:4700::1]:9/", "2606:4700::1", 9),
     ],
 )
 def test_host_and_port(url: str, host: str, port: int) -> None:
