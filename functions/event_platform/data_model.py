@@ -18,6 +18,7 @@ RETRIES = "retries"
 LEASES = "leases"
 LOG_ENTRIES = "log_entries"
 ACTIONS = "actions"
+SUCCESS_COUNTS = "success_counts"
 
 EXPIRES_AT = "expires_at"
 """In every collection of `EXPIRING`: the time after which Firestore deletes the document by itself."""
@@ -68,11 +69,13 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
         "operation",
         "subscriber_id",
         "subscription_id",
+        "message",
         "request",
         "response",
         "at",
         EXPIRES_AT,
     ),
+    SUCCESS_COUNTS: ("minutes", EXPIRES_AT),
     LOG_ENTRIES: (
         "entry",
         "subscription_id",
@@ -93,5 +96,5 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
 Nobody asks for them; an index costs storage and time at each write, and one of rising times is a hot spot. An
 exemption of a map covers what is in it, and composite indexes stay as they are."""
 
-EXPIRING: Sequence[str] = (SUBSCRIBERS, SUBSCRIPTIONS, RETRIES, LOG_ENTRIES, ACTIONS)
+EXPIRING: Sequence[str] = (SUBSCRIBERS, SUBSCRIPTIONS, RETRIES, LOG_ENTRIES, ACTIONS, SUCCESS_COUNTS)
 """The collections with a TTL policy on `EXPIRES_AT`."""

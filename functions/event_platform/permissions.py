@@ -19,7 +19,7 @@ _WRITE = frozenset({ENTITIES_CREATE, ENTITIES_UPDATE})
 PERMISSIONS: Mapping[str, frozenset[str]] = {
     "manage": _READ | _WRITE | {ENTITIES_DELETE},
     "ingest": _READ | {TOPICS_PUBLISH},
-    "fanout": _READ | {TOPICS_PUBLISH},
+    "fanout": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
     "deliver": _WRITE | {ENTITIES_GET, TOPICS_PUBLISH},
     "maintain": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
     "notify": frozenset({TOPICS_PUBLISH}),

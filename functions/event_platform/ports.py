@@ -4,7 +4,7 @@ The embedded store and broker and Google's services implement these; the suites 
 say what an implementation must do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -16,6 +16,7 @@ from .domain.logs import DeliveryEnd, LogEntry, LogQuery
 from .domain.messages import Message
 from .domain.outcomes import Answer, TransportFailure
 from .domain.subscriptions import Owner, Subscriber, Subscription
+from .domain.suspension import Count, Series
 from .domain.tenants import Tenant
 
 
@@ -149,6 +150,21 @@ class Paces(Protocol):
         Conditional: `change` sees the record as it is when it is written, so it may be called again, and
         may return the same object to leave it. No record, no change. Raises StoreUnavailable.
         """
+        ...
+
+
+class SuccessCounts(Protocol):
+    """Attempts that succeeded and failed, by series and minute. Both methods raise StoreUnavailable."""
+
+    async def add(self, counts: Mapping[Series, Mapping[int, Count]]) -> None:
+        """Adds to what is counted of each minute; what another instance adds at the same time adds up.
+
+        A figure may be negative: it takes back what turned out not to count. Kept for two hours at least.
+        """
+        ...
+
+    async def since(self, series: Series, minute: int) -> Mapping[int, Count]:
+        """What all have counted in the series in that minute and the 59 after it."""
         ...
 
 

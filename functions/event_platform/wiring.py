@@ -101,9 +101,11 @@ def fanout() -> "Answers":
 
     settings, clock = _read(told.FanoutSettings), SystemClock()
     firestore, seal = _firestore(settings), _seal(settings)
+    subscriptions = FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets)
     function = fanout.Fanout(
         registry=_registry(settings, firestore, seal),
-        subscriptions=FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets),
+        subscriptions=subscriptions,
+        records=subscriptions,
         publisher=_publisher(settings),
         catalog=settings.event_types,
         clock=clock,
@@ -121,22 +123,27 @@ def deliver() -> "Answers":
     from .adapters.firestore.ends import FirestoreEndLog
     from .adapters.firestore.retries import FirestoreRetrySchedule
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
+    from .adapters.firestore.success_counts import FirestoreSuccessCounts
     from .adapters.guard import GuardedNetwork
     from .adapters.https import HttpsSender
     from .adapters.settlements import QueueSettlements
+    from .domain.egress import Egress
 
     settings, clock = _read(told.DeliverSettings), SystemClock()
     firestore, seal, publisher = _firestore(settings), _seal(settings), _publisher(settings)
-    schedule = FirestoreRetrySchedule(firestore, clock)
+    schedule, egress = FirestoreRetrySchedule(firestore, clock), Egress()
+    subscriptions = FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets)
     function = deliver.Deliver(
-        subscriptions=FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets),
+        subscriptions=subscriptions,
         sender=HttpsSender(
             GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
         ),
-        settlements=QueueSettlements(schedule, FirestoreEndLog(firestore), publisher),
+        settlements=QueueSettlements(schedule, FirestoreEndLog(firestore), publisher, subscriptions),
         publisher=publisher,
         clock=clock,
         policy=settings.deliver_policy(),
+        egress=egress,
+        judge=deliver.Judge(FirestoreSuccessCounts(firestore), subscriptions, egress, clock),
     )
     return _app(settings, deliver.routes(function))
 

@@ -63,6 +63,7 @@ class Meters:
     retries: int = 0
     dead_letters: int = 0
     faults: int = 0
+    failed_by_us: int = 0
     delivered: int = 0
     ended: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     attempts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
@@ -84,6 +85,7 @@ class Meters:
         """What follows from an attempt is on disk, `seconds` after the event was accepted."""
         if (outcome := settlement.outcome) is not None:
             self.attempts[outcome.kind, outcome.reason or ""] += 1
+            self.failed_by_us += settlement.is_our_fault
         if settlement.back_to_lane:
             return
         own = self._of(settlement.delivery.subscription_id)

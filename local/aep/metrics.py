@@ -117,6 +117,11 @@ class _Collector(Collector):
             "aep_delivery_faults", "Failures of our own code on a delivery.", value=meters.faults
         )
         yield CounterMetricFamily(
+            "aep_egress_failures",
+            "Attempts that failed while most origins could not be reached from here.",
+            value=meters.failed_by_us,
+        )
+        yield CounterMetricFamily(
             "aep_deliveries_delivered", "Deliveries that an endpoint took.", value=meters.delivered
         )
         yield _counter(

@@ -14,7 +14,8 @@ from event_platform import asyncapi, ingest, manage, openapi
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway, HttpsSender
-from event_platform.deliver import deliver
+from event_platform.deliver import Judge, deliver
+from event_platform.domain.egress import Egress
 from event_platform.http import EXCEPTION_HANDLERS, json_response
 from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
@@ -29,6 +30,7 @@ from .store import keys
 from .store.database import Database
 from .store.logs import SqliteLogs
 from .store.subscriptions import SqliteSubscriptions
+from .store.success_counts import SqliteSuccessCounts
 
 log = structlog.get_logger()
 
@@ -66,6 +68,7 @@ class Platform:
             schema_base=f"{settings.public_url or base_url}/spec",
             meters=meters,
         )
+        egress = Egress()
         self._dispatcher = Dispatcher(
             self._queue,
             partial(
@@ -74,8 +77,10 @@ class Platform:
                 sender=self._sender,
                 clock=clock,
                 policy=settings.deliver_policy(),
+                egress=egress,
             ),
             Pacer(self._subscriptions, self._subscriptions, clock, settings.rate_limits()),
+            Judge(SqliteSuccessCounts(self._database), self._subscriptions, egress, clock),
             clock,
             on_fault=on_fault,
         )

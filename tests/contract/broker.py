@@ -15,10 +15,12 @@ from typing import Protocol
 import pytest
 
 from clock import ManualClock
+from event_platform.domain import json_form
 from event_platform.domain.deliveries import Delivery, Settlement
+from event_platform.domain.events import Event
 from event_platform.domain.logs import DeliveryEnd, Operation
 from event_platform.domain.outcomes import Kind, Outcome, Reason
-from event_platform.domain.subscriptions import Subscription, suspend
+from event_platform.domain.subscriptions import Owner, Status, Subscription, suspend
 from event_platform.ports import Intake, Subscriptions
 from eventually import eventually
 from records import CATEGORY, OWNER, PIM, UPDATED, a_subscriber, a_subscription, an_event
@@ -90,6 +92,18 @@ def delivered(delivery: Delivery) -> Settlement:
     return Settlement(delivery, Outcome(Kind.DELIVERED, None, 200))
 
 
+def a_removal(noun: str, client_id: str) -> Event:
+    """A connection or App is gone from the PIM."""
+    data = {noun: {"client_id": client_id}, "author": {"identifier": "x", "type": "user"}}
+    return replace(
+        an_event(event_type=f"com.akeneo.pim.v1.{noun}.deleted"),
+        id=f"{noun}-gone",
+        data=data,
+        data_json=json_form.stringify(data),
+        identity=(client_id,),
+    )
+
+
 def failing(delivery: Delivery) -> Settlement:
     """A fault of ours."""
     raise RuntimeError("a bug, for the test")
@@ -106,8 +120,8 @@ class BrokerContract:
     async def subscription(self, world: World) -> Subscription:
         return await self.subscribe(world)
 
-    async def subscribe(self, world: World, **more: object) -> Subscription:
-        subscriber = a_subscriber()
+    async def subscribe(self, world: World, owner: Owner = OWNER, **more: object) -> Subscription:
+        subscriber = a_subscriber(owner)
         await world.subscriptions.add_subscriber(subscriber, limit=20)
         subscription = a_subscription(subscriber, **more)  # pyright: ignore[reportArgumentType] - passed on
         await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
@@ -136,6 +150,39 @@ class BrokerContract:
         await eventually(lambda: consumer.got)
         assert consumer.events == ["event-2"]
         await self.assert_empty(world)
+
+    @pytest.mark.parametrize("noun", ["connection", "app"])
+    async def test_a_client_that_is_gone_from_the_pim_is_revoked_and_the_others_are_told(
+        self, world: World, noun: str
+    ) -> None:
+        gone_type = f"com.akeneo.pim.v1.{noun}.deleted"
+        gone = await self.subscribe(world, events=[UPDATED, gone_type])
+        shop = Owner(PIM, "shop")
+        other = await self.subscribe(world, owner=shop, events=[UPDATED, gone_type])
+        consumer = Consumer()
+        await world.start(consumer)
+        await world.intake.accept(PIM, [a_removal(noun, OWNER.client_id)])
+        await eventually(lambda: consumer.got)
+        await world.intake.accept(PIM, [an_event(2)])
+        await eventually(lambda: len(consumer.got) == 2)
+        assert {delivery.subscription_id for delivery in consumer.got} == {other.id}
+        revoked = await world.subscriptions.subscription(OWNER, gone.subscriber_id, gone.id)
+        assert (revoked.status, revoked.epoch) == (Status.REVOKED, 1)
+        subscriber = await world.subscriptions.subscriber(OWNER, gone.subscriber_id)
+        assert subscriber.status is Status.REVOKED
+        assert (await world.subscriptions.subscriptions(shop, other.subscriber_id))[0].status is Status.ACTIVE
+        await self.assert_empty(world)
+
+    async def test_a_removal_of_another_pims_client_revokes_nobody(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        consumer = Consumer()
+        await world.start(consumer)
+        await world.intake.accept("https://other.example.com", [a_removal("app", OWNER.client_id)])
+        await world.intake.accept(PIM, [replace(a_removal("app", "somebody-else"), id="other")])
+        await world.intake.accept(PIM, [an_event(2)])
+        await eventually(lambda: consumer.got)
+        assert consumer.events == ["event-2"]
 
     async def test_what_was_accepted_before_the_start_is_delivered_after_it(
         self, world: World, subscription: Subscription

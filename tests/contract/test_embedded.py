@@ -1,23 +1,35 @@
 """The embedded store and broker pass the suites of the ports."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aep.broker.dispatcher import Dispatcher
 from aep.broker.pacer import Pacer
-from aep.broker.queue import DurableQueue
+from aep.broker.queue import DurableQueue, Queued
 from aep.store.database import Database
 from aep.store.logs import SqliteLogs
 from aep.store.subscriptions import SqliteSubscriptions
+from aep.store.success_counts import SqliteSuccessCounts
 from clock import ManualClock
 from contract.broker import BrokerContract, Handler, World
+from contract.judgement import JudgementContract
+from contract.judgement import World as JudgementWorld
 from contract.logs import LogsContract
 from contract.logs import World as LogsWorld
 from contract.subscriptions import Store, SubscriptionsContract
+from contract.success_counts import SuccessCountsContract
 from event_platform.adapters.seal import AesGcmSeal
+from event_platform.deliver import Judge
+from event_platform.domain.deliveries import Delivery
+from event_platform.domain.egress import Egress
 from event_platform.domain.rates import Limits
+from event_platform.domain.subscriptions import Subscription
+from event_platform.ports import SuccessCounts
+from records import PIM, an_event
 
 SEAL = AesGcmSeal(b"\x01" * 32)
 
@@ -37,6 +49,64 @@ class TestSqliteLogs(LogsContract):
         database = Database(tmp_path)
         database.open()
         yield LogsWorld(SqliteLogs(database), SqliteSubscriptions(database, SEAL))
+        await database.close()
+
+
+class TestSqliteSuccessCounts(SuccessCountsContract):
+    @pytest.fixture
+    async def counts(self, tmp_path: Path) -> AsyncIterator[SuccessCounts]:
+        database = Database(tmp_path)
+        database.open()
+        yield SqliteSuccessCounts(database)
+        await database.close()
+
+
+class EmbeddedJudgement:
+    """The stores of one machine; its queue is read and settled by the tests themselves."""
+
+    def __init__(self, database: Database) -> None:
+        self.clock = ManualClock()
+        self.subscriptions = SqliteSubscriptions(database, SEAL)
+        self.counts = SqliteSuccessCounts(database)
+        self.settlements = DurableQueue(
+            database, self.subscriptions, self.clock, schema_base="https://x/spec"
+        )
+        self._database = database
+        self._queued: list[Queued] = []
+        self._numbers = count(1)
+
+    async def open(self) -> None:
+        await self.settlements.open(self._queued.extend, lambda due_at: None)
+
+    async def deliveries(self, subscription: Subscription, number: int) -> Sequence[Delivery]:
+        self._queued.clear()
+        await self.settlements.accept(PIM, [an_event(next(self._numbers)) for _ in range(number)])
+        return [queued.delivery() for queued in self._queued if queued.subscription_id == subscription.id]
+
+    async def ends(self) -> list[tuple[str, str, int]]:
+        return await self._rows(
+            "SELECT operation, message, occurrences FROM log_entries WHERE error_type = 'failed_delivery'"
+        )
+
+    async def actions(self) -> list[tuple[str, str | None]]:
+        return await self._rows(
+            "SELECT operation, message FROM log_entries WHERE log_type = 'action'"
+            " AND operation LIKE '%by_the_platform' AND operation NOT LIKE '%created%'"
+            " AND operation NOT LIKE '%resumed%' ORDER BY at, id"
+        )
+
+    async def _rows(self, statement: str) -> list[Any]:
+        return await self._database.read(lambda connection: connection.execute(statement).fetchall())
+
+
+class TestEmbeddedJudgement(JudgementContract):
+    @pytest.fixture
+    async def world(self, tmp_path: Path) -> AsyncIterator[JudgementWorld]:
+        database = Database(tmp_path)
+        database.open()
+        world = EmbeddedJudgement(database)
+        await world.open()
+        yield world
         await database.close()
 
 
@@ -62,6 +132,7 @@ class EmbeddedWorld:
             self.intake,
             handler,
             Pacer(self.subscriptions, self.subscriptions, self.clock, Limits(100_000, 100_000)),
+            Judge(SqliteSuccessCounts(self.database), self.subscriptions, Egress(), self.clock),
             self.clock,
             on_fault=_fail,
         )

@@ -1,14 +1,20 @@
 """The store on Google Cloud passes the suites of the ports, on Google's emulator."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from itertools import count, cycle
+from typing import Any
 
 import pytest
+from google.cloud.firestore_v1 import AsyncQuery
+from google.cloud.firestore_v1.base_document import DocumentSnapshot
 
 from clock import START, ManualClock
+from contract.judgement import JudgementContract
+from contract.judgement import World as JudgementWorld
 from contract.registry import (
     OTHER,
     PATTERN,
@@ -23,19 +29,25 @@ from contract.registry import World as RegistryWorld
 from contract.retry_schedule import RetryScheduleContract, a_delivery
 from contract.retry_schedule import World as ScheduleWorld
 from contract.subscriptions import Store, SubscriptionsContract, anything
+from contract.success_counts import SERIES, SuccessCountsContract
 from event_platform import data_model
 from event_platform.adapters.firestore import tenants
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
+from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
 from event_platform.adapters.firestore.tenants import FirestoreTenants
 from event_platform.adapters.seal import AesGcmSeal
+from event_platform.adapters.settlements import QueueSettlements
+from event_platform.domain.deliveries import Delivery
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.logs import KEPT_FOR, DeliveryEnd, Operation
 from event_platform.domain.outcomes import Reason
-from event_platform.domain.subscriptions import delete_subscriber, delete_subscription
+from event_platform.domain.subscriptions import Subscription, delete_subscriber, delete_subscription
+from event_platform.domain.suspension import Count, Series
 from event_platform.domain.tenants import Tenant
+from event_platform.ports import SuccessCounts
 from records import OWNER, a_subscriber, a_subscription
 from tcp_proxy import TcpProxy
 
@@ -61,6 +73,83 @@ class TestManyBuckets(SubscriptionsContract):
     @pytest.fixture
     def store(self, firestore: Firestore) -> Store:
         return FirestoreSubscriptions(firestore, SEAL, ManualClock(), buckets=64)
+
+
+class TestFirestoreSuccessCounts(SuccessCountsContract):
+    @pytest.fixture
+    def counts(self, firestore: Firestore) -> SuccessCounts:
+        return Instances(firestore)
+
+
+class Instances:
+    """Many of them, so that all parts of a document are written to."""
+
+    def __init__(self, firestore: Firestore) -> None:
+        self._all = [FirestoreSuccessCounts(firestore) for _ in range(20)]
+        self._next = cycle(self._all)
+
+    async def add(self, counts: Mapping[Series, Mapping[int, Count]]) -> None:
+        await next(self._next).add(counts)
+
+    async def since(self, series: Series, minute: int) -> Mapping[int, Count]:
+        return await next(self._next).since(series, minute)
+
+
+class FirestoreJudgement:
+    """The stores on Google; what would go back to a topic is no matter here."""
+
+    def __init__(self, firestore: Firestore) -> None:
+        self.clock = ManualClock()
+        self.subscriptions = FirestoreSubscriptions(firestore, SEAL, self.clock)
+        self.counts = FirestoreSuccessCounts(firestore)
+        nowhere: Any = None
+        self._ends = FirestoreEndLog(firestore)
+        self.settlements = QueueSettlements(
+            FirestoreRetrySchedule(firestore, self.clock), self._ends, nowhere, self.subscriptions
+        )
+        self._firestore = firestore
+        self._numbers = count(1)
+
+    async def deliveries(self, subscription: Subscription, number: int) -> Sequence[Delivery]:
+        return [
+            replace(
+                a_delivery(next(self._numbers)),
+                subscription_id=subscription.id,
+                accepted_at=self.clock.now(),
+                epoch=subscription.epoch,
+                attempts=0,
+                failures=0,
+                first_attempt_at=None,
+            )
+            for _ in range(number)
+        ]
+
+    async def ends(self) -> list[tuple[str, str, int]]:
+        found = await self._all(data_model.LOG_ENTRIES)
+        subscriptions = {each.get("subscription_id") for each in found}
+        return [
+            (entry.operation, entry.message, entry.occurrences)
+            for subscription_id in subscriptions
+            for entry in await self._ends.of_subscription(subscription_id)
+        ]
+
+    async def actions(self) -> list[tuple[str, str | None]]:
+        found = sorted(await self._all(data_model.ACTIONS), key=lambda each: (each.get("at"), each.id))
+        told = [(each.get("operation"), each.get("message")) for each in found]
+        return [
+            each
+            for each in told
+            if each[0].endswith("by_the_platform") and "created" not in each[0] and "resumed" not in each[0]
+        ]
+
+    async def _all(self, collection: str) -> Sequence[DocumentSnapshot]:
+        return await self._firestore.query(AsyncQuery(self._firestore.client.collection(collection)))
+
+
+class TestFirestoreJudgement(JudgementContract):
+    @pytest.fixture
+    def world(self, firestore: Firestore) -> JudgementWorld:
+        return FirestoreJudgement(firestore)
 
 
 class StoredWorld:
@@ -290,6 +379,7 @@ SEARCHED = {
     "leases": set[str](),
     "log_entries": set[str](),
     "actions": set[str](),
+    "success_counts": set[str](),
 }
 """The fields with an index of their own."""
 
@@ -310,6 +400,7 @@ async def test_the_data_model_names_what_is_stored(firestore: Firestore) -> None
     await schedule.schedule(a_delivery(), START)
     await schedule.lease(0, 60)
     await FirestoreEndLog(firestore).record(a_delivery(), FAILED)
+    await FirestoreSuccessCounts(firestore).add({SERIES: {0: Count(1)}})
     await tenants.put(firestore, a_tenant(), SEAL)
 
     stored: dict[str, set[str]] = {}

@@ -39,12 +39,14 @@ from event_platform.adapters.firestore.client import connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
+from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
 from event_platform.adapters.pubsub import PubSubPublisher, publisher_client
 from event_platform.adapters.pubsub_intake import PubSubIntake
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.adapters.settlements import QueueSettlements
 from event_platform.domain import catalog
 from event_platform.domain.deliveries import Delivery, Settlement
+from event_platform.domain.egress import Egress
 from event_platform.domain.messages import Message
 from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC
 from event_platform.domain.subscriptions import Subscription, suspend
@@ -160,16 +162,19 @@ class GoogleWorld:
     async def _serve(self, handler: Handler) -> None:
         stack = self._functions
         stack.enter_context(mock.patch.object(DELIVER_ROUTES, "deliver", standing_in(handler)))
+        records, egress = self._records(), Egress()
         fanning = fanout.Fanout(
-            UNUSED, self._records(), self._publisher, catalog.load(), self.clock, "https://x/spec"
+            UNUSED, records, records, self._publisher, catalog.load(), self.clock, "https://x/spec"
         )
         delivering = deliver.Deliver(
             subscriptions=UNUSED,
             sender=UNUSED,
-            settlements=QueueSettlements(self._schedule, self._ends, self._publisher),
+            settlements=QueueSettlements(self._schedule, self._ends, self._publisher, records),
             publisher=self._publisher,
             clock=self.clock,
             policy=UNUSED,
+            egress=egress,
+            judge=deliver.Judge(FirestoreSuccessCounts(self._firestore), records, egress, self.clock),
         )
         functions = {"/fanout": fanout.routes(fanning), "/deliver": deliver.routes(delivering)}
         mounts = [

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 import uvicorn
@@ -45,7 +46,8 @@ async def pubsub(pubsub_host: str, project: str) -> AsyncIterator[Project]:
     """A project whose topics of events are pushed to the function fanout."""
     opened = Project(pubsub_host, project)
     publisher = PubSubPublisher(project, opened.client)
-    fanout = Fanout(Records(), Records(), publisher, catalog.load(), SystemClock(), "https://x/spec")
+    nobody: Any = None
+    fanout = Fanout(Records(), Records(), nobody, publisher, catalog.load(), SystemClock(), "https://x/spec")
     app = Starlette(routes=list(routes(fanout)), exception_handlers=EXCEPTION_HANDLERS)
     config = uvicorn.Config(app, port=0, log_level="warning")
     server = uvicorn.Server(config)

@@ -19,6 +19,7 @@ from event_platform.adapters.guard import GuardedNetwork, public_names
 from event_platform.adapters.https import HttpsSender
 from event_platform.deliver import deliver
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
+from event_platform.domain.egress import Egress
 from event_platform.domain.outcomes import Kind, Reason
 from event_platform.domain.subscriptions import Subscription
 from records import UPDATED, a_subscriber, a_subscription
@@ -57,6 +58,7 @@ async def settled(
             sender=sender,
             clock=ManualClock(),
             policy=replace(POLICY, timeout=timeout),
+            egress=Egress(),
         )
     finally:
         await sender.close()

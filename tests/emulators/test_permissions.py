@@ -89,8 +89,9 @@ async def recorder(
         await topics.create_topic(topic)
     await topics.close()
     await leave_expired_leases(firestore_host, project)
-    client = {"client_id": "erp", "key_sha256": sha256(CLIENT_KEY.encode()).hexdigest()}
-    entry = {"url": PIM, "auth": "platform-key", "clients": [client], "ingest_key": INGEST_KEY}
+    key = sha256(CLIENT_KEY.encode()).hexdigest()
+    clients = [{"client_id": client_id, "key_sha256": key} for client_id in ("erp", "shop")]
+    entry = {"url": PIM, "auth": "platform-key", "clients": clients, "ingest_key": INGEST_KEY}
     for name, value in {
         "GOOGLE_CLOUD_PROJECT": project,
         "PUBSUB_EMULATOR_HOST": pubsub_host,
@@ -139,6 +140,7 @@ async def test_each_function_uses_just_what_it_is_permitted(recorder: Recorder) 
         async with running(wiring.fanout()) as url:
             published = orjson.dumps({"specversion": "1.0", **event()})
             await push(f"{url}/pim-events/{tenant_key(PIM)}", Message(published))
+            await push(f"{url}/pim-events/{tenant_key(PIM)}", Message(orjson.dumps(the_shop_is_gone())))
         recorder.function = "deliver"
         async with running(wiring.deliver()) as url:
             for subscription in ids:
@@ -173,9 +175,18 @@ def manage_all_there_is(url: str, endpoint: str) -> list[str]:
         ("DELETE", f"{subscribers}/subscriptions/{other}", None),
     ]:
         assert client.call(method, path, body).ok
+    shop = Client(url, PIM, CLIENT_KEY, "shop")
+    at_shop = shop.call("POST", "/subscribers", {"name": "S", "contact": contact}, expect=201)["id"]
+    shop.call("POST", f"/subscribers/{at_shop}/subscriptions", wanted(f"{endpoint}/200"), expect=201)
     second = client.call("POST", "/subscribers", {"name": "C", "contact": contact}, expect=201)["id"]
     client.call("DELETE", f"/subscribers/{second}", expect=200)
     return ids
+
+
+def the_shop_is_gone() -> dict[str, Any]:
+    data = {"connection": {"client_id": "shop"}, "author": {"identifier": "x", "type": "user"}}
+    gone = {"id": "gone", "source": "x", "type": "com.akeneo.pim.v1.connection.deleted", "data": data}
+    return {"specversion": "1.0", **gone, "time": datetime.now(UTC).isoformat()}
 
 
 def wanted(url: str) -> dict[str, Any]:

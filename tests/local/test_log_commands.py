@@ -34,7 +34,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """One delivery that was answered 404, one subscription, and a refused call."""
+    """One delivery that was answered 404, one subscription, suspended by that, and a refused call."""
     folder = tmp_path_factory.mktemp("log-commands")
     with ExitStack() as stack:
         inbox = stack.enter_context(server(folder, "inbox"))
@@ -53,6 +53,7 @@ def test_logs_shows_all_entries_oldest_first(world: World) -> None:
         "subscription_created_by_the_user",
         "request_refused",
         "failed_to_deliver_event",
+        "subscription_suspended_by_the_platform",
     ]
     table = world.text("logs")
     assert "request_refused" in table
@@ -61,7 +62,7 @@ def test_logs_shows_all_entries_oldest_first(world: World) -> None:
 
 def test_logs_of_a_subscription_and_of_a_type(world: World) -> None:
     chosen = world.lines("logs", "--subscription", world.subscription)
-    assert [line["log_type"] for line in chosen] == ["action", "error"]
+    assert [line["log_type"] for line in chosen] == ["action", "error", "action"]
     assert len(world.lines("logs", "--type", "error", "--subscription", world.subscription)) == 1
     assert len(world.lines("logs", "--limit", "1")) == 1
     unknown = run("logs", "--subscription", "x", "--data", str(world.folder / "data"))
@@ -81,7 +82,7 @@ def test_follow_shows_what_comes_until_it_is_stopped(world: World) -> None:
 
 def test_status_shows_each_subscription(world: World) -> None:
     ((state,),) = world.lines("status")
-    assert (state["id"], state["status"]) == (world.subscription, "active")
+    assert (state["id"], state["status"]) == (world.subscription, "suspended")
     assert (state["queued"], state["retries"], state["ended"]) == (0, 0, 1)
     assert state["last_error"]
     assert world.subscription in world.text("status")

@@ -9,7 +9,7 @@ import itertools
 import os
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -33,7 +33,14 @@ from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain import catalog
-from event_platform.domain.subscriptions import Headers, HttpsConfig, Owner, Status, Subscription
+from event_platform.domain.subscriptions import (
+    Headers,
+    HttpsConfig,
+    Owner,
+    Status,
+    Subscriber,
+    Subscription,
+)
 from event_platform.domain.tenants import Tenant
 from event_platform.http import EXCEPTION_HANDLERS
 from event_platform.manage.identity import CallerVerifier
@@ -1506,6 +1513,60 @@ async def test_without_the_permission_one_may_read_suspend_and_delete(client: Cl
         assert (await restricted.call("POST", f"{path_of(row)}/resume")).status == 403
         assert (await restricted.call("DELETE", path_of(row))).status == 200
         assert (await restricted.call("DELETE", path_of(subscriber))).status == 200
+
+
+async def test_when_the_permission_is_gone_the_clients_subscriptions_are_suspended(
+    client: Client, other: Client
+) -> None:
+    subscriber, second, others = (
+        await client.subscriber(),
+        await client.subscriber(),
+        await other.subscriber(),
+    )
+    rows = [await client.subscription(subscriber), await client.subscription(second)]
+    by_hand = await client.subscription(second)
+    await client.call("POST", f"{path_of(by_hand)}/suspend")
+    of_another = await other.subscription(others)
+    with without_permission(client) as restricted:
+        for _ in range(2):
+            listed = (await restricted.call("GET", f"{path_of(subscriber)}/subscriptions")).body
+            assert [row["status"] for row in listed] == ["suspended"]
+    assert (await other.call("GET", path_of(of_another))).body["status"] == "active"
+    log = (await client.call("GET", "/logs?operation=subscription_suspended_by_the_platform")).body["items"]
+    assert {entry["subscription_id"] for entry in log} == {row["id"] for row in rows}
+    assert {entry["error_message"] for entry in log} == {
+        "the connection has no Event Platform permission in the PIM any more"
+    }
+    assert len(log) == 2
+
+
+async def test_a_permission_that_is_taken_away_a_second_time_suspends_again(client: Client) -> None:
+    row = await client.subscription(await client.subscriber())
+    for _ in range(2):
+        with without_permission(client) as restricted:
+            assert (await restricted.call("GET", path_of(row))).body["status"] == "suspended"
+        fresh = client_of(client.world, client.pim, ERP)
+        assert (await fresh.call("POST", f"{path_of(row)}/resume")).status == 202
+
+
+async def test_a_client_that_never_had_the_permission_is_looked_up_once_in_a_minute(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Owner] = []
+    subscribers = client.world.store.subscribers
+
+    async def counting(owner: Owner) -> Sequence[Subscriber]:
+        asked.append(owner)
+        return await subscribers(owner)
+
+    with without_permission(client) as restricted:
+        monkeypatch.setattr(client.world.store, "subscribers", counting)
+        for _ in range(3):
+            assert (await restricted.call("GET", "/logs")).status == 200
+        assert len(asked) == 1
+        await client.world.clock.advance(61)
+        assert (await restricted.call("GET", "/logs")).status == 200
+        assert len(asked) == 2
 
 
 # Section 6: limits

@@ -30,9 +30,12 @@ from aep.meters import OTHER, SUBSCRIPTIONS_NAMED, Counted, Histogram, Meters
 from aep.store import database as store
 from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions
+from aep.store.success_counts import SqliteSuccessCounts
 from clock import START, ManualClock
 from event_platform.adapters.seal import AesGcmSeal
+from event_platform.deliver import Judge
 from event_platform.domain.deliveries import Delivery, Settlement
+from event_platform.domain.egress import Egress
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.logs import DeliveryEnd, Operation
 from event_platform.domain.outcomes import Kind, Outcome, Reason
@@ -120,6 +123,7 @@ class World:
             self.queue,
             handle,
             Pacer(self.subscriptions, self.subscriptions, self.clock, Limits(100_000, 100_000)),
+            Judge(SqliteSuccessCounts(self.database), self.subscriptions, Egress(), self.clock),
             self.clock,
             on_fault=_fail,
         )

@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from clock import START, ManualClock
 from event_platform.deliver import deliver
 from event_platform.deliver.deliver import request_headers
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
+from event_platform.domain.egress import Egress
 from event_platform.domain.logs import DeliveryEnd, Operation
 from event_platform.domain.outcomes import Answer, Kind, Outcome, Reason, TransportFailure
 from event_platform.domain.rates import Observation
 from event_platform.domain.signatures import sign
 from event_platform.domain.subscriptions import HttpsConfig, Status, Subscription
+from event_platform.domain.suspension import Suspension
 from records import PRIMARY, UPDATED, a_subscriber, a_subscription
 
 POLICY = DeliverPolicy([timedelta(minutes=minutes) for minutes in (5, 10, 20)], timedelta(days=3), timeout=5)
@@ -84,6 +87,7 @@ async def observed(
         sender=ScriptedSender(clock, result),
         clock=clock,
         policy=POLICY,
+        egress=Egress(),
     )
 
 
@@ -93,7 +97,9 @@ async def observed(
 async def test_one_request_is_made_with_the_body_as_it_is() -> None:
     sender = ScriptedSender(clock := ManualClock(), Answer(200))
     lookup = Lookup(SUBSCRIPTION, a_subscription(a_subscriber(), url="https://other.example/"))
-    await deliver(a_delivery(), subscriptions=lookup, sender=sender, clock=clock, policy=POLICY)
+    await deliver(
+        a_delivery(), subscriptions=lookup, sender=sender, clock=clock, policy=POLICY, egress=Egress()
+    )
     headers = request_headers("event-1", BODY, SUBSCRIPTION.config)
     assert sender.requests == [("https://erp.example.com/events", headers, BODY, 5)]
 
@@ -163,7 +169,12 @@ async def test_what_is_no_longer_wanted_is_dropped_without_an_attempt(
 ) -> None:
     sender = ScriptedSender(clock := ManualClock())
     settlement = await deliver(
-        delivery, subscriptions=Lookup(subscription), sender=sender, clock=clock, policy=POLICY
+        delivery,
+        subscriptions=Lookup(subscription),
+        sender=sender,
+        clock=clock,
+        policy=POLICY,
+        egress=Egress(),
     )
     assert sender.requests == []
     assert settlement == Settlement(delivery, None, end=DeliveryEnd(Operation.DROPPED, message, START))
@@ -173,7 +184,12 @@ async def test_a_delivery_that_is_too_old_ends_without_an_attempt() -> None:
     delivery = a_delivery(accepted_at=START - timedelta(days=3, microseconds=1), attempts=1, failures=1)
     sender = ScriptedSender(clock := ManualClock())
     settlement = await deliver(
-        delivery, subscriptions=Lookup(SUBSCRIPTION), sender=sender, clock=clock, policy=POLICY
+        delivery,
+        subscriptions=Lookup(SUBSCRIPTION),
+        sender=sender,
+        clock=clock,
+        policy=POLICY,
+        egress=Egress(),
     )
     assert sender.requests == []
     assert settlement.outcome is None
@@ -250,7 +266,12 @@ async def test_four_failing_attempts_take_35_minutes_and_leave_one_entry() -> No
     while end is None:
         at.append((clock.now() - START).total_seconds())
         settlement = await deliver(
-            delivery, subscriptions=Lookup(SUBSCRIPTION), sender=sender, clock=clock, policy=POLICY
+            delivery,
+            subscriptions=Lookup(SUBSCRIPTION),
+            sender=sender,
+            clock=clock,
+            policy=POLICY,
+            egress=Egress(),
         )
         delivery, end = settlement.delivery, settlement.end
         if settlement.retry_at is not None:
@@ -333,6 +354,7 @@ async def test_a_fault_of_the_sender_is_raised() -> None:
             sender=Broken(),
             clock=ManualClock(),
             policy=POLICY,
+            egress=Egress(),
         )
 
 
@@ -364,3 +386,82 @@ async def test_only_a_429_asks_to_wait(status: int, held: bool) -> None:
     seen = (await observed(Answer(status, {"retry-after": "30"}))).pace
     assert seen is not None
     assert seen.retry_after == (START + timedelta(seconds=TOOK + 30) if held else None)
+
+
+# --- suspension, and our own faults ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(404, "the endpoint answered 404"), (301, "the endpoint answered 301")]
+)
+async def test_an_answer_that_suspends_says_why_and_under_which_record(status: int, reason: str) -> None:
+    settlement = await handled(Answer(status))
+    at = START + timedelta(seconds=TOOK, microseconds=1)  # after the end, in the log too
+    assert settlement.suspension == Suspension(SUBSCRIPTION, reason, at)
+    assert settlement.tried_under == SUBSCRIPTION
+
+
+@pytest.mark.parametrize("result", [Answer(200), Answer(410), Answer(429), Answer(503), RESET])
+async def test_no_other_answer_suspends_at_once(result: Result) -> None:
+    assert (await handled(result)).suspension is None
+
+
+def a_failing_egress() -> Egress:
+    """Of 30 other receivers 25 cannot be reached."""
+    egress = Egress()
+    for number in range(30):
+        egress.observe(f"https://receiver-{number}.example/", 0.0, failed=number < 25)
+    return egress
+
+
+async def when_egress_fails(result: Result, delivery: Delivery | None = None) -> Settlement:
+    clock = ManualClock()
+    return await deliver(
+        delivery or a_delivery(),
+        subscriptions=Lookup(SUBSCRIPTION),
+        sender=ScriptedSender(clock, result),
+        clock=clock,
+        policy=POLICY,
+        egress=a_failing_egress(),
+    )
+
+
+@pytest.mark.parametrize("failures", [0, 3])
+async def test_while_most_origins_fail_no_retry_is_used_up(failures: int) -> None:
+    settlement = await when_egress_fails(RESET, a_delivery(failures=failures, attempts=failures))
+    assert settlement.is_our_fault
+    assert (settlement.delivery.failures, settlement.delivery.attempts) == (failures, failures + 1)
+    assert settlement.retry_at == START + timedelta(minutes=5, seconds=TOOK)
+    assert settlement.end is None
+
+
+async def test_while_most_origins_fail_a_timeout_does_not_lower_the_rate() -> None:
+    assert (await when_egress_fails(TransportFailure(Reason.DESTINATION_TIMEOUT))).pace is None
+
+
+async def test_while_most_origins_fail_an_answer_still_ends_a_delivery_but_suspends_nobody() -> None:
+    settlement = await when_egress_fails(Answer(404))
+    assert settlement.end is not None
+    assert (settlement.suspension, settlement.is_our_fault) == (None, False)
+
+
+async def test_while_most_origins_fail_an_error_that_was_answered_uses_up_its_retry() -> None:
+    settlement = await when_egress_fails(Answer(503))
+    assert (settlement.delivery.failures, settlement.is_our_fault) == (1, False)
+
+
+async def test_that_most_origins_fail_is_told_once_a_minute_for_an_alert() -> None:
+    egress, clock = a_failing_egress(), ManualClock()
+    sender = ScriptedSender(clock, *[RESET] * 3)
+    with capture_logs() as lines:
+        for _ in range(3):
+            await deliver(
+                a_delivery(),
+                subscriptions=Lookup(SUBSCRIPTION),
+                sender=sender,
+                clock=clock,
+                policy=POLICY,
+                egress=egress,
+            )
+    (line,) = [line for line in lines if line["event"] == "egress.failing"]
+    assert (line["log_level"], line["origins"], line["failing"]) == ("error", 31, 26)

@@ -10,12 +10,14 @@ from starlette.applications import Starlette
 
 from asgi import post
 from clock import START
-from event_platform.deliver import Deliver, routes
+from event_platform.deliver import Deliver, Judge, routes
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
+from event_platform.domain.egress import Egress
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.messages import Message
 from event_platform.domain.outcomes import Answer
 from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, delivery_message
+from event_platform.domain.suspension import Count, minute_of, series_of
 from event_platform.http import EXCEPTION_HANDLERS
 from event_platform.push import REASON
 from records import UPDATED, a_subscriber, a_subscription
@@ -33,6 +35,9 @@ DELIVERY = Delivery(
 )
 
 
+FAILED = Count(failed=1, first_failed_at=(START + timedelta(seconds=1)).timestamp())
+
+
 class World:
     """Every port that deliver works with: a receiver that answers `status`, and what was written and when."""
 
@@ -41,6 +46,7 @@ class World:
         self.store_is_away = store_is_away
         self.settled: list[Settlement] = []
         self.published: list[tuple[str, Message]] = []
+        self.counted: list[Any] = []
         self.slept = 0.0
 
     def now(self) -> datetime:
@@ -63,6 +69,12 @@ class World:
             raise StoreUnavailable("away")
         self.settled.append(settlement)
 
+    async def add(self, counts: Any) -> None:
+        self.counted.append(counts)
+
+    async def since(self, series: Any, minute: int) -> Any:
+        return {}
+
     async def publish(self, topic: str, messages: Any) -> None:
         self.published += [(topic, message) for message in messages]
 
@@ -70,8 +82,10 @@ class World:
         """The status that a push of the message is answered."""
         world: Any = self
         policy = DeliverPolicy([timedelta(minutes=5)], timedelta(days=3), 5)
+        egress = Egress()
+        judge = Judge(world, world, egress, world)
         app = Starlette(
-            routes=list(routes(Deliver(world, world, world, world, world, policy))),
+            routes=list(routes(Deliver(world, world, world, world, world, policy, egress, judge))),
             exception_handlers=EXCEPTION_HANDLERS,
         )
         body = {
@@ -91,6 +105,12 @@ async def test_what_follows_from_an_attempt_is_settled_before_the_answer() -> No
     (settlement,) = world.settled
     assert settlement.retry_at == world.now() + timedelta(minutes=5)
     assert settlement.delivery.receipt == "deliveries-0"
+
+
+async def test_what_an_attempt_came_to_is_counted_before_the_answer() -> None:
+    world = World(500)
+    await world.push(delivery_message(DELIVERY))
+    assert world.counted == [{series_of(SUBSCRIPTION): {minute_of(world.now()): FAILED}}]
 
 
 async def test_a_store_that_is_away_has_the_message_pushed_again() -> None:

@@ -57,7 +57,8 @@ class World:
     def __init__(self, *subscriptions: Subscription) -> None:
         self.topics = Topics()
         self.subscriptions: Sequence[Subscription] | Exception = subscriptions
-        fanout = Fanout(self, self, self.topics, catalog.load(), ManualClock(), SCHEMAS, shards=4)
+        nobody: Any = None
+        fanout = Fanout(self, self, nobody, self.topics, catalog.load(), ManualClock(), SCHEMAS, shards=4)
         self._app = Starlette(routes=list(routes(fanout)), exception_handlers=EXCEPTION_HANDLERS)
 
     async def tenants(self) -> Sequence[Tenant]:
@@ -166,11 +167,14 @@ async def test_the_messages_of_a_lane_share_publish_requests(monkeypatch: pytest
         for number in range(10)
     ]
     world = World(*subscriptions)
+    nobody: Any = None
     events = [replace(an_event(), id=str(number)) for number in range(10)]
     await messages.fan_out_accepted(
         Accepted(PIM, START, events),
         subscriptions=world,
+        records=nobody,
         publisher=world.topics,
+        clock=ManualClock(),
         shards=4,
         schema_base=SCHEMAS,
     )

@@ -50,7 +50,7 @@ class Written:
 
 async def settled(settlement: Settlement) -> list[tuple[Any, ...]]:
     written: Any = Written()
-    await QueueSettlements(written, written, written).settle(settlement)
+    await QueueSettlements(written, written, written, written).settle(settlement)
     return written.calls
 
 

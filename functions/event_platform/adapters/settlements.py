@@ -5,20 +5,24 @@ The message is acknowledged by the answer to its push, so all is written before 
 
 from ..domain.deliveries import Delivery, Settlement
 from ..domain.queue_messages import delivery_message
-from ..ports import EndLog, Publisher, RetrySchedule
+from ..domain.suspension import Suspension
+from ..ports import EndLog, Publisher, RetrySchedule, Subscriptions
 
 
 class QueueSettlements:
-    """One write for each settlement, none for a delivery that arrived.
+    """One write for each settlement, none for a delivery that arrived; a suspension comes after the end's.
 
     A push that is repeated after the write repeats it: the same retry entry, one more in the end's count, or
     one more message in the lane.
     """
 
-    def __init__(self, schedule: RetrySchedule, log: EndLog, publisher: Publisher) -> None:
+    def __init__(
+        self, schedule: RetrySchedule, log: EndLog, publisher: Publisher, subscriptions: Subscriptions
+    ) -> None:
         self._schedule = schedule
         self._log = log
         self._publisher = publisher
+        self._subscriptions = subscriptions
 
     async def settle(self, settlement: Settlement) -> None:
         """Port `Settlements`; raises PublishFailed too, when a lane's topic takes nothing."""
@@ -29,6 +33,14 @@ class QueueSettlements:
         elif settlement.back_to_lane:
             topic = topic_of(settlement.delivery)
             await self._publisher.publish(topic, [delivery_message(settlement.delivery)])
+        if settlement.suspension is not None:
+            await self._suspend(settlement.suspension)
+
+    async def _suspend(self, suspension: Suspension) -> None:
+        tried = suspension.tried_under
+        await self._subscriptions.change_subscription(
+            tried.owner, tried.subscriber_id, tried.id, suspension.of, action=suspension.action
+        )
 
 
 def topic_of(delivery: Delivery) -> str:

@@ -8,10 +8,12 @@ import structlog
 
 from ..domain import rates, retries, signatures
 from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
+from ..domain.egress import Egress
 from ..domain.logs import DeliveryEnd, Operation
 from ..domain.outcomes import Answer, Kind, Outcome, Reason, TransportFailure, classify
 from ..domain.rates import Observation
 from ..domain.subscriptions import REDACTED, HttpsConfig, Status, Subscription
+from ..domain.suspension import Suspension
 from ..domain.timestamps import to_rfc3339
 from ..ports import Clock, Sender, SubscriptionLookup
 
@@ -30,6 +32,7 @@ async def deliver(
     sender: Sender,
     clock: Clock,
     policy: DeliverPolicy,
+    egress: Egress,
 ) -> Settlement:
     """What follows from handling `delivery` now; the caller has it applied by `Settlements.settle`.
 
@@ -41,7 +44,9 @@ async def deliver(
         log.info("delivery.ended", **_ids(delivery), operation=end.operation, message=end.message)
         return Settlement(delivery, None, end=end)
     assert subscription is not None  # noqa: S101 - _not_to_be_sent ends a delivery without one
-    return await _attempt(delivery, subscription, now, sender=sender, clock=clock, policy=policy)
+    return await _attempt(
+        delivery, subscription, now, sender=sender, clock=clock, policy=policy, egress=egress
+    )
 
 
 def request_headers(event_id: str, body: bytes, config: HttpsConfig) -> list[tuple[str, str]]:
@@ -86,23 +91,38 @@ async def _attempt(
     sender: Sender,
     clock: Clock,
     policy: DeliverPolicy,
+    egress: Egress,
 ) -> Settlement:
     config = subscription.config
     started = clock.monotonic()
     headers = request_headers(delivery.event_id, delivery.body, config)
     result = await sender.post(config.url, headers, delivery.body, timeout=policy.timeout)
-    latency = clock.monotonic() - started
+    ended = clock.monotonic()
+    latency = ended - started
     outcome = classify(result)
+    in_transport = isinstance(result, TransportFailure) and outcome.kind is Kind.RETRYABLE
+    egress.observe(config.url, ended, failed=in_transport)
+    we_fail = outcome.kind is not Kind.DELIVERED and _we_fail(egress, ended)
+    is_ours = in_transport and we_fail
     tried = replace(
         delivery,
         attempts=delivery.attempts + 1,
-        failures=delivery.failures + (outcome.kind is Kind.RETRYABLE),
+        failures=delivery.failures + (outcome.kind is Kind.RETRYABLE and not is_ours),
         first_attempt_at=delivery.first_attempt_at or now,
     )
     settled_at = clock.now()
+    settlement = (
+        Settlement(tried, outcome, retry_at=retries.again_at(settled_at, policy.retry_delays))
+        if is_ours
+        else _settlement(tried, outcome, _without_secrets(result, config), settled_at, policy)
+    )
+    seen = _observed(subscription, result, outcome, began_at=now, latency=latency, now=settled_at)
     settlement = replace(
-        _settlement(tried, outcome, _without_secrets(result, config), settled_at, policy),
-        pace=_observed(subscription, result, outcome, began_at=now, latency=latency, now=settled_at),
+        settlement,
+        pace=None if is_ours else seen,
+        tried_under=subscription,
+        suspension=None if we_fail else _suspension(subscription, settlement),
+        is_our_fault=is_ours,
     )
     log.info(
         "delivery.attempted",
@@ -116,6 +136,14 @@ async def _attempt(
         **({"detail": result.detail} if isinstance(result, TransportFailure) else {}),
     )
     return settlement
+
+
+def _we_fail(egress: Egress, now: float) -> bool:
+    """Whether most origins cannot be reached from here; said once a minute, for an alert."""
+    failing = egress.is_failing(now)
+    if failing and egress.is_to_be_told(now):
+        log.error("egress.failing", origins=egress.origins, failing=egress.failing)
+    return failing
 
 
 def _without_secrets(result: Answer | TransportFailure, config: HttpsConfig) -> Answer | TransportFailure:
@@ -147,6 +175,14 @@ def _settlement(
         case Kind.PERMANENT | Kind.SUSPENDING:
             pass
     return Settlement(tried, outcome, end=_end(outcome, result, now))
+
+
+def _suspension(subscription: Subscription, settlement: Settlement) -> Suspension | None:
+    """Later than the end by as little as the log tells apart, which shows it after that."""
+    outcome, end = settlement.outcome, settlement.end
+    if outcome is None or outcome.kind is not Kind.SUSPENDING or end is None:
+        return None
+    return Suspension(subscription, end.message, end.at + timedelta(microseconds=1))
 
 
 def _observed(

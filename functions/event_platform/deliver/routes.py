@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from starlette.routing import Route
 
 from ..domain.deliveries import DeliverPolicy
+from ..domain.egress import Egress
 from ..domain.queue_messages import DEAD_LETTERS_TOPIC, delivery_of
 from ..ports import Clock, Publisher, Sender, Settlements, SubscriptionLookup
 from ..push import Pushed, bury_on, push_route
 from .deliver import deliver
+from .judge import Judge
 
 PATH = "/{topic}"
 START_RATE = 10.0
@@ -26,6 +28,8 @@ class Deliver:
     publisher: Publisher
     clock: Clock
     policy: DeliverPolicy
+    egress: Egress
+    judge: Judge
 
 
 def routes(function: Deliver) -> Sequence[Route]:
@@ -42,9 +46,11 @@ def routes(function: Deliver) -> Sequence[Route]:
             sender=function.sender,
             clock=function.clock,
             policy=function.policy,
+            egress=function.egress,
         )
         if settlement.back_to_lane:  # its lane would come again at once, and so would the 429
             await function.clock.sleep(delivery.lanes / START_RATE)
         await function.settlements.settle(settlement)
+        await function.judge.settled(settlement)
 
     return [push_route(PATH, attempt, bury=bury_on(function.publisher, DEAD_LETTERS_TOPIC))]

@@ -70,6 +70,7 @@ def entry_of(
         operation=f"{noun}_{_done(before, after)}_by_the_{action.by}",
         subscriber_id=after.subscriber_id if isinstance(after, Subscription) else after.id,
         subscription_id=after.id if is_subscription else None,
+        error_message=action.reason,
         request=action.call.shown() if action.call else {},
         response=(
             representations.subscription(after)

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from .logs import DeliveryEnd
-from .outcomes import Outcome
+from .outcomes import Kind, Outcome
 from .rates import Observation
+from .subscriptions import Subscription
+from .suspension import Suspension
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,9 @@ class Settlement:
     Exactly one of these holds: it was delivered (all fields empty), it goes on the retry schedule
     (`retry_at`), it goes back to its lane (`back_to_lane`), or it ended undelivered (`end`).
     `outcome` is None when nothing was sent; `pace` is what an attempt told about the receiver's pace.
-    `delivery` bears the counts that the next attempt starts from.
+    `delivery` bears the counts that the next attempt starts from. `tried_under` is the record that an attempt
+    was made under; `suspension` is applied along with the end. `is_our_fault` marks an attempt that failed
+    as most others did, for a reason of ours.
     """
 
     delivery: Delivery
@@ -48,6 +52,21 @@ class Settlement:
     back_to_lane: bool = False
     end: DeliveryEnd | None = None
     pace: Observation | None = None
+    tried_under: Subscription | None = field(default=None, repr=False, compare=False)
+    suspension: Suspension | None = None
+    is_our_fault: bool = False
+
+    @property
+    def succeeded(self) -> bool | None:
+        """What the attempt counts as for the success rate (wire contract 11); None when it does not count.
+
+        A 429 counts once the delivery was given up for it. What is our own fault never does.
+        """
+        if self.outcome is None or self.is_our_fault:
+            return None
+        if self.outcome.kind is Kind.DELIVERED:
+            return True
+        return None if self.outcome.kind is Kind.THROTTLED and self.end is None else False
 
 
 @dataclass(frozen=True, slots=True)

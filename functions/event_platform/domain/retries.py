@@ -5,11 +5,18 @@ from datetime import datetime, timedelta
 
 THROTTLED_FOR_AT_LEAST = timedelta(hours=1)
 THROTTLED_ATTEMPTS_AT_LEAST = 5
+AFTER_OUR_FAULT = timedelta(minutes=5)
+"""Where no delays are set."""
 
 
 def retry_at(failures: int, now: datetime, delays: Sequence[timedelta]) -> datetime | None:
     """When to try again after the `failures`-th failure (from 1); None when the retries are used up."""
     return now + delays[failures - 1] if failures <= len(delays) else None
+
+
+def again_at(now: datetime, delays: Sequence[timedelta]) -> datetime:
+    """When to try again after what was our own fault, which uses up no retry."""
+    return now + (delays[0] if delays else AFTER_OUR_FAULT)
 
 
 def throttling_is_over(attempts: int, first_attempt_at: datetime, now: datetime) -> bool:

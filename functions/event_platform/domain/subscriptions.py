@@ -133,6 +133,20 @@ def resume(subscription: Subscription, now: datetime) -> Subscription:
     return _turn(subscription, Status.ACTIVE, now)
 
 
+def revoke_subscription(subscription: Subscription, now: datetime) -> Subscription:
+    """Revoked, for the connection or App is gone; the same object when it is already, or deleted."""
+    if subscription.status in (Status.REVOKED, Status.DELETED):
+        return subscription
+    return replace(subscription, status=Status.REVOKED, epoch=subscription.epoch + 1, updated_at=now)
+
+
+def revoke_subscriber(subscriber: Subscriber, now: datetime) -> Subscriber:
+    """Revoked; the same object when it is already, or deleted."""
+    if subscriber.status in (Status.REVOKED, Status.DELETED):
+        return subscriber
+    return replace(subscriber, status=Status.REVOKED, updated_at=now)
+
+
 def delete_subscription(subscription: Subscription, now: datetime) -> Subscription:
     """Deleted, for good. Raises Conflict when it already is."""
     _check_deletable(subscription, now)

@@ -10,8 +10,9 @@ from ..domain.events import Event
 from ..domain.messages import Message
 from ..domain.queue_messages import Accepted, deliveries_topic, delivery_message, size_of
 from ..domain.subscriptions import Subscription
-from ..ports import ActiveSubscriptions, Publisher
+from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions
 from .fanout import Matched, fan_out
+from .revoke import revoke
 
 log = structlog.get_logger()
 
@@ -24,14 +25,18 @@ async def fan_out_accepted(
     accepted: Accepted,
     *,
     subscriptions: ActiveSubscriptions,
+    records: Subscriptions,
     publisher: Publisher,
+    clock: Clock,
     shards: int,
     schema_base: str,
 ) -> int:
     """Publishes one delivery for each match; how many they are. The caller has the events repeated on errors.
 
-    Raises StoreUnavailable, and PublishFailed when a delivery was not taken twice.
+    Who is gone from the PIM is revoked first, so that nothing is published for it. Raises StoreUnavailable,
+    and PublishFailed when a delivery was not taken twice.
     """
+    await revoke(accepted, clock.now(), records=records)
     active = await subscriptions.active(accepted.tenant)
     topic = deliveries_topic(accepted.tenant, shards)
     published = 0

@@ -9,7 +9,7 @@ from ..domain.catalog import Catalog
 from ..domain.cloudevents import Context
 from ..domain.messages import MalformedMessage
 from ..domain.queue_messages import DEAD_LETTERS_TOPIC, Accepted, accepted_of
-from ..ports import ActiveSubscriptions, Clock, Publisher, TenantRegistry
+from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions, TenantRegistry
 from ..push import Pushed, bury_on, push_route
 from .messages import fan_out_accepted
 from .published import published_events
@@ -24,6 +24,7 @@ class Fanout:
 
     registry: TenantRegistry
     subscriptions: ActiveSubscriptions
+    records: Subscriptions
     publisher: Publisher
     catalog: Catalog
     clock: Clock
@@ -47,7 +48,9 @@ def routes(fanout: Fanout) -> Sequence[Route]:
         await fan_out_accepted(
             accepted,
             subscriptions=fanout.subscriptions,
+            records=fanout.records,
             publisher=fanout.publisher,
+            clock=fanout.clock,
             shards=fanout.shards,
             schema_base=fanout.schema_base,
         )

@@ -18,6 +18,7 @@ from ..http import CACHED, base_url, json_response, media_type, read_body
 from ..ports import Clock, DestinationGuard, Logs, Subscriptions
 from . import logs, subscribers, subscriptions
 from .identity import Caller, CallerVerifier
+from .withdrawal import Withdrawals
 
 BODY_LIMIT = 1024 * 1024
 PREFIX = "/api/v1"
@@ -119,8 +120,10 @@ def routes(manage: Manage) -> Sequence[Route]:
         )
         return json_response(show.subscription(record), 202)
 
+    withdrawals = Withdrawals(manage.subscriptions, manage.clock)
+
     def resource(path: str, **handlers: Handler) -> Route:
-        return _resource(manage, path, handlers)
+        return _resource(manage, withdrawals, path, handlers)
 
     return [
         resource(collection, GET=list_subscribers, POST=create_subscriber),
@@ -144,7 +147,7 @@ def _log_of(manage: Manage, log: Logs) -> Handler:
     return read
 
 
-def _resource(manage: Manage, path: str, handlers: dict[str, Handler]) -> Route:
+def _resource(manage: Manage, withdrawals: Withdrawals, path: str, handlers: dict[str, Handler]) -> Route:
     """One route for all methods of a path, so that a 405 names them all; each call is authenticated first.
 
     What is refused as invalid is logged for the caller.
@@ -152,6 +155,7 @@ def _resource(manage: Manage, path: str, handlers: dict[str, Handler]) -> Route:
 
     async def endpoint(request: Request) -> Response:
         caller = await manage.verifier.verify(request.headers)
+        await withdrawals.checked(caller)
         method = "GET" if request.method == "HEAD" else request.method
         try:
             return await handlers[method](caller, request)

@@ -312,7 +312,7 @@ def _responses() -> dict[str, Schema]:
             error_type=_or_null({"enum": [FAILED_DELIVERY, VALIDATION_ERROR]}),
             error_reason=_or_null(REASON),
             error_code=_or_null({"type": "integer"}),
-            error_message=_or_null({"type": "string"}),
+            error_message=_or_null(text("Of an action: why the platform took it.")),
             documentation_url=_or_null(text("On errors of deliveries.", format="uri")),
             request={"type": "object", "description": "body, method and url of a call, secrets redacted."},
             response={

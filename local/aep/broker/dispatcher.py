@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from event_platform.deliver import Judge
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.ports import Clock
@@ -57,6 +58,7 @@ class Dispatcher:
         queue: DurableQueue,
         handle: Handler,
         pacer: Pacer,
+        judge: Judge,
         clock: Clock,
         *,
         on_fault: Callable[[BaseException], None],
@@ -64,6 +66,7 @@ class Dispatcher:
         self._queue = queue
         self._handle = handle
         self._pacer = pacer
+        self._judge = judge
         self._clock = clock
         self._on_fault = on_fault
         self._lanes: dict[LaneKey, _Lane] = {}
@@ -194,9 +197,11 @@ class Dispatcher:
         await self._pacer.observe(settlement)
         while True:
             try:
-                return await self._queue.settle(settlement)
+                await self._queue.settle(settlement)
+                break
             except StoreUnavailable as error:
                 await self._store_is_away(error)
+        await self._judge.settled(settlement)
 
     async def _nack(self, entry: Queued, error: Exception) -> bool:
         """Counts the failure; True when the delivery has become a dead letter."""

@@ -13,11 +13,14 @@ from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
+import structlog
 
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.events import Envelope, Event
 from event_platform.domain.logs import EVENTS_LISTED, FAILED_DELIVERY, KEPT_FOR, DeliveryEnd, LogType
-from event_platform.domain.subscriptions import SHOWN_AFTER_DELETION
+from event_platform.domain.revocations import client_gone, revoking
+from event_platform.domain.subscriptions import SHOWN_AFTER_DELETION, Owner, Subscription
+from event_platform.domain.suspension import Suspension
 from event_platform.fanout import fan_out
 from event_platform.ports import Clock
 
@@ -25,6 +28,9 @@ from ..meters import Counted, Meters
 from ..store import bulk
 from ..store.database import Database
 from ..store.subscriptions import SqliteSubscriptions
+from ..store.success_counts import drop_expired
+
+log = structlog.get_logger()
 
 REMEMBERED_FOR = 600.0
 """Seconds for which an id that came in is remembered (ingest.md 2)."""
@@ -141,10 +147,10 @@ class DurableQueue:
     async def accept(self, tenant: str, events: Sequence[Event]) -> None:
         """Port `Intake`: the check of ids, their memory, events and deliveries in one commit."""
 
-        def committed(result: tuple[int, list[Queued]]) -> None:
-            new, queued = result
-            self._meters.accepted(len(events), new, (entry.subscription_id for entry in queued))
-            self._put(queued)
+        def committed(result: _Accepted) -> None:
+            self._subscriptions.remember(result.revoked)
+            self._meters.accepted(len(events), result.new, (entry.subscription_id for entry in result.queued))
+            self._put(result.queued)
 
         batch = _Batch(tenant, events, self._clock.now().timestamp())
         await self._database.write_jointly(self._accept, batch, committed, weight=len(events))
@@ -153,10 +159,11 @@ class DurableQueue:
         """Port `Settlements`: removal, retry or return to the lane, and log entry in one commit."""
         seconds = (self._clock.now() - settlement.delivery.accepted_at).total_seconds()
 
-        def committed(back: Sequence[Queued] | None) -> None:
-            if back is not None:
+        def committed(settled: _Settled | None) -> None:
+            if settled is not None:
+                self._subscriptions.remember(settled.changed)
                 self._meters.settled(settlement, seconds)
-                self._put(back)
+                self._put(settled.back)
 
         await self._database.write_jointly(self._settle, settlement, committed)
         if settlement.retry_at is not None:
@@ -275,7 +282,10 @@ class DurableQueue:
         return await self._database.read(job)
 
     async def clean_up(self, limit: int) -> int:
-        """Drops up to `limit` of each that has expired: ids that came in, log entries; the most it were."""
+        """Drops up to `limit` of each that has expired: ids that came in, log entries, counts.
+
+        Returns the most it were of one of them.
+        """
         now = self._clock.now().timestamp()
 
         def job(connection: sqlite3.Connection) -> int:
@@ -289,7 +299,7 @@ class DurableQueue:
                 " (SELECT id FROM log_entries WHERE at < ? ORDER BY at LIMIT ?)",
                 (now - KEPT_FOR.total_seconds(), limit),
             ).rowcount
-            return max(ids, entries)
+            return max(ids, entries, drop_expired(connection, now, limit))
 
         await self._subscriptions.forget_deleted(before=now - SHOWN_AFTER_DELETION.total_seconds())
         return await self._database.write(job)
@@ -315,25 +325,35 @@ class DurableQueue:
 
         await self._database.write(job, committed)
 
-    def _accept(
-        self, connection: sqlite3.Connection, batches: Sequence["_Batch"]
-    ) -> list[tuple[int, list[Queued]]]:
-        """A joint job: how many events of each batch are new, and the deliveries that they make."""
+    def _accept(self, connection: sqlite3.Connection, batches: Sequence["_Batch"]) -> list["_Accepted"]:
+        """A joint job: what becomes of each batch's new events.
+
+        Whoever is gone from the PIM is revoked before the event that says so is fanned out.
+        """
         new = self._new_events(connection, batches)
         rows = _Rows()
-        results = [
-            (
-                len(events),
-                [each for event in events for each in self._fan_out(connection, batch, event, rows)],
-            )
-            for batch, events in zip(batches, new, strict=True)
-        ]
+        results = [_Accepted(len(events)) for events in new]
+        for batch, events, result in zip(batches, new, results, strict=True):
+            for event in events:
+                result.revoked += self._revoke(connection, batch, event)
+                result.queued += self._fan_out(connection, batch, event, rows)
         bulk.insert(
             connection, "events (no, id, type, accepted_at, before_subject, after_subject)", rows.events
         )
         bulk.insert(connection, "event_uses (event_no, remaining)", rows.uses)
-        _insert_deliveries(connection, [queued for _, batch in results for queued in batch])
+        _insert_deliveries(connection, [queued for result in results for queued in result.queued])
         return results
+
+    def _revoke(
+        self, connection: sqlite3.Connection, batch: "_Batch", event: Event
+    ) -> Sequence[Subscription]:
+        client_id = client_gone(event)
+        if client_id is None:
+            return ()
+        log.info("client.revoked", tenant=batch.tenant, client_id=client_id, event_id=event.id)
+        return self._subscriptions.revoke_in(
+            connection, Owner(batch.tenant, client_id), now=_moment(batch.now), action=revoking(event)
+        )
 
     def _new_events(self, connection: sqlite3.Connection, batches: Sequence["_Batch"]) -> list[list[Event]]:
         """The events of each batch whose ids did not come in lately, and remembers those."""
@@ -389,8 +409,8 @@ class DurableQueue:
 
     def _settle(
         self, connection: sqlite3.Connection, settlements: Sequence[Settlement]
-    ) -> list[Sequence[Queued] | None]:
-        """A joint job: what each put back into its lane; None for a delivery that has gone."""
+    ) -> list["_Settled | None"]:
+        """A joint job: what each changed; None for a delivery that has gone."""
         receipts = [_receipt_of(settlement.delivery) for settlement in settlements]
         removed = bulk.change(
             connection,
@@ -401,7 +421,7 @@ class DurableQueue:
             if len(receipts) > 1:
                 raise _SomeHaveGone  # which of them, a call for each alone tells
             return [None]
-        results: list[Sequence[Queued] | None] = []
+        results: list[_Settled | None] = []
         finished: list[int] = []
         for settlement, receipt in zip(settlements, receipts, strict=True):
             delivery = settlement.delivery
@@ -421,9 +441,26 @@ class DurableQueue:
                     event_type=delivery.event_type,
                     attempts=delivery.attempts,
                 )
-            results.append(back)
+            results.append(_Settled(back, self._suspend(connection, settlement.suspension)))
         release_events(connection, finished)
         return results
+
+    def _suspend(
+        self, connection: sqlite3.Connection, suspension: Suspension | None
+    ) -> Sequence[Subscription]:
+        """The subscription as it is after what the settlement says of it."""
+        if suspension is None:
+            return ()
+        tried = suspension.tried_under
+        changed = self._subscriptions.change_in(
+            connection,
+            tried.owner,
+            tried.subscriber_id,
+            tried.id,
+            suspension.of,
+            action=suspension.action,
+        )
+        return (changed,)
 
     def _schedule(
         self, connection: sqlite3.Connection, delivery: Delivery, receipt: Receipt, due_at: float
@@ -477,6 +514,23 @@ class _Batch:
     tenant: str
     events: Sequence[Event]
     now: float
+
+
+@dataclass(slots=True)
+class _Accepted:
+    """What became of a batch: how many of its events are new, their deliveries, and who was revoked."""
+
+    new: int
+    queued: list[Queued] = field(default_factory=list[Queued])
+    revoked: list[Subscription] = field(default_factory=list[Subscription])
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What a settlement put back into its lane, and the subscription that it may have suspended."""
+
+    back: Sequence[Queued]
+    changed: Sequence[Subscription]
 
 
 @dataclass(slots=True)

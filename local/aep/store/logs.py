@@ -163,7 +163,7 @@ def entry_of_row(row: Sequence[Any]) -> LogEntry:
         error_type=error_type,
         error_reason=reason,
         error_code=(status or OFF_HTTP) if is_error else None,
-        error_message=message if is_error else None,
+        error_message=message if is_error else message or None,
         request=orjson.loads(request) if request else {},
         response=answer,
         occurrences=occurrences,

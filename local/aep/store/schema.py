@@ -176,7 +176,19 @@ def _create(scope: str, kind: str) -> str:
 
 _VERSION_2 = _VERSION_2_TABLE + "".join(_create(scope, kind) for scope in LOG_SCOPES for kind in LOG_KINDS)
 
-MIGRATIONS: Sequence[str] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = """
+CREATE TABLE success_counts (          -- attempts of the last hours
+    series TEXT NOT NULL,              -- subscription, epoch and URL, hashed
+    minute INTEGER NOT NULL,           -- since 1970
+    succeeded INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    first_failed_at REAL,
+    PRIMARY KEY (series, minute)
+) WITHOUT ROWID;
+CREATE INDEX success_counts_by_minute ON success_counts (minute);
+"""
+
+MIGRATIONS: Sequence[str] = (_VERSION_1, _VERSION_2, _VERSION_3)
 """What leads from each version of the schema to the next, from the empty file on. Only ever appended to.
 
 A statement ends with its line, so that each can be run alone inside one transaction.

@@ -1,8 +1,9 @@
 """Subscribers and subscriptions in the SQLite file: `Subscriptions`, `SubscriptionLookup` and `Paces`."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
 import orjson
@@ -16,7 +17,14 @@ from event_platform.adapters.records import (
 )
 from event_platform.domain.actions import BY_THE_PLATFORM, Action, entry_of
 from event_platform.domain.errors import Conflict, NotFound
-from event_platform.domain.subscriptions import Owner, Status, Subscriber, Subscription
+from event_platform.domain.subscriptions import (
+    Owner,
+    Status,
+    Subscriber,
+    Subscription,
+    revoke_subscriber,
+    revoke_subscription,
+)
 from event_platform.ports import Seal
 
 from .database import Database
@@ -87,24 +95,11 @@ class SqliteSubscriptions:
         action: Action = BY_THE_PLATFORM,
     ) -> Subscriber:
         def job(connection: sqlite3.Connection) -> tuple[Subscriber, list[Subscription]]:
-            before = self._subscriber(connection, owner=owner, subscriber_id=subscriber_id)
-            after = change(before)
-            if after is not before:
-                self._put_subscriber(connection, after)
-                _log(connection, before, after, action)
-            if and_subscriptions is None:
-                return after, []
-            rest = self._subscriptions(connection, subscriber_id=subscriber_id)
-            changed = [and_subscriptions(subscription) for subscription in rest]
-            for subscription_before, subscription in zip(rest, changed, strict=True):
-                self._put_subscription(connection, subscription)
-                _log(connection, subscription_before, subscription, action)
-            return after, changed
+            return self._change_subscriber(
+                connection, owner, subscriber_id, change, and_subscriptions=and_subscriptions, action=action
+            )
 
-        def remember(result: tuple[Subscriber, list[Subscription]]) -> None:
-            self._current.update({subscription.id: subscription for subscription in result[1]})
-
-        subscriber, _ = await self._database.write(job, remember)
+        subscriber, _ = await self._database.write(job, lambda result: self.remember(result[1]))
         return subscriber
 
     async def add_subscription(
@@ -156,16 +151,80 @@ class SqliteSubscriptions:
         action: Action = BY_THE_PLATFORM,
     ) -> Subscription:
         def job(connection: sqlite3.Connection) -> Subscription:
-            before = self._subscription(
-                connection, owner=owner, subscriber_id=subscriber_id, subscription_id=subscription_id
-            )
-            after = change(before)
-            if after is not before:
-                self._put_subscription(connection, after)
-                _log(connection, before, after, action)
-            return after
+            return self.change_in(connection, owner, subscriber_id, subscription_id, change, action=action)
 
         return await self._database.write(job, self._remember)
+
+    def change_in(
+        self,
+        connection: sqlite3.Connection,
+        owner: Owner,
+        subscriber_id: str,
+        subscription_id: str,
+        change: Callable[[Subscription], Subscription],
+        *,
+        action: Action,
+    ) -> Subscription:
+        """`change_subscription` inside a job of the writer, which has the result remembered on its commit."""
+        before = self._subscription(
+            connection, owner=owner, subscriber_id=subscriber_id, subscription_id=subscription_id
+        )
+        after = change(before)
+        if after is not before:
+            self._put_subscription(connection, after)
+            _log(connection, before, after, action)
+        return after
+
+    def revoke_in(
+        self, connection: sqlite3.Connection, owner: Owner, *, now: datetime, action: Action
+    ) -> list[Subscription]:
+        """Inside a job of the writer: revokes what a client has. Its subscriptions, to be remembered."""
+        rows = connection.execute(
+            "SELECT id FROM subscribers WHERE tenant = ? AND client_id = ? AND status NOT IN (?, ?)"
+            " ORDER BY id",
+            (owner.tenant, owner.client_id, Status.REVOKED, Status.DELETED),
+        ).fetchall()
+        changed: list[Subscription] = []
+        for (subscriber_id,) in rows:
+            _, subscriptions = self._change_subscriber(
+                connection,
+                owner,
+                subscriber_id,
+                partial(revoke_subscriber, now=now),
+                and_subscriptions=partial(revoke_subscription, now=now),
+                action=action,
+            )
+            changed += subscriptions
+        return changed
+
+    def remember(self, subscriptions: Iterable[Subscription]) -> None:
+        """In the event loop, when a change of these has been committed."""
+        self._current.update({subscription.id: subscription for subscription in subscriptions})
+
+    def _change_subscriber(
+        self,
+        connection: sqlite3.Connection,
+        owner: Owner,
+        subscriber_id: str,
+        change: Callable[[Subscriber], Subscriber],
+        *,
+        and_subscriptions: Callable[[Subscription], Subscription] | None,
+        action: Action,
+    ) -> tuple[Subscriber, list[Subscription]]:
+        before = self._subscriber(connection, owner=owner, subscriber_id=subscriber_id)
+        after = change(before)
+        if after is not before:
+            self._put_subscriber(connection, after)
+            _log(connection, before, after, action)
+        if and_subscriptions is None:
+            return after, []
+        rest = self._subscriptions(connection, subscriber_id=subscriber_id)
+        changed = [and_subscriptions(subscription) for subscription in rest]
+        for subscription_before, subscription in zip(rest, changed, strict=True):
+            if subscription is not subscription_before:
+                self._put_subscription(connection, subscription)
+                _log(connection, subscription_before, subscription, action)
+        return after, changed
 
     async def current(self, subscription_id: str) -> Subscription | None:
         known = self._current.get(subscription_id)

@@ -16,6 +16,7 @@ def fields_of(entry: LogEntry) -> dict[str, Any]:
         "operation": entry.operation,
         "subscriber_id": entry.subscriber_id,
         "subscription_id": entry.subscription_id,
+        "message": entry.error_message,
         "request": orjson.dumps(entry.request).decode(),
         "response": orjson.dumps(entry.response).decode(),
         "at": entry.at.timestamp(),

@@ -1,0 +1,32 @@
+"""The events that tell that a connection or App is gone from the PIM (wire contract 5)."""
+
+from collections.abc import Mapping
+
+from .actions import Action, Actor
+from .events import Event
+
+_GONE: Mapping[str, str] = {
+    "com.akeneo.pim.v1.connection.deleted": "connection",
+    "com.akeneo.pim.v1.app.deleted": "app",
+}
+"""By type, the part of `data` that names the client id."""
+
+
+def client_gone(event: Event) -> str | None:
+    """The client id whose connection or App was removed; None when the event tells no such thing.
+
+    From a relay events come unchecked, so one that names nobody may be among them.
+    """
+    noun = _GONE.get(event.type)
+    if noun is None:
+        return None
+    try:
+        client_id: object = event.data[noun]["client_id"]
+    except (KeyError, TypeError):
+        return None
+    return client_id if isinstance(client_id, str) and client_id else None
+
+
+def revoking(event: Event) -> Action:
+    """The action under which what the client has is revoked."""
+    return Action(Actor.PLATFORM, reason=f"the {_GONE[event.type]} was removed from the PIM")
