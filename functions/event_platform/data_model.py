@@ -6,7 +6,8 @@ describes the documents.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import product
+from typing import Literal, TypeAlias
 
 SUBSCRIBERS = "subscribers"
 SUBSCRIPTIONS = "subscriptions"
@@ -17,11 +18,13 @@ TENANTS = "tenants"
 RETRIES = "retries"
 LEASES = "leases"
 LOG_ENTRIES = "log_entries"
-ACTIONS = "actions"
 SUCCESS_COUNTS = "success_counts"
 
 EXPIRES_AT = "expires_at"
 """In every collection of `EXPIRING`: the time after which Firestore deletes the document by itself."""
+
+
+Order: TypeAlias = Literal["ASCENDING", "DESCENDING"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +32,28 @@ class Index:
     """A composite index, its fields in their order."""
 
     collection: str
-    fields: Sequence[tuple[str, Literal["ASCENDING", "DESCENDING"]]]
+    fields: Sequence[tuple[str, Order]]
 
+
+LOG_SCOPES: Sequence[str] = ("", "subscriber_id", "subscription_id")
+LOG_KINDS: Sequence[str] = ("", "log_type", "operation", "error_reason")
+"""What a client's log can be narrowed to: one of each, with two indexes for every pair ("" is no filter)."""
+
+
+def _of_log(scope: str, kind: str, order: Order) -> Index:
+    """Firestore reads an index in its own order only."""
+    equal: list[tuple[str, Order]] = [(name, "ASCENDING") for name in (scope, kind) if name]
+    owner: tuple[tuple[str, Order], ...] = (("tenant", "ASCENDING"), ("client_id", "ASCENDING"))
+    return Index(LOG_ENTRIES, (*owner, *equal, ("at", order), ("id", order)))
+
+
+_ORDERS: Sequence[Order] = ("ASCENDING", "DESCENDING")
 
 INDEXES: Sequence[Index] = (
     Index(SUBSCRIBERS, (("tenant", "ASCENDING"), ("client_id", "ASCENDING"), ("status", "ASCENDING"))),
     Index(SUBSCRIPTIONS, (("subscriber_id", "ASCENDING"), ("status", "ASCENDING"))),
     Index(SUBSCRIPTIONS, (("tenant", "ASCENDING"), ("status", "ASCENDING"))),
-    Index(LOG_ENTRIES, (("subscription_id", "ASCENDING"), ("at", "DESCENDING"))),
+    *(_of_log(scope, kind, order) for scope, kind, order in product(LOG_SCOPES, LOG_KINDS, _ORDERS)),
 )
 """All that the queries of the adapters need beside the indexes of single fields."""
 
@@ -63,31 +80,24 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
         EXPIRES_AT,
     ),
     LEASES: ("token", "until"),
-    ACTIONS: (
+    SUCCESS_COUNTS: ("minutes", EXPIRES_AT),
+    LOG_ENTRIES: (
+        "id",
         "tenant",
         "client_id",
+        "log_type",
+        "at",
         "operation",
         "subscriber_id",
         "subscription_id",
-        "message",
+        "error_type",
+        "error_reason",
+        "error_code",
+        "error_message",
         "request",
         "response",
-        "at",
-        EXPIRES_AT,
-    ),
-    SUCCESS_COUNTS: ("minutes", EXPIRES_AT),
-    LOG_ENTRIES: (
-        "entry",
-        "subscription_id",
-        "operation",
-        "message",
-        "reason",
-        "status",
-        "excerpt",
         "occurrences",
         "events",
-        "first_at",
-        "at",
         EXPIRES_AT,
     ),
 }
@@ -96,5 +106,5 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
 Nobody asks for them; an index costs storage and time at each write, and one of rising times is a hot spot. An
 exemption of a map covers what is in it, and composite indexes stay as they are."""
 
-EXPIRING: Sequence[str] = (SUBSCRIBERS, SUBSCRIPTIONS, RETRIES, LOG_ENTRIES, ACTIONS, SUCCESS_COUNTS)
+EXPIRING: Sequence[str] = (SUBSCRIBERS, SUBSCRIPTIONS, RETRIES, LOG_ENTRIES, SUCCESS_COUNTS)
 """The collections with a TTL policy on `EXPIRES_AT`."""

@@ -54,6 +54,7 @@ def manage() -> "Answers":
     """The management API."""
     from . import asyncapi, manage, openapi
     from .adapters.clock import SystemClock
+    from .adapters.firestore.logs import FirestoreLogs
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.guard import GuardedNetwork, TrustedNetwork
     from .adapters.https import HttpsPimGateway
@@ -69,11 +70,12 @@ def manage() -> "Answers":
     parts = manage.Manage(
         verifier,
         subscriptions,
+        FirestoreLogs(firestore, clock),
         guard,
         clock,
         settings.dev,
         settings.public_url,
-        catalog=settings.event_types,
+        settings.event_types,
     )
     routes = [*manage.routes(parts), asyncapi.route(parts.catalog, settings.public_url)]
     return _app(settings, [*routes, openapi.route(routes, parts.catalog)])
@@ -133,12 +135,13 @@ def deliver() -> "Answers":
     firestore, seal, publisher = _firestore(settings), _seal(settings), _publisher(settings)
     schedule, egress = FirestoreRetrySchedule(firestore, clock), Egress()
     subscriptions = FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets)
+    ends = FirestoreEndLog(firestore, subscriptions, clock)
     function = deliver.Deliver(
         subscriptions=subscriptions,
         sender=HttpsSender(
             GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
         ),
-        settlements=QueueSettlements(schedule, FirestoreEndLog(firestore), publisher, subscriptions),
+        settlements=QueueSettlements(schedule, ends, publisher, subscriptions),
         publisher=publisher,
         clock=clock,
         policy=settings.deliver_policy(),

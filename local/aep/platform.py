@@ -91,11 +91,11 @@ class Platform:
                 manage.Manage(
                     verifier,
                     self._subscriptions,
+                    SqliteLogs(self._database),
                     self._guard,
                     clock,
                     settings.dev,
                     settings.public_url or base_url,
-                    SqliteLogs(self._database),
                     settings.event_types,
                 )
             ),

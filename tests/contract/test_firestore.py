@@ -1,20 +1,18 @@
 """The store on Google Cloud passes the suites of the ports, on Google's emulator."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from itertools import count, cycle
 from typing import Any
 
 import pytest
-from google.cloud.firestore_v1 import AsyncQuery
-from google.cloud.firestore_v1.base_document import DocumentSnapshot
 
 from clock import START, ManualClock
 from contract.judgement import JudgementContract
 from contract.judgement import World as JudgementWorld
+from contract.logs import LogsContract
+from contract.logs import World as LogsWorld
 from contract.registry import (
     OTHER,
     PATTERN,
@@ -34,6 +32,7 @@ from event_platform import data_model
 from event_platform.adapters.firestore import tenants
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
+from event_platform.adapters.firestore.logs import FirestoreLogs
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
@@ -42,7 +41,7 @@ from event_platform.adapters.seal import AesGcmSeal
 from event_platform.adapters.settlements import QueueSettlements
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.errors import StoreUnavailable
-from event_platform.domain.logs import KEPT_FOR, DeliveryEnd, Operation
+from event_platform.domain.logs import DeliveryEnd, LogEntry, LogQuery, LogType, Operation
 from event_platform.domain.outcomes import Reason
 from event_platform.domain.subscriptions import Subscription, delete_subscriber, delete_subscription
 from event_platform.domain.suspension import Count, Series
@@ -103,9 +102,9 @@ class FirestoreJudgement:
         self.subscriptions = FirestoreSubscriptions(firestore, SEAL, self.clock)
         self.counts = FirestoreSuccessCounts(firestore)
         nowhere: Any = None
-        self._ends = FirestoreEndLog(firestore)
+        ends = FirestoreEndLog(firestore, self.subscriptions, self.clock, seconds=0)
         self.settlements = QueueSettlements(
-            FirestoreRetrySchedule(firestore, self.clock), self._ends, nowhere, self.subscriptions
+            FirestoreRetrySchedule(firestore, self.clock), ends, nowhere, self.subscriptions
         )
         self._firestore = firestore
         self._numbers = count(1)
@@ -125,25 +124,21 @@ class FirestoreJudgement:
         ]
 
     async def ends(self) -> list[tuple[str, str, int]]:
-        found = await self._all(data_model.LOG_ENTRIES)
-        subscriptions = {each.get("subscription_id") for each in found}
-        return [
-            (entry.operation, entry.message, entry.occurrences)
-            for subscription_id in subscriptions
-            for entry in await self._ends.of_subscription(subscription_id)
-        ]
+        found = await self._log(LogType.ERROR)
+        return [(entry.operation, entry.error_message or "", entry.occurrences) for entry in found]
 
     async def actions(self) -> list[tuple[str, str | None]]:
-        found = sorted(await self._all(data_model.ACTIONS), key=lambda each: (each.get("at"), each.id))
-        told = [(each.get("operation"), each.get("message")) for each in found]
         return [
-            each
-            for each in told
-            if each[0].endswith("by_the_platform") and "created" not in each[0] and "resumed" not in each[0]
+            (entry.operation, entry.error_message)
+            for entry in await self._log(LogType.ACTION)
+            if entry.operation.endswith("by_the_platform")
+            and "created" not in entry.operation
+            and "resumed" not in entry.operation
         ]
 
-    async def _all(self, collection: str) -> Sequence[DocumentSnapshot]:
-        return await self._firestore.query(AsyncQuery(self._firestore.client.collection(collection)))
+    async def _log(self, log_type: LogType) -> Sequence[LogEntry]:
+        query = LogQuery(log_type=log_type, newest_first=False, limit=1000)
+        return await FirestoreLogs(self._firestore, self.clock).entries(OWNER, query)
 
 
 class TestFirestoreJudgement(JudgementContract):
@@ -283,89 +278,11 @@ FAILED = DeliveryEnd(
 )
 
 
-class TestFirestoreEndLog:
+class TestFirestoreLogs(LogsContract):
     @pytest.fixture
-    def log(self, firestore: Firestore) -> FirestoreEndLog:
-        return FirestoreEndLog(firestore)
-
-    async def test_an_end_is_an_entry(self, log: FirestoreEndLog) -> None:
-        delivery = a_delivery(attempts=4)
-        await log.record(delivery, FAILED)
-        (entry,) = await log.of_subscription(delivery.subscription_id)
-        assert (entry.operation, entry.message) == (Operation.FAILED, "no more retries")
-        assert (entry.reason, entry.status, entry.excerpt) == (Reason.DESTINATION_TIMEOUT, 503, "busy")
-        assert (entry.first_at, entry.at, entry.occurrences) == (START, START, 1)
-        (event,) = entry.events
-        assert (event.event_id, event.type, event.attempts) == ("event-1", delivery.event_type, 4)
-
-    async def test_equal_ends_within_the_window_are_one_entry(self, log: FirestoreEndLog) -> None:
-        later = START + timedelta(minutes=4)
-        await log.record(a_delivery(2), replace(FAILED, at=later))
-        await log.record(a_delivery(1), FAILED)
-        (entry,) = await log.of_subscription(a_delivery().subscription_id)
-        assert (entry.occurrences, entry.first_at, entry.at) == (2, START, later)
-        assert [event.event_id for event in entry.events] == ["event-1", "event-2"]
-
-    async def test_ends_of_all_lanes_are_one_entry(self, log: FirestoreEndLog) -> None:
-        for lane in range(20):
-            await log.record(replace(a_delivery(lane), lane=lane), FAILED)
-        (entry,) = await log.of_subscription(a_delivery().subscription_id)
-        assert (entry.occurrences, len(entry.events)) == (20, 20)
-
-    @pytest.mark.parametrize(
-        "other",
-        [
-            replace(FAILED, message="another"),
-            replace(FAILED, operation=Operation.DROPPED),
-            replace(FAILED, at=START + timedelta(minutes=5)),
-        ],
-        ids=["message", "operation", "time"],
-    )
-    async def test_other_ends_are_other_entries(self, log: FirestoreEndLog, other: DeliveryEnd) -> None:
-        await log.record(a_delivery(), FAILED)
-        await log.record(a_delivery(), other)
-        found = await log.of_subscription(a_delivery().subscription_id)
-        assert [entry.occurrences for entry in found] == [1, 1]
-
-    async def test_another_subscriptions_ends_are_not_there(self, log: FirestoreEndLog) -> None:
-        await log.record(a_delivery(), FAILED)
-        await log.record(replace(a_delivery(), subscription_id="another"), FAILED)
-        assert len(await log.of_subscription(a_delivery().subscription_id)) == 1
-
-    async def test_drops_of_an_hour_are_one_entry(self, log: FirestoreEndLog) -> None:
-        for minutes in (0, 30, 59):
-            end = DeliveryEnd(Operation.DROPPED, "suspended", START + timedelta(minutes=minutes))
-            await log.record(a_delivery(minutes), end)
-        (entry,) = await log.of_subscription(a_delivery().subscription_id)
-        assert (entry.occurrences, entry.reason) == (3, None)
-
-    async def test_ends_at_once_are_all_counted(self, log: FirestoreEndLog) -> None:
-        await asyncio.gather(*(log.record(a_delivery(number), FAILED) for number in range(50)))
-        (entry,) = await log.of_subscription(a_delivery().subscription_id)
-        assert entry.occurrences == 50
-
-    async def test_the_count_is_exact_and_the_list_bounded(self, firestore: Firestore) -> None:
-        log = FirestoreEndLog(firestore, parts=2)
-        for number in range(150):
-            await log.record(replace(a_delivery(number), lane=number % 16), FAILED)
-        (entry,) = await log.of_subscription(a_delivery().subscription_id)
-        assert entry.occurrences == 150
-        assert len(entry.events) <= 100
-
-    async def test_the_newest_entry_comes_first(self, log: FirestoreEndLog) -> None:
-        times = [START + timedelta(hours=hours) for hours in (1, 0, 2)]
-        for at in times:
-            await log.record(a_delivery(), replace(FAILED, at=at))
-        found = await log.of_subscription(a_delivery().subscription_id)
-        assert [entry.at for entry in found] == sorted(times, reverse=True)
-        assert len(await log.of_subscription(a_delivery().subscription_id, limit=2)) == 2
-
-    async def test_an_entry_expires_30_days_after_its_window(
-        self, log: FirestoreEndLog, firestore: Firestore
-    ) -> None:
-        await log.record(a_delivery(), FAILED)
-        (stored,) = await firestore.client.collection("log_entries").get()
-        assert stored.get("expires_at") == START + timedelta(minutes=5) + KEPT_FOR
+    def world(self, firestore: Firestore) -> LogsWorld:
+        subscriptions = FirestoreSubscriptions(firestore, SEAL, ManualClock())
+        return LogsWorld(FirestoreLogs(firestore, ManualClock(), seconds=0), subscriptions)
 
 
 SEARCHED = {
@@ -377,8 +294,7 @@ SEARCHED = {
     "tenants": set[str](),
     "retries": {"due"},
     "leases": set[str](),
-    "log_entries": set[str](),
-    "actions": set[str](),
+    "log_entries": {"part_of"},
     "success_counts": set[str](),
 }
 """The fields with an index of their own."""
@@ -399,7 +315,9 @@ async def test_the_data_model_names_what_is_stored(firestore: Firestore) -> None
     schedule = FirestoreRetrySchedule(firestore, ManualClock())
     await schedule.schedule(a_delivery(), START)
     await schedule.lease(0, 60)
-    await FirestoreEndLog(firestore).record(a_delivery(), FAILED)
+    (subscription, *_) = await store.active(OWNER.tenant)
+    delivery = replace(a_delivery(), subscription_id=subscription.id)
+    await FirestoreEndLog(firestore, store, ManualClock()).record(delivery, FAILED)
     await FirestoreSuccessCounts(firestore).add({SERIES: {0: Count(1)}})
     await tenants.put(firestore, a_tenant(), SEAL)
 

@@ -37,6 +37,7 @@ from contract.broker import BrokerContract, Consumer, Handler, World, delivered,
 from event_platform import data_model, deliver, fanout, maintain
 from event_platform.adapters.firestore.client import connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
+from event_platform.adapters.firestore.logs import FirestoreLogs
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
@@ -47,6 +48,7 @@ from event_platform.adapters.settlements import QueueSettlements
 from event_platform.domain import catalog
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.egress import Egress
+from event_platform.domain.logs import LogQuery, LogType
 from event_platform.domain.messages import Message
 from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC
 from event_platform.domain.subscriptions import Subscription, suspend
@@ -89,7 +91,7 @@ class GoogleWorld:
         self.intake = PubSubIntake(self._publisher, self.clock)
         self.subscriptions = self._records()
         self._schedule = FirestoreRetrySchedule(self._firestore, self.clock, shards=2)
-        self._ends = FirestoreEndLog(self._firestore)
+        self._ends = FirestoreEndLog(self._firestore, self.subscriptions, self.clock, seconds=0)
 
     def _records(self) -> FirestoreSubscriptions:
         return FirestoreSubscriptions(self._firestore, SEAL, self.clock)
@@ -138,13 +140,9 @@ class GoogleWorld:
         await self._firestore.close()
 
     async def log_entries(self) -> list[tuple[str, str, int]]:
-        stored = await self._firestore.query(AsyncQuery(self._collection(data_model.LOG_ENTRIES)))
-        subscriptions = {document.get("subscription_id") for document in stored}
-        return [
-            (entry.subscription_id, str(entry.operation), entry.occurrences)
-            for each in subscriptions
-            for entry in await self._ends.of_subscription(each)
-        ]
+        query = LogQuery(log_type=LogType.ERROR, limit=1000)
+        found = await FirestoreLogs(self._firestore, self.clock).entries(OWNER, query)
+        return [(entry.subscription_id or "", entry.operation, entry.occurrences) for entry in found]
 
     async def dead_letters(self) -> int:
         environ = {"PUBSUB_EMULATOR_HOST": self._host}

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -94,17 +94,17 @@ class Subscribed:
         return [each for each in found if 200 <= each["status"] < 300]
 
     async def order(self, verb: str, manager: Function) -> None:
-        await asyncio.to_thread(self._by(manager).call, "POST", f"{self._path}/{verb}", expect=202)
+        await asyncio.to_thread(self.by(manager).call, "POST", f"{self.path_of_it}/{verb}", expect=202)
 
     async def status(self, manager: Function) -> str:
-        row = await asyncio.to_thread(self._by(manager).call, "GET", self._path, expect=200)
+        row = await asyncio.to_thread(self.by(manager).call, "GET", self.path_of_it, expect=200)
         return row["status"]
 
     @property
-    def _path(self) -> str:
+    def path_of_it(self) -> str:
         return f"/subscribers/{self.subscriber}/subscriptions/{self.subscription}"
 
-    def _by(self, manager: Function) -> Client:
+    def by(self, manager: Function) -> Client:
         return replace(self.client, base=manager.url)
 
 
@@ -192,6 +192,28 @@ async def test_a_500_is_tried_again_when_it_is_due(flaky: Subscribed) -> None:
     assert [each["attempt"] for each in taken] == [2, 2]
 
 
+async def test_the_log_tells_of_actions_refused_calls_and_deliveries_that_ended(
+    subscribed: Subscribed,
+) -> None:
+    manage = subscribed.platform.functions["manage"]
+    await asyncio.to_thread(
+        subscribed.by(manage).call, "PATCH", subscribed.path_of_it, {"events": 5}, expect=400
+    )
+    await push_delivery(subscribed.platform.functions["deliver"], subscribed, age=timedelta(days=4))
+
+    async def log(query: str = "") -> list[dict[str, Any]]:
+        of_it = f"/logs?subscription_id={subscribed.subscription}{query}"
+        return (await asyncio.to_thread(subscribed.by(manage).call, "GET", of_it, expect=200))["items"]
+
+    assert [(each["log_type"], each["operation"], each["occurrences"]) for each in await log()] == [
+        ("error", "failed_to_deliver_event", 1),
+        ("error", "request_refused", 1),
+        ("action", "subscription_created_by_the_user", 1),
+    ]
+    assert await log("&order=asc") == (await log())[::-1]
+    assert await log("&operation=failed_to_deliver_event") == (await log())[:1]
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", ["fanout", "deliver"])
 async def test_nothing_is_lost_when_a_function_is_killed(
@@ -243,14 +265,14 @@ async def test_a_suspension_is_in_force_in_every_instance_within_5_seconds(
     assert not {each["id"] for each in await subscribed.taken()} & set(passed_by)
 
 
-async def push_delivery(function: Function, subscribed: Subscribed) -> str:
+async def push_delivery(function: Function, subscribed: Subscribed, *, age: timedelta = timedelta(0)) -> str:
     """A delivery pushed to this instance and handled by it; the event's id."""
     made = an_event(entity=str(uuid.uuid4()))
     delivery = Delivery(
         subscription_id=subscribed.subscription,
         event_id=str(uuid.uuid4()),
         event_type=made.type,
-        accepted_at=datetime.now(UTC),
+        accepted_at=datetime.now(UTC) - age,
         lane=0,
         lanes=16,
         epoch=0,

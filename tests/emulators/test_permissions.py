@@ -175,6 +175,8 @@ def manage_all_there_is(url: str, endpoint: str) -> list[str]:
         ("DELETE", f"{subscribers}/subscriptions/{other}", None),
     ]:
         assert client.call(method, path, body).ok
+    client.call("POST", "/subscribers", {}, expect=400)
+    client.call("GET", "/logs", expect=200)
     shop = Client(url, PIM, CLIENT_KEY, "shop")
     at_shop = shop.call("POST", "/subscribers", {"name": "S", "contact": contact}, expect=201)["id"]
     shop.call("POST", f"/subscribers/{at_shop}/subscriptions", wanted(f"{endpoint}/200"), expect=201)

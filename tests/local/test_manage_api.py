@@ -231,9 +231,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
     def app(*, allow_http: bool) -> Starlette:
         verifier = CallerVerifier(registry, gateway, clock, allow_http=allow_http)
-        parts = manage.Manage(
-            verifier, store, guards[allow_http], clock, allow_http, logs=SqliteLogs(database)
-        )
+        parts = manage.Manage(verifier, store, SqliteLogs(database), guards[allow_http], clock, allow_http)
         served = Starlette(routes=manage.routes(parts), exception_handlers=EXCEPTION_HANDLERS)
         served.router.redirect_slashes = False
         return served

@@ -30,17 +30,16 @@ Handler: TypeAlias = Callable[[Caller, Request], Awaitable[Response]]
 class Manage:
     """What the management API works with. `public_url` is where clients reach it, when that is known.
 
-    Without `logs`, as on Firestore so far, the log has no route and refused calls are not written down.
     `catalog` has the event types that subscriptions can get.
     """
 
     verifier: CallerVerifier
     subscriptions: Subscriptions
+    logs: Logs
     guard: DestinationGuard
     clock: Clock
     allow_http: bool = False
     public_url: str | None = None
-    logs: Logs | None = None
     catalog: Catalog = field(default_factory=lambda: catalog.load())
 
 
@@ -122,6 +121,11 @@ def routes(manage: Manage) -> Sequence[Route]:
 
     withdrawals = Withdrawals(manage.subscriptions, manage.clock)
 
+    async def read_log(caller: Caller, request: Request) -> Response:
+        base = manage.public_url or base_url(request)
+        page = await logs.read_page(caller, request.query_params.multi_items(), logs=manage.logs, base=base)
+        return json_response(page)
+
     def resource(path: str, **handlers: Handler) -> Route:
         return _resource(manage, withdrawals, path, handlers)
 
@@ -132,19 +136,10 @@ def routes(manage: Manage) -> Sequence[Route]:
         resource(subscription, GET=get_subscription, PATCH=change_subscription, DELETE=remove_subscription),
         resource(f"{subscription}/suspend", POST=suspend),
         resource(f"{subscription}/resume", POST=resume),
-        *([resource(f"{PREFIX}/logs", GET=_log_of(manage, manage.logs))] if manage.logs else []),
+        resource(f"{PREFIX}/logs", GET=read_log),
         Route(logs.DOCUMENTATION, _explanation, methods=["GET"]),
         *_schemas(manage),
     ]
-
-
-def _log_of(manage: Manage, log: Logs) -> Handler:
-    async def read(caller: Caller, request: Request) -> Response:
-        base = manage.public_url or base_url(request)
-        page = await logs.read_page(caller, request.query_params.multi_items(), logs=log, base=base)
-        return json_response(page)
-
-    return read
 
 
 def _resource(manage: Manage, withdrawals: Withdrawals, path: str, handlers: dict[str, Handler]) -> Route:
@@ -160,16 +155,15 @@ def _resource(manage: Manage, withdrawals: Withdrawals, path: str, handlers: dic
         try:
             return await handlers[method](caller, request)
         except InvalidRequest as error:
-            if manage.logs is not None:
-                await logs.record_refusal(
-                    caller,
-                    logs.call_of(request.method, _url(request), _parsed(request)),
-                    error,
-                    body=_parsed(request),
-                    ids=request.path_params,
-                    logs=manage.logs,
-                    clock=manage.clock,
-                )
+            await logs.record_refusal(
+                caller,
+                logs.call_of(request.method, _url(request), _parsed(request)),
+                error,
+                body=_parsed(request),
+                ids=request.path_params,
+                logs=manage.logs,
+                clock=manage.clock,
+            )
             raise
 
     return Route(path, endpoint, methods=list(handlers))

@@ -1,136 +1,159 @@
 """The log of deliveries that ended undelivered, in Firestore: the port `EndLog`.
 
-An end is one write without a read, so an entry's window of time begins on the clock (every 5 minutes, every
+An end is written without a read, so an entry's window of time begins on the clock (every 5 minutes, every
 hour) instead of with its first end.
 """
 
-import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from itertools import groupby
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
-from google.cloud.firestore_v1 import AsyncQuery, Increment, Maximum, Minimum, Query
-from google.cloud.firestore_v1.base_query import FieldFilter
+from cachetools import LRUCache
 
 from ... import data_model
 from ...domain.deliveries import Delivery
-from ...domain.logs import EVENTS_LISTED, KEPT_FOR, MERGED_WITHIN, DeliveryEnd, Operation
-from ...domain.outcomes import Reason
-from .client import Firestore
+from ...domain.logs import (
+    EVENTS_LISTED,
+    FAILED_DELIVERY,
+    KEPT_FOR,
+    MERGED_WITHIN,
+    OFF_HTTP,
+    DeliveryEnd,
+    LogEntry,
+    LogType,
+)
+from ...domain.subscriptions import Owner
+from ...ports import Clock, SubscriptionLookup
+from .client import ALREADY_EXISTS, PRECONDITION_FAILED, Firestore
+from .entries import PART_OF, fields_of, window
+from .sharing import SECONDS_BETWEEN_WRITES, SharedWrite
 
-EVENTS_OF_PART = 64
-
-
-@dataclass(frozen=True, slots=True)
-class EndedEvent:
-    """An event that an entry stands for."""
-
-    event_id: str
-    type: str
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class EndEntry:
-    """An entry as it is read: the sum of its parts."""
-
-    id: str
-    subscription_id: str
-    operation: Operation
-    message: str
-    reason: Reason | None
-    status: int | None
-    excerpt: str | None
-    occurrences: int
-    events: Sequence[EndedEvent]
-    first_at: datetime
-    at: datetime
+ENTRIES_HELD = 10_000
+NOBODY = Owner("", "")
+"""Whose the ends are of a subscription that there is no record of any more."""
 
 
 class FirestoreEndLog:
-    """An entry has one document for each of `parts` groups of lanes.
+    """An entry has a part, a document of its own, for each instance that counts ends in it.
 
-    A lane has one delivery at a time, so a part is written by few at once, where a single document would be
-    written by all lanes of a destination that is down. In a part each event has a place by its id, of which
-    there are `EVENTS_OF_PART`: the list is bounded without being read.
+    So a document has one writer, which knows what is in it, and is written once a second at most.
     """
 
-    def __init__(self, firestore: Firestore, *, parts: int = 16) -> None:
+    def __init__(
+        self,
+        firestore: Firestore,
+        subscriptions: SubscriptionLookup,
+        clock: Clock,
+        *,
+        seconds: float = SECONDS_BETWEEN_WRITES,
+    ) -> None:
         self._firestore = firestore
-        self._parts = parts
-        self._entries = firestore.client.collection(data_model.LOG_ENTRIES)
+        self._subscriptions = subscriptions
+        self._clock = clock
+        self._seconds = seconds
+        self._parts: LRUCache[str, SharedWrite[LogEntry]] = LRUCache(ENTRIES_HELD)
 
     async def record(self, delivery: Delivery, end: DeliveryEnd) -> None:
-        begin = window_of(end)
-        entry = replace(end, at=begin).entry_id(delivery.subscription_id)
-        seconds = end.at.timestamp()
-        place = f"e{zlib.crc32(delivery.event_id.encode()) % EVENTS_OF_PART:02d}"
+        entry = await self._entry(delivery, end)
+        part = self._parts.get(entry.id)
+        if part is None:
+            writer = _Part(
+                self._firestore, expires_at=window_of(end) + MERGED_WITHIN[end.operation] + KEPT_FOR
+            )
+            part = self._parts[entry.id] = SharedWrite(self._clock, writer.write, seconds=self._seconds)
+        await part.add(entry)
+
+    async def _entry(self, delivery: Delivery, end: DeliveryEnd) -> LogEntry:
+        """The entry of this end alone; its event bears the time by which the first ones are found."""
+        subscription = await self._subscriptions.current(delivery.subscription_id)
         event = {
             "event_id": delivery.event_id,
             "type": delivery.event_type,
             "attempts": delivery.attempts,
-            "at": seconds,
+            "at": end.at.timestamp(),
         }
-        await self._firestore.set(
-            self._entries.document(f"{entry}-{delivery.lane % self._parts:02d}"),
-            {
-                "entry": entry,
-                "subscription_id": delivery.subscription_id,
-                "operation": str(end.operation),
-                "message": end.message,
-                "reason": str(end.reason) if end.reason is not None else None,
-                "status": end.status,
-                "excerpt": end.excerpt,
-                "occurrences": Increment(1),
-                "events": {place: event},
-                "first_at": Minimum(seconds),
-                "at": Maximum(seconds),
-                data_model.EXPIRES_AT: begin + MERGED_WITHIN[end.operation] + KEPT_FOR,
-            },
-            merge=True,
+        return LogEntry(
+            id=replace(end, at=window_of(end)).entry_id(delivery.subscription_id),
+            owner=subscription.owner if subscription is not None else NOBODY,
+            log_type=LogType.ERROR,
+            at=end.at,
+            operation=end.operation,
+            subscriber_id=subscription.subscriber_id if subscription is not None else None,
+            subscription_id=delivery.subscription_id,
+            error_type=FAILED_DELIVERY,
+            error_reason=end.reason,
+            error_code=end.status or OFF_HTTP,
+            error_message=end.message,
+            response={"status": end.status, "body": end.excerpt or ""} if end.status is not None else {},
+            events=(event,),
         )
 
-    async def of_subscription(self, subscription_id: str, *, limit: int = 100) -> Sequence[EndEntry]:
-        """The newest entries, the latest first. Raises StoreUnavailable."""
-        query = (
-            AsyncQuery(self._entries)
-            .where(filter=FieldFilter("subscription_id", "==", subscription_id))
-            .order_by("at", direction=Query.DESCENDING)
-            .limit(limit * self._parts)
-        )
-        parts = [snapshot.to_dict() or {} for snapshot in await self._firestore.query(query)]
-        parts.sort(key=lambda part: part["entry"])
-        entries = [_entry_of(list(group)) for _, group in groupby(parts, key=lambda part: part["entry"])]
-        return sorted(entries, key=lambda entry: entry.at, reverse=True)[:limit]
+
+class _Part:
+    """A document that is always written as a whole, over what this instance wrote before and nothing else.
+
+    So a try of which no answer came is neither counted twice nor able to undo what came after it.
+    """
+
+    def __init__(self, firestore: Firestore, *, expires_at: datetime) -> None:
+        self._firestore = firestore
+        self._expires_at = expires_at
+        self._document = _Document()
+
+    async def write(self, ends: Sequence[LogEntry]) -> None:
+        """Durable when it returns. Raises StoreUnavailable."""
+        document, self._document = self._document, _Document()  # unless it is known to be written
+        merged = _merged([*document.entries, *ends])
+        fields = fields_of(merged) | {PART_OF: merged.id, data_model.EXPIRES_AT: self._expires_at}
+        tries = 0
+
+        async def job() -> object | None:
+            """Its update time; None when an earlier try was made after all."""
+            nonlocal tries
+            tries += 1
+            try:
+                return await self._put(document, fields)
+            except (ALREADY_EXISTS, PRECONDITION_FAILED):
+                if tries == 1:
+                    raise
+                return None
+
+        updated_at = await self._firestore.run(job)
+        if updated_at is not None:
+            self._document = _Document(document.name, [merged], updated_at)
+
+    async def _put(self, document: "_Document", fields: dict[str, Any]) -> object:
+        reference = self._firestore.client.collection(data_model.LOG_ENTRIES).document(document.name)
+        batch = self._firestore.client.batch()
+        if document.updated_at is None:
+            batch.create(reference, fields)
+        else:
+            same = self._firestore.client.write_option(last_update_time=document.updated_at)
+            batch.update(reference, fields, option=same)
+        return (await self._firestore.commit(batch))[0].update_time
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """What is in a part's document, if it is there: at most one entry."""
+
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+    entries: Sequence[LogEntry] = ()
+    updated_at: object | None = None
 
 
 def window_of(end: DeliveryEnd) -> datetime:
     """When the window of time began in which an equal end is the same entry."""
-    width = MERGED_WITHIN[end.operation] // timedelta(seconds=1)
-    return datetime.fromtimestamp(end.at.timestamp() // width * width, UTC)
+    return window(end.at, MERGED_WITHIN[end.operation])
 
 
-def _entry_of(parts: Sequence[dict[str, Any]]) -> EndEntry:
-    last = max(parts, key=lambda part: part["at"])
-    return EndEntry(
-        id=last["entry"],
-        subscription_id=last["subscription_id"],
-        operation=Operation(last["operation"]),
-        message=last["message"],
-        reason=Reason(last["reason"]) if last["reason"] is not None else None,
-        status=last["status"],
-        excerpt=last["excerpt"],
-        occurrences=sum(part["occurrences"] for part in parts),
-        events=_first_events(event for part in parts for event in part["events"].values()),
-        first_at=datetime.fromtimestamp(min(part["first_at"] for part in parts), UTC),
-        at=datetime.fromtimestamp(last["at"], UTC),
+def _merged(entries: Sequence[LogEntry]) -> LogEntry:
+    """One entry of equal ones."""
+    events = [event for entry in entries for event in entry.events]
+    return replace(
+        max(entries, key=lambda entry: entry.at),
+        occurrences=sum(entry.occurrences for entry in entries),
+        events=tuple(sorted(events, key=lambda event: event["at"])[:EVENTS_LISTED]),
     )
-
-
-def _first_events(events: Iterable[dict[str, Any]]) -> Sequence[EndedEvent]:
-    by_time = sorted(events, key=lambda event: event["at"])
-    return [
-        EndedEvent(event["event_id"], event["type"], event["attempts"]) for event in by_time[:EVENTS_LISTED]
-    ]

@@ -23,8 +23,8 @@ from ...domain.errors import Conflict, NotFound
 from ...domain.subscriptions import SHOWN_AFTER_DELETION, Owner, Status, Subscriber, Subscription
 from ...ports import Clock, Seal
 from ..records import subscriber_document, subscriber_of, subscription_document, subscription_of
-from .actions import fields_of
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
+from .entries import fields_of
 from .versions import VersionedCache, Versions
 
 SUBSCRIPTIONS_HELD = 20_000
@@ -246,9 +246,8 @@ class FirestoreSubscriptions:
     ) -> None:
         entry = entry_of(before, after, action)
         if entry is not None:
-            batch.create(
-                self._firestore.client.collection(data_model.ACTIONS).document(entry.id), fields_of(entry)
-            )
+            entries = self._firestore.client.collection(data_model.LOG_ENTRIES)
+            batch.create(entries.document(entry.id), fields_of(entry))
 
     def _replace(self, batch: AsyncWriteBatch, snapshot: DocumentSnapshot, fields: dict[str, Any]) -> None:
         """Over what was read and nothing newer; the deletion of a record gives its slot back."""
