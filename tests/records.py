@@ -76,6 +76,7 @@ def a_subscription(
         config=config,
         created_at=now,
         updated_at=now,
+        filter='not user = "nobody"',
         options={"send_product_identifier_in_changes": True},
         **more,
     )

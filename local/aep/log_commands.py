@@ -118,7 +118,7 @@ def _print(entries: Sequence[LogEntry], *, as_json: bool, as_table: bool) -> Non
 
 def _cells(entry: LogEntry) -> tuple[str, ...]:
     subject = entry.subscription_id or entry.subscriber_id or ""
-    text = ": ".join(filter(None, (entry.error_reason, entry.error_message)))
+    text = " ".join(": ".join(filter(None, (entry.error_reason, entry.error_message))).split())
     return to_rfc3339(entry.at), entry.operation, subject, str(entry.occurrences), text
 
 

@@ -263,6 +263,29 @@ def test_a_stop_waits_for_the_delivery_under_way_and_a_restart_sends_the_next_of
         assert [delivery["id"] for delivery in received(inbox.url, "/hook")] == [first, second]
 
 
+def test_what_a_filter_does_not_match_is_skipped_silently_also_after_a_restart(tmp_path: Path) -> None:
+    filters = {"/all": None, "/julia": 'user = "julia"', "/others": 'not user = "julia"'}
+    with server(tmp_path, "inbox", "--quiet") as inbox:
+        with server(tmp_path, *serve_arguments(tmp_path)) as serve:
+            client = client_of(serve)
+            path = f"{subscriber_of(client)}/subscriptions"
+            for hook, expression in filters.items():
+                body = subscription_body(inbox.url + hook) | {"filter": expression}
+                client.call("POST", path, body, expect=201)
+            first = emit(serve)
+            delivered(inbox.url, "/julia", first)
+            stop_in_time(serve)
+        with server(tmp_path, *serve_arguments(tmp_path)) as serve:
+            second = emit(serve)
+            delivered(inbox.url, "/julia", second)
+            until(
+                lambda: rows(tmp_path / "data", "SELECT count(*) FROM deliveries") == [(0,)], "an empty queue"
+            )
+            assert client_of(serve).call("GET", "/logs?log_type=error", expect=200)["items"] == []
+        arrived = {hook: [each["id"] for each in received(inbox.url, hook)] for hook in filters}
+        assert arrived == {"/all": [first, second], "/julia": [first, second], "/others": []}
+
+
 def test_a_restart_goes_on_with_the_retries_that_waited(tmp_path: Path) -> None:
     settings = {"AEP_RETRY_DELAYS": ",".join(["0.3"] * 60)}
     with server(tmp_path, "inbox", "--quiet") as inbox:

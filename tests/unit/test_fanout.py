@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from event_platform.domain import json_form
+from event_platform.domain.filters import Facts
 from event_platform.domain.lanes import lane_of
 from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.fanout import fan_out, matches
@@ -30,6 +31,11 @@ def subscription(**fields: Any) -> Subscription:
         ({"events": (f"{UPDATED}.delta",)}, False),
         ({"events": ("com.akeneo.pim.v1.product",)}, False),
         ({"source": "benchmark"}, False),
+        ({"filter": None}, True),
+        ({"filter": 'user = "erp"'}, True),
+        ({"filter": 'user = "pim"'}, False),
+        ({"filter": 'user = "erp"', "events": ("com.akeneo.pim.v1.product.created",)}, False),
+        ({"filter": 'user = "erp"', "status": Status.SUSPENDED}, False),
         ({"status": Status.SUSPENDED}, False),
         ({"status": Status.REVOKED}, False),
         ({"status": Status.DELETED}, False),
@@ -39,7 +45,7 @@ def test_an_active_pim_subscription_that_names_the_type_gets_the_event(
     fields: dict[str, Any], matched: bool
 ) -> None:
     chosen = subscription(**fields)
-    assert matches(an_event(), chosen) is matched
+    assert matches(an_event(), chosen, Facts(an_event())) is matched
     assert [found.subscription for found in fan_out(an_event(), [chosen], SCHEMAS)] == [chosen] * matched
 
 

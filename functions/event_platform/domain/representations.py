@@ -38,8 +38,10 @@ def subscription(record: Subscription) -> dict[str, Any]:
         "subscriber_id": record.subscriber_id,
         "created_at": to_rfc3339(record.created_at),
         "updated_at": to_rfc3339(record.updated_at),
-        "send_product_identifier": record.send_product_identifier,
     }
+    if record.filter is not None:
+        shown["filter"] = record.filter
+    shown["send_product_identifier"] = record.send_product_identifier
     return shown if record.options is None else shown | {"options": dict(record.options)}
 
 

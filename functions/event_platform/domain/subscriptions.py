@@ -79,7 +79,7 @@ class Subscription:
 
     `epoch` counts suspensions, resumptions and the deletion: deliveries of an older epoch are dropped.
     `lanes` is the number of ordering keys that its deliveries travel under, `rate` None until the receiver
-    first slowed it down.
+    first slowed it down. `filter` is an expression of wire contract 7.
     """
 
     id: str
@@ -91,6 +91,7 @@ class Subscription:
     config: HttpsConfig
     created_at: datetime
     updated_at: datetime
+    filter: str | None = None
     send_product_identifier: bool = False
     options: Mapping[str, Any] | None = None
     status: Status = Status.ACTIVE

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..domain import filters
 from ..domain.events import Envelope, Event, envelope, has_identifier
 from ..domain.lanes import lane_of
 from ..domain.subscriptions import Status, Subscription
@@ -17,12 +18,13 @@ class Matched:
     envelope: Envelope
 
 
-def matches(event: Event, subscription: Subscription) -> bool:
-    """Whether an active subscription of the event's tenant gets the event."""
+def matches(event: Event, subscription: Subscription, facts: filters.Facts) -> bool:
+    """Whether an active subscription of the event's tenant gets the event, of which these are the facts."""
     return (
         subscription.status is Status.ACTIVE
         and subscription.source == "pim"
         and event.type in subscription.events
+        and (subscription.filter is None or filters.predicate_of(subscription.filter)(facts))
     )
 
 
@@ -30,9 +32,10 @@ def fan_out(event: Event, subscriptions: Iterable[Subscription], schema_base: st
     """The deliveries of one event. Each variant of the body is rendered at most once and shared."""
     optional_identifier = has_identifier(event)
     variants: dict[bool, Envelope] = {}
+    facts = filters.Facts(event)
     matched: list[Matched] = []
     for subscription in subscriptions:
-        if not matches(event, subscription):
+        if not matches(event, subscription, facts):
             continue
         with_identifier = subscription.send_product_identifier or not optional_identifier
         if with_identifier not in variants:

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from ..domain import catalog
+from ..domain import catalog, filters
 from ..domain.catalog import Catalog
 from ..domain.errors import InvalidRequest, Problem
 from ..domain.subscriptions import REDACTED
@@ -145,6 +145,12 @@ def _known_event(name: str, info: ValidationInfo[Rules]) -> str:
     return name
 
 
+def _filter(expression: str) -> str:
+    if expression:
+        filters.parse(expression)
+    return expression
+
+
 def _header_name(name: str) -> str:
     if _HEADER_NAME.fullmatch(name) is None:
         raise ValueError("the name must be 1 to 128 letters, digits and hyphens")
@@ -212,6 +218,7 @@ Headers = Annotated[
     AfterValidator(_headers),
 ]
 Name = Annotated[str, AfterValidator(_name)]
+Filter = Annotated[str, StringConstraints(max_length=filters.MAX_LENGTH), AfterValidator(_filter)]
 EventTypes = Annotated[
     list[Annotated[str, AfterValidator(_known_event)]],
     Field(min_length=1, max_length=MAX_EVENT_TYPES),
@@ -329,7 +336,7 @@ class OptionsBody(_Body):
 
 class _SubscriptionFields(_Body):
     subject: Annotated[str, AfterValidator(_same_pim)] | None = None
-    filter: Annotated[str, StringConstraints(max_length=500)] | None = None
+    filter: Filter | None = None
     options: OptionsBody | None = None
 
 
@@ -431,8 +438,6 @@ def _fields_and_config(
         raise InvalidRequest(*problems)
     if fields.type != "https":
         problems.append(Problem("type", f"{fields.type!r} is not delivered by this version; use 'https'"))
-    if fields.filter:
-        problems.append(Problem("filter", "not delivered by this version; leave it out to get every event"))
     if problems:
         raise InvalidRequest(*problems)
     assert config is None or isinstance(config, HttpsBody)  # noqa: S101 - other types were refused above

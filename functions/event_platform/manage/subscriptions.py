@@ -69,6 +69,7 @@ async def create_subscription(
         config=destination,
         created_at=now,
         updated_at=now,
+        filter=wanted.filter or None,
         send_product_identifier=wanted.send_product_identifier,
         options=_options(wanted.options),
     )
@@ -229,6 +230,7 @@ def _patched(before: Subscription, patch: SubscriptionPatch, config: HttpsBody |
         subject=patch.subject if patch.subject is not None else before.subject,
         events=tuple(patch.events) if "events" in named else before.events,
         config=https_config(config, before.config) if config else before.config,
+        filter=(patch.filter or None) if "filter" in named else before.filter,
         send_product_identifier=(
             patch.send_product_identifier
             if "send_product_identifier" in named

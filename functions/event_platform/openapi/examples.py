@@ -18,6 +18,7 @@ SUBSCRIBER_ID = "0199c1a0-7b1e-7c3a-9d52-3f6a1c2b4d5e"
 SUBSCRIPTION_ID = "0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f"
 CREATED, UPDATED = "com.akeneo.pim.v1.product.created", "com.akeneo.pim.v1.product.updated"
 _MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
+FILTER = 'user_type in ["user", "api"] and not ready_on_scopes = "print"'
 _SECRET = "a secret of 16 to 256 characters"  # noqa: S105 - an example
 
 NEW_SUBSCRIBER: dict[str, Any] = {
@@ -39,6 +40,7 @@ NEW_SUBSCRIPTION: dict[str, Any] = {
         "secret": {"primary": _SECRET},
         "headers": {"X-Stage": "production"},
     },
+    "filter": FILTER,
     "send_product_identifier": True,
 }
 SUBSCRIPTION_CHANGE: dict[str, Any] = {
@@ -73,6 +75,7 @@ _SUBSCRIPTION = Subscription(
     ),
     created_at=_MOMENT,
     updated_at=_MOMENT,
+    filter=FILTER,
     send_product_identifier=True,
     options={"send_product_identifier_in_changes": True},
 )

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
+from ..domain import filters
 from ..domain.catalog import Catalog
 from ..domain.cloudevents import MAX_EVENT_BYTES, MAX_EVENTS, MAX_ID_LENGTH
 from ..domain.logs import (
@@ -143,7 +144,12 @@ def _subscription_requests() -> dict[str, Schema]:
         "events": array_of("EventType", minItems=1, maxItems=payloads.MAX_EVENT_TYPES),
         "subject": _or_null(text("The PIM's URL; must be the one that X-PIM-URL names.")),
         "filter": _or_null(
-            text("Not evaluated by this version: anything but an empty filter is a 400.", maxLength=500)
+            text(
+                "Which of these events are delivered; null or empty: all of them. Comparisons like"
+                ' attribute = "name" or locale in ["en_US", "fr_FR"] with and, or, not and parentheses.'
+                f" Fields: {', '.join(filters.FIELDS)}. At most {filters.MAX_OPERATORS} logical operators.",
+                maxLength=filters.MAX_LENGTH,
+            )
         ),
         "options": _or_null(ref("Options")),
     }
@@ -275,7 +281,7 @@ def _responses() -> dict[str, Schema]:
         ),
         "Subscription": an_object(
             "What is delivered, and where.",
-            ("options",),
+            ("filter", "options"),
             id=ID,
             config=ref("ShownHttpsConfig"),
             events=array_of("EventType"),
@@ -286,6 +292,7 @@ def _responses() -> dict[str, Schema]:
             subscriber_id=ID,
             created_at=TIME,
             updated_at=TIME,
+            filter=text("As it was sent; there when there is one."),
             send_product_identifier={"type": "boolean"},
             options=ref("Options"),
         ),

@@ -1,0 +1,22 @@
+"""Filters of subscriptions (wire contract 7): parsed once, matched as closures, explained by parts."""
+
+from .errors import FilterError
+from .explain import Explanation, Part, explain
+from .facts import Facts
+from .matching import Predicate, predicate_of
+from .syntax import FIELDS, MAX_LENGTH, MAX_NESTING, MAX_OPERATORS, parse
+
+__all__ = [
+    "FIELDS",
+    "MAX_LENGTH",
+    "MAX_NESTING",
+    "MAX_OPERATORS",
+    "Explanation",
+    "Facts",
+    "FilterError",
+    "Part",
+    "Predicate",
+    "explain",
+    "parse",
+    "predicate_of",
+]
