@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -61,6 +62,13 @@ def add(
     rotate: Annotated[
         bool, typer.Option("--rotate", help="Add a new ingest key; the one before it stays good.")
     ] = False,
+    events_api_secret: Annotated[
+        str | None,
+        typer.Option(
+            metavar="-",
+            help="Read from standard input the secret that the PIM shows at its Event subscription.",
+        ),
+    ] = None,
     pims_file: PimsFile = None,
     data: Data = DEFAULT_DATA,
     as_json: AsJson = False,
@@ -69,12 +77,16 @@ def add(
 
     Example: aep pims add https://pim.example.com
 
-    A running platform takes the change in within 5 seconds.
+    A running platform takes the change in within 5 seconds. With --events-api-secret - the PIM's own webhook
+    is taken in: save its URL in the PIM first, and press Test there afterwards.
     """
     name = _url(url)
+    webhook_secret = _secret_from_input(events_api_secret)
     with _registry(pims_file, data) as entries:
         before = entries.get(name)
         after, new = _added(before or Tenant(url=name), auth, client or [], rotate=rotate)
+        if webhook_secret is not None:
+            after = _with_events_api_secret(after, webhook_secret)
         entries.put(after)
     _print_secrets(after, new, as_json=as_json)
 
@@ -171,23 +183,53 @@ def _added(
     return before.model_copy(update=update), new
 
 
+def _secret_from_input(option: str | None) -> SecretStr | None:
+    """A secret on the command line would be seen by every process of the machine."""
+    if option is None:
+        return None
+    if option != "-":
+        fail("--events-api-secret takes - and reads the secret from standard input")
+    secret = sys.stdin.readline().strip()
+    if not secret:
+        fail("--events-api-secret -: there is no secret on standard input")
+    return SecretStr(secret)
+
+
+def _with_events_api_secret(tenant: Tenant, secret: SecretStr) -> Tenant:
+    """The newest first; the one before it stays good for what is on its way."""
+    others = [kept for kept in tenant.events_api_secret if kept != secret]
+    return tenant.model_copy(update={"events_api_secret": (secret, *others[:1])})
+
+
 def _print_secrets(tenant: Tenant, new: dict[str, str], *, as_json: bool) -> None:
     if as_json:
         typer.echo(orjson.dumps(_row(tenant) | new))
         return
     typer.echo(f"{tenant.url} is registered (auth: {tenant.auth}, key: {tenant.key}).")
+    where, base = _row(tenant), Settings().public_url or "https://YOUR-PLATFORM"
     if "ingest_key" in new:
         typer.echo(
             "Ingest key (shown only now). Whoever sends this PIM's CloudEvents posts them to\n"
-            f"  {_row(tenant)['ingest_path']} with the header  Authorization: Bearer {new['ingest_key']}"
+            f"  {base}{where['ingest_path']} with the header  Authorization: Bearer {new['ingest_key']}"
         )
     else:
         typer.echo("Its ingest key was shown when it was made; --rotate makes another beside it.")
-    if "relay_secret" in new:
+    typer.echo(
+        "The PIM's own Events API: in the PIM, a connection's Event subscription, field URL:\n"
+        f"  {base}{where['events_api_path']}"
+    )
+    if tenant.events_api_secret:
+        typer.echo("  Its secret is known here: press Test in the PIM.")
+    else:
         typer.echo(
-            "Relay secret (shown only now), kept for the relay from Akeneo's own Event Platform, which this\n"
-            f"  version does not take in yet:  {new['relay_secret']}"
+            "  Save it there, copy the secret that appears, and give it to\n"
+            f"  aep pims add {tenant.url} --events-api-secret -"
         )
+    typer.echo(
+        f"Akeneo's own Event Platform: the url of an https subscription there:\n  {base}{where['relay_path']}"
+    )
+    if "relay_secret" in new:
+        typer.echo(f"  Its primary secret (shown only now): {new['relay_secret']}")
 
 
 def _row(tenant: Tenant) -> dict[str, str]:

@@ -151,7 +151,10 @@ def test_every_route_is_described_and_every_description_is_served(tmp_path: Path
     )
     routes = served_routes(platform.app)
     served = {
-        (route.path, method) for route in routes for method in (route.methods or ()) if method != "HEAD"
+        (route.path_format, method)
+        for route in routes
+        for method in (route.methods or ())
+        if method != "HEAD"
     }
     assert {(operation.path, operation.method) for operation in OPERATIONS} == served
     assert {

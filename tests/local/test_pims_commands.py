@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -91,6 +92,45 @@ def test_add_says_where_each_secret_goes(aep: Aep, place: tuple[str, Path]) -> N
     assert "shown only now" in first.out
     assert "Bearer" not in second.out
     assert "shown only now" not in second.out
+
+
+def test_add_prints_the_urls_of_both_other_ways_in(
+    aep: Aep, place: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AEP_PUBLIC_URL", "https://events.example.com")
+    out = aep("pims", "add", PIM, *place).out
+    assert f"  https://events.example.com/ingest/events-api/{KEY_OF_PIM}\n" in out
+    assert f"  https://events.example.com/ingest/relay/{KEY_OF_PIM}\n" in out
+    assert f"aep pims add {PIM} --events-api-secret -" in out
+
+
+def test_the_secret_of_the_events_api_is_read_from_standard_input_and_the_one_before_kept(
+    aep: Aep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = ("--pims", tmp_path / "pims.json")
+    for secret in ("the-first-secret", "the-second-secret", "the-second-secret", "the-third-secret"):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{secret}\n"))
+        ended = aep("pims", "add", PIM, *place, "--events-api-secret", "-")
+        assert ended.status == 0
+        assert "press Test in the PIM" in ended.out
+        assert secret not in ended.out
+    (entry,) = orjson.loads(place[1].read_bytes())
+    assert entry["events_api_secret"] == ["the-third-secret", "the-second-secret"]
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "told"),
+    [("my-secret", "", "takes - and reads"), ("-", "\n", "no secret on standard input")],
+)
+def test_a_secret_is_never_a_word_of_the_command_and_never_empty(
+    aep: Aep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, text: str, told: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    ended = aep("pims", "add", PIM, "--pims", tmp_path / "pims.json", "--events-api-secret", option)
+    assert ended.status == 2
+    assert told in ended.err
+    assert "my-secret" not in ended.err
+    assert not (tmp_path / "pims.json").exists()
 
 
 def test_list_shows_the_entries_and_never_a_secret(aep: Aep, place: tuple[str, Path]) -> None:

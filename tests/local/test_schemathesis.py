@@ -5,6 +5,7 @@ a refusal wherever the request does not fit. `AEP_TEST_SCHEMATHESIS_CASES` is th
 """
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from requests.auth import AuthBase
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -29,12 +31,20 @@ from schemathesis.specs.openapi.checks import (
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from event_platform.domain import catalog
+from event_platform.domain.tenants import tenant_key
 from event_platform.openapi.operations import OPERATIONS, Operation
-from processes import Child, Client, SimulatedPim, command, http, ready, server
+from processes import Child, Client, SimulatedPim, command, http, ready, server, signature
 
 CASES = int(os.environ.get("AEP_TEST_SCHEMATHESIS_CASES", "500"))
 IS_LONG = CASES > 500
 INGEST_KEY = "the-ingest-key-of-the-schemathesis-test"
+SIGNING_SECRET = "the-signing-secret-of-the-schemathesis-test"
+SIGNING_HEADERS = (
+    "X-AKENEO-SIGNATURE-PRIMARY",
+    "X-Akeneo-Request-Signature",
+    "X-Akeneo-Request-Timestamp",
+)
+SIGNED = ("/ingest/events-api/{key}", "/ingest/relay/{key}")
 HOOK = "http://127.0.0.1:4/hook"
 CHECKS: list[Any] = [
     not_a_server_error,
@@ -69,6 +79,20 @@ CONFIG = schemathesis.Config.from_dict(
     {"checks": {"negative_data_rejection": {"expected-statuses": REFUSALS}}}
 )
 TOTAL = sum(map(weight, OPERATIONS))
+
+
+class Signed(AuthBase):
+    """Signs the body as it goes out, as the PIM or Akeneo's platform does."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        body = request.body or b""
+        body = body.encode() if isinstance(body, str) else body
+        now = str(int(time.time()))
+        signatures = signature(SIGNING_SECRET, body), signature(SIGNING_SECRET, now.encode() + b"." + body)
+        for name, value in zip(SIGNING_HEADERS, (*signatures, now), strict=True):
+            if name in request.headers:  # a case may leave one out
+                request.headers[name] = value
+        return request
 
 
 @dataclass
@@ -110,7 +134,12 @@ class World:
     def check(self, operation: Operation, case: Case) -> None:
         """Sends the request, checks the answer, and brings the resources back to where they were."""
         headers = self.headers(operation)
-        answer = case.call(base_url=self.serve.url, session=self.session, headers=headers, timeout=10)
+        auth = Signed() if operation.path in SIGNED else None
+        if auth is not None and case.path_parameters:
+            case.path_parameters["key"] = tenant_key(self.client.pim)
+        answer = case.call(
+            base_url=self.serve.url, session=self.session, headers=headers, timeout=10, auth=auth
+        )
         self.statuses[f"{operation.id} {answer.status_code}"] += 1
         if answer.status_code == 201:
             self.client.call(
@@ -125,6 +154,8 @@ class World:
     def headers(self, operation: Operation) -> dict[str, str]:
         if operation.path == "/ingest":
             return {"Authorization": f"Bearer {INGEST_KEY}"}
+        if operation.path in SIGNED:
+            return dict.fromkeys(SIGNING_HEADERS, "")  # which `Signed` fills in
         client = self.client
         return {"X-PIM-URL": client.pim, "X-PIM-TOKEN": client.token, "X-PIM-CLIENT-ID": client.client_id}
 
@@ -135,7 +166,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ExitStack() as stack:
         sim = ready(stack.enter_context(command(folder, "sim", "--port", "0")))
         pims = folder / "pims.json"
-        pims.write_bytes(orjson.dumps([{"url": sim.url, "ingest_key": INGEST_KEY}]))
+        secrets = {"events_api_secret": SIGNING_SECRET, "relay_secret": SIGNING_SECRET}
+        pims.write_bytes(orjson.dumps([{"url": sim.url, "ingest_key": INGEST_KEY, **secrets}]))
         arguments = ("serve", "--dev", "--data", str(folder / "data"), "--pims", str(pims))
         serve = stack.enter_context(server(folder, *arguments))
         document = http().get(f"{serve.url}/openapi.json", timeout=10).json()

@@ -1,16 +1,21 @@
 """Which subscriptions get an event, in which lane, and which body."""
 
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import structlog
 
 from event_platform.domain import json_form
+from event_platform.domain.events import Event
+from event_platform.domain.events_api import made_up_uuid
 from event_platform.domain.filters import Facts
 from event_platform.domain.lanes import lane_of
 from event_platform.domain.subscriptions import Status, Subscription
-from event_platform.fanout import fan_out, matches
-from records import UPDATED, a_subscriber, a_subscription, an_event
+from event_platform.fanout import IdentifierCheck, fan_out, matches
+from event_platform.ports import Clock
+from records import PIM, UPDATED, a_subscriber, a_subscription, an_event
 
 SCHEMAS = "https://events.example.com/spec"
 SUBSCRIBER = a_subscriber()
@@ -106,3 +111,25 @@ def test_an_event_without_entity_is_its_own_lane() -> None:
     chosen = subscription(lanes=1024)
     events = [replace(an_event(number), identity=()) for number in range(20)]
     assert len({fan_out(event, [chosen], SCHEMAS)[0].lane for event in events}) > 10
+
+
+def test_who_gets_a_made_up_uuid_without_the_identifier_is_told_of_once_an_hour() -> None:
+    identifier = "LMP-001"
+    data = {"product": {"uuid": made_up_uuid(PIM, identifier), "identifier": identifier}}
+    made_up = replace(an_event(), data=data, data_json=json_form.stringify(data))
+    lacking, knowing = subscription(), subscription(send_product_identifier=True)
+    now = [0.0]
+    check = IdentifierCheck(cast("Clock", SimpleNamespace(monotonic=lambda: now[0])))
+
+    def told(event: Event, tenant: str = PIM) -> list[str]:
+        with structlog.testing.capture_logs() as lines:
+            check.look(tenant, event, fan_out(event, [lacking, knowing], SCHEMAS))
+        return [line["subscription_id"] for line in lines]
+
+    assert told(WITH_IDENTIFIER) == []
+    assert told(made_up, "https://other.example.com") == []
+    assert told(made_up) == [lacking.id]
+    now[0] = 3599.0
+    assert told(made_up) == []
+    now[0] = 3600.0
+    assert told(made_up) == [lacking.id]

@@ -20,7 +20,7 @@ from event_platform.domain.messages import Message
 from event_platform.domain.queue_messages import Accepted, deliveries_topic, delivery_of, events_messages
 from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.domain.tenants import Tenant
-from event_platform.fanout import Fanout, messages, routes
+from event_platform.fanout import Fanout, IdentifierCheck, messages, routes
 from event_platform.http import EXCEPTION_HANDLERS
 from event_platform.push import REASON
 from records import PIM, UPDATED, a_subscriber, a_subscription, an_event
@@ -177,6 +177,7 @@ async def test_the_messages_of_a_lane_share_publish_requests(monkeypatch: pytest
         clock=ManualClock(),
         shards=4,
         schema_base=SCHEMAS,
+        identifiers=IdentifierCheck(ManualClock()),
     )
     pieces = [world.topics.published[start : start + 20] for start in range(0, 100, 20)]
     assert [len({message.attributes["subscription_id"] for _, message in piece}) for piece in pieces] == [
@@ -225,6 +226,22 @@ async def test_a_pim_may_publish_cloudevents_in_three_modes(
     assert deliveries[0].lane == lane_of((UUID,), "a", 16)
 
 
+async def test_a_pim_may_publish_what_its_events_api_would_send() -> None:
+    world = World(subscription())
+    good = {
+        "action": "product.updated",
+        "event_id": "a",
+        "event_datetime": "2026-01-31T11:00:00+00:00",
+        "author": "julia",
+        "author_type": "ui",
+        "data": {"resource": {"uuid": UUID, "identifier": "a"}},
+    }
+    unknown, malformed = good | {"action": "family.created"}, good | {"event_id": 7}
+    assert await world.publish({"events": [good, unknown, malformed]}, {}) == 204
+    (message,) = world.topics.on(DELIVERIES)
+    assert json.loads(message.data)["data"]["author"] == {"identifier": "julia", "type": "user"}
+
+
 @pytest.mark.parametrize(
     ("data", "attributes", "key", "told"),
     [
@@ -234,6 +251,8 @@ async def test_a_pim_may_publish_cloudevents_in_three_modes(
         (CLOUDEVENT | {"type": "unknown"}, {}, "pim", "type: unknown event type 'unknown'"),
         (CLOUDEVENT | {"data": {"product": "secret"}}, {}, "pim", "data.product: does not fit the schema"),
         ([{}] * 20, {}, "pim", "[0].id: is required"),
+        ({"events": [{"event_id": "secret"}]}, {}, "pim", "events[0].action: must be a string"),
+        ({"events": 7}, {"ce-id": "a"}, "pim", "type: is required"),
         ([CLOUDEVENT] * 1001, {}, "pim", "the request holds 1001 events"),
         ("", {}, "pim", "must be a CloudEvent"),
     ],

@@ -2,6 +2,7 @@
 
 import fnmatch
 import hashlib
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Annotated, Any, Literal, cast
 
@@ -110,6 +111,11 @@ class Tenant(_Entry):
     def client(self, client_id: str) -> PimClient | None:
         """The listed client of that id."""
         return next((client for client in self.clients if client.client_id == client_id), None)
+
+
+def with_key(tenants: Iterable[Tenant], key: str) -> Tenant | None:
+    """The tenant that is known by that key in paths and topics."""
+    return next((tenant for tenant in tenants if tenant.url is not None and tenant.key == key), None)
 
 
 def tenant_key(url: str) -> str:

@@ -12,6 +12,7 @@ from ..domain.queue_messages import Accepted, deliveries_topic, delivery_message
 from ..domain.subscriptions import Subscription
 from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions
 from .fanout import Matched, fan_out
+from .identifiers import IdentifierCheck
 from .revoke import revoke
 
 log = structlog.get_logger()
@@ -30,6 +31,7 @@ async def fan_out_accepted(
     clock: Clock,
     shards: int,
     schema_base: str,
+    identifiers: IdentifierCheck,
 ) -> int:
     """Publishes one delivery for each match; how many they are. The caller has the events repeated on errors.
 
@@ -40,20 +42,24 @@ async def fan_out_accepted(
     active = await subscriptions.active(accepted.tenant)
     topic = deliveries_topic(accepted.tenant, shards)
     published = 0
-    for piece in _pieces(_deliveries(accepted, active, schema_base)):
+    for piece in _pieces(_deliveries(accepted, active, schema_base, identifiers)):
         await _publish(publisher, topic, piece)
         published += len(piece)
     log.info("events.fanned_out", tenant=accepted.tenant, events=len(accepted.events), deliveries=published)
     return published
 
 
-def _deliveries(accepted: Accepted, active: Sequence[Subscription], schema_base: str) -> Iterator[Message]:
+def _deliveries(
+    accepted: Accepted, active: Sequence[Subscription], schema_base: str, identifiers: IdentifierCheck
+) -> Iterator[Message]:
     """Group by group, of as many subscriptions as make a piece: a lane's messages then share requests."""
     size = max(1, MESSAGES_AT_ONCE // max(1, len(accepted.events)))
     for start in range(0, len(active), size):
         group = active[start : start + size]
         for event in accepted.events:
-            for match in fan_out(event, group, schema_base):
+            matched = fan_out(event, group, schema_base)
+            identifiers.look(accepted.tenant, event, matched)
+            for match in matched:
                 yield _delivery(accepted, event, match)
 
 

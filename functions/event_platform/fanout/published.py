@@ -1,20 +1,30 @@
-"""CloudEvents that a PIM publishes to its own topic: what the message holds, as validated events.
+"""Events that a PIM publishes to its own topic: what the message holds, as validated events (ingest.md).
 
-https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md, and batch mode besides.
+CloudEvents in three modes, https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md and
+batch mode besides, and bodies of the Events API. Whoever may publish there is the PIM, so nothing is signed.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from ..domain.cloudevents import Context, read
+import structlog
+
+from ..domain import cloudevents, events_api
+from ..domain.catalog import Catalog
 from ..domain.errors import Forbidden, InvalidRequest, Problem, TooLarge, UnsupportedMediaType
 from ..domain.events import Event
 from ..domain.messages import MalformedMessage, Message
+from ..domain.tenants import Tenant
+
+log = structlog.get_logger()
 
 PROBLEMS_TOLD = 10
 
 
-def published_events(message: Message, context: Context) -> Sequence[Event]:
-    """The events of a message in structured, batch or binary mode. Raises MalformedMessage.
+def published_events(
+    message: Message, tenant: Tenant, catalog: Catalog, accepted_at: datetime
+) -> Sequence[Event]:
+    """The events of a message. Raises MalformedMessage.
 
     Nobody waits for an answer that could name the problems, and what our own code says of them must not
     quote the payload, so of data only the places are named.
@@ -22,13 +32,23 @@ def published_events(message: Message, context: Context) -> Sequence[Event]:
     headers = {name.lower(): _as_header(value) for name, value in message.attributes.items()}
     media_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     try:
-        return read(media_type, headers, message.data, context)
+        if media_type == "application/json" and "ce-id" not in headers and events_api.is_body(message.data):
+            return _of_events_api(message.data, tenant, catalog)
+        context = cloudevents.Context(tenant.name, catalog, accepted_at)
+        return cloudevents.read(media_type, headers, message.data, context)
     except InvalidRequest as error:
         told = "; ".join(map(_told, error.problems[:PROBLEMS_TOLD]))
         more = len(error.problems) - PROBLEMS_TOLD
         raise MalformedMessage(f"{told}; and {more} more" if more > 0 else told) from error
     except (Forbidden, TooLarge, UnsupportedMediaType) as error:
         raise MalformedMessage(str(error)) from error
+
+
+def _of_events_api(body: bytes, tenant: Tenant, catalog: Catalog) -> Sequence[Event]:
+    taken = events_api.read(body, tenant, catalog)
+    if left_out := taken.left_out():
+        log.warning("events.skipped", tenant=tenant.name, **left_out)
+    return taken.events
 
 
 def _as_header(value: str) -> str:

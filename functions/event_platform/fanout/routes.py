@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from starlette.routing import Route
 
 from ..domain.catalog import Catalog
-from ..domain.cloudevents import Context
 from ..domain.messages import MalformedMessage
 from ..domain.queue_messages import DEAD_LETTERS_TOPIC, Accepted, accepted_of
+from ..domain.tenants import Tenant, with_key
 from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions, TenantRegistry
 from ..push import Pushed, bury_on, push_route
+from .identifiers import IdentifierCheck
 from .messages import fan_out_accepted
 from .published import published_events
 
@@ -41,8 +42,8 @@ def routes(fanout: Fanout) -> Sequence[Route]:
     async def take_published(pushed: Pushed) -> None:
         tenant = await tenant_of(fanout.registry, pushed.parameters["key"])
         accepted_at = pushed.published_at or fanout.clock.now()
-        events = published_events(pushed.message, Context(tenant, fanout.catalog, accepted_at))
-        await put_on_queue(Accepted(tenant, accepted_at, events))
+        events = published_events(pushed.message, tenant, fanout.catalog, accepted_at)
+        await put_on_queue(Accepted(tenant.name, accepted_at, events))
 
     async def put_on_queue(accepted: Accepted) -> None:
         await fan_out_accepted(
@@ -53,8 +54,10 @@ def routes(fanout: Fanout) -> Sequence[Route]:
             clock=fanout.clock,
             shards=fanout.shards,
             schema_base=fanout.schema_base,
+            identifiers=identifiers,
         )
 
+    identifiers = IdentifierCheck(fanout.clock)
     bury = bury_on(fanout.publisher, DEAD_LETTERS_TOPIC)
     return [
         push_route(EVENTS_PATH, take_accepted, bury=bury),
@@ -62,9 +65,9 @@ def routes(fanout: Fanout) -> Sequence[Route]:
     ]
 
 
-async def tenant_of(registry: TenantRegistry, key: str) -> str:
+async def tenant_of(registry: TenantRegistry, key: str) -> Tenant:
     """The PIM whose topic it is. Raises MalformedMessage: the topic has outlived the registry's entry."""
-    for tenant in await registry.tenants():
-        if tenant.url is not None and tenant.key == key:
-            return tenant.url
-    raise MalformedMessage(f"no PIM in the registry has the key {key}")
+    tenant = with_key(await registry.tenants(), key)
+    if tenant is None:
+        raise MalformedMessage(f"no PIM in the registry has the key {key}")
+    return tenant

@@ -1,4 +1,4 @@
-"""The HTTP route of ingest: authenticate, read, accept, answer (ingest.md 1 and 2)."""
+"""The HTTP routes of ingest: authenticate, read, accept, answer (ingest.md 1 to 4)."""
 
 import hashlib
 import hmac
@@ -10,16 +10,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ..domain import events_api, relay
 from ..domain.catalog import Catalog
 from ..domain.cloudevents import Context, read
 from ..domain.errors import Unauthenticated
-from ..domain.tenants import Tenant
+from ..domain.events import Event
+from ..domain.tenants import Tenant, with_key
 from ..http import json_response, media_type, read_body
 from ..ports import Clock, Intake, TenantRegistry
 
 log = structlog.get_logger()
 
 BODY_LIMIT = 5 * 1024 * 1024
+EVENTS_API_BODY_LIMIT = 20 * 1024 * 1024
+"""A request holds up to ten whole products, and the PIM sends nothing twice (ingest.md 3)."""
+EVENTS_API_PATH = "/ingest/events-api/{key}"
+RELAY_PATH = "/ingest/relay/{key:path}"
+"""Whatever follows: who does not fit gets a 401, as a 404 would suspend the subscription over there."""
+NOBODY = Tenant(url="https://nobody.invalid")
+"""In place of a tenant that no entry has: without secrets, so that nothing is signed by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +47,51 @@ def routes(ingest: Ingest) -> Sequence[Route]:
     async def take_in(request: Request) -> Response:
         tenant = tenant_of(request.headers.get("authorization", ""), await ingest.registry.tenants())
         body = await read_body(request, BODY_LIMIT)
-        context = Context(tenant.url or "", ingest.catalog, ingest.clock.now())
+        context = Context(tenant.name, ingest.catalog, ingest.clock.now())
         events = read(media_type(request), request.headers, body, context)
-        await ingest.intake.accept(context.tenant, events)
-        log.info("events.accepted", tenant=context.tenant, events=len(events))
+        await accept(tenant, events)
         return json_response({"accepted": len(events)}, 202)
 
-    return [Route("/ingest", take_in, methods=["POST"])]
+    async def take_webhook(request: Request) -> Response:
+        call = events_api.call_of(request.headers, ingest.clock.now())
+        body = await read_body(request, EVENTS_API_BODY_LIMIT)  # before all that waits: the PIM may hang up
+        tenant = await tenant_at(request)
+        call.check(body, tenant.events_api_secret)
+        taken = events_api.read(body, tenant, ingest.catalog)
+        await accept(tenant, taken.events)
+        if left_out := taken.left_out():
+            log.warning("events.skipped", tenant=tenant.name, **left_out)
+        skipped = sum(taken.skipped.values())
+        answer = {"accepted": len(taken.events), "skipped": skipped, "malformed": taken.malformed}
+        return json_response(answer)
+
+    async def take_relayed(request: Request) -> Response:
+        signatures = relay.signatures_of(request.headers)
+        body = await read_body(request, BODY_LIMIT)
+        tenant = await tenant_at(request)
+        relay.check(body, signatures, tenant.relay_secret)
+        relayed = relay.read(body, ingest.catalog, ingest.clock.now())
+        events = [] if relayed.event is None else [relayed.event]
+        if relayed.warnings:
+            name = "relay.differs" if events else "relay.skipped"
+            event_id = relayed.event.id if relayed.event else None
+            log.warning(name, tenant=tenant.name, event_id=event_id, reasons=relayed.warnings)
+        await accept(tenant, events)
+        return json_response({"accepted": len(events), "skipped": 1 - len(events)}, 202)
+
+    async def accept(tenant: Tenant, events: Sequence[Event]) -> None:
+        if events:
+            await ingest.intake.accept(tenant.name, events)
+            log.info("events.accepted", tenant=tenant.name, events=len(events))
+
+    async def tenant_at(request: Request) -> Tenant:
+        return with_key(await ingest.registry.tenants(), request.path_params["key"]) or NOBODY
+
+    return [
+        Route("/ingest", take_in, methods=["POST"]),
+        Route(EVENTS_API_PATH, take_webhook, methods=["POST"]),
+        Route(RELAY_PATH, take_relayed, methods=["POST"]),
+    ]
 
 
 def tenant_of(authorization: str, tenants: Sequence[Tenant]) -> Tenant:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ..domain import events_api, signatures
 from ..domain.catalog import Catalog
 from ..manage.logs import EXPLANATIONS
 from . import examples, schemas
@@ -42,6 +43,25 @@ SECURITY_SCHEMES = {
         "description": "The id of the connection or App that the token belongs to.",
     },
     "ingestKey": {"type": "http", "scheme": "bearer", "description": "The ingest key of the PIM."},
+    "eventsApiSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": events_api.SIGNATURE_HEADER,
+        "description": "Lower-case hex of HMAC-SHA256 over the timestamp, a dot and the raw body.",
+    },
+    "eventsApiTimestamp": {
+        "type": "apiKey",
+        "in": "header",
+        "name": events_api.TIMESTAMP_HEADER,
+        "description": f"Unix seconds; at most {events_api.MAX_AGE_SECONDS} s old.",
+    },
+    "relaySignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": signatures.PRIMARY_HEADER,
+        "description": "Lower-case hex of HMAC-SHA256 over the raw body, by the relay secret; or"
+        f" {signatures.SECONDARY_HEADER}, the same.",
+    },
 }
 
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -50,6 +70,11 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "schema": schemas.ID,
         "example": examples.SUBSCRIPTION_ID,
         "description": "The subscription's id.",
+    },
+    "key": {
+        "schema": schemas.text("The key of a PIM, as `aep pims list` shows it."),
+        "example": "f3fe6b2a1d0c9e87",
+        "description": "The key of the PIM.",
     },
     "name": {
         "schema": {"type": "string", "enum": list(EXPLANATIONS)},
@@ -91,7 +116,9 @@ def document(served: Iterable[Route], known: Catalog) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for each in served:
         for method in sorted((each.methods or set()) - {"HEAD"}):
-            paths.setdefault(each.path, {})[method.lower()] = _operation(table[each.path, method])
+            paths.setdefault(each.path_format, {})[method.lower()] = _operation(
+                table[each.path_format, method]
+            )
     return {
         "openapi": "3.1.0",
         "info": INFO,
@@ -107,7 +134,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "description": operation.description,
         "parameters": _parameters(operation),
-        "requestBody": {"required": True, "content": _content(operation.body)} if operation.body else None,
+        "requestBody": {"required": operation.body_required, "content": _content(operation.body)}
+        if operation.body
+        else None,
         "responses": _responses(operation),
     }
     security = [{name: [] for name in operation.security}] if operation.security else []

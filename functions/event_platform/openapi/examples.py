@@ -133,3 +133,19 @@ def event() -> dict[str, Any]:
 def event_data() -> dict[str, Any]:
     """The body of the same event in binary mode."""
     return catalog.load()[UPDATED].example
+
+
+EVENTS_API_REQUEST: dict[str, Any] = {
+    "events": [
+        {
+            "action": "product.updated",
+            "event_id": "9979c367-595d-42ad-9070-05f62f31f49b",
+            "event_datetime": "2026-01-31T13:00:00+01:00",
+            "author": "julia",
+            "author_type": "ui",
+            "pim_source": "https://pim.example.com",
+            "data": {"resource": {"uuid": "0e0f6b1c-8f2d-4b57-9a1c-2f6d0c1b7a55", "identifier": "LMP-001"}},
+        }
+    ]
+}
+"""As a PIM sends it; `resource` holds the whole product."""

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from ..domain.cloudevents import BATCH, MAX_EVENT_BYTES, MAX_EVENTS, STRUCTURED
 from ..domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCRIBER
 from ..ingest.routes import BODY_LIMIT as INGEST_BODY_LIMIT
+from ..ingest.routes import EVENTS_API_BODY_LIMIT
 from ..manage.routes import BODY_LIMIT, PREFIX
 from . import examples
 from .schemas import LOG_PARAMETERS, Schema, array_of, ref, text
@@ -40,6 +41,7 @@ class Operation:
     description: str = ""
     headers: Mapping[str, Schema] = field(default_factory=dict[str, Schema])
     query: Mapping[str, Schema] = field(default_factory=dict[str, Schema])
+    body_required: bool = True
 
 
 TRIPLE = ("pimUrl", "pimToken", "pimClientId")
@@ -241,6 +243,7 @@ LOGS = [
     ),
 ]
 
+UNAVAILABLE = "The store cannot take anything now; nothing was accepted, try again."
 INGEST = [
     Operation(
         "POST",
@@ -262,7 +265,7 @@ INGEST = [
             413: f"The body is larger than {INGEST_BODY_LIMIT // 1024} KiB, holds more than {MAX_EVENTS}"
             f" events, or an event is larger than {MAX_EVENT_BYTES // 1024} KiB.",
             415: "The body is of another media type.",
-            503: "The store cannot take anything now; nothing was accepted, try again.",
+            503: UNAVAILABLE,
         },
         ["ingestKey"],
         "CloudEvents 1.0 in structured, batch or binary mode (application/json with the ce- headers, where"
@@ -275,6 +278,46 @@ INGEST = [
             "ce-time": text("Binary mode."),
             "ce-pimurl": text("Binary mode; percent-encoded."),
         },
+    ),
+    Operation(
+        "POST",
+        "/ingest/events-api/{key}",
+        "ingestEventsApi",
+        "Take in the webhook of a PIM's own Events API",
+        200,
+        Content(ref("Taken"), {"accepted": 1, "skipped": 0, "malformed": 0}),
+        [Content(ref("EventsApiRequest"), examples.EVENTS_API_REQUEST)],
+        {
+            400: "The body is no request of the Events API, or every event in it is malformed.",
+            401: "The signature is missing or does not fit, the timestamp is too old or ahead, or no PIM has"
+            " the key.",
+            413: f"The body is larger than {EVENTS_API_BODY_LIMIT // 1024} KiB or holds more than"
+            f" {MAX_EVENTS} events.",
+            503: UNAVAILABLE,
+        },
+        ["eventsApiSignature", "eventsApiTimestamp"],
+        "As a PIM sends it; its Test button sends no body, which is answered 200 and stored as nothing."
+        " Unknown actions are skipped and counted; so are malformed events beside good ones, because the PIM"
+        " sends nothing twice.",
+        body_required=False,
+    ),
+    Operation(
+        "POST",
+        "/ingest/relay/{key}",
+        "ingestRelay",
+        "Take in what Akeneo's own Event Platform delivers",
+        202,
+        Content(ref("Relayed"), {"accepted": 1, "skipped": 0}),
+        [Content({"description": "A structured CloudEvent."}, examples.event())],
+        {
+            401: "No signature fits, or no PIM has the key.",
+            413: f"The body is larger than {INGEST_BODY_LIMIT // 1024} KiB.",
+            503: UNAVAILABLE,
+        },
+        ["relaySignature"],
+        "A structured CloudEvent. Nothing that is rightly signed is refused: an event that does not fit the"
+        " schema of its type is delivered as it is, one of unknown type is skipped; the log tells of both.",
+        body_required=False,
     ),
 ]
 

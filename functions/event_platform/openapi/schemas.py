@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
-from ..domain import filters
+from ..domain import events_api, filters
 from ..domain.catalog import Catalog
 from ..domain.cloudevents import MAX_EVENT_BYTES, MAX_EVENTS, MAX_ID_LENGTH
 from ..domain.logs import (
@@ -344,6 +344,17 @@ def _responses() -> dict[str, Schema]:
         "Accepted": an_object(
             "The events are durable.", accepted={"type": "integer", "minimum": 0, "maximum": MAX_EVENTS}
         ),
+        "Taken": an_object(
+            "What can be taken is durable.",
+            accepted={"type": "integer", "minimum": 0, "maximum": MAX_EVENTS},
+            skipped={"type": "integer", "minimum": 0, "description": "Of unknown actions."},
+            malformed={"type": "integer", "minimum": 0, "description": "The log tells what is wrong."},
+        ),
+        "Relayed": an_object(
+            "The event is durable, or nothing that can be delivered.",
+            accepted={"type": "integer", "minimum": 0, "maximum": 1},
+            skipped={"type": "integer", "minimum": 0, "maximum": 1},
+        ),
         "Health": an_object("Requests are taken.", status={"const": "ok"}),
         "Errors": {
             **an_object("What is wrong.", errors=array_of("Error", minItems=1)),
@@ -403,4 +414,14 @@ def _events(known: Catalog) -> dict[str, Schema]:
             "description": f"Fits the schema of the event's type; at most {MAX_EVENT_BYTES // 1024} KiB.",
         },
         "CloudEvents": array_of("CloudEvent", maxItems=MAX_EVENTS),
+        "EventsApiRequest": an_object(
+            "What a PIM sends.",
+            events={
+                "type": "array",
+                "maxItems": MAX_EVENTS,
+                "description": "Of each event `action`, `event_id`, `event_datetime`, `author`,"
+                " `author_type`, and `uuid`, `identifier` or `code` of `data.resource` are read."
+                " Actions that are taken in: " + ", ".join(events_api.ACTIONS),
+            },
+        ),
     }

@@ -21,7 +21,7 @@ from event_platform.domain.logs import EVENTS_LISTED, FAILED_DELIVERY, KEPT_FOR,
 from event_platform.domain.revocations import client_gone, revoking
 from event_platform.domain.subscriptions import SHOWN_AFTER_DELETION, Owner, Subscription
 from event_platform.domain.suspension import Suspension
-from event_platform.fanout import fan_out
+from event_platform.fanout import IdentifierCheck, fan_out
 from event_platform.ports import Clock
 
 from ..meters import Counted, Meters
@@ -124,6 +124,7 @@ class DurableQueue:
         self._subscriptions = subscriptions
         self._clock = clock
         self.schema_base = schema_base
+        self._identifiers = IdentifierCheck(clock)  # used in the writer thread only
         self._numbers = count(1)  # for events, positions and ids seen; used in the writer thread only
         self._put: Listener = lambda queued: None
         self._scheduled: Callable[[float], None] = lambda due_at: None
@@ -384,7 +385,9 @@ class DurableQueue:
         active = self._subscriptions.active(connection, batch.tenant, event.type)
         numbers: dict[int, int] = {}  # which event row holds which variant of the body
         queued: list[Queued] = []
-        for match in fan_out(event, active.subscriptions, self.schema_base):
+        matched = fan_out(event, active.subscriptions, self.schema_base)
+        self._identifiers.look(batch.tenant, event, matched)
+        for match in matched:
             variant = id(match.envelope)
             if variant not in numbers:
                 numbers[variant] = number = next(self._numbers)

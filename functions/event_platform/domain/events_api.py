@@ -1,0 +1,262 @@
+"""The webhook of a PIM's own Events API, as validated events (ingest.md 3).
+
+Pure. Every PIM from 5.0 on can send it; the body is what PHP's json_encode makes of up to ten events.
+"""
+
+import re
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Any, NamedTuple, cast
+
+import orjson
+from pydantic import SecretStr
+
+from . import json_form, signatures
+from .catalog import Catalog
+from .cloudevents import MAX_EVENTS, MAX_ID_LENGTH
+from .errors import InvalidRequest, Problem, TooLarge, Unauthenticated
+from .events import Event
+from .tenants import Tenant
+from .timestamps import normalise_rfc3339
+
+SIGNATURE_HEADER = "X-Akeneo-Request-Signature"
+TIMESTAMP_HEADER = "X-Akeneo-Request-Timestamp"
+MAX_AGE_SECONDS = 300
+MAX_AHEAD_SECONDS = 60
+TOLD = 10
+
+_AUTHOR_TYPES = {"ui": "user", "api": "api", "system": "system"}
+_OTHER_AUTHOR_TYPE = "unknown-user-type"
+_UNIX_SECONDS = re.compile(r"\d{1,12}", re.ASCII)
+_OFFSET_WITHOUT_COLON = re.compile(r"([+-]\d\d)(\d\d)$", re.ASCII)
+
+
+class _Becomes(NamedTuple):
+    """The type that an action becomes, and what of the catalog's data it is about."""
+
+    type: str
+    entity: str
+
+
+_ACTIONS: Mapping[str, _Becomes] = {
+    f"{entity}.{action}": _Becomes(f"com.akeneo.pim.v1.{entity.replace('_', '-')}.{becomes}", entity)
+    for entity in ("product", "product_model")
+    for action, becomes in (("created", "created"), ("updated", "updated"), ("removed", "deleted"))
+}
+ACTIONS: Mapping[str, str] = {action: becomes.type for action, becomes in _ACTIONS.items()}
+"""The actions that are taken in, and the type that each becomes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a request says of itself before its body: when it was signed, and how."""
+
+    timestamp: str
+    signature: str = field(repr=False)
+
+    def check(self, body: bytes, secrets: Sequence[SecretStr]) -> None:
+        """Raises Unauthenticated when none of the secrets signed the body."""
+        signed = b"%b.%b" % (self.timestamp.encode(), body)
+        if not signatures.verify_any(signed, [each.get_secret_value() for each in secrets], [self.signature]):
+            raise Unauthenticated(
+                f"{SIGNATURE_HEADER} is not that of a PIM with this key: check the URL, and the secret that"
+                " `aep pims add URL --events-api-secret -` was given"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The events of a request, how often each unknown action came, and what is wrong with malformed ones."""
+
+    events: Sequence[Event] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict[str, int])
+    malformed: int = 0
+    problems: Sequence[Problem] = ()
+
+    def left_out(self) -> dict[str, Any]:
+        """What of the request became no event, for a line of the log; empty when all did."""
+        if not self.skipped and not self.malformed:
+            return {}
+        return {
+            "unknown_actions": dict(islice(self.skipped.items(), TOLD)),
+            "malformed": self.malformed,
+            "problems": [str(problem) for problem in self.problems[:TOLD]],
+        }
+
+
+def call_of(headers: Mapping[str, str], now: datetime) -> Call:
+    """The call that the headers speak of. Raises Unauthenticated, also for one of another time."""
+    signature, timestamp = headers.get(SIGNATURE_HEADER, ""), headers.get(TIMESTAMP_HEADER, "")
+    if not signature or _UNIX_SECONDS.fullmatch(timestamp) is None:
+        raise Unauthenticated(
+            f"{SIGNATURE_HEADER} and {TIMESTAMP_HEADER} (unix seconds) are needed, as a PIM sends them"
+        )
+    age = now.timestamp() - int(timestamp)
+    if age > MAX_AGE_SECONDS or age < -MAX_AHEAD_SECONDS:
+        raise Unauthenticated(
+            f"{TIMESTAMP_HEADER} is {abs(age):.0f} s {'old' if age > 0 else 'ahead'}: at most"
+            f" {MAX_AGE_SECONDS} s old and {MAX_AHEAD_SECONDS} s ahead are taken; check the clocks"
+        )
+    return Call(timestamp, signature)
+
+
+def read(body: bytes, tenant: Tenant, catalog: Catalog) -> Taken:
+    """The events of a body; the PIM's Test button sends none at all.
+
+    The PIM sends nothing twice, so a malformed event costs none of those beside it. Raises InvalidRequest
+    when the body is not of this form or holds malformed events alone, and TooLarge (number of events).
+    """
+    if not body:
+        return Taken()
+    values = _events_in(body)
+    problems: list[Problem] = []
+    events: list[Event] = []
+    skipped: Counter[str] = Counter()
+    malformed = 0
+    for index, value in enumerate(values):
+        reader = _Reader(f"events[{index}]", problems)
+        action = reader.object(value, "").get("action")
+        if isinstance(action, str) and action not in _ACTIONS:
+            skipped[action[:MAX_ID_LENGTH]] += 1
+        elif (event := _event(value, reader, tenant, catalog)) is not None:
+            events.append(event)
+        else:
+            malformed += 1
+    if malformed and not events and not skipped:
+        raise InvalidRequest(*problems)
+    return Taken(events, skipped, malformed, problems)
+
+
+def made_up_uuid(tenant: str, identifier: str) -> str:
+    """The UUID that stands for a product of a PIM that has none yet (before 7.0): the same for ever.
+
+    Version 5 (RFC 9562 5.5) of the identifier, in the namespace that is version 5 of the tenant's
+    normalised URL in the namespace of URLs.
+    """
+    return str(uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, tenant), identifier))
+
+
+def has_made_up_uuid(event: Event, tenant: str) -> bool:
+    """Whether the PIM does not know the product's UUID, so that only its identifier says which it is."""
+    product = event.data.get("product")
+    if not isinstance(product, dict):
+        return False
+    product = cast("dict[str, Any]", product)
+    identifier, known_as = product.get("identifier"), product.get("uuid")
+    if not isinstance(identifier, str) or not isinstance(known_as, str) or known_as[14:15] != "5":
+        return False
+    return not json_form.has_lone_surrogates(identifier) and known_as == made_up_uuid(tenant, identifier)
+
+
+def is_body(body: bytes) -> bool:
+    """Whether it is a body of the Events API and no CloudEvent, where nothing else tells them apart."""
+    if b'"events"' not in body:
+        return False
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(value, dict) and "events" in value and "type" not in value
+
+
+def _events_in(body: bytes) -> list[Any]:
+    # Nearly all of it is thrown away, and none of it delivered as it is written, so how JavaScript would
+    # read it plays no part, and orjson is several times as fast.
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InvalidRequest(Problem("", f"the body is not JSON: {error.msg} at {where}")) from error
+    events = cast("dict[str, Any]", value).get("events") if isinstance(value, dict) else None
+    if not isinstance(events, list):
+        raise InvalidRequest(Problem("events", "must be an array of events, as the Events API sends them"))
+    events = cast("list[Any]", events)
+    if len(events) > MAX_EVENTS:
+        raise TooLarge(f"the request holds {len(events)} events; at most {MAX_EVENTS} are taken")
+    return events
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads the parts of one event; what is wrong goes to `problems`, named below `prefix`."""
+
+    prefix: str
+    problems: list[Problem]
+
+    def wrong(self, field: str, message: str) -> None:
+        self.problems.append(Problem(f"{self.prefix}.{field}".rstrip("."), message))
+
+    def object(self, value: object, field: str) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return cast("dict[str, Any]", value)
+        self.wrong(field, "must be an object")
+        return {}
+
+    def text(self, holder: Mapping[str, Any], field: str, name: str, at_most: int | None = None) -> str:
+        """A string that is not empty; empty when it is none."""
+        text = holder.get(name)
+        if isinstance(text, str) and text and (at_most is None or len(text) <= at_most):
+            return text
+        limit = "" if at_most is None else f", of at most {at_most} characters"
+        self.wrong(f"{field}{name}", f"must be a string that is not empty{limit}")
+        return ""
+
+
+def _event(value: Any, reader: _Reader, tenant: Tenant, catalog: Catalog) -> Event | None:
+    """None when anything is wrong with it."""
+    before = len(reader.problems)
+    if not isinstance(value, dict):
+        return None
+    holder = cast("dict[str, Any]", value)
+    event_id = reader.text(holder, "", "event_id", MAX_ID_LENGTH)
+    time = _time(reader.text(holder, "", "event_datetime"), reader)
+    author = _author(holder, reader, tenant)
+    becomes = _ACTIONS.get(reader.text(holder, "", "action"))
+    resource = reader.object(reader.object(holder.get("data"), "data").get("resource"), "data.resource")
+    if becomes is None or len(reader.problems) > before:
+        return None
+    data = {becomes.entity: _entity(becomes.entity, resource, reader, tenant), "author": author}
+    event_type = catalog[becomes.type]
+    for path, message in event_type.problems_of(data) if len(reader.problems) == before else ():
+        reader.wrong(f"data.resource.{path.partition('.')[2]}", message)
+    if len(reader.problems) > before:
+        return None
+    return Event(
+        event_id, event_type.name, time, data, json_form.stringify(data), event_type.identity_of(data)
+    )
+
+
+def _entity(entity: str, resource: Mapping[str, Any], reader: _Reader, tenant: Tenant) -> dict[str, Any]:
+    """What the event is about: a product by `uuid` and `identifier`, a product model by `code`."""
+    if entity == "product_model":
+        return {"code": reader.text(resource, "data.resource.", "code")}
+    identifier = None
+    if resource.get("identifier") is not None or resource.get("uuid") is None:
+        identifier = reader.text(resource, "data.resource.", "identifier")
+    known_as = resource.get("uuid")
+    if known_as is None:
+        known_as = made_up_uuid(tenant.name, identifier or "")
+    return {"uuid": known_as} | ({} if identifier is None else {"identifier": identifier})
+
+
+def _author(holder: Mapping[str, Any], reader: _Reader, tenant: Tenant) -> dict[str, str]:
+    """Who did it. An api user that is listed is named by its client id, so that clients know themselves."""
+    name, kind = reader.text(holder, "", "author"), holder.get("author_type")
+    if kind == "api":
+        name = next((each.client_id for each in tenant.clients if each.username == name), name)
+    author_type = _AUTHOR_TYPES.get(kind, _OTHER_AUTHOR_TYPE) if isinstance(kind, str) else _OTHER_AUTHOR_TYPE
+    return {"identifier": name, "type": author_type}
+
+
+def _time(text: str, reader: _Reader) -> str:
+    if not text:
+        return ""
+    try:
+        return normalise_rfc3339(_OFFSET_WITHOUT_COLON.sub(r"\1:\2", text))
+    except ValueError as error:
+        reader.wrong("event_datetime", str(error))
+        return ""

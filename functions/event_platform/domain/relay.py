@@ -1,0 +1,88 @@
+"""Events that Akeneo's own Event Platform delivers to us, to be delivered on (ingest.md 4).
+
+Pure. What comes was accepted over there, so nothing in it is refused: a refusal would count against our
+subscription there until it is suspended.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from pydantic import SecretStr
+
+from . import json_form, signatures
+from .catalog import Catalog
+from .cloudevents import LARGE_EVENT_BYTES, MAX_ID_LENGTH
+from .errors import Unauthenticated
+from .events import Event
+from .json_form import MalformedJson
+from .timestamps import normalise_rfc3339, to_rfc3339
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """The event, if one can be made of it, and what an operator should know; neither quotes the payload."""
+
+    event: Event | None
+    warnings: Sequence[str] = ()
+
+
+def signatures_of(headers: Mapping[str, str]) -> Sequence[str]:
+    """The signatures that a request bears. Raises Unauthenticated when it bears none."""
+    names = (signatures.PRIMARY_HEADER, signatures.SECONDARY_HEADER)
+    found = [headers[name] for name in names if headers.get(name)]
+    if not found:
+        raise Unauthenticated(f"{signatures.PRIMARY_HEADER} is needed, as the Event Platform sends it")
+    return found
+
+
+def check(body: bytes, found: Sequence[str], secrets: Sequence[SecretStr]) -> None:
+    """Raises Unauthenticated when none of the signatures was made with any of the secrets."""
+    if not signatures.verify_any(body, [each.get_secret_value() for each in secrets], found):
+        raise Unauthenticated(
+            f"{signatures.PRIMARY_HEADER} is not that of a PIM with this key: the subscription there must"
+            " have the relay secret of this PIM as its primary or secondary secret"
+        )
+
+
+def read(body: bytes, catalog: Catalog, now: datetime) -> Relayed:
+    """The event in a body: a structured CloudEvent of which `id`, `type`, `time` and `data` are kept."""
+    try:
+        value = json_form.parse(body, round_integers=True)
+    except MalformedJson as error:
+        return Relayed(None, [f"the body is {error}"])
+    if not isinstance(value, dict):
+        return Relayed(None, ["the body is no JSON object"])
+    event_id, event_type, data = value.get("id"), value.get("type"), value.get("data")
+    if not isinstance(event_id, str) or not 0 < len(event_id) <= MAX_ID_LENGTH or _is_torn(event_id):
+        return Relayed(None, [f"id is no text of 1 to {MAX_ID_LENGTH} characters"])
+    if not isinstance(event_type, str) or event_type not in catalog:
+        return Relayed(None, [f"unknown event type {str(event_type)[:128]!r}"])
+    if not isinstance(data, dict):
+        return Relayed(None, ["data is no object"])
+    data = cast("dict[str, Any]", data)
+    data_json = json_form.stringify(data, plain=json_form.is_plain(body))
+    time, warnings = _time(value.get("time"), now)
+    warnings += _misfits(catalog, event_type, data, data_json)
+    identity = catalog[event_type].identity_of(data)
+    return Relayed(Event(event_id, event_type, time, data, data_json, identity), warnings)
+
+
+def _is_torn(text: str) -> bool:
+    return json_form.has_lone_surrogates(text)
+
+
+def _time(value: object, now: datetime) -> tuple[str, list[str]]:
+    try:
+        return normalise_rfc3339(str(value)), []
+    except ValueError:
+        return to_rfc3339(now), ["time is no RFC 3339 date-time, so it is now"]
+
+
+def _misfits(catalog: Catalog, event_type: str, data: dict[str, Any], data_json: bytes) -> list[str]:
+    # The validator takes UTF-8 only, and of a large event only the first problem in a short time.
+    readable = json_form.replace_lone_surrogates(data) if b"\\ud" in data_json else data
+    briefly = len(data_json) > LARGE_EVENT_BYTES
+    found = catalog[event_type].problems_of(readable, first_only=briefly)
+    return [f"data.{path} does not fit the schema".replace(". ", " ") for path, _ in found[:10]]
