@@ -39,6 +39,9 @@ def main(
     backlog: Annotated[
         int, typer.Option(min=1000, help="Deliveries that wait in the case of that name.")
     ] = DEFAULT.backlog,
+    log_entries: Annotated[
+        int, typer.Option(min=50_000, help="Entries of the log in the case of that name.")
+    ] = DEFAULT.log_entries,
     log_level: Annotated[
         str | None, typer.Option(help="AEP_LOG_LEVEL of the platform; its default unless given.")
     ] = None,
@@ -70,6 +73,7 @@ def main(
         paced_seconds=seconds,
         idle_seconds=idle,
         backlog=backlog,
+        log_entries=log_entries,
         log_level=log_level,
         folder=folder,
         profile=profile,
@@ -128,6 +132,7 @@ def _settings(options: Options, runs: int) -> dict[str, Any]:
         "paced_seconds": options.paced_seconds,
         "idle_seconds": options.idle_seconds,
         "backlog": options.backlog,
+        "log_entries": options.log_entries,
         "log_level": options.log_level,
     }
 

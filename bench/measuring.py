@@ -32,6 +32,7 @@ class Options:
     paced_seconds: float = 15
     idle_seconds: float = 5
     backlog: int = 1_000_000
+    log_entries: int = 1_000_000
     log_level: str | None = None
     folder: Path | None = None
     profile: Path | None = None
