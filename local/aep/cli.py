@@ -27,6 +27,7 @@ from .dead_commands import dead
 from .doctor_command import doctor
 from .errors import SetupError
 from .events_command import events
+from .filter_commands import filter_
 from .log_commands import list_logs, status
 from .log_lines import GatheredLines
 from .pims_commands import pims
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 app.add_typer(pims, name="pims")
 app.add_typer(dead, name="dead")
+app.add_typer(filter_, name="filter")
 app.add_typer(secrets, name="secrets")
 app.command()(backup)
 app.command()(doctor)
