@@ -19,6 +19,7 @@ RETRIES = "retries"
 LEASES = "leases"
 LOG_ENTRIES = "log_entries"
 SUCCESS_COUNTS = "success_counts"
+NOTIFICATIONS = "notifications"
 
 EXPIRES_AT = "expires_at"
 """In every collection of `EXPIRING`: the time after which Firestore deletes the document by itself."""
@@ -81,6 +82,7 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
     ),
     LEASES: ("token", "until"),
     SUCCESS_COUNTS: ("minutes", EXPIRES_AT),
+    NOTIFICATIONS: ("document", "mail_attempts", EXPIRES_AT),
     LOG_ENTRIES: (
         "id",
         "tenant",
@@ -106,5 +108,12 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
 Nobody asks for them; an index costs storage and time at each write, and one of rising times is a hot spot. An
 exemption of a map covers what is in it, and composite indexes stay as they are."""
 
-EXPIRING: Sequence[str] = (SUBSCRIBERS, SUBSCRIPTIONS, RETRIES, LOG_ENTRIES, SUCCESS_COUNTS)
+EXPIRING: Sequence[str] = (
+    SUBSCRIBERS,
+    SUBSCRIPTIONS,
+    RETRIES,
+    LOG_ENTRIES,
+    SUCCESS_COUNTS,
+    NOTIFICATIONS,
+)
 """The collections with a TTL policy on `EXPIRES_AT`."""

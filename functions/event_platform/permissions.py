@@ -17,12 +17,12 @@ _READ = frozenset({ENTITIES_GET, ENTITIES_LIST})
 _WRITE = frozenset({ENTITIES_CREATE, ENTITIES_UPDATE})
 
 PERMISSIONS: Mapping[str, frozenset[str]] = {
-    "manage": _READ | _WRITE | {ENTITIES_DELETE},
+    "manage": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
     "ingest": _READ | {TOPICS_PUBLISH},
     "fanout": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
     "deliver": _WRITE | {ENTITIES_GET, TOPICS_PUBLISH},
     "maintain": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
-    "notify": frozenset({TOPICS_PUBLISH}),
+    "notify": frozenset({ENTITIES_GET, ENTITIES_UPDATE, ENTITIES_DELETE, TOPICS_PUBLISH}),
 }
 """By the function's name in `main.py`."""
 

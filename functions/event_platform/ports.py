@@ -14,6 +14,7 @@ from .domain.deliveries import Delivery, Settlement
 from .domain.events import Event
 from .domain.logs import DeliveryEnd, LogEntry, LogQuery
 from .domain.messages import Message
+from .domain.notifications import Mail, MailFailure, Pending
 from .domain.outcomes import Answer, TransportFailure
 from .domain.subscriptions import Owner, Subscriber, Subscription
 from .domain.suspension import Count, Series
@@ -72,7 +73,8 @@ class Subscriptions(Protocol):
     once; what they raise reaches the caller and leaves the record as it was, as does returning the same
     object. Every method raises StoreUnavailable when the store is away, and a change is durable and in
     force for new deliveries when it returns (on Google: within 5 s). Each record that a change makes another
-    one of gets its log entry, by `action`, in the same commit.
+    one of gets its log entry, by `action`, and what is to be told of it its place in the outbox, in the same
+    commit.
     """
 
     async def add_subscriber(
@@ -130,6 +132,14 @@ class Subscriptions(Protocol):
         action: Action = BY_THE_PLATFORM,
     ) -> Subscription:
         """The changed record. Raises NotFound."""
+        ...
+
+
+class SubscriberLookup(Protocol):
+    """The subscriber that a notification is for."""
+
+    async def subscriber(self, owner: Owner, subscriber_id: str) -> Subscriber:
+        """Raises NotFound, and StoreUnavailable."""
         ...
 
 
@@ -199,6 +209,41 @@ class Sender(Protocol):
         No redirect is followed, at most 64 KiB of the answer is read, nothing is unpacked, and an address
         that the guard refuses is never connected to. A receiver's failure is returned, never raised.
         """
+        ...
+
+
+class Mailer(Protocol):
+    """Sends one mail to one address."""
+
+    async def send(self, mail: Mail) -> MailFailure | None:
+        """None when the mail server took it, within 20 s in all; its failure is returned, never raised."""
+        ...
+
+
+class Outbox(Protocol):
+    """Notifications from the commit of the change until they are told.
+
+    Both methods raise StoreUnavailable.
+    """
+
+    async def due(self, limit: int) -> Sequence[Pending]:
+        """The first `limit` whose time has come, the longest due first."""
+        ...
+
+    async def settle(self, pending: Pending, again_at: datetime | None) -> None:
+        """It was told and leaves the outbox; or its mail, tried once more now, is tried again then."""
+        ...
+
+
+class PublishedOutbox(Outbox, Protocol):
+    """An outbox whose notifications travel through a topic, by their ids."""
+
+    async def pending(self, notification_id: str) -> Pending | None:
+        """None when it was told already. Raises StoreUnavailable."""
+        ...
+
+    async def published(self, pending: Sequence[Pending]) -> None:
+        """They are on the topic, so they are not due any more, unless one was settled since it was read."""
         ...
 
 

@@ -15,6 +15,7 @@ from pydantic import (
     SecretStr,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -22,6 +23,7 @@ from .domain import catalog
 from .domain.addresses import IpNetwork
 from .domain.catalog import Catalog
 from .domain.deliveries import DeliverPolicy
+from .domain.mail_servers import MailServer, check_sender, mail_server_of
 from .domain.queue_messages import EVENTS_TOPIC
 from .domain.rates import Limits
 from .domain.tenants import Tenant
@@ -66,12 +68,25 @@ def _public_url(value: str) -> str:
     return value
 
 
+def _smtp_url(value: SecretStr) -> SecretStr:
+    mail_server_of(value.get_secret_value(), "")
+    return value
+
+
+def _mail_from(value: str | None, info: ValidationInfo) -> str | None:
+    if value is None and info.data.get("smtp_url") is not None:
+        raise ValueError("must be set with AEP_SMTP_URL: the address that mails come from")
+    return value if value is None else check_sender(value)
+
+
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400, allow_inf_nan=False)]
 RetryDelays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[IpNetwork, ...], NoDecode, BeforeValidator(_networks)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 PerSecond = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EventTypes = Annotated[InstanceOf[Catalog], NoDecode, BeforeValidator(catalog_with)]
+SmtpUrl = Annotated[SecretStr, AfterValidator(_smtp_url)]
+MailFrom = Annotated[str | None, AfterValidator(_mail_from), Field(validate_default=True)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Topic = Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]+$")]
 
@@ -91,8 +106,14 @@ class Settings(BaseSettings):
     rate_max: PerSecond = 100
     timeout: Seconds = 5
     max_age: Seconds = 3 * 86400
+    smtp_url: SmtpUrl | None = None
+    mail_from: MailFrom = None
     log_level: LogLevel = "info"
     event_types: EventTypes = Field(default_factory=catalog.load)  # own ones: as pims, a path or the list
+
+    def mail_server(self) -> MailServer | None:
+        """Where mails are handed in; None when there are none."""
+        return _mail_server(self.smtp_url, self.mail_from)
 
     def deliver_policy(self) -> DeliverPolicy:
         """The part of the settings that decides about attempts."""
@@ -104,7 +125,7 @@ class Settings(BaseSettings):
 
 
 class FunctionSettings(BaseSettings):
-    """What every function on Google Cloud is told; `notify` and `maintain` need no more."""
+    """What every function on Google Cloud is told; `maintain` needs no more."""
 
     model_config = SettingsConfigDict(env_prefix="AEP_", frozen=True, hide_input_in_errors=True)
 
@@ -157,6 +178,24 @@ class DeliverSettings(RecordsSettings):
     def deliver_policy(self) -> DeliverPolicy:
         """The part of the settings that decides about attempts."""
         return _policy(self.retry_delays, self.max_age, self.timeout)
+
+
+class NotifySettings(RecordsSettings):
+    """For `notify`. `public_url` is where `manage` is reached: mails say what to call there."""
+
+    public_url: PublicUrl | None = None
+    smtp_url: SmtpUrl | None = None
+    mail_from: MailFrom = None
+
+    def mail_server(self) -> MailServer | None:
+        """Where mails are handed in; None when there are none."""
+        return _mail_server(self.smtp_url, self.mail_from)
+
+
+def _mail_server(smtp_url: SecretStr | None, mail_from: str | None) -> MailServer | None:
+    if smtp_url is None or mail_from is None:
+        return None
+    return mail_server_of(smtp_url.get_secret_value(), mail_from)
 
 
 def _policy(retry_delays: Sequence[float], max_age: float, timeout: float) -> DeliverPolicy:

@@ -33,7 +33,7 @@ SETTINGS: Mapping[str, type[told.FunctionSettings]] = {
     "fanout": told.FanoutSettings,
     "deliver": told.DeliverSettings,
     "maintain": told.FunctionSettings,
-    "notify": told.FunctionSettings,
+    "notify": told.NotifySettings,
 }
 
 
@@ -63,7 +63,9 @@ def manage() -> "Answers":
     settings, clock = _read(told.ManageSettings), SystemClock()
     firestore, seal = _firestore(settings), _seal(settings)
     guard = GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
-    subscriptions = FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets)
+    subscriptions = FirestoreSubscriptions(
+        firestore, seal, clock, buckets=settings.version_buckets, publisher=_publisher(settings)
+    )
     registry = _registry(settings, firestore, seal)
     gateway = HttpsPimGateway(guard, TrustedNetwork())
     verifier = CallerVerifier(registry, gateway, clock, allow_http=settings.dev)
@@ -102,13 +104,15 @@ def fanout() -> "Answers":
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
 
     settings, clock = _read(told.FanoutSettings), SystemClock()
-    firestore, seal = _firestore(settings), _seal(settings)
-    subscriptions = FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets)
+    firestore, seal, publisher = _firestore(settings), _seal(settings), _publisher(settings)
+    subscriptions = FirestoreSubscriptions(
+        firestore, seal, clock, buckets=settings.version_buckets, publisher=publisher
+    )
     function = fanout.Fanout(
         registry=_registry(settings, firestore, seal),
         subscriptions=subscriptions,
         records=subscriptions,
-        publisher=_publisher(settings),
+        publisher=publisher,
         catalog=settings.event_types,
         clock=clock,
         schema_base=f"{settings.public_url}/spec",
@@ -134,7 +138,9 @@ def deliver() -> "Answers":
     settings, clock = _read(told.DeliverSettings), SystemClock()
     firestore, seal, publisher = _firestore(settings), _seal(settings), _publisher(settings)
     schedule, egress = FirestoreRetrySchedule(firestore, clock), Egress()
-    subscriptions = FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets)
+    subscriptions = FirestoreSubscriptions(
+        firestore, seal, clock, buckets=settings.version_buckets, publisher=publisher
+    )
     ends = FirestoreEndLog(firestore, subscriptions, clock)
     function = deliver.Deliver(
         subscriptions=subscriptions,
@@ -153,23 +159,48 @@ def deliver() -> "Answers":
 
 @cache
 def maintain() -> "Answers":
-    """Puts due retries back."""
+    """Puts due retries back, and publishes notifications that are due."""
     from . import maintain
     from .adapters.clock import SystemClock
+    from .adapters.firestore.outbox import FirestoreOutbox
     from .adapters.firestore.retries import FirestoreRetrySchedule
 
     settings, clock = _read(told.FunctionSettings), SystemClock()
-    schedule = FirestoreRetrySchedule(_firestore(settings), clock)
-    return _app(settings, maintain.routes(maintain.Maintain(schedule, _publisher(settings), clock)))
+    firestore = _firestore(settings)
+    function = maintain.Maintain(
+        FirestoreRetrySchedule(firestore, clock),
+        FirestoreOutbox(firestore, clock),
+        _publisher(settings),
+        clock,
+    )
+    return _app(settings, maintain.routes(function))
 
 
 @cache
 def notify() -> "Answers":
-    """Takes notifications."""
+    """Tells subscribers."""
     from . import notify
+    from .adapters.clock import SystemClock
+    from .adapters.firestore.outbox import FirestoreOutbox
+    from .adapters.firestore.subscriptions import FirestoreSubscriptions
+    from .adapters.guard import GuardedNetwork
+    from .adapters.https import HttpsSender
+    from .adapters.smtp import SmtpMailer
 
-    settings = _read(told.FunctionSettings)
-    return _app(settings, notify.routes(notify.Notify(_publisher(settings))))
+    settings, clock = _read(told.NotifySettings), SystemClock()
+    firestore, seal = _firestore(settings), _seal(settings)
+    server = settings.mail_server()
+    telling = notify.Telling(
+        subscribers=FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets),
+        sender=HttpsSender(
+            GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
+        ),
+        clock=clock,
+        mailer=SmtpMailer(server) if server is not None else None,
+        base_url=settings.public_url or "",
+    )
+    outbox = FirestoreOutbox(firestore, clock)
+    return _app(settings, notify.routes(notify.Notify(outbox, telling, _publisher(settings))))
 
 
 def _read(model: type[S]) -> S:

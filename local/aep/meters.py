@@ -67,6 +67,7 @@ class Meters:
     delivered: int = 0
     ended: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     attempts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    notifications: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     requests: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     delivery_seconds: Histogram = field(default_factory=lambda: Histogram(DELIVERY_SECONDS))
     commit_seconds: Histogram = field(default_factory=lambda: Histogram(COMMIT_SECONDS))
@@ -114,6 +115,10 @@ class Meters:
         self.queued -= 1
         self._of(subscription_id).queued -= 1
         self.dead_letters += 1
+
+    def told(self, results: Iterable[tuple[str, str]]) -> None:
+        """A notification was told, or not: by which channel and with what result."""
+        self.notifications.update(results)
 
     def recounted(self, counted: Counted) -> None:
         """What the file holds, which other processes change too."""

@@ -81,6 +81,9 @@ class _Collector(Collector):
         yield from self._queue()
         yield from self._ends()
         yield from self._store()
+        yield _counter(
+            "aep_notifications", "Notifications told.", ("channel", "result"), self._meters.notifications
+        )
         yield _counter("aep_http_requests", "Answers.", ("route", "status"), self._meters.requests)
         yield from self._subscriptions()
 

@@ -1,5 +1,6 @@
 """All functions on one machine: builds the parts, wires them, starts and stops them in order."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from event_platform import asyncapi, ingest, manage, openapi
+from event_platform import asyncapi, ingest, manage, notify, openapi
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway, HttpsSender
+from event_platform.adapters.smtp import SmtpMailer
 from event_platform.deliver import Judge, deliver
 from event_platform.domain.egress import Egress
 from event_platform.http import EXCEPTION_HANDLERS, json_response
@@ -25,10 +27,12 @@ from .broker.dispatcher import Dispatcher
 from .broker.pacer import Pacer
 from .broker.queue import DurableQueue
 from .meters import Meters
+from .notifier import Notifier
 from .pims import Pims
 from .store import keys
 from .store.database import Database
 from .store.logs import SqliteLogs
+from .store.outbox import SqliteOutbox
 from .store.subscriptions import SqliteSubscriptions
 from .store.success_counts import SqliteSuccessCounts
 
@@ -84,6 +88,21 @@ class Platform:
             clock,
             on_fault=on_fault,
         )
+        mail_server = settings.mail_server()
+        self._notifier = Notifier(
+            SqliteOutbox(self._database, clock),
+            notify.Telling(
+                subscribers=self._subscriptions,
+                sender=self._sender,
+                clock=clock,
+                mailer=SmtpMailer(mail_server) if mail_server is not None else None,
+                base_url=settings.public_url or base_url,
+            ),
+            meters,
+            clock,
+            on_fault=on_fault,
+        )
+        self._subscriptions.on_change.append(self._notifier.look)
         verifier = CallerVerifier(self._pims, self._gateway, clock, allow_http=settings.dev)
         measured = metrics.route(meters, self._queue.look)
         routes = [
@@ -116,13 +135,14 @@ class Platform:
             await self._database.write(partial(keys.check, seal=self._seal))
             await self._pims.open()
             await self._dispatcher.start()
+            await self._notifier.start()
         except BaseException:
             await self._close()
             raise
 
     async def stop(self) -> None:
-        """Hands out no more deliveries, waits for those on their way, and closes the folder."""
-        await self._dispatcher.stop()
+        """Hands out nothing more, waits for what is on its way, and closes the folder."""
+        await asyncio.gather(self._dispatcher.stop(), self._notifier.stop())
         await self._close()
 
     async def _close(self) -> None:

@@ -1,4 +1,4 @@
-"""Subscribers, subscriptions and tenants as documents for a store, their secrets sealed.
+"""Subscribers, subscriptions, tenants and notifications as documents for a store, their secrets sealed.
 
 Every store keeps these same documents, so that records can move from one to the other.
 """
@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from ..domain.notifications import About, Kind, Notification
 from ..domain.rates import Rate
 from ..domain.subscriptions import Contact, HttpsConfig, Owner, Status, Subscriber, Subscription
 from ..domain.tenants import Tenant
@@ -118,6 +119,45 @@ def subscription_of(document: Mapping[str, Any], seal: Seal) -> Subscription:
         lanes=document["lanes"],
         lanes_changed_at=_moment(document.get("lanes_changed_at")),
         rate=_rate_of(document.get("rate")),
+    )
+
+
+def notification_document(notification: Notification) -> Document:
+    """Plain JSON data; a notification has no secrets."""
+    return {
+        "id": notification.id,
+        "kind": notification.kind,
+        "at": notification.at.isoformat(),
+        "tenant": notification.owner.tenant,
+        "client_id": notification.owner.client_id,
+        "subscriber_id": notification.subscriber_id,
+        "subject": notification.subject,
+        "about": [
+            {
+                "subscription_id": about.subscription_id,
+                "destination": about.destination,
+                "events": list(about.events),
+            }
+            for about in notification.about
+        ],
+        "reason": notification.reason,
+    }
+
+
+def notification_of(document: Mapping[str, Any]) -> Notification:
+    """What `notification_document` wrote."""
+    return Notification(
+        id=document["id"],
+        kind=Kind(document["kind"]),
+        at=datetime.fromisoformat(document["at"]),
+        owner=Owner(document["tenant"], document["client_id"]),
+        subscriber_id=document["subscriber_id"],
+        subject=document["subject"],
+        about=tuple(
+            About(about["subscription_id"], about["destination"], tuple(about["events"]))
+            for about in document["about"]
+        ),
+        reason=document["reason"],
     )
 
 

@@ -1,4 +1,5 @@
-"""What the topics between the functions carry: events on their way to fan-out, deliveries in their lanes.
+"""What the topics between the functions carry: events on their way to fan-out, deliveries in their lanes,
+and which notifications are to be told.
 
 Pub/Sub takes attribute values of at most 1,024 bytes of UTF-8, and requests of at most 10 MB.
 """
@@ -18,6 +19,7 @@ from .json_form import MalformedJson
 from .messages import MalformedMessage, Message
 
 EVENTS_TOPIC = "events"
+NOTIFICATIONS_TOPIC = "notifications"
 DEAD_LETTERS_TOPIC = "dead-letters"
 MAX_MESSAGE_BYTES = 9_000_000
 _DEPTH_OF_DATA = 2  # levels of nesting around `data`: the array and the event
@@ -128,6 +130,16 @@ def delivery_of(message: Message) -> Delivery:
             attributes.moment("first_attempt_at") if "first_attempt_at" in message.attributes else None
         ),
     )
+
+
+def notification_message(notification_id: str) -> Message:
+    """Names a notification of the outbox: what is told already is not told by a second message."""
+    return Message(b"", {"notification_id": notification_id})
+
+
+def notification_id_of(message: Message) -> str:
+    """What `notification_message` wrote. Raises MalformedMessage."""
+    return _Attributes(message.attributes).text("notification_id")
 
 
 def size_of(message: Message) -> int:

@@ -8,7 +8,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..http import json_response
-from ..ports import Clock, Publisher, RetrySchedule
+from ..ports import Clock, PublishedOutbox, Publisher, RetrySchedule
+from .publish_notifications import publish_notifications
 from .put_back import put_back
 
 PATH = "/"
@@ -19,6 +20,7 @@ class Maintain:
     """What maintain works with."""
 
     schedule: RetrySchedule
+    outbox: PublishedOutbox
     publisher: Publisher
     clock: Clock
 
@@ -27,7 +29,10 @@ def routes(maintain: Maintain) -> Sequence[Route]:
     """The route of maintain. A tick that failed in part answers 503, and the next one goes on."""
 
     async def tick(request: Request) -> Response:
-        returned = await put_back(maintain.schedule, publisher=maintain.publisher, clock=maintain.clock)
-        return json_response({"put_back": returned})
+        try:
+            published = await publish_notifications(maintain.outbox, publisher=maintain.publisher)
+        finally:  # retries do not wait for notifications that fail
+            returned = await put_back(maintain.schedule, publisher=maintain.publisher, clock=maintain.clock)
+        return json_response({"put_back": returned, "notifications": published})
 
     return [Route(PATH, tick, methods=["POST"])]

@@ -1,6 +1,6 @@
-"""The function `notify`: takes what subscribers are to be told."""
+"""The function `notify`: tells subscribers what became of their subscriptions, by e-mail and by webhook."""
 
-from .notify import Notification, notification_of, notify
+from .notify import Telling, notify
 from .routes import Notify, routes
 
-__all__ = ["Notification", "Notify", "notification_of", "notify", "routes"]
+__all__ = ["Notify", "Telling", "notify", "routes"]

@@ -1,41 +1,142 @@
-"""A notification from its message to the log, where operators find it."""
+"""Telling one notification, by the channels of its subscriber. Effects come in as arguments."""
 
 from dataclasses import dataclass
 
 import structlog
 
-from ..domain.messages import MalformedMessage, Message
+from ..domain import json_form, signatures
+from ..domain.errors import NotFound
+from ..domain.notifications import (
+    WEBHOOK_PAUSES,
+    WEBHOOK_SECONDS,
+    Channel,
+    Notification,
+    Pending,
+    Result,
+    Told,
+    body_of,
+    channels_of,
+    mail_of,
+    mail_retry_at,
+    may_succeed_later,
+)
+from ..domain.outcomes import Answer, TransportFailure
+from ..domain.subscriptions import Contact, Subscriber
+from ..domain.timestamps import to_rfc3339
+from ..ports import Clock, Mailer, Sender, SubscriberLookup
 
 log = structlog.get_logger()
 
+NO_MAIL_SERVER = "set AEP_SMTP_URL and AEP_MAIL_FROM, so that subscribers can be told by e-mail"
+
 
 @dataclass(frozen=True, slots=True)
-class Notification:
-    """What happened (`kind`), and whom to tell."""
+class Telling:
+    """What notifications are told with. Without `mailer` there are no mails; `base_url` is the platform's."""
 
-    kind: str
-    subscriber_id: str
-    subscription_id: str | None = None
+    subscribers: SubscriberLookup
+    sender: Sender
+    clock: Clock
+    mailer: Mailer | None = None
+    base_url: str = ""
 
 
-def notification_of(message: Message) -> Notification:
-    """The notification in a message's attributes. Raises MalformedMessage naming the attribute."""
-    for name in ("kind", "subscriber_id"):
-        if not message.attributes.get(name):
-            raise MalformedMessage(f"the attribute {name} is missing")
-    return Notification(
-        message.attributes["kind"],
-        message.attributes["subscriber_id"],
-        message.attributes.get("subscription_id") or None,
+async def notify(pending: Pending, *, telling: Telling) -> Told:
+    """What came of telling it now; the caller has it applied by `Outbox.settle`.
+
+    Raises only for faults of ours and StoreUnavailable: a receiver's failure is a result. Takes at most 40 s.
+    """
+    notification = pending.notification
+    try:
+        subscriber = await telling.subscribers.subscriber(notification.owner, notification.subscriber_id)
+    except NotFound:  # deleted, more than 30 days ago by now
+        log.warning("notification.dropped", **_ids(notification), why="the subscriber is not known any more")
+        return Told()
+    if pending.mail_attempts > 0:
+        return await _by_mail((), pending, subscriber, telling)
+    channels = channels_of(notification, subscriber.contact)
+    results: list[tuple[Channel, Result]] = []
+    if Channel.WEBHOOK in channels:
+        results.append((Channel.WEBHOOK, await _by_webhook(notification, subscriber.contact, telling)))
+    if Channel.EMAIL in channels or results[0][1] is Result.FAILED:  # wire contract 12: an e-mail instead
+        return await _by_mail(tuple(results), pending, subscriber, telling)
+    return Told(results)
+
+
+async def _by_webhook(notification: Notification, contact: Contact, telling: Telling) -> Result:
+    """Up to three attempts. The contact has URL and secret while the webhook is among its channels."""
+    url, secret = contact.notification_webhook_url, contact.notification_webhook_secret
+    assert url is not None  # noqa: S101 - management refuses a webhook without them
+    assert secret is not None  # noqa: S101
+    body = json_form.stringify(body_of(notification))
+    headers = [
+        ("Content-Type", "application/json"),
+        ("User-Agent", "akeneo/event-platform"),
+        ("X-Correlation-ID", notification.id),
+        (signatures.PRIMARY_HEADER, signatures.sign(body, secret.get_secret_value())),
+        (signatures.ALGORITHM_HEADER, signatures.ALGORITHM),
+    ]
+    attempts = 1
+    result = await telling.sender.post(url, headers, body, timeout=WEBHOOK_SECONDS)
+    for pause in WEBHOOK_PAUSES:
+        if not may_succeed_later(result):
+            break
+        await telling.clock.sleep(pause)
+        attempts += 1
+        result = await telling.sender.post(url, headers, body, timeout=WEBHOOK_SECONDS)
+    sent = isinstance(result, Answer) and 200 <= result.status <= 299
+    outcome = Result.SENT if sent else Result.FAILED
+    _log(notification, Channel.WEBHOOK, outcome, attempts=attempts, **_why(result))
+    return outcome
+
+
+async def _by_mail(
+    results: tuple[tuple[Channel, Result], ...], pending: Pending, subscriber: Subscriber, telling: Telling
+) -> Told:
+    """One attempt; what the server does not take now is to be tried again at a time that is told."""
+    notification, attempts = pending.notification, pending.mail_attempts + 1
+    if telling.mailer is None:
+        log.warning("notification.not_sent", **_ids(notification), channel="email", fix=NO_MAIL_SERVER)
+        return Told((*results, (Channel.EMAIL, Result.NOT_SENT)))
+    failure = await telling.mailer.send(mail_of(notification, subscriber, telling.base_url))
+    if failure is None:
+        _log(notification, Channel.EMAIL, Result.SENT, attempts=attempts)
+        return Told((*results, (Channel.EMAIL, Result.SENT)))
+    again_at = None if failure.permanent else mail_retry_at(attempts, telling.clock.now())
+    result = Result.FAILED if again_at is None else Result.POSTPONED
+    _log(
+        notification,
+        Channel.EMAIL,
+        result,
+        attempts=attempts,
+        again_at=to_rfc3339(again_at) if again_at is not None else None,
+        detail=failure.detail,
+        code=failure.code,
+    )
+    return Told((*results, (Channel.EMAIL, result)), again_at)
+
+
+def _log(notification: Notification, channel: Channel, result: Result, **more: str | int | None) -> None:
+    """A line for each channel; no address of a person, no text of a server."""
+    write = log.info if result is Result.SENT else log.warning
+    write(
+        f"notification.{result}",
+        **_ids(notification),
+        channel=channel,
+        **{name: value for name, value in more.items() if value is not None},
     )
 
 
-def notify(notification: Notification, *, message_id: str) -> None:
-    """Logs the notification by its ids."""
-    log.info(
-        "notification.received",
-        message_id=message_id,
-        kind=notification.kind,
-        subscriber_id=notification.subscriber_id,
-        subscription_id=notification.subscription_id,
-    )
+def _why(result: Answer | TransportFailure) -> dict[str, str | int | None]:
+    if isinstance(result, TransportFailure):
+        return {"reason": result.reason, "detail": result.detail or None}
+    return {"status": result.status}
+
+
+def _ids(notification: Notification) -> dict[str, str | None]:
+    return {
+        "notification_id": notification.id,
+        "kind": notification.kind,
+        "subscriber_id": notification.subscriber_id,
+        "subscription_id": notification.subscription_id,
+    }

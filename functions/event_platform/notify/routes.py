@@ -1,14 +1,14 @@
-"""The push route of notify."""
+"""The push route of notify: a message names a notification, which is told before the answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starlette.routing import Route
 
-from ..domain.queue_messages import DEAD_LETTERS_TOPIC
-from ..ports import Publisher
+from ..domain.queue_messages import DEAD_LETTERS_TOPIC, notification_id_of
+from ..ports import PublishedOutbox, Publisher
 from ..push import Pushed, bury_on, push_route
-from .notify import notification_of, notify
+from .notify import Telling, notify
 
 PATH = "/notifications"
 
@@ -17,13 +17,21 @@ PATH = "/notifications"
 class Notify:
     """What notify works with."""
 
+    outbox: PublishedOutbox
+    telling: Telling
     publisher: Publisher
 
 
 def routes(function: Notify) -> Sequence[Route]:
-    """The route of notify: where the push subscription of `notifications` points."""
+    """The route of notify: where the push subscription of `notifications` points.
+
+    What is not in the outbox any more was told already, by another push of the same message perhaps.
+    """
 
     async def take(pushed: Pushed) -> None:
-        notify(notification_of(pushed.message), message_id=pushed.message_id)
+        pending = await function.outbox.pending(notification_id_of(pushed.message))
+        if pending is not None:
+            told = await notify(pending, telling=function.telling)
+            await function.outbox.settle(pending, told.again_at)
 
     return [push_route(PATH, take, bury=bury_on(function.publisher, DEAD_LETTERS_TOPIC))]

@@ -188,7 +188,17 @@ CREATE TABLE success_counts (          -- attempts of the last hours
 CREATE INDEX success_counts_by_minute ON success_counts (minute);
 """
 
-MIGRATIONS: Sequence[str] = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4 = """
+CREATE TABLE notifications (           -- until they are told
+    id TEXT PRIMARY KEY,
+    due_at REAL NOT NULL,
+    mail_attempts INTEGER NOT NULL,
+    document TEXT NOT NULL
+);
+CREATE INDEX notifications_by_time ON notifications (due_at);
+"""
+
+MIGRATIONS: Sequence[str] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """What leads from each version of the schema to the next, from the empty file on. Only ever appended to.
 
 A statement ends with its line, so that each can be run alone inside one transaction.

@@ -17,6 +17,7 @@ from event_platform.adapters.records import (
 )
 from event_platform.domain.actions import BY_THE_PLATFORM, Action, entry_of
 from event_platform.domain.errors import Conflict, NotFound
+from event_platform.domain.notifications import Change, notifications_of
 from event_platform.domain.subscriptions import (
     Owner,
     Status,
@@ -29,6 +30,7 @@ from event_platform.ports import Seal
 
 from .database import Database
 from .logs import put_entry
+from .outbox import put_notifications
 
 
 @dataclass(slots=True)
@@ -55,6 +57,8 @@ class SqliteSubscriptions:
         self._current: dict[str, Subscription] = {}  # used in the event loop only
         self._active: dict[str, dict[str, Active]] = {}  # used in the writer thread only
         database.on_rollback.append(self._active.clear)
+        self.on_change: list[Callable[[], None]] = []
+        """Called in the event loop after changes that there may be something to tell of."""
 
     async def add_subscriber(
         self, subscriber: Subscriber, *, limit: int, action: Action = BY_THE_PLATFORM
@@ -153,7 +157,7 @@ class SqliteSubscriptions:
         def job(connection: sqlite3.Connection) -> Subscription:
             return self.change_in(connection, owner, subscriber_id, subscription_id, change, action=action)
 
-        return await self._database.write(job, self._remember)
+        return await self._database.write(job, lambda after: self.remember([after]))
 
     def change_in(
         self,
@@ -173,6 +177,7 @@ class SqliteSubscriptions:
         if after is not before:
             self._put_subscription(connection, after)
             _log(connection, before, after, action)
+            put_notifications(connection, notifications_of([(before, after)], action))
         return after
 
     def revoke_in(
@@ -200,6 +205,8 @@ class SqliteSubscriptions:
     def remember(self, subscriptions: Iterable[Subscription]) -> None:
         """In the event loop, when a change of these has been committed."""
         self._current.update({subscription.id: subscription for subscription in subscriptions})
+        for tell in self.on_change:
+            tell()
 
     def _change_subscriber(
         self,
@@ -224,6 +231,8 @@ class SqliteSubscriptions:
             if subscription is not subscription_before:
                 self._put_subscription(connection, subscription)
                 _log(connection, subscription_before, subscription, action)
+        changes: list[Change] = [(before, after), *zip(rest, changed, strict=True)]
+        put_notifications(connection, notifications_of(changes, action))
         return after, changed
 
     async def current(self, subscription_id: str) -> Subscription | None:

@@ -20,11 +20,13 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 from ... import data_model
 from ...domain.actions import BY_THE_PLATFORM, Action, entry_of
 from ...domain.errors import Conflict, NotFound
+from ...domain.notifications import Change, notifications_of
 from ...domain.subscriptions import SHOWN_AFTER_DELETION, Owner, Status, Subscriber, Subscription
-from ...ports import Clock, Seal
+from ...ports import Clock, Publisher, Seal
 from ..records import subscriber_document, subscriber_of, subscription_document, subscription_of
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 from .entries import fields_of
+from .outbox import FirestoreOutbox
 from .versions import VersionedCache, Versions
 
 SUBSCRIPTIONS_HELD = 20_000
@@ -38,11 +40,24 @@ Fields = Mapping[str, Any]
 
 
 class FirestoreSubscriptions:
-    """The records, and two caches of them for readers: single ones by id, and the active ones by tenant."""
+    """The records, and two caches of them for readers: single ones by id, and the active ones by tenant.
 
-    def __init__(self, firestore: Firestore, seal: Seal, clock: Clock, *, buckets: int = 1) -> None:
+    What a change has to tell is published by `publisher`, or without one by `maintain`.
+    """
+
+    def __init__(
+        self,
+        firestore: Firestore,
+        seal: Seal,
+        clock: Clock,
+        *,
+        buckets: int = 1,
+        publisher: Publisher | None = None,
+    ) -> None:
         self._firestore = firestore
         self._seal = seal
+        self._outbox = FirestoreOutbox(firestore, clock)
+        self._publisher = publisher
         self._versions = Versions(firestore, clock, buckets=buckets)
         self._current: VersionedCache[Subscription | None] = VersionedCache(
             self._versions, SUBSCRIPTIONS_HELD
@@ -102,6 +117,7 @@ class FirestoreSubscriptions:
                 return done  # by an earlier try of which no answer came
             after = change(before)
             batch = self._firestore.client.batch()
+            changes: list[Change] = [(before, after)]
             if after is not before:
                 fields = self._subscriber_fields(after, snapshot.get("slot"))
                 written[fields["change"]] = after
@@ -112,10 +128,13 @@ class FirestoreSubscriptions:
                     self._where(data_model.SUBSCRIPTIONS, subscriber_id=subscriber_id, status=_SHOWN)
                 )
                 for each in rest:
-                    self._change(batch, each, and_subscriptions, action)
+                    subscription_before, subscription, _ = self._change(
+                        batch, each, and_subscriptions, action
+                    )
+                    changes.append((subscription_before, subscription))
             if len(batch):
                 self._turn_gate(batch, gate, before, after)
-                await self._commit(batch, owner.tenant)
+                await self._commit(batch, owner.tenant, changes, action)
             return after
 
         return await self._firestore.run(job, raced=[PRECONDITION_FAILED, ALREADY_EXISTS, MISSING])
@@ -183,10 +202,10 @@ class FirestoreSubscriptions:
             if done := written.get(snapshot.get("change")):
                 return done  # by an earlier try of which no answer came
             batch = self._firestore.client.batch()
-            after, token = self._change(batch, snapshot, change, action)
+            before, after, token = self._change(batch, snapshot, change, action)
             if len(batch):
                 written[token] = after
-                await self._commit(batch, owner.tenant)
+                await self._commit(batch, owner.tenant, [(before, after)], action)
             return after
 
         return await self._firestore.run(job, raced=[PRECONDITION_FAILED, MISSING])
@@ -226,16 +245,16 @@ class FirestoreSubscriptions:
         snapshot: DocumentSnapshot,
         change: Callable[[Subscription], Subscription],
         action: Action,
-    ) -> tuple[Subscription, str]:
-        """The changed subscription, and the token of the write that was put into the batch."""
+    ) -> tuple[Subscription, Subscription, str]:
+        """The subscription before and after, and the token of the write that was put into the batch."""
         before = subscription_of(_document(snapshot), self._seal)
         after = change(before)
         if after is before:
-            return after, ""
+            return before, after, ""
         fields = self._subscription_fields(after, snapshot.get("slot"))
         self._replace(batch, snapshot, fields)
         self._log(batch, before, after, action)
-        return after, fields["change"]
+        return before, after, fields["change"]
 
     def _log(
         self,
@@ -286,12 +305,21 @@ class FirestoreSubscriptions:
         found = await self._firestore.find(self._where(data_model.SLOTS, group=group))
         return {snapshot.get("number"): snapshot.get("record") for snapshot in found}
 
-    async def _commit(self, batch: AsyncWriteBatch, tenant: str) -> None:
+    async def _commit(
+        self,
+        batch: AsyncWriteBatch,
+        tenant: str,
+        changes: Sequence[Change] = (),
+        action: Action = BY_THE_PLATFORM,
+    ) -> None:
+        put = self._outbox.put(batch, notifications_of(changes, action))
         self._versions.raise_in(batch, tenant)
         try:
-            await self._firestore.commit(batch)
+            written = await self._firestore.commit(batch)
         finally:  # also when no answer came: it may have been written
             self._versions.changed(tenant)
+        if self._publisher is not None:
+            await self._outbox.announce(put, written, self._publisher)
 
     # Documents
 

@@ -1,0 +1,136 @@
+"""Notifications in Firestore until they are told: the port `PublishedOutbox`, and how a change fills it."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+import orjson
+import structlog
+from google.cloud.firestore_v1 import DELETE_FIELD, AsyncDocumentReference, AsyncQuery, AsyncWriteBatch
+from google.cloud.firestore_v1.base_document import DocumentSnapshot
+from google.cloud.firestore_v1.base_query import FieldFilter
+from google.cloud.firestore_v1.types import WriteResult
+
+from ... import data_model
+from ...domain.errors import PublishFailed, StoreUnavailable
+from ...domain.notifications import Notification, Pending
+from ...domain.queue_messages import NOTIFICATIONS_TOPIC, notification_message
+from ...ports import Clock, Publisher
+from ..records import notification_document, notification_of
+from .client import MISSING, PRECONDITION_FAILED, Firestore
+
+log = structlog.get_logger()
+
+PUBLISHED_BY_OTHERS_AFTER = timedelta(minutes=2)
+"""What the changer has not published by then, `maintain` does."""
+PUBLISH_SECONDS = 3.0
+"""How long a management call waits for the topic."""
+_KEPT = timedelta(days=30)
+
+Put: TypeAlias = tuple[int, Notification]
+"""A notification and the place of its write in the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored(Pending):
+    """As it was read, with the document's time of writing, so that a later one is not undone."""
+
+    written_at: Any = None
+
+
+class FirestoreOutbox:
+    """A document has `due` while it has to be published, and goes when the notification was told."""
+
+    def __init__(self, firestore: Firestore, clock: Clock) -> None:
+        self._firestore = firestore
+        self._clock = clock
+        self._documents = firestore.client.collection(data_model.NOTIFICATIONS)
+
+    async def due(self, limit: int) -> Sequence[Pending]:
+        query = (
+            AsyncQuery(self._documents)
+            .where(filter=FieldFilter("due", "<=", self._clock.now()))
+            .order_by("due")
+            .limit(limit)
+        )
+        return [_stored(snapshot) for snapshot in await self._firestore.query(query)]
+
+    async def pending(self, notification_id: str) -> Pending | None:
+        snapshot = await self._firestore.read(self._at(notification_id))
+        return _stored(snapshot) if snapshot.exists else None
+
+    async def published(self, pending: Sequence[Pending]) -> None:
+        await asyncio.gather(*map(self._published, pending))
+
+    def put(self, batch: AsyncWriteBatch, notifications: Sequence[Notification]) -> Sequence[Put]:
+        """Into the batch of the change."""
+        put: list[Put] = []
+        for notification in notifications:
+            put.append((len(batch), notification))
+            batch.create(
+                self._at(notification.id),
+                {
+                    "document": orjson.dumps(notification_document(notification)).decode(),
+                    "mail_attempts": 0,
+                    "due": notification.at + PUBLISHED_BY_OTHERS_AFTER,
+                    data_model.EXPIRES_AT: notification.at + _KEPT,
+                },
+            )
+        return put
+
+    async def announce(
+        self, put: Sequence[Put], written: Sequence[WriteResult], publisher: Publisher
+    ) -> None:
+        """Publishes what was put into a batch that is committed; what fails is left to `maintain`."""
+        if not put:
+            return
+        messages = [notification_message(notification.id) for _, notification in put]
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await publisher.publish(NOTIFICATIONS_TOPIC, messages)
+                await self.published(
+                    [
+                        _Stored(notification, written_at=written[place].update_time)
+                        for place, notification in put
+                    ]
+                )
+        except (PublishFailed, StoreUnavailable, TimeoutError) as error:
+            log.warning("notifications.left_to_maintain", error=str(error), notifications=len(put))
+
+    async def settle(self, pending: Pending, again_at: datetime | None) -> None:
+        reference = self._at(pending.notification.id)
+        if again_at is None:
+            await self._firestore.delete([reference])
+        else:
+            await self._update(reference, {"due": again_at, "mail_attempts": pending.mail_attempts + 1})
+
+    async def _published(self, pending: Pending) -> None:
+        written_at = pending.written_at if isinstance(pending, _Stored) else None
+        await self._update(self._at(pending.notification.id), {"due": DELETE_FIELD}, written_at=written_at)
+
+    async def _update(
+        self, reference: AsyncDocumentReference, fields: dict[str, Any], *, written_at: Any = None
+    ) -> None:
+        """Of what is there, and as it was written at that time if one is given."""
+        client = self._firestore.client
+        option = client.write_option(last_update_time=written_at) if written_at is not None else None
+
+        async def job() -> None:
+            batch = client.batch()
+            batch.update(reference, fields, option=option)
+            try:
+                await self._firestore.commit(batch)
+            except (PRECONDITION_FAILED, MISSING):
+                return
+
+        await self._firestore.run(job)
+
+    def _at(self, notification_id: str) -> AsyncDocumentReference:
+        return self._documents.document(notification_id)
+
+
+def _stored(snapshot: DocumentSnapshot) -> Pending:
+    notification = notification_of(orjson.loads(snapshot.get("document")))
+    return _Stored(notification, snapshot.get("mail_attempts"), snapshot.update_time)

@@ -1,0 +1,325 @@
+"""What subscribers are told of their subscriptions, and in which words (wire contract 12).
+
+A store that changes records calls `notifications_of` with all the changes of a commit, and keeps what it
+returns in the same commit until it was told.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import uuid_utils
+
+from .actions import Action, Actor
+from .outcomes import Answer, Reason, TransportFailure
+from .subscriptions import Contact, Owner, Status, Subscriber, Subscription
+from .timestamps import to_rfc3339
+
+WEBHOOK_SECONDS = 5.0
+WEBHOOK_PAUSES = (1.0, 2.0)
+"""Seconds before the second and the third attempt (wire contract 12)."""
+MAIL_RETRIES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
+"""When a mail that the server did not take for now is tried again, each counted from the attempt before."""
+_NAME_LENGTH = 100
+_TEXT_LENGTH = 1000
+
+Change: TypeAlias = tuple[Subscriber | Subscription, Subscriber | Subscription]
+"""A record before and after."""
+
+
+class Kind(StrEnum):
+    """What happened. The last two are told by e-mail only."""
+
+    SUSPENDED_BY_SYSTEM = "subscription.suspended.system"
+    SUSPENDED_BY_USER = "subscription.suspended.user"
+    REVOKED = "subscription.revoked"
+    RESUMED = "subscription.resumed"
+    DELETED = "subscription.deleted"
+    SUBSCRIBER_DELETED = "subscriber.deleted"
+
+
+class Channel(StrEnum):
+    """How a subscriber can be told."""
+
+    EMAIL = "email"
+    WEBHOOK = "webhook"
+
+
+class Result(StrEnum):
+    """How telling by a channel ended."""
+
+    SENT = "sent"
+    FAILED = "failed"  # given up
+    POSTPONED = "postponed"  # tried again later
+    NOT_SENT = "not_sent"  # the platform has no mail server
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """The subscription of a notification, as it was at the change."""
+
+    subscription_id: str
+    destination: str
+    events: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One change to be told of. It holds no contact: that is read when it is told.
+
+    `about` is one subscription, and of a deleted subscriber all that were deleted with it.
+    """
+
+    id: str
+    kind: Kind
+    at: datetime
+    owner: Owner
+    subscriber_id: str
+    subject: str
+    about: Sequence[About]
+    reason: str | None = None
+
+    @property
+    def subscription_id(self) -> str | None:
+        """The subscription that it is about; None when it is about a subscriber."""
+        return None if self.kind is Kind.SUBSCRIBER_DELETED else self.about[0].subscription_id
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A notification that was not told yet, or by the webhook only when its mail was tried before."""
+
+    notification: Notification
+    mail_attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What came of telling: the result of each channel used, and when the mail is to be tried again."""
+
+    results: Sequence[tuple[Channel, Result]] = ()
+    again_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail as text. `id` is the same for each attempt."""
+
+    id: str
+    recipient: str
+    subject: str
+    text: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MailFailure:
+    """Why the mail server took no mail. `detail` is in our own words: a server's quote addresses."""
+
+    detail: str
+    permanent: bool = False
+    code: int | None = None
+
+
+def notifications_of(changes: Sequence[Change], action: Action) -> list[Notification]:
+    """What to tell of the changes of one commit: of each status that another one followed on, once.
+
+    A subscriber's deletion is one notification, whatever is deleted with it.
+    """
+    turned = [(before, after) for before, after in changes if before.status is not after.status]
+    subscriptions = [after for _, after in turned if isinstance(after, Subscription)]
+    for _, after in turned:
+        if isinstance(after, Subscriber) and after.status is Status.DELETED:
+            return [_notification(Kind.SUBSCRIBER_DELETED, after, after.id, subscriptions, action)]
+    return [
+        _notification(_kind(after, action), after, after.subscriber_id, [after], action)
+        for after in subscriptions
+    ]
+
+
+def channels_of(notification: Notification, contact: Contact) -> Sequence[Channel]:
+    """By which channels it is told at first, the webhook before the mail that may have to stand in for it."""
+    if notification.kind in (Kind.DELETED, Kind.SUBSCRIBER_DELETED):
+        return [Channel.EMAIL]
+    wanted = contact.notification_channels
+    return [channel for channel in (Channel.WEBHOOK, Channel.EMAIL) if channel in wanted]
+
+
+def body_of(notification: Notification) -> dict[str, Any]:
+    """The JSON of the webhook, its keys in the contract's order."""
+    (about,) = notification.about
+    reason = {} if notification.reason is None else {"reason": notification.reason}
+    return {
+        "notification_type": str(notification.kind),
+        "timestamp": to_rfc3339(notification.at),
+        "subscription_id": about.subscription_id,
+        "subscriber_id": notification.subscriber_id,
+        "destination": about.destination,
+        "events": list(about.events),
+        **reason,
+        "subject": notification.subject,
+    }
+
+
+def may_succeed_later(result: Answer | TransportFailure) -> bool:
+    """Whether another attempt at the webhook makes sense: 5xx, 429, no answer."""
+    if isinstance(result, TransportFailure):  # an address that is refused stays so
+        return result.reason is not Reason.INVALID_DESTINATION_CONFIGURATION
+    return result.status == 429 or result.status >= 500
+
+
+def mail_retry_at(attempts: int, now: datetime) -> datetime | None:
+    """When to try a mail again after so many attempts; None when they are used up."""
+    return now + MAIL_RETRIES[attempts - 1] if attempts <= len(MAIL_RETRIES) else None
+
+
+def mail_of(notification: Notification, subscriber: Subscriber, base_url: str) -> Mail:
+    """The mail: what happened, why, since when, to what, and what to do. `base_url` is the platform's."""
+    name = _one_line(subscriber.name, _NAME_LENGTH)
+    return Mail(
+        id=notification.id,
+        recipient=subscriber.contact.technical_email,
+        subject=_one_line(_SUBJECT[notification.kind].format(name=name), 2 * _NAME_LENGTH),
+        text="\n".join(_paragraphs(notification, name, base_url)) + "\n",
+        at=notification.at,
+    )
+
+
+_SUBJECT = {
+    Kind.SUSPENDED_BY_SYSTEM: "Suspended by the event platform: a subscription of {name}",
+    Kind.SUSPENDED_BY_USER: "Suspended: a subscription of {name}",
+    Kind.REVOKED: "Revoked: a subscription of {name}",
+    Kind.RESUMED: "Resumed: a subscription of {name}",
+    Kind.DELETED: "Deleted: a subscription of {name}",
+    Kind.SUBSCRIBER_DELETED: "Deleted: the subscriber {name}",
+}
+
+_HAPPENED = {
+    Kind.SUSPENDED_BY_SYSTEM: "The event platform has suspended a subscription of {name}.",
+    Kind.SUSPENDED_BY_USER: "A subscription of {name} was suspended by a call of its API client.",
+    Kind.REVOKED: "A subscription of {name} was revoked.",
+    Kind.RESUMED: "A subscription of {name} was resumed.",
+    Kind.DELETED: "A subscription of {name} was deleted.",
+    Kind.SUBSCRIBER_DELETED: "The subscriber {name} was deleted, and its subscriptions with it.",
+}
+
+_WHY = {
+    Kind.SUSPENDED_BY_SYSTEM: "the platform's rules for failing destinations",
+    Kind.SUSPENDED_BY_USER: "it was asked for through the API",
+    Kind.REVOKED: "the connection or App was removed from the PIM",
+    Kind.RESUMED: "it was asked for through the API",
+    Kind.DELETED: "it was asked for through the API",
+    Kind.SUBSCRIBER_DELETED: "it was asked for through the API",
+}
+"""What stands there when the action says no reason."""
+
+_NOW = {
+    Kind.SUSPENDED_BY_SYSTEM: "Since then nothing is delivered. Events are not kept meanwhile: those of this"
+    " time are lost for the subscription.",
+    Kind.SUSPENDED_BY_USER: "Since then nothing is delivered. Events are not kept meanwhile: those of this"
+    " time are lost for the subscription.",
+    Kind.REVOKED: "Since then nothing is delivered, and it cannot be resumed.",
+    Kind.RESUMED: "Events that happen from then on are delivered again.",
+    Kind.DELETED: "Since then nothing is delivered, and it cannot be resumed.",
+    Kind.SUBSCRIBER_DELETED: "Since then nothing is delivered, and they cannot be resumed.",
+}
+
+_RESUME = "  POST {base}/api/v1/subscribers/{subscriber}/subscriptions/{subscription}/resume"
+_LOGS = "  GET {base}/api/v1/logs?subscription_id={subscription}"
+_CONNECT_ANEW = (
+    "If that was not meant, connect again in the PIM and create a new subscriber and subscription."
+)
+
+_TO_DO: dict[Kind, Sequence[str]] = {
+    Kind.SUSPENDED_BY_SYSTEM: (
+        "What to do: put the destination right, so that it takes events again, and then call",
+        _RESUME,
+        "What was not delivered, and why, is told by",
+        _LOGS,
+    ),
+    Kind.SUSPENDED_BY_USER: ("What to do: nothing, if that was meant. To go on, call", _RESUME),
+    Kind.REVOKED: ("What to do: nothing, if that was meant. " + _CONNECT_ANEW,),
+    Kind.RESUMED: ("What to do: nothing. Whether events arrive is told by", _LOGS),
+    Kind.DELETED: (
+        "What to do: nothing, if that was meant. If not, create a new subscription by",
+        "  POST {base}/api/v1/subscribers/{subscriber}/subscriptions",
+    ),
+    Kind.SUBSCRIBER_DELETED: (
+        "What to do: nothing, if that was meant. If not, create a new subscriber by",
+        "  POST {base}/api/v1/subscribers",
+    ),
+}
+
+
+def _paragraphs(notification: Notification, name: str, base_url: str) -> list[str]:
+    kind = notification.kind
+    facts = [
+        ("Why", notification.reason or _WHY[kind]),
+        ("Since", f"{notification.at:%Y-%m-%d %H:%M:%S} UTC"),
+        *(fact for about in notification.about for fact in _facts_about(about)),
+        ("PIM", notification.subject),
+        ("Subscriber", f"{name} ({notification.subscriber_id})"),
+    ]
+    words = {
+        "base": base_url,
+        "subscriber": notification.subscriber_id,
+        "subscription": notification.subscription_id or "",
+    }
+    return [
+        _HAPPENED[kind].format(name=name),
+        "",
+        *(f"{label + ':':14}{_one_line(value, _TEXT_LENGTH)}" for label, value in facts),
+        "",
+        _NOW[kind],
+        "",
+        *(line.format_map(words) for line in _TO_DO[kind]),
+        "",
+        "This mail was sent by itself; an answer is read by nobody.",
+    ]
+
+
+def _facts_about(about: About) -> Sequence[tuple[str, str]]:
+    return (
+        ("Subscription", about.subscription_id),
+        ("Destination", about.destination),
+        ("Events", ", ".join(about.events)),
+    )
+
+
+def _kind(after: Subscription, action: Action) -> Kind:
+    match after.status:
+        case Status.ACTIVE:
+            return Kind.RESUMED
+        case Status.SUSPENDED:
+            return Kind.SUSPENDED_BY_USER if action.by is Actor.USER else Kind.SUSPENDED_BY_SYSTEM
+        case Status.REVOKED:
+            return Kind.REVOKED
+        case Status.DELETED:
+            return Kind.DELETED
+
+
+def _notification(
+    kind: Kind,
+    after: Subscriber | Subscription,
+    subscriber_id: str,
+    subscriptions: Sequence[Subscription],
+    action: Action,
+) -> Notification:
+    return Notification(
+        id=str(uuid_utils.uuid7()),
+        kind=kind,
+        at=after.updated_at,
+        owner=after.owner,
+        subscriber_id=subscriber_id,
+        subject=after.subject,
+        about=tuple(About(each.id, each.config.url, each.events) for each in subscriptions),
+        reason=action.reason,
+    )
+
+
+def _one_line(text: str, length: int) -> str:
+    """Text of strangers as it may stand in a header or a line: nothing that moves a cursor or ends a line."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= length else line[: length - 1] + "…"

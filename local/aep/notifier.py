@@ -1,0 +1,162 @@
+"""Tells what the outbox holds, in this process: one at a time of a subscriber, a few subscribers at once."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.notifications import Pending, Told
+from event_platform.notify import Telling, notify
+from event_platform.ports import Clock, Outbox
+
+from .meters import Meters
+
+log = structlog.get_logger()
+
+AT_ONCE = 8
+LOOKED_AT = 1000
+LOOK_AFTER = 4.0
+"""Seconds after which we look for mails that are to be tried again."""
+FAULTS_AT_MOST = 100
+BACKOFF_AT_MOST = 60.0
+STORE_RETRY_SECONDS = 1.0
+DRAIN_SECONDS = 6.0
+"""How long a stop waits for what is being told: what is cut off then is told again after the next start."""
+
+
+@dataclass(slots=True)
+class _Fault:
+    """How often our own code failed on a notification since the start; until when it rests (monotonic)."""
+
+    count: int = 0
+    rests_until: float = 0.0
+
+
+class Notifier:
+    """Start once, `stop` once. `look` says that there is something new."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        telling: Telling,
+        meters: Meters,
+        clock: Clock,
+        *,
+        on_fault: Callable[[BaseException], None],
+    ) -> None:
+        self._outbox = outbox
+        self._telling = telling
+        self._meters = meters
+        self._clock = clock
+        self._on_fault = on_fault
+        self._new = asyncio.Event()
+        self._under_way: dict[str, asyncio.Task[None]] = {}  # by subscriber
+        self._faults: dict[str, _Fault] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Goes on with what the file holds, and from then on with what comes."""
+        self._looking = self._start(self._look_again_and_again())
+
+    async def stop(self) -> None:
+        """Begins nothing more, and waits for what is being told."""
+        if self._looking is None:
+            return
+        self._looking.cancel()
+        tasks = list(self._under_way.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
+            for task in late:
+                task.cancel()
+        await asyncio.gather(self._looking, *tasks, return_exceptions=True)
+
+    def look(self) -> None:
+        """There may be something to tell."""
+        self._new.set()
+
+    async def _look_again_and_again(self) -> None:
+        while True:
+            self._new.clear()
+            try:
+                due = await self._outbox.due(LOOKED_AT)
+            except StoreUnavailable as error:
+                await self._store_is_away(error)
+                continue
+            for pending in due:
+                self._begin(pending)
+            await self._until_new()
+
+    def _begin(self, pending: Pending) -> None:
+        subscriber_id = pending.notification.subscriber_id
+        fault = self._faults.get(pending.notification.id)
+        if fault and (fault.count >= FAULTS_AT_MOST or self._clock.monotonic() < fault.rests_until):
+            return
+        if subscriber_id in self._under_way or len(self._under_way) >= AT_ONCE:
+            return
+        self._under_way[subscriber_id] = self._start(self._tell(pending))
+
+    async def _tell(self, pending: Pending) -> None:
+        """One notification; then there may be another one of the subscriber."""
+        notification = pending.notification
+        try:
+            told = await notify(pending, telling=self._telling)
+            await self._settle(pending, told)
+        except StoreUnavailable as error:
+            await self._store_is_away(error)
+        except Exception:
+            log.exception("notification.nacked", notification_id=notification.id)
+            self._failed(notification.id)
+        else:
+            self._faults.pop(notification.id, None)
+            self._meters.told(told.results)
+        finally:
+            del self._under_way[notification.subscriber_id]
+            self._new.set()
+
+    async def _settle(self, pending: Pending, told: Told) -> None:
+        """Keeps trying while the store is away: what was told is not told again for that."""
+        while True:
+            try:
+                return await self._outbox.settle(pending, told.again_at)
+            except StoreUnavailable as error:
+                await self._store_is_away(error)
+
+    def _failed(self, notification_id: str) -> None:
+        """A fault of ours: tried again later, and after too many not before the next start."""
+        fault = self._faults.setdefault(notification_id, _Fault())
+        fault.count += 1
+        fault.rests_until = self._clock.monotonic() + min(BACKOFF_AT_MOST, 2.0 ** (fault.count - 1))
+        if fault.count == FAULTS_AT_MOST:
+            log.error(
+                "notification.dead_lettered",
+                notification_id=notification_id,
+                fix="it stays in the store and is tried again by the next start",
+            )
+
+    async def _until_new(self) -> None:
+        waits: list[asyncio.Task[object]] = [
+            asyncio.create_task(self._new.wait()),
+            asyncio.create_task(self._clock.sleep(LOOK_AFTER)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _store_is_away(self, error: StoreUnavailable) -> None:
+        log.warning("notifications.store_unavailable", error=str(error))
+        await self._clock.sleep(STORE_RETRY_SECONDS)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """A task whose end by an error is a fault of ours that must not pass unseen."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_fault(error)
