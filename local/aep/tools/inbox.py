@@ -1,4 +1,4 @@
-"""A receiver of deliveries: verifies signatures, keeps count, and can play receivers in trouble."""
+"""A receiver of deliveries and notifications: verifies signatures, keeps count, and can play receivers in trouble."""
 
 import asyncio
 import math
@@ -95,7 +95,9 @@ class Inbox:
     def take(self, path: str, behaviour: Behaviour, headers: dict[str, str], body: bytes) -> Received:
         """Verifies and counts one request, and decides what it is answered."""
         event = _event_in(body)
-        event_id, subject = _text(event, "id"), _text(event, "subject")
+        event_type, event_id, subject = _text(event, "type"), _text(event, "id"), _text(event, "subject")
+        if (told := _text(event, "notification_type")) is not None:  # its id is in the header only
+            event_type, event_id = told, headers.get("x-correlation-id")
         known = self._recall(path, subject, event_id)
         known.attempts += 1
         verified = self._verify(headers, body)
@@ -105,7 +107,7 @@ class Inbox:
             number=next(self._numbers),
             path=path,
             id=event_id,
-            type=_text(event, "type"),
+            type=event_type,
             subject=subject,
             latency_ms=_milliseconds_since(_text(event, "time"), now),
             attempt=known.attempts,
@@ -238,7 +240,7 @@ def percentile(values: Iterable[float], percent: float) -> float | None:
 
 
 def _event_in(body: bytes) -> dict[str, Any]:
-    """The CloudEvent of a body; empty for anything else, such as a notification."""
+    """The CloudEvent of a body, or the notification; empty for anything else."""
     try:
         event = orjson.loads(body)
     except orjson.JSONDecodeError:
