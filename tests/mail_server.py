@@ -29,14 +29,14 @@ class MailBox:
     users: list[str | None] = field(default_factory=list[str | None])
     replies: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
-    async def handle_EHLO(
+    async def handle_EHLO(  # noqa: N802 - aiosmtpd looks for it
         self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
     ) -> list[str]:
         session.host_name = hostname
         self.hellos.append(hostname)
         return responses
 
-    async def handle_MAIL(
+    async def handle_MAIL(  # noqa: N802 - aiosmtpd looks for it
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if reply := self._reply("MAIL"):
@@ -45,7 +45,7 @@ class MailBox:
         envelope.mail_options.extend(options)
         return "250 OK"
 
-    async def handle_RCPT(
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd looks for it
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if reply := self._reply("RCPT"):
@@ -53,7 +53,9 @@ class MailBox:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+    async def handle_DATA(  # noqa: N802 - aiosmtpd looks for it
+        self, server: SMTP, session: Session, envelope: Envelope
+    ) -> str:
         if reply := self._reply("DATA"):
             return reply
         content = envelope.content
@@ -85,7 +87,7 @@ def mail_server(
     starttls: ssl.SSLContext | None = None,
     password: bool = False,
 ) -> Iterator[MailBox]:
-    """Listens on a loopback port for the block. With `password` nothing is taken before USER has logged in."""
+    """Listens on a loopback port for the block. With `password` USER has to log in first."""
     box = MailBox()
     loop = asyncio.new_event_loop()
 
@@ -101,10 +103,11 @@ def mail_server(
             authenticator=box.authenticate,
         )
 
-    listener = loop.run_until_complete(loop.create_server(protocol, "127.0.0.1", port, ssl=tls_first))
-    box.port = listener.sockets[0].getsockname()[1]
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
+    creating = loop.create_server(protocol, "127.0.0.1", port, ssl=tls_first)
+    listener = asyncio.run_coroutine_threadsafe(creating, loop).result(5)
+    box.port = listener.sockets[0].getsockname()[1]
     try:
         yield box
     finally:

@@ -12,6 +12,7 @@ from aep.broker.pacer import Pacer
 from aep.broker.queue import DurableQueue, Queued
 from aep.store.database import Database
 from aep.store.logs import SqliteLogs
+from aep.store.outbox import SqliteOutbox
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
 from clock import ManualClock
@@ -20,6 +21,8 @@ from contract.judgement import JudgementContract
 from contract.judgement import World as JudgementWorld
 from contract.logs import LogsContract
 from contract.logs import World as LogsWorld
+from contract.outbox import OutboxContract
+from contract.outbox import World as OutboxWorld
 from contract.subscriptions import Store, SubscriptionsContract
 from contract.success_counts import SuccessCountsContract
 from event_platform.adapters.seal import AesGcmSeal
@@ -107,6 +110,15 @@ class TestEmbeddedJudgement(JudgementContract):
         world = EmbeddedJudgement(database)
         await world.open()
         yield world
+        await database.close()
+
+
+class TestSqliteOutbox(OutboxContract):
+    @pytest.fixture
+    async def world(self, tmp_path: Path) -> AsyncIterator[OutboxWorld]:
+        database, clock = Database(tmp_path), ManualClock()
+        database.open()
+        yield OutboxWorld(SqliteSubscriptions(database, SEAL), SqliteOutbox(database, clock), clock)
         await database.close()
 
 

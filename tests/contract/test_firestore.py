@@ -296,6 +296,7 @@ SEARCHED = {
     "leases": set[str](),
     "log_entries": {"part_of"},
     "success_counts": set[str](),
+    "notifications": {"due"},
 }
 """The fields with an index of their own."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import orjson
 import pytest
+from google.cloud.firestore_v1 import AsyncQuery
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,11 +21,18 @@ from aep.serving import running
 from clock import ManualClock
 from contract.pubsub import Project
 from event_platform import wiring
-from event_platform.adapters.firestore.client import connect
+from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
+from event_platform.data_model import NOTIFICATIONS
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, delivery_message
+from event_platform.domain.queue_messages import (
+    DEAD_LETTERS_TOPIC,
+    EVENTS_TOPIC,
+    NOTIFICATIONS_TOPIC,
+    delivery_message,
+    notification_message,
+)
 from event_platform.domain.tenants import tenant_key
 from event_platform.permissions import PERMISSIONS, PERMISSIONS_OF_CALLS
 from one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
@@ -32,6 +40,7 @@ from processes import Client, http, send_events
 from records import UPDATED
 
 TOPIC = "deliveries-0"
+WEBHOOK_SECRET = "the-secret-of-the-notifications"
 
 
 class Recorder:
@@ -80,15 +89,23 @@ def kind_of(write: Any) -> str:
 
 
 @pytest.fixture
+async def beside(firestore_host: str, project: str) -> AsyncIterator[Firestore]:
+    """A connection of the test's own, opened before the functions' are recorded."""
+    firestore = connect(project, emulator=firestore_host)
+    await leave_expired_leases(firestore)
+    yield firestore
+    await firestore.close()
+
+
+@pytest.fixture
 async def recorder(
-    pubsub_host: str, firestore_host: str, project: str, monkeypatch: pytest.MonkeyPatch
+    beside: Firestore, pubsub_host: str, firestore_host: str, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Recorder]:
     """In every channel that a function opens in the project, whose topics are there."""
     topics = Project(pubsub_host, project)
-    for topic in (EVENTS_TOPIC, TOPIC, DEAD_LETTERS_TOPIC):
+    for topic in (EVENTS_TOPIC, TOPIC, NOTIFICATIONS_TOPIC, DEAD_LETTERS_TOPIC):
         await topics.create_topic(topic)
     await topics.close()
-    await leave_expired_leases(firestore_host, project)
     key = sha256(CLIENT_KEY.encode()).hexdigest()
     clients = [{"client_id": client_id, "key_sha256": key} for client_id in ("erp", "shop")]
     entry = {"url": PIM, "auth": "platform-key", "clients": clients, "ingest_key": INGEST_KEY}
@@ -100,6 +117,8 @@ async def recorder(
         "AEP_SECRETS_KEY": base64.b64encode(b"k" * 32).decode(),
         "AEP_PUBLIC_URL": "https://events.example.com",
         "AEP_RETRY_DELAYS": "0.01",
+        "AEP_SMTP_URL": "smtp://127.0.0.1:1",  # nobody answers, so mails are to be tried again
+        "AEP_MAIL_FROM": "events@example.com",
         "AEP_DEV": "true",
     }.items():
         monkeypatch.setenv(name, value)
@@ -119,16 +138,14 @@ def forget_the_functions() -> None:
         getattr(wiring, name).cache_clear()
 
 
-async def leave_expired_leases(firestore_host: str, project: str) -> None:
+async def leave_expired_leases(firestore: Firestore) -> None:
     """As an instance that was lost an hour ago."""
-    firestore = connect(project, emulator=firestore_host)
     schedule = FirestoreRetrySchedule(firestore, ManualClock(datetime.now(UTC) - timedelta(hours=1)))
     for shard in range(schedule.shards):
         assert await schedule.lease(shard, 1)
-    await firestore.close()
 
 
-async def test_each_function_uses_just_what_it_is_permitted(recorder: Recorder) -> None:
+async def test_each_function_uses_just_what_it_is_permitted(beside: Firestore, recorder: Recorder) -> None:
     async with running(Starlette(routes=[Route("/{status:int}", answer, methods=["POST"])])) as endpoint:
         recorder.function = "manage"
         async with running(wiring.manage()) as url:
@@ -150,14 +167,24 @@ async def test_each_function_uses_just_what_it_is_permitted(recorder: Recorder) 
             await tick_until_one_is_put_back(url)
         recorder.function = "notify"
         async with running(wiring.notify()) as url:
+            for notification in await beside.query(AsyncQuery(beside.client.collection(NOTIFICATIONS))):
+                await push(f"{url}/notifications", notification_message(notification.id))
             await push(f"{url}/notifications", Message(b"no notification"))
     assert recorder.used == PERMISSIONS
 
 
 def manage_all_there_is(url: str, endpoint: str) -> list[str]:
-    """Subscriptions that answer 200, 429, 301 and 500, after every kind of change to others."""
+    """Subscriptions that answer 200, 429, 301 and 500, after every kind of change to others.
+
+    Of some is told by a webhook that answers, of others by mail.
+    """
     client = Client(url, PIM, CLIENT_KEY, "erp")
-    contact = {"technical_email": "ops@example.com"}
+    contact = {
+        "technical_email": "ops@example.com",
+        "notification_channels": ["webhook"],
+        "notification_webhook_url": f"{endpoint}/200",
+        "notification_webhook_secret": WEBHOOK_SECRET,
+    }
     first = client.call("POST", "/subscribers", {"name": "A", "contact": contact}, expect=201)["id"]
     subscribers = f"/subscribers/{first}"
     ids = [

@@ -6,7 +6,6 @@ RFC 5321; for ports and TLS RFC 8314, and for mails that nobody wrote RFC 3834.
 import asyncio
 import contextlib
 import ssl
-from email.headerregistry import Address
 from email.message import EmailMessage
 
 import aiosmtplib
@@ -77,8 +76,8 @@ class SmtpMailer:
 def message_of(mail: Mail, server: MailServer) -> EmailMessage:
     """The mail in RFC 5322's form; its id is the same for each attempt, so that a repetition can be told."""
     message = EmailMessage()
-    message["From"] = Address(addr_spec=server.sender)
-    message["To"] = Address(addr_spec=mail.recipient)
+    message["From"] = server.sender
+    message["To"] = mail.recipient
     message["Subject"] = mail.subject
     message["Date"] = mail.at
     message["Message-ID"] = f"<{mail.id}@{server.sender_domain}>"

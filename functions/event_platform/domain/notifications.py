@@ -216,10 +216,8 @@ _WHY = {
 """What stands there when the action says no reason."""
 
 _NOW = {
-    Kind.SUSPENDED_BY_SYSTEM: "Since then nothing is delivered. Events are not kept meanwhile: those of this"
-    " time are lost for the subscription.",
-    Kind.SUSPENDED_BY_USER: "Since then nothing is delivered. Events are not kept meanwhile: those of this"
-    " time are lost for the subscription.",
+    Kind.SUSPENDED_BY_SYSTEM: "Since then nothing is delivered, and events are not kept for later.",
+    Kind.SUSPENDED_BY_USER: "Since then nothing is delivered, and events are not kept for later.",
     Kind.REVOKED: "Since then nothing is delivered, and it cannot be resumed.",
     Kind.RESUMED: "Events that happen from then on are delivered again.",
     Kind.DELETED: "Since then nothing is delivered, and it cannot be resumed.",

@@ -89,7 +89,10 @@ def run_inbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8082,
     host: Host = "127.0.0.1",
     secret: Annotated[
-        str, typer.Option(envvar="AEP_INBOX_SECRET", help="The subscription's primary secret.")
+        str,
+        typer.Option(
+            envvar="AEP_INBOX_SECRET", help="The subscription's primary secret, or that of notifications."
+        ),
     ] = "",
     secondary_secret: Annotated[str, typer.Option(help="Its secondary secret.")] = "",
     behaviour: Annotated[Behaviour, typer.Option(help="At paths that name none.")] = Behaviour.OK,
@@ -98,7 +101,7 @@ def run_inbox(
     keep: Annotated[int, typer.Option(min=1, help="How many deliveries to keep for reading back.")] = 1000,
     quiet: Annotated[bool, typer.Option("--quiet", help="No line per delivery.")] = False,
 ) -> None:
-    """Receive deliveries, verify their signatures and show what came.
+    """Receive deliveries and notifications, verify their signatures and show what came.
 
     Example: aep inbox --port 8082 --secret 0123456789abcdef --behaviour flaky
 

@@ -1,4 +1,4 @@
-"""A receiver of deliveries and notifications: verifies signatures, keeps count, and can play receivers in trouble."""
+"""A receiver of deliveries and notifications: verifies, keeps count, can play receivers in trouble."""
 
 import asyncio
 import math
