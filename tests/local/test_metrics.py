@@ -503,7 +503,12 @@ async def test_requests_are_counted_by_template_and_never_by_path() -> None:
 async def test_every_metric_is_described(world: World) -> None:
     described = re.findall(r"`(aep_[a-z_]+)`", DOCUMENT.read_text())
     families = {re.sub("_(bucket|sum|count)$", "", re.sub("{.*", "", name)) for name in await world.samples()}
-    labelled = {"aep_attempts_total", "aep_deliveries_ended_total", "aep_http_requests_total"}
+    labelled = {
+        "aep_attempts_total",
+        "aep_deliveries_ended_total",
+        "aep_http_requests_total",
+        "aep_notifications_total",
+    }
     named = {name for name in described if not name.startswith("aep_subscription_")}
     assert {name for name in families if name.startswith("aep_")} | labelled == named
 

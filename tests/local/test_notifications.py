@@ -18,7 +18,7 @@ from records import UPDATED
 
 WEBHOOK_SECRET = "the-secret-of-the-notifications"
 MAIL_FROM = "events@example.com"
-DESTINATION = "http://127.0.0.1:9/hook"
+DESTINATION = "http://127.0.0.1:8999/hook"
 
 
 @pytest.fixture(scope="module")
