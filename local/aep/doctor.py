@@ -27,6 +27,8 @@ from aiohttp.abc import AbstractResolver
 from pydantic import ValidationError
 
 from event_platform.adapters.guard import TrustedNetwork
+from event_platform.adapters.smtp import SmtpMailer
+from event_platform.domain.mail_servers import MailServer
 from event_platform.domain.tenants import Tenant
 from event_platform.ports import Seal
 from event_platform.settings import Settings
@@ -42,6 +44,7 @@ LEAST_FREE_BYTES = 64 * 1024 * 1024
 FEW_FREE_BYTES = 1024 * 1024 * 1024
 ASKED_NAME = "example.com"
 PROGRAM_SECONDS = 20.0
+MAIL_SECONDS = 5.0
 _ANSWERS_OF_A_RESOLVER = {pycares.errno.ARES_ENODATA, pycares.errno.ARES_ENOTFOUND}
 
 
@@ -114,6 +117,7 @@ async def of_the_surroundings(
     """What it depends on around it, and what its tools would use."""
     return [
         await names(name_to_ask(folder, settings), TrustedNetwork()),
+        await mail(settings.mail_server()),
         clock(datetime.now(UTC), last_accepted(folder), environment.get("TZ", "")),
         emulator("pubsub emulator", "PUBSUB_EMULATOR_HOST", "pubsub-emulator", environment),
         emulator("firestore emulator", "FIRESTORE_EMULATOR_HOST", "cloud-firestore-emulator", environment),
@@ -226,6 +230,19 @@ async def names(host: str, network: AbstractResolver) -> Check:
     finally:
         await network.close()
     return ok("names", f"{host} is {found[0]['host']}")
+
+
+async def mail(server: MailServer | None) -> Check:
+    """As far as EHLO, and as TLS and a login where they are set."""
+    if server is None:
+        return missing(
+            "mail", "no AEP_SMTP_URL: subscribers are told by webhook only, and of deletions not at all"
+        )
+    failure = await SmtpMailer(server, deadline=MAIL_SECONDS).check()
+    where = f"{server.host}:{server.port}"
+    if failure is not None:
+        return problem("mail", f"{where}: {failure.detail}; check AEP_SMTP_URL and the mail server")
+    return ok("mail", f"{where} answers{' and takes the login' if server.user else ''}")
 
 
 def clock(now: datetime, newest: datetime | None, zone: str) -> Check:

@@ -13,6 +13,8 @@ from contract.judgement import JudgementContract
 from contract.judgement import World as JudgementWorld
 from contract.logs import LogsContract
 from contract.logs import World as LogsWorld
+from contract.outbox import OutboxContract
+from contract.outbox import World as OutboxWorld
 from contract.registry import (
     OTHER,
     PATTERN,
@@ -33,6 +35,7 @@ from event_platform.adapters.firestore import tenants
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
 from event_platform.adapters.firestore.logs import FirestoreLogs
+from event_platform.adapters.firestore.outbox import FirestoreOutbox
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
@@ -43,7 +46,7 @@ from event_platform.domain.deliveries import Delivery
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.logs import DeliveryEnd, LogEntry, LogQuery, LogType, Operation
 from event_platform.domain.outcomes import Reason
-from event_platform.domain.subscriptions import Subscription, delete_subscriber, delete_subscription
+from event_platform.domain.subscriptions import Subscription, delete_subscriber, delete_subscription, suspend
 from event_platform.domain.suspension import Count, Series
 from event_platform.domain.tenants import Tenant
 from event_platform.ports import SuccessCounts
@@ -60,6 +63,40 @@ async def firestore(firestore_host: str, project: str) -> AsyncIterator[Firestor
     firestore = connect(project, emulator=firestore_host)
     yield firestore
     await firestore.close()
+
+
+class TestFirestoreOutbox(OutboxContract):
+    @pytest.fixture
+    def world(self, firestore: Firestore) -> OutboxWorld:
+        clock = ManualClock()
+        outbox = FirestoreOutbox(firestore, clock)
+        return OutboxWorld(FirestoreSubscriptions(firestore, SEAL, clock), outbox, clock)
+
+    async def test_what_was_published_is_due_no_more_and_still_pending(
+        self, world: OutboxWorld, firestore: Firestore
+    ) -> None:
+        outbox = FirestoreOutbox(firestore, world.clock)
+        for subscription in await world.subscribed(2):
+            await world.change(subscription, partial(suspend, now=START))
+        first, second = await world.due()
+        await outbox.published([first])
+        assert await world.due() == [second]
+        found = await outbox.pending(first.notification.id)
+        assert found is not None
+        assert found.notification == first.notification
+        await outbox.settle(first, None)
+        await outbox.published([first])
+        assert await outbox.pending(first.notification.id) is None
+
+    async def test_a_mail_put_off_meanwhile_stays_due(self, world: OutboxWorld, firestore: Firestore) -> None:
+        outbox = FirestoreOutbox(firestore, world.clock)
+        (subscription,) = await world.subscribed()
+        await world.change(subscription, partial(suspend, now=START))
+        (read,) = await world.due()
+        await outbox.settle(read, world.clock.now())
+        await outbox.published([read])  # by a reader that knows nothing of it
+        (again,) = await world.due()
+        assert again.mail_attempts == 1
 
 
 class TestFirestoreSubscriptions(SubscriptionsContract):

@@ -21,6 +21,7 @@ from event_platform.domain.messages import Message
 from event_platform.domain.queue_messages import EVENTS_TOPIC, Accepted, delivery_message, events_messages
 from event_platform.domain.tenants import tenant_key
 from event_platform.push import REASON
+from mail_server import MailBox, mail_server
 from one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
 from processes import Client, http, received, send_events, server
 from records import ORDER, ORDER_TYPE, an_event
@@ -39,9 +40,15 @@ def inbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield child.url
 
 
+@pytest.fixture(scope="module")
+def mail() -> Iterator[MailBox]:
+    with mail_server() as box:
+        yield box
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def platform(
-    pubsub_host: str, firestore_host: str, tmp_path_factory: pytest.TempPathFactory
+    pubsub_host: str, firestore_host: str, mail: MailBox, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[GooglePlatform]:
     client = {"client_id": "erp", "key_sha256": sha256(CLIENT_KEY.encode()).hexdigest()}
     entry = {"url": PIM, "auth": "platform-key", "clients": [client], "ingest_key": INGEST_KEY}
@@ -54,6 +61,8 @@ async def platform(
             "AEP_PIMS": orjson.dumps([entry]).decode(),
             "AEP_RETRY_DELAYS": "0.5,1,2",
             "AEP_EVENT_TYPES": orjson.dumps([ORDER_TYPE]).decode(),
+            "AEP_SMTP_URL": f"smtp://127.0.0.1:{mail.port}",
+            "AEP_MAIL_FROM": "events@example.com",
         },
         tenant_keys=[tenant_key(PIM)],
         ack_seconds=10,  # so that what a kill interrupts comes again soon
@@ -227,6 +236,34 @@ async def test_nothing_is_lost_when_a_function_is_killed(
     # a push that was on its way may come again only when its ack deadline and a backoff have passed
     await subscribed.got(ids, seconds=90)
     await flaky.got(ids, seconds=90)
+
+
+async def test_a_suspension_is_told_by_mail_and_by_webhook_through_its_topic(
+    platform: GooglePlatform, mail: MailBox, inbox: str
+) -> None:
+    client = Client(platform.functions["manage"].url, PIM, CLIENT_KEY, "erp")
+    contact = {
+        "technical_email": "told@example.com",
+        "notification_channels": ["email", "webhook"],
+        "notification_webhook_url": f"{inbox}/told",
+        "notification_webhook_secret": PRIMARY,  # which the inbox verifies with
+    }
+    body = {"name": "Told", "contact": contact}
+    subscriber = await asyncio.to_thread(client.call, "POST", "/subscribers", body, expect=201)
+    at = f"/subscribers/{subscriber['id']}/subscriptions"
+    config = {"url": f"{inbox}/hook", "secret": {"primary": PRIMARY}}
+    wanted = {"events": [event()["type"]], "type": "https", "config": config}
+    made = await asyncio.to_thread(client.call, "POST", at, wanted, expect=201)
+    for _ in range(2):
+        await asyncio.to_thread(client.call, "POST", f"{at}/{made['id']}/suspend", expect=202)
+
+    async def mails() -> list[Any]:
+        return [each for each in mail.mails if each["To"] == "told@example.com"]
+
+    (told,) = await until(mails, "the mail")
+    assert told["Subject"] == "Suspended: a subscription of Told"
+    (webhook,) = await asyncio.to_thread(received, inbox, "/told")
+    assert (webhook["type"], webhook["verified"]) == ("subscription.suspended.user", True)
 
 
 async def test_what_nobody_can_read_becomes_a_dead_letter_and_an_error_in_the_log(

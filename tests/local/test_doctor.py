@@ -15,9 +15,11 @@ from aep import doctor
 from aep.doctor import State
 from aep.store import database, keys, schema
 from aep_here import Ended, run
-from contract.servers import DnsServer
+from contract.servers import DnsServer, free_port
 from event_platform.adapters.guard import TrustedNetwork, local_names
+from event_platform.domain.mail_servers import MailServer
 from event_platform.settings import Settings
+from mail_server import mail_server
 from processes import server
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -297,3 +299,23 @@ def test_what_only_tools_need_keeps_the_status_0(data: Path, tmp_path: Path) -> 
     assert ended.status == 0
     assert finding(ended, "pubsub emulator").startswith("problem: ")
     assert finding(ended, "java").startswith("missing: ")
+
+
+# Mail
+
+
+async def test_a_mail_server_that_answers_is_well() -> None:
+    with mail_server() as box:
+        found = await doctor.mail(MailServer("127.0.0.1", box.port, False, "events@example.com"))
+    assert (found.state, found.detail) == (State.OK, f"127.0.0.1:{box.port} answers")
+    assert (box.hellos, box.mails) == (["example.com"], [])
+
+
+async def test_a_mail_server_that_is_down_is_a_problem_with_what_to_check() -> None:
+    found = await doctor.mail(MailServer("127.0.0.1", free_port(), False, "events@example.com"))
+    assert (found.state, found.needed) == (State.PROBLEM, False)
+    assert "refuses connections; check AEP_SMTP_URL" in found.detail
+
+
+async def test_without_a_mail_server_mails_are_missing() -> None:
+    assert (await doctor.mail(None)).state is State.MISSING
