@@ -38,13 +38,13 @@ async def deliver(request: Request) -> Response:
 
 @aio.http
 async def maintain(request: Request) -> Response:
-    """Called each minute: due retries back to their lanes."""
+    """Called each minute: due retries back to their lanes, notifications that were left over to their topic."""
     return wiring.maintain()
 
 
 @aio.http
 async def notify(request: Request) -> Response:
-    """Pushed by `notifications`."""
+    """Pushed by `notifications`: tells a subscriber, by e-mail and by webhook."""
     return wiring.notify()
 
 

@@ -26,13 +26,12 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOT
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 
 import event_platform
-from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC
+from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, NOTIFICATIONS_TOPIC
 
 from ..emulators import FIRESTORE_HOST, PUBSUB_HOST
 
 FUNCTIONS = ("manage", "ingest", "fanout", "deliver", "maintain", "notify")
 DELIVERIES_TOPIC = "deliveries-0"
-NOTIFICATIONS_TOPIC = "notifications"
 SOURCE = Path(event_platform.__file__).parent.parent / "main.py"
 
 ACK_SECONDS = 60  # as in the deployment
