@@ -38,7 +38,7 @@ async def deliver(request: Request) -> Response:
 
 @aio.http
 async def maintain(request: Request) -> Response:
-    """Called each minute: due retries back to their lanes, notifications that were left over to their topic."""
+    """Called each minute: puts due retries back into their lanes, and publishes due notifications."""
     return wiring.maintain()
 
 
