@@ -323,6 +323,36 @@ class JudgementContract:
         await instance.attempts(subscriptions[0], 1)
         assert (await self.now(world, subscriptions[0])).status is Status.ACTIVE
 
+    async def test_failures_from_before_it_was_known_are_taken_back(
+        self, world: World, instance: Instance, receivers: Receivers
+    ) -> None:
+        first, *others = [await self.subscribe(world, number) for number in range(25)]
+        await instance.attempts(first, 18)
+        receivers.answers = {subscription.config.url: REFUSED for subscription in (first, *others)}
+        await instance.attempts(first, 3)
+        for subscription in others:
+            await instance.attempts(subscription, 1)
+        receivers.answers = {first.config.url: Answer(500)}
+        await world.clock.advance(61)
+        await instance.attempts(first, 1)
+        await world.clock.advance(60)
+        await instance.attempts(first, 1)
+        assert (await self.now(world, first)).status is Status.ACTIVE  # 18 of 20
+
+    async def test_while_most_origins_fail_nobody_is_suspended_for_what_was_answered_either(
+        self, world: World, instance: Instance, receivers: Receivers
+    ) -> None:
+        first, *others = [await self.subscribe(world, number) for number in range(25)]
+        receivers.answers = {subscription.config.url: REFUSED for subscription in others}
+        receivers.answers[first.config.url] = Answer(503)
+        await instance.attempts(first, 20)
+        await world.clock.advance(50)
+        for subscription in others:
+            await instance.attempts(subscription, 1)
+        await world.clock.advance(10)
+        await instance.attempts(first, 1)
+        assert (await self.now(world, first)).status is Status.ACTIVE
+
     async def test_a_few_origins_that_fail_are_to_blame_themselves(
         self, world: World, instance: Instance, receivers: Receivers
     ) -> None:

@@ -16,8 +16,8 @@ from aep.store.outbox import SqliteOutbox
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
 from clock import ManualClock
-from contract.broker import BrokerContract, Handler, World
-from contract.judgement import JudgementContract
+from contract.broker import BrokerContract, Handler, World, a_removal
+from contract.judgement import Instance, JudgementContract
 from contract.judgement import World as JudgementWorld
 from contract.logs import LogsContract
 from contract.logs import World as LogsWorld
@@ -32,7 +32,7 @@ from event_platform.domain.egress import Egress
 from event_platform.domain.rates import Limits
 from event_platform.domain.subscriptions import Subscription
 from event_platform.ports import SuccessCounts
-from records import PIM, an_event
+from records import OWNER, PIM, an_event
 
 SEAL = AesGcmSeal(b"\x01" * 32)
 
@@ -111,6 +111,20 @@ class TestEmbeddedJudgement(JudgementContract):
         await world.open()
         yield world
         await database.close()
+
+    async def test_what_waits_for_a_client_that_is_gone_from_the_pim_is_dropped(
+        self, world: EmbeddedJudgement, instance: Instance, subscription: Subscription
+    ) -> None:
+        first, *waiting = await world.deliveries(subscription, 3)
+        await instance.attempt(first)
+        await world.settlements.accept(PIM, [a_removal("app", OWNER.client_id)])
+        for delivery in waiting:
+            await instance.attempt(delivery)
+        assert await world.ends() == [("deliveries_dropped", "revoked", 2)]
+        assert await world.actions() == [
+            (f"{noun}_revoked_by_the_platform", "the app was removed from the PIM")
+            for noun in ("subscriber", "subscription")
+        ]
 
 
 class TestSqliteOutbox(OutboxContract):

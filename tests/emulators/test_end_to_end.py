@@ -50,8 +50,9 @@ def mail() -> Iterator[MailBox]:
 async def platform(
     pubsub_host: str, firestore_host: str, mail: MailBox, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[GooglePlatform]:
-    client = {"client_id": "erp", "key_sha256": sha256(CLIENT_KEY.encode()).hexdigest()}
-    entry = {"url": PIM, "auth": "platform-key", "clients": [client], "ingest_key": INGEST_KEY}
+    key = sha256(CLIENT_KEY.encode()).hexdigest()
+    clients = [{"client_id": client_id, "key_sha256": key} for client_id in ("erp", "shop")]
+    entry = {"url": PIM, "auth": "platform-key", "clients": clients, "ingest_key": INGEST_KEY}
     async with running(
         f"test-{uuid.uuid4().hex[:20]}",
         pubsub=pubsub_host,
@@ -120,17 +121,25 @@ class Subscribed:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def subscriptions(platform: GooglePlatform, inbox: str) -> Sequence[Subscribed]:
     """One at a good receiver, one at a receiver that answers 500 to the first attempt of each event."""
-    client = Client(platform.functions["manage"].url, PIM, CLIENT_KEY, "erp")
+    made = await subscribe(platform, inbox, "erp", ("/hook", "/flaky"))
+    await asyncio.sleep(IN_FORCE_SECONDS)
+    return made
+
+
+async def subscribe(
+    platform: GooglePlatform, inbox: str, client_id: str, paths: Sequence[str]
+) -> list[Subscribed]:
+    """One at each path of the inbox."""
+    client = Client(platform.functions["manage"].url, PIM, CLIENT_KEY, client_id)
     body = {"name": "Tests", "contact": {"technical_email": "ops@example.com"}}
     subscriber = await asyncio.to_thread(client.call, "POST", "/subscribers", body, expect=201)
     made: list[Subscribed] = []
-    for path in ("/hook", "/flaky"):
+    for path in paths:
         config = {"url": inbox + path, "secret": {"primary": PRIMARY}}
         wanted = {"events": [event()["type"]], "type": "https", "config": config}
         at = f"/subscribers/{subscriber['id']}/subscriptions"
         answer = await asyncio.to_thread(client.call, "POST", at, wanted, expect=201)
         made.append(Subscribed(platform, client, inbox, path, subscriber["id"], answer["id"]))
-    await asyncio.sleep(IN_FORCE_SECONDS)
     return made
 
 
@@ -300,6 +309,43 @@ async def test_a_suspension_is_in_force_in_every_instance_within_5_seconds(
     await asyncio.sleep(IN_FORCE_SECONDS)
     await subscribed.got(await subscribed.send())
     assert not {each["id"] for each in await subscribed.taken()} & set(passed_by)
+
+
+async def test_a_404_suspends_and_the_removal_of_the_connection_revokes(
+    platform: GooglePlatform, inbox: str, subscribed: Subscribed
+) -> None:
+    gone, good = await subscribe(platform, inbox, "shop", ("/404", "/shop"))
+    manage, deliver = platform.functions["manage"], platform.functions["deliver"]
+
+    async def ended(of: Subscribed) -> list[tuple[str, int]]:
+        path = f"/logs?subscription_id={of.subscription}&order=asc"
+        found = (await asyncio.to_thread(of.by(manage).call, "GET", path, expect=200))["items"]
+        return [
+            (each["error_message"], each["occurrences"])
+            for each in found
+            if not each["operation"].endswith("by_the_user")
+        ]
+
+    for _ in range(4):
+        await push_delivery(deliver, gone)
+    message = "the endpoint answered 404"
+    assert await ended(gone) == [(message, 1), (message, 1), ("suspended", 3)]  # and the action between
+    assert await gone.status(manage) == "suspended"
+
+    author = {"identifier": "x", "type": "user"}
+    data = {"connection": {"client_id": "shop"}, "author": author}
+    removed = {"id": str(uuid.uuid4()), "type": "com.akeneo.pim.v1.connection.deleted", "data": data}
+    assert await asyncio.to_thread(send_events, platform.functions["ingest"].url, INGEST_KEY, removed) == 202
+
+    async def revoked() -> bool:
+        return [await each.status(manage) for each in (gone, good)] == ["revoked", "revoked"]
+
+    await until(revoked, "the revocation")
+    await asyncio.sleep(IN_FORCE_SECONDS)
+    await push_delivery(deliver, good)
+    assert await good.taken() == []
+    assert await ended(good) == [("the connection was removed from the PIM", 1), ("revoked", 1)]
+    assert await subscribed.status(manage) == "active"
 
 
 async def push_delivery(function: Function, subscribed: Subscribed, *, age: timedelta = timedelta(0)) -> str:

@@ -1,0 +1,36 @@
+"""Which events say that a client is gone from the PIM."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from event_platform.domain.revocations import client_gone, revoking
+from records import an_event
+
+CONNECTION = "com.akeneo.pim.v1.connection.deleted"
+APP = "com.akeneo.pim.v1.app.deleted"
+
+
+@pytest.mark.parametrize(
+    ("event_type", "data", "client_id"),
+    [
+        (CONNECTION, {"connection": {"client_id": "erp"}}, "erp"),
+        (APP, {"app": {"client_id": "shop"}}, "shop"),
+        (APP, {"connection": {"client_id": "erp"}}, None),
+        (APP, {"app": {"client_id": ""}}, None),
+        (APP, {"app": {"client_id": 7}}, None),
+        (APP, {"app": ["client_id"]}, None),
+        (APP, {"app": {}}, None),
+        (APP, {}, None),
+        ("com.akeneo.pim.v1.product.updated", {"app": {"client_id": "shop"}}, None),
+    ],
+)
+def test_the_client_that_is_gone(event_type: str, data: dict[str, Any], client_id: str | None) -> None:
+    assert client_gone(replace(an_event(), type=event_type, data=data)) == client_id
+
+
+@pytest.mark.parametrize(("event_type", "noun"), [(CONNECTION, "connection"), (APP, "app")])
+def test_the_reason_names_what_was_removed(event_type: str, noun: str) -> None:
+    reason = revoking(replace(an_event(), type=event_type)).reason
+    assert reason == f"the {noun} was removed from the PIM"
