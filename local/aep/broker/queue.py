@@ -149,7 +149,8 @@ class DurableQueue:
         """Port `Intake`: the check of ids, their memory, events and deliveries in one commit."""
 
         def committed(result: _Accepted) -> None:
-            self._subscriptions.remember(result.revoked)
+            if result.revoked:
+                self._subscriptions.remember(result.revoked)
             self._meters.accepted(len(events), result.new, (entry.subscription_id for entry in result.queued))
             self._put(result.queued)
 
@@ -162,7 +163,8 @@ class DurableQueue:
 
         def committed(settled: _Settled | None) -> None:
             if settled is not None:
-                self._subscriptions.remember(settled.changed)
+                if settled.changed:
+                    self._subscriptions.remember(settled.changed)
                 self._meters.settled(settlement, seconds)
                 self._put(settled.back)
 
