@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .deliver import request_headers
 from .domain.catalog import Catalog, EventType, schema_url
 from .domain.events import IDENTIFIER_TYPES, SOURCE, envelope, example_of
+from .domain.https_requests import request_headers
 from .domain.signatures import ALGORITHM, ALGORITHM_HEADER, PRIMARY_HEADER, SECONDARY_HEADER
 from .domain.subscriptions import HttpsConfig
 from .http import CACHED, base_url

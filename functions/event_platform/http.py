@@ -21,6 +21,7 @@ STATUS_OF: Mapping[type[errors.EventPlatformError], int] = {
     errors.Conflict: 409,
     errors.TooLarge: 413,
     errors.UnsupportedMediaType: 415,
+    errors.TooManyRequests: 429,
     errors.PimUnavailable: 503,
     errors.StoreUnavailable: 503,
     errors.PublishFailed: 503,
@@ -85,7 +86,8 @@ async def _on_platform_error(request: Request, error: Exception) -> Response:
         log.warning("request.unavailable", path=request.url.path, error=str(error))
     if isinstance(error, errors.InvalidRequest):
         return error_response(status, *error.problems)
-    return error_response(status, errors.Problem("", str(error)))
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, errors.TooManyRequests) else None
+    return error_response(status, errors.Problem("", str(error)), headers=headers)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

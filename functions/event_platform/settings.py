@@ -153,6 +153,8 @@ class ManageSettings(CatalogSettings):
     """For `manage`. `public_url` is where it is reached, which else is taken from each request."""
 
     public_url: PublicUrl | None = None
+    topic_events: Topic = EVENTS_TOPIC  # takes the test events of benchmarks
+    timeout: Seconds = 5
 
 
 class IngestSettings(CatalogSettings):

@@ -57,7 +57,8 @@ def manage() -> "Answers":
     from .adapters.firestore.logs import FirestoreLogs
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.guard import GuardedNetwork, TrustedNetwork
-    from .adapters.https import HttpsPimGateway
+    from .adapters.https import HttpsPimGateway, HttpsSender
+    from .adapters.pubsub_intake import PubSubIntake
     from .manage.identity import CallerVerifier
 
     settings, clock = _read(told.ManageSettings), SystemClock()
@@ -75,9 +76,12 @@ def manage() -> "Answers":
         FirestoreLogs(firestore, clock),
         guard,
         clock,
+        PubSubIntake(_publisher(settings), clock, topic=settings.topic_events),
+        HttpsSender(guard),
         settings.dev,
         settings.public_url,
         settings.event_types,
+        settings.timeout,
     )
     routes = [*manage.routes(parts), asyncapi.route(parts.catalog, settings.public_url)]
     return _app(settings, [*routes, openapi.route(routes, parts.catalog)])

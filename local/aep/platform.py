@@ -113,9 +113,12 @@ class Platform:
                     SqliteLogs(self._database),
                     self._guard,
                     clock,
+                    self._queue,
+                    self._sender,
                     settings.dev,
                     settings.public_url or base_url,
                     settings.event_types,
+                    settings.timeout,
                 )
             ),
             asyncapi.route(settings.event_types, settings.public_url or base_url),

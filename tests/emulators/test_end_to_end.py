@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from aep.tools.on_google import Function, GooglePlatform, running
+from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.events import envelope
 from event_platform.domain.messages import Message
@@ -202,6 +203,30 @@ async def test_an_operators_own_type_is_delivered_and_described(
     assert (served.status_code, served.json()["$id"]) == (200, schema)
     described = await asyncio.to_thread(http().get, f"{manager}/asyncapi.json", timeout=10)
     assert ORDER in described.json()["components"]["messages"]
+
+
+async def test_a_benchmark_and_a_test_come_to_whom_they_are_for(
+    platform: GooglePlatform, subscriptions: Sequence[Subscribed], inbox: str
+) -> None:
+    client = subscriptions[0].client
+    path = f"/subscribers/{subscriptions[0].subscriber}/subscriptions"
+    config = {"url": f"{inbox}/benchmark", "secret": {"primary": PRIMARY}}
+    wanted = {"source": "benchmark", "events": [ORDER], "type": "https", "config": config}
+    made = await asyncio.to_thread(client.call, "POST", path, wanted, expect=201)
+    shown = await asyncio.to_thread(client.call, "POST", f"{path}/{made['id']}/test", {}, expect=200)
+    assert shown["outcome"] == "delivered"
+    await asyncio.sleep(IN_FORCE_SECONDS)
+    body = {"type": BENCHMARK, "count": 5, "size": 1}
+    started = await asyncio.to_thread(client.call, "POST", "/benchmark", body, expect=202)
+    expected = {f"{started['id']}-{number}" for number in range(1, 6)} | {shown["event"]["id"]}
+
+    async def arrived() -> bool:
+        got = await asyncio.to_thread(received, inbox, "/benchmark")
+        return {each["id"] for each in got if each["verified"]} == expected
+
+    await until(arrived, "the test events")
+    others = [each for path in ("/hook", "/flaky") for each in await asyncio.to_thread(received, inbox, path)]
+    assert BENCHMARK not in {each["type"] for each in others}
 
 
 async def test_a_500_is_tried_again_when_it_is_due(flaky: Subscribed) -> None:

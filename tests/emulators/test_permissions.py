@@ -24,6 +24,7 @@ from event_platform import wiring
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.data_model import NOTIFICATIONS
+from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.messages import Message
 from event_platform.domain.queue_messages import (
@@ -207,6 +208,9 @@ def manage_all_there_is(url: str, endpoint: str) -> list[str]:
     shop = Client(url, PIM, CLIENT_KEY, "shop")
     at_shop = shop.call("POST", "/subscribers", {"name": "S", "contact": contact}, expect=201)["id"]
     shop.call("POST", f"/subscribers/{at_shop}/subscriptions", wanted(f"{endpoint}/200"), expect=201)
+    benchmarked = wanted(f"{endpoint}/200") | {"source": "benchmark"}
+    client.call("POST", f"{subscribers}/subscriptions", benchmarked, expect=201)
+    client.call("POST", "/benchmark", {"type": BENCHMARK, "count": 1}, expect=202)
     second = client.call("POST", "/subscribers", {"name": "C", "contact": contact}, expect=201)["id"]
     client.call("DELETE", f"/subscribers/{second}", expect=200)
     return ids

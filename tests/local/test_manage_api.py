@@ -23,6 +23,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from aep import serving
+from aep.broker.queue import DurableQueue
 from aep.store.database import Database
 from aep.store.logs import SqliteLogs
 from aep.store.subscriptions import SqliteSubscriptions
@@ -30,7 +31,7 @@ from aep.tools import sim
 from clock import ManualClock
 from event_platform import manage
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
-from event_platform.adapters.https import HttpsPimGateway
+from event_platform.adapters.https import HttpsPimGateway, HttpsSender
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain import catalog
 from event_platform.domain.subscriptions import (
@@ -228,10 +229,21 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     store = SqliteSubscriptions(database, AesGcmSeal(os.urandom(32)))
     guards = {True: GuardedNetwork(allow_loopback=True), False: GuardedNetwork()}
     gateway = HttpsPimGateway(guards[True], TrustedNetwork())
+    sender = HttpsSender(guards[True])
+    queue = DurableQueue(database, store, clock, schema_base="https://events.example.com/spec")
 
     def app(*, allow_http: bool) -> Starlette:
         verifier = CallerVerifier(registry, gateway, clock, allow_http=allow_http)
-        parts = manage.Manage(verifier, store, SqliteLogs(database), guards[allow_http], clock, allow_http)
+        parts = manage.Manage(
+            verifier,
+            store,
+            SqliteLogs(database),
+            guards[allow_http],
+            clock,
+            queue,
+            sender,
+            allow_http,
+        )
         served = Starlette(routes=manage.routes(parts), exception_handlers=EXCEPTION_HANDLERS)
         served.router.redirect_slashes = False
         return served
@@ -247,6 +259,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             session, clock, store, registry, f"{url}/api/v1", f"{strict_url}/api/v1", pims_url, pim.state.pim
         )
     await gateway.close()
+    await sender.close()
     await database.close()
 
 

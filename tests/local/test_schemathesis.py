@@ -230,7 +230,7 @@ def with_true_data(case: Case) -> Case:
     """Events of this PIM whose data fits their type, which the document leaves to the schemas of types."""
     body: Any = case.body
     for event in body if isinstance(body, list) else [body]:
-        if isinstance(event, dict) and event.get("type") in catalog.load():
+        if isinstance(event, dict) and "data" in event and event.get("type") in catalog.load():
             event["data"] |= catalog.load()[event["type"]].example
             event["pimurl"] = None
     return case

@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from clock import START, ManualClock
 from event_platform.deliver import deliver
-from event_platform.deliver.deliver import request_headers
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
 from event_platform.domain.egress import Egress
+from event_platform.domain.https_requests import request_headers
 from event_platform.domain.logs import DeliveryEnd, Operation
 from event_platform.domain.outcomes import Answer, Kind, Outcome, Reason, TransportFailure
 from event_platform.domain.rates import Observation

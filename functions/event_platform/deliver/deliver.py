@@ -2,27 +2,22 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from urllib.parse import quote
 
 import structlog
 
-from ..domain import rates, retries, signatures
+from ..domain import rates, retries
 from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
 from ..domain.egress import Egress
+from ..domain.https_requests import EXCERPT_BYTES, request_headers, without_secrets
 from ..domain.logs import DeliveryEnd, Operation
 from ..domain.outcomes import Answer, Kind, Outcome, Reason, TransportFailure, classify
 from ..domain.rates import Observation
-from ..domain.subscriptions import REDACTED, HttpsConfig, Status, Subscription
+from ..domain.subscriptions import Status, Subscription
 from ..domain.suspension import Suspension
 from ..domain.timestamps import to_rfc3339
 from ..ports import Clock, Sender, SubscriptionLookup
 
 log = structlog.get_logger()
-
-EXCERPT_BYTES = 1024
-SECRET_LENGTH_AT_LEAST = 4
-"""Shorter header values are no secrets, and stand in every other text."""
-_SAFE_IN_HEADER = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 
 
 async def deliver(
@@ -47,25 +42,6 @@ async def deliver(
     return await _attempt(
         delivery, subscription, now, sender=sender, clock=clock, policy=policy, egress=egress
     )
-
-
-def request_headers(event_id: str, body: bytes, config: HttpsConfig) -> list[tuple[str, str]]:
-    """The headers of a delivery, in the contract's order (wire contract 10); custom ones come last.
-
-    An event id may hold any character, so it is percent-encoded as the HTTP binding of CloudEvents
-    does (3.1.3.2).
-    """
-    headers = [
-        ("Content-Type", "application/json"),
-        ("User-Agent", "akeneo/event-platform"),
-        ("X-Correlation-ID", quote(event_id, safe=_SAFE_IN_HEADER, errors="replace")),
-        (signatures.PRIMARY_HEADER, signatures.sign(body, config.primary_secret.get_secret_value())),
-    ]
-    if config.secondary_secret is not None:
-        signature = signatures.sign(body, config.secondary_secret.get_secret_value())
-        headers.append((signatures.SECONDARY_HEADER, signature))
-    headers.append((signatures.ALGORITHM_HEADER, signatures.ALGORITHM))
-    return headers + [(name, value.get_secret_value()) for name, value in config.headers.items()]
 
 
 def _not_to_be_sent(
@@ -114,7 +90,7 @@ async def _attempt(
     settlement = (
         Settlement(tried, outcome, retry_at=retries.again_at(settled_at, policy.retry_delays))
         if is_ours
-        else _settlement(tried, outcome, _without_secrets(result, config), settled_at, policy)
+        else _settlement(tried, outcome, without_secrets(result, config), settled_at, policy)
     )
     seen = _observed(subscription, result, outcome, began_at=now, latency=latency, now=settled_at)
     settlement = replace(
@@ -144,18 +120,6 @@ def _we_fail(egress: Egress, now: float) -> bool:
     if failing and egress.is_to_be_told(now):
         log.error("egress.failing", origins=egress.origins, failing=egress.failing)
     return failing
-
-
-def _without_secrets(result: Answer | TransportFailure, config: HttpsConfig) -> Answer | TransportFailure:
-    """An answer that echoes a secret of ours must not carry it into the log (wire contract 4)."""
-    if not isinstance(result, Answer):
-        return result
-    body = result.body
-    for secret in (config.primary_secret, config.secondary_secret, *config.headers.values()):
-        value = secret.get_secret_value().encode() if secret is not None else b""
-        if len(value) >= SECRET_LENGTH_AT_LEAST:
-            body = body.replace(value, REDACTED.encode())
-    return replace(result, body=body)
 
 
 def _settlement(

@@ -8,6 +8,7 @@ EventPlatformError          the root; never raised itself
 ├── Conflict                the resource's state or a limit forbids the change (409)
 ├── TooLarge                the body is over its limit (413)
 ├── UnsupportedMediaType    the body is of another media type (415)
+├── TooManyRequests         the caller has to wait before it does that again (429)
 └── Unavailable             a part that we need is away; nothing was changed, try again (503)
     ├── PimUnavailable      the PIM could not be asked
     ├── StoreUnavailable    the store cannot take or give anything now
@@ -62,6 +63,14 @@ class TooLarge(EventPlatformError):
 
 class UnsupportedMediaType(EventPlatformError):
     """Raised when a body has a media type that the route does not take."""
+
+
+class TooManyRequests(EventPlatformError):
+    """Raised when a caller has to wait, for `retry_after` seconds, before it may do something again."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Unavailable(EventPlatformError):

@@ -19,7 +19,8 @@ IDENTIFIER_TYPES = frozenset(
 class Event:
     """A fact from a PIM, validated. `time` is RFC 3339 in UTC with `Z`.
 
-    `data_json` is `data` in JavaScript's form; `identity` names the entity and decides the lane.
+    `data_json` is `data` in JavaScript's form; `identity` names the entity and decides the lane. A test event
+    of a benchmark names in `benchmark_client` whose benchmark subscriptions it is for (wire contract 14).
     """
 
     id: str
@@ -28,6 +29,7 @@ class Event:
     data: dict[str, Any] = field(repr=False)
     data_json: bytes = field(repr=False)
     identity: tuple[str, ...]
+    benchmark_client: str | None = None
 
 
 def example_of(event_type: EventType, *, event_id: str, time: str) -> Event:

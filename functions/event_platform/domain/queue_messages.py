@@ -210,12 +210,15 @@ def _unescaped(text: str) -> str:
 
 
 def _cloudevent(event: Event) -> bytes:
+    """`benchmarkclient` is an extension attribute of ours, on test events alone."""
     quoted = json_form.stringify
-    return b'{"specversion":"1.0","id":%b,"source":"%b","type":%b,"time":%b,"data":%b}' % (
+    client = event.benchmark_client
+    return b'{"specversion":"1.0","id":%b,"source":"%b","type":%b,"time":%b,%b"data":%b}' % (
         quoted(event.id),
         SOURCE.encode(),
         quoted(event.type),
         quoted(event.time),
+        b"" if client is None else b'"benchmarkclient":%b,' % quoted(client),
         event.data_json,
     )
 
@@ -229,10 +232,13 @@ def _event(index: int, value: Any, catalog: Catalog, *, plain: bool) -> Event:
             raise MalformedMessage(f"the {name} of event {index} must be a string")
     if entry["type"] not in catalog:
         raise MalformedMessage(f"the type of event {index} is unknown")
+    client = entry.get("benchmarkclient")
+    if client is not None and not isinstance(client, str):
+        raise MalformedMessage(f"the benchmarkclient of event {index} must be a string")
     data = entry.get("data")
     if not isinstance(data, dict):
         raise MalformedMessage(f"the data of event {index} must be an object")
     data = cast("dict[str, Any]", data)
     data_json = json_form.stringify(data, plain=plain)
     identity = catalog[entry["type"]].identity_of(data)
-    return Event(entry["id"], entry["type"], entry["time"], data, data_json, identity)
+    return Event(entry["id"], entry["type"], entry["time"], data, data_json, identity, client)

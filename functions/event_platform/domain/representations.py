@@ -1,7 +1,10 @@
 """Subscribers and subscriptions as responses and the log show them, redacted (wire contract 3 and 4)."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from .events import Event
+from .matching import Check
 from .subscriptions import REDACTED, HttpsConfig, Subscriber, Subscription
 from .timestamps import to_rfc3339
 
@@ -43,6 +46,15 @@ def subscription(record: Subscription) -> dict[str, Any]:
         shown["filter"] = record.filter
     shown["send_product_identifier"] = record.send_product_identifier
     return shown if record.options is None else shown | {"options": dict(record.options)}
+
+
+def explanation(event: Event, found: Sequence[Check]) -> dict[str, Any]:
+    """Whether a subscription gets an event, and what each of its parts says."""
+    return {
+        "event": {"id": event.id, "type": event.type},
+        "matches": all(check.passes for check in found),
+        "checks": [{"part": check.part, "passes": check.passes, "message": check.message} for check in found],
+    }
 
 
 def https_config(config: HttpsConfig) -> dict[str, Any]:

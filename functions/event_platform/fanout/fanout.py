@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..domain import filters
+from ..domain.benchmarks import is_benchmarked
 from ..domain.events import Envelope, Event, envelope, has_identifier
 from ..domain.lanes import lane_of
 from ..domain.subscriptions import Status, Subscription
@@ -19,7 +20,12 @@ class Matched:
 
 
 def matches(event: Event, subscription: Subscription, facts: filters.Facts) -> bool:
-    """Whether an active subscription of the event's tenant gets the event, of which these are the facts."""
+    """Whether an active subscription of the event's tenant gets the event, of which these are the facts.
+
+    A test event goes by whose it is.
+    """
+    if event.benchmark_client is not None:
+        return subscription.status is Status.ACTIVE and is_benchmarked(event, subscription)
     return (
         subscription.status is Status.ACTIVE
         and subscription.source == "pim"

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from ..domain import catalog, filters
+from ..domain import catalog, filters, json_form
 from ..domain.catalog import Catalog
 from ..domain.errors import InvalidRequest, Problem
 from ..domain.subscriptions import REDACTED
@@ -34,6 +34,8 @@ from ..domain.urls import normalise_endpoint_url, normalise_pim_url
 MAX_NAME_LENGTH = 255
 MAX_CUSTOM_HEADERS = 5
 MAX_EVENT_TYPES = 1000
+MAX_BENCHMARK_EVENTS = 10_000
+MAX_CUSTOM_DATA = 10 * 1024
 MAX_CHANNELS = 100
 """Many times as many as there are; bounds the work that a wrong list makes, and the answer to it."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,128}", re.ASCII)
@@ -358,6 +360,36 @@ class SubscriptionPatch(_SubscriptionFields):
     type: DestinationType = "https"
     config: dict[str, Any] = {}
     send_product_identifier: bool = False
+
+
+def _number_of(value: Any) -> Any:
+    """A numeric string is a number too (wire contract 14)."""
+    if isinstance(value, str) and re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
+        return float(value)
+    return value
+
+
+def _short(value: Any) -> Any:
+    if len(json_form.stringify(value)) > MAX_CUSTOM_DATA:
+        raise ValueError(f"must have at most {MAX_CUSTOM_DATA // 1024} kB as JSON")
+    return value
+
+
+class BenchmarkBody(_Body):
+    """A benchmark (wire contract 14); `size` is in kB of 1,024 bytes."""
+
+    type: Literal["com.akeneo.benchmark.v1.test"]
+    count: Annotated[int, Field(ge=1, le=MAX_BENCHMARK_EVENTS)] = 1000
+    size: Annotated[float, BeforeValidator(_number_of), Field(ge=0, le=10)] = 0
+    custom_data: Annotated[Any, AfterValidator(_short)] = None
+
+
+class TestBody(_Body):
+    """The example event to send; without a type, of the first one that the subscription lists."""
+
+    __test__ = False  # no case for pytest
+
+    type: str | None = None
 
 
 _CONFIGS: Mapping[str, type[_Body]] = {"https": HttpsBody, "pubsub": PubSubBody, "kafka": KafkaBody}

@@ -15,9 +15,11 @@ from ..domain.actions import Action, Actor
 from ..domain.catalog import Catalog, schema_url
 from ..domain.errors import InvalidRequest, NotFound, Problem, UnsupportedMediaType
 from ..http import CACHED, base_url, json_response, media_type, read_body
-from ..ports import Clock, DestinationGuard, Logs, Subscriptions
-from . import logs, subscribers, subscriptions
+from ..ports import Clock, DestinationGuard, Intake, Logs, Sender, Subscriptions
+from . import benchmarks, logs, subscribers, subscriptions, trials
 from .identity import Caller, CallerVerifier
+from .pauses import Pauses
+from .payloads import Rules
 from .withdrawal import Withdrawals
 
 BODY_LIMIT = 1024 * 1024
@@ -38,9 +40,12 @@ class Manage:
     logs: Logs
     guard: DestinationGuard
     clock: Clock
+    intake: Intake
+    sender: Sender
     allow_http: bool = False
     public_url: str | None = None
-    catalog: Catalog = field(default_factory=lambda: catalog.load())
+    catalog: Catalog = field(default_factory=catalog.load)
+    timeout: float = 5  # seconds, for a whole test
 
 
 def routes(manage: Manage) -> Sequence[Route]:
@@ -120,6 +125,41 @@ def routes(manage: Manage) -> Sequence[Route]:
         return json_response(show.subscription(record), 202)
 
     withdrawals = Withdrawals(manage.subscriptions, manage.clock)
+    pauses_of_benchmarks, pauses_of_tests = Pauses(manage.clock), Pauses(manage.clock)
+
+    def rules_of(caller: Caller) -> Rules:
+        return Rules(caller.owner.tenant, manage.allow_http, is_new=True, known=manage.catalog)
+
+    async def start_benchmark(caller: Caller, request: Request) -> Response:
+        started = await benchmarks.start_benchmark(
+            caller,
+            await _json(request),
+            intake=manage.intake,
+            pauses=pauses_of_benchmarks,
+            rules=rules_of(caller),
+            **timed,
+        )
+        return json_response({"id": started.id, "count": started.count}, 202)
+
+    async def send_test(caller: Caller, request: Request) -> Response:
+        sent = await trials.send_test(
+            caller,
+            *_ids(request),
+            await _json(request, or_empty=True),
+            sender=manage.sender,
+            pauses=pauses_of_tests,
+            rules=rules_of(caller),
+            schema_base=_schema_base(manage, request),
+            timeout=manage.timeout,
+            **timed,
+        )
+        return json_response(sent.shown())
+
+    async def explain(caller: Caller, request: Request) -> Response:
+        event, found = await trials.explain(
+            caller, *_ids(request), await _json(request), known=manage.catalog, **timed
+        )
+        return json_response(show.explanation(event, found))
 
     async def read_log(caller: Caller, request: Request) -> Response:
         base = manage.public_url or base_url(request)
@@ -136,10 +176,18 @@ def routes(manage: Manage) -> Sequence[Route]:
         resource(subscription, GET=get_subscription, PATCH=change_subscription, DELETE=remove_subscription),
         resource(f"{subscription}/suspend", POST=suspend),
         resource(f"{subscription}/resume", POST=resume),
+        resource(f"{subscription}/test", POST=send_test),
+        resource(f"{subscription}/explain", POST=explain),
+        resource(f"{PREFIX}/benchmark", POST=start_benchmark),
         resource(f"{PREFIX}/logs", GET=read_log),
         Route(logs.DOCUMENTATION, _explanation, methods=["GET"]),
         *_schemas(manage),
     ]
+
+
+def _schema_base(manage: Manage, request: Request) -> str:
+    """The URL under which the schemas are served."""
+    return f"{manage.public_url or base_url(request)}/spec"
 
 
 def _resource(manage: Manage, withdrawals: Withdrawals, path: str, handlers: dict[str, Handler]) -> Route:
@@ -195,7 +243,7 @@ def _schemas(manage: Manage) -> Sequence[Route]:
     """The JSON Schemas of `data`, where `dataschema` points, and their index (wire contract 9); public."""
 
     def url_of(request: Request, name: str) -> str:
-        return schema_url(f"{manage.public_url or base_url(request)}/spec", name)
+        return schema_url(_schema_base(manage, request), name)
 
     async def schema(request: Request) -> Response:
         name = request.path_params["type"]
@@ -222,9 +270,11 @@ def _schemas(manage: Manage) -> Sequence[Route]:
     ]
 
 
-async def _json(request: Request) -> Any:
-    """The body as JSON. Raises TooLarge, UnsupportedMediaType, InvalidRequest."""
+async def _json(request: Request, *, or_empty: bool = False) -> Any:
+    """The body as JSON; `or_empty`: none is {}. Raises TooLarge, UnsupportedMediaType, InvalidRequest."""
     body = await read_body(request, BODY_LIMIT)
+    if not body and or_empty:
+        return {}
     if not body:
         raise InvalidRequest(Problem("", "the body is empty; a JSON object is needed"))
     if media_type(request) != "application/json":

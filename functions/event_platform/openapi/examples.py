@@ -1,5 +1,6 @@
 """Example bodies. Those of responses are made by what makes the responses."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,10 +9,15 @@ from pydantic import SecretStr
 from ..domain import catalog
 from ..domain import representations as show
 from ..domain.actions import Action, Actor, entry_of
+from ..domain.events import envelope, example_of
+from ..domain.https_requests import request_headers
 from ..domain.logs import FAILED_DELIVERY, LogEntry, LogType, Operation
-from ..domain.outcomes import Reason
-from ..domain.subscriptions import REDACTED, Contact, HttpsConfig, Owner, Subscriber, Subscription
+from ..domain.matching import checks
+from ..domain.outcomes import Answer, Reason
+from ..domain.subscriptions import REDACTED, Contact, HttpsConfig, Owner, Status, Subscriber, Subscription
+from ..domain.timestamps import to_rfc3339
 from ..manage.logs import EXPLANATIONS, call_of, shown
+from ..manage.trials import Trial
 
 PIM = "https://pim.example.com"
 SUBSCRIBER_ID = "0199c1a0-7b1e-7c3a-9d52-3f6a1c2b4d5e"
@@ -105,6 +111,26 @@ EXPLANATION = {
     "error": str(Reason.CONNECTION_REFUSED),
     "explanation": EXPLANATIONS[Reason.CONNECTION_REFUSED],
 }
+_TESTED = example_of(
+    catalog.load()[UPDATED], event_id="0199c1a4-5d3e-7a1b-9c2d-3e4f5a6b7c8d", time=to_rfc3339(_MOMENT)
+)
+_TEST_BODY = envelope(_TESTED, "https://events.example.com/spec", with_identifier=True).addressed_to(
+    SUBSCRIPTION_ID
+)
+TRIAL = Trial(
+    _SUBSCRIPTION,
+    _TESTED,
+    tuple(
+        (name, REDACTED if name in _SUBSCRIPTION.config.headers else value)
+        for name, value in request_headers(_TESTED.id, _TEST_BODY, _SUBSCRIPTION.config)
+    ),
+    _TEST_BODY,
+    Answer(503, body=b"maintenance"),
+    12.3,
+).shown()
+EVENT_EXPLANATION = show.explanation(
+    _TESTED, checks(_TESTED, replace(_SUBSCRIPTION, status=Status.SUSPENDED))
+)
 EVENT_TYPE = {
     "type": UPDATED,
     "trigger": "A product is updated.",

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from ..domain.catalog import BENCHMARK
 from ..domain.cloudevents import BATCH, MAX_EVENT_BYTES, MAX_EVENTS, STRUCTURED
 from ..domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCRIBER
 from ..ingest.routes import BODY_LIMIT as INGEST_BODY_LIMIT
 from ..ingest.routes import EVENTS_API_BODY_LIMIT
+from ..manage.benchmarks import DELIVERIES_A_SECOND, MAX_DELIVERIES
 from ..manage.routes import BODY_LIMIT, PREFIX
 from . import examples
 from .schemas import LOG_PARAMETERS, Schema, array_of, ref, text
@@ -217,6 +219,67 @@ SUBSCRIPTIONS = [
     ),
 ]
 
+PAUSE: Refusals = {429: "Too soon after the one before: `Retry-After` says how many seconds to wait."}
+
+TRIALS = [
+    Operation(
+        "POST",
+        f"{_SUBSCRIPTION}/test",
+        "testSubscription",
+        "Send an example event to a subscription now, and show what came back",
+        200,
+        Content(ref("Trial"), examples.TRIAL),
+        [Content(ref("NewTrial"), {"type": examples.UPDATED})],
+        {**CALLER, **BODY, **PERMISSION, **KNOWN, **CHANGEABLE, **PAUSE},
+        TRIPLE,
+        "One signed example, sent once and outside the subscription's queue, to a suspended one too. It is"
+        " not counted, not logged and changes neither rate nor status. Once a second for a subscription.",
+        body_required=False,
+    ),
+    Operation(
+        "POST",
+        f"{_SUBSCRIPTION}/explain",
+        "explainEvent",
+        "Whether a subscription gets an event, and if not, which part of it says no",
+        200,
+        Content(ref("EventExplanation"), examples.EVENT_EXPLANATION),
+        [Content(ref("EventToExplain"), {"type": examples.UPDATED, "data": examples.event_data()})],
+        {
+            **CALLER,
+            **BODY,
+            **KNOWN,
+            403: "The event's pimurl names another PIM.",
+            413: f"{BODY[413]} Or data are larger than {MAX_EVENT_BYTES // 1024} KiB.",
+        },
+        TRIPLE,
+        "Nothing is sent or stored.",
+    ),
+    Operation(
+        "POST",
+        f"{PREFIX}/benchmark",
+        "startBenchmark",
+        "Send test events to the caller's subscriptions whose source is benchmark",
+        202,
+        Content(ref("Benchmark"), {"id": examples.SUBSCRIBER_ID, "count": 1000}),
+        [
+            Content(
+                ref("NewBenchmark"),
+                {"type": BENCHMARK, "count": 1000, "size": 2, "custom_data": {"run": "nightly"}},
+            )
+        ],
+        {
+            **CALLER,
+            **BODY,
+            **PERMISSION,
+            **PAUSE,
+            409: f"More than {MAX_DELIVERIES} deliveries: count times active benchmark subscriptions.",
+        },
+        TRIPLE,
+        "Whatever their events list, and to nobody else; at each receiver's pace, like any event. The next"
+        f" one can be started a second later for each {DELIVERIES_A_SECOND} deliveries.",
+    ),
+]
+
 LOGS = [
     Operation(
         "GET",
@@ -369,4 +432,4 @@ OPEN = [
     ),
 ]
 
-OPERATIONS = [*SUBSCRIBERS, *SUBSCRIPTIONS, *LOGS, *INGEST, *OPEN]
+OPERATIONS = [*SUBSCRIBERS, *SUBSCRIPTIONS, *TRIALS, *LOGS, *INGEST, *OPEN]

@@ -5,7 +5,7 @@ its schema cannot tell, is said here field by field.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from pydantic import BaseModel
 
@@ -21,7 +21,8 @@ from ..domain.logs import (
     LogQuery,
     LogType,
 )
-from ..domain.outcomes import Reason
+from ..domain.matching import Part
+from ..domain.outcomes import Kind, Reason
 from ..domain.subscriptions import REDACTED, Status
 from ..domain.urls import MAX_URL_LENGTH
 from ..manage import payloads
@@ -36,6 +37,7 @@ def components(known: Catalog) -> dict[str, Schema]:
     return {
         **_subscriber_requests(),
         **_subscription_requests(),
+        **_trial_requests(),
         **_configs("", lambda secret: secret),
         **_configs("Change", lambda secret: {"anyOf": [MARK, secret]}),
         **_responses(),
@@ -182,6 +184,37 @@ def _subscription_requests() -> dict[str, Schema]:
             **shared,
         ),
         "Options": _of(payloads.OptionsBody, "Stored and returned, without effect."),
+    }
+
+
+def _trial_requests() -> dict[str, Schema]:
+    size = {"minimum": 0, "maximum": 10}
+    return {
+        "NewTrial": _of(
+            payloads.TestBody,
+            "Which example to send.",
+            type=_or_null(
+                {"type": "string", "description": "One of the subscription's events; the first when absent."}
+            ),
+        ),
+        "EventToExplain": an_object(
+            "An event as ingest takes it; an id is made up when it has none.",
+            ("id", "specversion", "time", "pimurl"),
+            **_EVENT_ATTRIBUTES,
+        ),
+        "NewBenchmark": _of(
+            payloads.BenchmarkBody,
+            "The test events to send.",
+            size={
+                "description": "Bytes of data at least, in kB of 1,024; a number or one in a string.",
+                "anyOf": [
+                    {"type": "number", **size},
+                    {"type": "string", "pattern": r"^(10(\.0{1,9})?|[0-9](\.[0-9]{1,9})?)$"},
+                ],
+                "default": 0,
+            },
+            custom_data={"description": "Any JSON of at most 10 kB, which each event carries."},
+        ),
     }
 
 
@@ -338,6 +371,52 @@ def _responses() -> dict[str, Schema]:
                 ),
             },
         ),
+        "Trial": an_object(
+            "What was sent, and what came back.",
+            event=ref("ShownEvent"),
+            outcome={
+                "enum": [str(kind) for kind in Kind],
+                "description": "What would follow for a delivery: retryable means later, suspending the end.",
+            },
+            status=_or_null({"type": "integer", "description": "Null: no answer came."}),
+            reason=_or_null(REASON),
+            milliseconds={"type": "number", "minimum": 0},
+            request=an_object(
+                "As it was sent.",
+                method={"const": "POST"},
+                url={"type": "string", "format": "uri"},
+                headers={
+                    "type": "object",
+                    "description": "In their order; the values of custom ones are redacted.",
+                    "additionalProperties": {"type": "string"},
+                },
+                body=text("The bytes that were signed and sent, as UTF-8."),
+            ),
+            detail=text("More about a failure to get an answer."),
+            response=_or_null(
+                an_object(
+                    "What was answered.",
+                    status={"type": "integer"},
+                    body=text("The first kilobyte, without secrets of the subscription."),
+                )
+            ),
+        ),
+        "EventExplanation": an_object(
+            "What each part of the subscription says.",
+            event=ref("ShownEvent"),
+            matches={"type": "boolean", "description": "Whether all parts pass."},
+            checks={
+                "type": "array",
+                "items": an_object(
+                    "One part.",
+                    part={"enum": list(get_args(Part))},
+                    passes={"type": "boolean"},
+                    message={"type": "string"},
+                ),
+            },
+        ),
+        "ShownEvent": an_object("The event it is about.", id={"type": "string"}, type={"type": "string"}),
+        "Benchmark": an_object("It was started.", id=ID, count={"type": "integer", "minimum": 1}),
         "Explanation": an_object(
             "What an error means.", error={"type": "string"}, explanation={"type": "string"}
         ),
@@ -376,6 +455,16 @@ def _status(known: Any) -> Schema:
 # Events
 
 
+_EVENT_ATTRIBUTES: dict[str, Schema] = {
+    "specversion": {"const": "1.0"},
+    "id": text("Folds repetitions for 10 minutes.", minLength=1, maxLength=MAX_ID_LENGTH),
+    "type": ref("EventType"),
+    "time": _or_null(text("When it happened; now when absent.", format="date-time")),
+    "pimurl": _or_null(text("The event's PIM, if anything.")),
+    "data": ref("EventData"),
+}
+
+
 def _events(known: Catalog) -> dict[str, Schema]:
     return {
         "EventType": {
@@ -401,12 +490,7 @@ def _events(known: Catalog) -> dict[str, Schema]:
                 "A CloudEvent 1.0. source, subject, datacontenttype and dataschema are the platform's to set;"
                 " further attributes are ignored.",
                 ("specversion", "time", "pimurl"),
-                specversion={"const": "1.0"},
-                id=text("Folds repetitions for 10 minutes.", minLength=1, maxLength=MAX_ID_LENGTH),
-                type=ref("EventType"),
-                time=_or_null(text("When it happened; now when absent.", format="date-time")),
-                pimurl=_or_null(text("The PIM that the ingest key belongs to, if anything.")),
-                data=ref("EventData"),
+                **_EVENT_ATTRIBUTES,
             ),
         },
         "EventData": {

@@ -1,0 +1,81 @@
+"""The use case of a benchmark: test events for the caller's benchmark subscriptions (wire contract 14)."""
+
+from itertools import islice
+from typing import Any
+
+import structlog
+import uuid_utils
+
+from ..domain.benchmarks import Benchmark
+from ..domain.errors import Conflict
+from ..domain.subscriptions import Status
+from ..domain.timestamps import to_rfc3339
+from ..ports import Clock, Intake, Subscriptions
+from .identity import Caller
+from .pauses import Pauses
+from .payloads import BenchmarkBody, Rules, validated
+from .subscribers import check_permission
+
+log = structlog.get_logger()
+
+MAX_DELIVERIES = 100_000
+DELIVERIES_A_SECOND = 1000
+"""How soon a caller's next benchmark may come: a second for so many deliveries, at least one."""
+EVENTS_AT_ONCE = 200
+DELIVERIES_AT_ONCE = 10_000
+"""What one commit takes, so that events of PIMs come between."""
+
+
+async def start_benchmark(
+    caller: Caller,
+    body: Any,
+    *,
+    subscriptions: Subscriptions,
+    intake: Intake,
+    pauses: Pauses,
+    rules: Rules,
+    clock: Clock,
+) -> Benchmark:
+    """All events are durable when it returns.
+
+    Raises InvalidRequest, Forbidden, Conflict (more deliveries than a benchmark may have), TooManyRequests,
+    and StoreUnavailable or PublishFailed, after which some of the events may come all the same.
+    """
+    wanted = validated(BenchmarkBody, body, rules=rules)
+    check_permission(caller)
+    receivers = await _receivers(caller, subscriptions)
+    deliveries = wanted.count * receivers
+    if deliveries > MAX_DELIVERIES:
+        raise Conflict(
+            f"{wanted.count} events for {receivers} benchmark subscriptions are {deliveries} deliveries; at"
+            f" most {MAX_DELIVERIES} are made: lower count to {MAX_DELIVERIES // receivers}"
+        )
+    key = f"{caller.owner.tenant}\n{caller.owner.client_id}"
+    pauses.take(key, max(1, deliveries / DELIVERIES_A_SECOND), what="a benchmark can be started")
+    benchmark = Benchmark(
+        id=str(uuid_utils.uuid7()),
+        client_id=caller.owner.client_id,
+        count=wanted.count,
+        size=wanted.size,
+        time=to_rfc3339(clock.now()),
+        custom_data={"custom_data": wanted.custom_data} if "custom_data" in wanted.model_fields_set else {},
+    )
+    if receivers:
+        await _accept(caller, benchmark, min(EVENTS_AT_ONCE, max(1, DELIVERIES_AT_ONCE // receivers)), intake)
+    log.info("benchmark.started", tenant=caller.owner.tenant, events=wanted.count, deliveries=deliveries)
+    return benchmark
+
+
+async def _receivers(caller: Caller, subscriptions: Subscriptions) -> int:
+    """How many active benchmark subscriptions the caller has."""
+    number = 0
+    for subscriber in await subscriptions.subscribers(caller.owner):
+        found = await subscriptions.subscriptions(caller.owner, subscriber.id)
+        number += sum(each.source == "benchmark" and each.status is Status.ACTIVE for each in found)
+    return number
+
+
+async def _accept(caller: Caller, benchmark: Benchmark, at_once: int, intake: Intake) -> None:
+    events = benchmark.events()
+    while piece := list(islice(events, at_once)):
+        await intake.accept(caller.owner.tenant, piece)

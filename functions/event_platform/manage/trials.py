@@ -1,0 +1,147 @@
+"""Use cases for whoever writes a receiver: send one example now, and say why an event comes or does not."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+import uuid_utils
+
+from ..domain import json_form
+from ..domain.catalog import BENCHMARK, Catalog
+from ..domain.cloudevents import STRUCTURED, Context, read
+from ..domain.errors import InvalidRequest, Problem
+from ..domain.events import Event, envelope, example_of, has_identifier
+from ..domain.https_requests import EXCERPT_BYTES, request_headers, without_secrets
+from ..domain.matching import Check, checks
+from ..domain.outcomes import Answer, TransportFailure, classify
+from ..domain.subscriptions import REDACTED, Subscription, check_changeable, check_known
+from ..domain.timestamps import to_rfc3339
+from ..ports import Clock, Sender, Subscriptions
+from .identity import Caller
+from .pauses import Pauses
+from .payloads import Rules, TestBody, validated
+from .subscribers import check_permission
+
+log = structlog.get_logger()
+
+SECONDS_BETWEEN_TESTS = 1.0
+"""For one subscription."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One example event that was sent to a subscription, outside its queue, and what came back.
+
+    `headers` are those that were sent, the values of custom ones redacted; `result` is without our secrets.
+    """
+
+    subscription: Subscription
+    event: Event
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    result: Answer | TransportFailure
+    milliseconds: float
+
+    def shown(self) -> dict[str, Any]:
+        """As it is answered; the body's text in UTF-8 is the bytes that were sent."""
+        outcome = classify(self.result)
+        return {
+            "event": {"id": self.event.id, "type": self.event.type},
+            "outcome": outcome.kind,
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "milliseconds": self.milliseconds,
+            "request": {
+                "method": "POST",
+                "url": self.subscription.config.url,
+                "headers": dict(self.headers),
+                "body": self.body.decode(),
+            },
+            **_shown(self.result),
+        }
+
+
+def _shown(result: Answer | TransportFailure) -> dict[str, Any]:
+    if isinstance(result, TransportFailure):
+        return {"detail": result.detail, "response": None}
+    excerpt = result.body[:EXCERPT_BYTES].decode("utf-8", "replace")
+    return {"detail": "", "response": {"status": result.status, "body": excerpt}}
+
+
+async def send_test(
+    caller: Caller,
+    subscriber_id: str,
+    subscription_id: str,
+    body: Any,
+    *,
+    subscriptions: Subscriptions,
+    sender: Sender,
+    pauses: Pauses,
+    rules: Rules,
+    schema_base: str,
+    timeout: float,
+    clock: Clock,
+) -> Trial:
+    """Sends an example of one of its events to a subscription, suspended or not, and waits for the answer.
+
+    It is no delivery: neither counted nor logged, nor does it change pace or status. Raises
+    InvalidRequest, Forbidden, NotFound, Conflict (deleted or revoked) and TooManyRequests.
+    """
+    wanted = validated(TestBody, body, rules=rules)
+    check_permission(caller)
+    subscription = await subscriptions.subscription(caller.owner, subscriber_id, subscription_id)
+    check_changeable(subscription, clock.now())
+    name = _type_to_send(wanted.type, subscription, rules.known)
+    pauses.take(subscription.id, SECONDS_BETWEEN_TESTS, what="a test of this subscription can be made")
+    event = example_of(rules.known[name], event_id=str(uuid_utils.uuid7()), time=to_rfc3339(clock.now()))
+    with_identifier = subscription.send_product_identifier or not has_identifier(event)
+    sent = envelope(event, schema_base, with_identifier=with_identifier).addressed_to(subscription.id)
+    config = subscription.config
+    headers = request_headers(event.id, sent, config)
+    started = clock.monotonic()
+    result = await sender.post(config.url, headers, sent, timeout=timeout)
+    milliseconds = round((clock.monotonic() - started) * 1000, 1)
+    outcome = classify(result)
+    log.info("test.sent", subscription_id=subscription.id, outcome=outcome.kind, milliseconds=milliseconds)
+    shown = tuple((name, REDACTED if name in config.headers else value) for name, value in headers)
+    return Trial(subscription, event, shown, sent, without_secrets(result, config), milliseconds)
+
+
+async def explain(
+    caller: Caller,
+    subscriber_id: str,
+    subscription_id: str,
+    body: Any,
+    *,
+    subscriptions: Subscriptions,
+    known: Catalog,
+    clock: Clock,
+) -> tuple[Event, list[Check]]:
+    """What each part of a subscription says to an event, which is not sent anywhere.
+
+    Raises InvalidRequest (as ingest would), Forbidden (an event that claims another PIM), TooLarge, NotFound.
+    """
+    event = _event(caller, body, Context(caller.owner.tenant, known, clock.now()))
+    subscription = await subscriptions.subscription(caller.owner, subscriber_id, subscription_id)
+    check_known(subscription, clock.now())
+    return event, checks(event, subscription)
+
+
+def _event(caller: Caller, body: Any, context: Context) -> Event:
+    """A CloudEvent as ingest takes it, whose id may be left out; of a benchmark, the caller's."""
+    identified = {"id": str(uuid_utils.uuid7()), **body} if isinstance(body, dict) else body
+    (event,) = read(STRUCTURED, {}, json_form.stringify(identified), context)
+    return replace(event, benchmark_client=caller.owner.client_id) if event.type == BENCHMARK else event
+
+
+def _type_to_send(wanted: str | None, subscription: Subscription, known: Catalog) -> str:
+    """Raises InvalidRequest. An own type that the operator took away since has no example."""
+    listed = (BENCHMARK,) if subscription.source == "benchmark" else subscription.events
+    types = [name for name in listed if name in known]
+    if wanted is None and types:
+        return types[0]
+    if wanted not in types:
+        raise InvalidRequest(
+            Problem("type", f"must be one of the subscription's: {', '.join(types[:20]) or 'none is known'}")
+        )
+    return wanted
