@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.logs import LogEntry, LogType
 from event_platform.domain.timestamps import to_rfc3339
 
-from .options import DEFAULT_DATA, AsJson, Data, fail, printable, show
+from .options import DEFAULT_DATA, AsJson, Data, fail, printable, settings, show
 from .store import database, logs, overview
 from .store.overview import State
 
@@ -73,21 +74,25 @@ def list_logs(
 
 
 def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
-    """Show each subscription with what waits for it, what ended undelivered, and its last error.
+    """Show each subscription with its rate, what waits for it, what ended undelivered, and its last error.
 
     Example: aep status --json
 
-    Delivered events are counted by a running platform at /metrics; the folder keeps no count of them.
+    The rate is in deliveries a second. The share of attempts that succeeded in the last hour is what a
+    subscription is suspended by. Delivered events are counted by a running platform at /metrics.
     """
+    limits = settings().rate_limits()
     with _store(data) as connection:
-        states = overview.states(connection)
+        states = overview.states(connection, datetime.now(UTC), limits)
     if as_json:
         typer.echo(orjson.dumps([_plain_state(state) for state in states]))
         return
-    table = Table("subscription", "PIM", "client", "status", "queued", "retries", "ended", "last error")
+    columns = ("rate", "lanes", "succeeded", "queued", "retries", "ended", "last error")
+    table = Table("subscription", "PIM", "client", "status", *columns)
     for state in states:
         cells = (state.id, state.tenant, state.client_id, state.status)
-        numbers = (str(state.queued), str(state.retries), str(state.ended))
+        numbers = (f"{state.rate:g}/s", str(state.lanes), _share(state))
+        numbers += (str(state.queued), str(state.retries), str(state.ended))
         table.add_row(*(Text(printable(cell)) for cell in (*cells, *numbers, _last_error(state))))
     show(table)
 
@@ -131,6 +136,10 @@ def _plain(entry: LogEntry) -> dict[str, Any]:
 def _plain_state(state: State) -> dict[str, Any]:
     at = to_rfc3339(state.last_error_at) if state.last_error_at else None
     return asdict(state) | {"last_error_at": at}
+
+
+def _share(state: State) -> str:
+    return "" if state.success_rate is None else f"{state.success_rate:.1%} of {state.attempts}"
 
 
 def _last_error(state: State) -> str:

@@ -85,7 +85,10 @@ def test_status_shows_each_subscription(world: World) -> None:
     assert (state["id"], state["status"]) == (world.subscription, "suspended")
     assert (state["queued"], state["retries"], state["ended"]) == (0, 0, 1)
     assert state["last_error"]
-    assert world.subscription in world.text("status")
+    assert (state["rate"] >= 10, state["lanes"]) == (True, 16)
+    table = world.text("status")
+    assert world.subscription in table
+    assert "/s" in table
 
 
 def test_there_must_be_a_store(tmp_path: Path) -> None:

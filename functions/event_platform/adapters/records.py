@@ -118,7 +118,7 @@ def subscription_of(document: Mapping[str, Any], seal: Seal) -> Subscription:
         epoch=document["epoch"],
         lanes=document["lanes"],
         lanes_changed_at=_moment(document.get("lanes_changed_at")),
-        rate=_rate_of(document.get("rate")),
+        rate=rate_of(document),
     )
 
 
@@ -205,7 +205,9 @@ def _config_of(document: Mapping[str, Any], seal: Seal, context: str) -> HttpsCo
     )
 
 
-def _rate_of(document: Mapping[str, Any] | None) -> Rate | None:
+def rate_of(subscription: Mapping[str, Any]) -> Rate | None:
+    """The rate in a subscription's document; None until its receiver first slowed it down."""
+    document = subscription.get("rate")
     if document is None:
         return None
     return Rate(

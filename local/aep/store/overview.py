@@ -1,16 +1,27 @@
 """Each subscription with what the store knows of its deliveries, for the operator."""
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+import orjson
+
+from event_platform.adapters.records import rate_of
+from event_platform.domain.rates import Limits, Rate
+from event_platform.domain.suspension import Series, first_minute
 
 from .schema import log_index
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A subscription. `ended` counts undelivered events of the last 30 days, `queued` what waits in lanes."""
+    """A subscription. `ended` counts undelivered events of the last 30 days, `queued` what waits in lanes.
+
+    `rate` is in deliveries a second, by the limits that were given. `attempts` and `success_rate` (0 to 1)
+    are those of the last hour, as far as the platform has written them: successes are up to 10 s late.
+    """
 
     id: str
     subscriber_id: str
@@ -18,6 +29,10 @@ class State:
     client_id: str
     url: str
     status: str
+    rate: float
+    lanes: int
+    attempts: int
+    success_rate: float | None
     queued: int
     retries: int
     ended: int
@@ -26,8 +41,7 @@ class State:
 
 
 _STATES = f"""
-SELECT s.id, s.subscriber_id, s.tenant, json_extract(s.document, '$.client_id'),
-    json_extract(s.document, '$.config.url'), s.status,
+SELECT s.document,
     (SELECT count(*) FROM deliveries WHERE subscription_no = s.no), coalesce(r.waiting, 0),
     (SELECT coalesce(sum(occurrences), 0) FROM log_entries INDEXED BY log_entries_by_content
         WHERE subscription_id = s.id AND operation IN ('failed_to_deliver_event', 'deliveries_dropped')),
@@ -44,12 +58,40 @@ WHERE s.status <> 'deleted' ORDER BY s.no
 """  # noqa: S608 - the name of an index of ours
 
 
-def states(connection: sqlite3.Connection) -> list[State]:
-    """All but the deleted ones, oldest first. `deliveries` holds what is on its way too."""
-    rows = connection.execute(_STATES).fetchall()
-    return [State(*_with_moment(row)) for row in rows]
+def states(connection: sqlite3.Connection, now: datetime, limits: Limits) -> list[State]:
+    """All but the deleted ones, oldest first. `queued` holds what is on its way too."""
+    return [_state(connection, row, now, limits) for row in connection.execute(_STATES).fetchall()]
 
 
-def _with_moment(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    at: float | None = row[-1]
-    return *row[:-1], datetime.fromtimestamp(at, UTC) if at is not None else None
+def _state(connection: sqlite3.Connection, row: Sequence[Any], now: datetime, limits: Limits) -> State:
+    document = orjson.loads(row[0])
+    queued, retries, ended, last_error, last_error_at = row[1:]
+    url = document["config"]["url"]
+    rate = rate_of(document) or Rate(datetime.fromisoformat(document["created_at"]))
+    succeeded, attempts = _last_hour(connection, Series(document["id"], document["epoch"], url), now)
+    return State(
+        id=document["id"],
+        subscriber_id=document["subscriber_id"],
+        tenant=document["tenant"],
+        client_id=document["client_id"],
+        url=url,
+        status=document["status"],
+        rate=round(rate.at(now, limits), 1),
+        lanes=document["lanes"],
+        attempts=attempts,
+        success_rate=round(succeeded / attempts, 3) if attempts else None,
+        queued=queued,
+        retries=retries,
+        ended=ended,
+        last_error=last_error,
+        last_error_at=datetime.fromtimestamp(last_error_at, UTC) if last_error_at is not None else None,
+    )
+
+
+def _last_hour(connection: sqlite3.Connection, series: Series, now: datetime) -> tuple[int, int]:
+    """How many attempts succeeded, and how many there were."""
+    return connection.execute(
+        "SELECT coalesce(sum(succeeded), 0), coalesce(sum(succeeded + failed), 0) FROM success_counts"
+        " WHERE series = ? AND minute >= ?",
+        (series.key, first_minute(now)),
+    ).fetchone()
