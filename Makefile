@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
-.PHONY: help setup demo demo-google requirements events-page test test-emulators lint bench serve format
+.PHONY: help setup demo demo-google requirements events-page test test-emulators lint bench serve format infra-preview infra-test
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -39,6 +39,12 @@ test: setup ## Run every test that this machine can run
 
 test-emulators: setup ## Run the tests on Google's emulators (gcloud components pubsub-emulator, cloud-firestore-emulator; Java 17)
 	@$(BIN)/pytest -m emulators
+
+infra-test: setup ## Check what would be deployed: wiring, policies, and a stack's life where `pulumi` is on PATH
+	@$(BIN)/pytest tests/infra
+
+infra-preview: setup ## See what `pulumi up` would change, under the policies; STACK=production
+	@cd infra && pulumi preview --stack $(or $(STACK),production) --policy-pack policy
 
 lint: setup ## ruff, pyright and the direction of dependencies
 	@$(BIN)/ruff check .

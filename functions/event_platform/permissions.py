@@ -6,6 +6,8 @@ calls that the functions make. https://cloud.google.com/firestore/native/docs/se
 
 from collections.abc import Mapping
 
+from .domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, NOTIFICATIONS_TOPIC
+
 ENTITIES_GET = "datastore.entities.get"
 ENTITIES_LIST = "datastore.entities.list"
 ENTITIES_CREATE = "datastore.entities.create"
@@ -25,6 +27,19 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
     "notify": frozenset({ENTITIES_GET, ENTITIES_UPDATE, ENTITIES_DELETE, TOPICS_PUBLISH}),
 }
 """By the function's name in `main.py`."""
+
+DELIVERIES_TOPICS = "deliveries"
+"""All of `deliveries-0`, `deliveries-1`, …"""
+
+PUBLISHES_TO: Mapping[str, frozenset[str]] = {
+    "manage": frozenset({EVENTS_TOPIC, NOTIFICATIONS_TOPIC}),
+    "ingest": frozenset({EVENTS_TOPIC}),
+    "fanout": frozenset({DELIVERIES_TOPICS, NOTIFICATIONS_TOPIC, DEAD_LETTERS_TOPIC}),
+    "deliver": frozenset({DELIVERIES_TOPICS, NOTIFICATIONS_TOPIC, DEAD_LETTERS_TOPIC}),
+    "maintain": frozenset({DELIVERIES_TOPICS, NOTIFICATIONS_TOPIC}),
+    "notify": frozenset({DEAD_LETTERS_TOPIC}),
+}
+"""The topics to which each function is permitted to publish."""
 
 PERMISSIONS_OF_CALLS: Mapping[str, frozenset[str]] = {
     "Firestore/BatchGetDocuments": frozenset({ENTITIES_GET}),

@@ -35,7 +35,7 @@ from event_platform.domain.queue_messages import (
     notification_message,
 )
 from event_platform.domain.tenants import tenant_key
-from event_platform.permissions import PERMISSIONS, PERMISSIONS_OF_CALLS
+from event_platform.permissions import DELIVERIES_TOPICS, PERMISSIONS, PERMISSIONS_OF_CALLS, PUBLISHES_TO
 from one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
 from processes import Client, http, send_events
 from records import UPDATED
@@ -50,9 +50,13 @@ class Recorder:
     def __init__(self) -> None:
         self.function = ""
         self.used: defaultdict[str, set[str]] = defaultdict(set)
+        self.published_to: defaultdict[str, set[str]] = defaultdict(set)
 
     def note(self, method: str | bytes, request: Any) -> None:
         name = (method.decode() if isinstance(method, bytes) else method).rpartition(".")[2]
+        if name == "Publisher/Publish":
+            topic = request.topic.rpartition("/")[2]
+            self.published_to[self.function].add(DELIVERIES_TOPICS if topic == TOPIC else topic)
         writes = type(request).pb(request).writes if name == "Firestore/Commit" else ()
         for call in [f"{name}, {kind_of(write)}" for write in writes] or [name]:
             assert call in PERMISSIONS_OF_CALLS, (
@@ -146,6 +150,12 @@ async def leave_expired_leases(firestore: Firestore) -> None:
         assert await schedule.lease(shard, 1)
 
 
+async def leave_a_notification_unpublished(firestore: Firestore) -> None:
+    """As an instance of manage that was lost an hour ago."""
+    left, *_ = await firestore.query(AsyncQuery(firestore.client.collection(NOTIFICATIONS)))
+    await left.reference.update({"due": datetime.now(UTC) - timedelta(hours=1)})
+
+
 async def test_each_function_uses_just_what_it_is_permitted(beside: Firestore, recorder: Recorder) -> None:
     async with running(Starlette(routes=[Route("/{status:int}", answer, methods=["POST"])])) as endpoint:
         recorder.function = "manage"
@@ -159,11 +169,14 @@ async def test_each_function_uses_just_what_it_is_permitted(beside: Firestore, r
             published = orjson.dumps({"specversion": "1.0", **event()})
             await push(f"{url}/pim-events/{tenant_key(PIM)}", Message(published))
             await push(f"{url}/pim-events/{tenant_key(PIM)}", Message(orjson.dumps(the_shop_is_gone())))
+            await push(f"{url}/events", Message(b"no events"))
         recorder.function = "deliver"
         async with running(wiring.deliver()) as url:
             for subscription in ids:
                 await push(f"{url}/{TOPIC}", delivery_message(a_delivery(subscription)))
+            await push(f"{url}/{TOPIC}", Message(b"no delivery"))
         recorder.function = "maintain"
+        await leave_a_notification_unpublished(beside)
         async with running(wiring.maintain()) as url:
             await tick_until_one_is_put_back(url)
         recorder.function = "notify"
@@ -172,6 +185,7 @@ async def test_each_function_uses_just_what_it_is_permitted(beside: Firestore, r
                 await push(f"{url}/notifications", notification_message(notification.id))
             await push(f"{url}/notifications", Message(b"no notification"))
     assert recorder.used == PERMISSIONS
+    assert recorder.published_to == {name: topics for name, topics in PUBLISHES_TO.items() if topics}
 
 
 def manage_all_there_is(url: str, endpoint: str) -> list[str]:

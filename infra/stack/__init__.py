@@ -1,0 +1,1 @@
+"""The components of the deployment. None of them is shipped with the functions."""

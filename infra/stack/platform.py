@@ -1,0 +1,209 @@
+"""The event platform on Google Cloud, as one description: what there is and who may call whom."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+import pulumi_gcp as gcp
+
+from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, NOTIFICATIONS_TOPIC
+from event_platform.fanout.routes import EVENTS_PATH, PIM_EVENTS_PATH
+from event_platform.notify.routes import PATH as NOTIFICATIONS_PATH
+from event_platform.permissions import DELIVERIES_TOPICS, PUBLISHES_TO
+
+from .egress import Egress
+from .environment import read_by
+from .front_door import FrontDoor
+from .function import CloudFunction, Size
+from .observability import Observability
+from .project import project_of
+from .queue import DeadLetters, Queue
+from .schedule import Schedule
+from .sealed import Sealed
+from .settings import DeploymentSettings
+from .source import Source
+from .store import Store
+
+ROOM = 1.5
+"""Instances × concurrency are above the messages that Pub/Sub has outstanding by this: docs/scale.md."""
+CONCURRENCY = 80
+CONCURRENCY_OF_DELIVER = 250
+CALLS_OUT = frozenset({"manage", "deliver", "notify"})
+"""They speak to others than Google: to PIMs, receivers, a mail server."""
+
+
+def sizes(settings: DeploymentSettings) -> Mapping[str, Size]:
+    """What an instance of each function is, and how many there may be."""
+    outstanding = settings.outstanding_messages
+
+    def instances(messages: int, concurrency: int) -> int:
+        return math.ceil(ROOM * messages / concurrency)
+
+    return {
+        "manage": Size(max_instances=10),
+        "ingest": Size(max_instances=50, min_instances=settings.ingest_min_instances, memory="1Gi"),
+        "fanout": Size(max_instances=instances(outstanding, CONCURRENCY), memory="1Gi"),
+        "deliver": Size(
+            max_instances=instances(outstanding * settings.topics_of_deliveries, CONCURRENCY_OF_DELIVER),
+            concurrency=CONCURRENCY_OF_DELIVER,
+            memory="1Gi",
+        ),
+        "maintain": Size(max_instances=2, concurrency=4, timeout=180),
+        "notify": Size(max_instances=10),
+    }
+
+
+class Platform:
+    """Everything that a stack creates. `told` are its outputs."""
+
+    def __init__(self, settings: DeploymentSettings) -> None:
+        self.settings = settings
+        self.project = project_of(settings)
+        self.source = Source(self.project)
+        self.store = Store(self.project)
+        self.egress = Egress(self.project) if settings.static_egress else None
+        self.secrets = self._secrets()
+        self.destinations = self._account_for_destinations()
+        self.sizes = sizes(settings)
+
+        self.manage = self._function("manage", public=True)
+        self.ingest = self._function("ingest", public=True)
+        self.fanout = self._function("fanout")
+        self.deliver = self._function("deliver")
+        self.maintain = self._function("maintain")
+        self.notify = self._function("notify")
+
+        self.dead_letters = DeadLetters(self.project)
+        self.events = self._queue(EVENTS_TOPIC, self.fanout, EVENTS_PATH)
+        self.pim_events = self._queues_of_pims()
+        self.deliveries = [
+            self._queue(name, self.deliver, f"/{name}", ordered=True)
+            for name in (f"{DELIVERIES_TOPICS}-{n}" for n in range(settings.topics_of_deliveries))
+        ]
+        self.notifications = self._queue(NOTIFICATIONS_TOPIC, self.notify, NOTIFICATIONS_PATH)
+        self._let_functions_publish()
+
+        self._let_deliver_act_for_destinations()
+        self.schedule = Schedule(self.project, self.maintain)
+        self.front_door = self._front_door()
+        self.observability = Observability(self.project)
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """The outputs of the stack."""
+        return {
+            "managementUrl": self.public_url,
+            "ingestUrl": self._ingest_url(),
+            "destinationAccount": self.destinations.email,
+            "egressAddresses": [self.egress.address] if self.egress else [],
+            "domainAddress": self.front_door.address if self.front_door else None,
+            "source": self.source.archive.name,
+            "nextSteps": self._next_steps(),
+        }
+
+    @property
+    def public_url(self) -> pulumi.Input[str]:
+        """Where apps find the management API and the schemas."""
+        return f"https://{self.settings.domain}" if self.settings.domain else self.manage.url
+
+    def _secrets(self) -> Sequence[tuple[str, Sealed]]:
+        values = {
+            "AEP_SECRETS_KEY": self.settings.secrets_key,
+            "AEP_PIMS": self.settings.pims,
+            "AEP_SMTP_URL": self.settings.smtp_url,
+        }
+        return [
+            (variable, Sealed(variable, value.get_secret_value(), self.project))
+            for variable, value in values.items()
+            if value is not None
+        ]
+
+    def _function(self, name: str, *, public: bool = False) -> CloudFunction:
+        values: dict[str, pulumi.Input[str]] = {
+            "GOOGLE_CLOUD_PROJECT": self.settings.project,
+            "AEP_DELIVERIES_SHARDS": str(self.settings.deliveries_shards),
+            "AEP_DESTINATION_ACCOUNT": self.destinations.email,
+            **({"AEP_MAIL_FROM": self.settings.mail_from} if self.settings.mail_from else {}),
+            **self._told_of_manage(name),
+            **self.settings.settings,
+        }
+        return CloudFunction(
+            name,
+            self.project,
+            self.sizes[name],
+            source=self.source,
+            environment=read_by(name, values),
+            secrets=list(read_by(name, dict(self.secrets)).values()),
+            public=public,
+            egress=self.egress if name in CALLS_OUT else None,
+        )
+
+    def _told_of_manage(self, name: str) -> Mapping[str, pulumi.Input[str]]:
+        """Where manage is reached. Without a domain manage itself sees it by its requests only."""
+        return {} if name == "manage" and not self.settings.domain else {"AEP_PUBLIC_URL": self.public_url}
+
+    def _queue(self, name: str, function: CloudFunction, path: str, *, ordered: bool = False) -> Queue:
+        return Queue(
+            name, self.project, function=function, path=path, dead_letters=self.dead_letters, ordered=ordered
+        )
+
+    def _queues_of_pims(self) -> Sequence[Queue]:
+        queues: list[Queue] = []
+        for topic in self.settings.pim_topics:
+            name = f"pim-events-{topic.key}"
+            queue = self._queue(name, self.fanout, PIM_EVENTS_PATH.format(key=topic.key))
+            queue.may_be_written_by(f"{name}-pim", topic.publisher)
+            queues.append(queue)
+        return queues
+
+    def _let_functions_publish(self) -> None:
+        topics = {
+            EVENTS_TOPIC: {EVENTS_TOPIC: self.events.topic},
+            DELIVERIES_TOPICS: {
+                f"{DELIVERIES_TOPICS}-{n}": queue.topic for n, queue in enumerate(self.deliveries)
+            },
+            NOTIFICATIONS_TOPIC: {NOTIFICATIONS_TOPIC: self.notifications.topic},
+            DEAD_LETTERS_TOPIC: {DEAD_LETTERS_TOPIC: self.dead_letters.topic},
+        }
+        for function in (self.manage, self.ingest, self.fanout, self.deliver, self.maintain, self.notify):
+            for written in sorted(PUBLISHES_TO[function.function_name]):
+                for name, topic in topics[written].items():
+                    function.may_publish_to(name, topic)
+
+    def _account_for_destinations(self) -> gcp.serviceaccount.Account:
+        """Owners of topics let this account in. It has no rights here: no topic of ours is a destination."""
+        return gcp.serviceaccount.Account(
+            "destinations",
+            account_id="aep-destinations",
+            display_name="Publishes to the Pub/Sub topics of subscribers",
+            opts=pulumi.ResourceOptions(depends_on=self.project.apis, protect=self.settings.protect),
+        )
+
+    def _let_deliver_act_for_destinations(self) -> None:
+        gcp.serviceaccount.IAMMember(
+            "deliver-acts-for-destinations",
+            service_account_id=self.destinations.name,
+            role="roles/iam.serviceAccountTokenCreator",
+            member=self.deliver.account.member,
+        )
+
+    def _front_door(self) -> FrontDoor | None:
+        if self.settings.domain is None:
+            return None
+        return FrontDoor(self.project, self.settings.domain, manage=self.manage, ingest=self.ingest)
+
+    def _ingest_url(self) -> pulumi.Output[str]:
+        base = self.public_url if self.settings.domain else self.ingest.url
+        return pulumi.Output.concat(base, "/ingest")
+
+    def _next_steps(self) -> Sequence[pulumi.Input[str]]:
+        steps: list[pulumi.Input[str]] = [pulumi.Output.concat("check: curl ", self.public_url, "/health")]
+        if self.front_door:
+            domain = self.settings.domain
+            steps.insert(0, pulumi.Output.concat(f"DNS: {domain} A ", self.front_door.address))
+        if self.settings.pims is None:
+            steps.append("name your PIMs: pulumi config set --secret pims '[…]', then pulumi up")
+        if not (self.settings.alert_emails or self.settings.alert_channels):
+            steps.append("have alerts reach you: pulumi config set --path 'alertEmails[0]' you@example.com")
+        return steps

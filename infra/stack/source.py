@@ -1,0 +1,76 @@
+"""What is deployed: the folder `functions/`, byte for byte, under a name that its content gives."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pulumi
+import pulumi_gcp as gcp
+from pulumi_gcp.cloudfunctionsv2 import FunctionBuildConfigSourceStorageSourceArgs
+
+from .part import Part, Project
+
+FOLDER = Path(__file__).parents[2] / "functions"
+
+
+def files(folder: Path) -> Mapping[str, Path]:
+    """The files of the source by their path in the archive, without what Python leaves there."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    kept = [path for path in found if "__pycache__" not in path.parts and path.suffix != ".pyc"]
+    return {path.as_posix(): folder / path for path in sorted(kept)}
+
+
+def digest(folder: Path) -> str:
+    """16 hex digits that change with any path or byte of the source, and with nothing else."""
+    total = hashlib.sha256()
+    for name, path in files(folder).items():
+        total.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()[:16]
+
+
+class Source(Part):
+    """The archive of the functions, and the account that builds them."""
+
+    def __init__(self, project: Project) -> None:
+        super().__init__("Source", "source", project)
+        self.bucket = gcp.storage.Bucket(
+            "source",
+            name=f"{self.settings.project}-event-platform-source",
+            location=self.settings.region,
+            uniform_bucket_level_access=True,
+            public_access_prevention="enforced",
+            labels=self.settings.labels,
+            opts=self.child(),
+        )
+        archive: dict[str, pulumi.Asset | pulumi.Archive] = {
+            name: pulumi.FileAsset(path) for name, path in files(FOLDER).items()
+        }
+        self.archive = gcp.storage.BucketObject(
+            "functions",
+            bucket=self.bucket.name,
+            name=f"functions-{digest(FOLDER)}.zip",
+            source=pulumi.AssetArchive(archive),
+            opts=self.child(),
+        )
+        self.builder = gcp.serviceaccount.Account(
+            "builder",
+            account_id="aep-builder",
+            display_name="Builds the functions of the event platform",
+            opts=self.child(),
+        )
+        self.builds = [
+            gcp.projects.IAMMember(
+                f"builder-{role}",
+                project=self.settings.project,
+                role=f"roles/{role}",
+                member=self.builder.member,
+                opts=self.child(),
+            )
+            for role in ("logging.logWriter", "artifactregistry.writer", "storage.objectViewer")
+        ]
+        """What Google asks for of an account that builds functions."""
+        self.register_outputs({})
+
+    def object(self) -> FunctionBuildConfigSourceStorageSourceArgs:
+        """Where a function's build finds it."""
+        return FunctionBuildConfigSourceStorageSourceArgs(bucket=self.bucket.name, object=self.archive.name)

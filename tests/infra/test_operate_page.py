@@ -1,0 +1,24 @@
+"""docs/operate.md knows every key and every alert."""
+
+import re
+
+from stack.observability import ALERTS
+from stack.settings import DeploymentSettings
+from stack.source import FOLDER
+
+PAGE = (FOLDER.parent / "docs" / "operate.md").read_text()
+
+
+def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
+    alerts = PAGE.partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^### (.+)$", alerts, re.MULTILINE) == [alert.name for alert in ALERTS]
+
+
+def test_every_key_is_described_and_no_other() -> None:
+    table = PAGE.partition("\n## Configuration\n")[2].partition("\n## ")[0]
+    described = {
+        key
+        for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+        for key in re.findall(r"`(.+?)`", row)
+    }
+    assert described == {field.alias for field in DeploymentSettings.model_fields.values()}

@@ -1,0 +1,336 @@
+"""Who may call whom, what each part is given, and that all of it fits the code that is deployed."""
+
+import ast
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from starlette.routing import compile_path
+
+from deployed import PROJECT_NUMBER, SECRETS, Deployed
+from event_platform import wiring
+from event_platform.data_model import EXPIRING, INDEXES, UNINDEXED
+from event_platform.deliver.routes import PATH as DELIVERIES_PATH
+from event_platform.domain.tenants import tenant_key
+from event_platform.fanout.routes import EVENTS_PATH, PIM_EVENTS_PATH
+from event_platform.notify.routes import PATH as NOTIFICATIONS_PATH
+from event_platform.permissions import DELIVERIES_TOPICS, PERMISSIONS, PUBLISHES_TO, TOPICS_PUBLISH
+from stack.environment import SECRETS as SECRET_NAMES
+from stack.function import RUNTIME
+from stack.observability import ALERTS, LOGGED
+from stack.source import FOLDER, digest, files
+
+PUBSUB = f"serviceAccount:service-{PROJECT_NUMBER}@gcp-sa-pubsub.iam.gserviceaccount.com"
+PROJECT = "my-event-platform"
+PATHS = {
+    "fanout": [EVENTS_PATH, PIM_EVENTS_PATH],
+    "deliver": [DELIVERIES_PATH],
+    "notify": [NOTIFICATIONS_PATH],
+}
+PIM_TOPIC = f"pim-events-{tenant_key('https://pim.example.com')}"
+
+
+def account(name: str) -> str:
+    return f"serviceAccount:{email(name)}"
+
+
+def email(name: str) -> str:
+    return f"aep-{name}@{PROJECT}.iam.gserviceaccount.com"
+
+
+def publishers(stack: Deployed) -> Mapping[str, set[str]]:
+    """By topic who may publish there."""
+    found: dict[str, set[str]] = {}
+    for each in stack.all("pubsub/topicIAMMember:TopicIAMMember").values():
+        assert each.inputs["role"] == "roles/pubsub.publisher"
+        found.setdefault(each.inputs["topic"], set()).add(each.inputs["member"])
+    return found
+
+
+def pushes(stack: Deployed) -> Mapping[str, Mapping[str, Any]]:
+    """The push subscriptions by name."""
+    found = stack.all("pubsub/subscription:Subscription")
+    return {name: each.inputs for name, each in found.items() if "pushConfig" in each.inputs}
+
+
+def test_the_six_functions_are_deployed_by_their_names_in_main(stack: Deployed) -> None:
+    main = ast.parse((FOLDER / "main.py").read_text())
+    defined = {node.name for node in main.body if isinstance(node, ast.AsyncFunctionDef)}
+    deployed = stack.all("cloudfunctionsv2/function:Function")
+    assert set(deployed) == defined == set(wiring.SETTINGS)
+    assert all(each.inputs["buildConfig"]["entryPoint"] == name for name, each in deployed.items())
+
+
+@pytest.mark.parametrize("function", wiring.SETTINGS)
+def test_a_function_starts_with_what_it_is_given(
+    stack: Deployed, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("AEP_", "GOOGLE_"))]:
+        monkeypatch.delenv(name)
+    config = stack.functions()[function]
+    secrets = stack.all("secretmanager/secretVersion:SecretVersion")
+    for variable, value in config["environmentVariables"].items():
+        monkeypatch.setenv(variable, value)
+    for variable in config.get("secretEnvironmentVariables", []):
+        sealed = secrets[variable["secret"]].inputs["secretData"]  # marked as a secret, or this fails
+        monkeypatch.setenv(variable["key"], sealed["value"])
+    wiring.check(function)
+
+
+def test_what_a_function_knows_of_secrets_is_what_it_reads(production: Deployed) -> None:
+    readers = {
+        each.inputs["member"]: set[str]()
+        for each in production.all("secretmanager/secretIamMember:SecretIamMember").values()
+    }
+    for each in production.all("secretmanager/secretIamMember:SecretIamMember").values():
+        assert each.inputs["role"] == "roles/secretmanager.secretAccessor"
+        readers[each.inputs["member"]].add(each.inputs["secretId"].removesuffix("-id"))
+    given = {
+        account(name): {variable["secret"] for variable in config.get("secretEnvironmentVariables", [])}
+        for name, config in production.functions().items()
+    }
+    assert readers == {member: secrets for member, secrets in given.items() if secrets}
+
+
+def test_no_secret_stands_in_plain_text(production: Deployed) -> None:
+    for config in production.functions().values():
+        assert not set(config["environmentVariables"]) & set(SECRET_NAMES)
+        assert not set(config["environmentVariables"].values()) & set(SECRETS.values())
+
+
+def test_each_function_is_granted_its_permissions_and_no_other(stack: Deployed) -> None:
+    roles = {
+        f"projects/{PROJECT}/roles/{each.inputs['roleId']}": set(each.inputs["permissions"])
+        for each in stack.all("projects/iAMCustomRole:IAMCustomRole").values()
+    }
+    granted = {name: set[str]() for name in PERMISSIONS}
+    for each in stack.all("projects/iAMMember:IAMMember").values():
+        for name in granted:
+            if each.inputs["member"] == account(name):
+                granted[name] |= roles[each.inputs["role"]]
+    for members in publishers(stack).values():
+        for name in granted:
+            if account(name) in members:
+                granted[name].add(TOPICS_PUBLISH)
+    assert granted == PERMISSIONS
+
+
+def test_only_who_writes_to_a_topic_may_publish_there(stack: Deployed) -> None:
+    for topic, members in publishers(stack).items():
+        written = DELIVERIES_TOPICS if topic.startswith(f"{DELIVERIES_TOPICS}-") else topic
+        wanted = {account(name) for name, topics in PUBLISHES_TO.items() if written in topics}
+        if topic == "dead-letters":
+            wanted.add(PUBSUB)
+        if topic == PIM_TOPIC:
+            wanted.add("serviceAccount:pim@pim-project.iam.gserviceaccount.com")
+        assert members == wanted, topic
+
+
+def test_only_manage_and_ingest_are_public(stack: Deployed) -> None:
+    invokers = stack.all("cloudrunv2/serviceIamMember:ServiceIamMember").values()
+    assert {each.inputs["role"] for each in invokers} == {"roles/run.invoker"}
+    assert {each.inputs["name"]: each.inputs["member"] for each in invokers} == {
+        "manage": "allUsers",
+        "ingest": "allUsers",
+        **{name: account(f"call-{name}") for name in ("fanout", "deliver", "maintain", "notify")},
+    }
+
+
+def test_what_is_private_is_reached_from_inside_alone(production: Deployed, minimal: Deployed) -> None:
+    for stack, public in ((production, "ALLOW_INTERNAL_AND_GCLB"), (minimal, "ALLOW_ALL")):
+        for name, config in stack.functions().items():
+            wanted = public if name in ("manage", "ingest") else "ALLOW_INTERNAL_ONLY"
+            assert config["ingressSettings"] == wanted, name
+
+
+def test_each_topic_is_pushed_to_a_route_of_its_function(stack: Deployed) -> None:
+    topics = set(stack.all("pubsub/topic:Topic")) - {"dead-letters"}
+    assert set(pushes(stack)) == topics
+    for name, push in pushes(stack).items():
+        assert push["topic"] == f"{name}-id"
+        endpoint = urlsplit(push["pushConfig"]["pushEndpoint"])
+        function = (endpoint.hostname or "").partition("-")[0]
+        assert any(compile_path(path)[0].match(endpoint.path) for path in PATHS[function]), endpoint.path
+    paths = {name: urlsplit(push["pushConfig"]["pushEndpoint"]).path for name, push in pushes(stack).items()}
+    assert paths["events"] == "/events"
+    assert paths["deliveries-0"] == "/deliveries-0"
+    assert paths["notifications"] == "/notifications"
+
+
+def test_every_push_proves_who_calls(stack: Deployed) -> None:
+    for push in pushes(stack).values():
+        endpoint = urlsplit(push["pushConfig"]["pushEndpoint"])
+        function = (endpoint.hostname or "").partition("-")[0]
+        assert push["pushConfig"]["oidcToken"] == {
+            "serviceAccountEmail": email(f"call-{function}"),
+            "audience": f"https://{endpoint.hostname}",
+        }
+
+
+def test_every_push_subscription_is_as_designed(stack: Deployed) -> None:
+    for name, push in pushes(stack).items():
+        assert push["enableMessageOrdering"] is name.startswith("deliveries-"), name
+        assert push["ackDeadlineSeconds"] == 60
+        assert push["retryPolicy"] == {"minimumBackoff": "1s", "maximumBackoff": "60s"}
+        assert push["deadLetterPolicy"] == {"deadLetterTopic": "dead-letters-id", "maxDeliveryAttempts": 100}
+        assert push["messageRetentionDuration"] == "604800s"
+        assert push["expirationPolicy"] == {"ttl": ""}
+
+
+def test_pubsub_may_move_what_failed_to_the_dead_letters(stack: Deployed) -> None:
+    rights = stack.all("pubsub/subscriptionIAMMember:SubscriptionIAMMember").values()
+    assert {each.inputs["subscription"] for each in rights} == set(pushes(stack))
+    assert {(each.inputs["role"], each.inputs["member"]) for each in rights} == {
+        ("roles/pubsub.subscriber", PUBSUB)
+    }
+
+
+def test_dead_letters_are_kept_for_an_operator(stack: Deployed) -> None:
+    kept = stack.one("pubsub/subscription:Subscription", "dead-letters")
+    assert kept["topic"] == "dead-letters-id"
+    assert kept["expirationPolicy"] == {"ttl": ""}
+    assert "deadLetterPolicy" not in kept
+
+
+def test_a_pim_with_its_own_topic_publishes_there_alone(production: Deployed, minimal: Deployed) -> None:
+    pim = "serviceAccount:pim@pim-project.iam.gserviceaccount.com"
+    assert [topic for topic, members in publishers(production).items() if pim in members] == [PIM_TOPIC]
+    assert not [topic for topic in minimal.all("pubsub/topic:Topic") if topic.startswith("pim-events-")]
+
+
+def test_there_is_room_for_what_pubsub_has_outstanding(production: Deployed, minimal: Deployed) -> None:
+    for stack, deliveries, events in ((production, 2 * 3000, 3000), (minimal, 300, 300)):
+        functions = stack.functions()
+        for config in functions.values():
+            assert config["maxInstanceRequestConcurrency"] > 1
+            assert config["availableCpu"] == "1"
+        for name, outstanding in (("deliver", deliveries), ("fanout", events)):
+            config = functions[name]
+            room = config["maxInstanceCount"] * config["maxInstanceRequestConcurrency"]
+            assert 1.5 * outstanding <= room < 1.5 * outstanding + config["maxInstanceRequestConcurrency"]
+        assert functions["deliver"]["maxInstanceRequestConcurrency"] == 250
+
+
+def test_ingest_waits_warm_in_production_and_nothing_does_in_the_minimal_stack(
+    production: Deployed, minimal: Deployed
+) -> None:
+    warm = {name: config["minInstanceCount"] for name, config in production.functions().items()}
+    assert {name for name, count in warm.items() if count} == {"ingest"}
+    assert not any(config["minInstanceCount"] for config in minimal.functions().values())
+
+
+def test_fanout_names_the_address_of_manage(production: Deployed, minimal: Deployed) -> None:
+    def told(stack: Deployed) -> str:
+        return stack.functions()["fanout"]["environmentVariables"]["AEP_PUBLIC_URL"]
+
+    assert told(minimal) == "https://manage-abc.a.run.app"
+    assert told(production) == "https://events.example.com"
+
+
+def test_the_database_has_every_index_lifetime_and_exemption_of_the_code(stack: Deployed) -> None:
+    indexes = [
+        (each.inputs["collection"], tuple((f["fieldPath"], f["order"]) for f in each.inputs["fields"]))
+        for each in stack.all("firestore/index:Index").values()
+    ]
+    assert sorted(indexes) == sorted((index.collection, tuple(index.fields)) for index in INDEXES)
+    fields = [each.inputs for each in stack.all("firestore/field:Field").values()]
+    unindexed = {(f["collection"], f["field"]) for f in fields if f["indexConfig"] == {}}
+    assert unindexed == {(name, field) for name, exempt in UNINDEXED.items() for field in exempt}
+    assert {f["collection"] for f in fields if "ttlConfig" in f} == set(EXPIRING)
+    assert {f["field"] for f in fields if "ttlConfig" in f} == {"expires_at"}
+
+
+def test_the_database_is_kept_and_can_go_back_in_time(stack: Deployed) -> None:
+    database = stack.one("firestore/database:Database", "store")
+    assert database["type"] == "FIRESTORE_NATIVE"
+    assert database["deleteProtectionState"] == "DELETE_PROTECTION_ENABLED"
+    assert database["pointInTimeRecoveryEnablement"] == "POINT_IN_TIME_RECOVERY_ENABLED"
+    assert stack.one("firestore/backupSchedule:BackupSchedule", "store-daily")["retention"] == "604800s"
+
+
+def test_clients_of_firebase_are_refused(stack: Deployed) -> None:
+    rules = stack.one("firebaserules/ruleset:Ruleset", "no-clients")["source"]["files"][0]["content"]
+    assert "allow read, write: if false;" in rules
+    assert stack.one("firebaserules/release:Release", "no-clients")["name"] == "cloud.firestore"
+
+
+def test_the_schedule_calls_maintain_each_minute_as_its_caller(stack: Deployed) -> None:
+    tick = stack.one("cloudscheduler/job:Job", "tick")
+    assert tick["schedule"] == "* * * * *"
+    assert tick["httpTarget"]["uri"] == "https://maintain-abc.a.run.app/"
+    assert tick["httpTarget"]["httpMethod"] == "POST"
+    assert tick["httpTarget"]["oidcToken"] == {
+        "serviceAccountEmail": email("call-maintain"),
+        "audience": "https://maintain-abc.a.run.app",
+    }
+
+
+def test_deliver_alone_acts_for_the_account_that_destinations_let_in(stack: Deployed) -> None:
+    (right,) = stack.all("serviceaccount/iAMMember:IAMMember").values()
+    assert right.inputs["role"] == "roles/iam.serviceAccountTokenCreator"
+    assert right.inputs["member"] == account("deliver")
+    everywhere = str([each.inputs for each in stack.resources if "iam" in each.type.lower()])
+    assert email("destinations") not in everywhere
+
+
+def test_what_calls_out_leaves_from_one_address(production: Deployed, minimal: Deployed) -> None:
+    through = {
+        name
+        for name, config in production.functions().items()
+        if config.get("directVpcEgress") == "VPC_EGRESS_ALL_TRAFFIC"
+    }
+    assert through == {"manage", "deliver", "notify"}
+    assert production.one("compute/routerNat:RouterNat", "egress")["natIpAllocateOption"] == "MANUAL_ONLY"
+    assert not [each for each in minimal.resources if each.type.startswith("gcp:compute/")]
+
+
+def test_the_domain_leads_to_ingest_and_manage(production: Deployed) -> None:
+    urls = production.one("compute/uRLMap:URLMap", "front-door")
+    (matcher,) = urls["pathMatchers"]
+    assert matcher["defaultService"] == "front-door-manage-id"
+    assert matcher["pathRules"] == [{"paths": ["/ingest", "/ingest/*"], "service": "front-door-ingest-id"}]
+    for name in ("manage", "ingest"):
+        backend = production.one("compute/backendService:BackendService", f"front-door-{name}")
+        assert backend["securityPolicy"] == "front-door-id"
+
+
+def test_alerts_reach_somebody_and_watch_what_there_is(production: Deployed) -> None:
+    alerts = production.all("monitoring/alertPolicy:AlertPolicy")
+    assert set(alerts) == {alert.name for alert in ALERTS}
+    for alert in alerts.values():
+        assert alert.inputs["notificationChannels"] == ["email-on-call@example.com-id"]
+    subscriptions = production.all("pubsub/subscription:Subscription")
+    for alert in ALERTS:
+        for pattern in re.findall(r'full_match\("(.+?)"\)', alert.filter):
+            assert any(re.fullmatch(pattern, name) for name in subscriptions), alert.name
+        for service in re.findall(r'service_name="(.+?)"', alert.filter):
+            assert service in wiring.SETTINGS
+
+
+def test_every_queue_is_watched(production: Deployed) -> None:
+    watched = [each for alert in ALERTS for each in re.findall(r'full_match\("(.+?)"\)', alert.filter)]
+    for name in production.all("pubsub/subscription:Subscription"):
+        assert any(re.fullmatch(pattern, name) for pattern in watched), name
+
+
+def test_what_metrics_count_is_logged_by_the_code() -> None:
+    code = "".join(path.read_text() for path in FOLDER.rglob("*.py"))
+    for event, _ in LOGGED.values():
+        assert f'"{event}"' in code, event
+
+
+def test_the_archive_is_the_folder_of_functions(stack: Deployed) -> None:
+    archive = stack.one("storage/bucketObject:BucketObject", "functions")
+    assert archive["name"] == f"functions-{digest(FOLDER)}.zip"
+    assert {"main.py", "requirements.txt", "event_platform/domain/event-catalog.json"} <= set(files(FOLDER))
+    assert not [name for name in files(FOLDER) if "__pycache__" in name]
+
+
+def test_the_runtime_is_the_one_that_is_checked() -> None:
+    pyproject = (FOLDER.parent / "pyproject.toml").read_text()
+    checked = re.search(r'^pythonVersion = "3\.(\d+)"$', pyproject, re.MULTILINE)
+    assert checked is not None
+    assert f"python3{checked[1]}" == RUNTIME
