@@ -17,12 +17,13 @@ from pathlib import Path
 
 from event_platform.domain import rates
 from event_platform.domain.lanes import LANES_AT_START
-from event_platform.domain.pace import TokenBucket
+from event_platform.domain.pace import COPY_SECONDS, SPREAD_OF_COPIES, TokenBucket, Turn
 from event_platform.domain.rates import Limits, Observation, Rate
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BURST_SECONDS = 0.1
-COPY_SECONDS = 2.0
+UNTHROTTLED_COPY_SECONDS = 5.0
+"""Before the first 429 there is no rate to read; that there is one now comes with the tenant's version."""
 SETTLED_AFTER = 90.0
 SECONDS = 300.0
 RECOVERS_WITHIN = 90.0
@@ -109,7 +110,7 @@ class _Store:
     """The record with a version, and the copies that instances keep of it."""
 
     def __init__(self, instances: int) -> None:
-        self.limits = Limits() if instances == 1 else Limits(spread=COPY_SECONDS + 1)
+        self.limits = Limits() if instances == 1 else Limits(spread=SPREAD_OF_COPIES)
         self.rate = Rate(START)
         self.lanes, self.lanes_changed_at = LANES_AT_START, START
         self.fresh = instances == 1  # on one machine there are no copies
@@ -117,7 +118,8 @@ class _Store:
 
     def known_to(self, instance: int, now: float) -> Rate:
         rate, read_at = self._copies[instance]
-        if self.fresh or now - read_at >= COPY_SECONDS:
+        kept = COPY_SECONDS if rate.ceiling is not None else UNTHROTTLED_COPY_SECONDS
+        if self.fresh or now - read_at >= kept:
             rate = self.reread(instance, now)
         return rate
 
@@ -145,6 +147,7 @@ def simulate(case: Case, seconds: float = SECONDS) -> Run:
     order, turn = count(), count()
     events: list[tuple[float, int, str, tuple[int, int, float, Rate, bool]]] = []
     latency: float | None = None
+    held: dict[int, Turn] = {}
     nothing = (0, 0, 0.0, store.rate, False)
 
     def plan(at: float, what: str, lane: int, detail: tuple[int, float, Rate, bool] = nothing[1:]) -> None:
@@ -159,13 +162,9 @@ def simulate(case: Case, seconds: float = SECONDS) -> Run:
         if what == "note":
             run.rate.append(store.rate.at(_moment(now), store.limits))
         elif what == "hold":  # the instance answers the queue when the lane's next turn has come
-            known = store.known_to(instance, now)
-            if began and known == sent_under and began <= now:
-                plan(now, "leave", lane)
-                continue
-            if not began or known != sent_under:
-                began = now + max(1e-3, known.slot(lane, store.lanes, _moment(now + 1e-3), store.limits))
-            plan(min(began, now + COPY_SECONDS), "hold", lane, (instance, began, known, False))
+            wait = held[lane].wait(store.known_to(instance, now), _moment(now))
+            again = "hold" if wait > 0 else "leave"
+            plan(now + min(wait, COPY_SECONDS), again, lane, (instance, now, store.rate, False))
         elif what == "leave":
             if lane >= store.lanes:
                 continue
@@ -192,7 +191,8 @@ def simulate(case: Case, seconds: float = SECONDS) -> Run:
                 for new in range(store.lanes, lanes):
                     plan(now + new / rate if case.instances > 1 else now, "leave", new)
                 store.lanes, store.lanes_changed_at = lanes, _moment(now)
-            plan(now, "leave" if case.instances == 1 else "hold", lane, (instance, 0.0, store.rate, False))
+            held[lane] = Turn(lane, store.lanes, store.limits)
+            plan(now, "leave" if case.instances == 1 else "hold", lane, (instance, now, store.rate, False))
     return run
 
 

@@ -13,6 +13,7 @@ SUBSCRIBERS = "subscribers"
 SUBSCRIPTIONS = "subscriptions"
 OPEN_SUBSCRIBERS = "open_subscribers"
 SLOTS = "slots"
+PACES = "paces"
 VERSIONS = "versions"
 TENANTS = "tenants"
 RETRIES = "retries"
@@ -63,6 +64,7 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
     SUBSCRIPTIONS: ("document", "slot", "change", EXPIRES_AT),
     OPEN_SUBSCRIBERS: ("changes",),
     SLOTS: ("number", "record"),
+    PACES: ("since", "base", "ceiling", "held_until", EXPIRES_AT),
     VERSIONS: ("tenants", "version"),
     TENANTS: ("name", "document"),
     RETRIES: (
@@ -111,6 +113,7 @@ exemption of a map covers what is in it, and composite indexes stay as they are.
 EXPIRING: Sequence[str] = (
     SUBSCRIBERS,
     SUBSCRIPTIONS,
+    PACES,
     RETRIES,
     LOG_ENTRIES,
     SUCCESS_COUNTS,

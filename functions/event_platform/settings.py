@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +25,7 @@ from .domain.addresses import IpNetwork
 from .domain.catalog import Catalog
 from .domain.deliveries import DeliverPolicy
 from .domain.mail_servers import MailServer, check_sender, mail_server_of
+from .domain.pace import SPREAD_OF_COPIES
 from .domain.queue_messages import EVENTS_TOPIC
 from .domain.rates import Limits
 from .domain.tenants import Tenant
@@ -91,21 +93,38 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Topic = Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]+$")]
 
 
-class Settings(BaseSettings):
-    """What both ways of running the platform can be told. Times are seconds and may have fractions."""
+class AttemptSettings(BaseSettings):
+    """What decides about attempts and their pace. Times are seconds and may have fractions."""
 
     model_config = SettingsConfigDict(env_prefix="AEP_", frozen=True)
+
+    retry_delays: RetryDelays = (300, 600, 1200)
+    rate_min: PerSecond = 1
+    rate_max: PerSecond = 100
+    timeout: Seconds = 5
+    max_age: Seconds = 3 * 86400
+
+    def deliver_policy(self) -> DeliverPolicy:
+        """The part of the settings that decides about attempts."""
+        return DeliverPolicy(
+            retry_delays=[timedelta(seconds=delay) for delay in self.retry_delays],
+            max_age=timedelta(seconds=self.max_age),
+            timeout=self.timeout,
+        )
+
+    def rate_limits(self) -> Limits:
+        """Between which rates a subscription's moves."""
+        return Limits(self.rate_min, self.rate_max)
+
+
+class Settings(AttemptSettings):
+    """What the platform on one machine can be told."""
 
     pims: str | None = None  # a path, or the list itself when it begins with [
     dev: bool = False
     allow_networks: Networks = ()
     secrets_key: SecretStr | None = None
     public_url: PublicUrl | None = None
-    retry_delays: RetryDelays = (300, 600, 1200)
-    rate_min: PerSecond = 1
-    rate_max: PerSecond = 100
-    timeout: Seconds = 5
-    max_age: Seconds = 3 * 86400
     smtp_url: SmtpUrl | None = None
     mail_from: MailFrom = None
     log_level: LogLevel = "info"
@@ -114,14 +133,6 @@ class Settings(BaseSettings):
     def mail_server(self) -> MailServer | None:
         """Where mails are handed in; None when there are none."""
         return _mail_server(self.smtp_url, self.mail_from)
-
-    def deliver_policy(self) -> DeliverPolicy:
-        """The part of the settings that decides about attempts."""
-        return _policy(self.retry_delays, self.max_age, self.timeout)
-
-    def rate_limits(self) -> Limits:
-        """Between which rates a subscription's moves."""
-        return Limits(self.rate_min, self.rate_max)
 
 
 class FunctionSettings(BaseSettings):
@@ -170,16 +181,14 @@ class FanoutSettings(CatalogSettings):
     deliveries_shards: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
-class DeliverSettings(RecordsSettings):
-    """For `deliver`."""
+class DeliverSettings(RecordsSettings, AttemptSettings):
+    """For `deliver`, which answers each push within the queue's ack deadline."""
 
-    retry_delays: RetryDelays = (300, 600, 1200)
-    timeout: Seconds = 5
-    max_age: Seconds = 3 * 86400
+    timeout: Annotated[Seconds, Field(le=10)] = 5
 
-    def deliver_policy(self) -> DeliverPolicy:
-        """The part of the settings that decides about attempts."""
-        return _policy(self.retry_delays, self.max_age, self.timeout)
+    def rate_limits(self) -> Limits:
+        """The same, for instances that keep copies of the rate."""
+        return replace(super().rate_limits(), spread=SPREAD_OF_COPIES)
 
 
 class NotifySettings(RecordsSettings):
@@ -198,14 +207,6 @@ def _mail_server(smtp_url: SecretStr | None, mail_from: str | None) -> MailServe
     if smtp_url is None or mail_from is None:
         return None
     return mail_server_of(smtp_url.get_secret_value(), mail_from)
-
-
-def _policy(retry_delays: Sequence[float], max_age: float, timeout: float) -> DeliverPolicy:
-    return DeliverPolicy(
-        retry_delays=[timedelta(seconds=delay) for delay in retry_delays],
-        max_age=timedelta(seconds=max_age),
-        timeout=timeout,
-    )
 
 
 def wrong_setting(error: ValidationError) -> str:

@@ -131,6 +131,7 @@ def deliver() -> "Answers":
     from . import deliver
     from .adapters.clock import SystemClock
     from .adapters.firestore.ends import FirestoreEndLog
+    from .adapters.firestore.paces import FirestorePaces
     from .adapters.firestore.retries import FirestoreRetrySchedule
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.firestore.success_counts import FirestoreSuccessCounts
@@ -145,9 +146,11 @@ def deliver() -> "Answers":
     subscriptions = FirestoreSubscriptions(
         firestore, seal, clock, buckets=settings.version_buckets, publisher=publisher
     )
+    paces = FirestorePaces(firestore, subscriptions, clock)
     ends = FirestoreEndLog(firestore, subscriptions, clock)
     function = deliver.Deliver(
-        subscriptions=subscriptions,
+        subscriptions=paces,
+        paces=paces,
         sender=HttpsSender(
             GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
         ),
@@ -155,6 +158,7 @@ def deliver() -> "Answers":
         publisher=publisher,
         clock=clock,
         policy=settings.deliver_policy(),
+        limits=settings.rate_limits(),
         egress=egress,
         judge=deliver.Judge(FirestoreSuccessCounts(firestore), subscriptions, egress, clock),
     )

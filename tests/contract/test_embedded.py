@@ -23,6 +23,8 @@ from contract.logs import LogsContract
 from contract.logs import World as LogsWorld
 from contract.outbox import OutboxContract
 from contract.outbox import World as OutboxWorld
+from contract.paces import PacesContract
+from contract.paces import World as PacesWorld
 from contract.subscriptions import Store, SubscriptionsContract
 from contract.success_counts import SuccessCountsContract
 from event_platform.adapters.seal import AesGcmSeal
@@ -43,6 +45,22 @@ class TestSqliteSubscriptions(SubscriptionsContract):
         database = Database(tmp_path)
         database.open()
         yield SqliteSubscriptions(database, SEAL)
+        await database.close()
+
+
+class SqlitePacesWorld:
+    def __init__(self, store: SqliteSubscriptions) -> None:
+        self.clock = ManualClock()
+        self.records = store
+        self.instances = [store]
+
+
+class TestSqlitePaces(PacesContract):
+    @pytest.fixture
+    async def world(self, tmp_path: Path) -> AsyncIterator[PacesWorld]:
+        database = Database(tmp_path)
+        database.open()
+        yield SqlitePacesWorld(SqliteSubscriptions(database, SEAL))
         await database.close()
 
 

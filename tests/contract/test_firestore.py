@@ -15,6 +15,8 @@ from contract.logs import LogsContract
 from contract.logs import World as LogsWorld
 from contract.outbox import OutboxContract
 from contract.outbox import World as OutboxWorld
+from contract.paces import PacesContract
+from contract.paces import World as PacesWorld
 from contract.registry import (
     OTHER,
     PATTERN,
@@ -36,6 +38,7 @@ from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
 from event_platform.adapters.firestore.logs import FirestoreLogs
 from event_platform.adapters.firestore.outbox import FirestoreOutbox
+from event_platform.adapters.firestore.paces import FirestorePaces
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
@@ -46,6 +49,7 @@ from event_platform.domain.deliveries import Delivery
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.logs import DeliveryEnd, LogEntry, LogQuery, LogType, Operation
 from event_platform.domain.outcomes import Reason
+from event_platform.domain.rates import Rate
 from event_platform.domain.subscriptions import Subscription, delete_subscriber, delete_subscription, suspend
 from event_platform.domain.suspension import Count, Series
 from event_platform.domain.tenants import Tenant
@@ -182,6 +186,24 @@ class TestFirestoreJudgement(JudgementContract):
     @pytest.fixture
     def world(self, firestore: Firestore) -> JudgementWorld:
         return FirestoreJudgement(firestore)
+
+
+class FirestorePacesWorld:
+    """Several instances of deliver, each with its own copies."""
+
+    def __init__(self, firestore: Firestore) -> None:
+        self.clock = ManualClock()
+        self.records = FirestoreSubscriptions(firestore, SEAL, self.clock)
+        self.instances = [
+            FirestorePaces(firestore, FirestoreSubscriptions(firestore, SEAL, self.clock), self.clock)
+            for _ in range(4)
+        ]
+
+
+class TestFirestorePaces(PacesContract):
+    @pytest.fixture
+    def world(self, firestore: Firestore) -> PacesWorld:
+        return FirestorePacesWorld(firestore)
 
 
 class StoredWorld:
@@ -326,6 +348,7 @@ SEARCHED = {
     "subscribers": {"tenant", "client_id", "status"},
     "subscriptions": {"subscriber_id", "tenant", "client_id", "status"},
     "open_subscribers": set[str](),
+    "paces": set[str](),
     "slots": {"group"},
     "versions": set[str](),
     "tenants": set[str](),
@@ -349,6 +372,11 @@ async def test_the_data_model_names_what_is_stored(firestore: Firestore) -> None
         deleted.id,
         partial(delete_subscriber, now=START),
         and_subscriptions=partial(delete_subscription, now=START),
+    )
+    throttled = a_subscription(kept)
+    await store.add_subscription(throttled, anything, limit=20)
+    await FirestorePaces(firestore, store, ManualClock()).change_pace(
+        throttled.id, lambda before: replace(before, rate=Rate(START, 5, 9))
     )
     schedule = FirestoreRetrySchedule(firestore, ManualClock())
     await schedule.schedule(a_delivery(), START)

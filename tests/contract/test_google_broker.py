@@ -10,7 +10,7 @@ import importlib
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -159,18 +159,20 @@ class GoogleWorld:
 
     async def _serve(self, handler: Handler) -> None:
         stack = self._functions
-        stack.enter_context(mock.patch.object(DELIVER_ROUTES, "deliver", standing_in(handler)))
+        stack.enter_context(mock.patch.object(DELIVER_ROUTES, "Edge", standing_in(handler)))
         records, egress = self._records(), Egress()
         fanning = fanout.Fanout(
             UNUSED, records, records, self._publisher, catalog.load(), self.clock, "https://x/spec"
         )
         delivering = deliver.Deliver(
             subscriptions=UNUSED,
+            paces=UNUSED,
             sender=UNUSED,
             settlements=QueueSettlements(self._schedule, self._ends, self._publisher, records),
             publisher=self._publisher,
             clock=self.clock,
             policy=UNUSED,
+            limits=UNUSED,
             egress=egress,
             judge=deliver.Judge(FirestoreSuccessCounts(self._firestore), records, egress, self.clock),
         )
@@ -253,13 +255,20 @@ class _Unused:
 UNUSED: Any = _Unused()
 
 
-def standing_in(handler: Handler) -> Callable[..., Awaitable[Settlement]]:
-    """The suite's handler in the place of the use case deliver."""
+def standing_in(handler: Handler) -> Callable[..., Any]:
+    """The suite's handler in the place of the edge of deliver: the suite is of the queue, not of the pace."""
 
-    async def deliver(delivery: Delivery, **effects: object) -> Settlement:
-        return await handler(delivery)
+    class Unpaced:
+        def __init__(self, *effects: object) -> None:
+            pass
 
-    return deliver
+        async def attempt(self, delivery: Delivery, began: float) -> Settlement:
+            return await handler(delivery)
+
+        async def hold(self, settlement: Settlement, began: float, *, alone: bool) -> None:
+            pass
+
+    return Unpaced
 
 
 @asynccontextmanager

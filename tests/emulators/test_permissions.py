@@ -124,6 +124,7 @@ async def recorder(
         "AEP_RETRY_DELAYS": "0.01",
         "AEP_SMTP_URL": "smtp://127.0.0.1:1",  # nobody answers, so mails are to be tried again
         "AEP_MAIL_FROM": "events@example.com",
+        "AEP_RATE_MIN": "100",  # so that no push is held for long
         "AEP_DEV": "true",
     }.items():
         monkeypatch.setenv(name, value)
@@ -157,7 +158,8 @@ async def leave_a_notification_unpublished(firestore: Firestore) -> None:
 
 
 async def test_each_function_uses_just_what_it_is_permitted(beside: Firestore, recorder: Recorder) -> None:
-    async with running(Starlette(routes=[Route("/{status:int}", answer, methods=["POST"])])) as endpoint:
+    endpoint_app = Starlette(routes=[Route("/{status:int}", Endpoint().answer, methods=["POST"])])
+    async with running(endpoint_app) as endpoint:
         recorder.function = "manage"
         async with running(wiring.manage()) as url:
             ids = await asyncio.to_thread(manage_all_there_is, url, endpoint)
@@ -244,8 +246,18 @@ def a_delivery(subscription: str) -> Delivery:
     return Delivery(subscription, "id", UPDATED, datetime.now(UTC), lane=0, lanes=16, epoch=0, body=b"{}")
 
 
-async def answer(request: Request) -> Response:
-    return Response(status_code=request.path_params["status"])
+class Endpoint:
+    """Answers what the path says; 429 only once, as it is tried again inside the push."""
+
+    def __init__(self) -> None:
+        self._throttled = False
+
+    async def answer(self, request: Request) -> Response:
+        status = request.path_params["status"]
+        if status != 429 or self._throttled:
+            return Response(status_code=200 if status == 429 else status)
+        self._throttled = True
+        return Response(status_code=status)
 
 
 async def push(url: str, message: Message) -> None:

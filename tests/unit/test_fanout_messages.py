@@ -17,10 +17,17 @@ from event_platform.domain import catalog, json_form
 from event_platform.domain.errors import PublishFailed, StoreUnavailable
 from event_platform.domain.lanes import lane_of
 from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import Accepted, deliveries_topic, delivery_of, events_messages
+from event_platform.domain.queue_messages import (
+    Accepted,
+    deliveries_topic,
+    delivery_of,
+    events_messages,
+    is_alone,
+)
 from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.domain.tenants import Tenant
 from event_platform.fanout import Fanout, IdentifierCheck, messages, routes
+from event_platform.fanout.recent import RecentLanes
 from event_platform.http import EXCEPTION_HANDLERS
 from event_platform.push import REASON
 from records import PIM, UPDATED, a_subscriber, a_subscription, an_event
@@ -57,8 +64,9 @@ class World:
     def __init__(self, *subscriptions: Subscription) -> None:
         self.topics = Topics()
         self.subscriptions: Sequence[Subscription] | Exception = subscriptions
+        self.clock = ManualClock()
         nobody: Any = None
-        fanout = Fanout(self, self, nobody, self.topics, catalog.load(), ManualClock(), SCHEMAS, shards=4)
+        fanout = Fanout(self, self, nobody, self.topics, catalog.load(), self.clock, SCHEMAS, shards=4)
         self._app = Starlette(routes=list(routes(fanout)), exception_handlers=EXCEPTION_HANDLERS)
 
     async def tenants(self) -> Sequence[Tenant]:
@@ -175,6 +183,7 @@ async def test_the_messages_of_a_lane_share_publish_requests(monkeypatch: pytest
         records=nobody,
         publisher=world.topics,
         clock=ManualClock(),
+        recent=RecentLanes(ManualClock()),
         shards=4,
         schema_base=SCHEMAS,
         identifiers=IdentifierCheck(ManualClock()),
@@ -183,6 +192,31 @@ async def test_the_messages_of_a_lane_share_publish_requests(monkeypatch: pytest
     assert [len({message.attributes["subscription_id"] for _, message in piece}) for piece in pieces] == [
         2
     ] * 5
+
+
+async def test_what_nothing_travels_near_in_its_lane_is_marked_alone() -> None:
+    world = World(subscription(lanes=1))
+    for wait, sent, alone in [
+        (0, accepted(1), [True]),
+        (44, accepted(2), [False]),
+        (46, accepted(3, 4), [False, False]),
+        (46, accepted(5), [True]),
+    ]:
+        await world.clock.advance(wait)
+        world.topics.published.clear()
+        assert await world.push(sent) == 204
+        assert [is_alone(message) for message in world.topics.on(DELIVERIES)] == alone
+
+
+def test_where_too_many_lanes_are_in_use_to_remember_nothing_counts_as_alone() -> None:
+    clock = ManualClock()
+    recent = RecentLanes(clock, kept=2)
+
+    def alone(*keys: str) -> list[bool]:
+        return [is_alone(message) for message in recent.marked([Message(b"", {}, key) for key in keys])]
+
+    assert alone("s/1") == [True]
+    assert alone("s/2", "s/3") == [False, False]
 
 
 async def test_a_large_fan_out_is_published_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:

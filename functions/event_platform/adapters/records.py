@@ -88,15 +88,28 @@ def pace_document(subscription: Subscription) -> Document:
     return {
         "lanes": subscription.lanes,
         "lanes_changed_at": changed_at.isoformat() if changed_at is not None else None,
-        "rate": None
-        if rate is None
-        else {
-            "since": rate.since.isoformat(),
-            "base": rate.base,
-            "ceiling": rate.ceiling,
-            "held_until": rate.held_until.isoformat() if rate.held_until is not None else None,
-        },
+        "rate": rate_document(rate) if rate is not None else None,
     }
+
+
+def rate_document(rate: Rate) -> Document:
+    """Plain JSON data."""
+    return {
+        "since": rate.since.isoformat(),
+        "base": rate.base,
+        "ceiling": rate.ceiling,
+        "held_until": rate.held_until.isoformat() if rate.held_until is not None else None,
+    }
+
+
+def rate_of_document(document: Mapping[str, Any]) -> Rate:
+    """The rate that `rate_document` wrote."""
+    return Rate(
+        datetime.fromisoformat(document["since"]),
+        document["base"],
+        document["ceiling"],
+        _moment(document["held_until"]),
+    )
 
 
 def subscription_of(document: Mapping[str, Any], seal: Seal) -> Subscription:
@@ -208,14 +221,7 @@ def _config_of(document: Mapping[str, Any], seal: Seal, context: str) -> HttpsCo
 def rate_of(subscription: Mapping[str, Any]) -> Rate | None:
     """The rate in a subscription's document; None until its receiver first slowed it down."""
     document = subscription.get("rate")
-    if document is None:
-        return None
-    return Rate(
-        datetime.fromisoformat(document["since"]),
-        document["base"],
-        document["ceiling"],
-        _moment(document["held_until"]),
-    )
+    return rate_of_document(document) if document is not None else None
 
 
 def _moment(text: str | None) -> datetime | None:

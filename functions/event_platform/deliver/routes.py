@@ -1,5 +1,6 @@
 """The push route of deliver: a message, an attempt, and what follows from it, before the answer."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -7,15 +8,17 @@ from starlette.routing import Route
 
 from ..domain.deliveries import DeliverPolicy
 from ..domain.egress import Egress
-from ..domain.queue_messages import DEAD_LETTERS_TOPIC, delivery_of
-from ..ports import Clock, Publisher, Sender, Settlements, SubscriptionLookup
+from ..domain.errors import StoreUnavailable
+from ..domain.queue_messages import DEAD_LETTERS_TOPIC, delivery_of, is_alone
+from ..domain.rates import Limits
+from ..ports import Clock, Paces, Publisher, Sender, Settlements, SubscriptionLookup
 from ..push import Pushed, bury_on, push_route
-from .deliver import deliver
+from .edge import Edge
 from .judge import Judge
 
 PATH = "/{topic}"
-START_RATE = 10.0
-"""Requests a second that the lanes of a throttling destination come to together."""
+ENDED_WITHIN = 55.0
+"""Seconds: the ack deadline is 60 s, and a push that is late comes again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +26,13 @@ class Deliver:
     """What deliver works with."""
 
     subscriptions: SubscriptionLookup
+    paces: Paces
     sender: Sender
     settlements: Settlements
     publisher: Publisher
     clock: Clock
     policy: DeliverPolicy
+    limits: Limits
     egress: Egress
     judge: Judge
 
@@ -38,19 +43,29 @@ def routes(function: Deliver) -> Sequence[Route]:
     The name is the delivery's receipt: where it goes when it goes back to its lane.
     """
 
+    edge = Edge(
+        function.subscriptions,
+        function.paces,
+        function.sender,
+        function.clock,
+        function.policy,
+        function.limits,
+        function.egress,
+    )
+
     async def attempt(pushed: Pushed) -> None:
+        began = function.clock.monotonic()
         delivery = replace(delivery_of(pushed.message), receipt=pushed.parameters["topic"])
-        settlement = await deliver(
-            delivery,
-            subscriptions=function.subscriptions,
-            sender=function.sender,
-            clock=function.clock,
-            policy=function.policy,
-            egress=function.egress,
-        )
-        if settlement.back_to_lane:  # its lane would come again at once, and so would the 429
-            await function.clock.sleep(delivery.lanes / START_RATE)
-        await function.settlements.settle(settlement)
-        await function.judge.settled(settlement)
+        deadline = asyncio.timeout(ENDED_WITHIN)
+        try:
+            async with deadline:
+                settlement = await edge.attempt(delivery, began)
+                await function.settlements.settle(settlement)
+                await function.judge.settled(settlement)
+                await edge.hold(settlement, began, alone=is_alone(pushed.message))
+        except TimeoutError as error:
+            if deadline.expired():
+                raise StoreUnavailable(f"not settled within {ENDED_WITHIN:g} s") from error
+            raise
 
     return [push_route(PATH, attempt, bury=bury_on(function.publisher, DEAD_LETTERS_TOPIC))]

@@ -2,11 +2,17 @@
 
 import math
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from . import rates
-from .rates import Limits, Observation
-from .subscriptions import Subscription
+from .rates import Limits, Observation, Rate
+from .subscriptions import Status, Subscription
+
+COPY_SECONDS = 2.0
+"""How old the rate may be that is known of a subscription on its way, where instances keep copies."""
+SPREAD_OF_COPIES = COPY_SECONDS + 1.0
+"""`Limits.spread` there."""
+_NEXT = timedelta(milliseconds=1)  # the turn that is now has just been taken
 
 
 @dataclass(slots=True)
@@ -33,6 +39,31 @@ class TokenBucket:
         return max(0.0, slot - now)
 
 
+@dataclass(slots=True)
+class Turn:
+    """A lane's next turn where no counter is shared; stays as long as the rate does that it was found by."""
+
+    lane: int
+    lanes: int
+    limits: Limits
+    _found: tuple[Rate, datetime] | None = None
+
+    def wait(self, rate: Rate, now: datetime) -> float:
+        """Seconds from `now` until the turn, by the rate as it is known now; 0 when it has come."""
+        if self._found is None or self._found[0] != rate:
+            after = now + _NEXT
+            ahead = rate.slot(self.lane, self.lanes, after, self.limits)
+            self._found = rate, after + timedelta(seconds=ahead)
+        return max(rate.held_for(now), (self._found[1] - now).total_seconds(), 0.0)
+
+
+def to_be_sent(subscription: Subscription | None, epoch: int) -> Subscription | None:
+    """The subscription when deliveries of the epoch are sent to it: what ends unsent needs no pace."""
+    if subscription is None or subscription.status is not Status.ACTIVE or subscription.epoch != epoch:
+        return None
+    return subscription
+
+
 def paced(
     subscription: Subscription, seen: Observation, latency: float, now: datetime, limits: Limits
 ) -> Subscription:
@@ -53,3 +84,8 @@ def paced(
     if lanes != subscription.lanes:
         subscription = replace(subscription, lanes=lanes, lanes_changed_at=now)
     return subscription
+
+
+def with_pace_of(subscription: Subscription, other: Subscription) -> Subscription:
+    """The subscription with the rate and the lanes of `other`."""
+    return replace(subscription, rate=other.rate, lanes=other.lanes, lanes_changed_at=other.lanes_changed_at)

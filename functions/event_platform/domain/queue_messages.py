@@ -7,7 +7,7 @@ Pub/Sub takes attribute values of at most 1,024 bytes of UTF-8, and requests of 
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from .messages import MalformedMessage, Message
 EVENTS_TOPIC = "events"
 NOTIFICATIONS_TOPIC = "notifications"
 DEAD_LETTERS_TOPIC = "dead-letters"
+ALONE = "alone"
 MAX_MESSAGE_BYTES = 9_000_000
 _DEPTH_OF_DATA = 2  # levels of nesting around `data`: the array and the event
 _INTEGER = re.compile(r"0|[1-9]\d{0,17}", re.ASCII)
@@ -140,6 +141,16 @@ def notification_message(notification_id: str) -> Message:
 def notification_id_of(message: Message) -> str:
     """What `notification_message` wrote. Raises MalformedMessage."""
     return _Attributes(message.attributes).text("notification_id")
+
+
+def marked_alone(message: Message) -> Message:
+    """A delivery's message that nothing else travels near in its lane, so that none need wait after it."""
+    return replace(message, attributes={**message.attributes, ALONE: "1"})
+
+
+def is_alone(message: Message) -> bool:
+    """Whether `marked_alone` marked it."""
+    return message.attributes.get(ALONE) == "1"
 
 
 def size_of(message: Message) -> int:

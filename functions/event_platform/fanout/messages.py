@@ -13,6 +13,7 @@ from ..domain.subscriptions import Subscription
 from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions
 from .fanout import Matched, fan_out
 from .identifiers import IdentifierCheck
+from .recent import RecentLanes
 from .revoke import revoke
 
 log = structlog.get_logger()
@@ -29,6 +30,7 @@ async def fan_out_accepted(
     records: Subscriptions,
     publisher: Publisher,
     clock: Clock,
+    recent: RecentLanes,
     shards: int,
     schema_base: str,
     identifiers: IdentifierCheck,
@@ -43,7 +45,7 @@ async def fan_out_accepted(
     topic = deliveries_topic(accepted.tenant, shards)
     published = 0
     for piece in _pieces(_deliveries(accepted, active, schema_base, identifiers)):
-        await _publish(publisher, topic, piece)
+        await _publish(publisher, topic, recent.marked(piece))
         published += len(piece)
     log.info("events.fanned_out", tenant=accepted.tenant, events=len(accepted.events), deliveries=published)
     return published

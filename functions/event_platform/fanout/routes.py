@@ -14,6 +14,7 @@ from ..push import Pushed, bury_on, push_route
 from .identifiers import IdentifierCheck
 from .messages import fan_out_accepted
 from .published import published_events
+from .recent import RecentLanes
 
 EVENTS_PATH = "/events"
 PIM_EVENTS_PATH = "/pim-events/{key}"
@@ -36,6 +37,8 @@ class Fanout:
 def routes(fanout: Fanout) -> Sequence[Route]:
     """The routes of fanout: where the push subscriptions of `events` and `pim-events-<tenant key>` point."""
 
+    recent = RecentLanes(fanout.clock)
+
     async def take_accepted(pushed: Pushed) -> None:
         await put_on_queue(accepted_of(pushed.message, fanout.catalog))
 
@@ -52,6 +55,7 @@ def routes(fanout: Fanout) -> Sequence[Route]:
             records=fanout.records,
             publisher=fanout.publisher,
             clock=fanout.clock,
+            recent=recent,
             shards=fanout.shards,
             schema_base=fanout.schema_base,
             identifiers=identifiers,

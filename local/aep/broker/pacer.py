@@ -2,19 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from functools import partial
 
-import structlog
-
-from event_platform.domain import rates
+from event_platform.deliver.observer import Observer
 from event_platform.domain.deliveries import Settlement
-from event_platform.domain.errors import StoreUnavailable
-from event_platform.domain.pace import TokenBucket, paced
+from event_platform.domain.pace import TokenBucket, to_be_sent
 from event_platform.domain.rates import Limits
-from event_platform.domain.subscriptions import Status, Subscription
+from event_platform.domain.subscriptions import Subscription
 from event_platform.ports import Clock, Paces, SubscriptionLookup
-
-log = structlog.get_logger()
 
 BURST_SECONDS = 0.1
 """A subscription that rested may send this much of a second's rate at once."""
@@ -23,14 +17,13 @@ LOOK_AGAIN_SECONDS = 1.0
 SHORTEST_WAIT = 1e-5
 """Seconds; less is what floats lose."""
 KEPT_SECONDS = 600.0
-"""How long the latency of a subscription that rests is remembered."""
+"""How long the bucket of a subscription that rests is kept: by then it is full again."""
 
 
 @dataclass(slots=True)
 class _Pace:
     bucket: TokenBucket
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    latency: float | None = None
     used_at: float = 0.0
 
 
@@ -39,7 +32,7 @@ class Pacer:
 
     def __init__(self, subscriptions: SubscriptionLookup, paces: Paces, clock: Clock, limits: Limits) -> None:
         self._subscriptions = subscriptions
-        self._paces = paces
+        self._observer = Observer(subscriptions, paces, clock, limits)
         self._clock = clock
         self._limits = limits
         self._by_id: dict[str, _Pace] = {}
@@ -63,19 +56,7 @@ class Pacer:
 
     async def observe(self, settlement: Settlement) -> None:
         """Has the rate and the lanes follow what an attempt told; a store that is away leaves them."""
-        seen, subscription_id = settlement.pace, settlement.delivery.subscription_id
-        if seen is None:
-            return
-        pace = self._pace(subscription_id)
-        pace.latency = rates.with_latency(pace.latency, seen.latency)
-        change = partial(paced, seen=seen, latency=pace.latency, now=self._clock.now(), limits=self._limits)
-        try:
-            known = await self._subscriptions.current(subscription_id)
-            if known is None or change(known) is known:
-                return
-            await self._paces.change_pace(subscription_id, change)
-        except StoreUnavailable as error:
-            log.warning("pace.not_changed", subscription_id=subscription_id, error=str(error))
+        await self._observer.observe(settlement)
 
     def clean_up(self) -> None:
         """Forgets what rested so long that its bucket is full again, as a new one is."""
@@ -85,10 +66,7 @@ class Pacer:
         }
 
     async def _to_be_sent(self, subscription_id: str, epoch: int) -> Subscription | None:
-        subscription = await self._subscriptions.current(subscription_id)
-        if subscription is None or subscription.status is not Status.ACTIVE or subscription.epoch != epoch:
-            return None
-        return subscription
+        return to_be_sent(await self._subscriptions.current(subscription_id), epoch)
 
     def _seconds_to_wait(self, bucket: TokenBucket, subscription: Subscription) -> float:
         rate, now = subscription.current_rate, self._clock.now()

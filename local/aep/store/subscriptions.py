@@ -19,6 +19,7 @@ from event_platform.domain.actions import BY_THE_PLATFORM, Action, entry_of
 from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.errors import Conflict, NotFound
 from event_platform.domain.notifications import Change, notifications_of
+from event_platform.domain.pace import with_pace_of
 from event_platform.domain.subscriptions import (
     Owner,
     Status,
@@ -264,9 +265,10 @@ class SqliteSubscriptions:
                 return None
             document = orjson.loads(row[0])
             before = subscription_of(document, self._seal)
-            after = change(before)
-            if after is before:
+            changed = change(before)
+            if changed is before:
                 return before
+            after = with_pace_of(before, changed)
             if after.lanes != before.lanes:  # fan-out looks at the lanes, never at the rate
                 self._active.pop(before.owner.tenant, None)
             document |= pace_document(after)

@@ -237,6 +237,20 @@ class FirestoreSubscriptions:
 
         return await self._active.get(tenant, tenant, load)
 
+    # The pace, which `FirestorePaces` keeps
+
+    async def read(self, subscription_id: str) -> tuple[Subscription, DocumentSnapshot] | None:
+        """The record and what it was read as. One try, for a job."""
+        snapshot = await self._firestore.get(self._subscription_at(subscription_id))
+        return (subscription_of(_document(snapshot), self._seal), snapshot) if snapshot.exists else None
+
+    async def replace(
+        self, batch: AsyncWriteBatch, snapshot: DocumentSnapshot, subscription: Subscription
+    ) -> None:
+        """Commits the batch with the record, over `snapshot` and nothing newer. One try, for a job."""
+        self._replace(batch, snapshot, self._subscription_fields(subscription, snapshot.get("slot")))
+        await self._commit(batch, subscription.owner.tenant)
+
     # Writing
 
     def _change(

@@ -1,0 +1,55 @@
+"""What attempts tell about a receiver's pace, made the subscription's rate and lanes: on one machine and on
+Google alike."""
+
+import asyncio
+from functools import partial
+from weakref import WeakValueDictionary
+
+import structlog
+from cachetools import LRUCache
+
+from ..domain import rates
+from ..domain.deliveries import Settlement
+from ..domain.errors import StoreUnavailable
+from ..domain.pace import paced
+from ..domain.rates import Limits
+from ..ports import Clock, Paces, SubscriptionLookup
+
+log = structlog.get_logger()
+
+LATENCIES_KEPT = 20_000
+
+
+class Observer:
+    """Keeps the moving average of each subscription's latency, and writes what follows from attempts.
+
+    Used in the event loop only. Of the 429s that come at once, one looks and writes and the others then find
+    it done.
+    """
+
+    def __init__(self, subscriptions: SubscriptionLookup, paces: Paces, clock: Clock, limits: Limits) -> None:
+        self._subscriptions = subscriptions
+        self._paces = paces
+        self._clock = clock
+        self._limits = limits
+        self._latencies: LRUCache[str, float] = LRUCache(LATENCIES_KEPT)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def observe(self, settlement: Settlement) -> None:
+        """Has the rate and the lanes follow what an attempt told; a store that is away leaves them."""
+        seen, subscription_id = settlement.pace, settlement.delivery.subscription_id
+        if seen is None:
+            return
+        latency = rates.with_latency(self._latencies.get(subscription_id), seen.latency)
+        self._latencies[subscription_id] = latency
+        change = partial(paced, seen=seen, latency=latency, now=self._clock.now(), limits=self._limits)
+        try:
+            known = await self._subscriptions.current(subscription_id)
+            if known is None or change(known) is known:
+                return
+            async with self._turns.setdefault(subscription_id, asyncio.Lock()):
+                known = await self._subscriptions.current(subscription_id)
+                if known is not None and change(known) is not known:
+                    await self._paces.change_pace(subscription_id, change)
+        except StoreUnavailable as error:
+            log.warning("pace.not_changed", subscription_id=subscription_id, error=str(error))

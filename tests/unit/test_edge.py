@@ -1,0 +1,266 @@
+"""The pace where the queue pushes: when a delivery is sent, and when its push is answered."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from clock import START, ManualClock
+from event_platform.deliver.edge import HELD_AT_MOST, TRIED_WITHIN, Edge
+from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
+from event_platform.domain.egress import Egress
+from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.outcomes import Answer
+from event_platform.domain.rates import Limits, Rate
+from event_platform.domain.subscriptions import Subscription, suspend
+from records import UPDATED, a_subscriber, a_subscription
+
+TIMEOUT = 5.0
+LANES = 16
+AT_TEN = Limits(10, 10)
+SUBSCRIPTION = a_subscription(a_subscriber())
+DELIVERY = Delivery(SUBSCRIPTION.id, "event-1", UPDATED, START, lane=0, lanes=LANES, epoch=0, body=b"{}")
+
+
+@dataclass
+class Push:
+    """A push on its way: when its attempts were made, what it was settled as, when it was answered."""
+
+    task: "asyncio.Task[None]"
+    settlements: list[Settlement]
+    answered: list[float]
+
+
+@dataclass
+class World:
+    """A store that may be away, and a receiver that gives the next of `answers`, the last one for ever."""
+
+    answers: list[Answer] = field(default_factory=lambda: [Answer(200, {}, b"")])
+    limits: Limits = AT_TEN
+    clock: ManualClock = field(default_factory=ManualClock)
+    subscription: Subscription | None = SUBSCRIPTION
+    readable: bool = True
+    writable: bool = True
+    sent: list[float] = field(default_factory=list[float])
+    written: int = 0
+
+    def __post_init__(self) -> None:
+        policy = DeliverPolicy([timedelta(minutes=5)], timedelta(days=3), TIMEOUT)
+        world: Any = self
+        self.edge = Edge(world, world, world, self.clock, policy, self.limits, Egress())
+
+    async def current(self, subscription_id: str) -> Subscription | None:
+        if not self.readable:
+            raise StoreUnavailable("away")
+        return self.subscription
+
+    async def change_pace(self, subscription_id: str, change: Callable[[Subscription], Subscription]) -> None:
+        if not self.writable:
+            raise StoreUnavailable("away")
+        assert self.subscription is not None
+        self.written += 1
+        self.subscription = change(self.subscription)
+
+    async def post(self, *request: Any, timeout: float) -> Answer:
+        self.sent.append(self.clock.monotonic())
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def push(self, delivery: Delivery = DELIVERY, *, alone: bool = False) -> Push:
+        settlements: list[Settlement] = []
+        answered: list[float] = []
+
+        async def one() -> None:
+            began = self.clock.monotonic()
+            settlements.append(await self.edge.attempt(delivery, began))
+            await self.edge.hold(settlements[0], began, alone=alone)
+            answered.append(self.clock.monotonic())
+
+        return Push(asyncio.create_task(one()), settlements, answered)
+
+
+def a_429(**headers: str) -> Answer:
+    return Answer(429, {name.replace("_", "-"): value for name, value in headers.items()}, b"")
+
+
+# --- holding -------------------------------------------------------------------------------------------
+
+
+async def test_a_push_is_answered_at_the_lanes_next_turn() -> None:
+    world = World()
+    pushes = [world.push(replace(DELIVERY, lane=lane)) for lane in range(LANES)]
+    await world.clock.advance(5)
+    answered = sorted(push.answered[0] for push in pushes)
+    gaps = [later - sooner for sooner, later in pairwise(answered)]
+    assert gaps == pytest.approx([0.1] * (LANES - 1), abs=0.01)
+    assert world.sent == [0.0] * LANES  # what comes is sent at once: the wait is before the next of the lane
+
+
+async def test_the_lanes_of_a_busy_subscription_send_at_its_rate_together() -> None:
+    world = World()
+
+    async def lane(number: int) -> None:
+        while True:
+            await world.push(replace(DELIVERY, lane=number)).task
+
+    lanes = [asyncio.create_task(lane(number)) for number in range(LANES)]
+    await world.clock.advance(10)
+    for task in lanes:
+        task.cancel()
+    await asyncio.gather(*lanes, return_exceptions=True)
+    assert len([moment for moment in world.sent if moment > 0]) == pytest.approx(100, abs=2)
+
+
+async def test_a_message_that_is_alone_in_its_lane_holds_nothing() -> None:
+    world = World()
+    push = world.push(alone=True)
+    await world.clock.advance(0)
+    assert push.answered == [0.0]
+
+
+async def test_what_ends_unsent_is_not_held() -> None:
+    world = World(subscription=suspend(SUBSCRIPTION, START))
+    push = world.push()
+    await world.clock.advance(0)
+    assert (world.sent, push.answered) == ([], [0.0])
+    assert push.settlements[0].end is not None
+
+
+async def test_a_push_is_answered_after_45_seconds_however_far_the_turn() -> None:
+    world = World(limits=Limits(0.1, 0.1))
+    push = world.push(replace(DELIVERY, lane=15))
+    await world.clock.advance(HELD_AT_MOST - 0.1)
+    assert push.answered == []
+    await world.clock.advance(0.2)
+    assert push.answered == [HELD_AT_MOST]
+
+
+async def test_a_push_on_hold_follows_a_rate_that_falls() -> None:
+    world = World(limits=Limits(2, 2))
+    push = world.push(replace(DELIVERY, lane=12))  # its turn would be after 6 s
+    await world.clock.advance(4)
+    pause = START + timedelta(seconds=20)
+    world.subscription = replace(SUBSCRIPTION, rate=Rate(world.clock.now(), 2, 2, held_until=pause))
+    await world.clock.advance(20)
+    assert push.answered == []
+    await world.clock.advance(4)
+    assert push.answered == pytest.approx([26.0], abs=0.01)
+
+
+async def test_a_push_on_hold_is_let_go_when_the_subscription_is_suspended() -> None:
+    world = World(limits=Limits(1, 1))
+    push = world.push(replace(DELIVERY, lane=15))
+    await world.clock.advance(4)
+    world.subscription = suspend(SUBSCRIPTION, world.clock.now())
+    await world.clock.advance(2)
+    assert push.answered == pytest.approx([6.0], abs=2.0)
+
+
+# --- 429 -----------------------------------------------------------------------------------------------
+
+
+async def test_a_429_is_tried_again_at_the_lanes_pace_inside_the_push() -> None:
+    world = World([a_429(), a_429(), Answer(200, {}, b"")])
+    push = world.push()
+    await world.clock.advance(10)
+    assert world.sent == pytest.approx([0.0, 1.6, 3.2], abs=0.01)
+    assert push.settlements[0].outcome is not None
+    assert (push.settlements[0].back_to_lane, push.settlements[0].delivery.attempts) == (False, 3)
+    assert push.settlements[0].delivery.failures == 0
+
+
+async def test_a_429_goes_to_the_lanes_end_with_its_counts_after_30_seconds() -> None:
+    world = World([a_429()])
+    push = world.push(alone=True)
+    await world.clock.advance(HELD_AT_MOST)
+    settlement = push.settlements[0]
+    assert settlement.back_to_lane
+    assert world.sent[-1] + TIMEOUT <= TRIED_WITHIN
+    assert settlement.delivery.attempts == len(world.sent) == 16
+    assert (settlement.delivery.failures, settlement.delivery.first_attempt_at) == (0, START)
+    assert world.sent[-1] < push.answered[0] <= HELD_AT_MOST  # it is the lane's next, so it waits its turn
+
+
+async def test_a_429_lowers_the_rate_before_the_next_attempt() -> None:
+    clock = ManualClock(START + timedelta(seconds=10))
+    world = World([a_429(), Answer(200, {}, b"")], limits=Limits(1, 100, spread=3), clock=clock)
+    world.push()
+    await world.clock.advance(5)
+    assert world.written == 1
+    assert world.subscription is not None
+    assert world.subscription.current_rate.base == 10
+
+
+async def test_an_event_that_is_throttled_for_an_hour_ends() -> None:
+    world = World([a_429()])
+    tried = replace(DELIVERY, attempts=5, first_attempt_at=START - timedelta(hours=1))
+    push = world.push(tried)
+    await world.clock.advance(0)
+    assert push.settlements[0].end is not None
+
+
+# --- a pause that the receiver asked for ---------------------------------------------------------------
+
+
+def paused(seconds: float) -> Subscription:
+    until = START + timedelta(seconds=seconds)
+    return replace(SUBSCRIPTION, rate=Rate(START, 10, 10, held_until=until))
+
+
+async def test_a_short_pause_is_waited_for_inside_the_push() -> None:
+    world = World(subscription=paused(12))
+    push = world.push()
+    await world.clock.advance(20)
+    assert world.sent == pytest.approx([12.0], abs=1.7)
+    assert push.answered
+
+
+async def test_in_a_long_pause_the_delivery_goes_to_the_lanes_end_untried() -> None:
+    world = World(subscription=paused(600))
+    push = world.push(alone=True)
+    await world.clock.advance(HELD_AT_MOST + 1)
+    settlement = push.settlements[0]
+    assert (world.sent, settlement.back_to_lane, settlement.delivery.attempts) == ([], True, 0)
+    assert push.answered == [HELD_AT_MOST]
+
+
+async def test_retry_after_is_obeyed() -> None:
+    clock = ManualClock(START + timedelta(seconds=60))
+    world = World([a_429(retry_after="10"), Answer(200, {}, b"")], clock=clock)
+    began = clock.monotonic()
+    world.push()
+    await clock.advance(20)
+    assert [moment - began for moment in world.sent] == pytest.approx([0.0, 10.0], abs=1.7)
+    assert world.sent[1] - began >= 10
+
+
+# --- without the store ---------------------------------------------------------------------------------
+
+
+async def test_a_pace_that_cannot_be_written_fails_no_delivery() -> None:
+    world = World([a_429(), Answer(200, {}, b"")], writable=False, clock=ManualClock(START + timedelta(1)))
+    push = world.push()
+    await world.clock.advance(5)
+    assert len(world.sent) == 2
+    assert push.settlements[0].outcome is not None
+    assert push.answered
+
+
+async def test_a_pace_that_cannot_be_read_holds_the_push_at_the_last_one_known() -> None:
+    world = World(limits=Limits(2, 2))
+    push = world.push(replace(DELIVERY, lane=12))
+    await world.clock.advance(1)
+    world.readable = False
+    await world.clock.advance(6)
+    assert push.answered == pytest.approx([6.0], abs=0.01)
+
+
+async def test_without_the_subscription_the_message_is_pushed_again() -> None:
+    world = World(readable=False)
+    push = world.push()
+    await world.clock.advance(0)
+    with pytest.raises(StoreUnavailable):
+        await push.task
