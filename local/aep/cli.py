@@ -21,7 +21,7 @@ from event_platform import telemetry
 from event_platform.domain.errors import EventPlatformError
 from event_platform.settings import Settings
 
-from . import options, serving
+from . import app_commands, options, serving
 from .backup_command import backup
 from .dead_commands import dead
 from .doctor_command import doctor
@@ -49,6 +49,8 @@ app.add_typer(secrets, name="secrets")
 app.command()(backup)
 app.command()(doctor)
 app.command()(events)
+app.command("test")(app_commands.send_test)
+app.command()(app_commands.explain)
 app.command("logs")(list_logs)
 app.command()(status)
 commands.mount(app)

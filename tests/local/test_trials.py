@@ -4,11 +4,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from aep_here import Ended, run
 from event_platform.domain import catalog
 from event_platform.domain.catalog import BENCHMARK
 from one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY
@@ -231,6 +233,62 @@ def test_what_ingest_would_refuse_is_refused_alike(
 ) -> None:
     app.subscribe(f"{inbox}/hook")
     assert [error.get("field") for error in app.explain(body, expect=400)["errors"]] == fields
+
+
+# On the command line
+
+
+def aep(app: App, command: str, *arguments: str, token: str = CLIENT_KEY) -> Ended:
+    options = ("--url", app.client.base, "--pim-url", PIM, "--client-id", "erp")
+    return run(command, app.subscription, *options, *arguments, settings={"AEP_PIM_TOKEN": token})
+
+
+def test_the_command_shows_what_was_sent_and_answered(app: App, inbox: str) -> None:
+    ended = aep(app.subscribe(f"{inbox}/500", headers={"X-Key": HEADER}), "test")
+    assert (ended.status, ended.err) == (1, "")
+    assert ended.out.startswith("retryable answered 500 after ")
+    assert f"POST {inbox}/500\n" in ended.out
+    assert f"X-Key: {REDACTED}\n" in ended.out
+    (body,) = [line for line in ended.out.splitlines() if line.startswith("{")]
+    assert f"X-AKENEO-SIGNATURE-PRIMARY: {signature(PRIMARY, body.encode())}\n" in ended.out
+    assert CLIENT_KEY not in ended.out
+
+
+def test_the_command_ends_well_when_the_endpoint_took_it(app: App, inbox: str) -> None:
+    ended = aep(app.subscribe(f"{inbox}/command", UPDATED, CATEGORY), "test", "--type", CATEGORY, "--json")
+    assert (ended.status, orjson.loads(ended.out)["event"]["type"]) == (0, CATEGORY)
+
+
+def test_the_command_explains_part_by_part(app: App, inbox: str, tmp_path: Path) -> None:
+    file = tmp_path / "event.json"
+    file.write_bytes(orjson.dumps({"type": CATEGORY, "data": catalog.load()[CATEGORY].example}))
+    app.subscribe(f"{inbox}/hook")
+    ended = aep(app, "explain", "--event", str(file))
+    assert ended.status == 1
+    assert ended.out.splitlines()[0] == "does not get it"
+    assert f"NO  events  events does not list {CATEGORY}" in ended.out
+    file.write_bytes(orjson.dumps(an_update()))
+    ended = aep(app, "explain", "--event", str(file), "--json")
+    assert (ended.status, orjson.loads(ended.out)["matches"]) == (0, True)
+
+
+def test_what_goes_wrong_is_one_line_without_the_token(app: App, inbox: str, tmp_path: Path) -> None:
+    app.subscribe(f"{inbox}/hook")
+    wrong = "a-token-that-is-wrong"
+    none = App(app.client, app.subscriber, "none")
+    nowhere = App(Client("http://127.0.0.1:1", PIM, CLIENT_KEY, "erp"), "", "x")
+    for ended, status, told in [
+        (aep(app, "test", token=wrong), 1, "the platform answered 401"),
+        (aep(app, "test", token=""), 2, "--token must be given"),
+        (aep(app, "test", "--type", "nothing"), 1, "must be one of the subscription's"),
+        (aep(none, "test"), 1, "no subscription none of this client"),
+        (aep(nowhere, "test"), 1, "no answer from http://127.0.0.1:1/api/v1"),
+        (aep(app, "explain", "--event", str(tmp_path / "none")), 2, "No such file"),
+    ]:
+        assert (ended.status, ended.out) == (status, "")
+        assert told in ended.err
+        assert wrong not in ended.err
+        assert ended.err.count("\n") == 1
 
 
 # Benchmark
