@@ -44,6 +44,8 @@ class Pulumi:
         for name in ("infra", "functions"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(REPOSITORY / name, self.folder / name, ignore=ignored)
+        for name in ("pyproject.toml", "uv.lock"):  # by which Pulumi guesses how Python is set up
+            shutil.copy(REPOSITORY / name, self.folder)
         (self.folder / ".venv").symlink_to(sys.prefix)
         (self.folder / "state").mkdir()
         self.run("stack", "init", self.stack)  # and so it is the one that is meant from here on
