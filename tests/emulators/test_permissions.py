@@ -24,6 +24,7 @@ from event_platform import wiring
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.data_model import NOTIFICATIONS
+from event_platform.deliver import edge
 from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.messages import Message
@@ -124,7 +125,6 @@ async def recorder(
         "AEP_RETRY_DELAYS": "0.01",
         "AEP_SMTP_URL": "smtp://127.0.0.1:1",  # nobody answers, so mails are to be tried again
         "AEP_MAIL_FROM": "events@example.com",
-        "AEP_RATE_MIN": "100",  # so that no push is held for long
         "AEP_DEV": "true",
     }.items():
         monkeypatch.setenv(name, value)
@@ -134,6 +134,7 @@ async def recorder(
         return plain(target, interceptors=[_UnaryUnary(recorder), _UnaryStream(recorder)], **options)
 
     monkeypatch.setattr(grpc.aio, "insecure_channel", recorded)
+    monkeypatch.setattr(edge, "HELD_AT_MOST", 0.0)
     forget_the_functions()
     yield recorder
     forget_the_functions()
@@ -158,8 +159,7 @@ async def leave_a_notification_unpublished(firestore: Firestore) -> None:
 
 
 async def test_each_function_uses_just_what_it_is_permitted(beside: Firestore, recorder: Recorder) -> None:
-    endpoint_app = Starlette(routes=[Route("/{status:int}", Endpoint().answer, methods=["POST"])])
-    async with running(endpoint_app) as endpoint:
+    async with running(Starlette(routes=[Route("/{status:int}", answer, methods=["POST"])])) as endpoint:
         recorder.function = "manage"
         async with running(wiring.manage()) as url:
             ids = await asyncio.to_thread(manage_all_there_is, url, endpoint)
@@ -246,18 +246,9 @@ def a_delivery(subscription: str) -> Delivery:
     return Delivery(subscription, "id", UPDATED, datetime.now(UTC), lane=0, lanes=16, epoch=0, body=b"{}")
 
 
-class Endpoint:
-    """Answers what the path says; 429 only once, as it is tried again inside the push."""
-
-    def __init__(self) -> None:
-        self._throttled = False
-
-    async def answer(self, request: Request) -> Response:
-        status = request.path_params["status"]
-        if status != 429 or self._throttled:
-            return Response(status_code=200 if status == 429 else status)
-        self._throttled = True
-        return Response(status_code=status)
+async def answer(request: Request) -> Response:
+    """What the path says; with a 429 a pause that is too long to be waited for inside a push."""
+    return Response(status_code=request.path_params["status"], headers={"Retry-After": "3600"})
 
 
 async def push(url: str, message: Message) -> None:
