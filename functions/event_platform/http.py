@@ -5,11 +5,13 @@ from typing import Any
 
 import orjson
 import structlog
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .domain import errors
+from .domain import errors, front_door
 
 log = structlog.get_logger()
 
@@ -30,6 +32,15 @@ STATUS_OF: Mapping[type[errors.EventPlatformError], int] = {
 
 CACHED: Mapping[str, str] = {"Cache-Control": "public, max-age=3600"}
 """Of descriptions, which change with a release or with the operator's settings."""
+
+SAFE: Mapping[str, str] = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every answer that does not say otherwise, as OWASP's REST Security Cheat Sheet has it."""
+OVER_TLS: Mapping[str, str] = {"Strict-Transport-Security": "max-age=31536000"}
+"""Of answers over TLS of our own; elsewhere a browser must ignore it (RFC 6797 7.2)."""
 
 ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -58,6 +69,48 @@ def media_type(request: Request) -> str:
 def base_url(request: Request) -> str:
     """Where the client reached us, without a slash at the end."""
     return str(request.base_url).rstrip("/")
+
+
+def only_once(headers: Headers, *names: str) -> None:
+    """Raises Unauthenticated when a header that proves who calls is there twice and says two things."""
+    for name in names:
+        if len(set(headers.getlist(name))) > 1:
+            raise errors.Unauthenticated(f"the header {name} was sent more than once, with different values")
+
+
+def client_address(request: Request) -> str:
+    """Whose allowance a request counts against, as `FrontOf` found it out."""
+    return front_door.site_of(request.client.host if request.client else "")
+
+
+class FrontOf:
+    """An ASGI app that stands before `app`: finds out who the client is, and completes the answers' headers.
+
+    `proxies` is the number of proxies in front of us that append to X-Forwarded-For.
+    """
+
+    def __init__(self, app: ASGIApp, proxies: int) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self._proxies and scope.get("client"):
+            heard = ",".join(Headers(scope=scope).getlist("x-forwarded-for"))
+            host, port = scope["client"]
+            scope["client"] = (front_door.client_of(host, heard, self._proxies), port)
+        safe = {**SAFE, **OVER_TLS} if scope["scheme"] == "https" else SAFE
+
+        async def complete(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in safe.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, complete)
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -89,6 +89,7 @@ PerSecond = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EventTypes = Annotated[InstanceOf[Catalog], NoDecode, BeforeValidator(catalog_with)]
 SmtpUrl = Annotated[SecretStr, AfterValidator(_smtp_url)]
 MailFrom = Annotated[str | None, AfterValidator(_mail_from), Field(validate_default=True)]
+Proxies = Annotated[int, Field(ge=0, le=16)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Topic = Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]+$")]
 
@@ -128,6 +129,7 @@ class Settings(AttemptSettings):
     smtp_url: SmtpUrl | None = None
     mail_from: MailFrom = None
     log_level: LogLevel = "info"
+    trusted_proxies: Proxies = 0
     event_types: EventTypes = Field(default_factory=catalog.load)  # own ones: as pims, a path or the list
 
     def mail_server(self) -> MailServer | None:
@@ -142,6 +144,7 @@ class FunctionSettings(BaseSettings):
 
     project: Annotated[str, Field(min_length=1, validation_alias="GOOGLE_CLOUD_PROJECT")]
     log_level: LogLevel = "info"
+    trusted_proxies: Proxies = 1  # Google's front end
 
 
 class RecordsSettings(FunctionSettings):

@@ -253,7 +253,7 @@ def _app(settings: told.FunctionSettings, routes: Sequence[Route]) -> "Answers":
         exception_handlers=http.EXCEPTION_HANDLERS,
     )
     app.router.redirect_slashes = False
-    return Answers(app)
+    return Answers(http.FrontOf(app, settings.trusted_proxies))
 
 
 class Answers(Response):

@@ -11,11 +11,14 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from event_platform.http import SAFE
+
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 32 * 1024
 BODY_SECONDS = 30.0
 CONNECTIONS = 4096
 
+_SAFE = "".join(f"{name}: {value}\r\n" for name, value in SAFE.items()).encode()
 _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
 
 
@@ -127,7 +130,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         body = b'{"errors":[{"message":"%b"}]}' % message.encode()
         self.transport.write(
-            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-            b"connection: close\r\n\r\n%b" % (status, len(body), body)
+            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b"
+            b"connection: close\r\n\r\n%b" % (status, len(body), _SAFE, body)
         )
         self.transport.close()

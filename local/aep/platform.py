@@ -18,7 +18,7 @@ from event_platform.adapters.https import HttpsPimGateway, HttpsSender
 from event_platform.adapters.smtp import SmtpMailer
 from event_platform.deliver import Judge, deliver
 from event_platform.domain.egress import Egress
-from event_platform.http import EXCEPTION_HANDLERS, json_response
+from event_platform.http import EXCEPTION_HANDLERS, FrontOf, json_response
 from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
 
@@ -128,8 +128,9 @@ class Platform:
             *([measured] if public_metrics else []),
         ]
         routes.append(openapi.route(routes, settings.event_types))
-        self.app = metrics.CountedRequests(_app(routes), routes, meters)
-        self.metrics_app = _app([measured])
+        counted = metrics.CountedRequests(_app(routes), routes, meters)
+        self.app = FrontOf(counted, settings.trusted_proxies)
+        self.metrics_app = FrontOf(_app([measured]), settings.trusted_proxies)
 
     async def start(self) -> None:
         """Opens the folder and goes on with what waits there. Raises SetupError, StoreUnavailable."""

@@ -30,6 +30,7 @@ from event_platform.adapters import https
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway
 from event_platform.domain.errors import PimUnavailable, Unauthenticated
+from event_platform.domain.front_door import ADDRESS_BURST, PIM_BURST
 from event_platform.domain.subscriptions import Owner
 from event_platform.domain.tenants import Tenant
 from event_platform.manage.identity import Caller, CallerVerifier
@@ -38,6 +39,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ERP = sim.Client("erp", "erp-secret", "erp-user", "erp-password")
 SHOP = sim.Client("shop", "shop-secret", "shop-user", "shop-password")
+ADDRESS = "192.0.2.1"
 INFO = "/api/rest/v1/token-info"
 CHANNELS = "/api/rest/v1/channels?limit=1"
 
@@ -144,14 +146,14 @@ def pim(world: World) -> Iterator[Pim]:
         world.pim.memory.permit(client.client_id, event_platform=True)
 
 
-async def refused(verifier: CallerVerifier, headers: dict[str, str]) -> str:
+async def refused(verifier: CallerVerifier, headers: dict[str, str], address: str = ADDRESS) -> str:
     with pytest.raises(Unauthenticated) as raised:
-        await verifier.verify(headers)
+        await verifier.verify(headers, address)
     return str(raised.value)
 
 
 async def test_a_token_of_the_client_is_good(pim: Pim) -> None:
-    caller = await pim.verifier().verify(pim.headers(pim.token()))
+    caller = await pim.verifier().verify(pim.headers(pim.token()), ADDRESS)
     assert caller == Caller(Owner(pim.url, "erp"), pim.url, may_subscribe=True)
 
 
@@ -168,7 +170,7 @@ async def test_a_token_that_the_pim_does_not_know_is_refused(pim: Pim) -> None:
 
 async def test_without_the_permission_the_caller_is_known_and_may_not_subscribe(pim: Pim) -> None:
     pim.world.pim.memory.permit("erp", event_platform=False)
-    caller = await pim.verifier().verify(pim.headers(pim.token()))
+    caller = await pim.verifier().verify(pim.headers(pim.token()), ADDRESS)
     assert not caller.may_subscribe
 
 
@@ -185,7 +187,7 @@ async def test_the_permission_is_there_unless_the_answer_takes_it_away(
     pim: Pim, answer: dict[str, Any], allowed: bool
 ) -> None:
     pim.answers(200, {"client_id": "erp"} | answer)
-    assert (await pim.verifier().verify(pim.headers("token"))).may_subscribe is allowed
+    assert (await pim.verifier().verify(pim.headers("token"), ADDRESS)).may_subscribe is allowed
 
 
 async def test_an_unknown_pim_is_refused_without_a_call(pim: Pim) -> None:
@@ -207,22 +209,22 @@ async def test_a_missing_header_is_named_and_nobody_is_asked(pim: Pim, name: str
 
 async def test_a_good_answer_is_remembered_for_60_seconds(pim: Pim) -> None:
     verifier, headers = pim.verifier(), pim.headers(pim.token())
-    await verifier.verify(headers)
+    await verifier.verify(headers, ADDRESS)
     await pim.clock.advance(59.9)
-    await verifier.verify(headers)
+    await verifier.verify(headers, ADDRESS)
     assert pim.calls() == 1
     await pim.clock.advance(0.1)
-    await verifier.verify(headers)
+    await verifier.verify(headers, ADDRESS)
     assert pim.calls() == 2
 
 
 async def test_being_used_keeps_no_answer_alive_for_longer(pim: Pim) -> None:
     verifier, headers = pim.verifier(), pim.headers(pim.token())
-    await verifier.verify(headers)
+    await verifier.verify(headers, ADDRESS)
     pim.answers(401)
     for _ in range(5):
         await pim.clock.advance(11.9)
-        await verifier.verify(headers)
+        await verifier.verify(headers, ADDRESS)
     await pim.clock.advance(1)
     await refused(verifier, headers)
 
@@ -235,33 +237,33 @@ async def test_a_bad_answer_is_remembered_for_5_seconds(pim: Pim) -> None:
     await refused(verifier, headers)
     assert pim.calls() == 1
     await pim.clock.advance(0.1)
-    await verifier.verify(headers)
+    await verifier.verify(headers, ADDRESS)
     assert pim.calls() == 2
 
 
 async def test_the_permission_is_remembered_with_the_answer(pim: Pim) -> None:
     verifier, headers = pim.verifier(), pim.headers(pim.token())
-    assert (await verifier.verify(headers)).may_subscribe
+    assert (await verifier.verify(headers, ADDRESS)).may_subscribe
     pim.world.pim.memory.permit("erp", event_platform=False)
-    assert (await verifier.verify(headers)).may_subscribe
+    assert (await verifier.verify(headers, ADDRESS)).may_subscribe
     await pim.clock.advance(60)
-    assert not (await verifier.verify(headers)).may_subscribe
+    assert not (await verifier.verify(headers, ADDRESS)).may_subscribe
 
 
 async def test_a_permission_that_is_given_counts_after_5_seconds(pim: Pim) -> None:
     verifier, headers = pim.verifier(), pim.headers(pim.token())
     pim.world.pim.memory.permit("erp", event_platform=False)
-    assert not (await verifier.verify(headers)).may_subscribe
+    assert not (await verifier.verify(headers, ADDRESS)).may_subscribe
     pim.world.pim.memory.permit("erp", event_platform=True)
     await pim.clock.advance(5)
-    assert (await verifier.verify(headers)).may_subscribe
+    assert (await verifier.verify(headers, ADDRESS)).may_subscribe
 
 
 async def test_what_is_remembered_is_good_for_the_whole_triple_only(pim: Pim) -> None:
     token, twin = pim.token(), Pim(pim.world, f"{pim.name}-twin")
     tenants = Registry(Tenant(url=pim.url), Tenant(url=twin.url))
     verifier = CallerVerifier(tenants, pim.world.gateway, pim.clock, allow_http=True)
-    await verifier.verify(pim.headers(token))
+    await verifier.verify(pim.headers(token), ADDRESS)
     await refused(verifier, pim.headers(token, "shop"))
     await refused(verifier, pim.headers(token + "x"))
     assert (pim.calls(), twin.calls()) == (3, 0)
@@ -272,7 +274,7 @@ async def test_what_is_remembered_is_good_for_the_whole_triple_only(pim: Pim) ->
 
 async def test_20_callers_at_once_are_one_question(pim: Pim) -> None:
     verifier, headers = pim.verifier(), pim.headers(pim.token())
-    callers = await asyncio.gather(*(verifier.verify(headers) for _ in range(20)))
+    callers = await asyncio.gather(*(verifier.verify(headers, ADDRESS) for _ in range(20)))
     assert {caller.owner.client_id for caller in callers} == {"erp"}
     assert pim.calls() == 1
 
@@ -281,7 +283,7 @@ async def test_a_caller_who_leaves_takes_the_answer_from_no_other(pim: Pim) -> N
     pim.answers(200, {"client_id": "erp"}, seconds=0.2)
     verifier, headers = pim.verifier(), pim.headers("token")
     pim.world.pim.called.clear()
-    leaving, staying = [asyncio.create_task(verifier.verify(headers)) for _ in range(2)]
+    leaving, staying = [asyncio.create_task(verifier.verify(headers, ADDRESS)) for _ in range(2)]
     await pim.world.pim.called.wait()
     leaving.cancel()
     assert (await staying).owner.client_id == "erp"
@@ -295,27 +297,29 @@ async def test_a_pim_that_cannot_answer_is_unavailable_and_asked_again(pim: Pim,
     pim.answers(status)
     for calls in (1, 2):
         with pytest.raises(PimUnavailable):
-            await verifier.verify(headers)
+            await verifier.verify(headers, ADDRESS)
         assert pim.calls() == calls
     pim.answers_by_itself()
-    await verifier.verify(headers)
+    await verifier.verify(headers, ADDRESS)
 
 
 async def test_an_outage_is_no_news_about_a_token_that_was_verified(pim: Pim) -> None:
     verifier, headers = pim.verifier(), pim.headers(pim.token())
-    await verifier.verify(headers)
+    await verifier.verify(headers, ADDRESS)
     pim.answers(503)
     await pim.clock.advance(59)
-    await verifier.verify(headers)
+    await verifier.verify(headers, ADDRESS)
     await pim.clock.advance(1)
     with pytest.raises(PimUnavailable):
-        await verifier.verify(headers)
+        await verifier.verify(headers, ADDRESS)
 
 
 async def test_20_callers_of_a_pim_that_is_down_are_one_question_too(pim: Pim) -> None:
     pim.answers(503)
     verifier, headers = pim.verifier(), pim.headers("token")
-    results = await asyncio.gather(*(verifier.verify(headers) for _ in range(20)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(verifier.verify(headers, ADDRESS) for _ in range(20)), return_exceptions=True
+    )
     assert {type(result) for result in results} == {PimUnavailable}
     assert pim.calls() == 1
 
@@ -326,16 +330,16 @@ async def test_a_pim_that_is_too_slow_is_unavailable(pim: Pim, monkeypatch: pyte
     pim.answers(200, {"client_id": "erp"}, seconds=0.5)
     verifier, headers = pim.verifier(), pim.headers("token")
     with pytest.raises(PimUnavailable):
-        await verifier.verify(headers)
+        await verifier.verify(headers, ADDRESS)
     pim.answers(200, {"client_id": "erp"})
-    await verifier.verify(headers)
+    await verifier.verify(headers, ADDRESS)
 
 
 async def test_a_pim_that_is_not_reached_is_unavailable(pim: Pim) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     verifier = CallerVerifier(Registry(Tenant(url=url)), pim.world.gateway, pim.clock, allow_http=True)
     with pytest.raises(PimUnavailable):
-        await verifier.verify(pim.headers("token") | {"X-PIM-URL": url})
+        await verifier.verify(pim.headers("token") | {"X-PIM-URL": url}, ADDRESS)
 
 
 # "auth": "token-info", and where the client id stands
@@ -354,12 +358,12 @@ async def test_a_pim_that_is_not_reached_is_unavailable(pim: Pim) -> None:
 async def test_the_client_id_is_read_where_the_pointer_says(pim: Pim, pointer: str, answer: Any) -> None:
     pim.answers(200, answer)
     verifier = pim.verifier(token_info_client_id=pointer)
-    assert (await verifier.verify(pim.headers("token"))).owner.client_id == "erp"
+    assert (await verifier.verify(pim.headers("token"), ADDRESS)).owner.client_id == "erp"
 
 
 async def test_a_client_id_that_is_a_number_is_compared_as_text(pim: Pim) -> None:
     pim.answers(200, {"client_id": 17})
-    assert (await pim.verifier().verify(pim.headers("token", "17"))).owner.client_id == "17"
+    assert (await pim.verifier().verify(pim.headers("token", "17"), ADDRESS)).owner.client_id == "17"
 
 
 @pytest.mark.parametrize(
@@ -427,7 +431,7 @@ def keyed(pim: Pim) -> CallerVerifier:
 
 async def test_a_platform_key_proves_its_client_without_a_call(pim: Pim) -> None:
     for name, key in KEYS.items():
-        caller = await keyed(pim).verify(pim.headers(key, name))
+        caller = await keyed(pim).verify(pim.headers(key, name), ADDRESS)
         assert caller == Caller(Owner(pim.url, name), pim.url, may_subscribe=True)
     assert pim.all_calls() == 0
 
@@ -472,19 +476,19 @@ PROBE: dict[str, Any] = {"auth": "probe", "clients": [{"client_id": "erp"}]}
 
 async def test_a_probe_is_one_call_with_the_token_for_60_seconds(pim: Pim) -> None:
     verifier, headers = pim.verifier(**PROBE), pim.headers(pim.token())
-    await verifier.verify(headers)
+    await verifier.verify(headers, ADDRESS)
     await pim.clock.advance(59.9)
-    await verifier.verify(headers)
+    await verifier.verify(headers, ADDRESS)
     assert (pim.calls(CHANNELS), pim.all_calls()) == (1, 1)
     await pim.clock.advance(0.1)
-    await verifier.verify(headers)
+    await verifier.verify(headers, ADDRESS)
     assert (pim.calls(CHANNELS), pim.all_calls()) == (2, 2)
 
 
 @pytest.mark.parametrize("status", [200, 403])
 async def test_a_probe_that_lets_the_token_in_is_good(pim: Pim, status: int) -> None:
     pim.answers(status)
-    assert (await pim.verifier(**PROBE).verify(pim.headers("token"))).may_subscribe
+    assert (await pim.verifier(**PROBE).verify(pim.headers("token"), ADDRESS)).may_subscribe
 
 
 @pytest.mark.parametrize("status", [401, 404, 400, 204, 422])
@@ -511,7 +515,7 @@ async def test_a_client_that_is_not_listed_is_refused_without_a_call(pim: Pim) -
 async def test_a_probe_of_a_pim_that_is_down_is_unavailable(pim: Pim) -> None:
     pim.answers(503)
     with pytest.raises(PimUnavailable):
-        await pim.verifier(**PROBE).verify(pim.headers("token"))
+        await pim.verifier(**PROBE).verify(pim.headers("token"), ADDRESS)
 
 
 # Patterns of hosts
@@ -582,7 +586,7 @@ async def test_a_caller_from_a_pattern_whose_host_is_private_is_answered_unavail
     verifier = CallerVerifier(Registry(PATTERN), gateway, ManualClock())
     with pytest.raises(PimUnavailable):
         await verifier.verify(
-            {"X-PIM-URL": f"https://{HOST}", "X-PIM-TOKEN": "token", "X-PIM-CLIENT-ID": "erp"}
+            {"X-PIM-URL": f"https://{HOST}", "X-PIM-TOKEN": "token", "X-PIM-CLIENT-ID": "erp"}, ADDRESS
         )
     await gateway.close()
 
@@ -622,7 +626,63 @@ async def test_an_exact_url_goes_before_the_pattern_that_covers_it_too() -> None
     gateway = private_gateway()
     verifier = CallerVerifier(Registry(exact, PATTERN), gateway, ManualClock())
     caller = await verifier.verify(
-        {"X-PIM-URL": f"https://{HOST}/", "X-PIM-TOKEN": "the-key", "X-PIM-CLIENT-ID": "erp"}
+        {"X-PIM-URL": f"https://{HOST}/", "X-PIM-TOKEN": "the-key", "X-PIM-CLIENT-ID": "erp"}, ADDRESS
     )
     assert caller == Caller(Owner(f"https://{HOST}", "erp"), f"https://{HOST}/", may_subscribe=True)
     await gateway.close()
+
+
+# Strangers
+
+
+async def made_up(verifier: CallerVerifier, pim: Pim, times: int, address: str) -> Counter[str]:
+    """What comes of so many tokens that nobody gave out."""
+    results = await asyncio.gather(
+        *(verifier.verify(pim.headers(f"{address} {number}"), address) for number in range(times)),
+        return_exceptions=True,
+    )
+    return Counter(type(result).__name__ for result in results)
+
+
+async def test_made_up_tokens_of_one_address_ask_the_pim_so_often_and_no_more(pim: Pim) -> None:
+    verifier = pim.verifier()
+    results = await made_up(verifier, pim, 200, ADDRESS)
+    assert results == {"Unauthenticated": ADDRESS_BURST, "TooManyRequests": 200 - ADDRESS_BURST}
+    assert pim.calls() == ADDRESS_BURST
+    assert (await verifier.verify(pim.headers(pim.token()), "192.0.2.2")).may_subscribe
+
+
+async def test_made_up_tokens_of_all_the_world_ask_the_pim_so_often_and_no_more(pim: Pim) -> None:
+    verifier, headers = pim.verifier(), pim.headers(pim.token())
+    await verifier.verify(headers, ADDRESS)
+    for number in range(20):
+        await made_up(verifier, pim, 20, f"203.0.113.{number}")
+    assert pim.calls() == 1 + PIM_BURST
+    await verifier.verify(headers, ADDRESS)
+    await pim.clock.advance(60)
+    await made_up(verifier, pim, 400, "203.0.113.99")
+    asked = pim.calls()
+    await verifier.verify(headers, ADDRESS)
+    await verifier.verify(pim.headers(pim.token()), ADDRESS)
+    assert pim.calls() == asked + 2
+
+
+async def test_made_up_tokens_for_a_pim_that_is_down_count_too(pim: Pim) -> None:
+    pim.answers(503)
+    results = await made_up(pim.verifier(), pim, 100, ADDRESS)
+    assert results == {"PimUnavailable": ADDRESS_BURST, "TooManyRequests": 100 - ADDRESS_BURST}
+
+
+async def test_callers_with_many_good_tokens_at_one_address_are_not_held_up(pim: Pim) -> None:
+    verifier = pim.verifier()
+    for _ in range(2 * ADDRESS_BURST):
+        await verifier.verify(pim.headers(pim.token()), ADDRESS)
+
+
+async def test_wrong_platform_keys_are_bounded_and_hold_up_no_right_one(pim: Pim) -> None:
+    verifier = keyed(pim)
+    right = pim.headers(KEYS["erp"])
+    await verifier.verify(right, ADDRESS)
+    results = await made_up(verifier, pim, 100, ADDRESS)
+    assert results == {"Unauthenticated": ADDRESS_BURST, "TooManyRequests": 100 - ADDRESS_BURST}
+    await verifier.verify(right, ADDRESS)

@@ -22,7 +22,9 @@ def test_https_is_served_with_the_given_certificate(tmp_path: Path, certificate:
     data = str(tmp_path / "data")
     with server(tmp_path, "serve", "--data", data, "--tls-cert", pem, "--tls-key", pem) as platform:
         assert platform.url.startswith("https://127.0.0.1:")
-        assert http().get(f"{platform.url}/health", verify=certificate["ca"], timeout=5).status_code == 200
+        answer = http().get(f"{platform.url}/health", verify=certificate["ca"], timeout=5)
+        assert answer.status_code == 200
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
 @pytest.mark.parametrize(

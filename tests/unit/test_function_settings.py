@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from event_platform import wiring
-from event_platform.settings import DeliverSettings, FanoutSettings, Settings
+from event_platform.settings import DeliverSettings, FanoutSettings, ManageSettings, Settings
 
 KEY = base64.b64encode(bytes(32)).decode()
 GOOD = {
@@ -29,6 +29,14 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("function", wiring.SETTINGS)
 def test_a_function_starts_with_what_it_needs(function: str) -> None:
     wiring.check(function)
+
+
+def test_googles_front_end_is_the_one_proxy_of_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ManageSettings().trusted_proxies == 1  # pyright: ignore[reportCallIssue] - from the environment
+    assert Settings().trusted_proxies == 0
+    monkeypatch.setenv("AEP_TRUSTED_PROXIES", "-1")
+    with pytest.raises(wiring.WrongSettings, match="AEP_TRUSTED_PROXIES"):
+        wiring.check("ingest")
 
 
 def test_a_function_that_reads_no_records_gets_no_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..domain import events_api, relay
+from ..domain import events_api, relay, signatures
 from ..domain.catalog import Catalog
 from ..domain.cloudevents import Context, read
 from ..domain.errors import Unauthenticated
 from ..domain.events import Event
+from ..domain.front_door import Admission, FrontDoor
 from ..domain.tenants import Tenant, with_key
-from ..http import json_response, media_type, read_body
+from ..http import client_address, json_response, media_type, only_once, read_body
 from ..ports import Clock, Intake, TenantRegistry
 
 log = structlog.get_logger()
@@ -44,8 +45,15 @@ class Ingest:
 def routes(ingest: Ingest) -> Sequence[Route]:
     """The routes of ingest."""
 
+    door = FrontDoor(ingest.clock.monotonic)
+
     async def take_in(request: Request) -> Response:
-        tenant = tenant_of(request.headers.get("authorization", ""), await ingest.registry.tenants())
+        only_once(request.headers, "Authorization")
+        presented = digest_of(request.headers.get("authorization", ""))
+        tenants = await ingest.registry.tenants()
+        admission = door.admit(client_address(request), presented)
+        tenant = tenant_of(presented, tenants)
+        admission.proved()
         body = await read_body(request, BODY_LIMIT)
         context = Context(tenant.name, ingest.catalog, ingest.clock.now())
         events = read(media_type(request), request.headers, body, context)
@@ -53,10 +61,13 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         return json_response({"accepted": len(events)}, 202)
 
     async def take_webhook(request: Request) -> Response:
+        only_once(request.headers, events_api.SIGNATURE_HEADER, events_api.TIMESTAMP_HEADER)
         call = events_api.call_of(request.headers, ingest.clock.now())
+        admission = admission_of(request, call.signature)
         body = await read_body(request, EVENTS_API_BODY_LIMIT)  # before all that waits: the PIM may hang up
         tenant = await tenant_at(request)
         call.check(body, tenant.events_api_secret)
+        admission.proved()
         taken = events_api.read(body, tenant, ingest.catalog)
         await accept(tenant, taken.events)
         if left_out := taken.left_out():
@@ -66,10 +77,13 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         return json_response(answer)
 
     async def take_relayed(request: Request) -> Response:
-        signatures = relay.signatures_of(request.headers)
+        only_once(request.headers, signatures.PRIMARY_HEADER, signatures.SECONDARY_HEADER)
+        found = relay.signatures_of(request.headers)
+        admission = admission_of(request, *found)
         body = await read_body(request, BODY_LIMIT)
         tenant = await tenant_at(request)
-        relay.check(body, signatures, tenant.relay_secret)
+        relay.check(body, found, tenant.relay_secret)
+        admission.proved()
         relayed = relay.read(body, ingest.catalog, ingest.clock.now())
         events = [] if relayed.event is None else [relayed.event]
         if relayed.warnings:
@@ -84,6 +98,11 @@ def routes(ingest: Ingest) -> Sequence[Route]:
             await ingest.intake.accept(tenant.name, events)
             log.info("events.accepted", tenant=tenant.name, events=len(events))
 
+    def admission_of(request: Request, *found: str) -> Admission:
+        """Of signatures: what they prove is that this address has that PIM's secret."""
+        address, key = client_address(request), request.path_params["key"]
+        return door.admit(address, (key, *found), holder=(address, key))
+
     async def tenant_at(request: Request) -> Tenant:
         return with_key(await ingest.registry.tenants(), request.path_params["key"]) or NOBODY
 
@@ -94,15 +113,19 @@ def routes(ingest: Ingest) -> Sequence[Route]:
     ]
 
 
-def tenant_of(authorization: str, tenants: Sequence[Tenant]) -> Tenant:
-    """The tenant whose ingest key is the bearer token. Raises Unauthenticated.
-
-    Every key is compared, by its hash and in constant time, whichever fits.
-    """
+def digest_of(authorization: str) -> bytes:
+    """SHA-256 of the ingest key that the header Authorization presents. Raises Unauthenticated."""
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("the header Authorization must be 'Bearer ' and the ingest key of a PIM")
-    presented = hashlib.sha256(token.strip().encode("latin-1")).digest()  # as headers are decoded
+    return hashlib.sha256(token.strip().encode("latin-1")).digest()  # as headers are decoded
+
+
+def tenant_of(presented: bytes, tenants: Sequence[Tenant]) -> Tenant:
+    """The tenant whose ingest key has that SHA-256. Raises Unauthenticated.
+
+    Every key is compared, by its hash and in constant time, whichever fits.
+    """
     found = [
         tenant
         for tenant in tenants

@@ -12,6 +12,7 @@ from jsonpointer import JsonPointerException, resolve_pointer
 
 from ..domain import json_form
 from ..domain.errors import Unauthenticated
+from ..domain.front_door import Admission, FrontDoor
 from ..domain.outcomes import Answer
 from ..domain.subscriptions import Owner
 from ..domain.tenants import Tenant
@@ -57,9 +58,13 @@ class CallerVerifier:
         self._good = _memory(GOOD_FOR_SECONDS, clock)
         self._bad = _memory(BAD_FOR_SECONDS, clock)
         self._asking: dict[bytes, asyncio.Task[Verdict]] = {}
+        self._door = FrontDoor(clock.monotonic)
 
-    async def verify(self, headers: Mapping[str, str]) -> Caller:
-        """The caller that the headers prove. Raises Unauthenticated, and PimUnavailable (never cached)."""
+    async def verify(self, headers: Mapping[str, str], address: str) -> Caller:
+        """The caller that the headers of a request from `address` prove.
+
+        Raises Unauthenticated, TooManyRequests, and PimUnavailable (never cached).
+        """
         subject, token, client_id = _triple(headers)
         try:
             pim_url = normalise_pim_url(subject, allow_http=self._allow_http)
@@ -68,26 +73,36 @@ class CallerVerifier:
         tenant = next((entry for entry in await self._registry.tenants() if entry.covers(pim_url)), None)
         if tenant is None:
             raise Unauthenticated("X-PIM-URL names a PIM that this platform is not configured for")
-        verdict = await self._verdict(tenant, pim_url, token, client_id)
+        verdict = await self._verdict(tenant, pim_url, token, client_id, address)
         if verdict.refusal:
             raise Unauthenticated(verdict.refusal)
         return Caller(Owner(pim_url, client_id), subject, verdict.may_subscribe)
 
-    async def _verdict(self, tenant: Tenant, pim_url: str, token: str, client_id: str) -> Verdict:
+    async def _verdict(
+        self, tenant: Tenant, pim_url: str, token: str, client_id: str, address: str
+    ) -> Verdict:
+        key = hashlib.sha256(json_form.stringify([tenant.auth, pim_url, token, client_id])).digest()
         if tenant.auth == "platform-key":
-            return _check_platform_key(tenant, token, client_id)
+            admission = self._door.admit(address, key)
+            verdict = _check_platform_key(tenant, token, client_id)
+            if not verdict.refusal:
+                admission.proved()
+            return verdict
         if tenant.auth == "probe" and tenant.client(client_id) is None:
             return Verdict("X-PIM-CLIENT-ID is not on this PIM's list of clients")
-        key = hashlib.sha256(json_form.stringify([tenant.auth, pim_url, token, client_id])).digest()
         remembered = self._good.get(key) or self._bad.get(key)
         if remembered is not None:
             return remembered
         if key not in self._asking:
+            admission = self._door.admit_to(pim_url, tenant.name, address, key)
             # One question for all who ask at once; shielded below, so that one who leaves disturbs no other.
-            self._asking[key] = asyncio.ensure_future(self._ask(key, tenant, pim_url, token, client_id))
+            asking = self._ask(key, admission, tenant, pim_url, token, client_id)
+            self._asking[key] = asyncio.ensure_future(asking)
         return await asyncio.shield(self._asking[key])
 
-    async def _ask(self, key: bytes, tenant: Tenant, pim_url: str, token: str, client_id: str) -> Verdict:
+    async def _ask(
+        self, key: bytes, admission: Admission, tenant: Tenant, pim_url: str, token: str, client_id: str
+    ) -> Verdict:
         try:
             if tenant.auth == "probe":
                 verdict = probe_verdict(
@@ -96,6 +111,8 @@ class CallerVerifier:
             else:
                 answer = await self._pim.get(tenant, pim_url, "/api/rest/v1/token-info", token)
                 verdict = token_info_verdict(answer, tenant, client_id)
+            if not verdict.refusal:
+                admission.proved()
             is_positive = not verdict.refusal and verdict.may_subscribe
             (self._good if is_positive else self._bad)[key] = verdict
             return verdict

@@ -14,10 +14,10 @@ from ..domain import representations as show
 from ..domain.actions import Action, Actor
 from ..domain.catalog import Catalog, schema_url
 from ..domain.errors import InvalidRequest, NotFound, Problem, UnsupportedMediaType
-from ..http import CACHED, base_url, json_response, media_type, read_body
+from ..http import CACHED, base_url, client_address, json_response, media_type, only_once, read_body
 from ..ports import Clock, DestinationGuard, Intake, Logs, Sender, Subscriptions
 from . import benchmarks, logs, subscribers, subscriptions, trials
-from .identity import Caller, CallerVerifier
+from .identity import HEADERS, Caller, CallerVerifier
 from .pauses import Pauses
 from .payloads import Rules
 from .withdrawal import Withdrawals
@@ -197,7 +197,8 @@ def _resource(manage: Manage, withdrawals: Withdrawals, path: str, handlers: dic
     """
 
     async def endpoint(request: Request) -> Response:
-        caller = await manage.verifier.verify(request.headers)
+        only_once(request.headers, *HEADERS)
+        caller = await manage.verifier.verify(request.headers, client_address(request))
         await withdrawals.checked(caller)
         method = "GET" if request.method == "HEAD" else request.method
         try:

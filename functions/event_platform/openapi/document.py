@@ -22,9 +22,9 @@ INFO = {
     "title": "Akeneo event platform",
     "version": "1",
     "summary": "Subscribe to what happens in a PIM and have each event delivered.",
-    "description": "Checks come in this order: route (404), method (405, with `Allow`), credentials (401),"
-    " size and media type (413, 415), payload (400), permission (403), existence and state (404, 409). Every"
-    " refusal has the same body. Unknown keys of a body are ignored. HEAD is answered wherever GET is.",
+    "description": "Checks come in this order: route (404), method (405, with `Allow`), credentials (401,"
+    " 429), size and media type (413, 415), payload (400), permission (403), existence and state (404, 409)."
+    " Every refusal has the same body. Unknown keys of a body are ignored. HEAD is answered wherever GET is.",
     "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
 }
 

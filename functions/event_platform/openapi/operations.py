@@ -50,8 +50,12 @@ TRIPLE = ("pimUrl", "pimToken", "pimClientId")
 
 # What is refused, in the order in which it is checked
 
+TOO_MANY = (
+    "Too many unknown or wrong credentials, from this address or for this PIM; `Retry-After` says when."
+)
 CALLER: Refusals = {
     401: "A header is missing or wrong, the PIM is not configured here, or the token is not that client's.",
+    429: TOO_MANY,
     503: "The PIM or the store cannot be reached now; nothing was changed, try again.",
 }
 BODY: Refusals = {
@@ -219,7 +223,7 @@ SUBSCRIPTIONS = [
     ),
 ]
 
-PAUSE: Refusals = {429: "Too soon after the one before: `Retry-After` says how many seconds to wait."}
+PAUSE: Refusals = {429: f"Too soon after the one before: see `Retry-After`. {TOO_MANY}"}
 
 TRIALS = [
     Operation(
@@ -328,6 +332,7 @@ INGEST = [
             413: f"The body is larger than {INGEST_BODY_LIMIT // 1024} KiB, holds more than {MAX_EVENTS}"
             f" events, or an event is larger than {MAX_EVENT_BYTES // 1024} KiB.",
             415: "The body is of another media type.",
+            429: TOO_MANY,
             503: UNAVAILABLE,
         },
         ["ingestKey"],
@@ -356,6 +361,7 @@ INGEST = [
             " the key.",
             413: f"The body is larger than {EVENTS_API_BODY_LIMIT // 1024} KiB or holds more than"
             f" {MAX_EVENTS} events.",
+            429: TOO_MANY,
             503: UNAVAILABLE,
         },
         ["eventsApiSignature", "eventsApiTimestamp"],
@@ -375,6 +381,7 @@ INGEST = [
         {
             401: "No signature fits, or no PIM has the key.",
             413: f"The body is larger than {INGEST_BODY_LIMIT // 1024} KiB.",
+            429: TOO_MANY,
             503: UNAVAILABLE,
         },
         ["relaySignature"],

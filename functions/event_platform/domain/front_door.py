@@ -1,0 +1,144 @@
+"""How often strangers may be wrong: what unproved credentials may cost us, and the PIMs that are asked.
+
+Decisions alone: a credential that was proved passes for a day, everything else needs a place in the allowance
+of its address, and of the PIM that it has us ask. What turns out to be right gets its place back.
+"""
+
+import ipaddress
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from cachetools import TTLCache
+
+from .errors import TooManyRequests
+
+ADDRESS_BURST, ADDRESS_PER_SECOND = 50, 1.0
+PIM_BURST, PIM_PER_SECOND = 200, 4.0
+"""How many wrong ones there may be at once, and how many a second from then on.
+
+No address can use up what a PIM's callers share.
+"""
+PROVED_FOR_SECONDS = 86_400.0
+WRONG_FOR_SECONDS = 60.0
+REMEMBERED = 10_000
+_IPV6_SITE = 64
+"""What one client has of IPv6: it may take another address of these for each request."""
+
+Monotonic = Callable[[], float]
+
+
+class Allowances:
+    """A token bucket for each key: `burst` at once, then `per_second`. One that is full again is forgotten.
+
+    Kept as the time at which it will be full again (GCRA, ITU-T I.371).
+    """
+
+    def __init__(self, burst: int, per_second: float, monotonic: Monotonic) -> None:
+        self._interval = 1 / per_second
+        self._burst = burst * self._interval
+        self._now = monotonic
+        self._full_at: TTLCache[str, float] = TTLCache(REMEMBERED, self._burst, monotonic)
+
+    def wait(self, key: str) -> float:
+        """Seconds until one can be taken; 0 when it can be now."""
+        return max(0.0, self._full(key) + self._interval - self._burst - self._now())
+
+    def take(self, key: str) -> None:
+        """Takes one, which `wait` has said to be there."""
+        self._full_at[key] = self._full(key) + self._interval
+
+    def give_back(self, key: str) -> None:
+        """Undoes a `take`."""
+        self._full_at[key] = self._full(key) - self._interval
+
+    def _full(self, key: str) -> float:
+        now = self._now()
+        return max(now, self._full_at.get(key, now))
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A credential that may be looked at now. Who never says that it is `proved` was wrong."""
+
+    proved: Callable[[], None]
+
+
+class FrontDoor:
+    """Admits credentials to be looked at. Each instance of a function has its own, of bounded size."""
+
+    def __init__(self, monotonic: Monotonic) -> None:
+        self._addresses = Allowances(ADDRESS_BURST, ADDRESS_PER_SECOND, monotonic)
+        self._pims = Allowances(PIM_BURST, PIM_PER_SECOND, monotonic)
+        self._proved: TTLCache[Hashable, None] = TTLCache(REMEMBERED, PROVED_FOR_SECONDS, monotonic)
+        self._wrong: TTLCache[Hashable, None] = TTLCache(REMEMBERED, WRONG_FOR_SECONDS, monotonic)
+
+    def admit(self, address: str, credential: Hashable, *, holder: Hashable = None) -> Admission:
+        """Of a credential that we check ourselves. Raises TooManyRequests when too many others were wrong.
+
+        The same one counts once in a minute: who is set up wrongly is to read that, not to be told to wait.
+        `holder` is who is remembered where no two credentials are the same, as with signatures.
+        """
+        holder = credential if holder is None else holder
+        if holder in self._proved or (address, credential) in self._wrong:
+            return self._admission([], holder)
+        admission = self._admission([(self._addresses, address)], holder)
+        self._wrong[address, credential] = None
+        return admission
+
+    def admit_to(self, pim: str, entry: str, address: str, credential: Hashable) -> Admission:
+        """Of a credential that the PIM is asked about. Raises TooManyRequests as above.
+
+        `entry` is the registry's that covers it: the PIMs of a pattern share an allowance until one of them
+        has proved a caller, as strangers can make up their names. Who has proved something of a PIM does not
+        depend on what strangers try there.
+        """
+        if credential in self._proved:
+            return self._admission([], credential, (address, pim), pim)
+        takes = [(self._addresses, address)]
+        if (address, pim) not in self._proved:
+            takes.append((self._pims, pim if pim in self._proved else entry))
+        return self._admission(takes, credential, (address, pim), pim)
+
+    def _admission(self, takes: Sequence[tuple[Allowances, str]], *proves: Hashable) -> Admission:
+        for allowances, key in takes:
+            if (wait := allowances.wait(key)) > 0:
+                whose = "from this address" if allowances is self._addresses else "for this PIM"
+                raise TooManyRequests(f"too many unknown or wrong credentials {whose}", math.ceil(wait))
+        for allowances, key in takes:
+            allowances.take(key)
+
+        def proved() -> None:
+            for allowances, key in takes:
+                allowances.give_back(key)
+            self._proved.update(dict.fromkeys(proves))
+
+        return Admission(proved)
+
+
+def site_of(address: str) -> str:
+    """What counts as one address: of IPv6 the /64 that one client has. Text that is no address, as it is."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((int(parsed), _IPV6_SITE), strict=False))
+    return str(parsed)
+
+
+def client_of(peer: str, forwarded_for: str, proxies: int) -> str:
+    """The client's address: the peer, or what the outermost of `proxies` trusted proxies saw.
+
+    Each of them appends whom it heard from to X-Forwarded-For, so counting from its end nobody can lie. A
+    request that has too few, or no address there, did not come through all of them: then it is the peer's.
+    """
+    heard = [part.strip() for part in forwarded_for.split(",")]
+    if proxies == 0 or len(heard) < proxies:
+        return peer
+    try:
+        return str(ipaddress.ip_address(heard[-proxies]))
+    except ValueError:
+        return peer
