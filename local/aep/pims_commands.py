@@ -8,7 +8,7 @@ import secrets
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,6 +62,9 @@ def add(
     rotate: Annotated[
         bool, typer.Option("--rotate", help="Add a new ingest key; the one before it stays good.")
     ] = False,
+    rotate_relay: Annotated[
+        bool, typer.Option("--rotate-relay", help="Add a new relay secret; the one before it stays good.")
+    ] = False,
     events_api_secret: Annotated[
         str | None,
         typer.Option(
@@ -84,7 +87,8 @@ def add(
     webhook_secret = _secret_from_input(events_api_secret)
     with _registry(pims_file, data) as entries:
         before = entries.get(name)
-        after, new = _added(before or Tenant(url=name), auth, client or [], rotate=rotate)
+        rotated = {"ingest_key": rotate, "relay_secret": rotate_relay}
+        after, new = _added(before or Tenant(url=name), auth, client or [], rotated)
         if webhook_secret is not None:
             after = _with_events_api_secret(after, webhook_secret)
         entries.put(after)
@@ -163,14 +167,14 @@ def remove(
 
 
 def _added(
-    before: Tenant, auth: Auth | None, clients: list[str], *, rotate: bool
+    before: Tenant, auth: Auth | None, clients: list[str], rotated: Mapping[str, bool]
 ) -> tuple[Tenant, dict[str, str]]:
     """The entry after `add`, and the secrets that were made for it."""
     new: dict[str, str] = {}
     update: dict[str, Any] = {}
-    for field in ("ingest_key", "relay_secret"):
+    for field, is_rotated in rotated.items():
         kept: tuple[SecretStr, ...] = getattr(before, field)
-        if not kept or (rotate and field == "ingest_key"):
+        if not kept or is_rotated:
             new[field] = secrets.token_urlsafe(32)
             update[field] = (SecretStr(new[field]), *kept[:1])
     if auth is not None:
@@ -230,6 +234,8 @@ def _print_secrets(tenant: Tenant, new: dict[str, str], *, as_json: bool) -> Non
     )
     if "relay_secret" in new:
         typer.echo(f"  Its primary secret (shown only now): {new['relay_secret']}")
+    else:
+        typer.echo("  Its secret was shown when it was made; --rotate-relay makes another beside it.")
 
 
 def _row(tenant: Tenant) -> dict[str, str]:

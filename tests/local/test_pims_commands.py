@@ -164,18 +164,25 @@ def test_a_url_is_one_entry_however_it_is_written(aep: Aep, place: tuple[str, Pa
     assert (first["url"], first["key"]) == (PIM, KEY_OF_PIM)
 
 
-def test_rotation_adds_a_key_and_keeps_the_one_before(aep: Aep, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "field", "other"),
+    [("--rotate", "ingest_key", "relay_secret"), ("--rotate-relay", "relay_secret", "ingest_key")],
+)
+def test_rotation_adds_one_and_keeps_the_one_before(
+    aep: Aep, tmp_path: Path, option: str, field: str, other: str
+) -> None:
     place = ("--pims", tmp_path / "pims.json")
-    first = aep("pims", "add", PIM, *place, "--json").json["ingest_key"]
-    rotated = aep("pims", "add", PIM, *place, "--rotate", "--json").json
-    second = rotated["ingest_key"]
+    first = aep("pims", "add", PIM, *place, "--json").json[field]
+    rotated = aep("pims", "add", PIM, *place, option, "--json").json
+    second = rotated[field]
     assert second != first
-    assert "relay_secret" not in rotated
+    assert other not in rotated
     (entry,) = orjson.loads(place[1].read_bytes())
-    assert entry["ingest_key"] == [second, first]
-    third = aep("pims", "add", PIM, *place, "--rotate", "--json").json["ingest_key"]
+    assert entry[field] == [second, first]
+    third = aep("pims", "add", PIM, *place, option, "--json").json[field]
     (entry,) = orjson.loads(place[1].read_bytes())
-    assert entry["ingest_key"] == [third, second]
+    assert entry[field] == [third, second]
+    assert len(entry[other]) == 1
 
 
 def test_a_platform_key_is_stored_as_its_hash_and_ends_with_the_next(aep: Aep, tmp_path: Path) -> None:

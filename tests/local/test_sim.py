@@ -23,15 +23,20 @@ from typer.testing import CliRunner
 
 from aep import serving
 from aep.errors import CannotListen
-from aep.tools import commands, sim
-from event_platform.domain import catalog
-from event_platform.domain.events import IDENTIFIER_TYPES
+from aep.tools import commands, formats, sim
+from aep.tools.formats import EVENTS_API_TYPES, Format
+from event_platform.domain import catalog, events_api, relay
+from event_platform.domain.events import IDENTIFIER_TYPES, Event, envelope
+from event_platform.domain.tenants import Tenant
 from event_platform.domain.timestamps import normalise_rfc3339
+from processes import signature
 
 ERP = sim.Client("erp", "erp-secret", "erp-user", "erp-password")
 SHOP = sim.Client("shop", "shop-secret", "shop-user", "shop-password")
 PASSWORD = {"grant_type": "password", "username": "erp-user", "password": "erp-password"}
 TYPE = "com.akeneo.pim.v1.product.updated"
+SECRET = "the-secret-that-signs"
+EVENTS_API_PATH = "/ingest/events-api/0123456789abcdef"
 
 
 class Time:
@@ -242,19 +247,22 @@ class Ingest:
     def __init__(self) -> None:
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.statuses: list[int] = []
-        self.app = Starlette(routes=[Route("/ingest", self._post, methods=["POST"])])
+        self.answer: Any = {"accepted": 1}
+        self.app = Starlette(routes=[Route("/ingest{path:path}", self._post, methods=["POST"])])
 
     async def _post(self, request: Request) -> Response:
         self.requests.append((dict(request.headers), await request.body()))
-        status = self.statuses.pop(0) if self.statuses else 202
-        return JSONResponse({"accepted": 1}, status)
+        success = 200 if "/events-api/" in request.url.path else 202
+        return JSONResponse(self.answer, self.statuses.pop(0) if self.statuses else success)
 
 
-async def emit(ingest: Ingest, count: int, **options: Any) -> sim.Emitted:
+async def emit(
+    ingest: Ingest, count: int, event_type: str = TYPE, path: str = "", **options: Any
+) -> sim.Emitted:
     async with serving.running(ingest.app) as url:
-        events = sim.events(TYPE, count)
-        options = {"rate": 1000.0, "pauses": (0.01, 0.01), **options}
-        return await sim.emit(events, to=url, key="ingest-key", **options)
+        events = sim.events(event_type, count)
+        options = {"rate": 1000.0, "pauses": (0.01, 0.01), "key": "ingest-key", **options}
+        return await sim.emit(events, to=url + path, **options)
 
 
 async def test_structured_mode_sends_one_event_a_request() -> None:
@@ -269,7 +277,7 @@ async def test_structured_mode_sends_one_event_a_request() -> None:
 
 async def test_batch_mode_fills_requests_up_to_the_size() -> None:
     ingest = Ingest()
-    assert await emit(ingest, 7, format=sim.Format.BATCH, batch=3) == sim.Emitted(accepted=7)
+    assert await emit(ingest, 7, format=Format.BATCH, batch=3) == sim.Emitted(accepted=7)
     assert [len(orjson.loads(body)) for _, body in ingest.requests] == [3, 3, 1]
     assert {headers["content-type"] for headers, _ in ingest.requests} == {
         "application/cloudevents-batch+json"
@@ -278,7 +286,7 @@ async def test_batch_mode_fills_requests_up_to_the_size() -> None:
 
 async def test_binary_mode_puts_the_attributes_into_headers() -> None:
     ingest = Ingest()
-    assert await emit(ingest, 1, format=sim.Format.BINARY) == sim.Emitted(accepted=1)
+    assert await emit(ingest, 1, format=Format.BINARY) == sim.Emitted(accepted=1)
     headers, body = ingest.requests[0]
     assert headers["content-type"] == "application/json"
     assert headers["ce-specversion"] == "1.0"
@@ -286,6 +294,95 @@ async def test_binary_mode_puts_the_attributes_into_headers() -> None:
     assert uuid.UUID(headers["ce-id"])
     assert normalise_rfc3339(headers["ce-time"])
     assert catalog.load()[TYPE].problems_of(orjson.loads(body)) == []
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer than a PIM waits."""
+    monkeypatch.setattr(formats, "PIM_PATIENCE_SECONDS", 10.0)
+
+
+async def as_a_pim(ingest: Ingest, count: int, event_type: str = TYPE, **more: Any) -> sim.Emitted:
+    more = {"format": Format.EVENTS_API, "key": SECRET, **more}
+    return await emit(ingest, count, event_type, EVENTS_API_PATH, **more)
+
+
+async def test_the_events_api_puts_up_to_ten_events_into_a_signed_request() -> None:
+    ingest = Ingest()
+    assert await as_a_pim(ingest, 23) == sim.Emitted(accepted=23)
+    assert [len(orjson.loads(body)["events"]) for _, body in ingest.requests] == [10, 10, 3]
+    for headers, body in ingest.requests:
+        timestamp = headers["x-akeneo-request-timestamp"]
+        assert abs(int(timestamp) - datetime.now(UTC).timestamp()) < 60
+        expected = signature(SECRET, timestamp.encode() + b"." + body)
+        assert headers["x-akeneo-request-signature"] == expected
+        assert headers["content-type"] == "application/json"
+        assert "authorization" not in headers
+
+
+async def test_the_events_api_writes_as_php_does() -> None:
+    ingest = Ingest()
+    await as_a_pim(ingest, 2, batch=1)
+    (_, body), _ = ingest.requests
+    assert body.isascii()
+    assert b"http:\\/\\/localhost:8080" in body
+    assert rb"f\u00fcr" in body
+    assert b"/" not in body.replace(b"\\/", b"")
+    (event,) = orjson.loads(body)["events"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", event["event_datetime"])
+
+
+@pytest.mark.parametrize("event_type", EVENTS_API_TYPES)
+async def test_what_the_events_api_sends_becomes_the_event_that_it_is_of(event_type: str) -> None:
+    ingest = Ingest()
+    await as_a_pim(ingest, 3, event_type)
+    taken = events_api.read(ingest.requests[0][1], Tenant(url="https://pim.example.com"), catalog.load())
+    assert not taken.left_out()
+    assert [event.type for event in taken.events] == [event_type] * 3
+    assert len({event.identity for event in taken.events}) == 3
+
+
+async def test_a_pim_does_not_send_again() -> None:
+    ingest = Ingest()
+    ingest.statuses = [503]
+    result = await as_a_pim(ingest, 10)
+    assert (result.accepted, result.failed, result.retried) == (0, 10, 0)
+    assert len(ingest.requests) == 1
+
+
+async def test_what_the_platform_leaves_out_was_not_accepted() -> None:
+    ingest = Ingest()
+    ingest.answer = {"accepted": 7, "skipped": 2, "malformed": 1}
+    result = await as_a_pim(ingest, 10)
+    assert (result.accepted, result.failed) == (7, 3)
+    assert "skipped" in (result.error or "")
+
+
+@pytest.mark.parametrize("answer", ["hello", [1]])
+async def test_an_answer_of_success_that_is_no_platforms_is_a_failure(answer: Any) -> None:
+    ingest = Ingest()
+    ingest.answer = answer
+    assert (await emit(ingest, 2)).failed == 2
+
+
+async def test_the_relay_is_a_delivery_of_akeneos_platform() -> None:
+    ingest = Ingest()
+    ingest.statuses = [500, 202]
+    path = "/ingest/relay/0123456789abcdef"
+    assert (await emit(ingest, 1, path=path, format=Format.RELAY, key=SECRET)).accepted == 1
+    assert len({body for _, body in ingest.requests}) == 1
+    headers, body = ingest.requests[0]
+    assert headers["x-akeneo-signature-primary"] == signature(SECRET, body)
+    assert headers["x-akeneo-signature-algorithm"] == "HmacSHA256"
+    assert "authorization" not in headers
+    relayed = relay.read(body, catalog.load(), datetime.now(UTC))
+    assert relayed.event is not None
+    assert (relayed.event.type, list(relayed.warnings)) == (TYPE, [])
+    assert list(orjson.loads(body)) == list(orjson.loads(envelope_of(relayed.event)))
+
+
+def envelope_of(event: Event) -> bytes:
+    return envelope(event, "https://x", with_identifier=True).addressed_to("id")
 
 
 async def test_a_5xx_is_sent_again_with_the_same_id() -> None:
@@ -299,7 +396,7 @@ async def test_a_5xx_is_sent_again_with_the_same_id() -> None:
 async def test_a_5xx_for_good_is_a_failure_that_says_why() -> None:
     ingest = Ingest()
     ingest.statuses = [503] * 10
-    result = await emit(ingest, 4, format=sim.Format.BATCH, batch=4)
+    result = await emit(ingest, 4, format=Format.BATCH, batch=4)
     assert (result.accepted, result.failed, result.retried) == (0, 4, 2)
     assert "503" in (result.error or "")
 
@@ -358,6 +455,32 @@ def test_emit_needs_a_key_and_a_url(arguments: list[str], monkeypatch: pytest.Mo
     result = CliRunner().invoke(_cli(), ["sim", "emit", TYPE, *arguments])
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["events-api", "--to", f"http://x{EVENTS_API_PATH}"], "--secret"),
+        (["events-api", "--to", "http://x", "--secret", "s"], "/ingest/events-api/KEY"),
+        (["events-api", "--to", "http://x/ingest/events-api/", "--secret", "s"], "/ingest/events-api/KEY"),
+        (["relay", "--to", f"http://x{EVENTS_API_PATH}", "--secret", "s"], "/ingest/relay/KEY"),
+    ],
+    ids=["secret", "base", "no key", "another way"],
+)
+def test_emit_needs_the_secret_and_the_url_of_a_way_in(
+    arguments: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AEP_SIGNING_SECRET", raising=False)
+    result = CliRunner().invoke(_cli(), ["sim", "emit", TYPE, "--format", *arguments])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert expected in result.stderr
+
+
+def test_emit_says_what_the_events_api_can_send() -> None:
+    arguments = ["--format", "events-api", "--to", f"http://x{EVENTS_API_PATH}", "--secret", "s"]
+    result = CliRunner().invoke(_cli(), ["sim", "emit", "com.akeneo.pim.v1.family.updated", *arguments])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "com.akeneo.pim.v1.product-model.deleted" in result.stderr
 
 
 async def test_emit_prints_its_counts_as_json() -> None:

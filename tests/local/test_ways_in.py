@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ import requests
 import one_pim
 from event_platform.domain.tenants import tenant_key
 from processes import Child, command, delivered, http, ready, received, server, signature, until
+from records import UPDATED
 
 EVENTS_API_SECRET = "the-secret-that-the-pim-made"
 OLD_RELAY_SECRET = "the-relay-secret-before"
@@ -248,3 +250,19 @@ def test_what_cannot_be_delivered_is_2xx_and_logged(world: World, body: bytes) -
 def test_a_wrong_signature_is_401_wherever_it_goes(world: World, key: str) -> None:
     assert world.relay(a_cloudevent(), "another", key=key).status_code == 401
     assert world.post(f"/ingest/relay/{key}", a_cloudevent(), {}).status_code == 401
+
+
+# --- the simulated PIM -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("format_", "secret"), [("events-api", EVENTS_API_SECRET), ("relay", RELAY_SECRET)], ids=["PIM", "relay"]
+)
+def test_what_is_emitted_each_way_is_delivered(
+    world: World, tmp_path: Path, format_: str, secret: str
+) -> None:
+    before = len(received(world.inbox, "/hook"))
+    url = f"{world.serve.url}/ingest/{format_}/{KEY}"
+    arguments = ("sim", "emit", UPDATED, "--to", url, "--format", format_, "--count", "3", "--rate", "99")
+    with command(tmp_path, *arguments, settings={"AEP_SIGNING_SECRET": secret}):
+        until(lambda: len(received(world.inbox, "/hook")) >= before + 3, "three deliveries", seconds=20)

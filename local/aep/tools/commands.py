@@ -17,8 +17,9 @@ from .. import options, serving
 from . import bench
 from . import inbox as inbox_app
 from . import sim as sim_app
+from .formats import EVENTS_API_TYPES, Format
 from .inbox import Behaviour, Received
-from .sim import DEFAULT_CLIENT, Client, Format
+from .sim import DEFAULT_CLIENT, Client
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 
@@ -50,39 +51,54 @@ def run_sim(
 @sim.command("emit")
 def run_emit(
     event_type: Annotated[str, typer.Argument(metavar="TYPE", help="An event type of `aep events`.")],
-    to: Annotated[str, typer.Option(metavar="URL", help="The platform.")] = "http://127.0.0.1:8080",
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="URL", help="The platform; for events-api and relay the URL that `aep pims add` printed."
+        ),
+    ] = "http://127.0.0.1:8080",
     key: Annotated[
         str, typer.Option(envvar="AEP_INGEST_KEY", help="The ingest key that `aep pims add` printed.")
     ] = "",
+    secret: Annotated[
+        str,
+        typer.Option(
+            envvar="AEP_SIGNING_SECRET",
+            help="For events-api and relay, in place of the key: the secret that signs.",
+        ),
+    ] = "",
     count: Annotated[int, typer.Option(min=1, help="How many events.")] = 1,
     rate: Annotated[float, typer.Option(min=0.001, help="Events a second, whatever the answers.")] = 10,
-    format: Annotated[Format, typer.Option(help="How CloudEvents travel.")] = Format.STRUCTURED,  # noqa: A002
-    batch: Annotated[int, typer.Option(min=1, max=1000, help="Events in a request of format batch.")] = 20,
+    format: Annotated[Format, typer.Option(help="How events travel.")] = Format.STRUCTURED,  # noqa: A002
+    batch: Annotated[
+        int, typer.Option(min=1, max=1000, help="Events in a request of batch, or events-api (at most 10).")
+    ] = 20,
     seed: Annotated[int, typer.Option(help="The same seed speaks of the same entities.")] = 0,
     event_types: options.EventTypes = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Send catalog-true events to a platform's ingest, as a PIM would.
+    """Send catalog-true events to a platform's ingest, as a PIM or Akeneo's Event Platform would.
 
     Example: aep sim emit com.akeneo.pim.v1.product.updated --count 100 --rate 20 --format batch
+
+    As events-api a request gets half a second and is not sent again, as a PIM does it.
     """
     known = options.known_type(event_type, options.event_types(event_types))
-    if not key.strip():
-        options.fail("no ingest key: give --key or set AEP_INGEST_KEY (`aep pims add URL` prints one)", 2)
-    if urlsplit(to).scheme not in ("http", "https") or not urlsplit(to).netloc:
-        options.fail(f"--to {to}: give the platform's base URL, such as http://127.0.0.1:8080", 2)
+    if not format.carries(known.name):
+        options.fail(f"the Events API does not send {known.name}, only {', '.join(EVENTS_API_TYPES)}", 2)
+    key = _key(format, key, secret)
+    _check_url(format, to)
     events = sim_app.events_of(known, count, seed)
     started = time.monotonic()
-    result = asyncio.run(sim_app.emit(events, to=to, key=key.strip(), rate=rate, format=format, batch=batch))
+    result = asyncio.run(sim_app.emit(events, to=to, key=key, rate=rate, format=format, batch=batch))
     seconds = round(time.monotonic() - started, 2)
     if as_json:
         typer.echo(orjson.dumps({**asdict(result), "seconds": seconds}))
     else:
         typer.echo(f"{result.accepted} accepted, {result.failed} failed in {seconds} s")
     if result.failed:
-        options.fail(
-            f"{result.failed} events were not accepted; {result.error}. {_advice(result.error or '')}", 1
-        )
+        advice = _advice(format, result.error or "")
+        options.fail(f"{result.failed} events were not accepted; {result.error}. {advice}", 1)
 
 
 def run_inbox(
@@ -184,9 +200,36 @@ def _printable(text: str | None) -> str:
     return "".join(character if character.isprintable() else "?" for character in text or "-")
 
 
-def _advice(error: str) -> str:
+def _key(format_: Format, key: str, secret: str) -> str:
+    """What proves who sends; ends the command when it is missing."""
+    if format_.place is None:
+        if not key.strip():
+            options.fail("no ingest key: give --key or set AEP_INGEST_KEY (`aep pims add URL` prints one)", 2)
+        return key.strip()
+    if not secret:
+        where = "was given" if format_ is Format.EVENTS_API else "printed"
+        options.fail(
+            f"no secret: give --secret or set AEP_SIGNING_SECRET, to what `aep pims add URL` {where}", 2
+        )
+    return secret
+
+
+def _check_url(format_: Format, to: str) -> None:
+    url = urlsplit(to)
+    if url.scheme not in ("http", "https") or not url.netloc:
+        options.fail(f"--to {to}: give the platform's base URL, such as http://127.0.0.1:8080", 2)
+    if format_.place and not url.path.partition(format_.place)[2]:
+        example = f"http://127.0.0.1:8080{format_.place}KEY"
+        options.fail(f"--to {to}: give the URL that `aep pims add URL` printed, such as {example}", 2)
+
+
+def _advice(format_: Format, error: str) -> str:
     if error.startswith("no answer"):
-        return "Is the platform running (`aep serve`), and --to its address?"
+        again = "" if format_.is_sent_again else " A PIM waits half a second and does not send it again."
+        return f"Is the platform running (`aep serve`), and --to its address?{again}"
     if "answered 401" in error:
-        return "Check --key: `aep pims add URL` makes ingest keys."
+        option = "--secret and the key in --to" if format_.place else "--key"
+        return f"Check {option}: `aep pims add URL` tells them."
+    if "answered 20" in error:
+        return "It does not know the type, or another server answered."
     return "Nothing of a refused request was stored."

@@ -28,8 +28,9 @@ from rich.table import Table
 from rich.text import Text
 
 from . import sim
+from .formats import Format
 from .inbox import percentile
-from .sim import DEFAULT_CLIENT, Emitted, Format
+from .sim import DEFAULT_CLIENT, Emitted
 
 FLAKY_EVERY = 20  # more failures would end in a suspension: the success rate has to stay above 90 %
 STOP_SECONDS = 4
@@ -164,7 +165,7 @@ class _Demo:
             await self._subscribe()
             note(f"/ok and /flaky (fails once on every {FLAKY_EVERY}th event)")
         async with _Watch(self._session, self._inbox, self._progress) as self._watch:
-            for format_ in Format:
+            for format_ in TYPE_OF:
                 with stage(f"send events, CloudEvents {format_}"):
                     await self._emit(format_, self._where.events_per_format, self._plain, self._flaky)
             with stage("deliver them, retries included"):

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from itertools import islice
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -33,6 +32,9 @@ from event_platform.domain.catalog import EventType
 from event_platform.domain.events import IDENTIFIER_TYPES
 from event_platform.domain.timestamps import to_rfc3339
 
+from . import formats
+from .formats import CloudEvent, Format, Post
+
 TOKEN_LIFE = timedelta(seconds=3600)
 REFRESH_LIFE = timedelta(days=14)
 ENTITIES = 500
@@ -40,7 +42,6 @@ ENTITIES = 500
 RETRY_PAUSES = (0.1, 0.3, 1.0, 2.0)
 """Seconds before an emitted request that got no answer, or a 5xx, is sent again."""
 
-CloudEvent = dict[str, Any]
 _M = TypeVar("_M", bound=BaseModel)
 
 
@@ -325,14 +326,6 @@ def _variant(example: str, entity: int) -> str:
     return str(uuid.UUID(bytes=random.Random(f"{example} {entity}").randbytes(16), version=4))  # noqa: S311
 
 
-class Format(StrEnum):
-    """The three ways in which CloudEvents travel over HTTP (ingest.md 2)."""
-
-    STRUCTURED = "structured"
-    BATCH = "batch"
-    BINARY = "binary"
-
-
 @dataclass(slots=True)
 class Emitted:
     """What became of emitted events. `error` says what the first request that failed met."""
@@ -362,70 +355,68 @@ async def emit(
 ) -> Emitted:
     """Sends events to the ingest at `to`, `rate` a second whatever the answers, as a PIM does.
 
-    Only `Format.BATCH` puts `batch` events into a request. A request without an answer, or with a 5xx, is
-    sent again with the same ids; any other refusal is final. Counts go to `into` while it runs.
+    `key` is the ingest key, or for `Format.EVENTS_API` and `RELAY` the secret that signs; their `to` is the
+    whole URL. `batch` events go into a request of `Format.BATCH`, at most 10 of `EVENTS_API`. A request
+    without an answer, or with a 5xx, is sent again with the same ids, except by the Events API; any other
+    refusal is final. Counts go to `into` while it runs.
     """
     result = into if into is not None else Emitted()
-    size = batch if format is Format.BATCH else 1
-    pauses = tuple(pauses)
+    pauses = tuple(pauses) if format.is_sent_again else ()
     source = iter(to_send)
     loop = asyncio.get_running_loop()
     due = loop.time()
-    timeout = aiohttp.ClientTimeout(total=10)
+    url = to if format.place else ingest_url(to)
+    timeout = aiohttp.ClientTimeout(total=format.patience)
     async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as sending:
-        while group := list(islice(source, size)):
-            headers, body = _request(group, format)
-            headers["Authorization"] = f"Bearer {key}"
-            request = _send(session, ingest_url(to), headers, body, len(group), pauses, result)
+        while group := list(islice(source, format.most_events(batch))):
+            request = _send(session, url, formats.post(group, format, key), pauses, result)
             sending.create_task(request)
             due += len(group) / rate
             await asyncio.sleep(due - loop.time())
     return result
 
 
-def _request(group: list[CloudEvent], format: Format) -> tuple[dict[str, str], bytes]:  # noqa: A002
-    match format:
-        case Format.STRUCTURED:
-            return {"Content-Type": "application/cloudevents+json"}, orjson.dumps(group[0])
-        case Format.BATCH:
-            return {"Content-Type": "application/cloudevents-batch+json"}, orjson.dumps(group)
-        case Format.BINARY:
-            attributes = ("specversion", "id", "source", "type", "time")
-            headers = {f"ce-{name}": group[0][name] for name in attributes}
-            return headers | {"Content-Type": "application/json"}, orjson.dumps(group[0]["data"])
-
-
 async def _send(
-    session: aiohttp.ClientSession,
-    url: str,
-    headers: dict[str, str],
-    body: bytes,
-    count: int,
-    pauses: tuple[float, ...],
-    result: Emitted,
+    session: aiohttp.ClientSession, url: str, post: Post, pauses: tuple[float, ...], result: Emitted
 ) -> None:
     for pause in (*pauses, None):
-        error, final = await _post(session, url, headers, body)
-        if error is None:
-            result.accepted += count
-            return
-        if final or pause is None:
-            result.failed += count
-            result.error = result.error or error
+        answered = await _post(session, url, post)
+        if answered.is_final or pause is None:
+            result.accepted += answered.accepted
+            result.failed += post.events - answered.accepted
+            result.error = result.error or answered.error
             return
         result.retried += 1
         await asyncio.sleep(pause)
 
 
-async def _post(
-    session: aiohttp.ClientSession, url: str, headers: dict[str, str], body: bytes
-) -> tuple[str | None, bool]:
-    """What went wrong, if anything, and whether sending it again is of no use."""
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """How many events were accepted, what went wrong, if anything, and whether to leave it at that."""
+
+    accepted: int = 0
+    error: str | None = None
+    is_final: bool = True
+
+
+async def _post(session: aiohttp.ClientSession, url: str, post: Post) -> _Answered:
     try:
-        async with session.post(url, headers=headers, data=body, allow_redirects=False) as answer:
+        async with session.post(url, headers=post.headers, data=post.body, allow_redirects=False) as answer:
             text = await answer.text(errors="replace")
     except (aiohttp.ClientError, TimeoutError) as error:
-        return f"no answer from {url}: {error or type(error).__name__}", isinstance(error, aiohttp.InvalidURL)
-    if answer.status == 202:
-        return None, True
-    return f"{url} answered {answer.status}: {text[:300]}", answer.status < 500
+        is_final = isinstance(error, aiohttp.InvalidURL)
+        return _Answered(error=f"no answer from {url}: {error or type(error).__name__}", is_final=is_final)
+    error = f"{url} answered {answer.status}: {text[:300]}"
+    if answer.status != post.success:
+        return _Answered(error=error, is_final=answer.status < 500)
+    accepted = _accepted(text, post.events)
+    return _Answered(accepted, error if accepted < post.events else None)
+
+
+def _accepted(text: str, events: int) -> int:
+    """How many of the events were taken in, by an answer of success; none when it is no platform's."""
+    try:
+        told = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return 0
+    return events - told.get("skipped", 0) - told.get("malformed", 0) if isinstance(told, dict) else 0
