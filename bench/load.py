@@ -1,12 +1,14 @@
 """A worker: publishes events over HTTP, as fast as it is answered (`rate` null) or paced, in an open loop.
 
-The order: {url, key, run, events, batch, connections, rate, size}. It says how it is prepared, waits for a
-word, and then says {"rows": [[first, count, moment, status], …], "started", "ended", "lag"}: one row a
-request, `moment` the monotonic nanoseconds when the publishing began or, paced, was due. `lag` is how many
-nanoseconds the pacer itself was late at worst.
+The order: {url, key, format, run, events, batch, connections, rate, size}; `format` is "cloudevents" or
+"events-api", whose `key` is the secret. It says how it is prepared, waits for a word, and then says {"rows":
+[[first, count, moment, status, answered], …], "started", "ended", "lag"}: one row a request, `moment` the
+monotonic nanoseconds when the publishing began or, paced, was due, `answered` those of its answer. `lag` is
+how many nanoseconds the pacer itself was late at worst.
 """
 
 import asyncio
+import hmac
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +17,7 @@ from urllib.parse import urlsplit
 import httptools
 import uvloop
 
-from .events import structured
+from .events import EVENTS_API, of_the_events_api, structured
 from .workers import hear, say
 
 SPIN_SECONDS = 0.002
@@ -62,7 +64,7 @@ class _Load:
         self._requests = _requests(order, target.path, target.netloc)
         batch = order["batch"]
         counts = [min(batch, order["events"] - first) for first in range(0, order["events"], batch)]
-        self._rows = [[number * batch, count, 0, 0] for number, count in enumerate(counts)]
+        self._rows = [[number * batch, count, 0, 0, 0] for number, count in enumerate(counts)]
         self._unanswered = len(self._rows)
         self._next = 0
         self._lag = 0.0
@@ -102,7 +104,7 @@ class _Load:
         return connection
 
     def _answered(self, connection: _Connection, index: int, status: int) -> None:
-        self._rows[index][3] = status
+        self._rows[index][3:] = status, time.monotonic_ns()
         self._unanswered -= 1
         if self._unanswered == 0:
             self._done.set_result(None)
@@ -146,18 +148,33 @@ class _Load:
 def _requests(order: dict[str, Any], path: str, host: str) -> list[bytes]:
     """All of them beforehand, so that making them takes no time from the platform."""
     events, batch = order["events"], order["batch"]
+    written = _webhook if order["format"] == EVENTS_API else _cloudevents
     rendered: list[bytes] = []
     for first in range(0, events, batch):
-        numbers = range(first, min(first + batch, events))
-        bodies = [structured(order["run"], number, order["size"]) for number in numbers]
-        body = bodies[0] if batch == 1 else b"[%b]" % b",".join(bodies)
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {order['key']}\r\n"
-            f"Content-Type: application/cloudevents{'' if batch == 1 else '-batch'}+json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
+        headers, body = written(order, range(first, min(first + batch, events)))
+        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
         rendered.append(head.encode() + body)
     return rendered
+
+
+def _cloudevents(order: dict[str, Any], numbers: range) -> tuple[str, bytes]:
+    bodies = [structured(order["run"], number, order["size"]) for number in numbers]
+    one = order["batch"] == 1
+    return (
+        f"Authorization: Bearer {order['key']}\r\n"
+        f"Content-Type: application/cloudevents{'' if one else '-batch'}+json\r\n"
+    ), bodies[0] if one else b"[%b]" % b",".join(bodies)
+
+
+def _webhook(order: dict[str, Any], numbers: range) -> tuple[str, bytes]:
+    events = [of_the_events_api(order["run"], number, order["size"]) for number in numbers]
+    body = b'{"events":[%b]}' % b",".join(events)
+    now = int(time.time())
+    signature = hmac.digest(order["key"].encode(), b"%d.%b" % (now, body), "sha256").hex()
+    return (
+        "Content-Type: application/json\r\n"
+        f"X-Akeneo-Request-Signature: {signature}\r\nX-Akeneo-Request-Timestamp: {now}\r\n"
+    ), body
 
 
 if __name__ == "__main__":

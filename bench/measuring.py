@@ -9,8 +9,8 @@ from typing import Any
 
 from . import integrity, machine, platform, profiling
 from .errors import BenchFailed
-from .events import event_id
-from .platform import INGEST_KEY, SECRET, Platform
+from .events import CLOUDEVENTS, EVENTS_API, event_id
+from .platform import EVENTS_API_SECRET, INGEST_KEY, PIM_KEY, SECRET, Platform
 from .workers import Worker
 
 PATH = "/sink"
@@ -43,12 +43,17 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is published. `rate` events a second in an open loop, or None: as fast as it is answered."""
+    """What is published. `rate` events a second in an open loop, or None: as fast as it is answered.
+
+    `size` is the bytes of an event; None: what the command line says.
+    """
 
     events: int
     batch: int = 1
     connections: int = 50
     rate: float | None = None
+    format: str = CLOUDEVENTS
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class Measured:
     lag_ms: float  # how late the pacer was at worst
     latencies: dict[str, list[float]] = field(repr=False)
     """Milliseconds from the publish (paced: from when it was due) to the arrival, by path."""
+    answers: list[float] = field(repr=False)
+    """The same to the answer of each request."""
 
     @property
     def per_second(self) -> float:
@@ -132,15 +139,17 @@ class Bench:
         return result
 
     def _order(self, running: Platform, load: Load, run: str) -> dict[str, Any]:
+        is_webhook = load.format == EVENTS_API
         return {
-            "url": f"{running.url}/ingest",
-            "key": INGEST_KEY,
+            "url": f"{running.url}/ingest" + (f"/events-api/{PIM_KEY}" if is_webhook else ""),
+            "key": EVENTS_API_SECRET if is_webhook else INGEST_KEY,
+            "format": load.format,
             "run": run,
             "events": load.events,
             "batch": load.batch,
             "connections": load.connections,
             "rate": load.rate,
-            "size": self.options.size,
+            "size": load.size or self.options.size,
         }
 
     @staticmethod
@@ -178,7 +187,7 @@ class Bench:
     ) -> Measured:
         published = {
             event_id(run, number): moment
-            for first, count, moment, _ in result["rows"]
+            for first, count, moment, *_ in result["rows"]
             for number in range(first, first + count)
         }
         arrivals, counts = self.sink.ask("arrivals"), self.sink.ask("count")
@@ -196,6 +205,7 @@ class Bench:
                 path: [(moment - published[event]) / 1e6 for event, moment in arrivals[path].items()]
                 for path in paths
             },
+            answers=[(answered - moment) / 1e6 for *_, moment, _, answered in result["rows"]],
         )
 
 

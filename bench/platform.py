@@ -22,6 +22,8 @@ from .events import TYPE
 
 SECRET = "a-secret-of-the-bench"  # noqa: S105 - of a subscription that lives for seconds
 INGEST_KEY = "an-ingest-key-of-the-bench"
+EVENTS_API_SECRET = "an-events-api-secret-of-the-bench"  # noqa: S105 - as long-lived as the one above
+PIM_KEY = "bench"
 CLIENT, PIM_SECRET, USER, PASSWORD = "demo-client", "demo-secret", "demo-user", "demo-password"
 NO_LIMIT = {"AEP_RATE_MIN": "1000000", "AEP_RATE_MAX": "1000000"}
 STOP_SECONDS = 12
@@ -69,7 +71,8 @@ def running(settings: Mapping[str, str], *, parent: Path | None = None) -> Itera
         folder = Path(name)
         with _aep(folder, "sim", "--port", "0") as (_, pim, _):
             pims = folder / "pims.json"
-            pims.write_bytes(orjson.dumps([{"url": pim, "ingest_key": INGEST_KEY}]))
+            secrets = {"ingest_key": INGEST_KEY, "events_api_secret": EVENTS_API_SECRET}
+            pims.write_bytes(orjson.dumps([{"url": pim, "key": PIM_KEY, **secrets}]))
             arguments = ("--port", "0", "--dev", "--data", str(folder / "data"), "--pims", str(pims))
             with _aep(folder, "serve", *arguments, settings=settings) as (process, url, seconds):
                 yield Platform(url, process.pid, seconds, pim, folder)

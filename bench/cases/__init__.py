@@ -1,5 +1,16 @@
 """The cases, one small function each. A new module is imported here, which registers its cases."""
 
-from . import backlog, burst, client, filters, functions, isolation, logs, paced, rest
+from . import backlog, burst, client, filters, functions, isolation, logs, paced, rest, webhook
 
-__all__ = ["backlog", "burst", "client", "filters", "functions", "isolation", "logs", "paced", "rest"]
+__all__ = [
+    "backlog",
+    "burst",
+    "client",
+    "filters",
+    "functions",
+    "isolation",
+    "logs",
+    "paced",
+    "rest",
+    "webhook",
+]

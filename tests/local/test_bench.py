@@ -35,6 +35,15 @@ def test_a_burst_is_counted_and_costed() -> None:
     assert figures["memory (PSS) after it"] > 10
 
 
+def test_the_answers_to_a_pims_webhook_are_timed() -> None:
+    done = run_bench("--case", "events-api", "--seconds", "0.2")
+    assert done.returncode == 0, done.stderr
+    (run,) = orjson.loads(done.stdout)["runs"]
+    figures = {figure["name"]: figure["value"] for figure in run["figures"]}
+    assert figures["deliveries"] == 40
+    assert 0 < figures["answer p50"] <= figures["answer p99"] <= figures["answer at worst"]
+
+
 @pytest.mark.parametrize(
     ("fault", "complaint"), [("lose", "1 of 40 accepted events lost"), ("secret", "1 wrong signatures")]
 )
