@@ -80,6 +80,14 @@ def test_a_function_starts_with_what_it_is_given(
     wiring.check(function)
 
 
+def test_a_function_is_given_nothing_that_it_does_not_read(stack: Deployed) -> None:
+    for name, config in stack.functions().items():
+        sealed = {variable["key"] for variable in config.get("secretEnvironmentVariables", [])}
+        fields = wiring.SETTINGS[name].model_fields
+        read = {str(field.validation_alias or f"AEP_{key.upper()}") for key, field in fields.items()}
+        assert set(config["environmentVariables"]) | sealed <= read, name
+
+
 def test_what_a_function_knows_of_secrets_is_what_it_reads(production: Deployed) -> None:
     readers = {
         each.inputs["member"]: set[str]()
