@@ -14,7 +14,11 @@ from event_platform.domain.events import Event
 from .options import AsJson, EventTypes, fail, known_type, printable
 from .options import event_types as read_event_types
 
-filter_ = typer.Typer(name="filter", help="Try filters of subscriptions.", no_args_is_help=True)
+filter_ = typer.Typer(
+    name="filter",
+    no_args_is_help=True,
+    help="Try filters of subscriptions.\n\nExample: aep filter test 'user_type = \"api\"' --event event.json",
+)
 
 
 @filter_.command("test")
@@ -32,7 +36,9 @@ def try_filter(
 ) -> None:
     """Say whether an event matches a filter, and which part of it decided.
 
-    Example: aep events com.akeneo.pim.v1.product.updated | aep filter test 'user_type = "api"' --event -
+    Example: aep filter test 'user_type = "api"' --event event.json
+
+    With --event - the event is read from standard input, as in `aep events TYPE | aep filter test …`.
 
     Exit status 0: it matches; 1: it does not; 2: no filter, or no event.
     """

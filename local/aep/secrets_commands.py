@@ -15,12 +15,10 @@ from .options import DEFAULT_DATA, AsJson, Data, fail, settings
 from .store import database, keys
 from .store.reseal import reseal
 
-secrets = typer.Typer(help="The keys of the secrets in the store.", no_args_is_help=True)
-
-
-@secrets.callback()
-def _group() -> None:
-    """The keys of the secrets in the store."""
+secrets = typer.Typer(
+    no_args_is_help=True,
+    help="The keys that seal secrets in the store.\n\nExample: aep secrets rotate --data /var/lib/aep",
+)
 
 
 @secrets.command()
