@@ -181,9 +181,9 @@ def test_a_delivery_comes_back_and_fits_pubsubs_attributes(delivery: Delivery) -
     assert all(len(value.encode("utf-8")) <= MAX_ATTRIBUTE_BYTES for value in message.attributes.values())
 
 
-def test_a_delivery_is_ordered_by_subscription_and_lane() -> None:
-    message = delivery_message(DELIVERY)
-    assert message.ordering_key == "0190-1/3"
+def test_a_delivery_is_ordered_by_subscription_epoch_and_lane() -> None:
+    message = delivery_message(replace(DELIVERY, epoch=2))
+    assert message.ordering_key == "0190-1/2/3"
     assert message.data == b"{}"
     assert message.attributes["event_id"] == "event-1"
     assert "receipt" not in message.attributes
