@@ -259,11 +259,25 @@ async def test_every_wrong_parameter_is_named(client: Client, query: str, fields
     assert (await client.call("GET", f"/logs?{query}")).fields() == fields
 
 
-async def test_a_cursor_of_the_other_order_is_refused(client: Client) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        "order=asc&log_type=action",
+        "",
+        "log_type=error",
+        "operation=subscriber_created_by_the_user",
+        "log_type=action&subscriber_id=x",
+        "log_type=action&subscription_id=x",
+        "error_reason=destination_timeout",
+    ],
+)
+async def test_a_cursor_of_another_list_is_refused(client: Client, other: str) -> None:
     for name in ("One", "Two"):
         await client.call("POST", "/subscribers", subscriber_body() | {"name": name})
-    cursor = (await client.get("/logs?limit=1"))["next_cursor"]
-    assert (await client.call("GET", f"/logs?order=asc&cursor={cursor}")).fields() == {"cursor"}
+    cursor = (await client.get("/logs?log_type=action&limit=1"))["next_cursor"]
+    assert (await client.call("GET", f"/logs?{other}&cursor={cursor}")).fields() == {"cursor"}
+    page = f"log_type=action&limit=5&from=2000-01-01T00:00:00Z&cursor={cursor}"
+    assert len(await items(client, f"?{page}")) == 1
 
 
 @pytest.mark.parametrize("order", ["desc", "asc"])

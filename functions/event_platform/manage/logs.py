@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -176,9 +177,9 @@ def parse_query(parameters: Sequence[tuple[str, str]]) -> LogQuery:
         after=None,
     )
     if "cursor" in parsed and not problems:
-        direction, position = parsed["cursor"]
-        if direction != _direction(query):
-            problems.append(Problem("cursor", "is of a list in the other order"))
+        of_list, position = parsed["cursor"]
+        if of_list != _list_of(query):
+            problems.append(Problem("cursor", "is of a list with another order or other filters"))
         query = replace(query, after=position)
     if problems:
         raise InvalidRequest(*problems)
@@ -213,12 +214,21 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def _direction(query: LogQuery) -> str:
-    return "desc" if query.newest_first else "asc"
+def _list_of(query: LogQuery) -> str:
+    """Names what is listed, in which order. Times are no part of it: they may move from page to page."""
+    chosen = (
+        query.newest_first,
+        query.log_type,
+        query.operation,
+        query.error_reason,
+        query.subscriber_id,
+        query.subscription_id,
+    )
+    return hashlib.sha256(repr(chosen).encode()).hexdigest()[:16]
 
 
 def _cursor(last: LogEntry, query: LogQuery) -> str:
-    text = orjson.dumps([_direction(query), last.at.timestamp(), last.id])
+    text = orjson.dumps([_list_of(query), last.at.timestamp(), last.id])
     return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
 
@@ -231,8 +241,8 @@ def _cursor_of(text: str) -> tuple[str, Position]:
     except (binascii.Error, orjson.JSONDecodeError):
         raise ValueError(wrong) from None
     match found:
-        case ["asc" | "desc" as direction, float(at), str(entry_id)]:
-            return direction, Position(at, entry_id)
+        case [str(of_list), float(at), str(entry_id)]:
+            return of_list, Position(at, entry_id)
         case _:
             raise ValueError(wrong)
 
