@@ -1,20 +1,28 @@
-"""Ticks of maintain that overlap, on the retry schedule in Firestore."""
+"""Ticks of maintain: retries put back by several at once, notifications that a crash left in the outbox."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
-from clock import START
+from clock import START, ManualClock
+from contract.pubsub import Project
+from contract.subscriptions import anything
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.firestore.client import Firestore, connect
+from event_platform.adapters.firestore.outbox import PUBLISHED_BY_OTHERS_AFTER, FirestoreOutbox
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
+from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
+from event_platform.adapters.pubsub import PubSubPublisher
+from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import delivery_of
-from event_platform.maintain import put_back
-from records import UPDATED
+from event_platform.domain.queue_messages import NOTIFICATIONS_TOPIC, delivery_of, notification_id_of
+from event_platform.domain.subscriptions import suspend
+from event_platform.maintain import publish_notifications, put_back
+from records import OWNER, UPDATED, a_subscriber, a_subscription
 
 ENTRIES = 60
 CLOCK = SystemClock()
@@ -81,3 +89,56 @@ async def test_a_crash_after_publishing_repeats_and_loses_nothing(firestore: Fir
     after = Topic()
     assert await put_back(schedule, publisher=after, clock=CLOCK) == ENTRIES
     assert set(topic.events) == set(after.events) == scheduled
+
+
+@pytest.fixture
+async def topics(pubsub_host: str, project: str) -> AsyncIterator[Project]:
+    opened = Project(pubsub_host, project)
+    await opened.create_topic(NOTIFICATIONS_TOPIC)
+    yield opened
+    await opened.close()
+
+
+async def suspend_and_crash(firestore: Firestore, clock: ManualClock) -> None:
+    """As an instance of manage that is lost between the commit of the change and the publication."""
+    records = FirestoreSubscriptions(firestore, AesGcmSeal(b"k" * 32), clock)
+    subscriber = a_subscriber()
+    await records.add_subscriber(subscriber, limit=20)
+    subscription = a_subscription(subscriber)
+    await records.add_subscription(subscription, anything, limit=20)
+    suspended = partial(suspend, now=clock.now())
+    await records.change_subscription(OWNER, subscriber.id, subscription.id, suspended)
+
+
+async def test_a_notification_that_a_crash_left_in_the_outbox_is_published_once(
+    firestore: Firestore, topics: Project
+) -> None:
+    clock = ManualClock()
+    outbox, publisher = FirestoreOutbox(firestore, clock), PubSubPublisher(topics.name, topics.client)
+    await suspend_and_crash(firestore, clock)
+    assert await publish_notifications(outbox, publisher=publisher) == 0  # its changer may be about to
+    await clock.advance(PUBLISHED_BY_OTHERS_AFTER.total_seconds())
+    assert await publish_notifications(outbox, publisher=publisher) == 1
+    (pulled,) = await topics.pull(NOTIFICATIONS_TOPIC, 1)
+    left = await outbox.pending(notification_id_of(Message(pulled.data, dict(pulled.attributes))))
+    assert left is not None  # until it is told
+    assert await publish_notifications(outbox, publisher=publisher) == 0
+
+
+async def test_a_tick_that_crashes_after_publishing_leaves_the_notification_due(firestore: Firestore) -> None:
+    clock = ManualClock()
+    outbox = FirestoreOutbox(firestore, clock)
+    await suspend_and_crash(firestore, clock)
+    await clock.advance(PUBLISHED_BY_OTHERS_AFTER.total_seconds())
+    with pytest.raises(asyncio.CancelledError):
+        await publish_notifications(outbox, publisher=Dying())
+    (due,) = await outbox.due(10)
+    await outbox.settle(due, None)  # told by the first message all the same
+    assert await publish_notifications(outbox, publisher=Dying()) == 0
+
+
+class Dying:
+    """The port `Publisher` in a process that is killed when it has published."""
+
+    async def publish(self, topic: str, messages: Sequence[Message]) -> None:
+        raise asyncio.CancelledError
