@@ -12,9 +12,9 @@ from pydantic import SecretStr
 
 from clock import START
 from contract.servers import Certificates, free_port
-from event_platform.adapters.smtp import SmtpMailer
+from event_platform.adapters.smtp import DEADLINE_SECONDS, SmtpMailer
 from event_platform.domain.mail_servers import MailServer
-from event_platform.domain.notifications import Mail, MailFailure
+from event_platform.domain.notifications import WEBHOOK_PAUSES, WEBHOOK_SECONDS, Mail, MailFailure
 from mail_server import MAIL_PASSWORD, USER, MailBox, mail_server
 
 FROM = "events@example.com"
@@ -169,6 +169,24 @@ async def test_a_server_that_drips_is_given_up_at_the_deadline() -> None:
         port = slow.sockets[0].getsockname()[1]
         failure = failure_of(await mailer(port, deadline=0.3).send(a_mail()))
         assert failure == MailFailure("the mail server did not answer in time")
+
+
+async def test_a_server_that_is_slow_at_every_command_is_given_up_at_the_deadline_of_the_whole() -> None:
+    async def answer_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 slow\r\n")
+        while await reader.readline():
+            await asyncio.sleep(0.15)  # sooner than any one command would be given up
+            writer.write(b"250 go on\r\n")
+
+    async with await asyncio.start_server(answer_slowly, "127.0.0.1", 0) as slow:
+        port = slow.sockets[0].getsockname()[1]
+        failure = failure_of(await mailer(port, deadline=0.4).send(a_mail()))
+        assert failure == MailFailure("the mail server did not answer in time")
+
+
+def test_what_notify_may_wait_for_leaves_room_before_its_push_comes_again() -> None:
+    webhook = (len(WEBHOOK_PAUSES) + 1) * WEBHOOK_SECONDS + sum(WEBHOOK_PAUSES)
+    assert webhook + DEADLINE_SECONDS <= 40  # of 60 s, the ack deadline
 
 
 async def test_a_server_that_hangs_up_failed_for_now() -> None:
