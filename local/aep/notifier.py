@@ -131,7 +131,7 @@ class Notifier:
         fault.rests_until = self._clock.monotonic() + min(BACKOFF_AT_MOST, 2.0 ** (fault.count - 1))
         if fault.count == FAULTS_AT_MOST:
             log.error(
-                "notification.dead_lettered",
+                "notification.set_aside",
                 notification_id=notification_id,
                 fix="it stays in the store and is tried again by the next start",
             )

@@ -1,0 +1,131 @@
+"""The worker that tells what the outbox holds: what it does with faults of our own code."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from aep import notifier
+from aep.meters import Meters
+from aep.notifier import Notifier
+from clock import ManualClock
+from event_platform.domain.actions import Action, Actor
+from event_platform.domain.notifications import Mail, Pending, notifications_of
+from event_platform.domain.subscriptions import Owner, Status, Subscriber
+from event_platform.notify import Telling
+from records import a_subscriber, a_subscription
+
+FAULTS = 5
+
+
+@dataclass
+class Waiting:
+    """The port `Outbox`, in memory."""
+
+    pending: list[Pending]
+
+    async def due(self, limit: int) -> Sequence[Pending]:
+        return self.pending[:limit]
+
+    async def settle(self, pending: Pending, again_at: datetime | None) -> None:
+        self.pending.remove(pending)
+
+
+@dataclass
+class Post:
+    """The port `Mailer`. Fails by a fault of ours on the mails named; notes when it was asked for which."""
+
+    clock: ManualClock
+    faulty: set[str] = field(default_factory=set[str])
+    asked: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
+
+    async def send(self, mail: Mail) -> None:
+        self.asked.append((mail.id, self.clock.monotonic()))
+        if mail.id in self.faulty:
+            raise RuntimeError("a fault of ours")
+
+    def times(self, notification: Pending) -> list[float]:
+        return [at for name, at in self.asked if name == notification.notification.id]
+
+
+@dataclass
+class Known:
+    subscriber_of_all: Subscriber
+
+    async def subscriber(self, owner: Owner, subscriber_id: str) -> Subscriber:
+        return self.subscriber_of_all
+
+
+class World:
+    """Two notifications of one subscriber, on the first of which our own code fails."""
+
+    def __init__(self) -> None:
+        made = a_subscriber()
+        subscriber = replace(made, contact=replace(made.contact, notification_channels=("email",)))
+        changes = [
+            (before, replace(before, status=Status.SUSPENDED))
+            for before in (a_subscription(subscriber), a_subscription(subscriber))
+        ]
+        self.bad, self.good = map(Pending, notifications_of(changes, Action(Actor.USER)))
+        self.clock = ManualClock()
+        self.outbox = Waiting([self.bad, self.good])
+        self.post = Post(self.clock, {self.bad.notification.id})
+        self._known = Known(subscriber)
+
+    def notifier(self) -> Notifier:
+        telling = Telling(self._known, sender_of_none(), self.clock, self.post)
+
+        def fault(error: BaseException) -> None:
+            raise error
+
+        return Notifier(self.outbox, telling, Meters(), self.clock, on_fault=fault)
+
+
+def sender_of_none() -> Any:
+    return None
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(notifier, "FAULTS_AT_MOST", FAULTS)
+    monkeypatch.setattr(notifier, "LOOK_AFTER", 0.5)
+    return World()
+
+
+async def stop(running: Notifier, clock: ManualClock) -> None:
+    stopping = asyncio.create_task(running.stop())
+    await clock.advance(0)
+    await stopping
+
+
+async def test_a_fault_of_ours_is_tried_again_ever_later_and_holds_up_no_other(world: World) -> None:
+    running = world.notifier()
+    await running.start()
+    await world.clock.advance(8)
+    await stop(running, world.clock)
+    assert world.post.times(world.bad) == [0, 1, 3, 7]
+    assert world.post.times(world.good) == [0]
+    assert world.outbox.pending == [world.bad]
+
+
+async def test_what_failed_too_often_stays_for_the_next_start_and_is_said_once(world: World) -> None:
+    running = world.notifier()
+    with capture_logs() as lines:
+        await running.start()
+        await world.clock.advance(60)
+        await stop(running, world.clock)
+    assert len(world.post.times(world.bad)) == FAULTS
+    (said,) = [line for line in lines if line["event"] == "notification.set_aside"]
+    assert (said["log_level"], said["notification_id"]) == ("error", world.bad.notification.id)
+    assert world.outbox.pending == [world.bad]
+
+    world.post.faulty.clear()  # another version
+    running = world.notifier()
+    await running.start()
+    await world.clock.advance(1)
+    await stop(running, world.clock)
+    assert world.outbox.pending == []
