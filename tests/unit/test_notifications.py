@@ -138,7 +138,7 @@ Subscriber:   ERP ({SUBSCRIBER.id})
 
 Since then nothing is delivered, and events are not kept for later.
 
-What to do: put the destination right, so that it takes events again, and then call
+What to do: put right what stands under "Why", at the destination or in the PIM, and then call
   POST https://events.example.com/api/v1/subscribers/{SUBSCRIBER.id}/subscriptions/{SUBSCRIPTION.id}/resume
 What was not delivered, and why, is told by
   GET https://events.example.com/api/v1/logs?subscription_id={SUBSCRIPTION.id}

@@ -232,7 +232,7 @@ _CONNECT_ANEW = (
 
 _TO_DO: dict[Kind, Sequence[str]] = {
     Kind.SUSPENDED_BY_SYSTEM: (
-        "What to do: put the destination right, so that it takes events again, and then call",
+        'What to do: put right what stands under "Why", at the destination or in the PIM, and then call',
         _RESUME,
         "What was not delivered, and why, is told by",
         _LOGS,
