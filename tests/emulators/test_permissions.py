@@ -20,9 +20,12 @@ from starlette.routing import Route
 from aep.serving import running
 from clock import ManualClock
 from contract.pubsub import Project
-from event_platform import wiring
+from event_platform import telemetry, wiring
+from event_platform.adapters import https
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
+from event_platform.adapters.guard import GuardedNetwork
+from event_platform.adapters.https import HttpsSender
 from event_platform.data_model import NOTIFICATIONS
 from event_platform.deliver import edge
 from event_platform.domain.catalog import BENCHMARK
@@ -135,9 +138,20 @@ async def recorder(
 
     monkeypatch.setattr(grpc.aio, "insecure_channel", recorded)
     monkeypatch.setattr(edge, "HELD_AT_MOST", 0.0)
+    senders: list[HttpsSender] = []
+
+    def opened(network: GuardedNetwork) -> HttpsSender:
+        senders.append(HttpsSender(network))
+        return senders[-1]
+
+    monkeypatch.setattr(https, "HttpsSender", opened)
+    # It would bind the loggers of this process for good, and tests that look at lines would see none.
+    monkeypatch.setattr(telemetry, "configure", lambda level: None)
     forget_the_functions()
     yield recorder
     forget_the_functions()
+    for sender in senders:  # which end with the process elsewhere
+        await sender.close()
 
 
 def forget_the_functions() -> None:
