@@ -3,7 +3,7 @@
 import pytest
 import structlog
 
-pytest_plugins = ["emulator_fixtures"]
+pytest_plugins = ["emulator_fixtures", "kafka_broker"]
 
 pytest.register_assert_rewrite("contract")
 

@@ -10,7 +10,18 @@ from pydantic import SecretStr
 from clock import START
 from event_platform.domain import json_form
 from event_platform.domain.events import Event
-from event_platform.domain.subscriptions import Contact, HttpsConfig, Owner, Subscriber, Subscription
+from event_platform.domain.subscriptions import (
+    Config,
+    Contact,
+    HttpsConfig,
+    KafkaConfig,
+    Owner,
+    PubSubConfig,
+    Sasl,
+    Subscriber,
+    Subscription,
+    Tls,
+)
 
 PIM = "https://pim.example.com"
 OWNER = Owner(PIM, "erp")
@@ -51,21 +62,36 @@ def a_subscriber(owner: Owner = OWNER, *, name: str = "ERP", now: datetime = STA
     )
 
 
-def a_subscription(
-    subscriber: Subscriber,
-    *,
-    events: Sequence[str] = (UPDATED,),
-    url: str = "https://erp.example.com/events",
-    now: datetime = START,
-    **more: Any,
-) -> Subscription:
-    """An active one with every optional part set."""
-    config = HttpsConfig(
+def https_config(url: str = "https://erp.example.com/events") -> HttpsConfig:
+    """With every optional part set."""
+    return HttpsConfig(
         url=url,
         primary_secret=SecretStr(PRIMARY),
         secondary_secret=SecretStr("a secondary secret of tests"),
         headers={"X-Api-Key": SecretStr("a header value of tests")},
     )
+
+
+PUBSUB_CONFIG = PubSubConfig("their-project", "pim-events", {"X-Stage": SecretStr("a header value of tests")})
+KAFKA_CONFIG = KafkaConfig(
+    "kafka.example.com:9093",
+    "pim.events",
+    Sasl("SCRAM-SHA-256", "aep", SecretStr("a password of tests")),
+    Tls("kafka.example.com", "authorities", "our certificate", SecretStr("a client key of tests")),
+    {"X-Stage": SecretStr("a header value of tests")},
+)
+
+
+def a_subscription(
+    subscriber: Subscriber,
+    *,
+    events: Sequence[str] = (UPDATED,),
+    url: str = "https://erp.example.com/events",
+    config: Config | None = None,
+    now: datetime = START,
+    **more: Any,
+) -> Subscription:
+    """An active one with every optional part set."""
     return Subscription(
         id=str(uuid_utils.uuid7()),
         subscriber_id=subscriber.id,
@@ -73,7 +99,7 @@ def a_subscription(
         source="pim",
         subject=subscriber.subject,
         events=tuple(events),
-        config=config,
+        config=config or https_config(url),
         created_at=now,
         updated_at=now,
         filter='not user = "nobody"',

@@ -15,8 +15,8 @@ from .domain.events import Event
 from .domain.logs import DeliveryEnd, LogEntry, LogQuery
 from .domain.messages import Message
 from .domain.notifications import Mail, MailFailure, Pending
-from .domain.outcomes import Answer, TransportFailure
-from .domain.subscriptions import Owner, Subscriber, Subscription
+from .domain.outcomes import Answer, Published, Refusal, TransportFailure
+from .domain.subscriptions import KafkaConfig, Owner, PubSubConfig, Subscriber, Subscription
 from .domain.suspension import Count, Series
 from .domain.tenants import Tenant
 
@@ -208,6 +208,35 @@ class Sender(Protocol):
 
         No redirect is followed, at most 64 KiB of the answer is read, nothing is unpacked, and an address
         that the guard refuses is never connected to. A receiver's failure is returned, never raised.
+        """
+        ...
+
+
+class TopicSender(Protocol):
+    """Publishes one event to a subscriber's topic of Google Pub/Sub."""
+
+    async def publish(
+        self, config: PubSubConfig, attributes: Mapping[str, str], body: bytes, *, timeout: float
+    ) -> Published | Refusal | TransportFailure:
+        """Within `timeout` seconds in all. Raises DestinationsNotSetUp, which is no fault of the topic's."""
+        ...
+
+
+class RecordSender(Protocol):
+    """Appends one record to a subscriber's Kafka topic."""
+
+    async def append(
+        self,
+        config: KafkaConfig,
+        key: bytes,
+        headers: Sequence[tuple[str, bytes]],
+        body: bytes,
+        *,
+        timeout: float,
+    ) -> Published | Refusal | TransportFailure:
+        """Within `timeout` seconds in all; published when all replicas in sync have it.
+
+        An address that the guard refuses is never connected to, whoever names it: the config or the cluster.
         """
         ...
 

@@ -91,7 +91,16 @@ SmtpUrl = Annotated[SecretStr, AfterValidator(_smtp_url)]
 MailFrom = Annotated[str | None, AfterValidator(_mail_from), Field(validate_default=True)]
 Proxies = Annotated[int, Field(ge=0, le=16)]
 LogLevel = Literal["debug", "info", "warning", "error"]
+ServiceAccount = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}@[a-z0-9.-]{1,200}\.gserviceaccount\.com$")]
 Topic = Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]+$")]
+
+
+class DestinationSettings(BaseSettings):
+    """As which service account we publish to subscribers' Pub/Sub topics."""
+
+    model_config = SettingsConfigDict(env_prefix="AEP_", frozen=True)
+
+    destination_account: ServiceAccount | None = None
 
 
 class AttemptSettings(BaseSettings):
@@ -118,7 +127,7 @@ class AttemptSettings(BaseSettings):
         return Limits(self.rate_min, self.rate_max)
 
 
-class Settings(AttemptSettings):
+class Settings(AttemptSettings, DestinationSettings):
     """What the platform on one machine can be told."""
 
     pims: str | None = None  # a path, or the list itself when it begins with [
@@ -163,7 +172,7 @@ class CatalogSettings(RecordsSettings):
     event_types: EventTypes = Field(default_factory=catalog.load)
 
 
-class ManageSettings(CatalogSettings):
+class ManageSettings(CatalogSettings, DestinationSettings):
     """For `manage`. `public_url` is where it is reached, which else is taken from each request."""
 
     public_url: PublicUrl | None = None
@@ -184,7 +193,7 @@ class FanoutSettings(CatalogSettings):
     deliveries_shards: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
-class DeliverSettings(RecordsSettings, AttemptSettings):
+class DeliverSettings(CatalogSettings, AttemptSettings, DestinationSettings):
     """For `deliver`, which answers each push within the queue's ack deadline."""
 
     timeout: Annotated[Seconds, Field(le=10)] = 5

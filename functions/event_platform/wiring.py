@@ -59,6 +59,7 @@ def manage() -> "Answers":
     from .adapters.guard import GuardedNetwork, TrustedNetwork
     from .adapters.https import HttpsPimGateway, HttpsSender
     from .adapters.pubsub_intake import PubSubIntake
+    from .adapters.pubsub_topics import rules_on_google
     from .manage.identity import CallerVerifier
 
     settings, clock = _read(told.ManageSettings), SystemClock()
@@ -82,6 +83,7 @@ def manage() -> "Answers":
         settings.public_url,
         settings.event_types,
         settings.timeout,
+        rules_on_google(settings.project, settings.destination_account),
     )
     routes = [*manage.routes(parts), asyncapi.route(parts.catalog, settings.public_url)]
     return _app(settings, [*routes, openapi.route(routes, parts.catalog)])
@@ -137,6 +139,8 @@ def deliver() -> "Answers":
     from .adapters.firestore.success_counts import FirestoreSuccessCounts
     from .adapters.guard import GuardedNetwork
     from .adapters.https import HttpsSender
+    from .adapters.kafka import KafkaSender
+    from .adapters.pubsub_topics import PubSubTopics, rules_on_google
     from .adapters.settlements import QueueSettlements
     from .domain.egress import Egress
 
@@ -148,11 +152,17 @@ def deliver() -> "Answers":
     )
     paces = FirestorePaces(firestore, subscriptions, clock)
     ends = FirestoreEndLog(firestore, subscriptions, clock)
+    guard = GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
     function = deliver.Deliver(
         subscriptions=paces,
         paces=paces,
-        sender=HttpsSender(
-            GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
+        senders=deliver.Senders(
+            HttpsSender(guard),
+            PubSubTopics(
+                rules_on_google(settings.project, settings.destination_account), settings.destination_account
+            ),
+            KafkaSender(guard),
+            settings.event_types,
         ),
         settlements=QueueSettlements(schedule, ends, publisher, subscriptions),
         publisher=publisher,

@@ -27,7 +27,9 @@ from aiohttp.abc import AbstractResolver
 from pydantic import ValidationError
 
 from event_platform.adapters.guard import TrustedNetwork
+from event_platform.adapters.pubsub_topics import rules_on_one_machine
 from event_platform.adapters.smtp import SmtpMailer
+from event_platform.domain.broker_messages import TopicRules
 from event_platform.domain.mail_servers import MailServer
 from event_platform.domain.tenants import Tenant
 from event_platform.ports import Seal
@@ -122,6 +124,7 @@ async def of_the_surroundings(
         emulator("pubsub emulator", "PUBSUB_EMULATOR_HOST", "pubsub-emulator", environment),
         emulator("firestore emulator", "FIRESTORE_EMULATOR_HOST", "cloud-firestore-emulator", environment),
         google_credentials(environment),
+        pubsub_destinations(rules_on_one_machine(environment), settings.destination_account),
         program("java", ["-version"], "the emulators"),
         program("pulumi", ["version"], "deploying"),
         program("node", ["--version"], "developing: the type checker and clients in TypeScript"),
@@ -286,6 +289,15 @@ def google_credentials(environment: Mapping[str, str]) -> Check:
     if not file.is_file():
         return missing(name, "for deploying, run `gcloud auth application-default login`")
     return ok(name, str(file))
+
+
+def pubsub_destinations(rules: TopicRules, account: str | None) -> Check:
+    """Whether subscribers' topics can be published to, and as whom."""
+    name = "pubsub destinations"
+    if rules.missing is not None:
+        return missing(name, rules.missing)
+    shown = account or "what the credentials are"
+    return ok(name, f"published to as {shown}, which needs roles/pubsub.publisher on each topic")
 
 
 def program(name: str, arguments: Sequence[str], needed_for: str) -> Check:

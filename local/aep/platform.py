@@ -15,8 +15,10 @@ from event_platform import asyncapi, ingest, manage, notify, openapi
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway, HttpsSender
+from event_platform.adapters.kafka import KafkaSender
+from event_platform.adapters.pubsub_topics import PubSubTopics, rules_on_one_machine
 from event_platform.adapters.smtp import SmtpMailer
-from event_platform.deliver import Judge, deliver
+from event_platform.deliver import Judge, Senders, deliver
 from event_platform.domain.egress import Egress
 from event_platform.http import EXCEPTION_HANDLERS, FrontOf, json_response
 from event_platform.manage.identity import CallerVerifier
@@ -64,6 +66,9 @@ class Platform:
         self._pims = Pims(self._database, self._seal, clock, source=settings.pims, allow_http=settings.dev)
         self._guard = GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
         self._sender = HttpsSender(self._guard)
+        topics = rules_on_one_machine()
+        self._topics = PubSubTopics(topics, settings.destination_account)
+        self._kafka = KafkaSender(self._guard)
         self._gateway = HttpsPimGateway(self._guard, TrustedNetwork())
         self._queue = DurableQueue(
             self._database,
@@ -78,7 +83,7 @@ class Platform:
             partial(
                 deliver,
                 subscriptions=self._subscriptions,
-                sender=self._sender,
+                senders=Senders(self._sender, self._topics, self._kafka, settings.event_types),
                 clock=clock,
                 policy=settings.deliver_policy(),
                 egress=egress,
@@ -119,6 +124,7 @@ class Platform:
                     settings.public_url or base_url,
                     settings.event_types,
                     settings.timeout,
+                    topics,
                 )
             ),
             asyncapi.route(settings.event_types, settings.public_url or base_url),
@@ -151,6 +157,8 @@ class Platform:
 
     async def _close(self) -> None:
         await self._sender.close()
+        await self._topics.close()
+        await self._kafka.close()
         await self._gateway.close()
         await self._database.close()
 

@@ -24,6 +24,7 @@ from event_platform.domain.outcomes import Answer, Reason, TransportFailure
 from event_platform.domain.subscriptions import Status, Subscription, resume
 from event_platform.ports import Settlements, SubscriptionLookup, Subscriptions, SuccessCounts
 from records import OWNER, a_subscriber, a_subscription
+from senders import https_by
 
 POLICY = DeliverPolicy([timedelta(minutes=minutes) for minutes in (5, 10, 20)], timedelta(days=3), timeout=5)
 REFUSED = TransportFailure(Reason.CONNECTION_REFUSED, "refused")
@@ -89,7 +90,7 @@ class Instance:
         settlement = await deliver(
             delivery,
             subscriptions=self._world.subscriptions,
-            sender=self._receivers,
+            senders=https_by(self._receivers),
             clock=self._world.clock,
             policy=POLICY,
             egress=self._egress,
@@ -140,7 +141,7 @@ class JudgementContract:
         self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         """20 attempts that fail, and one more a minute later: enough to be judged."""
-        receivers.answers[subscription.config.url] = Answer(503)
+        receivers.answers[subscription.config.destination] = Answer(503)
         await instance.attempts(subscription, 20)
         await world.clock.advance(60)
         await instance.attempts(subscription, 1)
@@ -151,7 +152,7 @@ class JudgementContract:
     async def test_some_answers_suspend_at_once(
         self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription, status: int
     ) -> None:
-        receivers.answers[subscription.config.url] = Answer(status)
+        receivers.answers[subscription.config.destination] = Answer(status)
         await instance.attempts(subscription, 1)
         suspended = await self.now(world, subscription)
         assert (suspended.status, suspended.epoch) == (Status.SUSPENDED, 1)
@@ -163,7 +164,7 @@ class JudgementContract:
     async def test_what_waits_is_dropped_without_a_request_and_nothing_is_unaccounted_for(
         self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
-        receivers.answers[subscription.config.url] = Answer(404)
+        receivers.answers[subscription.config.destination] = Answer(404)
         for delivery in await world.deliveries(subscription, 10):
             await instance.attempt(delivery)
         assert receivers.requests.total() == 1
@@ -175,7 +176,7 @@ class JudgementContract:
     async def test_many_lanes_that_get_a_404_at_once_suspend_it_once(
         self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
-        receivers.answers[subscription.config.url] = Answer(404)
+        receivers.answers[subscription.config.destination] = Answer(404)
         deliveries = await world.deliveries(subscription, 8)
         sent = asyncio.Barrier(8)
 
@@ -183,7 +184,7 @@ class JudgementContract:
             settlement = await deliver(
                 delivery,
                 subscriptions=world.subscriptions,
-                sender=receivers,
+                senders=https_by(receivers),
                 clock=world.clock,
                 policy=POLICY,
                 egress=Egress(),
@@ -199,7 +200,7 @@ class JudgementContract:
     async def test_a_retry_that_waits_is_dropped_when_its_time_comes(
         self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
-        receivers.answers[subscription.config.url] = Answer(404)
+        receivers.answers[subscription.config.destination] = Answer(404)
         waiting, other = await world.deliveries(subscription, 2)
         await instance.attempt(other)
         await world.subscriptions.change_subscription(
@@ -214,11 +215,11 @@ class JudgementContract:
         self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         (delivery,) = await world.deliveries(subscription, 1)
-        receivers.answers[subscription.config.url] = Answer(404)
+        receivers.answers[subscription.config.destination] = Answer(404)
         settlement = await deliver(
             delivery,
             subscriptions=world.subscriptions,
-            sender=receivers,
+            senders=https_by(receivers),
             clock=world.clock,
             policy=POLICY,
             egress=Egress(),
@@ -242,7 +243,7 @@ class JudgementContract:
         self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         await instance.attempts(subscription, 17)
-        receivers.answers[subscription.config.url] = Answer(503)
+        receivers.answers[subscription.config.destination] = Answer(503)
         await instance.attempts(subscription, 2)
         await world.clock.advance(60)
         await instance.attempts(subscription, 1)
@@ -254,7 +255,7 @@ class JudgementContract:
         self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         await instance.attempts(subscription, 18)
-        receivers.answers[subscription.config.url] = Answer(503)
+        receivers.answers[subscription.config.destination] = Answer(503)
         await instance.attempts(subscription, 1)
         await world.clock.advance(60)
         await instance.attempts(subscription, 1)
@@ -263,7 +264,7 @@ class JudgementContract:
     async def test_instances_count_together(
         self, world: World, receivers: Receivers, subscription: Subscription
     ) -> None:
-        receivers.answers[subscription.config.url] = REFUSED
+        receivers.answers[subscription.config.destination] = REFUSED
         for _ in range(20):  # each is new, fails once, and is gone
             await Instance(world, receivers).attempts(subscription, 1)
         await world.clock.advance(60)
@@ -273,7 +274,7 @@ class JudgementContract:
     async def test_it_is_judged_once_in_10_seconds(
         self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
-        receivers.answers[subscription.config.url] = Answer(503)
+        receivers.answers[subscription.config.destination] = Answer(503)
         await instance.attempts(subscription, 20)  # judged at the first, so not before 10 s have passed
         await world.clock.advance(55)
         await instance.attempts(subscription, 1)  # judged: too soon after the first failure
@@ -304,7 +305,7 @@ class JudgementContract:
         self, world: World, instance: Instance, receivers: Receivers
     ) -> None:
         subscriptions = [await self.subscribe(world, number) for number in range(25)]
-        receivers.answers = {subscription.config.url: REFUSED for subscription in subscriptions}
+        receivers.answers = {subscription.config.destination: REFUSED for subscription in subscriptions}
         settlements: list[Settlement] = []
         with capture_logs() as lines:
             for _ in range(25):  # all of them fail for longer than anybody would be judged after
@@ -318,7 +319,7 @@ class JudgementContract:
         assert sum(used_up) == 19  # those before it could be known
         assert [line["log_level"] for line in lines if line["event"] == "egress.failing"] == ["error"] * 3
 
-        receivers.answers = {subscriptions[0].config.url: Answer(500)}
+        receivers.answers = {subscriptions[0].config.destination: Answer(500)}
         await world.clock.advance(61)  # what failed for our own fault is not held against it later either
         await instance.attempts(subscriptions[0], 1)
         assert (await self.now(world, subscriptions[0])).status is Status.ACTIVE
@@ -328,11 +329,11 @@ class JudgementContract:
     ) -> None:
         first, *others = [await self.subscribe(world, number) for number in range(25)]
         await instance.attempts(first, 18)
-        receivers.answers = {subscription.config.url: REFUSED for subscription in (first, *others)}
+        receivers.answers = {subscription.config.destination: REFUSED for subscription in (first, *others)}
         await instance.attempts(first, 3)
         for subscription in others:
             await instance.attempts(subscription, 1)
-        receivers.answers = {first.config.url: Answer(500)}
+        receivers.answers = {first.config.destination: Answer(500)}
         await world.clock.advance(61)
         await instance.attempts(first, 1)
         await world.clock.advance(60)
@@ -343,8 +344,8 @@ class JudgementContract:
         self, world: World, instance: Instance, receivers: Receivers
     ) -> None:
         first, *others = [await self.subscribe(world, number) for number in range(25)]
-        receivers.answers = {subscription.config.url: REFUSED for subscription in others}
-        receivers.answers[first.config.url] = Answer(503)
+        receivers.answers = {subscription.config.destination: REFUSED for subscription in others}
+        receivers.answers[first.config.destination] = Answer(503)
         await instance.attempts(first, 20)
         await world.clock.advance(50)
         for subscription in others:
@@ -357,7 +358,7 @@ class JudgementContract:
         self, world: World, instance: Instance, receivers: Receivers
     ) -> None:
         subscriptions = [await self.subscribe(world, number) for number in range(4)]
-        receivers.answers = {subscription.config.url: REFUSED for subscription in subscriptions}
+        receivers.answers = {subscription.config.destination: REFUSED for subscription in subscriptions}
         for subscription in subscriptions:
             await instance.attempts(subscription, 20)
         await world.clock.advance(60)

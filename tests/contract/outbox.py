@@ -81,7 +81,7 @@ class OutboxContract:
         (about,) = notification.about
         assert (about.subscription_id, about.destination, about.events) == (
             subscription.id,
-            subscription.config.url,
+            subscription.config.destination,
             subscription.events,
         )
 

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from clock import START
 from event_platform.domain.errors import Conflict, NotFound
 from event_platform.domain.subscriptions import (
+    HttpsConfig,
     Owner,
     Status,
     Subscriber,
@@ -216,10 +217,12 @@ class SubscriptionsContract:
         self, store: Store, subscription: Subscription
     ) -> None:
         def change(before: Subscription) -> Subscription:
+            assert isinstance(before.config, HttpsConfig)
             config = replace(before.config, primary_secret=SecretStr("another secret of tests"))
             return replace(before, config=config)
 
         sid = subscription.subscriber_id
         await store.change_subscription(OWNER, sid, subscription.id, change)
         found = await store.subscription(OWNER, sid, subscription.id)
+        assert isinstance(found.config, HttpsConfig)
         assert found.config.primary_secret.get_secret_value() == "another secret of tests"

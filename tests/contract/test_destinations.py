@@ -17,8 +17,8 @@ from event_platform.domain.errors import InvalidRequest
 from event_platform.domain.outcomes import Reason, TransportFailure
 from event_platform.domain.urls import normalise_endpoint_url
 from event_platform.manage.guarding import parsed_and_guarded
-from event_platform.manage.payloads import Rules, parse_subscription
-from event_platform.manage.subscriptions import URL_FIELDS
+from event_platform.manage.payloads import HttpsBody, Rules, parse_subscription
+from event_platform.manage.subscriptions import HOSTS
 from records import PIM, PRIMARY, UPDATED
 
 NOTHING_OPENED = "no connection leaves this machine"
@@ -68,7 +68,8 @@ async def made(vector: Vector, network: GuardedNetwork) -> str:
         "config": {"url": vector.url, "secret": {"primary": PRIMARY}},
     }
     parse = partial(parse_subscription, body, rules=Rules(PIM, allow_http=False, is_new=True))
-    _, config = await parsed_and_guarded(parse, body, URL_FIELDS, network)
+    _, config = await parsed_and_guarded(parse, body, HOSTS["https"], network)
+    assert isinstance(config, HttpsBody)
     return config.url
 
 

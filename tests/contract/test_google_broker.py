@@ -55,6 +55,7 @@ from event_platform.domain.subscriptions import Subscription, suspend
 from event_platform.http import EXCEPTION_HANDLERS
 from eventually import eventually
 from records import OWNER, PIM, an_event
+from senders import https_by
 
 SEAL = AesGcmSeal(b"\x01" * 32)
 DELIVERIES = "deliveries-0"
@@ -167,7 +168,7 @@ class GoogleWorld:
         delivering = deliver.Deliver(
             subscriptions=UNUSED,
             paces=UNUSED,
-            sender=UNUSED,
+            senders=https_by(UNUSED),
             settlements=QueueSettlements(self._schedule, self._ends, self._publisher, records),
             publisher=self._publisher,
             clock=self.clock,

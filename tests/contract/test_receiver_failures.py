@@ -23,6 +23,7 @@ from event_platform.domain.egress import Egress
 from event_platform.domain.outcomes import Kind, Reason
 from event_platform.domain.subscriptions import Subscription
 from records import UPDATED, a_subscriber, a_subscription
+from senders import https_by
 
 __all__ = ["certificates"]
 
@@ -55,7 +56,7 @@ async def settled(
         return await deliver(
             delivery,
             subscriptions=One(subscription),
-            sender=sender,
+            senders=https_by(sender),
             clock=ManualClock(),
             policy=replace(POLICY, timeout=timeout),
             egress=Egress(),

@@ -14,8 +14,6 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from aep.tools import formats, sim
-from aep.tools.formats import Format
 from aep.tools.on_google import Function, GooglePlatform, running
 from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.deliveries import Delivery
@@ -27,13 +25,12 @@ from event_platform.push import REASON
 from mail_server import MailBox, mail_server
 from one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
 from processes import Client, http, received, send_events, server
-from records import ORDER, ORDER_TYPE, UPDATED, an_event
+from records import ORDER, ORDER_TYPE, an_event
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 T = TypeVar("T")
 PIM_TOPIC = f"pim-events-{tenant_key(PIM)}"
-SIGNING_SECRET = "the-secret-of-the-webhook-and-of-the-relay"
 IN_FORCE_SECONDS = 5.0
 
 
@@ -56,8 +53,7 @@ async def platform(
 ) -> AsyncIterator[GooglePlatform]:
     key = sha256(CLIENT_KEY.encode()).hexdigest()
     clients = [{"client_id": client_id, "key_sha256": key} for client_id in ("erp", "shop")]
-    secrets = {"ingest_key": INGEST_KEY, "events_api_secret": SIGNING_SECRET, "relay_secret": SIGNING_SECRET}
-    entry = {"url": PIM, "auth": "platform-key", "clients": clients, **secrets}
+    entry = {"url": PIM, "auth": "platform-key", "clients": clients, "ingest_key": INGEST_KEY}
     async with running(
         f"test-{uuid.uuid4().hex[:20]}",
         pubsub=pubsub_host,
@@ -183,20 +179,6 @@ async def test_an_event_by_the_topic_of_a_pim_is_delivered_signed(subscribed: Su
     arrived = await subscribed.got([published["id"]])
     (taken,) = [each for each in arrived if each["id"] == published["id"]]
     assert taken["verified"] is True
-
-
-@pytest.mark.parametrize("format_", [Format.EVENTS_API, Format.RELAY])
-async def test_what_a_pim_or_akeneos_platform_signs_is_delivered(
-    platform: GooglePlatform, subscribed: Subscribed, format_: Format
-) -> None:
-    group = list(sim.events(UPDATED, format_.most_events(3)))
-    sent = formats.post(group, format_, SIGNING_SECRET)
-    url = f"{platform.functions['ingest'].url}{format_.place}{tenant_key(PIM)}"
-    answer = await asyncio.to_thread(http().post, url, sent.body, headers=sent.headers, timeout=30)
-    assert (answer.status_code, answer.json()["accepted"]) == (sent.success, len(group))
-    ids = [each["id"] for each in group]
-    taken = [each for each in await subscribed.got(ids) if each["id"] in ids]
-    assert {(each["type"], each["verified"]) for each in taken} == {(UPDATED, True)}
 
 
 async def test_an_operators_own_type_is_delivered_and_described(

@@ -44,6 +44,7 @@ from event_platform.domain.rates import Limits
 from event_platform.domain.subscriptions import Subscription
 from event_platform.http import EXCEPTION_HANDLERS
 from records import UPDATED, a_subscriber, a_subscription
+from senders import https_by
 
 CLOCK = SystemClock()
 SEAL = AesGcmSeal(b"\x01" * 32)
@@ -131,7 +132,7 @@ class World:
         function = Deliver(
             subscriptions=paces,
             paces=paces,
-            sender=sender,
+            senders=https_by(sender),
             settlements=QueueSettlements(schedule, ends, self.lanes, subscriptions),
             publisher=self.lanes,
             clock=CLOCK,

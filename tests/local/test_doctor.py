@@ -17,6 +17,7 @@ from aep.store import database, keys, schema
 from aep_here import Ended, run
 from contract.servers import DnsServer, free_port
 from event_platform.adapters.guard import TrustedNetwork, local_names
+from event_platform.domain.broker_messages import TopicRules
 from event_platform.domain.mail_servers import MailServer
 from event_platform.settings import Settings
 from mail_server import mail_server
@@ -291,6 +292,17 @@ def test_google_credentials_are_looked_for_and_not_read(tmp_path: Path) -> None:
     assert found == doctor.ok("google credentials", str(file))
     environment = {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "none.json")}
     assert doctor.google_credentials(environment).state is State.PROBLEM
+
+
+def test_it_says_who_publishes_to_subscribers_topics() -> None:
+    account = "aep@our-project.iam.gserviceaccount.com"
+    found = doctor.pubsub_destinations(TopicRules(), account)
+    assert found.state is State.OK
+    assert f"as {account}, which needs roles/pubsub.publisher" in found.detail
+    why = "is not set up"
+    assert doctor.pubsub_destinations(TopicRules(missing=why), None) == doctor.missing(
+        "pubsub destinations", why
+    )
 
 
 def test_what_only_tools_need_keeps_the_status_0(data: Path, tmp_path: Path) -> None:

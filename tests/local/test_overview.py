@@ -54,7 +54,11 @@ async def test_a_new_subscription_begins_with_ten_a_second(
     database: Database, subscription: Subscription
 ) -> None:
     state = await told(database)
-    assert (state.id, state.url, state.status) == (subscription.id, subscription.config.url, "active")
+    assert (state.id, state.destination, state.status) == (
+        subscription.id,
+        subscription.config.destination,
+        "active",
+    )
     assert (state.rate, state.lanes, state.attempts, state.success_rate) == (10, 16, 0, None)
     assert (await told(database, minutes=5)).rate == 50
 

@@ -11,7 +11,7 @@ import socket
 import sqlite3
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,15 +28,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from aep import bounds, serving
-from event_platform.domain.tenants import tenant_key
 from event_platform.http import EXCEPTION_HANDLERS
-from processes import Child, Client, server, signature
+from processes import Child, Client, server
 
 PIM = "https://pim.example.com"
 KEY = "the-platform-key-of-the-client"
 INGEST_KEY = "the-ingest-key-of-the-pim"
-EVENTS_API_SECRET = "the-events-api-secret-of-the-pim"
-RELAY_SECRET = "the-relay-secret-of-the-pim"
 UPDATED = "com.akeneo.pim.v1.product.updated"
 UUID = "00000000-0000-4000-8000-000000000001"
 KIB = 1024
@@ -92,12 +89,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("wrong-input")
     client = {"client_id": "erp", "key_sha256": sha256(KEY.encode()).hexdigest()}
-    secrets = {
-        "ingest_key": INGEST_KEY,
-        "events_api_secret": EVENTS_API_SECRET,
-        "relay_secret": RELAY_SECRET,
-    }
-    entry = {"url": PIM, "auth": "platform-key", "clients": [client], **secrets}
+    entry = {"url": PIM, "auth": "platform-key", "clients": [client], "ingest_key": INGEST_KEY}
     pims = folder / "pims.json"
     pims.write_bytes(orjson.dumps([entry]))
     data = folder / "data"
@@ -204,29 +196,6 @@ def sent_in(world: World, body: bytes | None, *headers: tuple[str, str | bytes])
     return exchange(world, message("POST", "/ingest", [BEARER, *headers], body))
 
 
-EVENTS_API = f"/ingest/events-api/{tenant_key(PIM)}"
-RELAY = f"/ingest/relay/{tenant_key(PIM)}"
-SIGNED = [EVENTS_API, RELAY]
-
-
-def signed(path: str, body: bytes, secret: str | None = None) -> dict[str, str | bytes]:
-    """The headers by which the PIM, or Akeneo's platform, says that a body is its own."""
-    if path.startswith("/ingest/relay/"):
-        return {"X-AKENEO-SIGNATURE-PRIMARY": signature(secret or RELAY_SECRET, body)}
-    now = str(int(time.time()))
-    made = signature(secret or EVENTS_API_SECRET, f"{now}.".encode() + body)
-    return {"X-Akeneo-Request-Signature": made, "X-Akeneo-Request-Timestamp": now}
-
-
-def sent_signed(
-    world: World, path: str, body: bytes, changes: Mapping[str, str | bytes | None] | None = None
-) -> Answer:
-    """A rightly signed call, but for `changes` of its headers; None takes one away."""
-    headers = {**signed(path, body), **(changes or {})}
-    kept = [(name, value) for name, value in headers.items() if value is not None]
-    return exchange(world, message("POST", path, [JSON, *kept], body))
-
-
 OPERATIONS = [
     ("GET", "/subscribers"),
     ("POST", "/subscribers"),
@@ -258,7 +227,7 @@ def short(value: object) -> str:
 # Routes and methods
 
 
-@pytest.mark.parametrize("path", [*(f"/api/v1{path}" for path in PATHS), "/ingest", *SIGNED])
+@pytest.mark.parametrize("path", [*(f"/api/v1{path}" for path in PATHS), "/ingest"])
 @pytest.mark.parametrize("method", ["PUT", "OPTIONS", "TRACE", "PROPFIND", "MKCOL", "SEARCH", "CONNECT"])
 def test_a_method_of_http_that_is_not_served_is_405_before_all_else(
     world: World, method: str, path: str
@@ -268,7 +237,7 @@ def test_a_method_of_http_that_is_not_served_is_405_before_all_else(
     assert answer.headers["allow"]
 
 
-@pytest.mark.parametrize("path", ["/api/v1/subscribers/{sid}/subscriptions/{id}/suspend", "/ingest", *SIGNED])
+@pytest.mark.parametrize("path", ["/api/v1/subscribers/{sid}/subscriptions/{id}/suspend", "/ingest"])
 def test_head_is_405_where_get_is(world: World, path: str) -> None:
     answer = exchange(world, message("HEAD", path), method="HEAD")
     assert (answer.status, answer.raw, answer.headers["allow"]) == (405, b"", "POST")
@@ -280,19 +249,7 @@ def test_a_method_that_http_does_not_know_is_400(world: World, method: str) -> N
     assert (answer.status, answer.message()) == (400, NOT_HTTP)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("/ingest/", "/ingest/x", "//ingest", "/Ingest", "/api/v1/ingest", "*"),
-        *(
-            "/ingest/events-api",
-            "/ingest/events-api/",
-            f"{EVENTS_API}/",
-            f"{EVENTS_API}/x",
-            "/ingest/Relay/x",
-        ),
-    ],
-)
+@pytest.mark.parametrize("path", ["/ingest/", "/ingest/x", "//ingest", "/Ingest", "/api/v1/ingest", "*"])
 def test_an_unknown_route_is_404_before_all_else(world: World, path: str) -> None:
     answer = exchange(world, message("POST", path, [], b"{"))
     assert answer.status == 404
@@ -458,75 +415,7 @@ def test_a_wrong_ingest_key_is_401_before_the_body(
     assert INGEST_KEY not in answer.message()
 
 
-BAD_TIMESTAMPS = ["", "now", "-1", "1e9", "1.5", "0x1", "9" * 13, "\u0661".encode(), b"\xb2", "9" * 9_000]
-MALFORMED_SIGNATURES: list[tuple[str, str, str | bytes | None]] = [
-    *((EVENTS_API, "X-Akeneo-Request-Signature", value) for value in (None, "", " ")),
-    *((EVENTS_API, "X-Akeneo-Request-Timestamp", value) for value in (None, *BAD_TIMESTAMPS)),
-    *((RELAY, "X-AKENEO-SIGNATURE-PRIMARY", value) for value in (None, "", "\t")),
-]
-
-
-@pytest.mark.parametrize(("path", "name", "value"), MALFORMED_SIGNATURES, ids=short)
-def test_a_missing_signature_is_401_before_the_body(
-    world: World, path: str, name: str, value: str | bytes | None
-) -> None:
-    headers = [(key, sent) for key, sent in {**signed(path, b""), name: value}.items() if sent is not None]
-    answer = exchange(world, message("POST", path, headers, b"x" * 22 * MIB))
-    assert answer.status == 401
-    assert "needed, as " in answer.message()
-
-
-WRONG: dict[str, Callable[[str], str | bytes]] = {
-    "in upper case": lambda made: made.upper(),
-    "cut": lambda made: made[:-1],
-    "named": lambda made: f"sha256={made}",
-    "twice": lambda made: f"{made}, {made}",
-    "bytes": lambda made: b"\xff" * len(made),
-    "no Latin-1": lambda made: "\u20ac",
-    "long": lambda made: "a" * 20_000,
-    "by another key": lambda made: signature(INGEST_KEY, b"{}"),
-    "the secret": lambda made: RELAY_SECRET,
-}
-
-
-@pytest.mark.parametrize("path", SIGNED, ids=["events-api", "relay"])
-@pytest.mark.parametrize("kind", WRONG)
-def test_a_wrong_signature_is_401_and_says_nothing(world: World, path: str, kind: str) -> None:
-    """Whatever is signed; all wrong ones have one answer."""
-    name, made = next(iter(signed(path, b"{}").items()))
-    wrong = {name: WRONG[kind](str(made))}
-    answers = [sent_signed(world, path, body, wrong) for body in (b"{}", b"\xff", b"")]
-    nobodys = sent_signed(world, path.replace(tenant_key(PIM), "0123456789abcdef"), b"{}")
-    assert {(answer.status, answer.message()) for answer in answers} == {(401, nobodys.message())}
-    assert EVENTS_API_SECRET not in nobodys.message()
-
-
-def test_the_secret_of_one_way_does_not_open_the_other(world: World) -> None:
-    for path, secret in ((EVENTS_API, RELAY_SECRET), (RELAY, EVENTS_API_SECRET), (EVENTS_API, INGEST_KEY)):
-        assert sent_signed(world, path, b"{}", signed(path, b"{}", secret)).status == 401
-
-
-@pytest.mark.parametrize("kind", [kind for kind in BAD_IDS if kind != "control"])  # no route has a line break
-def test_a_key_that_no_pim_has_is_401(world: World, kind: str) -> None:
-    for path in SIGNED:
-        other = path.replace(tenant_key(PIM), BAD_IDS[kind])
-        assert sent_signed(world, other, b"{}").status == 401
-
-
 # Size, media type, and what is no JSON
-
-
-@pytest.mark.parametrize(("path", "size", "limit"), [(EVENTS_API, 21 * MIB, 20480), (RELAY, 6 * MIB, 5120)])
-def test_a_signed_body_over_the_limit_is_413(world: World, path: str, size: int, limit: int) -> None:
-    expected = (413, f"the body is larger than {limit} KiB")
-    answer = sent_signed(world, path, b"[" * size)
-    assert (answer.status, answer.message()) == expected
-    head = message("POST", path, [*signed(path, b"").items(), ("Transfer-Encoding", "chunked")])
-    answer = exchange(world, head, *chunked(size))
-    assert (answer.status, answer.message()) == expected
-    with connected(world) as connection:
-        connection.sendall(expecting(path, signed(path, b"").items(), size))
-        assert read(connection).status == 413
 
 
 @pytest.mark.parametrize(("method", "path"), WRITES)
@@ -682,27 +571,6 @@ def test_what_is_no_json_that_we_take_is_400(world: World, method: str, path: st
     assert answer.status == 400
     assert answer.message().startswith(f"the body is {expected}")
     assert len(answer.message()) < 300
-
-
-@pytest.mark.parametrize("kind", BAD_JSON)
-def test_what_a_pim_signed_and_is_no_webhook_is_400(world: World, kind: str) -> None:
-    for body in (BAD_JSON[kind][0], b'{"events":' + BAD_JSON[kind][0] + b"}"):
-        answer = sent_signed(world, EVENTS_API, body)
-        assert answer.status == 400
-        assert len(answer.message()) < 300
-
-
-@pytest.mark.parametrize("kind", BAD_JSON)
-def test_what_was_relayed_and_is_no_event_is_left_out(world: World, kind: str) -> None:
-    answer = sent_signed(world, RELAY, BAD_JSON[kind][0])
-    assert (answer.status, orjson.loads(answer.raw)) == (202, {"accepted": 0, "skipped": 1})
-
-
-@pytest.mark.parametrize("value", MEDIA_TYPES, ids=short)
-def test_the_media_type_of_what_is_signed_says_nothing(world: World, value: str | bytes) -> None:
-    """A 415 would lose what a PIM sends once, and have Akeneo's platform suspend the subscription."""
-    for path, status in ((EVENTS_API, 200), (RELAY, 202)):
-        assert sent_signed(world, path, b'{"events":[]}', {"Content-Type": value}).status == status
 
 
 LONE = "the body holds half of a surrogate pair, which is no character"
@@ -1112,12 +980,7 @@ def test_who_waits_is_not_told_to_go_on_in_vain(
 
 
 @pytest.mark.parametrize(
-    ("path", "headers"),
-    [
-        ("/api/v1/subscribers", [*IDENTITY, JSON]),
-        ("/ingest", [BEARER, STRUCTURED]),
-        *((path, signed(path, b"").items()) for path in SIGNED),
-    ],
+    ("path", "headers"), [("/api/v1/subscribers", [*IDENTITY, JSON]), ("/ingest", [BEARER, STRUCTURED])]
 )
 @pytest.mark.parametrize("how", ["closes", "resets", "half closes"])
 def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_news(

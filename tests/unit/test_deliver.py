@@ -20,7 +20,8 @@ from event_platform.domain.rates import Observation
 from event_platform.domain.signatures import sign
 from event_platform.domain.subscriptions import HttpsConfig, Status, Subscription
 from event_platform.domain.suspension import Suspension
-from records import PRIMARY, UPDATED, a_subscriber, a_subscription
+from records import PRIMARY, UPDATED, a_subscriber, a_subscription, https_config
+from senders import https_by
 
 POLICY = DeliverPolicy([timedelta(minutes=minutes) for minutes in (5, 10, 20)], timedelta(days=3), timeout=5)
 SUBSCRIPTION = replace(a_subscription(a_subscriber()), epoch=2)
@@ -84,7 +85,7 @@ async def observed(
     return await deliver(
         delivery or a_delivery(),
         subscriptions=Lookup(SUBSCRIPTION),
-        sender=ScriptedSender(clock, result),
+        senders=https_by(ScriptedSender(clock, result)),
         clock=clock,
         policy=POLICY,
         egress=Egress(),
@@ -98,9 +99,14 @@ async def test_one_request_is_made_with_the_body_as_it_is() -> None:
     sender = ScriptedSender(clock := ManualClock(), Answer(200))
     lookup = Lookup(SUBSCRIPTION, a_subscription(a_subscriber(), url="https://other.example/"))
     await deliver(
-        a_delivery(), subscriptions=lookup, sender=sender, clock=clock, policy=POLICY, egress=Egress()
+        a_delivery(),
+        subscriptions=lookup,
+        senders=https_by(sender),
+        clock=clock,
+        policy=POLICY,
+        egress=Egress(),
     )
-    headers = request_headers("event-1", BODY, SUBSCRIPTION.config)
+    headers = request_headers("event-1", BODY, https_config())
     assert sender.requests == [("https://erp.example.com/events", headers, BODY, 5)]
 
 
@@ -146,7 +152,7 @@ def test_without_a_secondary_secret_there_is_no_secondary_signature() -> None:
     ],
 )
 def test_the_correlation_id_is_the_event_id_percent_encoded(event_id: str, header: str) -> None:
-    headers = dict(request_headers(event_id, BODY, SUBSCRIPTION.config))
+    headers = dict(request_headers(event_id, BODY, https_config()))
     assert headers["X-Correlation-ID"] == header
 
 
@@ -171,7 +177,7 @@ async def test_what_is_no_longer_wanted_is_dropped_without_an_attempt(
     settlement = await deliver(
         delivery,
         subscriptions=Lookup(subscription),
-        sender=sender,
+        senders=https_by(sender),
         clock=clock,
         policy=POLICY,
         egress=Egress(),
@@ -186,7 +192,7 @@ async def test_a_delivery_that_is_too_old_ends_without_an_attempt() -> None:
     settlement = await deliver(
         delivery,
         subscriptions=Lookup(SUBSCRIPTION),
-        sender=sender,
+        senders=https_by(sender),
         clock=clock,
         policy=POLICY,
         egress=Egress(),
@@ -251,7 +257,7 @@ async def test_after_the_last_retry_it_ends_with_a_log_entry(result: Result, end
 
 
 async def test_an_answer_that_echoes_secrets_does_not_carry_them_into_the_log() -> None:
-    config = SUBSCRIPTION.config
+    config = https_config()
     secrets = [config.primary_secret, config.secondary_secret, *config.headers.values()]
     values = [secret.get_secret_value() for secret in secrets if secret is not None]
     settlement = await handled(Answer(404, body=f"you sent {' and '.join(values)}".encode()))
@@ -268,7 +274,7 @@ async def test_four_failing_attempts_take_35_minutes_and_leave_one_entry() -> No
         settlement = await deliver(
             delivery,
             subscriptions=Lookup(SUBSCRIPTION),
-            sender=sender,
+            senders=https_by(sender),
             clock=clock,
             policy=POLICY,
             egress=Egress(),
@@ -351,7 +357,7 @@ async def test_a_fault_of_the_sender_is_raised() -> None:
         await deliver(
             a_delivery(),
             subscriptions=Lookup(SUBSCRIPTION),
-            sender=Broken(),
+            senders=https_by(Broken()),
             clock=ManualClock(),
             policy=POLICY,
             egress=Egress(),
@@ -419,7 +425,7 @@ async def when_egress_fails(result: Result, delivery: Delivery | None = None) ->
     return await deliver(
         delivery or a_delivery(),
         subscriptions=Lookup(SUBSCRIPTION),
-        sender=ScriptedSender(clock, result),
+        senders=https_by(ScriptedSender(clock, result)),
         clock=clock,
         policy=POLICY,
         egress=a_failing_egress(),
@@ -458,7 +464,7 @@ async def test_that_most_origins_fail_is_told_once_a_minute_for_an_alert() -> No
             await deliver(
                 a_delivery(),
                 subscriptions=Lookup(SUBSCRIPTION),
-                sender=sender,
+                senders=https_by(sender),
                 clock=clock,
                 policy=POLICY,
                 egress=egress,

@@ -21,6 +21,7 @@ from event_platform.domain.suspension import Count, minute_of, series_of
 from event_platform.http import EXCEPTION_HANDLERS
 from event_platform.push import REASON
 from records import UPDATED, a_subscriber, a_subscription
+from senders import https_by
 
 SUBSCRIPTION = a_subscription(a_subscriber())
 DELIVERY = Delivery(
@@ -90,7 +91,7 @@ class World:
         function = Deliver(
             subscriptions=world,
             paces=world,
-            sender=world,
+            senders=https_by(world),
             settlements=world,
             publisher=world,
             clock=world,

@@ -18,6 +18,7 @@ from event_platform.domain.outcomes import Answer
 from event_platform.domain.rates import Limits, Rate
 from event_platform.domain.subscriptions import Subscription, suspend
 from records import UPDATED, a_subscriber, a_subscription
+from senders import https_by
 
 TIMEOUT = 5.0
 LANES = 16
@@ -51,7 +52,7 @@ class World:
     def __post_init__(self) -> None:
         policy = DeliverPolicy([timedelta(minutes=5)], timedelta(days=3), TIMEOUT)
         world: Any = self
-        self.edge = Edge(world, world, world, self.clock, policy, self.limits, Egress())
+        self.edge = Edge(world, world, https_by(world), self.clock, policy, self.limits, Egress())
 
     async def current(self, subscription_id: str) -> Subscription | None:
         if not self.readable:

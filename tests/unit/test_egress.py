@@ -2,14 +2,16 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from event_platform.domain.egress import Egress
+from event_platform.domain.subscriptions import HttpsConfig
 
 
 def tried(failed: int, answered: int, *, at: float = 0.0) -> Egress:
     egress = Egress()
     for number in range(failed + answered):
-        egress.observe(f"https://receiver-{number}.example/hook", at, failed=number < failed)
+        egress.observe(f"receiver-{number}.example", at, failed=number < failed)
     return egress
 
 
@@ -28,7 +30,8 @@ def test_fewer_than_20_hosts_say_nothing() -> None:
 def test_many_urls_and_ports_of_one_host_are_one_origin() -> None:
     egress = Egress()
     for number in range(100):
-        egress.observe(f"https://receiver.example:{8000 + number}/{number}", 0.0, failed=True)
+        url = f"https://receiver.example:{8000 + number}/{number}"
+        egress.observe(HttpsConfig(url, SecretStr("s")).host, 0.0, failed=True)
     assert not egress.is_failing(0.0)
     assert (egress.origins, egress.failing) == (1, 1)
 
@@ -36,7 +39,7 @@ def test_many_urls_and_ports_of_one_host_are_one_origin() -> None:
 def test_it_is_over_when_the_hosts_answer_again() -> None:
     egress = tried(20, 0)
     for number in range(10):
-        egress.observe(f"https://receiver-{number}.example/", 5.0, failed=False)
+        egress.observe(f"receiver-{number}.example", 5.0, failed=False)
     assert not egress.is_failing(5.0)
 
 
@@ -61,7 +64,7 @@ def test_it_says_what_a_look_at_every_hosts_latest_attempt_says(
     egress, latest, now = Egress(), dict[int, tuple[int, bool]](), 0
     for host, seconds, failed in attempts:
         now += seconds
-        egress.observe(f"https://{host}.example/", now, failed=failed)
+        egress.observe(f"{host}.example", now, failed=failed)
         latest[host] = (now, failed)
         recent = [failing for at, failing in latest.values() if now - at <= 60]
         assert egress.is_failing(now) == (len(recent) >= 20 and sum(recent) > len(recent) / 2)

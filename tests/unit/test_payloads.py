@@ -1,6 +1,7 @@
 """Request bodies of the management API: every problem, with its field (wire contract 3, 4 and 8)."""
 
 import base64
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from clock import START
+from event_platform.domain.broker_messages import TopicRules
 from event_platform.domain.errors import InvalidRequest
 from event_platform.manage.payloads import (
     HttpsBody,
@@ -25,7 +27,9 @@ from event_platform.manage.payloads import (
 
 REDACTED = "***redacted***"
 UPDATED = "com.akeneo.pim.v1.product.updated"
-NEW = Rules("https://pim.example.com", allow_http=False, is_new=True)
+NEW = Rules(
+    "https://pim.example.com", allow_http=False, is_new=True, topics=TopicRules(own_project="our-own-project")
+)
 CHANGE = Rules("https://pim.example.com", allow_http=False, is_new=False)
 SECRET = "s" * 16
 BLANK = "must have 1 to 255 characters, not only blanks"
@@ -139,6 +143,7 @@ def test_a_subscription_needs_little_and_has_defaults() -> None:
     body, config = parse_subscription(SUBSCRIPTION, rules=NEW)
     assert (body.source, body.events, body.send_product_identifier) == ("pim", [UPDATED], False)
     assert (body.subject, body.filter, body.options) == (None, None, None)
+    assert isinstance(config, HttpsBody)
     assert (config.url, config.secret.primary, config.secret.secondary) == (HTTPS["url"], SECRET, None)
     assert config.headers is None
 
@@ -196,10 +201,11 @@ def test_an_empty_subscription_names_all_it_needs() -> None:
     assert subscription_refused({}) == required
 
 
-def test_types_that_are_not_delivered_yet_are_refused_once_all_else_is_right() -> None:
+def test_what_the_operator_has_to_set_up_first_is_said_once_all_else_is_right() -> None:
     body = SUBSCRIPTION | {"type": "pubsub", "config": PUBSUB}
-    assert [field for field, _ in subscription_refused(body)] == ["type"]
-    assert subscription_refused(body | {"config": {}}) == [
+    rules = replace(NEW, topics=TopicRules(missing="is not set up"))
+    assert subscription_refused(body, rules) == [("type", "is not set up")]
+    assert subscription_refused(body | {"config": {}}, rules) == [
         ("config.project_id", "is required"),
         ("config.topic_id", "is required"),
     ]
@@ -361,7 +367,7 @@ def test_the_redaction_mark_is_no_value_of_something_new() -> None:
 
 def test_the_redaction_mark_means_as_it_was_in_a_change() -> None:
     _, config = parse_subscription_patch({"config": MARKED}, rules=CHANGE)
-    assert config is not None
+    assert isinstance(config, HttpsBody)
     assert (config.secret.primary, config.secret.secondary) == (REDACTED, REDACTED)
     assert config.headers == {"X-A": REDACTED}
 
@@ -381,6 +387,10 @@ def test_the_redaction_mark_means_as_it_was_in_a_change() -> None:
         ({"project_id": "my-project\n"}, "project_id"),
         ({"project_id": "my-project/topics/x"}, "project_id"),
         ({"project_id": 5}, "project_id"),
+        ({"project_id": "123456789012"}, "project_id"),
+        ({"project_id": "our-own-project"}, "project_id"),
+        ({"headers": {"Type": "x"}}, "headers.Type"),
+        ({"headers": {"GoogleX": "x"}}, "headers.GoogleX"),
         ({"topic_id": ""}, "topic_id"),
         ({"topic_id": "ab"}, "topic_id"),
         ({"topic_id": "1abc"}, "topic_id"),

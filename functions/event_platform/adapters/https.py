@@ -4,10 +4,9 @@ only addresses that the guard lets pass."""
 import asyncio
 import errno
 import os
-import re
 import socket
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from ..domain.errors import PimUnavailable
 from ..domain.outcomes import Answer, Reason, TransportFailure
 from ..domain.tenants import Tenant
 from ..domain.urls import check_endpoint_url
+from .connections import OUR_FAULT, REASON_OF_ERRNO, certificate_problem, most_telling, words
 from .guard import AddressRefused, GuardedNetwork, TrustedNetwork
 
 MAX_ANSWER_BYTES = 64 * 1024
@@ -40,23 +40,6 @@ _WITHOUT_AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "User-Agent", "Conten
 
 Headers = Sequence[tuple[str, str]]
 
-_REASON_OF_ERRNO: Mapping[int | None, Reason] = {
-    errno.ECONNREFUSED: Reason.CONNECTION_REFUSED,
-    errno.ECONNRESET: Reason.CONNECTION_RESET,
-    errno.ECONNABORTED: Reason.CONNECTION_RESET,
-    errno.EPIPE: Reason.CONNECTION_RESET,
-    errno.ENETUNREACH: Reason.NETWORK_UNREACHABLE,
-    errno.EHOSTUNREACH: Reason.NETWORK_UNREACHABLE,
-    errno.ENETDOWN: Reason.NETWORK_UNREACHABLE,
-    errno.EHOSTDOWN: Reason.NETWORK_UNREACHABLE,
-    errno.EADDRNOTAVAIL: Reason.NETWORK_UNREACHABLE,  # no address of that family on this machine
-    errno.EAFNOSUPPORT: Reason.NETWORK_UNREACHABLE,
-    errno.EACCES: Reason.NETWORK_UNREACHABLE,  # a firewall on this machine
-    errno.EPERM: Reason.NETWORK_UNREACHABLE,
-    errno.ETIMEDOUT: Reason.DESTINATION_TIMEOUT,
-}
-_ERRNO_IN_TEXT = re.compile(r"\[Errno (\d+)\]")
-_OUR_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _LOST = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 
@@ -301,7 +284,7 @@ def _failure(error: aiohttp.ClientError | HttpProcessingError) -> TransportFailu
         case aiohttp.ClientConnectorDNSError():
             return TransportFailure(Reason.DNS_LOOKUP_FAILURE, "the host name does not resolve")
         case aiohttp.ClientConnectorCertificateError():
-            return TransportFailure(Reason.INVALID_CERTIFICATE, _certificate_problem(error.certificate_error))
+            return TransportFailure(Reason.INVALID_CERTIFICATE, certificate_problem(error.certificate_error))
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
             return TransportFailure(Reason.UNEXPECTED_EOF, "closed before the answer was complete")
         case aiohttp.ClientResponseError() | HttpProcessingError():
@@ -321,33 +304,14 @@ def _connection_failure(error: OSError) -> TransportFailure:
     connecting = isinstance(error, aiohttp.ClientConnectorError)
     cause = error.os_error if connecting else error.__cause__
     if isinstance(cause, ssl.SSLError):  # its errno counts from 1 by OpenSSL's own rules
-        return TransportFailure(Reason.INVALID_TLS_HANDSHAKE, _words(cause.reason))
+        return TransportFailure(Reason.INVALID_TLS_HANDSHAKE, words(cause.reason))
     if connecting and isinstance(cause, ConnectionResetError) and cause.errno is None:
         # asyncio's word for a peer that hangs up while TLS is negotiated
         return TransportFailure(Reason.INVALID_TLS_HANDSHAKE, "closed during the TLS handshake")
     if isinstance(error, aiohttp.ClientConnectionResetError):  # has no errno: found out while writing
         return TransportFailure(Reason.CONNECTION_RESET, "connection reset")
-    number = error.errno or _most_telling(str(cause))
-    if number in _OUR_FAULT:
+    number = error.errno or most_telling(str(cause))
+    if number in OUR_FAULT:
         raise error
-    reason = _REASON_OF_ERRNO.get(number, Reason.DESTINATION_FAILURE)
+    reason = REASON_OF_ERRNO.get(number, Reason.DESTINATION_FAILURE)
     return TransportFailure(reason, os.strerror(number).lower() if number else "connection failed")
-
-
-def _most_telling(summary: str) -> int | None:
-    """The errno in aiohttp's summary of a host's several addresses that failed in different ways.
-
-    That there is no route to one of them, often by IPv6, says less than what another one did.
-    """
-    numbers = [int(number) for number in _ERRNO_IN_TEXT.findall(summary)]
-    telling = [each for each in numbers if _REASON_OF_ERRNO.get(each) is not Reason.NETWORK_UNREACHABLE]
-    return next(iter(telling + numbers), None)
-
-
-def _certificate_problem(error: Exception) -> str:
-    return _words(error.verify_message) if isinstance(error, ssl.SSLCertVerificationError) else "not valid"
-
-
-def _words(openssl: str | None) -> str:
-    """OpenSSL's `WRONG_VERSION_NUMBER` and the like, on one line."""
-    return " ".join((openssl or "TLS failed").replace("_", " ").lower().split())

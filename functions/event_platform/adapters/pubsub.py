@@ -13,6 +13,7 @@ from ..domain.messages import Message
 from ..domain.queue_messages import size_of
 
 if TYPE_CHECKING:  # costs 0.4 s, so it is imported by the first publish
+    from google.auth.credentials import Credentials
     from google.pubsub_v1 import PublisherAsyncClient
 
 EMULATOR_HOST = "PUBSUB_EMULATOR_HOST"
@@ -97,13 +98,15 @@ class PubSubPublisher:
         return None
 
 
-def publisher_client(environ: Mapping[str, str] = os.environ) -> "PublisherAsyncClient":
+def publisher_client(
+    environ: Mapping[str, str] = os.environ, *, credentials: "Credentials | None" = None
+) -> "PublisherAsyncClient":
     """Google's client, or one on the emulator that PUBSUB_EMULATOR_HOST names. Needs a running event loop."""
     from google.pubsub_v1 import PublisherAsyncClient
 
     host = environ.get(EMULATOR_HOST)
     if not host:
-        return PublisherAsyncClient()
+        return PublisherAsyncClient(credentials=credentials)
     import grpc
     from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 

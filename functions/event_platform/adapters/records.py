@@ -11,7 +11,19 @@ from pydantic import SecretStr
 
 from ..domain.notifications import About, Kind, Notification
 from ..domain.rates import Rate
-from ..domain.subscriptions import Contact, HttpsConfig, Owner, Status, Subscriber, Subscription
+from ..domain.subscriptions import (
+    Config,
+    Contact,
+    HttpsConfig,
+    KafkaConfig,
+    Owner,
+    PubSubConfig,
+    Sasl,
+    Status,
+    Subscriber,
+    Subscription,
+    Tls,
+)
 from ..domain.tenants import Tenant
 from ..ports import Seal
 
@@ -121,7 +133,7 @@ def subscription_of(document: Mapping[str, Any], seal: Seal) -> Subscription:
         source=document["source"],
         subject=document["subject"],
         events=tuple(document["events"]),
-        config=_config_of(document["config"], seal, document["id"]),
+        config=_config_of(document["type"], document["config"], seal, document["id"]),
         created_at=datetime.fromisoformat(document["created_at"]),
         updated_at=datetime.fromisoformat(document["updated_at"]),
         filter=document.get("filter"),
@@ -198,24 +210,61 @@ def _tenant_context(url: str | None) -> str:
     return f"tenant {url}"
 
 
-def _config_document(config: HttpsConfig, seal: Seal, context: str) -> Document:
-    return {
-        "url": config.url,
-        "primary_secret": _sealed(config.primary_secret, seal, context),
-        "secondary_secret": _sealed(config.secondary_secret, seal, context),
-        "headers": {name: _sealed(value, seal, context) for name, value in config.headers.items()},
-    }
+def _config_document(config: Config, seal: Seal, context: str) -> Document:
+    headers = {"headers": {name: _sealed(value, seal, context) for name, value in config.headers.items()}}
+    match config:
+        case HttpsConfig():
+            return {
+                "url": config.url,
+                "primary_secret": _sealed(config.primary_secret, seal, context),
+                "secondary_secret": _sealed(config.secondary_secret, seal, context),
+            } | headers
+        case PubSubConfig():
+            return {"project_id": config.project_id, "topic_id": config.topic_id} | headers
+        case KafkaConfig(sasl=sasl, tls=tls):
+            return {
+                "broker": config.broker,
+                "topic": config.topic,
+                "sasl": {
+                    "mechanism": sasl.mechanism,
+                    "username": sasl.username,
+                    "password": _sealed(sasl.password, seal, context),
+                },
+                "tls": None
+                if tls is None
+                else {
+                    "server_name": tls.server_name,
+                    "ca_pem": tls.ca_pem,
+                    "client_cert_pem": tls.client_cert_pem,
+                    "client_key_pem": _sealed(tls.client_key_pem, seal, context),
+                },
+            } | headers
 
 
-def _config_of(document: Mapping[str, Any], seal: Seal, context: str) -> HttpsConfig:
-    return HttpsConfig(
-        url=document["url"],
-        primary_secret=SecretStr(seal.open(document["primary_secret"], context=context)),
-        secondary_secret=_opened(document["secondary_secret"], seal, context),
-        headers={
-            name: SecretStr(seal.open(value, context=context)) for name, value in document["headers"].items()
-        },
-    )
+def _config_of(kind: str, document: Mapping[str, Any], seal: Seal, context: str) -> Config:
+    def opened(sealed: str) -> SecretStr:
+        return SecretStr(seal.open(sealed, context=context))
+
+    headers = {name: opened(value) for name, value in document["headers"].items()}
+    match kind:
+        case PubSubConfig.type:
+            return PubSubConfig(document["project_id"], document["topic_id"], headers)
+        case KafkaConfig.type:
+            sasl, tls = document["sasl"], document["tls"]
+            return KafkaConfig(
+                document["broker"],
+                document["topic"],
+                Sasl(sasl["mechanism"], sasl["username"], opened(sasl["password"])),
+                tls and Tls(**tls | {"client_key_pem": opened(tls["client_key_pem"])}),
+                headers,
+            )
+        case _:
+            return HttpsConfig(
+                url=document["url"],
+                primary_secret=opened(document["primary_secret"]),
+                secondary_secret=_opened(document["secondary_secret"], seal, context),
+                headers=headers,
+            )
 
 
 def rate_of(subscription: Mapping[str, Any]) -> Rate | None:

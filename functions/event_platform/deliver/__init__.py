@@ -3,5 +3,6 @@
 from .deliver import deliver
 from .judge import Judge
 from .routes import Deliver, routes
+from .sending import Senders
 
-__all__ = ["Deliver", "Judge", "deliver", "routes"]
+__all__ = ["Deliver", "Judge", "Senders", "deliver", "routes"]

@@ -1,5 +1,6 @@
 """One attempt at one delivery: load, decide, send, settle. Effects come in as arguments."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -10,12 +11,13 @@ from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
 from ..domain.egress import Egress
 from ..domain.https_requests import EXCERPT_BYTES, request_headers, without_secrets
 from ..domain.logs import DeliveryEnd, Operation
-from ..domain.outcomes import Answer, Kind, Outcome, Reason, TransportFailure, classify
+from ..domain.outcomes import Answer, Kind, Outcome, Reason, Refusal, Result, TransportFailure, classify
 from ..domain.rates import Observation
-from ..domain.subscriptions import Status, Subscription
+from ..domain.subscriptions import Config, HttpsConfig, KafkaConfig, Status, Subscription
 from ..domain.suspension import Suspension
 from ..domain.timestamps import to_rfc3339
-from ..ports import Clock, Sender, SubscriptionLookup
+from ..ports import Clock, SubscriptionLookup
+from .sending import Senders
 
 log = structlog.get_logger()
 
@@ -24,7 +26,7 @@ async def deliver(
     delivery: Delivery,
     *,
     subscriptions: SubscriptionLookup,
-    sender: Sender,
+    senders: Senders,
     clock: Clock,
     policy: DeliverPolicy,
     egress: Egress,
@@ -40,7 +42,7 @@ async def deliver(
         return Settlement(delivery, None, end=end)
     assert subscription is not None  # noqa: S101 - _not_to_be_sent ends a delivery without one
     return await _attempt(
-        delivery, subscription, now, sender=sender, clock=clock, policy=policy, egress=egress
+        delivery, subscription, now, senders=senders, clock=clock, policy=policy, egress=egress
     )
 
 
@@ -64,20 +66,24 @@ async def _attempt(
     subscription: Subscription,
     now: datetime,
     *,
-    sender: Sender,
+    senders: Senders,
     clock: Clock,
     policy: DeliverPolicy,
     egress: Egress,
 ) -> Settlement:
     config = subscription.config
     started = clock.monotonic()
-    headers = request_headers(delivery.event_id, delivery.body, config)
-    result = await sender.post(config.url, headers, delivery.body, timeout=policy.timeout)
+    result: Result
+    if isinstance(config, HttpsConfig):
+        headers = request_headers(delivery.event_id, delivery.body, config)
+        result = await senders.https.post(config.url, headers, delivery.body, timeout=policy.timeout)
+    else:
+        result = await senders.to_broker(delivery, config, timeout=policy.timeout)
     ended = clock.monotonic()
     latency = ended - started
     outcome = classify(result)
     in_transport = isinstance(result, TransportFailure) and outcome.kind is Kind.RETRYABLE
-    egress.observe(config.url, ended, failed=in_transport)
+    egress.observe(config.host, ended, failed=in_transport)
     we_fail = outcome.kind is not Kind.DELIVERED and _we_fail(egress, ended)
     is_ours = in_transport and we_fail
     tried = replace(
@@ -90,7 +96,9 @@ async def _attempt(
     settlement = (
         Settlement(tried, outcome, retry_at=retries.again_at(settled_at, policy.retry_delays))
         if is_ours
-        else _settlement(tried, outcome, without_secrets(result, config), settled_at, policy)
+        else _settlement(
+            tried, outcome, _without_secrets(result, config), settled_at, _delays(config, policy)
+        )
     )
     seen = _observed(subscription, result, outcome, began_at=now, latency=latency, now=settled_at)
     settlement = replace(
@@ -109,7 +117,7 @@ async def _attempt(
         status=outcome.status,
         milliseconds=round(latency * 1000, 1),
         **({"retry_at": to_rfc3339(settlement.retry_at)} if settlement.retry_at else {}),
-        **({"detail": result.detail} if isinstance(result, TransportFailure) else {}),
+        **({"detail": result.detail} if isinstance(result, TransportFailure | Refusal) else {}),
     )
     return settlement
 
@@ -122,15 +130,26 @@ def _we_fail(egress: Egress, now: float) -> bool:
     return failing
 
 
+def _delays(config: Config, policy: DeliverPolicy) -> Sequence[timedelta]:
+    return retries.KAFKA_DELAYS if isinstance(config, KafkaConfig) else policy.retry_delays
+
+
+def _without_secrets(result: Result, config: Config) -> Result:
+    """Of what brokers say nothing is shown but words of ours."""
+    if isinstance(config, HttpsConfig) and isinstance(result, Answer):
+        return without_secrets(result, config)
+    return result
+
+
 def _settlement(
-    tried: Delivery, outcome: Outcome, result: Answer | TransportFailure, now: datetime, policy: DeliverPolicy
+    tried: Delivery, outcome: Outcome, result: Result, now: datetime, delays: Sequence[timedelta]
 ) -> Settlement:
     """Wire contract 11: what follows from each kind of outcome."""
     match outcome.kind:
         case Kind.DELIVERED:
             return Settlement(tried, outcome)
         case Kind.RETRYABLE:
-            due = retries.retry_at(tried.failures, now, policy.retry_delays)
+            due = retries.retry_at(tried.failures, now, delays)
             if due is not None:
                 return Settlement(tried, outcome, retry_at=due)
         case Kind.THROTTLED:
@@ -151,16 +170,19 @@ def _suspension(subscription: Subscription, settlement: Settlement) -> Suspensio
 
 def _observed(
     subscription: Subscription,
-    result: Answer | TransportFailure,
+    result: Result,
     outcome: Outcome,
     *,
     began_at: datetime,
     latency: float,
     now: datetime,
 ) -> Observation | None:
-    """What the attempt tells about the receiver's pace; a connection that failed tells nothing."""
+    """What the attempt tells about the receiver's pace; a connection that failed tells nothing.
+
+    Brokers have no pace to follow.
+    """
     timeout = outcome.reason is Reason.DESTINATION_TIMEOUT
-    if isinstance(result, TransportFailure) and not timeout:
+    if not subscription.is_paced or (isinstance(result, TransportFailure) and not timeout):
         return None
     throttled = outcome.kind is Kind.THROTTLED
     asked = result.headers.get("retry-after") if throttled and isinstance(result, Answer) else None
@@ -173,9 +195,10 @@ def _observed(
     )
 
 
-def _end(outcome: Outcome, result: Answer | TransportFailure, now: datetime) -> DeliveryEnd:
-    if isinstance(result, TransportFailure):
-        return DeliveryEnd(Operation.FAILED, result.detail or result.reason, now, outcome.reason)
+def _end(outcome: Outcome, result: Result, now: datetime) -> DeliveryEnd:
+    if not isinstance(result, Answer):
+        detail = result.detail if isinstance(result, TransportFailure | Refusal) else ""
+        return DeliveryEnd(Operation.FAILED, detail or str(outcome.reason), now, outcome.reason)
     excerpt = result.body[:EXCERPT_BYTES].decode("utf-8", "replace")
     message = f"the endpoint answered {result.status}"
     return DeliveryEnd(Operation.FAILED, message, now, outcome.reason, result.status, excerpt)

@@ -13,9 +13,10 @@ from ..domain.egress import Egress
 from ..domain.errors import StoreUnavailable
 from ..domain.pace import COPY_SECONDS, Turn, to_be_sent
 from ..domain.rates import Limits, Rate
-from ..ports import Clock, Paces, Sender, SubscriptionLookup
+from ..ports import Clock, Paces, SubscriptionLookup
 from .deliver import deliver
 from .observer import Observer
+from .sending import Senders
 
 log = structlog.get_logger()
 
@@ -33,14 +34,14 @@ class Edge:
         self,
         subscriptions: SubscriptionLookup,
         paces: Paces,
-        sender: Sender,
+        senders: Senders,
         clock: Clock,
         policy: DeliverPolicy,
         limits: Limits,
         egress: Egress,
     ) -> None:
         self._subscriptions = subscriptions
-        self._sender = sender
+        self._senders = senders
         self._clock = clock
         self._policy = policy
         self._limits = limits
@@ -63,7 +64,7 @@ class Edge:
             settlement = await deliver(
                 delivery,
                 subscriptions=self._subscriptions,
-                sender=self._sender,
+                senders=self._senders,
                 clock=self._clock,
                 policy=self._policy,
                 egress=self._egress,
@@ -107,7 +108,10 @@ class Edge:
         return True
 
     async def _rate(self, delivery: Delivery, known: Rate) -> Rate | None:
-        """The rate now, or `known` when the store does not say; None when nothing is sent any more."""
+        """The rate now, or `known` when the store does not say; None when there is none to keep.
+
+        That is when nothing is sent any more, and of brokers.
+        """
         try:
             async with asyncio.timeout(COPY_SECONDS):
                 subscription = await self._subscriptions.current(delivery.subscription_id)
@@ -115,4 +119,4 @@ class Edge:
             log.warning("pace.not_read", subscription_id=delivery.subscription_id, error=str(error))
             return known
         sent_to = to_be_sent(subscription, delivery.epoch)
-        return sent_to.current_rate if sent_to is not None else None
+        return sent_to.current_rate if sent_to is not None and sent_to.is_paced else None

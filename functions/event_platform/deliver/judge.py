@@ -59,7 +59,7 @@ class Judge:
         if settlement.is_our_fault:
             self._take_back()
         under, succeeded = settlement.tried_under, settlement.succeeded
-        if under is None or succeeded is None:
+        if under is None or succeeded is None or not under.is_paced:
             return
         self._count(settlement, series_of(under), succeeded=succeeded)
         if self._clock.monotonic() - self._written_at >= SUCCESSES_KEPT_SECONDS:

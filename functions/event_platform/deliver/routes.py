@@ -11,10 +11,11 @@ from ..domain.egress import Egress
 from ..domain.errors import StoreUnavailable
 from ..domain.queue_messages import DEAD_LETTERS_TOPIC, delivery_of, is_alone
 from ..domain.rates import Limits
-from ..ports import Clock, Paces, Publisher, Sender, Settlements, SubscriptionLookup
+from ..ports import Clock, Paces, Publisher, Settlements, SubscriptionLookup
 from ..push import Pushed, bury_on, push_route
 from .edge import Edge
 from .judge import Judge
+from .sending import Senders
 
 PATH = "/{topic}"
 ENDED_WITHIN = 55.0
@@ -27,7 +28,7 @@ class Deliver:
 
     subscriptions: SubscriptionLookup
     paces: Paces
-    sender: Sender
+    senders: Senders
     settlements: Settlements
     publisher: Publisher
     clock: Clock
@@ -46,7 +47,7 @@ def routes(function: Deliver) -> Sequence[Route]:
     edge = Edge(
         function.subscriptions,
         function.paces,
-        function.sender,
+        function.senders,
         function.clock,
         function.policy,
         function.limits,

@@ -1,9 +1,6 @@
 """Whose fault it is when nobody can be reached: ours, when most of many unrelated origins fail at once."""
 
 from collections import OrderedDict
-from functools import lru_cache
-
-from .urls import host_and_port
 
 ORIGINS_AT_LEAST = 20
 WITHIN_SECONDS = 60.0
@@ -26,9 +23,8 @@ class Egress:
         """How many hosts were tried within the last minute, as of the last call."""
         return len(self._latest)
 
-    def observe(self, url: str, now: float, *, failed: bool) -> None:
-        """An attempt at `url` got an answer, or failed in transport."""
-        host = _host(url)
+    def observe(self, host: str, now: float, *, failed: bool) -> None:
+        """An attempt at `host` got an answer, or failed in transport."""
         before = self._latest.pop(host, None)
         self.failing += failed - (before is not None and before[1])
         self._latest[host] = (now, failed)
@@ -46,8 +42,3 @@ class Egress:
             return False
         self._told_at = now
         return True
-
-
-@lru_cache(maxsize=10_000)
-def _host(url: str) -> str:
-    return host_and_port(url)[0]

@@ -12,7 +12,8 @@ EventPlatformError          the root; never raised itself
 └── Unavailable             a part that we need is away; nothing was changed, try again (503)
     ├── PimUnavailable      the PIM could not be asked
     ├── StoreUnavailable    the store cannot take or give anything now
-    └── PublishFailed       a topic did not take some of the messages
+    ├── PublishFailed       a topic did not take some of the messages
+    └── DestinationsNotSetUp  the operator has to set up what publishes to subscribers' topics
 """
 
 from dataclasses import dataclass
@@ -91,3 +92,7 @@ class PublishFailed(Unavailable):
     def __init__(self, message: str, failed: tuple[int, ...]) -> None:
         super().__init__(message)
         self.failed = failed
+
+
+class DestinationsNotSetUp(Unavailable):
+    """Raised when we cannot publish to subscribers' topics for want of packages, credentials or settings."""

@@ -312,7 +312,7 @@ def _notification(
         owner=after.owner,
         subscriber_id=subscriber_id,
         subject=after.subject,
-        about=tuple(About(each.id, each.config.url, each.events) for each in subscriptions),
+        about=tuple(About(each.id, each.config.destination, each.events) for each in subscriptions),
         reason=action.reason,
     )
 

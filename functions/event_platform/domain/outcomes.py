@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
 
 class Reason(StrEnum):
@@ -47,6 +48,23 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """A broker took the event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A broker answered, and did not take the event. `detail` is for logs: no secret, one line.
+
+    `forbidden`: it does not let us publish there at all, as Pub/Sub says when permission is denied.
+    """
+
+    reason: Reason
+    detail: str = ""
+    forbidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TransportFailure:
     """No answer came. `detail` is for logs: no address book, no secret, one line."""
 
@@ -63,7 +81,9 @@ class Outcome:
     status: int | None = None
 
 
-_TRANSPORT: Mapping[Reason, Kind] = {
+Result: TypeAlias = Answer | Published | Refusal | TransportFailure
+
+_KINDS: Mapping[Reason, Kind] = {
     Reason.DESTINATION_TIMEOUT: Kind.RETRYABLE,
     Reason.DNS_LOOKUP_FAILURE: Kind.RETRYABLE,
     Reason.INVALID_CERTIFICATE: Kind.RETRYABLE,
@@ -85,11 +105,17 @@ _TRANSPORT: Mapping[Reason, Kind] = {
 """Every reason has its consequence (wire contract 13, "What follows from a reason")."""
 
 
-def classify(result: Answer | TransportFailure) -> Outcome:
+def classify(result: Result) -> Outcome:
     """The outcome of an attempt. Total: every status from 0 to 999 and every reason has one."""
-    if isinstance(result, TransportFailure):
-        return Outcome(_TRANSPORT[result.reason], result.reason)
-    status = result.status
+    if isinstance(result, Answer):
+        return _of_answer(result.status)
+    if isinstance(result, Published):
+        return Outcome(Kind.DELIVERED)
+    forbidden = isinstance(result, Refusal) and result.forbidden
+    return Outcome(Kind.SUSPENDING if forbidden else _KINDS[result.reason], result.reason)
+
+
+def _of_answer(status: int) -> Outcome:
     if 200 <= status <= 299:
         return Outcome(Kind.DELIVERED, None, status)
     if status == 429:

@@ -5,7 +5,17 @@ from typing import Any
 
 from .events import Event
 from .matching import Check
-from .subscriptions import REDACTED, HttpsConfig, Subscriber, Subscription
+from .subscriptions import (
+    REDACTED,
+    Config,
+    HttpsConfig,
+    KafkaConfig,
+    PubSubConfig,
+    Sasl,
+    Subscriber,
+    Subscription,
+    Tls,
+)
 from .timestamps import to_rfc3339
 
 
@@ -32,7 +42,7 @@ def subscription(record: Subscription) -> dict[str, Any]:
     """The keys in the contract's order."""
     shown: dict[str, Any] = {
         "id": record.id,
-        "config": https_config(record.config),
+        "config": config(record.config),
         "events": list(record.events),
         "type": record.type,
         "source": record.source,
@@ -57,8 +67,35 @@ def explanation(event: Event, found: Sequence[Check]) -> dict[str, Any]:
     }
 
 
-def https_config(config: HttpsConfig) -> dict[str, Any]:
+def config(shown: Config) -> dict[str, Any]:
     """The config with its secrets and header values redacted."""
-    secret = {"primary": REDACTED} | ({"secondary": REDACTED} if config.secondary_secret else {})
-    headers = {"headers": dict.fromkeys(config.headers, REDACTED)} if config.headers else {}
-    return {"url": config.url, "secret": secret} | headers
+    headers = {"headers": dict.fromkeys(shown.headers, REDACTED)} if shown.headers else {}
+    match shown:
+        case HttpsConfig():
+            secret = {"primary": REDACTED} | ({"secondary": REDACTED} if shown.secondary_secret else {})
+            return {"url": shown.url, "secret": secret} | headers
+        case PubSubConfig():
+            return {"project_id": shown.project_id, "topic_id": shown.topic_id} | headers
+        case KafkaConfig():
+            return {
+                "broker": shown.broker,
+                "topic": shown.topic,
+                "sasl_auth": _sasl(shown.sasl),
+                **({"tls": _tls(shown.tls)} if shown.tls is not None else {}),
+                **headers,
+            }
+
+
+def _sasl(sasl: Sasl) -> dict[str, str]:
+    known: dict[str, str] = {"username": sasl.username, "password": REDACTED}
+    scram, _, variant = sasl.mechanism.lower().partition("-")
+    return {"mechanism": scram} | known | ({"scram_variant": variant} if variant else {})
+
+
+def _tls(tls: Tls) -> dict[str, str]:
+    return {
+        "server_name": tls.server_name,
+        "ca_pem": tls.ca_pem,
+        "client_cert_pem": tls.client_cert_pem,
+        "client_key_pem": REDACTED,
+    }

@@ -8,6 +8,9 @@ THROTTLED_ATTEMPTS_AT_LEAST = 5
 AFTER_OUR_FAULT = timedelta(minutes=5)
 """Where no delays are set."""
 
+KAFKA_DELAYS = tuple(timedelta(seconds=each) for each in (5, 10, 20, 40, 80, 160, 320, 600, 600, 265))
+"""Doubling from 5 s to 10 min; the last one comes 35 min after the first attempt (wire contract 11)."""
+
 
 def retry_at(failures: int, now: datetime, delays: Sequence[timedelta]) -> datetime | None:
     """When to try again after the `failures`-th failure (from 1); None when the retries are used up."""

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from pydantic import SecretStr
 
 from .errors import Conflict, NotFound
 from .lanes import LANES_AT_START
 from .rates import Rate
+from .urls import host_and_port_of_broker, host_of
 
 SUBSCRIBERS_PER_PIM = 20
 SUBSCRIPTIONS_PER_SUBSCRIBER = 20
@@ -67,10 +68,81 @@ class Subscriber:
 class HttpsConfig:
     """An https destination."""
 
+    type: ClassVar[str] = "https"
     url: str
     primary_secret: SecretStr
     secondary_secret: SecretStr | None = None
     headers: Headers = field(default_factory=dict[str, SecretStr])
+
+    @property
+    def destination(self) -> str:
+        """What notifications and the operator's overview name (wire contract 12)."""
+        return self.url
+
+    @property
+    def host(self) -> str:
+        """Whose fault it is when nothing gets there."""
+        return host_of(self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class PubSubConfig:
+    """A topic of Google Pub/Sub; custom headers are attributes."""
+
+    type: ClassVar[str] = "pubsub"
+    host: ClassVar[str] = "pubsub.googleapis.com"
+    project_id: str
+    topic_id: str
+    headers: Headers = field(default_factory=dict[str, SecretStr])
+
+    @property
+    def destination(self) -> str:
+        """The topic's full name."""
+        return f"projects/{self.project_id}/topics/{self.topic_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sasl:
+    """Who we are to a Kafka cluster. `mechanism` is Kafka's name of it: PLAIN, SCRAM-SHA-256 or -512."""
+
+    mechanism: str
+    username: str
+    password: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS to a Kafka cluster: the brokers' name and authorities, and our certificate with its key (PEM)."""
+
+    server_name: str
+    ca_pem: str
+    client_cert_pem: str
+    client_key_pem: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConfig:
+    """A Kafka topic; `broker` (host:port) is asked for the cluster's others. Without `tls` plain TCP."""
+
+    type: ClassVar[str] = "kafka"
+    broker: str
+    topic: str
+    sasl: Sasl
+    tls: Tls | None = None
+    headers: Headers = field(default_factory=dict[str, SecretStr])
+
+    @property
+    def destination(self) -> str:
+        """The topic."""
+        return self.topic
+
+    @property
+    def host(self) -> str:
+        """Of the broker that is asked first."""
+        return host_and_port_of_broker(self.broker)[0]
+
+
+Config: TypeAlias = HttpsConfig | PubSubConfig | KafkaConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +160,7 @@ class Subscription:
     source: str
     subject: str
     events: tuple[str, ...]
-    config: HttpsConfig
+    config: Config
     created_at: datetime
     updated_at: datetime
     filter: str | None = None
@@ -107,8 +179,13 @@ class Subscription:
 
     @property
     def type(self) -> str:
-        """The destination's type as the wire names it; the only one that is delivered so far."""
-        return "https"
+        """The destination's type as the wire names it."""
+        return self.config.type
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether its rate adapts and its success rate is judged: for https only (wire contract 11)."""
+        return isinstance(self.config, HttpsConfig)
 
 
 def check_known(record: Subscriber | Subscription, now: datetime) -> None:

@@ -54,7 +54,7 @@ class Series(NamedTuple):
 
     subscription_id: str
     epoch: int
-    url: str
+    destination: str
 
     @property
     def key(self) -> str:
@@ -80,7 +80,7 @@ class Count:
 
 def series_of(subscription: Subscription) -> Series:
     """The series that attempts made under this record are counted in."""
-    return Series(subscription.id, subscription.epoch, subscription.config.url)
+    return Series(subscription.id, subscription.epoch, subscription.config.destination)
 
 
 def minute_of(moment: datetime) -> int:

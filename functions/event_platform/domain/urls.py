@@ -2,12 +2,15 @@
 
 import ipaddress
 import re
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 MAX_URL_LENGTH = 2048
 _PRINTABLE_ASCII = re.compile(r"[\x21-\x7e]+")
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]*)?", re.IGNORECASE)
 """Host and port. URL parsers disagree on anything else, such as `a[::1]b` or `[v1.example]`."""
+_BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):(\d{1,5})", re.ASCII)
+MAX_PORT = 65535
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 BAD_PORTS = frozenset(
     (
@@ -57,6 +60,20 @@ def host_and_port(url: str) -> tuple[str, int]:
     """Host (lower case, no brackets) and port of a URL that passed one of the checks above."""
     parts = urlsplit(url)
     return _host(parts), parts.port or _DEFAULT_PORTS[parts.scheme]
+
+
+@lru_cache(maxsize=10_000)
+def host_of(url: str) -> str:
+    """The host of such a URL; remembered, as it is asked for with every delivery."""
+    return host_and_port(url)[0]
+
+
+def host_and_port_of_broker(broker: str) -> tuple[str, int]:
+    """Host (lower case, no brackets) and port of `host:port`. Raises ValueError when it is not that."""
+    match = _BROKER.fullmatch(broker)
+    if match is None or not 1 <= int(match[2]) <= MAX_PORT:
+        raise ValueError("must be host:port")
+    return match[1].strip("[]").lower(), int(match[2])
 
 
 def _with_ascii_host(text: str) -> str:

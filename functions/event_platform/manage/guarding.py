@@ -1,19 +1,31 @@
-"""The check of URLs against the guard, as problems of the request beside its other ones."""
+"""The check of hosts against the guard, as problems of the request beside its other ones."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from ..domain.errors import InvalidRequest, Problem
-from ..domain.urls import host_and_port, normalise_endpoint_url
+from ..domain.urls import host_and_port, host_and_port_of_broker, normalise_endpoint_url
 from ..ports import DestinationGuard
 
 Parsed = TypeVar("Parsed")
+HostOf: TypeAlias = Callable[[str], str]
+"""The host that a field's text names. Raises ValueError when it names none."""
+
+
+def host_of_endpoint(url: str) -> str:
+    """Of a URL."""
+    return host_and_port(normalise_endpoint_url(url, allow_http=True))[0]
+
+
+def host_of_broker(broker: str) -> str:
+    """Of host:port."""
+    return host_and_port_of_broker(broker)[0]
 
 
 async def parsed_and_guarded(
-    parse: Callable[[], Parsed], body: Any, url_fields: tuple[str, ...], guard: DestinationGuard
+    parse: Callable[[], Parsed], body: Any, hosts: Mapping[str, HostOf], guard: DestinationGuard
 ) -> Parsed:
-    """What `parse` makes of the body, once we may connect to the URLs that it names in these fields.
+    """What `parse` makes of the body, once we may connect to the hosts that it names in these fields.
 
     Raises InvalidRequest with the problems of both, so that a caller learns of all of them at once.
     """
@@ -24,8 +36,9 @@ async def parsed_and_guarded(
     except InvalidRequest as error:
         problems += error.problems
     known = {problem.field for problem in problems}
-    for field in url_fields:
-        if field not in known and (problem := await _problem(guard, field, _named(body, field))) is not None:
+    for field, host_of in hosts.items():
+        text = None if field in known else _named(body, field)
+        if isinstance(text, str) and (problem := await _problem(guard, field, host_of, text)) is not None:
             problems.append(problem)
     if problems:
         raise InvalidRequest(*problems)
@@ -39,12 +52,9 @@ def _named(body: Any, field: str) -> Any:
     return body
 
 
-async def _problem(guard: DestinationGuard, field: str, url: Any) -> Problem | None:
-    if not isinstance(url, str):
-        return None
+async def _problem(guard: DestinationGuard, field: str, host_of: HostOf, text: str) -> Problem | None:
     try:
-        host, _ = host_and_port(normalise_endpoint_url(url, allow_http=True))
-        await guard.check(host)
+        await guard.check(host_of(text))
     except ValueError as error:
         return Problem(field, str(error))
     return None

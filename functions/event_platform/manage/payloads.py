@@ -6,7 +6,7 @@ Wire contract 3, 4 and 8.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -26,10 +26,11 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from ..domain import catalog, filters, json_form
+from ..domain.broker_messages import TYPE, TopicRules
 from ..domain.catalog import Catalog
 from ..domain.errors import InvalidRequest, Problem
-from ..domain.subscriptions import REDACTED
-from ..domain.urls import normalise_endpoint_url, normalise_pim_url
+from ..domain.subscriptions import REDACTED, HttpsConfig
+from ..domain.urls import host_and_port_of_broker, normalise_endpoint_url, normalise_pim_url
 
 MAX_NAME_LENGTH = 255
 MAX_CUSTOM_HEADERS = 5
@@ -40,6 +41,7 @@ MAX_CHANNELS = 100
 """Many times as many as there are; bounds the work that a wrong list makes, and the answer to it."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,128}", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,256}", re.ASCII)
+_PROJECT = re.compile(r"([a-z0-9.-]{1,200}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
 _REFUSED_HEADERS = frozenset(
     {
         # Named by the contract (section 8) …
@@ -87,13 +89,16 @@ _MESSAGES: Mapping[str, str] = {
 class Rules:
     """What validity depends on besides the body. `pim_url` is normalised; `is_new`: nothing is stored yet.
 
-    `known` has the event types that a subscription can get.
+    `known` has the event types that a subscription can get, `topics` says which topics of Pub/Sub may be
+    named. `stored_type` is the destination's type that a config is for when the body names none.
     """
 
     pim_url: str
     allow_http: bool
     is_new: bool
     known: Catalog = field(default_factory=lambda: catalog.load())
+    topics: TopicRules = field(default_factory=TopicRules)
+    stored_type: str = HttpsConfig.type
 
 
 def _endpoint_url(value: str, info: ValidationInfo[Rules]) -> str:
@@ -161,6 +166,18 @@ def _header_name(name: str) -> str:
     return name
 
 
+def _record_header_name(name: str) -> str:
+    if name.lower() == TYPE:
+        raise ValueError("is set by the platform and cannot be a custom header")
+    return name
+
+
+def _attribute_name(name: str) -> str:
+    if name.lower().startswith("goog"):
+        raise ValueError("begins with goog, which Pub/Sub keeps for itself")
+    return _record_header_name(name)
+
+
 def _header_value(value: str, info: ValidationInfo[Rules]) -> str:
     if _HEADER_VALUE.fullmatch(value) is None:
         raise ValueError("the value must be at most 256 printable ASCII characters")
@@ -205,17 +222,32 @@ def _password(value: str, info: ValidationInfo[Rules]) -> str:
 
 
 def _broker(value: str) -> str:
-    match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):(\d{1,5})", value, re.ASCII)
-    if match is None or not 1 <= int(match[1]) <= 65535:
-        raise ValueError("must be host:port")
+    host_and_port_of_broker(value)
+    return value
+
+
+def _project(value: str, info: ValidationInfo[Rules]) -> str:
+    if value.isdecimal():
+        raise ValueError("must be the project's id, not its number")
+    if _PROJECT.fullmatch(value) is None:
+        raise ValueError("must be a project's id: 6 to 30 lower-case letters, digits and hyphens")
+    info.context.topics.check(value)
     return value
 
 
 Email = Annotated[str, AfterValidator(_email)]
 EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
 SigningSecret = Annotated[str, AfterValidator(_secret)]
-Headers = Annotated[
-    dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]],
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[str, AfterValidator(_header_value)]
+Headers = Annotated[dict[HeaderName, HeaderValue], BeforeValidator(_few_headers), AfterValidator(_headers)]
+Attributes = Annotated[
+    dict[Annotated[HeaderName, AfterValidator(_attribute_name)], HeaderValue],
+    BeforeValidator(_few_headers),
+    AfterValidator(_headers),
+]
+RecordHeaders = Annotated[
+    dict[Annotated[HeaderName, AfterValidator(_record_header_name)], HeaderValue],
     BeforeValidator(_few_headers),
     AfterValidator(_headers),
 ]
@@ -286,11 +318,9 @@ class HttpsBody(_Body):
 class PubSubBody(_Body):
     """`config` of a Pub/Sub destination."""
 
-    project_id: Annotated[
-        str, StringConstraints(pattern=r"^([a-z0-9.-]{1,200}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$")
-    ]
+    project_id: Annotated[str, AfterValidator(_project)]
     topic_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$")]
-    headers: Headers | None = None
+    headers: Attributes | None = None
 
 
 class SaslBody(_Body):
@@ -324,7 +354,7 @@ class KafkaBody(_Body):
     topic: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
     sasl_auth: SaslBody
     tls: TlsBody | None = None
-    headers: Headers | None = None
+    headers: RecordHeaders | None = None
 
 
 DestinationType = Literal["https", "pubsub", "kafka"]
@@ -392,7 +422,8 @@ class TestBody(_Body):
     type: str | None = None
 
 
-_CONFIGS: Mapping[str, type[_Body]] = {"https": HttpsBody, "pubsub": PubSubBody, "kafka": KafkaBody}
+ConfigBody: TypeAlias = HttpsBody | PubSubBody | KafkaBody
+_CONFIGS: Mapping[str, type[ConfigBody]] = {"https": HttpsBody, "pubsub": PubSubBody, "kafka": KafkaBody}
 
 Model = TypeVar("Model", bound=_Body)
 SubscriptionModel = TypeVar("SubscriptionModel", SubscriptionBody, SubscriptionPatch)
@@ -437,26 +468,32 @@ def webhook_problems(channels: Any, url: object, secret: object) -> list[Problem
     ]
 
 
-def parse_subscription(body: Any, *, rules: Rules) -> tuple[SubscriptionBody, HttpsBody]:
+def parse_subscription(body: Any, *, rules: Rules) -> tuple[SubscriptionBody, ConfigBody]:
     """A new subscription and its config. Raises InvalidRequest with the problems of both."""
     fields, config = _fields_and_config(SubscriptionBody, body, rules=rules)
     assert config is not None  # noqa: S101 - SubscriptionBody requires it
     return fields, config
 
 
-def parse_subscription_patch(body: Any, *, rules: Rules) -> tuple[SubscriptionPatch, HttpsBody | None]:
+def parse_subscription_patch(body: Any, *, rules: Rules) -> tuple[SubscriptionPatch, ConfigBody | None]:
     """A change of a subscription, and its config when the body names one. Raises InvalidRequest."""
     return _fields_and_config(SubscriptionPatch, body, rules=rules)
 
 
+def type_named(body: Any, rules: Rules) -> Any:
+    """The type of destination that the body's config is for; of any type itself, as nothing is checked."""
+    return body.get("type", rules.stored_type) if isinstance(body, dict) else None
+
+
 def _fields_and_config(
     model: type[SubscriptionModel], body: Any, *, rules: Rules
-) -> tuple[SubscriptionModel, HttpsBody | None]:
+) -> tuple[SubscriptionModel, ConfigBody | None]:
     problems: list[Problem] = []
     fields: SubscriptionModel | None = None
-    config: _Body | None = None
+    config: ConfigBody | None = None
     named = body if isinstance(body, dict) else {}
-    config_model = _CONFIGS.get(str(named.get("type", "https")))
+    kind = str(type_named(body, rules))
+    config_model = _CONFIGS.get(kind)
     try:
         fields = validated(model, body, rules=rules)
     except InvalidRequest as error:
@@ -468,11 +505,10 @@ def _fields_and_config(
             problems += error.problems
     if fields is None or problems:
         raise InvalidRequest(*problems)
-    if fields.type != "https":
-        problems.append(Problem("type", f"{fields.type!r} is not delivered by this version; use 'https'"))
-    if problems:
-        raise InvalidRequest(*problems)
-    assert config is None or isinstance(config, HttpsBody)  # noqa: S101 - other types were refused above
+    if config is None and kind != rules.stored_type:
+        raise InvalidRequest(Problem("config", f"is required when type becomes {kind!r}"))
+    if isinstance(config, PubSubBody) and rules.topics.missing is not None:
+        raise InvalidRequest(Problem("type", rules.topics.missing))
     return fields, config
 
 

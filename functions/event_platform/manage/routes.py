@@ -12,6 +12,7 @@ from starlette.routing import Route
 from ..domain import catalog, json_form
 from ..domain import representations as show
 from ..domain.actions import Action, Actor
+from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog, schema_url
 from ..domain.errors import InvalidRequest, NotFound, Problem, UnsupportedMediaType
 from ..http import CACHED, base_url, client_address, json_response, media_type, only_once, read_body
@@ -32,7 +33,7 @@ Handler: TypeAlias = Callable[[Caller, Request], Awaitable[Response]]
 class Manage:
     """What the management API works with. `public_url` is where clients reach it, when that is known.
 
-    `catalog` has the event types that subscriptions can get.
+    `catalog` has the event types that subscriptions can get, `topics` says which of Pub/Sub's they may name.
     """
 
     verifier: CallerVerifier
@@ -46,6 +47,7 @@ class Manage:
     public_url: str | None = None
     catalog: Catalog = field(default_factory=catalog.load)
     timeout: float = 5  # seconds, for a whole test
+    topics: TopicRules = field(default_factory=TopicRules)
 
 
 def routes(manage: Manage) -> Sequence[Route]:
@@ -56,7 +58,7 @@ def routes(manage: Manage) -> Sequence[Route]:
     store: dict[str, Any] = {"subscriptions": manage.subscriptions}
     timed: dict[str, Any] = store | {"clock": manage.clock}
     checked: dict[str, Any] = timed | {"guard": manage.guard, "allow_http": manage.allow_http}
-    typed: dict[str, Any] = checked | {"known": manage.catalog}
+    typed: dict[str, Any] = checked | {"known": manage.catalog, "topics": manage.topics}
 
     async def create_subscriber(caller: Caller, request: Request) -> Response:
         body = await _json(request)

@@ -23,7 +23,7 @@ from ..domain.subscriptions import (
     delete_subscription,
 )
 from ..ports import Clock, DestinationGuard, Subscriptions
-from .guarding import parsed_and_guarded
+from .guarding import HostOf, host_of_endpoint, parsed_and_guarded
 from .identity import Caller
 from .payloads import (
     ContactBody,
@@ -35,7 +35,7 @@ from .payloads import (
     webhook_problems,
 )
 
-URL_FIELDS = ("contact.notification_webhook_url",)
+HOSTS: Mapping[str, HostOf] = {"contact.notification_webhook_url": host_of_endpoint}
 
 
 def check_permission(caller: Caller) -> None:
@@ -56,7 +56,7 @@ async def create_subscriber(
 ) -> Subscriber:
     """Raises InvalidRequest, Forbidden, Conflict (limit)."""
     rules = Rules(caller.owner.tenant, allow_http, is_new=True)
-    wanted = await parsed_and_guarded(partial(parse_subscriber, body, rules=rules), body, URL_FIELDS, guard)
+    wanted = await parsed_and_guarded(partial(parse_subscriber, body, rules=rules), body, HOSTS, guard)
     check_permission(caller)
     now = clock.now()
     subscriber = Subscriber(
@@ -100,7 +100,7 @@ async def change_subscriber(
     """Changes what the body names, `contact` by key. Raises InvalidRequest, Forbidden, NotFound, Conflict."""
     rules = Rules(caller.owner.tenant, allow_http, is_new=False)
     parse = partial(validated, SubscriberPatch, body, rules=rules)
-    patch = await parsed_and_guarded(parse, body, URL_FIELDS, guard)
+    patch = await parsed_and_guarded(parse, body, HOSTS, guard)
     check_permission(caller)
     now = clock.now()
 

@@ -1,18 +1,17 @@
 """The use cases around subscriptions (wire contract 4 and 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import uuid_utils
-from pydantic import SecretStr
 
 from ..domain.actions import Action
+from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog
-from ..domain.errors import InvalidRequest, Problem
+from ..domain.errors import Conflict, NotFound
 from ..domain.subscriptions import (
-    REDACTED,
     SUBSCRIPTIONS_PER_SUBSCRIBER,
     HttpsConfig,
     Subscriber,
@@ -23,21 +22,26 @@ from ..domain.subscriptions import (
     resume,
     suspend,
 )
-from ..domain.urls import host_and_port
 from ..ports import Clock, DestinationGuard, Subscriptions
-from .guarding import parsed_and_guarded
+from .configs import config_of
+from .guarding import HostOf, host_of_broker, host_of_endpoint, parsed_and_guarded
 from .identity import Caller
 from .payloads import (
-    HttpsBody,
+    ConfigBody,
     OptionsBody,
     Rules,
     SubscriptionPatch,
     parse_subscription,
     parse_subscription_patch,
+    type_named,
 )
 from .subscribers import check_permission
 
-URL_FIELDS = ("config.url",)
+HOSTS: Mapping[str, Mapping[str, HostOf]] = {
+    "https": {"config.url": host_of_endpoint},
+    "kafka": {"config.broker": host_of_broker},
+}
+"""By the destination's type: where its config names a host, and how."""
 
 
 async def create_subscription(
@@ -50,13 +54,14 @@ async def create_subscription(
     clock: Clock,
     allow_http: bool,
     known: Catalog,
+    topics: TopicRules,
     action: Action,
 ) -> Subscription:
     """Raises InvalidRequest, Forbidden, NotFound, Conflict (limit; subscriber deleted or revoked)."""
-    rules = Rules(caller.owner.tenant, allow_http, is_new=True, known=known)
+    rules = Rules(caller.owner.tenant, allow_http, is_new=True, known=known, topics=topics)
     parse = partial(parse_subscription, body, rules=rules)
-    wanted, config = await parsed_and_guarded(parse, body, URL_FIELDS, guard)
-    destination = https_config(config, None)
+    wanted, config = await parsed_and_guarded(parse, body, _hosts(body, rules), guard)
+    destination = config_of(config, None)
     check_permission(caller)
     now = clock.now()
     subscription = Subscription(
@@ -111,17 +116,23 @@ async def change_subscription(
     clock: Clock,
     allow_http: bool,
     known: Catalog,
+    topics: TopicRules,
     action: Action,
 ) -> Subscription:
     """Changes what the body names. Raises InvalidRequest, Forbidden, NotFound, Conflict."""
-    rules = Rules(caller.owner.tenant, allow_http, is_new=False, known=known)
+    stored = await _stored_type(caller, subscriber_id, subscription_id, subscriptions)
+    rules = Rules(
+        caller.owner.tenant, allow_http, is_new=False, known=known, topics=topics, stored_type=stored
+    )
     parse = partial(parse_subscription_patch, body, rules=rules)
-    patch, config = await parsed_and_guarded(parse, body, URL_FIELDS, guard)
+    patch, config = await parsed_and_guarded(parse, body, _hosts(body, rules), guard)
     check_permission(caller)
     now = clock.now()
 
     def change(before: Subscription) -> Subscription:
         check_changeable(before, now)
+        if before.type != stored:
+            raise Conflict("the type of the destination was changed meanwhile; try again")
         after = _patched(before, patch, config)
         return before if after == before else replace(after, updated_at=now)
 
@@ -179,57 +190,14 @@ async def resume_subscription(
     )
 
 
-def https_config(wanted: HttpsBody, stored: HttpsConfig | None) -> HttpsConfig:
-    """The config to store: `wanted`, with what is redacted in it or absent from it taken from `stored`.
-
-    Header values do not follow to another host, so that a hidden one can't be sent elsewhere (wire
-    contract 4). Raises InvalidRequest.
-    """
-    problems: list[Problem] = []
-
-    def secret(field: str, value: str, kept: SecretStr | None) -> SecretStr:
-        if value == REDACTED and kept is None:
-            problems.append(Problem(field, "is the redaction mark, but nothing is stored; send the value"))
-        return kept if value == REDACTED and kept is not None else SecretStr(value)
-
-    primary = secret("config.secret.primary", wanted.secret.primary, stored and stored.primary_secret)
-    secondary = None
-    if wanted.secret.secondary is not None:
-        kept = stored and stored.secondary_secret
-        secondary = secret("config.secret.secondary", wanted.secret.secondary, kept)
-    headers = _headers(wanted, stored, problems)
-    if problems:
-        raise InvalidRequest(*problems)
-    return HttpsConfig(wanted.url, primary, secondary, headers)
-
-
-def _headers(wanted: HttpsBody, stored: HttpsConfig | None, problems: list[Problem]) -> dict[str, SecretStr]:
-    known = {name.lower(): value for name, value in stored.headers.items()} if stored else {}
-    named = wanted.headers
-    if named is None:
-        named = dict.fromkeys(stored.headers, REDACTED) if stored else {}
-    missing = "is the redaction mark, but nothing is stored; send the value"
-    if stored and host_and_port(stored.url)[0] != host_and_port(wanted.url)[0]:
-        known, missing = {}, "must be sent anew when the URL's host changes"
-    problems += [
-        Problem(f"config.headers.{name}", missing)
-        for name, value in named.items()
-        if value == REDACTED and name.lower() not in known
-    ]
-    return {
-        name: known.get(name.lower(), SecretStr(value)) if value == REDACTED else SecretStr(value)
-        for name, value in named.items()
-    }
-
-
-def _patched(before: Subscription, patch: SubscriptionPatch, config: HttpsBody | None) -> Subscription:
+def _patched(before: Subscription, patch: SubscriptionPatch, config: ConfigBody | None) -> Subscription:
     named = patch.model_fields_set
     return replace(
         before,
         source=patch.source if "source" in named else before.source,
         subject=patch.subject if patch.subject is not None else before.subject,
         events=tuple(patch.events) if "events" in named else before.events,
-        config=https_config(config, before.config) if config else before.config,
+        config=config_of(config, before.config) if config else before.config,
         filter=(patch.filter or None) if "filter" in named else before.filter,
         send_product_identifier=(
             patch.send_product_identifier
@@ -238,6 +206,20 @@ def _patched(before: Subscription, patch: SubscriptionPatch, config: HttpsBody |
         ),
         options=_options(patch.options) if "options" in named else before.options,
     )
+
+
+async def _stored_type(
+    caller: Caller, subscriber_id: str, subscription_id: str, subscriptions: Subscriptions
+) -> str:
+    """What a config is for that comes without a type. A body is checked before its subscription is missed."""
+    try:
+        return (await subscriptions.subscription(caller.owner, subscriber_id, subscription_id)).type
+    except NotFound:
+        return HttpsConfig.type
+
+
+def _hosts(body: Any, rules: Rules) -> Mapping[str, HostOf]:
+    return HOSTS.get(str(type_named(body, rules)), {})
 
 
 def _options(options: OptionsBody | None) -> dict[str, Any] | None:

@@ -9,12 +9,12 @@ import uuid_utils
 from ..domain import json_form
 from ..domain.catalog import BENCHMARK, Catalog
 from ..domain.cloudevents import STRUCTURED, Context, read
-from ..domain.errors import InvalidRequest, Problem
+from ..domain.errors import Conflict, InvalidRequest, Problem
 from ..domain.events import Event, envelope, example_of, has_identifier
 from ..domain.https_requests import EXCERPT_BYTES, request_headers, without_secrets
 from ..domain.matching import Check, checks
 from ..domain.outcomes import Answer, TransportFailure, classify
-from ..domain.subscriptions import REDACTED, Subscription, check_changeable, check_known
+from ..domain.subscriptions import REDACTED, HttpsConfig, Subscription, check_changeable, check_known
 from ..domain.timestamps import to_rfc3339
 from ..ports import Clock, Sender, Subscriptions
 from .identity import Caller
@@ -35,7 +35,7 @@ class Trial:
     `headers` are those that were sent, the values of custom ones redacted; `result` is without our secrets.
     """
 
-    subscription: Subscription
+    url: str
     event: Event
     headers: tuple[tuple[str, str], ...]
     body: bytes
@@ -53,7 +53,7 @@ class Trial:
             "milliseconds": self.milliseconds,
             "request": {
                 "method": "POST",
-                "url": self.subscription.config.url,
+                "url": self.url,
                 "headers": dict(self.headers),
                 "body": self.body.decode(),
             },
@@ -85,18 +85,20 @@ async def send_test(
     """Sends an example of one of its events to a subscription, suspended or not, and waits for the answer.
 
     It is no delivery: neither counted nor logged, nor does it change pace or status. Raises
-    InvalidRequest, Forbidden, NotFound, Conflict (deleted or revoked) and TooManyRequests.
+    InvalidRequest, Forbidden, NotFound, Conflict (deleted, revoked, or not https) and TooManyRequests.
     """
     wanted = validated(TestBody, body, rules=rules)
     check_permission(caller)
     subscription = await subscriptions.subscription(caller.owner, subscriber_id, subscription_id)
     check_changeable(subscription, clock.now())
+    config = subscription.config
+    if not isinstance(config, HttpsConfig):
+        raise Conflict(f"tests are of https subscriptions, and this one is of {config.type}")
     name = _type_to_send(wanted.type, subscription, rules.known)
     pauses.take(subscription.id, SECONDS_BETWEEN_TESTS, what="a test of this subscription can be made")
     event = example_of(rules.known[name], event_id=str(uuid_utils.uuid7()), time=to_rfc3339(clock.now()))
     with_identifier = subscription.send_product_identifier or not has_identifier(event)
     sent = envelope(event, schema_base, with_identifier=with_identifier).addressed_to(subscription.id)
-    config = subscription.config
     headers = request_headers(event.id, sent, config)
     started = clock.monotonic()
     result = await sender.post(config.url, headers, sent, timeout=timeout)
@@ -104,7 +106,7 @@ async def send_test(
     outcome = classify(result)
     log.info("test.sent", subscription_id=subscription.id, outcome=outcome.kind, milliseconds=milliseconds)
     shown = tuple((name, REDACTED if name in config.headers else value) for name, value in headers)
-    return Trial(subscription, event, shown, sent, without_secrets(result, config), milliseconds)
+    return Trial(config.url, event, shown, sent, without_secrets(result, config), milliseconds)
 
 
 async def explain(

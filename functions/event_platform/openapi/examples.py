@@ -66,6 +66,12 @@ _SUBSCRIBER = Subscriber(
     created_at=_MOMENT,
     updated_at=_MOMENT,
 )
+_CONFIG = HttpsConfig(
+    "https://erp.example.com/events",
+    SecretStr(_SECRET),
+    SecretStr(_SECRET),
+    {"X-Stage": SecretStr("production")},
+)
 _SUBSCRIPTION = Subscription(
     id=SUBSCRIPTION_ID,
     subscriber_id=SUBSCRIBER_ID,
@@ -73,12 +79,7 @@ _SUBSCRIPTION = Subscription(
     source="pim",
     subject=PIM,
     events=(CREATED, UPDATED),
-    config=HttpsConfig(
-        "https://erp.example.com/events",
-        SecretStr(_SECRET),
-        SecretStr(_SECRET),
-        {"X-Stage": SecretStr("production")},
-    ),
+    config=_CONFIG,
     created_at=_MOMENT,
     updated_at=_MOMENT,
     filter=FILTER,
@@ -118,11 +119,11 @@ _TEST_BODY = envelope(_TESTED, "https://events.example.com/spec", with_identifie
     SUBSCRIPTION_ID
 )
 TRIAL = Trial(
-    _SUBSCRIPTION,
+    _CONFIG.url,
     _TESTED,
     tuple(
-        (name, REDACTED if name in _SUBSCRIPTION.config.headers else value)
-        for name, value in request_headers(_TESTED.id, _TEST_BODY, _SUBSCRIPTION.config)
+        (name, REDACTED if name in _CONFIG.headers else value)
+        for name, value in request_headers(_TESTED.id, _TEST_BODY, _CONFIG)
     ),
     _TEST_BODY,
     Answer(503, body=b"maintenance"),

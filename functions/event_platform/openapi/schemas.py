@@ -108,7 +108,17 @@ PEM = text("PEM.", pattern="-----BEGIN ")
 HEADER_VALUE = text("Printable ASCII; never returned.", maxLength=256, pattern="^[ -~]*$")
 
 DESTINATIONS = {"https": "Https", "pubsub": "PubSub", "kafka": "Kafka"}
-NOT_DELIVERED = "Validated, and then refused with a 400: this version delivers to https only."
+PUBSUB = (
+    "A topic of Google Pub/Sub. Grant the role roles/pubsub.publisher on it to the platform's account for"
+    " destinations, which its operator names. Refused with a 400 where the operator has set none up."
+)
+KAFKA = (
+    "A Kafka topic. The user needs WRITE on it. Without tls the connection is not encrypted (SASL_PLAINTEXT);"
+    " every broker of the cluster must have public addresses."
+)
+PROJECT = text(
+    "The project's id, not its number.", pattern=r"^([a-z0-9.-]{1,200}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$"
+)
 
 
 def _subscriber_requests() -> dict[str, Schema]:
@@ -159,7 +169,7 @@ def _subscription_requests() -> dict[str, Schema]:
     def new(kind: str, name: str) -> Schema:
         return _of(
             payloads.SubscriptionBody,
-            "Events to have delivered." if kind == "https" else NOT_DELIVERED,
+            "Events to have delivered.",
             type={"type": "string", "enum": [kind]},
             config=ref(f"{name}Config"),
             **shared,
@@ -179,7 +189,8 @@ def _subscription_requests() -> dict[str, Schema]:
         "SubscriptionChange": _of(
             payloads.SubscriptionPatch,
             "What changes of a subscription; the rest stays as it was. config is replaced as a whole, but"
-            " for headers that are absent. Header values must be sent anew when the URL's host changes.",
+            " for headers that are absent. type may change when a config for it comes along. Header values,"
+            " Kafka's password and client key must be sent anew when host, broker, project or type change.",
             config={"anyOf": [ref(f"{name}ConfigChange") for name in DESTINATIONS.values()]},
             **shared,
         ),
@@ -218,6 +229,13 @@ def _trial_requests() -> dict[str, Schema]:
     }
 
 
+def _refusing(headers: Schema, names: str) -> Schema:
+    """The schema of custom headers without these names (a pattern)."""
+    schema, null = headers["anyOf"]
+    refused = {"allOf": [schema["propertyNames"], {"not": {"pattern": names}}]}
+    return {"anyOf": [schema | {"propertyNames": refused}, null]}
+
+
 def _configs(suffix: str, secret: Callable[[Schema], Schema]) -> dict[str, Schema]:
     """The configs of all destinations; `secret` makes of a secret's schema what stands in its place."""
     headers = _or_null(
@@ -246,14 +264,19 @@ def _configs(suffix: str, secret: Callable[[Schema], Schema]) -> dict[str, Schem
             primary=secret(SECRET),
             secondary={"anyOf": [secret(SECRET), no_secret]},
         ),
-        f"PubSubConfig{suffix}": _of(payloads.PubSubBody, NOT_DELIVERED, headers=headers),
+        f"PubSubConfig{suffix}": _of(
+            payloads.PubSubBody,
+            PUBSUB,
+            project_id=PROJECT,
+            headers=_refusing(headers, "^([Tt][Yy][Pp][Ee]$|[Gg][Oo][Oo][Gg])"),
+        ),
         f"KafkaConfig{suffix}": _of(
             payloads.KafkaBody,
-            NOT_DELIVERED,
+            KAFKA,
             broker=text("host:port", pattern=r"^.+:\d{1,5}$"),
             sasl_auth=ref(f"KafkaSasl{suffix}"),
             tls=_or_null(ref(f"KafkaTls{suffix}")),
-            headers=headers,
+            headers=_refusing(headers, "^[Tt][Yy][Pp][Ee]$"),
         ),
         f"KafkaSasl{suffix}": _of(
             payloads.SaslBody, "scram_variant is required for scram.", password=secret(PASSWORD)
@@ -316,9 +339,9 @@ def _responses() -> dict[str, Schema]:
             "What is delivered, and where.",
             ("filter", "options"),
             id=ID,
-            config=ref("ShownHttpsConfig"),
+            config={"anyOf": [ref(f"Shown{name}Config") for name in DESTINATIONS.values()]},
             events=array_of("EventType"),
-            type={"type": "string", "enum": ["https"]},
+            type={"type": "string", "enum": list(DESTINATIONS)},
             source={"type": "string", "enum": ["pim", "benchmark"]},
             subject=text("The PIM's URL."),
             status=_status(Status),
@@ -335,6 +358,35 @@ def _responses() -> dict[str, Schema]:
             url={"type": "string", "format": "uri"},
             secret=an_object(
                 "secondary is there when it is set.", ("secondary",), primary=HIDDEN, secondary=HIDDEN
+            ),
+            headers={"type": "object", "additionalProperties": HIDDEN},
+        ),
+        "ShownPubSubConfig": an_object(
+            "The config with its attributes' values hidden.",
+            ("headers",),
+            project_id={"type": "string"},
+            topic_id={"type": "string"},
+            headers={"type": "object", "additionalProperties": HIDDEN},
+        ),
+        "ShownKafkaConfig": an_object(
+            "The config with its secrets hidden.",
+            ("tls", "headers"),
+            broker={"type": "string"},
+            topic={"type": "string"},
+            sasl_auth=an_object(
+                "scram_variant is there for scram.",
+                ("scram_variant",),
+                mechanism={"enum": ["plain", "scram"]},
+                username={"type": "string"},
+                password=HIDDEN,
+                scram_variant={"enum": ["sha-256", "sha-512"]},
+            ),
+            tls=an_object(
+                "Certificates and key of a client.",
+                server_name={"type": "string"},
+                ca_pem={"type": "string"},
+                client_cert_pem={"type": "string"},
+                client_key_pem=HIDDEN,
             ),
             headers={"type": "object", "additionalProperties": HIDDEN},
         ),

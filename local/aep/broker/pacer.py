@@ -38,12 +38,15 @@ class Pacer:
         self._by_id: dict[str, _Pace] = {}
 
     async def wait(self, subscription_id: str, epoch: int) -> None:
-        """Returns when the subscription's next delivery may leave; at once for one that will not be sent.
+        """Returns when the subscription's next delivery may leave.
+
+        At once for one that will not be sent, or to a broker, which has no pace to follow.
 
         One lane waits for the next token and the others for their turn, so that a rate which falls meanwhile
         is obeyed by all that has not left yet.
         """
-        if await self._to_be_sent(subscription_id, epoch) is None:
+        first = await self._to_be_sent(subscription_id, epoch)
+        if first is None or not first.is_paced:
             return
         pace = self._pace(subscription_id)
         async with pace.turn:

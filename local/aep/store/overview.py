@@ -1,7 +1,7 @@
 """Each subscription with what the store knows of its deliveries, for the operator."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +10,7 @@ import orjson
 
 from event_platform.adapters.records import rate_of
 from event_platform.domain.rates import Limits, Rate
+from event_platform.domain.subscriptions import PubSubConfig
 from event_platform.domain.suspension import Series, first_minute
 
 from .schema import log_index
@@ -27,7 +28,7 @@ class State:
     subscriber_id: str
     tenant: str
     client_id: str
-    url: str
+    destination: str
     status: str
     rate: float
     lanes: int
@@ -66,15 +67,15 @@ def states(connection: sqlite3.Connection, now: datetime, limits: Limits) -> lis
 def _state(connection: sqlite3.Connection, row: Sequence[Any], now: datetime, limits: Limits) -> State:
     document = orjson.loads(row[0])
     queued, retries, ended, last_error, last_error_at = row[1:]
-    url = document["config"]["url"]
+    destination = _destination(document["config"])
     rate = rate_of(document) or Rate(datetime.fromisoformat(document["created_at"]))
-    succeeded, attempts = _last_hour(connection, Series(document["id"], document["epoch"], url), now)
+    succeeded, attempts = _last_hour(connection, Series(document["id"], document["epoch"], destination), now)
     return State(
         id=document["id"],
         subscriber_id=document["subscriber_id"],
         tenant=document["tenant"],
         client_id=document["client_id"],
-        url=url,
+        destination=destination,
         status=document["status"],
         rate=round(rate.at(now, limits), 1),
         lanes=document["lanes"],
@@ -86,6 +87,13 @@ def _state(connection: sqlite3.Connection, row: Sequence[Any], now: datetime, li
         last_error=last_error,
         last_error_at=datetime.fromtimestamp(last_error_at, UTC) if last_error_at is not None else None,
     )
+
+
+def _destination(config: Mapping[str, Any]) -> str:
+    """As notifications name it."""
+    if "project_id" in config:
+        return PubSubConfig(config["project_id"], config["topic_id"]).destination
+    return config["topic"] if "topic" in config else config["url"]
 
 
 def _last_hour(connection: sqlite3.Connection, series: Series, now: datetime) -> tuple[int, int]:

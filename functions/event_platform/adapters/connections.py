@@ -1,0 +1,47 @@
+"""What a connection that failed is called in the log, whichever protocol it was for."""
+
+import errno
+import re
+import ssl
+from collections.abc import Mapping
+
+from ..domain.outcomes import Reason
+
+REASON_OF_ERRNO: Mapping[int | None, Reason] = {
+    errno.ECONNREFUSED: Reason.CONNECTION_REFUSED,
+    errno.ECONNRESET: Reason.CONNECTION_RESET,
+    errno.ECONNABORTED: Reason.CONNECTION_RESET,
+    errno.EPIPE: Reason.CONNECTION_RESET,
+    errno.ENETUNREACH: Reason.NETWORK_UNREACHABLE,
+    errno.EHOSTUNREACH: Reason.NETWORK_UNREACHABLE,
+    errno.ENETDOWN: Reason.NETWORK_UNREACHABLE,
+    errno.EHOSTDOWN: Reason.NETWORK_UNREACHABLE,
+    errno.EADDRNOTAVAIL: Reason.NETWORK_UNREACHABLE,  # no address of that family on this machine
+    errno.EAFNOSUPPORT: Reason.NETWORK_UNREACHABLE,
+    errno.EACCES: Reason.NETWORK_UNREACHABLE,  # a firewall on this machine
+    errno.EPERM: Reason.NETWORK_UNREACHABLE,
+    errno.ETIMEDOUT: Reason.DESTINATION_TIMEOUT,
+}
+_ERRNO_IN_TEXT = re.compile(r"\[Errno (\d+)\]")
+OUR_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""This process is out of sockets or memory."""
+
+
+def most_telling(summary: str) -> int | None:
+    """The errno in aiohttp's summary of a host's several addresses that failed in different ways.
+
+    That there is no route to one of them, often by IPv6, says less than what another one did.
+    """
+    numbers = [int(number) for number in _ERRNO_IN_TEXT.findall(summary)]
+    telling = [each for each in numbers if REASON_OF_ERRNO.get(each) is not Reason.NETWORK_UNREACHABLE]
+    return next(iter(telling + numbers), None)
+
+
+def certificate_problem(error: Exception) -> str:
+    """Why a certificate was not accepted."""
+    return words(error.verify_message) if isinstance(error, ssl.SSLCertVerificationError) else "not valid"
+
+
+def words(openssl: str | None) -> str:
+    """OpenSSL's `WRONG_VERSION_NUMBER` and the like, on one line."""
+    return " ".join((openssl or "TLS failed").replace("_", " ").lower().split())

@@ -1,0 +1,30 @@
+"""Who sends to which type of destination."""
+
+from dataclasses import dataclass
+
+from ..domain.broker_messages import attributes_of, record_headers, record_key
+from ..domain.catalog import Catalog
+from ..domain.deliveries import Delivery
+from ..domain.outcomes import Published, Refusal, TransportFailure
+from ..domain.subscriptions import KafkaConfig, PubSubConfig
+from ..ports import RecordSender, Sender, TopicSender
+
+
+@dataclass(frozen=True, slots=True)
+class Senders:
+    """One for each type. `known` says what names the entity of an event: the key of its record."""
+
+    https: Sender
+    pubsub: TopicSender
+    kafka: RecordSender
+    known: Catalog
+
+    async def to_broker(
+        self, delivery: Delivery, config: PubSubConfig | KafkaConfig, *, timeout: float
+    ) -> Published | Refusal | TransportFailure:
+        """The body as it is, unsigned (wire contract 10b)."""
+        kind, body = delivery.event_type, delivery.body
+        if isinstance(config, PubSubConfig):
+            return await self.pubsub.publish(config, attributes_of(kind, config), body, timeout=timeout)
+        key = record_key(kind, delivery.event_id, body, self.known)
+        return await self.kafka.append(config, key, record_headers(kind, config), body, timeout=timeout)
