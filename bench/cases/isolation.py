@@ -1,12 +1,16 @@
 """Isolation: whether endpoints in trouble delay the healthy ones beside them."""
 
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ..figures import Figure, case, percentile
 from ..measuring import Bench, Load, Measured
 
 HEALTHY = tuple(f"/healthy-{number}" for number in range(4))
 RATE = 50
 TROUBLED = ("/slow-5/", "/status-429/")
-ELSEWHERE = ("http://127.0.0.1:9/refused", "http://no-such-host.invalid/")
+UNKNOWN_HOST = "http://no-such-host.invalid/"
 LIMITS = {"AEP_RATE_MIN": "60", "AEP_RATE_MAX": "100"}
 """Above the load from the start on; so the one that answers 429 gets 60 requests a second all along."""
 
@@ -14,11 +18,11 @@ LIMITS = {"AEP_RATE_MIN": "60", "AEP_RATE_MAX": "100"}
 @case("isolation", "healthy endpoints beside four in trouble")
 def isolation(bench: Bench) -> list[Figure]:
     load = Load(max(1, round(RATE * bench.options.paced_seconds)), connections=8, rate=RATE)
-    with bench.running_platform(LIMITS) as platform:
+    with refusing() as refused, bench.running_platform(LIMITS) as platform:
         platform.subscribe(*(bench.sink_url + path for path in HEALTHY))
         bench.publish(platform, Load(events=1, connections=1), HEALTHY)
         alone = _p50(bench.publish(platform, load, HEALTHY))
-        platform.subscribe(*(bench.sink_url + path for path in TROUBLED), *ELSEWHERE)
+        platform.subscribe(*(bench.sink_url + path for path in TROUBLED), refused, UNKNOWN_HOST)
         beside = bench.publish(platform, load, HEALTHY, others=True)
     return [
         Figure("p50 of the healthy alone", alone, "ms"),
@@ -27,6 +31,14 @@ def isolation(bench: Bench) -> list[Figure]:
         Figure("p99 beside four in trouble", percentile(_all(beside), 99), "ms"),
         Figure("pacer late at worst", beside.lag_ms, "ms"),
     ]
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    """The URL of a port that is taken and refuses connections, as nobody listens there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}/refused"
 
 
 def _p50(measured: Measured) -> float:

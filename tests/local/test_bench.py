@@ -44,6 +44,15 @@ def test_the_answers_to_a_pims_webhook_are_timed() -> None:
     assert 0 < figures["answer p50"] <= figures["answer p99"] <= figures["answer at worst"]
 
 
+def test_healthy_endpoints_are_measured_beside_four_in_trouble() -> None:
+    done = run_bench("--case", "isolation", "--seconds", "0.2")
+    assert done.returncode == 0, done.stderr
+    (run,) = orjson.loads(done.stdout)["runs"]
+    figures = {figure["name"]: figure["value"] for figure in run["figures"]}
+    assert figures["ratio of the two"] > 0
+    assert b"Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("fault", "complaint"), [("lose", "1 of 40 accepted events lost"), ("secret", "1 wrong signatures")]
 )
