@@ -30,6 +30,7 @@ from .events_command import events
 from .filter_commands import filter_
 from .log_commands import list_logs, status
 from .log_lines import GatheredLines
+from .move_commands import export, import_
 from .pims_commands import pims
 from .secrets_commands import secrets
 from .tools import commands
@@ -49,6 +50,8 @@ app.add_typer(secrets, name="secrets")
 app.command()(backup)
 app.command()(doctor)
 app.command()(events)
+app.command()(export)
+app.command("import")(import_)
 app.command("test")(app_commands.send_test)
 app.command()(app_commands.explain)
 app.command("logs")(list_logs)

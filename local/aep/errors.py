@@ -5,6 +5,8 @@ SetupError              the root: one line that says what to do, for standard er
 ├── DataFolderInUse     another process runs the platform on this folder
 ├── NoStore             no platform has run on the data folder
 ├── BackupRefused       the backup cannot go where it was told to
+├── BadExport           a file to import is none, not whole, or of a newer program
+├── MoveRefused         records cannot come into a store as they are, or a file is in the way
 ├── WrongKey            the folder's secrets were sealed with another key
 ├── BadPims             the registry of PIMs is not usable as it is
 ├── NoGooglePackages    a command for Google Cloud lacks Google's clients
@@ -30,6 +32,14 @@ class NoStore(SetupError):
 
 class BackupRefused(SetupError):
     """Raised when a backup would replace something, or its folder is not there."""
+
+
+class BadExport(SetupError):
+    """Raised when a file is no export, not whole, damaged, or of a version not known to this program."""
+
+
+class MoveRefused(SetupError):
+    """Raised when an import meets records of the same id that differ, or a limit; or an export a file."""
 
 
 class WrongKey(SetupError):

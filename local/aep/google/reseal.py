@@ -1,14 +1,11 @@
-"""Seals the secrets in Firestore anew, with the first of the keys, while the functions go on.
-
-The wheel does not bring Google's packages, so they are imported when a command needs them.
-"""
+"""Seals the secrets in Firestore anew, with the first of the keys, while the functions go on."""
 
 from typing import TYPE_CHECKING
 
 from event_platform.ports import Seal
 
-from ..errors import GoogleFailed, NoGooglePackages
 from ..store.reseal import RESEALS, Reseal, resealed_text
+from .connection import firestore_of
 
 if TYPE_CHECKING:
     from google.cloud.firestore_v1 import AsyncDocumentReference
@@ -24,25 +21,8 @@ async def reseal(project: str, seal: Seal) -> int:
     Ended at any moment it can be begun again. Raises WrongKey when a record was sealed with none of the keys,
     NoGooglePackages, GoogleFailed.
     """
-    try:
-        from google.api_core.exceptions import GoogleAPIError
-        from google.auth.exceptions import GoogleAuthError
-
-        from event_platform.adapters.firestore.client import connect
-    except ImportError as error:
-        raise NoGooglePackages(
-            "--google needs Google's client of Firestore: `pip install google-cloud-firestore`"
-        ) from error
-
-    try:
-        firestore = connect(project)
-        try:
-            return sum([await _reseal_all(firestore, name, each, seal) for name, each in RESEALS.items()])
-        finally:
-            await firestore.close()
-    except (GoogleAPIError, GoogleAuthError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise GoogleFailed(f"Firestore does not let us at the records of {project}: {told}") from error
+    async with firestore_of(project) as firestore:
+        return sum([await _reseal_all(firestore, name, each, seal) for name, each in RESEALS.items()])
 
 
 async def _reseal_all(firestore: "Firestore", collection: str, resealed: Reseal, seal: Seal) -> int:

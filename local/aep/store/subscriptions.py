@@ -72,7 +72,7 @@ class SqliteSubscriptions:
             ).fetchone()
             if count >= limit:
                 raise Conflict(f"the PIM has {count} subscribers; at most {limit} are allowed")
-            self._put_subscriber(connection, subscriber)
+            put_subscriber(connection, self._seal, subscriber)
             _log(connection, None, subscriber, action)
 
         await self._database.write(job)
@@ -223,7 +223,7 @@ class SqliteSubscriptions:
         before = self._subscriber(connection, owner=owner, subscriber_id=subscriber_id)
         after = change(before)
         if after is not before:
-            self._put_subscriber(connection, after)
+            put_subscriber(connection, self._seal, after)
             _log(connection, before, after, action)
         if and_subscriptions is None:
             return after, []
@@ -334,36 +334,9 @@ class SqliteSubscriptions:
     def _remember(self, subscription: Subscription) -> None:
         self._current[subscription.id] = subscription
 
-    def _put_subscriber(self, connection: sqlite3.Connection, subscriber: Subscriber) -> None:
-        connection.execute(
-            "INSERT INTO subscribers (id, tenant, client_id, status, updated_at, document)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-            " status = excluded.status, updated_at = excluded.updated_at, document = excluded.document",
-            (
-                subscriber.id,
-                subscriber.owner.tenant,
-                subscriber.owner.client_id,
-                subscriber.status,
-                subscriber.updated_at.timestamp(),
-                orjson.dumps(subscriber_document(subscriber, self._seal)).decode(),
-            ),
-        )
-
     def _put_subscription(self, connection: sqlite3.Connection, subscription: Subscription) -> None:
         self._active.pop(subscription.owner.tenant, None)
-        connection.execute(
-            "INSERT INTO subscriptions (id, subscriber_id, tenant, status, updated_at, document)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-            " status = excluded.status, updated_at = excluded.updated_at, document = excluded.document",
-            (
-                subscription.id,
-                subscription.subscriber_id,
-                subscription.owner.tenant,
-                subscription.status,
-                subscription.updated_at.timestamp(),
-                orjson.dumps(subscription_document(subscription, self._seal)).decode(),
-            ),
-        )
+        put_subscription(connection, self._seal, subscription)
 
     def _subscriber(self, connection: sqlite3.Connection, *, owner: Owner, subscriber_id: str) -> Subscriber:
         row = connection.execute(
@@ -392,6 +365,40 @@ class SqliteSubscriptions:
             (subscriber_id, Status.DELETED),
         )
         return [subscription_of(orjson.loads(document), self._seal) for (document,) in rows]
+
+
+def put_subscriber(connection: sqlite3.Connection, seal: Seal, subscriber: Subscriber) -> None:
+    """For a job: adds the record, or replaces that of its id."""
+    connection.execute(
+        "INSERT INTO subscribers (id, tenant, client_id, status, updated_at, document)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+        " status = excluded.status, updated_at = excluded.updated_at, document = excluded.document",
+        (
+            subscriber.id,
+            subscriber.owner.tenant,
+            subscriber.owner.client_id,
+            subscriber.status,
+            subscriber.updated_at.timestamp(),
+            orjson.dumps(subscriber_document(subscriber, seal)).decode(),
+        ),
+    )
+
+
+def put_subscription(connection: sqlite3.Connection, seal: Seal, subscription: Subscription) -> None:
+    """For a job: adds the record, or replaces that of its id."""
+    connection.execute(
+        "INSERT INTO subscriptions (id, subscriber_id, tenant, status, updated_at, document)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+        " status = excluded.status, updated_at = excluded.updated_at, document = excluded.document",
+        (
+            subscription.id,
+            subscription.subscriber_id,
+            subscription.owner.tenant,
+            subscription.status,
+            subscription.updated_at.timestamp(),
+            orjson.dumps(subscription_document(subscription, seal)).decode(),
+        ),
+    )
 
 
 def _log(

@@ -21,7 +21,16 @@ from ... import data_model
 from ...domain.actions import BY_THE_PLATFORM, Action, entry_of
 from ...domain.errors import Conflict, NotFound
 from ...domain.notifications import Change, notifications_of
-from ...domain.subscriptions import SHOWN_AFTER_DELETION, Owner, Status, Subscriber, Subscription
+from ...domain.pace import with_pace_of
+from ...domain.subscriptions import (
+    SHOWN_AFTER_DELETION,
+    SUBSCRIBERS_PER_PIM,
+    SUBSCRIPTIONS_PER_SUBSCRIBER,
+    Owner,
+    Status,
+    Subscriber,
+    Subscription,
+)
 from ...ports import Clock, Publisher, Seal
 from ..records import subscriber_document, subscriber_of, subscription_document, subscription_of
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
@@ -34,6 +43,7 @@ TENANTS_HELD = 1_000
 
 _SHOWN = [status for status in Status if status is not Status.DELETED]
 _OPEN = frozenset({Status.ACTIVE, Status.SUSPENDED})  # what subscriptions can be added to
+_SUBSCRIBERS, _SUBSCRIPTIONS = ("the PIM", "subscribers"), ("the subscriber", "subscriptions")
 _KEPT = SHOWN_AFTER_DELETION + timedelta(days=1)
 
 Fields = Mapping[str, Any]
@@ -71,13 +81,13 @@ class FirestoreSubscriptions:
         self, subscriber: Subscriber, *, limit: int, action: Action = BY_THE_PLATFORM
     ) -> None:
         tenant = subscriber.owner.tenant
-        group = "subscribers-" + hashlib.sha256(tenant.encode()).hexdigest()[:32]
+        group = _group_of_tenant(tenant)
 
         async def job() -> None:
             taken = await self._taken(group)
             if subscriber.id in taken.values():
                 return  # by an earlier try of which no answer came
-            slot = _free_slot(group, taken, limit, "the PIM", "subscribers")
+            (slot,) = _free_slots(group, taken, limit, *_SUBSCRIBERS)
             batch = self._firestore.client.batch()
             self._take(batch, slot, group, subscriber.id)
             batch.create(self._subscriber_at(subscriber.id), self._subscriber_fields(subscriber, slot))
@@ -150,7 +160,7 @@ class FirestoreSubscriptions:
         action: Action = BY_THE_PLATFORM,
     ) -> None:
         subscriber_id = subscription.subscriber_id
-        group = f"subscriptions-{subscriber_id}"
+        group = _group_of_subscriber(subscriber_id)
 
         async def job() -> None:
             taken = await self._taken(group)
@@ -161,7 +171,7 @@ class FirestoreSubscriptions:
                     await self._firestore.get(self._subscriber_at(subscriber_id)), subscription.owner
                 )
             )
-            slot = _free_slot(group, taken, limit, "the subscriber", "subscriptions")
+            (slot,) = _free_slots(group, taken, limit, *_SUBSCRIPTIONS)
             batch = self._firestore.client.batch()
             self._take(batch, slot, group, subscription.id)
             batch.create(
@@ -209,6 +219,80 @@ class FirestoreSubscriptions:
             return after
 
         return await self._firestore.run(job, raced=[PRECONDITION_FAILED, MISSING])
+
+    # Records of another store
+
+    async def check_in(
+        self, tenant: str, families: Sequence[tuple[Subscriber, Sequence[Subscription]]]
+    ) -> None:
+        """Raises Conflict when a tenant's subscribers, each with its subscriptions, cannot all be brought in.
+
+        What is here must be the same, but for the pace, and there must be room for the others.
+        """
+        new = 0
+        for subscriber, subscriptions in families:
+            _, new_subscribers, _ = await self._firestore.run(
+                lambda pair=(subscriber, subscriptions): self._bring_in(*pair)
+            )
+            new += new_subscribers
+        group = _group_of_tenant(tenant)
+        taken = await self._firestore.run(lambda: self._taken(group))
+        _free_slots(group, taken, SUBSCRIBERS_PER_PIM, *_SUBSCRIBERS, new)
+
+    async def bring_in(self, subscriber: Subscriber, subscriptions: Sequence[Subscription]) -> int:
+        """Creates, all at once, those that are not here yet; how many it were. Raises Conflict as `check_in`.
+
+        They keep ids, times, status and epoch. Nothing is logged and nobody is told: to their owners nothing
+        has happened.
+        """
+
+        async def job() -> int:
+            batch, new_subscribers, new_subscriptions = await self._bring_in(subscriber, subscriptions)
+            if len(batch):
+                await self._commit(batch, subscriber.owner.tenant)
+            return new_subscribers + new_subscriptions
+
+        return await self._firestore.run(job, raced=[ALREADY_EXISTS, MISSING])
+
+    async def _bring_in(
+        self, subscriber: Subscriber, subscriptions: Sequence[Subscription]
+    ) -> tuple[AsyncWriteBatch, int, int]:
+        """The writes that create what is missing; of how many subscribers and subscriptions. One try."""
+        references = [
+            self._subscriber_at(subscriber.id),
+            *(self._subscription_at(subscription.id) for subscription in subscriptions),
+        ]
+        found = self._firestore.client.get_all(references, retry=None, timeout=self._firestore.attempt)
+        here = {snapshot.id: snapshot async for snapshot in found if snapshot.exists}
+        batch = self._firestore.client.batch()
+        is_open, is_here = subscriber.status in _OPEN, subscriber.id in here
+        if is_here:
+            if subscriber_of(_document(here[subscriber.id]), self._seal) != subscriber:
+                raise Conflict(f"subscriber {subscriber.id} is here already and differs")
+        else:
+            group = _group_of_tenant(subscriber.owner.tenant)
+            taken = await self._taken(group)
+            (slot,) = _free_slots(group, taken, SUBSCRIBERS_PER_PIM, *_SUBSCRIBERS)
+            self._take(batch, slot, group, subscriber.id)
+            batch.create(self._subscriber_at(subscriber.id), self._subscriber_fields(subscriber, slot))
+            if is_open:
+                batch.create(self._open_at(subscriber.id), {"changes": 0})
+        new: list[Subscription] = []
+        for each in subscriptions:
+            if each.id not in here:
+                new.append(each)
+            elif with_pace_of(subscription_of(_document(here[each.id]), self._seal), each) != each:
+                raise Conflict(f"subscription {each.id} is here already and differs")
+        if new:
+            group = _group_of_subscriber(subscriber.id)
+            taken = await self._taken(group)
+            slots = _free_slots(group, taken, SUBSCRIPTIONS_PER_SUBSCRIBER, *_SUBSCRIPTIONS, len(new))
+            for each, slot in zip(new, slots, strict=True):
+                self._take(batch, slot, group, each.id)
+                batch.create(self._subscription_at(each.id), self._subscription_fields(each, slot))
+            if is_open and is_here:  # fails when it was deleted or revoked meanwhile
+                batch.update(self._open_at(subscriber.id), {"changes": Increment(1)})
+        return batch, 0 if is_here else 1, len(new)
 
     # Readers of events and deliveries
 
@@ -402,9 +486,20 @@ def _oldest_first(snapshots: Sequence[DocumentSnapshot]) -> Sequence[DocumentSna
     return sorted(snapshots, key=lambda snapshot: snapshot.id)
 
 
-def _free_slot(group: str, taken: Mapping[int, str], limit: int, who: str, what: str) -> str:
-    """Any free one, so that those who create at once seldom choose the same. Raises Conflict."""
-    free = [number for number in range(limit) if number not in taken]
-    if len(taken) >= limit or not free:
-        raise Conflict(f"{who} has {len(taken)} {what}; at most {limit} are allowed")
-    return f"{group}-{random.choice(free)}"  # noqa: S311 - no secret
+def _group_of_tenant(tenant: str) -> str:
+    return "subscribers-" + hashlib.sha256(tenant.encode()).hexdigest()[:32]
+
+
+def _group_of_subscriber(subscriber_id: str) -> str:
+    return f"subscriptions-{subscriber_id}"
+
+
+def _free_slots(
+    group: str, taken: Mapping[int, str], limit: int, who: str, what: str, number: int = 1
+) -> Sequence[str]:
+    """Any free ones, so that those who create at once seldom choose the same. Raises Conflict."""
+    free = [slot for slot in range(limit) if slot not in taken]
+    if len(taken) + number > limit or len(free) < number:
+        more = f" and would get {number} more" if number > 1 else ""
+        raise Conflict(f"{who} has {len(taken)} {what}{more}; at most {limit} are allowed")
+    return [f"{group}-{chosen}" for chosen in random.sample(free, number)]

@@ -1,0 +1,91 @@
+"""Records out of Firestore, and those of another store into it, which can be begun again at any moment."""
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from event_platform.adapters.records import tenant_of
+from event_platform.domain.errors import Conflict
+from event_platform.ports import Seal
+
+from ..errors import MoveRefused, WrongKey
+from ..export_file import Records, records_of
+from ..store.reseal import RESEALS
+from .connection import firestore_of
+
+if TYPE_CHECKING:
+    from google.cloud.firestore_v1 import AsyncTransaction
+
+    from event_platform.adapters.firestore.client import Firestore
+    from event_platform.domain.tenants import Tenant
+
+
+async def take_out(project: str, seal: Seal) -> Records:
+    """What moves of the records, all of one moment. Raises WrongKey, NoGooglePackages, GoogleFailed."""
+    async with firestore_of(project) as firestore:
+        return records_of(await _documents(firestore, RESEALS), seal)
+
+
+async def bring_in(project: str, seal: Seal, records: Records, *, buckets: int) -> int:
+    """Adds those that are not here yet; how many it were. `buckets` is AEP_VERSION_BUCKETS of the functions.
+
+    All is looked at before anything is written. A subscriber and its subscriptions come at once; the PIMs
+    come last, so that no event is taken in before those who want it are there. Raises MoveRefused when a
+    record is here with other content, or there would be too many; WrongKey, StoreUnavailable,
+    NoGooglePackages, GoogleFailed.
+    """
+    async with firestore_of(project) as firestore:
+        from event_platform.adapters.clock import SystemClock
+        from event_platform.adapters.firestore import tenants
+        from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
+
+        store = FirestoreSubscriptions(firestore, seal, SystemClock(), buckets=buckets)
+        try:
+            new_tenants = await _missing_tenants(firestore, seal, records)
+            families = records.families()
+            for tenant, of_tenant in families.items():
+                await store.check_in(tenant, of_tenant)
+            new = 0
+            for subscriber, subscriptions in chain.from_iterable(families.values()):
+                new += await store.bring_in(subscriber, subscriptions)
+        except Conflict as error:
+            raise MoveRefused(f"{error}: remove it there, or import into another project") from error
+        except ValueError as error:
+            raise WrongKey(
+                f"a record in Firestore was sealed with another key ({error}): put that behind the others"
+            ) from error
+        for tenant in new_tenants:
+            await tenants.put(firestore, tenant, seal)
+        return new + len(new_tenants)
+
+
+async def _documents(firestore: "Firestore", collections: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """By their collection, all of one moment."""
+    from google.cloud.firestore_v1 import AsyncQuery
+    from google.cloud.firestore_v1.async_transaction import async_transactional
+
+    @async_transactional
+    async def read(transaction: "AsyncTransaction") -> dict[str, list[dict[str, Any]]]:
+        return {
+            name: [
+                orjson.loads(snapshot.get("document"))
+                async for snapshot in AsyncQuery(firestore.client.collection(name)).stream(
+                    transaction=transaction
+                )
+            ]
+            for name in collections
+        }
+
+    return await read(firestore.client.transaction(read_only=True))
+
+
+async def _missing_tenants(firestore: "Firestore", seal: Seal, records: Records) -> list["Tenant"]:
+    """Raises MoveRefused when one is here with other content."""
+    documents = await _documents(firestore, ["tenants"])
+    here = {each.name: each for each in (tenant_of(document, seal) for document in documents["tenants"])}
+    for tenant in records.tenants:
+        if tenant.name in here and here[tenant.name] != tenant:
+            raise MoveRefused(f"the PIM {tenant.name} is there already and differs: remove it there")
+    return [tenant for tenant in records.tenants if tenant.name not in here]
