@@ -29,10 +29,13 @@ from event_platform.adapters.seal import AesGcmSeal, key_id
 from event_platform.domain.errors import Conflict
 from event_platform.domain.rates import Rate
 from event_platform.domain.subscriptions import (
+    KafkaConfig,
     Owner,
+    Sasl,
     Status,
     Subscriber,
     Subscription,
+    Tls,
     delete_subscription,
     revoke_subscriber,
     revoke_subscription,
@@ -47,6 +50,12 @@ LATER = START + timedelta(days=1)
 SECRETS = ("secret of tests", "secrets of tests", "a header value of tests", "an ingest key of tests")
 ACTIVE = a_subscriber()
 REVOKED = revoke_subscriber(a_subscriber(Owner(PIM, "gone"), name="Gone"), LATER)
+KAFKA = KafkaConfig(
+    "kafka.example.com:9093",
+    "events",
+    Sasl("plain", "erp", SecretStr("a password, also a secret of tests")),
+    Tls("kafka.example.com", "a CA", "a certificate", SecretStr("a key, also a secret of tests")),
+)
 RECORDS = Records(
     tenants=[
         Tenant(host_pattern="*.cloud.akeneo.com"),
@@ -61,6 +70,7 @@ RECORDS = Records(
         a_subscription(ACTIVE),
         suspend(a_subscription(ACTIVE, events=["com.akeneo.pim.v1.product.deleted"]), LATER),
         revoke_subscription(a_subscription(REVOKED), LATER),
+        replace(a_subscription(REVOKED), config=KAFKA, status=Status.REVOKED),
     ],
 )
 
@@ -134,7 +144,7 @@ def test_an_export_counts_what_it_took_and_replaces_no_file(file: Path, tmp_path
     assert f"{file} exists" in again.err
     other = export(tmp_path / "from", tmp_path / "other.json")
     told = orjson.loads(other.out)
-    assert (told["pims"], told["subscribers"], told["subscriptions"], told["waiting"]) == (2, 2, 3, 0)
+    assert (told["pims"], told["subscribers"], told["subscriptions"], told["waiting"]) == (2, 2, 4, 0)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["from", "moving.json", "other.json"]
 
 
@@ -162,7 +172,7 @@ def test_records_move_to_a_new_folder_under_its_key(file: Path, tmp_path: Path) 
     ended = import_(file, "--data", str(tmp_path / "to"))
     assert ended.status == 0, ended
     told = orjson.loads(ended.out)
-    assert (told["new"], told["there_already"], told["key_id"]) == (7, 0, key_id(NEW))
+    assert (told["new"], told["there_already"], told["key_id"]) == (8, 0, key_id(NEW))
     assert of_folder(tmp_path / "to", NEW) == RECORDS
 
 
@@ -184,9 +194,9 @@ def test_a_platform_goes_on_with_what_moved(tmp_path: Path) -> None:
 
 def test_what_is_there_and_the_same_is_left_alone(file: Path, tmp_path: Path) -> None:
     to = a_folder(tmp_path / "to", replace(RECORDS, subscriptions=[]), key=NEW)
-    assert orjson.loads(import_(file, "--data", str(to)).out)["new"] == 3
+    assert orjson.loads(import_(file, "--data", str(to)).out)["new"] == 4
     again = orjson.loads(import_(file, "--data", str(to)).out)
-    assert (again["new"], again["there_already"]) == (0, 7)
+    assert (again["new"], again["there_already"]) == (0, 8)
     assert of_folder(to, NEW) == RECORDS
 
 
@@ -332,7 +342,7 @@ async def test_records_go_to_firestore_and_come_back_the_same(
     file: Path, firestore: Firestore, project: str, tmp_path: Path
 ) -> None:
     there = await here("import", str(file), "--google", project)
-    assert orjson.loads(there.out)["new"] == 7, there
+    assert orjson.loads(there.out)["new"] == 8, there
     assert await on_google.take_out(project, AesGcmSeal(NEW)) == RECORDS
     back = tmp_path / "back.json"
     assert (await here("export", str(back), "--google", project)).status == 0
@@ -349,7 +359,7 @@ async def test_what_came_to_firestore_is_as_if_made_there(
     store = FirestoreSubscriptions(firestore, seal, clock)
     assert await store.active(PIM) == RECORDS.subscriptions[:1]
     assert await ids(firestore, data_model.OPEN_SUBSCRIBERS) == {ACTIVE.id}
-    assert len(await ids(firestore, data_model.SLOTS)) == 5
+    assert len(await ids(firestore, data_model.SLOTS)) == 6
     assert not await ids(firestore, data_model.LOG_ENTRIES)
     assert not await ids(firestore, data_model.NOTIFICATIONS)
     await store.add_subscription(a_subscription(ACTIVE), lambda _: None, limit=3)
