@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
-.PHONY: help setup demo demo-google requirements events-page test test-emulators lint bench serve format infra-preview infra-test
+.PHONY: help setup demo demo-google requirements events-page test test-emulators lint audit bench serve format infra-preview infra-test
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -51,6 +51,9 @@ lint: setup ## ruff, pyright and the direction of dependencies
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+
+audit: setup ## Look up known vulnerabilities of everything that uv.lock names; needs the network (osv.dev)
+	@$(BIN)/uv audit --locked
 
 format: setup ## Let ruff put the code in its form
 	@$(BIN)/ruff format .

@@ -25,7 +25,7 @@ from . import app_commands, options, serving
 from .backup_command import backup
 from .dead_commands import dead
 from .doctor_command import doctor
-from .errors import SetupError
+from .errors import MalformedKey, SetupError
 from .events_command import events
 from .filter_commands import filter_
 from .log_commands import list_logs, status
@@ -185,6 +185,8 @@ def main() -> None:
         if not error.format_message():  # the help was shown instead
             options.fail("Missing command; choose one of those above")
         options.fail(f"{error.format_message().rstrip('.')}; --help shows what is expected", error.exit_code)
+    except MalformedKey as error:
+        options.fail(str(error))
     except (SetupError, EventPlatformError) as error:
         options.fail(str(error), 1)
     except OSError as error:

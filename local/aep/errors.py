@@ -8,6 +8,7 @@ SetupError              the root: one line that says what to do, for standard er
 ├── BadExport           a file to import is none, not whole, or of a newer program
 ├── MoveRefused         records cannot come into a store as they are, or a file is in the way
 ├── WrongKey            the folder's secrets were sealed with another key
+│   └── MalformedKey    AEP_SECRETS_KEY holds no key
 ├── BadPims             the registry of PIMs is not usable as it is
 ├── NoGooglePackages    a command for Google Cloud lacks Google's clients
 └── GoogleFailed        Google Cloud refuses, or does not answer
@@ -44,6 +45,10 @@ class MoveRefused(SetupError):
 
 class WrongKey(SetupError):
     """Raised when the encryption key is missing or not the one that the folder's secrets were sealed with."""
+
+
+class MalformedKey(WrongKey):
+    """Raised when AEP_SECRETS_KEY is no key: wrong usage, as any other wrong setting is."""
 
 
 class BadPims(SetupError):

@@ -7,6 +7,7 @@ from itertools import count, cycle
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from clock import START, ManualClock
 from contract.judgement import JudgementContract
@@ -57,6 +58,15 @@ from event_platform.ports import SuccessCounts
 from records import OWNER, a_subscriber, a_subscription
 from tcp_proxy import TcpProxy
 
+SECRETS = (
+    "a primary secret of tests",
+    "a secondary secret of tests",
+    "a header value of tests",
+    "a webhook secret of tests",
+    "an ingest key of tests",
+    "an Events API secret of tests",
+    "a relay secret of tests",
+)
 SEAL = AesGcmSeal(b"\x01" * 32)
 OTHER_SEAL = AesGcmSeal(b"\x02" * 32)
 NOWHERE = "127.0.0.1:1"
@@ -397,3 +407,32 @@ async def test_the_data_model_names_what_is_stored(firestore: Firestore) -> None
         assert ("expires_at" in fields) == (name in data_model.EXPIRING), name
     for index in data_model.INDEXES:
         assert {field for field, _ in index.fields} <= stored[index.collection]
+
+
+async def test_no_document_holds_a_secret(firestore_host: str, project: str) -> None:
+    firestore = connect(project, emulator=firestore_host)
+    store = FirestoreSubscriptions(firestore, SEAL, ManualClock())
+    subscriber = a_subscriber()
+    subscription = a_subscription(subscriber)
+    await store.add_subscriber(subscriber, limit=20)
+    await store.add_subscription(subscription, lambda _: None, limit=20)
+    await store.change_subscription(
+        OWNER, subscriber.id, subscription.id, lambda record: suspend(record, START)
+    )
+    *_, ingest_key, events_api_secret, relay_secret = map(SecretStr, SECRETS)
+    pim = Tenant(
+        url=PIM,
+        ingest_key=(ingest_key,),
+        events_api_secret=(events_api_secret,),
+        relay_secret=(relay_secret,),
+    )
+    await tenants.put(firestore, pim, SEAL)
+    assert list(await FirestoreTenants(firestore, SEAL, ManualClock()).tenants()) == [pim]
+    stored = [
+        (each.reference.path, str(each.to_dict()))
+        async for collection in firestore.client.collections()
+        for each in await collection.get()
+    ]
+    assert len(stored) >= 4
+    assert [(path, secret) for path, text in stored for secret in SECRETS if secret in text] == []
+    await firestore.close()

@@ -126,6 +126,14 @@ def test_the_platforms_own_files_are_never_replaced(tmp_path: Path, name: str) -
     assert mark(data / "aep.db") == "first"
 
 
+def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path) -> None:
+    store(tmp_path / "data")
+    ended = run("backup", "/proc/copy.db", "--data", str(tmp_path / "data"))
+    assert ended.status == 2
+    assert "/proc/copy.db.partial cannot be written" in ended.err
+    assert "choose a folder" in ended.err
+
+
 def test_no_file_and_no_folder_are_named_as_such(tmp_path: Path) -> None:
     store(tmp_path / "data")
     with pytest.raises(BackupRefused, match="make it first"):

@@ -125,6 +125,17 @@ def test_a_store_of_another_key_is_left_as_it_is(folder: Path) -> None:
     assert ids_of_keys(folder) == before
 
 
+@pytest.mark.parametrize(
+    "arguments", [("secrets", "rotate"), ("pims", "list"), ("serve", "--port", "0")], ids=str
+)
+def test_a_malformed_key_is_wrong_usage_as_any_other_wrong_setting(
+    folder: Path, arguments: tuple[str, ...]
+) -> None:
+    ended = run(*arguments, "--data", str(folder), settings={"AEP_SECRETS_KEY": "no key"})
+    assert ended.status == 2
+    assert ended.err.startswith("aep: AEP_SECRETS_KEY must be the base64 of 32 random bytes")
+
+
 def test_there_must_be_a_store(tmp_path: Path) -> None:
     assert "there is no store" in rotate(tmp_path).err
     assert not any(tmp_path.iterdir())

@@ -1,12 +1,18 @@
-"""What is deployed is what the lock names."""
+"""What is installed is what the lock names, by its hash, and every dependency has its reason."""
 
 import os
 import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
+PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+LOCK: dict[str, Any] = tomllib.loads((REPOSITORY / "uv.lock").read_text())
+PAGE = (REPOSITORY / "docs" / "dependencies.md").read_text()
 REQUIREMENTS = REPOSITORY / "functions" / "requirements.txt"
 
 
@@ -25,3 +31,37 @@ def test_the_requirements_of_the_functions_are_those_of_the_lock() -> None:
     )
     assert exported.returncode == 0, exported.stderr
     assert REQUIREMENTS.read_text() == exported.stdout, "run `make requirements`"
+
+
+def names(requirements: Iterable[Any]) -> set[str]:
+    """Without versions and extras; a group that is included stands elsewhere."""
+    return {re.split(r"[\[<>=~; ]", each)[0] for each in requirements if isinstance(each, str)}
+
+
+def test_every_dependency_has_its_reason_and_no_reason_is_left_over() -> None:
+    groups = PROJECT["dependency-groups"]
+    wanted = names(PROJECT["project"]["dependencies"]) | names(groups["functions"]) | names(groups["infra"])
+    first_cells = re.findall(r"^\| ([a-z][^|]*) \| (?!for \|)\S", PAGE, re.MULTILINE)
+    told = {name for cell in first_cells for name in re.sub(r" \(.*?\)", "", cell).split(", ")}
+    assert told == wanted
+    development = PAGE.partition("For development:")[2]
+    told = set(re.findall(r"[a-z][a-z-]*[a-z]", development))
+    assert names(groups["dev"]) - told == set()
+
+
+def test_whatever_is_installed_is_known_by_its_hash() -> None:
+    for package in LOCK["package"]:
+        source = package["source"]
+        if "editable" in source:
+            continue
+        assert source == {"registry": "https://pypi.org/simple"}, package["name"]
+        files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
+        assert files, package["name"]
+        assert all(file["hash"].startswith("sha256:") for file in files), package["name"]
+
+
+def test_whatever_is_deployed_is_known_by_its_hash() -> None:
+    wanted = re.split(r"\n(?=\S)", REQUIREMENTS.read_text().strip())
+    lines = [each for each in wanted if not each.startswith("#")]
+    assert len(lines) > 20
+    assert [each for each in lines if "--hash=sha256:" not in each] == []

@@ -63,7 +63,12 @@ def _copy(source: Path, target: Path) -> None:
 @contextlib.contextmanager
 def _held(partial: Path) -> Iterator[int]:
     """The file, empty and for this process alone, whatever an earlier run left in it; its descriptor."""
-    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise BackupRefused(
+            f"{partial} cannot be written ({error.strerror}): choose a folder that this user may write to"
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from event_platform.adapters.seal import KEY_BYTES, AesGcmSeal, keys_from_base64
 from event_platform.ports import Seal
 
-from ..errors import WrongKey
+from ..errors import MalformedKey, WrongKey
 from . import database
 
 KEY_FILE = "secrets.key"
@@ -24,17 +24,17 @@ _CHECK = "seal_check"
 def load(folder: Path, given: SecretStr | None) -> AesGcmSeal:
     """The seal with the keys of the settings, else with the folder's own, which is made for a new folder.
 
-    Raises WrongKey when a used folder has lost its key, or a key is malformed.
+    Raises WrongKey when a used folder has lost its key, and MalformedKey.
     """
     return configured(given) if given is not None else AesGcmSeal(*_from_file(folder))
 
 
 def configured(given: SecretStr) -> AesGcmSeal:
-    """The seal with the keys of the settings. Raises WrongKey when one is malformed."""
+    """The seal with the keys of the settings. Raises MalformedKey."""
     try:
         return AesGcmSeal(*keys_from_base64(given.get_secret_value()))
     except ValueError as error:
-        raise WrongKey(str(error)) from error
+        raise MalformedKey(str(error)) from error
 
 
 def check(connection: sqlite3.Connection, seal: Seal) -> None:
