@@ -66,6 +66,12 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def as_it_is(request: Request) -> None:
+    """Raises UnsupportedMediaType when the body is packed: nothing is ever unpacked (RFC 9110 15.5.16)."""
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise errors.UnsupportedMediaType("the body must come as it is, without Content-Encoding")
+
+
 def base_url(request: Request) -> str:
     """Where the client reached us, without a slash at the end."""
     return str(request.base_url).rstrip("/")

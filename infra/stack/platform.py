@@ -125,6 +125,8 @@ class Platform:
             "AEP_DELIVERIES_SHARDS": str(self.settings.deliveries_shards),
             "AEP_DESTINATION_ACCOUNT": self.destinations.email,
             **({"AEP_MAIL_FROM": self.settings.mail_from} if self.settings.mail_from else {}),
+            # The load balancer appends the client's address and its own to X-Forwarded-For.
+            **({"AEP_TRUSTED_PROXIES": "2"} if self.settings.domain else {}),
             **self._told_of_manage(name),
             **self.settings.settings,
         }

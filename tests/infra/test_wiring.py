@@ -305,6 +305,15 @@ def test_the_domain_leads_to_ingest_and_manage(production: Deployed) -> None:
         assert backend["securityPolicy"] == "front-door-id"
 
 
+def test_behind_the_load_balancer_clients_are_known_by_what_it_saw(
+    production: Deployed, stack: Deployed
+) -> None:
+    for name in ("manage", "ingest"):
+        assert production.functions()[name]["environmentVariables"]["AEP_TRUSTED_PROXIES"] == "2"
+        behind = "AEP_TRUSTED_PROXIES" in stack.functions()[name]["environmentVariables"]
+        assert behind == bool(stack.all("compute/backendService:BackendService"))
+
+
 def test_alerts_reach_somebody_and_watch_what_there_is(production: Deployed) -> None:
     alerts = production.all("monitoring/alertPolicy:AlertPolicy")
     assert set(alerts) == {alert.name for alert in ALERTS}

@@ -1,6 +1,7 @@
 """The front door of a running platform: who is wrong too often, and what every answer bears."""
 
 import asyncio
+import gzip
 import json
 import socket
 import uuid
@@ -178,6 +179,20 @@ def test_what_is_answered_before_any_route_bears_them_too(world: World, start: s
 def test_descriptions_may_be_kept_and_nothing_else(world: World) -> None:
     assert world.ask("GET", "/spec/").headers["cache-control"].startswith("public")
     assert world.ask("GET", SUBSCRIBERS, *IDENTITY).headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("way", ["ingest", "manage"])
+def test_a_packed_body_is_not_unpacked(world: World, way: str) -> None:
+    bomb = gzip.compress(b'[{"id":"' + b"x" * 50_000_000)
+    packed = [("Content-Encoding", "gzip")]
+    if way == "ingest":
+        headers = [("Authorization", f"Bearer {one_pim.INGEST_KEY}"), ("Content-Type", "application/json")]
+        answer = world.ask("POST", "/ingest", *headers, *packed, body=bomb)
+    else:
+        json_type = ("Content-Type", "application/json")
+        answer = world.ask("POST", SUBSCRIBERS, *IDENTITY, json_type, *packed, body=bomb)
+    assert answer.status_code == 415
+    assert "Content-Encoding" in answer.json()["errors"][0]["message"]
 
 
 # --- a fault of our own -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from ..domain.errors import Unauthenticated
 from ..domain.events import Event
 from ..domain.front_door import Admission, FrontDoor
 from ..domain.tenants import Tenant, with_key
-from ..http import client_address, json_response, media_type, only_once, read_body
+from ..http import as_it_is, client_address, json_response, media_type, only_once, read_body
 from ..ports import Clock, Intake, TenantRegistry
 
 log = structlog.get_logger()
@@ -54,6 +54,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         admission = door.admit(client_address(request), presented)
         tenant = tenant_of(presented, tenants)
         admission.proved()
+        as_it_is(request)
         body = await read_body(request, BODY_LIMIT)
         context = Context(tenant.name, ingest.catalog, ingest.clock.now())
         events = read(media_type(request), request.headers, body, context)

@@ -15,7 +15,7 @@ from ..domain.actions import Action, Actor
 from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog, schema_url
 from ..domain.errors import InvalidRequest, NotFound, Problem, UnsupportedMediaType
-from ..http import CACHED, base_url, client_address, json_response, media_type, only_once, read_body
+from ..http import CACHED, as_it_is, base_url, client_address, json_response, media_type, only_once, read_body
 from ..ports import Clock, DestinationGuard, Intake, Logs, Sender, Subscriptions
 from . import benchmarks, logs, subscribers, subscriptions, trials
 from .identity import HEADERS, Caller, CallerVerifier
@@ -280,6 +280,7 @@ async def _json(request: Request, *, or_empty: bool = False) -> Any:
         return {}
     if not body:
         raise InvalidRequest(Problem("", "the body is empty; a JSON object is needed"))
+    as_it_is(request)
     if media_type(request) != "application/json":
         raise UnsupportedMediaType("the body must be application/json")
     try:

@@ -61,7 +61,7 @@ CALLER: Refusals = {
 BODY: Refusals = {
     400: "The body is malformed or invalid; every problem is listed with its field.",
     413: f"The body is larger than {BODY_LIMIT // 1024} KiB.",
-    415: "The body is not application/json.",
+    415: "The body is not application/json, or packed.",
 }
 PERMISSION: Refusals = {403: "The connection lacks the Event Platform permission in the PIM."}
 KNOWN: Refusals = {404: "Unknown, deleted more than 30 days ago, or another client's."}
@@ -331,7 +331,7 @@ INGEST = [
             403: "An event's pimurl names another PIM than the key's.",
             413: f"The body is larger than {INGEST_BODY_LIMIT // 1024} KiB, holds more than {MAX_EVENTS}"
             f" events, or an event is larger than {MAX_EVENT_BYTES // 1024} KiB.",
-            415: "The body is of another media type.",
+            415: "The body is of another media type, or packed.",
             429: TOO_MANY,
             503: UNAVAILABLE,
         },
