@@ -18,6 +18,7 @@ from clock import START, ManualClock
 from event_platform.domain import events_api, front_door, mail_servers, rates, relay, urls
 from event_platform.domain.errors import InvalidRequest, Unauthenticated
 from event_platform.domain.messages import MalformedMessage
+from event_platform.domain.outcomes import Answer
 from event_platform.domain.tenants import Tenant
 from event_platform.http import only_once
 from event_platform.ingest.routes import digest_of
@@ -131,8 +132,8 @@ class OnePim:
 
 
 class NoPim:
-    async def get(self, *arguments: Any) -> Any:
-        raise AssertionError(arguments)
+    async def get(self, tenant: Tenant, pim_url: str, path: str, token: str) -> Answer:
+        raise AssertionError("nobody is to be asked")
 
 
 def by_signature_headers(both: tuple[str, str]) -> None:
