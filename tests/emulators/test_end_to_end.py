@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
@@ -15,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from aep.tools.on_google import Function, GooglePlatform, running
+from aep_here import run
 from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.events import envelope
@@ -411,3 +413,20 @@ async def push(url: str, message: Message) -> None:
     body = orjson.dumps({"message": pushed, "subscription": "projects/p/subscriptions/s"})
     answer = await asyncio.to_thread(http().post, url, data=body, timeout=30)
     assert answer.status_code == 204, answer.text
+
+
+async def test_the_doctor_finds_all_six_functions_well(platform: GooglePlatform, tmp_path: Path) -> None:
+    known = {
+        "AEP_INGEST_URL": f"{platform.functions['ingest'].url}/ingest",
+        "AEP_INGEST_KEY": INGEST_KEY,
+        "AEP_PIM_URL": PIM,
+        "AEP_PIM_CLIENT_ID": "shop",
+        "AEP_PIM_TOKEN": CLIENT_KEY,
+    }
+    with server(tmp_path, "inbox") as inbox:
+        arguments = ("--endpoint", inbox.url, "--email", "ops@example.com", "--wait", "30", "--json")
+        manage = platform.functions["manage"].url
+        ended = await asyncio.to_thread(run, "doctor", "--deployed", manage, *arguments, settings=known)
+    checks = {check["name"]: check["detail"] for check in orjson.loads(ended.out) if check["state"] == "ok"}
+    assert ended.status == 0, ended
+    assert {"ingest", "an event", "suspension", "notification", "a retry", "clean-up"} <= checks.keys()
