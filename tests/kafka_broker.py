@@ -3,11 +3,14 @@ itself, as JSON (`listeners`, `username`, `password`, `files`, `topics`, `forbid
 
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import SecretStr
 
 from components import require
@@ -54,6 +57,20 @@ class KafkaBroker:
         """One that works, but for what is said."""
         sasl = Sasl(mechanism, self.says["username"], SecretStr(password or self.says["password"]))
         return KafkaConfig(broker or self.bootstrap(listener), topic or self.topic, sasl, tls, **more)
+
+    @asynccontextmanager
+    async def consumed(self) -> AsyncIterator[AIOKafkaConsumer]:
+        """What comes to the topic from now on."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap("plaintext"))
+        await consumer.start()
+        try:
+            partition = TopicPartition(self.topic, 0)
+            consumer.assign([partition])
+            await consumer.seek_to_end(partition)
+            await consumer.position(partition)
+            yield consumer
+        finally:
+            await consumer.stop()
 
 
 @pytest.fixture(scope="session")

@@ -19,4 +19,4 @@ class Unused:
 
 def https_by(sender: Sender) -> Senders:
     """Sends to https destinations."""
-    return Senders(sender, Unused(), Unused(), catalog.load())
+    return Senders(sender, Unused(), Unused, catalog.load())

@@ -124,7 +124,7 @@ async def of_the_surroundings(
         emulator("pubsub emulator", "PUBSUB_EMULATOR_HOST", "pubsub-emulator", environment),
         emulator("firestore emulator", "FIRESTORE_EMULATOR_HOST", "cloud-firestore-emulator", environment),
         google_credentials(environment),
-        pubsub_destinations(rules_on_one_machine(environment), settings.destination_account),
+        pubsub_destinations(rules_on_one_machine(settings.destination_account, environment)),
         program("java", ["-version"], "the emulators"),
         program("pulumi", ["version"], "deploying"),
         program("node", ["--version"], "developing: the type checker and clients in TypeScript"),
@@ -291,12 +291,12 @@ def google_credentials(environment: Mapping[str, str]) -> Check:
     return ok(name, str(file))
 
 
-def pubsub_destinations(rules: TopicRules, account: str | None) -> Check:
+def pubsub_destinations(rules: TopicRules) -> Check:
     """Whether subscribers' topics can be published to, and as whom."""
     name = "pubsub destinations"
     if rules.missing is not None:
         return missing(name, rules.missing)
-    shown = account or "what the credentials are"
+    shown = rules.account or "what the credentials are"
     return ok(name, f"published to as {shown}, which needs roles/pubsub.publisher on each topic")
 
 

@@ -66,8 +66,8 @@ class Platform:
         self._pims = Pims(self._database, self._seal, clock, source=settings.pims, allow_http=settings.dev)
         self._guard = GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
         self._sender = HttpsSender(self._guard)
-        topics = rules_on_one_machine()
-        self._topics = PubSubTopics(topics, settings.destination_account)
+        topics = rules_on_one_machine(settings.destination_account)
+        self._topics = PubSubTopics(topics)
         self._kafka = KafkaSender(self._guard)
         self._gateway = HttpsPimGateway(self._guard, TrustedNetwork())
         self._queue = DurableQueue(
@@ -83,7 +83,7 @@ class Platform:
             partial(
                 deliver,
                 subscriptions=self._subscriptions,
-                senders=Senders(self._sender, self._topics, self._kafka, settings.event_types),
+                senders=Senders(self._sender, self._topics, lambda: self._kafka, settings.event_types),
                 clock=clock,
                 policy=settings.deliver_policy(),
                 egress=egress,
@@ -133,7 +133,7 @@ class Platform:
             Route("/ready", _ready, methods=["GET"]),
             *([measured] if public_metrics else []),
         ]
-        routes.append(openapi.route(routes, settings.event_types))
+        routes.append(openapi.route(routes, settings.event_types, topics))
         counted = metrics.CountedRequests(_app(routes), routes, meters)
         self.app = FrontOf(counted, settings.trusted_proxies)
         self.metrics_app = FrontOf(_app([measured]), settings.trusted_proxies)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from pydantic import SecretStr
 
@@ -98,18 +97,10 @@ async def test_every_mechanism_without_and_with_tls(
 
 
 async def test_key_headers_and_value_arrive_as_they_were(kafka: KafkaBroker, sender: KafkaSender) -> None:
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap("plaintext"))
-    await consumer.start()
-    try:
-        partition = TopicPartition(kafka.topic, 0)
-        consumer.assign([partition])
-        await consumer.seek_to_end(partition)
-        await consumer.position(partition)
-        body = '{"a":"\u00e9"}'.encode()
+    body = '{"a":"\u00e9"}'.encode()
+    async with kafka.consumed() as consumer:
         assert await appended(sender, kafka.config(), body) == Published()
         record = await asyncio.wait_for(consumer.getone(), AMPLE)
-    finally:
-        await consumer.stop()
     assert (record.key, list(record.headers), record.value) == (b"an entity", HEADERS, body)
 
 

@@ -87,7 +87,7 @@ async def test_bytes_and_attributes_arrive_as_they_were(
     project: Project, pubsub_host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(EMULATOR_HOST, pubsub_host)
-    topics = PubSubTopics(rules_on_google("our-project", ACCOUNT), ACCOUNT)
+    topics = PubSubTopics(rules_on_google("our-project", ACCOUNT))
     assert await published(topics, PubSubConfig(project.name, CONFIG.topic_id)) == Published()
     (message,) = await project.pull(CONFIG.topic_id, 1)
     assert (message.data, dict(message.attributes)) == (b'{"a":"\xc3\xa9"}', ATTRIBUTES)
@@ -182,7 +182,7 @@ async def test_a_token_is_fetched_once_for_the_account_that_is_set() -> None:
         asked.append(account)
         return tokens
 
-    topics = PubSubTopics(TopicRules("our-project"), ACCOUNT, credentials=credentials)
+    topics = PubSubTopics(TopicRules("our-project", account=ACCOUNT), credentials=credentials)
     await asyncio.gather(*(topics._opened() for _ in range(3)))
     assert (asked, tokens.refreshed) == ([ACCOUNT], 1)
     await topics.close()
@@ -194,7 +194,7 @@ async def test_a_token_that_cannot_be_had_is_our_fault_and_no_answer() -> None:
 
     makers: Sequence[Any] = (none_found, lambda account: Tokens(RefreshError("not allowed to act for it")))
     for credentials in makers:
-        topics = PubSubTopics(TopicRules("our-project"), ACCOUNT, credentials=credentials)
+        topics = PubSubTopics(TopicRules("our-project", account=ACCOUNT), credentials=credentials)
         with pytest.raises(DestinationsNotSetUp):
             await published(topics)
         await topics.close()
@@ -207,8 +207,8 @@ async def test_without_a_setup_nothing_is_published() -> None:
 
 
 def test_what_has_to_be_set_up_first() -> None:
-    assert rules_on_google("our-project", ACCOUNT, {}) == TopicRules("our-project")
+    assert rules_on_google("our-project", ACCOUNT, {}) == TopicRules("our-project", account=ACCOUNT)
     assert rules_on_google("our-project", None, {EMULATOR_HOST: "localhost:1"}).missing is None
-    assert rules_on_one_machine({CREDENTIALS_FILE: "key.json"}) == TopicRules()
-    assert rules_on_one_machine({EMULATOR_HOST: "localhost:1"}) == TopicRules()
-    assert CREDENTIALS_FILE in (rules_on_one_machine({}).missing or "")
+    assert rules_on_one_machine(None, {CREDENTIALS_FILE: "key.json"}) == TopicRules()
+    assert rules_on_one_machine(ACCOUNT, {EMULATOR_HOST: "localhost:1"}) == TopicRules(account=ACCOUNT)
+    assert CREDENTIALS_FILE in (rules_on_one_machine(None, {}).missing or "")

@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from aep.tools.on_google import Function, GooglePlatform, running
 from aep_here import run
+from contract.pubsub import Project
 from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.events import envelope
@@ -24,6 +25,7 @@ from event_platform.domain.messages import Message
 from event_platform.domain.queue_messages import EVENTS_TOPIC, Accepted, delivery_message, events_messages
 from event_platform.domain.tenants import tenant_key
 from event_platform.push import REASON
+from kafka_broker import KafkaBroker
 from mail_server import MailBox, mail_server
 from one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
 from processes import Client, http, received, send_events, server
@@ -108,6 +110,9 @@ class Subscribed:
 
     async def order(self, verb: str, manager: Function) -> None:
         await asyncio.to_thread(self.by(manager).call, "POST", f"{self.path_of_it}/{verb}", expect=202)
+
+    async def delete(self) -> None:
+        await asyncio.to_thread(self.client.call, "DELETE", self.path_of_it, expect=200)
 
     async def status(self, manager: Function) -> str:
         row = await asyncio.to_thread(self.by(manager).call, "GET", self.path_of_it, expect=200)
@@ -205,6 +210,59 @@ async def test_an_operators_own_type_is_delivered_and_described(
     assert (served.status_code, served.json()["$id"]) == (200, schema)
     described = await asyncio.to_thread(http().get, f"{manager}/asyncapi.json", timeout=10)
     assert ORDER in described.json()["components"]["messages"]
+
+
+async def to_brokers(
+    platform: GooglePlatform, by: Subscribed, kind: str, *configs: dict[str, Any]
+) -> tuple[list[Subscribed], str]:
+    """A subscription for each config, and the id of an event that was sent once they were in force."""
+    path = f"/subscribers/{by.subscriber}/subscriptions"
+    made: list[Subscribed] = []
+    for config in configs:
+        wanted = {"events": [event()["type"]], "type": kind, "config": config}
+        row = await asyncio.to_thread(by.client.call, "POST", path, wanted, expect=201)
+        made.append(replace(by, subscription=row["id"]))
+    await asyncio.sleep(IN_FORCE_SECONDS)
+    (sent,) = await by.send()
+    return made, sent
+
+
+async def suspended(subscribed: Subscribed) -> bool:
+    return await subscribed.status(subscribed.platform.functions["manage"]) == "suspended"
+
+
+async def test_an_event_gets_to_a_topic_of_another_project_and_a_missing_topic_suspends(
+    platform: GooglePlatform, subscribed: Subscribed, pubsub_host: str
+) -> None:
+    project = Project(pubsub_host, f"test-{uuid.uuid4().hex[:20]}")
+    await project.create_topic("pim-events")
+    there, gone = ({"project_id": project.name, "topic_id": name} for name in ("pim-events", "there-is-none"))
+    (found, missing), sent = await to_brokers(platform, subscribed, "pubsub", there, gone)
+    (message,) = await project.pull("pim-events", 1)
+    assert (dict(message.attributes), orjson.loads(message.data)["id"]) == ({"type": event()["type"]}, sent)
+    await until(lambda: suspended(missing), "the suspension")
+    await found.delete()
+    await project.close()
+    own = {"project_id": platform.project, "topic_id": "deliveries-0"}
+    path = f"/subscribers/{subscribed.subscriber}/subscriptions"
+    body = {"events": [event()["type"]], "type": "pubsub", "config": own}
+    answer = await asyncio.to_thread(subscribed.client.call, "POST", path, body, expect=400)
+    assert answer["errors"][0]["field"] == "config.project_id"
+
+
+async def test_an_event_gets_to_a_kafka_topic_and_a_missing_topic_suspends(
+    platform: GooglePlatform, subscribed: Subscribed, kafka: KafkaBroker
+) -> None:
+    sasl = {"mechanism": "plain", "username": kafka.says["username"], "password": kafka.says["password"]}
+    there = {"broker": kafka.bootstrap("sasl_plaintext"), "topic": kafka.topic, "sasl_auth": sasl}
+    async with kafka.consumed() as consumer:
+        (found, missing), sent = await to_brokers(
+            platform, subscribed, "kafka", there, there | {"topic": "there.is.none"}
+        )
+        record = await asyncio.wait_for(consumer.getone(), 20)
+    assert orjson.loads(record.value or b"")["id"] == sent
+    await until(lambda: suspended(missing), "the suspension")
+    await found.delete()
 
 
 async def test_a_benchmark_and_a_test_come_to_whom_they_are_for(

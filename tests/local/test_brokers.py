@@ -2,15 +2,13 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from aep_here import run
 from contract.pubsub import Project
@@ -90,21 +88,6 @@ def kafka_config(kafka: KafkaBroker, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-@asynccontextmanager
-async def consumed(kafka: KafkaBroker) -> AsyncIterator[AIOKafkaConsumer]:
-    """What comes to the topic from now on."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap("plaintext"))
-    await consumer.start()
-    try:
-        partition = TopicPartition(kafka.topic, 0)
-        consumer.assign([partition])
-        await consumer.seek_to_end(partition)
-        await consumer.position(partition)
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
 async def test_an_event_gets_to_a_kafka_topic_and_no_secret_is_shown(
     folder: Path, serve: Child, app: App, kafka: KafkaBroker
 ) -> None:
@@ -117,7 +100,7 @@ async def test_an_event_gets_to_a_kafka_topic_and_no_secret_is_shown(
         "headers": {"X-Stage": REDACTED},
     }
     sent = event()
-    async with consumed(kafka) as consumer:
+    async with kafka.consumed() as consumer:
         assert send_events(serve.url, INGEST_KEY, sent) == 202
         record = await asyncio.wait_for(consumer.getone(), 10)
     body = orjson.loads(record.value or b"")

@@ -296,13 +296,11 @@ def test_google_credentials_are_looked_for_and_not_read(tmp_path: Path) -> None:
 
 def test_it_says_who_publishes_to_subscribers_topics() -> None:
     account = "aep@our-project.iam.gserviceaccount.com"
-    found = doctor.pubsub_destinations(TopicRules(), account)
+    found = doctor.pubsub_destinations(TopicRules(account=account))
     assert found.state is State.OK
     assert f"as {account}, which needs roles/pubsub.publisher" in found.detail
     why = "is not set up"
-    assert doctor.pubsub_destinations(TopicRules(missing=why), None) == doctor.missing(
-        "pubsub destinations", why
-    )
+    assert doctor.pubsub_destinations(TopicRules(missing=why)) == doctor.missing("pubsub destinations", why)
 
 
 def test_what_only_tools_need_keeps_the_status_0(data: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from aep.platform import Platform
 from event_platform import openapi
 from event_platform.domain import catalog
+from event_platform.domain.broker_messages import TopicRules
 from event_platform.openapi.operations import OPERATIONS
 from event_platform.settings import Settings
 from processes import Client, SimulatedPim, command, http, ready, server
@@ -158,18 +159,23 @@ def test_every_route_is_described_and_every_description_is_served(tmp_path: Path
     }
     assert {(operation.path, operation.method) for operation in OPERATIONS} == served
     assert {
-        (path, method) for path, method, _ in operations(openapi.document(routes, catalog.load()))
+        (path, method)
+        for path, method, _ in operations(openapi.document(routes, catalog.load(), TopicRules()))
     } == served
 
 
 def test_the_document_holds_what_that_process_serves_only() -> None:
-    document = openapi.document([Route("/health", lambda request: None, methods=["GET"])], catalog.load())
+    document = openapi.document(
+        [Route("/health", lambda request: None, methods=["GET"])], catalog.load(), TopicRules()
+    )
     assert list(document["paths"]) == ["/health"]
 
 
 def test_a_route_that_nobody_described_is_an_error() -> None:
     with pytest.raises(LookupError):
-        openapi.document([Route("/secret", lambda request: None, methods=["GET"])], catalog.load())
+        openapi.document(
+            [Route("/secret", lambda request: None, methods=["GET"])], catalog.load(), TopicRules()
+        )
 
 
 def test_the_running_platform_describes_its_routes(world: World) -> None:
@@ -292,6 +298,19 @@ def test_destinations_that_are_brokers_fit_their_schemas(
     sid = world.client.call("POST", "/subscribers", subscriber, expect=201)["id"]
     created = world.client.call("POST", f"/subscribers/{sid}/subscriptions", body, expect=201)
     validator(world.document, content_of(world, path, "POST", "201")["schema"]).validate(created)
+
+
+@pytest.mark.parametrize(
+    ("topics", "said"),
+    [
+        (TopicRules(account="aep@p.iam.gserviceaccount.com"), "to aep@p.iam.gserviceaccount.com."),
+        (TopicRules(), "to the platform's account, which its operator names."),
+        (TopicRules(missing="the operator has to set it up"), "Refused here: the operator has to set it up."),
+    ],
+)
+def test_it_says_which_account_publishes_to_topics(topics: TopicRules, said: str) -> None:
+    document = openapi.document([], catalog.load(), topics)
+    assert said in document["components"]["schemas"]["PubSubConfig"]["description"]
 
 
 def test_the_redaction_mark_is_for_changes(world: World) -> None:

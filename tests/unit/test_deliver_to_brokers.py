@@ -54,6 +54,9 @@ class Brokers:
         self.appended.append((config, key, headers, body, timeout))
         return self.result
 
+    def kafka(self) -> "Brokers":
+        return self
+
     async def current(self, subscription_id: str) -> Subscription | None:
         return self.subscription
 
@@ -84,7 +87,7 @@ async def handled(config: Config, result: Result, *, failures: int = 0) -> tuple
     settlement = await deliver(
         delivery,
         subscriptions=brokers,
-        senders=Senders(NoEndpoint(), brokers, brokers, catalog.load()),  # pyright: ignore[reportArgumentType]
+        senders=Senders(NoEndpoint(), brokers, brokers.kafka, catalog.load()),  # pyright: ignore[reportArgumentType]
         clock=ManualClock(),
         policy=POLICY,
         egress=Egress(),
@@ -197,7 +200,7 @@ async def test_a_refusal_says_nothing_about_our_network_and_a_broken_connection_
             await deliver(
                 Delivery(brokers.subscription.id, "e", UPDATED, START, 0, 16, 0, BODY),
                 subscriptions=brokers,
-                senders=Senders(NoEndpoint(), brokers, brokers, catalog.load()),  # pyright: ignore[reportArgumentType]
+                senders=Senders(NoEndpoint(), brokers, brokers.kafka, catalog.load()),  # pyright: ignore[reportArgumentType]
                 clock=ManualClock(),
                 policy=POLICY,
                 egress=egress,

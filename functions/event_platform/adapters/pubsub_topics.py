@@ -28,32 +28,32 @@ _NOT_SET_UP = "'pubsub' is not set up on this platform; its operator has to"
 def rules_on_google(project: str, account: str | None, environ: Mapping[str, str] = os.environ) -> TopicRules:
     """For the platform in `project`, which publishes as `account`."""
     is_set_up = account is not None or environ.get(EMULATOR_HOST)
-    return TopicRules(project, None if is_set_up else f"{_NOT_SET_UP} set AEP_DESTINATION_ACCOUNT")
+    missing = None if is_set_up else f"{_NOT_SET_UP} set AEP_DESTINATION_ACCOUNT"
+    return TopicRules(project, missing, account)
 
 
-def rules_on_one_machine(environ: Mapping[str, str] = os.environ) -> TopicRules:
+def rules_on_one_machine(account: str | None, environ: Mapping[str, str] = os.environ) -> TopicRules:
     """For a platform that has no queues at Google."""
+    missing = None
     if not _is_installed("google.pubsub_v1"):
-        return TopicRules(missing=f"{_NOT_SET_UP} install akeneo-event-platform[pubsub]")
-    if not environ.get(CREDENTIALS_FILE) and not environ.get(EMULATOR_HOST):
-        return TopicRules(missing=f"{_NOT_SET_UP} set {CREDENTIALS_FILE}")
-    return TopicRules()
+        missing = f"{_NOT_SET_UP} install akeneo-event-platform[pubsub]"
+    elif not environ.get(CREDENTIALS_FILE) and not environ.get(EMULATOR_HOST):
+        missing = f"{_NOT_SET_UP} set {CREDENTIALS_FILE}"
+    return TopicRules(missing=missing, account=account)
 
 
 class PubSubTopics:
-    """Publishes as `account`, or without one as what Google's default credentials are."""
+    """Publishes as the account that the rules name, or without one as what Google's credentials are."""
 
     def __init__(
         self,
         rules: TopicRules,
-        account: str | None = None,
         *,
         client: PublishClient | None = None,
         credentials: "Callable[[str | None], Credentials]" = lambda account: credentials_of(account),
     ) -> None:
         """Without `client` one is made, in the running event loop, when it is first needed."""
         self._rules = rules
-        self._account = account
         self._client = client
         self._make_credentials = credentials
         self._credentials: Credentials | None = None
@@ -103,7 +103,7 @@ class PubSubTopics:
         if os.environ.get(EMULATOR_HOST):
             return publisher_client()
         try:
-            self._credentials = await asyncio.to_thread(self._make_credentials, self._account)
+            self._credentials = await asyncio.to_thread(self._make_credentials, self._rules.account)
         except GoogleAuthError as error:
             raise DestinationsNotSetUp(f"no credentials of Google's were found: {error}") from error
         return publisher_client(credentials=self._credentials)

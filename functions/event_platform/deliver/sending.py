@@ -1,5 +1,6 @@
 """Who sends to which type of destination."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..domain.broker_messages import attributes_of, record_headers, record_key
@@ -12,11 +13,14 @@ from ..ports import RecordSender, Sender, TopicSender
 
 @dataclass(frozen=True, slots=True)
 class Senders:
-    """One for each type. `known` says what names the entity of an event: the key of its record."""
+    """One for each type; Kafka's is made when it is first needed.
+
+    `known` says what names the entity of an event: the key of its record.
+    """
 
     https: Sender
     pubsub: TopicSender
-    kafka: RecordSender
+    kafka: Callable[[], RecordSender]
     known: Catalog
 
     async def to_broker(
@@ -27,4 +31,4 @@ class Senders:
         if isinstance(config, PubSubConfig):
             return await self.pubsub.publish(config, attributes_of(kind, config), body, timeout=timeout)
         key = record_key(kind, delivery.event_id, body, self.known)
-        return await self.kafka.append(config, key, record_headers(kind, config), body, timeout=timeout)
+        return await self.kafka().append(config, key, record_headers(kind, config), body, timeout=timeout)

@@ -17,11 +17,13 @@ class TopicRules:
     """Which Pub/Sub topics subscribers may name.
 
     `own_project` is the one that our queues are in: who could have us publish there could write into them.
-    `missing` says what the operator has to set up before there are any; None when all is there.
+    `missing` says what the operator has to set up before there are any; None when all is there. `account` is
+    the service account that publishes, None for whatever account Google's credentials are.
     """
 
     own_project: str | None = None
     missing: str | None = None
+    account: str | None = None
 
     def check(self, project_id: str) -> None:
         """Raises ValueError, saying why, for a project whose topics we do not publish to."""

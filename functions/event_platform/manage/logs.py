@@ -53,16 +53,18 @@ EXPLANATIONS: Mapping[str, str] = {
     Reason.UNEXPECTED_EOF: "The connection ended before an answer was complete.",
     Reason.SERVER_GOAWAY: "The endpoint closed the connection for new requests, with one on its way.",
     Reason.CLIENT_CLOSED_CONNECTION: "The platform closed the connection before an answer came.",
-    Reason.DESTINATION_NOT_FOUND: "The endpoint answered 404: check the URL's path.",
+    Reason.DESTINATION_NOT_FOUND: "The endpoint answered 404: check the URL's path. Of Pub/Sub: there"
+    " is no such project.",
     Reason.DESTINATION_REDIRECTED: "The endpoint answered with a redirect, which is never followed: subscribe"
     " with the URL that it leads to.",
     Reason.AUTHENTICATION_FAILED: "The broker did not take the credentials. Check user name and password.",
     Reason.TOPIC_NOT_FOUND: "The topic does not exist, or is hidden from the platform's account.",
     Reason.INVALID_DESTINATION_CONFIGURATION: "The destination cannot be used as it is configured: its URL or"
-    " its address is not allowed.",
-    Reason.PUBLISH_REJECTED: "The broker refused the message. Check the permissions on the topic.",
-    Reason.DESTINATION_FAILURE: "The endpoint answered with an error, or with no valid HTTP."
-    " The entry's response shows how it begins.",
+    " an address is not allowed, also one that a Kafka cluster names; or certificate and key do not fit.",
+    Reason.PUBLISH_REJECTED: "The broker refused the event. Check who may write to the topic, and how large"
+    " an event it takes.",
+    Reason.DESTINATION_FAILURE: "The endpoint answered with an error, or with no valid HTTP, or the broker"
+    " failed. The entry's response shows how it begins.",
     Operation.DROPPED: "The deliveries were given up before they were sent: the subscription was suspended,"
     " revoked or deleted, or the platform's operator dropped them. The entry's message says which.",
 }

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..domain import events_api, signatures
+from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog
 from ..manage.logs import EXPLANATIONS
 from . import examples, schemas
@@ -94,8 +95,11 @@ ANY_TIME = {
 """What every operation may answer, where it says nothing else of the status."""
 
 
-def route(served: Iterable[Route], known: Catalog) -> Route:
-    """The route of the document, which describes the given routes and itself; subscriptions get `known`."""
+def route(served: Iterable[Route], known: Catalog, topics: TopicRules) -> Route:
+    """The route of the document, which describes the given routes and itself.
+
+    Subscriptions get the types `known`, and may be to the Pub/Sub topics that `topics` allows.
+    """
 
     async def description(request: Request) -> Response:
         return Response(text(), media_type=JSON)
@@ -105,12 +109,12 @@ def route(served: Iterable[Route], known: Catalog) -> Route:
 
     @cache
     def text() -> bytes:
-        return orjson.dumps(document(routes, known))
+        return orjson.dumps(document(routes, known, topics))
 
     return own
 
 
-def document(served: Iterable[Route], known: Catalog) -> dict[str, Any]:
+def document(served: Iterable[Route], known: Catalog, topics: TopicRules) -> dict[str, Any]:
     """The OpenAPI document of the routes. Raises LookupError when one of them is not in the table."""
     table = {(operation.path, operation.method): operation for operation in OPERATIONS}
     paths: dict[str, dict[str, Any]] = {}
@@ -124,7 +128,7 @@ def document(served: Iterable[Route], known: Catalog) -> dict[str, Any]:
         "info": INFO,
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": schemas.components(known), "securitySchemes": SECURITY_SCHEMES},
+        "components": {"schemas": schemas.components(known, topics), "securitySchemes": SECURITY_SCHEMES},
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, get_args
 from pydantic import BaseModel
 
 from ..domain import events_api, filters
+from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog
 from ..domain.cloudevents import MAX_EVENT_BYTES, MAX_EVENTS, MAX_ID_LENGTH
 from ..domain.logs import (
@@ -32,14 +33,14 @@ from . import examples
 Schema: TypeAlias = dict[str, Any]
 
 
-def components(known: Catalog) -> dict[str, Schema]:
+def components(known: Catalog, topics: TopicRules) -> dict[str, Schema]:
     """All schemas of the document, by name; subscriptions get the types `known`."""
     return {
         **_subscriber_requests(),
         **_subscription_requests(),
         **_trial_requests(),
-        **_configs("", lambda secret: secret),
-        **_configs("Change", lambda secret: {"anyOf": [MARK, secret]}),
+        **_configs("", lambda secret: secret, topics),
+        **_configs("Change", lambda secret: {"anyOf": [MARK, secret]}, topics),
         **_responses(),
         **_events(known),
     }
@@ -108,10 +109,6 @@ PEM = text("PEM.", pattern="-----BEGIN ")
 HEADER_VALUE = text("Printable ASCII; never returned.", maxLength=256, pattern="^[ -~]*$")
 
 DESTINATIONS = {"https": "Https", "pubsub": "PubSub", "kafka": "Kafka"}
-PUBSUB = (
-    "A topic of Google Pub/Sub. Grant the role roles/pubsub.publisher on it to the platform's account for"
-    " destinations, which its operator names. Refused with a 400 where the operator has set none up."
-)
 KAFKA = (
     "A Kafka topic. The user needs WRITE on it. Without tls the connection is not encrypted (SASL_PLAINTEXT);"
     " every broker of the cluster must have public addresses."
@@ -229,6 +226,13 @@ def _trial_requests() -> dict[str, Schema]:
     }
 
 
+def _pubsub(topics: TopicRules) -> str:
+    if topics.missing is not None:
+        return f"A topic of Google Pub/Sub. Refused here: {topics.missing}."
+    account = topics.account or "the platform's account, which its operator names"
+    return f"A topic of Google Pub/Sub. Grant the role roles/pubsub.publisher on it to {account}."
+
+
 def _refusing(headers: Schema, names: str) -> Schema:
     """The schema of custom headers without these names (a pattern)."""
     schema, null = headers["anyOf"]
@@ -236,7 +240,7 @@ def _refusing(headers: Schema, names: str) -> Schema:
     return {"anyOf": [schema | {"propertyNames": refused}, null]}
 
 
-def _configs(suffix: str, secret: Callable[[Schema], Schema]) -> dict[str, Schema]:
+def _configs(suffix: str, secret: Callable[[Schema], Schema], topics: TopicRules) -> dict[str, Schema]:
     """The configs of all destinations; `secret` makes of a secret's schema what stands in its place."""
     headers = _or_null(
         {
@@ -266,7 +270,7 @@ def _configs(suffix: str, secret: Callable[[Schema], Schema]) -> dict[str, Schem
         ),
         f"PubSubConfig{suffix}": _of(
             payloads.PubSubBody,
-            PUBSUB,
+            _pubsub(topics),
             project_id=PROJECT,
             headers=_refusing(headers, "^([Tt][Yy][Pp][Ee]$|[Gg][Oo][Oo][Gg])"),
         ),
