@@ -88,9 +88,9 @@ def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
         typer.echo(orjson.dumps([_plain_state(state) for state in states]))
         return
     columns = ("rate", "lanes", "succeeded", "queued", "retries", "ended", "last error")
-    table = Table("subscription", "PIM", "client", "status", *columns)
+    table = Table("subscription", "destination", "PIM", "client", "status", *columns)
     for state in states:
-        cells = (state.id, state.tenant, state.client_id, state.status)
+        cells = (state.id, state.destination, state.tenant, state.client_id, state.status)
         numbers = (f"{state.rate:g}/s", str(state.lanes), _share(state))
         numbers += (str(state.queued), str(state.retries), str(state.ended))
         table.add_row(*(Text(printable(cell)) for cell in (*cells, *numbers, _last_error(state))))

@@ -88,6 +88,7 @@ def test_status_shows_each_subscription(world: World) -> None:
     assert (state["rate"] >= 10, state["lanes"]) == (True, 16)
     table = world.text("status")
     assert world.subscription in table
+    assert state["destination"] in table
     assert "/s" in table
 
 
