@@ -321,3 +321,13 @@ def test_lone_surrogates_are_found_and_replaced_wherever_they_are(value: Any, re
 def test_whole_characters_are_no_lone_surrogates(value: Any) -> None:
     assert not json_form.has_lone_surrogates(value)
     assert json_form.replace_lone_surrogates(value) == value
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("digits", range(1, 24))
+def test_an_integer_of_any_length_is_written_as_a_relayed_one_is_read(sign: str, digits: int) -> None:
+    text = f"{sign}1{'0' * (digits - 1)}".encode()
+    value = json_form.parse(text, round_integers=True)
+    written = json_form.stringify(value, plain=json_form.is_plain(text))
+    assert written == json_form.stringify(value)
+    assert written == (text if digits <= 21 else f"{sign}1e+{digits - 1}".encode())

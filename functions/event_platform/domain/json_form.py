@@ -206,7 +206,7 @@ def _safe_integer(digits: str) -> int:
 
 
 def _rounded_integer(digits: str) -> int | float:
-    return int(digits) if len(digits) < 16 else float(digits)
+    return int(digits) if len(digits.removeprefix("-")) < 16 else float(digits)
 
 
 def _finite_float(digits: str) -> float:
