@@ -5,7 +5,7 @@ import structlog
 
 pytest_plugins = ["emulator_fixtures", "kafka_broker"]
 
-pytest.register_assert_rewrite("contract")
+pytest.register_assert_rewrite("contract", "main_path")
 
 # Plain lines: rich's tracebacks take longer than the tests.
 structlog.configure(

@@ -275,7 +275,7 @@ def test_every_line_after_the_warning_is_a_json_object_with_an_event_name(the_ru
     for line in rest:
         entry = json.loads(line)
         assert entry["event"], line
-        assert entry["level"] in ("debug", "info", "warning", "error", "critical")
+        assert entry["severity"] in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")  # as Cloud Logging
         assert entry["timestamp"].endswith("Z")
 
 

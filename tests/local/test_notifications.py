@@ -210,4 +210,4 @@ def test_without_a_mail_server_one_line_says_what_to_set(tmp_path: Path) -> None
         child.stop()
         (line,) = lines(child, "notification.not_sent", own.subscriber)
     assert "AEP_SMTP_URL" in line["fix"]
-    assert line["level"] == "warning"
+    assert line["severity"] == "WARNING"

@@ -128,7 +128,7 @@ def nothing_happens(request: pytest.FixtureRequest) -> Iterator[None]:
     assert world.dump() == before
     log = world.serve.stderr()[logged:]
     assert "Traceback" not in log, log
-    assert '"level":"error"' not in log, log
+    assert '"severity":"ERROR"' not in log, log
 
 
 # Bytes out, bytes in
