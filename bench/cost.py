@@ -123,9 +123,9 @@ class Assumed:
     sent_bytes: int = 476
     """What a POST sends beyond its body: headers, TLS records, TCP and IP."""
     log_line_bytes: int = 700
-    ingest: Function = field(default_factory=lambda: Function(0.001, 0.05))
-    fanout: Function = field(default_factory=lambda: Function(0.001, 0.05))
-    deliver: Function = field(default_factory=lambda: Function(0.001, 0.2, concurrency=250))
+    ingest: Function = field(default_factory=lambda: Function(0.001, 0.05, concurrency=20, gib=1.0))
+    fanout: Function = field(default_factory=lambda: Function(0.001, 0.05, gib=1.0))
+    deliver: Function = field(default_factory=lambda: Function(0.001, 0.2, concurrency=250, gib=1.0))
 
 
 @dataclass(frozen=True, slots=True)

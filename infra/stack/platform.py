@@ -28,6 +28,10 @@ from .store import Store
 ROOM = 1.5
 """Instances × concurrency are above the messages that Pub/Sub has outstanding by this: docs/scale.md."""
 CONCURRENCY = 80
+CONCURRENCY_OF_INGEST = 20
+"""Ingest holds what a request brought until that is durable: 20 MiB of a PIM's webhook, or 31 MiB that 5 MiB
+of CloudEvents become. As many of these at once, 200 MiB to read one of them and 150 MiB for the process fit
+into 1 GiB."""
 CONCURRENCY_OF_DELIVER = 250
 CALLS_OUT = frozenset({"manage", "deliver", "notify"})
 """They speak to others than Google: to PIMs, receivers, a mail server."""
@@ -42,7 +46,12 @@ def sizes(settings: DeploymentSettings) -> Mapping[str, Size]:
 
     return {
         "manage": Size(max_instances=10),
-        "ingest": Size(max_instances=50, min_instances=settings.ingest_min_instances, memory="1Gi"),
+        "ingest": Size(
+            max_instances=50,
+            concurrency=CONCURRENCY_OF_INGEST,
+            memory="1Gi",
+            min_instances=settings.ingest_min_instances,
+        ),
         "fanout": Size(max_instances=instances(outstanding, CONCURRENCY), memory="1Gi"),
         "deliver": Size(
             max_instances=instances(outstanding * settings.topics_of_deliveries, CONCURRENCY_OF_DELIVER),

@@ -25,6 +25,10 @@ from bench.cost import (
     without_logs,
 )
 
+from deployed import configuration
+from stack.platform import sizes
+from stack.settings import read
+
 
 def test_a_price_is_for_its_unit() -> None:
     assert cost(Price.PUBSUB_TIB, 2**40) == pytest.approx(40)
@@ -85,9 +89,10 @@ def test_a_million_deliveries_by_hand() -> None:
     assert bill["Pub/Sub"] == pytest.approx(5.8e9 / 2**40 * 40)
     assert bill["Egress"] == pytest.approx(1.5e9 / 2**30 * 0.12)
     assert bill["Logs"] == pytest.approx(3e9 / 2**30 * 0.50)
-    # 1/600 s of each of three instances; each second of an instance reads half a document.
-    seconds = 3 * 1_000_000 / 600
-    assert bill["Cloud Run instances"] == pytest.approx(seconds * 0.00002525)
+    # 1/600 s of fanout and deliver, of ingest the 20th part of 50 ms; each second of an instance reads
+    # half a document.
+    seconds = 2 * 1_000_000 / 600 + 1_000_000 * 0.05 / 20
+    assert bill["Cloud Run instances"] == pytest.approx(seconds * 0.0000265)
     assert bill["Firestore"] == pytest.approx(seconds / 2 * 0.03 / 100_000)
 
 
@@ -129,16 +134,28 @@ def test_a_month_at_rest_by_hand() -> None:
     assert bill["Warm ingest instance"] == 0
     # Three requests an event, each 2 s of an instance that it starts.
     assert bill["Requests and instances"] == pytest.approx(
-        HOURS_A_MONTH * (3 * 0.40 / 1_000_000 + 6 * 0.00002525)
+        HOURS_A_MONTH * (3 * 0.40 / 1_000_000 + 6 * 0.0000265)
     )
     assert bill["Firestore"] == pytest.approx(HOURS_A_MONTH * 3 * 4 * 0.03 / 100_000)
 
 
 def test_a_warm_instance_is_paid_for_each_second_and_saves_a_cold_start() -> None:
     cold, warm = (sparse(Sparse(1, warm_ingest=each), Assumed()) for each in (False, True))
-    assert warm["Warm ingest instance"] == pytest.approx(HOURS_A_MONTH * 3600 * 1.5 * 0.0000025)
+    assert warm["Warm ingest instance"] == pytest.approx(HOURS_A_MONTH * 3600 * 2 * 0.0000025)
     saved = cold["Requests and instances"] - warm["Requests and instances"]
-    assert saved == pytest.approx(HOURS_A_MONTH * 1.9 * 0.00002525)  # 0.1 s in place of 2
+    assert saved == pytest.approx(HOURS_A_MONTH * 1.9 * 0.0000265)  # 0.1 s in place of 2
+
+
+def test_costs_are_computed_for_what_is_deployed() -> None:
+    told = configuration("production")
+    deployed, assumed = sizes(read(told, secret=told)), Assumed()
+    for name, function in (
+        ("ingest", assumed.ingest),
+        ("fanout", assumed.fanout),
+        ("deliver", assumed.deliver),
+    ):
+        assert deployed[name].memory == f"{function.gib:g}Gi", name
+        assert deployed[name].concurrency == function.concurrency, name
 
 
 def test_every_price_has_a_source() -> None:
