@@ -1,8 +1,12 @@
 """The life of both example stacks with the real Pulumi: up, nothing to do, a release, refresh, destroy.
 
+Topics and push subscriptions of the minimal one are made on the Pub/Sub emulator, and carry events there.
+A wrong program is refused by the policies.
+
 Google is not asked: the CLI finds a stand-in for Google's provider on PATH, or these tests are skipped.
 """
 
+import asyncio
 import json
 import os
 import shutil
@@ -13,12 +17,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 
+from aep.tools.on_google import Function, GooglePlatform
 from components import require
 from deployed import SECRETS, configuration
+from mail_server import mail_server
+from main_path import (
+    IN_FORCE_SECONDS,
+    PIM_TOPIC,
+    a_500_is_tried_again,
+    a_suspension_is_told,
+    an_event_by_http_is_delivered,
+    an_event_by_the_topic_is_delivered,
+    settings,
+    subscribe,
+    what_nobody_can_read_becomes_a_dead_letter,
+)
+from one_pim import PIM, PRIMARY
+from processes import server
 from stack.source import FOLDER
 
 REPOSITORY = FOLDER.parent
@@ -137,20 +157,24 @@ def test_the_life_of_the_production_stack(pulumi: Pulumi) -> None:
 
 
 @pytest.mark.timeout(1500)
-def test_the_life_of_the_minimal_stack_whose_topics_are_real(
-    pulumi: Pulumi, pubsub_host: str, project: str
+def test_the_life_of_the_minimal_stack_whose_topics_are_real_and_carry_events(
+    pulumi: Pulumi, pubsub_host: str, firestore_host: str, project: str
 ) -> None:
     pulumi.stack = "minimal"
-    pulumi.start(gcp__project=project, gcp__pubsubCustomEndpoint=f"http://{pubsub_host}/v1/")
-
-    def there(kind: str) -> Mapping[str, Mapping[str, Any]]:
-        answer = requests.get(f"http://{pubsub_host}/v1/projects/{project}/{kind}", timeout=10)
-        return {each["name"].rpartition("/")[2]: each for each in answer.json().get(kind, [])}
+    pulumi.start(
+        gcp__project=project,
+        gcp__pubsubCustomEndpoint=f"http://{pubsub_host}/v1/",
+        pimTopics=json.dumps([{"pim": PIM, "publisher": "serviceAccount:pim@x.iam.gserviceaccount.com"}]),
+    )
+    there = Emulated(pubsub_host, project)
+    assert "to create" in pulumi.run("preview", "--policy-pack", "policy")
+    assert not there.all("topics")
 
     live(pulumi)
-    assert set(there("topics")) == {"events", "deliveries-0", "notifications", "dead-letters"}
-    subscriptions = there("subscriptions")
-    assert set(subscriptions) == set(there("topics"))
+    topics = there.all("topics")
+    assert set(topics) == {"events", "deliveries-0", "notifications", "dead-letters", PIM_TOPIC}
+    subscriptions = there.all("subscriptions")
+    assert set(subscriptions) == set(topics)
     for name, subscription in subscriptions.items():
         assert subscription["topic"] == f"projects/{project}/topics/{name}"
         assert subscription["ackDeadlineSeconds"] == 60
@@ -158,6 +182,73 @@ def test_the_life_of_the_minimal_stack_whose_topics_are_real(
     assert subscriptions["deliveries-0"]["pushConfig"]["pushEndpoint"].endswith("/deliveries-0")
     assert subscriptions["events"]["deadLetterPolicy"]["maxDeliveryAttempts"] == 100
     assert "pushEndpoint" not in subscriptions["dead-letters"].get("pushConfig", {})
+
+    asyncio.run(carry_events(there, firestore_host, pulumi.folder))
+    pulumi.run("preview", "--expect-no-changes")
     end(pulumi)
-    assert not there("topics")
-    assert not there("subscriptions")
+    assert not there.all("topics")
+    assert not there.all("subscriptions")
+
+
+def test_a_program_that_lets_everybody_into_a_private_function_is_refused(pulumi: Pulumi) -> None:
+    pulumi.stack = "minimal"
+    pulumi.start()
+    program = pulumi.folder / "infra" / "stack" / "function.py"
+    right = "self.caller.member if self.caller else"
+    assert right in program.read_text()
+    program.write_text(program.read_text().replace(f"{right} ", ""))
+    told = pulumi.run("preview", "--policy-pack", "policy", fails=True)
+    assert "deliver-invoker lets everybody in; only manage and ingest are public" in told
+
+
+@dataclass(frozen=True)
+class Emulated:
+    """A project on the Pub/Sub emulator."""
+
+    host: str
+    project: str
+
+    def all(self, kind: str) -> Mapping[str, Mapping[str, Any]]:
+        """Its `topics` or `subscriptions` by name."""
+        answer = requests.get(f"{self._url}/{kind}", timeout=10)
+        return {each["name"].rpartition("/")[2]: each for each in answer.json().get(kind, [])}
+
+    def lead_pushes_to(self, functions: Mapping[str, Function]) -> None:
+        """Changes nothing but the host of each push: from the function at Google to the one here."""
+        for name, subscription in self.all("subscriptions").items():
+            if not (push := subscription.get("pushConfig", {})).get("pushEndpoint"):
+                continue
+            endpoint = urlsplit(push["pushEndpoint"])
+            function = (endpoint.hostname or "").partition("-")[0]
+            here = push | {"pushEndpoint": functions[function].url + endpoint.path}
+            url = f"{self._url}/subscriptions/{name}:modifyPushConfig"
+            requests.post(url, json={"pushConfig": here}, timeout=10).raise_for_status()
+
+    @property
+    def _url(self) -> str:
+        return f"http://{self.host}/v1/projects/{self.project}"
+
+
+async def carry_events(there: Emulated, firestore_host: str, folder: Path) -> None:
+    """The main path on the topics and push subscriptions that the stack made."""
+    arguments = ("inbox", "--quiet", "--secret", PRIMARY)
+    with mail_server() as mail, server(folder, *arguments) as inbox:
+        platform = GooglePlatform(
+            there.project,
+            pubsub=there.host,
+            firestore=firestore_host,
+            folder=folder,
+            settings=settings(mail),
+        )
+        try:
+            await platform.start_functions()
+            there.lead_pushes_to(platform.functions)
+            good, flaky = await subscribe(platform, inbox.url, "erp", ("/hook", "/flaky"))
+            await asyncio.sleep(IN_FORCE_SECONDS)
+            await an_event_by_http_is_delivered(good)
+            await an_event_by_the_topic_is_delivered(good)
+            await a_500_is_tried_again(flaky)
+            await a_suspension_is_told(platform, mail, inbox.url)
+            await what_nobody_can_read_becomes_a_dead_letter(platform)
+        finally:
+            await platform.stop()

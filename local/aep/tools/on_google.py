@@ -164,14 +164,18 @@ class GooglePlatform:
         for topic in (DEAD_LETTERS_TOPIC, EVENTS_TOPIC, DELIVERIES_TOPIC, NOTIFICATIONS_TOPIC, *pims):
             await self._topics.create_topic(name=self._topic(topic))
         await self._pushes.create_subscription(request=self._subscription(DEAD_LETTERS_TOPIC))
-        async with asyncio.TaskGroup() as group:
-            for function in self.functions.values():
-                group.create_task(function.start())
+        await self.start_functions(tick_seconds=tick_seconds)
         await self._push(EVENTS_TOPIC, "fanout", f"/{EVENTS_TOPIC}")
         await self._push(DELIVERIES_TOPIC, "deliver", f"/{DELIVERIES_TOPIC}", enable_message_ordering=True)
         await self._push(NOTIFICATIONS_TOPIC, "notify", f"/{NOTIFICATIONS_TOPIC}")
         for topic, path in pims.items():
             await self._push(topic, "fanout", path)
+
+    async def start_functions(self, *, tick_seconds: float = 1.0) -> None:
+        """Without topics and pushes: for a project that has them. Raises FunctionFailed."""
+        async with asyncio.TaskGroup() as group:
+            for function in self.functions.values():
+                group.create_task(function.start())
         self._ticking = asyncio.create_task(self._tick(tick_seconds))
 
     async def stop(self) -> None:
