@@ -43,8 +43,19 @@ test-emulators: setup ## Run the tests on Google's emulators (gcloud components 
 infra-test: setup ## Check what would be deployed: wiring, policies, and a stack's life where `pulumi` is on PATH
 	@$(BIN)/pytest tests/infra
 
-infra-preview: setup ## See what `pulumi up` would change, under the policies; STACK=production
-	@cd infra && pulumi preview --stack $(or $(STACK),production) --policy-pack policy
+infra-preview: setup ## See what `pulumi up` would change in STACK, or all that it makes of the example production
+ifdef STACK
+	@cd infra && pulumi preview --stack $(STACK) --policy-pack policy
+else
+	@# In a copy, with secrets and a state that are thrown away: nothing is signed in to, and no file changes here.
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -R infra functions pyproject.toml uv.lock "$$copy" && \
+		ln -s "$(CURDIR)/$(VENV)" "$$copy/$(VENV)" && mkdir "$$copy/state" && cd "$$copy/infra" && \
+		export PULUMI_BACKEND_URL="file://$$copy/state" PULUMI_CONFIG_PASSPHRASE=example && \
+		pulumi stack init production && \
+		pulumi config set --secret secretsKey "$$(head -c 32 /dev/urandom | base64)" && \
+		pulumi config set --secret smtpUrl smtps://user:password@mail.example.com && \
+		pulumi preview --policy-pack policy
+endif
 
 lint: setup ## ruff, pyright and the direction of dependencies
 	@$(BIN)/ruff check .
