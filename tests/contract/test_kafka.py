@@ -258,12 +258,15 @@ async def test_a_private_address_is_never_connected_to(kafka: KafkaBroker) -> No
         await eventually(lambda: reached == ["reached"])
 
 
-async def test_a_cluster_that_names_a_private_address_leads_nowhere(kafka: KafkaBroker) -> None:
-    """The broker that was asked is allowed; its metadata name another one, which is not."""
+@pytest.mark.parametrize("topic", [None, "there.is.no.such.topic"])
+async def test_a_cluster_that_names_a_private_address_leads_nowhere(
+    kafka: KafkaBroker, topic: str | None
+) -> None:
+    """The broker that was asked is allowed, the one that its metadata name is not: no topic is missing."""
     host, _, port = kafka.bootstrap("sasl_plaintext").partition(":")
     sender = KafkaSender(GuardedNetwork(allow_networks=[ipaddress.ip_network("127.0.0.2/32")]))
     async with server(_forward_to(host, int(port)), host="127.0.0.2") as address:
-        result = await failed(sender, kafka.config(broker=address), timeout=SHORT)
+        result = await failed(sender, kafka.config(broker=address, topic=topic), timeout=SHORT)
         await sender.close()
     assert result == (Reason.INVALID_DESTINATION_CONFIGURATION, Kind.PERMANENT)
 

@@ -19,7 +19,7 @@ from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.rates import Limits, Observation, Rate
 from event_platform.domain.subscriptions import Subscription, suspend
-from records import OWNER, PIM, UPDATED, a_subscriber, a_subscription
+from records import KAFKA_CONFIG, OWNER, PIM, UPDATED, a_subscriber, a_subscription
 
 SEAL = AesGcmSeal(b"\x01" * 32)
 
@@ -145,3 +145,22 @@ async def test_a_pause_ends_for_what_is_suspended_meanwhile(world: World) -> Non
     )
     await world.clock.advance(1)
     assert waiting.done()
+
+
+async def test_brokers_have_no_pace(world: World) -> None:
+    subscription = a_subscription(a_subscriber(), config=KAFKA_CONFIG)
+    lookup = Lookup(subscription)
+    pacer = Pacer(lookup, world.store, world.clock, Limits(1, 1))
+    async with asyncio.timeout(5):
+        for _ in range(100):
+            await pacer.wait(subscription.id, 0)
+
+
+class Lookup:
+    """The port `SubscriptionLookup`."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+
+    async def current(self, subscription_id: str) -> Subscription | None:
+        return self._subscription

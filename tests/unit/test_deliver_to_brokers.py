@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from clock import START, ManualClock
-from event_platform.deliver import Senders, deliver
+from event_platform.deliver import Judge, Senders, deliver
 from event_platform.domain import catalog, json_form
 from event_platform.domain.broker_messages import record_key
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
@@ -178,6 +178,22 @@ async def test_kafka_is_tried_for_35_minutes_at_growing_distances() -> None:
     assert sum(waits) == 35 * 60
     assert settlement.end is not None
     assert len(KAFKA_DELAYS) == len(waits)
+
+
+async def test_the_success_rate_of_brokers_is_not_counted() -> None:
+    counted: list[object] = []
+
+    class Counts:
+        async def add(self, counts: object) -> None:
+            counted.append(counts)
+
+    clock, unused, brokers = ManualClock(), Unused(), (PUBSUB_CONFIG, KAFKA_CONFIG)
+    judge = Judge(Counts(), unused, Egress(), clock)  # pyright: ignore[reportArgumentType]
+    for config in brokers:
+        settlement, _ = await handled(config, Refusal(Reason.AUTHENTICATION_FAILED))
+        assert settlement.succeeded is False
+        await judge.settled(settlement)
+    assert not counted
 
 
 async def test_a_configuration_that_cannot_work_ends_the_delivery_and_suspends_nobody() -> None:

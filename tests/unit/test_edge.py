@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from clock import START, ManualClock
+from event_platform.deliver import Senders
 from event_platform.deliver.edge import HELD_AT_MOST, TRIED_WITHIN, Edge
+from event_platform.domain import catalog
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
 from event_platform.domain.egress import Egress
 from event_platform.domain.errors import StoreUnavailable
-from event_platform.domain.outcomes import Answer
+from event_platform.domain.outcomes import Answer, Published
 from event_platform.domain.rates import Limits, Rate
 from event_platform.domain.subscriptions import Subscription, suspend
-from records import UPDATED, a_subscriber, a_subscription
-from senders import https_by
+from records import KAFKA_CONFIG, UPDATED, a_subscriber, a_subscription
 
 TIMEOUT = 5.0
 LANES = 16
@@ -52,7 +53,8 @@ class World:
     def __post_init__(self) -> None:
         policy = DeliverPolicy([timedelta(minutes=5)], timedelta(days=3), TIMEOUT)
         world: Any = self
-        self.edge = Edge(world, world, https_by(world), self.clock, policy, self.limits, Egress())
+        senders = Senders(world, world, lambda: world, catalog.load())
+        self.edge = Edge(world, world, senders, self.clock, policy, self.limits, Egress())
 
     async def current(self, subscription_id: str) -> Subscription | None:
         if not self.readable:
@@ -69,6 +71,9 @@ class World:
     async def post(self, *request: Any, timeout: float) -> Answer:
         self.sent.append(self.clock.monotonic())
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    async def append(self, *record: Any, timeout: float) -> Published:
+        return Published()
 
     def push(self, delivery: Delivery = DELIVERY, *, alone: bool = False) -> Push:
         settlements: list[Settlement] = []
@@ -98,6 +103,15 @@ async def test_a_push_is_answered_at_the_lanes_next_turn() -> None:
     gaps = [later - sooner for sooner, later in pairwise(answered)]
     assert gaps == pytest.approx([0.1] * (LANES - 1), abs=0.01)
     assert world.sent == [0.0] * LANES  # what comes is sent at once: the wait is before the next of the lane
+
+
+async def test_a_push_to_a_broker_is_answered_at_once() -> None:
+    world = World(subscription=replace(SUBSCRIPTION, config=KAFKA_CONFIG))
+    delivery = replace(DELIVERY, body=b'{"data":{}}')
+    pushes = [world.push(replace(delivery, lane=lane)) for lane in range(LANES)]
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(push.task for push in pushes))
+    assert [push.answered for push in pushes] == [[0.0]] * LANES
 
 
 async def test_the_lanes_of_a_busy_subscription_send_at_its_rate_together() -> None:
