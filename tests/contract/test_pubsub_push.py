@@ -79,7 +79,7 @@ async def test_accepted_events_reach_the_topic_of_deliveries(pubsub: Project) ->
         ("event-1", clock.now())
     }
     assert [message.ordering_key for message in pulled] == [
-        f"{delivery.subscription_id}/{delivery.lane}" for delivery in deliveries
+        f"{delivery.subscription_id}/{delivery.epoch}/{delivery.lane}" for delivery in deliveries
     ]
 
 
