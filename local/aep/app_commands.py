@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import aiohttp
@@ -11,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from .event_files import EventFile, event_in
 from .options import AsJson, fail, printable
 
 TIMEOUT = aiohttp.ClientTimeout(total=30)
@@ -93,10 +93,7 @@ def send_test(
 
 def explain(
     subscription: Subscription,
-    event: Annotated[
-        str,
-        typer.Option("--event", metavar="FILE", help="An event, or its type and data, as JSON; - is stdin."),
-    ],
+    event: EventFile,
     url: Url = DEFAULT_URL,
     pim_url: PimUrl = "",
     client_id: ClientId = "",
@@ -107,12 +104,12 @@ def explain(
 
     Example: aep explain ID --event event.json --pim-url https://pim.example.com
 
-    The token is given as for `aep test`. The file holds a CloudEvent or {"type": …, "data": …}.
+    The token is given as for `aep test`; type and data of an event are enough.
     Exit status 0 when the subscription gets it.
     """
-    if event == "-" and token == "-":  # noqa: S105 - a mark
+    if str(event) == "-" and token == "-":  # noqa: S105 - a mark
         fail("only one of --event and --token can be read from standard input")
-    body = _json_of(event)
+    body = event_in(event)
     found = asyncio.run(_App(url, pim_url, client_id, token).about(subscription, "explain", body))
     if as_json:
         typer.echo(orjson.dumps(found))
@@ -135,19 +132,10 @@ def _report_test(shown: dict[str, Any]) -> None:
     )
     request = shown["request"]
     lines = [f"{name}: {value}" for name, value in request["headers"].items()]
-    for line in (f"\nPOST {request['url']}", *lines, "", request["body"]):
-        typer.echo(
-            "".join(character if character.isprintable() or character == "\n" else "?" for character in line)
-        )
+    typer.echo(_on_lines("\n".join(["", f"POST {request['url']}", *lines, "", request["body"]])))
     if shown["response"]:
-        typer.echo(f"\nanswer:\n{printable(shown['response']['body'])}")
+        typer.echo(f"\nanswer:\n{_on_lines(shown['response']['body'].rstrip())}")
 
 
-def _json_of(source: str) -> Any:
-    try:
-        text = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        return orjson.loads(text)
-    except OSError as error:
-        fail(f"--event {printable(source)}: {error.strerror}")
-    except orjson.JSONDecodeError as error:
-        fail(f"--event {printable(source)} is not JSON: {error}")
+def _on_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))

@@ -1,8 +1,7 @@
 """`aep filter`: try a filter on an event before a subscription gets it."""
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 import typer
@@ -11,6 +10,7 @@ from event_platform.domain import filters, json_form
 from event_platform.domain.catalog import Catalog
 from event_platform.domain.events import Event
 
+from .event_files import EventFile, event_in
 from .options import AsJson, EventTypes, fail, known_type, printable
 from .options import event_types as read_event_types
 
@@ -24,13 +24,7 @@ filter_ = typer.Typer(
 @filter_.command("test")
 def try_filter(
     expression: Annotated[str, typer.Argument(metavar="EXPR", help="The filter.", show_default=False)],
-    event: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE",
-            help="A CloudEvent, a delivered body, or what `aep events TYPE` prints; - for standard input.",
-        ),
-    ],
+    event: EventFile,
     as_json: AsJson = False,
     event_types: EventTypes = None,
 ) -> None:
@@ -42,7 +36,7 @@ def try_filter(
 
     Exit status 0: it matches; 1: it does not; 2: no filter, or no event.
     """
-    subject = _event_of(_text_of(event), f"--event {event}", read_event_types(event_types))
+    subject = _event_of(event, read_event_types(event_types))
     try:
         explanation = filters.explain(expression, subject)
     except filters.FilterError as error:
@@ -58,34 +52,10 @@ def try_filter(
     raise SystemExit(0 if explanation.matches else 1)
 
 
-def _text_of(file: Path) -> str:
-    try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        fail(f"--event {file} must hold UTF-8: {error}")
-
-
-def _event_of(text: str, where: str, types: Catalog) -> Event:
-    """Ends the command when it is none whose data fits its type."""
-    name, data = _type_and_data(text, where)
-    event_type = known_type(name, types)
+def _event_of(file: Path, types: Catalog) -> Event:
+    """Ends the command when there is none whose data fits its type."""
+    found = event_in(file)
+    data, event_type = found["data"], known_type(found["type"], types)
     for path, message in event_type.problems_of(data, first_only=True):
-        fail(f"{where}: {'.'.join(filter(None, ('data', path)))}: {printable(message)}")
-    return Event("", name, "", data, json_form.stringify(data), ())
-
-
-def _type_and_data(text: str, where: str) -> tuple[str, dict[str, Any]]:
-    """Of an event, of an entry of the catalog, or of such an entry as `aep events TYPE` prints it."""
-    before, is_printed, example = text.partition("\n\nexample:\n")
-    try:
-        found = orjson.loads(example if is_printed else text)
-    except orjson.JSONDecodeError as error:
-        fail(f"{where} must hold one event in JSON: {error}")
-    if is_printed:
-        found = {"type": before.partition("\n")[0], "example": found}
-    if not isinstance(found, dict) or not isinstance(found.get("type"), str):
-        fail(f"{where} must hold one event, an object with type and data")
-    data = found.get("data", found.get("example"))
-    if not isinstance(data, dict):
-        fail(f"{where} must hold one event: its data must be an object")
-    return found["type"], data
+        fail(f"--event {file}: {'.'.join(filter(None, ('data', path)))}: {printable(message)}")
+    return Event("", event_type.name, "", data, json_form.stringify(data), ())

@@ -252,6 +252,7 @@ def test_the_command_shows_what_was_sent_and_answered(app: App, inbox: str) -> N
     (body,) = [line for line in ended.out.splitlines() if line.startswith("{")]
     assert f"X-AKENEO-SIGNATURE-PRIMARY: {signature(PRIMARY, body.encode())}\n" in ended.out
     assert CLIENT_KEY not in ended.out
+    assert ended.out.endswith("\nanswer:\n500\n")
 
 
 def test_the_command_ends_well_when_the_endpoint_took_it(app: App, inbox: str) -> None:
@@ -270,6 +271,15 @@ def test_the_command_explains_part_by_part(app: App, inbox: str, tmp_path: Path)
     file.write_bytes(orjson.dumps(an_update()))
     ended = aep(app, "explain", "--event", str(file), "--json")
     assert (ended.status, orjson.loads(ended.out)["matches"]) == (0, True)
+
+
+def test_the_command_explains_what_aep_events_prints(app: App, inbox: str, tmp_path: Path) -> None:
+    app.subscribe(f"{inbox}/hook")
+    file = tmp_path / "printed"
+    for options in ((), ("--json",)):
+        file.write_text(run("events", UPDATED, *options).out)
+        ended = aep(app, "explain", "--event", str(file))
+        assert (ended.status, ended.out.splitlines()[0]) == (0, "gets it")
 
 
 def test_what_goes_wrong_is_one_line_without_the_token(app: App, inbox: str, tmp_path: Path) -> None:

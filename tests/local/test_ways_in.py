@@ -252,6 +252,17 @@ def test_a_wrong_signature_is_401_wherever_it_goes(world: World, key: str) -> No
     assert world.post(f"/ingest/relay/{key}", a_cloudevent(), {}).status_code == 401
 
 
+@pytest.mark.parametrize("path", ["", "/", f"//{KEY}", f"/{KEY}%0A", f"/{KEY}%0Aa", "/a%0A%0D%00/b"])
+def test_the_relay_answers_401_where_no_pim_is(world: World, path: str) -> None:
+    body = a_cloudevent()
+    headers = {"X-AKENEO-SIGNATURE-PRIMARY": signature(RELAY_SECRET, body)}
+    assert world.post(f"/ingest/relay{path}", body, headers).status_code == 401
+
+
+def test_what_only_begins_like_the_relay_is_no_route(world: World) -> None:
+    assert world.post(f"/ingest/relay{KEY}", a_cloudevent(), {}).status_code == 404
+
+
 # --- the simulated PIM -------------------------------------------------------------------------------
 
 

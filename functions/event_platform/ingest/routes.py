@@ -2,7 +2,8 @@
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -27,7 +28,8 @@ EVENTS_API_BODY_LIMIT = 20 * 1024 * 1024
 """A request holds up to ten whole products, and the PIM sends nothing twice (ingest.md 3)."""
 EVENTS_API_PATH = "/ingest/events-api/{key}"
 RELAY_PATH = "/ingest/relay/{key:path}"
-"""Whatever follows: who does not fit gets a 401, as a 404 would suspend the subscription over there."""
+_RELAY_PATHS = re.compile(r"^/ingest/relay/?(?P<key>(?<=/).*|)$", re.DOTALL)
+"""Whatever follows or is missing: who does not fit gets a 401; a 404 would suspend the subscription there."""
 NOBODY = Tenant(url="https://nobody.invalid")
 """In place of a tenant that no entry has: without secrets, so that nothing is signed by it."""
 
@@ -110,8 +112,14 @@ def routes(ingest: Ingest) -> Sequence[Route]:
     return [
         Route("/ingest", take_in, methods=["POST"]),
         Route(EVENTS_API_PATH, take_webhook, methods=["POST"]),
-        Route(RELAY_PATH, take_relayed, methods=["POST"]),
+        _relay_route(take_relayed),
     ]
+
+
+def _relay_route(endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+    route = Route(RELAY_PATH, endpoint, methods=["POST"])
+    route.path_regex = _RELAY_PATHS  # Starlette's own wants the slash, and no line break after it
+    return route
 
 
 def digest_of(authorization: str) -> bytes:
