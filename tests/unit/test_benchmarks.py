@@ -107,7 +107,12 @@ def test_test_events_are_for_the_benchmark_subscriptions_of_their_client_alone(
         (
             replace(SUBSCRIPTION, filter='user_type="api" and user="julia"'),
             an_event(),
-            {"filter": 'filter does not fit: user="julia" (the event\'s user: "erp")'},
+            {"filter": 'filter does not fit: user="julia" is false (the event\'s user: "erp")'},
+        ),
+        (
+            replace(SUBSCRIPTION, filter='not user="erp"'),
+            an_event(),
+            {"filter": 'filter does not fit: user="erp" is true (the event\'s user: "erp")'},
         ),
         (BENCHMARKED, an_event(), {"source": "source is benchmark"}),
         (SUBSCRIPTION, a_test_event(), {"source": "source is pim"}),

@@ -59,7 +59,9 @@ def _filter(event: Event, subscription: Subscription) -> Check:
     if event.benchmark_client is not None:
         return Check("filter", True, "test events of a benchmark come whatever the filter says")
     explained = filters.explain(subscription.filter, event)
-    said = "; ".join(f"{part.text} ({part.why})" for part in explained.decided_by)
+    said = "; ".join(
+        f"{part.text} is {'true' if part.holds else 'false'} ({part.why})" for part in explained.decided_by
+    )
     return Check(
         "filter", explained.matches, f"filter {'fits' if explained.matches else 'does not fit'}: {said}"
     )
