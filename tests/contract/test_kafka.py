@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -69,19 +70,20 @@ async def server(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
+
+
 def _forward_to(
     host: str, port: int
 ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Any]]:
     """A broker's other address: it has no name for itself but its own."""
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(host, port)
-        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
 
     return forward
 
@@ -221,6 +223,33 @@ async def test_what_does_not_speak_kafka_is_a_failure(
 
     async with server(garbage) as address:
         result = await failed(sender, kafka.config(broker=address), timeout=SHORT)
+    assert result == (Reason.DESTINATION_FAILURE, Kind.RETRYABLE)
+
+
+async def test_a_broker_that_asks_for_too_much_work_gets_none(
+    kafka: KafkaBroker, sender: KafkaSender
+) -> None:
+    """Between us and the broker somebody asks for more iterations of SCRAM than Kafka ever does."""
+    host, _, port = kafka.bootstrap("sasl_plaintext").partition(":")
+
+    async def more_work(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            (size,) = struct.unpack(">i", await reader.readexactly(4))
+            answer = await reader.readexactly(size)
+            if (end := answer.find(b",i=4096")) >= 0:
+                start = answer.index(b"r=")  # of the server's first message, behind its length
+                asked = answer[start:end] + b",i=16385"
+                rest = answer[end + len(b",i=4096") :]
+                answer = answer[: start - 4] + struct.pack(">i", len(asked)) + asked + rest
+            writer.write(struct.pack(">i", len(answer)) + answer)
+
+    async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(_pump(reader, far_writer), more_work(far_reader, writer))
+
+    async with server(between) as address:
+        config = kafka.config(broker=address, mechanism="SCRAM-SHA-256")
+        result = await failed(sender, config, timeout=SHORT)
     assert result == (Reason.DESTINATION_FAILURE, Kind.RETRYABLE)
 
 

@@ -151,9 +151,10 @@ async def test_a_server_that_says_nothing_is_waited_for_no_longer_than_allowed()
 async def test_our_own_project_is_refused_again_at_delivery() -> None:
     async with google(grpc.StatusCode.OK) as topics:
         assert await published(topics) == Published()
-        result = await published(topics, PubSubConfig("our-project", "deliveries-0"))
-    assert isinstance(result, TransportFailure)
-    assert result.reason is Reason.INVALID_DESTINATION_CONFIGURATION
+        for project in ("our-project", "123456789012"):  # ours has a number too, which nobody told us
+            result = await published(topics, PubSubConfig(project, "deliveries-0"))
+            assert isinstance(result, TransportFailure)
+            assert result.reason is Reason.INVALID_DESTINATION_CONFIGURATION
 
 
 # --- who publishes -------------------------------------------------------------------------------------

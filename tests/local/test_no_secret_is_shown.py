@@ -14,6 +14,7 @@ from urllib.parse import quote
 import orjson
 import pytest
 import requests
+import trustme
 
 import one_pim
 from aep_here import run
@@ -130,6 +131,7 @@ def use(done: Run, serve: Child, sim: Child, inbox: Child, keys: dict[str, str])
     client = pim.client(serve.url)
     done.secrets["token"] = client.token
     subscriber, subscription = subscribe(done, client, inbox)
+    broker = subscribe_broker(done, client, subscriber)
     event = one_pim.event()
     assert send_events(serve.url, keys["ingest_key"], event) == 202
     came = delivered(inbox.url, "/ok", event["id"])
@@ -141,6 +143,8 @@ def use(done: Run, serve: Child, sim: Child, inbox: Child, keys: dict[str, str])
     assert done.answer(http().post(path, relayed, headers=signed, timeout=5)).status_code == 202
     delivered(inbox.url, "/ok", event["id"])
     misuse(done, serve, client, f"/subscribers/{subscriber}", f"/subscriptions/{subscription}")
+    done.answer(client.call("GET", f"/subscribers/{subscriber}/subscriptions/{broker}"))
+    until(lambda: broker in serve.stderr(), "the failed attempt at the broker in the log")
     keyed = Client(serve.url, one_pim.PIM, keys["platform_key"], "erp")
     assert done.answer(keyed.call("GET", "/subscribers")).status_code == 200
     until(lambda: "mail" in serve.stderr(), "the notification's failure in the log", seconds=20)
@@ -162,6 +166,29 @@ def subscribe(done: Run, client: Client, inbox: Child) -> tuple[str, str]:
     body = {"events": [UPDATED], "type": "https", "config": config}
     path = f"/subscribers/{made.json()['id']}/subscriptions"
     return made.json()["id"], done.answer(client.call("POST", path, body, expect=None)).json()["id"]
+
+
+def subscribe_broker(done: Run, client: Client, subscriber: str) -> str:
+    """A Kafka destination where nobody listens: each event fails to connect, which is told in the log."""
+    issued = trustme.CA().issue_cert("kafka.test")
+    key, certificate = issued.private_key_pem.bytes().decode(), issued.cert_chain_pems[0].bytes().decode()
+    done.secrets["client_key"] = key.splitlines()[1]
+    config = {
+        "broker": "127.0.0.1:1",
+        "topic": "events",
+        "sasl_auth": {"mechanism": "plain", "username": "erp", "password": done.secret("kafka_password")},
+        "tls": {
+            "server_name": "kafka.test",
+            "ca_pem": certificate,
+            "client_cert_pem": certificate,
+            "client_key_pem": key,
+        },
+        "headers": {"X-Api-Key": done.printable("kafka_header")},
+    }
+    body = {"events": [UPDATED], "type": "kafka", "config": config}
+    made = done.answer(client.call("POST", f"/subscribers/{subscriber}/subscriptions", body, expect=None))
+    assert made.status_code == 201
+    return made.json()["id"]
 
 
 def misuse(done: Run, serve: Child, client: Client, subscriber: str, subscription: str) -> None:
@@ -200,6 +227,9 @@ def test_every_kind_of_secret_was_there(whole: Run) -> None:
         "primary",
         "secondary",
         "header",
+        "kafka_password",
+        "kafka_header",
+        "client_key",
         "webhook_secret",
         "ingest_key",
         "relay_secret",

@@ -29,7 +29,7 @@ SECRETS = ["a password of tests", "a client key of tests", "a header value of te
 
 def sent_back(config: Config) -> Any:
     """The body of a client that read the config and sends it as it was shown."""
-    shown = show.config(config)
+    shown = hidden(show.config(config))
     match config:
         case HttpsConfig():
             secret = SecretBody.model_construct(**{"secondary": None, **shown["secret"]})
@@ -40,6 +40,13 @@ def sent_back(config: Config) -> Any:
             sasl = SaslBody.model_construct(**{"scram_variant": None, **shown["sasl_auth"]})
             tls = TlsBody.model_construct(**shown["tls"]) if "tls" in shown else None
             return KafkaBody.model_construct(**{**shown, "sasl_auth": sasl, "tls": tls})
+
+
+def hidden(shown: Any) -> Any:
+    """With the redaction mark as bodies hold it."""
+    if isinstance(shown, dict):
+        return {name: hidden(value) for name, value in shown.items()}
+    return SecretStr(REDACTED) if shown == REDACTED else shown
 
 
 def problems(wanted: Any, stored: Config | None) -> dict[str, str]:

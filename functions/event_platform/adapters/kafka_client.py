@@ -24,8 +24,8 @@ from .guard import GuardedNetwork
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 """Of one answer; what is asked for is short."""
-MAX_SCRAM_ITERATIONS = 100_000
-"""Kafka's default is 4,096; each one is work that a broker has us do."""
+MAX_SCRAM_ITERATIONS = 16_384
+"""As many as Kafka lets a user have, whose default is 4,096; each one is work that a broker has us do."""
 UNKNOWN_TOPIC_SECONDS = 1.0
 """How long brokers must say that there is no such topic: one that was just made is not known to all."""
 _STOP_SECONDS = 5.0

@@ -27,6 +27,8 @@ class TopicRules:
 
     def check(self, project_id: str) -> None:
         """Raises ValueError, saying why, for a project whose topics we do not publish to."""
+        if project_id.isdecimal():  # ours has one too, which is not known here
+            raise ValueError("must be the project's id, not its number")
         if project_id == self.own_project:
             raise ValueError("must not be the platform's own project")
 

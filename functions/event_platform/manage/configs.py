@@ -46,17 +46,19 @@ class _Keeping:
 
     problems: list[Problem] = field(default_factory=list[Problem])
 
-    def secret(self, name: str, value: str, kept: SecretStr | None, why: str = _NOTHING_STORED) -> SecretStr:
-        if value != REDACTED:
-            return SecretStr(value)
+    def secret(
+        self, name: str, value: SecretStr, kept: SecretStr | None, why: str = _NOTHING_STORED
+    ) -> SecretStr:
+        if value.get_secret_value() != REDACTED:
+            return value
         if kept is None:
             self.problems.append(Problem(f"config.{name}", why))
         return kept or SecretStr("")
 
-    def headers(self, wanted: dict[str, str] | None, stored: Config | None, moved: str | None) -> Headers:
+    def headers(self, wanted: Headers | None, stored: Config | None, moved: str | None) -> Headers:
         named = wanted
         if named is None:
-            named = dict.fromkeys(stored.headers, REDACTED) if stored else {}
+            named = dict.fromkeys(stored.headers, SecretStr(REDACTED)) if stored else {}
         known = (
             {name.lower(): value for name, value in stored.headers.items()} if stored and not moved else {}
         )

@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -34,6 +35,7 @@ from ..domain.urls import host_and_port_of_broker, normalise_endpoint_url, norma
 
 MAX_NAME_LENGTH = 255
 MAX_CUSTOM_HEADERS = 5
+MAX_PASSWORD_LENGTH = 1024
 MAX_EVENT_TYPES = 1000
 MAX_BENCHMARK_EVENTS = 10_000
 MAX_CUSTOM_DATA = 10 * 1024
@@ -125,16 +127,18 @@ def _email(value: str) -> str:
     return value
 
 
-def _secret(value: str, info: ValidationInfo[Rules]) -> str:
-    _check_redaction(value, info.context)
-    if value != REDACTED and not 16 <= len(value) <= 256:
+def _secret(value: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
+    if not _is_redacted(value, info.context) and not 16 <= len(value) <= 256:
         raise ValueError("must have 16 to 256 characters")
     return value
 
 
-def _check_redaction(value: str, rules: Rules) -> None:
-    if value == REDACTED and rules.is_new:
+def _is_redacted(value: SecretStr, rules: Rules) -> bool:
+    """Raises ValueError where nothing is stored that it could stand for."""
+    is_redacted = value.get_secret_value() == REDACTED
+    if is_redacted and rules.is_new:
         raise ValueError("is the redaction mark, but nothing is stored yet; send the value")
+    return is_redacted
 
 
 def _empty_is_none(value: Any) -> Any:
@@ -178,10 +182,10 @@ def _attribute_name(name: str) -> str:
     return _record_header_name(name)
 
 
-def _header_value(value: str, info: ValidationInfo[Rules]) -> str:
-    if _HEADER_VALUE.fullmatch(value) is None:
+def _header_value(value: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
+    if _HEADER_VALUE.fullmatch(value.get_secret_value()) is None:
         raise ValueError("the value must be at most 256 printable ASCII characters")
-    _check_redaction(value, info.context)
+    _is_redacted(value, info.context)
     return value
 
 
@@ -192,7 +196,7 @@ def _few_headers(headers: Any) -> Any:
     return headers
 
 
-def _headers(headers: dict[str, str]) -> dict[str, str]:
+def _headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
     if len({name.lower() for name in headers}) < len(headers):
         raise ValueError("must not name a header twice; names are compared without case")
     return headers
@@ -203,21 +207,24 @@ def _certificates(pem: str) -> str:
         x509.load_pem_x509_certificates(pem.encode())
     except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise ValueError("must be one or more certificates in PEM") from error
+    if "PRIVATE KEY" in pem:  # which the parser skips, and which is shown and kept as certificates are
+        raise ValueError("must hold certificates only, no private key")
     return pem
 
 
-def _private_key(pem: str, info: ValidationInfo[Rules]) -> str:
-    _check_redaction(pem, info.context)
-    if pem != REDACTED:
+def _private_key(pem: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
+    if not _is_redacted(pem, info.context):
         try:
-            serialization.load_pem_private_key(pem.encode(), password=None)
+            serialization.load_pem_private_key(pem.get_secret_value().encode(), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise ValueError("must be a private key in PEM, not encrypted") from error
     return pem
 
 
-def _password(value: str, info: ValidationInfo[Rules]) -> str:
-    _check_redaction(value, info.context)
+def _password(value: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
+    _is_redacted(value, info.context)
+    if not 1 <= len(value) <= MAX_PASSWORD_LENGTH:
+        raise ValueError(f"must have 1 to {MAX_PASSWORD_LENGTH} characters")
     return value
 
 
@@ -227,19 +234,17 @@ def _broker(value: str) -> str:
 
 
 def _project(value: str, info: ValidationInfo[Rules]) -> str:
-    if value.isdecimal():
-        raise ValueError("must be the project's id, not its number")
+    info.context.topics.check(value)
     if _PROJECT.fullmatch(value) is None:
         raise ValueError("must be a project's id: 6 to 30 lower-case letters, digits and hyphens")
-    info.context.topics.check(value)
     return value
 
 
 Email = Annotated[str, AfterValidator(_email)]
 EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
-SigningSecret = Annotated[str, AfterValidator(_secret)]
+SigningSecret = Annotated[SecretStr, AfterValidator(_secret)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
-HeaderValue = Annotated[str, AfterValidator(_header_value)]
+HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
 Headers = Annotated[dict[HeaderName, HeaderValue], BeforeValidator(_few_headers), AfterValidator(_headers)]
 Attributes = Annotated[
     dict[Annotated[HeaderName, AfterValidator(_attribute_name)], HeaderValue],
@@ -265,7 +270,7 @@ NonEmpty = Annotated[str, StringConstraints(min_length=1, max_length=249)]
 class _Body(BaseModel):
     """Unknown keys are ignored (wire contract 2); types are not coerced."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
 class ContactBody(_Body):
@@ -328,7 +333,7 @@ class SaslBody(_Body):
 
     mechanism: Literal["plain", "scram"]
     username: NonEmpty
-    password: Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_password)]
+    password: Annotated[SecretStr, AfterValidator(_password)]
     scram_variant: Literal["sha-256", "sha-512"] | None = None
 
     @model_validator(mode="after")
@@ -344,7 +349,7 @@ class TlsBody(_Body):
     server_name: NonEmpty
     ca_pem: Annotated[str, AfterValidator(_certificates)]
     client_cert_pem: Annotated[str, AfterValidator(_certificates)]
-    client_key_pem: Annotated[str, AfterValidator(_private_key)]
+    client_key_pem: Annotated[SecretStr, AfterValidator(_private_key)]
 
 
 class KafkaBody(_Body):
@@ -378,7 +383,7 @@ class SubscriptionBody(_SubscriptionFields):
     source: Literal["pim", "benchmark"] = "pim"
     events: EventTypes
     type: DestinationType
-    config: dict[str, Any]
+    config: Annotated[dict[str, Any], Field(repr=False)]
     send_product_identifier: bool = False
 
 
@@ -388,7 +393,7 @@ class SubscriptionPatch(_SubscriptionFields):
     source: Literal["pim", "benchmark"] = "pim"
     events: EventTypes = []
     type: DestinationType = "https"
-    config: dict[str, Any] = {}
+    config: Annotated[dict[str, Any], Field(repr=False)] = {}
     send_product_identifier: bool = False
 
 

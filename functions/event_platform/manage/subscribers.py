@@ -137,7 +137,7 @@ async def remove_subscriber(
 
 def _contact(wanted: ContactBody) -> Contact:
     secret = wanted.notification_webhook_secret
-    if secret == REDACTED:
+    if secret is not None and secret.get_secret_value() == REDACTED:
         raise InvalidRequest(
             Problem("contact.notification_webhook_secret", "is the redaction mark, not a secret")
         )
@@ -145,7 +145,7 @@ def _contact(wanted: ContactBody) -> Contact:
         technical_email=wanted.technical_email,
         notification_channels=tuple(wanted.notification_channels or ["email"]),
         notification_webhook_url=wanted.notification_webhook_url,
-        notification_webhook_secret=SecretStr(secret) if secret is not None else None,
+        notification_webhook_secret=secret,
     )
 
 
@@ -159,9 +159,9 @@ def _patched_contact(before: Contact, patch: ContactPatch) -> Contact:
 
 
 def _patched_secret(before: Contact, changes: Mapping[str, Any]) -> SecretStr | None:
-    secret: str | None = changes["notification_webhook_secret"]
-    if secret != REDACTED:
-        return SecretStr(secret) if secret is not None else None
+    secret: SecretStr | None = changes["notification_webhook_secret"]
+    if secret is None or secret.get_secret_value() != REDACTED:
+        return secret
     if before.notification_webhook_secret is None:
         raise InvalidRequest(
             Problem("contact.notification_webhook_secret", "is redacted, but none is stored")
