@@ -1,7 +1,10 @@
 """Records in a real Kafka broker, and what each of its failures is called (wire contract 10b and 13)."""
 
 import asyncio
+import errno
+import gc
 import ipaddress
+import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import AddrInfoType
 from aiokafka.errors import KafkaError
 from pydantic import SecretStr
 
@@ -343,6 +347,36 @@ async def test_an_idle_producer_is_closed_and_the_next_event_makes_another(kafka
             await eventually(lambda: sender.producers == 0)
     finally:
         await sender.close()
+
+
+class CuttableNetwork(GuardedNetwork):
+    """One that can go down."""
+
+    is_down = False
+
+    def open_socket(self, address: AddrInfoType) -> socket.socket:
+        if self.is_down:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "down")
+        return super().open_socket(address)
+
+
+async def test_nothing_is_left_behind_when_brokers_go_away(
+    kafka: KafkaBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = asyncio.all_tasks()
+    network = CuttableNetwork(allow_loopback=True)
+    sender = KafkaSender(network)
+    assert await appended(sender, kafka.config()) == Published()
+    network.is_down = True
+    for kept in sender._kept.values():
+        for connection in kept.producer.client._conns.values():
+            connection.abort()
+    result = await failed(sender, kafka.config(), timeout=SHORT)
+    assert result == (Reason.CONNECTION_REFUSED, Kind.RETRYABLE)
+    await sender.close()
+    gc.collect()  # tells of errors that nobody asked for
+    assert asyncio.all_tasks() == before
+    assert not caplog.records
 
 
 async def test_nothing_is_left_behind_when_it_is_closed(kafka: KafkaBroker) -> None:
