@@ -152,7 +152,9 @@ def end(pulumi: Pulumi) -> None:
 def test_the_life_of_the_production_stack(pulumi: Pulumi) -> None:
     pulumi.stack = "production"
     pulumi.start()
+    assert "to create" in pulumi.run("preview")
     live(pulumi)
+    pulumi.run("preview", "--expect-no-changes")
     end(pulumi)
 
 
