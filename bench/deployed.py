@@ -1,0 +1,146 @@
+"""The functions as Google runs them: processes whose interpreter has what is deployed, and nothing else."""
+
+import base64
+import hashlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from .errors import BenchFailed
+from .workers import ROOT
+
+FUNCTIONS = ROOT / "functions"
+REQUIREMENTS = FUNCTIONS / "requirements.txt"
+BUILT = ROOT / ".venv" / "deployed"
+SETTINGS: Mapping[str, str] = {
+    "GOOGLE_CLOUD_PROJECT": "bench",
+    "AEP_SECRETS_KEY": base64.b64encode(bytes(32)).decode(),
+    "AEP_PUBLIC_URL": "https://events.example.com",
+    # Nothing is asked of them before the first request; with an address no credentials are looked for.
+    "PUBSUB_EMULATOR_HOST": "127.0.0.1:1",
+    "FIRESTORE_EMULATOR_HOST": "127.0.0.1:1",
+}
+PATIENCE_SECONDS = 30.0
+STOP_SECONDS = 5.0
+_POLL_SECONDS = 0.01
+_EMPTY = """
+from functions_framework import aio
+{imports}
+@aio.http
+async def nothing(request):
+    return "ok"
+"""
+
+
+@cache
+def interpreter() -> Path:
+    """A Python with `functions/requirements.txt` installed and byte-compiled, as a build at Google makes it.
+
+    What only one machine needs is missing there: rich, which structlog would import, is an example. Made once
+    for each content of the file, beside the packages of `.venv`. Raises BenchFailed.
+    """
+    folder = BUILT / hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
+    python = folder / "bin" / "python"
+    complete = folder / "complete"
+    if not complete.exists():
+        _uv("venv", "--clear", "--python", sys.executable, str(folder))
+        _uv("pip", "install", "--compile-bytecode", "--python", str(python), "-r", str(REQUIREMENTS))
+        complete.touch()
+    return python
+
+
+@cache
+def source() -> Path:
+    """`main.py` in a copy of the functions that is byte-compiled, as a build at Google leaves them."""
+    folder = BUILT / "functions"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(FUNCTIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run([interpreter(), "-m", "compileall", "-q", folder], check=True)  # noqa: S603 - ours
+    return folder / "main.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function's process: the Functions Framework's master, whose worker answers on `url`."""
+
+    pid: int
+    url: str
+    seconds: float  # from the start of its process to the first answer of /health
+
+
+@contextmanager
+def running(target: str, settings: Mapping[str, str], *, main: Path | None = None) -> Iterator[Function]:
+    """The function for the block, started by the command that Google's build makes. Raises BenchFailed.
+
+    `main` is the file that it is in, unless it is one of ours.
+    """
+    main = main or source()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    python = interpreter()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AEP_")}
+    framework = [str(python), "-m", "functions_framework", "--host", "127.0.0.1", "--port", str(port)]
+    began = time.monotonic()
+    process = subprocess.Popen(  # noqa: S603 - a command of ours
+        framework,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**inherited, **settings, "FUNCTION_TARGET": target, "FUNCTION_SOURCE": str(main)},
+        start_new_session=True,
+    )
+    try:
+        while not _answers(port):
+            if process.poll() is not None or time.monotonic() > began + PATIENCE_SECONDS:
+                raise BenchFailed(f"the function {target} did not answer within {PATIENCE_SECONDS:g} s")
+            time.sleep(_POLL_SECONDS)
+        yield Function(process.pid, f"http://127.0.0.1:{port}", time.monotonic() - began)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextmanager
+def empty(imports: str = "") -> Iterator[Function]:
+    """An asynchronous function that does nothing, after the statement `imports`. Raises BenchFailed."""
+    with tempfile.TemporaryDirectory(prefix="aep-bench-") as folder:
+        main = Path(folder) / "main.py"
+        main.write_text(_EMPTY.format(imports=imports))
+        with running("nothing", {}, main=main) as function:
+            yield function
+
+
+def _uv(*arguments: str) -> None:
+    uv = Path(sys.executable).with_name("uv")
+    made = subprocess.run(  # noqa: S603 - a command of ours
+        [uv, "--quiet", *arguments], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        raise BenchFailed(f"the packages of the functions could not be installed: {made.stderr.strip()}")
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
