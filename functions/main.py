@@ -49,4 +49,4 @@ async def notify(request: Request) -> Response:
 
 
 # The framework names the function that it starts here; a wrong setting is to stop it now, not its requests.
-wiring.check(os.environ.get("FUNCTION_TARGET"))
+wiring.start(os.environ.get("FUNCTION_TARGET"))

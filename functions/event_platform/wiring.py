@@ -1,8 +1,9 @@
-"""Who gets which adapter on Google Cloud. Each function's app is built once, by its first request.
+"""Who gets which adapter on Google Cloud. A function's app is built once, when its process starts.
 
-The imports stand inside: a function that needs no Firestore does not wait for it to load.
+The imports stand inside, so that a function loads what it needs and no more.
 """
 
+import gc
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
@@ -47,6 +48,21 @@ def check(function: str | None) -> None:
         settings = _read(SETTINGS[function])
         if isinstance(settings, told.RecordsSettings):
             _seal(settings)
+
+
+def start(function: str | None) -> None:
+    """Builds the function that is about to start. Raises WrongSettings.
+
+    A port that is open gets requests, so all that the first of them needs is loaded before; it is shared by
+    the server's processes then. No connection is opened: they would not survive the server's fork.
+    """
+    if function is None or function not in SETTINGS:
+        return
+    check(function)
+    gc.disable()  # what is loaded stays: there is nothing to find in it, now or later
+    globals()[function]()
+    gc.freeze()
+    gc.enable()
 
 
 @cache
@@ -95,8 +111,10 @@ def ingest() -> "Answers":
     """Takes a PIM's events in."""
     from . import ingest
     from .adapters.clock import SystemClock
+    from .adapters.pubsub import load_client
     from .adapters.pubsub_intake import PubSubIntake
 
+    load_client()
     settings, clock = _read(told.IngestSettings), SystemClock()
     registry = _registry(settings, _firestore(settings), _seal(settings))
     intake = PubSubIntake(_publisher(settings), clock, topic=settings.topic_events)
@@ -109,7 +127,9 @@ def fanout() -> "Answers":
     from . import fanout
     from .adapters.clock import SystemClock
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
+    from .adapters.pubsub import load_client
 
+    load_client()
     settings, clock = _read(told.FanoutSettings), SystemClock()
     firestore, seal, publisher = _firestore(settings), _seal(settings), _publisher(settings)
     subscriptions = FirestoreSubscriptions(

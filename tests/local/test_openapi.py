@@ -13,9 +13,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from aep.platform import Platform
-from event_platform import openapi
 from event_platform.domain import catalog
 from event_platform.domain.broker_messages import TopicRules
+from event_platform.openapi.document import document as document_of
 from event_platform.openapi.operations import OPERATIONS
 from event_platform.settings import Settings
 from processes import Client, SimulatedPim, command, http, ready, server
@@ -159,13 +159,12 @@ def test_every_route_is_described_and_every_description_is_served(tmp_path: Path
     }
     assert {(operation.path, operation.method) for operation in OPERATIONS} == served
     assert {
-        (path, method)
-        for path, method, _ in operations(openapi.document(routes, catalog.load(), TopicRules()))
+        (path, method) for path, method, _ in operations(document_of(routes, catalog.load(), TopicRules()))
     } == served
 
 
 def test_the_document_holds_what_that_process_serves_only() -> None:
-    document = openapi.document(
+    document = document_of(
         [Route("/health", lambda request: None, methods=["GET"])], catalog.load(), TopicRules()
     )
     assert list(document["paths"]) == ["/health"]
@@ -173,9 +172,7 @@ def test_the_document_holds_what_that_process_serves_only() -> None:
 
 def test_a_route_that_nobody_described_is_an_error() -> None:
     with pytest.raises(LookupError):
-        openapi.document(
-            [Route("/secret", lambda request: None, methods=["GET"])], catalog.load(), TopicRules()
-        )
+        document_of([Route("/secret", lambda request: None, methods=["GET"])], catalog.load(), TopicRules())
 
 
 def test_the_running_platform_describes_its_routes(world: World) -> None:
@@ -309,7 +306,7 @@ def test_destinations_that_are_brokers_fit_their_schemas(
     ],
 )
 def test_it_says_which_account_publishes_to_topics(topics: TopicRules, said: str) -> None:
-    document = openapi.document([], catalog.load(), topics)
+    document = document_of([], catalog.load(), topics)
     assert said in document["components"]["schemas"]["PubSubConfig"]["description"]
 
 

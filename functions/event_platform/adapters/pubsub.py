@@ -12,7 +12,9 @@ from ..domain.errors import PublishFailed
 from ..domain.messages import Message
 from ..domain.queue_messages import size_of
 
-if TYPE_CHECKING:  # costs 0.4 s, so it is imported by the first publish
+if (
+    TYPE_CHECKING
+):  # takes 50 ms and more, and some publish rarely: imported by `load_client` or the first publish
     from google.auth.credentials import Credentials
     from google.pubsub_v1 import PublisherAsyncClient
 
@@ -96,6 +98,11 @@ class PubSubPublisher:
         except (GoogleAPIError, GoogleAuthError) as error:
             return f"the topic {path} took no message: {_first_line(error)}"
         return None
+
+
+def load_client() -> None:
+    """Imports Google's client now: for who cannot answer its first request without it."""
+    import google.pubsub_v1  # noqa: F401 - its import is what is wanted
 
 
 def publisher_client(

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -120,6 +119,8 @@ def _name(value: str) -> str:
 
 
 def _email(value: str) -> str:
+    from email_validator import EmailNotValidError, validate_email  # takes 20 ms: not at the start
+
     try:  # internal domains are fine: whoever runs the platform runs its mail server too
         validate_email(value, check_deliverability=False, globally_deliverable=False)
     except EmailNotValidError as error:
@@ -270,7 +271,9 @@ NonEmpty = Annotated[str, StringConstraints(min_length=1, max_length=249)]
 class _Body(BaseModel):
     """Unknown keys are ignored (wire contract 2); types are not coerced."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        strict=True, extra="ignore", frozen=True, hide_input_in_errors=True, defer_build=True
+    )
 
 
 class ContactBody(_Body):

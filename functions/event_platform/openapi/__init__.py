@@ -1,5 +1,5 @@
 """The OpenAPI 3.1 document of what is served, for client generators and for tests that read it."""
 
-from .document import document, route
+from .served import route
 
-__all__ = ["document", "route"]
+__all__ = ["route"]

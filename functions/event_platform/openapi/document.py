@@ -1,13 +1,9 @@
-"""The document, put together from the table of operations for the routes that are served, and its route."""
+"""The document, put together from the table of operations for the routes that are served."""
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import cache
 from typing import Any
 
-import orjson
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
 from ..domain import events_api, signatures
@@ -15,9 +11,7 @@ from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog
 from ..manage.logs import EXPLANATIONS
 from . import examples, schemas
-from .operations import JSON, OPERATIONS, Content, Operation
-
-PATH = "/openapi.json"
+from .operations import OPERATIONS, Content, Operation
 
 INFO = {
     "title": "Akeneo event platform",
@@ -93,25 +87,6 @@ ANY_TIME = {
     500: "An internal error; it was logged and nothing was changed.",
 }
 """What every operation may answer, where it says nothing else of the status."""
-
-
-def route(served: Iterable[Route], known: Catalog, topics: TopicRules) -> Route:
-    """The route of the document, which describes the given routes and itself.
-
-    Subscriptions get the types `known`, and may be to the Pub/Sub topics that `topics` allows.
-    """
-
-    async def description(request: Request) -> Response:
-        return Response(text(), media_type=JSON)
-
-    own = Route(PATH, description, methods=["GET"])
-    routes = [*served, own]
-
-    @cache
-    def text() -> bytes:
-        return orjson.dumps(document(routes, known, topics))
-
-    return own
 
 
 def document(served: Iterable[Route], known: Catalog, topics: TopicRules) -> dict[str, Any]:
