@@ -1,15 +1,16 @@
 """What the two HTTP functions share: reading a JSON body within its limit, and the table of errors."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Route, Router
+from starlette.types import Message, Receive, Scope, Send
 
 from .domain import errors, front_door
 
@@ -41,8 +42,19 @@ SAFE: Mapping[str, str] = {
 """Of every answer that does not say otherwise, as OWASP's REST Security Cheat Sheet has it."""
 OVER_TLS: Mapping[str, str] = {"Strict-Transport-Security": "max-age=31536000"}
 """Of answers over TLS of our own; elsewhere a browser must ignore it (RFC 6797 7.2)."""
+_FAULT = errors.Problem("", "an internal error; it was logged and nothing was changed")
 
-ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+_SAFE = _raw(SAFE)
+_SAFE_OVER_TLS = _raw({**SAFE, **OVER_TLS})
+
+Handler = Callable[[Request], Awaitable[Response]]
+Answered = Callable[[Scope, int], None]
+"""Told of each answer: the request's scope, where Starlette noted the `endpoint`, and the status."""
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -85,38 +97,72 @@ def only_once(headers: Headers, *names: str) -> None:
 
 
 def client_address(request: Request) -> str:
-    """Whose allowance a request counts against, as `FrontOf` found it out."""
+    """Whose allowance a request counts against, as `App` found it out."""
     return front_door.site_of(request.client.host if request.client else "")
 
 
-class FrontOf:
-    """An ASGI app that stands before `app`: finds out who the client is, and completes the answers' headers.
+class Direct:
+    """A handler as an ASGI app: a route to it does without what Starlette wraps around functions."""
 
-    `proxies` is the number of proxies in front of us that append to X-Forwarded-For.
-    """
-
-    def __init__(self, app: ASGIApp, proxies: int) -> None:
-        self._app = app
-        self._proxies = proxies
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._handler(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+class App:
+    """Our routes as an ASGI app: finds out who the client is, answers errors, completes the answers' headers.
+
+    It stands in place of Starlette's own, which wraps a request and its answer six times. `proxies` is the
+    number of proxies in front of us that append to X-Forwarded-For. A fault of our own is answered 500 and
+    raised, so that the server logs it with its traceback.
+    """
+
+    def __init__(self, routes: Sequence[Route], proxies: int = 0, answered: Answered | None = None) -> None:
+        self.routes = routes
+        self._router = Router(routes, redirect_slashes=False)
+        self._proxies = proxies
+        self._answered = answered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self  # so the router raises what has no route, as HTTPException
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._router(scope, receive, send)
             return
         if self._proxies and scope.get("client"):
             heard = ",".join(Headers(scope=scope).getlist("x-forwarded-for"))
             host, port = scope["client"]
             scope["client"] = (front_door.client_of(host, heard, self._proxies), port)
-        safe = {**SAFE, **OVER_TLS} if scope["scheme"] == "https" else SAFE
+        started = False
 
-        async def complete(message: Message) -> None:
+        def complete(message: Message) -> Awaitable[None]:
+            nonlocal started
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in safe.items():
-                    headers.setdefault(name, value)
-            await send(message)
+                started = True
+                message["headers"] = _completed(message["headers"], scope.get("scheme", "http"))
+                if self._answered is not None:
+                    self._answered(scope, message["status"])
+            return send(message)
 
-        await self._app(scope, receive, complete)
+        try:
+            await self._router.app(scope, receive, complete)
+        except (errors.EventPlatformError, HTTPException, ClientDisconnect) as error:
+            if started:
+                raise
+            await _answer_to(error, Request(scope))(scope, receive, complete)
+        except Exception:
+            if not started:
+                await error_response(500, _FAULT)(scope, receive, complete)
+            raise
+
+
+def _completed(headers: Sequence[tuple[bytes, bytes]], scheme: str) -> list[tuple[bytes, bytes]]:
+    """Headers of an answer, with those of `SAFE` that it does not say otherwise."""
+    safe = _SAFE_OVER_TLS if scheme == "https" else _SAFE
+    named = {name for name, _ in headers}
+    return [*headers, *[header for header in safe if header[0] not in named]]
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -138,8 +184,22 @@ async def healthy(request: Request) -> Response:
     return json_response({"status": "ok"})
 
 
-async def _on_platform_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, errors.EventPlatformError)  # noqa: S101 - registered for that type below
+def _answer_to(
+    error: errors.EventPlatformError | HTTPException | ClientDisconnect, request: Request
+) -> Response:
+    if isinstance(error, errors.EventPlatformError):
+        return _answer_to_ours(error, request)
+    if isinstance(error, HTTPException):
+        message = {
+            404: f"no such route: {request.url.path}",
+            405: f"{request.method} is not allowed here",
+        }.get(error.status_code, error.detail)
+        return error_response(error.status_code, errors.Problem("", message), headers=error.headers)
+    # Nobody reads this: the client went away, or was too slow, while its body was awaited.
+    return error_response(400, errors.Problem("", "the body did not arrive"))
+
+
+def _answer_to_ours(error: errors.EventPlatformError, request: Request) -> Response:
     status = STATUS_OF[type(error)]
     if status == 503:
         log.warning("request.unavailable", path=request.url.path, error=str(error))
@@ -147,31 +207,3 @@ async def _on_platform_error(request: Request, error: Exception) -> Response:
         return error_response(status, *error.problems)
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, errors.TooManyRequests) else None
     return error_response(status, errors.Problem("", str(error)), headers=headers)
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for that type below
-    message = {
-        404: f"no such route: {request.url.path}",
-        405: f"{request.method} is not allowed here",
-    }.get(error.status_code, error.detail)
-    return error_response(error.status_code, errors.Problem("", message), headers=error.headers)
-
-
-async def _on_disconnect(request: Request, error: Exception) -> Response:
-    # Nobody reads this: the client went away, or was too slow, while its body was awaited.
-    return error_response(400, errors.Problem("", "the body did not arrive"))
-
-
-async def _on_fault(request: Request, error: Exception) -> Response:
-    # Starlette raises the error again after this answer, and the server logs it with its traceback.
-    return error_response(500, errors.Problem("", "an internal error; it was logged and nothing was changed"))
-
-
-EXCEPTION_HANDLERS: Mapping[Any, ExceptionHandler] = {
-    errors.EventPlatformError: _on_platform_error,
-    HTTPException: _on_http_exception,
-    ClientDisconnect: _on_disconnect,
-    Exception: _on_fault,
-}
-"""For `Starlette(exception_handlers=…)`: every error of ours becomes the contract's answer."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from pydantic import ValidationError
-from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -283,12 +282,8 @@ def _registry(settings: told.RecordsSettings, firestore: "Firestore", seal: "Aes
 
 def _app(settings: told.FunctionSettings, routes: Sequence[Route]) -> "Answers":
     telemetry.configure(settings.log_level)
-    app = Starlette(
-        routes=[Route("/health", http.healthy, methods=["GET"]), *routes],
-        exception_handlers=http.EXCEPTION_HANDLERS,
-    )
-    app.router.redirect_slashes = False
-    return Answers(http.FrontOf(app, settings.trusted_proxies))
+    health = Route("/health", http.healthy, methods=["GET"])
+    return Answers(http.App([*routes, health], settings.trusted_proxies))
 
 
 class Answers(Response):

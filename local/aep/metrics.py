@@ -15,8 +15,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import Scope
 
 from event_platform.domain.errors import StoreUnavailable
 
@@ -49,25 +49,15 @@ def route(meters: Meters, look: Look) -> Route:
     return Route("/metrics", page, methods=["GET"])
 
 
-class CountedRequests:
-    """An ASGI app that counts the answers of `app` by the route's template and the status."""
+class CountedAnswers:
+    """Counts answers by the route's template and the status; no path of a stranger becomes a label."""
 
-    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], meters: Meters) -> None:
-        self._app = app
-        self._templates: Mapping[object, str] = {
-            each.endpoint: each.path for each in routes if isinstance(each, Route)
-        }
+    def __init__(self, routes: Iterable[Route], meters: Meters) -> None:
+        self._templates: Mapping[object, str] = {each.endpoint: each.path for each in routes}
         self._meters = meters
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def counting(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                # Starlette has noted the endpoint in the scope; no path of a stranger becomes a label.
-                template = self._templates.get(scope.get("endpoint"), OTHER)
-                self._meters.answered(template, message["status"])
-            await send(message)
-
-        await self._app(scope, receive, counting if scope["type"] == "http" else send)
+    def __call__(self, scope: Scope, status: int) -> None:
+        self._meters.answered(self._templates.get(scope.get("endpoint"), OTHER), status)
 
 
 class _Collector(Collector):

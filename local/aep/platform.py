@@ -1,12 +1,11 @@
 """All functions on one machine: builds the parts, wires them, starts and stops them in order."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import structlog
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,7 +19,7 @@ from event_platform.adapters.pubsub_topics import PubSubTopics, rules_on_one_mac
 from event_platform.adapters.smtp import SmtpMailer
 from event_platform.deliver import Judge, Senders, deliver
 from event_platform.domain.egress import Egress
-from event_platform.http import EXCEPTION_HANDLERS, FrontOf, json_response
+from event_platform.http import App, json_response
 from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
 
@@ -111,6 +110,8 @@ class Platform:
         verifier = CallerVerifier(self._pims, self._gateway, clock, allow_http=settings.dev)
         measured = metrics.route(meters, self._queue.look)
         routes = [
+            # The router goes through them in turn, and most requests are events.
+            *ingest.routes(ingest.Ingest(self._pims, self._queue, settings.event_types, clock)),
             *manage.routes(
                 manage.Manage(
                     verifier,
@@ -128,15 +129,14 @@ class Platform:
                 )
             ),
             asyncapi.route(settings.event_types, settings.public_url or base_url),
-            *ingest.routes(ingest.Ingest(self._pims, self._queue, settings.event_types, clock)),
             Route("/health", _healthy, methods=["GET"]),
             Route("/ready", _ready, methods=["GET"]),
             *([measured] if public_metrics else []),
         ]
         routes.append(openapi.route(routes, settings.event_types, topics))
-        counted = metrics.CountedRequests(_app(routes), routes, meters)
-        self.app = FrontOf(counted, settings.trusted_proxies)
-        self.metrics_app = FrontOf(_app([measured]), settings.trusted_proxies)
+        counted = metrics.CountedAnswers(routes, meters)
+        self.app = App(routes, settings.trusted_proxies, counted)
+        self.metrics_app = App([measured], settings.trusted_proxies)
 
     async def start(self) -> None:
         """Opens the folder and goes on with what waits there. Raises SetupError, StoreUnavailable."""
@@ -161,12 +161,6 @@ class Platform:
         await self._kafka.close()
         await self._gateway.close()
         await self._database.close()
-
-
-def _app(routes: Sequence[Route]) -> Starlette:
-    app = Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS)
-    app.router.redirect_slashes = False
-    return app
 
 
 async def _healthy(request: Request) -> Response:

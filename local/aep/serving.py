@@ -123,7 +123,7 @@ class _Server(uvicorn.Server):
             http=BoundedHttpProtocol,
             log_config=None,
             access_log=False,
-            proxy_headers=False,  # FrontOf counts the proxies instead of trusting addresses
+            proxy_headers=False,  # App counts the proxies instead of trusting addresses
             backlog=BACKLOG,
             timeout_graceful_shutdown=drain,  # pyright: ignore[reportArgumentType] - given to asyncio.wait_for
             server_header=False,

@@ -52,7 +52,7 @@ from event_platform.domain.logs import LogQuery, LogType
 from event_platform.domain.messages import Message
 from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC
 from event_platform.domain.subscriptions import Subscription, suspend
-from event_platform.http import EXCEPTION_HANDLERS
+from event_platform.http import App
 from eventually import eventually
 from records import OWNER, PIM, an_event
 from senders import https_by
@@ -178,10 +178,7 @@ class GoogleWorld:
             judge=deliver.Judge(FirestoreSuccessCounts(self._firestore), records, egress, self.clock),
         )
         functions = {"/fanout": fanout.routes(fanning), "/deliver": deliver.routes(delivering)}
-        mounts = [
-            Mount(path, Starlette(routes=list(routes), exception_handlers=EXCEPTION_HANDLERS))
-            for path, routes in functions.items()
-        ]
+        mounts = [Mount(path, App(list(routes))) for path, routes in functions.items()]
         await stack.enter_async_context(self._serving(Starlette(routes=mounts)))
         await stack.enter_async_context(running(self._tick()))
 

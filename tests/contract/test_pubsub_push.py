@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import uvicorn
 from google.pubsub_v1.types import PubsubMessage
-from starlette.applications import Starlette
 
 from clock import ManualClock
 from contract.pubsub import Project
@@ -21,7 +20,7 @@ from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPI
 from event_platform.domain.subscriptions import Subscription
 from event_platform.domain.tenants import Tenant
 from event_platform.fanout import Fanout, routes
-from event_platform.http import EXCEPTION_HANDLERS
+from event_platform.http import App
 from event_platform.push import REASON, SOURCE_PROJECT, SOURCE_SUBSCRIPTION
 from records import PIM, UPDATED, a_subscriber, a_subscription, an_event
 
@@ -48,7 +47,7 @@ async def pubsub(pubsub_host: str, project: str) -> AsyncIterator[Project]:
     publisher = PubSubPublisher(project, opened.client)
     nobody: Any = None
     fanout = Fanout(Records(), Records(), nobody, publisher, catalog.load(), SystemClock(), "https://x/spec")
-    app = Starlette(routes=list(routes(fanout)), exception_handlers=EXCEPTION_HANDLERS)
+    app = App(list(routes(fanout)))
     config = uvicorn.Config(app, port=0, log_level="warning")
     server = uvicorn.Server(config)
     socket = config.bind_socket()

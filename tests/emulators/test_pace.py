@@ -42,7 +42,7 @@ from event_platform.domain.pace import SPREAD_OF_COPIES
 from event_platform.domain.queue_messages import delivery_message
 from event_platform.domain.rates import Limits
 from event_platform.domain.subscriptions import Subscription
-from event_platform.http import EXCEPTION_HANDLERS
+from event_platform.http import App
 from records import UPDATED, a_subscriber, a_subscription
 from senders import https_by
 
@@ -61,7 +61,7 @@ class Lanes:
         for message in messages:
             self.waiting.setdefault(message.ordering_key, deque()).append(message)
 
-    async def run(self, instances: Sequence[Starlette]) -> None:
+    async def run(self, instances: Sequence[App]) -> None:
         """Returns when all of them have been acknowledged."""
         turns = cycle(instances)
 
@@ -121,7 +121,7 @@ class World:
             await self.lanes.publish("deliveries-0", [delivery_message(delivery)])
         return {str(event) for event in range(number)}
 
-    def instance(self) -> Starlette:
+    def instance(self) -> App:
         """An instance of deliver, as `wiring` makes it."""
         subscriptions = FirestoreSubscriptions(self.firestore, SEAL, CLOCK)
         paces = FirestorePaces(self.firestore, subscriptions, CLOCK)
@@ -141,7 +141,7 @@ class World:
             egress=egress,
             judge=Judge(FirestoreSuccessCounts(self.firestore), subscriptions, egress, CLOCK),
         )
-        return Starlette(routes=list(routes(function)), exception_handlers=EXCEPTION_HANDLERS)
+        return App(list(routes(function)))
 
     async def stored(self, subscription: Subscription) -> Subscription:
         found = await FirestorePaces(

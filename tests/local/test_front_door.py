@@ -13,7 +13,6 @@ from pathlib import Path
 import orjson
 import pytest
 import requests
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -22,7 +21,7 @@ import one_pim
 from aep import serving
 from asgi import post
 from event_platform.domain.front_door import ADDRESS_BURST
-from event_platform.http import EXCEPTION_HANDLERS, SAFE, FrontOf
+from event_platform.http import SAFE, App
 from processes import Child, http, server, signature
 
 RELAY_SECRET = "the-relay-secret-at-the-front-door"
@@ -206,7 +205,7 @@ async def faulty(request: Request) -> Response:
 
 async def test_a_fault_is_500_without_a_word_about_the_code() -> None:
     routes = [Route("/", faulty, methods=["GET", "POST"])]
-    app = FrontOf(Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS), 0)
+    app = App(routes)
     assert await post(app, "/", b"") == 500
     async with serving.running(app) as url:
         answer = await asyncio.to_thread(lambda: http().get(url, timeout=5))

@@ -16,7 +16,6 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from starlette.applications import Starlette
 
 from aep import serving
 from aep.broker.queue import DurableQueue, Queued
@@ -30,7 +29,7 @@ from event_platform import ingest
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain import catalog
 from event_platform.domain.events import IDENTIFIER_TYPES
-from event_platform.http import EXCEPTION_HANDLERS
+from event_platform.http import App
 from records import PIM, a_subscriber, a_subscription
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -91,7 +90,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         pims = Pims(database, seal, clock, source=orjson.dumps([ENTRY]).decode(), allow_http=False)
         await pims.open()
         routes = ingest.routes(ingest.Ingest(pims, queue, CATALOG, clock))
-        app = Starlette(routes=list(routes), exception_handlers=EXCEPTION_HANDLERS)
+        app = App(list(routes))
         url = await stack.enter_async_context(serving.running(app))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         yield World(session, url, queued)

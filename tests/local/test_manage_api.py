@@ -43,7 +43,7 @@ from event_platform.domain.subscriptions import (
     Subscription,
 )
 from event_platform.domain.tenants import Tenant
-from event_platform.http import EXCEPTION_HANDLERS
+from event_platform.http import App
 from event_platform.manage.identity import CallerVerifier
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -234,7 +234,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     sender = HttpsSender(guards[True])
     queue = DurableQueue(database, store, clock, schema_base="https://events.example.com/spec")
 
-    def app(*, allow_http: bool) -> Starlette:
+    def app(*, allow_http: bool) -> App:
         verifier = CallerVerifier(registry, gateway, clock, allow_http=allow_http)
         parts = manage.Manage(
             verifier,
@@ -246,9 +246,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             sender,
             allow_http,
         )
-        served = Starlette(routes=manage.routes(parts), exception_handlers=EXCEPTION_HANDLERS)
-        served.router.redirect_slashes = False
-        return served
+        return App(manage.routes(parts))
 
     pim = sim.create_app([ERP, SHOP], clock.now)
     async with AsyncExitStack() as stack:

@@ -41,7 +41,7 @@ from event_platform.domain.logs import DeliveryEnd, Operation
 from event_platform.domain.outcomes import Kind, Outcome, Reason
 from event_platform.domain.rates import Limits, Observation, Rate
 from event_platform.domain.subscriptions import Subscription, suspend
-from event_platform.http import EXCEPTION_HANDLERS, json_response
+from event_platform.http import App, json_response
 from eventually import eventually
 from processes import Child, command, http, received, server, until
 from records import OWNER, PIM, a_subscriber, a_subscription, an_event
@@ -484,9 +484,7 @@ async def test_requests_are_counted_by_template_and_never_by_path() -> None:
 
     routes = [Route("/things/{id}", well, methods=["GET"]), Route("/bad", badly)]
     meters = Meters()
-    app = metrics.CountedRequests(
-        Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS), routes, meters
-    )
+    app = App(routes, answered=metrics.CountedAnswers(routes, meters))
     for path in ("/things/1", "/things/%22%0a", "/no/such/route", "/things/1/2"):
         await call(app, path)
     await call(app, "/things/1", "PURGE")

@@ -83,12 +83,6 @@ def content_of(world: World, path: str, method: str, where: str) -> dict[str, An
     return described["content"][JSON]
 
 
-def served_routes(app: Any) -> list[Route]:
-    while not hasattr(app, "routes"):
-        app = app._app
-    return app.routes
-
-
 # The document itself
 
 
@@ -150,7 +144,7 @@ def test_every_route_is_described_and_every_description_is_served(tmp_path: Path
     platform = Platform(
         Settings(dev=True), tmp_path, base_url="http://127.0.0.1", on_fault=lambda error: None
     )
-    routes = served_routes(platform.app)
+    routes = platform.app.routes
     served = {
         (route.path_format, method)
         for route in routes

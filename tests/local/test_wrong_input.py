@@ -22,13 +22,12 @@ from typing import Any
 
 import orjson
 import pytest
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from aep import bounds, serving
-from event_platform.http import EXCEPTION_HANDLERS
+from event_platform.http import App
 from processes import Child, Client, server
 
 PIM = "https://pim.example.com"
@@ -1026,7 +1025,7 @@ async def impatient(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     """The port of a server with the platform's bounds, but in tenths of a second."""
     monkeypatch.setattr(bounds, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(bounds, "BODY_SECONDS", 0.6)
-    app = Starlette(routes=[Route("/", _body, methods=["POST"])], exception_handlers=EXCEPTION_HANDLERS)
+    app = App([Route("/", _body, methods=["POST"])])
     async with serving.running(app) as url:
         yield int(url.rpartition(":")[2])
 

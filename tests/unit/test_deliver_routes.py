@@ -5,8 +5,6 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-from starlette.applications import Starlette
-
 from asgi import post
 from clock import START
 from event_platform.deliver import Deliver, Judge, routes
@@ -18,7 +16,7 @@ from event_platform.domain.outcomes import Answer
 from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, delivery_message
 from event_platform.domain.rates import Limits
 from event_platform.domain.suspension import Count, minute_of, series_of
-from event_platform.http import EXCEPTION_HANDLERS
+from event_platform.http import App
 from event_platform.push import REASON
 from records import UPDATED, a_subscriber, a_subscription
 from senders import https_by
@@ -100,10 +98,7 @@ class World:
             egress=egress,
             judge=judge,
         )
-        app = Starlette(
-            routes=list(routes(function)),
-            exception_handlers=EXCEPTION_HANDLERS,
-        )
+        app = App(list(routes(function)))
         body = {
             "message": {
                 "data": base64.b64encode(message.data).decode(),

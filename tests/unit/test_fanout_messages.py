@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
 
 from asgi import post
 from clock import START, ManualClock
@@ -28,7 +27,7 @@ from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.domain.tenants import Tenant
 from event_platform.fanout import Fanout, IdentifierCheck, messages, routes
 from event_platform.fanout.recent import RecentLanes
-from event_platform.http import EXCEPTION_HANDLERS
+from event_platform.http import App
 from event_platform.push import REASON
 from records import PIM, UPDATED, a_subscriber, a_subscription, an_event
 
@@ -67,7 +66,7 @@ class World:
         self.clock = ManualClock()
         nobody: Any = None
         fanout = Fanout(self, self, nobody, self.topics, catalog.load(), self.clock, SCHEMAS, shards=4)
-        self._app = Starlette(routes=list(routes(fanout)), exception_handlers=EXCEPTION_HANDLERS)
+        self._app = App(list(routes(fanout)))
 
     async def tenants(self) -> Sequence[Tenant]:
         return [Tenant(host_pattern="*.cloud.akeneo.com"), Tenant(url=PIM, key="pim")]

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 from asgi import post
 from event_platform.domain.errors import PublishFailed, StoreUnavailable
 from event_platform.domain.messages import MalformedMessage, Message
-from event_platform.http import EXCEPTION_HANDLERS
+from event_platform.http import App
 from event_platform.push import (
     DELIVERY_COUNT,
     MESSAGE_ID,
@@ -147,9 +146,7 @@ class Function:
                 raise unburied
             self.buried.append(letter)
 
-        self._app = Starlette(
-            routes=[push_route("/push/{key}", handle, bury=bury)], exception_handlers=EXCEPTION_HANDLERS
-        )
+        self._app = App([push_route("/push/{key}", handle, bury=bury)])
 
     async def push(self, body: bytes) -> tuple[int, list[dict[str, Any]]]:
         """The status and the lines that were logged."""

@@ -18,7 +18,7 @@ from ..domain.errors import Unauthenticated
 from ..domain.events import Event
 from ..domain.front_door import Admission, FrontDoor
 from ..domain.tenants import Tenant, with_key
-from ..http import as_it_is, client_address, json_response, media_type, only_once, read_body
+from ..http import Direct, as_it_is, client_address, json_response, media_type, only_once, read_body
 from ..ports import Clock, Intake, TenantRegistry
 
 log = structlog.get_logger()
@@ -110,7 +110,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         return with_key(await ingest.registry.tenants(), request.path_params["key"]) or NOBODY
 
     return [
-        Route("/ingest", take_in, methods=["POST"]),
+        Route("/ingest", Direct(take_in), methods=["POST"]),
         Route(EVENTS_API_PATH, take_webhook, methods=["POST"]),
         _relay_route(take_relayed),
     ]
