@@ -187,11 +187,15 @@ class EmbeddedWorld:
         self._open()
         await self.start(handler)
 
+    async def stop(self) -> None:
+        if self._dispatcher is not None:
+            await self._dispatcher.stop()
+
     async def crash(self) -> None:
         if self._dispatcher is not None:
             for lane in self._dispatcher._lanes.values():
                 lane.busy = False  # handed out, never settled: cancelled instead of waited for
-            await self._dispatcher.stop()
+        await self.stop()
         await self.database.close()
 
     async def log_entries(self) -> list[tuple[str, str, int]]:

@@ -57,6 +57,11 @@ class Settlement:
     is_our_fault: bool = False
 
     @property
+    def is_delivered(self) -> bool:
+        """Whether the receiver has taken it, so that nothing is left to do but to remove it."""
+        return self.outcome is not None and self.outcome.kind is Kind.DELIVERED
+
+    @property
     def succeeded(self) -> bool | None:
         """What the attempt counts as for the success rate (wire contract 11); None when it does not count.
 

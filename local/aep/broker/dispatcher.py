@@ -1,13 +1,16 @@
 """The live side of the broker: one runner per lane that has work, at the subscription's pace.
 
-A lane hands out one delivery at a time and goes on when that is settled. What is not soon due stays on
-disk: a lane keeps a few deliveries in memory and reads on when they are used up.
+A lane hands out one delivery at a time. It goes on when the receiver has taken that, and waits until it is
+settled whenever anything else has come of it (docs/decisions/0023). What is not soon due stays on disk: a
+lane keeps a few deliveries in memory and reads on when they are used up.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -26,6 +29,8 @@ Handler = Callable[[Delivery], Awaitable[Settlement]]
 
 IN_MEMORY_PER_LANE = 32
 BYTES_IN_MEMORY = 32 * 1024 * 1024
+UNSETTLED_PER_LANE = 16
+"""Taken by the receiver and not yet settled: what an end of the process repeats."""
 NACKS_AT_MOST = 100
 BACKOFF_AT_MOST = 60.0
 RETRIES_AT_ONCE = 200
@@ -47,6 +52,7 @@ class _Lane:
     more_on_disk: bool = False
     reading: bool = False
     busy: bool = False
+    unsettled: int = 0
     runner: "asyncio.Task[None] | None" = None
 
 
@@ -71,6 +77,7 @@ class Dispatcher:
         self._on_fault = on_fault
         self._lanes: dict[LaneKey, _Lane] = {}
         self._bytes = 0
+        self._settling: set[asyncio.Future[Any]] = set()
         self._stopping = False
         self._due_sooner = asyncio.Event()
         self._next_due: float | None = None
@@ -90,15 +97,21 @@ class Dispatcher:
         self._stopping = True
         for task in self._tasks:
             task.cancel()
-        runners = [lane.runner for lane in self._lanes.values() if lane.runner is not None]
         for lane in self._lanes.values():
             if lane.runner is not None and not lane.busy:
                 lane.runner.cancel()
-        if runners:
-            _, late = await asyncio.wait(runners, timeout=DRAIN_SECONDS)
-            for runner in late:  # handed out, and not settled: comes again after the next start
-                runner.cancel()
-        await asyncio.gather(*self._tasks, *runners, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while under_way := self._under_way():
+                    await asyncio.wait(under_way)
+        late = self._under_way()  # handed out, and not settled: comes again after the next start
+        for each in late:
+            each.cancel()
+        await asyncio.gather(*self._tasks, *late, return_exceptions=True)
+
+    def _under_way(self) -> list["asyncio.Future[Any]"]:
+        runners = [lane.runner for lane in self._lanes.values() if lane.runner is not None]
+        return [each for each in (*runners, *self._settling) if not each.done()]
 
     def _put(self, queued: Sequence[Queued]) -> None:
         for entry in queued:
@@ -140,16 +153,23 @@ class Dispatcher:
 
     async def _run_lane(self, lane: _Lane) -> None:
         while not self._stopping:
-            if not lane.waiting and lane.more_on_disk:
-                await self._read_on(lane)
-            elif lane.waiting:
+            if lane.waiting:
                 entry = lane.waiting[0]
                 await self._process(lane, entry)
                 lane.waiting.popleft()
                 self._bytes -= entry.size()
+            elif lane.more_on_disk:
+                await self._read_on(lane)
             else:
-                del self._lanes[lane.key]
+                lane.runner = None
+                self._leave(lane)
                 return
+
+    def _leave(self, lane: _Lane) -> None:
+        """Forgets a lane at rest. While something of it is unsettled, only its last position tells what is
+        not to be read from disk again."""
+        if lane.runner is None and lane.unsettled == 0:
+            del self._lanes[lane.key]
 
     async def _read_on(self, lane: _Lane) -> None:
         lane.reading, lane.more_on_disk = True, False
@@ -174,7 +194,7 @@ class Dispatcher:
                 await self._pacer.wait(entry.subscription_id, entry.epoch)
                 lane.busy = True
                 settlement = await self._handle(entry.delivery())
-                await self._settle(settlement)
+                await self._settle(lane, settlement)
             except StoreUnavailable as error:  # says nothing about this delivery
                 lane.busy = False
                 await self._store_is_away(error)
@@ -189,19 +209,41 @@ class Dispatcher:
             finally:
                 lane.busy = False
 
-    async def _settle(self, settlement: Settlement) -> None:
-        """Keeps trying while the store is away: what was sent is not sent again for that.
-
-        The pace is told first, so that what goes back to its lane finds the lower rate.
-        """
+    async def _settle(self, lane: _Lane, settlement: Settlement) -> None:
+        """The pace is told first, so that what goes back to its lane finds the lower rate."""
         await self._pacer.observe(settlement)
+        if settlement.is_delivered and lane.unsettled < UNSETTLED_PER_LANE:
+            self._settle_soon(lane, settlement)
+        else:
+            await self._until_settled(settlement)
+        await self._judge.settled(settlement)
+
+    def _settle_soon(self, lane: _Lane, settlement: Settlement) -> None:
+        lane.unsettled += 1
+        self._watch(self._queue.settle_soon(settlement), lane, settlement)
+
+    def _watch(self, future: "asyncio.Future[Any]", lane: _Lane, settlement: Settlement) -> None:
+        self._settling.add(future)
+        future.add_done_callback(partial(self._settled, lane, settlement))
+
+    def _settled(self, lane: _Lane, settlement: Settlement, future: "asyncio.Future[Any]") -> None:
+        self._settling.discard(future)
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, StoreUnavailable):
+            self._watch(asyncio.ensure_future(self._until_settled(settlement)), lane, settlement)
+            return
+        if error is not None:
+            self._on_fault(error)
+        lane.unsettled -= 1
+        self._leave(lane)
+
+    async def _until_settled(self, settlement: Settlement) -> None:
+        """Keeps trying while the store is away: what was sent is not sent again for that."""
         while True:
             try:
-                await self._queue.settle(settlement)
-                break
+                return await self._queue.settle(settlement)
             except StoreUnavailable as error:
                 await self._store_is_away(error)
-        await self._judge.settled(settlement)
 
     async def _nack(self, entry: Queued, error: Exception) -> bool:
         """Counts the failure; True when the delivery has become a dead letter."""

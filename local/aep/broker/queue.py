@@ -3,6 +3,7 @@
 Implements the ports `Intake` (fan-out in the same transaction) and `Settlements`.
 """
 
+import asyncio
 import hashlib
 import sqlite3
 from collections import Counter
@@ -159,6 +160,15 @@ class DurableQueue:
 
     async def settle(self, settlement: Settlement) -> None:
         """Port `Settlements`: removal, retry or return to the lane, and log entry in one commit."""
+        await self.settle_soon(settlement)
+        if settlement.retry_at is not None:
+            self._scheduled(settlement.retry_at.timestamp())
+
+    def settle_soon(self, settlement: Settlement) -> "asyncio.Future[Any]":
+        """Has a settlement without a retry on its way to the file; the future ends when it is there.
+
+        Raises StoreUnavailable by the future.
+        """
         seconds = (self._clock.now() - settlement.delivery.accepted_at).total_seconds()
 
         def committed(settled: _Settled | None) -> None:
@@ -168,9 +178,7 @@ class DurableQueue:
                 self._meters.settled(settlement, seconds)
                 self._put(settled.back)
 
-        await self._database.write_jointly(self._settle, settlement, committed)
-        if settlement.retry_at is not None:
-            self._scheduled(settlement.retry_at.timestamp())
+        return self._database.write_jointly(self._settle, settlement, committed)
 
     async def nack(self, queued: Queued) -> None:
         """Counts one more failure of our own code on this delivery, which stays at the head of its lane."""

@@ -104,22 +104,22 @@ class Database:
         """
         return await self._submit(_alone, job, on_commit, joint=False)
 
-    async def write_jointly(
+    def write_jointly(
         self,
         job: JointJob[Item, Result],
         item: Item,
         on_commit: Callable[[Result], None] | None = None,
         *,
         weight: int = 1,
-    ) -> Result:
+    ) -> "asyncio.Future[Result]":
         """As `write`, where one call of `job` may serve all the items that wait for it together.
 
         When a call for several items raises, it is undone and each gets a call alone. `weight` says how
-        many times the usual work an item is.
+        many times the usual work an item is. It is on its way when this returns, awaited or not.
         """
-        return await self._submit(job, item, on_commit, joint=True, weight=weight)
+        return self._submit(job, item, on_commit, joint=True, weight=weight)
 
-    async def _submit(
+    def _submit(
         self,
         job: JointJob[Any, Result],
         item: Any,
@@ -127,12 +127,13 @@ class Database:
         *,
         joint: bool,
         weight: int = 1,
-    ) -> Result:
+    ) -> "asyncio.Future[Result]":
+        future: asyncio.Future[Result] = self._loop.create_future()
         if self._ended is not None:
-            raise self._ended
-        entry = _Entry(job, item, weight, joint, self._loop.create_future(), on_commit)
-        self._jobs.put(entry)
-        return await entry.future
+            future.set_exception(self._ended)
+        else:
+            self._jobs.put(_Entry(job, item, weight, joint, future, on_commit))
+        return future
 
     async def read(self, job: Job[Result]) -> Result:
         """What `job` returned on a connection that only reads and sees every commit so far."""
