@@ -15,8 +15,6 @@ def configure(level: str, lines: Any = None) -> None:
     Ours go to `lines`, a logger as structlog calls one with bytes; unless given, each is written at once.
     """
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
         _severity,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -41,7 +39,10 @@ def configure(level: str, lines: Any = None) -> None:
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
 
 
-def _severity(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+_SEVERITIES = {"warn": "WARNING", "exception": "ERROR"}
+
+
+def _severity(_: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """The level under the name and with the values that Cloud Logging reads (LogSeverity)."""
-    event["severity"] = event.pop("level").upper()
+    event["severity"] = _SEVERITIES.get(method) or method.upper()
     return event

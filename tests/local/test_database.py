@@ -2,10 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -111,13 +111,15 @@ async def test_what_waits_together_shares_a_commit(database: Database, tmp_path:
     assert len(await notes(database)) == 50
 
 
-async def while_the_writer_is_busy(database: Database, *writes: Coroutine[Any, Any, object]) -> list[object]:
+async def while_the_writer_is_busy(
+    database: Database, *writes: Callable[[], Awaitable[object]]
+) -> list[object]:
     """Their results, when all of them came to wait before the writer had time for any."""
     with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         busy = asyncio.ensure_future(database.write(lambda connection: None))
         await eventually(database._jobs.empty)
-        waiting = asyncio.gather(*writes, return_exceptions=True)
+        waiting = asyncio.gather(*(write() for write in writes), return_exceptions=True)
         await asyncio.sleep(0)
         other.execute("COMMIT")
         await busy
@@ -142,9 +144,9 @@ async def test_items_of_a_joint_job_that_wait_together_are_one_call(database: Da
     job = Noted()
     results = await while_the_writer_is_busy(
         database,
-        database.write_jointly(job, "one"),
-        database.write(note("between")),
-        database.write_jointly(job, "two"),
+        lambda: database.write_jointly(job, "one"),
+        lambda: database.write(note("between")),
+        lambda: database.write_jointly(job, "two"),
     )
     assert results == ["ONE", "between", "TWO"]
     assert job.calls == [["one", "two"]]
@@ -153,7 +155,7 @@ async def test_items_of_a_joint_job_that_wait_together_are_one_call(database: Da
 async def test_a_joint_call_that_fails_fails_for_the_item_only_that_fails_alone(database: Database) -> None:
     job = Noted()
     results = await while_the_writer_is_busy(
-        database, *(database.write_jointly(job, item) for item in ("one", "bad", "two"))
+        database, *(partial(database.write_jointly, job, item) for item in ("one", "bad", "two"))
     )
     assert [type(result) for result in results] == [str, Conflict, str]
     assert await notes(database) == ["one", "two"]
@@ -164,7 +166,8 @@ async def test_a_joint_call_gets_no_more_than_its_weight(database: Database) -> 
     job = Noted()
     half = module.WEIGHT_AT_ONCE // 2
     await while_the_writer_is_busy(
-        database, *(database.write_jointly(job, item, weight=half) for item in ("one", "two", "three"))
+        database,
+        *(partial(database.write_jointly, job, item, weight=half) for item in ("one", "two", "three")),
     )
     assert job.calls == [["one", "two"], ["three"]]
 
@@ -176,9 +179,9 @@ async def test_commits_of_joint_jobs_are_announced_in_the_order_in_which_they_we
     job = Noted()
     await while_the_writer_is_busy(
         database,
-        database.write_jointly(job, "one", announced.append),
-        database.write(note("between"), announced.append),
-        database.write_jointly(job, "two", announced.append),
+        lambda: database.write_jointly(job, "one", announced.append),
+        lambda: database.write(note("between"), announced.append),
+        lambda: database.write_jointly(job, "two", announced.append),
     )
     assert announced == ["ONE", "TWO", "between"]
     assert await notes(database) == ["one", "two", "between"]

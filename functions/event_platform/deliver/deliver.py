@@ -1,7 +1,7 @@
 """One attempt at one delivery: load, decide, send, settle. Effects come in as arguments."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -79,47 +79,51 @@ async def _attempt(
         result = await senders.https.post(config.url, headers, delivery.body, timeout=policy.timeout)
     else:
         result = await senders.to_broker(delivery, config, timeout=policy.timeout)
-    ended = clock.monotonic()
+    ended, settled_at = clock.monotonic(), clock.now()
     latency = ended - started
     outcome = classify(result)
     in_transport = isinstance(result, TransportFailure) and outcome.kind is Kind.RETRYABLE
     egress.observe(config.host, ended, failed=in_transport)
     we_fail = outcome.kind is not Kind.DELIVERED and _we_fail(egress, ended)
     is_ours = in_transport and we_fail
-    tried = replace(
-        delivery,
-        attempts=delivery.attempts + 1,
-        failures=delivery.failures + (outcome.kind is Kind.RETRYABLE and not is_ours),
-        first_attempt_at=delivery.first_attempt_at or now,
-    )
-    settled_at = clock.now()
-    settlement = (
-        Settlement(tried, outcome, retry_at=retries.again_at(settled_at, policy.retry_delays))
+    tried = delivery.after_attempt(now, used_a_retry=outcome.kind is Kind.RETRYABLE and not is_ours)
+    follows = (
+        _Follows(retry_at=retries.again_at(settled_at, policy.retry_delays))
         if is_ours
-        else _settlement(
-            tried, outcome, _without_secrets(result, config), settled_at, _delays(config, policy)
-        )
+        else _what_follows(tried, outcome, result, config, settled_at, policy)
     )
-    seen = _observed(subscription, result, outcome, began_at=now, latency=latency, now=settled_at)
-    settlement = replace(
-        settlement,
-        pace=None if is_ours else seen,
+    settlement = Settlement(
+        tried,
+        outcome,
+        follows.retry_at,
+        follows.back_to_lane,
+        follows.end,
+        pace=None if is_ours else _observed(subscription, result, outcome, now, latency, settled_at),
         tried_under=subscription,
-        suspension=None if we_fail else _suspension(subscription, settlement),
+        suspension=None if we_fail else _suspension(subscription, outcome, follows.end),
         is_our_fault=is_ours,
     )
+    _log_attempt(settlement, result, latency)
+    return settlement
+
+
+def _log_attempt(settlement: Settlement, result: Result, latency: float) -> None:
+    outcome, more = settlement.outcome, {}
+    assert outcome is not None  # noqa: S101 - there was an attempt
+    if settlement.retry_at is not None:
+        more["retry_at"] = to_rfc3339(settlement.retry_at)
+    if isinstance(result, TransportFailure | Refusal):
+        more["detail"] = result.detail
     log.info(
         "delivery.attempted",
-        **_ids(delivery),
-        attempt=tried.attempts,
+        **_ids(settlement.delivery),
+        attempt=settlement.delivery.attempts,
         outcome=outcome.kind,
         reason=outcome.reason,
         status=outcome.status,
         milliseconds=round(latency * 1000, 1),
-        **({"retry_at": to_rfc3339(settlement.retry_at)} if settlement.retry_at else {}),
-        **({"detail": result.detail} if isinstance(result, TransportFailure | Refusal) else {}),
+        **more,
     )
-    return settlement
 
 
 def _we_fail(egress: Egress, now: float) -> bool:
@@ -141,29 +145,40 @@ def _without_secrets(result: Result, config: Config) -> Result:
     return result
 
 
-def _settlement(
-    tried: Delivery, outcome: Outcome, result: Result, now: datetime, delays: Sequence[timedelta]
-) -> Settlement:
+@dataclass(frozen=True, slots=True)
+class _Follows:
+    """What of a settlement follows from the outcome; nothing from a delivery."""
+
+    retry_at: datetime | None = None
+    back_to_lane: bool = False
+    end: DeliveryEnd | None = None
+
+
+_NOTHING = _Follows()
+
+
+def _what_follows(
+    tried: Delivery, outcome: Outcome, result: Result, config: Config, now: datetime, policy: DeliverPolicy
+) -> _Follows:
     """Wire contract 11: what follows from each kind of outcome."""
     match outcome.kind:
         case Kind.DELIVERED:
-            return Settlement(tried, outcome)
+            return _NOTHING
         case Kind.RETRYABLE:
-            due = retries.retry_at(tried.failures, now, delays)
+            due = retries.retry_at(tried.failures, now, _delays(config, policy))
             if due is not None:
-                return Settlement(tried, outcome, retry_at=due)
+                return _Follows(retry_at=due)
         case Kind.THROTTLED:
             if not retries.throttling_is_over(tried.attempts, tried.first_attempt_at or now, now):
-                return Settlement(tried, outcome, back_to_lane=True)
+                return _Follows(back_to_lane=True)
         case Kind.PERMANENT | Kind.SUSPENDING:
             pass
-    return Settlement(tried, outcome, end=_end(outcome, result, now))
+    return _Follows(end=_end(outcome, _without_secrets(result, config), now))
 
 
-def _suspension(subscription: Subscription, settlement: Settlement) -> Suspension | None:
+def _suspension(subscription: Subscription, outcome: Outcome, end: DeliveryEnd | None) -> Suspension | None:
     """Later than the end by as little as the log tells apart, which shows it after that."""
-    outcome, end = settlement.outcome, settlement.end
-    if outcome is None or outcome.kind is not Kind.SUSPENDING or end is None:
+    if outcome.kind is not Kind.SUSPENDING or end is None:
         return None
     return Suspension(subscription, end.message, end.at + timedelta(microseconds=1))
 
@@ -172,7 +187,6 @@ def _observed(
     subscription: Subscription,
     result: Result,
     outcome: Outcome,
-    *,
     began_at: datetime,
     latency: float,
     now: datetime,
@@ -191,7 +205,7 @@ def _observed(
         subscription.current_rate,
         latency,
         throttled=throttled or timeout,
-        retry_after=rates.retry_after(asked, now),
+        retry_after=rates.retry_after(asked, now) if asked is not None else None,
     )
 
 

@@ -1,6 +1,7 @@
 """Events, and the bytes in which they are delivered (wire contract 9)."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from . import json_form
@@ -53,13 +54,22 @@ class Envelope:
 
 def envelope(event: Event, schema_base: str, *, with_identifier: bool) -> Envelope:
     """The envelope of an event; `schema_base` is the URL under which the schemas are served."""
-    quoted = json_form.stringify
     data_json = event.data_json if with_identifier else without_identifier(event)
+    before_subject, after_subject = _constant_parts(event.type, schema_base)
     return Envelope(
-        before_subject=b'{"specversion":"1.0","id":%b,"source":"%b","type":%b,"subject":"'
-        % (quoted(event.id), SOURCE.encode(), quoted(event.type)),
-        after_subject=b'","datacontenttype":"application/json","dataschema":%b,"time":%b,"data":%b}'
-        % (quoted(schema_url(schema_base, event.type)), quoted(event.time), data_json),
+        before_subject=b'{"specversion":"1.0","id":%b%b' % (json_form.stringify(event.id), before_subject),
+        after_subject=b'%b"time":%b,"data":%b}' % (after_subject, json_form.stringify(event.time), data_json),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _constant_parts(event_type: str, schema_base: str) -> tuple[bytes, bytes]:
+    """What lies between the id, the subscription's id and the time, which is the same for all of a type."""
+    quoted = json_form.stringify
+    return (
+        b',"source":"%b","type":%b,"subject":"' % (SOURCE.encode(), quoted(event_type)),
+        b'","datacontenttype":"application/json","dataschema":%b,'
+        % quoted(schema_url(schema_base, event_type)),
     )
 
 

@@ -1,5 +1,6 @@
 """The request of an https delivery, and what of its answer may be shown (wire contract 4 and 10)."""
 
+import re
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ EXCERPT_BYTES = 1024
 SECRET_LENGTH_AT_LEAST = 4
 """Shorter header values are no secrets, and stand in every other text."""
 _SAFE_IN_HEADER = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
+_NEEDS_NO_QUOTES = re.compile(r"[!#$&-~]+")
 
 
 def request_headers(event_id: str, body: bytes, config: HttpsConfig) -> list[tuple[str, str]]:
@@ -23,7 +25,7 @@ def request_headers(event_id: str, body: bytes, config: HttpsConfig) -> list[tup
     headers = [
         ("Content-Type", "application/json"),
         ("User-Agent", "akeneo/event-platform"),
-        ("X-Correlation-ID", quote(event_id, safe=_SAFE_IN_HEADER, errors="replace")),
+        ("X-Correlation-ID", _quoted(event_id)),
         (signatures.PRIMARY_HEADER, signatures.sign(body, config.primary_secret.get_secret_value())),
     ]
     if config.secondary_secret is not None:
@@ -31,6 +33,12 @@ def request_headers(event_id: str, body: bytes, config: HttpsConfig) -> list[tup
         headers.append((signatures.SECONDARY_HEADER, signature))
     headers.append((signatures.ALGORITHM_HEADER, signatures.ALGORITHM))
     return headers + [(name, value.get_secret_value()) for name, value in config.headers.items()]
+
+
+def _quoted(event_id: str) -> str:
+    if _NEEDS_NO_QUOTES.fullmatch(event_id) is not None:
+        return event_id
+    return quote(event_id, safe=_SAFE_IN_HEADER, errors="replace")
 
 
 def without_secrets(result: Answer | TransportFailure, config: HttpsConfig) -> Answer | TransportFailure:

@@ -72,6 +72,8 @@ def stringify(value: Json, *, plain: bool = False) -> bytes:
     """
     if plain:
         return orjson.dumps(value)
+    if isinstance(value, str):
+        return _string(value).encode("utf-8")
     pieces: list[str] = []
     _write(value, pieces.append)
     return "".join(pieces).encode("utf-8")
@@ -178,6 +180,8 @@ def _is_array_index(key: str) -> bool:
 
 def _string(text: str) -> str:
     quoted = json.encoder.encode_basestring(text)
+    if quoted.isascii():
+        return quoted
     return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
 
 

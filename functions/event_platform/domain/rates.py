@@ -180,16 +180,19 @@ def retry_after(value: str | None, now: datetime) -> datetime | None:
 
 def lanes_needed(rate: float, latency: float) -> int:
     """The power of two, 1 to 64, that lets `rate` events a second of `latency` seconds be on their way."""
-    wanted = min(float(LANES_AT_MOST), HEADROOM * rate * latency)
-    return 1 << math.ceil(math.log2(wanted)) if wanted > 1 else 1
+    wanted = math.ceil(min(float(LANES_AT_MOST), HEADROOM * rate * latency))
+    return 1 << (wanted - 1).bit_length() if wanted > 1 else 1
 
 
 def lanes_after(lanes: int, changed_at: datetime, rate: float, latency: float, now: datetime) -> int:
     """How many lanes there are from now on. A change may reorder once, so it is rare, and rarer downwards."""
+    unchanged_for = now - changed_at
+    if unchanged_for < RAISED_AFTER:
+        return lanes
     needed = lanes_needed(rate, latency)
     if needed > lanes:
-        return needed if now - changed_at >= RAISED_AFTER else lanes
-    if lanes_needed(rate * HYSTERESIS, latency) <= lanes // 2 and now - changed_at >= HALVED_AFTER:
+        return needed
+    if lanes_needed(rate * HYSTERESIS, latency) <= lanes // 2 and unchanged_for >= HALVED_AFTER:
         return lanes // 2
     return lanes
 

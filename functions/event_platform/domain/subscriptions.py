@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias
 
 from pydantic import SecretStr
@@ -175,7 +176,7 @@ class Subscription:
     @property
     def current_rate(self) -> Rate:
         """The rate that is stored, or the one that every subscription begins with."""
-        return self.rate or Rate(self.created_at)
+        return self.rate or _first_rate(self.created_at)
 
     @property
     def type(self) -> str:
@@ -186,6 +187,12 @@ class Subscription:
     def is_paced(self) -> bool:
         """Whether its rate adapts and its success rate is judged: for https only (wire contract 11)."""
         return isinstance(self.config, HttpsConfig)
+
+
+@lru_cache(maxsize=10_000)
+def _first_rate(created_at: datetime) -> Rate:
+    """Remembered, as it is asked for several times with every delivery."""
+    return Rate(created_at)
 
 
 def check_known(record: Subscriber | Subscription, now: datetime) -> None:

@@ -1,7 +1,7 @@
 """The live side of the broker: one runner per lane that has work, at the subscription's pace.
 
 A lane hands out one delivery at a time. It goes on when the receiver has taken that, and waits until it is
-settled whenever anything else has come of it (docs/decisions/0023). What is not soon due stays on disk: a
+settled whenever anything else has come of it (docs/decisions/0024). What is not soon due stays on disk: a
 lane keeps a few deliveries in memory and reads on when they are used up.
 """
 

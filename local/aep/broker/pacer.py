@@ -45,16 +45,17 @@ class Pacer:
         One lane waits for the next token and the others for their turn, so that a rate which falls meanwhile
         is obeyed by all that has not left yet.
         """
-        first = await self._to_be_sent(subscription_id, epoch)
-        if first is None or not first.is_paced:
+        subscription = await self._to_be_sent(subscription_id, epoch)
+        if subscription is None or not subscription.is_paced:
             return
         pace = self._pace(subscription_id)
+        if not pace.turn.locked() and self._takes_a_token(pace.bucket, subscription):
+            return
         async with pace.turn:
             while (subscription := await self._to_be_sent(subscription_id, epoch)) is not None:
-                seconds = self._seconds_to_wait(pace.bucket, subscription)
-                if seconds <= SHORTEST_WAIT:
-                    pace.bucket.take(self._clock.monotonic())
+                if self._takes_a_token(pace.bucket, subscription):
                     return
+                seconds = self._seconds_to_wait(pace.bucket, subscription)
                 await self._clock.sleep(min(seconds, LOOK_AGAIN_SECONDS))
 
     async def observe(self, settlement: Settlement) -> None:
@@ -70,6 +71,13 @@ class Pacer:
 
     async def _to_be_sent(self, subscription_id: str, epoch: int) -> Subscription | None:
         return to_be_sent(await self._subscriptions.current(subscription_id), epoch)
+
+    def _takes_a_token(self, bucket: TokenBucket, subscription: Subscription) -> bool:
+        """Whether one was there, and is taken now."""
+        if self._seconds_to_wait(bucket, subscription) > SHORTEST_WAIT:
+            return False
+        bucket.take(self._clock.monotonic())
+        return True
 
     def _seconds_to_wait(self, bucket: TokenBucket, subscription: Subscription) -> float:
         rate, now = subscription.current_rate, self._clock.now()

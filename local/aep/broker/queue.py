@@ -416,8 +416,9 @@ class DurableQueue:
                     envelope=match.envelope,
                 )
             )
-        uses = Counter(entry.receipt.event_no for entry in queued)
-        rows.uses += [item for item in uses.items() if item[1] > 1]
+        if len(queued) > 1:
+            uses = Counter(entry.receipt.event_no for entry in queued)
+            rows.uses += [item for item in uses.items() if item[1] > 1]
         return queued
 
     def _settle(
