@@ -20,7 +20,7 @@ from .report import Run
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULT = Options()
-TABLE_WIDTH = 96
+TABLE_WIDTH = 100
 assert cases.__all__  # noqa: S101 - their import registers them
 
 
@@ -28,7 +28,7 @@ def main(
     names: Annotated[
         list[str] | None, typer.Option("--case", help=f"Only this one, repeatable: {', '.join(CASES)}.")
     ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="How often each case is measured.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, help="How often each case is measured.")] = 5,
     events: Annotated[int, typer.Option(min=1, help="Events of a burst.")] = DEFAULT.events,
     size: Annotated[int, typer.Option(min=256, help="Bytes of an event as it is published.")] = DEFAULT.size,
     connections: Annotated[int, typer.Option(min=1, help="That publish a burst.")] = DEFAULT.connections,

@@ -1,19 +1,62 @@
-"""Figures, and the registry of the cases that measure them."""
+"""Figures, their aims, and the registry of the cases that measure them."""
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from .measuring import Bench
 
 
+class Relation(StrEnum):
+    """Of a figure to the bound of its aim."""
+
+    AT_MOST = "≤"
+    BELOW = "<"
+    AT_LEAST = "≥"
+
+
+_HOLDS = {Relation.AT_MOST: operator.le, Relation.BELOW: operator.lt, Relation.AT_LEAST: operator.ge}
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a figure shall come to on two quiet cores, in the unit of the figure."""
+
+    relation: Relation
+    bound: float
+
+    def is_reached_by(self, value: float) -> bool:
+        return _HOLDS[self.relation](value, self.bound)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.relation} {self.bound:,.3g}"
+            if self.bound < 1000
+            else f"{self.relation} {self.bound:,.0f}"
+        )
+
+
+def at_most(bound: float) -> Aim:
+    return Aim(Relation.AT_MOST, bound)
+
+
+def below(bound: float) -> Aim:
+    return Aim(Relation.BELOW, bound)
+
+
+def at_least(bound: float) -> Aim:
+    return Aim(Relation.AT_LEAST, bound)
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number of one run; `aim` is what it shall come to on two quiet cores, in words."""
+    """One number of one run."""
 
     name: str
     value: float
     unit: str
-    aim: str = ""
+    aim: Aim | None = None
 
 
 Measure = Callable[[Bench], list[Figure]]

@@ -1,16 +1,17 @@
 """The plumbing of the cases: a platform, a load on it, what arrived at the sink, and what it cost."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from . import integrity, machine, platform, profiling
 from .errors import BenchFailed
 from .events import CLOUDEVENTS, EVENTS_API, event_id
-from .platform import EVENTS_API_SECRET, INGEST_KEY, PIM_KEY, SECRET, Platform
+from .platform import EVENTS_API_SECRET, INGEST_KEY, PIM_KEY, SECRET, Installation, Platform
 from .workers import Worker
 
 PATH = "/sink"
@@ -84,22 +85,33 @@ class Measured:
 class Bench:
     """What a case works with."""
 
-    def __init__(self, options: Options, sink: Worker, sink_url: str) -> None:
+    def __init__(self, options: Options, sink: Worker, origins: Sequence[str]) -> None:
         self.options = options
         self.sink = sink
-        self.sink_url = sink_url
+        self.sink_url = origins[0]
+        self._origins = origins
 
-    def running_platform(self, more: Mapping[str, str] | None = None) -> AbstractContextManager[Platform]:
-        """A fresh platform with the rate limit lifted, `more` set, and everything else as it comes."""
+    def endpoints(self, paths: Iterable[str]) -> list[str]:
+        """URLs at the sink, each path at an origin of its own, as receivers are (20 of them, in turn)."""
+        return [origin + path for origin, path in zip(cycle(self._origins), paths, strict=False)]
+
+    def installed(self, more: Mapping[str, str] | None = None) -> AbstractContextManager[Installation]:
+        """A fresh data folder; the rate limit is lifted, `more` set, and everything else as it comes."""
         level = self.options.log_level
         settings = {**platform.NO_LIMIT, **({"AEP_LOG_LEVEL": level} if level else {}), **(more or {})}
-        return platform.running(settings, parent=self.options.folder)
+        return platform.installed(settings, parent=self.options.folder)
+
+    @contextmanager
+    def running_platform(self, more: Mapping[str, str] | None = None) -> Iterator[Platform]:
+        """A platform on such a folder."""
+        with self.installed(more) as installation, installation.running() as running:
+            yield running
 
     @contextmanager
     def subscribed(self, paths: Sequence[str] = (PATH,)) -> Iterator[Platform]:
         """The same with a subscription to each path of the sink, and one event gone the whole way."""
         with self.running_platform() as running:
-            running.subscribe(*(self.sink_url + path for path in paths))
+            running.subscribe(*self.endpoints(paths))
             self.publish(running, Load(events=1, connections=1), paths)
             yield running
 
@@ -219,4 +231,4 @@ def bench(options: Options) -> Iterator[Bench]:
         "lose": options.fault == "lose",
     }
     with Worker("bench.sink", order) as sink:
-        yield Bench(options, sink, sink.answer()["url"])
+        yield Bench(options, sink, sink.answer()["origins"])

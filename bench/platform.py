@@ -27,6 +27,7 @@ PIM_KEY = "bench"
 CLIENT, PIM_SECRET, USER, PASSWORD = "demo-client", "demo-secret", "demo-user", "demo-password"
 NO_LIMIT = {"AEP_RATE_MIN": "1000000", "AEP_RATE_MAX": "1000000"}
 STOP_SECONDS = 12
+PIMS = "pims.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +62,37 @@ class Platform:
             call("POST", f"{api}/{subscriber['id']}/subscriptions", wanted, identity)
 
 
-@contextmanager
-def running(settings: Mapping[str, str], *, parent: Path | None = None) -> Iterator[Platform]:
-    """A platform on a fresh data folder (below `parent`), gone after the block.
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A data folder and a PIM, on which platforms run one after the other; their log goes to a file.
 
-    Only `settings` are set of AEP_; the rest are defaults, as a user's would be. Its log goes to a file.
+    Only `settings` are set of AEP_; the rest are defaults, as a user's would be.
     """
+
+    folder: Path
+    pim: str
+    settings: Mapping[str, str]
+
+    @contextmanager
+    def running(self) -> Iterator[Platform]:
+        """A platform, ended by SIGTERM after the block. Raises BenchFailed."""
+        data, pims = self.folder / "data", self.folder / PIMS
+        arguments = ("--port", "0", "--dev", "--data", str(data), "--pims", str(pims))
+        with _aep(self.folder, "serve", *arguments, settings=self.settings) as (process, url, seconds):
+            yield Platform(url, process.pid, seconds, self.pim, self.folder)
+            if process.poll() is not None:
+                raise BenchFailed(f"the platform ended with status {process.returncode}")
+
+
+@contextmanager
+def installed(settings: Mapping[str, str], *, parent: Path | None = None) -> Iterator[Installation]:
+    """With a fresh data folder (below `parent`), gone after the block."""
     with tempfile.TemporaryDirectory(prefix="aep-bench-", dir=parent) as name:
         folder = Path(name)
         with _aep(folder, "sim", "--port", "0") as (_, pim, _):
-            pims = folder / "pims.json"
             secrets = {"ingest_key": INGEST_KEY, "events_api_secret": EVENTS_API_SECRET}
-            pims.write_bytes(orjson.dumps([{"url": pim, "key": PIM_KEY, **secrets}]))
-            arguments = ("--port", "0", "--dev", "--data", str(folder / "data"), "--pims", str(pims))
-            with _aep(folder, "serve", *arguments, settings=settings) as (process, url, seconds):
-                yield Platform(url, process.pid, seconds, pim, folder)
-                if process.poll() is not None:
-                    raise BenchFailed(f"the platform ended with status {process.returncode}")
+            (folder / PIMS).write_bytes(orjson.dumps([{"url": pim, "key": PIM_KEY, **secrets}]))
+            yield Installation(folder, pim, settings)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What the bench found: medians, a table, and a file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from rich.table import Table
 
-from .figures import Case, Figure
+from .figures import Aim, Case, Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A figure over all runs of its case."""
+    """A figure over all runs of its case. `reached` says whether the median reaches the aim."""
 
     case: str
     name: str
     unit: str
-    aim: str
+    aim: Aim | None
+    reached: bool | None
     median: float
     lowest: float
     highest: float
@@ -54,13 +55,14 @@ def table(cases: Sequence[Case], runs: Sequence[Run]) -> Table:
     shown.add_column("Median", justify="right")
     shown.add_column("Unit")
     shown.add_column("Lowest – highest", justify="right")
-    shown.add_column("Aim")
+    shown.add_column("Aim", justify="right")
+    shown.add_column("")
     found = summaries(runs)
     for case in cases:
-        shown.add_row(f"[bold]{case.name}[/]: {case.title}", "", "", "", "")
+        shown.add_row(f"[bold]{case.name}[/]: {case.title}")
         for each in (summary for summary in found if summary.case == case.name):
             spread = f"{_text(each.lowest)} – {_text(each.highest)}" if number > 1 else ""
-            shown.add_row(f"  {each.name}", _text(each.median), each.unit, spread, each.aim)
+            shown.add_row(f"  {each.name}", _text(each.median), each.unit, spread, *_aim(each))
         shown.add_section()
     return shown
 
@@ -87,9 +89,18 @@ def write(folder: Path, at: datetime, found: dict[str, Any]) -> Path:
 
 
 def _summary(case: str, figures: list[Figure]) -> Summary:
-    values = [figure.value for figure in figures]
-    first = figures[0]
-    return Summary(case, first.name, first.unit, first.aim, median(values), min(values), max(values))
+    first, values = figures[0], [figure.value for figure in figures]
+    middle, aim = median(values), first.aim
+    if aim is not None:  # that of a figure beside its floor has another bound in each run
+        aim = replace(aim, bound=median(figure.aim.bound for figure in figures if figure.aim))
+    reached = None if aim is None else aim.is_reached_by(middle)
+    return Summary(case, first.name, first.unit, aim, reached, middle, min(values), max(values))
+
+
+def _aim(summary: Summary) -> tuple[str, str]:
+    if summary.aim is None:
+        return "", ""
+    return str(summary.aim), "[green]reached[/]" if summary.reached else "[bold red]missed[/]"
 
 
 def _text(value: float) -> str:

@@ -11,7 +11,6 @@ Orders: "count", "arrivals", "reset", "close", "open".
 import asyncio
 import hashlib
 import hmac
-import socket
 import sys
 import time
 from collections import defaultdict
@@ -23,6 +22,8 @@ import uvloop
 from .workers import hear, say
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+ORIGINS = 20
+"""Ports that it listens on: receivers have origins of their own, and a sender a connection pool for each."""
 _SIGNATURE = b"x-akeneo-signature-primary"
 
 
@@ -81,7 +82,8 @@ class Gate:
         self._is_open = True
         held, self._held = self._held, []
         for transport in held:
-            transport.write(OK)
+            if not transport.is_closing():  # of a sender that has ended
+                transport.write(OK)
 
     def answer(self, transport: asyncio.Transport) -> None:
         if self._is_open:
@@ -140,12 +142,14 @@ async def _serve(book: Book) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     gate = Gate()
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = await loop.create_server(lambda: _Receiver(book, gate), sock=listener, backlog=4096)
-        loop.add_reader(sys.stdin.fileno(), _obey, book, gate, ended)
-        say({"url": f"http://127.0.0.1:{listener.getsockname()[1]}"})
-        await ended
+    servers = [
+        await loop.create_server(lambda: _Receiver(book, gate), "127.0.0.1", 0, backlog=4096)
+        for _ in range(ORIGINS)
+    ]
+    loop.add_reader(sys.stdin.fileno(), _obey, book, gate, ended)
+    say({"origins": [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in servers]})
+    await ended
+    for server in servers:
         server.close()
 
 

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from ..errors import BenchFailed
-from ..figures import Figure, case
+from ..figures import Figure, at_most, below, case
 from ..measuring import POLL_SECONDS, Bench, Load
 
 ENDPOINTS = 20
@@ -22,11 +22,11 @@ def backlog(bench: Bench) -> list[Figure]:
     return [
         Figure("deliveries waiting", waiting, ""),
         Figure("put there", waiting / large.filling_seconds, "/s"),
-        Figure("memory (PSS) with all of them", large.pss_mb, "MB", "< 300"),
-        Figure("memory (PSS) while they go", large.pss_going_mb, "MB", "< 300"),
+        Figure("memory (PSS) with all of them", large.pss_mb, "MB", below(300)),
+        Figure("memory (PSS) while they go", large.pss_going_mb, "MB", below(300)),
         Figure("CPU per delivery", large.cpu_ms, "ms"),
         Figure(f"the same of {few:,}", small.cpu_ms, "ms"),
-        Figure("ratio of the two", large.cpu_ms / small.cpu_ms, "", "≤ 1.2"),
+        Figure("ratio of the two", large.cpu_ms / small.cpu_ms, "", at_most(1.2)),
     ]
 
 
@@ -40,7 +40,7 @@ class _Going:
 
 def _let_go(bench: Bench, waiting: int, measured: int) -> _Going:
     with bench.running_platform(HELD_OUT) as platform:
-        platform.subscribe(*(f"{bench.sink_url}/gate/{number}" for number in range(ENDPOINTS)))
+        platform.subscribe(*bench.endpoints(f"/gate/{number}" for number in range(ENDPOINTS)))
         bench.sink.ask("reset")
         bench.sink.ask("close")
         filling_seconds = bench.fill(platform, Load(waiting // ENDPOINTS, batch=100))

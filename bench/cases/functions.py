@@ -1,7 +1,7 @@
 """The functions of Google Cloud: from the start of a process to its first answer, each beside its floor."""
 
 from .. import deployed
-from ..figures import Figure, case
+from ..figures import Figure, at_most, case
 from ..measuring import Bench
 
 _FIRESTORE = "import google.cloud.firestore_v1"
@@ -30,7 +30,7 @@ def functions(bench: Bench) -> list[Figure]:
             seconds = function.seconds
         aim = max(AIM_SECONDS, floor + ABOVE_FLOOR_SECONDS)
         figures += [
-            Figure(name, seconds, "s", f"≤ {aim:.2f}"),
+            Figure(name, seconds, "s", at_most(aim)),
             Figure(f"{name}: floor of Google's clients", floor, "s"),
             Figure(f"{name}: above it", seconds - floor, "s"),
         ]

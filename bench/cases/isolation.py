@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..figures import Figure, case, percentile
+from ..figures import Figure, at_most, case, percentile
 from ..measuring import Bench, Load, Measured
 
 HEALTHY = tuple(f"/healthy-{number}" for number in range(4))
@@ -19,15 +19,15 @@ LIMITS = {"AEP_RATE_MIN": "60", "AEP_RATE_MAX": "100"}
 def isolation(bench: Bench) -> list[Figure]:
     load = Load(max(1, round(RATE * bench.options.paced_seconds)), connections=8, rate=RATE)
     with refusing() as refused, bench.running_platform(LIMITS) as platform:
-        platform.subscribe(*(bench.sink_url + path for path in HEALTHY))
+        platform.subscribe(*bench.endpoints(HEALTHY))
         bench.publish(platform, Load(events=1, connections=1), HEALTHY)
         alone = _p50(bench.publish(platform, load, HEALTHY))
-        platform.subscribe(*(bench.sink_url + path for path in TROUBLED), refused, UNKNOWN_HOST)
+        platform.subscribe(*bench.endpoints(TROUBLED), refused, UNKNOWN_HOST)
         beside = bench.publish(platform, load, HEALTHY, others=True)
     return [
         Figure("p50 of the healthy alone", alone, "ms"),
         Figure("p50 beside four in trouble", _p50(beside), "ms"),
-        Figure("ratio of the two", _p50(beside) / alone, "", "≤ 1.2"),
+        Figure("ratio of the two", _p50(beside) / alone, "", at_most(1.2)),
         Figure("p99 beside four in trouble", percentile(_all(beside), 99), "ms"),
         Figure("pacer late at worst", beside.lag_ms, "ms"),
     ]

@@ -18,7 +18,7 @@ from event_platform.domain.logs import FAILED_DELIVERY, LogEntry, LogQuery, LogT
 from event_platform.domain.outcomes import Reason
 from event_platform.domain.subscriptions import Owner
 
-from ..figures import Figure, case, percentile
+from ..figures import Figure, below, case, percentile
 from ..measuring import Bench
 
 OWNER = Owner("https://pim.example.com", "erp")
@@ -47,7 +47,9 @@ def logs(bench: Bench) -> list[Figure]:
         pages = asyncio.run(_pages(folder, entries))
     return [
         *(
-            Figure(f"{name}, p{percent}", percentile(taken, percent), "ms", "< 50" if percent == 99 else "")
+            Figure(
+                f"{name}, p{percent}", percentile(taken, percent), "ms", below(50) if percent == 99 else None
+            )
             for name, taken in pages.items()
             for percent in (50, 99)
         ),

@@ -1,6 +1,6 @@
 """A steady stream: the time from the ingest call to the arrival."""
 
-from ..figures import Figure, case, percentile
+from ..figures import Figure, at_most, case, percentile
 from ..measuring import PATH, Bench, Load
 
 
@@ -12,7 +12,9 @@ def paced(bench: Bench) -> list[Figure]:
         measured = bench.publish(platform, Load(events, connections=8, rate=options.paced_rate))
     latencies = measured.latencies[PATH]
     return [
-        *(Figure(f"latency p{percent}", percentile(latencies, percent), "ms") for percent in (50, 95, 99)),
+        Figure("latency p50", percentile(latencies, 50), "ms", at_most(3)),
+        Figure("latency p95", percentile(latencies, 95), "ms"),
+        Figure("latency p99", percentile(latencies, 99), "ms", at_most(8)),
         Figure("CPU per delivery", measured.cpu_ms_per_delivery, "ms"),
         Figure("pacer late at worst", measured.lag_ms, "ms"),
     ]

@@ -29,10 +29,22 @@ def test_a_burst_is_counted_and_costed() -> None:
     assert done.returncode == 0, done.stderr
     (run,) = orjson.loads(done.stdout)["runs"]
     figures = {figure["name"]: figure["value"] for figure in run["figures"]}
-    assert figures["events delivered"] == 40
+    assert figures["deliveries in all"] == 40
     assert figures["duplicates"] == 0
     assert figures["CPU per delivery"] > 0
     assert figures["memory (PSS) after it"] > 10
+
+
+def test_an_event_is_delivered_to_each_of_20_endpoints() -> None:
+    done = run_bench("--case", "fan-out")
+    assert done.returncode == 0, done.stderr
+    document = orjson.loads(done.stdout)
+    (cost,) = [figure for figure in document["medians"] if figure["name"] == "CPU per delivery"]
+    assert cost["aim"] == {"relation": "≤", "bound": 0.2}
+    assert cost["reached"] is (cost["median"] <= 0.2)
+    (run,) = document["runs"]
+    figures = {figure["name"]: figure["value"] for figure in run["figures"]}
+    assert figures["deliveries in all"] == 4 * 20
 
 
 def test_the_answers_to_a_pims_webhook_are_timed() -> None:
