@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from . import cases, machine, report
-from .errors import BenchFailed
+from .errors import BenchFailed, LeftOut
 from .figures import CASES, Case
 from .measuring import Bench, Options, bench
 from .report import Run
@@ -89,9 +89,11 @@ def main(
     try:
         with bench(options) as context:
             for number in range(1, runs + 1):  # cases inside runs: a disturbance hits all of them alike
-                measured += [_measure(context, case, number) for case in chosen]
+                measured += [run for case in chosen if (run := _measure(context, case, number)) is not None]
     except BenchFailed as failure:
         _fail(str(failure), 1)
+    if not measured:
+        _fail("nothing was measured", 1)
     found = report.document(at, facts, _settings(options, runs), measured)
     if as_json:
         typer.echo(orjson.dumps(found))
@@ -113,9 +115,13 @@ def _chosen(names: list[str] | None) -> list[Case]:
     return [case for case in CASES.values() if not names or case.name in names]
 
 
-def _measure(context: Bench, case: Case, number: int) -> Run:
+def _measure(context: Bench, case: Case, number: int) -> Run | None:
     disturbance, started = machine.Disturbance(), time.monotonic()
-    figures = case.measure(context)
+    try:
+        figures = case.measure(context)
+    except LeftOut as missing:
+        typer.echo(f"run {number}  {case.name}  left out: {missing}", err=True)
+        return None
     seconds = round(time.monotonic() - started, 2)
     others = round(disturbance.cores(), 2)
     typer.echo(f"run {number}  {case.name}  {seconds:.0f} s, others kept {others:.2f} cores busy", err=True)

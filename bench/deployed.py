@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 from .errors import BenchFailed
 from .workers import ROOT
@@ -92,19 +93,20 @@ def running(target: str, settings: Mapping[str, str], *, main: Path | None = Non
     python = interpreter()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AEP_")}
     framework = [str(python), "-m", "functions_framework", "--host", "127.0.0.1", "--port", str(port)]
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
     began = time.monotonic()
     process = subprocess.Popen(  # noqa: S603 - a command of ours
         framework,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
         env={**inherited, **settings, "FUNCTION_TARGET": target, "FUNCTION_SOURCE": str(main)},
         start_new_session=True,
     )
     try:
         while not _answers(port):
             if process.poll() is not None or time.monotonic() > began + PATIENCE_SECONDS:
-                raise BenchFailed(f"the function {target} did not answer within {PATIENCE_SECONDS:g} s")
+                raise BenchFailed(f"the function {target} did not come up: {_end_of(log)}")
             time.sleep(_POLL_SECONDS)
         yield Function(process.pid, f"http://127.0.0.1:{port}", time.monotonic() - began)
     finally:
@@ -114,6 +116,7 @@ def running(target: str, settings: Mapping[str, str], *, main: Path | None = Non
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        log.close()
 
 
 @contextmanager
@@ -133,6 +136,11 @@ def _uv(*arguments: str) -> None:
     )
     if made.returncode:
         raise BenchFailed(f"the packages of the functions could not be installed: {made.stderr.strip()}")
+
+
+def _end_of(log: IO[bytes]) -> str:
+    log.seek(0)
+    return log.read()[-2000:].decode(errors="replace").strip()
 
 
 def _answers(port: int) -> bool:

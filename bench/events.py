@@ -4,8 +4,8 @@ import uuid
 from datetime import UTC, datetime
 
 TYPE = "com.akeneo.pim.v1.product.updated"
-CLOUDEVENTS, EVENTS_API = "cloudevents", "events-api"
-"""The forms in which events are published."""
+CLOUDEVENTS, EVENTS_API, PUSHES = "cloudevents", "events-api", "pushes"
+"""The forms in which events are published; pushes are deliveries already."""
 _HEAD = b'{"specversion":"1.0","id":"%b","source":"bench","type":"%b","time":"%b","data":'
 _WEBHOOK = (
     b'{"action":"product.updated","event_id":"%b","event_datetime":"%b","author":"bench","author_type":"api",'

@@ -1,10 +1,11 @@
 """A worker: publishes events over HTTP, as fast as it is answered (`rate` null) or paced, in an open loop.
 
-The order: {url, key, format, run, events, batch, connections, rate, size}; `format` is "cloudevents" or
-"events-api", whose `key` is the secret. It says how it is prepared, waits for a word, and then says {"rows":
-[[first, count, moment, status, answered], …], "started", "ended", "lag"}: one row a request, `moment` the
-monotonic nanoseconds when the publishing began or, paced, was due, `answered` those of its answer. `lag` is
-how many nanoseconds the pacer itself was late at worst.
+The order: {url, key, format, run, events, batch, connections, rate, size}; `format` is "cloudevents",
+"events-api", whose `key` is the secret, or "pushes" of one delivery each, which have no key. It says how it
+is prepared, waits for a word, and then says {"rows": [[first, count, moment, status, answered], …],
+"started", "ended", "lag"}: one row a request, `moment` the monotonic nanoseconds when the publishing began
+or, paced, was due, `answered` those of its answer. `lag` is how many nanoseconds the pacer itself was late at
+worst.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from urllib.parse import urlsplit
 import httptools
 import uvloop
 
-from .events import EVENTS_API, of_the_events_api, structured
+from .events import EVENTS_API, PUSHES, of_the_events_api, structured
+from .pushes import push
 from .workers import hear, say
 
 SPIN_SECONDS = 0.002
@@ -148,7 +150,7 @@ class _Load:
 def _requests(order: dict[str, Any], path: str, host: str) -> list[bytes]:
     """All of them beforehand, so that making them takes no time from the platform."""
     events, batch = order["events"], order["batch"]
-    written = _webhook if order["format"] == EVENTS_API else _cloudevents
+    written = {EVENTS_API: _webhook, PUSHES: _push}.get(order["format"], _cloudevents)
     rendered: list[bytes] = []
     for first in range(0, events, batch):
         headers, body = written(order, range(first, min(first + batch, events)))
@@ -175,6 +177,10 @@ def _webhook(order: dict[str, Any], numbers: range) -> tuple[str, bytes]:
         "Content-Type: application/json\r\n"
         f"X-Akeneo-Request-Signature: {signature}\r\nX-Akeneo-Request-Timestamp: {now}\r\n"
     ), body
+
+
+def _push(order: dict[str, Any], numbers: range) -> tuple[str, bytes]:
+    return push(order["run"], numbers[0], order["size"])
 
 
 if __name__ == "__main__":

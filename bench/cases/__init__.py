@@ -1,11 +1,25 @@
 """The cases, one small function each. A new module is imported here, which registers its cases."""
 
-from . import backlog, burst, client, fan_out, filters, functions, isolation, logs, paced, rest, webhook
+from . import (
+    backlog,
+    burst,
+    client,
+    deliver,
+    fan_out,
+    filters,
+    functions,
+    isolation,
+    logs,
+    paced,
+    rest,
+    webhook,
+)
 
 __all__ = [
     "backlog",
     "burst",
     "client",
+    "deliver",
     "fan_out",
     "filters",
     "functions",
