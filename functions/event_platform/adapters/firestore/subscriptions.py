@@ -297,11 +297,14 @@ class FirestoreSubscriptions:
     # Readers of events and deliveries
 
     async def current(self, subscription_id: str) -> Subscription | None:
+        tenant = self._tenants.get(subscription_id)
+        if tenant is not None and (held := self._current.at_hand(subscription_id, tenant)) is not None:
+            return held
+
         async def load() -> Subscription | None:
             snapshot = await self._firestore.read(self._subscription_at(subscription_id))
             return subscription_of(_document(snapshot), self._seal) if snapshot.exists else None
 
-        tenant = self._tenants.get(subscription_id)
         if tenant is None:  # only the record tells
             mark = self._versions.learned
             loaded = await load()
