@@ -48,6 +48,7 @@ class World:
     readable: bool = True
     writable: bool = True
     sent: list[float] = field(default_factory=list[float])
+    asked: int = 0
     written: int = 0
 
     def __post_init__(self) -> None:
@@ -57,6 +58,7 @@ class World:
         self.edge = Edge(world, world, senders, self.clock, policy, self.limits, Egress())
 
     async def current(self, subscription_id: str) -> Subscription | None:
+        self.asked += 1
         if not self.readable:
             raise StoreUnavailable("away")
         return self.subscription
@@ -103,6 +105,16 @@ async def test_a_push_is_answered_at_the_lanes_next_turn() -> None:
     gaps = [later - sooner for sooner, later in pairwise(answered)]
     assert gaps == pytest.approx([0.1] * (LANES - 1), abs=0.01)
     assert world.sent == [0.0] * LANES  # what comes is sent at once: the wait is before the next of the lane
+
+
+async def test_the_store_is_asked_before_an_attempt_and_at_its_turn_again() -> None:
+    world = World()
+    push = world.push(replace(DELIVERY, lane=8))
+    await world.clock.advance(0)
+    asked = world.asked
+    await world.clock.advance(5)
+    assert push.answered
+    assert (asked, world.asked) == (2, 3)
 
 
 async def test_a_push_to_a_broker_is_answered_at_once() -> None:

@@ -83,28 +83,47 @@ class Edge:
         if not (sent or settlement.back_to_lane):
             return
         until = began + HELD_AT_MOST
-        if not await self._turn_comes(settlement.delivery, until):
+        if not await self._turn_comes(settlement.delivery, until, self._known_rate(settlement)):
             await self._clock.sleep(max(0.0, until - self._clock.monotonic()))
 
     async def _observe(self, settlement: Settlement) -> None:
         """A pace that cannot be written leaves the delivery as it is."""
+        if (change := self._observer.seen(settlement)) is None:
+            return
         try:
             async with asyncio.timeout(OBSERVED_WITHIN):
-                await self._observer.observe(settlement)
+                await self._observer.follow(settlement.delivery.subscription_id, change)
         except TimeoutError:
             log.warning("pace.not_changed", subscription_id=settlement.delivery.subscription_id, error="slow")
 
-    async def _turn_comes(self, delivery: Delivery, by: float) -> bool:
-        """Waits for the lane's next turn; False, at once, when it is later than `by` (monotonic seconds)."""
+    @staticmethod
+    def _known_rate(settlement: Settlement) -> Rate | None:
+        """The rate of the attempt that was just made, where asking for it would tell no newer one.
+
+        What a receiver refused has changed it. When the turn has come it is asked for in any case.
+        """
+        seen, under = settlement.pace, settlement.tried_under
+        if seen is None or seen.throttled or seen.latency > COPY_SECONDS or under is None:
+            return None
+        return under.current_rate
+
+    async def _turn_comes(self, delivery: Delivery, by: float, rate: Rate | None = None) -> bool:
+        """Waits for the lane's next turn; False, at once, when it is later than `by` (monotonic seconds).
+
+        `rate` is what the turn is found by at first, unless it has to be read.
+        """
         turn = Turn(delivery.lane, delivery.lanes, self._limits)
         known = Rate(self._clock.now())
-        while (rate := await self._rate(delivery, known)) is not None:
+        if rate is None:
+            rate = await self._rate(delivery, known)
+        while rate is not None:
             known, seconds = rate, turn.wait(rate, self._clock.now())
             if seconds == 0:
                 break
             if self._clock.monotonic() + seconds > by:
                 return False
             await self._clock.sleep(min(seconds, COPY_SECONDS))
+            rate = await self._rate(delivery, known)
         return True
 
     async def _rate(self, delivery: Delivery, known: Rate) -> Rate | None:

@@ -2,6 +2,7 @@
 Google alike."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -13,7 +14,11 @@ from ..domain.deliveries import Settlement
 from ..domain.errors import StoreUnavailable
 from ..domain.pace import paced
 from ..domain.rates import Limits
+from ..domain.subscriptions import Subscription
 from ..ports import Clock, Paces, SubscriptionLookup
+
+Follow = Callable[[Subscription], Subscription]
+"""A change of the pace; it returns the same object where there is nothing to change."""
 
 log = structlog.get_logger()
 
@@ -37,12 +42,25 @@ class Observer:
 
     async def observe(self, settlement: Settlement) -> None:
         """Has the rate and the lanes follow what an attempt told; a store that is away leaves them."""
+        if (change := self.seen(settlement)) is not None:
+            await self.follow(settlement.delivery.subscription_id, change)
+
+    def seen(self, settlement: Settlement) -> Follow | None:
+        """Notes what an attempt told; what is to be changed for it, nearly always nothing.
+
+        By the record that the attempt was made under: what another one changed since needs no change of ours.
+        """
         seen, subscription_id = settlement.pace, settlement.delivery.subscription_id
         if seen is None:
-            return
+            return None
         latency = rates.with_latency(self._latencies.get(subscription_id), seen.latency)
         self._latencies[subscription_id] = latency
         change = partial(paced, seen=seen, latency=latency, now=self._clock.now(), limits=self._limits)
+        under = settlement.tried_under
+        return None if under is not None and change(under) is under else change
+
+    async def follow(self, subscription_id: str, change: Follow) -> None:
+        """Makes the change, unless it was made meanwhile; a store that is away leaves the pace as it is."""
         try:
             known = await self._subscriptions.current(subscription_id)
             if known is None or change(known) is known:
