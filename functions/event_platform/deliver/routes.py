@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from starlette.routing import Route
 
@@ -56,7 +56,7 @@ def routes(function: Deliver) -> Sequence[Route]:
 
     async def attempt(pushed: Pushed) -> None:
         began = function.clock.monotonic()
-        delivery = replace(delivery_of(pushed.message), receipt=pushed.parameters["topic"])
+        delivery = delivery_of(pushed.message, pushed.parameters["topic"])
         deadline = asyncio.timeout(ENDED_WITHIN)
         try:
             async with deadline:

@@ -115,8 +115,8 @@ def delivery_message(delivery: Delivery) -> Message:
     return Message(delivery.body, attributes, ordering_key)
 
 
-def delivery_of(message: Message) -> Delivery:
-    """What `delivery_message` wrote. Raises MalformedMessage naming the attribute."""
+def delivery_of(message: Message, receipt: object = None) -> Delivery:
+    """What `delivery_message` wrote, with a receipt. Raises MalformedMessage naming the attribute."""
     attributes = _Attributes(message.attributes)
     lane, lanes = attributes.number("lane"), attributes.number("lanes")
     if lane >= lanes:
@@ -135,6 +135,7 @@ def delivery_of(message: Message) -> Delivery:
         first_attempt_at=(
             attributes.moment("first_attempt_at") if "first_attempt_at" in message.attributes else None
         ),
+        receipt=receipt,
     )
 
 
