@@ -67,6 +67,12 @@ def test_what_pubsub_leaves_out_is_empty() -> None:
     assert pushed_of(body) == Pushed(Message(b"", {}, ""), "1", "s")
 
 
+def test_every_byte_comes_through() -> None:
+    data = bytes(range(256))
+    assert {"+", "/", "="} <= set(base64.b64encode(data).decode())
+    assert pushed_of(envelope(data=data)).message.data == data
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [
@@ -75,7 +81,7 @@ def test_what_pubsub_leaves_out_is_empty() -> None:
         (b'{"message":{"messageId":"1"}}', "subscription missing"),
         (b'{"subscription":"s"}', "message missing"),
         (envelope(messageId=None), "message.messageId"),
-        (envelope(data=b"").replace(b'"data": ""', b'"data": "@"'), "base64"),
+        (envelope(data=b"").replace(b'"data": ""', b'"data": "@"'), "message.data bytes_invalid"),
         (envelope(attributes={"a": 1}), "message.attributes.a"),
         (envelope(publishTime="0001-01-01T00:00:00+14:00"), "nothing is made of"),
     ],
