@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from .domain.errors import Unavailable
 from .domain.messages import MalformedMessage, Message
-from .http import read_body
+from .http import Direct, read_body
 from .ports import Publisher
 
 log = structlog.get_logger()
@@ -56,6 +56,7 @@ class Pushed:
     parameters: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+_ACKNOWLEDGED = Response(status_code=204)
 Handle: TypeAlias = Callable[[Pushed], Awaitable[None]]
 Bury: TypeAlias = Callable[[Message], Awaitable[None]]
 """Puts a dead letter where an operator finds it; durable when it returns. Raises Unavailable."""
@@ -116,7 +117,7 @@ def push_route(path: str, handle: Handle, *, bury: Bury, attempts: int = ATTEMPT
         except Unavailable as error:
             log.warning("message.unavailable", path=request.url.path, error=str(error))
             return Response(status_code=503)
-        return Response(status_code=204)
+        return _ACKNOWLEDGED
 
     async def _receive(body: bytes, parameters: Mapping[str, str]) -> None:
         try:
@@ -147,7 +148,7 @@ def push_route(path: str, handle: Handle, *, bury: Bury, attempts: int = ATTEMPT
             exc_info=exc_info,
         )
 
-    return Route(path, receive, methods=["POST"])
+    return Route(path, Direct(receive), methods=["POST"])
 
 
 def dead_letter(pushed: Pushed, reason: str) -> Message:
