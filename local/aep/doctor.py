@@ -23,7 +23,6 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pycares
-from aiohttp.abc import AbstractResolver
 from pydantic import ValidationError
 
 from event_platform.adapters.guard import TrustedNetwork
@@ -219,7 +218,7 @@ def pims(folder: Path, settings: Settings) -> Check:
     return ok("pims", f"{stored} in the data folder, {listed} in AEP_PIMS")
 
 
-async def names(host: str, network: AbstractResolver) -> Check:
+async def names(host: str, network: TrustedNetwork) -> Check:
     """By c-ares, as deliveries do it. A resolver that says "no such name" works, so that is no problem."""
     try:
         found = await network.resolve(host)
@@ -232,7 +231,7 @@ async def names(host: str, network: AbstractResolver) -> Check:
         )
     finally:
         await network.close()
-    return ok("names", f"{host} is {found[0]['host']}")
+    return ok("names", f"{host} is {found[0]}")
 
 
 async def mail(server: MailServer | None) -> Check:

@@ -156,6 +156,42 @@ class SenderContract:
         assert len(server.requests) == 2
         assert b"cookie" not in server.requests[1].lower()
 
+    async def test_trailers_are_no_headers(self, sender: Sender) -> None:
+        chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nVary: a\r\n\r\n"
+        trailers = b"Retry-After: 9\r\nVary: b\r\n\r\n"
+        result = await self.post_to(sender, answers(chunked + b"2\r\nok\r\n0\r\n" + trailers))
+        assert isinstance(result, Answer)
+        assert (result.body, result.headers) == (b"ok", {"transfer-encoding": "chunked", "vary": "a"})
+
+    async def test_headers_of_interim_answers_are_not_the_answers(self, sender: Sender) -> None:
+        interim = b"HTTP/1.1 103 Early Hints\r\nRetry-After: 9\r\n\r\n"
+        result = await self.post_to(sender, answers(interim + OK))
+        assert isinstance(result, Answer)
+        assert result.headers == {"content-length": "2"}
+
+    @pytest.mark.parametrize(
+        ("answer", "status", "body"),
+        [
+            (b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", 200, b"ok"),
+            (b"HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2 \r\nok\r\n0\r\n\r\n", 200, b"ok"),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok", 200, b"ok"),
+            (b"HTTP/1.1 200\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+            (b"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n\x00\x01", 101, b""),
+            (b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok", 204, b""),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more", 200, b"ok"),
+            (OK + OK, 200, b"ok"),
+        ],
+        ids=[
+            "bare lf", "fold", "space after size", "coding", "upgrade", "101", "204 with body", "more", "two",
+        ],
+    )  # fmt: skip
+    async def test_an_odd_answer_is_returned(
+        self, sender: Sender, answer: bytes, status: int, body: bytes
+    ) -> None:
+        result = await self.post_to(sender, answers(answer))
+        assert (status_of(result), body_of(result)) == (status, body)
+
     # How much is read
 
     @pytest.mark.parametrize("size", [LIMIT - 1, LIMIT, LIMIT + 1, 5 * LIMIT])
@@ -178,15 +214,38 @@ class SenderContract:
             await asyncio.wait_for(server.hung_up.wait(), 2)
         assert took.seconds < AMPLE / 2
 
-    async def test_an_answer_that_does_not_wait_for_the_request_counts(self, sender: Sender) -> None:
+    async def test_an_answer_that_does_not_wait_for_the_request_counts_and_ends_the_connection(
+        self, sender: Sender
+    ) -> None:
+        posted = asyncio.Event()
+
         async def play(peer: Peer) -> None:
             await peer.reader.readuntil(b"\r\n\r\n")
             await peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
-            await asyncio.sleep(30)
+            await posted.wait()
+            await peer.until_hung_up()
 
         async with serve(play) as server:
             result = await sender.post(server.url(), HEADERS, b"x" * 16_000_000, timeout=AMPLE)
+            posted.set()
+            await asyncio.wait_for(server.hung_up.wait(), 2)
         assert status_of(result) == 413
+
+    @pytest.mark.parametrize(
+        "endless",
+        [b"0\r\n" + b"X-A: b\r\n" * 200_000, b"0\r\nX-A: " + b"b" * 2_000_000, b"2;" + b"x" * 2_000_000],
+        ids=["trailers", "a trailer", "a chunk's extension"],
+    )  # fmt: skip
+    async def test_what_is_around_a_body_is_bounded_too(self, sender: Sender, endless: bytes) -> None:
+        async def play(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n" + endless)
+            await peer.until_hung_up()
+
+        async with serve(play) as server:
+            result = await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            await asyncio.wait_for(server.hung_up.wait(), 2)
+        assert (status_of(result), body_of(result)) == (200, b"ok")
 
     # Deadline
 
@@ -244,13 +303,73 @@ class SenderContract:
         assert reason_of(result) is Reason.DESTINATION_TIMEOUT
         assert took.seconds < SHORT + 0.5
 
-    async def test_the_callers_own_cancellation_is_not_taken_for_a_failure(self, sender: Sender) -> None:
-        async with serve(answers(30.0)) as server:
-            task = asyncio.create_task(sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE))
-            await server.received(1)
+    @pytest.mark.parametrize(
+        ("scheme", "before"),
+        [
+            ("https", b""),
+            ("http", b""),
+            ("http", b"HTTP/1.1 200 OK\r\n"),
+            ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab"),
+        ],
+        ids=["in the handshake", "before the answer", "in the headers", "in the body"],
+    )
+    async def test_the_callers_own_cancellation_is_no_failure_and_ends_the_connection(
+        self, sender: Sender, scheme: str, before: bytes
+    ) -> None:
+        reached = asyncio.Event()
+
+        async def play(peer: Peer) -> None:
+            await peer.reader.read(1)
+            await peer.send(before)
+            reached.set()
+            await peer.until_hung_up()
+
+        async with serve(play) as server:
+            url = f"{scheme}://127.0.0.1:{server.port}/"
+            task = asyncio.create_task(sender.post(url, HEADERS, b"{}", timeout=AMPLE))
+            await reached.wait()
+            await asyncio.sleep(0.01)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+            await asyncio.wait_for(server.hung_up.wait(), 2)
+
+    async def test_the_callers_own_cancellation_ends_what_a_receiver_does_not_read(
+        self, sender: Sender
+    ) -> None:
+        size, reached, cancelled = 16_000_000, asyncio.Event(), asyncio.Event()
+        came: list[int] = []
+
+        async def play(peer: Peer) -> None:
+            await peer.reader.read(1)
+            reached.set()
+            await cancelled.wait()
+            came.append(await peer.until_hung_up())
+
+        async with serve(play) as server:
+            task = asyncio.create_task(sender.post(server.url(), HEADERS, b"x" * size, timeout=AMPLE))
+            await reached.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            cancelled.set()
+            await asyncio.wait_for(server.hung_up.wait(), 2)
+        assert came[0] < size
+
+    async def test_one_caller_who_gives_a_lookup_up_does_not_end_it_for_others(
+        self, make_sender: MakeSender
+    ) -> None:
+        async with DnsServer({"hooks.example.org": [["127.0.0.1"]]}) as dns, serve(answers(OK)) as server:
+            sender = make_sender(dns=dns)
+            url = server.url(host="hooks.example.org")
+            first, second = (
+                asyncio.create_task(sender.post(url, HEADERS, b"{}", timeout=AMPLE)) for _ in range(2)
+            )
+            await asyncio.sleep(0)
+            first.cancel()
+            assert status_of(await second) == 200
+            with pytest.raises(asyncio.CancelledError):
+                await first
 
     # Failures of the connection
 
@@ -309,14 +428,26 @@ class SenderContract:
             (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",),
             (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab",),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nab",),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nab",),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nab",),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",),
+            (b"HTTP/1.1 200 OK\r\nX-A : b\r\nContent-Length: 0\r\n\r\n",),
+            (b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n",),
+            (b"HTTP/1.1 100 Continue\r\n\r\n" * 5_000,),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 0.05, b"2\r\nab\r\nxyz\r\n", 30.0),
             (b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1_000_000,),
             (b"HTTP/1.1 200 OK\r\n" + b"X-Many: x\r\n" * 50_000,),
         ],
         ids=[
-            "smtp", "tls alert", "status", "header", "length", "two lengths", "chunk", "later chunk",
-            "long header", "many headers",
+            "smtp", "tls alert", "status", "header", "length", "two lengths", "a length twice",
+            "list of lengths", "signed length", "huge length", "length and chunks", "chunks and length",
+            "huge chunk", "space in a name", "nul", "many interim answers", "chunk", "later chunk", "long header",
+            "many headers",
         ],
     )  # fmt: skip
     async def test_what_is_not_http_is_told_apart_from_a_lost_connection(
@@ -357,11 +488,29 @@ class SenderContract:
             result = await sender.post(server.url("/hook?token=s3cret"), HEADERS, b"{}", timeout=AMPLE)
         assert "s3cret" not in repr(result)
 
-    async def test_our_own_mistakes_are_raised(self, sender: Sender) -> None:
+    @pytest.mark.parametrize(
+        "header",
+        [
+            ("X-Bad", "a\r\nX-Injected: b"),
+            ("X-Bad", "a\nX-Injected: b"),
+            ("X-Bad", "a\rb"),
+            ("X-Bad", "a\0b"),
+            ("X-Bad: a\r\nX-Injected", "b"),
+            ("X-Bad\n", "b"),
+            ("X-Bad: a", "b"),
+            ("X Bad", "b"),
+            ("", "b"),
+            ("Content-Length", "7"),
+            ("transfer-encoding", "chunked"),
+            ("HOST", "elsewhere.example"),
+        ],
+        ids=repr,
+    )
+    async def test_our_own_mistakes_are_raised(self, sender: Sender, header: tuple[str, str]) -> None:
         async with serve(answers(OK)) as server:
             with pytest.raises(ValueError, match=r"."):
-                await sender.post(server.url(), [("X-Bad", "a\r\nX-Injected: b")], b"{}", timeout=AMPLE)
-        assert not server.requests
+                await sender.post(server.url(), [*HEADERS, header], b"{}", timeout=AMPLE)
+        assert server.connections == 0
 
     # TLS
 
@@ -387,6 +536,58 @@ class SenderContract:
         assert body_of(result) == b"ok"
         assert f"host: hooks.example.org:{server.port}".encode() in server.requests[0].lower()
         assert asked_for == ["hooks.example.org"]
+
+    async def test_no_name_is_asked_for_at_an_address(
+        self, make_sender: MakeSender, certificates: Certificates
+    ) -> None:
+        asked_for: list[str | None] = []
+        tls = certificates.good()
+        tls.sni_callback = lambda opened, name, context: asked_for.append(name)
+        async with serve(answers(OK), tls=tls) as server:
+            sender = make_sender(trust=certificates.trust)
+            assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+        assert asked_for == [None]
+
+    async def test_a_connection_with_tls_is_used_again(
+        self, make_sender: MakeSender, certificates: Certificates
+    ) -> None:
+        body = b"x" * 200_000
+        async with serve(answers(OK, keep=True), tls=certificates.good()) as server:
+            sender = make_sender(trust=certificates.trust)
+            for _ in range(3):
+                assert status_of(await sender.post(server.url(), HEADERS, body, timeout=AMPLE)) == 200
+        assert server.connections == 1
+        assert all(request.endswith(body) for request in server.requests)
+
+    @pytest.mark.parametrize(
+        ("answer", "expected"),
+        [
+            (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"until the end"),
+            (b"", Reason.UNEXPECTED_EOF),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab", Reason.UNEXPECTED_EOF),
+        ],
+    )
+    async def test_the_end_of_a_connection_with_tls(
+        self, make_sender: MakeSender, certificates: Certificates, answer: bytes, expected: bytes | Reason
+    ) -> None:
+        async with serve(answers(answer), tls=certificates.good()) as server:
+            sender = make_sender(trust=certificates.trust)
+            result = await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+        assert (body_of(result) if isinstance(result, Answer) else reason_of(result)) == expected
+
+    async def test_a_kept_connection_with_tls_found_dead_is_not_the_receivers_failure(
+        self, make_sender: MakeSender, certificates: Certificates
+    ) -> None:
+        async def play(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(OK)
+            await peer.request()
+
+        async with serve(play, tls=certificates.good()) as server:
+            sender = make_sender(trust=certificates.trust)
+            for _ in range(2):
+                assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+        assert (server.connections, len(server.requests)) == (2, 3)
 
     @pytest.mark.parametrize(
         "make",
@@ -482,6 +683,11 @@ class SenderContract:
         assert [header for header in headers if header[0].lower() not in framing] == given
         assert {name.lower(): value for name, value in headers if name.lower() in framing} == framing
 
+    async def test_a_headers_value_may_have_any_letters(self, sender: Sender) -> None:
+        async with serve(answers(OK)) as server:
+            await sender.post(server.url(), [("X-Name", "caf\u00e9 \u2615")], b"{}", timeout=AMPLE)
+        assert b"\r\nX-Name: caf\xc3\xa9 \xe2\x98\x95\r\n" in server.requests[0]
+
     async def test_nothing_is_added_when_nothing_is_given(self, sender: Sender) -> None:
         async with serve(answers(OK)) as server:
             await sender.post(server.url(), [], b"", timeout=AMPLE)
@@ -504,6 +710,85 @@ class SenderContract:
             for _ in range(3):
                 assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
         assert (server.connections, len(server.requests)) == (1, 3)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
+            b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
+            b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+            b"HTTP/1.1 204 No Content\r\nKeep-Alive: timeout=0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0\r\nX-A: b\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nok",
+        ],
+        ids=["http/1.0", "after 100", "304", "204", "chunked", "upgrade offered"],
+    )
+    async def test_a_connection_is_used_again_after(self, sender: Sender, answer: bytes) -> None:
+        async with serve(answers(answer, keep=True)) as server:
+            first, second = [await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE) for _ in range(2)]
+        assert isinstance(first, Answer)
+        assert first == second
+        assert (server.connections, len(server.requests)) == (1, 2)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+            b"HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 2\r\n\r\nok",
+            b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            b"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+            b"HTTP/1.1 101 Go\r\n\r\n",
+            b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok",
+            OK + b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n",
+            OK + b"H",
+            OK + b"and more",
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2 * LIMIT) + b"x" * 2 * LIMIT,
+        ],
+        ids=["close", "close in a list", "http/1.0", "101", "bare 101", "204 with body", "two answers",
+             "begin of another", "more than its length", "long body"],
+    )  # fmt: skip
+    async def test_a_connection_is_not_used_again_after(self, sender: Sender, answer: bytes) -> None:
+        async with serve(answers(answer, keep=True)) as server:
+            first, second = [await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE) for _ in range(2)]
+        assert isinstance(first, Answer)
+        assert first == second
+        assert (server.connections, len(server.requests)) == (2, 2)
+
+    @pytest.mark.parametrize(
+        "unasked", [b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 5", b"x", b"\r\n"]
+    )
+    async def test_what_comes_unasked_is_no_answer_to_the_next_request(
+        self, sender: Sender, unasked: bytes
+    ) -> None:
+        async def play(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(OK)
+            await asyncio.sleep(0.02)
+            await peer.send(unasked)
+            await peer.until_hung_up()
+
+        async with serve(play) as server:
+            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            await asyncio.wait_for(server.hung_up.wait(), 2)
+            result = await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+        assert (status_of(result), server.connections) == (200, 2)
+
+    async def test_answers_go_to_who_asked(self, sender: Sender) -> None:
+        async def play(peer: Peer) -> None:
+            while True:
+                asked = (await peer.request()).partition(b"\r\n\r\n")[2]
+                await asyncio.sleep(int(asked) % 7 / 1000)
+                await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(asked), asked))
+
+        async with serve(play) as server:
+
+            async def ask(number: int) -> None:
+                for each in range(number, number + 10):
+                    result = await sender.post(server.url(), HEADERS, b"%d" % each, timeout=AMPLE)
+                    assert body_of(result) == b"%d" % each
+
+            await asyncio.gather(*(ask(number * 100) for number in range(20)))
+        assert server.connections <= 20
 
     async def test_an_idle_connection_that_the_server_closed_is_replaced(self, sender: Sender) -> None:
         async with serve(answers(OK)) as server:

@@ -122,7 +122,9 @@ def answers(*steps: bytes | float, keep: bool = False) -> Play:
 
 
 @contextlib.asynccontextmanager
-async def serve(play: Play, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+async def serve(
+    play: Play, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[Server]:
     """A server that plays to each connection, and closes it when the play is over."""
     tasks: set[asyncio.Task[None]] = set()
     told: list[BaseException] = []
@@ -146,7 +148,7 @@ async def serve(play: Play, *, tls: ssl.SSLContext | None = None) -> AsyncIterat
         tasks.add(task)
         task.add_done_callback(done)
 
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
+    listener = await asyncio.start_server(connected, host, 0, ssl=tls)
     server = Server(listener.sockets[0].getsockname()[1], "http" if tls is None else "https")
     try:
         yield server
@@ -170,20 +172,20 @@ class Certificates:
     """Servers' TLS contexts with good and bad certificates for 127.0.0.1, and a client's in `trust`."""
 
     def __init__(self) -> None:
-        self._authority = trustme.CA()
+        self.authority = trustme.CA()
         self.trust = ssl.create_default_context()
-        self._authority.configure_trust(self.trust)
+        self.authority.configure_trust(self.trust)
 
     def good(self, *names: str) -> ssl.SSLContext:
-        return self._context(self._authority.issue_cert("127.0.0.1", *names))
+        return self._context(self.authority.issue_cert("127.0.0.1", *names))
 
     def wrong_name(self) -> ssl.SSLContext:
-        return self._context(self._authority.issue_cert("hooks.example.org"))
+        return self._context(self.authority.issue_cert("hooks.example.org"))
 
     def expired(self) -> ssl.SSLContext:
         now = datetime.now(UTC)
         return self._context(
-            self._authority.issue_cert(
+            self.authority.issue_cert(
                 "127.0.0.1", not_before=now - timedelta(days=9), not_after=now - timedelta(days=1)
             )
         )
@@ -217,7 +219,7 @@ class Certificates:
     def asking_for_a_client_certificate(self) -> ssl.SSLContext:
         context = self.good()
         context.verify_mode = ssl.CERT_REQUIRED
-        self._authority.configure_trust(context)
+        self.authority.configure_trust(context)
         return context
 
     def _context(self, certificate: trustme.LeafCert) -> ssl.SSLContext:

@@ -6,11 +6,11 @@ from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp import AddrInfoType
+from aiohappyeyeballs import AddrInfoType
 
 from contract.destinations import VECTORS, Vector
 from contract.servers import DnsServer
-from contract.test_aiohttp_sender import resolver_of
+from contract.test_https_sender import resolver_of
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
 from event_platform.domain.errors import InvalidRequest

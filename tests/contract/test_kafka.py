@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from aiohttp import AddrInfoType
+from aiohappyeyeballs import AddrInfoType
 from aiokafka.errors import KafkaError
 from pydantic import SecretStr
 

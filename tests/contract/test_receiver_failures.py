@@ -14,7 +14,7 @@ import pytest
 from clock import START, ManualClock
 from contract.sender import AMPLE, SHORT, certificates
 from contract.servers import OK, Certificates, DnsServer, Peer, Play, answers, free_port, serve
-from contract.test_aiohttp_sender import resolver_of
+from contract.test_https_sender import resolver_of
 from event_platform.adapters.guard import GuardedNetwork, public_names
 from event_platform.adapters.https import HttpsSender
 from event_platform.deliver import deliver

@@ -7,7 +7,6 @@ import asyncio
 import hashlib
 import hmac
 import itertools
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -17,7 +16,6 @@ from typing import Any
 import orjson
 import pytest
 import pytest_asyncio
-from aiohttp.abc import AbstractResolver, ResolveResult
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
@@ -524,20 +522,14 @@ PATTERN = Tenant(host_pattern="*.cloud.example.com")
 HOST = "team.cloud.example.com"
 
 
-class Names(AbstractResolver):
+class Names:
     """Every name resolves to one address."""
 
     def __init__(self, address: str) -> None:
         self.address = address
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host, host=self.address, port=port, family=socket.AF_INET, proto=0, flags=0
-            )
-        ]
+    async def resolve(self, host: str) -> list[str]:
+        return [self.address]
 
     async def close(self) -> None:
         pass

@@ -5,12 +5,12 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp.resolver import AsyncResolver
 
 from contract.guard import REFUSED_NAMES, SILENT, TRICKS, dns, refusal
 from contract.servers import DnsServer
 from event_platform.adapters.guard import (
     AddressRefused,
+    CaresResolver,
     GuardedNetwork,
     TrustedNetwork,
     local_names,
@@ -20,9 +20,9 @@ from event_platform.adapters.guard import (
 __all__ = ["dns"]
 
 
-def lookups(dns: DnsServer) -> AsyncResolver:
+def lookups(dns: DnsServer) -> CaresResolver:
     """Patient ones, so that what ends a lookup is the guard."""
-    return AsyncResolver(nameservers=[f"127.0.0.1:{dns.port}"], timeout=30, tries=1)
+    return CaresResolver([f"127.0.0.1:{dns.port}"], timeout=30, tries=1)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ async def test_a_refusal_says_why(guard: GuardedNetwork) -> None:
 @pytest.mark.parametrize("host", [name for name, _ in REFUSED_NAMES])
 async def test_a_lookup_refuses_what_the_check_refuses(guard: GuardedNetwork, host: str) -> None:
     with pytest.raises(AddressRefused):
-        await guard.resolve(host, 443)
+        await guard.resolve(host)
 
 
 @pytest.mark.parametrize("host", TRICKS)
@@ -54,7 +54,7 @@ async def test_a_lookup_refuses_tricks_without_asking(
     guard: GuardedNetwork, dns: DnsServer, host: str
 ) -> None:
     with pytest.raises(AddressRefused):
-        await guard.resolve(host, 443)
+        await guard.resolve(host)
     assert not dns.asked
 
 
@@ -97,7 +97,7 @@ async def test_a_search_list_is_for_trusted_names_only(
     monkeypatch.setenv("LOCALDOMAIN", "example")  # c-ares takes its search list from here
     servers = [f"127.0.0.1:{dns.port}"]
     trusted = TrustedNetwork(make_resolver=lambda: local_names(servers))
-    assert [answer["host"] for answer in await trusted.resolve("inside")] == ["10.0.0.5"]
+    assert await trusted.resolve("inside") == ["10.0.0.5"]
     guard = GuardedNetwork(make_resolver=lambda: public_names(servers))
     await guard.check("dotted.inside")
     assert not any(name.endswith(".example") for name, _ in dns.asked if name != "inside.example")
@@ -107,8 +107,7 @@ async def test_a_search_list_is_for_trusted_names_only(
 
 async def test_a_trusted_network_may_be_private(dns: DnsServer) -> None:
     trusted = TrustedNetwork(make_resolver=lambda: lookups(dns))
-    found = await trusted.resolve("inside.example", 8080)
-    assert [(answer["host"], answer["port"]) for answer in found] == [("10.0.0.5", 8080)]
+    assert await trusted.resolve("inside.example") == ["10.0.0.5"]
     trusted.open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("10.0.0.5", 8080))).close()
     await trusted.close()
 

@@ -1,11 +1,12 @@
 """What a connection that failed is called in the log, whichever protocol it was for."""
 
 import errno
+import os
 import re
 import ssl
 from collections.abc import Mapping
 
-from ..domain.outcomes import Reason
+from ..domain.outcomes import Reason, TransportFailure
 
 REASON_OF_ERRNO: Mapping[int | None, Reason] = {
     errno.ECONNREFUSED: Reason.CONNECTION_REFUSED,
@@ -23,12 +24,12 @@ REASON_OF_ERRNO: Mapping[int | None, Reason] = {
     errno.ETIMEDOUT: Reason.DESTINATION_TIMEOUT,
 }
 _ERRNO_IN_TEXT = re.compile(r"\[Errno (\d+)\]")
-OUR_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+_OUR_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 """This process is out of sockets or memory."""
 
 
 def most_telling(summary: str) -> int | None:
-    """The errno in aiohttp's summary of a host's several addresses that failed in different ways.
+    """The errno in aiohappyeyeballs' summary of a host's several addresses that failed in different ways.
 
     That there is no route to one of them, often by IPv6, says less than what another one did.
     """
@@ -37,11 +38,21 @@ def most_telling(summary: str) -> int | None:
     return next(iter(telling + numbers), None)
 
 
-def certificate_problem(error: Exception) -> str:
-    """Why a certificate was not accepted."""
-    return words(error.verify_message) if isinstance(error, ssl.SSLCertVerificationError) else "not valid"
+def failure_of(error: OSError) -> TransportFailure:
+    """What a connection failed of. Raises what is no peer's doing: being out of sockets or memory."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return TransportFailure(Reason.INVALID_CERTIFICATE, _words(error.verify_message))
+        case ssl.SSLError():  # its errno counts from 1 by OpenSSL's own rules
+            return TransportFailure(Reason.INVALID_TLS_HANDSHAKE, _words(error.reason))
+        case ConnectionResetError(errno=None):  # asyncio's word for a peer that hangs up during TLS
+            return TransportFailure(Reason.INVALID_TLS_HANDSHAKE, "closed during the TLS handshake")
+    if error.errno in _OUR_FAULT:
+        raise error
+    reason = REASON_OF_ERRNO.get(error.errno, Reason.DESTINATION_FAILURE)
+    return TransportFailure(reason, os.strerror(error.errno).lower() if error.errno else "connection failed")
 
 
-def words(openssl: str | None) -> str:
+def _words(openssl: str | None) -> str:
     """OpenSSL's `WRONG_VERSION_NUMBER` and the like, on one line."""
     return " ".join((openssl or "TLS failed").replace("_", " ").lower().split())

@@ -7,18 +7,29 @@ time in which a name could change its mind, and nothing in a URL gets around it.
 
 import asyncio
 import ipaddress
+import os
 import re
 import socket
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
 
+import aiodns
+import aiohappyeyeballs
 import pycares
-from aiohttp import AddrInfoType
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import AsyncResolver
+from aiohappyeyeballs import AddrInfoType
+from cachetools import TTLCache
 
 from ..domain.addresses import IpAddress, IpNetwork, is_globally_routable
+from .connections import most_telling
 
 CHECK_SECONDS = 2.0
+KEPT_SECONDS = 10.0
+"""How long what a name resolved to is used for further connections."""
+_MAX_KEPT_NAMES = 1000
+_NEXT_ADDRESS_SECONDS = 0.25  # after which the next address of a name is tried beside it (RFC 8305 5)
 _LOOKUP_SECONDS = 1.0  # of the first try; the second waits longer, and both end before a delivery's deadline
 _LOOKUP_TRIES = 2
 _UNSENT_MILLISECONDS = 10_000
@@ -33,46 +44,108 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _MAX_NAME_LENGTH = 253
 
-MakeResolver = Callable[[], AbstractResolver]
-
 
 class AddressRefused(ValueError, OSError):
     """Raised when a host is, or a name resolves to, an address that we don't connect to.
 
-    A ValueError for who asks about a host, an OSError for the HTTP client, which then treats it as it
-    does every address that can't be connected to.
+    A ValueError for who asks about a host, an OSError for who connects, as every address that can't be
+    connected to.
     """
 
 
-def public_names(nameservers: Sequence[str] | None = None) -> AbstractResolver:
-    """Lookups by c-ares of full names only: a search list could turn a stranger's name into one of ours."""
-    return AsyncResolver(
-        nameservers=nameservers,
-        timeout=_LOOKUP_SECONDS,
-        tries=_LOOKUP_TRIES,
-        flags=pycares.ARES_FLAG_NOSEARCH,
-    )
+class NameNotResolved(OSError):
+    """Raised when a name has no address, or nobody answered for it; its cause says which."""
 
 
-def local_names(nameservers: Sequence[str] | None = None) -> AbstractResolver:
-    """Lookups by c-ares as the machine is set up, search list included."""
-    return AsyncResolver(nameservers=nameservers, timeout=_LOOKUP_SECONDS, tries=_LOOKUP_TRIES)
+class Resolver(Protocol):
+    """Looks names up."""
+
+    async def resolve(self, host: str) -> Sequence[str]:
+        """Every address of the name, at least one. Raises NameNotResolved."""
+        ...
+
+    async def close(self) -> None:
+        """Ends pending lookups."""
+        ...
 
 
-class TrustedNetwork(AbstractResolver):
+MakeResolver = Callable[[], Resolver]
+
+
+class CaresResolver:
+    """A `Resolver` by c-ares: `timeout` seconds for the first of the `tries`.
+
+    Made in the running loop. `flags` are those of c-ares.
+    """
+
+    def __init__(
+        self,
+        nameservers: Sequence[str] | None = None,
+        *,
+        timeout: float = _LOOKUP_SECONDS,
+        tries: int = _LOOKUP_TRIES,
+        flags: int = 0,
+    ) -> None:
+        self._dns = aiodns.DNSResolver(nameservers, timeout=timeout, tries=tries, flags=flags)
+
+    async def resolve(self, host: str) -> Sequence[str]:
+        """As `Resolver`. Leaves out addresses of a family that this machine has none of."""
+        try:
+            found = await self._dns.getaddrinfo(host, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+        except aiodns.error.DNSError as error:
+            raise NameNotResolved(error.args[1]) from error
+        if not found.nodes:
+            raise NameNotResolved("no address")
+        return [node.addr[0].decode() for node in found.nodes]
+
+    async def close(self) -> None:
+        """As `Resolver`."""
+        await self._dns.close()
+
+
+def public_names(nameservers: Sequence[str] | None = None) -> Resolver:
+    """Lookups of full names only: a search list could turn a stranger's name into one of ours."""
+    return CaresResolver(nameservers, flags=pycares.ARES_FLAG_NOSEARCH)
+
+
+def local_names(nameservers: Sequence[str] | None = None) -> Resolver:
+    """Lookups as the machine is set up, search list included."""
+    return CaresResolver(nameservers)
+
+
+class TrustedNetwork:
     """Connects anywhere: for addresses that the operator wrote down."""
 
     def __init__(self, make_resolver: MakeResolver = local_names) -> None:
         self._make_resolver = make_resolver
-        self._resolver: AbstractResolver | None = None
+        self._resolver: Resolver | None = None
+        self._lookups: TTLCache[str, asyncio.Task[deque[str]]] = TTLCache(
+            _MAX_KEPT_NAMES, KEPT_SECONDS, timer=time.monotonic
+        )
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Every address of the name. Raises OSError when it does not resolve."""
+    async def resolve(self, host: str) -> Sequence[str]:
+        """Every address of the name, looked up now. Raises NameNotResolved."""
         if self._resolver is None:  # not before, as it wants the running loop
             self._resolver = self._make_resolver()
-        return await self._resolver.resolve(host, port, family)
+        return await self._resolver.resolve(host)
+
+    async def connect(self, host: str, port: int) -> socket.socket:
+        """A socket that is connected to one of the host's addresses, the first that takes it (RFC 8305).
+
+        Raises AddressRefused, NameNotResolved, or the OSError that says most about the addresses.
+        """
+        literal = _literal(host)
+        found = [host] if literal is not None else await self._addresses(host)
+        try:
+            return await aiohappyeyeballs.start_connection(
+                [_address_info(address, port) for address in found],
+                happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
+                socket_factory=self.open_socket,
+            )
+        except OSError as error:
+            if error.errno is None and (number := most_telling(str(error))) is not None:
+                raise OSError(number, os.strerror(number)) from error
+            raise
 
     def open_socket(self, address: AddrInfoType) -> socket.socket:
         """A socket to connect to just this address with."""
@@ -85,9 +158,31 @@ class TrustedNetwork(AbstractResolver):
 
     async def close(self) -> None:
         """Ends pending lookups."""
+        self._lookups.clear()
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             await resolver.close()
+
+    async def _addresses(self, host: str) -> Sequence[str]:
+        """By one lookup for all who connect to the name meanwhile and soon after, each to another one first.
+
+        Whoever asks may be cancelled, the lookup goes on for the others.
+        """
+        lookup = self._lookups.get(host)
+        if lookup is None:
+            lookup = self._lookups[host] = asyncio.create_task(self._in_turn(host))
+            lookup.add_done_callback(partial(self._forget_failed, host))
+        found = await asyncio.shield(lookup)
+        found.rotate(-1)
+        return tuple(found)
+
+    async def _in_turn(self, host: str) -> deque[str]:
+        return deque(await self.resolve(host))
+
+    def _forget_failed(self, host: str, lookup: asyncio.Task[deque[str]]) -> None:
+        failed = lookup.cancelled() or lookup.exception() is not None
+        if failed and self._lookups.get(host) is lookup:
+            del self._lookups[host]
 
 
 class GuardedNetwork(TrustedNetwork):
@@ -125,21 +220,19 @@ class GuardedNetwork(TrustedNetwork):
         except OSError:  # also TimeoutError
             return
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Every address of the name. Raises AddressRefused if one is refused, OSError if there is none."""
+    async def resolve(self, host: str) -> Sequence[str]:
+        """Every address of the name, now. Raises NameNotResolved, AddressRefused if one is refused."""
         self._check_name(host)
-        found = await super().resolve(host, port, family)
-        for answer in found:
-            if not self._permits(ipaddress.ip_address(answer["host"])):
-                raise AddressRefused(f"'{host}' resolves to {answer['host']}, which is not publicly routable")
+        found = await super().resolve(host)
+        for address in found:
+            if not self._permits(ipaddress.ip_address(address)):
+                raise AddressRefused(f"'{host}' resolves to {address}, which is not publicly routable")
         return found
 
     def open_socket(self, address: AddrInfoType) -> socket.socket:
         """A socket to connect to just this address with. Raises AddressRefused."""
         if not self._permits(ipaddress.ip_address(address[4][0])):
-            # without the address: only equal messages of several attempts stay one error in aiohttp
+            # without the address: only equal messages of several attempts stay one error in aiohappyeyeballs
             raise AddressRefused("the address is not publicly routable")
         return super().open_socket(address)
 
@@ -171,6 +264,12 @@ def _literal(host: str) -> IpAddress | None:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def _address_info(address: str, port: int) -> AddrInfoType:
+    if ":" in address:
+        return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port, 0, 0)
+    return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port)
 
 
 def _is_plain_loopback(address: IpAddress) -> bool:

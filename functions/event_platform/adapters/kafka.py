@@ -4,7 +4,6 @@ and one deadline around all that it does.
 
 import asyncio
 import logging
-import os
 import secrets
 import ssl
 import tempfile
@@ -17,9 +16,9 @@ from cryptography.hazmat.primitives import serialization
 
 from ..domain.outcomes import Published, Reason, Refusal, TransportFailure
 from ..domain.subscriptions import KafkaConfig, Sasl, Tls
-from .connections import OUR_FAULT, REASON_OF_ERRNO, certificate_problem, words
-from .guard import AddressRefused, GuardedNetwork
-from .kafka_client import NameNotResolved, NotKafka, Producer
+from .connections import failure_of
+from .guard import AddressRefused, GuardedNetwork, NameNotResolved
+from .kafka_client import NotKafka, Producer
 
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # names hosts and users; we log what came of it
 
@@ -276,22 +275,12 @@ def _failure_of(error: BaseException | None) -> Refusal | TransportFailure | Non
             return TransportFailure(Reason.DNS_LOOKUP_FAILURE, "a broker's name does not resolve")
         case NotKafka():
             return TransportFailure(Reason.DESTINATION_FAILURE, "what answers does not speak Kafka")
-        case ssl.SSLCertVerificationError():
-            return TransportFailure(Reason.INVALID_CERTIFICATE, certificate_problem(error))
-        case ssl.SSLError():
-            return TransportFailure(Reason.INVALID_TLS_HANDSHAKE, words(error.reason))
         case TimeoutError() | errors.RequestTimedOutError() | errors.KafkaTimeoutError():
             return TransportFailure(Reason.DESTINATION_TIMEOUT, "a broker did not answer in time")
         case EOFError():
             return TransportFailure(Reason.UNEXPECTED_EOF, "a broker closed the connection")
-        case ConnectionResetError(errno=None):  # asyncio's word for a hang-up during TLS
-            return TransportFailure(Reason.INVALID_TLS_HANDSHAKE, "closed during the TLS handshake")
         case OSError():
-            if error.errno in OUR_FAULT:
-                raise error
-            reason = REASON_OF_ERRNO.get(error.errno, Reason.DESTINATION_FAILURE)
-            words_of_it = os.strerror(error.errno).lower() if error.errno else "connection failed"
-            return TransportFailure(reason, words_of_it)
+            return failure_of(error)
         case errors.KafkaConnectionError():
             return _failure_of(error.__cause__) or TransportFailure(
                 Reason.UNEXPECTED_EOF, "a broker closed the connection"

@@ -5,15 +5,11 @@ Written against aiokafka's insides, so its minor version is fixed.
 """
 
 import asyncio
-import ipaddress
-import socket
 import ssl
 import struct
 from collections.abc import Callable
 from typing import Any
 
-import aiohappyeyeballs
-from aiohttp import AddrInfoType
 from aiokafka import AIOKafkaProducer, errors
 from aiokafka.client import AIOKafkaClient, CloseReason, ConnectionGroup
 from aiokafka.cluster import ClusterMetadata
@@ -30,13 +26,8 @@ UNKNOWN_TOPIC_SECONDS = 1.0
 """How long brokers must say that there is no such topic: one that was just made is not known to all."""
 _STOP_SECONDS = 5.0
 _BACKOFF_SECONDS = 0.1
-_EYEBALLS_SECONDS = 0.25
 _NOT_KAFKA = (ValueError, LookupError, AssertionError, struct.error)
 """What aiokafka raises on an answer that is no answer."""
-
-
-class NameNotResolved(OSError):
-    """Raised when a broker's name has no address."""
 
 
 class NotKafka(errors.KafkaError):
@@ -61,36 +52,12 @@ class _GuardedLoop:
         self, factory: Callable[[], asyncio.Protocol], host: str, port: int, *, ssl: ssl.SSLContext | None
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
         """As the loop's own, by the addresses that were checked."""
-        opened = await aiohappyeyeballs.start_connection(
-            await self._addresses(host, port),
-            happy_eyeballs_delay=_EYEBALLS_SECONDS,
-            socket_factory=self._network.open_socket,
-        )
+        opened = await self._network.connect(host, port)
         name = self._server_name if ssl is not None else None
         self.transport, protocol = await self._loop.create_connection(
             factory, sock=opened, ssl=ssl, server_hostname=name
         )
         return self.transport, protocol
-
-    async def _addresses(self, host: str, port: int) -> list[AddrInfoType]:
-        try:
-            return [_address(str(ipaddress.ip_address(host)), port)]  # checked by open_socket
-        except ValueError:
-            pass
-        try:
-            found = await self._network.resolve(host, port)
-        except ValueError:  # AddressRefused, which is an OSError too
-            raise
-        except OSError as error:
-            raise NameNotResolved("the host name does not resolve") from error
-        return [_address(each["host"], port) for each in found]
-
-
-def _address(ip: str, port: int) -> AddrInfoType:
-    is_ipv4 = ipaddress.ip_address(ip).version == 4
-    where = (ip, port) if is_ipv4 else (ip, port, 0, 0)
-    family = socket.AF_INET if is_ipv4 else socket.AF_INET6
-    return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where
 
 
 class _Scram(ScramAuthenticator):

@@ -11,7 +11,7 @@ _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]*)?", re.IGNORECA
 """Host and port. URL parsers disagree on anything else, such as `a[::1]b` or `[v1.example]`."""
 _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):(\d{1,5})", re.ASCII)
 MAX_PORT = 65535
-_DEFAULT_PORTS = {"https": 443, "http": 80}
+DEFAULT_PORTS = {"https": 443, "http": 80}
 BAD_PORTS = frozenset(
     (
         *(0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102),
@@ -32,7 +32,7 @@ def normalise_pim_url(text: str, *, allow_http: bool) -> str:
     parts = _split(text, allow_http=allow_http)
     if parts.query or parts.fragment:
         raise ValueError("must be the PIM's base URL, without query or fragment")
-    port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
+    port = "" if parts.port in (None, DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
     return f"{parts.scheme}://{_bracketed(_host(parts))}{port}{parts.path.rstrip('/')}"
 
 
@@ -59,7 +59,7 @@ def check_endpoint_url(text: str, *, allow_http: bool) -> None:
 def host_and_port(url: str) -> tuple[str, int]:
     """Host (lower case, no brackets) and port of a URL that passed one of the checks above."""
     parts = urlsplit(url)
-    return _host(parts), parts.port or _DEFAULT_PORTS[parts.scheme]
+    return _host(parts), parts.port or DEFAULT_PORTS[parts.scheme]
 
 
 @lru_cache(maxsize=10_000)

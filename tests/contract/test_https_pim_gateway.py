@@ -1,4 +1,4 @@
-"""The PIM gateway that is built on aiohttp."""
+"""The PIM gateway over https."""
 
 import ssl
 from collections.abc import AsyncIterator

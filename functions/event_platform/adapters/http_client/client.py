@@ -1,0 +1,99 @@
+"""Requests to any origin: one deadline, kept connections, and only addresses that the network lets pass."""
+
+import asyncio
+import errno
+import ssl
+from functools import cache
+
+from ...domain.outcomes import Answer
+from ..guard import TrustedNetwork
+from .connection import ClosedHere, Connection
+from .pool import Pool
+from .requests import Headers, Target, request_to, target_of
+
+_LOST = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
+
+
+class HttpClient:
+    """Follows no redirect, keeps no cookies, knows no proxy, unpacks nothing.
+
+    `tls` replaces the default context, which trusts the system's authorities.
+    """
+
+    def __init__(self, network: TrustedNetwork, tls: ssl.SSLContext | None = None) -> None:
+        self._network = network
+        self._tls = tls or default_tls()
+        self._pool = Pool()
+        self._connections: set[Connection] = set()
+        self._is_closed = False
+        self._all_lost = asyncio.Event()
+
+    async def exchange(
+        self, method: str, url: str, headers: Headers, body: bytes | None, *, timeout: float
+    ) -> Answer:
+        """The answer within `timeout` seconds in all: name, connection, TLS, sending, answer and body.
+
+        Raises InvalidUrl, ValueError for headers, TimeoutError, NotHttp, EOFError, ClosedHere,
+        AddressRefused, NameNotResolved, and the OSError that the connection ended with.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        target = target_of(method, url)
+        head, content = request_to(target, headers, body)
+        while True:
+            connection = self._pool.take(target.origin)
+            is_fresh = connection is None
+            if connection is None:
+                connection = await self._connected(target, deadline)
+            try:
+                return await connection.exchange(head, content, deadline)
+            except (EOFError, OSError) as error:
+                # A kept connection that was already dead says nothing about the receiver. Each round uses up
+                # one, so a fresh one follows; its failure counts (RFC 9112 9.3.1).
+                if is_fresh or connection.has_answered or not _is_loss(error):
+                    raise
+            finally:
+                if connection.is_open:
+                    self._pool.keep(connection)
+
+    async def close(self) -> None:
+        """Ends all connections, and exchanges with them. It cannot be used any more."""
+        self._is_closed = True
+        self._pool.close()
+        for connection in tuple(self._connections):
+            connection.close()
+        if self._connections:
+            await self._all_lost.wait()  # the loop closes their sockets when it comes round
+
+    async def _connected(self, target: Target, deadline: float) -> Connection:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout_at(deadline):
+            opened = await self._network.connect(target.host, target.port)
+            _, connection = await loop.create_connection(
+                lambda: Connection(target.origin, self._lost),
+                sock=opened,
+                ssl=self._tls if target.is_tls else None,
+                server_hostname=target.host.rstrip(".") if target.is_tls else None,
+            )
+        if self._is_closed:
+            connection.drop()
+            raise ClosedHere
+        self._connections.add(connection)
+        return connection
+
+    def _lost(self, connection: Connection) -> None:
+        self._pool.forget(connection)
+        self._connections.discard(connection)
+        if self._is_closed and not self._connections:
+            self._all_lost.set()
+
+
+@cache
+def default_tls() -> ssl.SSLContext:
+    """Made once: it takes 20 ms to read the system's authorities."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _is_loss(error: EOFError | OSError) -> bool:
+    return isinstance(error, EOFError) or error.errno in _LOST

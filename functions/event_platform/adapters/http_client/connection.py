@@ -1,0 +1,104 @@
+"""One connection to an origin, for one exchange after the other."""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from ...domain.outcomes import Answer
+from .answers import AnswerReader, NotHttp
+
+
+class ClosedHere(Exception):
+    """Raised when this side closed the connection under an exchange."""
+
+
+class Connection(asyncio.Protocol):
+    """What ends it ends its exchange, and bytes that nobody asked for end it.
+
+    It is always dropped without a goodbye: a receiver that does not read must hold nothing up. What goes
+    wrong in a method that the loop calls ends the exchange, too: the loop then calls `connection_lost`.
+    """
+
+    def __init__(self, origin: str, on_lost: "Callable[[Connection], None]") -> None:
+        self.origin = origin
+        self.is_open = False
+        self.has_answered = False
+        """Whether a byte came of the answer to the last request."""
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._reader: AnswerReader | None = None
+        self._waiter: asyncio.Future[Answer] | None = None
+
+    async def exchange(self, head: bytes, body: bytes, deadline: float) -> Answer:
+        """Sends a request and returns its answer. The connection stays open when it is fit for another one.
+
+        Raises TimeoutError at `deadline` (by the loop's clock), NotHttp, EOFError, ClosedHere, and the
+        OSError that the connection ended with.
+        """
+        self._waiter = waiter = self._loop.create_future()
+        self._reader = reader = AnswerReader()
+        timer = self._loop.call_at(deadline, self._expire)
+        try:
+            self._transport.writelines((head, body))  # what is not taken yet waits in the transport
+            return await waiter
+        finally:
+            timer.cancel()
+            self._reader = self._waiter = None
+            self.has_answered = reader.received > 0
+            if not reader.is_reusable or self._transport.get_write_buffer_size() > 0:
+                self.drop()
+
+    def close(self) -> None:
+        """Ends an exchange that is under way with ClosedHere."""
+        self._fail(ClosedHere())
+        self.drop()
+
+    def drop(self) -> None:
+        """Ends it at once, with all that is unsent."""
+        self.is_open = False
+        self._transport.abort()
+
+    # What the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio's
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        if reader is None or reader.answer is not None:
+            self.drop()
+            return
+        try:
+            reader.feed(data)
+        except NotHttp as error:
+            self._fail(error)
+        else:
+            self._look(reader)
+
+    def eof_received(self) -> None:
+        if self._reader is not None:
+            try:
+                self._reader.end()
+            except EOFError as error:
+                self._fail(error)
+            else:
+                self._look(self._reader)
+        self.drop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
+        self._fail(exc or EOFError())
+        self._on_lost(self)
+
+    def _look(self, reader: AnswerReader) -> None:
+        if reader.answer is not None and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(reader.answer)
+
+    def _fail(self, error: Exception) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+
+    def _expire(self) -> None:
+        self._fail(TimeoutError())

@@ -1,0 +1,319 @@
+"""The sender over https, on both event loops."""
+
+import asyncio
+import errno
+import gc
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from socket import IPPROTO_TCP, TCP_NODELAY, socket
+
+import pytest
+import uvloop
+from aiohappyeyeballs import AddrInfoType
+
+from contract.sender import AMPLE, HEADERS, MakeSender, SenderContract, certificates, reason_of, status_of
+from contract.servers import OK, Certificates, DnsServer, Peer, answers, free_port, serve
+from event_platform.adapters import guard
+from event_platform.adapters.guard import GuardedNetwork, Resolver, TrustedNetwork, public_names
+from event_platform.adapters.http_client import pool
+from event_platform.adapters.http_client.answers import AnswerReader
+from event_platform.adapters.http_client.client import default_tls
+from event_platform.adapters.https import HttpsSender
+from event_platform.domain.outcomes import Reason
+from event_platform.ports import Sender
+
+__all__ = ["certificates"]
+
+
+KEPT_OPEN = answers(OK, keep=True)
+A = 1
+"""A question for IPv4 addresses (RFC 1035 3.2.2). c-ares remembers that there are none by IPv6."""
+
+
+def resolver_of(dns: DnsServer) -> Resolver:
+    return public_names([f"127.0.0.1:{dns.port}"])
+
+
+class TestHttpsSender(SenderContract):
+    @pytest.fixture
+    async def make_sender(self) -> AsyncIterator[MakeSender]:
+        made: list[HttpsSender | GuardedNetwork] = []
+
+        def make(
+            *, allow_loopback: bool = True, trust: ssl.SSLContext | None = None, dns: DnsServer | None = None
+        ) -> HttpsSender:
+            network = GuardedNetwork(
+                allow_loopback=allow_loopback,
+                make_resolver=public_names if dns is None else lambda: resolver_of(dns),
+            )
+            sender = HttpsSender(network, tls=trust)
+            made.extend((sender, network))
+            return sender
+
+        yield make
+        for one in made:
+            await one.close()
+
+    async def test_being_out_of_sockets_is_no_receivers_failure(self) -> None:
+        class Exhausted(GuardedNetwork):
+            def open_socket(self, address: AddrInfoType) -> socket:
+                raise OSError(errno.EMFILE, "too many open files")
+
+        sender = HttpsSender(Exhausted(allow_loopback=True))
+        with pytest.raises(OSError, match="too many open files"):
+            await sender.post("http://127.0.0.1/", HEADERS, b"{}", timeout=AMPLE)
+        await sender.close()
+
+    async def test_no_route_to_one_address_does_not_hide_what_another_did(self) -> None:
+        class WithoutIpv6(GuardedNetwork):
+            def open_socket(self, address: AddrInfoType) -> socket:
+                if ":" in str(address[4][0]):
+                    raise OSError(errno.ENETUNREACH, "network is unreachable")
+                return super().open_socket(address)
+
+        async with DnsServer({"hooks.example.org": [["::1", "127.0.0.1"]]}) as dns:
+            network = WithoutIpv6(allow_loopback=True, make_resolver=lambda: resolver_of(dns))
+            sender = HttpsSender(network)
+            url = f"http://hooks.example.org:{free_port()}/"
+            result = await sender.post(url, HEADERS, b"{}", timeout=AMPLE)
+            await sender.close()
+            await network.close()
+        assert reason_of(result) is Reason.CONNECTION_REFUSED
+
+    async def test_no_route_at_all(self) -> None:
+        class Unconnected(GuardedNetwork):
+            def open_socket(self, address: AddrInfoType) -> socket:
+                raise OSError(errno.ENETUNREACH, "network is unreachable")
+
+        sender = HttpsSender(Unconnected(allow_loopback=True))
+        result = await sender.post("http://127.0.0.1/", HEADERS, b"{}", timeout=AMPLE)
+        assert reason_of(result) is Reason.NETWORK_UNREACHABLE
+        await sender.close()
+
+    async def test_an_idle_connection_that_is_reset_does_not_litter_the_log(self) -> None:
+        sender = HttpsSender(GuardedNetwork(allow_loopback=True))
+        told: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+        async def play(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+            await asyncio.sleep(0.05)  # so that somebody waits for the body, and asks how the connection ends
+            await peer.send(b"ok")
+            await asyncio.sleep(0.05)
+            peer.reset()
+
+        async with serve(play) as server:
+            assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+            await asyncio.sleep(0.2)
+            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)  # drops the dead one from the pool
+        await sender.close()
+        await asyncio.sleep(0)
+        gc.collect()
+        assert not told
+
+    async def test_a_name_that_changes_between_the_check_and_the_connection_is_refused(self) -> None:
+        async with (
+            DnsServer({"hooks.example.org": [["93.184.215.14"], ["127.0.0.1"]]}) as dns,
+            serve(answers(OK)) as server,
+        ):
+            network = GuardedNetwork(make_resolver=lambda: resolver_of(dns))
+            sender = HttpsSender(network)
+            await network.check("hooks.example.org")
+            result = await sender.post(server.url(host="hooks.example.org"), HEADERS, b"{}", timeout=AMPLE)
+            await sender.close()
+            await network.close()
+        assert reason_of(result) is Reason.INVALID_DESTINATION_CONFIGURATION
+        assert server.connections == 0
+
+    async def test_the_socket_checks_what_the_lookup_let_through(self) -> None:
+        """The last word is at the socket, whatever went wrong before it."""
+
+        class Careless(GuardedNetwork):
+            resolve = TrustedNetwork.resolve
+
+        async with (
+            DnsServer({"hooks.example.org": [["127.0.0.1", "127.0.0.2"]]}) as dns,
+            serve(answers(OK)) as server,
+        ):
+            network = Careless(make_resolver=lambda: resolver_of(dns))
+            sender = HttpsSender(network)
+            result = await sender.post(server.url(host="hooks.example.org"), HEADERS, b"{}", timeout=AMPLE)
+            await sender.close()
+            await network.close()
+        assert reason_of(result) is Reason.INVALID_DESTINATION_CONFIGURATION
+        assert server.connections == 0
+
+    async def test_a_name_is_looked_up_once_for_all_who_connect_within_ten_seconds(
+        self, make_sender: MakeSender
+    ) -> None:
+        async with DnsServer({"hooks.example.org": [["127.0.0.1"]]}) as dns, serve(answers(OK)) as server:
+            sender, url = make_sender(dns=dns), server.url(host="hooks.example.org")
+            posts = (sender.post(url, HEADERS, b"{}", timeout=AMPLE) for _ in range(20))
+            assert {status_of(result) for result in await asyncio.gather(*posts)} == {200}
+            await sender.post(url, HEADERS, b"{}", timeout=AMPLE)
+        assert server.connections == 21
+        assert set(dns.asked.values()) == {1}
+
+    async def test_a_name_is_looked_up_again_later(
+        self, make_sender: MakeSender, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(guard, "KEPT_SECONDS", 0)
+        async with DnsServer({"hooks.example.org": [["127.0.0.1"]]}) as dns, serve(answers(OK)) as server:
+            sender, url = make_sender(dns=dns), server.url(host="hooks.example.org")
+            for _ in range(2):
+                assert status_of(await sender.post(url, HEADERS, b"{}", timeout=AMPLE)) == 200
+        assert dns.asked["hooks.example.org", A] == 2
+
+    async def test_a_lookup_that_failed_is_not_remembered(self, make_sender: MakeSender) -> None:
+        rounds = {"hooks.example.org": [["10.0.0.5"], ["127.0.0.1"]]}
+        async with DnsServer(rounds) as dns, serve(answers(OK)) as server:
+            sender, url = make_sender(dns=dns), server.url(host="hooks.example.org")
+            result = await sender.post(url, HEADERS, b"{}", timeout=AMPLE)
+            assert reason_of(result) is Reason.INVALID_DESTINATION_CONFIGURATION
+            assert status_of(await sender.post(url, HEADERS, b"{}", timeout=AMPLE)) == 200
+
+    async def test_connections_take_turns_at_a_names_addresses(self) -> None:
+        first: list[str] = []
+
+        class Watched(GuardedNetwork):
+            def open_socket(self, address: AddrInfoType) -> socket:
+                first.append(str(address[4][0]))
+                return super().open_socket(address)
+
+        found = ["127.0.0.1", "127.0.0.2"]
+        async with (
+            DnsServer({"hooks.example.org": [found]}) as dns,
+            serve(answers(OK), host="0.0.0.0") as server,  # noqa: S104 - for an instant
+        ):
+            network = Watched(allow_loopback=True, make_resolver=lambda: resolver_of(dns))
+            sender = HttpsSender(network)
+            for _ in range(4):
+                url = server.url(host="hooks.example.org")
+                assert status_of(await sender.post(url, HEADERS, b"{}", timeout=AMPLE)) == 200
+            await sender.close()
+            await network.close()
+        assert sorted(first[:2]) == found
+        assert first[2:] == first[:2]
+
+    async def test_only_http_1_1_is_offered(
+        self, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        certificates.authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        default_tls.cache_clear()
+        chosen: list[str | None] = []
+
+        async def play(peer: Peer) -> None:
+            chosen.append(peer.writer.get_extra_info("ssl_object").selected_alpn_protocol())
+            await answers(OK)(peer)
+
+        tls = certificates.good()
+        tls.set_alpn_protocols(["h2", "http/1.1"])
+        async with serve(play, tls=tls) as server:
+            sender = HttpsSender(GuardedNetwork(allow_loopback=True))
+            assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+            await sender.close()
+        default_tls.cache_clear()
+        assert chosen == ["http/1.1"]
+
+    async def test_small_packets_are_not_held_back(self) -> None:
+        sender = HttpsSender(GuardedNetwork(allow_loopback=True))
+        async with serve(answers(OK, keep=True)) as server:
+            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            (connection,) = sender._client._connections
+            opened = connection._transport.get_extra_info("socket")
+            assert opened.getsockopt(IPPROTO_TCP, TCP_NODELAY)
+            await sender.close()
+
+    async def test_an_idle_connection_is_closed_in_time(
+        self, sender: Sender, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pool, "KEPT_SECONDS", 0.05)
+
+        async with serve(KEPT_OPEN) as server:
+            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            await asyncio.wait_for(server.hung_up.wait(), 2)
+            assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+        assert server.connections == 2
+
+    async def test_the_longest_idle_connection_gives_way(
+        self, sender: Sender, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pool, "MAX_KEPT", 2)
+        async with serve(KEPT_OPEN) as first, serve(KEPT_OPEN) as second, serve(KEPT_OPEN) as third:
+            for server in (first, second, third):
+                await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            await asyncio.wait_for(first.hung_up.wait(), 2)
+            assert not second.hung_up.is_set()
+            await sender.post(second.url(), HEADERS, b"{}", timeout=AMPLE)
+            await sender.post(first.url(), HEADERS, b"{}", timeout=AMPLE)
+            await asyncio.wait_for(third.hung_up.wait(), 2)
+        assert (first.connections, second.connections, third.connections) == (2, 1, 1)
+
+    async def test_closing_ends_what_is_idle_and_what_is_under_way(self) -> None:
+        sender = HttpsSender(GuardedNetwork(allow_loopback=True))
+        async with serve(KEPT_OPEN) as idle, serve(answers(30.0)) as busy, serve(answers(OK)) as later:
+            await sender.post(idle.url(), HEADERS, b"{}", timeout=AMPLE)
+            waiting = asyncio.create_task(sender.post(busy.url(), HEADERS, b"{}", timeout=AMPLE))
+            await busy.received(1)
+            await sender.close()
+            await asyncio.wait_for(idle.hung_up.wait(), 2)
+            assert reason_of(await waiting) is Reason.CLIENT_CLOSED_CONNECTION
+            result = await sender.post(later.url(), HEADERS, b"{}", timeout=AMPLE)
+            assert reason_of(result) is Reason.CLIENT_CLOSED_CONNECTION
+        assert not later.requests
+
+    @pytest.mark.parametrize("method", ["data_received", "eof_received"])
+    async def test_a_bug_of_ours_is_raised(
+        self, sender: Sender, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        """In what the loop calls, where nobody waits for it."""
+
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError
+
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
+        monkeypatch.setattr(AnswerReader, {"data_received": "feed", "eof_received": "end"}[method], broken)
+        async with serve(answers(b"HTTP/1.1 200 OK\r\n\r\nx")) as server:
+            with pytest.raises(ZeroDivisionError):
+                await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+
+    async def test_a_bug_of_ours_in_what_the_parser_calls_is_raised(
+        self, sender: Sender, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError
+
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
+        monkeypatch.setattr(AnswerReader, "on_headers_complete", broken)
+        async with serve(answers(OK)) as server:
+            with pytest.raises(ZeroDivisionError):
+                await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+
+    async def test_nothing_is_left_of_what_failed(self, sender: Sender) -> None:
+        async with serve(answers(b"HTTP/1.1 200 OK\r\nContent-Le")) as server:
+            for _ in range(20):
+                await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            await asyncio.sleep(0.01)
+            assert isinstance(sender, HttpsSender)
+            assert not sender._client._connections
+            assert not len(sender._client._pool)
+
+    async def test_closing_twice_and_unused_does_no_harm(self) -> None:
+        sender = HttpsSender(GuardedNetwork())
+        await sender.close()
+        await sender.close()
+
+
+@pytest.mark.filterwarnings("ignore:Overriding the")
+class TestHttpsSenderOnUvloop(TestHttpsSender):
+    """The loop that the platform runs on, whose sockets and TLS fail in ways of their own."""
+
+    @pytest.fixture
+    def event_loop_policy(self) -> asyncio.AbstractEventLoopPolicy:
+        return uvloop.EventLoopPolicy()
+
+    async def test_it_is_uvloop(self) -> None:
+        assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
