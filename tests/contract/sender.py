@@ -446,8 +446,8 @@ class SenderContract:
         ids=[
             "smtp", "tls alert", "status", "header", "length", "two lengths", "a length twice",
             "list of lengths", "signed length", "huge length", "length and chunks", "chunks and length",
-            "huge chunk", "space in a name", "nul", "many interim answers", "chunk", "later chunk", "long header",
-            "many headers",
+            "huge chunk", "space in a name", "nul", "many interim answers", "chunk", "later chunk",
+            "long header", "many headers",
         ],
     )  # fmt: skip
     async def test_what_is_not_http_is_told_apart_from_a_lost_connection(
