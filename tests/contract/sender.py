@@ -377,6 +377,24 @@ class SenderContract:
         result = await sender.post(f"http://127.0.0.1:{free_port()}/", HEADERS, b"{}", timeout=AMPLE)
         assert reason_of(result) is Reason.CONNECTION_REFUSED
 
+    async def test_closed_as_soon_as_it_was_open(
+        self, make_sender: MakeSender, certificates: Certificates
+    ) -> None:
+        async def play(peer: Peer) -> None:
+            if peer.number % 2:
+                peer.reset()
+
+        for tls in (None, certificates.good()):
+            sender = make_sender(trust=certificates.trust)
+            async with serve(play, tls=tls) as server:
+                posts = (sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE) for _ in range(20))
+                with Clocked() as took:
+                    results = await asyncio.gather(*posts)
+            assert {reason_of(each) for each in results} <= {
+                Reason.UNEXPECTED_EOF, Reason.CONNECTION_RESET, Reason.INVALID_TLS_HANDSHAKE,
+            }  # fmt: skip
+            assert took.seconds < AMPLE / 2
+
     @pytest.mark.parametrize(
         "before",
         [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab"],

@@ -292,6 +292,16 @@ class TestHttpsSender(SenderContract):
             with pytest.raises(ZeroDivisionError):
                 await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
 
+    async def test_a_kept_connection_that_ends_in_the_moment_in_which_it_is_taken(self) -> None:
+        sender = HttpsSender(GuardedNetwork(allow_loopback=True))
+        async with serve(KEPT_OPEN) as server:
+            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            (kept,) = sender._client._connections
+            kept.eof_received()  # the loop has not called connection_lost yet
+            assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+            assert server.connections == 2
+            await sender.close()
+
     async def test_nothing_is_left_of_what_failed(self, sender: Sender) -> None:
         async with serve(answers(b"HTTP/1.1 200 OK\r\nContent-Le")) as server:
             for _ in range(20):

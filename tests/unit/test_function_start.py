@@ -12,14 +12,25 @@ from event_platform import wiring
 
 SOURCE = Path(event_platform.__file__).parents[1]
 FIRESTORE, PUBSUB = "google.cloud.firestore_v1", "google.pubsub_v1"
-HEAVY = {FIRESTORE, PUBSUB, "aiohttp", "aiokafka", "aiosmtplib", "email_validator", "jsonschema_rs", "lark"}
+SENDING = "event_platform.adapters.http_client.client"
+HEAVY = {
+    FIRESTORE,
+    PUBSUB,
+    SENDING,
+    "aiohttp",
+    "aiokafka",
+    "aiosmtplib",
+    "email_validator",
+    "jsonschema_rs",
+    "lark",
+}
 NEEDED = {
-    "manage": {FIRESTORE, "aiohttp"},
+    "manage": {FIRESTORE, SENDING},
     "ingest": {FIRESTORE, PUBSUB},
     "fanout": {FIRESTORE, PUBSUB},
-    "deliver": {FIRESTORE, "aiohttp"},
+    "deliver": {FIRESTORE, SENDING},
     "maintain": {FIRESTORE},
-    "notify": {FIRESTORE, "aiohttp", "aiosmtplib"},
+    "notify": {FIRESTORE, SENDING, "aiosmtplib"},
 }
 STARTED = f"""
 import json, sys

@@ -10,6 +10,7 @@ MAX_BODY_BYTES = 64 * 1024
 _MAX_BYTES = MAX_HEAD_BYTES + 8 * MAX_BODY_BYTES
 """Of an answer on the wire: a chunk of a few bytes comes with as many around it, and has extensions."""
 _SWITCHING_PROTOCOLS = 101
+_SHORTEST_HEAD = len(b"HTTP/1.1 200\r\n\r\n")
 
 
 class NotHttp(Exception):
@@ -54,7 +55,7 @@ class AnswerReader:
         self.received += len(data)
         try:
             parser.feed_data(data)
-        except HttpParserUpgrade:  # after a 101, which is complete
+        except HttpParserUpgrade:  # after a 101 that names what it switches to
             self.is_reusable = False
         except HttpParserCallbackError as error:
             raise error.__context__ or error  # noqa: B904 - what a method below raised
@@ -83,12 +84,13 @@ class AnswerReader:
         """Of an answer that follows, too: to a request that wasn't sent."""
         if self.answer is not None:
             self.is_reusable = False
+        self._head_size += _SHORTEST_HEAD
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Joins repeated ones (RFC 9110 5.3), in characters that every log can hold."""
         if self._has_head:
             return  # a trailer
-        self._head_size += len(name) + len(value)
+        self._head_size += len(name) + len(value) + 4
         self._check_head(self._head_size)
         if b"\0" in value:
             raise NotHttp("a header holds NUL")
@@ -116,7 +118,7 @@ class AnswerReader:
             self._headers = {}
         else:
             self._complete()
-            self.is_reusable = self._keeps and self._status != _SWITCHING_PROTOCOLS
+            self.is_reusable = self._keeps
 
     def _complete(self) -> None:
         parts = self._parts

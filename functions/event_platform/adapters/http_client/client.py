@@ -77,7 +77,8 @@ class HttpClient:
         if self._is_closed:
             connection.drop()
             raise ClosedHere
-        self._connections.add(connection)
+        if connection.is_open:  # else it was lost already
+            self._connections.add(connection)
         return connection
 
     def _lost(self, connection: Connection) -> None:

@@ -29,6 +29,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._reader: AnswerReader | None = None
         self._waiter: asyncio.Future[Answer] | None = None
+        self._end: Exception = EOFError()
 
     async def exchange(self, head: bytes, body: bytes, deadline: float) -> Answer:
         """Sends a request and returns its answer. The connection stays open when it is fit for another one.
@@ -36,6 +37,9 @@ class Connection(asyncio.Protocol):
         Raises TimeoutError at `deadline` (by the loop's clock), NotHttp, EOFError, ClosedHere, and the
         OSError that the connection ended with.
         """
+        self.has_answered = False
+        if not self.is_open:  # since it was made, or kept
+            raise self._end
         self._waiter = waiter = self._loop.create_future()
         self._reader = reader = AnswerReader()
         timer = self._loop.call_at(deadline, self._expire)
@@ -89,7 +93,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
-        self._fail(exc or EOFError())
+        self._end = exc or self._end
+        self._fail(self._end)
         self._on_lost(self)
 
     def _look(self, reader: AnswerReader) -> None:
