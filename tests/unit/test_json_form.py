@@ -152,9 +152,49 @@ def test_the_fast_writer_is_allowed_only_where_it_writes_what_the_careful_one_do
     assert json_form.stringify(value, plain=json_form.is_plain(source)) == json_form.stringify(value)
 
 
-def test_an_ordinary_text_takes_the_fast_writer() -> None:
-    text = '{"product":{"uuid":"00000000-0000-4000-8000-000000000001","n":12,"é":"\\n"},"x":[true,null]}'
+@given(text=json_texts | ordinary_texts | nearly_json)
+@settings(max_examples=300, deadline=None)
+@example("-0")
+@example('{"a":1,"b":2,"a":3}')
+@example("\ufeff1")
+def test_the_fast_reader_reads_and_refuses_what_the_careful_one_does(text: str) -> None:
+    source = text.encode()
+
+    def read(*, plain: bool) -> str:
+        try:
+            return repr(json_form.parse(source, plain=plain))
+        except MalformedJson as error:
+            return str(error)
+
+    assert read(plain=json_form.is_plain(source)) == read(plain=False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"product":{"uuid":"00000000-0000-4000-8000-000000000001","n":12,"é":"\\n"},"x":[true,null]}',
+        '{"uuid":"5c0e8b1e-0d1e-4f7e-9e3e-2e6e1e4e8e0e","time":"2026-11-24T10:00:45.125Z"}',
+        '{"text":"1.5 \\" 2.5 \\\\","key":"1234567890123456"}',
+    ],
+)
+def test_an_ordinary_text_takes_the_fast_reader_and_writer(text: str) -> None:
     assert json_form.is_plain(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.0",
+        "[1e5]",
+        '{"a":"\\"","b":1.5}',
+        '{"a":"\\\\","b":[-1234567890123456]}',
+        '{"1" :0}',
+        '"\\ud83d"',
+        "1E5",
+    ],
+)
+def test_a_text_that_javascript_may_write_differently_takes_the_careful_ones(text: str) -> None:
+    assert not json_form.is_plain(text.encode())
 
 
 @pytest.mark.parametrize(
@@ -285,6 +325,15 @@ def test_random_bytes_are_json_or_malformed_and_nothing_else(text: bytes) -> Non
 )
 def test_only_nesting_is_limited_and_not_the_number_of_brackets(text: bytes) -> None:
     assert rewritten(text) == text
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(("before", "after"), [(b'"]"', b'"["'), (b'"\\"]"', b'"[\\""')])
+def test_brackets_in_strings_hide_no_nesting(plain: bool, before: bytes, after: bytes) -> None:
+    text = (b"[" + before + b",") * 201 + b"0" + (b"," + after + b"]") * 201
+    assert json_form.is_plain(text)
+    with pytest.raises(MalformedJson, match="deeper than 200"):
+        json_form.parse(text, plain=plain)
 
 
 def test_looking_for_nesting_takes_no_memory_for_long_strings() -> None:

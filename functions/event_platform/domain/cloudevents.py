@@ -47,23 +47,24 @@ def read(media_type: str, headers: Mapping[str, str], body: bytes, context: Cont
     """
     if not body:
         raise InvalidRequest(Problem("", "the body is empty; a CloudEvent is needed"))
+    plain = json_form.is_plain(body)
     if media_type == BATCH:
-        return _batch(_parse(body), body, context, name_indexes=True)
+        return _batch(_parse(body, plain), context, plain=plain, name_indexes=True)
     if media_type == STRUCTURED:
-        return _batch([_parse(body)], body, context, name_indexes=False)
+        return _batch([_parse(body, plain)], context, plain=plain, name_indexes=False)
     if media_type != "application/json":
         raise UnsupportedMediaType(f"the body must be application/json, {STRUCTURED} or {BATCH}")
     if "ce-id" in headers or "ce-type" in headers or "ce-specversion" in headers:
-        return _batch([_binary(headers, _parse(body))], body, context, name_indexes=False)
-    value = _parse(body)
+        return _batch([_binary(headers, _parse(body, plain))], context, plain=plain, name_indexes=False)
+    value = _parse(body, plain)
     if isinstance(value, list):
-        return _batch(value, body, context, name_indexes=True)
-    return _batch([value], body, context, name_indexes=False)
+        return _batch(value, context, plain=plain, name_indexes=True)
+    return _batch([value], context, plain=plain, name_indexes=False)
 
 
-def _parse(body: bytes) -> json_form.Json:
+def _parse(body: bytes, plain: bool) -> json_form.Json:
     try:
-        return json_form.parse(body)
+        return json_form.parse(body, plain=plain)
     except MalformedJson as error:
         raise InvalidRequest(Problem("", f"the body is {error}")) from error
 
@@ -83,12 +84,11 @@ def _without_quotes(value: str) -> str:
     return re.sub(r"\\(.)", r"\1", value[1:-1])
 
 
-def _batch(values: json_form.Json, body: bytes, context: Context, *, name_indexes: bool) -> list[Event]:
+def _batch(values: json_form.Json, context: Context, *, plain: bool, name_indexes: bool) -> list[Event]:
     if not isinstance(values, list):
         raise InvalidRequest(Problem("", "the body must be an array of CloudEvents"))
     if len(values) > MAX_EVENTS:
         raise TooLarge(f"the request holds {len(values)} events; at most {MAX_EVENTS} are taken")
-    plain = json_form.is_plain(body)
     problems: list[Problem] = []
     events: list[Event] = []
     for index, value in enumerate(values):

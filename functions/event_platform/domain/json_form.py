@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn, TypeAlias
 
 import orjson
@@ -22,14 +23,20 @@ _MAX_ARRAY_INDEX = 2**32 - 2
 
 _ARRAY_INDEX = re.compile(r"0|[1-9]\d{0,9}", re.ASCII)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_NEEDS_CARE = re.compile(
+_NUMBER_OF_CARE = re.compile(
     rb"\d[.eE]"  # a float: JavaScript writes 1.0 as 1 and 1e-7 as 1e-7
     rb"|\d{16}"  # perhaps an integer that a double cannot hold
-    rb'|"\d+"\s*:'  # perhaps an array-index key, which JavaScript puts first
-    rb"|\\u003\d"  # the same, written with escapes
+)
+_INDEX_KEY = re.compile(rb'"\d+"\s*:')  # perhaps an array-index key, which JavaScript puts first
+_ESCAPE_OF_CARE = re.compile(
+    rb"\\u003\d"  # a digit, so perhaps such a key
     rb"|\\u[dD]"  # perhaps a lone surrogate
 )
-"""Matches every text whose JavaScript form may differ from what orjson writes (and some others)."""
+"""One of the three is in every text whose JavaScript form may differ from what orjson writes, the first of
+them outside of strings."""
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_GLANCED_LEVELS = 16
 
 
 class MalformedJson(ValueError):
@@ -40,18 +47,24 @@ class IntegerTooLarge(MalformedJson):
     """Raised when an integer is beyond ±(2^53 - 1), which JavaScript would round (wire contract 9)."""
 
 
-def parse(text: bytes, *, round_integers: bool = False, max_depth: int = MAX_DEPTH) -> Json:
+def parse(
+    text: bytes, *, round_integers: bool = False, max_depth: int = MAX_DEPTH, plain: bool = False
+) -> Json:
     """The value of a JSON text in UTF-8. Of repeated keys the last one wins, as in JavaScript.
 
-    Integers beyond ±(2^53 - 1) raise IntegerTooLarge, or are rounded to a double where
-    `round_integers` says so (the relay). Raises MalformedJson for anything that is not RFC 8259 JSON,
-    for nesting deeper than `max_depth`, and, unless rounding, for numbers that overflow a double.
+    `plain` says that the text `is_plain`, which allows for a fast reader. Integers beyond ±(2^53 - 1) raise
+    IntegerTooLarge, or are rounded to a double where `round_integers` says so (the relay). Raises
+    MalformedJson for anything that is not RFC 8259 JSON, for nesting deeper than `max_depth`, and, unless
+    rounding, for numbers that overflow a double.
     """
+    if plain and _is_shallow(text, max_depth):
+        with suppress(orjson.JSONDecodeError):  # the reader below says better what is wrong
+            return orjson.loads(text)
     try:
         characters = text.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedJson(f"not UTF-8: {error.reason} at byte {error.start}") from error
-    if text.count(b"[") + text.count(b"{") > max_depth:
+    if not _is_shallow(text, max_depth):
         _check_depth(characters, max_depth)
     try:
         value = _decoder(round_integers).decode(characters)
@@ -62,7 +75,9 @@ def parse(text: bytes, *, round_integers: bool = False, max_depth: int = MAX_DEP
 
 def is_plain(source: bytes) -> bool:
     """Whether nothing in a JSON text takes a form in JavaScript that differs from the usual one."""
-    return _NEEDS_CARE.search(source) is None
+    if _ESCAPE_OF_CARE.search(source) is not None or _INDEX_KEY.search(source) is not None:
+        return False
+    return _NUMBER_OF_CARE.search(_outside_strings(source)) is None
 
 
 def stringify(value: Json, *, plain: bool = False) -> bytes:
@@ -183,6 +198,23 @@ def _string(text: str) -> str:
     if quoted.isascii():
         return quoted
     return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
+
+
+def _outside_strings(text: bytes) -> bytes:
+    """What stands beside the strings of a JSON text."""
+    if b"\\" in text:
+        text = _ESCAPED.sub(b"", text)  # so that each quote that is left begins or ends a string
+    return b"".join(text.split(b'"')[::2])
+
+
+def _is_shallow(text: bytes, max_depth: int) -> bool:
+    """Whether a glance suffices to say that `text` is no deeper than that; else `_check_depth` counts."""
+    if text.count(b"[") + text.count(b"{") <= max_depth:
+        return True
+    brackets = _outside_strings(text).translate(None, _NO_BRACKETS)
+    for _ in range(min(_GLANCED_LEVELS, max_depth)):
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+    return not brackets
 
 
 def _check_depth(text: str, max_depth: int) -> None:
