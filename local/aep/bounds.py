@@ -27,7 +27,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline: float | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
         self._bytes_beside_body = 0
         self._reading_body = False
         self._asks_to_upgrade = False
@@ -41,6 +43,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
+        if self._alarm is not None:
+            self._alarm.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -110,15 +114,27 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return b"\r\n".join([*head, b"", rest])
 
     def _expect_within(self, seconds: float) -> None:
-        self._expect_nothing()
-        self._deadline = self.loop.call_later(seconds, self._too_slow)
+        self._deadline = self.loop.time() + seconds
+        # A timer for each phase of each request would cost more: one that is early looks again.
+        if self._alarm is None or self._alarm_at > self._deadline:
+            self._set_alarm(self._deadline)
 
     def _expect_nothing(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._deadline = None
 
-    def _too_slow(self) -> None:
+    def _set_alarm(self, moment: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = moment
+        self._alarm = self.loop.call_at(moment, self._look_at_deadline)
+
+    def _look_at_deadline(self) -> None:
+        self._alarm = None
+        if self._deadline is None:
+            return
+        if self._deadline > self.loop.time():
+            self._set_alarm(self._deadline)
+            return
         self._deadline = None
         self._refuse(b"408 Request Timeout", "the request did not arrive in time")
 

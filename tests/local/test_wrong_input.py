@@ -1126,3 +1126,17 @@ async def test_who_takes_its_time_between_requests_is_not_too_late(impatient: in
         assert await reader.readexactly(1) == b"1"
         await asyncio.sleep(1)
     writer.close()
+
+
+async def test_a_head_after_a_body_that_was_slow_has_no_more_time_than_any(
+    impatient: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "BODY_SECONDS", 5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", impatient)
+    writer.write(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n")
+    await asyncio.sleep(0.4)  # longer than a head may take
+    writer.write(b"x")
+    assert (await reader.readuntil(b"\r\n\r\n1")).startswith(b"HTTP/1.1 200 OK\r\n")
+    writer.write(b"POST / HTTP/1.1\r\nX: ")
+    assert (await asyncio.wait_for(reader.read(), 3)).endswith(LATE)
+    writer.close()

@@ -8,6 +8,7 @@ import ipaddress
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cachetools import TTLCache
 
@@ -116,6 +117,7 @@ class FrontDoor:
         return Admission(proved)
 
 
+@lru_cache(REMEMBERED)
 def site_of(address: str) -> str:
     """What counts as one address: of IPv6 the /64 that one client has. Text that is no address, as it is."""
     try:

@@ -98,7 +98,7 @@ def has_lone_surrogates(value: Json) -> bool:
     """Whether a string or key in `value` holds half of a surrogate pair, which UTF-8 cannot carry."""
     match value:
         case str():
-            return _LONE_SURROGATE.search(value) is not None
+            return not value.isascii() and _LONE_SURROGATE.search(value) is not None
         case list():
             return any(map(has_lone_surrogates, value))
         case dict():

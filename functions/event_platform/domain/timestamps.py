@@ -23,10 +23,11 @@ def normalise_rfc3339(text: str) -> str:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError("not an RFC 3339 date-time such as 2026-01-31T12:00:00Z")
-    offset = match["offset"].upper()
+    in_utc, offset = f"{match['date']}T{match['time']}", match["offset"].upper()
     try:
-        moment = datetime.fromisoformat(f"{match['date']}T{match['time']}{offset.replace('Z', '+00:00')}")
-        in_utc = moment.astimezone(UTC)
+        moment = datetime.fromisoformat(in_utc + offset.replace("Z", "+00:00"))
+        if offset != "Z":
+            in_utc = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     except (ValueError, OverflowError) as error:
         raise ValueError(f"not a date and time that exists: {error}") from error
-    return in_utc.replace(tzinfo=None).isoformat(timespec="seconds") + (match["fraction"] or "") + "Z"
+    return in_utc + (match["fraction"] or "") + "Z"
