@@ -13,6 +13,8 @@ from typing import TypeAlias
 from rich.console import Console
 from rich.table import Table
 
+from event_platform.deliver.judge import SUCCESSES_KEPT_SECONDS
+
 MILLION = 1_000_000
 GIB = 2**30
 TIB = 2**40
@@ -95,6 +97,8 @@ class Function:
     gib: float = 0.5
     cold_seconds: float = 2.0
     """Billed for a request that starts an instance."""
+    further_cpu_seconds: float = 0.0
+    """For each event or delivery of a request beyond the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +106,12 @@ class Traffic:
     """What is sent. `rate` is deliveries a second of the whole installation."""
 
     rate: float
-    batch: int = 1
+    batch: float = 1
     """Events of one request to ingest, which make one message on `events`."""
-    subscriptions: int = 1
+    subscriptions: float = 1
     """Deliveries of one event."""
+    shares: Sequence[float] = field(default_factory=lambda: alike(200))
+    """Each subscription's part of `rate`: their successes are counted apart."""
     failing: float = 0.0
     """The share of deliveries that fail once and arrive with the first retry."""
     body_bytes: int = 1024
@@ -123,9 +129,13 @@ class Assumed:
     sent_bytes: int = 476
     """What a POST sends beyond its body: headers, TLS records, TCP and IP."""
     log_line_bytes: int = 700
-    ingest: Function = field(default_factory=lambda: Function(0.001, 0.05, concurrency=20, gib=1.0))
-    fanout: Function = field(default_factory=lambda: Function(0.001, 0.05, gib=1.0))
-    deliver: Function = field(default_factory=lambda: Function(0.001, 0.2, concurrency=250, gib=1.0))
+    ingest: Function = field(
+        default_factory=lambda: Function(0.0007, 0.05, concurrency=20, gib=1.0, further_cpu_seconds=0.0001)
+    )
+    fanout: Function = field(
+        default_factory=lambda: Function(0.0007, 0.05, gib=1.0, further_cpu_seconds=0.0003)
+    )
+    deliver: Function = field(default_factory=lambda: Function(0.0006, 0.2, concurrency=250, gib=1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +182,23 @@ def instance_cost(function: Function, seconds: float) -> float:
     return cost(Price.VCPU_SECOND, seconds * function.vcpus) + cost(Price.GIB_SECOND, seconds * function.gib)
 
 
+def alike(count: int) -> Sequence[float]:
+    """The shares of that many subscriptions that get as much as each other."""
+    return [1 / count] * count
+
+
+def success_counts(rates: Sequence[float], instances: float, batch: float = 1) -> float:
+    """Writes a second of the counts of what succeeded, by the deliveries a second of each subscription, which
+    come `batch` at a time.
+
+    Each instance writes every 10 s what it has seen of each subscription: the more instances there are, the
+    less of one subscription each of them sees.
+    """
+    sees_a_batch = 1 - (1 - 1 / max(1.0, instances)) ** batch
+    seen = sum(-math.expm1(-rate / batch * SUCCESSES_KEPT_SECONDS * sees_a_batch) for rate in rates)
+    return instances * seen / SUCCESSES_KEPT_SECONDS
+
+
 def busy(traffic: Traffic, assumed: Assumed) -> Costs:
     """What a million deliveries cost, with no free allotment counted."""
     requests = MILLION / traffic.subscriptions / traffic.batch  # to ingest, and as many to fanout
@@ -179,14 +206,20 @@ def busy(traffic: Traffic, assumed: Assumed) -> Costs:
     retries = MILLION * traffic.failing
     attempts = MILLION + retries
     work = [
-        (_with_work(assumed.ingest, traffic.batch), requests, request_rate),
-        (_with_work(assumed.fanout, traffic.batch * traffic.subscriptions), requests, request_rate),
+        (with_work(assumed.ingest, traffic.batch), requests, request_rate),
+        (with_work(assumed.fanout, traffic.batch * traffic.subscriptions), requests, request_rate),
         (assumed.deliver, attempts, traffic.rate * (1 + traffic.failing)),
     ]
     seconds = [(function, count * billed_seconds(function, rate)) for function, count, rate in work]
     checks = sum(each for _, each in seconds) * CHECKS_A_SECOND
+    instances = max(1.0, traffic.rate * seconds[-1][1] / attempts)
+    counted = success_counts([traffic.rate * share for share in traffic.shares], instances, traffic.batch)
     # What fails is written to the schedule, read and deleted there, and published and pushed again.
-    store = [(Price.WRITES, retries), (Price.READS, retries + checks), (Price.DELETES, retries)]
+    store = [
+        (Price.WRITES, retries + counted * MILLION / traffic.rate),
+        (Price.READS, retries + checks),
+        (Price.DELETES, retries),
+    ]
     events_bytes = pubsub_bytes(traffic.batch * traffic.body_bytes + assumed.event_attributes_bytes)
     delivery_bytes = pubsub_bytes(traffic.body_bytes + assumed.delivery_attributes_bytes)
     lines = 2 * requests + attempts if traffic.logged else 0
@@ -233,17 +266,18 @@ def sparse(installation: Sparse, assumed: Assumed) -> Costs:
             )
             for function, cold in functions
         ),
-        # Each asks anew for the registry (two documents), its bucket and the subscription.
-        "Firestore": cost(Price.READS, events * len(functions) * 4),
+        # Each asks for the registry (two documents), its bucket and the subscription; a success is counted.
+        "Firestore": cost(Price.READS, events * len(functions) * 4) + cost(Price.WRITES, events),
         "Pub/Sub, egress, logs": events
         / MILLION
         * sum(carried[line] for line in ("Pub/Sub", "Egress", "Logs")),
     }
 
 
-def _with_work(function: Function, times: int) -> Function:
-    """The function with `times` events or deliveries in a request; half its CPU is for the request."""
-    return replace(function, cpu_seconds=function.cpu_seconds * (0.5 + 0.5 * times))
+def with_work(function: Function, times: float) -> Function:
+    """The function with `times` events or deliveries in a request."""
+    further = (times - 1) * function.further_cpu_seconds
+    return replace(function, cpu_seconds=function.cpu_seconds + further)
 
 
 def _in_steps(seconds: float) -> float:
@@ -316,18 +350,21 @@ def _moves(assumed: Assumed) -> Table:
     deliver = assumed.deliver
     cases: list[tuple[str, Traffic, Assumed]] = [
         ("as assumed", base, assumed),
-        (
-            "deliver takes 2 CPU-ms, not 1",
-            base,
-            replace(assumed, deliver=replace(deliver, cpu_seconds=0.002)),
+        *(
+            (
+                f"deliver takes {milliseconds} CPU-ms, not 0.6",
+                base,
+                replace(assumed, deliver=replace(deliver, cpu_seconds=milliseconds / 1000)),
+            )
+            for milliseconds in (1, 2, 5)
         ),
-        ("deliver takes 5 CPU-ms", base, replace(assumed, deliver=replace(deliver, cpu_seconds=0.005))),
         (
             "open for 1.6 s (16 lanes held at 10/s), not 0.2",
             base,
             replace(assumed, deliver=replace(deliver, open_seconds=1.6)),
         ),
         ("concurrency 1, not 250", base, replace(assumed, deliver=replace(deliver, concurrency=1))),
+        ("20,000 subscriptions share the rate, not 200", replace(base, shares=alike(20_000)), assumed),
         ("body of 4 KB, not 1", replace(base, body_bytes=4096), assumed),
         ("1.5 KB more egress: a connection each", base, replace(assumed, sent_bytes=1976)),
         ("1 % fail once", replace(base, failing=0.01), assumed),

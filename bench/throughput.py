@@ -89,15 +89,19 @@ def cases() -> list[Case]:
     return found
 
 
-class _Receiver:
-    """Allows what a token bucket of one second holds."""
+class Allowance:
+    """What a receiver allows: as much as a token bucket of one second holds."""
 
     def __init__(self, allowed: Sequence[tuple[float, float]]) -> None:
         self._allowed = allowed
         self._tokens, self._at = allowed[0][1], 0.0
 
+    def at(self, now: float) -> float:
+        """Events a second."""
+        return next(rate for since, rate in reversed(self._allowed) if since <= now)
+
     def takes(self, now: float) -> bool:
-        allowed = next(rate for since, rate in reversed(self._allowed) if since <= now)
+        allowed = self.at(now)
         self._tokens = min(allowed, self._tokens + (now - self._at) * allowed)
         self._at = now
         if self._tokens < 1:
@@ -142,7 +146,7 @@ class _Store:
 
 def simulate(case: Case, seconds: float = SECONDS) -> Run:
     """Plays the case: a request reaches the receiver after half its latency."""
-    run, receiver, store = Run(case), _Receiver(case.allowed), _Store(case.instances)
+    run, receiver, store = Run(case), Allowance(case.allowed), _Store(case.instances)
     bucket = TokenBucket(rates.RATE_AT_START)
     order, turn = count(), count()
     events: list[tuple[float, int, str, tuple[int, int, float, Rate, bool]]] = []

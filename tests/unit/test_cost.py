@@ -16,12 +16,14 @@ from bench.cost import (
     Price,
     Sparse,
     Traffic,
+    alike,
     billed_seconds,
     busy,
     cost,
     instance_cost,
     pubsub_bytes,
     sparse,
+    success_counts,
     without_logs,
 )
 
@@ -82,8 +84,11 @@ def test_a_million_deliveries_by_hand() -> None:
         delivery_attributes_bytes=463,
         sent_bytes=500,
         log_line_bytes=1000,
+        ingest=Function(0.001, 0.05, concurrency=20, gib=1.0),
+        fanout=Function(0.001, 0.05, gib=1.0),
+        deliver=Function(0.001, 0.2, concurrency=250, gib=1.0),
     )
-    bill = busy(Traffic(rate=1000, body_bytes=1000), assumed)
+    bill = busy(Traffic(rate=1000, body_bytes=1000, shares=alike(1)), assumed)
     assert bill["Cloud Run requests"] == pytest.approx(3 * 0.40)
     # Twice 1,400 bytes of the event, twice 1,500 of the delivery: 5.8 GB.
     assert bill["Pub/Sub"] == pytest.approx(5.8e9 / 2**40 * 40)
@@ -93,7 +98,25 @@ def test_a_million_deliveries_by_hand() -> None:
     # half a document.
     seconds = 2 * 1_000_000 / 600 + 1_000_000 * 0.05 / 20
     assert bill["Cloud Run instances"] == pytest.approx(seconds * 0.0000265)
-    assert bill["Firestore"] == pytest.approx(seconds / 2 * 0.03 / 100_000)
+    # Two instances (1.67) each count what succeeded of the one subscription every 10 s.
+    counts = 1_000_000 / 1000 * (1000 / 600) / 10
+    assert bill["Firestore"] == pytest.approx(seconds / 2 * 0.03 / 100_000 + counts * 0.09 / 100_000)
+
+
+@pytest.mark.parametrize(
+    ("rates", "instances", "batch", "writes"),
+    [
+        ([0.01], 1, 1, 0.01),  # rare enough that each is a write
+        ([0.01], 1, 10, 0.001),  # ten that come together are one
+        ([0.01], 1000, 10, 0.01),  # unless they go to ten instances
+        ([500.0], 4, 1, 0.4),  # often enough that each instance writes every 10 s
+        ([500.0, 0.01], 4, 1, 0.41),
+    ],
+)
+def test_successes_are_written_by_each_instance_that_saw_one(
+    rates: list[float], instances: float, batch: float, writes: float
+) -> None:
+    assert success_counts(rates, instances, batch) == pytest.approx(writes, rel=0.06)
 
 
 def test_batches_and_fan_out_share_ingest_and_fanout_but_not_deliver() -> None:
@@ -136,7 +159,8 @@ def test_a_month_at_rest_by_hand() -> None:
     assert bill["Requests and instances"] == pytest.approx(
         HOURS_A_MONTH * (3 * 0.40 / 1_000_000 + 6 * 0.0000265)
     )
-    assert bill["Firestore"] == pytest.approx(HOURS_A_MONTH * 3 * 4 * 0.03 / 100_000)
+    # Each of them reads four documents, and the success is counted.
+    assert bill["Firestore"] == pytest.approx(HOURS_A_MONTH * (3 * 4 * 0.03 + 0.09) / 100_000)
 
 
 def test_a_warm_instance_is_paid_for_each_second_and_saves_a_cold_start() -> None:
