@@ -51,12 +51,22 @@ def interpreter() -> Path:
     What only one machine needs is missing there: rich, which structlog would import, is an example. Made once
     for each content of the file, beside the packages of `.venv`. Raises BenchFailed.
     """
-    folder = BUILT / hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
+    return _environment("functions", "-r", str(REQUIREMENTS))
+
+
+@cache
+def interpreter_of_framework() -> Path:
+    """The same with the Functions Framework and what it demands, in the same versions, and nothing else."""
+    return _environment("framework", "functions-framework", "--constraints", str(REQUIREMENTS))
+
+
+def _environment(name: str, *packages: str) -> Path:
+    folder = BUILT / f"{name}-{hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]}"
     python = folder / "bin" / "python"
     complete = folder / "complete"
     if not complete.exists():
         _uv("venv", "--clear", "--python", sys.executable, str(folder))
-        _uv("pip", "install", "--compile-bytecode", "--python", str(python), "-r", str(REQUIREMENTS))
+        _uv("pip", "install", "--compile-bytecode", "--python", str(python), *packages)
         complete.touch()
     return python
 
@@ -81,16 +91,18 @@ class Function:
 
 
 @contextmanager
-def running(target: str, settings: Mapping[str, str], *, main: Path | None = None) -> Iterator[Function]:
+def running(
+    target: str, settings: Mapping[str, str], *, main: Path | None = None, python: Path | None = None
+) -> Iterator[Function]:
     """The function for the block, started by the command that Google's build makes. Raises BenchFailed.
 
-    `main` is the file that it is in, unless it is one of ours.
+    `main` is the file that it is in, unless it is one of ours; `python` that of another environment.
     """
     main = main or source()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    python = interpreter()
+    python = python or interpreter()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AEP_")}
     framework = [str(python), "-m", "functions_framework", "--host", "127.0.0.1", "--port", str(port)]
     log = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
@@ -120,12 +132,12 @@ def running(target: str, settings: Mapping[str, str], *, main: Path | None = Non
 
 
 @contextmanager
-def empty(imports: str = "") -> Iterator[Function]:
+def empty(imports: str = "", *, python: Path | None = None) -> Iterator[Function]:
     """An asynchronous function that does nothing, after the statement `imports`. Raises BenchFailed."""
     with tempfile.TemporaryDirectory(prefix="aep-bench-") as folder:
         main = Path(folder) / "main.py"
         main.write_text(_EMPTY.format(imports=imports))
-        with running("nothing", {}, main=main) as function:
+        with running("nothing", {}, main=main, python=python) as function:
             yield function
 
 
