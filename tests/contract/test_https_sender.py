@@ -12,7 +12,17 @@ import pytest
 import uvloop
 from aiohappyeyeballs import AddrInfoType
 
-from contract.sender import AMPLE, HEADERS, MakeSender, SenderContract, certificates, reason_of, status_of
+from contract.sender import (
+    AMPLE,
+    HEADERS,
+    SHORT,
+    Clocked,
+    MakeSender,
+    SenderContract,
+    certificates,
+    reason_of,
+    status_of,
+)
 from contract.servers import OK, Certificates, DnsServer, Peer, answers, free_port, serve
 from event_platform.adapters import guard
 from event_platform.adapters.guard import GuardedNetwork, Resolver, TrustedNetwork, public_names
@@ -301,6 +311,16 @@ class TestHttpsSender(SenderContract):
             assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
             assert server.connections == 2
             await sender.close()
+
+    async def test_an_exchange_on_a_connection_that_was_lost_before_it_fails_at_once(self) -> None:
+        sender = HttpsSender(GuardedNetwork(allow_loopback=True))
+        async with serve(KEPT_OPEN) as server:
+            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            (kept,) = sender._client._connections
+            await sender.close()
+            with Clocked() as took, pytest.raises(EOFError):
+                await kept.exchange(b"", b"", asyncio.get_running_loop().time() + SHORT)
+        assert took.seconds < SHORT / 2
 
     async def test_nothing_is_left_of_what_failed(self, sender: Sender) -> None:
         async with serve(answers(b"HTTP/1.1 200 OK\r\nContent-Le")) as server:
