@@ -31,6 +31,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, answered: Callable[["_Connection", int, int], None]) -> None:
         self._answered = answered
+        self._parser = httptools.HttpResponseParser(self)
         self._index = -1
         self.closed = False
 
@@ -39,7 +40,6 @@ class _Connection(asyncio.Protocol):
 
     def send(self, index: int, request: bytes) -> None:
         self._index = index
-        self._parser = httptools.HttpResponseParser(self)
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:

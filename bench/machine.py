@@ -40,6 +40,11 @@ def pss_mb(root: int) -> float:
     return kilobytes * 1024 / 1e6
 
 
+def descriptors(root: int) -> int:
+    """How many the process and all below it have open."""
+    return sum(len(list((PROC / str(pid) / "fd").iterdir())) for pid in tree(root))
+
+
 class Disturbance:
     """How many cores others kept busy since it was made: everything but this process and all below it."""
 

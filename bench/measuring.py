@@ -34,6 +34,8 @@ class Options:
     idle_seconds: float = 5
     backlog: int = 1_000_000
     log_entries: int = 1_000_000
+    soak_seconds: float = 600
+    seed: int = 1
     log_level: str | None = None
     folder: Path | None = None
     profile: Path | None = None
@@ -128,7 +130,7 @@ class Bench:
             with self._profiled(running, load):
                 cpu, own = running.cpu_seconds(), self._own_cpu_seconds(worker)
                 result = self._publish(worker, load)
-                self._await(load.events * len(paths), paths if others else None)
+                self.wait_for(load.events * len(paths), paths if others else None)
                 time.sleep(SETTLE_SECONDS)
                 cpu, own = running.cpu_seconds() - cpu, self._own_cpu_seconds(worker) - own
         return self._measured(run, result, paths, cpu, own, running.pss_mb())
@@ -169,19 +171,20 @@ class Bench:
         """How long it may take at most, at a hundred events a second when it is not paced."""
         return 60 + load.events / (load.rate or 100)
 
-    def _await(self, expected: int, paths: Sequence[str] | None) -> None:
-        """Until everything has arrived, or nothing does any longer."""
+    def wait_for(self, expected: int, paths: Sequence[str] | None = None) -> None:
+        """Until so many have arrived, at `paths` alone if they are named, or nothing does any longer."""
         seen, moved = -1, time.monotonic()
-        while (unique := self._arrived(paths)) < expected:
-            if unique != seen:
-                seen, moved = unique, time.monotonic()
+        while (arrived := self._arrived(expected, paths)) < expected:
+            if arrived != seen:
+                seen, moved = arrived, time.monotonic()
             elif time.monotonic() - moved > self.options.patience:
                 return
             time.sleep(POLL_SECONDS)
 
-    def _arrived(self, paths: Sequence[str] | None) -> int:
+    def _arrived(self, expected: int, paths: Sequence[str] | None) -> int:
         if paths is None:
-            return self.sink.ask("count")["unique"]
+            came = self.sink.ask("came")  # with duplicates
+            return came if came < expected else self.sink.ask("count")["unique"]
         arrivals = self.sink.ask("arrivals")
         return sum(len(arrivals.get(path, ())) for path in paths)
 
@@ -229,6 +232,7 @@ def bench(options: Options) -> Iterator[Bench]:
     order = {
         "secret": "another-secret" if options.fault == "secret" else SECRET,
         "lose": options.fault == "lose",
+        "seed": options.seed,
     }
     with Worker("bench.sink", order) as sink:
         yield Bench(options, sink, sink.answer()["origins"])

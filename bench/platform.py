@@ -3,6 +3,8 @@
 import base64
 import http.client
 import os
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -71,17 +73,22 @@ class Installation:
 
     folder: Path
     pim: str
+    port: int
     settings: Mapping[str, str]
 
     @contextmanager
-    def running(self) -> Iterator[Platform]:
-        """A platform, ended by SIGTERM after the block. Raises BenchFailed."""
+    def running(self, *, end: signal.Signals = signal.SIGTERM) -> Iterator[Platform]:
+        """A platform, ended after the block: by SIGKILL with all its processes. Raises BenchFailed."""
         data, pims = self.folder / "data", self.folder / PIMS
-        arguments = ("--port", "0", "--dev", "--data", str(data), "--pims", str(pims))
-        with _aep(self.folder, "serve", *arguments, settings=self.settings) as (process, url, seconds):
+        arguments = ("--port", str(self.port), "--dev", "--data", str(data), "--pims", str(pims))
+        served = _aep(self.folder, "serve", *arguments, settings=self.settings)
+        with served as (process, url, seconds):
             yield Platform(url, process.pid, seconds, self.pim, self.folder)
             if process.poll() is not None:
                 raise BenchFailed(f"the platform ended with status {process.returncode}")
+            if end == signal.SIGKILL:
+                for pid in machine.tree(process.pid):
+                    os.kill(pid, end)
 
 
 @contextmanager
@@ -92,7 +99,13 @@ def installed(settings: Mapping[str, str], *, parent: Path | None = None) -> Ite
         with _aep(folder, "sim", "--port", "0") as (_, pim, _):
             secrets = {"ingest_key": INGEST_KEY, "events_api_secret": EVENTS_API_SECRET}
             (folder / PIMS).write_bytes(orjson.dumps([{"url": pim, "key": PIM_KEY, **secrets}]))
-            yield Installation(folder, pim, settings)
+            yield Installation(folder, pim, _free_port(), settings)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @contextmanager

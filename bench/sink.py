@@ -1,16 +1,20 @@
 """A worker: the receiver of deliveries, cheap beside the platform.
 
-Notes for each path and event id when its first delivery was complete (`time.monotonic_ns`, one clock for all
-processes of the machine), counts further ones, and verifies every signature. At paths that begin with
-/slow-SECONDS/ or /status-CODE/ it plays a receiver in trouble, and at /gate/ one that answers nothing between
-the orders "close" and "open"; those deliveries are noted as well.
+Keeps what came and the moment when it was complete (`time.monotonic_ns`, one clock for all processes of the
+machine). It is read when somebody asks about it, so that this takes no time from the platform before: the
+first delivery for each path and event id, how many came again, and whether every signature is right.
 
-Orders: "count", "arrivals", "reset", "close", "open".
+At paths that begin with /slow-SECONDS/ or /status-CODE/ it plays a receiver in trouble, and at /gate/ one
+that answers nothing between the orders "close" and "open"; those deliveries are noted as well. At
+/random-ANYTHING/ it answers at random, and notes what it answered 200.
+
+Orders: "came", how many deliveries, without reading them; "count", "arrivals", "reset", "close", "open".
 """
 
 import asyncio
 import hashlib
 import hmac
+import random
 import sys
 import time
 from collections import defaultdict
@@ -24,6 +28,9 @@ from .workers import hear, say
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 ORIGINS = 20
 """Ports that it listens on: receivers have origins of their own, and a sender a connection pool for each."""
+FATES = {"fast": 90, "slow": 5, "429": 2, "500": 1, "503": 1, "reset": 0.5, "cut": 0.5}
+"""What becomes of a delivery to a receiver at random, in percent."""
+SLOW_SECONDS = 0.05, 1.0
 _SIGNATURE = b"x-akeneo-signature-primary"
 
 
@@ -36,36 +43,50 @@ class Book:
         self.reset()
 
     def reset(self) -> None:
-        self.arrivals: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        self.unique = self.duplicates = self.bad_signatures = self.without_id = 0
+        self._arrivals: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        self._unread: list[tuple[int, str, bytes, bytes]] = []
+        self.came = self._unique = self._duplicates = self._bad_signatures = self._without_id = 0
 
     def note(self, path: str, signature: bytes, body: bytes) -> None:
-        now = time.monotonic_ns()
         if self._until_lost:
             self._until_lost -= 1
             if self._until_lost == 0:
                 return
+        self.came += 1
+        self._unread.append((time.monotonic_ns(), path, signature, body))
+
+    def arrivals(self) -> dict[str, dict[str, int]]:
+        self._read_all()
+        return self._arrivals
+
+    def count(self) -> dict[str, int]:
+        self._read_all()
+        return {
+            "unique": self._unique,
+            "duplicates": self._duplicates,
+            "bad_signatures": self._bad_signatures,
+            "without_id": self._without_id,
+        }
+
+    def _read_all(self) -> None:
+        for came in self._unread:
+            self._read(*came)
+        self._unread.clear()
+
+    def _read(self, moment: int, path: str, signature: bytes, body: bytes) -> None:
         expected = hmac.digest(self._secret, body, hashlib.sha256).hex().encode()
-        self.bad_signatures += signature != expected
+        self._bad_signatures += signature != expected
         start = body.find(b'"id":"') + 6
         end = body.find(b'"', start)
         if start < 6 or end < 0:
-            self.without_id += 1
+            self._without_id += 1
             return
-        arrivals, event = self.arrivals[path], body[start:end].decode()
+        arrivals, event = self._arrivals[path], body[start:end].decode()
         if event in arrivals:
-            self.duplicates += 1
+            self._duplicates += 1
         else:
-            arrivals[event] = now
-            self.unique += 1
-
-    def count(self) -> dict[str, int]:
-        return {
-            "unique": self.unique,
-            "duplicates": self.duplicates,
-            "bad_signatures": self.bad_signatures,
-            "without_id": self.without_id,
-        }
+            arrivals[event] = moment
+            self._unique += 1
 
 
 class Gate:
@@ -93,9 +114,10 @@ class Gate:
 
 
 class _Receiver(asyncio.Protocol):
-    def __init__(self, book: Book, gate: Gate) -> None:
+    def __init__(self, book: Book, gate: Gate, chance: random.Random) -> None:
         self._book = book
         self._gate = gate
+        self._chance = chance
         self._parser = httptools.HttpRequestParser(self)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -122,28 +144,56 @@ class _Receiver(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        self._book.note(self._path, self._signature, b"".join(self._body))
         part, _, value = self._path[1:].partition("/")[0].partition("-")
+        if part == "random":
+            self._answer_at_random()
+            return
+        self._note()
         if part == "slow":
             asyncio.get_running_loop().call_later(float(value), self._answer_late)
         elif part == "status":
-            self._transport.write(OK.replace(b"200 OK", value.encode() + b" Status"))
+            self._refuse(value)
         elif part == "gate":
             self._gate.answer(self._transport)
         else:
             self._transport.write(OK)
 
+    def _note(self) -> None:
+        self._book.note(self._path, self._signature, b"".join(self._body))
+
     def _answer_late(self) -> None:
         if not self._transport.is_closing():  # the platform waits for 5 s
             self._transport.write(OK)
 
+    def _refuse(self, status: str) -> None:
+        self._transport.write(OK.replace(b"200 OK", status.encode() + b" Status"))
 
-async def _serve(book: Book) -> None:
+    def _answer_at_random(self) -> None:
+        (fate,) = self._chance.choices(list(FATES), list(FATES.values()))
+        if fate == "fast":
+            self._take()
+        elif fate == "slow":
+            asyncio.get_running_loop().call_later(self._chance.uniform(*SLOW_SECONDS), self._take)
+        elif fate == "reset":
+            self._transport.abort()
+        elif fate == "cut":
+            self._transport.write(OK[: len(OK) // 2])
+            self._transport.close()
+        else:
+            self._refuse(fate)
+
+    def _take(self) -> None:
+        if not self._transport.is_closing():  # it may have been killed
+            self._note()
+            self._transport.write(OK)
+
+
+async def _serve(book: Book, chance: random.Random) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     gate = Gate()
     servers = [
-        await loop.create_server(lambda: _Receiver(book, gate), "127.0.0.1", 0, backlog=4096)
+        await loop.create_server(lambda: _Receiver(book, gate, chance), "127.0.0.1", 0, backlog=4096)
         for _ in range(ORIGINS)
     ]
     loop.add_reader(sys.stdin.fileno(), _obey, book, gate, ended)
@@ -162,10 +212,11 @@ def _obey(book: Book, gate: Gate, ended: "asyncio.Future[None]") -> None:
     acts = {"reset": book.reset, "close": gate.close, "open": gate.open}
     if order in acts:
         acts[order]()
-    answers: dict[str, Any] = {"arrivals": lambda: book.arrivals}
+    answers: dict[str, Any] = {"arrivals": book.arrivals, "came": lambda: book.came}
     say(answers.get(order, book.count)())
 
 
 if __name__ == "__main__":
     order = hear()
-    uvloop.run(_serve(Book(order["secret"], order["lose"])))
+    chance = random.Random(order["seed"])  # noqa: S311 - no secret
+    uvloop.run(_serve(Book(order["secret"], order["lose"]), chance))
