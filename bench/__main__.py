@@ -42,6 +42,8 @@ def main(
     log_entries: Annotated[
         int, typer.Option(min=50_000, help="Entries of the log in the case of that name.")
     ] = DEFAULT.log_entries,
+    soak: Annotated[float, typer.Option(min=1, help="Seconds of the soak.")] = DEFAULT.soak_seconds,
+    seed: Annotated[int, typer.Option(help="Of what the soak leaves to chance.")] = DEFAULT.seed,
     log_level: Annotated[
         str | None, typer.Option(help="AEP_LOG_LEVEL of the platform; its default unless given.")
     ] = None,
@@ -74,6 +76,8 @@ def main(
         idle_seconds=idle,
         backlog=backlog,
         log_entries=log_entries,
+        soak_seconds=soak,
+        seed=seed,
         log_level=log_level,
         folder=folder,
         profile=profile,
@@ -112,7 +116,7 @@ def _chosen(names: list[str] | None) -> list[Case]:
     for name in names or ():
         if name not in CASES:
             _fail(f"unknown case {name}: there are {', '.join(CASES)}", 2)
-    return [case for case in CASES.values() if not names or case.name in names]
+    return [case for case in CASES.values() if (case.name in names if names else case.by_default)]
 
 
 def _measure(context: Bench, case: Case, number: int) -> Run | None:
@@ -139,6 +143,8 @@ def _settings(options: Options, runs: int) -> dict[str, Any]:
         "idle_seconds": options.idle_seconds,
         "backlog": options.backlog,
         "log_entries": options.log_entries,
+        "soak_seconds": options.soak_seconds,
+        "seed": options.seed,
         "log_level": options.log_level,
     }
 

@@ -64,22 +64,26 @@ Measure = Callable[[Bench], list[Figure]]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A selectable part of the bench; `measure` is called once a run."""
+    """A selectable part of the bench; `measure` is called once a run.
+
+    Not `by_default`: only when it is named.
+    """
 
     name: str
     title: str
     measure: Measure
+    by_default: bool = True
 
 
 CASES: dict[str, Case] = {}
 """In the order in which they run."""
 
 
-def case(name: str, title: str) -> Callable[[Measure], Measure]:
+def case(name: str, title: str, *, by_default: bool = True) -> Callable[[Measure], Measure]:
     """Registers a function as a case."""
 
     def register(measure: Measure) -> Measure:
-        CASES[name] = Case(name, title, measure)
+        CASES[name] = Case(name, title, measure, by_default)
         return measure
 
     return register

@@ -12,6 +12,7 @@ from . import (
     logs,
     paced,
     rest,
+    soak,
     webhook,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "logs",
     "paced",
     "rest",
+    "soak",
     "webhook",
 ]

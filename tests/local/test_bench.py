@@ -65,6 +65,17 @@ def test_healthy_endpoints_are_measured_beside_four_in_trouble() -> None:
     assert b"Traceback" not in done.stderr
 
 
+def test_a_soak_kills_the_platform_and_finds_every_event() -> None:
+    done = run_bench("--case", "soak", "--soak", "4")
+    assert done.returncode == 0, done.stderr
+    (run,) = orjson.loads(done.stdout)["runs"]
+    figures = {figure["name"]: figure["value"] for figure in run["figures"]}
+    assert figures["kills"] == 3
+    assert figures["requests made again"] > 0
+    assert figures["deliveries"] == 3 * figures["events answered, none lost"] == 3 * 2000
+    assert figures["open descriptors, first third"] > 10
+
+
 @pytest.mark.parametrize(
     ("fault", "complaint"), [("lose", "1 of 40 accepted events lost"), ("secret", "1 wrong signatures")]
 )

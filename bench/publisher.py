@@ -1,0 +1,69 @@
+"""A worker: publishes events one a request at a steady rate, each again until it is answered 202.
+
+The order: {url, key, run, events, rate, size, connections}. It waits for a word, and says at its end
+{"repeated", "behind"}: how many requests got no 202 and were made again, and how many seconds the last event
+was answered after it was due.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import aiohttp
+import uvloop
+
+from .events import structured
+from .workers import hear, say
+
+PAUSE_SECONDS = 0.2
+"""Before an event is sent again."""
+TIMEOUT = aiohttp.ClientTimeout(total=30)
+
+
+class _Publisher:
+    def __init__(self, order: dict[str, Any], session: aiohttp.ClientSession) -> None:
+        self._order = order
+        self._session = session
+        self._repeated = 0
+
+    async def run(self) -> dict[str, Any]:
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as requests:
+            for number in range(self._order["events"]):
+                due = began + number / self._order["rate"]
+                if (wait := due - time.monotonic()) > 0:
+                    await asyncio.sleep(wait)
+                requests.create_task(self._publish(number))
+        due = began + self._order["events"] / self._order["rate"]
+        return {"repeated": self._repeated, "behind": time.monotonic() - due}
+
+    async def _publish(self, number: int) -> None:
+        body = structured(self._order["run"], number, self._order["size"])
+        while not await self._is_taken(body):
+            self._repeated += 1
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _is_taken(self, body: bytes) -> bool:
+        """Raises ClientResponseError when the event is refused for good: a fault of the bench."""
+        try:
+            async with self._session.post(self._order["url"], data=body) as answer:
+                if answer.status < 500:
+                    answer.raise_for_status()
+                return answer.status == 202
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
+            return False  # killed: nobody knows whether it was taken
+
+
+async def _run(order: dict[str, Any]) -> dict[str, Any]:
+    headers = {
+        "Authorization": f"Bearer {order['key']}",
+        "Content-Type": "application/cloudevents+json",
+    }
+    connector = aiohttp.TCPConnector(limit=order["connections"])
+    async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=TIMEOUT) as session:
+        hear()
+        return await _Publisher(order, session).run()
+
+
+if __name__ == "__main__":
+    say(uvloop.run(_run(hear())))
