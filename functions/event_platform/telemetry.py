@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -16,12 +17,12 @@ def configure(level: str, lines: Any = None) -> None:
     """
     shared: list[Any] = [
         _severity,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _timestamp,
         structlog.processors.format_exc_info,
     ]
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer(serializer=orjson.dumps)],
+        processors=[*shared, structlog.processors.JSONRenderer(serializer=_dumps)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *_: lines or structlog.BytesLogger(sys.stderr.buffer),
         cache_logger_on_first_use=True,
@@ -32,11 +33,21 @@ def configure(level: str, lines: Any = None) -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event).decode()),
+                structlog.processors.JSONRenderer(serializer=lambda event, **_: _dumps(event).decode()),
             ],
         )
     )
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+
+
+def _dumps(event: Any, **more: Any) -> bytes:
+    return orjson.dumps(event, option=orjson.OPT_UTC_Z, **more)
+
+
+def _timestamp(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The moment in UTC; it is written as RFC 3339 with the rest of the line."""
+    event["timestamp"] = datetime.now(UTC)
+    return event
 
 
 _SEVERITIES = {"warn": "WARNING", "exception": "ERROR"}

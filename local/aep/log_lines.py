@@ -6,6 +6,7 @@ waits; gathered lines cost a third of that.
 
 import asyncio
 import threading
+from collections import deque
 from typing import BinaryIO
 
 GATHERED_FOR_SECONDS = 0.05
@@ -20,40 +21,40 @@ class GatheredLines:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._lines: list[bytes] = []
+        self._lines: deque[bytes] = deque()  # to which threads may append without a lock
         self._size = 0
-        self._lock = threading.Lock()
+        self._is_gathering = False
+        self._writing = threading.Lock()
 
     def info(self, line: bytes) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self.error(line)
-            return
-        with self._lock:
-            self._keep(line)
-            is_first, is_full = len(self._lines) == 1, self._size >= GATHERED_BYTES
-        if is_full:
+        self._lines.append(line)
+        self._size += len(line)  # roughly: it only says when to write
+        if self._size >= GATHERED_BYTES:
             self.flush()
-        elif is_first:
-            loop.call_later(GATHERED_FOR_SECONDS, self.flush)
+        elif not self._is_gathering:
+            self._gather()
 
     def error(self, line: bytes) -> None:
-        with self._lock:
-            self._keep(line)
+        self._lines.append(line)
         self.flush()
 
     def flush(self) -> None:
         """Writes what is gathered."""
-        with self._lock:
-            lines, self._lines, self._size = self._lines, [], 0
+        with self._writing:
+            self._is_gathering, self._size = False, 0
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
             if lines:
                 self._file.write(b"\n".join([*lines, b""]))
                 self._file.flush()
 
-    def _keep(self, line: bytes) -> None:
-        self._lines.append(line)
-        self._size += len(line)
+    def _gather(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        self._is_gathering = True
+        loop.call_later(GATHERED_FOR_SECONDS, self.flush)
 
     debug = info
     warning = warn = exception = critical = fatal = error

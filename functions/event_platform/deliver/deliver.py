@@ -108,7 +108,8 @@ async def _attempt(
 
 
 def _log_attempt(settlement: Settlement, result: Result, latency: float) -> None:
-    outcome, more = settlement.outcome, {}
+    outcome, tried = settlement.outcome, settlement.delivery
+    more: dict[str, str] = {}
     assert outcome is not None  # noqa: S101 - there was an attempt
     if settlement.retry_at is not None:
         more["retry_at"] = to_rfc3339(settlement.retry_at)
@@ -116,8 +117,10 @@ def _log_attempt(settlement: Settlement, result: Result, latency: float) -> None
         more["detail"] = result.detail
     log.info(
         "delivery.attempted",
-        **_ids(settlement.delivery),
-        attempt=settlement.delivery.attempts,
+        subscription_id=tried.subscription_id,
+        event_id=tried.event_id,
+        event_type=tried.event_type,
+        attempt=tried.attempts,
         outcome=outcome.kind,
         reason=outcome.reason,
         status=outcome.status,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import TypeAlias
 
 
@@ -115,6 +116,7 @@ def classify(result: Result) -> Outcome:
     return Outcome(Kind.SUSPENDING if forbidden else _KINDS[result.reason], result.reason)
 
 
+@lru_cache(maxsize=1000)
 def _of_answer(status: int) -> Outcome:
     if 200 <= status <= 299:
         return Outcome(Kind.DELIVERED, None, status)

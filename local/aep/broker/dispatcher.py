@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 Handler = Callable[[Delivery], Awaitable[Settlement]]
 
-IN_MEMORY_PER_LANE = 32
+IN_MEMORY_PER_LANE = 128
 BYTES_IN_MEMORY = 32 * 1024 * 1024
 UNSETTLED_PER_LANE = 16
 """Taken by the receiver and not yet settled: what an end of the process repeats."""
