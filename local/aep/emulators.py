@@ -12,8 +12,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -71,38 +71,40 @@ def find(environ: Mapping[str, str] = os.environ) -> Found:
     return Found(java, pubsub, firestore, tuple(problems))
 
 
-@contextmanager
-def running_pubsub(environ: Mapping[str, str] = os.environ) -> Iterator[str]:
+def running_pubsub(environ: Mapping[str, str] = os.environ) -> AbstractContextManager[str]:
     """`host:port` of a Pub/Sub emulator: the one that runs already, or one of our own for the block.
 
     Raises EmulatorFailed.
     """
-    if host := environ.get(PUBSUB_HOST):
-        yield host
-        return
     found = find(environ)
-    if found.java is None or found.pubsub_jar is None:
-        raise EmulatorFailed("; ".join(found.problems))
-    with _running([found.java, *_JAVA, "-jar", str(found.pubsub_jar)]) as host:
-        yield host
+    return _emulator(environ.get(PUBSUB_HOST), found, found.pubsub_jar, lambda jar: [*_JAVA, "-jar", jar])
 
 
-@contextmanager
-def running_firestore(environ: Mapping[str, str] = os.environ) -> Iterator[str]:
+def running_firestore(environ: Mapping[str, str] = os.environ) -> AbstractContextManager[str]:
     """`host:port` of a Firestore emulator: the one that runs already, or one of our own for the block.
 
     Raises EmulatorFailed.
     """
-    if host := environ.get(FIRESTORE_HOST):
-        yield host
-        return
-    found = find(environ)
-    if found.java is None or found.firestore_jar is None:
-        raise EmulatorFailed("; ".join(found.problems))
     main = ["com.google.cloud.datastore.emulator.firestore.CloudFirestore", "start"]
     # Its start-up parses formatted numbers, so the language has to be one with a decimal point.
-    java = [found.java, "-Duser.language=en", *_JAVA]
-    with _running([*java, "-cp", str(found.firestore_jar), *main]) as host:
+    java = ["-Duser.language=en", *_JAVA]
+    found = find(environ)
+    return _emulator(
+        environ.get(FIRESTORE_HOST), found, found.firestore_jar, lambda jar: [*java, "-cp", jar, *main]
+    )
+
+
+@contextmanager
+def _emulator(
+    running: str | None, found: Found, jar: Path | None, arguments: Callable[[str], Sequence[str]]
+) -> Iterator[str]:
+    """Where one is `running`, or one of our own from the jar, started by java with these arguments."""
+    if running:
+        yield running
+        return
+    if found.java is None or jar is None:
+        raise EmulatorFailed("; ".join(found.problems))
+    with _running([found.java, *arguments(str(jar))]) as host:
         yield host
 
 

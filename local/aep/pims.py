@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from event_platform.adapters.records import tenant_document, tenant_of
 from event_platform.domain.errors import StoreUnavailable
-from event_platform.domain.tenants import Tenant
+from event_platform.domain.tenants import Tenant, in_force, plain_http_problem
 from event_platform.ports import Clock, Seal
 
 from .errors import BadPims
@@ -70,9 +70,7 @@ class Pims:
         if (text, rows) != self._raw:
             stored = [tenant for tenant in map(self._stored, rows) if tenant and self._is_allowed(tenant)]
             listed = parse(text, allow_http=self._allow_http) if text is not None else []
-            named = {tenant.name for tenant in listed}
-            both = [*listed, *(tenant for tenant in stored if tenant.name not in named)]
-            self._tenants = sorted(both, key=lambda tenant: tenant.url is None)
+            self._tenants = in_force(listed, stored)
             self._raw = (text, rows)
             log.info("pims.read", pims=len(self._tenants))
         self._read_at = begun
@@ -89,12 +87,10 @@ class Pims:
 
     def _is_allowed(self, tenant: Tenant) -> bool:
         """What was added for --dev is left out without it, and the operator is told."""
-        try:
-            check(tenant, allow_http=self._allow_http)
-        except BadPims as error:
-            log.warning("pims.left_out", error=str(error))
-            return False
-        return True
+        problem = plain_http_problem(tenant, allow_http=self._allow_http)
+        if problem is not None:
+            log.warning("pims.left_out", error=problem)
+        return problem is None
 
 
 def source_text(source: str | None) -> str | None:
@@ -129,10 +125,8 @@ def parse(text: str, *, allow_http: bool) -> list[Tenant]:
 
 def check(tenant: Tenant, *, allow_http: bool) -> None:
     """Raises BadPims for a PIM that is spoken to without TLS, unless that is allowed."""
-    if tenant.url and tenant.url.startswith("http:") and not allow_http:
-        raise BadPims(
-            f"{tenant.url}: the URL of a PIM must begin with https:// (http:// works with --dev only)"
-        )
+    if (problem := plain_http_problem(tenant, allow_http=allow_http)) is not None:
+        raise BadPims(problem)
 
 
 def stored_documents(connection: sqlite3.Connection) -> list[str]:

@@ -2,7 +2,7 @@
 
 import fnmatch
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, cast
 
@@ -111,6 +111,20 @@ class Tenant(_Entry):
     def client(self, client_id: str) -> PimClient | None:
         """The listed client of that id."""
         return next((client for client in self.clients if client.client_id == client_id), None)
+
+
+def plain_http_problem(tenant: Tenant, *, allow_http: bool) -> str | None:
+    """What is wrong with a PIM that is spoken to without TLS, unless that is allowed."""
+    if allow_http or tenant.url is None or not tenant.url.startswith("http:"):
+        return None
+    return f"{tenant.url}: the URL of a PIM must begin with https:// (http:// works with --dev only)"
+
+
+def in_force(listed: Sequence[Tenant], stored: Iterable[Tenant]) -> list[Tenant]:
+    """The registry of both: a listed entry goes before a stored one of its name, a URL before a pattern."""
+    named = {tenant.name for tenant in listed}
+    both = [*listed, *(tenant for tenant in stored if tenant.name not in named)]
+    return sorted(both, key=lambda tenant: tenant.url is None)
 
 
 def with_key(tenants: Iterable[Tenant], key: str) -> Tenant | None:

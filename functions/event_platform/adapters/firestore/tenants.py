@@ -12,7 +12,7 @@ from google.cloud.firestore_v1.base_document import DocumentSnapshot
 
 from ... import data_model
 from ...domain.errors import StoreUnavailable
-from ...domain.tenants import Tenant
+from ...domain.tenants import Tenant, in_force, plain_http_problem
 from ...ports import Clock, Seal
 from ..records import tenant_document, tenant_of
 from .client import Firestore
@@ -76,9 +76,7 @@ class FirestoreTenants:
         query = AsyncQuery(self._firestore.client.collection(data_model.TENANTS))
         documents = await self._firestore.query(query, patience=patience)
         stored = [tenant for tenant in map(self._stored, documents) if tenant and self._is_allowed(tenant)]
-        named = {tenant.name for tenant in self._listed}
-        both = [*self._listed, *(tenant for tenant in stored if tenant.name not in named)]
-        self._tenants = sorted(both, key=lambda tenant: tenant.url is None)
+        self._tenants = in_force(self._listed, stored)
         self._version = version
         log.info("pims.read", pims=len(self._tenants))
 
@@ -91,10 +89,11 @@ class FirestoreTenants:
             return None
 
     def _is_allowed(self, tenant: Tenant) -> bool:
-        if tenant.url and tenant.url.startswith("http:") and not self._allow_http:
-            log.warning("pims.left_out", url=tenant.url, error="the URL of a PIM must begin with https://")
-            return False
-        return True
+        """What was added for work on one's own machine is left out elsewhere, and the operator is told."""
+        problem = plain_http_problem(tenant, allow_http=self._allow_http)
+        if problem is not None:
+            log.warning("pims.left_out", error=problem)
+        return problem is None
 
 
 async def put(firestore: Firestore, tenant: Tenant, seal: Seal) -> None:
