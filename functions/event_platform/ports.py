@@ -66,7 +66,23 @@ class DestinationGuard(Protocol):
         ...
 
 
-class Subscriptions(Protocol):
+class SubscriptionChanges(Protocol):
+    """Changes of subscriptions alone, as `Subscriptions` makes them."""
+
+    async def change_subscription(
+        self,
+        owner: Owner,
+        subscriber_id: str,
+        subscription_id: str,
+        change: Callable[[Subscription], Subscription],
+        *,
+        action: Action = BY_THE_PLATFORM,
+    ) -> Subscription:
+        """The changed record. Raises NotFound."""
+        ...
+
+
+class Subscriptions(SubscriptionChanges, Protocol):
     """The records of subscribers and subscriptions, as management changes them.
 
     A record of another owner is NotFound. `change` functions are pure and may be called more than
@@ -120,18 +136,6 @@ class Subscriptions(Protocol):
 
     async def subscriptions(self, owner: Owner, subscriber_id: str) -> Sequence[Subscription]:
         """All but the deleted ones, oldest first."""
-        ...
-
-    async def change_subscription(
-        self,
-        owner: Owner,
-        subscriber_id: str,
-        subscription_id: str,
-        change: Callable[[Subscription], Subscription],
-        *,
-        action: Action = BY_THE_PLATFORM,
-    ) -> Subscription:
-        """The changed record. Raises NotFound."""
         ...
 
 

@@ -7,9 +7,9 @@ import resource
 import signal
 import ssl
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
@@ -34,6 +34,9 @@ from .move_commands import export, import_
 from .pims_commands import pims
 from .secrets_commands import secrets
 from .tools import commands
+
+if TYPE_CHECKING:
+    from .workers.owner import Link
 
 log = structlog.get_logger()
 
@@ -89,6 +92,9 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, help="Serve /metrics on this port, and no longer on the public one."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, max=64, help="Processes that deliver; with 0 the one that takes in does.")
+    ] = 0,
 ) -> None:
     """Run the platform on this machine: management API, ingest and delivery.
 
@@ -108,9 +114,13 @@ def serve(
     _allow_many_connections()
     if settings.dev:
         typer.echo(DEV_WARNING, err=True)
+    from .workers import process  # so that the other commands start without what delivery needs
+
+    _collect_garbage_rarely()
+    links = process.fork(workers, settings)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            fault = runner.run(_serve(settings, data, host, port, tls, metrics_port, lines))
+            fault = runner.run(_serve(settings, data, host, port, tls, metrics_port, links, lines))
     finally:
         lines.flush()
     if fault is not None:
@@ -126,9 +136,10 @@ async def _serve(
     port: int,
     tls: serving.Tls | None,
     metrics_port: int | None,
+    workers: "Sequence[Link]",
     lines: GatheredLines,
 ) -> BaseException | None:
-    from .platform import Platform  # so that the other commands start without it
+    from .platform import Platform
 
     faults: list[BaseException] = []
 
@@ -150,6 +161,8 @@ async def _serve(
             base_url=serving.url_of(listener, tls),
             on_fault=on_fault,
             public_metrics=metrics_port is None,
+            workers=workers,
+            write_log=lambda text: lines.error(text.removesuffix(b"\n")),
         )
         await platform.start()
         _collect_garbage_rarely()

@@ -1,7 +1,7 @@
 """All functions on one machine: builds the parts, wires them, starts and stops them in order."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,30 +12,27 @@ from starlette.routing import Route
 
 from event_platform import asyncapi, ingest, manage, notify, openapi
 from event_platform.adapters.clock import SystemClock
-from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
-from event_platform.adapters.https import HttpsPimGateway, HttpsSender
-from event_platform.adapters.kafka import KafkaSender
-from event_platform.adapters.pubsub_topics import PubSubTopics, rules_on_one_machine
+from event_platform.adapters.guard import TrustedNetwork
+from event_platform.adapters.https import HttpsPimGateway
 from event_platform.adapters.smtp import SmtpMailer
-from event_platform.deliver import Judge, Senders, deliver
-from event_platform.domain.egress import Egress
 from event_platform.http import App, json_response
 from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
 
 from . import metrics
-from .broker.dispatcher import Dispatcher
-from .broker.pacer import Pacer
 from .broker.queue import DurableQueue
+from .broker.upkeep import Upkeep
 from .meters import Meters
 from .notifier import Notifier
 from .pims import Pims
+from .sending import Outgoing, dispatcher
 from .store import keys
 from .store.database import Database
 from .store.logs import SqliteLogs
 from .store.outbox import SqliteOutbox
 from .store.subscriptions import SqliteSubscriptions
 from .store.success_counts import SqliteSuccessCounts
+from .workers.owner import Link, Workers
 
 log = structlog.get_logger()
 
@@ -45,7 +42,8 @@ class Platform:
 
     `metrics_app` serves /metrics alone, and `app` does so too unless `public_metrics` is off.
     `base_url` is where it is reached when `AEP_PUBLIC_URL` is not set. `on_fault` is called when a part
-    that must run has ended by an error.
+    that must run has ended by an error. `workers` deliver; without any this process does. `write_log` takes
+    lines that they have logged.
     """
 
     def __init__(
@@ -56,6 +54,8 @@ class Platform:
         base_url: str,
         on_fault: Callable[[BaseException], None],
         public_metrics: bool = True,
+        workers: Sequence[Link] = (),
+        write_log: Callable[[bytes], None] = lambda lines: None,
     ) -> None:
         clock = SystemClock()
         self._seal = keys.load(folder, settings.secrets_key)
@@ -63,12 +63,8 @@ class Platform:
         self._database = Database(folder, meters, on_fault=on_fault)
         self._subscriptions = SqliteSubscriptions(self._database, self._seal)
         self._pims = Pims(self._database, self._seal, clock, source=settings.pims, allow_http=settings.dev)
-        self._guard = GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
-        self._sender = HttpsSender(self._guard)
-        topics = rules_on_one_machine(settings.destination_account)
-        self._topics = PubSubTopics(topics)
-        self._kafka = KafkaSender(self._guard)
-        self._gateway = HttpsPimGateway(self._guard, TrustedNetwork())
+        self._outgoing = Outgoing(settings)
+        self._gateway = HttpsPimGateway(self._outgoing.guard, TrustedNetwork())
         self._queue = DurableQueue(
             self._database,
             self._subscriptions,
@@ -76,28 +72,29 @@ class Platform:
             schema_base=f"{settings.public_url or base_url}/spec",
             meters=meters,
         )
-        egress = Egress()
-        self._dispatcher = Dispatcher(
-            self._queue,
-            partial(
-                deliver,
-                subscriptions=self._subscriptions,
-                senders=Senders(self._sender, self._topics, lambda: self._kafka, settings.event_types),
-                clock=clock,
-                policy=settings.deliver_policy(),
-                egress=egress,
-            ),
-            Pacer(self._subscriptions, self._subscriptions, clock, settings.rate_limits()),
-            Judge(SqliteSuccessCounts(self._database), self._subscriptions, egress, clock),
-            clock,
-            on_fault=on_fault,
-        )
+        counts = SqliteSuccessCounts(self._database)
+        if workers:
+            self._live = Workers(
+                workers, self._queue, self._subscriptions, counts, write_log=write_log, on_fault=on_fault
+            )
+            self._subscriptions.copies = self._live
+        else:
+            self._live = dispatcher(
+                settings,
+                self._queue,
+                self._subscriptions,
+                counts,
+                self._outgoing.senders,
+                clock,
+                on_fault=on_fault,
+            )
+        self._upkeep = Upkeep(self._queue, clock, on_fault=on_fault)
         mail_server = settings.mail_server()
         self._notifier = Notifier(
             SqliteOutbox(self._database, clock),
             notify.Telling(
                 subscribers=self._subscriptions,
-                sender=self._sender,
+                sender=self._outgoing.https,
                 clock=clock,
                 mailer=SmtpMailer(mail_server) if mail_server is not None else None,
                 base_url=settings.public_url or base_url,
@@ -117,15 +114,15 @@ class Platform:
                     verifier,
                     self._subscriptions,
                     SqliteLogs(self._database),
-                    self._guard,
+                    self._outgoing.guard,
                     clock,
                     self._queue,
-                    self._sender,
+                    self._outgoing.https,
                     settings.dev,
                     settings.public_url or base_url,
                     settings.event_types,
                     settings.timeout,
-                    topics,
+                    self._outgoing.topic_rules,
                 )
             ),
             asyncapi.route(settings.event_types, settings.public_url or base_url),
@@ -133,7 +130,7 @@ class Platform:
             Route("/ready", _ready, methods=["GET"]),
             *([measured] if public_metrics else []),
         ]
-        routes.append(openapi.route(routes, settings.event_types, topics))
+        routes.append(openapi.route(routes, settings.event_types, self._outgoing.topic_rules))
         counted = metrics.CountedAnswers(routes, meters)
         self.app = App(routes, settings.trusted_proxies, counted)
         self.metrics_app = App([measured], settings.trusted_proxies)
@@ -144,7 +141,9 @@ class Platform:
         try:
             await self._database.write(partial(keys.check, seal=self._seal))
             await self._pims.open()
-            await self._dispatcher.start()
+            await self._queue.open(self._live.put, self._upkeep.scheduled)
+            await self._live.start()
+            self._upkeep.start()
             await self._notifier.start()
         except BaseException:
             await self._close()
@@ -152,13 +151,11 @@ class Platform:
 
     async def stop(self) -> None:
         """Hands out nothing more, waits for what is on its way, and closes the folder."""
-        await asyncio.gather(self._dispatcher.stop(), self._notifier.stop())
+        await asyncio.gather(self._live.stop(), self._upkeep.stop(), self._notifier.stop())
         await self._close()
 
     async def _close(self) -> None:
-        await self._sender.close()
-        await self._topics.close()
-        await self._kafka.close()
+        await self._outgoing.close()
         await self._gateway.close()
         await self._database.close()
 

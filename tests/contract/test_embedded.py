@@ -1,5 +1,6 @@
 """The embedded store and broker pass the suites of the ports."""
 
+import socket
 from collections.abc import AsyncIterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -7,14 +8,18 @@ from typing import Any
 
 import pytest
 
-from aep.broker.dispatcher import Dispatcher
+from aep.broker.dispatcher import Dispatcher, LaneQueue
 from aep.broker.pacer import Pacer
 from aep.broker.queue import DurableQueue, Queued
+from aep.broker.upkeep import Upkeep
+from aep.sending import Records
 from aep.store.database import Database
 from aep.store.logs import SqliteLogs
 from aep.store.outbox import SqliteOutbox
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
+from aep.workers.owner import Link, Workers
+from aep.workers.remote import RemoteStore
 from clock import ManualClock
 from contract.broker import BrokerContract, Handler, World, a_removal
 from contract.judgement import Instance, JudgementContract
@@ -160,7 +165,8 @@ class EmbeddedWorld:
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
         self._folder = folder
-        self._dispatcher: Dispatcher | None = None
+        self._dispatchers: list[Dispatcher] = []
+        self._upkeep: Upkeep | None = None
         self._open()
 
     def _open(self) -> None:
@@ -172,15 +178,24 @@ class EmbeddedWorld:
         )
 
     async def start(self, handler: Handler) -> None:
-        self._dispatcher = Dispatcher(
-            self.intake,
+        counts = SqliteSuccessCounts(self.database)
+        self._dispatchers = [self._dispatcher(handler, self.intake, self.subscriptions, counts)]
+        self._upkeep = Upkeep(self.intake, self.clock, on_fault=_fail)
+        await self.intake.open(self._dispatchers[0].put, self._upkeep.scheduled)
+        await self._dispatchers[0].start()
+        self._upkeep.start()
+
+    def _dispatcher(
+        self, handler: Handler, queue: LaneQueue, records: Records, counts: SuccessCounts
+    ) -> Dispatcher:
+        return Dispatcher(
+            queue,
             handler,
-            Pacer(self.subscriptions, self.subscriptions, self.clock, Limits(100_000, 100_000)),
-            Judge(SqliteSuccessCounts(self.database), self.subscriptions, Egress(), self.clock),
+            Pacer(records, records, self.clock, Limits(100_000, 100_000)),
+            Judge(counts, records, Egress(), self.clock),
             self.clock,
             on_fault=_fail,
         )
-        await self._dispatcher.start()
 
     async def restart(self, handler: Handler) -> None:
         await self.crash()
@@ -188,12 +203,17 @@ class EmbeddedWorld:
         await self.start(handler)
 
     async def stop(self) -> None:
-        if self._dispatcher is not None:
-            await self._dispatcher.stop()
+        if self._upkeep is not None:
+            await self._upkeep.stop()
+        await self._stop_live()
+
+    async def _stop_live(self) -> None:
+        for dispatcher in self._dispatchers:
+            await dispatcher.stop()
 
     async def crash(self) -> None:
-        if self._dispatcher is not None:
-            for lane in self._dispatcher._lanes.values():
+        for dispatcher in self._dispatchers:
+            for lane in dispatcher._lanes.values():
                 lane.busy = False  # handed out, never settled: cancelled instead of waited for
         await self.stop()
         await self.database.close()
@@ -217,10 +237,46 @@ class EmbeddedWorld:
         )
 
 
+class WorkersWorld(EmbeddedWorld):
+    """The same with two workers, in this process but behind the sockets that they have."""
+
+    _workers: Workers | None = None
+
+    async def start(self, handler: Handler) -> None:
+        ends = [socket.socketpair() for _ in range(2)]
+        self._workers = Workers(
+            [Link(owners) for owners, _ in ends],
+            self.intake,
+            self.subscriptions,
+            SqliteSuccessCounts(self.database),
+            write_log=lambda lines: None,
+            on_fault=_fail,
+        )
+        self.subscriptions.copies = self._workers
+        self._dispatchers = [await self._worker(handler, end) for _, end in ends]
+        self._upkeep = Upkeep(self.intake, self.clock, on_fault=_fail)
+        await self.intake.open(self._workers.put, self._upkeep.scheduled)
+        await self._workers.start()
+        for dispatcher in self._dispatchers:
+            await dispatcher.start()
+        self._upkeep.start()
+
+    async def _worker(self, handler: Handler, end: socket.socket) -> Dispatcher:
+        store = RemoteStore(on_end=lambda: None)
+        dispatcher = self._dispatcher(handler, store, store, store)
+        store.serve(dispatcher, dispatcher.stop)
+        await store.channel.open(end)
+        return dispatcher
+
+    async def _stop_live(self) -> None:
+        if self._workers is not None:
+            await self._workers.stop()
+
+
 class TestEmbeddedBroker(BrokerContract):
-    @pytest.fixture
-    async def world(self, tmp_path: Path) -> AsyncIterator[World]:
-        world = EmbeddedWorld(tmp_path)
+    @pytest.fixture(params=[EmbeddedWorld, WorkersWorld], ids=["in-one-process", "with-workers"])
+    async def world(self, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+        world = request.param(tmp_path)
         yield world
         await world.crash()
 

@@ -26,6 +26,7 @@ from aep.broker import dead_letters
 from aep.broker.dispatcher import Dispatcher
 from aep.broker.pacer import Pacer
 from aep.broker.queue import DurableQueue
+from aep.broker.upkeep import Upkeep
 from aep.meters import OTHER, SUBSCRIPTIONS_NAMED, Counted, Histogram, Meters
 from aep.store import database as store
 from aep.store.database import Database
@@ -114,6 +115,7 @@ class World:
         )
         self.answer: Callable[[Delivery], Settlement] = delivered
         self._dispatcher: Dispatcher | None = None
+        self._upkeep = Upkeep(self.queue, self.clock, on_fault=_fail)
 
     async def start(self) -> None:
         async def handle(delivery: Delivery) -> Settlement:
@@ -127,9 +129,12 @@ class World:
             self.clock,
             on_fault=_fail,
         )
+        await self.queue.open(self._dispatcher.put, self._upkeep.scheduled)
         await self._dispatcher.start()
+        self._upkeep.start()
 
     async def stop(self) -> None:
+        await self._upkeep.stop()
         if self._dispatcher is not None:
             await self._dispatcher.stop()
         await self.database.close()

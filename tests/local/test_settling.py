@@ -10,7 +10,7 @@ import pytest
 
 from aep.broker import dispatcher
 from contract.broker import Consumer, delivered
-from contract.test_embedded import EmbeddedWorld
+from contract.test_embedded import EmbeddedWorld, WorkersWorld
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.outcomes import Kind, Outcome, Reason
 from event_platform.domain.subscriptions import Subscription
@@ -39,9 +39,9 @@ class Held:
         await self._done
 
 
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[EmbeddedWorld]:
-    world = EmbeddedWorld(tmp_path / "data")
+@pytest.fixture(params=[EmbeddedWorld, WorkersWorld], ids=["in-one-process", "with-workers"])
+async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedWorld]:
+    world = request.param(tmp_path / "data")
     yield world
     await world.crash()
 

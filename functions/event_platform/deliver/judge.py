@@ -23,7 +23,7 @@ from ..domain.suspension import (
     reason_to_suspend,
     series_of,
 )
-from ..ports import Clock, Subscriptions, SuccessCounts
+from ..ports import Clock, SubscriptionChanges, SuccessCounts
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ class Judge:
     """
 
     def __init__(
-        self, counts: SuccessCounts, subscriptions: Subscriptions, egress: Egress, clock: Clock
+        self, counts: SuccessCounts, subscriptions: SubscriptionChanges, egress: Egress, clock: Clock
     ) -> None:
         self._counts = counts
         self._subscriptions = subscriptions

@@ -7,11 +7,11 @@ lane keeps a few deliveries in memory and reads on when they are used up.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -21,7 +21,7 @@ from event_platform.domain.errors import StoreUnavailable
 from event_platform.ports import Clock
 
 from .pacer import Pacer
-from .queue import DurableQueue, LaneKey, Queued
+from .queue import LaneKey, Queued
 
 log = structlog.get_logger()
 
@@ -33,15 +33,26 @@ UNSETTLED_PER_LANE = 16
 """Taken by the receiver and not yet settled: what an end of the process repeats."""
 NACKS_AT_MOST = 100
 BACKOFF_AT_MOST = 60.0
-RETRIES_AT_ONCE = 200
-LOOK_AFTER = 4.0
-"""Seconds after which we look for retries that another process scheduled, as `aep dead replay` does."""
 CLEAN_UP_EVERY = 10.0
-CLEAN_UP_AT_ONCE = 5000
-PAGES_AT_ONCE = 1024
 STORE_RETRY_SECONDS = 1.0
 DRAIN_SECONDS = 6.0
 """How long a stop waits for deliveries that were handed out: longer than one attempt may take."""
+
+
+class LaneQueue(Protocol):
+    """What the dispatcher needs of the queue (`DurableQueue`); every method raises StoreUnavailable."""
+
+    async def lanes(self) -> Sequence[LaneKey]: ...
+
+    async def waiting(self, key: LaneKey, after: int, limit: int, room: int) -> Sequence[Queued]: ...
+
+    async def settle(self, settlement: Settlement) -> None: ...
+
+    def settle_soon(self, settlement: Settlement) -> "asyncio.Future[Any]": ...
+
+    async def nack(self, queued: Queued) -> None: ...
+
+    async def bury(self, queued: Queued, error: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -61,7 +72,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        queue: DurableQueue,
+        queue: LaneQueue,
         handle: Handler,
         pacer: Pacer,
         judge: Judge,
@@ -79,23 +90,18 @@ class Dispatcher:
         self._bytes = 0
         self._settling: set[asyncio.Future[Any]] = set()
         self._stopping = False
-        self._due_sooner = asyncio.Event()
-        self._next_due: float | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._cleaning: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Goes on with what the file holds, and from then on with what comes."""
-        await self._queue.open(self._put, self._scheduled)
-        for key in await self._queue.lanes():
-            lane = self._lane(key)
-            lane.more_on_disk = True
-            self._run(lane)
-        self._tasks = [self._start(self._wake_retries()), self._start(self._clean_up())]
+        """Goes on with what the file holds, once `put` is told of what comes."""
+        self.read_on(await self._queue.lanes())
+        self._cleaning = self._start(self._clean_up())
 
     async def stop(self) -> None:
         """Hands out nothing more, and waits for what was handed out."""
         self._stopping = True
-        for task in self._tasks:
+        tasks = [] if self._cleaning is None else [self._cleaning]
+        for task in tasks:
             task.cancel()
         for lane in self._lanes.values():
             if lane.runner is not None and not lane.busy:
@@ -107,13 +113,21 @@ class Dispatcher:
         late = self._under_way()  # handed out, and not settled: comes again after the next start
         for each in late:
             each.cancel()
-        await asyncio.gather(*self._tasks, *late, return_exceptions=True)
+        await asyncio.gather(*tasks, *late, return_exceptions=True)
 
     def _under_way(self) -> list["asyncio.Future[Any]"]:
         runners = [lane.runner for lane in self._lanes.values() if lane.runner is not None]
         return [each for each in (*runners, *self._settling) if not each.done()]
 
-    def _put(self, queued: Sequence[Queued]) -> None:
+    def read_on(self, keys: Iterable[LaneKey]) -> None:
+        """More waits in these lanes than this was told of."""
+        for key in keys:
+            lane = self._lane(key)
+            lane.more_on_disk = True
+            self._run(lane)
+
+    def put(self, queued: Sequence[Queued]) -> None:
+        """These have come into their lanes: in the order of the queue, and before they are settled."""
         for entry in queued:
             lane = self._lane(entry.receipt.key)
             if entry.receipt.position <= lane.last_position:
@@ -259,53 +273,11 @@ class Dispatcher:
         log.error("delivery.dead_lettered", event_id=entry.event_id, subscription_id=entry.subscription_id)
         return True
 
-    def _scheduled(self, due_at: float) -> None:
-        if self._next_due is None or due_at < self._next_due:
-            self._due_sooner.set()
-
-    async def _wake_retries(self) -> None:
-        """Puts retries back at their time: sleeps until the first is due, or until one is due sooner."""
-        while True:
-            self._due_sooner.clear()
-            self._next_due = None  # whatever is scheduled while we read is sooner than what we know
-            try:
-                next_due = await self._queue.next_due()
-                if next_due is not None and next_due <= self._now():
-                    await self._queue.wake(RETRIES_AT_ONCE)
-                    continue
-            except StoreUnavailable as error:
-                await self._store_is_away(error)
-                continue
-            self._next_due = next_due
-            await self._until_due(next_due)
-
-    async def _until_due(self, due_at: float | None) -> None:
-        seconds = LOOK_AFTER if due_at is None else min(LOOK_AFTER, due_at - self._now())
-        waits: list[asyncio.Task[object]] = [
-            asyncio.create_task(self._due_sooner.wait()),
-            asyncio.create_task(self._clock.sleep(seconds)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
     async def _clean_up(self) -> None:
         while True:
             await self._clock.sleep(CLEAN_UP_EVERY)
             self._pacer.clean_up()
-            try:
-                while await self._queue.clean_up(CLEAN_UP_AT_ONCE) == CLEAN_UP_AT_ONCE:
-                    pass
-                while await self._queue.give_back(PAGES_AT_ONCE) == PAGES_AT_ONCE:
-                    pass
-            except StoreUnavailable as error:
-                await self._store_is_away(error)
 
     async def _store_is_away(self, error: StoreUnavailable) -> None:
         log.warning("broker.store_unavailable", error=str(error))
         await self._clock.sleep(STORE_RETRY_SECONDS)
-
-    def _now(self) -> float:
-        return self._clock.now().timestamp()

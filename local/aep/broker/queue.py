@@ -69,6 +69,16 @@ class Queued:
     first_attempt_at: float | None = None
     nacks: int = 0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a row, which travels between processes at a third of what fields by name cost."""
+        receipt, envelope = self.receipt, self.envelope
+        row = (
+            *receipt.key, receipt.position, receipt.event_no, self.subscription_id, self.event_id,
+            self.event_type, self.accepted_at, self.lanes, self.epoch, envelope.before_subject,
+            envelope.after_subject, self.attempts, self.failures, self.first_attempt_at, self.nacks,
+        )  # fmt: skip
+        return _queued_of, (row,)
+
     def size(self) -> int:
         """Bytes that it keeps in memory, roughly."""
         return len(self.envelope.after_subject) + 500
@@ -425,7 +435,7 @@ class DurableQueue:
         self, connection: sqlite3.Connection, settlements: Sequence[Settlement]
     ) -> list["_Settled | None"]:
         """A joint job: what each changed; None for a delivery that has gone."""
-        receipts = [_receipt_of(settlement.delivery) for settlement in settlements]
+        receipts = [receipt_of(settlement.delivery) for settlement in settlements]
         removed = bulk.change(
             connection,
             "DELETE FROM deliveries WHERE (subscription_no, lane, position) IN {keys}",
@@ -559,7 +569,8 @@ def _key_of(tenant: str, event_id: str) -> bytes:
     return hashlib.sha256(f"{tenant}\n{event_id}".encode()).digest()[:16]
 
 
-def _receipt_of(delivery: Delivery) -> Receipt:
+def receipt_of(delivery: Delivery) -> Receipt:
+    """Where it stands in this queue."""
     assert isinstance(delivery.receipt, Receipt)  # noqa: S101 - every delivery of this queue has one
     return delivery.receipt
 

@@ -1,10 +1,11 @@
 """Subscribers and subscriptions in the SQLite file: `Subscriptions`, `SubscriptionLookup` and `Paces`."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from typing import Protocol
 
 import orjson
 
@@ -50,6 +51,33 @@ class Active:
 NOBODY = Active()
 
 
+class Copies(Protocol):
+    """Where else records are held in memory; called in the event loop, in the order of the commits."""
+
+    def changed(self, subscriptions: Sequence[Subscription]) -> None:
+        """These are what they are now."""
+        ...
+
+    def forgotten(self, ids: Sequence[str]) -> None:
+        """These are gone."""
+        ...
+
+    async def in_force(self) -> None:
+        """Returns when all changes so far are known there."""
+        ...
+
+
+class _NoCopies:
+    def changed(self, subscriptions: Sequence[Subscription]) -> None:
+        pass
+
+    def forgotten(self, ids: Sequence[str]) -> None:
+        pass
+
+    async def in_force(self) -> None:
+        pass
+
+
 class SqliteSubscriptions:
     """The records, and two caches of them that a commit keeps true: by id, and by tenant for matching."""
 
@@ -59,6 +87,7 @@ class SqliteSubscriptions:
         self._current: dict[str, Subscription] = {}  # used in the event loop only
         self._active: dict[str, dict[str, Active]] = {}  # used in the writer thread only
         database.on_rollback.append(self._active.clear)
+        self.copies: Copies = _NoCopies()
         self.on_change: list[Callable[[], None]] = []
         """Called in the event loop after changes that there may be something to tell of."""
 
@@ -106,6 +135,7 @@ class SqliteSubscriptions:
             )
 
         subscriber, _ = await self._database.write(job, lambda result: self.remember(result[1]))
+        await self.copies.in_force()
         return subscriber
 
     async def add_subscription(
@@ -131,7 +161,7 @@ class SqliteSubscriptions:
             _log(connection, None, subscription, action)
             return subscription
 
-        await self._database.write(job, self._remember)
+        await self._database.write(job, lambda added: self._remember([added]))
 
     async def subscription(self, owner: Owner, subscriber_id: str, subscription_id: str) -> Subscription:
         return await self._database.read(
@@ -159,7 +189,9 @@ class SqliteSubscriptions:
         def job(connection: sqlite3.Connection) -> Subscription:
             return self.change_in(connection, owner, subscriber_id, subscription_id, change, action=action)
 
-        return await self._database.write(job, lambda after: self.remember([after]))
+        after = await self._database.write(job, lambda after: self.remember([after]))
+        await self.copies.in_force()
+        return after
 
     def change_in(
         self,
@@ -204,9 +236,9 @@ class SqliteSubscriptions:
             changed += subscriptions
         return changed
 
-    def remember(self, subscriptions: Iterable[Subscription]) -> None:
+    def remember(self, subscriptions: Sequence[Subscription]) -> None:
         """In the event loop, when a change of these has been committed."""
-        self._current.update({subscription.id: subscription for subscription in subscriptions})
+        self._remember(subscriptions)
         for tell in self.on_change:
             tell()
 
@@ -280,7 +312,7 @@ class SqliteSubscriptions:
 
         def remember(after: Subscription | None) -> None:
             if after is not None:
-                self._remember(after)
+                self._remember([after])
 
         await self._database.write(job, remember)
 
@@ -320,6 +352,7 @@ class SqliteSubscriptions:
         def forget(gone: list[str]) -> None:
             for subscription_id in gone:
                 self._current.pop(subscription_id, None)
+            self.copies.forgotten(gone)
 
         expired = await self._database.read(
             lambda connection: connection.execute(
@@ -331,8 +364,9 @@ class SqliteSubscriptions:
         if expired:
             await self._database.write(job, forget)
 
-    def _remember(self, subscription: Subscription) -> None:
-        self._current[subscription.id] = subscription
+    def _remember(self, subscriptions: Sequence[Subscription]) -> None:
+        self._current.update({subscription.id: subscription for subscription in subscriptions})
+        self.copies.changed(subscriptions)
 
     def _put_subscription(self, connection: sqlite3.Connection, subscription: Subscription) -> None:
         self._active.pop(subscription.owner.tenant, None)

@@ -1,0 +1,153 @@
+"""Calls between two of our processes over a socket: what is called within a turn of the event loop travels
+together.
+
+A frame is its length in four bytes and a pickled list of messages. Pickle may run anything that the sender
+wants, which is safe here: the sockets have no name, so both ends are in processes that this program forked.
+"""
+
+import asyncio
+import inspect
+import pickle
+import socket
+import traceback
+from collections.abc import Callable
+from itertools import count
+from typing import Any, cast
+
+from event_platform.domain.errors import EventPlatformError
+
+_LENGTH_BYTES = 4
+FULL_BYTES = 1024 * 1024
+"""Not yet taken by the other end: more than that waits elsewhere, if it can."""
+
+_CALL, _ANSWER, _ERROR = range(3)
+
+
+class Channel(asyncio.Protocol):
+    """One end. `served` has the methods that the other end may call; `on_end` is called when that is gone.
+
+    Messages are handled in their order: plain methods when they come, coroutines by a task that begins then.
+    An answer comes behind everything that was told before it was given.
+    """
+
+    def __init__(
+        self,
+        served: object,
+        *,
+        on_end: Callable[[], None],
+        on_room: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._served = served
+        self._on_end = on_end
+        self._on_room = on_room
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.WriteTransport | None = None
+        self._received = bytearray()
+        self._gathered: list[tuple[Any, ...]] = []
+        self._gathered_bytes = 0
+        self._is_paused = False
+        self._is_over = False
+        self._numbers = count()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self, end: socket.socket) -> None:
+        """Begins to exchange on a connected socket."""
+        await self._loop.create_connection(lambda: self, sock=end)
+
+    def close(self) -> None:
+        """Sends what is gathered, and ends."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be sent before there is too much on its way."""
+        return 0 if self._is_paused else FULL_BYTES - self._gathered_bytes
+
+    def tell(self, method: str, *arguments: Any, size: int = 0) -> None:
+        """Has the other end call the method. `size`: bytes of the arguments, roughly, where they matter."""
+        self._send((_CALL, method, None, arguments), size)
+
+    def call(self, method: str, *arguments: Any) -> "asyncio.Future[Any]":
+        """What the method returned or raised at the other end; cancelled when that ends before."""
+        number, future = next(self._numbers), self._loop.create_future()
+        if self._is_over:
+            future.cancel()
+        else:
+            self._waiting[number] = future
+            self._send((_CALL, method, number, arguments))
+        return future
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's are of no class of asyncio's
+        self._transport.set_write_buffer_limits(FULL_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received
+        received += data
+        while len(received) >= _LENGTH_BYTES:
+            end = _LENGTH_BYTES + int.from_bytes(received[:_LENGTH_BYTES])
+            if len(received) < end:
+                break
+            messages = pickle.loads(received[_LENGTH_BYTES:end])  # noqa: S301 - of our own process, see above
+            del received[:end]
+            for message in messages:
+                self._take(*message)
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        self._on_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_over = True
+        for future in self._waiting.values():
+            future.cancel()
+        self._on_end()
+
+    def _send(self, message: tuple[Any, ...], size: int = 0) -> None:
+        if not self._gathered:
+            self._loop.call_soon(self._flush)
+        self._gathered.append(message)
+        self._gathered_bytes += size
+
+    def _flush(self) -> None:
+        if self._transport is None or self._is_over or not self._gathered:
+            return
+        frame = pickle.dumps(self._gathered, pickle.HIGHEST_PROTOCOL)
+        self._gathered, self._gathered_bytes = [], 0
+        self._transport.write(len(frame).to_bytes(_LENGTH_BYTES) + frame)
+        if not self._is_paused:
+            self._on_room()
+
+    def _take(self, kind: int, *rest: Any) -> None:
+        if kind == _CALL:
+            method, number, arguments = rest
+            called = getattr(self._served, method)(*arguments)
+            if inspect.isawaitable(called):
+                self._tasks.add(task := self._loop.create_task(self._answer(number, called)))
+                task.add_done_callback(self._tasks.discard)
+            elif number is not None:
+                self._send((_ANSWER, number, called))
+            return
+        number, result = rest
+        future = self._waiting.pop(number)
+        if future.cancelled():  # nobody waits for it any more
+            return
+        if kind == _ANSWER:
+            future.set_result(result)
+        else:
+            future.set_exception(result)
+
+    async def _answer(self, number: int, called: Any) -> None:
+        try:
+            answer = (_ANSWER, number, await called)
+        except Exception as error:  # noqa: BLE001 - raised at the other end, where it was called
+            if not isinstance(error, EventPlatformError):
+                error.add_note(traceback.format_exc())  # which does not travel
+            answer = (_ERROR, number, error)
+        self._send(answer)

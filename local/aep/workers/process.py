@@ -1,0 +1,111 @@
+"""Starts the processes of workers, and what runs in each of them."""
+
+import asyncio
+import io
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+import structlog
+import uvloop
+
+from event_platform import telemetry
+from event_platform.adapters.clock import SystemClock
+from event_platform.settings import Settings
+
+from ..log_lines import GatheredLines
+from ..sending import Outgoing, dispatcher
+from .channel import Channel
+from .owner import Link
+from .remote import RemoteStore
+
+log = structlog.get_logger()
+
+
+def fork(number: int, settings: Settings) -> list[Link]:
+    """Starts so many workers; each waits until the owner of the file speaks to it.
+
+    By a fork, so that they share what is in memory and need no time to start: to be called before there is
+    a thread or an event loop. A worker ends with the owner's end of its socket, whatever ended the owner.
+    """
+    pairs = [socket.socketpair() for _ in range(number)]
+    links: list[Link] = []
+    for owners, workers in pairs:
+        pid = os.fork()
+        if pid == 0:
+            for each in {end for pair in pairs for end in pair} - {workers}:
+                each.close()
+            os._exit(_run(workers, settings))
+        links.append(Link(owners, pid))
+    for _, workers in pairs:
+        workers.close()
+    return links
+
+
+def _run(end: socket.socket, settings: Settings) -> int:
+    """The life of a worker; its exit status. The owner says when it ends, not the terminal or systemd."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_work(end, settings))
+    except BaseException:  # noqa: BLE001 - nothing of the owner's may run here
+        sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType] - there is one
+        return 1
+
+
+class _ToOwner(io.RawIOBase):
+    """Standard error of a worker: the owner writes it, so that no line stands within another one."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._loop = asyncio.get_running_loop()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, lines: Any) -> int:
+        """From any thread."""
+        text = bytes(lines)
+        self._loop.call_soon_threadsafe(self._channel.tell, "log", text)
+        return len(text)
+
+
+async def _work(end: socket.socket, settings: Settings) -> int:
+    """The live side of the broker behind a socket, until told to stop or the owner has ended."""
+    ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def end_with(status: int) -> None:
+        if not ended.done():
+            ended.set_result(status)
+
+    def on_fault(error: BaseException) -> None:
+        log.critical("worker.fault", exc_info=error)
+        end_with(1)
+
+    store = RemoteStore(on_end=lambda: end_with(0))
+    to_owner = _ToOwner(store.channel)
+    sys.stderr = io.TextIOWrapper(to_owner, write_through=True)  # pyright: ignore[reportArgumentType]
+    lines = GatheredLines(to_owner)
+    telemetry.configure(settings.log_level, lines)
+    outgoing = Outgoing(settings)
+    live = dispatcher(settings, store, store, store, outgoing.senders, SystemClock(), on_fault=on_fault)
+
+    async def stop() -> None:
+        await live.stop()
+        await outgoing.close()
+        lines.flush()
+
+    store.serve(live, stop)
+    await store.channel.open(end)
+    starting = asyncio.create_task(live.start())
+    await asyncio.wait([starting, ended], return_when=asyncio.FIRST_COMPLETED)
+    if not ended.done():
+        await starting  # raises what has made it fail
+    status = await ended
+    lines.flush()
+    await asyncio.sleep(0)
+    store.channel.close()
+    return status

@@ -1,0 +1,134 @@
+"""A worker's view of the store: the same ports, each call done by the owner of the file."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from event_platform.domain.actions import BY_THE_PLATFORM, Action
+from event_platform.domain.deliveries import Settlement
+from event_platform.domain.subscriptions import Owner, Subscription
+from event_platform.domain.suspension import Count, Series
+
+from ..broker.queue import LaneKey, Queued, receipt_of
+from .channel import Channel
+from .owner import Delivered
+
+GATHERED_FOR_SECONDS = 0.002
+"""What was delivered is told together: nobody waits for it, and each message wakes the owner up."""
+
+
+class Live(Protocol):
+    """The worker's dispatcher."""
+
+    def put(self, queued: Sequence[Queued]) -> None: ...
+
+    def read_on(self, keys: Sequence[LaneKey]) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class RemoteStore:
+    """`LaneQueue`, `SubscriptionLookup`, `Paces`, `SubscriptionChanges` and `SuccessCounts` of a worker."""
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self.channel = Channel(self, on_end=on_end)
+        self._current: dict[str, Subscription] = {}
+        self._delivered: list[Delivered] = []
+        self._settling: dict[int, asyncio.Future[None]] = {}
+
+    def serve(self, live: Live, stop: Callable[[], Any]) -> None:
+        """What the owner tells and asks for, beside the records."""
+        self.put, self.read_on, self.stop = live.put, live.read_on, stop
+
+    # LaneQueue
+
+    async def lanes(self) -> Sequence[LaneKey]:
+        return await self.channel.call("lanes")
+
+    async def waiting(self, key: LaneKey, after: int, limit: int, room: int) -> Sequence[Queued]:
+        return await self.channel.call("waiting", key, after, limit, room)
+
+    async def settle(self, settlement: Settlement) -> None:
+        if settlement.is_delivered:
+            await self.settle_soon(settlement)
+        else:
+            delivery = replace(settlement.delivery, body=b"")  # the owner has it
+            await self.channel.call("settle", replace(settlement, delivery=delivery, tried_under=None))
+
+    def settle_soon(self, settlement: Settlement) -> "asyncio.Future[None]":
+        delivery = settlement.delivery
+        receipt, loop = receipt_of(delivery), asyncio.get_running_loop()
+        if not self._delivered:
+            loop.call_later(GATHERED_FOR_SECONDS, self._tell_delivered)
+        key, position, event_no = receipt
+        accepted_at = delivery.accepted_at.timestamp()
+        self._delivered.append((*key, position, event_no, delivery.subscription_id, accepted_at))
+        future = self._settling[position] = loop.create_future()
+        return future
+
+    async def nack(self, queued: Queued) -> None:
+        await self.channel.call("nack", queued)
+
+    async def bury(self, queued: Queued, error: str) -> None:
+        await self.channel.call("bury", queued, error)
+
+    # The records
+
+    async def current(self, subscription_id: str) -> Subscription | None:
+        known = self._current.get(subscription_id)
+        if known is not None:
+            return known
+        found: Subscription | None = await self.channel.call("current", subscription_id)
+        if found is None:
+            return None
+        # A change that we were told of meanwhile has put its newer record there already.
+        return self._current.setdefault(subscription_id, found)
+
+    async def change_pace(self, subscription_id: str, change: Callable[[Subscription], Subscription]) -> None:
+        await self.channel.call("change_pace", subscription_id, change)
+
+    async def change_subscription(
+        self,
+        owner: Owner,
+        subscriber_id: str,
+        subscription_id: str,
+        change: Callable[[Subscription], Subscription],
+        *,
+        action: Action = BY_THE_PLATFORM,
+    ) -> Subscription:
+        return await self.channel.call(
+            "change_subscription", owner, subscriber_id, subscription_id, change, action
+        )
+
+    # SuccessCounts
+
+    async def add(self, counts: Mapping[Series, Mapping[int, Count]]) -> None:
+        await self.channel.call("add", counts)
+
+    async def since(self, series: Series, minute: int) -> Mapping[int, Count]:
+        return await self.channel.call("since", series, minute)
+
+    # Told by the owner
+
+    def remember(self, subscriptions: Sequence[Subscription]) -> None:
+        self._current.update({each.id: each for each in subscriptions})
+
+    def forget(self, ids: Sequence[str]) -> None:
+        for subscription_id in ids:
+            self._current.pop(subscription_id, None)
+
+    def settled(self, positions: Sequence[int]) -> None:
+        for position in positions:
+            future = self._settling.pop(position)
+            if not future.cancelled():
+                future.set_result(None)
+
+    def not_settled(self, position: int, error: Exception) -> None:
+        future = self._settling.pop(position)
+        if not future.cancelled():
+            future.set_exception(error)
+
+    def _tell_delivered(self) -> None:
+        self.channel.tell("delivered", self._delivered)
+        self._delivered = []
