@@ -94,7 +94,7 @@ def serve(
     ] = None,
     workers: Annotated[
         int, typer.Option(min=0, max=64, help="Processes that deliver; with 0 the one that takes in does.")
-    ] = 0,
+    ] = 1,  # workers
 ) -> None:
     """Run the platform on this machine: management API, ingest and delivery.
 

@@ -253,20 +253,17 @@ class WorkersWorld(EmbeddedWorld):
             on_fault=_fail,
         )
         self.subscriptions.copies = self._workers
-        self._dispatchers = [await self._worker(handler, end) for _, end in ends]
+        self.stores = [RemoteStore(on_end=lambda: None) for _ in ends]
+        self._dispatchers = [self._dispatcher(handler, store, store, store) for store in self.stores]
+        for store, dispatcher, (_, end) in zip(self.stores, self._dispatchers, ends, strict=True):
+            store.serve(dispatcher, dispatcher.stop)
+            await store.channel.open(end)
         self._upkeep = Upkeep(self.intake, self.clock, on_fault=_fail)
         await self.intake.open(self._workers.put, self._upkeep.scheduled)
         await self._workers.start()
         for dispatcher in self._dispatchers:
             await dispatcher.start()
         self._upkeep.start()
-
-    async def _worker(self, handler: Handler, end: socket.socket) -> Dispatcher:
-        store = RemoteStore(on_end=lambda: None)
-        dispatcher = self._dispatcher(handler, store, store, store)
-        store.serve(dispatcher, dispatcher.stop)
-        await store.channel.open(end)
-        return dispatcher
 
     async def _stop_live(self) -> None:
         if self._workers is not None:

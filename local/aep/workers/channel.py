@@ -54,6 +54,7 @@ class Channel(asyncio.Protocol):
     async def open(self, end: socket.socket) -> None:
         """Begins to exchange on a connected socket."""
         await self._loop.create_connection(lambda: self, sock=end)
+        self._flush()
 
     def close(self) -> None:
         """Sends what is gathered, and ends."""
@@ -110,6 +111,8 @@ class Channel(asyncio.Protocol):
         self._on_end()
 
     def _send(self, message: tuple[Any, ...], size: int = 0) -> None:
+        if self._is_over:
+            return
         if not self._gathered:
             self._loop.call_soon(self._flush)
         self._gathered.append(message)

@@ -89,7 +89,7 @@ class Workers:
     async def stop(self) -> None:
         """Has the workers hand out nothing more, waits for what they handed out, and ends them."""
         self._stopping = True
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await asyncio.gather(
                     *(desk.channel.call("stop") for desk in self._desks), return_exceptions=True

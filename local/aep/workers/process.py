@@ -52,6 +52,7 @@ def _run(end: socket.socket, settings: Settings) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_work(end, settings))
     except BaseException:  # noqa: BLE001 - nothing of the owner's may run here
+        sys.stderr = sys.__stderr__
         sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType] - there is one
         return 1
 

@@ -1,0 +1,163 @@
+"""Calls between two processes: the channel, and what the owner and a worker make of it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from aep.workers import channel as channels
+from aep.workers.channel import Channel
+from contract.broker import Consumer
+from contract.test_embedded import WorkersWorld
+from event_platform.domain.errors import NotFound, StoreUnavailable
+from event_platform.domain.subscriptions import Status, suspend
+from eventually import eventually
+from records import OWNER, PIM, a_subscriber, a_subscription, an_event
+
+
+class Other:
+    """What one end serves."""
+
+    def __init__(self) -> None:
+        self.got: list[object] = []
+        self.ended = 0
+        self.had_room = 0
+
+    def take(self, what: object) -> None:
+        self.got.append(what)
+
+    async def twice(self, what: int) -> int:
+        if what == 0:
+            raise NotFound("there is nothing")
+        if what < 0:
+            raise ZeroDivisionError("of ours")
+        return 2 * what
+
+    async def never(self) -> None:
+        await asyncio.Event().wait()
+
+    def end(self) -> None:
+        self.ended += 1
+
+
+class Pair:
+    """Two ends in one process: `near` calls what `other` has."""
+
+    def __init__(self) -> None:
+        self.other, self.mine = Other(), Other()
+        self.near = Channel(self.mine, on_end=self.mine.end, on_room=self._has_room)
+        self.far = Channel(self.other, on_end=self.other.end)
+
+    def _has_room(self) -> None:
+        self.mine.had_room += 1
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    pair = Pair()
+    near, far = socket.socketpair()
+    await pair.near.open(near)
+    await pair.far.open(far)
+    yield pair
+    pair.near.close()
+    pair.far.close()
+    await eventually(lambda: pair.mine.ended and pair.other.ended)
+
+
+async def test_calls_are_answered_and_what_is_told_keeps_its_order(pair: Pair) -> None:
+    pair.near.tell("take", "first")
+    answer = pair.near.call("twice", 2)
+    pair.near.tell("take", b"x" * 3_000_000)
+    assert await answer == 4
+    await pair.near.call("take", "last")
+    assert pair.other.got[0] == "first"
+    assert pair.other.got[-2:] == [b"x" * 3_000_000, "last"]
+
+
+async def test_both_ends_call(pair: Pair) -> None:
+    assert await asyncio.gather(pair.near.call("twice", 1), pair.far.call("twice", 2)) == [2, 4]
+
+
+async def test_an_error_is_raised_where_the_call_was_made(pair: Pair) -> None:
+    with pytest.raises(NotFound, match="there is nothing"):
+        await pair.near.call("twice", 0)
+    with pytest.raises(ZeroDivisionError) as raised:
+        await pair.near.call("twice", -1)
+    assert "in twice" in raised.value.__notes__[0]  # where it happened
+
+
+async def test_who_waits_when_the_other_end_goes_waits_no_longer(pair: Pair) -> None:
+    waiting = pair.near.call("never")
+    await pair.near.call("twice", 1)
+    pair.far.close()
+    await eventually(waiting.cancelled)
+    assert pair.near.call("twice", 1).cancelled()
+    assert pair.mine.ended == 1
+
+
+async def test_there_is_no_room_until_the_other_end_has_taken_what_was_sent(pair: Pair) -> None:
+    pair.near.tell("take", b"x" * 5_000_000, size=5_000_000)
+    assert pair.near.room < 0
+    await eventually(lambda: pair.mine.had_room and pair.other.got)
+    assert pair.near.room == channels.FULL_BYTES
+
+
+# The owner and two workers
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[WorkersWorld]:
+    world = WorkersWorld(tmp_path)
+    yield world
+    await world.crash()
+
+
+async def test_a_change_is_known_to_the_workers_when_its_call_is_answered(world: WorkersWorld) -> None:
+    subscriber = a_subscriber()
+    await world.subscriptions.add_subscriber(subscriber, limit=20)
+    subscription = a_subscription(subscriber)
+    await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+    await world.start(Consumer())
+    for store in world.stores:
+        assert (await store.current(subscription.id)) == subscription
+    change = partial(suspend, now=world.clock.now())
+    await world.subscriptions.change_subscription(OWNER, subscriber.id, subscription.id, change)
+    for store in world.stores:
+        known = await store.current(subscription.id)
+        assert known is not None
+        assert (known.status, known.epoch) == (Status.SUSPENDED, 1)
+
+
+async def test_what_a_worker_cannot_take_now_it_reads_later(
+    world: WorkersWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "FULL_BYTES", 2000)  # a few deliveries
+    subscriber = a_subscriber()
+    await world.subscriptions.add_subscriber(subscriber, limit=20)
+    for _ in range(2):
+        subscription = a_subscription(subscriber)
+        await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+    consumer = Consumer()
+    await world.start(consumer)
+    for start in range(0, 100, 25):
+        await world.intake.accept(PIM, [an_event(start + each, entity="one") for each in range(25)])
+    await eventually(lambda: len(consumer.got) == 200)
+    for number in {delivery.subscription_id for delivery in consumer.got}:
+        got = [each.event_id for each in consumer.got if each.subscription_id == number]
+        assert got == [f"event-{each}" for each in range(100)]
+
+
+async def test_a_worker_sees_the_store_away_as_it_is(
+    world: WorkersWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.start(Consumer())
+
+    async def away(*_: object) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    monkeypatch.setattr(world.database, "read", away)
+    with pytest.raises(StoreUnavailable, match="the disk is full"):
+        await world.stores[0].current("unknown")

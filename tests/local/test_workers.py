@@ -1,0 +1,96 @@
+"""Workers as processes: what they do for the owner of the file, and how each ends with the other."""
+
+import os
+import signal
+from pathlib import Path
+
+import orjson
+
+import one_pim
+from processes import Child, server, until
+
+SLOW = ("--behaviour", "slow", "--delay", "1.5")
+PATHS = [f"/{number}" for number in range(4)]  # of subscriptions that are dealt out to both workers
+IDLE = "SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM retries)"
+
+
+def arguments(folder: Path) -> list[str]:
+    return [*one_pim.arguments(folder), "--workers", "2"]
+
+
+def workers_of(serve: Child) -> list[int]:
+    pid = serve.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there, and not only its status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def arrived(inbox: Child, ids: list[str]) -> bool:
+    return all(set(one_pim.ids_received(inbox.url, path)) >= set(ids) for path in PATHS)
+
+
+def waiting(folder: Path) -> int:
+    return one_pim.rows(folder / "data" / "aep.db", IDLE)[0][0]
+
+
+def subscribe_all(serve: Child, inbox: Child) -> None:
+    for path in PATHS:
+        one_pim.subscribe(serve, inbox.url + path)
+
+
+def test_workers_deliver_and_their_log_is_the_owners(tmp_path: Path) -> None:
+    with server(tmp_path, "inbox", "--quiet") as inbox, server(tmp_path, *arguments(tmp_path)) as serve:
+        assert len(workers_of(serve)) == 2
+        subscribe_all(serve, inbox)
+        ids = one_pim.emit(serve, 50)
+        until(lambda: arrived(inbox, ids), "all of it")
+        assert serve.stop() == 0
+    warning, *lines = serve.stderr().splitlines()
+    attempts = [line for line in map(orjson.loads, lines) if line["event"] == "delivery.attempted"]
+    assert len(attempts) == 50 * len(PATHS)
+    assert waiting(tmp_path) == 0
+
+
+def test_a_stop_waits_for_what_a_worker_has_under_way(tmp_path: Path) -> None:
+    with server(tmp_path, "inbox", "--quiet", *SLOW) as inbox, server(tmp_path, *arguments(tmp_path)) as serve:
+        subscribe_all(serve, inbox)
+        ids = one_pim.emit(serve)
+        until(lambda: waiting(tmp_path) == len(PATHS), "it is on its way")
+        workers = workers_of(serve)
+        os.killpg(serve.process.pid, signal.SIGINT)  # as a terminal does, to all of them
+        assert serve.wait() == 0
+        assert arrived(inbox, ids)
+        assert waiting(tmp_path) == 0
+        assert not any(map(is_running, workers))
+
+
+def test_workers_end_with_an_owner_that_was_killed_and_nothing_is_lost(tmp_path: Path) -> None:
+    with server(tmp_path, "inbox", "--quiet", *SLOW) as inbox:
+        with server(tmp_path, *arguments(tmp_path)) as serve:
+            subscribe_all(serve, inbox)
+            ids = one_pim.emit(serve, 20)
+            workers = workers_of(serve)
+            serve.process.kill()
+            until(lambda: not any(map(is_running, workers)), "the end of the workers", seconds=2)
+        with server(tmp_path, *arguments(tmp_path)):
+            until(lambda: arrived(inbox, ids), "all of it", seconds=20)
+
+
+def test_a_worker_that_was_killed_ends_the_owner_with_an_error_and_nothing_is_lost(tmp_path: Path) -> None:
+    with server(tmp_path, "inbox", "--quiet", *SLOW) as inbox:
+        with server(tmp_path, *arguments(tmp_path)) as serve:
+            subscribe_all(serve, inbox)
+            ids = one_pim.emit(serve, 20)
+            first, second = workers_of(serve)
+            os.kill(first, signal.SIGKILL)
+            assert serve.wait() == 1
+            assert "WorkerEnded" in serve.stderr()
+            assert not is_running(second)
+        with server(tmp_path, *arguments(tmp_path)):
+            until(lambda: arrived(inbox, ids), "all of it", seconds=20)
