@@ -47,6 +47,9 @@ def main(
     log_level: Annotated[
         str | None, typer.Option(help="AEP_LOG_LEVEL of the platform; its default unless given.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="--workers of the platform; its default unless given.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--data-in", help="Where data folders are made; the system's for such.")
     ] = None,
@@ -79,6 +82,7 @@ def main(
         soak_seconds=soak,
         seed=seed,
         log_level=log_level,
+        workers=workers,
         folder=folder,
         profile=profile,
         py_spy=py_spy,
@@ -146,6 +150,7 @@ def _settings(options: Options, runs: int) -> dict[str, Any]:
         "soak_seconds": options.soak_seconds,
         "seed": options.seed,
         "log_level": options.log_level,
+        "workers": options.workers,
     }
 
 

@@ -37,6 +37,7 @@ class Options:
     soak_seconds: float = 600
     seed: int = 1
     log_level: str | None = None
+    workers: int | None = None
     folder: Path | None = None
     profile: Path | None = None
     py_spy: str = "py-spy"
@@ -99,8 +100,9 @@ class Bench:
 
     def installed(self, more: Mapping[str, str] | None = None) -> AbstractContextManager[Installation]:
         """A fresh data folder; the rate limit is lifted, `more` set, and everything else as it comes."""
-        level = self.options.log_level
-        settings = {**platform.NO_LIMIT, **({"AEP_LOG_LEVEL": level} if level else {}), **(more or {})}
+        chosen = {"AEP_LOG_LEVEL": self.options.log_level, "AEP_WORKERS": self.options.workers}
+        given = {name: str(value) for name, value in chosen.items() if value is not None}
+        settings = {**platform.NO_LIMIT, **given, **(more or {})}
         return platform.installed(settings, parent=self.options.folder)
 
     @contextmanager

@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import signal
+import socket
 import ssl
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -34,9 +36,6 @@ from .move_commands import export, import_
 from .pims_commands import pims
 from .secrets_commands import secrets
 from .tools import commands
-
-if TYPE_CHECKING:
-    from .workers.owner import Link
 
 log = structlog.get_logger()
 
@@ -93,8 +92,14 @@ def serve(
         typer.Option(min=0, max=65535, help="Serve /metrics on this port, and no longer on the public one."),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=0, max=64, help="Processes that deliver; with 0 the one that takes in does.")
-    ] = 1,  # workers
+        int | None,
+        typer.Option(
+            envvar="AEP_WORKERS",
+            min=0,
+            max=64,
+            help="Processes that deliver, with 0 the one that takes events in; 1 unless there is one core.",
+        ),
+    ] = None,
 ) -> None:
     """Run the platform on this machine: management API, ingest and delivery.
 
@@ -117,10 +122,13 @@ def serve(
     from .workers import process  # so that the other commands start without what delivery needs
 
     _collect_garbage_rarely()
-    links = process.fork(workers, settings)
+    number = _workers_usual() if workers is None else workers
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            fault = runner.run(_serve(settings, data, host, port, tls, metrics_port, links, lines))
+        with (
+            process.forked(number, settings) as ends,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            fault = runner.run(_serve(settings, data, host, port, tls, metrics_port, ends, lines))
     finally:
         lines.flush()
     if fault is not None:
@@ -136,7 +144,7 @@ async def _serve(
     port: int,
     tls: serving.Tls | None,
     metrics_port: int | None,
-    workers: "Sequence[Link]",
+    workers: Sequence[socket.socket],
     lines: GatheredLines,
 ) -> BaseException | None:
     from .platform import Platform
@@ -220,6 +228,11 @@ def _tls(certificate: Path | None, key: Path | None) -> serving.Tls | None:
     except OSError as error:
         options.fail(f"--tls-cert {certificate}, --tls-key {key}: {error.strerror or error}", 2)
     return serving.Tls(certificate, key)
+
+
+def _workers_usual() -> int:
+    """Taking in and keeping the file need a core, delivering needs another one."""
+    return 1 if (os.cpu_count() or 1) > 1 else 0
 
 
 def _collect_garbage_rarely() -> None:

@@ -1,6 +1,7 @@
 """All functions on one machine: builds the parts, wires them, starts and stops them in order."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from .store.logs import SqliteLogs
 from .store.outbox import SqliteOutbox
 from .store.subscriptions import SqliteSubscriptions
 from .store.success_counts import SqliteSuccessCounts
-from .workers.owner import Link, Workers
+from .workers.owner import Workers
 
 log = structlog.get_logger()
 
@@ -42,8 +43,8 @@ class Platform:
 
     `metrics_app` serves /metrics alone, and `app` does so too unless `public_metrics` is off.
     `base_url` is where it is reached when `AEP_PUBLIC_URL` is not set. `on_fault` is called when a part
-    that must run has ended by an error. `workers` deliver; without any this process does. `write_log` takes
-    lines that they have logged.
+    that must run has ended by an error. `workers` has the sockets to those that deliver, without any this
+    process does; `write_log` takes the lines that they log.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Platform:
         base_url: str,
         on_fault: Callable[[BaseException], None],
         public_metrics: bool = True,
-        workers: Sequence[Link] = (),
+        workers: Sequence[socket.socket] = (),
         write_log: Callable[[bytes], None] = lambda lines: None,
     ) -> None:
         clock = SystemClock()

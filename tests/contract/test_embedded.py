@@ -18,7 +18,7 @@ from aep.store.logs import SqliteLogs
 from aep.store.outbox import SqliteOutbox
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
-from aep.workers.owner import Link, Workers
+from aep.workers.owner import Workers
 from aep.workers.remote import RemoteStore
 from clock import ManualClock
 from contract.broker import BrokerContract, Handler, World, a_removal
@@ -245,7 +245,7 @@ class WorkersWorld(EmbeddedWorld):
     async def start(self, handler: Handler) -> None:
         ends = [socket.socketpair() for _ in range(2)]
         self._workers = Workers(
-            [Link(owners) for owners, _ in ends],
+            [owners for owners, _ in ends],
             self.intake,
             self.subscriptions,
             SqliteSuccessCounts(self.database),

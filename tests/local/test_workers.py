@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import orjson
@@ -9,13 +10,14 @@ import orjson
 import one_pim
 from processes import Child, server, until
 
-SLOW = ("--behaviour", "slow", "--delay", "1.5")
+SLOW = ("--behaviour", "slow", "--delay", "0.7")
+FAST = {"AEP_RATE_MIN": "1000", "AEP_RATE_MAX": "1000"}
 PATHS = [f"/{number}" for number in range(4)]  # of subscriptions that are dealt out to both workers
 IDLE = "SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM retries)"
 
 
-def arguments(folder: Path) -> list[str]:
-    return [*one_pim.arguments(folder), "--workers", "2"]
+def platform(folder: Path) -> AbstractContextManager[Child]:
+    return server(folder, *one_pim.arguments(folder), "--workers", "2", settings=FAST)
 
 
 def workers_of(serve: Child) -> list[int]:
@@ -45,20 +47,23 @@ def subscribe_all(serve: Child, inbox: Child) -> None:
 
 
 def test_workers_deliver_and_their_log_is_the_owners(tmp_path: Path) -> None:
-    with server(tmp_path, "inbox", "--quiet") as inbox, server(tmp_path, *arguments(tmp_path)) as serve:
+    with server(tmp_path, "inbox", "--quiet") as inbox, platform(tmp_path) as serve:
         assert len(workers_of(serve)) == 2
         subscribe_all(serve, inbox)
         ids = one_pim.emit(serve, 50)
         until(lambda: arrived(inbox, ids), "all of it")
         assert serve.stop() == 0
-    warning, *lines = serve.stderr().splitlines()
+    _warning, *lines = serve.stderr().splitlines()
     attempts = [line for line in map(orjson.loads, lines) if line["event"] == "delivery.attempted"]
     assert len(attempts) == 50 * len(PATHS)
     assert waiting(tmp_path) == 0
 
 
 def test_a_stop_waits_for_what_a_worker_has_under_way(tmp_path: Path) -> None:
-    with server(tmp_path, "inbox", "--quiet", *SLOW) as inbox, server(tmp_path, *arguments(tmp_path)) as serve:
+    with (
+        server(tmp_path, "inbox", "--quiet", *SLOW) as inbox,
+        platform(tmp_path) as serve,
+    ):
         subscribe_all(serve, inbox)
         ids = one_pim.emit(serve)
         until(lambda: waiting(tmp_path) == len(PATHS), "it is on its way")
@@ -72,19 +77,19 @@ def test_a_stop_waits_for_what_a_worker_has_under_way(tmp_path: Path) -> None:
 
 def test_workers_end_with_an_owner_that_was_killed_and_nothing_is_lost(tmp_path: Path) -> None:
     with server(tmp_path, "inbox", "--quiet", *SLOW) as inbox:
-        with server(tmp_path, *arguments(tmp_path)) as serve:
+        with platform(tmp_path) as serve:
             subscribe_all(serve, inbox)
             ids = one_pim.emit(serve, 20)
             workers = workers_of(serve)
             serve.process.kill()
             until(lambda: not any(map(is_running, workers)), "the end of the workers", seconds=2)
-        with server(tmp_path, *arguments(tmp_path)):
+        with platform(tmp_path):
             until(lambda: arrived(inbox, ids), "all of it", seconds=20)
 
 
 def test_a_worker_that_was_killed_ends_the_owner_with_an_error_and_nothing_is_lost(tmp_path: Path) -> None:
     with server(tmp_path, "inbox", "--quiet", *SLOW) as inbox:
-        with server(tmp_path, *arguments(tmp_path)) as serve:
+        with platform(tmp_path) as serve:
             subscribe_all(serve, inbox)
             ids = one_pim.emit(serve, 20)
             first, second = workers_of(serve)
@@ -92,5 +97,5 @@ def test_a_worker_that_was_killed_ends_the_owner_with_an_error_and_nothing_is_lo
             assert serve.wait() == 1
             assert "WorkerEnded" in serve.stderr()
             assert not is_running(second)
-        with server(tmp_path, *arguments(tmp_path)):
+        with platform(tmp_path):
             until(lambda: arrived(inbox, ids), "all of it", seconds=20)

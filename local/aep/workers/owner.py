@@ -2,11 +2,8 @@
 
 import asyncio
 import contextlib
-import os
-import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -24,8 +21,6 @@ from .channel import Channel
 
 STOP_SECONDS = DRAIN_SECONDS + 1.0
 """What a worker gets to drain; then it is killed, and what it had comes again after the next start."""
-END_SECONDS = 1.0
-LOOK_SECONDS = 0.01
 
 Delivered = tuple[int, int, int, int, str, float]
 """What a receiver took: the receipt's numbers, the subscription's id, when it was accepted (unix seconds)."""
@@ -34,14 +29,6 @@ _TAKEN = Outcome(Kind.DELIVERED, None)
 
 class WorkerEnded(Exception):
     """Raised when a worker's process is gone that should run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """The owner's end of the socket to a worker, and the worker's process; None where it is this one."""
-
-    end: socket.socket
-    pid: int | None = None
 
 
 class Workers:
@@ -53,7 +40,7 @@ class Workers:
 
     def __init__(
         self,
-        links: Sequence[Link],
+        ends: Sequence[socket.socket],
         queue: DurableQueue,
         subscriptions: SqliteSubscriptions,
         counts: SuccessCounts,
@@ -61,7 +48,7 @@ class Workers:
         write_log: Callable[[bytes], None],
         on_fault: Callable[[BaseException], None],
     ) -> None:
-        self._links = links
+        self._ends = ends
         self._queue = queue
         self._subscriptions = subscriptions
         self._counts = counts
@@ -73,8 +60,8 @@ class Workers:
 
     async def start(self) -> None:
         """Lets the workers go on with what the file holds, once `put` is told of what comes."""
-        for number, link in enumerate(self._links):
-            serves = partial(_serves, number, len(self._links))
+        for number, end in enumerate(self._ends):
+            serves = partial(_serves, number, len(self._ends))
             desk = _Desk(
                 serves,
                 self._queue,
@@ -84,10 +71,10 @@ class Workers:
                 on_end=self._ended,
             )
             self._desks.append(desk)
-            await desk.channel.open(link.end)
+            await desk.channel.open(end)
 
     async def stop(self) -> None:
-        """Has the workers hand out nothing more, waits for what they handed out, and ends them."""
+        """Has the workers hand out nothing more, waits for what they handed out, and lets go of them."""
         self._stopping = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
@@ -96,9 +83,6 @@ class Workers:
                 )
         for desk in self._desks:
             desk.channel.close()
-        for link in self._links:
-            link.end.close()
-        await asyncio.gather(*(_reap(link.pid) for link in self._links if link.pid is not None))
 
     def put(self, queued: Sequence[Queued]) -> None:
         """These have come into their lanes."""
@@ -214,16 +198,3 @@ class _Desk:
 
 def _serves(number: int, of: int, key: LaneKey) -> bool:
     return key.subscription_no % of == number
-
-
-async def _reap(pid: int) -> None:
-    """Waits for the end of a process that has been told to end, and sees to it."""
-    deadline = asyncio.get_running_loop().time() + END_SECONDS
-    while not _has_ended(pid):
-        if asyncio.get_running_loop().time() > deadline:
-            os.kill(pid, signal.SIGKILL)
-        await asyncio.sleep(LOOK_SECONDS)
-
-
-def _has_ended(pid: int) -> bool:
-    return os.waitpid(pid, os.WNOHANG) != (0, 0)

@@ -1,11 +1,14 @@
 """Starts the processes of workers, and what runs in each of them."""
 
 import asyncio
+import contextlib
 import io
 import os
 import signal
 import socket
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -18,30 +21,48 @@ from event_platform.settings import Settings
 from ..log_lines import GatheredLines
 from ..sending import Outgoing, dispatcher
 from .channel import Channel
-from .owner import Link
 from .remote import RemoteStore
 
 log = structlog.get_logger()
 
 
-def fork(number: int, settings: Settings) -> list[Link]:
-    """Starts so many workers; each waits until the owner of the file speaks to it.
+END_SECONDS = 1.0
+"""From the end of its socket to that of a worker; then it is killed."""
 
-    By a fork, so that they share what is in memory and need no time to start: to be called before there is
+
+@contextlib.contextmanager
+def forked(number: int, settings: Settings) -> Iterator[Sequence[socket.socket]]:
+    """Runs so many workers during the block; gives the owner's ends of the sockets to them.
+
+    By a fork, so that they share what is in memory and need no time to start: to be entered before there is
     a thread or an event loop. A worker ends with the owner's end of its socket, whatever ended the owner.
     """
     pairs = [socket.socketpair() for _ in range(number)]
-    links: list[Link] = []
-    for owners, workers in pairs:
+    pids: list[int] = []
+    for _, workers in pairs:
         pid = os.fork()
         if pid == 0:
             for each in {end for pair in pairs for end in pair} - {workers}:
                 each.close()
             os._exit(_run(workers, settings))
-        links.append(Link(owners, pid))
+        pids.append(pid)
     for _, workers in pairs:
         workers.close()
-    return links
+    try:
+        yield [owners for owners, _ in pairs]
+    finally:
+        for owners, _ in pairs:
+            owners.close()
+        for pid in pids:
+            _see_to_the_end(pid)
+
+
+def _see_to_the_end(pid: int) -> None:
+    deadline = time.monotonic() + END_SECONDS
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
 
 
 def _run(end: socket.socket, settings: Settings) -> int:
