@@ -98,6 +98,13 @@ async def test_who_waits_when_the_other_end_goes_waits_no_longer(pair: Pair) -> 
     assert pair.mine.ended == 1
 
 
+async def test_a_fault_at_one_end_ends_both(pair: Pair) -> None:
+    waiting = pair.near.call("never")
+    pair.near.tell("unknown")
+    await eventually(lambda: pair.mine.ended and pair.other.ended)
+    assert waiting.cancelled()
+
+
 async def test_there_is_no_room_until_the_other_end_has_taken_what_was_sent(pair: Pair) -> None:
     pair.near.tell("take", b"x" * 5_000_000, size=5_000_000)
     assert pair.near.room < 0

@@ -46,7 +46,7 @@ class Channel(asyncio.Protocol):
         self._gathered: list[tuple[Any, ...]] = []
         self._gathered_bytes = 0
         self._is_paused = False
-        self._is_over = False
+        self.is_over = False
         self._numbers = count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -59,6 +59,7 @@ class Channel(asyncio.Protocol):
     def close(self) -> None:
         """Sends what is gathered, and ends."""
         self._flush()
+        self.is_over = True
         if self._transport is not None:
             self._transport.close()
 
@@ -74,7 +75,7 @@ class Channel(asyncio.Protocol):
     def call(self, method: str, *arguments: Any) -> "asyncio.Future[Any]":
         """What the method returned or raised at the other end; cancelled when that ends before."""
         number, future = next(self._numbers), self._loop.create_future()
-        if self._is_over:
+        if self.is_over:
             future.cancel()
         else:
             self._waiting[number] = future
@@ -105,13 +106,13 @@ class Channel(asyncio.Protocol):
         self._on_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_over = True
+        self.is_over = True
         for future in self._waiting.values():
             future.cancel()
         self._on_end()
 
     def _send(self, message: tuple[Any, ...], size: int = 0) -> None:
-        if self._is_over:
+        if self.is_over:
             return
         if not self._gathered:
             self._loop.call_soon(self._flush)
@@ -119,7 +120,7 @@ class Channel(asyncio.Protocol):
         self._gathered_bytes += size
 
     def _flush(self) -> None:
-        if self._transport is None or self._is_over or not self._gathered:
+        if self._transport is None or self.is_over or not self._gathered:
             return
         frame = pickle.dumps(self._gathered, pickle.HIGHEST_PROTOCOL)
         self._gathered, self._gathered_bytes = [], 0

@@ -147,16 +147,16 @@ class _Desk:
         room = start = self.channel.room
         sent: list[Queued] = []
         for entry in queued:
-            key = entry.receipt.key
-            if room <= 0 or key in self._behind:
-                self._behind.add(key)
-            else:
+            if room > 0:
                 sent.append(entry)
                 room -= entry.size()
+            else:
+                self._behind.add(entry.receipt.key)
         if sent:
             self.channel.tell("put", sent, size=start - room)
 
     def _has_room(self) -> None:
+        """Called before anything more is put, so that the worker reads what it was not sent first."""
         if self._behind:
             self.channel.tell("read_on", list(self._behind))
             self._behind.clear()

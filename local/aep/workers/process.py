@@ -89,9 +89,13 @@ class _ToOwner(io.RawIOBase):
         return True
 
     def write(self, lines: Any) -> int:
-        """From any thread."""
+        """From any thread. Without the owner nobody writes between, if there is anybody left to read it."""
         text = bytes(lines)
-        self._loop.call_soon_threadsafe(self._channel.tell, "log", text)
+        if self._channel.is_over:
+            with contextlib.suppress(OSError):
+                os.write(2, text)
+        else:
+            self._loop.call_soon_threadsafe(self._channel.tell, "log", text)
         return len(text)
 
 
@@ -109,7 +113,7 @@ async def _work(end: socket.socket, settings: Settings) -> int:
 
     store = RemoteStore(on_end=lambda: end_with(0))
     to_owner = _ToOwner(store.channel)
-    sys.stderr = io.TextIOWrapper(to_owner, write_through=True)  # pyright: ignore[reportArgumentType]
+    sys.stderr = io.TextIOWrapper(to_owner, "utf-8", write_through=True)  # pyright: ignore[reportArgumentType]
     lines = GatheredLines(to_owner)
     telemetry.configure(settings.log_level, lines)
     outgoing = Outgoing(settings)
