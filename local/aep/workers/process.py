@@ -112,9 +112,8 @@ async def _work(end: socket.socket, settings: Settings) -> int:
         end_with(1)
 
     store = RemoteStore(on_end=lambda: end_with(0))
-    to_owner = _ToOwner(store.channel)
-    sys.stderr = io.TextIOWrapper(to_owner, "utf-8", write_through=True)  # pyright: ignore[reportArgumentType]
-    lines = GatheredLines(to_owner)
+    sys.stderr = io.TextIOWrapper(io.BufferedWriter(_ToOwner(store.channel)), "utf-8", line_buffering=True)
+    lines = GatheredLines(sys.stderr.buffer)
     telemetry.configure(settings.log_level, lines)
     outgoing = Outgoing(settings)
     live = dispatcher(settings, store, store, store, outgoing.senders, SystemClock(), on_fault=on_fault)

@@ -63,7 +63,8 @@ class RemoteStore:
             loop.call_later(GATHERED_FOR_SECONDS, self._tell_delivered)
         key, position, event_no = receipt
         accepted_at = delivery.accepted_at.timestamp()
-        self._delivered.append((*key, position, event_no, delivery.subscription_id, accepted_at))
+        row = (key.subscription_no, key.lane, position, event_no, delivery.subscription_id, accepted_at)
+        self._delivered.append(row)
         future = self._settling[position] = loop.create_future()
         return future
 
