@@ -2,9 +2,8 @@
 
 import asyncio
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import aiohttp
 import orjson
 import typer
 from rich.console import Console
@@ -13,7 +12,10 @@ from rich.text import Text
 from .event_files import EventFile, event_in
 from .options import AsJson, fail, printable
 
-TIMEOUT = aiohttp.ClientTimeout(total=30)
+if TYPE_CHECKING:
+    import aiohttp
+
+TIMEOUT_SECONDS = 30
 
 Subscription = Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="The subscription's id.")]
 Url = Annotated[str, typer.Option("--url", help="The platform's base URL.")]
@@ -45,8 +47,11 @@ class _App:
 
     async def about(self, subscription: str, action: str, body: Any) -> Any:
         """What `POST …/subscriptions/{id}/{action}` answers, wherever the subscription stands."""
+        import aiohttp  # here, as a server would keep it in memory for nothing
+
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
         try:
-            async with aiohttp.ClientSession(headers=self._headers, timeout=TIMEOUT) as session:
+            async with aiohttp.ClientSession(headers=self._headers, timeout=timeout) as session:
                 for subscriber in await self._call(session, "GET", "/subscribers"):
                     path = f"/subscribers/{subscriber['id']}/subscriptions"
                     if any(each["id"] == subscription for each in await self._call(session, "GET", path)):
@@ -55,7 +60,7 @@ class _App:
             fail(f"no answer from {self._base} ({type(error).__name__}): check --url", 1)
         return fail(f"no subscription {printable(subscription)} of this client", 1)
 
-    async def _call(self, session: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> Any:
+    async def _call(self, session: "aiohttp.ClientSession", method: str, path: str, body: Any = None) -> Any:
         async with session.request(method, self._base + path, json=body) as response:
             answer = orjson.loads(await response.read())
         if response.status >= 400:

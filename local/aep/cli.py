@@ -119,7 +119,8 @@ def serve(
     _allow_many_connections()
     if settings.dev:
         typer.echo(DEV_WARNING, err=True)
-    from .workers import process  # so that the other commands start without what delivery needs
+    from . import platform  # noqa: F401 - before the workers are forked, so that it is in memory once
+    from .workers import process
 
     _collect_garbage_rarely()
     number = _workers_usual() if workers is None else workers
@@ -147,7 +148,7 @@ async def _serve(
     workers: Sequence[socket.socket],
     lines: GatheredLines,
 ) -> BaseException | None:
-    from .platform import Platform
+    from .platform import Platform  # so that the other commands start without it
 
     faults: list[BaseException] = []
 

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
-import aiohttp
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 from starlette.applications import Starlette
@@ -34,6 +33,9 @@ from event_platform.domain.timestamps import to_rfc3339
 
 from . import formats
 from .formats import CloudEvent, Format, Post
+
+if TYPE_CHECKING:
+    import aiohttp
 
 TOKEN_LIFE = timedelta(seconds=3600)
 REFRESH_LIFE = timedelta(days=14)
@@ -366,6 +368,8 @@ async def emit(
     loop = asyncio.get_running_loop()
     due = loop.time()
     url = to if format.place else ingest_url(to)
+    import aiohttp  # here, as a server would keep it in memory for nothing
+
     timeout = aiohttp.ClientTimeout(total=format.patience)
     async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as sending:
         while group := list(islice(source, format.most_events(batch))):
@@ -377,7 +381,7 @@ async def emit(
 
 
 async def _send(
-    session: aiohttp.ClientSession, url: str, post: Post, pauses: tuple[float, ...], result: Emitted
+    session: "aiohttp.ClientSession", url: str, post: Post, pauses: tuple[float, ...], result: Emitted
 ) -> None:
     for pause in (*pauses, None):
         answered = await _post(session, url, post)
@@ -399,7 +403,9 @@ class _Answered:
     is_final: bool = True
 
 
-async def _post(session: aiohttp.ClientSession, url: str, post: Post) -> _Answered:
+async def _post(session: "aiohttp.ClientSession", url: str, post: Post) -> _Answered:
+    import aiohttp
+
     try:
         async with session.post(url, headers=post.headers, data=post.body, allow_redirects=False) as answer:
             text = await answer.text(errors="replace")

@@ -16,6 +16,7 @@ import uvloop
 
 from event_platform import telemetry
 from event_platform.adapters.clock import SystemClock
+from event_platform.adapters.http_client.client import default_tls
 from event_platform.settings import Settings
 
 from ..log_lines import GatheredLines
@@ -37,6 +38,7 @@ def forked(number: int, settings: Settings) -> Iterator[Sequence[socket.socket]]
     By a fork, so that they share what is in memory and need no time to start: to be entered before there is
     a thread or an event loop. A worker ends with the owner's end of its socket, whatever ended the owner.
     """
+    default_tls()  # is kept, so that it is in memory once
     pairs = [socket.socketpair() for _ in range(number)]
     pids: list[int] = []
     for _, workers in pairs:
