@@ -92,13 +92,13 @@ def test_nothing_that_was_answered_is_lost_by_sigkill(tmp_path: Path) -> None:
             publisher.platform = f"http://127.0.0.1:{port}"
             publisher.start()
         killed_at: list[datetime] = []
-        for _ in range(KILLS):
-            with _platform(tmp_path, pim, port) as platform:
+        for kill in range(KILLS):
+            with _platform(tmp_path, pim, port, workers=kill % 3) as platform:
                 time.sleep(moments.uniform(0.0, 0.5))  # the random moment is the point
                 platform.kill_group()
                 killed_at.append(datetime.now(UTC))
-        for _ in range(KILLS_AT_START):
-            with command(tmp_path, *_serve(tmp_path, port), settings=_settings(pim)) as starting:
+        for kill in range(KILLS_AT_START):
+            with command(tmp_path, *_serve(tmp_path, port), settings=_settings(pim, kill % 3)) as starting:
                 time.sleep(moments.uniform(0.0, 1.2))
                 starting.kill_group()
                 killed_at.append(datetime.now(UTC))
@@ -143,19 +143,20 @@ def _serve(folder: Path, port: int) -> list[str]:
     return ["serve", "--dev", "--data", str(folder / "data"), "--port", str(port)]
 
 
-def _settings(pim: SimulatedPim) -> dict[str, str]:
+def _settings(pim: SimulatedPim, workers: int) -> dict[str, str]:
     pims = orjson.dumps([{"url": pim.url, "ingest_key": INGEST_KEY}]).decode()
     return {
         "AEP_PIMS": pims,
         "AEP_RETRY_DELAYS": "0.2,0.4,0.8",
         "AEP_RATE_MIN": "1000",
         "AEP_RATE_MAX": "1000",
+        "AEP_WORKERS": str(workers),
     }
 
 
 @contextmanager
-def _platform(folder: Path, pim: SimulatedPim, port: int) -> Iterator[Child]:
-    with server(folder, *_serve(folder, port), settings=_settings(pim)) as child:
+def _platform(folder: Path, pim: SimulatedPim, port: int, *, workers: int = 1) -> Iterator[Child]:
+    with server(folder, *_serve(folder, port), settings=_settings(pim, workers)) as child:
         yield ready(child)
 
 

@@ -150,7 +150,7 @@ def test_every_accepted_delivery_arrived_or_is_in_the_log(tmp_path: Path) -> Non
         platform = f"http://127.0.0.1:{port}"
         publishers = [Publisher(platform, batches[n::PUBLISHERS]) for n in range(PUBLISHERS)]
         for kill in range(KILLS):
-            with _platform(tmp_path, port) as child:
+            with _platform(tmp_path, port, workers=kill % 3) as child:
                 if kill == 0:
                     for publisher in publishers:
                         publisher.start()
@@ -212,8 +212,8 @@ def _suspend(child: Child, subscriptions: dict[str, tuple[str, str]]) -> None:
 
 
 @contextmanager
-def _platform(folder: Path, port: int) -> Iterator[Child]:
-    arguments = (*one_pim.arguments(folder), "--port", str(port))
+def _platform(folder: Path, port: int, *, workers: int = 1) -> Iterator[Child]:
+    arguments = (*one_pim.arguments(folder), "--port", str(port), "--workers", str(workers))
     with server(folder, *arguments, settings=SETTINGS) as child:
         yield ready(child)
 
