@@ -21,7 +21,7 @@ from aep.store.success_counts import SqliteSuccessCounts
 from aep.workers.owner import Workers
 from aep.workers.remote import RemoteStore
 from clock import ManualClock
-from contract.broker import BrokerContract, Handler, World, a_removal
+from contract.broker import BrokerContract, Consumer, Handler, World, a_removal
 from contract.judgement import Instance, JudgementContract
 from contract.judgement import World as JudgementWorld
 from contract.logs import LogsContract
@@ -39,6 +39,7 @@ from event_platform.domain.egress import Egress
 from event_platform.domain.rates import Limits
 from event_platform.domain.subscriptions import Subscription
 from event_platform.ports import SuccessCounts
+from eventually import eventually
 from records import OWNER, PIM, an_event
 
 SEAL = AesGcmSeal(b"\x01" * 32)
@@ -261,8 +262,6 @@ class WorkersWorld(EmbeddedWorld):
         self._upkeep = Upkeep(self.intake, self.clock, on_fault=_fail)
         await self.intake.open(self._workers.put, self._upkeep.scheduled)
         await self._workers.start()
-        for dispatcher in self._dispatchers:
-            await dispatcher.start()
         self._upkeep.start()
 
     async def _stop_live(self) -> None:
@@ -276,6 +275,16 @@ class TestEmbeddedBroker(BrokerContract):
         world = request.param(tmp_path)
         yield world
         await world.crash()
+
+    async def test_what_comes_right_after_a_start_does_not_overtake_what_waited(
+        self, world: EmbeddedWorld, subscription: Subscription
+    ) -> None:
+        await world.intake.accept(PIM, [an_event(number, entity="one") for number in range(5)])
+        consumer = Consumer()
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(5, entity="one")])
+        await eventually(lambda: len(consumer.got) == 6)
+        assert consumer.events == [f"event-{number}" for number in range(6)]
 
 
 def _fail(error: BaseException) -> None:

@@ -72,6 +72,12 @@ class Workers:
             )
             self._desks.append(desk)
             await desk.channel.open(end)
+        # What comes now must not overtake what waited: a worker knows its lanes before it is told of more.
+        started = [desk.channel.call("start") for desk in self._desks]
+        await asyncio.wait(started)
+        for each in started:
+            if not each.cancelled():  # else the worker has ended, which `_ended` tells
+                each.result()
 
     async def stop(self) -> None:
         """Has the workers hand out nothing more, waits for what they handed out, and lets go of them."""

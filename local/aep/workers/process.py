@@ -127,10 +127,6 @@ async def _work(end: socket.socket, settings: Settings) -> int:
 
     store.serve(live, stop)
     await store.channel.open(end)
-    starting = asyncio.create_task(live.start())
-    await asyncio.wait([starting, ended], return_when=asyncio.FIRST_COMPLETED)
-    if not ended.done():
-        await starting  # raises what has made it fail
     status = await ended
     lines.flush()
     await asyncio.sleep(0)

@@ -21,6 +21,8 @@ GATHERED_FOR_SECONDS = 0.002
 class Live(Protocol):
     """The worker's dispatcher."""
 
+    async def start(self) -> None: ...
+
     def put(self, queued: Sequence[Queued]) -> None: ...
 
     def read_on(self, keys: Sequence[LaneKey]) -> None: ...
@@ -39,7 +41,7 @@ class RemoteStore:
 
     def serve(self, live: Live, stop: Callable[[], Any]) -> None:
         """What the owner tells and asks for, beside the records."""
-        self.put, self.read_on, self.stop = live.put, live.read_on, stop
+        self.start, self.put, self.read_on, self.stop = live.start, live.put, live.read_on, stop
 
     # LaneQueue
 
