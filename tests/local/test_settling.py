@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,20 @@ async def accept(world: EmbeddedWorld, numbers: range) -> None:
     await world.intake.accept(PIM, [an_event(number, entity="one") for number in numbers])
 
 
+async def taken_while_the_writer_is_held(
+    world: EmbeddedWorld, numbers: range, *answers: Callable[[Delivery], Settlement]
+) -> tuple[Consumer, Held]:
+    """A receiver that begins to answer once nothing can be settled; the events are on disk by then."""
+    consumer = Consumer(*answers)
+    consumer.released.clear()
+    await world.start(consumer)
+    await accept(world, numbers)
+    held = Held(world)
+    await held.runs()
+    consumer.released.set()
+    return consumer, held
+
+
 def events(numbers: range) -> list[str]:
     return [f"event-{number}" for number in numbers]
 
@@ -66,13 +80,7 @@ def events(numbers: range) -> list[str]:
 async def test_a_lane_goes_on_ahead_of_the_file_for_so_many_that_were_delivered(
     world: EmbeddedWorld, subscription: Subscription
 ) -> None:
-    consumer = Consumer()
-    consumer.released.clear()
-    await world.start(consumer)
-    await accept(world, range(AHEAD + 5))
-    held = Held(world)
-    await held.runs()
-    consumer.released.set()
+    consumer, held = await taken_while_the_writer_is_held(world, range(AHEAD + 5))
     await eventually(lambda: len(consumer.got) == AHEAD + 1)
     await world.clock.advance(1)
     assert consumer.events == events(range(AHEAD + 1))
@@ -84,13 +92,7 @@ async def test_a_lane_goes_on_ahead_of_the_file_for_so_many_that_were_delivered(
 async def test_an_end_of_the_process_repeats_what_was_ahead_in_its_order(
     world: EmbeddedWorld, subscription: Subscription, tmp_path: Path
 ) -> None:
-    consumer = Consumer()
-    consumer.released.clear()
-    await world.start(consumer)
-    await accept(world, range(5))
-    held = Held(world)
-    await held.runs()
-    consumer.released.set()
+    consumer, held = await taken_while_the_writer_is_held(world, range(5))
     await eventually(lambda: len(consumer.got) == 5)
     shutil.copytree(tmp_path / "data", tmp_path / "left")  # what a kill would leave
     await held.let_go()
@@ -108,13 +110,7 @@ async def test_a_lane_waits_for_the_file_after_anything_else(
         due = world.clock.now().replace(hour=23)
         return Settlement(delivery, Outcome(Kind.RETRYABLE, Reason.CONNECTION_REFUSED), retry_at=due)
 
-    consumer = Consumer(fails, delivered)
-    consumer.released.clear()
-    await world.start(consumer)
-    await accept(world, range(2))
-    held = Held(world)
-    await held.runs()
-    consumer.released.set()
+    consumer, held = await taken_while_the_writer_is_held(world, range(2), fails, delivered)
     await world.clock.advance(1)
     assert consumer.events == events(range(1))
     await held.let_go()
@@ -151,13 +147,7 @@ async def test_what_is_ahead_of_the_file_is_not_read_from_it_again(
 async def test_a_stop_waits_for_what_is_ahead_of_the_file(
     world: EmbeddedWorld, subscription: Subscription
 ) -> None:
-    consumer = Consumer()
-    consumer.released.clear()
-    await world.start(consumer)
-    await accept(world, range(3))
-    held = Held(world)
-    await held.runs()
-    consumer.released.set()
+    consumer, held = await taken_while_the_writer_is_held(world, range(3))
     await eventually(lambda: len(consumer.got) == 3)
     stopping = asyncio.ensure_future(world.stop())
     await world.clock.advance(1)
