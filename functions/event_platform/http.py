@@ -97,8 +97,8 @@ def only_once(headers: Headers, *names: str) -> None:
 
 
 def client_address(request: Request) -> str:
-    """Whose allowance a request counts against, as `App` found it out."""
-    return front_door.site_of(request.client.host if request.client else "")
+    """Whose allowance a request counts against."""
+    return front_door.site_of(request.app.client_of(request))
 
 
 class Direct:
@@ -113,7 +113,7 @@ class Direct:
 
 
 class App:
-    """Our routes as an ASGI app: finds out who the client is, answers errors, completes the answers' headers.
+    """Our routes as an ASGI app: answers errors, completes the answers' headers, knows who the client is.
 
     It stands in place of Starlette's own, which wraps a request and its answer six times. `proxies` is the
     number of proxies in front of us that append to X-Forwarded-For. A fault of our own is answered 500 and
@@ -131,10 +131,6 @@ class App:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
-        if self._proxies and scope.get("client"):
-            heard = ",".join(Headers(scope=scope).getlist("x-forwarded-for"))
-            host, port = scope["client"]
-            scope["client"] = (front_door.client_of(host, heard, self._proxies), port)
         started = False
 
         def complete(message: Message) -> Awaitable[None]:
@@ -156,6 +152,13 @@ class App:
             if not started:
                 await error_response(500, _FAULT)(scope, receive, complete)
             raise
+
+    def client_of(self, request: Request) -> str:
+        """The address that sent a request, behind the proxies; empty where the server knows no peer."""
+        if request.client is None:
+            return ""
+        heard = ",".join(request.headers.getlist("x-forwarded-for")) if self._proxies else ""
+        return front_door.client_of(request.client.host, heard, self._proxies)
 
 
 def _completed(headers: Sequence[tuple[bytes, bytes]], scheme: str) -> list[tuple[bytes, bytes]]:

@@ -26,8 +26,10 @@ class Pool:
         kept = self._of_origin.get(origin)
         if kept is None:
             return None
-        connection = kept[-1]
-        self.forget(connection)
+        connection = kept.pop()
+        del self._since[connection]
+        if not kept:
+            del self._of_origin[origin]
         return connection
 
     def keep(self, connection: Connection) -> None:
