@@ -10,18 +10,28 @@ from pathlib import Path
 from .errors import BenchFailed
 
 SAMPLES_PER_SECOND = "250"
-_COMMAND_LINE = re.compile(r">[^<>]*py-spy record[^<>]*<")
-"""The title that py-spy gives its picture; it names folders of this machine."""
+_TITLE = re.compile(r">[^<>]*py-spy record[^<>]*<")
+_PROCESS = re.compile(r'process (\d+):(?:"|&quot;)[^<]*?(?:"|&quot;|(?=<))')  # cut off where there is no room
+"""How py-spy names its picture, and the processes in it: by command lines, with folders of this machine."""
 
 
 @contextmanager
 def flame_graph(py_spy: str, pid: int, output: Path) -> Iterator[None]:
-    """Samples the process inside the block. `.svg` gives a picture, any other name folded stacks."""
+    """Samples a process and its children inside the block. `.svg` gives a picture, else folded stacks."""
     form = "flamegraph" if output.suffix == ".svg" else "raw"
     command = [py_spy, "record", "--pid", str(pid), "--format", form, "--output", str(output)]
     try:
         process = subprocess.Popen(  # noqa: S603 - what the user named
-            [*command, "--threads", "--function", "--rate", SAMPLES_PER_SECOND, "--duration", "unlimited"],
+            [
+                *command,
+                "--subprocesses",
+                "--threads",
+                "--function",
+                "--rate",
+                SAMPLES_PER_SECOND,
+                "--duration",
+                "unlimited",
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -37,5 +47,10 @@ def flame_graph(py_spy: str, pid: int, output: Path) -> Iterator[None]:
     finally:
         process.send_signal(signal.SIGINT)  # it writes its file then
         process.communicate(timeout=60)
-        if output.suffix == ".svg":
-            output.write_text(_COMMAND_LINE.sub(">aep serve, under load<", output.read_text()))
+        output.write_text(_named(output.read_text(), pid))
+
+
+def _named(text: str, pid: int) -> str:
+    """What py-spy wrote, without command lines."""
+    text = _TITLE.sub(">under load<", text)
+    return _PROCESS.sub(lambda found: "platform" if int(found[1]) == pid else "worker", text)

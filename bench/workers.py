@@ -74,5 +74,5 @@ def hear() -> Any:
 
 def say(answer: Any) -> None:
     """In a worker: an answer to the bench."""
-    sys.stdout.buffer.write(orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS) + b"\n")
-    sys.stdout.buffer.flush()
+    with open(sys.stdout.fileno(), "wb", closefd=False) as output:  # unbuffered, stdout may write but a part
+        output.write(orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS) + b"\n")

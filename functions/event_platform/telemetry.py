@@ -1,10 +1,11 @@
 """Structured logs: one JSON object a line on standard error, with ids, without payloads or secrets."""
 
+import io
 import logging
 import sys
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 import structlog
@@ -24,10 +25,10 @@ def configure(level: str, lines: Any = None) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(serializer=_dumps)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=lambda *_: lines or structlog.BytesLogger(sys.stderr.buffer),
+        logger_factory=lambda *_: lines or structlog.BytesLogger(standard_error().buffer),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(standard_error())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -38,6 +39,15 @@ def configure(level: str, lines: Any = None) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+
+
+def standard_error() -> TextIO:
+    """`sys.stderr`, made to write all that it is given: with PYTHONUNBUFFERED it may write but a part."""
+    if isinstance(sys.stderr.buffer, io.RawIOBase):
+        sys.stderr = open(  # noqa: SIM115 - open as long as we are
+            sys.stderr.fileno(), "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False
+        )
+    return sys.stderr
 
 
 def _dumps(event: Any, **more: Any) -> bytes:

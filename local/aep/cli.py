@@ -8,7 +8,6 @@ import resource
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,7 +113,7 @@ def serve(
     tls = _tls(tls_cert, tls_key)
     if data.exists() and not data.is_dir():
         options.fail(f"--data {data} is not a folder; name one, or a path to make it at")
-    lines = GatheredLines(sys.stderr.buffer)
+    lines = GatheredLines(telemetry.standard_error().buffer)
     telemetry.configure(settings.log_level, lines)
     _allow_many_connections()
     if settings.dev:
