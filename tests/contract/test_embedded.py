@@ -1,5 +1,6 @@
 """The embedded store and broker pass the suites of the ports."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
 from itertools import count
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aep.broker.dispatcher import Dispatcher, LaneQueue
+from aep.broker.dispatcher import Dispatcher, LaneQueue, TaskCancelled
 from aep.broker.pacer import Pacer
 from aep.broker.queue import DurableQueue, Queued
 from aep.broker.upkeep import Upkeep
@@ -21,7 +22,7 @@ from aep.store.success_counts import SqliteSuccessCounts
 from aep.workers.owner import Workers
 from aep.workers.remote import RemoteStore
 from clock import ManualClock
-from contract.broker import BrokerContract, Consumer, Handler, World, a_removal
+from contract.broker import BrokerContract, Consumer, Handler, World, a_removal, failing
 from contract.judgement import Instance, JudgementContract
 from contract.judgement import World as JudgementWorld
 from contract.logs import LogsContract
@@ -34,7 +35,7 @@ from contract.subscriptions import Store, SubscriptionsContract
 from contract.success_counts import SuccessCountsContract
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.deliver import Judge
-from event_platform.domain.deliveries import Delivery
+from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.egress import Egress
 from event_platform.domain.rates import Limits
 from event_platform.domain.subscriptions import Subscription
@@ -168,6 +169,7 @@ class EmbeddedWorld:
         self._folder = folder
         self._dispatchers: list[Dispatcher] = []
         self._upkeep: Upkeep | None = None
+        self.faults: list[BaseException] = []
         self._open()
 
     def _open(self) -> None:
@@ -180,8 +182,9 @@ class EmbeddedWorld:
 
     async def start(self, handler: Handler) -> None:
         counts = SqliteSuccessCounts(self.database)
+        self.queues: Sequence[LaneQueue] = [self.intake]
         self._dispatchers = [self._dispatcher(handler, self.intake, self.subscriptions, counts)]
-        self._upkeep = Upkeep(self.intake, self.clock, on_fault=_fail)
+        self._upkeep = Upkeep(self.intake, self.clock, on_fault=self.faults.append)
         await self.intake.open(self._dispatchers[0].put, self._upkeep.scheduled)
         await self._dispatchers[0].start()
         self._upkeep.start()
@@ -195,7 +198,7 @@ class EmbeddedWorld:
             Pacer(records, records, self.clock, Limits(100_000, 100_000)),
             Judge(counts, records, Egress(), self.clock),
             self.clock,
-            on_fault=_fail,
+            on_fault=self.faults.append,
         )
 
     async def restart(self, handler: Handler) -> None:
@@ -251,15 +254,15 @@ class WorkersWorld(EmbeddedWorld):
             self.subscriptions,
             SqliteSuccessCounts(self.database),
             write_log=lambda lines: None,
-            on_fault=_fail,
+            on_fault=self.faults.append,
         )
         self.subscriptions.copies = self._workers
-        self.stores = [RemoteStore(on_end=lambda: None) for _ in ends]
+        self.queues = self.stores = [RemoteStore(on_end=lambda: None) for _ in ends]
         self._dispatchers = [self._dispatcher(handler, store, store, store) for store in self.stores]
         for store, dispatcher, (_, end) in zip(self.stores, self._dispatchers, ends, strict=True):
             store.serve(dispatcher, dispatcher.stop)
             await store.channel.open(end)
-        self._upkeep = Upkeep(self.intake, self.clock, on_fault=_fail)
+        self._upkeep = Upkeep(self.intake, self.clock, on_fault=self.faults.append)
         await self.intake.open(self._workers.put, self._upkeep.scheduled)
         await self._workers.start()
         self._upkeep.start()
@@ -275,6 +278,7 @@ class TestEmbeddedBroker(BrokerContract):
         world = request.param(tmp_path)
         yield world
         await world.crash()
+        assert world.faults == []
 
     async def test_what_comes_right_after_a_start_does_not_overtake_what_waited(
         self, world: EmbeddedWorld, subscription: Subscription
@@ -286,6 +290,37 @@ class TestEmbeddedBroker(BrokerContract):
         await eventually(lambda: len(consumer.got) == 6)
         assert consumer.events == [f"event-{number}" for number in range(6)]
 
+    async def test_a_lane_that_is_cancelled_outside_of_a_stop_is_a_fault(
+        self, world: EmbeddedWorld, subscription: Subscription
+    ) -> None:
+        async def cancelled(delivery: Delivery) -> Settlement:
+            raise asyncio.CancelledError
 
-def _fail(error: BaseException) -> None:
-    raise error
+        await world.start(cancelled)
+        await world.intake.accept(PIM, [an_event(1)])
+        await eventually(lambda: world.faults)
+        assert isinstance(world.faults.pop(), TaskCancelled)
+
+    async def test_a_settlement_that_is_cancelled_outside_of_a_stop_is_a_fault(
+        self, world: EmbeddedWorld, subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def cancelled(settlement: Settlement) -> asyncio.Future[None]:
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            return future
+
+        await world.start(Consumer())
+        for queue in world.queues:
+            monkeypatch.setattr(queue, "settle_soon", cancelled)
+        await world.intake.accept(PIM, [an_event(1)])
+        await eventually(lambda: world.faults)
+        assert isinstance(world.faults.pop(), TaskCancelled)
+
+    async def test_a_stop_cancels_what_waits_and_that_is_no_fault(
+        self, world: EmbeddedWorld, subscription: Subscription
+    ) -> None:
+        consumer = Consumer(*[failing] * 5)
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(number) for number in range(5)])
+        await eventually(lambda: len(consumer.got) == 5)  # which back off from now on
+        await world.stop()

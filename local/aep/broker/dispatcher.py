@@ -39,6 +39,10 @@ DRAIN_SECONDS = 6.0
 """How long a stop waits for deliveries that were handed out: longer than one attempt may take."""
 
 
+class TaskCancelled(Exception):
+    """Raised when a part of the dispatcher that should run was cancelled: what it had would wait for ever."""
+
+
 class LaneQueue(Protocol):
     """What the dispatcher needs of the queue (`DurableQueue`); every method raises StoreUnavailable."""
 
@@ -68,7 +72,7 @@ class _Lane:
 
 
 class Dispatcher:
-    """Hands deliveries to `handle` and has what follows settled. Start once, `stop` once."""
+    """Hands deliveries to `handle` and has what follows settled. Start once; `stop` is the end."""
 
     def __init__(
         self,
@@ -97,8 +101,8 @@ class Dispatcher:
         self.read_on(await self._queue.lanes())
         self._cleaning = self._start(self._clean_up())
 
-    async def stop(self) -> None:
-        """Hands out nothing more, and waits for what was handed out."""
+    async def stop(self, drain: float = DRAIN_SECONDS) -> None:
+        """Hands out nothing more, and waits `drain` seconds at most for what was handed out."""
         self._stopping = True
         tasks = [] if self._cleaning is None else [self._cleaning]
         for task in tasks:
@@ -107,7 +111,7 @@ class Dispatcher:
             if lane.runner is not None and not lane.busy:
                 lane.runner.cancel()
         with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS):
+            async with asyncio.timeout(drain):
                 while under_way := self._under_way():
                     await asyncio.wait(under_way)
         late = self._under_way()  # handed out, and not settled: comes again after the next start
@@ -156,14 +160,19 @@ class Dispatcher:
             lane.runner = self._start(self._run_lane(lane))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """A task whose end by an error is a fault of ours that must not pass unseen."""
+        """A task whose end by an error, or outside of a stop, is a fault of ours that must not pass unseen."""
         task = asyncio.create_task(work)
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if (error := self._error_of(task)) is not None:
             self._on_fault(error)
+
+    def _error_of(self, ended: "asyncio.Future[Any]") -> BaseException | None:
+        if not ended.cancelled():
+            return ended.exception()
+        return None if self._stopping else TaskCancelled("cancelled, though nobody stops the dispatcher")
 
     async def _run_lane(self, lane: _Lane) -> None:
         while not self._stopping:
@@ -242,7 +251,7 @@ class Dispatcher:
 
     def _settled(self, lane: _Lane, settlement: Settlement, future: "asyncio.Future[Any]") -> None:
         self._settling.discard(future)
-        error = None if future.cancelled() else future.exception()
+        error = self._error_of(future)
         if isinstance(error, StoreUnavailable):
             self._watch(asyncio.ensure_future(self._until_settled(settlement)), lane, settlement)
             return
