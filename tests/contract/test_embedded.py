@@ -244,11 +244,11 @@ class EmbeddedWorld:
 class WorkersWorld(EmbeddedWorld):
     """The same with two workers, in this process but behind the sockets that they have."""
 
-    _workers: Workers | None = None
+    workers: Workers
 
     async def start(self, handler: Handler) -> None:
         ends = [socket.socketpair() for _ in range(2)]
-        self._workers = Workers(
+        self.workers = Workers(
             [owners for owners, _ in ends],
             self.intake,
             self.subscriptions,
@@ -256,20 +256,22 @@ class WorkersWorld(EmbeddedWorld):
             write_log=lambda lines: None,
             on_fault=self.faults.append,
         )
-        self.subscriptions.copies = self._workers
-        self.queues = self.stores = [RemoteStore(on_end=lambda: None) for _ in ends]
+        self.subscriptions.copies = self.workers
+        self.queues = self.stores = [
+            RemoteStore(on_end=lambda: None, on_fault=self.faults.append) for _ in ends
+        ]
         self._dispatchers = [self._dispatcher(handler, store, store, store) for store in self.stores]
         for store, dispatcher, (_, end) in zip(self.stores, self._dispatchers, ends, strict=True):
             store.serve(dispatcher, dispatcher.stop)
             await store.channel.open(end)
         self._upkeep = Upkeep(self.intake, self.clock, on_fault=self.faults.append)
-        await self.intake.open(self._workers.put, self._upkeep.scheduled)
-        await self._workers.start()
+        await self.intake.open(self.workers.put, self._upkeep.scheduled)
+        await self.workers.start()
         self._upkeep.start()
 
     async def _stop_live(self) -> None:
-        if self._workers is not None:
-            await self._workers.stop()
+        if self._dispatchers:
+            await self.workers.stop()
 
 
 class TestEmbeddedBroker(BrokerContract):

@@ -1,6 +1,7 @@
 """Calls between two processes: the channel, and what the owner and a worker make of it."""
 
 import asyncio
+import pickle
 import socket
 from collections.abc import AsyncIterator
 from functools import partial
@@ -16,6 +17,13 @@ from event_platform.domain.errors import NotFound, StoreUnavailable
 from event_platform.domain.subscriptions import Status, suspend
 from eventually import eventually
 from records import OWNER, PIM, a_subscriber, a_subscription, an_event
+
+
+class Unsendable:
+    """What cannot be pickled."""
+
+    def __reduce__(self) -> str:
+        raise TypeError("it stays here")
 
 
 class Other:
@@ -36,6 +44,11 @@ class Other:
             raise ZeroDivisionError("of ours")
         return 2 * what
 
+    async def unsendable(self, as_error: bool) -> object:
+        if as_error:
+            raise ValueError("of ours", Unsendable())
+        return Unsendable()
+
     async def never(self) -> None:
         await asyncio.Event().wait()
 
@@ -48,8 +61,11 @@ class Pair:
 
     def __init__(self) -> None:
         self.other, self.mine = Other(), Other()
-        self.near = Channel(self.mine, on_end=self.mine.end, on_room=self._has_room)
-        self.far = Channel(self.other, on_end=self.other.end)
+        self.faults: list[BaseException] = []
+        self.near = Channel(
+            self.mine, on_end=self.mine.end, on_fault=self.faults.append, on_room=self._has_room
+        )
+        self.far = Channel(self.other, on_end=self.other.end, on_fault=self.faults.append)
 
     def _has_room(self) -> None:
         self.mine.had_room += 1
@@ -65,6 +81,7 @@ async def pair() -> AsyncIterator[Pair]:
     pair.near.close()
     pair.far.close()
     await eventually(lambda: pair.mine.ended and pair.other.ended)
+    assert pair.faults == []
 
 
 async def test_calls_are_answered_and_what_is_told_keeps_its_order(pair: Pair) -> None:
@@ -87,6 +104,39 @@ async def test_an_error_is_raised_where_the_call_was_made(pair: Pair) -> None:
     with pytest.raises(ZeroDivisionError) as raised:
         await pair.near.call("twice", -1)
     assert "in twice" in raised.value.__notes__[0]  # where it happened
+
+
+async def test_a_call_that_cannot_be_sent_raises_where_it_is_made_and_the_others_go_on(pair: Pair) -> None:
+    others = [pair.near.call("twice", 1)]
+    refused = pair.near.call("take", Unsendable())
+    pair.near.tell("take", "next")
+    others.append(pair.near.call("twice", 2))
+    with pytest.raises(TypeError, match="it stays here") as raised:
+        await refused
+    assert "take" in raised.value.__notes__[0]
+    assert await asyncio.gather(*others) == [2, 4]
+    assert pair.other.got == ["next"]
+
+
+@pytest.mark.parametrize("as_error", [False, True])
+async def test_an_answer_that_cannot_be_sent_is_an_error_where_it_was_asked_for(
+    pair: Pair, as_error: bool
+) -> None:
+    asked, other = pair.near.call("unsendable", as_error), pair.near.call("twice", 1)
+    with pytest.raises(pickle.PicklingError, match="it stays here") as raised:
+        await asked
+    assert bool(getattr(raised.value, "__notes__", ())) == as_error  # where the error happened
+    assert await other == 2
+
+
+async def test_what_is_told_and_cannot_be_sent_is_a_fault_and_the_rest_goes_on(pair: Pair) -> None:
+    pair.near.tell("take", "first")
+    pair.near.tell("take", Unsendable())
+    pair.near.tell("take", "last")
+    await eventually(lambda: pair.other.got == ["first", "last"])
+    fault = pair.faults.pop()
+    assert isinstance(fault, TypeError)
+    assert "take" in fault.__notes__[0]
 
 
 async def test_who_waits_when_the_other_end_goes_waits_no_longer(pair: Pair) -> None:
@@ -120,6 +170,7 @@ async def world(tmp_path: Path) -> AsyncIterator[WorkersWorld]:
     world = WorkersWorld(tmp_path)
     yield world
     await world.crash()
+    assert world.faults == []
 
 
 async def test_a_change_is_known_to_the_workers_when_its_call_is_answered(world: WorkersWorld) -> None:
@@ -168,3 +219,13 @@ async def test_a_worker_sees_the_store_away_as_it_is(
     monkeypatch.setattr(world.database, "read", away)
     with pytest.raises(StoreUnavailable, match="the disk is full"):
         await world.stores[0].current("unknown")
+
+
+async def test_what_cannot_be_sent_is_a_fault_of_the_owner_or_the_worker(world: WorkersWorld) -> None:
+    await world.start(Consumer())
+    world.stores[0].channel.tell("log", Unsendable())
+    await eventually(lambda: len(world.faults) == 1)
+    world.workers.changed([Unsendable()])  # pyright: ignore[reportArgumentType] - on purpose
+    await eventually(lambda: len(world.faults) == 3)  # of both that are told
+    await world.workers.in_force()
+    assert {str(world.faults.pop()) for _ in range(3)} == {"it stays here"}

@@ -160,7 +160,7 @@ class Dispatcher:
             lane.runner = self._start(self._run_lane(lane))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """A task whose end by an error, or outside of a stop, is a fault of ours that must not pass unseen."""
+        """A task whose end by an error or outside of a stop is a fault of ours that must not pass unseen."""
         task = asyncio.create_task(work)
         task.add_done_callback(self._ended)
         return task

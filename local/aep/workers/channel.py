@@ -27,7 +27,8 @@ class Channel(asyncio.Protocol):
     """One end. `served` has the methods that the other end may call; `on_end` is called when that is gone.
 
     Messages are handled in their order: plain methods when they come, coroutines by a task that begins then.
-    An answer comes behind everything that was told before it was given.
+    An answer comes behind everything that was told before it was given. What cannot be pickled is an error
+    for whoever waits for it, and where nobody does, `on_fault` is called: it is a fault of ours.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class Channel(asyncio.Protocol):
         served: object,
         *,
         on_end: Callable[[], None],
+        on_fault: Callable[[BaseException], None],
         on_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._served = served
         self._on_end = on_end
+        self._on_fault = on_fault
         self._on_room = on_room
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.WriteTransport | None = None
@@ -73,7 +76,10 @@ class Channel(asyncio.Protocol):
         self._send((_CALL, method, None, arguments), size)
 
     def call(self, method: str, *arguments: Any) -> "asyncio.Future[Any]":
-        """What the method returned or raised at the other end; cancelled when that ends before."""
+        """What the method returned or raised at the other end; cancelled when that ends before.
+
+        Raises what the arguments raise when they cannot be pickled.
+        """
         number, future = next(self._numbers), self._loop.create_future()
         if self.is_over:
             future.cancel()
@@ -122,11 +128,38 @@ class Channel(asyncio.Protocol):
     def _flush(self) -> None:
         if self._transport is None or self.is_over or not self._gathered:
             return
-        frame = pickle.dumps(self._gathered, pickle.HIGHEST_PROTOCOL)
-        self._gathered, self._gathered_bytes = [], 0
+        messages, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        try:
+            frame = _pickled(messages)
+        except Exception:  # noqa: BLE001 - whatever it is, it comes again for the message that it is of
+            frame = _pickled([sent for message in messages if (sent := self._sendable(message))])
         self._transport.write(len(frame).to_bytes(_LENGTH_BYTES) + frame)
         if not self._is_paused:
             self._on_room()
+
+    def _sendable(self, message: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """The message, or what is sent in its place when it cannot be."""
+        try:
+            _pickled(message)
+        except Exception as error:  # noqa: BLE001 - raised where the call was made, or a fault
+            kind, *rest = message
+            if kind == _CALL:
+                method, number, _ = rest
+                error.add_note(f"in the arguments of {method!r} to another process")
+                self._refuse(number, error)
+                return None
+            number, result = rest
+            instead = pickle.PicklingError(f"the answer cannot be sent to another process: {error!r}")
+            for note in getattr(result, "__notes__", ()):
+                instead.add_note(note)
+            return (_ERROR, number, instead)
+        return message
+
+    def _refuse(self, number: int | None, error: Exception) -> None:
+        if number is None:
+            self._on_fault(error)
+        elif not (future := self._waiting.pop(number)).cancelled():
+            future.set_exception(error)
 
     def _take(self, kind: int, *rest: Any) -> None:
         if kind == _CALL:
@@ -155,3 +188,7 @@ class Channel(asyncio.Protocol):
                 error.add_note(traceback.format_exc())  # which does not travel
             answer = (_ERROR, number, error)
         self._send(answer)
+
+
+def _pickled(messages: Any) -> bytes:
+    return pickle.dumps(messages, pickle.HIGHEST_PROTOCOL)

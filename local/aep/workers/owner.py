@@ -69,6 +69,7 @@ class Workers:
                 self._counts,
                 write_log=self._write_log,
                 on_end=self._ended,
+                on_fault=self._on_fault,
             )
             self._desks.append(desk)
             await desk.channel.open(end)
@@ -116,7 +117,12 @@ class Workers:
     def _tell(self, method: str, what: Sequence[Any]) -> None:
         for desk in self._desks:
             self._told.add(told := desk.channel.call(method, what))
-            told.add_done_callback(self._told.discard)
+            told.add_done_callback(self._is_told)
+
+    def _is_told(self, told: "asyncio.Future[Any]") -> None:
+        self._told.discard(told)
+        if not told.cancelled() and (error := told.exception()) is not None:
+            self._on_fault(error)
 
     def _ended(self) -> None:
         if not self._stopping:
@@ -135,6 +141,7 @@ class _Desk:
         *,
         write_log: Callable[[bytes], None],
         on_end: Callable[[], None],
+        on_fault: Callable[[BaseException], None],
     ) -> None:
         self._serves = serves
         self._queue = queue
@@ -144,7 +151,7 @@ class _Desk:
         self.add, self.since = counts.add, counts.since
         self._change_subscription = subscriptions.change_subscription
         self.log = write_log
-        self.channel = Channel(self, on_end=on_end, on_room=self._has_room)
+        self.channel = Channel(self, on_end=on_end, on_fault=on_fault, on_room=self._has_room)
         self._behind: set[LaneKey] = set()
         self._settled: list[int] = []
 

@@ -113,7 +113,7 @@ async def _work(end: socket.socket, settings: Settings) -> int:
         log.critical("worker.fault", exc_info=error)
         end_with(1)
 
-    store = RemoteStore(on_end=lambda: end_with(0))
+    store = RemoteStore(on_end=lambda: end_with(0), on_fault=on_fault)
     sys.stderr = io.TextIOWrapper(io.BufferedWriter(_ToOwner(store.channel)), "utf-8", line_buffering=True)
     lines = GatheredLines(sys.stderr.buffer)
     telemetry.configure(settings.log_level, lines)

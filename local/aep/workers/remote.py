@@ -33,8 +33,8 @@ class Live(Protocol):
 class RemoteStore:
     """`LaneQueue`, `SubscriptionLookup`, `Paces`, `SubscriptionChanges` and `SuccessCounts` of a worker."""
 
-    def __init__(self, on_end: Callable[[], None]) -> None:
-        self.channel = Channel(self, on_end=on_end)
+    def __init__(self, on_end: Callable[[], None], on_fault: Callable[[BaseException], None]) -> None:
+        self.channel = Channel(self, on_end=on_end, on_fault=on_fault)
         self._current: dict[str, Subscription] = {}
         self._delivered: list[Delivered] = []
         self._settling: dict[int, asyncio.Future[None]] = {}
