@@ -11,7 +11,7 @@ import pytest
 
 from aep.workers import channel as channels
 from aep.workers.channel import Channel
-from contract.broker import Consumer
+from contract.broker import Consumer, a_removal
 from contract.test_embedded import WorkersWorld
 from event_platform.domain.errors import NotFound, StoreUnavailable
 from event_platform.domain.subscriptions import Status, suspend
@@ -187,6 +187,23 @@ async def test_a_change_is_known_to_the_workers_when_its_call_is_answered(world:
         known = await store.current(subscription.id)
         assert known is not None
         assert (known.status, known.epoch) == (Status.SUSPENDED, 1)
+
+
+async def test_a_client_that_is_gone_is_known_to_the_workers_when_its_event_is_taken(
+    world: WorkersWorld,
+) -> None:
+    subscriber = a_subscriber()
+    await world.subscriptions.add_subscriber(subscriber, limit=20)
+    subscription = a_subscription(subscriber)
+    await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+    await world.start(Consumer())
+    for store in world.stores:
+        assert (await store.current(subscription.id)) == subscription
+    await world.intake.accept(PIM, [a_removal("app", OWNER.client_id)])
+    for store in world.stores:
+        known = await store.current(subscription.id)
+        assert known is not None
+        assert (known.status, known.epoch) == (Status.REVOKED, 1)
 
 
 async def test_what_a_worker_cannot_take_now_it_reads_later(

@@ -166,7 +166,9 @@ class DurableQueue:
             self._put(result.queued)
 
         batch = _Batch(tenant, events, self._clock.now().timestamp())
-        await self._database.write_jointly(self._accept, batch, committed, weight=len(events))
+        accepted = await self._database.write_jointly(self._accept, batch, committed, weight=len(events))
+        if accepted.revoked:
+            await self._subscriptions.copies.in_force()
 
     async def settle(self, settlement: Settlement) -> None:
         """Port `Settlements`: removal, retry or return to the lane, and log entry in one commit."""
