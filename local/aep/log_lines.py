@@ -5,6 +5,7 @@ waits; gathered lines cost a third of that.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from typing import BinaryIO
@@ -16,7 +17,8 @@ GATHERED_BYTES = 64 * 1024
 class GatheredLines:
     """A logger as structlog calls one: `debug` and `info` gather, everything graver is written at once.
 
-    Lines keep their order. Outside of an event loop nothing is gathered.
+    Lines keep their order. Outside of an event loop nothing is gathered. Lines that cannot be written, as
+    into a pipe that nobody reads any more, are lost: the work that they tell of goes on.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -44,8 +46,9 @@ class GatheredLines:
             self._is_gathering, self._size = False, 0
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
             if lines:
-                self._file.write(b"\n".join([*lines, b""]))
-                self._file.flush()
+                with contextlib.suppress(OSError):
+                    self._file.write(b"\n".join([*lines, b""]))
+                    self._file.flush()
 
     def _gather(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 from collections.abc import Callable
 
 import pytest
@@ -66,3 +67,14 @@ def test_without_an_event_loop_lines_are_written_at_once() -> None:
     file = io.BytesIO()
     GatheredLines(file).info(b"one")
     assert file.getvalue() == b"one\n"
+
+
+def test_who_logs_goes_on_when_nobody_reads_the_log_any_more() -> None:
+    reading, writing = os.pipe()
+    file = os.fdopen(writing, "wb")
+    lines = GatheredLines(file)
+    os.close(reading)
+    lines.info(b"one")
+    lines.error(b"two")
+    with pytest.raises(BrokenPipeError):
+        file.close()  # it kept what it could not write
