@@ -29,6 +29,8 @@ Handler = Callable[[Delivery], Awaitable[Settlement]]
 
 IN_MEMORY_PER_LANE = 128
 BYTES_IN_MEMORY = 32 * 1024 * 1024
+BYTES_AT_ONCE = 256 * 1024
+"""What one reading of a lane may bring."""
 UNSETTLED_PER_LANE = 16
 """Taken by the receiver and not yet settled: what an end of the process repeats."""
 NACKS_AT_MOST = 100
@@ -196,14 +198,16 @@ class Dispatcher:
 
     async def _read_on(self, lane: _Lane) -> None:
         lane.reading, lane.more_on_disk = True, False
+        room = min(BYTES_AT_ONCE, max(0, BYTES_IN_MEMORY - self._bytes))
+        self._bytes += room  # set aside, since other lanes read at the same time
         try:
-            room = max(0, BYTES_IN_MEMORY - self._bytes)
             found = await self._queue.waiting(lane.key, lane.last_position, IN_MEMORY_PER_LANE, room)
         except StoreUnavailable as error:
             lane.more_on_disk = True
             await self._store_is_away(error)
             return
         finally:
+            self._bytes -= room
             lane.reading = False
         for entry in found:
             self._keep(lane, entry)
