@@ -1,10 +1,12 @@
 """A worker: the platform's HTTP client alone, without queue, store and server, as the ceiling of deliveries.
 
-The order: {url, secret, run, events, size, concurrency}. Bodies and headers are those of deliveries, made
-beforehand. It says that it is prepared, waits for a word, and says {"started", "ended", "failed", "cpu"}.
+The order: {url, authority, secret, run, events, size, concurrency}; `authority` is trusted, in PEM. Bodies and
+headers are those of deliveries, made beforehand. It says that it is prepared, waits for a word, and says
+{"started", "ended", "failed", "cpu"}.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +29,8 @@ Post = tuple[list[tuple[str, str]], bytes]
 
 async def _run(order: dict[str, Any]) -> dict[str, Any]:
     posts = [_post(order, number) for number in range(order["events"])]
-    sender = HttpsSender(GuardedNetwork(allow_loopback=True))
+    tls = ssl.create_default_context(cadata=order["authority"])
+    sender = HttpsSender(GuardedNetwork(allow_loopback=True), tls=tls)
     say("prepared")
     hear()
     remaining = iter(posts)

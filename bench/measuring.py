@@ -88,11 +88,15 @@ class Measured:
 class Bench:
     """What a case works with."""
 
-    def __init__(self, options: Options, sink: Worker, origins: Sequence[str]) -> None:
+    def __init__(self, options: Options, sink: Worker) -> None:
         self.options = options
         self.sink = sink
-        self.sink_url = origins[0]
-        self._origins = origins
+        listening = sink.answer()
+        self._origins: list[str] = listening["origins"]
+        self.sink_url = self._origins[0]
+        self.tls_url: str = listening["tls_origin"]
+        self.authority: str = listening["authority"]
+        """In PEM, of the certificate at `tls_url`."""
 
     def endpoints(self, paths: Iterable[str]) -> list[str]:
         """URLs at the sink, each path at an origin of its own, as receivers are (20 of them, in turn)."""
@@ -237,4 +241,4 @@ def bench(options: Options) -> Iterator[Bench]:
         "seed": options.seed,
     }
     with Worker("bench.sink", order) as sink:
-        yield Bench(options, sink, sink.answer()["origins"])
+        yield Bench(options, sink)

@@ -8,6 +8,8 @@ At paths that begin with /slow-SECONDS/ or /status-CODE/ it plays a receiver in 
 that answers nothing between the orders "close" and "open"; those deliveries are noted as well. At
 /random-ANYTHING/ it answers at random, and notes what it answered 200.
 
+It listens on ports for http, and on one for https, whose certificate's authority it says.
+
 Orders: "came", how many deliveries, without reading them; "count", "arrivals", "reset", "close", "open".
 """
 
@@ -15,12 +17,14 @@ import asyncio
 import hashlib
 import hmac
 import random
+import ssl
 import sys
 import time
 from collections import defaultdict
 from typing import Any
 
 import httptools
+import trustme
 import uvloop
 
 from .workers import hear, say
@@ -192,12 +196,21 @@ async def _serve(book: Book, chance: random.Random) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     gate = Gate()
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
     servers = [
-        await loop.create_server(lambda: _Receiver(book, gate, chance), "127.0.0.1", 0, backlog=4096)
-        for _ in range(ORIGINS)
+        await loop.create_server(lambda: _Receiver(book, gate, chance), "127.0.0.1", 0, backlog=4096, ssl=tls)
+        for tls in [*[None] * ORIGINS, context]
     ]
+    *origins, with_tls = (f"127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in servers)
     loop.add_reader(sys.stdin.fileno(), _obey, book, gate, ended)
-    say({"origins": [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in servers]})
+    say(
+        {
+            "origins": [f"http://{origin}" for origin in origins],
+            "tls_origin": f"https://{with_tls}",
+            "authority": authority.cert_pem.bytes().decode(),
+        }
+    )
     await ended
     for server in servers:
         server.close()
