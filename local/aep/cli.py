@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -232,7 +233,14 @@ def _tls(certificate: Path | None, key: Path | None) -> serving.Tls | None:
 
 def _workers_usual() -> int:
     """Taking in and keeping the file need a core, delivering needs another one."""
-    return 1 if (os.cpu_count() or 1) > 1 else 0
+    return 1 if _cores() > 1 else 0
+
+
+def _cores() -> int:
+    """Those that this process may run on, by its affinity."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _collect_garbage_rarely() -> None:

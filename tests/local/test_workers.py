@@ -2,10 +2,12 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import orjson
+import pytest
 
 import one_pim
 from processes import Child, server, until
@@ -14,6 +16,14 @@ SLOW = ("--behaviour", "slow", "--delay", "0.7")
 FAST = {"AEP_RATE_MIN": "1000", "AEP_RATE_MAX": "1000"}
 PATHS = [f"/{number}" for number in range(4)]  # of subscriptions that are dealt out to both workers
 IDLE = "SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM retries)"
+
+
+@pytest.fixture
+def cores() -> Iterator[list[int]]:
+    """Those that this process may use, for a test that changes them."""
+    before = os.sched_getaffinity(0)
+    yield sorted(before)
+    os.sched_setaffinity(0, before)
 
 
 def platform(folder: Path) -> AbstractContextManager[Child]:
@@ -57,6 +67,14 @@ def test_workers_deliver_and_their_log_is_the_owners(tmp_path: Path) -> None:
     attempts = [line for line in map(orjson.loads, lines) if line["event"] == "delivery.attempted"]
     assert len(attempts) == 50 * len(PATHS)
     assert waiting(tmp_path) == 0
+
+
+def test_one_worker_is_usual_and_none_where_one_core_may_be_used(tmp_path: Path, cores: list[int]) -> None:
+    with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+        assert len(workers_of(serve)) == (1 if len(cores) > 1 else 0)
+    os.sched_setaffinity(0, cores[:1])
+    with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+        assert workers_of(serve) == []
 
 
 def test_a_stop_waits_for_what_a_worker_has_under_way(tmp_path: Path) -> None:
