@@ -3,19 +3,24 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import orjson
 import pytest
 
 import one_pim
-from processes import Child, server, until
+from event_platform.domain.lanes import LANES_AT_START
+from processes import Child, received, send_events, server, until
 
 SLOW = ("--behaviour", "slow", "--delay", "0.7")
+SLOWER = ("--behaviour", "slow", "--delay", "1.5")
 FAST = {"AEP_RATE_MIN": "1000", "AEP_RATE_MAX": "1000"}
 PATHS = [f"/{number}" for number in range(4)]  # of subscriptions that are dealt out to both workers
 IDLE = "SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM retries)"
+DROPPED = "SELECT sum(occurrences) FROM log_entries WHERE operation = 'deliveries_dropped'"
+REMOVED = "com.akeneo.pim.v1.connection.deleted"
 
 
 @pytest.fixture
@@ -51,9 +56,36 @@ def waiting(folder: Path) -> int:
     return one_pim.rows(folder / "data" / "aep.db", IDLE)[0][0]
 
 
+def sent_to(inbox: Child) -> list[int]:
+    """How many requests came to each path, answered or not."""
+    return [len(received(inbox.url, path)) for path in PATHS]
+
+
+@contextmanager
+def standing_still(pids: list[int]) -> Iterator[None]:
+    """Inside the block these processes do nothing at all."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 def subscribe_all(serve: Child, inbox: Child) -> None:
     for path in PATHS:
         one_pim.subscribe(serve, inbox.url + path)
+
+
+def subscriptions(serve: Child) -> list[str]:
+    """The paths of all that there are, each of a subscriber of its own."""
+    client = one_pim.client_of(serve)
+    found: list[str] = []
+    for subscriber in client.call("GET", "/subscribers", expect=200):
+        path = f"/subscribers/{subscriber['id']}/subscriptions"
+        found += [f"{path}/{each['id']}" for each in client.call("GET", path, expect=200)]
+    return found
 
 
 def test_workers_deliver_and_their_log_is_the_owners(tmp_path: Path) -> None:
@@ -75,6 +107,42 @@ def test_one_worker_is_usual_and_none_where_one_core_may_be_used(tmp_path: Path,
     os.sched_setaffinity(0, cores[:1])
     with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
         assert workers_of(serve) == []
+
+
+def test_after_the_answer_to_a_change_nothing_more_is_sent(tmp_path: Path) -> None:
+    events = 300
+    author = {"identifier": "julia", "type": "user"}
+    data = {"connection": {"client_id": "erp"}, "author": author}
+    removal = one_pim.event() | {"type": REMOVED, "data": data}
+    with server(tmp_path, "inbox", "--quiet", *SLOWER) as inbox, platform(tmp_path) as serve:
+        subscribe_all(serve, inbox)
+        suspended, deleted, of_deleted, _of_removed = subscriptions(serve)
+        one_pim.emit(serve, events)
+        until(lambda: min(sent_to(inbox)) >= LANES_AT_START, "each lane waits for an answer")
+
+        def call(method: str, path: str, status: int) -> None:
+            one_pim.client_of(serve).call(method, path, expect=status)
+
+        def remove() -> None:
+            assert send_events(serve.url, one_pim.INGEST_KEY, removal) == 202
+
+        with ThreadPoolExecutor() as threads:
+            with standing_still(workers_of(serve)):  # who therefore do not know, so nobody is answered
+                answers = [
+                    threads.submit(call, "POST", f"{suspended}/suspend", 202),
+                    threads.submit(call, "DELETE", deleted, 200),
+                    threads.submit(call, "DELETE", of_deleted.partition("/subscriptions")[0], 200),
+                ]
+                assert not wait(answers, 0.2).done
+                answers.append(threads.submit(remove))
+                assert not wait(answers, 0.2).done
+            for answer in answers:
+                answer.result()
+        sent = sent_to(inbox)
+        until(lambda: waiting(tmp_path) == 0, "the end of all of it")
+        assert sent_to(inbox) == sent  # though they were answered, and their lanes went on
+    dropped = one_pim.rows(tmp_path / "data" / "aep.db", DROPPED)
+    assert dropped == [(len(PATHS) * events - sum(sent),)]
 
 
 def test_a_stop_waits_for_what_a_worker_has_under_way(tmp_path: Path) -> None:
