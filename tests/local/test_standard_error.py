@@ -1,9 +1,13 @@
-"""A log line reaches its reader whole, whatever interrupts the write."""
+"""A log line reaches its reader whole, whatever interrupts the write and whoever writes beside it."""
 
+import fcntl
 import os
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
+import orjson
 import pytest
 
 SIZE = 1_000_000
@@ -19,6 +23,42 @@ GatheredLines(telemetry.standard_error().buffer).error(b"x" * {SIZE})
 signal.setitimer(signal.ITIMER_REAL, 0)
 """
 
+LINES = 100
+LINE_TIMES = 1000
+"""The word of a line: more than a pipe takes without another process's between (4,096 bytes)."""
+SERVES = f"""
+import asyncio
+import structlog
+from aep import cli, platform
+from aep.workers import process
+
+log = structlog.get_logger()
+
+async def write(text):
+    for number in range({LINES}):
+        (log.error if number % 10 == 0 else log.info)(text * {LINE_TIMES})
+        await asyncio.sleep(0.001)
+
+class Live:  # in place of the dispatcher
+    put = read_on = None
+
+    async def start(self):
+        self.writing = asyncio.create_task(write("worker "))
+
+    async def stop(self, drain=0):
+        await self.writing
+
+start = platform.Platform.start
+
+async def start_and_write(self):
+    await start(self)
+    await write("owner ")
+
+process.dispatcher = lambda *_, **more: Live()
+platform.Platform.start = start_and_write
+cli.main()
+"""
+
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_line_that_was_interrupted_is_written_to_its_end(unbuffered: str) -> None:
@@ -31,3 +71,29 @@ def test_a_line_that_was_interrupted_is_written_to_its_end(unbuffered: str) -> N
         assert process.stderr is not None
         assert process.stdout.read(1) == b"!"  # the pipe is full and the signal came
         assert process.stderr.read() == b"x" * SIZE + b"\n"
+
+
+def test_long_lines_of_the_owner_and_a_worker_never_stand_within_each_other(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        SERVES,
+        "serve",
+        "--port",
+        "0",
+        "--workers",
+        "1",
+        "--data",
+        str(tmp_path),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)  # so that writers take turns
+        found = Counter[str]()
+        for line in process.stderr:
+            found[orjson.loads(line)["event"]] += 1
+            if found.total() == 2 * LINES + 1:  # with the one of the start
+                process.terminate()
+        del found["pims.read"]
+        assert found == {"owner " * LINE_TIMES: LINES, "worker " * LINE_TIMES: LINES}
