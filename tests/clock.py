@@ -40,6 +40,15 @@ class ManualClock:
         self._now = end
         await self._settle()
 
+    async def jump(self, seconds: float) -> None:
+        """Moves on at once, as when a machine slept: who would have woken meanwhile wakes now, in order."""
+        self._now += timedelta(seconds=seconds)
+        while self._sleepers and self._sleepers[0][0] <= self._now:
+            _, _, wake = heapq.heappop(self._sleepers)
+            if not wake.done():
+                wake.set_result(None)
+        await self._settle()
+
     async def _settle(self) -> None:
         """Lets everything run that can run now, including what waits for the store's threads."""
         for _ in range(20):

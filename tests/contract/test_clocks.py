@@ -1,5 +1,6 @@
 """The system's clock, and the one that tests move, pass the suite of `Clock`."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 
@@ -47,3 +48,20 @@ class TestManualClock(ClockContract):
         assert told[0] == START
         await clock.advance(1.5)
         assert clock.monotonic() == told[1] + 1.5
+
+    async def test_after_a_jump_whoever_slept_until_then_wakes_in_order_and_once(
+        self, clock: ManualClock
+    ) -> None:
+        woken: list[tuple[float, float]] = []
+
+        async def sleep_again_and_again(seconds: float) -> None:
+            while True:
+                await clock.sleep(seconds)
+                woken.append((seconds, clock.monotonic()))
+
+        sleepers = [asyncio.create_task(sleep_again_and_again(seconds)) for seconds in (7, 3, 11)]
+        await asyncio.sleep(0)
+        await clock.jump(10)
+        assert woken == [(3, 10), (7, 10)]
+        for sleeper in sleepers:
+            sleeper.cancel()
