@@ -151,15 +151,22 @@ async def _serve(
     from .platform import Platform  # so that the other commands start without it
 
     faults: list[BaseException] = []
+    is_served = False  # while it is not, the signal would end the process as it stands
 
     def on_fault(error: BaseException) -> None:
         log.critical("platform.fault", exc_info=error)
         faults.append(error)
-        signal.raise_signal(signal.SIGTERM)
+        if is_served:
+            signal.raise_signal(signal.SIGTERM)
 
     def ready(url: str) -> None:
+        nonlocal is_served
+        is_served = True
         lines.flush()  # what was logged on the way can be read by whoever waits for this
-        serving.announce(url)
+        if faults:
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            serving.announce(url)
 
     if host in ("0.0.0.0", "::") and settings.public_url is None:  # noqa: S104 - looked for, not used
         log.warning("settings.public_url_missing", fix="set AEP_PUBLIC_URL: it stands in every event")
@@ -179,6 +186,7 @@ async def _serve(
             async with _metrics(platform.metrics_app, host, metrics_port, tls):
                 await serving.serve_on(listener, platform.app, drain=GRACE_SECONDS, ready=ready, tls=tls)
         finally:
+            is_served = False
             await platform.stop()
     return faults[0] if faults else None
 

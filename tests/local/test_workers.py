@@ -12,7 +12,7 @@ import pytest
 
 import one_pim
 from event_platform.domain.lanes import LANES_AT_START
-from processes import Child, received, send_events, server, until
+from processes import Child, command, received, send_events, server, until
 
 SLOW = ("--behaviour", "slow", "--delay", "0.7")
 SLOWER = ("--behaviour", "slow", "--delay", "1.5")
@@ -186,3 +186,12 @@ def test_a_worker_that_was_killed_ends_the_owner_with_an_error_and_nothing_is_lo
             assert not is_running(second)
         with platform(tmp_path):
             until(lambda: arrived(inbox, ids), "all of it", seconds=20)
+
+
+def test_a_worker_that_ends_during_the_start_ends_the_owner_with_an_error(tmp_path: Path) -> None:
+    with command(tmp_path, *one_pim.arguments(tmp_path), "--port", "0", "--workers", "2") as serve:
+        first, *_ = until(lambda: workers_of(serve), "the workers")
+        os.kill(first, signal.SIGKILL)
+        assert serve.wait() == 1
+        assert "stopped by a fault of its own (WorkerEnded)" in serve.stderr()
+        assert serve.stdout() == ""
