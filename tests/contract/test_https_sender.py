@@ -4,6 +4,7 @@ import asyncio
 import errno
 import gc
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from socket import IPPROTO_TCP, TCP_NODELAY, socket
@@ -27,7 +28,7 @@ from contract.servers import OK, Certificates, DnsServer, Peer, answers, free_po
 from event_platform.adapters import guard
 from event_platform.adapters.guard import GuardedNetwork, Resolver, TrustedNetwork, public_names
 from event_platform.adapters.http_client import pool
-from event_platform.adapters.http_client.answers import AnswerReader
+from event_platform.adapters.http_client.answers import MAX_BODY_BYTES, AnswerReader
 from event_platform.adapters.http_client.client import default_tls
 from event_platform.adapters.https import HttpsSender
 from event_platform.domain.outcomes import Reason
@@ -330,6 +331,44 @@ class TestHttpsSender(SenderContract):
             assert isinstance(sender, HttpsSender)
             assert not sender._client._connections
             assert not len(sender._client._pool)
+
+    @pytest.mark.parametrize(
+        "steps",
+        [
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok",),
+            (b"HTTP/1.1 200 OK\r\n\r\nok",),
+            (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * MAX_BODY_BYTES, AMPLE),
+            (b"220 mail.example.org ESMTP\r\n",),
+            (b"HTTP/1.1 200 OK\r\n", AMPLE),
+        ],
+        ids=["cut off", "until the end", "too much", "not http", "no answer in time"],
+    )
+    async def test_an_exchange_is_freed_without_waiting_for_a_collection_of_garbage(
+        self, sender: Sender, steps: tuple[bytes | float, ...]
+    ) -> None:
+        body = bytes(1000)
+        gc.collect()
+        gc.disable()
+        try:
+            async with serve(answers(*steps)) as server:
+                await sender.post(server.url(), HEADERS, body, timeout=SHORT)
+                await asyncio.sleep(0.01)
+                assert sys.getrefcount(body) == 2  # ours, and that of the call itself
+                assert not [one for one in gc.get_objects() if isinstance(one, AnswerReader)]
+        finally:
+            gc.enable()
+
+    async def test_a_body_that_nobody_took_is_freed_without_waiting_for_a_collection_of_garbage(
+        self, sender: Sender
+    ) -> None:
+        body = bytes(1000)
+        gc.collect()
+        gc.disable()
+        try:
+            await sender.post(f"http://127.0.0.1:{free_port()}/", HEADERS, body, timeout=AMPLE)
+            assert sys.getrefcount(body) == 2
+        finally:
+            gc.enable()
 
     async def test_closing_twice_and_unused_does_no_harm(self) -> None:
         sender = HttpsSender(GuardedNetwork())

@@ -61,21 +61,33 @@ async def _result(
     """The answer, or the reason why none came: in our own words, as errors may quote URLs and answers."""
     try:
         return await client.exchange(method, url, headers, body, timeout=timeout)
-    except InvalidUrl as error:
-        return TransportFailure(Reason.INVALID_DESTINATION_CONFIGURATION, str(error))
-    except AddressRefused:
-        return TransportFailure(Reason.INVALID_DESTINATION_CONFIGURATION, "the host has no public address")
-    except NameNotResolved:
-        return TransportFailure(Reason.DNS_LOOKUP_FAILURE, "the host name does not resolve")
-    except TimeoutError:
-        return TransportFailure(Reason.DESTINATION_TIMEOUT, f"no complete answer within {timeout:g} s")
-    except EOFError:
-        return TransportFailure(Reason.UNEXPECTED_EOF, "closed before the answer was complete")
-    except NotHttp:
-        return TransportFailure(
-            Reason.DESTINATION_FAILURE, "not an HTTP answer, or its headers are too large"
-        )
-    except ClosedHere:
-        return TransportFailure(Reason.CLIENT_CLOSED_CONNECTION, "closed on our side")
-    except OSError as error:
-        return failure_of(error)
+    except (InvalidUrl, NotHttp, EOFError, ClosedHere, OSError) as error:
+        failure = _failure(error, timeout)
+        # Its frames hold the body and refer to the error in turn: that would stay until garbage is collected.
+        error.__traceback__ = None
+        return failure
+
+
+def _failure(
+    error: InvalidUrl | NotHttp | EOFError | ClosedHere | OSError, timeout: float
+) -> TransportFailure:
+    """Raises what is no peer's doing."""
+    match error:
+        case InvalidUrl():
+            return TransportFailure(Reason.INVALID_DESTINATION_CONFIGURATION, str(error))
+        case AddressRefused():
+            reason = Reason.INVALID_DESTINATION_CONFIGURATION
+            return TransportFailure(reason, "the host has no public address")
+        case NameNotResolved():
+            return TransportFailure(Reason.DNS_LOOKUP_FAILURE, "the host name does not resolve")
+        case TimeoutError():
+            return TransportFailure(Reason.DESTINATION_TIMEOUT, f"no complete answer within {timeout:g} s")
+        case EOFError():
+            return TransportFailure(Reason.UNEXPECTED_EOF, "closed before the answer was complete")
+        case NotHttp():
+            detail = "not an HTTP answer, or its headers are too large"
+            return TransportFailure(Reason.DESTINATION_FAILURE, detail)
+        case ClosedHere():
+            return TransportFailure(Reason.CLIENT_CLOSED_CONNECTION, "closed on our side")
+        case OSError():
+            return failure_of(error)

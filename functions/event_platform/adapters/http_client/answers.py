@@ -64,7 +64,7 @@ class AnswerReader:
             if self.answer is None:
                 raise NotHttp(str(error)) from error
         if self.answer is not None:
-            self._parser = None  # it knows us, as we know it
+            self.release()
         elif not self._has_head:
             self._check_head(self.received)
         elif self._size >= MAX_BODY_BYTES or self.received > _MAX_BYTES:
@@ -77,6 +77,10 @@ class AnswerReader:
         self.is_reusable = False
         if self.answer is None:
             self._complete()
+
+    def release(self) -> None:
+        """Lets go of the parser, which knows us as we know it. No more is to be read."""
+        self._parser = None
 
     # What the parser calls
 

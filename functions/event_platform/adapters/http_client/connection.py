@@ -50,6 +50,7 @@ class Connection(asyncio.Protocol):
             timer.cancel()
             self._reader = self._waiter = None
             self.has_answered = reader.received > 0
+            reader.release()
             if not reader.is_reusable or self._transport.get_write_buffer_size() > 0:
                 self.drop()
 
