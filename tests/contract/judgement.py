@@ -22,7 +22,13 @@ from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
 from event_platform.domain.egress import Egress
 from event_platform.domain.outcomes import Answer, Reason, TransportFailure
 from event_platform.domain.subscriptions import Status, Subscription, resume
-from event_platform.ports import Settlements, SubscriptionLookup, Subscriptions, SuccessCounts
+from event_platform.ports import (
+    Settlements,
+    SubscriptionChanges,
+    SubscriptionLookup,
+    Subscriptions,
+    SuccessCounts,
+)
 from records import OWNER, a_subscriber, a_subscription
 from senders import https_by
 
@@ -31,17 +37,20 @@ REFUSED = TransportFailure(Reason.CONNECTION_REFUSED, "refused")
 Result = Answer | TransportFailure
 
 
-class Records(Subscriptions, SubscriptionLookup, Protocol):
-    """Both ports in one object."""
+class Records(SubscriptionLookup, SubscriptionChanges, Protocol):
+    """Both ports in one object, as an instance of deliver has them."""
 
 
 class World(Protocol):
-    """What the suite works with."""
+    """What the suite works with; `subscriptions` is where management changes them."""
 
     clock: ManualClock
 
     @property
-    def subscriptions(self) -> Records: ...
+    def subscriptions(self) -> Subscriptions: ...
+
+    @property
+    def records(self) -> Records: ...
 
     @property
     def counts(self) -> SuccessCounts: ...
@@ -83,13 +92,13 @@ class Instance:
         self._world = world
         self._receivers = receivers
         self._egress = Egress()
-        self._judge = Judge(world.counts, world.subscriptions, self._egress, world.clock)
+        self._judge = Judge(world.counts, world.records, self._egress, world.clock)
 
     async def attempt(self, delivery: Delivery) -> Settlement:
         """Handles the delivery and does what follows."""
         settlement = await deliver(
             delivery,
-            subscriptions=self._world.subscriptions,
+            subscriptions=self._world.records,
             senders=https_by(self._receivers),
             clock=self._world.clock,
             policy=POLICY,
@@ -183,7 +192,7 @@ class JudgementContract:
         async def attempt(delivery: Delivery) -> None:
             settlement = await deliver(
                 delivery,
-                subscriptions=world.subscriptions,
+                subscriptions=world.records,
                 senders=https_by(receivers),
                 clock=world.clock,
                 policy=POLICY,
@@ -218,7 +227,7 @@ class JudgementContract:
         receivers.answers[subscription.config.destination] = Answer(404)
         settlement = await deliver(
             delivery,
-            subscriptions=world.subscriptions,
+            subscriptions=world.records,
             senders=https_by(receivers),
             clock=world.clock,
             policy=POLICY,

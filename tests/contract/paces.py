@@ -6,7 +6,7 @@ A subclass gives the fixture `world`, empty at the start of each test.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
@@ -50,6 +50,21 @@ def a_429(began: float, sent_under: Rate) -> Observation:
 
 def told(subscription: Subscription, seen: Observation) -> Settlement:
     return Settlement(Delivery(subscription.id, "event-1", UPDATED, START, 0, 16, 0, b"{}"), None, pace=seen)
+
+
+# Changes travel between processes, so they are no functions within another one.
+
+SEEN: list[Rate | None] = []
+
+
+def lowered(before: Subscription, *, now: datetime) -> Subscription:
+    """A rate for a record without one, which is noted."""
+    SEEN.append(before.rate)
+    return before if before.rate else replace(before, rate=Rate(now, 1, 2))
+
+
+def unchanged(before: Subscription) -> Subscription:
+    return before
 
 
 class PacesContract:
@@ -107,7 +122,7 @@ class PacesContract:
         until = START + timedelta(seconds=70, microseconds=123_456)
         rate = Rate(START + timedelta(microseconds=1), 1 / 3, 2 / 3, held_until=until)
         for keeper in world.instances:
-            await keeper.change_pace(subscription.id, lambda before: replace(before, rate=rate))
+            await keeper.change_pace(subscription.id, partial(replace, rate=rate))
             assert (await self.known(keeper, subscription)).rate == rate
 
     async def test_instances_that_see_429s_at_once_lower_the_rate_once(
@@ -133,14 +148,10 @@ class PacesContract:
         self, world: World, subscription: Subscription
     ) -> None:
         await world.clock.advance(10)
-        seen: list[Rate | None] = []
-
-        def lower(before: Subscription) -> Subscription:
-            seen.append(before.rate)
-            return before if before.rate else replace(before, rate=Rate(world.clock.now(), 1, 2))
-
+        SEEN.clear()
+        lower = partial(lowered, now=world.clock.now())
         await asyncio.gather(*(keeper.change_pace(subscription.id, lower) for keeper in world.instances))
-        assert seen.count(None) < len(seen) or len(world.instances) == 1
+        assert SEEN.count(None) < len(SEEN) or len(world.instances) == 1
         for keeper in world.instances:
             assert (await self.known(keeper, subscription)).rate == Rate(world.clock.now(), 1, 2)
 
@@ -149,7 +160,7 @@ class PacesContract:
     ) -> None:
         now = START + timedelta(seconds=40)
         await world.instances[0].change_pace(
-            subscription.id, lambda before: replace(before, lanes=64, lanes_changed_at=now)
+            subscription.id, partial(replace, lanes=64, lanes_changed_at=now)
         )
         stored = await world.records.subscription(OWNER, subscription.subscriber_id, subscription.id)
         assert stored == replace(subscription, lanes=64, lanes_changed_at=now)
@@ -157,9 +168,7 @@ class PacesContract:
     async def test_nothing_else_of_what_a_change_returns_is_written(
         self, world: World, subscription: Subscription
     ) -> None:
-        def change(before: Subscription) -> Subscription:
-            return replace(before, lanes=8, rate=Rate(START, 1, 2), status=Status.REVOKED, epoch=7)
-
+        change = partial(replace, lanes=8, rate=Rate(START, 1, 2), status=Status.REVOKED, epoch=7)
         await world.instances[0].change_pace(subscription.id, change)
         found = await self.known(world.instances[0], subscription)
         assert (found.lanes, found.status, found.epoch) == (8, Status.ACTIVE, 0)
@@ -182,9 +191,9 @@ class PacesContract:
     async def test_what_returns_the_same_writes_nothing(
         self, world: World, subscription: Subscription
     ) -> None:
-        await world.instances[0].change_pace(subscription.id, lambda before: before)
+        await world.instances[0].change_pace(subscription.id, unchanged)
         assert await self.known(world.instances[0], subscription) == subscription
 
     async def test_a_change_of_the_pace_of_no_record_is_none(self, world: World) -> None:
-        await world.instances[0].change_pace("unknown", lambda before: replace(before, lanes=1))
+        await world.instances[0].change_pace("unknown", partial(replace, lanes=1))
         assert await world.instances[0].current("unknown") is None

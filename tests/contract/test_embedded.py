@@ -11,7 +11,7 @@ import pytest
 
 from aep.broker.dispatcher import Dispatcher, LaneQueue, TaskCancelled
 from aep.broker.pacer import Pacer
-from aep.broker.queue import DurableQueue, Queued
+from aep.broker.queue import DurableQueue, LaneKey, Queued
 from aep.broker.upkeep import Upkeep
 from aep.sending import Records
 from aep.store.database import Database
@@ -20,7 +20,7 @@ from aep.store.outbox import SqliteOutbox
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
 from aep.workers.owner import Workers
-from aep.workers.remote import RemoteStore
+from aep.workers.remote import Live, RemoteStore
 from clock import ManualClock
 from contract.broker import BrokerContract, Consumer, Handler, World, a_removal, failing
 from contract.judgement import Instance, JudgementContract
@@ -44,6 +44,70 @@ from eventually import eventually
 from records import OWNER, PIM, an_event
 
 SEAL = AesGcmSeal(b"\x01" * 32)
+
+
+class InThisProcess:
+    """So many workers in this process, but behind the sockets that they have."""
+
+    def __init__(
+        self,
+        number: int,
+        queue: DurableQueue,
+        subscriptions: SqliteSubscriptions,
+        counts: SuccessCounts,
+        faults: list[BaseException],
+    ) -> None:
+        ends = [socket.socketpair() for _ in range(number)]
+        self.owner = Workers(
+            [owners for owners, _ in ends],
+            queue,
+            subscriptions,
+            counts,
+            write_log=lambda lines: None,
+            on_fault=faults.append,
+        )
+        subscriptions.copies = self.owner
+        self.stores = [RemoteStore(on_end=lambda: None, on_fault=faults.append) for _ in ends]
+        self._ends = [end for _, end in ends]
+
+    async def open(self, lives: Sequence[Live]) -> None:
+        """What runs in each worker."""
+        for store, live, end in zip(self.stores, lives, self._ends, strict=True):
+            store.serve(live, live.stop)
+            await store.channel.open(end)
+
+
+class Listening:
+    """In place of a dispatcher: keeps what comes into lanes, which tests hand out themselves."""
+
+    def __init__(self) -> None:
+        self.queued: list[Queued] = []
+        self._came = asyncio.Event()
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    def put(self, queued: Sequence[Queued]) -> None:
+        self.queued += queued
+        self._came.set()
+
+    def read_on(self, keys: Sequence[LaneKey]) -> None:
+        raise AssertionError("there was room")
+
+    async def next_of(self, subscription: Subscription, number: int) -> list[Queued]:
+        """So many of a subscription, waited for; what came for others is not kept."""
+        async with asyncio.timeout(5):
+            while (
+                len(found := [each for each in self.queued if each.subscription_id == subscription.id])
+                < number
+            ):
+                self._came.clear()
+                await self._came.wait()
+        self.queued.clear()
+        return found
 
 
 class TestSqliteSubscriptions(SubscriptionsContract):
@@ -71,6 +135,30 @@ class TestSqlitePaces(PacesContract):
         await database.close()
 
 
+class WorkersPacesWorld:
+    def __init__(self, database: Database) -> None:
+        self.clock = ManualClock()
+        self.records = SqliteSubscriptions(database, SEAL)
+        self.faults: list[BaseException] = []
+        queue = DurableQueue(database, self.records, self.clock, schema_base="https://x/spec")
+        self.workers = InThisProcess(2, queue, self.records, SqliteSuccessCounts(database), self.faults)
+        self.instances = self.workers.stores
+
+
+class TestWorkersPaces(PacesContract):
+    @pytest.fixture
+    async def world(self, tmp_path: Path) -> AsyncIterator[PacesWorld]:
+        database = Database(tmp_path)
+        database.open()
+        world = WorkersPacesWorld(database)
+        await world.workers.open([Listening() for _ in world.instances])
+        await world.workers.owner.start()
+        yield world
+        await world.workers.owner.stop()
+        await database.close()
+        assert world.faults == []
+
+
 class TestSqliteLogs(LogsContract):
     @pytest.fixture
     async def world(self, tmp_path: Path) -> AsyncIterator[LogsWorld]:
@@ -94,22 +182,25 @@ class EmbeddedJudgement:
 
     def __init__(self, database: Database) -> None:
         self.clock = ManualClock()
-        self.subscriptions = SqliteSubscriptions(database, SEAL)
+        self.subscriptions = self.records = SqliteSubscriptions(database, SEAL)
         self.counts = SqliteSuccessCounts(database)
-        self.settlements = DurableQueue(
+        self.queue = self.settlements = DurableQueue(
             database, self.subscriptions, self.clock, schema_base="https://x/spec"
         )
+        self.faults: list[BaseException] = []
         self._database = database
-        self._queued: list[Queued] = []
+        self._lanes = Listening()
         self._numbers = count(1)
 
     async def open(self) -> None:
-        await self.settlements.open(self._queued.extend, lambda due_at: None)
+        await self.queue.open(self._lanes.put, lambda due_at: None)
+
+    async def close(self) -> None:
+        await self._database.close()
 
     async def deliveries(self, subscription: Subscription, number: int) -> Sequence[Delivery]:
-        self._queued.clear()
-        await self.settlements.accept(PIM, [an_event(next(self._numbers)) for _ in range(number)])
-        return [queued.delivery() for queued in self._queued if queued.subscription_id == subscription.id]
+        await self.queue.accept(PIM, [an_event(next(self._numbers)) for _ in range(number)])
+        return [queued.delivery() for queued in await self._lanes.next_of(subscription, number)]
 
     async def ends(self) -> list[tuple[str, str, int]]:
         return await self._rows(
@@ -127,22 +218,39 @@ class EmbeddedJudgement:
         return await self._database.read(lambda connection: connection.execute(statement).fetchall())
 
 
+class WorkersJudgement(EmbeddedJudgement):
+    """The same, where an instance of deliver is a worker."""
+
+    async def open(self) -> None:
+        self._workers = InThisProcess(1, self.queue, self.subscriptions, self.counts, self.faults)
+        (store,) = self._workers.stores
+        self.records = self.counts = self.settlements = store
+        await self._workers.open([self._lanes])
+        await self.queue.open(self._workers.owner.put, lambda due_at: None)
+        await self._workers.owner.start()
+
+    async def close(self) -> None:
+        await self._workers.owner.stop()
+        await super().close()
+
+
 class TestEmbeddedJudgement(JudgementContract):
-    @pytest.fixture
-    async def world(self, tmp_path: Path) -> AsyncIterator[JudgementWorld]:
+    @pytest.fixture(params=[EmbeddedJudgement, WorkersJudgement], ids=["in-one-process", "with-workers"])
+    async def world(self, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[JudgementWorld]:
         database = Database(tmp_path)
         database.open()
-        world = EmbeddedJudgement(database)
+        world = request.param(database)
         await world.open()
         yield world
-        await database.close()
+        await world.close()
+        assert world.faults == []
 
     async def test_what_waits_for_a_client_that_is_gone_from_the_pim_is_dropped(
         self, world: EmbeddedJudgement, instance: Instance, subscription: Subscription
     ) -> None:
         first, *waiting = await world.deliveries(subscription, 3)
         await instance.attempt(first)
-        await world.settlements.accept(PIM, [a_removal("app", OWNER.client_id)])
+        await world.queue.accept(PIM, [a_removal("app", OWNER.client_id)])
         for delivery in waiting:
             await instance.attempt(delivery)
         assert await world.ends() == [("deliveries_dropped", "revoked", 2)]
@@ -216,11 +324,14 @@ class EmbeddedWorld:
             await dispatcher.stop()
 
     async def crash(self) -> None:
-        for dispatcher in self._dispatchers:
-            for lane in dispatcher._lanes.values():
-                lane.busy = False  # handed out, never settled: cancelled instead of waited for
+        for lane in self.busy_lanes():
+            lane.busy = False  # handed out, never settled: cancelled instead of waited for
         await self.stop()
         await self.database.close()
+
+    def busy_lanes(self) -> list[Any]:
+        lanes = [lane for dispatcher in self._dispatchers for lane in dispatcher._lanes.values()]
+        return [lane for lane in lanes if lane.busy]
 
     async def log_entries(self) -> list[tuple[str, str, int]]:
         return await self.database.read(
@@ -247,23 +358,11 @@ class WorkersWorld(EmbeddedWorld):
     workers: Workers
 
     async def start(self, handler: Handler) -> None:
-        ends = [socket.socketpair() for _ in range(2)]
-        self.workers = Workers(
-            [owners for owners, _ in ends],
-            self.intake,
-            self.subscriptions,
-            SqliteSuccessCounts(self.database),
-            write_log=lambda lines: None,
-            on_fault=self.faults.append,
-        )
-        self.subscriptions.copies = self.workers
-        self.queues = self.stores = [
-            RemoteStore(on_end=lambda: None, on_fault=self.faults.append) for _ in ends
-        ]
+        counts = SqliteSuccessCounts(self.database)
+        here = InThisProcess(2, self.intake, self.subscriptions, counts, self.faults)
+        self.workers, self.queues, self.stores = here.owner, here.stores, here.stores
         self._dispatchers = [self._dispatcher(handler, store, store, store) for store in self.stores]
-        for store, dispatcher, (_, end) in zip(self.stores, self._dispatchers, ends, strict=True):
-            store.serve(dispatcher, dispatcher.stop)
-            await store.channel.open(end)
+        await here.open(self._dispatchers)
         self._upkeep = Upkeep(self.intake, self.clock, on_fault=self.faults.append)
         await self.intake.open(self.workers.put, self._upkeep.scheduled)
         await self.workers.start()
@@ -324,5 +423,5 @@ class TestEmbeddedBroker(BrokerContract):
         consumer = Consumer(*[failing] * 5)
         await world.start(consumer)
         await world.intake.accept(PIM, [an_event(number) for number in range(5)])
-        await eventually(lambda: len(consumer.got) == 5)  # which back off from now on
+        await eventually(lambda: len(consumer.got) == 5 and not world.busy_lanes())  # they back off now
         await world.stop()

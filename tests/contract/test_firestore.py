@@ -150,7 +150,7 @@ class FirestoreJudgement:
 
     def __init__(self, firestore: Firestore) -> None:
         self.clock = ManualClock()
-        self.subscriptions = FirestoreSubscriptions(firestore, SEAL, self.clock)
+        self.subscriptions = self.records = FirestoreSubscriptions(firestore, SEAL, self.clock)
         self.counts = FirestoreSuccessCounts(firestore)
         nowhere: Any = None
         ends = FirestoreEndLog(firestore, self.subscriptions, self.clock, seconds=0)
