@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from aep.errors import DataFolderInUse
+from aep.meters import Meters
 from aep.store import database as module
 from aep.store import schema
 from aep.store.database import Database
@@ -333,3 +334,46 @@ async def test_every_commit_reaches_the_disk(tmp_path: Path) -> None:
     with closing(module.connect(tmp_path / module.FILE)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
+@pytest.fixture
+def lingering_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINGER_SECONDS", 60)
+
+
+@pytest.mark.usefixtures("lingering_for_long")
+async def test_what_lingers_is_in_the_commit_of_what_comes_next(tmp_path: Path) -> None:
+    meters = Meters()
+    database = Database(tmp_path, meters)
+    database.open()
+    await database.write(lambda connection: connection.execute("CREATE TABLE notes (text TEXT UNIQUE)"))
+    lingering = database.write_jointly(Noted(), "one", lingers=True)
+    await eventually(database._jobs.empty)
+    await database.write(note("two"))
+    assert lingering.done()
+    assert meters.commit_jobs.total == 2
+    assert sum(meters.commit_jobs.counts) == 1  # that of both
+    await database.close()
+
+
+async def test_what_lingers_is_written_when_nothing_else_comes(database: Database) -> None:
+    assert await database.write_jointly(Noted(), "one", lingers=True) == "ONE"
+    assert await notes(database) == ["one"]
+
+
+@pytest.mark.usefixtures("lingering_for_long")
+async def test_what_lingers_is_written_as_soon_as_there_is_much_of_it(database: Database) -> None:
+    job = Noted()
+    writes = [database.write_jointly(job, str(number), lingers=True) for number in range(module.BUSY_JOBS)]
+    await asyncio.gather(*writes)
+    assert len(await notes(database)) == module.BUSY_JOBS
+
+
+@pytest.mark.usefixtures("lingering_for_long")
+async def test_what_lingers_is_written_at_the_end(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    database.open()
+    await database.write(lambda connection: connection.execute("CREATE TABLE notes (text TEXT UNIQUE)"))
+    lingering = database.write_jointly(Noted(), "one", lingers=True)
+    await database.close()
+    assert await lingering == "ONE"

@@ -172,15 +172,18 @@ class DurableQueue:
 
     async def settle(self, settlement: Settlement) -> None:
         """Port `Settlements`: removal, retry or return to the lane, and log entry in one commit."""
-        await self.settle_soon(settlement)
+        await self._on_its_way(settlement)
         if settlement.retry_at is not None:
             self._scheduled(settlement.retry_at.timestamp())
 
     def settle_soon(self, settlement: Settlement) -> "asyncio.Future[Any]":
-        """Has a settlement without a retry on its way to the file; the future ends when it is there.
+        """Has the removal of what was delivered on its way to the file; the future ends when it is there.
 
-        Raises StoreUnavailable by the future.
+        That may be a moment later, in the commit of the next events. Raises StoreUnavailable by the future.
         """
+        return self._on_its_way(settlement, lingers=True)
+
+    def _on_its_way(self, settlement: Settlement, *, lingers: bool = False) -> "asyncio.Future[Any]":
         seconds = (self._clock.now() - settlement.delivery.accepted_at).total_seconds()
 
         def committed(settled: _Settled | None) -> None:
@@ -190,7 +193,7 @@ class DurableQueue:
                 self._meters.settled(settlement, seconds)
                 self._put(settled.back)
 
-        return self._database.write_jointly(self._settle, settlement, committed)
+        return self._database.write_jointly(self._settle, settlement, committed, lingers=lingers)
 
     async def nack(self, queued: Queued) -> None:
         """Counts one more failure of our own code on this delivery, which stays at the head of its lane."""

@@ -39,6 +39,8 @@ BUSY_JOBS = 8
 GATHERING_SECONDS = 0.004
 """After a commit of BUSY_JOBS the writer rests, so that the next one serves more: each costs a sync,
 and hands the lock of Python to and fro."""
+LINGER_SECONDS = 0.02
+"""What nobody waits for lingers so long for work to share a commit with, or until BUSY_JOBS are there."""
 WEIGHT_AT_ONCE = 256
 """The weight of the items that one call of a joint job gets."""
 KEPT_PAGES = 4096  # 16 MiB
@@ -50,6 +52,7 @@ class _Entry(Generic[Result]):
     item: Any
     weight: int
     joint: bool
+    lingers: bool
     future: "asyncio.Future[Result]"
     on_commit: Callable[[Result], None] | None
     result: Result | None = None
@@ -111,13 +114,15 @@ class Database:
         on_commit: Callable[[Result], None] | None = None,
         *,
         weight: int = 1,
+        lingers: bool = False,
     ) -> "asyncio.Future[Result]":
         """As `write`, where one call of `job` may serve all the items that wait for it together.
 
         When a call for several items raises, it is undone and each gets a call alone. `weight` says how
-        many times the usual work an item is. It is on its way when this returns, awaited or not.
+        many times the usual work an item is. It is on its way when this returns, awaited or not. What
+        `lingers` may be on disk LINGER_SECONDS later, in the commit of what comes meanwhile.
         """
-        return self._submit(job, item, on_commit, joint=True, weight=weight)
+        return self._submit(job, item, on_commit, joint=True, weight=weight, lingers=lingers)
 
     def _submit(
         self,
@@ -127,12 +132,13 @@ class Database:
         *,
         joint: bool,
         weight: int = 1,
+        lingers: bool = False,
     ) -> "asyncio.Future[Result]":
         future: asyncio.Future[Result] = self._loop.create_future()
         if self._ended is not None:
             future.set_exception(self._ended)
         else:
-            self._jobs.put(_Entry(job, item, weight, joint, future, on_commit))
+            self._jobs.put(_Entry(job, item, weight, joint, lingers, future, on_commit))
         return future
 
     async def read(self, job: Job[Result]) -> Result:
@@ -196,8 +202,10 @@ class Database:
         if not waiting:
             waiting.append(self._jobs.get())
         with contextlib.suppress(queue.Empty):
+            until = time.monotonic() + LINGER_SECONDS
             while len(waiting) < JOBS_PER_COMMIT:
-                waiting.append(self._jobs.get_nowait())
+                lingers = len(waiting) < BUSY_JOBS and all(entry and entry.lingers for entry in waiting)
+                waiting.append(self._jobs.get(timeout=max(0.0, until - time.monotonic()) if lingers else 0.0))
         batch: list[_Entry[Any]] = []
         while waiting and waiting[0] is not None:
             batch.append(waiting[0])
