@@ -1,9 +1,8 @@
 """Tells what the outbox holds, in this process: one at a time of a subscriber, a few subscribers at once."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -13,6 +12,7 @@ from event_platform.notify import Telling, notify
 from event_platform.ports import Clock, Outbox
 
 from .meters import Meters
+from .tasks import WatchedTasks
 
 log = structlog.get_logger()
 
@@ -51,7 +51,7 @@ class Notifier:
         self._telling = telling
         self._meters = meters
         self._clock = clock
-        self._on_fault = on_fault
+        self._tasks = WatchedTasks(on_fault)
         self._new = asyncio.Event()
         self._under_way: dict[str, asyncio.Task[None]] = {}  # by subscriber
         self._faults: dict[str, _Fault] = {}
@@ -59,12 +59,13 @@ class Notifier:
 
     async def start(self) -> None:
         """Goes on with what the file holds, and from then on with what comes."""
-        self._looking = self._start(self._look_again_and_again())
+        self._looking = self._tasks.start(self._look_again_and_again())
 
     async def stop(self) -> None:
         """Begins nothing more, and waits for what is being told."""
         if self._looking is None:
             return
+        self._tasks.stopping = True
         self._looking.cancel()
         tasks = list(self._under_way.values())
         if tasks:
@@ -96,7 +97,7 @@ class Notifier:
             return
         if subscriber_id in self._under_way or len(self._under_way) >= AT_ONCE:
             return
-        self._under_way[subscriber_id] = self._start(self._tell(pending))
+        self._under_way[subscriber_id] = self._tasks.start(self._tell(pending))
 
     async def _tell(self, pending: Pending) -> None:
         """One notification; then there may be another one of the subscriber."""
@@ -150,13 +151,3 @@ class Notifier:
     async def _store_is_away(self, error: StoreUnavailable) -> None:
         log.warning("notifications.store_unavailable", error=str(error))
         await self._clock.sleep(STORE_RETRY_SECONDS)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """A task whose end by an error is a fault of ours that must not pass unseen."""
-        task = asyncio.create_task(work)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._on_fault(error)

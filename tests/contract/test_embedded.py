@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aep.broker.dispatcher import Dispatcher, LaneQueue, TaskCancelled
+from aep.broker.dispatcher import Dispatcher, LaneQueue
 from aep.broker.pacer import Pacer
 from aep.broker.queue import DurableQueue, LaneKey, Queued
 from aep.broker.upkeep import Upkeep
@@ -19,6 +19,7 @@ from aep.store.logs import SqliteLogs
 from aep.store.outbox import SqliteOutbox
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
+from aep.tasks import TaskCancelled
 from aep.workers.owner import Workers
 from aep.workers.remote import Live, RemoteStore
 from clock import ManualClock
@@ -133,6 +134,24 @@ class TestSqlitePaces(PacesContract):
         database.open()
         yield SqlitePacesWorld(SqliteSubscriptions(database, SEAL))
         await database.close()
+
+
+class NotStopping(Listening):
+    async def stop(self) -> None:
+        raise ValueError("it does not stop")
+
+
+async def test_a_worker_that_fails_to_stop_is_told_of(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    database.open()
+    records, faults = SqliteSubscriptions(database, SEAL), list[BaseException]()
+    queue = DurableQueue(database, records, ManualClock(), schema_base="https://x/spec")
+    workers = InThisProcess(2, queue, records, SqliteSuccessCounts(database), faults)
+    await workers.open([Listening(), NotStopping()])
+    await workers.owner.start()
+    await workers.owner.stop()
+    await database.close()
+    assert [str(fault) for fault in faults] == ["it does not stop"]
 
 
 class WorkersPacesWorld:

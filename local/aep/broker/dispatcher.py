@@ -7,7 +7,7 @@ lane keeps a few deliveries in memory and reads on when they are used up.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,7 @@ from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.ports import Clock
 
+from ..tasks import WatchedTasks
 from .pacer import Pacer
 from .queue import LaneKey, Queued
 
@@ -39,10 +40,6 @@ CLEAN_UP_EVERY = 10.0
 STORE_RETRY_SECONDS = 1.0
 DRAIN_SECONDS = 6.0
 """How long a stop waits for deliveries that were handed out: longer than one attempt may take."""
-
-
-class TaskCancelled(Exception):
-    """Raised when a part of the dispatcher that should run was cancelled: what it had would wait for ever."""
 
 
 class LaneQueue(Protocol):
@@ -95,17 +92,17 @@ class Dispatcher:
         self._lanes: dict[LaneKey, _Lane] = {}
         self._bytes = 0
         self._settling: set[asyncio.Future[Any]] = set()
-        self._stopping = False
+        self._tasks = WatchedTasks(on_fault)
         self._cleaning: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Goes on with what the file holds, once `put` is told of what comes."""
         self.read_on(await self._queue.lanes())
-        self._cleaning = self._start(self._clean_up())
+        self._cleaning = self._tasks.start(self._clean_up())
 
     async def stop(self, drain: float = DRAIN_SECONDS) -> None:
         """Hands out nothing more, and waits `drain` seconds at most for what was handed out."""
-        self._stopping = True
+        self._tasks.stopping = True
         tasks = [] if self._cleaning is None else [self._cleaning]
         for task in tasks:
             task.cancel()
@@ -158,26 +155,11 @@ class Dispatcher:
         return self._lanes.setdefault(key, _Lane(key))
 
     def _run(self, lane: _Lane) -> None:
-        if lane.runner is None and not self._stopping:
-            lane.runner = self._start(self._run_lane(lane))
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """A task whose end by an error or outside of a stop is a fault of ours that must not pass unseen."""
-        task = asyncio.create_task(work)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        if (error := self._error_of(task)) is not None:
-            self._on_fault(error)
-
-    def _error_of(self, ended: "asyncio.Future[Any]") -> BaseException | None:
-        if not ended.cancelled():
-            return ended.exception()
-        return None if self._stopping else TaskCancelled("cancelled, though nobody stops the dispatcher")
+        if lane.runner is None and not self._tasks.stopping:
+            lane.runner = self._tasks.start(self._run_lane(lane))
 
     async def _run_lane(self, lane: _Lane) -> None:
-        while not self._stopping:
+        while not self._tasks.stopping:
             if lane.waiting:
                 entry = lane.waiting[0]
                 await self._process(lane, entry)
@@ -255,7 +237,7 @@ class Dispatcher:
 
     def _settled(self, lane: _Lane, settlement: Settlement, future: "asyncio.Future[Any]") -> None:
         self._settling.discard(future)
-        error = self._error_of(future)
+        error = self._tasks.error_of(future)
         if isinstance(error, StoreUnavailable):
             self._watch(asyncio.ensure_future(self._until_settled(settlement)), lane, settlement)
             return

@@ -8,6 +8,7 @@ import structlog
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.ports import Clock
 
+from ..tasks import WatchedTasks
 from .queue import DurableQueue
 
 log = structlog.get_logger()
@@ -29,29 +30,24 @@ class Upkeep:
     ) -> None:
         self._queue = queue
         self._clock = clock
-        self._on_fault = on_fault
+        self._tasks = WatchedTasks(on_fault)
         self._due_sooner = asyncio.Event()
         self._next_due: float | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._running: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._wake_retries()), asyncio.create_task(self._clean_up())]
-        for task in self._tasks:
-            task.add_done_callback(self._ended)
+        self._running = [self._tasks.start(self._wake_retries()), self._tasks.start(self._clean_up())]
 
     async def stop(self) -> None:
-        for task in self._tasks:
+        self._tasks.stopping = True
+        for task in self._running:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._running, return_exceptions=True)
 
     def scheduled(self, due_at: float) -> None:
         """A retry is on the schedule, due at that time (unix seconds)."""
         if self._next_due is None or due_at < self._next_due:
             self._due_sooner.set()
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._on_fault(error)
 
     async def _wake_retries(self) -> None:
         """Puts retries back at their time: sleeps until the first is due, or until one is due sooner."""

@@ -1,7 +1,6 @@
 """The owner's side: hands queued deliveries out to the workers and does for them what needs the file."""
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -83,11 +82,10 @@ class Workers:
     async def stop(self) -> None:
         """Has the workers hand out nothing more, waits for what they handed out, and lets go of them."""
         self._stopping = True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                await asyncio.gather(
-                    *(desk.channel.call("stop") for desk in self._desks), return_exceptions=True
-                )
+        if stopped := [desk.channel.call("stop") for desk in self._desks]:
+            done, _ = await asyncio.wait(stopped, timeout=STOP_SECONDS)
+            for each in done:
+                self._tell_fault(each)
         for desk in self._desks:
             desk.channel.close()
 
@@ -121,7 +119,11 @@ class Workers:
 
     def _is_told(self, told: "asyncio.Future[Any]") -> None:
         self._told.discard(told)
-        if not told.cancelled() and (error := told.exception()) is not None:
+        self._tell_fault(told)
+
+    def _tell_fault(self, answered: "asyncio.Future[Any]") -> None:
+        """Of a call to a worker; it is cancelled when the worker has ended, which `_ended` tells."""
+        if not answered.cancelled() and (error := answered.exception()) is not None:
             self._on_fault(error)
 
     def _ended(self) -> None:
