@@ -436,6 +436,21 @@ class TestEmbeddedBroker(BrokerContract):
         await eventually(lambda: world.faults)
         assert isinstance(world.faults.pop(), TaskCancelled)
 
+    async def test_what_fails_during_a_stop_is_not_handed_out_again(
+        self, world: EmbeddedWorld, subscription: Subscription
+    ) -> None:
+        consumer = Consumer(failing)
+        consumer.released.clear()
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(0)])
+        await eventually(lambda: consumer.got)
+        stopping = asyncio.create_task(world.stop())
+        await world.clock.advance(1)  # by now it is told to stop
+        consumer.released.set()
+        await world.clock.advance(60)
+        assert len(consumer.got) == 1
+        assert stopping.done()
+
     async def test_a_stop_cancels_what_waits_and_that_is_no_fault(
         self, world: EmbeddedWorld, subscription: Subscription
     ) -> None:

@@ -197,8 +197,8 @@ class Dispatcher:
             lane.more_on_disk = True
 
     async def _process(self, lane: _Lane, entry: Queued) -> None:
-        """Until the delivery has left the head of its lane: settled, or a dead letter."""
-        while True:
+        """Until the delivery has left the head of its lane, settled or a dead letter; or until a stop."""
+        while not self._tasks.stopping:
             try:
                 await self._pacer.wait(entry.subscription_id, entry.epoch)
                 lane.busy = True
@@ -212,7 +212,8 @@ class Dispatcher:
                 if await self._nack(entry, error):
                     return
                 lane.busy = False
-                await self._clock.sleep(min(BACKOFF_AT_MOST, 2.0 ** (entry.nacks - 1)))
+                if not self._tasks.stopping:
+                    await self._clock.sleep(min(BACKOFF_AT_MOST, 2.0 ** (entry.nacks - 1)))
             else:
                 return
             finally:
