@@ -1,13 +1,9 @@
-"""Answers by chance, in pieces by chance: an answer, or what the reader says it raises.
-
-`AEP_TEST_FUZZ_CASES` is the number of cases for each test.
-"""
+"""Answers by chance, in pieces by chance: an answer, or what the reader says it raises."""
 
 import asyncio
-import os
 from collections.abc import Sequence
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contract.servers import answers, serve
@@ -15,8 +11,8 @@ from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.http_client.answers import MAX_BODY_BYTES, AnswerReader, NotHttp
 from event_platform.adapters.https import HttpsSender
 from event_platform.domain.outcomes import Answer, TransportFailure
+from fuzzing import CASES, fuzzed
 
-CASES = int(os.environ.get("AEP_TEST_FUZZ_CASES", "150"))
 FEW = max(CASES // 3, 10)
 
 LINES = st.sampled_from(
@@ -56,7 +52,7 @@ def read(parts: Sequence[bytes]) -> Answer | str:
     return reader.answer
 
 
-@settings(max_examples=CASES * 4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@fuzzed(CASES * 4)
 @given(BYTES, CUTS)
 @example(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_BODY_BYTES + 1), [100])
 def test_an_answer_is_the_same_in_whatever_pieces_it_comes(data: bytes, cuts: list[int]) -> None:
@@ -70,7 +66,7 @@ def test_an_answer_is_the_same_in_whatever_pieces_it_comes(data: bytes, cuts: li
         "".join(result.headers.values()).encode()
 
 
-@settings(max_examples=FEW, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@fuzzed(FEW)
 @given(BYTES, CUTS)
 def test_whatever_a_receiver_answers_is_an_answer_or_a_failure(data: bytes, cuts: list[int]) -> None:
     async def posted() -> None:

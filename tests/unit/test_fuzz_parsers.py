@@ -1,16 +1,12 @@
-"""The smaller parsers of what strangers send, fed with anything: an answer, or a refusal as documented.
-
-`AEP_TEST_FUZZ_CASES` is the number of cases for each parser.
-"""
+"""The smaller parsers of what strangers send, fed with anything: an answer, or a refusal as documented."""
 
 import contextlib
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
@@ -25,8 +21,8 @@ from event_platform.ingest.routes import digest_of
 from event_platform.manage import payloads
 from event_platform.manage.identity import HEADERS, CallerVerifier
 from event_platform.push import pushed_of
+from fuzzing import CASES, fuzzed
 
-CASES = int(os.environ.get("AEP_TEST_FUZZ_CASES", "150"))
 PIM = "https://pim.example.com"
 RELAY_SECRETS = Tenant.model_validate({"url": PIM, "relay_secret": "the-relay-secret"}).relay_secret
 RULES = payloads.Rules(PIM, allow_http=True, is_new=True)
@@ -212,13 +208,7 @@ PARSERS = {
 def test_whatever_comes_is_read_or_refused_as_it_says(name: str) -> None:
     values, parse = PARSERS[name]
 
-    @settings(
-        max_examples=CASES,
-        deadline=None,
-        database=None,
-        derandomize=CASES <= 150,
-        suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
-    )
+    @fuzzed()
     @given(values)
     def each(value: Any) -> None:
         parse(value)

@@ -1,15 +1,11 @@
-"""Every parser of what strangers send, fed with anything: it answers, or refuses by an error of ours.
-
-`AEP_TEST_FUZZ_CASES` is the number of cases for each parser.
-"""
+"""Every parser of what strangers send, fed with anything: it answers, or refuses by an error of ours."""
 
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clock import START
@@ -18,8 +14,8 @@ from event_platform.domain.errors import Forbidden, InvalidRequest, TooLarge, Un
 from event_platform.domain.events import Event, envelope
 from event_platform.domain.queue_messages import Accepted, accepted_of, events_messages
 from event_platform.domain.tenants import Tenant
+from fuzzing import CASES, fuzzed
 
-CASES = int(os.environ.get("AEP_TEST_FUZZ_CASES", "150"))
 REFUSALS = (InvalidRequest, TooLarge, UnsupportedMediaType, Forbidden)
 PIM = "https://pim.example.com"
 TENANT = Tenant.model_validate({"url": PIM, "clients": [{"client_id": "erp", "username": "erp_1"}]})
@@ -149,13 +145,7 @@ def by_relay(body: bytes) -> None:
     ids=["structured", "batch", "binary", "events-api", "relay"],
 )
 def test_whatever_comes_is_taken_or_refused(bodies: Any, take: Callable[[Any], None]) -> None:
-    @settings(
-        max_examples=CASES,
-        deadline=None,
-        database=None,
-        derandomize=CASES <= 150,
-        suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
-    )
+    @fuzzed()
     @given(bodies)
     def each(body: Any) -> None:
         take(body)
