@@ -36,7 +36,6 @@ SOURCE = Path(event_platform.__file__).parent.parent / "main.py"
 
 ACK_SECONDS = 60  # as in the deployment
 PUSHES_BEFORE_DEAD = 100
-RETRY_AFTER = ("1s", "60s")
 READY_SECONDS = 30.0
 STOP_SECONDS = 5.0
 LAST_LINES = 200
@@ -228,7 +227,11 @@ class GooglePlatform:
                 await asyncio.sleep(seconds)
 
     async def _push(self, topic: str, function: str, path: str, **more: Any) -> None:
-        """A push subscription as the deployment makes it."""
+        """A push subscription as the deployment makes it, but for the retry policy.
+
+        With one, the emulator (0.8.20) forgets messages whose pushes fail together: of 12 on their way to a
+        killed function up to 6 never came again. Without one it backs off by itself, from a second.
+        """
         await self._pushes.create_subscription(
             request=self._subscription(topic)
             | {
@@ -237,7 +240,6 @@ class GooglePlatform:
                     "dead_letter_topic": self._topic(DEAD_LETTERS_TOPIC),
                     "max_delivery_attempts": PUSHES_BEFORE_DEAD,
                 },
-                "retry_policy": {"minimum_backoff": RETRY_AFTER[0], "maximum_backoff": RETRY_AFTER[1]},
             }
             | more
         )
