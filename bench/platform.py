@@ -28,6 +28,7 @@ EVENTS_API_SECRET = "an-events-api-secret-of-the-bench"  # noqa: S105 - as long-
 PIM_KEY = "bench"
 CLIENT, PIM_SECRET, USER, PASSWORD = "demo-client", "demo-secret", "demo-user", "demo-password"
 NO_LIMIT = {"AEP_RATE_MIN": "1000000", "AEP_RATE_MAX": "1000000"}
+NOT_INHERITED = ("AEP_", "PYTHONDONTWRITEBYTECODE")
 STOP_SECONDS = 12
 PIMS = "pims.json"
 
@@ -68,7 +69,8 @@ class Platform:
 class Installation:
     """A data folder and a PIM, on which platforms run one after the other; their log goes to a file.
 
-    Only `settings` are set of AEP_; the rest are defaults, as a user's would be.
+    Only `settings` are set of AEP_; the rest are defaults, as a user's would be, and Python keeps what it
+    compiled.
     """
 
     folder: Path
@@ -113,7 +115,7 @@ def _aep(
     folder: Path, *arguments: str, settings: Mapping[str, str] | None = None
 ) -> Iterator[tuple["subprocess.Popen[bytes]", str, float]]:
     """The child, its URL, and the seconds that it took to be ready."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AEP_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     log = folder / f"{arguments[0]}.log"
     started = time.monotonic()
     with log.open("wb") as errors:
