@@ -20,7 +20,7 @@ from .report import Run
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULT = Options()
-TABLE_WIDTH = 100
+TABLE_WIDTH = 120
 assert cases.__all__  # noqa: S101 - their import registers them
 
 

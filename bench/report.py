@@ -51,12 +51,12 @@ def table(cases: Sequence[Case], runs: Sequence[Run]) -> Table:
     """For the screen."""
     number = max(run.number for run in runs)
     shown = Table(title=f"Medians of {number} runs" if number > 1 else "One run", title_justify="left")
-    shown.add_column("Case", no_wrap=True)
-    shown.add_column("Median", justify="right")
-    shown.add_column("Unit")
-    shown.add_column("Lowest – highest", justify="right")
-    shown.add_column("Aim", justify="right")
-    shown.add_column("")
+    shown.add_column("Case")  # the only one that a narrow screen may wrap
+    shown.add_column("Median", justify="right", no_wrap=True)
+    shown.add_column("Unit", no_wrap=True)
+    shown.add_column("Lowest – highest", justify="right", no_wrap=True)
+    shown.add_column("Aim", justify="right", no_wrap=True)
+    shown.add_column("", no_wrap=True)
     found = summaries(runs)
     for case in cases:
         shown.add_row(f"[bold]{case.name}[/]: {case.title}")
