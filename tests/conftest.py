@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import signal
+
 import pytest
 import structlog
 
@@ -11,3 +13,6 @@ pytest.register_assert_rewrite("contract", "main_path")
 structlog.configure(
     processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer(default=str)]
 )
+
+# A shell's background job ignores SIGINT, and so would every command that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
