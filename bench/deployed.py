@@ -6,7 +6,6 @@ import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import BenchFailed
+from .platform import environment, free_port
 from .workers import ROOT
 
 FUNCTIONS = ROOT / "functions"
@@ -99,11 +99,8 @@ def running(
     `main` is the file that it is in, unless it is one of ours; `python` that of another environment.
     """
     main = main or source()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     python = python or interpreter()
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AEP_")}
     framework = [str(python), "-m", "functions_framework", "--host", "127.0.0.1", "--port", str(port)]
     log = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
     began = time.monotonic()
@@ -112,7 +109,7 @@ def running(
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
-        env={**inherited, **settings, "FUNCTION_TARGET": target, "FUNCTION_SOURCE": str(main)},
+        env=environment({**settings, "FUNCTION_TARGET": target, "FUNCTION_SOURCE": str(main)}),
         start_new_session=True,
     )
     try:

@@ -69,8 +69,7 @@ class Platform:
 class Installation:
     """A data folder and a PIM, on which platforms run one after the other; their log goes to a file.
 
-    Only `settings` are set of AEP_; the rest are defaults, as a user's would be, and Python keeps what it
-    compiled.
+    Only `settings` are set of AEP_; the rest are defaults, as a user's would be.
     """
 
     folder: Path
@@ -101,13 +100,19 @@ def installed(settings: Mapping[str, str], *, parent: Path | None = None) -> Ite
         with _aep(folder, "sim", "--port", "0") as (_, pim, _):
             secrets = {"ingest_key": INGEST_KEY, "events_api_secret": EVENTS_API_SECRET}
             (folder / PIMS).write_bytes(orjson.dumps([{"url": pim, "key": PIM_KEY, **secrets}]))
-            yield Installation(folder, pim, _free_port(), settings)
+            yield Installation(folder, pim, free_port(), settings)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def environment(settings: Mapping[str, str]) -> Mapping[str, str]:
+    """Of a process of the product: only `settings` are set of AEP_, and Python keeps what it compiled."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+    return {**inherited, **settings}
 
 
 @contextmanager
@@ -115,7 +120,6 @@ def _aep(
     folder: Path, *arguments: str, settings: Mapping[str, str] | None = None
 ) -> Iterator[tuple["subprocess.Popen[bytes]", str, float]]:
     """The child, its URL, and the seconds that it took to be ready."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     log = folder / f"{arguments[0]}.log"
     started = time.monotonic()
     with log.open("wb") as errors:
@@ -124,7 +128,7 @@ def _aep(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**inherited, **(settings or {})},
+            env=environment(settings or {}),
         )
     assert process.stdout is not None  # noqa: S101 - it was asked for as a pipe
     try:
