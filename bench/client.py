@@ -18,6 +18,7 @@ from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
 from event_platform.domain import json_form, signatures
 from event_platform.domain.events import Event, envelope
+from event_platform.domain.facts import Facts
 from event_platform.domain.outcomes import Answer
 
 from .events import TYPE, event_id, structured
@@ -53,7 +54,9 @@ async def _lane(sender: HttpsSender, url: str, posts: Iterator[Post]) -> int:
 
 def _post(order: dict[str, Any], number: int) -> Post:
     sent = orjson.loads(structured(order["run"], number, order["size"]))
-    event = Event(sent["id"], TYPE, sent["time"], sent["data"], json_form.stringify(sent["data"]), ())
+    event = Event(
+        sent["id"], TYPE, sent["time"], Facts(TYPE, sent["data"]), json_form.stringify(sent["data"]), ()
+    )
     body = envelope(event, f"{order['url']}/spec", with_identifier=True).addressed_to(SUBSCRIPTION)
     headers = [
         ("Content-Type", "application/json"),

@@ -8,6 +8,7 @@ import orjson
 from event_platform.domain import json_form
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.events import Event, envelope
+from event_platform.domain.facts import Facts
 from event_platform.domain.queue_messages import delivery_message
 from event_platform.domain.rates import LANES_AT_MOST
 
@@ -34,7 +35,9 @@ def push(run: str, number: int, size: int) -> tuple[str, bytes]:
     https://cloud.google.com/pubsub/docs/push#receive_push
     """
     sent = orjson.loads(structured(run, number, size))
-    event = Event(sent["id"], TYPE, sent["time"], sent["data"], json_form.stringify(sent["data"]), ())
+    event = Event(
+        sent["id"], TYPE, sent["time"], Facts(TYPE, sent["data"]), json_form.stringify(sent["data"]), ()
+    )
     now = datetime.now(UTC)
     message = delivery_message(
         Delivery(

@@ -1,6 +1,7 @@
 """Records and events for tests, valid and short."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import SecretStr
 from clock import START
 from event_platform.domain import json_form
 from event_platform.domain.events import Event
+from event_platform.domain.facts import Facts
 from event_platform.domain.subscriptions import (
     Config,
     Contact,
@@ -116,7 +118,17 @@ def an_event(number: int = 1, *, entity: str | None = None, event_type: str = UP
         id=f"event-{number}",
         type=event_type,
         time="2026-01-31T11:59:59Z",
-        data=data,
+        facts=Facts(event_type, data),
         data_json=json_form.stringify(data),
         identity=(uuid,),
     )
+
+
+def with_data(event: Event, data: dict[str, Any]) -> Event:
+    """The event with other data, which its identity says nothing of."""
+    return replace(event, facts=Facts(event.type, data), data_json=json_form.stringify(data))
+
+
+def data_of(event: Event) -> Any:
+    """Its data, parsed."""
+    return json_form.parse(event.data_json, round_integers=True)

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .domain.catalog import Catalog, EventType, schema_url
-from .domain.events import IDENTIFIER_TYPES, SOURCE, envelope, example_of
+from .domain.events import SOURCE, envelope, example_of
+from .domain.facts import IDENTIFIER_TYPES
 from .domain.https_requests import request_headers
 from .domain.signatures import ALGORITHM, ALGORITHM_HEADER, PRIMARY_HEADER, SECONDARY_HEADER
 from .domain.subscriptions import HttpsConfig

@@ -6,7 +6,7 @@ from itertools import groupby
 import orjson
 
 from event_platform.domain.catalog import Catalog, EventType
-from event_platform.domain.events import IDENTIFIER_TYPES
+from event_platform.domain.facts import IDENTIFIER_TYPES
 
 INTRODUCTION = """\
 # Events

@@ -9,6 +9,7 @@ import typer
 from event_platform.domain import filters, json_form
 from event_platform.domain.catalog import Catalog
 from event_platform.domain.events import Event
+from event_platform.domain.facts import Facts
 
 from .event_files import EventFile, event_in
 from .options import AsJson, EventTypes, fail, known_type, printable
@@ -58,4 +59,4 @@ def _event_of(file: Path, types: Catalog) -> Event:
     data, event_type = found["data"], known_type(found["type"], types)
     for path, message in event_type.problems_of(data, first_only=True):
         fail(f"--event {file}: {'.'.join(filter(None, ('data', path)))}: {printable(message)}")
-    return Event("", event_type.name, "", data, json_form.stringify(data), ())
+    return Event("", event_type.name, "", Facts(event_type.name, data), json_form.stringify(data), ())

@@ -15,7 +15,6 @@ from typing import Protocol
 import pytest
 
 from clock import ManualClock
-from event_platform.domain import json_form
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.events import Event
 from event_platform.domain.logs import DeliveryEnd, Operation
@@ -23,7 +22,7 @@ from event_platform.domain.outcomes import Kind, Outcome, Reason
 from event_platform.domain.subscriptions import Owner, Status, Subscription, suspend
 from event_platform.ports import Intake, Subscriptions
 from eventually import eventually
-from records import CATEGORY, OWNER, PIM, UPDATED, a_subscriber, a_subscription, an_event
+from records import CATEGORY, OWNER, PIM, UPDATED, a_subscriber, a_subscription, an_event, with_data
 
 Handler = Callable[[Delivery], Awaitable[Settlement]]
 
@@ -95,13 +94,8 @@ def delivered(delivery: Delivery) -> Settlement:
 def a_removal(noun: str, client_id: str) -> Event:
     """A connection or App is gone from the PIM."""
     data = {noun: {"client_id": client_id}, "author": {"identifier": "x", "type": "user"}}
-    return replace(
-        an_event(event_type=f"com.akeneo.pim.v1.{noun}.deleted"),
-        id=f"{noun}-gone",
-        data=data,
-        data_json=json_form.stringify(data),
-        identity=(client_id,),
-    )
+    removal = with_data(an_event(event_type=f"com.akeneo.pim.v1.{noun}.deleted"), data)
+    return replace(removal, id=f"{noun}-gone", identity=(client_id,))
 
 
 def failing(delivery: Delivery) -> Settlement:

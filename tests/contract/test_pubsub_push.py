@@ -1,7 +1,6 @@
 """From intake to the topic of deliveries, pushed by Google's Pub/Sub emulator."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -84,7 +83,7 @@ async def test_accepted_events_reach_the_topic_of_deliveries(pubsub: Project) ->
 
 async def test_what_a_pim_publishes_reaches_the_topic_of_deliveries(pubsub: Project) -> None:
     attributes = {"ce-specversion": "1.0", "ce-id": "é 100%", "ce-type": UPDATED}
-    data = json.dumps(an_event().data).encode()
+    data = an_event().data_json
     await PubSubPublisher(pubsub.name, pubsub.client).publish(PIM_TOPIC, [Message(data, attributes)])
     deliveries = [delivery_of(of(message)) for message in await pubsub.pull(DELIVERIES, 2)]
     assert {delivery.event_id for delivery in deliveries} == {"é 100%"}

@@ -16,13 +16,13 @@ from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain import catalog
 from event_platform.domain.catalog import EventType
 from event_platform.domain.cloudevents import BATCH, MAX_EVENTS, Context, read
-from records import PIM, a_subscriber, a_subscription, an_event
+from records import PIM, a_subscriber, a_subscription, an_event, data_of
 
 
 def a_request() -> bytes:
     events = [an_event(number) for number in range(MAX_EVENTS)]
     return orjson.dumps(
-        [{"specversion": "1.0", "id": each.id, "type": each.type, "data": each.data} for each in events]
+        [{"specversion": "1.0", "id": each.id, "type": each.type, "data": data_of(each)} for each in events]
     )
 
 

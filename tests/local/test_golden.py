@@ -28,7 +28,7 @@ from components import require
 from event_platform import ingest
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain import catalog
-from event_platform.domain.events import IDENTIFIER_TYPES
+from event_platform.domain.facts import IDENTIFIER_TYPES
 from event_platform.http import App
 from records import PIM, a_subscriber, a_subscription
 

@@ -26,7 +26,8 @@ from aep.errors import CannotListen
 from aep.tools import commands, formats, sim
 from aep.tools.formats import EVENTS_API_TYPES, Format
 from event_platform.domain import catalog, events_api, relay
-from event_platform.domain.events import IDENTIFIER_TYPES, Event, envelope
+from event_platform.domain.events import Event, envelope
+from event_platform.domain.facts import IDENTIFIER_TYPES
 from event_platform.domain.tenants import Tenant
 from event_platform.domain.timestamps import normalise_rfc3339
 from processes import signature

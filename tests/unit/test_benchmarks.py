@@ -11,14 +11,13 @@ from event_platform.domain.benchmarks import Benchmark
 from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.errors import TooManyRequests
 from event_platform.domain.events import Event
-from event_platform.domain.filters import Facts
 from event_platform.domain.matching import checks
 from event_platform.domain.messages import MalformedMessage, Message
 from event_platform.domain.queue_messages import Accepted, accepted_of, events_messages
 from event_platform.domain.subscriptions import Owner, Status
 from event_platform.fanout import fan_out, matches
 from event_platform.manage.pauses import Pauses
-from records import CATEGORY, OWNER, PIM, a_subscriber, a_subscription, an_event
+from records import CATEGORY, OWNER, PIM, a_subscriber, a_subscription, an_event, data_of
 
 ID = "0199c1a4-5d3e-7a1b-9c2d-3e4f5a6b7c8d"
 SUBSCRIPTION = a_subscription(a_subscriber())
@@ -44,8 +43,8 @@ def a_test_event(client_id: str = OWNER.client_id) -> Event:
 
 def test_its_events_are_numbered_and_have_ids_of_their_own() -> None:
     first, second = a_benchmark().events()
-    assert first.data == {"benchmark": {"id": ID, "number": 1, "count": 2}}
-    assert second.data["benchmark"]["number"] == 2
+    assert data_of(first) == {"benchmark": {"id": ID, "number": 1, "count": 2}}
+    assert data_of(second)["benchmark"]["number"] == 2
     assert first.id != second.id
     assert (first.type, first.benchmark_client) == (BENCHMARK, "erp")
 
@@ -54,19 +53,19 @@ def test_its_events_are_numbered_and_have_ids_of_their_own() -> None:
 def test_data_have_the_size_that_was_asked_for(size: float) -> None:
     for event in a_benchmark(size=size, custom_data={"custom_data": "é"}).events():
         assert len(event.data_json) == size * 1024
-        assert event.data_json == json_form.stringify(event.data)
+        assert event.data_json == json_form.stringify(data_of(event))
 
 
 def test_data_beyond_the_size_are_not_padded() -> None:
     (event, _) = a_benchmark(size=0.01).events()
-    assert "padding" not in event.data
+    assert "padding" not in data_of(event)
 
 
 @pytest.mark.parametrize("custom", [{}, {"custom_data": None}, {"custom_data": {"run": [1, "2"]}}])
 def test_data_fit_the_schema_and_carry_the_custom_data_as_given(custom: dict[str, Any]) -> None:
     for event in a_benchmark(size=1, custom_data=custom).events():
-        assert catalog.load()[BENCHMARK].problems_of(event.data) == []
-        assert {key: value for key, value in event.data.items() if key == "custom_data"} == custom
+        assert catalog.load()[BENCHMARK].problems_of(data_of(event)) == []
+        assert {key: value for key, value in data_of(event).items() if key == "custom_data"} == custom
 
 
 # Whose they are
@@ -94,7 +93,7 @@ def test_data_fit_the_schema_and_carry_the_custom_data_as_given(custom: dict[str
 def test_test_events_are_for_the_benchmark_subscriptions_of_their_client_alone(
     subscription: Any, event: Event, matched: bool
 ) -> None:
-    assert matches(event, subscription, Facts(event)) is matched
+    assert matches(event, subscription) is matched
     assert len(fan_out(event, [subscription], "https://x/spec")) == matched
     assert all(check.passes for check in checks(event, subscription)) is matched
 

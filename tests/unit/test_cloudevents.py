@@ -10,6 +10,7 @@ from event_platform.domain import catalog
 from event_platform.domain.cloudevents import BATCH, STRUCTURED, Context, read
 from event_platform.domain.errors import Forbidden, InvalidRequest, TooLarge, UnsupportedMediaType
 from event_platform.domain.events import Event
+from event_platform.domain.facts import Facts
 
 PLAIN = "application/json"
 UPDATED = "com.akeneo.pim.v1.product.updated"
@@ -48,7 +49,7 @@ EVENT = Event(
     "event-1",
     UPDATED,
     "2026-01-31T11:00:00Z",
-    DATA,
+    Facts(UPDATED, DATA),
     json.dumps(DATA, separators=(",", ":")).encode(),
     (UUID,),
 )
@@ -139,7 +140,6 @@ def test_data_is_kept_with_what_the_schema_does_not_know_in_javascripts_form() -
         f'{{"b":1,"product":{{"1":1e+21,"2":"\u00e9","uuid":"{UUID}"}},'
         '"author":{"identifier":"erp","type":"api","name":"E"}}'
     )
-    assert event.data["b"] == 1
 
 
 def test_attributes_that_are_ours_to_set_are_not_kept() -> None:
@@ -166,7 +166,7 @@ def test_the_identity_is_that_of_the_type() -> None:
 def test_a_lone_surrogate_in_data_is_kept_in_lower_case() -> None:
     body = json.dumps(an_event(data=DATA | {"note": "NOTE"})).replace("NOTE", r"a\uD83Db")
     (event,) = read(STRUCTURED, {}, body.encode(), CONTEXT)
-    assert event.data["note"] == "a\ud83db"
+    assert json.loads(event.data_json)["note"] == "a\ud83db"
     assert event.data_json.endswith(rb'"note":"a\ud83db"}')
 
 

@@ -10,17 +10,16 @@ import structlog
 from event_platform.domain import json_form
 from event_platform.domain.events import Event
 from event_platform.domain.events_api import made_up_uuid
-from event_platform.domain.filters import Facts
 from event_platform.domain.lanes import lane_of
 from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.fanout import IdentifierCheck, fan_out, matches
 from event_platform.ports import Clock
-from records import PIM, UPDATED, a_subscriber, a_subscription, an_event
+from records import PIM, UPDATED, a_subscriber, a_subscription, an_event, data_of, with_data
 
 SCHEMAS = "https://events.example.com/spec"
 SUBSCRIBER = a_subscriber()
 DATA = {"product": {"uuid": "00000000-0000-4000-8000-000000000001", "identifier": "SKU-1"}}
-WITH_IDENTIFIER = replace(an_event(), data=DATA, data_json=json_form.stringify(DATA))
+WITH_IDENTIFIER = with_data(an_event(), DATA)
 
 
 def subscription(**fields: Any) -> Subscription:
@@ -50,7 +49,7 @@ def test_an_active_pim_subscription_that_names_the_type_gets_the_event(
     fields: dict[str, Any], matched: bool
 ) -> None:
     chosen = subscription(**fields)
-    assert matches(an_event(), chosen, Facts(an_event())) is matched
+    assert matches(an_event(), chosen) is matched
     assert [found.subscription for found in fan_out(an_event(), [chosen], SCHEMAS)] == [chosen] * matched
 
 
@@ -88,7 +87,7 @@ def test_a_body_names_its_subscription() -> None:
         "datacontenttype": "application/json",
         "dataschema": f"{SCHEMAS}/{UPDATED}.schema.json",
         "time": "2026-01-31T11:59:59Z",
-        "data": an_event().data,
+        "data": data_of(an_event()),
     }
 
 
@@ -116,7 +115,7 @@ def test_an_event_without_entity_is_its_own_lane() -> None:
 def test_who_gets_a_made_up_uuid_without_the_identifier_is_told_of_once_an_hour() -> None:
     identifier = "LMP-001"
     data = {"product": {"uuid": made_up_uuid(PIM, identifier), "identifier": identifier}}
-    made_up = replace(an_event(), data=data, data_json=json_form.stringify(data))
+    made_up = with_data(an_event(), data)
     lacking, knowing = subscription(), subscription(send_product_identifier=True)
     now = [0.0]
     check = IdentifierCheck(cast("Clock", SimpleNamespace(monotonic=lambda: now[0])))

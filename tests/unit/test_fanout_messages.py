@@ -29,7 +29,7 @@ from event_platform.fanout import Fanout, IdentifierCheck, messages, routes
 from event_platform.fanout.recent import RecentLanes
 from event_platform.http import App
 from event_platform.push import REASON
-from records import PIM, UPDATED, a_subscriber, a_subscription, an_event
+from records import PIM, UPDATED, a_subscriber, a_subscription, an_event, data_of
 
 SCHEMAS = "https://events.example.com/spec"
 DELIVERIES = deliveries_topic(PIM, 4)
@@ -126,7 +126,7 @@ async def test_each_match_becomes_a_delivery_in_its_lane() -> None:
     assert delivery.accepted_at == START
     body = json_form.parse(delivery.body)
     assert isinstance(body, dict)
-    assert (body["id"], body["subject"], body["data"]) == ("event-1", first.id, an_event(1).data)
+    assert (body["id"], body["subject"], body["data"]) == ("event-1", first.id, data_of(an_event(1)))
     assert len(world.topics.published) == 4
 
 

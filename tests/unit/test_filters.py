@@ -7,11 +7,11 @@ import pytest
 
 from event_platform.domain import catalog, json_form
 from event_platform.domain.events import Event
+from event_platform.domain.facts import Facts
 from event_platform.domain.filters import (
     MAX_LENGTH,
     MAX_NESTING,
     MAX_OPERATORS,
-    Facts,
     FilterError,
     explain,
     parse,
@@ -24,7 +24,9 @@ DELTA, MODEL_DELTA = f"{PRODUCT}.updated.delta", f"{MODEL}.updated.delta"
 
 
 def event(event_type: str, data: dict[str, Any]) -> Event:
-    return Event("1", event_type, "2026-01-31T12:00:00Z", data, json_form.stringify(data), ())
+    return Event(
+        "1", event_type, "2026-01-31T12:00:00Z", Facts(event_type, data), json_form.stringify(data), ()
+    )
 
 
 def example(event_type: str) -> Event:
@@ -41,7 +43,7 @@ def delta(*values: dict[str, Any], **by_attribute: Any) -> Event:
 
 
 def holds(expression: str, of: Event) -> bool:
-    found = predicate_of(expression)(Facts(of))
+    found = predicate_of(expression)(of.facts)
     assert explain(expression, of).matches is found
     return found
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -174,11 +175,4 @@ async def test_the_memory_is_bounded(topic: Topic, clock: ManualClock) -> None:
 
 def _large(number: int) -> Event:
     event = an_event(number)
-    return Event(
-        event.id,
-        event.type,
-        event.time,
-        event.data | {"more": "x" * 900_000},
-        event.data_json[:-1] + b',"more":"' + b"x" * 900_000 + b'"}',
-        event.identity,
-    )
+    return replace(event, data_json=event.data_json[:-1] + b',"more":"' + b"x" * 900_000 + b'"}')

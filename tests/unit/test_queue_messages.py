@@ -12,6 +12,7 @@ from clock import START
 from event_platform.domain import catalog, json_form
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.events import Event
+from event_platform.domain.facts import Facts
 from event_platform.domain.messages import MalformedMessage, Message
 from event_platform.domain.queue_messages import (
     Accepted,
@@ -21,7 +22,7 @@ from event_platform.domain.queue_messages import (
     delivery_of,
     events_messages,
 )
-from records import PIM, UPDATED, an_event
+from records import PIM, UPDATED, an_event, with_data
 
 CATALOG = catalog.load()
 MAX_ATTRIBUTE_BYTES = 1024
@@ -55,7 +56,9 @@ def events(draw: st.DrawFn) -> Event:
     assert isinstance(data, dict)
     event_type = draw(st.sampled_from([UPDATED, "com.akeneo.pim.v1.category.updated"]))
     identity = CATALOG[event_type].identity_of(data)
-    return Event(draw(text), event_type, "2026-01-31T11:00:00.5Z", data, data_json, identity)
+    return Event(
+        draw(text), event_type, "2026-01-31T11:00:00.5Z", Facts(event_type, data), data_json, identity
+    )
 
 
 deliveries = st.builds(
@@ -95,7 +98,7 @@ def test_accepted_events_come_back_byte_for_byte(sent: list[Event], at: datetime
 def test_numbers_and_keys_of_javascript_stay_as_they_are(data: bytes) -> None:
     value = json_form.parse(data, round_integers=True)
     assert isinstance(value, dict)
-    event = Event("1", UPDATED, "2026-01-31T11:00:00Z", value, data, ())
+    event = Event("1", UPDATED, "2026-01-31T11:00:00Z", Facts(UPDATED, value), data, ())
     ((message, _),) = events_messages(Accepted(PIM, START, [event]))
     assert accepted_of(message, CATALOG).events[0].data_json == data
 
@@ -104,7 +107,7 @@ def test_data_as_deep_as_they_are_taken_in_pass() -> None:
     depth = json_form.MAX_DEPTH - 1
     data = json_form.parse(b'{"a":' + b"[" * depth + b"]" * depth + b"}")
     assert isinstance(data, dict)
-    event = replace(an_event(), data=data, data_json=json_form.stringify(data), identity=())
+    event = replace(with_data(an_event(), data), identity=())
     ((message, _),) = events_messages(Accepted(PIM, START, [event]))
     assert accepted_of(message, CATALOG).events == [event]
 
@@ -118,7 +121,7 @@ def test_a_message_is_over_the_limit_only_for_one_large_event(sent: list[Event],
 
 def test_a_full_request_of_large_events_is_split_below_pubsubs_limit() -> None:
     data = {"product": {"uuid": "1"}, "more": "x" * 900_000}
-    large = replace(an_event(), data=data, data_json=json_form.stringify(data))
+    large = with_data(an_event(), data)
     messages = list(events_messages(Accepted(PIM, START, [large] * 25)))
     assert [len(held) for _, held in messages] == [9, 9, 7]
     assert all(len(message.data) < 9_000_000 for message, _ in messages)

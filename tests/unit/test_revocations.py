@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from event_platform.domain.revocations import client_gone, revoking
-from records import an_event
+from records import an_event, with_data
 
 CONNECTION = "com.akeneo.pim.v1.connection.deleted"
 APP = "com.akeneo.pim.v1.app.deleted"
@@ -27,7 +27,7 @@ APP = "com.akeneo.pim.v1.app.deleted"
     ],
 )
 def test_the_client_that_is_gone(event_type: str, data: dict[str, Any], client_id: str | None) -> None:
-    assert client_gone(replace(an_event(), type=event_type, data=data)) == client_id
+    assert client_gone(with_data(replace(an_event(), type=event_type), data)) == client_id
 
 
 @pytest.mark.parametrize(("event_type", "noun"), [(CONNECTION, "connection"), (APP, "app")])

@@ -7,6 +7,7 @@ from typing import Any
 from . import json_form
 from .catalog import BENCHMARK
 from .events import Event
+from .facts import Facts
 from .subscriptions import Subscription
 
 BYTES_PER_KB = 1024
@@ -34,7 +35,7 @@ class Benchmark:
                 id=f"{self.id}-{number}",
                 type=BENCHMARK,
                 time=self.time,
-                data=data,
+                facts=Facts(BENCHMARK, data),
                 data_json=json_form.stringify(data),
                 identity=(),
                 benchmark_client=self.client_id,

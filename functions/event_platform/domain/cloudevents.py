@@ -14,6 +14,7 @@ from . import json_form
 from .catalog import Catalog, EventType
 from .errors import Forbidden, InvalidRequest, Problem, TooLarge, UnsupportedMediaType
 from .events import Event
+from .facts import Facts
 from .json_form import MalformedJson
 from .timestamps import normalise_rfc3339, to_rfc3339
 from .urls import normalise_pim_url
@@ -144,7 +145,7 @@ def _event(
     if found.problems or event_id is None or event_type is None or time is None:
         return None
     identity = context.catalog[event_type].identity_of(data)
-    return Event(event_id, event_type, time, data, data_json, identity)
+    return Event(event_id, event_type, time, Facts(event_type, data), data_json, identity)
 
 
 def _check_pim(value: Any, context: Context) -> None:

@@ -1,43 +1,60 @@
 """Events, and the bytes in which they are delivered (wire contract 9)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from . import json_form
 from .catalog import EventType, schema_url
+from .facts import Facts
 
 SOURCE = "akeneo-event-platform"
-
-IDENTIFIER_TYPES = frozenset(
-    f"com.akeneo.pim.v1.product.{action}"
-    for action in ("created", "updated", "updated.delta", "deleted", "became-complete", "became-incomplete")
-)
-"""The types whose `data.product.identifier` is delivered only on request (wire contract 4)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """A fact from a PIM, validated. `time` is RFC 3339 in UTC with `Z`.
 
-    `data_json` is `data` in JavaScript's form; `identity` names the entity and decides the lane. A test event
-    of a benchmark names in `benchmark_client` whose benchmark subscriptions it is for (wire contract 14).
+    `data_json` is `data` in JavaScript's form, and `facts` are what fan-out needs of `data` besides: the
+    parsed data are not kept. `identity` names the entity and decides the lane. A test event of a benchmark
+    names in `benchmark_client` whose benchmark subscriptions it is for (wire contract 14).
     """
 
     id: str
     type: str
     time: str
-    data: dict[str, Any] = field(repr=False)
+    facts: Facts = field(repr=False, compare=False)
     data_json: bytes = field(repr=False)
     identity: tuple[str, ...]
     benchmark_client: str | None = None
+
+    def __reduce__(self) -> "tuple[Callable[..., Event], tuple[Any, ...]]":
+        """As bytes and short texts, so that another process gets it at the cost of moving them."""
+        facts = self.facts.to_json(self.data_json)
+        row = (self.id, self.type, self.time, facts, self.data_json, self.identity, self.benchmark_client)
+        return event_of_row, row
+
+
+def event_of_row(
+    event_id: str,
+    event_type: str,
+    time: str,
+    facts: bytes,
+    data_json: bytes,
+    identity: tuple[str, ...],
+    benchmark_client: str | None,
+) -> Event:
+    """The event again; `facts` as `Facts.to_json` wrote them."""
+    return Event(event_id, event_type, time, Facts(event_type, facts), data_json, identity, benchmark_client)
 
 
 def example_of(event_type: EventType, *, event_id: str, time: str) -> Event:
     """An event of the type, with the catalog's example as its data."""
     data = event_type.example
     identity = event_type.identity_of(data)
-    return Event(event_id, event_type.name, time, data, json_form.stringify(data), identity)
+    facts = Facts(event_type.name, data)
+    return Event(event_id, event_type.name, time, facts, json_form.stringify(data), identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +90,9 @@ def _constant_parts(event_type: str, schema_base: str) -> tuple[bytes, bytes]:
     )
 
 
-def has_identifier(event: Event) -> bool:
-    """Whether the event carries a product identifier that some subscriptions must not get."""
-    if event.type not in IDENTIFIER_TYPES:
-        return False
-    product = event.data.get("product")
-    return isinstance(product, dict) and "identifier" in product
-
-
 def without_identifier(event: Event) -> bytes:
     """`data` in JavaScript's form, `data.product.identifier` left out where it is optional."""
-    if not has_identifier(event):
+    span = event.facts.identifier_span(event.data_json)
+    if span is None:
         return event.data_json
-    product = {key: value for key, value in event.data["product"].items() if key != "identifier"}
-    return json_form.stringify({**event.data, "product": product})
+    return event.data_json[: span[0]] + event.data_json[span[1] :]

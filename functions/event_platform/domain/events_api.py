@@ -20,6 +20,7 @@ from .catalog import Catalog
 from .cloudevents import MAX_EVENTS, MAX_ID_LENGTH
 from .errors import InvalidRequest, Problem, TooLarge, Unauthenticated
 from .events import Event
+from .facts import Facts
 from .tenants import Tenant
 from .timestamps import normalise_rfc3339
 
@@ -142,10 +143,7 @@ def made_up_uuid(tenant: str, identifier: str) -> str:
 
 def has_made_up_uuid(event: Event, tenant: str) -> bool:
     """Whether the PIM does not know the product's UUID, so that only its identifier says which it is."""
-    product = event.data.get("product")
-    if not isinstance(product, dict):
-        return False
-    product = cast("dict[str, Any]", product)
+    product = event.facts.part("product")
     identifier, known_as = product.get("identifier"), product.get("uuid")
     if not isinstance(identifier, str) or not isinstance(known_as, str) or known_as[14:15] != "5":
         return False
@@ -225,8 +223,9 @@ def _event(value: Any, reader: _Reader, tenant: Tenant, catalog: Catalog) -> Eve
         reader.wrong(f"data.resource.{path.partition('.')[2]}", message)
     if len(reader.problems) > before:
         return None
+    facts = Facts(event_type.name, data)
     return Event(
-        event_id, event_type.name, time, data, json_form.stringify(data), event_type.identity_of(data)
+        event_id, event_type.name, time, facts, json_form.stringify(data), event_type.identity_of(data)
     )
 
 

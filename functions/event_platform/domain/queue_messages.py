@@ -15,6 +15,7 @@ from . import json_form
 from .catalog import Catalog
 from .deliveries import Delivery
 from .events import SOURCE, Event
+from .facts import Facts
 from .json_form import MalformedJson
 from .messages import MalformedMessage, Message
 
@@ -258,4 +259,5 @@ def _event(index: int, value: Any, catalog: Catalog, *, plain: bool) -> Event:
     data = cast("dict[str, Any]", data)
     data_json = json_form.stringify(data, plain=plain)
     identity = catalog[entry["type"]].identity_of(data)
-    return Event(entry["id"], entry["type"], entry["time"], data, data_json, identity, client)
+    facts = Facts(entry["type"], data)
+    return Event(entry["id"], entry["type"], entry["time"], facts, data_json, identity, client)

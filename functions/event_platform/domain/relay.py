@@ -16,6 +16,7 @@ from .catalog import Catalog
 from .cloudevents import LARGE_EVENT_BYTES, MAX_ID_LENGTH
 from .errors import Unauthenticated
 from .events import Event
+from .facts import Facts
 from .json_form import MalformedJson
 from .timestamps import normalise_rfc3339, to_rfc3339
 
@@ -66,7 +67,7 @@ def read(body: bytes, catalog: Catalog, now: datetime) -> Relayed:
     time, warnings = _time(value.get("time"), now)
     warnings += _misfits(catalog, event_type, data, data_json)
     identity = catalog[event_type].identity_of(data)
-    return Relayed(Event(event_id, event_type, time, data, data_json, identity), warnings)
+    return Relayed(Event(event_id, event_type, time, Facts(event_type, data), data_json, identity), warnings)
 
 
 def _is_torn(text: str) -> bool:

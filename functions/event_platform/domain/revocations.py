@@ -20,10 +20,7 @@ def client_gone(event: Event) -> str | None:
     noun = _GONE.get(event.type)
     if noun is None:
         return None
-    try:
-        client_id: object = event.data[noun]["client_id"]
-    except (KeyError, TypeError):
-        return None
+    client_id: object = event.facts.part(noun).get("client_id")
     return client_id if isinstance(client_id, str) and client_id else None
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..domain import filters
 from ..domain.benchmarks import is_benchmarked
-from ..domain.events import Envelope, Event, envelope, has_identifier
+from ..domain.events import Envelope, Event, envelope
 from ..domain.lanes import lane_of
 from ..domain.subscriptions import Status, Subscription
 
@@ -19,8 +19,8 @@ class Matched:
     envelope: Envelope
 
 
-def matches(event: Event, subscription: Subscription, facts: filters.Facts) -> bool:
-    """Whether an active subscription of the event's tenant gets the event, of which these are the facts.
+def matches(event: Event, subscription: Subscription) -> bool:
+    """Whether an active subscription of the event's tenant gets the event.
 
     A test event goes by whose it is.
     """
@@ -30,18 +30,17 @@ def matches(event: Event, subscription: Subscription, facts: filters.Facts) -> b
         subscription.status is Status.ACTIVE
         and subscription.source == "pim"
         and event.type in subscription.events
-        and (subscription.filter is None or filters.predicate_of(subscription.filter)(facts))
+        and (subscription.filter is None or filters.predicate_of(subscription.filter)(event.facts))
     )
 
 
 def fan_out(event: Event, subscriptions: Iterable[Subscription], schema_base: str) -> list[Matched]:
     """The deliveries of one event. Each variant of the body is rendered at most once and shared."""
-    optional_identifier = has_identifier(event)
+    optional_identifier = event.facts.has_identifier
     variants: dict[bool, Envelope] = {}
-    facts = filters.Facts(event)
     matched: list[Matched] = []
     for subscription in subscriptions:
-        if not matches(event, subscription, facts):
+        if not matches(event, subscription):
             continue
         with_identifier = subscription.send_product_identifier or not optional_identifier
         if with_identifier not in variants:

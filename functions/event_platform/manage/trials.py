@@ -10,7 +10,7 @@ from ..domain import json_form
 from ..domain.catalog import BENCHMARK, Catalog
 from ..domain.cloudevents import STRUCTURED, Context, read
 from ..domain.errors import Conflict, InvalidRequest, Problem
-from ..domain.events import Event, envelope, example_of, has_identifier
+from ..domain.events import Event, envelope, example_of
 from ..domain.https_requests import EXCERPT_BYTES, request_headers, without_secrets
 from ..domain.matching import Check, checks
 from ..domain.outcomes import Answer, TransportFailure, classify
@@ -97,7 +97,7 @@ async def send_test(
     name = _type_to_send(wanted.type, subscription, rules.known)
     pauses.take(subscription.id, SECONDS_BETWEEN_TESTS, what="a test of this subscription can be made")
     event = example_of(rules.known[name], event_id=str(uuid_utils.uuid7()), time=to_rfc3339(clock.now()))
-    with_identifier = subscription.send_product_identifier or not has_identifier(event)
+    with_identifier = subscription.send_product_identifier or not event.facts.has_identifier
     sent = envelope(event, schema_base, with_identifier=with_identifier).addressed_to(subscription.id)
     headers = request_headers(event.id, sent, config)
     started = clock.monotonic()

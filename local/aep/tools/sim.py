@@ -28,7 +28,7 @@ from starlette.routing import Route
 
 from event_platform.domain import catalog
 from event_platform.domain.catalog import EventType
-from event_platform.domain.events import IDENTIFIER_TYPES
+from event_platform.domain.facts import IDENTIFIER_TYPES
 from event_platform.domain.timestamps import to_rfc3339
 
 from . import formats

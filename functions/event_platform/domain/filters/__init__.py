@@ -1,8 +1,8 @@
 """Filters of subscriptions (wire contract 7): parsed once, matched as closures, explained by parts."""
 
+from ..facts import Facts
 from .errors import FilterError
 from .explain import Explanation, Part, explain
-from .facts import Facts
 from .matching import Predicate, predicate_of
 from .syntax import FIELDS, MAX_LENGTH, MAX_NESTING, MAX_OPERATORS, parse
 

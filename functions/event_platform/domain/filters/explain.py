@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..events import Event
-from .facts import Facts
+from ..facts import Facts
 from .matching import looks_at, wanted_by
 from .syntax import And, Comparison, Node, Not, Or, parse
 
@@ -39,7 +39,7 @@ class Explanation:
 
 def explain(expression: str, event: Event) -> Explanation:
     """Raises FilterError."""
-    node, facts = parse(expression), Facts(event)
+    node, facts = parse(expression), event.facts
     whole = _part(node, expression, facts)
     return Explanation(whole.holds, tuple(_deciding(node, whole)), whole)
 

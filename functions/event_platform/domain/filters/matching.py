@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import lru_cache, reduce
 
-from .facts import Facts, Values
+from ..facts import Facts, Values
 from .syntax import And, Comparison, Node, Not, Or, parse
 
 Predicate = Callable[[Facts], bool]
