@@ -834,7 +834,27 @@ class SenderContract:
         assert server.connections == 2
         assert len(server.requests) == 3
 
-    async def test_all_kept_connections_may_be_dead(self, sender: Sender) -> None:
+    async def test_a_receiver_that_dies_on_one_event_gets_it_twice_in_an_attempt(
+        self, sender: Sender
+    ) -> None:
+        """However many connections to it are kept."""
+        all_there = asyncio.Barrier(5)
+
+        async def play(peer: Peer) -> None:
+            await peer.request()
+            if peer.number <= 5:
+                await all_there.wait()
+                await peer.send(OK)
+                await peer.request()
+
+        async with serve(play) as server:
+            posts = (sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE) for _ in range(5))
+            assert {status_of(result) for result in await asyncio.gather(*posts)} == {200}
+            result = await sender.post(server.url(), HEADERS, b"deadly", timeout=AMPLE)
+        assert reason_of(result) is Reason.UNEXPECTED_EOF
+        assert sum(request.endswith(b"deadly") for request in server.requests) == 2
+
+    async def test_one_of_several_dead_connections_costs_an_attempt_nothing(self, sender: Sender) -> None:
         both_there = asyncio.Barrier(2)
 
         async def play(peer: Peer) -> None:

@@ -39,21 +39,16 @@ class HttpClient:
         deadline = asyncio.get_running_loop().time() + timeout
         target = target_of(method, url)
         head, content = request_to(target, headers, body)
-        while True:
-            connection = self._pool.take(target.origin)
-            is_fresh = connection is None
-            if connection is None:
-                connection = await self._connected(target, deadline)
+        kept = self._pool.take(target.origin)
+        if kept is not None:
             try:
-                return await connection.exchange(head, content, deadline)
+                return await self._on(kept, head, content, deadline)
             except (EOFError, OSError) as error:
-                # A kept connection that was already dead says nothing about the receiver. Each round uses up
-                # one, so a fresh one follows; its failure counts (RFC 9112 9.3.1).
-                if is_fresh or connection.has_answered or not _is_loss(error):
+                # A kept connection that was already dead says nothing about the receiver. The request is sent
+                # once more, on a fresh one, whose failure counts (RFC 9110 9.2.2, RFC 9112 9.3.1).
+                if kept.has_answered or not _is_loss(error):
                     raise
-            finally:
-                if connection.is_open:
-                    self._pool.keep(connection)
+        return await self._on(await self._connected(target, deadline), head, content, deadline)
 
     async def close(self) -> None:
         """Ends all connections, and exchanges with them. It cannot be used any more."""
@@ -63,6 +58,13 @@ class HttpClient:
             connection.close()
         if self._connections:
             await self._all_lost.wait()  # the loop closes their sockets when it comes round
+
+    async def _on(self, connection: Connection, head: bytes, content: bytes, deadline: float) -> Answer:
+        try:
+            return await connection.exchange(head, content, deadline)
+        finally:
+            if connection.is_open:
+                self._pool.keep(connection)
 
     async def _connected(self, target: Target, deadline: float) -> Connection:
         loop = asyncio.get_running_loop()
