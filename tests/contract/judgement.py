@@ -136,7 +136,9 @@ class JudgementContract:
         return await self.subscribe(world)
 
     async def subscribe(self, world: World, number: int = 1) -> Subscription:
-        subscriber = a_subscriber(now=world.clock.now())
+        """To a host of its own, by one of three owners of a PIM."""
+        owner = OWNER if number % 3 == 1 else replace(OWNER, client_id=f"client-{number % 3}")
+        subscriber = a_subscriber(owner, now=world.clock.now())
         await world.subscriptions.add_subscriber(subscriber, limit=100)
         url = f"https://receiver-{number}.example.com/hook"
         subscription = a_subscription(subscriber, url=url, now=world.clock.now())
@@ -144,7 +146,9 @@ class JudgementContract:
         return subscription
 
     async def now(self, world: World, subscription: Subscription) -> Subscription:
-        return await world.subscriptions.subscription(OWNER, subscription.subscriber_id, subscription.id)
+        return await world.subscriptions.subscription(
+            subscription.owner, subscription.subscriber_id, subscription.id
+        )
 
     async def fail(
         self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
@@ -362,6 +366,20 @@ class JudgementContract:
         await world.clock.advance(10)
         await instance.attempts(first, 1)
         assert (await self.now(world, first)).status is Status.ACTIVE
+
+    async def test_many_dead_hosts_of_one_owner_are_his_own_fault(
+        self, world: World, instance: Instance, receivers: Receivers
+    ) -> None:
+        """They change nothing for others either, whose dead endpoints use up their retries."""
+        mine = [await self.subscribe(world, 3 * number + 1) for number in range(30)]
+        (dead, healthy) = [await self.subscribe(world, number) for number in (2, 3)]
+        receivers.answers = {each.config.destination: REFUSED for each in (*mine, dead)}
+        for subscription in (*mine, healthy):
+            await instance.attempts(subscription, 1)
+        (delivery,) = await world.deliveries(dead, 1)
+        assert (await instance.attempt(delivery)).delivery.failures == 1
+        await self.fail(world, instance, receivers, mine[0])
+        assert (await self.now(world, mine[0])).status is Status.SUSPENDED
 
     async def test_a_few_origins_that_fail_are_to_blame_themselves(
         self, world: World, instance: Instance, receivers: Receivers

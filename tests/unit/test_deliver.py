@@ -18,7 +18,7 @@ from event_platform.domain.logs import DeliveryEnd, Operation
 from event_platform.domain.outcomes import Answer, Kind, Outcome, Reason, TransportFailure
 from event_platform.domain.rates import Observation
 from event_platform.domain.signatures import sign
-from event_platform.domain.subscriptions import HttpsConfig, Status, Subscription
+from event_platform.domain.subscriptions import HttpsConfig, Owner, Status, Subscription
 from event_platform.domain.suspension import Suspension
 from records import PRIMARY, UPDATED, a_subscriber, a_subscription, https_config
 from senders import https_by
@@ -416,7 +416,8 @@ def a_failing_egress() -> Egress:
     """Of 30 other receivers 25 cannot be reached."""
     egress = Egress()
     for number in range(30):
-        egress.observe(f"https://receiver-{number}.example/", 0.0, failed=number < 25)
+        owner = Owner("https://pim.example.com", f"client-{number % 3}")
+        egress.observe(owner, f"receiver-{number}.example", 0.0, failed=number < 25)
     return egress
 
 

@@ -1,17 +1,32 @@
 """When the fault is ours: most of many unrelated origins fail in transport within a minute."""
 
+from collections.abc import Callable, Hashable, Iterable, Mapping
+
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from event_platform.domain.egress import Egress
-from event_platform.domain.subscriptions import HttpsConfig
+from event_platform.domain.subscriptions import HttpsConfig, Owner
+
+PIM = "https://pim.example"
 
 
-def tried(failed: int, answered: int, *, at: float = 0.0) -> Egress:
+def an_owner(number: int, pim: str = PIM) -> Owner:
+    return Owner(pim, f"client-{number}")
+
+
+def observe(egress: Egress, owner: Owner, hosts: range, *, failed: bool, at: float = 0.0) -> None:
+    for number in hosts:
+        egress.observe(owner, f"receiver-{number}.example", at, failed=failed)
+
+
+def tried(failed: int, answered: int, *, owners: int = 3) -> Egress:
+    """Hosts of so many owners of one PIM, in turns."""
     egress = Egress()
     for number in range(failed + answered):
-        egress.observe(f"receiver-{number}.example", at, failed=number < failed)
+        owner = an_owner(number % owners)
+        egress.observe(owner, f"receiver-{number}.example", 0.0, failed=number < failed)
     return egress
 
 
@@ -27,11 +42,59 @@ def test_fewer_than_20_hosts_say_nothing() -> None:
     assert not tried(19, 0).is_failing(0.0)
 
 
+def test_fewer_than_3_owners_say_nothing() -> None:
+    assert not tried(100, 0, owners=2).is_failing(0.0)
+
+
+def test_one_host_that_many_owners_use_is_one_origin() -> None:
+    egress = Egress()
+    for number in range(100):
+        egress.observe(an_owner(number), "app.example", 0.0, failed=True)
+    observe(egress, an_owner(100), range(19), failed=False)
+    assert (egress.origins, egress.failing) == (20, 1)
+    assert not egress.is_failing(0.0)
+
+
+def test_the_dead_hosts_of_one_owner_do_not_speak_for_others() -> None:
+    egress = Egress()
+    observe(egress, an_owner(1), range(400), failed=True)
+    observe(egress, an_owner(2), range(400, 402), failed=False)
+    observe(egress, an_owner(3), range(402, 412), failed=True)
+    assert egress.failing == 410
+    assert not egress.is_failing(0.0)
+
+
+def test_the_many_owners_of_one_pim_do_not_speak_for_other_pims() -> None:
+    egress = Egress()
+    for number in range(50):
+        observe(egress, an_owner(number, "https://hostile.example"), range(number, number + 1), failed=True)
+    observe(egress, an_owner(1), range(50, 51), failed=False)
+    assert not egress.is_failing(0.0)
+
+
+def test_a_small_platform_whose_network_is_down_is_told_so() -> None:
+    """One PIM with three clients: all that they try fails."""
+    egress = Egress()
+    observe(egress, an_owner(1), range(20), failed=True)
+    observe(egress, an_owner(2), range(20, 27), failed=True)
+    observe(egress, an_owner(3), range(27, 32), failed=True)
+    assert not egress.is_failing(0.0)  # 7 of each are counted
+    observe(egress, an_owner(3), range(32, 33), failed=True)
+    assert egress.is_failing(0.0)
+
+
+def test_healthy_hosts_of_one_owner_do_not_hide_that_a_pim_fails() -> None:
+    """An owner is one voice, whatever he has."""
+    egress = tried(30, 0)
+    observe(egress, an_owner(3), range(30, 55), failed=False)
+    assert egress.is_failing(0.0)
+
+
 def test_many_urls_and_ports_of_one_host_are_one_origin() -> None:
     egress = Egress()
     for number in range(100):
         url = f"https://receiver.example:{8000 + number}/{number}"
-        egress.observe(HttpsConfig(url, SecretStr("s")).host, 0.0, failed=True)
+        egress.observe(an_owner(number), HttpsConfig(url, SecretStr("s")).host, 0.0, failed=True)
     assert not egress.is_failing(0.0)
     assert (egress.origins, egress.failing) == (1, 1)
 
@@ -39,7 +102,7 @@ def test_many_urls_and_ports_of_one_host_are_one_origin() -> None:
 def test_it_is_over_when_the_hosts_answer_again() -> None:
     egress = tried(20, 0)
     for number in range(10):
-        egress.observe(f"receiver-{number}.example", 5.0, failed=False)
+        egress.observe(an_owner(number % 3), f"receiver-{number}.example", 5.0, failed=False)
     assert not egress.is_failing(5.0)
 
 
@@ -50,21 +113,59 @@ def test_what_is_older_than_a_minute_says_nothing() -> None:
     assert (egress.origins, egress.failing) == (0, 0)
 
 
+def test_nothing_older_than_a_minute_is_kept_though_nobody_asks() -> None:
+    egress = Egress()
+    for second in range(1000):
+        observe(egress, an_owner(second), range(second, second + 1), failed=False, at=second)
+    assert egress.origins == 61
+
+
 def test_it_is_told_once_a_minute() -> None:
     egress = Egress()
     assert [at for at in range(0, 150, 10) if egress.is_to_be_told(at)] == [0, 60, 120]
 
 
+Pair = tuple[int, int, int]
+
+
+def says(recent: Mapping[Pair, bool]) -> bool:
+    """The rule, by a look at everything: PIM, client and host, and whether the latest attempt failed."""
+
+    def most(group: Iterable[bool]) -> bool:
+        members = list(group)
+        return 2 * sum(members) > len(members)
+
+    def failing(part: Callable[[Pair], Hashable]) -> dict[Hashable, bool]:
+        keys = {part(pair) for pair in recent}
+        return {key: most(failed for pair, failed in recent.items() if part(pair) == key) for key in keys}
+
+    hosts, owners = failing(lambda pair: pair[2]), failing(lambda pair: pair[:2])
+    pims = {pair[0] for pair in recent}
+    failing_pims = [
+        most(owners[owner] for owner in {pair[:2] for pair in recent if pair[0] == pim}) for pim in pims
+    ]
+    counted = sum(min(7, sum(pair[:2] == owner for pair in recent)) for owner in owners)
+    return len(hosts) >= 20 and counted >= 20 and most(hosts.values()) and most(failing_pims)
+
+
 @given(
-    attempts=st.lists(st.tuples(st.integers(0, 29), st.integers(0, 5), st.booleans()), max_size=200),
+    attempts=st.lists(
+        st.tuples(
+            st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 29)),
+            st.integers(0, 3),
+            st.sampled_from([True, True, False]),
+        ),
+        max_size=120,
+    ),
 )
-def test_it_says_what_a_look_at_every_hosts_latest_attempt_says(
-    attempts: list[tuple[int, int, bool]],
+def test_it_says_what_a_look_at_every_latest_attempt_says(
+    attempts: list[tuple[Pair, int, bool]],
 ) -> None:
-    egress, latest, now = Egress(), dict[int, tuple[int, bool]](), 0
-    for host, seconds, failed in attempts:
+    egress, latest, now = Egress(), dict[Pair, tuple[int, bool]](), 0
+    for pair, seconds, failed in attempts:
         now += seconds
-        egress.observe(f"{host}.example", now, failed=failed)
-        latest[host] = (now, failed)
-        recent = [failing for at, failing in latest.values() if now - at <= 60]
-        assert egress.is_failing(now) == (len(recent) >= 20 and sum(recent) > len(recent) / 2)
+        pim, client, host = pair
+        egress.observe(an_owner(client, f"https://{pim}.example"), f"{host}.example", now, failed=failed)
+        latest[pair] = (now, failed)
+    recent = {pair: failing for pair, (at, failing) in latest.items() if now - at <= 60}
+    assert egress.is_failing(now) == says(recent)

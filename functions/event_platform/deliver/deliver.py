@@ -83,7 +83,7 @@ async def _attempt(
     latency = ended - started
     outcome = classify(result)
     in_transport = isinstance(result, TransportFailure) and outcome.kind is Kind.RETRYABLE
-    egress.observe(config.host, ended, failed=in_transport)
+    egress.observe(subscription.owner, config.host, ended, failed=in_transport)
     we_fail = outcome.kind is not Kind.DELIVERED and _we_fail(egress, ended)
     is_ours = in_transport and we_fail
     tried = delivery.after_attempt(now, used_a_retry=outcome.kind is Kind.RETRYABLE and not is_ours)
