@@ -349,7 +349,8 @@ class Logs(Protocol):
     """The log as clients read it, and the refused calls in it. Both methods raise StoreUnavailable."""
 
     async def add_refusal(self, entry: LogEntry) -> None:
-        """Durable when it returns; within 5 minutes of an equal one (owner, ids, message), counted there."""
+        """Durable when it returns; within its `merged_within` of an equal one (owner, ids, message), counted
+        there."""
         ...
 
     async def entries(self, owner: Owner, query: LogQuery) -> Sequence[LogEntry]:

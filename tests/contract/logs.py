@@ -1,5 +1,6 @@
 """What every implementation of the port `Logs` does, and the entries that changes leave for it."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 import uuid_utils
 
-from clock import START
+from clock import START, ManualClock
 from event_platform.domain.actions import Action, Actor, Call
-from event_platform.domain.errors import Conflict
+from event_platform.domain.errors import Conflict, InvalidRequest, Problem
+from event_platform.domain.limits import LIMITS, PIM_FACTOR, CallType
 from event_platform.domain.logs import (
+    MORE_REFUSED,
     REFUSED,
     VALIDATION_ERROR,
     LogEntry,
@@ -29,6 +32,7 @@ from event_platform.domain.subscriptions import (
     resume,
     suspend,
 )
+from event_platform.manage.logs import RefusalLog
 from event_platform.ports import Logs, Subscriptions
 from records import OWNER, a_subscriber, a_subscription
 
@@ -143,6 +147,38 @@ class LogsContract:
         await world.logs.add_refusal(a_refusal(error_reason=query.get("error_reason")))
         await world.subscriptions.add_subscriber(a_subscriber(), limit=20)
         assert await world.logs.entries(OWNER, LogQuery(**query)) == []
+
+    async def test_refusals_without_an_entry_of_their_own_are_counted_in_one_an_hour(
+        self, world: World
+    ) -> None:
+        first, later = (
+            a_refusal(START + timedelta(minutes=number), error_message=MORE_REFUSED) for number in (0, 59)
+        )
+        after = a_refusal(START + timedelta(hours=1), error_message=MORE_REFUSED)
+        for entry in (first, later, after):
+            await world.logs.add_refusal(entry)
+        assert await world.logs.entries(OWNER, EVERYTHING) == [
+            after,
+            replace(first, at=later.at, occurrences=2),
+        ]
+
+    async def test_an_owner_has_so_many_different_refusals_and_a_pim_some_more(self, world: World) -> None:
+        limit = LIMITS[CallType.REFUSED].burst
+        refusals = RefusalLog(world.logs, ManualClock())
+        owners = [Owner(OWNER.tenant, f"client-{number}") for number in range(PIM_FACTOR + 1)]
+        for owner in owners:
+            await asyncio.gather(
+                *(
+                    refusals.record(
+                        owner, "GET", "/", None, {}, InvalidRequest(Problem("name", f"is {number}"))
+                    )
+                    for number in range(limit + 2)
+                )
+            )
+        found = [await world.logs.entries(owner, EVERYTHING) for owner in owners]
+        assert [len(entries) for entries in found] == [limit + 1] * PIM_FACTOR + [1]
+        for entries in found:
+            assert sum(entry.occurrences for entry in entries) == limit + 2
 
     # What changes leave
 

@@ -238,12 +238,12 @@ def test_an_event_that_fits_no_schema_is_delivered_and_logged(world: World) -> N
     assert "data.product.uuid does not fit the schema" in line["reasons"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", a_cloudevent(type="com.akeneo.pim.v9.new")])
-def test_what_cannot_be_delivered_is_2xx_and_logged(world: World, body: bytes) -> None:
-    before = len(world.logged("relay.skipped"))
-    answer = world.relay(body)
-    assert (answer.status_code, answer.json()) == (202, {"accepted": 0, "skipped": 1})
-    until(lambda: len(world.logged("relay.skipped")) > before, "the line of the log")
+def test_what_cannot_be_delivered_is_2xx_and_logged_once_a_minute(world: World) -> None:
+    for body in (b"", b"{", b"[]", a_cloudevent(type="com.akeneo.pim.v9.new")):
+        answer = world.relay(body)
+        assert (answer.status_code, answer.json()) == (202, {"accepted": 0, "skipped": 1})
+    (line,) = until(lambda: world.logged("relay.skipped"), "the line of the log")
+    assert line["times"] == 1
 
 
 @pytest.mark.parametrize("key", [KEY, UNKNOWN_KEY, f"{KEY}/", f"{KEY}/more", ""])

@@ -39,21 +39,21 @@ class Allowances:
         self._interval = 1 / per_second
         self._burst = burst * self._interval
         self._now = monotonic
-        self._full_at: TTLCache[str, float] = TTLCache(REMEMBERED, self._burst, monotonic)
+        self._full_at: TTLCache[Hashable, float] = TTLCache(REMEMBERED, self._burst, monotonic)
 
-    def wait(self, key: str) -> float:
-        """Seconds until one can be taken; 0 when it can be now."""
-        return max(0.0, self._full(key) + self._interval - self._burst - self._now())
+    def wait(self, key: Hashable, count: int = 1) -> float:
+        """Seconds until `count` of them, at most `burst`, can be taken; 0 when they can be now."""
+        return max(0.0, self._full(key) + count * self._interval - self._burst - self._now())
 
-    def take(self, key: str) -> None:
-        """Takes one, which `wait` has said to be there."""
-        self._full_at[key] = self._full(key) + self._interval
+    def take(self, key: Hashable, count: int = 1) -> None:
+        """Takes as many, which `wait` has said to be there."""
+        self._full_at[key] = self._full(key) + count * self._interval
 
-    def give_back(self, key: str) -> None:
-        """Undoes a `take`."""
+    def give_back(self, key: Hashable) -> None:
+        """Undoes a `take` of one."""
         self._full_at[key] = self._full(key) - self._interval
 
-    def _full(self, key: str) -> float:
+    def _full(self, key: Hashable) -> float:
         now = self._now()
         return max(now, self._full_at.get(key, now))
 

@@ -67,7 +67,8 @@ VALIDATION_ERROR = "validation_error"
 OFF_HTTP = 500
 """The error code of a delivery's end that no endpoint answered."""
 MESSAGE_LENGTH = 1024
-REFUSALS_MERGED_WITHIN = timedelta(minutes=5)
+MORE_REFUSED = "more calls were refused; the log keeps a limited number of different ones an hour"
+"""The message of the entry that counts the refused calls that have no entry of their own."""
 
 CHANGES = {
     "subscriber": ("created", "updated", "deleted", "revoked"),
@@ -105,6 +106,11 @@ class LogEntry:
     @property
     def is_of_a_delivery(self) -> bool:
         return self.error_type == FAILED_DELIVERY
+
+    @property
+    def merged_within(self) -> timedelta:
+        """Within this time equal refusals are one entry."""
+        return timedelta(hours=1) if self.error_message == MORE_REFUSED else timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ..domain import cloudevents, events_api
 from ..domain.catalog import Catalog
 from ..domain.errors import Forbidden, InvalidRequest, Problem, TooLarge, UnsupportedMediaType
 from ..domain.events import Event
+from ..domain.limits import LineLimit
 from ..domain.messages import MalformedMessage, Message
 from ..domain.tenants import Tenant
 
@@ -22,7 +23,7 @@ PROBLEMS_TOLD = 10
 
 
 def published_events(
-    message: Message, tenant: Tenant, catalog: Catalog, accepted_at: datetime
+    message: Message, tenant: Tenant, catalog: Catalog, accepted_at: datetime, lines: LineLimit
 ) -> Sequence[Event]:
     """The events of a message. Raises MalformedMessage.
 
@@ -33,7 +34,7 @@ def published_events(
     media_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     try:
         if media_type == "application/json" and "ce-id" not in headers and events_api.is_body(message.data):
-            return _of_events_api(message.data, tenant, catalog)
+            return _of_events_api(message.data, tenant, catalog, lines)
         context = cloudevents.Context(tenant.name, catalog, accepted_at)
         return cloudevents.read(media_type, headers, message.data, context)
     except InvalidRequest as error:
@@ -44,10 +45,10 @@ def published_events(
         raise MalformedMessage(str(error)) from error
 
 
-def _of_events_api(body: bytes, tenant: Tenant, catalog: Catalog) -> Sequence[Event]:
+def _of_events_api(body: bytes, tenant: Tenant, catalog: Catalog, lines: LineLimit) -> Sequence[Event]:
     taken = events_api.read(body, tenant, catalog)
-    if left_out := taken.left_out():
-        log.warning("events.skipped", tenant=tenant.name, **left_out)
+    if (left_out := taken.left_out()) and (times := lines.count(tenant.name)):
+        log.warning("events.skipped", tenant=tenant.name, times=times, **left_out)
     return taken.events
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from starlette.routing import Route
 
 from ..domain.catalog import Catalog
+from ..domain.limits import LineLimit
 from ..domain.messages import MalformedMessage
 from ..domain.queue_messages import DEAD_LETTERS_TOPIC, Accepted, accepted_of
 from ..domain.tenants import Tenant, with_key
@@ -37,7 +38,7 @@ class Fanout:
 def routes(fanout: Fanout) -> Sequence[Route]:
     """The routes of fanout: where the push subscriptions of `events` and `pim-events-<tenant key>` point."""
 
-    recent = RecentLanes(fanout.clock)
+    recent, lines = RecentLanes(fanout.clock), LineLimit(fanout.clock.monotonic)
 
     async def take_accepted(pushed: Pushed) -> None:
         await put_on_queue(accepted_of(pushed.message, fanout.catalog))
@@ -45,7 +46,7 @@ def routes(fanout: Fanout) -> Sequence[Route]:
     async def take_published(pushed: Pushed) -> None:
         tenant = await tenant_of(fanout.registry, pushed.parameters["key"])
         accepted_at = pushed.published_at or fanout.clock.now()
-        events = published_events(pushed.message, tenant, fanout.catalog, accepted_at)
+        events = published_events(pushed.message, tenant, fanout.catalog, accepted_at, lines)
         await put_on_queue(Accepted(tenant.name, accepted_at, events))
 
     async def put_on_queue(accepted: Accepted) -> None:

@@ -17,6 +17,7 @@ from ..domain.cloudevents import Context, read
 from ..domain.errors import Unauthenticated
 from ..domain.events import Event
 from ..domain.front_door import Admission, FrontDoor
+from ..domain.limits import LineLimit
 from ..domain.tenants import Tenant, with_key
 from ..http import Direct, as_it_is, client_address, json_response, media_type, only_once, read_body
 from ..ports import Clock, Intake, TenantRegistry
@@ -48,6 +49,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
     """The routes of ingest."""
 
     door = FrontDoor(ingest.clock.monotonic)
+    lines = LineLimit(ingest.clock.monotonic)
 
     async def take_in(request: Request) -> Response:
         only_once(request.headers, "Authorization")
@@ -74,7 +76,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         taken = events_api.read(body, tenant, ingest.catalog)
         await accept(tenant, taken.events)
         if left_out := taken.left_out():
-            log.warning("events.skipped", tenant=tenant.name, **left_out)
+            warn("events.skipped", tenant, **left_out)
         skipped = sum(taken.skipped.values())
         answer = {"accepted": len(taken.events), "skipped": skipped, "malformed": taken.malformed}
         return json_response(answer)
@@ -92,9 +94,13 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         if relayed.warnings:
             name = "relay.differs" if events else "relay.skipped"
             event_id = relayed.event.id if relayed.event else None
-            log.warning(name, tenant=tenant.name, event_id=event_id, reasons=relayed.warnings)
+            warn(name, tenant, event_id=event_id, reasons=relayed.warnings)
         await accept(tenant, events)
         return json_response({"accepted": len(events), "skipped": 1 - len(events)}, 202)
+
+    def warn(name: str, tenant: Tenant, **fields: object) -> None:
+        if times := lines.count((name, tenant.name)):
+            log.warning(name, tenant=tenant.name, times=times, **fields)
 
     async def accept(tenant: Tenant, events: Sequence[Event]) -> None:
         if events:

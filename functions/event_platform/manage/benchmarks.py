@@ -8,10 +8,12 @@ import uuid_utils
 
 from ..domain.benchmarks import Benchmark
 from ..domain.errors import Conflict
+from ..domain.limits import CallType
 from ..domain.subscriptions import Status
 from ..domain.timestamps import to_rfc3339
 from ..ports import Clock, Intake, Subscriptions
 from .identity import Caller
+from .limits import CallerLimits
 from .pauses import Pauses
 from .payloads import BenchmarkBody, Rules, validated
 from .subscribers import check_permission
@@ -33,6 +35,7 @@ async def start_benchmark(
     subscriptions: Subscriptions,
     intake: Intake,
     pauses: Pauses,
+    limits: CallerLimits,
     rules: Rules,
     clock: Clock,
 ) -> Benchmark:
@@ -52,6 +55,7 @@ async def start_benchmark(
         )
     key = f"{caller.owner.tenant}\n{caller.owner.client_id}"
     pauses.take(key, max(1, deliveries / DELIVERIES_A_SECOND), what="a benchmark can be started")
+    limits.take(caller.owner, CallType.BENCHMARK, max(1, deliveries))
     benchmark = Benchmark(
         id=str(uuid_utils.uuid7()),
         client_id=caller.owner.client_id,

@@ -5,19 +5,22 @@ import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 import structlog
 import uuid_utils
+from cachetools import TTLCache
 
 from ..domain.actions import Call
 from ..domain.errors import InvalidRequest, Problem, StoreUnavailable
+from ..domain.limits import LIMITS, CallType, LineLimit, OwnerAllowances
 from ..domain.logs import (
     ACTIONS,
     ERRORS,
     MESSAGE_LENGTH,
+    MORE_REFUSED,
     REFUSED,
     VALIDATION_ERROR,
     LogEntry,
@@ -28,9 +31,10 @@ from ..domain.logs import (
 )
 from ..domain.outcomes import Reason
 from ..domain.redaction import redacted, scrubbed
+from ..domain.subscriptions import Owner
 from ..domain.timestamps import normalise_rfc3339, to_rfc3339
 from ..ports import Clock, Logs
-from .identity import Caller
+from .identity import REMEMBERED, Caller
 
 log = structlog.get_logger()
 
@@ -38,6 +42,8 @@ DOCUMENTATION = "/docs/errors/{name}"
 MAX_LIMIT = 100
 PROBLEMS_SHOWN = 20
 ID_LENGTH = 64
+REPEATED_WITHIN = timedelta(minutes=5)
+"""How long a repeated refusal is counted in the entry that it has."""
 
 EXPLANATIONS: Mapping[str, str] = {
     Reason.DESTINATION_TIMEOUT: "No complete answer came within 5 seconds, name lookup and TLS included."
@@ -76,40 +82,73 @@ def call_of(method: str, url: str, body: Any) -> Call:
     return Call(method, url[:MESSAGE_LENGTH], redacted(body))
 
 
-async def record_refusal(
-    caller: Caller,
-    call: Call,
-    error: InvalidRequest,
-    *,
-    body: Any,
-    ids: Mapping[str, str],
-    logs: Logs,
-    clock: Clock,
-) -> None:
-    """Writes the entry of a call that is answered 400. That it cannot be written changes no answer."""
+class RefusalLog:
+    """Writes the entries of calls that were answered 400.
+
+    A limited number of different ones of an owner, and of a PIM, has an entry each. One entry an hour counts
+    the others.
+    """
+
+    def __init__(self, logs: Logs, clock: Clock) -> None:
+        self._logs = logs
+        self._clock = clock
+        self._allowances = OwnerAllowances(LIMITS[CallType.REFUSED], clock.monotonic)
+        self._kept: TTLCache[bytes, None] = TTLCache(
+            REMEMBERED, REPEATED_WITHIN.total_seconds(), clock.monotonic
+        )
+        self._lines = LineLimit(clock.monotonic)
+
+    async def record(
+        self, owner: Owner, method: str, url: str, body: Any, ids: Mapping[str, str], error: InvalidRequest
+    ) -> None:
+        """Writes the entry, or counts the call. That it cannot be written changes no answer."""
+        refusal = LogEntry(
+            id=str(uuid_utils.uuid7()),
+            owner=owner,
+            log_type=LogType.ERROR,
+            at=self._clock.now(),
+            operation=REFUSED,
+            error_type=VALIDATION_ERROR,
+            error_code=400,
+            error_message=MORE_REFUSED,
+        )
+        try:
+            if self._is_kept(owner, ids, error):
+                refusal = _shown_refusal(refusal, call_of(method, url, body), body, ids, error)
+            await self._logs.add_refusal(refusal)
+        except StoreUnavailable as unavailable:
+            log.warning("logs.refusal_not_written", error=str(unavailable))
+
+    def _is_kept(self, owner: Owner, ids: Mapping[str, str], error: InvalidRequest) -> bool:
+        """True if the call gets an entry of its own, or is counted in one that equals it."""
+        name = repr((owner, sorted(ids.items()), error.problems[:PROBLEMS_SHOWN]))
+        key = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if key in self._kept:
+            return True
+        if self._allowances.take(owner) is None:
+            self._kept[key] = None
+            return True
+        if times := self._lines.count(owner):
+            log.warning("refusals.counted", tenant=owner.tenant, client_id=owner.client_id, times=times)
+        return False
+
+
+def _shown_refusal(
+    refusal: LogEntry, call: Call, body: Any, ids: Mapping[str, str], error: InvalidRequest
+) -> LogEntry:
     problems = [
         {"message": scrubbed(str(problem), body)}
         | ({"field": scrubbed(problem.field, body)} if problem.field else {})
         for problem in error.problems[:PROBLEMS_SHOWN]
     ]
-    entry = LogEntry(
-        id=str(uuid_utils.uuid7()),
-        owner=caller.owner,
-        log_type=LogType.ERROR,
-        at=clock.now(),
-        operation=REFUSED,
+    return replace(
+        refusal,
         subscriber_id=_id(ids, "sid"),
         subscription_id=_id(ids, "id"),
-        error_type=VALIDATION_ERROR,
-        error_code=400,
         error_message="; ".join(problem["message"] for problem in problems)[:MESSAGE_LENGTH],
         request=call.shown(),
         response={"errors": problems},
     )
-    try:
-        await logs.add_refusal(entry)
-    except StoreUnavailable as unavailable:
-        log.warning("logs.refusal_not_written", error=str(unavailable))
 
 
 async def read_page(

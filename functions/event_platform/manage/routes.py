@@ -15,10 +15,12 @@ from ..domain.actions import Action, Actor
 from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog, schema_url
 from ..domain.errors import InvalidRequest, NotFound, Problem, UnsupportedMediaType
+from ..domain.limits import CallType
 from ..http import CACHED, as_it_is, base_url, client_address, json_response, media_type, only_once, read_body
 from ..ports import Clock, DestinationGuard, Intake, Logs, Sender, Subscriptions
 from . import benchmarks, logs, subscribers, subscriptions, trials
 from .identity import HEADERS, Caller, CallerVerifier
+from .limits import CallerLimits
 from .pauses import Pauses
 from .payloads import Rules
 from .withdrawal import Withdrawals
@@ -128,6 +130,7 @@ def routes(manage: Manage) -> Sequence[Route]:
 
     withdrawals = Withdrawals(manage.subscriptions, manage.clock)
     pauses_of_benchmarks, pauses_of_tests = Pauses(manage.clock), Pauses(manage.clock)
+    limits, refusals = CallerLimits(manage.clock), logs.RefusalLog(manage.logs, manage.clock)
 
     def rules_of(caller: Caller) -> Rules:
         return Rules(caller.owner.tenant, manage.allow_http, is_new=True, known=manage.catalog)
@@ -138,6 +141,7 @@ def routes(manage: Manage) -> Sequence[Route]:
             await _json(request),
             intake=manage.intake,
             pauses=pauses_of_benchmarks,
+            limits=limits,
             rules=rules_of(caller),
             **timed,
         )
@@ -168,8 +172,15 @@ def routes(manage: Manage) -> Sequence[Route]:
         page = await logs.read_page(caller, request.query_params.multi_items(), logs=manage.logs, base=base)
         return json_response(page)
 
-    def resource(path: str, **handlers: Handler) -> Route:
-        return _resource(manage, withdrawals, path, handlers)
+    async def admit(request: Request, call_type: CallType) -> Caller:
+        only_once(request.headers, *HEADERS)
+        caller = await manage.verifier.verify(request.headers, client_address(request))
+        limits.take(caller.owner, call_type)
+        await withdrawals.checked(caller)
+        return caller
+
+    def resource(path: str, *, others: CallType = CallType.CHANGE, **handlers: Handler) -> Route:
+        return _resource(admit, refusals, path, handlers, others)
 
     return [
         resource(collection, GET=list_subscribers, POST=create_subscriber),
@@ -178,8 +189,8 @@ def routes(manage: Manage) -> Sequence[Route]:
         resource(subscription, GET=get_subscription, PATCH=change_subscription, DELETE=remove_subscription),
         resource(f"{subscription}/suspend", POST=suspend),
         resource(f"{subscription}/resume", POST=resume),
-        resource(f"{subscription}/test", POST=send_test),
-        resource(f"{subscription}/explain", POST=explain),
+        resource(f"{subscription}/test", others=CallType.TRIAL, POST=send_test),
+        resource(f"{subscription}/explain", others=CallType.TRIAL, POST=explain),
         resource(f"{PREFIX}/benchmark", POST=start_benchmark),
         resource(f"{PREFIX}/logs", GET=read_log),
         Route(logs.DOCUMENTATION, _explanation, methods=["GET"]),
@@ -192,29 +203,28 @@ def _schema_base(manage: Manage, request: Request) -> str:
     return f"{manage.public_url or base_url(request)}/spec"
 
 
-def _resource(manage: Manage, withdrawals: Withdrawals, path: str, handlers: dict[str, Handler]) -> Route:
-    """One route for all methods of a path, so that a 405 names them all; each call is authenticated first.
+def _resource(
+    admit: Callable[[Request, CallType], Awaitable[Caller]],
+    refusals: logs.RefusalLog,
+    path: str,
+    handlers: dict[str, Handler],
+    others: CallType,
+) -> Route:
+    """One route for all methods of a path, so that a 405 names them all; `admit` comes before each call.
 
-    What is refused as invalid is logged for the caller.
+    A GET is a read; calls of other methods are counted as `others`. What is refused as invalid is logged for
+    the caller.
     """
 
     async def endpoint(request: Request) -> Response:
-        only_once(request.headers, *HEADERS)
-        caller = await manage.verifier.verify(request.headers, client_address(request))
-        await withdrawals.checked(caller)
         method = "GET" if request.method == "HEAD" else request.method
+        caller = await admit(request, CallType.READ if method == "GET" else others)
         try:
             return await handlers[method](caller, request)
         except InvalidRequest as error:
-            await logs.record_refusal(
-                caller,
-                logs.call_of(request.method, _url(request), _parsed(request)),
-                error,
-                body=_parsed(request),
-                ids=request.path_params,
-                logs=manage.logs,
-                clock=manage.clock,
-            )
+            body = _parsed(request)
+            ids = request.path_params
+            await refusals.record(caller.owner, request.method, _url(request), body, ids, error)
             raise
 
     return Route(path, endpoint, methods=list(handlers))

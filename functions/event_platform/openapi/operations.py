@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from ..domain.catalog import BENCHMARK
 from ..domain.cloudevents import BATCH, MAX_EVENT_BYTES, MAX_EVENTS, STRUCTURED
+from ..domain.limits import LIMITS, CallType
 from ..domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCRIBER
 from ..ingest.routes import BODY_LIMIT as INGEST_BODY_LIMIT
 from ..ingest.routes import EVENTS_API_BODY_LIMIT
@@ -53,9 +54,15 @@ TRIPLE = ("pimUrl", "pimToken", "pimClientId")
 TOO_MANY = (
     "Too many unknown or wrong credentials, from this address or for this PIM; `Retry-After` says when."
 )
+_CHANGES, _READS, _TRIALS = (LIMITS[each] for each in (CallType.CHANGE, CallType.READ, CallType.TRIAL))
+TOO_MANY_CALLS = (
+    f"Too many calls by this client, or by the clients of this PIM: {_CHANGES.burst} changes at once and"
+    f" {_CHANGES.per_second:g} a second from then on, {_READS.burst} reads and {_READS.per_second:g} a"
+    f" second, {_TRIALS.burst} tests and explanations and {_TRIALS.per_second:g} a second. {TOO_MANY}"
+)
 CALLER: Refusals = {
     401: "A header is missing or wrong, the PIM is not configured here, or the token is not that client's.",
-    429: TOO_MANY,
+    429: TOO_MANY_CALLS,
     503: "The PIM or the store cannot be reached now; nothing was changed, try again.",
 }
 BODY: Refusals = {
@@ -223,7 +230,7 @@ SUBSCRIPTIONS = [
     ),
 ]
 
-PAUSE: Refusals = {429: f"Too soon after the one before: see `Retry-After`. {TOO_MANY}"}
+PAUSE: Refusals = {429: f"Too soon after the one before: see `Retry-After`. {TOO_MANY_CALLS}"}
 
 TRIALS = [
     Operation(

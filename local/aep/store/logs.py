@@ -10,7 +10,6 @@ import orjson
 from event_platform.domain.logs import (
     FAILED_DELIVERY,
     OFF_HTTP,
-    REFUSALS_MERGED_WITHIN,
     LogEntry,
     LogQuery,
     LogType,
@@ -74,8 +73,8 @@ def put_entry(connection: sqlite3.Connection, entry: LogEntry) -> None:
 
 
 def put_refusal(connection: sqlite3.Connection, entry: LogEntry) -> None:
-    """Writes the refusal, or counts it in an equal one that began within the last 5 minutes."""
-    at = entry.at.timestamp()
+    """Writes the refusal, or counts it in an equal one that began within its `merged_within`."""
+    at, width = entry.at.timestamp(), entry.merged_within.total_seconds()
     counted = connection.execute(
         "UPDATE log_entries SET occurrences = occurrences + 1, at = max(at, ?), request = ?, response = ?"
         " WHERE id = (SELECT id FROM log_entries INDEXED BY log_entries_by_content"
@@ -88,8 +87,8 @@ def put_refusal(connection: sqlite3.Connection, entry: LogEntry) -> None:
             entry.subscription_id,
             entry.operation,
             entry.error_message or "",
-            at - REFUSALS_MERGED_WITHIN.total_seconds(),
-            at + REFUSALS_MERGED_WITHIN.total_seconds(),
+            at - width,
+            at + width,
             entry.owner.tenant,
             entry.owner.client_id,
             entry.subscriber_id,

@@ -19,7 +19,7 @@ from google.cloud.firestore_v1 import (
 from google.cloud.firestore_v1.base_query import FieldFilter
 
 from ... import data_model
-from ...domain.logs import KEPT_FOR, REFUSALS_MERGED_WITHIN, LogEntry, LogQuery, Position
+from ...domain.logs import KEPT_FOR, LogEntry, LogQuery, Position
 from ...domain.subscriptions import Owner
 from ...ports import Clock
 from .client import ALREADY_EXISTS, Firestore
@@ -44,7 +44,7 @@ class FirestoreLogs:
         self._refusals: LRUCache[str, SharedWrite[LogEntry]] = LRUCache(REFUSALS_HELD)
 
     async def add_refusal(self, entry: LogEntry) -> None:
-        """Equal ones within 5 minutes that begin on the clock are one entry, under the id of the first."""
+        """Equal ones within a window that begins on the clock are one entry, under the id of the first."""
         name = _name_of(entry)
         refusal = self._refusals.get(name)
         if refusal is None:
@@ -77,7 +77,7 @@ class FirestoreLogs:
         first, last = entries[0], max(entries, key=lambda entry: entry.at)
         reference = self._entries.document(name)
         fields = fields_of(replace(last, id=first.id, occurrences=len(entries)))
-        fields[data_model.EXPIRES_AT] = _window_of(first) + REFUSALS_MERGED_WITHIN + KEPT_FOR
+        fields[data_model.EXPIRES_AT] = _window_of(first) + first.merged_within + KEPT_FOR
         growing = {
             "occurrences": Increment(len(entries)),
             "at": Maximum(fields["at"]),
@@ -167,7 +167,7 @@ def _bounded(found: AsyncQuery, query: LogQuery) -> AsyncQuery:
 
 
 def _window_of(refusal: LogEntry) -> datetime:
-    return window(refusal.at, REFUSALS_MERGED_WITHIN)
+    return window(refusal.at, refusal.merged_within)
 
 
 def _name_of(refusal: LogEntry) -> str:

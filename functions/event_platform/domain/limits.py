@@ -1,0 +1,90 @@
+"""How much a caller with good credentials may ask for, and how often a line of the log may repeat itself.
+
+Each owner has an allowance for each type of call, and the clients of one PIM share a larger one. Each
+instance of a function counts for itself.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cachetools import LRUCache
+
+from .front_door import REMEMBERED, Allowances
+from .subscriptions import Owner
+
+PIM_FACTOR = 4
+"""How many times one owner's allowance all clients of a PIM have together."""
+SECONDS_BETWEEN_LINES = 60.0
+
+Monotonic = Callable[[], float]
+
+
+class CallType(StrEnum):
+    """What is counted together, in the words of a refusal."""
+
+    CHANGE = "changes"
+    READ = "reads"
+    TRIAL = "tests and explanations"
+    BENCHMARK = "deliveries of benchmarks"
+    REFUSED = "refused calls kept in the log"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """So many at once, and so many a second from then on."""
+
+    burst: int
+    per_second: float
+
+
+LIMITS = {
+    CallType.CHANGE: Limit(5_000, 1),
+    CallType.READ: Limit(5_000, 20),
+    CallType.TRIAL: Limit(1_000, 2),
+    CallType.BENCHMARK: Limit(500_000, 100),
+    CallType.REFUSED: Limit(100, 100 / 3600),
+}
+"""For one owner. To make, change and delete 20 subscribers with 20 subscriptions each is 1,260 changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Who has used up an allowance, and for how many seconds."""
+
+    who: str
+    seconds: float
+
+
+class OwnerAllowances:
+    """The allowances of all owners and PIMs for one type of call."""
+
+    def __init__(self, limit: Limit, monotonic: Monotonic) -> None:
+        self._owners = Allowances(limit.burst, limit.per_second, monotonic)
+        self._pims = Allowances(PIM_FACTOR * limit.burst, PIM_FACTOR * limit.per_second, monotonic)
+
+    def take(self, owner: Owner, count: int = 1) -> Shortage | None:
+        """Takes `count`, at most the limit's burst. Takes nothing, and says why, when they are not there."""
+        if (seconds := self._owners.wait(owner, count)) > 0:
+            return Shortage("this client", seconds)
+        if (seconds := self._pims.wait(owner.tenant, count)) > 0:
+            return Shortage("the clients of this PIM", seconds)
+        self._owners.take(owner, count)
+        self._pims.take(owner.tenant, count)
+        return None
+
+
+class LineLimit:
+    """Lets a line be logged once a minute for each key, and counts what the line stands for."""
+
+    def __init__(self, monotonic: Monotonic) -> None:
+        self._now = monotonic
+        self._last: LRUCache[Hashable, tuple[float, int]] = LRUCache(REMEMBERED)
+
+    def count(self, key: Hashable) -> int:
+        """Counts one. Returns how many the line stands for that is due now, or 0 when none is due yet."""
+        now = self._now()
+        logged_at, waiting = self._last.get(key, (now - SECONDS_BETWEEN_LINES, 0))
+        is_due = now - logged_at >= SECONDS_BETWEEN_LINES
+        self._last[key] = (now, 0) if is_due else (logged_at, waiting + 1)
+        return waiting + 1 if is_due else 0
