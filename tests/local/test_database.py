@@ -1,6 +1,7 @@
 """The embedded store's one writer: what shares a commit, what a failure undoes, and who may open the file."""
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing
@@ -8,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from aep.errors import DataFolderInUse
 from aep.meters import Meters
@@ -377,3 +379,51 @@ async def test_what_lingers_is_written_at_the_end(tmp_path: Path) -> None:
     lingering = database.write_jointly(Noted(), "one", lingers=True)
     await database.close()
     assert await lingering == "ONE"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o000])
+async def test_files_are_for_their_owner_alone_whoever_made_the_folder(tmp_path: Path, mask: int) -> None:
+    folder = tmp_path / "made by somebody else"
+    folder.mkdir(mode=0o755)
+    before = os.umask(mask)
+    try:
+        database = Database(folder)
+        database.open()
+        await database.write(note_table)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+        await database.close()
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("aep.db", "aep.db-wal", "aep.db-shm", "lock"), 0o600)
+
+
+async def test_a_command_beside_the_server_makes_private_files(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with module.beside_the_server(tmp_path):
+            assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    finally:
+        os.umask(before)
+
+
+async def test_files_with_wider_rights_are_narrowed_at_the_start_and_that_is_said_once(
+    tmp_path: Path,
+) -> None:
+    for number in range(2):
+        database = Database(tmp_path)
+        with capture_logs() as logged:
+            database.open()
+        await database.close()
+        said = [line for line in logged if line["event"] == "store.files_narrowed"]
+        assert [line["files"] for line in said] == ([] if number != 1 else [["aep.db", "lock"]])
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+        if number == 0:
+            (tmp_path / "aep.db").chmod(0o644)
+            (tmp_path / "lock").chmod(0o660)
+    (tmp_path / "secrets.key").touch(mode=0o640)
+    module.narrow(tmp_path)
+    assert (tmp_path / "secrets.key").stat().st_mode & 0o777 == 0o600
+
+
+def note_table(connection: sqlite3.Connection) -> None:
+    connection.execute("CREATE TABLE notes (text TEXT UNIQUE)")

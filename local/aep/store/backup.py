@@ -11,12 +11,10 @@ from pathlib import Path
 from event_platform.domain.errors import StoreUnavailable
 
 from ..errors import BackupRefused
-from . import database, keys
+from . import database
 
 PARTIAL = ".partial"
 """What the name of a copy ends with until it is whole."""
-
-_OWN_FILES = {database.FILE, f"{database.FILE}-wal", f"{database.FILE}-shm", database.LOCK, keys.KEY_FILE}
 
 
 def back_up(folder: Path, target: Path, *, overwrite: bool) -> int:
@@ -43,7 +41,7 @@ def back_up(folder: Path, target: Path, *, overwrite: bool) -> int:
 def _check(target: Path, folder: Path, *, overwrite: bool) -> None:
     if not target.parent.is_dir():
         raise BackupRefused(f"the folder {target.parent} does not exist: make it first")
-    if target.parent.samefile(folder) and target.name in _OWN_FILES:
+    if target.parent.samefile(folder) and target.name in database.OWN_FILES:
         raise BackupRefused(f"{target} is the platform's own: give the backup another name")
     if target.exists() and not target.is_file():
         raise BackupRefused(f"{target} is not a file: give the name of a file for the backup")

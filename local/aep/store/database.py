@@ -33,6 +33,9 @@ JointJob = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[Result]]
 
 FILE = "aep.db"
 LOCK = "lock"
+KEY_FILE = "secrets.key"
+OWN_FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal", LOCK, KEY_FILE)
+"""What the platform keeps in its data folder, for its own user alone."""
 JOBS_PER_COMMIT = 1000
 COMMIT_SECONDS = 0.1
 BUSY_JOBS = 8
@@ -43,6 +46,7 @@ LINGER_SECONDS = 0.02
 """What nobody waits for lingers so long for work to share a commit with, or until BUSY_JOBS are there."""
 WEIGHT_AT_ONCE = 256
 """The weight of the items that one call of a joint job gets."""
+PRIVATE = 0o600
 KEPT_PAGES = 4096  # 16 MiB
 
 
@@ -90,6 +94,7 @@ class Database:
         """Takes the folder and starts the writer. Raises DataFolderInUse, StoreUnavailable."""
         self._loop = asyncio.get_running_loop()
         self._lock.enter_context(exclusive(self.folder))
+        narrow(self.folder)
         try:
             with _as_unavailable(), contextlib.closing(connect(self.path)) as connection:
                 prepare(connection)
@@ -318,9 +323,35 @@ def _calls(batch: Sequence[_Entry[Any]]) -> list[list[_Entry[Any]]]:
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection with the settings that durability rests on, in autocommit mode."""
+    _make_private(path)  # SQLite gives the files beside it the same mode
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.executescript(schema.PRAGMAS)
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Makes a file that is not there yet, mode 0600 whatever the umask is.
+
+    An existing one is not opened: closing it would drop the locks that SQLite holds in this process.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
+
+
+def narrow(folder: Path) -> None:
+    """Takes the rights of others away from the platform's own files, and logs which had them."""
+    narrowed: list[str] = []
+    for path in (folder / name for name in OWN_FILES):
+        try:
+            if path.stat().st_mode & 0o077:
+                path.chmod(PRIVATE)
+                narrowed.append(path.name)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            log.warning("store.file_open_to_others", file=str(path), error=error.strerror, fix="chmod 0600")
+    if narrowed:
+        log.warning("store.files_narrowed", folder=str(folder), files=narrowed, mode=f"{PRIVATE:04o}")
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
@@ -399,7 +430,7 @@ def sync_folder(folder: Path) -> None:
 def exclusive(folder: Path) -> Iterator[None]:
     """Holds the folder for this process; the lock ends with the process, however that ends."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / LOCK).open("a") as file:
+    with os.fdopen(os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, PRIVATE), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

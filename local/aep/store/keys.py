@@ -16,8 +16,8 @@ from event_platform.ports import Seal
 
 from ..errors import MalformedKey, WrongKey
 from . import database
+from .database import KEY_FILE
 
-KEY_FILE = "secrets.key"
 _CHECK = "seal_check"
 
 
