@@ -27,6 +27,7 @@ from event_platform.domain.subscriptions import (
 from event_platform.ports import SubscriptionLookup, Subscriptions
 from records import OWNER, PIM, a_subscriber, a_subscription
 
+NAMES_THAT_A_STORE_MAY_REFUSE = ("", ".", "..", "__x__", "a/b", "a/b/c", "x" * 1600, "\0", "ü' --", "%2e%2e")
 LATER = START + timedelta(minutes=1)
 STRANGER = Owner(PIM, "somebody-else")
 
@@ -99,6 +100,30 @@ class SubscriptionsContract:
 
     async def test_an_unknown_subscription_is_current_as_none(self, store: Store) -> None:
         assert await store.current("00000000-0000-7000-8000-000000000000") is None
+
+    @pytest.mark.parametrize("name", NAMES_THAT_A_STORE_MAY_REFUSE)
+    async def test_any_id_that_others_choose_is_unknown_and_no_fault(
+        self, store: Store, subscription: Subscription, name: str
+    ) -> None:
+        sid = subscription.subscriber_id
+        with pytest.raises(NotFound) as unknown:
+            await store.subscriber(OWNER, name)
+        assert str(unknown.value) == f"subscriber {name} is unknown"
+        with pytest.raises(NotFound, match="subscri.* is unknown"):
+            await store.subscriptions(OWNER, name)
+        with pytest.raises(NotFound, match="subscri.* is unknown"):
+            await store.subscription(OWNER, sid, name)
+        with pytest.raises(NotFound, match="subscri.* is unknown"):
+            await store.subscription(OWNER, name, subscription.id)
+        with pytest.raises(NotFound, match="subscri.* is unknown"):
+            await store.change_subscriber(OWNER, name, partial(delete_subscriber, now=LATER))
+        with pytest.raises(NotFound, match="subscri.* is unknown"):
+            await store.change_subscription(OWNER, sid, name, partial(delete_subscription, now=LATER))
+        with pytest.raises(NotFound, match="subscri.* is unknown"):
+            await store.add_subscription(
+                replace(subscription, id="another", subscriber_id=name), anything, limit=20
+            )
+        assert await store.current(name) is None
 
     async def test_lists_are_oldest_first_and_without_deleted_ones(self, store: Store) -> None:
         subscribers = [a_subscriber(name=f"number {number}") for number in range(3)]

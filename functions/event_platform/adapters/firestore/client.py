@@ -1,6 +1,8 @@
 """The connection to Firestore: how long a request is tried, and what its failure becomes."""
 
+import hashlib
 import os
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -33,6 +35,8 @@ write may have happened all the same."""
 ALREADY_EXISTS = exceptions.AlreadyExists
 PRECONDITION_FAILED = exceptions.FailedPrecondition
 MISSING = exceptions.NotFound
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between two tries, with full jitter
 _BATCH = 500
@@ -73,6 +77,17 @@ class Client(AsyncClient):
         await self._firestore_api.transport.close()
 
 
+def document_id(name: str) -> str:
+    """The name itself, or a hash of one that Firestore could refuse, such as `..`, `a/b` or `__x__`.
+
+    Ids of records are plain, so no record stands under a hash: such a name is read as unknown.
+    https://firebase.google.com/docs/firestore/quotas
+    """
+    if _PLAIN_NAME.fullmatch(name):
+        return name
+    return "~" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Firestore:
     """A client, and its patience.
@@ -83,6 +98,10 @@ class Firestore:
     client: Client
     patience: float = 20.0
     attempt: float = 5.0
+
+    def document(self, collection: str, name: str) -> AsyncDocumentReference:
+        """The document of a record whose id others may choose."""
+        return self.client.collection(collection).document(document_id(name))
 
     async def run(
         self,

@@ -100,8 +100,8 @@ class FirestoreLogs:
     async def _is_of_another_subscriber(self, query: LogQuery) -> bool:
         if query.subscriber_id is None or query.subscription_id is None:
             return False
-        subscriptions = self._firestore.client.collection(data_model.SUBSCRIPTIONS)
-        found = await self._firestore.read(subscriptions.document(query.subscription_id))
+        reference = self._firestore.document(data_model.SUBSCRIPTIONS, query.subscription_id)
+        found = await self._firestore.read(reference)
         return found.exists and found.get("subscriber_id") != query.subscriber_id
 
     async def _whole(self, documents: Sequence[Mapping[str, Any]]) -> Sequence[LogEntry]:

@@ -128,7 +128,7 @@ class FirestoreOutbox:
         await self._firestore.run(job)
 
     def _at(self, notification_id: str) -> AsyncDocumentReference:
-        return self._documents.document(notification_id)
+        return self._firestore.document(data_model.NOTIFICATIONS, notification_id)
 
 
 def _stored(snapshot: DocumentSnapshot) -> Pending:

@@ -131,7 +131,7 @@ class FirestorePaces:
         return self._copies[subscription_id].rate
 
     def _pace_at(self, subscription_id: str) -> AsyncDocumentReference:
-        return self._firestore.client.collection(data_model.PACES).document(subscription_id)
+        return self._firestore.document(data_model.PACES, subscription_id)
 
 
 def _rate_of(pace: DocumentSnapshot) -> Rate | None:

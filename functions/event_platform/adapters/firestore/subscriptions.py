@@ -33,7 +33,7 @@ from ...domain.subscriptions import (
 )
 from ...ports import Clock, Publisher, Seal
 from ..records import subscriber_document, subscriber_of, subscription_document, subscription_of
-from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
+from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore, document_id
 from .entries import fields_of
 from .outbox import FirestoreOutbox
 from .versions import VersionedCache, Versions
@@ -99,7 +99,7 @@ class FirestoreSubscriptions:
 
     async def subscriber(self, owner: Owner, subscriber_id: str) -> Subscriber:
         snapshot = await self._firestore.read(self._subscriber_at(subscriber_id))
-        return self._subscriber_of(snapshot, owner)
+        return self._subscriber_of(snapshot, owner, subscriber_id)
 
     async def subscribers(self, owner: Owner) -> Sequence[Subscriber]:
         found = await self._firestore.query(
@@ -122,7 +122,7 @@ class FirestoreSubscriptions:
             # Read before the subscriptions: one that is added after this makes the write fail.
             gate = await self._firestore.get(self._open_at(subscriber_id)) if and_subscriptions else None
             snapshot = await self._firestore.get(self._subscriber_at(subscriber_id))
-            before = self._subscriber_of(snapshot, owner)
+            before = self._subscriber_of(snapshot, owner, subscriber_id)
             if done := written.get(snapshot.get("change")):
                 return done  # by an earlier try of which no answer came
             after = change(before)
@@ -168,7 +168,9 @@ class FirestoreSubscriptions:
                 return  # by an earlier try of which no answer came
             check(
                 self._subscriber_of(
-                    await self._firestore.get(self._subscriber_at(subscriber_id)), subscription.owner
+                    await self._firestore.get(self._subscriber_at(subscriber_id)),
+                    subscription.owner,
+                    subscriber_id,
                 )
             )
             (slot,) = _free_slots(group, taken, limit, *_SUBSCRIPTIONS)
@@ -186,7 +188,7 @@ class FirestoreSubscriptions:
 
     async def subscription(self, owner: Owner, subscriber_id: str, subscription_id: str) -> Subscription:
         snapshot = await self._firestore.read(self._subscription_at(subscription_id))
-        return self._subscription_of(snapshot, owner, subscriber_id)
+        return self._subscription_of(snapshot, owner, subscriber_id, subscription_id)
 
     async def subscriptions(self, owner: Owner, subscriber_id: str) -> Sequence[Subscription]:
         await self.subscriber(owner, subscriber_id)
@@ -208,7 +210,7 @@ class FirestoreSubscriptions:
 
         async def job() -> Subscription:
             snapshot = await self._firestore.get(self._subscription_at(subscription_id))
-            self._subscription_of(snapshot, owner, subscriber_id)
+            self._subscription_of(snapshot, owner, subscriber_id, subscription_id)
             if done := written.get(snapshot.get("change")):
                 return done  # by an earlier try of which no answer came
             batch = self._firestore.client.batch()
@@ -425,13 +427,13 @@ class FirestoreSubscriptions:
     # Documents
 
     def _subscriber_at(self, subscriber_id: str) -> AsyncDocumentReference:
-        return self._firestore.client.collection(data_model.SUBSCRIBERS).document(subscriber_id)
+        return self._firestore.document(data_model.SUBSCRIBERS, subscriber_id)
 
     def _subscription_at(self, subscription_id: str) -> AsyncDocumentReference:
-        return self._firestore.client.collection(data_model.SUBSCRIPTIONS).document(subscription_id)
+        return self._firestore.document(data_model.SUBSCRIPTIONS, subscription_id)
 
     def _open_at(self, subscriber_id: str) -> AsyncDocumentReference:
-        return self._firestore.client.collection(data_model.OPEN_SUBSCRIBERS).document(subscriber_id)
+        return self._firestore.document(data_model.OPEN_SUBSCRIBERS, subscriber_id)
 
     def _where(self, collection: str, **fields: str | Sequence[str]) -> AsyncQuery:
         """What equals all the fields, or one of a field's list."""
@@ -447,14 +449,16 @@ class FirestoreSubscriptions:
         fields = _fields(subscription, subscription_document(subscription, self._seal), slot)
         return fields | {"subscriber_id": subscription.subscriber_id}
 
-    def _subscriber_of(self, snapshot: DocumentSnapshot, owner: Owner) -> Subscriber:
+    def _subscriber_of(self, snapshot: DocumentSnapshot, owner: Owner, subscriber_id: str) -> Subscriber:
         if not snapshot.exists or _owner(snapshot) != owner:
-            raise NotFound(f"subscriber {snapshot.id} is unknown")
+            raise NotFound(f"subscriber {subscriber_id} is unknown")
         return subscriber_of(_document(snapshot), self._seal)
 
-    def _subscription_of(self, snapshot: DocumentSnapshot, owner: Owner, subscriber_id: str) -> Subscription:
+    def _subscription_of(
+        self, snapshot: DocumentSnapshot, owner: Owner, subscriber_id: str, subscription_id: str
+    ) -> Subscription:
         if not snapshot.exists or _owner(snapshot) != owner or snapshot.get("subscriber_id") != subscriber_id:
-            raise NotFound(f"subscription {snapshot.id} is unknown")
+            raise NotFound(f"subscription {subscription_id} is unknown")
         return subscription_of(_document(snapshot), self._seal)
 
 
@@ -494,7 +498,7 @@ def _group_of_tenant(tenant: str) -> str:
 
 
 def _group_of_subscriber(subscriber_id: str) -> str:
-    return f"subscriptions-{subscriber_id}"
+    return f"subscriptions-{document_id(subscriber_id)}"
 
 
 def _free_slots(
