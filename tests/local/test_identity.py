@@ -202,6 +202,22 @@ async def test_a_missing_header_is_named_and_nobody_is_asked(pim: Pim, name: str
     assert pim.all_calls() == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-PIM-URL", "https://pim.example.com/" + "a" * 2048),
+        ("X-PIM-TOKEN", "t" * 4097),
+        ("X-PIM-CLIENT-ID", "c" * 257),
+        ("X-PIM-CLIENT-ID", "erp\x85\x1b[2J"),
+    ],
+)
+async def test_a_header_beyond_its_bounds_is_named_and_nobody_is_asked(
+    pim: Pim, name: str, value: str
+) -> None:
+    assert name in await refused(pim.verifier(), pim.headers(pim.token()) | {name: value})
+    assert pim.all_calls() == 0
+
+
 # What is remembered
 
 

@@ -37,6 +37,7 @@ def tenant(**entry: Any) -> Tenant:
         ({"host_pattern": PATTERN, "ingest_key": "k"}, "a host_pattern is for management only"),
         ({"host_pattern": PATTERN, "events_api_secret": "k"}, "a host_pattern is for management only"),
         ({"host_pattern": PATTERN, "relay_secret": ["k"]}, "a host_pattern is for management only"),
+        ({"host_pattern": PATTERN, "auth": "platform-key"}, "would be good for every PIM of the pattern"),
         ({"url": URL, "key": "Upper"}, "key\n"),
         ({"url": URL, "key": "a/b"}, "key\n"),
         ({"url": URL, "key": "x" * 65}, "key\n"),

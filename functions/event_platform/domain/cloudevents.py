@@ -154,7 +154,8 @@ def _check_pim(value: Any, context: Context) -> None:
     if claimed is None:
         return
     try:
-        same = normalise_pim_url(str(claimed), allow_http=True) == context.tenant
+        claimed = claimed if isinstance(claimed, str) else ""
+        same = normalise_pim_url(claimed, allow_http=True) == context.tenant
     except ValueError:
         same = False
     if not same:
@@ -195,7 +196,7 @@ def _time(value: dict[str, Any], now: datetime, found: _Problems) -> str | None:
     if text is None:
         return to_rfc3339(now)
     try:
-        return normalise_rfc3339(str(text))
+        return normalise_rfc3339(text if isinstance(text, str) else "")
     except ValueError as error:
         found.add("time", str(error))
         return None

@@ -28,6 +28,8 @@ SIGNATURE_HEADER = "X-Akeneo-Request-Signature"
 TIMESTAMP_HEADER = "X-Akeneo-Request-Timestamp"
 MAX_AGE_SECONDS = 300
 MAX_AHEAD_SECONDS = 60
+MAX_TEXT_LENGTH = 1024
+"""In characters, of a user name, an identifier, a code or a time. A PIM's have at most 255."""
 TOLD = 10
 
 _AUTHOR_TYPES = {"ui": "user", "api": "api", "system": "system"}
@@ -194,13 +196,12 @@ class _Reader:
         self.wrong(field, "must be an object")
         return {}
 
-    def text(self, holder: Mapping[str, Any], field: str, name: str, at_most: int | None = None) -> str:
+    def text(self, holder: Mapping[str, Any], field: str, name: str, at_most: int = MAX_TEXT_LENGTH) -> str:
         """A string that is not empty; empty when it is none."""
         text = holder.get(name)
-        if isinstance(text, str) and text and (at_most is None or len(text) <= at_most):
+        if isinstance(text, str) and 0 < len(text) <= at_most:
             return text
-        limit = "" if at_most is None else f", of at most {at_most} characters"
-        self.wrong(f"{field}{name}", f"must be a string that is not empty{limit}")
+        self.wrong(f"{field}{name}", f"must be a string of 1 to {at_most} characters")
         return ""
 
 

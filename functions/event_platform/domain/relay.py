@@ -76,7 +76,7 @@ def _is_torn(text: str) -> bool:
 
 def _time(value: object, now: datetime) -> tuple[str, list[str]]:
     try:
-        return normalise_rfc3339(str(value)), []
+        return normalise_rfc3339(value if isinstance(value, str) else ""), []
     except ValueError:
         return to_rfc3339(now), ["time is no RFC 3339 date-time, so it is now"]
 

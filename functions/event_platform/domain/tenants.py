@@ -19,6 +19,8 @@ from pydantic import (
 
 from .urls import host_and_port, normalise_pim_url
 
+MAX_CLIENT_ID_LENGTH = 256
+
 Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -46,7 +48,7 @@ class _Entry(BaseModel):
 class PimClient(_Entry):
     """A client (connection) of a PIM that has no token-info route."""
 
-    client_id: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    client_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_CLIENT_ID_LENGTH)]
     key_sha256: Sha256Hex | None = None
     username: str | None = None
 
@@ -86,6 +88,11 @@ class Tenant(_Entry):
         if self.host_pattern and (self.ingest_key or self.events_api_secret or self.relay_secret):
             raise ValueError(
                 "a host_pattern is for management only: name the PIM's url to take in its events"
+            )
+        if self.host_pattern and self.auth == "platform-key":
+            raise ValueError(
+                'a host_pattern needs "auth": "token-info" or "probe": its platform keys would be good for'
+                " every PIM of the pattern"
             )
         if self.auth == "platform-key" and any(client.key_sha256 is None for client in self.clients):
             raise ValueError('every client of "auth": "platform-key" needs key_sha256')

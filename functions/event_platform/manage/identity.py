@@ -15,8 +15,8 @@ from ..domain.errors import Unauthenticated
 from ..domain.front_door import Admission, FrontDoor
 from ..domain.outcomes import Answer
 from ..domain.subscriptions import Owner
-from ..domain.tenants import Tenant
-from ..domain.urls import normalise_pim_url
+from ..domain.tenants import MAX_CLIENT_ID_LENGTH, Tenant
+from ..domain.urls import MAX_URL_LENGTH, normalise_pim_url
 from ..ports import Clock, PimGateway, TenantRegistry
 
 log = structlog.get_logger()
@@ -27,6 +27,8 @@ REMEMBERED = 10_000
 """How long and how many answers of PIMs are remembered."""
 
 HEADERS = ("X-PIM-URL", "X-PIM-TOKEN", "X-PIM-CLIENT-ID")
+LONGEST = {"X-PIM-URL": MAX_URL_LENGTH, "X-PIM-TOKEN": 4096, "X-PIM-CLIENT-ID": MAX_CLIENT_ID_LENGTH}
+"""In characters. A client id is kept with every record of its owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,9 @@ def _triple(headers: Mapping[str, str]) -> tuple[str, str, str]:
     missing = [name for name in HEADERS if not headers.get(name, "").strip()]
     if missing:
         raise Unauthenticated(f"missing header{'s' if len(missing) > 1 else ''}: {', '.join(missing)}")
+    for name, value in zip(HEADERS, (subject, token, client_id), strict=True):
+        if len(value) > LONGEST[name] or not value.isprintable():
+            raise Unauthenticated(f"{name} must have at most {LONGEST[name]} printable characters")
     return subject, token, client_id
 
 
