@@ -193,11 +193,12 @@ class ActiveSubscriptions(Protocol):
 class Intake(Protocol):
     """Where ingest leaves events."""
 
-    async def accept(self, tenant: str, events: Sequence[Event]) -> None:
+    async def accept(self, tenant: str, events: Sequence[Event], *, relayed: bool = False) -> None:
         """Makes the events durable, all or none, when it returns.
 
-        An id that this tenant sent in the last 10 minutes, or twice here, fans out once. Raises
-        StoreUnavailable, or PublishFailed where they go to a topic.
+        An id that this tenant sent in the last 10 minutes, or twice here, fans out once; one that was
+        `relayed` fans out once in 24 hours of relayed events. Raises StoreUnavailable, or PublishFailed
+        where they go to a topic.
         """
         ...
 

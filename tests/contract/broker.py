@@ -233,6 +233,26 @@ class BrokerContract:
         await world.intake.accept(PIM, [an_event(1)])
         await eventually(lambda: len(again.got) == 2)
 
+    async def test_a_relayed_id_fans_out_once_in_a_day_of_relayed_events(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        consumer = Consumer()
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(1)], relayed=True)
+        await eventually(lambda: consumer.got)
+        again = Consumer()
+        await world.restart(again)
+        await world.clock.jump(86399)
+        await world.intake.accept(PIM, [an_event(1)], relayed=True)
+        await world.intake.accept(PIM, [an_event(2)], relayed=True)
+        await eventually(lambda: again.got)
+        assert (consumer.events, again.events) == (["event-1"], ["event-2"])
+        await world.intake.accept(PIM, [an_event(1)])  # another way remembers for ten minutes only
+        await eventually(lambda: len(again.got) == 2)
+        await world.clock.jump(601)
+        await world.intake.accept(PIM, [an_event(1)], relayed=True)
+        await eventually(lambda: len(again.got) == 3)
+
     async def test_two_tenants_may_use_the_same_id(self, world: World, subscription: Subscription) -> None:
         consumer = Consumer()
         await world.start(consumer)

@@ -324,6 +324,22 @@ class TestGoogleBroker(BrokerContract):
         await world.intake.accept(PIM, [an_event(1)])
         await broker.eventually(lambda: len(consumer.got) == 3)
 
+    async def test_a_relayed_id_fans_out_once_in_a_day_of_relayed_events(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        """Ids are remembered by an instance, so without a restart."""
+        consumer = Consumer()
+        await world.start(consumer)
+        await world.intake.accept(PIM, [an_event(1)], relayed=True)
+        await world.clock.jump(86399)
+        await world.intake.accept(PIM, [an_event(1)], relayed=True)
+        await world.intake.accept(PIM, [an_event(2)], relayed=True)
+        await self.assert_empty(world)
+        assert sorted(consumer.events) == ["event-1", "event-2"]
+        await world.clock.jump(2)
+        await world.intake.accept(PIM, [an_event(1)], relayed=True)
+        await broker.eventually(lambda: len(consumer.got) == 3)
+
     async def test_one_delivery_of_a_lane_is_outstanding_and_the_lane_keeps_its_order(
         self, world: World, subscription: Subscription
     ) -> None:

@@ -49,6 +49,17 @@ async def test_ids_are_forgotten_after_ten_minutes(store: Store) -> None:
     assert await store.count("seen") == 1
 
 
+async def test_ids_of_relayed_events_are_forgotten_after_a_day(store: Store) -> None:
+    await store.queue.accept(PIM, [an_event(number) for number in range(3)], relayed=True)
+    await store.clock.advance(601)
+    assert await store.queue.clean_up(100) == 3
+    assert [await store.count("seen"), await store.count("relayed")] == [0, 3]
+    await store.queue.accept(PIM, [an_event(9)], relayed=True)
+    await store.clock.advance(86400 - 600)
+    await store.queue.clean_up(100)
+    assert await store.count("relayed") == 1
+
+
 async def test_deleted_records_go_after_thirty_days_unless_something_waits_for_them(store: Store) -> None:
     subscriber = a_subscriber()
     await store.subscriptions.add_subscriber(subscriber, limit=20)

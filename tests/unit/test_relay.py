@@ -1,6 +1,7 @@
 """What Akeneo's own Event Platform delivers, to be delivered on (ingest.md 4)."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -76,6 +77,14 @@ def test_values_are_written_as_javascript_does(sent: bytes, kept: bytes) -> None
     relayed = read(body)
     assert relayed.event is not None
     assert relayed.event.data_json.endswith(b'"n":' + kept + b"}")
+
+
+def test_an_event_of_more_than_four_days_ago_is_stored_as_nothing_and_named() -> None:
+    relayed = read(an_event(time=(START - timedelta(days=4, seconds=1)).isoformat()))
+    assert (relayed.event, relayed.event_id) == (None, "event-1")
+    assert relayed.warnings == ["its time 2026-01-27T11:59:59Z is more than 4 days ago"]
+    assert read(an_event(time=(START - timedelta(days=4)).isoformat())).event is not None
+    assert read(an_event(time=(START + timedelta(days=400)).isoformat())).event is not None
 
 
 @pytest.mark.parametrize("time", [None, "yesterday", 7])

@@ -13,6 +13,7 @@ from ..domain.queue_messages import EVENTS_TOPIC, Accepted, events_messages
 from ..ports import Clock, Publisher
 
 REMEMBERED_SECONDS = 600
+RELAYED_SECONDS = 86400
 IDS_REMEMBERED = 200_000
 """About 40 MB of memory. Beyond it the oldest are forgotten, so that a repetition may fan out again."""
 
@@ -39,10 +40,20 @@ class PubSubIntake:
         self._clock = clock
         self._topic = topic
         self._seen: TTLCache[Key, bool] = TTLCache(ids_remembered, REMEMBERED_SECONDS, clock.monotonic)
+        self._relayed: TTLCache[Key, bool] = TTLCache(
+            ids_remembered // 2, RELAYED_SECONDS, clock.monotonic
+        )
         self._on_their_way: dict[Key, asyncio.Future[Failures]] = {}
 
-    async def accept(self, tenant: str, events: Sequence[Event]) -> None:
+    async def accept(self, tenant: str, events: Sequence[Event], *, relayed: bool = False) -> None:
         """Port `Intake`. After PublishFailed a repetition publishes only what has not got there."""
+        if relayed:
+            events = [event for event in events if _key(tenant, event.id) not in self._relayed]
+        await self._accept(tenant, events)
+        if relayed:
+            self._relayed.update((_key(tenant, event.id), True) for event in events)
+
+    async def _accept(self, tenant: str, events: Sequence[Event]) -> None:
         new: dict[Key, Event] = {}
         shared: dict[Key, asyncio.Future[Failures]] = {}
         for event in events:

@@ -6,7 +6,7 @@ subscription there until it is suspended.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from pydantic import SecretStr
@@ -20,6 +20,10 @@ from .facts import Facts
 from .json_form import MalformedJson
 from .timestamps import normalise_rfc3339, to_rfc3339
 
+MAX_AGE = timedelta(days=4)
+"""By `time`. A request's signature has no time, so a copy of it would else be good for ever. Over there an
+event is given up within hours."""
+
 
 @dataclass(frozen=True, slots=True)
 class Relayed:
@@ -27,6 +31,7 @@ class Relayed:
 
     event: Event | None
     warnings: Sequence[str] = ()
+    event_id: str | None = None
 
 
 def signatures_of(headers: Mapping[str, str]) -> Sequence[str]:
@@ -59,15 +64,18 @@ def read(body: bytes, catalog: Catalog, now: datetime) -> Relayed:
     if not isinstance(event_id, str) or not 0 < len(event_id) <= MAX_ID_LENGTH or _is_torn(event_id):
         return Relayed(None, [f"id is no text of 1 to {MAX_ID_LENGTH} characters"])
     if not isinstance(event_type, str) or event_type not in catalog:
-        return Relayed(None, [f"unknown event type {str(event_type)[:128]!r}"])
+        return Relayed(None, [f"unknown event type {str(event_type)[:128]!r}"], event_id)
     if not isinstance(data, dict):
-        return Relayed(None, ["data is no object"])
+        return Relayed(None, ["data is no object"], event_id)
     data = cast("dict[str, Any]", data)
-    data_json = json_form.stringify(data, plain=json_form.is_plain(body))
     time, warnings = _time(value.get("time"), now)
+    if now - datetime.fromisoformat(time[:19] + "Z") > MAX_AGE:
+        return Relayed(None, [f"its time {time} is more than {MAX_AGE.days} days ago"], event_id)
+    data_json = json_form.stringify(data, plain=json_form.is_plain(body))
     warnings += _misfits(catalog, event_type, data, data_json)
     identity = catalog[event_type].identity_of(data)
-    return Relayed(Event(event_id, event_type, time, Facts(event_type, data), data_json, identity), warnings)
+    event = Event(event_id, event_type, time, Facts(event_type, data), data_json, identity)
+    return Relayed(event, warnings, event_id)
 
 
 def _is_torn(text: str) -> bool:

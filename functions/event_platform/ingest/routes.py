@@ -93,18 +93,17 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         events = [] if relayed.event is None else [relayed.event]
         if relayed.warnings:
             name = "relay.differs" if events else "relay.skipped"
-            event_id = relayed.event.id if relayed.event else None
-            warn(name, tenant, event_id=event_id, reasons=relayed.warnings)
-        await accept(tenant, events)
+            warn(name, tenant, event_id=relayed.event_id, reasons=relayed.warnings)
+        await accept(tenant, events, relayed=True)
         return json_response({"accepted": len(events), "skipped": 1 - len(events)}, 202)
 
     def warn(name: str, tenant: Tenant, **fields: object) -> None:
         if times := lines.count((name, tenant.name)):
             log.warning(name, tenant=tenant.name, times=times, **fields)
 
-    async def accept(tenant: Tenant, events: Sequence[Event]) -> None:
+    async def accept(tenant: Tenant, events: Sequence[Event], *, relayed: bool = False) -> None:
         if events:
-            await ingest.intake.accept(tenant.name, events)
+            await ingest.intake.accept(tenant.name, events, relayed=relayed)
             log.info("events.accepted", tenant=tenant.name, events=len(events))
 
     def admission_of(request: Request, *found: str) -> Admission:

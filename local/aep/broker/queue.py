@@ -35,6 +35,8 @@ log = structlog.get_logger()
 
 REMEMBERED_FOR = 600.0
 """Seconds for which an id that came in is remembered (ingest.md 2)."""
+RELAYED_FOR = 86400.0
+"""The same for relayed events: their signature has no time, so a copy is good for ever (ingest.md 4)."""
 
 
 class LaneKey(NamedTuple):
@@ -156,7 +158,7 @@ class DurableQueue:
         oldest = await self._database.read(_oldest_accepted_at)
         return 0.0 if oldest is None else max(0.0, self._clock.now().timestamp() - oldest)
 
-    async def accept(self, tenant: str, events: Sequence[Event]) -> None:
+    async def accept(self, tenant: str, events: Sequence[Event], *, relayed: bool = False) -> None:
         """Port `Intake`: the check of ids, their memory, events and deliveries in one commit."""
 
         def committed(result: _Accepted) -> None:
@@ -165,7 +167,7 @@ class DurableQueue:
             self._meters.accepted(len(events), result.new, (entry.subscription_id for entry in result.queued))
             self._put(result.queued)
 
-        batch = _Batch(tenant, events, self._clock.now().timestamp())
+        batch = _Batch(tenant, events, self._clock.now().timestamp(), relayed)
         accepted = await self._database.write_jointly(self._accept, batch, committed, weight=len(events))
         if accepted.revoked:
             await self._subscriptions.copies.in_force()
@@ -315,11 +317,10 @@ class DurableQueue:
         now = self._clock.now().timestamp()
 
         def job(connection: sqlite3.Connection) -> int:
-            ids = connection.execute(
-                "DELETE FROM seen WHERE no <= (SELECT max(no) FROM"
-                " (SELECT no, at FROM seen ORDER BY no LIMIT ?) WHERE at < ?)",
-                (limit, now - REMEMBERED_FOR),
-            ).rowcount
+            ids = max(
+                _forget(connection, table, before=now - kept, limit=limit)
+                for table, kept in (("seen", REMEMBERED_FOR), ("relayed", RELAYED_FOR))
+            )
             entries = connection.execute(
                 "DELETE FROM log_entries WHERE id IN"
                 " (SELECT id FROM log_entries WHERE at < ? ORDER BY at LIMIT ?)",
@@ -391,7 +392,10 @@ class DurableQueue:
         expired: list[tuple[bytes]] = []
         rows: list[tuple[int, bytes, float]] = []
         new: dict[int, list[Event]] = {id(batch): [] for batch in batches}
+        known = self._relayed_before(connection, keyed)
         for batch, event, key in keyed:
+            if key in known and batch.relayed:
+                continue
             at = seen.get(key)
             if at is not None and batch.now - at < REMEMBERED_FOR:
                 continue
@@ -403,6 +407,26 @@ class DurableQueue:
         bulk.change(connection, "DELETE FROM seen WHERE key IN {keys}", expired)
         bulk.insert(connection, "seen (no, key, at)", rows)
         return list(new.values())
+
+    def _relayed_before(
+        self, connection: sqlite3.Connection, keyed: Sequence[tuple["_Batch", Event, bytes]]
+    ) -> set[bytes]:
+        """Which ids of relayed events were relayed in the last 24 hours; remembers the others."""
+        relayed = {key: batch.now for batch, _, key in keyed if batch.relayed}
+        if not relayed:
+            return set()
+        rows = bulk.rows(
+            connection, "SELECT key, at FROM relayed WHERE key IN {keys}", [(key,) for key in relayed]
+        )
+        known = {key for key, at in rows if relayed[key] - at < RELAYED_FOR}
+        bulk.change(
+            connection,
+            "DELETE FROM relayed WHERE key IN {keys}",
+            [(key,) for key, _ in rows if key not in known],
+        )
+        new = [(key, now) for key, now in relayed.items() if key not in known]
+        bulk.insert(connection, "relayed (key, at)", new)
+        return known
 
     def _fan_out(
         self, connection: sqlite3.Connection, batch: "_Batch", event: Event, rows: "_Rows"
@@ -543,6 +567,7 @@ class _Batch:
     tenant: str
     events: Sequence[Event]
     now: float
+    relayed: bool
 
 
 @dataclass(slots=True)
@@ -568,6 +593,15 @@ class _Rows:
 
     events: list[tuple[int, str, str, float, bytes, bytes]] = field(default_factory=list)
     uses: list[tuple[int, int]] = field(default_factory=list)
+
+
+def _forget(connection: sqlite3.Connection, table: str, *, before: float, limit: int) -> int:
+    """Deletes up to `limit` ids that came in before then, the oldest first."""
+    return connection.execute(
+        f"DELETE FROM {table} WHERE no <= (SELECT max(no) FROM"  # noqa: S608 - a constant
+        f" (SELECT no, at FROM {table} ORDER BY no LIMIT ?) WHERE at < ?)",
+        (limit, before),
+    ).rowcount
 
 
 def _key_of(tenant: str, event_id: str) -> bytes:

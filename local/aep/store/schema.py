@@ -198,7 +198,15 @@ CREATE TABLE notifications (           -- until they are told
 CREATE INDEX notifications_by_time ON notifications (due_at);
 """
 
-MIGRATIONS: Sequence[str] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+CREATE TABLE relayed (                 -- ids of the last day's relayed events, oldest first
+    no INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    at REAL NOT NULL
+);
+"""
+
+MIGRATIONS: Sequence[str] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """What leads from each version of the schema to the next, from the empty file on. Only ever appended to.
 
 A statement ends with its line, so that each can be run alone inside one transaction.
