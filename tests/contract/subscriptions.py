@@ -109,17 +109,17 @@ class SubscriptionsContract:
         with pytest.raises(NotFound) as unknown:
             await store.subscriber(OWNER, name)
         assert str(unknown.value) == f"subscriber {name} is unknown"
-        with pytest.raises(NotFound, match="subscri.* is unknown"):
+        with pytest.raises(NotFound, match="is unknown"):
             await store.subscriptions(OWNER, name)
-        with pytest.raises(NotFound, match="subscri.* is unknown"):
+        with pytest.raises(NotFound, match="is unknown"):
             await store.subscription(OWNER, sid, name)
-        with pytest.raises(NotFound, match="subscri.* is unknown"):
+        with pytest.raises(NotFound, match="is unknown"):
             await store.subscription(OWNER, name, subscription.id)
-        with pytest.raises(NotFound, match="subscri.* is unknown"):
+        with pytest.raises(NotFound, match="is unknown"):
             await store.change_subscriber(OWNER, name, partial(delete_subscriber, now=LATER))
-        with pytest.raises(NotFound, match="subscri.* is unknown"):
+        with pytest.raises(NotFound, match="is unknown"):
             await store.change_subscription(OWNER, sid, name, partial(delete_subscription, now=LATER))
-        with pytest.raises(NotFound, match="subscri.* is unknown"):
+        with pytest.raises(NotFound, match="is unknown"):
             await store.add_subscription(
                 replace(subscription, id="another", subscriber_id=name), anything, limit=20
             )

@@ -390,18 +390,18 @@ async def test_files_are_for_their_owner_alone_whoever_made_the_folder(tmp_path:
         database = Database(folder)
         database.open()
         await database.write(note_table)
-        modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+        found = modes(folder)
         await database.close()
     finally:
         os.umask(before)
-    assert modes == dict.fromkeys(("aep.db", "aep.db-wal", "aep.db-shm", "lock"), 0o600)
+    assert found == dict.fromkeys(("aep.db", "aep.db-wal", "aep.db-shm", "lock"), 0o600)
 
 
-async def test_a_command_beside_the_server_makes_private_files(tmp_path: Path) -> None:
+def test_a_command_beside_the_server_makes_private_files(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with module.beside_the_server(tmp_path):
-            assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+            assert set(modes(tmp_path).values()) == {0o600}
     finally:
         os.umask(before)
 
@@ -416,13 +416,17 @@ async def test_files_with_wider_rights_are_narrowed_at_the_start_and_that_is_sai
         await database.close()
         said = [line for line in logged if line["event"] == "store.files_narrowed"]
         assert [line["files"] for line in said] == ([] if number != 1 else [["aep.db", "lock"]])
-        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+        assert set(modes(tmp_path).values()) == {0o600}
         if number == 0:
             (tmp_path / "aep.db").chmod(0o644)
             (tmp_path / "lock").chmod(0o660)
     (tmp_path / "secrets.key").touch(mode=0o640)
     module.narrow(tmp_path)
     assert (tmp_path / "secrets.key").stat().st_mode & 0o777 == 0o600
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
 
 
 def note_table(connection: sqlite3.Connection) -> None:

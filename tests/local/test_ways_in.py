@@ -146,9 +146,7 @@ def test_what_is_left_out_is_counted_and_logged(world: World) -> None:
     world.delivered(good["event_id"])
     line = until(lambda: world.logged("events.skipped"), "the line of the log")[-1]
     assert line["unknown_actions"] == {"family.created": 1}
-    assert line["problems"] == [
-        "events[1].event_id: must be a string of 1 to 256 characters"
-    ]
+    assert line["problems"] == ["events[1].event_id: must be a string of 1 to 256 characters"]
 
 
 def test_a_body_that_is_no_webhook_is_400(world: World) -> None:

@@ -40,9 +40,7 @@ class PubSubIntake:
         self._clock = clock
         self._topic = topic
         self._seen: TTLCache[Key, bool] = TTLCache(ids_remembered, REMEMBERED_SECONDS, clock.monotonic)
-        self._relayed: TTLCache[Key, bool] = TTLCache(
-            ids_remembered // 2, RELAYED_SECONDS, clock.monotonic
-        )
+        self._relayed: TTLCache[Key, bool] = TTLCache(ids_remembered // 2, RELAYED_SECONDS, clock.monotonic)
         self._on_their_way: dict[Key, asyncio.Future[Failures]] = {}
 
     async def accept(self, tenant: str, events: Sequence[Event], *, relayed: bool = False) -> None:
