@@ -20,10 +20,12 @@ from event_platform.domain import json_form, signatures
 from event_platform.domain.events import Event, envelope
 from event_platform.domain.facts import Facts
 from event_platform.domain.outcomes import Answer
+from event_platform.domain.subscriptions import Owner
 
 from .events import TYPE, event_id, structured
 from .workers import hear, say
 
+OWNER = Owner("https://pim.example", "bench")
 SUBSCRIPTION = "018f0000-0000-7000-8000-000000000000"
 Post = tuple[list[tuple[str, str]], bytes]
 
@@ -47,7 +49,7 @@ async def _run(order: dict[str, Any]) -> dict[str, Any]:
 async def _lane(sender: HttpsSender, url: str, posts: Iterator[Post]) -> int:
     failed = 0
     for headers, body in posts:
-        result = await sender.post(url, headers, body, timeout=5)
+        result = await sender.post(url, headers, body, owner=OWNER, timeout=5)
         failed += not (isinstance(result, Answer) and result.status == 200)
     return failed
 

@@ -207,9 +207,11 @@ class Sender(Protocol):
     """Sends one request to an endpoint."""
 
     async def post(
-        self, url: str, headers: Sequence[tuple[str, str]], body: bytes, *, timeout: float
+        self, url: str, headers: Sequence[tuple[str, str]], body: bytes, *, owner: Owner, timeout: float
     ) -> Answer | TransportFailure:
         """POST within `timeout` seconds in all: name, connect, TLS, sending, answer and body.
+
+        `owner` is whose request it is: connections are used again for requests of the same owner only.
 
         No redirect is followed, at most 64 KiB of the answer is read, nothing is unpacked, and an address
         that the guard refuses is never connected to. A receiver's failure is returned, never raised.

@@ -21,7 +21,7 @@ from event_platform.domain.actions import Action, Actor
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
 from event_platform.domain.egress import Egress
 from event_platform.domain.outcomes import Answer, Reason, TransportFailure
-from event_platform.domain.subscriptions import Status, Subscription, resume
+from event_platform.domain.subscriptions import Owner, Status, Subscription, resume
 from event_platform.ports import (
     Settlements,
     SubscriptionChanges,
@@ -79,7 +79,7 @@ class Receivers:
     requests: Counter[str] = field(default_factory=Counter[str])
 
     async def post(
-        self, url: str, headers: Sequence[tuple[str, str]], body: bytes, *, timeout: float
+        self, url: str, headers: Sequence[tuple[str, str]], body: bytes, *, owner: Owner, timeout: float
     ) -> Result:
         self.requests[url] += 1
         return self.answers.get(url, Answer(200))

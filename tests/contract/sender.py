@@ -1,9 +1,11 @@
 """What every implementation of the port `Sender` must do, against real sockets."""
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import pytest
@@ -11,11 +13,13 @@ import pytest
 from contract.servers import OK, Certificates, DnsServer, Peer, Play, answers, free_port, serve
 from event_platform.domain.outcomes import Answer, Reason, TransportFailure
 from event_platform.ports import Sender
+from records import OWNER
 
 SHORT = 0.3
 """The deadline of exchanges that are to run into it."""
 AMPLE = 10.0
 """The deadline of exchanges that are to end long before it."""
+OTHER_OWNER = replace(OWNER, client_id="another")
 HEADERS = [("Content-Type", "application/json")]
 LIMIT = 64 * 1024
 
@@ -83,7 +87,7 @@ class SenderContract:
         self, sender: Sender, play: Play, *, timeout: float = AMPLE
     ) -> Answer | TransportFailure:
         async with serve(play) as server:
-            return await sender.post(server.url("/hook"), HEADERS, b"{}", timeout=timeout)
+            return await sender.post(server.url("/hook"), HEADERS, b"{}", owner=OWNER, timeout=timeout)
 
     # What was answered
 
@@ -139,7 +143,7 @@ class SenderContract:
     async def test_a_redirect_is_not_followed(self, sender: Sender, status: int, location: bytes) -> None:
         answer = b"HTTP/1.1 %d Moved\r\n%bContent-Length: 0\r\n\r\n" % (status, location)
         async with serve(answers(answer, keep=True)) as server:
-            result = await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         assert status_of(result) == status
         assert len(server.requests) == 1
 
@@ -152,7 +156,7 @@ class SenderContract:
         answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"
         async with serve(answers(answer, keep=True)) as server:
             for _ in range(2):
-                await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+                await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         assert len(server.requests) == 2
         assert b"cookie" not in server.requests[1].lower()
 
@@ -209,7 +213,7 @@ class SenderContract:
 
         async with serve(play) as server:
             with Clocked() as took:
-                result = await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+                result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             assert (status_of(result), len(body_of(result))) == (200, LIMIT)
             await asyncio.wait_for(server.hung_up.wait(), 2)
         assert took.seconds < AMPLE / 2
@@ -226,7 +230,7 @@ class SenderContract:
             await peer.until_hung_up()
 
         async with serve(play) as server:
-            result = await sender.post(server.url(), HEADERS, b"x" * 16_000_000, timeout=AMPLE)
+            result = await sender.post(server.url(), HEADERS, b"x" * 16_000_000, owner=OWNER, timeout=AMPLE)
             posted.set()
             await asyncio.wait_for(server.hung_up.wait(), 2)
         assert status_of(result) == 413
@@ -243,7 +247,7 @@ class SenderContract:
             await peer.until_hung_up()
 
         async with serve(play) as server:
-            result = await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             await asyncio.wait_for(server.hung_up.wait(), 2)
         assert (status_of(result), body_of(result)) == (200, b"ok")
 
@@ -273,7 +277,7 @@ class SenderContract:
     ) -> None:
         async with serve(answers(*steps)) as server:
             with Clocked() as took:
-                result = await sender.post(server.url(), HEADERS, b"{}", timeout=SHORT)
+                result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=SHORT)
             assert reason_of(result) is Reason.DESTINATION_TIMEOUT
         assert SHORT * 0.9 <= took.seconds < SHORT + 0.5
 
@@ -289,7 +293,7 @@ class SenderContract:
             came.append(await peer.until_hung_up())
 
         async with serve(play) as server:
-            result = await sender.post(server.url(), HEADERS, b"x" * size, timeout=SHORT)
+            result = await sender.post(server.url(), HEADERS, b"x" * size, owner=OWNER, timeout=SHORT)
             posted.set()
             await asyncio.wait_for(server.hung_up.wait(), 5)
         assert reason_of(result) is Reason.DESTINATION_TIMEOUT
@@ -299,7 +303,9 @@ class SenderContract:
         async with DnsServer({}, silent=["hooks.example.org"]) as dns:
             sender = make_sender(dns=dns)
             with Clocked() as took:
-                result = await sender.post("http://hooks.example.org/", HEADERS, b"{}", timeout=SHORT)
+                result = await sender.post(
+                    "http://hooks.example.org/", HEADERS, b"{}", owner=OWNER, timeout=SHORT
+                )
         assert reason_of(result) is Reason.DESTINATION_TIMEOUT
         assert took.seconds < SHORT + 0.5
 
@@ -326,7 +332,7 @@ class SenderContract:
 
         async with serve(play) as server:
             url = f"{scheme}://127.0.0.1:{server.port}/"
-            task = asyncio.create_task(sender.post(url, HEADERS, b"{}", timeout=AMPLE))
+            task = asyncio.create_task(sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE))
             await reached.wait()
             await asyncio.sleep(0.01)
             task.cancel()
@@ -347,7 +353,9 @@ class SenderContract:
             came.append(await peer.until_hung_up())
 
         async with serve(play) as server:
-            task = asyncio.create_task(sender.post(server.url(), HEADERS, b"x" * size, timeout=AMPLE))
+            task = asyncio.create_task(
+                sender.post(server.url(), HEADERS, b"x" * size, owner=OWNER, timeout=AMPLE)
+            )
             await reached.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -363,7 +371,8 @@ class SenderContract:
             sender = make_sender(dns=dns)
             url = server.url(host="hooks.example.org")
             first, second = (
-                asyncio.create_task(sender.post(url, HEADERS, b"{}", timeout=AMPLE)) for _ in range(2)
+                asyncio.create_task(sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE))
+                for _ in range(2)
             )
             await asyncio.sleep(0)
             first.cancel()
@@ -374,7 +383,9 @@ class SenderContract:
     # Failures of the connection
 
     async def test_refused(self, sender: Sender) -> None:
-        result = await sender.post(f"http://127.0.0.1:{free_port()}/", HEADERS, b"{}", timeout=AMPLE)
+        result = await sender.post(
+            f"http://127.0.0.1:{free_port()}/", HEADERS, b"{}", owner=OWNER, timeout=AMPLE
+        )
         assert reason_of(result) is Reason.CONNECTION_REFUSED
 
     async def test_closed_as_soon_as_it_was_open(
@@ -387,7 +398,9 @@ class SenderContract:
         for tls in (None, certificates.good()):
             sender = make_sender(trust=certificates.trust)
             async with serve(play, tls=tls) as server:
-                posts = (sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE) for _ in range(20))
+                posts = (
+                    sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE) for _ in range(20)
+                )
                 with Clocked() as took:
                     results = await asyncio.gather(*posts)
             assert {reason_of(each) for each in results} <= {
@@ -433,7 +446,7 @@ class SenderContract:
         self, sender: Sender, before: bytes
     ) -> None:
         async with serve(answers(before)) as server:
-            result = await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         assert reason_of(result) is Reason.UNEXPECTED_EOF
         assert len(server.requests) == 1
 
@@ -479,7 +492,9 @@ class SenderContract:
     async def test_an_unknown_name(self, make_sender: MakeSender) -> None:
         async with DnsServer({}) as dns:
             sender = make_sender(dns=dns)
-            result = await sender.post("https://something.invalid/", HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(
+                "https://something.invalid/", HEADERS, b"{}", owner=OWNER, timeout=AMPLE
+            )
         assert reason_of(result) is Reason.DNS_LOOKUP_FAILURE
 
     @pytest.mark.parametrize(
@@ -496,14 +511,16 @@ class SenderContract:
         ],
     )
     async def test_an_unusable_url_is_the_destinations_mistake(self, sender: Sender, url: str) -> None:
-        result = await sender.post(url, HEADERS, b"{}", timeout=AMPLE)
+        result = await sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         assert reason_of(result) is Reason.INVALID_DESTINATION_CONFIGURATION
         assert isinstance(result, TransportFailure)
         assert "secret" not in result.detail
 
     async def test_a_failure_does_not_tell_the_path(self, sender: Sender) -> None:
         async with serve(answers(b"garbage")) as server:
-            result = await sender.post(server.url("/hook?token=s3cret"), HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(
+                server.url("/hook?token=s3cret"), HEADERS, b"{}", owner=OWNER, timeout=AMPLE
+            )
         assert "s3cret" not in repr(result)
 
     @pytest.mark.parametrize(
@@ -527,7 +544,7 @@ class SenderContract:
     async def test_our_own_mistakes_are_raised(self, sender: Sender, header: tuple[str, str]) -> None:
         async with serve(answers(OK)) as server:
             with pytest.raises(ValueError, match=r"."):
-                await sender.post(server.url(), [*HEADERS, header], b"{}", timeout=AMPLE)
+                await sender.post(server.url(), [*HEADERS, header], b"{}", owner=OWNER, timeout=AMPLE)
         assert server.connections == 0
 
     # TLS
@@ -535,7 +552,7 @@ class SenderContract:
     async def test_a_good_certificate(self, make_sender: MakeSender, certificates: Certificates) -> None:
         async with serve(answers(OK), tls=certificates.good()) as server:
             result = await make_sender(trust=certificates.trust).post(
-                server.url(), HEADERS, b"{}", timeout=AMPLE
+                server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE
             )
         assert body_of(result) == b"ok"
 
@@ -550,7 +567,9 @@ class SenderContract:
             serve(answers(OK), tls=tls) as server,
         ):
             sender = make_sender(trust=certificates.trust, dns=dns)
-            result = await sender.post(server.url(host="hooks.example.org"), HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(
+                server.url(host="hooks.example.org"), HEADERS, b"{}", owner=OWNER, timeout=AMPLE
+            )
         assert body_of(result) == b"ok"
         assert f"host: hooks.example.org:{server.port}".encode() in server.requests[0].lower()
         assert asked_for == ["hooks.example.org"]
@@ -563,7 +582,9 @@ class SenderContract:
         tls.sni_callback = lambda opened, name, context: asked_for.append(name)
         async with serve(answers(OK), tls=tls) as server:
             sender = make_sender(trust=certificates.trust)
-            assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+            assert (
+                status_of(await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)) == 200
+            )
         assert asked_for == [None]
 
     async def test_a_connection_with_tls_is_used_again(
@@ -573,7 +594,10 @@ class SenderContract:
         async with serve(answers(OK, keep=True), tls=certificates.good()) as server:
             sender = make_sender(trust=certificates.trust)
             for _ in range(3):
-                assert status_of(await sender.post(server.url(), HEADERS, body, timeout=AMPLE)) == 200
+                assert (
+                    status_of(await sender.post(server.url(), HEADERS, body, owner=OWNER, timeout=AMPLE))
+                    == 200
+                )
         assert server.connections == 1
         assert all(request.endswith(body) for request in server.requests)
 
@@ -590,7 +614,7 @@ class SenderContract:
     ) -> None:
         async with serve(answers(answer), tls=certificates.good()) as server:
             sender = make_sender(trust=certificates.trust)
-            result = await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         assert (body_of(result) if isinstance(result, Answer) else reason_of(result)) == expected
 
     async def test_a_kept_connection_with_tls_found_dead_is_not_the_receivers_failure(
@@ -604,7 +628,10 @@ class SenderContract:
         async with serve(play, tls=certificates.good()) as server:
             sender = make_sender(trust=certificates.trust)
             for _ in range(2):
-                assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+                assert (
+                    status_of(await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE))
+                    == 200
+                )
         assert (server.connections, len(server.requests)) == (2, 3)
 
     @pytest.mark.parametrize(
@@ -624,7 +651,7 @@ class SenderContract:
     ) -> None:
         async with serve(answers(OK), tls=make(certificates)) as server:
             result = await make_sender(trust=certificates.trust).post(
-                server.url(), HEADERS, b"{}", timeout=AMPLE
+                server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE
             )
         assert reason_of(result) is Reason.INVALID_CERTIFICATE
         assert not server.requests
@@ -633,7 +660,7 @@ class SenderContract:
         self, sender: Sender, certificates: Certificates
     ) -> None:
         async with serve(answers(OK), tls=certificates.good()) as server:
-            result = await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         assert reason_of(result) is Reason.INVALID_CERTIFICATE
 
     async def test_a_client_certificate_that_we_do_not_have(
@@ -644,7 +671,7 @@ class SenderContract:
 
         async with serve(play) as server:
             result = await make_sender(trust=certificates.trust).post(
-                f"https://127.0.0.1:{server.port}/", HEADERS, b"{}", timeout=AMPLE
+                f"https://127.0.0.1:{server.port}/", HEADERS, b"{}", owner=OWNER, timeout=AMPLE
             )
         assert reason_of(result) is Reason.INVALID_TLS_HANDSHAKE
 
@@ -655,7 +682,9 @@ class SenderContract:
             await peer.until_hung_up()
 
         async with serve(play) as server:
-            result = await sender.post(f"https://127.0.0.1:{server.port}/", HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(
+                f"https://127.0.0.1:{server.port}/", HEADERS, b"{}", owner=OWNER, timeout=AMPLE
+            )
         assert reason_of(result) is Reason.INVALID_TLS_HANDSHAKE
 
     async def test_a_tls_port_that_hangs_up(self, sender: Sender) -> None:
@@ -663,7 +692,9 @@ class SenderContract:
             await peer.reader.read(1)
 
         async with serve(play) as server:
-            result = await sender.post(f"https://127.0.0.1:{server.port}/", HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(
+                f"https://127.0.0.1:{server.port}/", HEADERS, b"{}", owner=OWNER, timeout=AMPLE
+            )
         assert reason_of(result) is Reason.INVALID_TLS_HANDSHAKE
 
     async def test_a_tls_port_that_never_answers(self, sender: Sender) -> None:
@@ -672,7 +703,9 @@ class SenderContract:
 
         async with serve(play) as server:
             with Clocked() as took:
-                result = await sender.post(f"https://127.0.0.1:{server.port}/", HEADERS, b"{}", timeout=SHORT)
+                result = await sender.post(
+                    f"https://127.0.0.1:{server.port}/", HEADERS, b"{}", owner=OWNER, timeout=SHORT
+                )
             await asyncio.wait_for(server.hung_up.wait(), 2)
         assert reason_of(result) is Reason.DESTINATION_TIMEOUT
         assert took.seconds < SHORT + 0.5
@@ -691,7 +724,7 @@ class SenderContract:
         path = "/a/../b//c%2f%2F;d?q=a+b&q=%20&z=|\"<>{}'"
         body = b'{"a":"\xc3\xa9"}\n\x00'
         async with serve(answers(OK)) as server:
-            await sender.post(server.url(path), given, body, timeout=AMPLE)
+            await sender.post(server.url(path), given, body, owner=OWNER, timeout=AMPLE)
         head, _, sent = server.requests[0].partition(b"\r\n\r\n")
         line, *rest = head.decode().split("\r\n")
         headers = [tuple(header.split(": ", 1)) for header in rest]
@@ -703,12 +736,14 @@ class SenderContract:
 
     async def test_a_headers_value_may_have_any_letters(self, sender: Sender) -> None:
         async with serve(answers(OK)) as server:
-            await sender.post(server.url(), [("X-Name", "caf\u00e9 \u2615")], b"{}", timeout=AMPLE)
+            await sender.post(
+                server.url(), [("X-Name", "caf\u00e9 \u2615")], b"{}", owner=OWNER, timeout=AMPLE
+            )
         assert b"\r\nX-Name: caf\xc3\xa9 \xe2\x98\x95\r\n" in server.requests[0]
 
     async def test_nothing_is_added_when_nothing_is_given(self, sender: Sender) -> None:
         async with serve(answers(OK)) as server:
-            await sender.post(server.url(), [], b"", timeout=AMPLE)
+            await sender.post(server.url(), [], b"", owner=OWNER, timeout=AMPLE)
         names = {line.split(b":")[0].lower() for line in server.requests[0].split(b"\r\n")[1:-2]}
         assert names == {b"host", b"content-length"}
 
@@ -718,7 +753,10 @@ class SenderContract:
         async with serve(answers(OK)) as proxy, serve(answers(OK)) as server:
             for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
                 monkeypatch.setenv(name, proxy.url())
-            assert body_of(await make_sender().post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == b"ok"
+            assert (
+                body_of(await make_sender().post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE))
+                == b"ok"
+            )
         assert (proxy.connections, server.connections) == (0, 1)
 
     # Kept connections
@@ -726,7 +764,10 @@ class SenderContract:
     async def test_a_connection_is_used_again(self, sender: Sender) -> None:
         async with serve(answers(OK, keep=True)) as server:
             for _ in range(3):
-                assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+                assert (
+                    status_of(await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE))
+                    == 200
+                )
         assert (server.connections, len(server.requests)) == (1, 3)
 
     @pytest.mark.parametrize(
@@ -743,7 +784,9 @@ class SenderContract:
     )
     async def test_a_connection_is_used_again_after(self, sender: Sender, answer: bytes) -> None:
         async with serve(answers(answer, keep=True)) as server:
-            first, second = [await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE) for _ in range(2)]
+            first, second = [
+                await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE) for _ in range(2)
+            ]
         assert isinstance(first, Answer)
         assert first == second
         assert (server.connections, len(server.requests)) == (1, 2)
@@ -767,7 +810,9 @@ class SenderContract:
     )  # fmt: skip
     async def test_a_connection_is_not_used_again_after(self, sender: Sender, answer: bytes) -> None:
         async with serve(answers(answer, keep=True)) as server:
-            first, second = [await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE) for _ in range(2)]
+            first, second = [
+                await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE) for _ in range(2)
+            ]
         assert isinstance(first, Answer)
         assert first == second
         assert (server.connections, len(server.requests)) == (2, 2)
@@ -786,10 +831,56 @@ class SenderContract:
             await peer.until_hung_up()
 
         async with serve(play) as server:
-            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             await asyncio.wait_for(server.hung_up.wait(), 2)
-            result = await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         assert (status_of(result), server.connections) == (200, 2)
+
+    async def test_what_came_since_the_last_answer_is_no_answer_to_the_next_request(
+        self, sender: Sender
+    ) -> None:
+        """It lies in the socket when the connection is used again: the loop had no time to read it."""
+        peers: list[Peer] = []
+
+        async def play(peer: Peer) -> None:
+            peers.append(peer)
+            await answers(OK, keep=True)(peer)
+
+        async with serve(play) as server:
+            await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+            opened = peers[0].writer.get_extra_info("socket")
+            os.write(opened.fileno(), b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
+            result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+        assert (status_of(result), server.connections, len(server.requests)) == (200, 2, 2)
+
+    async def test_a_second_answer_that_nobody_asked_for_is_no_answer_to_another_owner(
+        self, sender: Sender
+    ) -> None:
+        """Even if it comes after the other owner's request was sent."""
+        second = asyncio.Event()
+
+        async def play(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(OK if peer.number == 1 else b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
+            await second.wait()
+            await peer.send(OK)
+            await peer.until_hung_up()
+
+        async with serve(play) as server:
+            await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+            waiting = asyncio.create_task(
+                sender.post(server.url(), HEADERS, b"{}", owner=OTHER_OWNER, timeout=AMPLE)
+            )
+            await asyncio.sleep(0.05)
+            second.set()
+            assert status_of(await waiting) == 500
+        assert server.connections == 2
+
+    async def test_owners_do_not_share_connections(self, sender: Sender) -> None:
+        async with serve(answers(OK, keep=True)) as server:
+            for owner in (OWNER, OTHER_OWNER) * 3:
+                await sender.post(server.url(), HEADERS, b"{}", owner=owner, timeout=AMPLE)
+        assert (server.connections, len(server.requests)) == (2, 6)
 
     async def test_answers_go_to_who_asked(self, sender: Sender) -> None:
         async def play(peer: Peer) -> None:
@@ -802,7 +893,9 @@ class SenderContract:
 
             async def ask(number: int) -> None:
                 for each in range(number, number + 10):
-                    result = await sender.post(server.url(), HEADERS, b"%d" % each, timeout=AMPLE)
+                    result = await sender.post(
+                        server.url(), HEADERS, b"%d" % each, owner=OWNER, timeout=AMPLE
+                    )
                     assert body_of(result) == b"%d" % each
 
             await asyncio.gather(*(ask(number * 100) for number in range(20)))
@@ -811,7 +904,10 @@ class SenderContract:
     async def test_an_idle_connection_that_the_server_closed_is_replaced(self, sender: Sender) -> None:
         async with serve(answers(OK)) as server:
             for _ in range(2):
-                assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+                assert (
+                    status_of(await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE))
+                    == 200
+                )
                 await asyncio.sleep(0.05)
         assert server.connections == 2
 
@@ -830,7 +926,10 @@ class SenderContract:
 
         async with serve(play) as server:
             for _ in range(2):
-                assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+                assert (
+                    status_of(await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE))
+                    == 200
+                )
         assert server.connections == 2
         assert len(server.requests) == 3
 
@@ -848,9 +947,9 @@ class SenderContract:
                 await peer.request()
 
         async with serve(play) as server:
-            posts = (sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE) for _ in range(5))
+            posts = (sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE) for _ in range(5))
             assert {status_of(result) for result in await asyncio.gather(*posts)} == {200}
-            result = await sender.post(server.url(), HEADERS, b"deadly", timeout=AMPLE)
+            result = await sender.post(server.url(), HEADERS, b"deadly", owner=OWNER, timeout=AMPLE)
         assert reason_of(result) is Reason.UNEXPECTED_EOF
         assert sum(request.endswith(b"deadly") for request in server.requests) == 2
 
@@ -865,10 +964,12 @@ class SenderContract:
             await peer.request()
 
         async with serve(play) as server:
-            posts = (sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE) for _ in range(2))
+            posts = (sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE) for _ in range(2))
             await asyncio.gather(*posts)
             assert server.connections == 2
-            assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+            assert (
+                status_of(await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)) == 200
+            )
         assert server.connections == 3
 
     async def test_a_fresh_connection_that_closes_too_is_the_receivers_failure(self, sender: Sender) -> None:
@@ -879,8 +980,8 @@ class SenderContract:
                 await peer.request()
 
         async with serve(play) as server:
-            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
-            result = await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+            result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         assert reason_of(result) is Reason.UNEXPECTED_EOF
         assert (server.connections, len(server.requests)) == (2, 3)
 
@@ -894,8 +995,8 @@ class SenderContract:
             await peer.send(b"HTTP/1.1 20")
 
         async with serve(play) as server:
-            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
-            result = await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+            result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         assert reason_of(result) is Reason.UNEXPECTED_EOF
         assert len(server.requests) == 2
 
@@ -910,9 +1011,9 @@ class SenderContract:
                 await asyncio.sleep(30)
 
         async with serve(play) as server:
-            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             with Clocked() as took:
-                result = await sender.post(server.url(), HEADERS, b"{}", timeout=SHORT)
+                result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=SHORT)
         assert reason_of(result) is Reason.DESTINATION_TIMEOUT
         assert len(server.requests) == 3
         assert took.seconds < SHORT + 0.15
@@ -920,11 +1021,13 @@ class SenderContract:
     async def test_many_slow_receivers_do_not_keep_others_waiting(self, sender: Sender) -> None:
         async with serve(answers(30.0)) as slow, serve(answers(OK)) as quick:
             waiting = [
-                asyncio.create_task(sender.post(slow.url(), HEADERS, b"{}", timeout=AMPLE))
+                asyncio.create_task(sender.post(slow.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE))
                 for _ in range(150)
             ]
             await slow.received(150)
-            assert status_of(await sender.post(quick.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+            assert (
+                status_of(await sender.post(quick.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)) == 200
+            )
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
@@ -946,7 +1049,7 @@ class SenderContract:
     ) -> None:
         async with serve(answers(OK)) as server:
             sender = make_sender(allow_loopback=False)
-            result = await sender.post(server.url(host=host), HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(server.url(host=host), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         assert reason_of(result) is Reason.INVALID_DESTINATION_CONFIGURATION
         assert server.connections == 0
 
@@ -958,16 +1061,22 @@ class SenderContract:
     ) -> None:
         async with DnsServer({"hooks.example.org": [found]}) as dns, serve(answers(OK)) as server:
             sender = make_sender(allow_loopback=False, dns=dns)
-            result = await sender.post(server.url(host="hooks.example.org"), HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(
+                server.url(host="hooks.example.org"), HEADERS, b"{}", owner=OWNER, timeout=AMPLE
+            )
         assert reason_of(result) is Reason.INVALID_DESTINATION_CONFIGURATION
         assert server.connections == 0
 
     async def test_allowing_loopback_allows_nothing_else(self, make_sender: MakeSender) -> None:
         async with serve(answers(OK)) as server:
             for host in ("10.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0"):  # noqa: S104 - not bound to
-                result = await make_sender().post(server.url(host=host), HEADERS, b"{}", timeout=AMPLE)
+                result = await make_sender().post(
+                    server.url(host=host), HEADERS, b"{}", owner=OWNER, timeout=AMPLE
+                )
                 assert reason_of(result) is Reason.INVALID_DESTINATION_CONFIGURATION
             assert status_of(
-                await make_sender().post(server.url(host="localhost"), HEADERS, b"{}", timeout=AMPLE)
+                await make_sender().post(
+                    server.url(host="localhost"), HEADERS, b"{}", owner=OWNER, timeout=AMPLE
+                )
             )
         assert server.connections == 1

@@ -19,7 +19,7 @@ from event_platform.domain.urls import normalise_endpoint_url
 from event_platform.manage.guarding import parsed_and_guarded
 from event_platform.manage.payloads import HttpsBody, Rules, parse_subscription
 from event_platform.manage.subscriptions import HOSTS
-from records import PIM, PRIMARY, UPDATED
+from records import OWNER, PIM, PRIMARY, UPDATED
 
 NOTHING_OPENED = "no connection leaves this machine"
 
@@ -76,7 +76,7 @@ async def made(vector: Vector, network: GuardedNetwork) -> str:
 async def sent(url: str, network: GuardedNetwork) -> TransportFailure:
     sender = HttpsSender(network)
     try:
-        result = await sender.post(url, [], b"{}", timeout=5)
+        result = await sender.post(url, [], b"{}", owner=OWNER, timeout=5)
     finally:
         await sender.close()
     assert isinstance(result, TransportFailure)

@@ -16,6 +16,7 @@ from aiohappyeyeballs import AddrInfoType
 from contract.sender import (
     AMPLE,
     HEADERS,
+    OTHER_OWNER,
     SHORT,
     Clocked,
     MakeSender,
@@ -33,6 +34,7 @@ from event_platform.adapters.http_client.client import default_tls
 from event_platform.adapters.https import HttpsSender
 from event_platform.domain.outcomes import Reason
 from event_platform.ports import Sender
+from records import OWNER
 
 __all__ = ["certificates"]
 
@@ -73,7 +75,7 @@ class TestHttpsSender(SenderContract):
 
         sender = HttpsSender(Exhausted(allow_loopback=True))
         with pytest.raises(OSError, match="too many open files"):
-            await sender.post("http://127.0.0.1/", HEADERS, b"{}", timeout=AMPLE)
+            await sender.post("http://127.0.0.1/", HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         await sender.close()
 
     async def test_no_route_to_one_address_does_not_hide_what_another_did(self) -> None:
@@ -87,7 +89,7 @@ class TestHttpsSender(SenderContract):
             network = WithoutIpv6(allow_loopback=True, make_resolver=lambda: resolver_of(dns))
             sender = HttpsSender(network)
             url = f"http://hooks.example.org:{free_port()}/"
-            result = await sender.post(url, HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             await sender.close()
             await network.close()
         assert reason_of(result) is Reason.CONNECTION_REFUSED
@@ -98,7 +100,7 @@ class TestHttpsSender(SenderContract):
                 raise OSError(errno.ENETUNREACH, "network is unreachable")
 
         sender = HttpsSender(Unconnected(allow_loopback=True))
-        result = await sender.post("http://127.0.0.1/", HEADERS, b"{}", timeout=AMPLE)
+        result = await sender.post("http://127.0.0.1/", HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         assert reason_of(result) is Reason.NETWORK_UNREACHABLE
         await sender.close()
 
@@ -116,9 +118,13 @@ class TestHttpsSender(SenderContract):
             peer.reset()
 
         async with serve(play) as server:
-            assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+            assert (
+                status_of(await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)) == 200
+            )
             await asyncio.sleep(0.2)
-            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)  # drops the dead one from the pool
+            await sender.post(
+                server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE
+            )  # drops the dead one from the pool
         await sender.close()
         await asyncio.sleep(0)
         gc.collect()
@@ -132,7 +138,9 @@ class TestHttpsSender(SenderContract):
             network = GuardedNetwork(make_resolver=lambda: resolver_of(dns))
             sender = HttpsSender(network)
             await network.check("hooks.example.org")
-            result = await sender.post(server.url(host="hooks.example.org"), HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(
+                server.url(host="hooks.example.org"), HEADERS, b"{}", owner=OWNER, timeout=AMPLE
+            )
             await sender.close()
             await network.close()
         assert reason_of(result) is Reason.INVALID_DESTINATION_CONFIGURATION
@@ -150,7 +158,9 @@ class TestHttpsSender(SenderContract):
         ):
             network = Careless(make_resolver=lambda: resolver_of(dns))
             sender = HttpsSender(network)
-            result = await sender.post(server.url(host="hooks.example.org"), HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(
+                server.url(host="hooks.example.org"), HEADERS, b"{}", owner=OWNER, timeout=AMPLE
+            )
             await sender.close()
             await network.close()
         assert reason_of(result) is Reason.INVALID_DESTINATION_CONFIGURATION
@@ -161,9 +171,9 @@ class TestHttpsSender(SenderContract):
     ) -> None:
         async with DnsServer({"hooks.example.org": [["127.0.0.1"]]}) as dns, serve(answers(OK)) as server:
             sender, url = make_sender(dns=dns), server.url(host="hooks.example.org")
-            posts = (sender.post(url, HEADERS, b"{}", timeout=AMPLE) for _ in range(20))
+            posts = (sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE) for _ in range(20))
             assert {status_of(result) for result in await asyncio.gather(*posts)} == {200}
-            await sender.post(url, HEADERS, b"{}", timeout=AMPLE)
+            await sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         assert server.connections == 21
         assert set(dns.asked.values()) == {1}
 
@@ -174,16 +184,16 @@ class TestHttpsSender(SenderContract):
         async with DnsServer({"hooks.example.org": [["127.0.0.1"]]}) as dns, serve(answers(OK)) as server:
             sender, url = make_sender(dns=dns), server.url(host="hooks.example.org")
             for _ in range(2):
-                assert status_of(await sender.post(url, HEADERS, b"{}", timeout=AMPLE)) == 200
+                assert status_of(await sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE)) == 200
         assert dns.asked["hooks.example.org", A] == 2
 
     async def test_a_lookup_that_failed_is_not_remembered(self, make_sender: MakeSender) -> None:
         rounds = {"hooks.example.org": [["10.0.0.5"], ["127.0.0.1"]]}
         async with DnsServer(rounds) as dns, serve(answers(OK)) as server:
             sender, url = make_sender(dns=dns), server.url(host="hooks.example.org")
-            result = await sender.post(url, HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             assert reason_of(result) is Reason.INVALID_DESTINATION_CONFIGURATION
-            assert status_of(await sender.post(url, HEADERS, b"{}", timeout=AMPLE)) == 200
+            assert status_of(await sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE)) == 200
 
     async def test_connections_take_turns_at_a_names_addresses(self) -> None:
         first: list[str] = []
@@ -202,7 +212,7 @@ class TestHttpsSender(SenderContract):
             sender = HttpsSender(network)
             for _ in range(4):
                 url = server.url(host="hooks.example.org")
-                assert status_of(await sender.post(url, HEADERS, b"{}", timeout=AMPLE)) == 200
+                assert status_of(await sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE)) == 200
             await sender.close()
             await network.close()
         assert sorted(first[:2]) == found
@@ -224,7 +234,9 @@ class TestHttpsSender(SenderContract):
         tls.set_alpn_protocols(["h2", "http/1.1"])
         async with serve(play, tls=tls) as server:
             sender = HttpsSender(GuardedNetwork(allow_loopback=True))
-            assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+            assert (
+                status_of(await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)) == 200
+            )
             await sender.close()
         default_tls.cache_clear()
         assert chosen == ["http/1.1"]
@@ -232,7 +244,7 @@ class TestHttpsSender(SenderContract):
     async def test_small_packets_are_not_held_back(self) -> None:
         sender = HttpsSender(GuardedNetwork(allow_loopback=True))
         async with serve(answers(OK, keep=True)) as server:
-            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             (connection,) = sender._client._connections
             opened = connection._transport.get_extra_info("socket")
             assert opened.getsockopt(IPPROTO_TCP, TCP_NODELAY)
@@ -244,9 +256,11 @@ class TestHttpsSender(SenderContract):
         monkeypatch.setattr(pool, "KEPT_SECONDS", 0.05)
 
         async with serve(KEPT_OPEN) as server:
-            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             await asyncio.wait_for(server.hung_up.wait(), 2)
-            assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+            assert (
+                status_of(await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)) == 200
+            )
         assert server.connections == 2
 
     async def test_the_longest_idle_connection_gives_way(
@@ -255,24 +269,24 @@ class TestHttpsSender(SenderContract):
         monkeypatch.setattr(pool, "MAX_KEPT", 2)
         async with serve(KEPT_OPEN) as first, serve(KEPT_OPEN) as second, serve(KEPT_OPEN) as third:
             for server in (first, second, third):
-                await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+                await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             await asyncio.wait_for(first.hung_up.wait(), 2)
             assert not second.hung_up.is_set()
-            await sender.post(second.url(), HEADERS, b"{}", timeout=AMPLE)
-            await sender.post(first.url(), HEADERS, b"{}", timeout=AMPLE)
+            await sender.post(second.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+            await sender.post(first.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             await asyncio.wait_for(third.hung_up.wait(), 2)
         assert (first.connections, second.connections, third.connections) == (2, 1, 1)
 
     async def test_closing_ends_what_is_idle_and_what_is_under_way(self) -> None:
         sender = HttpsSender(GuardedNetwork(allow_loopback=True))
         async with serve(KEPT_OPEN) as idle, serve(answers(30.0)) as busy, serve(answers(OK)) as later:
-            await sender.post(idle.url(), HEADERS, b"{}", timeout=AMPLE)
-            waiting = asyncio.create_task(sender.post(busy.url(), HEADERS, b"{}", timeout=AMPLE))
+            await sender.post(idle.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+            waiting = asyncio.create_task(sender.post(busy.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE))
             await busy.received(1)
             await sender.close()
             await asyncio.wait_for(idle.hung_up.wait(), 2)
             assert reason_of(await waiting) is Reason.CLIENT_CLOSED_CONNECTION
-            result = await sender.post(later.url(), HEADERS, b"{}", timeout=AMPLE)
+            result = await sender.post(later.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             assert reason_of(result) is Reason.CLIENT_CLOSED_CONNECTION
         assert not later.requests
 
@@ -289,7 +303,7 @@ class TestHttpsSender(SenderContract):
         monkeypatch.setattr(AnswerReader, {"data_received": "feed", "eof_received": "end"}[method], broken)
         async with serve(answers(b"HTTP/1.1 200 OK\r\n\r\nx")) as server:
             with pytest.raises(ZeroDivisionError):
-                await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+                await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
 
     async def test_a_bug_of_ours_in_what_the_parser_calls_is_raised(
         self, sender: Sender, monkeypatch: pytest.MonkeyPatch
@@ -301,22 +315,24 @@ class TestHttpsSender(SenderContract):
         monkeypatch.setattr(AnswerReader, "on_headers_complete", broken)
         async with serve(answers(OK)) as server:
             with pytest.raises(ZeroDivisionError):
-                await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+                await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
 
     async def test_a_kept_connection_that_ends_in_the_moment_in_which_it_is_taken(self) -> None:
         sender = HttpsSender(GuardedNetwork(allow_loopback=True))
         async with serve(KEPT_OPEN) as server:
-            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             (kept,) = sender._client._connections
             kept.eof_received()  # the loop has not called connection_lost yet
-            assert status_of(await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)) == 200
+            assert (
+                status_of(await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)) == 200
+            )
             assert server.connections == 2
             await sender.close()
 
     async def test_an_exchange_on_a_connection_that_was_lost_before_it_fails_at_once(self) -> None:
         sender = HttpsSender(GuardedNetwork(allow_loopback=True))
         async with serve(KEPT_OPEN) as server:
-            await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+            await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             (kept,) = sender._client._connections
             await sender.close()
             with Clocked() as took, pytest.raises(EOFError):
@@ -326,11 +342,37 @@ class TestHttpsSender(SenderContract):
     async def test_nothing_is_left_of_what_failed(self, sender: Sender) -> None:
         async with serve(answers(b"HTTP/1.1 200 OK\r\nContent-Le")) as server:
             for _ in range(20):
-                await sender.post(server.url(), HEADERS, b"{}", timeout=AMPLE)
+                await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             await asyncio.sleep(0.01)
             assert isinstance(sender, HttpsSender)
             assert not sender._client._connections
             assert not len(sender._client._pool)
+
+    async def test_what_one_owner_keeps_does_not_push_out_what_others_keep(
+        self, sender: Sender, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pool, "MAX_KEPT_OF_OWNER", 2)
+        async with (
+            serve(KEPT_OPEN) as other,
+            serve(KEPT_OPEN) as first,
+            serve(KEPT_OPEN) as second,
+            serve(KEPT_OPEN) as third,
+        ):
+            await sender.post(other.url(), HEADERS, b"{}", owner=OTHER_OWNER, timeout=AMPLE)
+            for server in (first, second, third):
+                await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+            await asyncio.wait_for(third.hung_up.wait(), 2)
+            assert not any(server.hung_up.is_set() for server in (other, first, second))
+
+    async def test_nothing_is_left_of_owners_that_keep_no_connection(
+        self, sender: Sender, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pool, "KEPT_SECONDS", 0.05)
+        async with serve(KEPT_OPEN) as server:
+            await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+            await asyncio.wait_for(server.hung_up.wait(), 2)
+        assert isinstance(sender, HttpsSender)
+        assert not sender._client._pool._of_owner
 
     @pytest.mark.parametrize(
         "steps",
@@ -351,7 +393,7 @@ class TestHttpsSender(SenderContract):
         gc.disable()
         try:
             async with serve(answers(*steps)) as server:
-                await sender.post(server.url(), HEADERS, body, timeout=SHORT)
+                await sender.post(server.url(), HEADERS, body, owner=OWNER, timeout=SHORT)
                 await asyncio.sleep(0.01)
                 assert sys.getrefcount(body) == 2  # ours, and that of the call itself
                 assert not [one for one in gc.get_objects() if isinstance(one, AnswerReader)]
@@ -365,7 +407,7 @@ class TestHttpsSender(SenderContract):
         gc.collect()
         gc.disable()
         try:
-            await sender.post(f"http://127.0.0.1:{free_port()}/", HEADERS, body, timeout=AMPLE)
+            await sender.post(f"http://127.0.0.1:{free_port()}/", HEADERS, body, owner=OWNER, timeout=AMPLE)
             assert sys.getrefcount(body) == 2
         finally:
             gc.enable()

@@ -50,8 +50,9 @@ class ScriptedSender:
         self.requests: list[tuple[str, Sequence[tuple[str, str]], bytes, float]] = []
 
     async def post(
-        self, url: str, headers: Sequence[tuple[str, str]], body: bytes, *, timeout: float
+        self, url: str, headers: Sequence[tuple[str, str]], body: bytes, *, owner: Owner, timeout: float
     ) -> Result:
+        assert owner == SUBSCRIPTION.owner
         self.requests.append((url, headers, body, timeout))
         await self._clock.advance(TOOK)
         return self._results.pop(0)

@@ -15,6 +15,7 @@ from event_platform.domain.messages import Message
 from event_platform.domain.outcomes import Answer
 from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, delivery_message
 from event_platform.domain.rates import Limits
+from event_platform.domain.subscriptions import Owner
 from event_platform.domain.suspension import Count, minute_of, series_of
 from event_platform.http import App
 from event_platform.push import REASON
@@ -60,7 +61,7 @@ class World:
     async def current(self, subscription_id: str) -> Any:
         return SUBSCRIPTION
 
-    async def post(self, *request: Any, timeout: float) -> Answer:
+    async def post(self, *request: Any, owner: Owner, timeout: float) -> Answer:
         return Answer(self.status, {}, b"")
 
     async def settle(self, settlement: Settlement) -> None:

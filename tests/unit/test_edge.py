@@ -18,7 +18,7 @@ from event_platform.domain.egress import Egress
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.outcomes import Answer, Published
 from event_platform.domain.rates import Limits, Rate
-from event_platform.domain.subscriptions import Subscription, suspend
+from event_platform.domain.subscriptions import Owner, Subscription, suspend
 from records import KAFKA_CONFIG, UPDATED, a_subscriber, a_subscription
 
 TIMEOUT = 5.0
@@ -70,7 +70,7 @@ class World:
         self.written += 1
         self.subscription = change(self.subscription)
 
-    async def post(self, *request: Any, timeout: float) -> Answer:
+    async def post(self, *request: Any, owner: Owner, timeout: float) -> Answer:
         self.sent.append(self.clock.monotonic())
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 

@@ -12,6 +12,7 @@ from event_platform.adapters.http_client.answers import MAX_BODY_BYTES, AnswerRe
 from event_platform.adapters.https import HttpsSender
 from event_platform.domain.outcomes import Answer, TransportFailure
 from fuzzing import CASES, fuzzed
+from records import OWNER
 
 FEW = max(CASES // 3, 10)
 
@@ -78,7 +79,7 @@ def test_whatever_a_receiver_answers_is_an_answer_or_a_failure(data: bytes, cuts
         sender = HttpsSender(GuardedNetwork(allow_loopback=True))
         async with serve(answers(*steps)) as server:
             for _ in range(2):
-                result = await sender.post(server.url(), [], b"{}", timeout=5)
+                result = await sender.post(server.url(), [], b"{}", owner=OWNER, timeout=5)
                 assert isinstance(result, Answer | TransportFailure)
             await sender.close()
         assert not told

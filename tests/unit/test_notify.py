@@ -24,7 +24,7 @@ from event_platform.domain.notifications import (
 from event_platform.domain.outcomes import Answer, Reason, TransportFailure
 from event_platform.domain.subscriptions import Owner, Status, Subscriber
 from event_platform.notify import Telling, notify
-from records import a_subscriber, a_subscription
+from records import OWNER, a_subscriber, a_subscription
 
 SECRET = "a webhook secret of tests"
 NO_ANSWER = TransportFailure(Reason.DESTINATION_TIMEOUT)
@@ -42,8 +42,9 @@ class Endpoint:
     )
 
     async def post(
-        self, url: str, headers: Sequence[tuple[str, str]], body: bytes, *, timeout: float
+        self, url: str, headers: Sequence[tuple[str, str]], body: bytes, *, owner: Owner, timeout: float
     ) -> Answer | TransportFailure:
+        assert owner == OWNER
         self.asked.append((self.clock.monotonic(), url, dict(headers), body, timeout))
         return self.answers.pop(0)
 

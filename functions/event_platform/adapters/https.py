@@ -2,9 +2,11 @@
 guard lets pass."""
 
 import ssl
+from collections.abc import Hashable
 
 from ..domain.errors import PimUnavailable
 from ..domain.outcomes import Answer, Reason, TransportFailure
+from ..domain.subscriptions import Owner
 from ..domain.tenants import Tenant
 from .connections import failure_of
 from .guard import AddressRefused, GuardedNetwork, NameNotResolved, TrustedNetwork
@@ -23,9 +25,9 @@ class HttpsSender:
         self._client = HttpClient(network, tls)
 
     async def post(
-        self, url: str, headers: Headers, body: bytes, *, timeout: float
+        self, url: str, headers: Headers, body: bytes, *, owner: Owner, timeout: float
     ) -> Answer | TransportFailure:
-        return await _result(self._client, "POST", url, headers, body, timeout)
+        return await _result(self._client, "POST", url, headers, body, owner, timeout)
 
     async def close(self) -> None:
         await self._client.close()
@@ -43,7 +45,7 @@ class HttpsPimGateway:
     async def get(self, tenant: Tenant, pim_url: str, path: str, token: str) -> Answer:
         client = self._trusted if tenant.url is not None else self._guarded
         headers = [("Authorization", f"Bearer {token}"), ("Accept", "application/json")]
-        result = await _result(client, "GET", pim_url + path, headers, None, PIM_SECONDS)
+        result = await _result(client, "GET", pim_url + path, headers, None, pim_url, PIM_SECONDS)
         if isinstance(result, TransportFailure):
             raise PimUnavailable(f"the PIM could not be asked: {result.reason}")
         if result.status == 429 or 300 <= result.status <= 399 or result.status >= 500:
@@ -56,11 +58,17 @@ class HttpsPimGateway:
 
 
 async def _result(
-    client: HttpClient, method: str, url: str, headers: Headers, body: bytes | None, timeout: float
+    client: HttpClient,
+    method: str,
+    url: str,
+    headers: Headers,
+    body: bytes | None,
+    owner: Hashable,
+    timeout: float,
 ) -> Answer | TransportFailure:
     """The answer, or the reason why none came: in our own words, as errors may quote URLs and answers."""
     try:
-        return await client.exchange(method, url, headers, body, timeout=timeout)
+        return await client.exchange(method, url, headers, body, owner=owner, timeout=timeout)
     except (InvalidUrl, NotHttp, EOFError, ClosedHere, OSError) as error:
         failure = _failure(error, timeout)
         # Its frames hold the body and refer to the error in turn: that would stay until garbage is collected.

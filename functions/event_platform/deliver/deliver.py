@@ -76,7 +76,9 @@ async def _attempt(
     result: Result
     if isinstance(config, HttpsConfig):
         headers = request_headers(delivery.event_id, delivery.body, config)
-        result = await senders.https.post(config.url, headers, delivery.body, timeout=policy.timeout)
+        result = await senders.https.post(
+            config.url, headers, delivery.body, owner=subscription.owner, timeout=policy.timeout
+        )
     else:
         result = await senders.to_broker(delivery, config, timeout=policy.timeout)
     ended, settled_at = clock.monotonic(), clock.now()

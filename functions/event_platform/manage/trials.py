@@ -101,7 +101,7 @@ async def send_test(
     sent = envelope(event, schema_base, with_identifier=with_identifier).addressed_to(subscription.id)
     headers = request_headers(event.id, sent, config)
     started = clock.monotonic()
-    result = await sender.post(config.url, headers, sent, timeout=timeout)
+    result = await sender.post(config.url, headers, sent, owner=caller.owner, timeout=timeout)
     milliseconds = round((clock.monotonic() - started) * 1000, 1)
     outcome = classify(result)
     log.info("test.sent", subscription_id=subscription.id, outcome=outcome.kind, milliseconds=milliseconds)

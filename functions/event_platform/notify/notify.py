@@ -1,6 +1,7 @@
 """Telling one notification, by the channels of its subscriber. Effects come in as arguments."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -77,13 +78,14 @@ async def _by_webhook(notification: Notification, contact: Contact, telling: Tel
         (signatures.ALGORITHM_HEADER, signatures.ALGORITHM),
     ]
     attempts = 1
-    result = await telling.sender.post(url, headers, body, timeout=WEBHOOK_SECONDS)
+    post = partial(telling.sender.post, url, headers, body, owner=notification.owner, timeout=WEBHOOK_SECONDS)
+    result = await post()
     for pause in WEBHOOK_PAUSES:
         if not may_succeed_later(result):
             break
         await telling.clock.sleep(pause)
         attempts += 1
-        result = await telling.sender.post(url, headers, body, timeout=WEBHOOK_SECONDS)
+        result = await post()
     sent = isinstance(result, Answer) and 200 <= result.status <= 299
     outcome = Result.SENT if sent else Result.FAILED
     _log(notification, Channel.WEBHOOK, outcome, attempts=attempts, **_why(result))

@@ -3,11 +3,12 @@
 import asyncio
 import errno
 import ssl
+from collections.abc import Hashable
 from functools import cache
 
 from ...domain.outcomes import Answer
 from ..guard import TrustedNetwork
-from .connection import ClosedHere, Connection
+from .connection import ClosedHere, Connection, Key
 from .pool import Pool
 from .requests import Headers, Target, request_to, target_of
 
@@ -29,9 +30,18 @@ class HttpClient:
         self._all_lost = asyncio.Event()
 
     async def exchange(
-        self, method: str, url: str, headers: Headers, body: bytes | None, *, timeout: float
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        body: bytes | None,
+        *,
+        owner: Hashable,
+        timeout: float,
     ) -> Answer:
         """The answer within `timeout` seconds in all: name, connection, TLS, sending, answer and body.
+
+        A kept connection is used by requests of the same `owner` to the same origin only.
 
         Raises InvalidUrl, ValueError for headers, TimeoutError, NotHttp, EOFError, ClosedHere,
         AddressRefused, NameNotResolved, and the OSError that the connection ended with.
@@ -39,7 +49,8 @@ class HttpClient:
         deadline = asyncio.get_running_loop().time() + timeout
         target = target_of(method, url)
         head, content = request_to(target, headers, body)
-        kept = self._pool.take(target.origin)
+        key = owner, target.origin
+        kept = self._kept(key)
         if kept is not None:
             try:
                 return await self._on(kept, head, content, deadline)
@@ -48,7 +59,7 @@ class HttpClient:
                 # once more, on a fresh one, whose failure counts (RFC 9110 9.2.2, RFC 9112 9.3.1).
                 if kept.has_answered or not _is_loss(error):
                     raise
-        return await self._on(await self._connected(target, deadline), head, content, deadline)
+        return await self._on(await self._connected(key, target, deadline), head, content, deadline)
 
     async def close(self) -> None:
         """Ends all connections, and exchanges with them. It cannot be used any more."""
@@ -66,12 +77,18 @@ class HttpClient:
             if connection.is_open:
                 self._pool.keep(connection)
 
-    async def _connected(self, target: Target, deadline: float) -> Connection:
+    def _kept(self, key: Key) -> Connection | None:
+        """A kept connection on which nothing came since its last answer."""
+        while (kept := self._pool.take(key)) is not None and not kept.is_quiet():
+            kept.drop()
+        return kept
+
+    async def _connected(self, key: Key, target: Target, deadline: float) -> Connection:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout_at(deadline):
             opened = await self._network.connect(target.host, target.port)
             _, connection = await loop.create_connection(
-                lambda: Connection(target.origin, self._lost),
+                lambda: Connection(key, self._lost),
                 sock=opened,
                 ssl=self._tls if target.is_tls else None,
                 server_hostname=target.host.rstrip(".") if target.is_tls else None,

@@ -1,11 +1,15 @@
 """One connection to an origin, for one exchange after the other."""
 
 import asyncio
-from collections.abc import Callable
+import select
+from collections.abc import Callable, Hashable
 from typing import cast
 
 from ...domain.outcomes import Answer
 from .answers import AnswerReader, NotHttp
+
+Key = tuple[Hashable, str]
+"""The owner of a connection, and the origin that it leads to: both of the requests that may use it."""
 
 
 class ClosedHere(Exception):
@@ -19,14 +23,15 @@ class Connection(asyncio.Protocol):
     wrong in a method that the loop calls ends the exchange, too: the loop then calls `connection_lost`.
     """
 
-    def __init__(self, origin: str, on_lost: "Callable[[Connection], None]") -> None:
-        self.origin = origin
+    def __init__(self, key: Key, on_lost: "Callable[[Connection], None]") -> None:
+        self.key = key
         self.is_open = False
         self.has_answered = False
         """Whether a byte came of the answer to the last request."""
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
+        self._readable = select.poll()
         self._reader: AnswerReader | None = None
         self._waiter: asyncio.Future[Answer] | None = None
         self._end: Exception = EOFError()
@@ -54,6 +59,13 @@ class Connection(asyncio.Protocol):
             if not reader.is_reusable or self._transport.get_write_buffer_size() > 0:
                 self.drop()
 
+    def is_quiet(self) -> bool:
+        """False if it was closed, or if bytes wait in the socket that the loop has not read yet.
+
+        They are no answer to the next request, and after that is sent they could not be told from one.
+        """
+        return self.is_open and not self._readable.poll(0)
+
     def close(self) -> None:
         """Ends an exchange that is under way with ClosedHere."""
         self._fail(ClosedHere())
@@ -68,6 +80,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio's
+        self._readable.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:

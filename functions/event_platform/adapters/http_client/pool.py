@@ -1,13 +1,24 @@
-"""Connections that are kept for the next request to their origin."""
+"""Connections that are kept for the next request of their owner to their origin."""
 
 import asyncio
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
-from .connection import Connection
+from .connection import Connection, Key
 
 KEPT_SECONDS = 15.0
 """Below the idle timeouts of the usual servers, so that few of them are dead when they are used."""
 MAX_KEPT = 512
-"""Of all origins together: each one is a descriptor of this process."""
+"""Of all owners together: each one is a descriptor of this process."""
+MAX_KEPT_OF_OWNER = 256
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is kept of one owner. It stays while it is empty, until the pool is swept."""
+
+    number: int = 0
+    by_origin: dict[str, list[Connection]] = field(default_factory=dict[str, list[Connection]])
 
 
 class Pool:
@@ -15,28 +26,39 @@ class Pool:
 
     def __init__(self) -> None:
         self._since: dict[Connection, float] = {}  # the longest idle first
-        self._of_origin: dict[str, list[Connection]] = {}
+        self._of_owner: dict[Hashable, _Kept] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._since)
 
-    def take(self, origin: str) -> Connection | None:
+    def take(self, key: Key) -> Connection | None:
         """The one that was used last, so that those which are not needed get old."""
-        kept = self._of_origin.get(origin)
-        if kept is None:
+        owner, origin = key
+        of_owner = self._of_owner.get(owner)
+        if of_owner is None or not (kept := of_owner.by_origin.get(origin)):
             return None
         connection = kept.pop()
+        of_owner.number -= 1
         del self._since[connection]
-        if not kept:
-            del self._of_origin[origin]
         return connection
 
     def keep(self, connection: Connection) -> None:
-        """Until it is taken, or lost, or dropped for its age or for more recent ones."""
+        """Until it is taken, or lost, or dropped for its age or for more recent ones.
+
+        An owner who has his number already loses it at once.
+        """
+        owner, origin = connection.key
+        of_owner = self._of_owner.get(owner)
+        if of_owner is None:
+            of_owner = self._of_owner[owner] = _Kept()
+        if of_owner.number >= MAX_KEPT_OF_OWNER:
+            connection.drop()
+            return
         loop = asyncio.get_running_loop()
         self._since[connection] = loop.time()
-        self._of_origin.setdefault(connection.origin, []).append(connection)
+        of_owner.by_origin.setdefault(origin, []).append(connection)
+        of_owner.number += 1
         if len(self._since) > MAX_KEPT:
             self._drop(next(iter(self._since)))
         if self._sweeper is None:
@@ -45,10 +67,10 @@ class Pool:
     def forget(self, connection: Connection) -> None:
         """It is no use any more, or in use; no harm when it is not here."""
         if self._since.pop(connection, None) is not None:
-            kept = self._of_origin[connection.origin]
-            kept.remove(connection)
-            if not kept:
-                del self._of_origin[connection.origin]
+            owner, origin = connection.key
+            of_owner = self._of_owner[owner]
+            of_owner.by_origin[origin].remove(connection)
+            of_owner.number -= 1
 
     def close(self) -> None:
         """Keeps no timer; what is kept is closed by who opened it."""
@@ -61,6 +83,10 @@ class Pool:
         old = loop.time() - KEPT_SECONDS
         for connection in [each for each, since in self._since.items() if since <= old]:
             self._drop(connection)
+        for owner, of_owner in tuple(self._of_owner.items()):
+            of_owner.by_origin = {origin: kept for origin, kept in of_owner.by_origin.items() if kept}
+            if not of_owner.by_origin:
+                del self._of_owner[owner]
         if self._since:
             oldest = next(iter(self._since.values()))
             self._sweeper = loop.call_at(oldest + KEPT_SECONDS, self._sweep, loop)
