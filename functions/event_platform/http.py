@@ -42,6 +42,8 @@ SAFE: Mapping[str, str] = {
 """Of every answer that does not say otherwise, as OWASP's REST Security Cheat Sheet has it."""
 OVER_TLS: Mapping[str, str] = {"Strict-Transport-Security": "max-age=31536000"}
 """Of answers over TLS of our own; elsewhere a browser must ignore it (RFC 6797 7.2)."""
+PIECE_BYTES = 32 * 1024
+"""So much of an answer is handed to the server at a time."""
 _FAULT = errors.Problem("", "an internal error; it was logged and nothing was changed")
 
 
@@ -140,6 +142,8 @@ class App:
                 message["headers"] = _completed(message["headers"], scope.get("scheme", "http"))
                 if self._answered is not None:
                     self._answered(scope, message["status"])
+            elif len(message.get("body", b"")) > PIECE_BYTES:
+                return _send_in_pieces(message, send)
             return send(message)
 
         try:
@@ -166,6 +170,15 @@ def _completed(headers: Sequence[tuple[bytes, bytes]], scheme: str) -> list[tupl
     safe = _SAFE_OVER_TLS if scheme == "https" else _SAFE
     named = {name for name, _ in headers}
     return [*headers, *[header for header in safe if header[0] not in named]]
+
+
+async def _send_in_pieces(message: Message, send: Send) -> None:
+    """Sends a large part of an answer so that little of it waits with the server for a client to read it."""
+    body = memoryview(message["body"])
+    for start in range(0, len(body), PIECE_BYTES):
+        piece = bytes(body[start : start + PIECE_BYTES])
+        is_last = start + PIECE_BYTES >= len(body)
+        await send({**message, "body": piece, "more_body": not is_last or message.get("more_body", False)})
 
 
 async def read_body(request: Request, limit: int) -> bytes:

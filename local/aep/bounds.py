@@ -1,81 +1,129 @@
-"""Bounds on what one client may take of the server: time and size of a request's head, time of its body,
-and the number of connections.
+"""Bounds on what one client may take of the server: time and size of each part of a request, requests that
+wait, and time and memory of the answers.
 
-uvicorn bounds the pause between requests only; a client that drips its headers could hold a connection,
-and its memory, for ever.
+uvicorn bounds the pause between requests only; a client that drips its headers, or sends requests without
+reading an answer, could hold a connection and its memory for ever.
 """
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from event_platform.http import SAFE
 
+from .accepting import Place
+
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 32 * 1024
+HEADER_LINES = 100
 BODY_SECONDS = 30.0
-CONNECTIONS = 4096
+CHUNK_OVERHEAD_BYTES = 64 * 1024
+"""What the chunks of a body may cost beside it, besides as many bytes as the body has."""
+ANSWER_SECONDS = 30.0
+"""The time in which a client has to read an answer."""
+ANSWER_BUFFER_BYTES = 32 * 1024
 
 _SAFE = "".join(f"{name}: {value}\r\n" for name, value in SAFE.items()).encode()
 _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
+_END_OF_HEAD = b"\r\n\r\n"
+_LEAST_OF_CHUNKS = 64
+"""A piece of a chunked body has at least so many bytes, or one of line breaks would be many pieces."""
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 on httptools; what goes over a bound is answered 408 or 431, and closed."""
+    """uvicorn's HTTP/1.1 on httptools; what goes over a bound is answered 400, 408 or 431, and closed.
+
+    One request is read at a time: what a client sends before it has its answer is held, and no more is read
+    from the socket. `place` is what the connection occupies among all of the server.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.place: Place = Place()
         self._deadline: float | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self._bytes_beside_body = 0
         self._reading_body = False
+        self._body_left = 0
+        """Bytes of a body of declared length that are still to come."""
+        self._chunk_allowance = 0
+        self._is_answering = False
+        self._held = b""
+        self._held_from = 0
+        self._hosts = 0
+        self._codings: list[bytes] = []
         self._asks_to_upgrade = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
-            transport.abort()
-            return
+        transport.set_write_buffer_limits(ANSWER_BUFFER_BYTES)
+        self.place.drop = transport.abort
         self._expect_within(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
         if self._alarm is not None:
             self._alarm.cancel()
+        self._held = b""
+        self.place.leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        self._bytes_beside_body += len(data)
-        if not self._reading_body and self._deadline is None:
+        if self._held:  # reading is paused, and something was under way
+            self._hold(self._held[self._held_from :] + data, 0)
+            return
+        if not self._reading_body and self._deadline is None and not self._is_answering:
             self._expect_within(HEAD_SECONDS)
-        self._parse(data)
-        # Bodies are bounded by the routes; heads, trailers and chunk extensions are here, as they come.
-        if self._bytes_beside_body > HEAD_BYTES:
-            self._refuse_head()
+        self._read(data, 0)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._reading_body:  # a trailer is nobody's business
-            super().on_header(name, value)
+        if self._reading_body:  # a trailer is nobody's business
+            return
+        name = name.lower()
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"transfer-encoding":
+            self._codings.append(value)
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+        if len(self.headers) > HEADER_LINES:
+            self._stop(self._refuse_head)
+
+    def on_message_begin(self) -> None:
+        self._hosts = 0
+        self._codings = []
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._bytes_beside_body = 0
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > HEAD_BYTES:
-            self._refuse_head()
-            raise ValueError("the head is too large")  # which stops the parser
+            self._stop(self._refuse_head)
+        self._check_framing()
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._asks_to_upgrade = True
             return
         self._reading_body = True
+        self._chunk_allowance = CHUNK_OVERHEAD_BYTES
+        self._body_left = 0
+        if not self._codings:
+            self._body_left = next((int(each) for name, each in self.headers if name == b"content-length"), 0)
         self._expect_within(BODY_SECONDS)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._bytes_beside_body = 0
-        super().on_body(body)
+        if self._codings:
+            self._chunk_allowance += 2 * len(body)
+        else:
+            self._body_left -= len(body)
+        if not self.cycle.response_complete:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._asks_to_upgrade:
@@ -83,11 +131,104 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._bytes_beside_body = 0
         self._reading_body = False
         self._expect_nothing()
+        if not self.cycle.response_complete:
+            self._is_answering = True
+            self.place.busy()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Called by uvicorn when an answer was handed to the transport: the next request is read."""
+        super().on_response_complete()
+        self._is_answering = False
+        self.place.idle()
+        if not self.flow.write_paused and not self._reading_body:
+            self._expect_nothing()
+        if self._held and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            held, start = self._held, self._held_from
+            self._held = b""
+            self.place.hold(0)
+            self._expect_within(HEAD_SECONDS)
+            self._read(held, start)
+
+    def pause_writing(self) -> None:
+        """Called by the transport when the client does not read as fast as it is answered."""
+        super().pause_writing()
+        self.place.idle()
+        if not self._reading_body:
+            self._expect_within(ANSWER_SECONDS)
+
+    def resume_writing(self) -> None:
+        """Called by the transport when the client has read nearly all."""
+        super().resume_writing()
+        if self._is_answering:
+            self.place.busy()
+        elif not self._reading_body:
+            self._expect_nothing()
 
     def send_400_response(self, msg: str) -> None:
         """For what is not HTTP: in the form of every other error."""
         self._refuse(b"400 Bad Request", "not a valid HTTP request")
+
+    def _read(self, data: bytes, start: int) -> None:
+        """Parses `data` from `start` on, piece by piece, as far as no answer has to go first."""
+        while start < len(data) and not self.transport.is_closing():
+            if self._is_answering:
+                self._hold(data, start)
+                return
+            end = self._end_of_piece(data, start)
+            piece = data if end - start == len(data) else data[start:end]
+            start = end
+            self._bytes_beside_body += len(piece)
+            if self._reading_body and self._codings:
+                self._chunk_allowance -= len(piece)
+            self._parse(piece)
+            # Bodies are bounded by the routes; heads, trailers and chunk extensions are here, as they come.
+            if self._bytes_beside_body > HEAD_BYTES:
+                self._refuse_head()
+            elif self._reading_body and self._chunk_allowance < 0:
+                self._refuse(b"400 Bad Request", "the chunks of the body are too small: send larger ones")
+
+    def _end_of_piece(self, data: bytes, start: int) -> int:
+        """Where a request may end: httptools goes on with the next one by itself."""
+        if self._body_left:
+            return min(len(data), start + self._body_left)
+        search_from = start
+        if self._reading_body:
+            search_from += _LEAST_OF_CHUNKS
+        elif (line_end := data.find(b"\n", start, start + 3)) >= 0:
+            return line_end + 1  # perhaps the rest of the end of a head
+        found = data.find(_END_OF_HEAD, search_from)
+        return len(data) if found < 0 else found + len(_END_OF_HEAD)
+
+    def _hold(self, data: bytes, start: int) -> None:
+        """Keeps what came before its time until the answer that goes before it is given."""
+        self.flow.pause_reading()
+        self._held, self._held_from = data, start
+        if not self.place.hold(len(data)):
+            self.transport.abort()
+
+    def _check_framing(self) -> None:
+        """Refuses what a proxy before us may read otherwise (RFC 9112 3.2, 6.1); llhttp does the rest."""
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            self._stop(self._refuse, b"505 HTTP Version Not Supported", "send the request as HTTP/1.1")
+        if self._hosts > 1 or (self._hosts == 0 and version == "1.1"):
+            message = f"the header Host must be there once; it is there {self._hosts} times"
+            self._stop(self._refuse, b"400 Bad Request", message)
+        if not self._codings:
+            return
+        if version == "1.0":
+            message = "HTTP/1.0 has no Transfer-Encoding; send Content-Length"
+            self._stop(self._refuse, b"400 Bad Request", message)
+        if [each.strip().lower() for each in self._codings] != [b"chunked"]:
+            message = "Transfer-Encoding must be 'chunked' alone, or absent"
+            self._stop(self._refuse, b"501 Not Implemented", message)
+
+    def _stop(self, refuse: Callable[..., None], *arguments: Any) -> NoReturn:
+        """Refuses the request, and has the parser read no more of it."""
+        refuse(*arguments)
+        raise ValueError("the request was refused")
 
     def _parse(self, data: bytes) -> None:
         while data:
@@ -136,13 +277,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._set_alarm(self._deadline)
             return
         self._deadline = None
+        if self._is_answering or self.flow.write_paused or self.transport.is_closing():
+            self.transport.abort()  # an answer that is not read: nothing else can be said either
+            return
         self._refuse(b"408 Request Timeout", "the request did not arrive in time")
 
     def _refuse_head(self) -> None:
-        self._refuse(b"431 Request Header Fields Too Large", f"at most {HEAD_BYTES // 1024} KiB of headers")
+        message = f"at most {HEAD_BYTES // 1024} KiB and {HEADER_LINES} lines of headers"
+        self._refuse(b"431 Request Header Fields Too Large", message)
 
     def _refuse(self, status: bytes, message: str) -> None:
         if self.transport.is_closing():
+            return
+        if self._reading_body and self.cycle.response_started:
+            self.transport.close()  # a second answer would be taken for that to another request
             return
         body = b'{"errors":[{"message":"%b"}]}' % message.encode()
         self.transport.write(

@@ -184,7 +184,14 @@ async def _serve(
         _collect_garbage_rarely()
         try:
             async with _metrics(platform.metrics_app, host, metrics_port, tls):
-                await serving.serve_on(listener, platform.app, drain=GRACE_SECONDS, ready=ready, tls=tls)
+                await serving.serve_on(
+                    listener,
+                    platform.app,
+                    drain=GRACE_SECONDS,
+                    ready=ready,
+                    tls=tls,
+                    behind_proxies=settings.trusted_proxies > 0,
+                )
         finally:
             is_served = False
             await platform.stop()

@@ -35,7 +35,7 @@ from event_platform.ports import Seal
 from event_platform.settings import Settings
 
 from . import pims as registry
-from .bounds import CONNECTIONS
+from .accepting import CONNECTIONS
 from .errors import BadPims, WrongKey
 from .options import wrong_setting
 from .store import database, keys, schema

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import signal
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +14,15 @@ from pathlib import Path
 import typer
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
 
+from .accepting import Acceptor, Place
 from .bounds import BoundedHttpProtocol
 from .errors import CannotListen
 
 BACKLOG = 2048
+SILENT_SECONDS = 30
+"""How long a peer may leave what was sent to it unacknowledged, or have no room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,15 @@ async def serve_on(
     drain: float = 5,
     ready: Callable[[str], None] = announce,
     tls: Tls | None = None,
+    behind_proxies: bool = False,
 ) -> None:
-    """As `run`, in a running loop and on a socket that listens: for an app that must know its own URL."""
+    """As `run`, in a running loop and on a socket that listens: for an app that must know its own URL.
+
+    `behind_proxies` says that all connections come from few addresses, so that none of them has a limit.
+    """
     url = url_of(listener, tls)
-    await _Server(app, drain=drain, ready=lambda: ready(url), tls=tls).serve(sockets=[listener])
+    server = _Server(app, drain=drain, ready=lambda: ready(url), tls=tls, by_address=not behind_proxies)
+    await server.serve(sockets=[listener])
 
 
 @contextlib.asynccontextmanager
@@ -88,8 +98,12 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises CannotListen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:  # not socket.create_server: asyncio turns Nagle off only where the protocol is named
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections have this, too, as they inherit it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_SECONDS * 1000)
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError as error:
@@ -117,6 +131,7 @@ class _Server(uvicorn.Server):
         ready: Callable[[], None],
         signals: bool = True,
         tls: Tls | None = None,
+        by_address: bool = True,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -133,10 +148,24 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._ready = ready
         self._signals = signals
+        self._by_address = by_address
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """As uvicorn does, but for who accepts the connections."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            raise SystemExit(STARTUP_FAILURE)
+        self.servers = [  # pyright: ignore[reportAttributeAccessIssue] - closed and waited for alike
+            Acceptor(listener, self._protocol, tls=self.config.ssl, by_address=self._by_address)
+            for listener in sockets or []
+        ]
+        self.started = True
         self._ready()
+
+    def _protocol(self, place: Place) -> BoundedHttpProtocol:
+        protocol = BoundedHttpProtocol(self.config, self.server_state, self.lifespan.state)
+        protocol.place = place
+        return protocol
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -835,7 +835,6 @@ def refused(world: World, *pieces: bytes) -> tuple[int, str]:
         POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n{}",
         POST + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
         POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-        POST + b"Transfer-Encoding: identity\r\n\r\n{}",
         POST + b"Transfer-Encoding: chunked, identity\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
         POST + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n{}\r\n0\r\n\r\n",
         POST + b"Transfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
@@ -847,7 +846,7 @@ def test_what_is_not_http_is_400_and_the_end(world: World, request_: bytes) -> N
     assert refused(world, request_) == (400, NOT_HTTP)
 
 
-TOO_LONG = (431, "at most 32 KiB of headers")
+TOO_LONG = (431, "at most 32 KiB and 100 lines of headers")
 ENDLESS = [b"x" * 8 * KIB] * 100
 
 
@@ -1030,29 +1029,6 @@ async def impatient(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
         yield int(url.rpartition(":")[2])
 
 
-async def test_who_comes_when_there_is_no_room_is_turned_away_until_another_leaves(
-    impatient: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bounds, "CONNECTIONS", 2)
-    request = b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx"
-    held = [await asyncio.open_connection("127.0.0.1", impatient) for _ in range(2)]
-    for reader, writer in held:
-        writer.write(request)
-        assert (await reader.readuntil(b"\r\n\r\n1")).startswith(b"HTTP/1.1 200 OK\r\n")
-    turned_away, _ = await asyncio.open_connection("127.0.0.1", impatient)
-    with suppress(ConnectionResetError):
-        assert await asyncio.wait_for(turned_away.read(), 5) == b""
-    _, leaving = held.pop()
-    leaving.close()
-    await asyncio.sleep(0.1)  # until the server has seen that
-    reader, writer = await asyncio.open_connection("127.0.0.1", impatient)
-    writer.write(request)
-    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n1"), 5)
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    for _, each in (*held, (reader, writer)):
-        each.close()
-
-
 async def dripped(port: int, start: bytes, drip: bytes) -> tuple[bytes, float]:
     """What is answered to bytes that come one by one after a start, and after how many seconds."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -1081,12 +1057,12 @@ LATE = b'{"errors":[{"message":"the request did not arrive in time"}]}'
         (b"", b"", 0.3),
         (b"", b"\r\n", 0.3),
         (b"P", b"", 0.3),
-        (b"POST / HTTP/1.1\r\nX: ", b"x", 0.3),
-        (b"POST / HTTP/1.1\r\n", b"X: x\r\n", 0.3),
-        (b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n", b"x", 0.6),
-        (b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n", b"", 0.6),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", 0.6),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: x\r\n", 0.6),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nX: ", b"x", 0.3),
+        (b"POST / HTTP/1.1\r\nHost: x\r\n", b"X: x\r\n", 0.3),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", b"x", 0.6),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", b"", 0.6),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", 0.6),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: x\r\n", 0.6),
     ],
     ids=short,
 )
@@ -1103,8 +1079,8 @@ async def test_who_takes_too_long_is_408_and_the_end(
 
 
 async def test_the_second_request_of_a_connection_is_as_late_as_the_first(impatient: int) -> None:
-    first = b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx"
-    answer, taken = await dripped(impatient, first + b"POST / HTTP/1.1\r\nX: ", b"x")
+    first = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
+    answer, taken = await dripped(impatient, first + b"POST / HTTP/1.1\r\nHost: x\r\nX: ", b"x")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert answer.endswith(LATE)
     assert 0.25 < taken < 1.3
@@ -1120,7 +1096,7 @@ async def test_the_second_request_of_a_connection_is_as_late_as_the_first(impati
 async def test_who_takes_its_time_between_requests_is_not_too_late(impatient: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", impatient)
     for _ in range(2):
-        writer.write(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx")
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 OK")
         assert await reader.readexactly(1) == b"1"
@@ -1133,10 +1109,10 @@ async def test_a_head_after_a_body_that_was_slow_has_no_more_time_than_any(
 ) -> None:
     monkeypatch.setattr(bounds, "BODY_SECONDS", 5)
     reader, writer = await asyncio.open_connection("127.0.0.1", impatient)
-    writer.write(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n")
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")
     await asyncio.sleep(0.4)  # longer than a head may take
     writer.write(b"x")
     assert (await reader.readuntil(b"\r\n\r\n1")).startswith(b"HTTP/1.1 200 OK\r\n")
-    writer.write(b"POST / HTTP/1.1\r\nX: ")
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nX: ")
     assert (await asyncio.wait_for(reader.read(), 3)).endswith(LATE)
     writer.close()

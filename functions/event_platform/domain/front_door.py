@@ -137,10 +137,10 @@ def client_of(peer: str, forwarded_for: str, proxies: int) -> str:
     Each of them appends whom it heard from to X-Forwarded-For, so counting from its end nobody can lie. A
     request that has too few, or no address there, did not come through all of them: then it is the peer's.
     """
-    heard = [part.strip() for part in forwarded_for.split(",")]
-    if proxies == 0 or len(heard) < proxies:
+    if proxies == 0 or forwarded_for.count(",") < proxies - 1:
         return peer
+    heard = forwarded_for.rsplit(",", proxies)[-proxies].strip()
     try:
-        return str(ipaddress.ip_address(heard[-proxies]))
+        return str(ipaddress.ip_address(heard))
     except ValueError:
         return peer

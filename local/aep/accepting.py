@@ -1,0 +1,234 @@
+"""Accepts connections: how many there may be, from one address and in all, and which ends for a new one."""
+
+import asyncio
+import errno
+import resource
+import socket
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import islice
+
+import structlog
+
+from event_platform.domain.front_door import site_of
+
+log = structlog.get_logger()
+
+CONNECTIONS = 4096
+CONNECTIONS_OF_ADDRESS = 1024
+HELD_BYTES = 16 * 1024 * 1024
+"""What may wait in all connections for the answers that go before it."""
+HANDSHAKE_SECONDS = 10.0
+DROPPED_AT_ONCE = 16
+"""When there is no room, so many end at a time: to find whose is some work."""
+ACCEPTED_AT_ONCE = 64
+PAUSE_SECONDS = 1.0
+"""How long nothing is accepted when there are no file descriptors left."""
+SAID_EVERY_SECONDS = 60.0
+
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Place:
+    """What one connection occupies. `drop` ends the connection.
+
+    It is idle while it waits for its client: for a handshake, a request, or an answer to be read.
+    """
+
+    __slots__ = ("_held", "_places", "drop", "is_idle", "site")
+
+    def __init__(
+        self, places: "Places | None" = None, site: str = "", drop: Callable[[], object] = lambda: None
+    ) -> None:
+        self._places = places
+        self.site = site
+        self.drop = drop
+        self.is_idle = True
+        self._held = 0
+
+    def busy(self) -> None:
+        """The client has sent a request, and waits for us."""
+        self.is_idle = False
+        if self._places is not None:
+            self._places.move_to_end(self)
+
+    def idle(self) -> None:
+        """We wait for the client."""
+        self.is_idle = True
+
+    def hold(self, size: int) -> bool:
+        """Sets the bytes that are held for the connection. False if all connections hold too much."""
+        if self._places is None:
+            return True
+        self._places.held += size - self._held
+        self._held = size
+        return self._places.held <= HELD_BYTES
+
+    def leave(self) -> None:
+        """Gives the place back. Does nothing if that was done."""
+        self.hold(0)
+        if self._places is not None:
+            self._places.remove(self)
+            self._places = None
+
+
+class Places:
+    """All connections of a server, by their address; first in each list is the one idle for longest."""
+
+    def __init__(self, most: int, most_of_site: int) -> None:
+        self._most = most
+        self._most_of_site = most_of_site
+        self._sites: dict[str, OrderedDict[Place, None]] = {}
+        self._taken = 0
+        self.held = 0
+        self.dropped = 0
+
+    def take(self, site: str, drop: Callable[[], object]) -> Place | None:
+        """A place for a connection, or None if every other one is busy.
+
+        When an address has its share, its own connection that was idle for longest ends. When no place is
+        left, those of the address that has most do.
+        """
+        own = self._sites.get(site)
+        if own is not None and len(own) >= self._most_of_site:
+            if self._drop_idle(own, 1) == 0:
+                return None
+        elif self._taken >= self._most:
+            largest = max(self._sites.values(), key=len)
+            if not any(self._drop_idle(each, DROPPED_AT_ONCE) for each in (largest, *self._sites.values())):
+                return None
+        place = Place(self, site, drop)
+        self._sites.setdefault(site, OrderedDict())[place] = None
+        self._taken += 1
+        return place
+
+    def move_to_end(self, place: Place) -> None:
+        """The connection did something."""
+        self._sites[place.site].move_to_end(place)
+
+    def remove(self, place: Place) -> None:
+        own = self._sites[place.site]
+        del own[place]
+        if not own:
+            del self._sites[place.site]
+        self._taken -= 1
+
+    def _drop_idle(self, places: OrderedDict[Place, None], number: int) -> bool:
+        """Ends up to that many, those first that were idle for longest. True if any did."""
+        chosen = list(islice((place for place in places if place.is_idle), number))
+        for place in chosen:
+            place.leave()
+            place.drop()
+        self.dropped += len(chosen)
+        return bool(chosen)
+
+
+class Acceptor:
+    """Accepts what comes to a listening socket. Stands in place of asyncio's own server.
+
+    That one says nothing of a connection before its TLS handshake is over. `by_address` says that the peer of
+    a connection is the client, and no proxy.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        protocol: Callable[[Place], asyncio.Protocol],
+        *,
+        tls: ssl.SSLContext | None,
+        by_address: bool,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listener = listener
+        self._protocol = protocol
+        self._tls = tls
+        self._by_address = by_address
+        most = _most_connections()
+        self._places = Places(most, min(CONNECTIONS_OF_ADDRESS, most // 2) if by_address else most)
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._paused: asyncio.TimerHandle | None = None
+        self._refused = 0
+        self._said_at = -SAID_EVERY_SECONDS
+        listener.setblocking(False)
+        self._loop.add_reader(listener, self._accept)
+
+    def close(self) -> None:
+        """Accepts no more, and ends what is in its handshake."""
+        self._loop.remove_reader(self._listener)
+        if self._paused is not None:
+            self._paused.cancel()
+        for task in self._under_way:
+            task.cancel()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                connection, peer = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                break
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                self._pause(error)
+                break
+            self._admit(connection, site_of(peer[0]) if self._by_address else "")
+        if self._places.dropped or self._refused:
+            self._say()
+
+    def _admit(self, connection: socket.socket, site: str) -> None:
+        place = self._places.take(site, connection.close)
+        if place is None:
+            self._refused += 1
+            connection.close()
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._serve(connection, place))
+        place.drop = task.cancel
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _serve(self, connection: socket.socket, place: Place) -> None:
+        """Hands a connection to its protocol, after the TLS handshake when there is one."""
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: self._protocol(place),
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
+            )
+        except OSError:  # the handshake failed; what did not, tells the protocol of its end
+            place.leave()
+        except asyncio.CancelledError:  # it ends for another connection, or with the server
+            place.leave()
+            connection.close()
+            raise
+
+    def _pause(self, error: OSError) -> None:
+        """Accepts nothing for a moment: what waits stays with the system."""
+        self._loop.remove_reader(self._listener)
+        self._paused = self._loop.call_later(PAUSE_SECONDS, self._resume)
+        self._say(error.strerror)
+
+    def _resume(self) -> None:
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _say(self, error: str | None = None) -> None:
+        """Logs at most once a minute what did not get in, or had to go."""
+        now = self._loop.time()
+        if now - self._said_at < SAID_EVERY_SECONDS:
+            return
+        self._said_at = now
+        log.warning("connections.full", dropped=self._places.dropped, refused=self._refused, error=error)
+        self._places.dropped = self._refused = 0
+
+    async def wait_closed(self) -> None:
+        """Returns when no handshake is under way."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
+
+def _most_connections() -> int:
+    """As many as there may be; deliveries and files need descriptors, too."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files // 2)
