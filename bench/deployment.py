@@ -21,7 +21,7 @@ from rich.table import Table
 
 from event_platform.adapters.firestore.success_counts import PARTS
 from event_platform.deliver.judge import SUCCESSES_KEPT_SECONDS
-from event_platform.maintain.put_back import BEGINNING_SECONDS, PAGE
+from event_platform.maintain.put_back import BEGINNING_SECONDS, MOST_OF_A_PAGE
 
 from .cloud import Pushing
 from .cost import (
@@ -196,7 +196,7 @@ def limits(found: Found, mix: Mix) -> list[Limit]:
     events, deployment, assumed, times = found.case.events, found.case.deployment, Assumed(), Times()
     alone = needed(with_work(assumed.ingest, 1), events, times)
     kilobytes = quota_kilobytes(mix, found, assumed)
-    put_back = PAGE / times.page * BEGINNING_SECONDS / times.tick
+    put_back = MOST_OF_A_PAGE / times.page * BEGINNING_SECONDS / times.tick
     full = [
         ("quota of pushes, if 20 MB/s", 20_000 / kilobytes.pushed, "more quota"),
         ("quota of publishing, 200 MB/s", 200_000 / kilobytes.published, "more quota"),

@@ -38,7 +38,7 @@ from event_platform.domain.rates import Limits, Observation, Rate
 from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.domain.suspension import HOUR_MINUTES, Count, Series
 from event_platform.fanout.recent import LANES_KEPT, RecentLanes
-from event_platform.maintain.put_back import BEGINNING_SECONDS, PAGE
+from event_platform.maintain.put_back import BEGINNING_SECONDS, MOST_OF_A_PAGE
 
 from .cloud import CloudRun, Instance, Lane, Push, Pushing, PushSubscription, Simulation
 from .cost import CPU_SHARE_USED, Assumed, Function, with_work
@@ -618,7 +618,7 @@ class Shard:
         now = self.simulation.now
         if now >= end or not self._retries or self._retries[0][0] > self._clock.now():
             return
-        for _ in range(max(1, PAGE // self._deployment.shards)):
+        for _ in range(max(1, MOST_OF_A_PAGE // self._deployment.shards)):
             if not self._retries or self._retries[0][0] > self._clock.now():
                 break
             _, _, sent = heapq.heappop(self._retries)

@@ -36,7 +36,7 @@ PUBLISHES_TO: Mapping[str, frozenset[str]] = {
     "ingest": frozenset({EVENTS_TOPIC}),
     "fanout": frozenset({DELIVERIES_TOPICS, NOTIFICATIONS_TOPIC, DEAD_LETTERS_TOPIC}),
     "deliver": frozenset({DELIVERIES_TOPICS, NOTIFICATIONS_TOPIC, DEAD_LETTERS_TOPIC}),
-    "maintain": frozenset({DELIVERIES_TOPICS, NOTIFICATIONS_TOPIC}),
+    "maintain": frozenset({DELIVERIES_TOPICS, NOTIFICATIONS_TOPIC, DEAD_LETTERS_TOPIC}),
     "notify": frozenset({DEAD_LETTERS_TOPIC}),
 }
 """The topics to which each function is permitted to publish."""

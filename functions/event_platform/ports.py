@@ -308,10 +308,16 @@ class Publisher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A delivery on the retry schedule whose time has come, under the schedule's own `entry` id."""
+    """An entry of the retry schedule whose time has come.
+
+    `entry` is the schedule's own id, `place` where it stands in its shard's order. An entry that cannot be
+    read has a `remnant` in place of a delivery: what could be read of it.
+    """
 
     entry: str
-    delivery: Delivery
+    place: str
+    delivery: Delivery | None
+    remnant: Message | None = None
 
 
 class RetrySchedule(Protocol):
@@ -320,7 +326,10 @@ class RetrySchedule(Protocol):
     shards: int
 
     async def schedule(self, delivery: Delivery, due_at: datetime) -> None:
-        """Durable when it returns; after the same attempt it is one entry. Raises StoreUnavailable."""
+        """Durable when it returns; after the same attempt it is one entry.
+
+        Raises StoreUnavailable, and MalformedMessage for a delivery that the store can never take.
+        """
         ...
 
     async def lease(self, shard: int, seconds: float) -> bool:
@@ -331,8 +340,8 @@ class RetrySchedule(Protocol):
         """Gives back a lease of this caller's."""
         ...
 
-    async def due(self, shard: int, limit: int) -> Sequence[Due]:
-        """The first `limit` entries that are due now, the longest due first."""
+    async def due(self, shard: int, limit: int, after: str = "") -> Sequence[Due]:
+        """Up to `limit` entries that are due now, the longest due first: those behind the place `after`."""
         ...
 
     async def remove(self, entries: Sequence[str]) -> None:

@@ -214,6 +214,7 @@ def maintain() -> "Answers":
         FirestoreOutbox(firestore, clock),
         _publisher(settings),
         clock,
+        settings.project,
     )
     return _app(settings, maintain.routes(function))
 

@@ -13,6 +13,7 @@ import pytest
 
 from clock import START, ManualClock
 from event_platform.domain.deliveries import Delivery
+from event_platform.domain.messages import MalformedMessage
 from event_platform.ports import RetrySchedule
 from records import UPDATED
 
@@ -49,7 +50,7 @@ def a_delivery(number: int = 1, *, attempts: int = 1, body: bytes = b"{}") -> De
 async def due_everywhere(schedule: RetrySchedule, limit: int = 100) -> Sequence[Delivery]:
     """The deliveries that are due, shard by shard."""
     found = [await schedule.due(shard, limit) for shard in range(schedule.shards)]
-    return [due.delivery for part in found for due in part]
+    return [due.delivery for part in found for due in part if due.delivery is not None]
 
 
 class RetryScheduleContract:
@@ -93,11 +94,28 @@ class RetryScheduleContract:
         by_id = {f"event-{number}": due_at for number, due_at in enumerate(times)}
         seen = 0
         for shard in range(schedule.shards):
-            found = [by_id[due.delivery.event_id] for due in await schedule.due(shard, 100)]
+            due = await schedule.due(shard, 100)
+            found = [by_id[each.delivery.event_id] for each in due if each.delivery is not None]
             assert found == sorted(found)
             assert len(await schedule.due(shard, 2)) == min(2, len(found))
             seen += len(found)
         assert seen == 40
+
+    async def test_pages_follow_each_other_whatever_stays_on_the_schedule(self, world: World) -> None:
+        schedule = world.schedule()
+        for number in range(20):
+            await schedule.schedule(a_delivery(number), START)  # all due at the same moment
+        paged: list[str] = []
+        for shard in range(schedule.shards):
+            after = ""
+            while page := await schedule.due(shard, 3, after):
+                paged += [due.entry for due in page]
+                after = page[-1].place
+        assert len(paged) == len(set(paged)) == 20
+
+    async def test_what_the_store_can_never_take_is_malformed(self, world: World) -> None:
+        with pytest.raises(MalformedMessage, match="the body has 1100000 bytes"):
+            await world.schedule().schedule(a_delivery(body=b"x" * 1_100_000), START)
 
     async def test_the_same_attempt_is_one_entry(self, world: World) -> None:
         await world.schedule().schedule(a_delivery(), START)

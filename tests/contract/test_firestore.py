@@ -7,6 +7,7 @@ from itertools import count, cycle
 from typing import Any
 
 import pytest
+from google.cloud.firestore_v1 import DELETE_FIELD
 from pydantic import SecretStr
 
 from clock import START, ManualClock
@@ -326,6 +327,21 @@ class TestFirestoreRetrySchedule(RetryScheduleContract):
         await schedule.schedule(a_delivery(), START)
         (due,) = await schedule.due(0, 1)
         await schedule.remove([*(f"gone-{number}" for number in range(600)), due.entry])
+        assert not await schedule.due(0, 1)
+
+    @pytest.mark.parametrize("wrong", [{"lane": "three"}, {"body": DELETE_FIELD}, {"accepted_at": 7}])
+    async def test_an_entry_that_cannot_be_read_is_handed_out_as_what_is_left(
+        self, firestore: Firestore, wrong: dict[str, object]
+    ) -> None:
+        schedule = FirestoreRetrySchedule(firestore, ManualClock(), shards=1)
+        await schedule.schedule(a_delivery(), START)
+        (due,) = await schedule.due(0, 1)
+        await firestore.client.collection("retries").document(due.entry).update(wrong)
+        (due,) = await schedule.due(0, 1)
+        assert due.delivery is None
+        assert due.remnant is not None
+        assert due.remnant.attributes["event_id"] == "event-1"
+        await schedule.remove([due.entry])
         assert not await schedule.due(0, 1)
 
     async def test_a_store_that_is_away_is_said_to_be(self) -> None:

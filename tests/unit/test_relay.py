@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from clock import START
 from event_platform.domain import catalog, relay
 from event_platform.domain.errors import Unauthenticated
+from event_platform.domain.events import MAX_EVENT_BYTES
 from event_platform.domain.relay import Relayed
 from event_platform.domain.signatures import PRIMARY_HEADER, SECONDARY_HEADER
 from processes import signature
@@ -105,6 +106,8 @@ def test_without_a_time_it_is_now(time: Any) -> None:
         (an_event(id=""), "id is no text"),
         (an_event(id="\ud800"), "id is no text"),
         (an_event(data=None), "data is no object"),
+        (an_event(data={"text": "x" * MAX_EVENT_BYTES}), "bytes as it is delivered; at most 921600"),
+        (an_event(data={"numbers": [1e20] * 50_000}), "bytes as it is delivered; at most 921600"),
         (an_event(data=[]), "data is no object"),
         ([an_event()], "the body is no JSON object"),
         (b"", "the body is not JSON"),

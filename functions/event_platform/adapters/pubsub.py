@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..domain.errors import PublishFailed
+from ..domain.errors import PublishFailed, TopicMissing
 from ..domain.messages import Message
 from ..domain.queue_messages import size_of
 
@@ -59,9 +59,9 @@ class PubSubPublisher:
         failures = [failure for task in tasks if (failure := task.result()) is not None]
         if failures:
             failed = sorted(position for failure in failures for position in failure.failed)
-            raise PublishFailed(
-                f"{failures[0]} ({len(failed)} of {len(messages)} messages failed)", tuple(failed)
-            )
+            is_missing = all(isinstance(failure, TopicMissing) for failure in failures)
+            kind = TopicMissing if is_missing else PublishFailed
+            raise kind(f"{failures[0]} ({len(failed)} of {len(messages)} messages failed)", tuple(failed))
 
     async def close(self) -> None:
         """Ends the client's connections."""
@@ -76,14 +76,15 @@ class PubSubPublisher:
         done = 0
         for chunk in _chunks(messages, positions):
             async with self._requests:
-                problem = await self._request(topic, [messages[position] for position in chunk])
-            if problem is not None:
-                return PublishFailed(problem, tuple(positions[done:]))
+                failure = await self._request(topic, [messages[position] for position in chunk])
+            if failure is not None:
+                failure.failed = tuple(positions[done:])
+                return failure
             done += len(chunk)
         return None
 
-    async def _request(self, topic: str, messages: Sequence[Message]) -> str | None:
-        """One publish request; what went wrong, if anything did."""
+    async def _request(self, topic: str, messages: Sequence[Message]) -> PublishFailed | None:
+        """Makes one publish request. Returns what went wrong, if anything did."""
         from google.api_core.exceptions import GoogleAPIError, NotFound
         from google.auth.exceptions import GoogleAuthError
 
@@ -94,9 +95,9 @@ class PubSubPublisher:
             request = _publish_request(path, messages)
             await self._client.publish(request, retry=_retry(self._deadline), timeout=self._deadline)
         except NotFound:
-            return f"there is no topic {path}"
+            return TopicMissing(f"there is no topic {path}", ())
         except (GoogleAPIError, GoogleAuthError) as error:
-            return f"the topic {path} took no message: {_first_line(error)}"
+            return PublishFailed(f"the topic {path} took no message: {_first_line(error)}", ())
         return None
 
 

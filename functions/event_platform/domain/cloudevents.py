@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from . import json_form
 from .catalog import Catalog, EventType
 from .errors import Forbidden, InvalidRequest, Problem, TooLarge, UnsupportedMediaType
-from .events import Event
+from .events import MAX_EVENT_BYTES, Event
 from .facts import Facts
 from .json_form import MalformedJson
 from .timestamps import normalise_rfc3339, to_rfc3339
@@ -22,7 +22,6 @@ from .urls import normalise_pim_url
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 MAX_EVENTS = 1000
-MAX_EVENT_BYTES = 900 * 1024
 MAX_ID_LENGTH = 256
 MANY_PROBLEMS = 100
 LARGE_EVENT_BYTES = 16 * 1024

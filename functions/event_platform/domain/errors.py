@@ -13,6 +13,7 @@ EventPlatformError          the root; never raised itself
     ├── PimUnavailable      the PIM could not be asked
     ├── StoreUnavailable    the store cannot take or give anything now
     ├── PublishFailed       a topic did not take some of the messages
+    │   └── TopicMissing    there is no such topic
     └── DestinationsNotSetUp  the operator has to set up what publishes to subscribers' topics
 """
 
@@ -92,6 +93,10 @@ class PublishFailed(Unavailable):
     def __init__(self, message: str, failed: tuple[int, ...]) -> None:
         super().__init__(message)
         self.failed = failed
+
+
+class TopicMissing(PublishFailed):
+    """Raised when there is no such topic, so that trying again would fail as well."""
 
 
 class DestinationsNotSetUp(Unavailable):

@@ -10,6 +10,9 @@ from .catalog import EventType, schema_url
 from .facts import Facts
 
 SOURCE = "akeneo-event-platform"
+MAX_EVENT_BYTES = 900 * 1024
+"""Of an event's data as they are delivered (ingest.md 2), whichever way they came in: every store and topic
+that an event goes through takes that much."""
 
 
 @dataclass(frozen=True, slots=True)

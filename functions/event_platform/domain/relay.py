@@ -15,7 +15,7 @@ from . import json_form, signatures
 from .catalog import Catalog
 from .cloudevents import LARGE_EVENT_BYTES, MAX_ID_LENGTH
 from .errors import Unauthenticated
-from .events import Event
+from .events import MAX_EVENT_BYTES, Event
 from .facts import Facts
 from .json_form import MalformedJson
 from .timestamps import normalise_rfc3339, to_rfc3339
@@ -72,6 +72,9 @@ def read(body: bytes, catalog: Catalog, now: datetime) -> Relayed:
     if now - datetime.fromisoformat(time[:19] + "Z") > MAX_AGE:
         return Relayed(None, [f"its time {time} is more than {MAX_AGE.days} days ago"], event_id)
     data_json = json_form.stringify(data, plain=json_form.is_plain(body))
+    if len(data_json) > MAX_EVENT_BYTES:
+        size = f"data has {len(data_json)} bytes as it is delivered; at most {MAX_EVENT_BYTES} are taken"
+        return Relayed(None, [size], event_id)
     warnings += _misfits(catalog, event_type, data, data_json)
     identity = catalog[event_type].identity_of(data)
     event = Event(event_id, event_type, time, Facts(event_type, data), data_json, identity)

@@ -23,6 +23,7 @@ class Maintain:
     outbox: PublishedOutbox
     publisher: Publisher
     clock: Clock
+    project: str
 
 
 def routes(maintain: Maintain) -> Sequence[Route]:
@@ -32,7 +33,12 @@ def routes(maintain: Maintain) -> Sequence[Route]:
         try:
             published = await publish_notifications(maintain.outbox, publisher=maintain.publisher)
         finally:  # retries do not wait for notifications that fail
-            returned = await put_back(maintain.schedule, publisher=maintain.publisher, clock=maintain.clock)
+            returned = await put_back(
+                maintain.schedule,
+                publisher=maintain.publisher,
+                clock=maintain.clock,
+                project=maintain.project,
+            )
         return json_response({"put_back": returned, "notifications": published})
 
     return [Route(PATH, tick, methods=["POST"])]

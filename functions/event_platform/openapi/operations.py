@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ..domain.catalog import BENCHMARK
-from ..domain.cloudevents import BATCH, MAX_EVENT_BYTES, MAX_EVENTS, STRUCTURED
+from ..domain.cloudevents import BATCH, MAX_EVENTS, STRUCTURED
+from ..domain.events import MAX_EVENT_BYTES
 from ..domain.limits import LIMITS, CallType
 from ..domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCRIBER
 from ..ingest.routes import BODY_LIMIT as INGEST_BODY_LIMIT

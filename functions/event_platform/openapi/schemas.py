@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from ..domain import events_api, filters
 from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog
-from ..domain.cloudevents import MAX_EVENT_BYTES, MAX_EVENTS, MAX_ID_LENGTH
+from ..domain.cloudevents import MAX_EVENTS, MAX_ID_LENGTH
+from ..domain.events import MAX_EVENT_BYTES
 from ..domain.logs import (
     ACTIONS,
     ERRORS,

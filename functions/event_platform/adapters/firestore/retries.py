@@ -10,10 +10,29 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 
 from ... import data_model
 from ...domain.deliveries import Delivery
+from ...domain.messages import MalformedMessage, Message
 from ...ports import Clock, Due
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 
 MOST_SHARDS = 100
+MOST_BODY_BYTES = 1_000_000
+"""A document has at most 1,048,576 bytes; what stands beside the body takes less than the rest."""
+_FIELDS = {
+    "subscription_id": str,
+    "event_id": str,
+    "event_type": str,
+    "accepted_at": datetime,
+    "lane": int,
+    "lanes": int,
+    "epoch": int,
+    "attempts": int,
+    "failures": int,
+    "first_attempt_at": datetime | None,
+    "body": bytes,
+    "receipt": str | None,
+}
+"""The fields of a delivery, and what each must be to be read."""
+_TEXT_CHARACTERS = 256
 _KEPT = timedelta(days=30)  # far beyond the greatest age of a delivery, which ends with a log entry
 
 
@@ -34,6 +53,10 @@ class FirestoreRetrySchedule:
         self._held: dict[int, object] = {}  # the update times of our leases, by shard
 
     async def schedule(self, delivery: Delivery, due_at: datetime) -> None:
+        if len(delivery.body) > MOST_BODY_BYTES:
+            raise MalformedMessage(
+                f"the body has {len(delivery.body)} bytes; the retry schedule takes {MOST_BODY_BYTES}"
+            )
         entry = _entry_id(delivery)
         await self._firestore.set(
             self._retries.document(entry),
@@ -106,16 +129,20 @@ class FirestoreRetrySchedule:
 
         await self._firestore.run(job)
 
-    async def due(self, shard: int, limit: int) -> Sequence[Due]:
+    async def due(self, shard: int, limit: int, after: str = "") -> Sequence[Due]:
+        due, _, entry = after.rpartition("/")
         query = (
             AsyncQuery(self._retries)
             .where(filter=FieldFilter("due", ">=", f"{shard:02d}|"))
             .where(filter=FieldFilter("due", "<=", _due(shard, self._clock.now())))
             .order_by("due")
+            .order_by("__name__")
             .limit(limit)
         )
+        if after:
+            query = query.start_after({"due": due, "__name__": self._retries.document(entry)})
         return [
-            Due(snapshot.id, _delivery(snapshot.to_dict() or {}))
+            _due_entry(snapshot.id, snapshot.to_dict() or {})
             for snapshot in await self._firestore.query(query)
         ]
 
@@ -134,6 +161,12 @@ def _due(shard: int, at: datetime) -> str:
     return f"{shard:02d}|{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
-def _delivery(fields: dict[str, object]) -> Delivery:
-    names = Delivery.__dataclass_fields__.keys() & fields.keys()
-    return Delivery(**{name: fields[name] for name in names})  # pyright: ignore[reportArgumentType] - as written
+def _due_entry(entry: str, fields: dict[str, object]) -> Due:
+    place = f"{fields['due']}/{entry}"  # the query finds only entries with this field
+    wrong = [name for name, kind in _FIELDS.items() if not isinstance(fields.get(name), kind)]
+    if not wrong:
+        return Due(entry, place, Delivery(**{name: fields[name] for name in _FIELDS}))  # pyright: ignore[reportArgumentType] - checked
+    body = fields.get("body")
+    texts = {name: str(value)[:_TEXT_CHARACTERS] for name, value in fields.items() if name in _FIELDS}
+    texts.pop("body", None)
+    return Due(entry, place, None, Message(body if isinstance(body, bytes) else b"", texts))
