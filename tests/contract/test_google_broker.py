@@ -188,7 +188,9 @@ class GoogleWorld:
     async def _tick(self) -> None:
         while True:
             await self.clock.sleep(TICK_SECONDS)
-            await maintain.put_back(self._schedule, publisher=self._publisher, clock=self.clock)
+            await maintain.put_back(
+                self._schedule, publisher=self._publisher, clock=self.clock, project="a-project"
+            )
 
     @asynccontextmanager
     async def _serving(self, app: ASGIApp) -> AsyncIterator[None]:
