@@ -299,6 +299,34 @@ class SenderContract:
         assert reason_of(result) is Reason.DESTINATION_TIMEOUT
         assert came[0] < size
 
+    @pytest.mark.parametrize("is_tls", [False, True], ids=["http", "https"])
+    async def test_a_large_body_arrives_whole_and_the_connection_is_kept(
+        self, make_sender: MakeSender, certificates: Certificates, *, is_tls: bool
+    ) -> None:
+        context = certificates.good("127.0.0.1") if is_tls else None
+        body = bytes(range(256)) * 8_000
+        async with serve(answers(OK, keep=True), tls=context) as server:
+            sender = make_sender(trust=certificates.trust)
+            for _ in range(2):
+                assert (
+                    status_of(await sender.post(server.url(), HEADERS, body, owner=OWNER, timeout=AMPLE))
+                    == 200
+                )
+        assert [request.endswith(b"\r\n\r\n" + body) for request in server.requests] == [True, True]
+        assert server.connections == 1
+
+    async def test_an_answer_before_a_large_body_was_read_ends_the_connection(self, sender: Sender) -> None:
+        async def play(peer: Peer) -> None:
+            await peer.reader.read(1)
+            await peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+            await asyncio.sleep(0.05)
+            await peer.until_hung_up()
+
+        async with serve(play) as server:
+            result = await sender.post(server.url(), HEADERS, b"x" * 16_000_000, owner=OWNER, timeout=AMPLE)
+            assert status_of(result) == 413
+            await asyncio.wait_for(server.hung_up.wait(), 5)
+
     async def test_a_name_that_nobody_answers_for_meets_the_deadline(self, make_sender: MakeSender) -> None:
         async with DnsServer({}, silent=["hooks.example.org"]) as dns:
             sender = make_sender(dns=dns)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from aep.broker.budget import Budget
 from aep.broker.dispatcher import Dispatcher, LaneQueue
 from aep.broker.pacer import Pacer
 from aep.broker.queue import DurableQueue, LaneKey, Queued
@@ -297,6 +298,8 @@ class EmbeddedWorld:
         self._dispatchers: list[Dispatcher] = []
         self._upkeep: Upkeep | None = None
         self.faults: list[BaseException] = []
+        self.budget = Budget()
+        """Shared by all dispatchers of the world."""
         self._open()
 
     def _open(self) -> None:
@@ -326,6 +329,7 @@ class EmbeddedWorld:
             Judge(counts, records, Egress(), self.clock),
             self.clock,
             on_fault=self.faults.append,
+            budget=self.budget,
         )
 
     async def restart(self, handler: Handler) -> None:

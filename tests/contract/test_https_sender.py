@@ -31,12 +31,19 @@ from event_platform.adapters.guard import GuardedNetwork, Resolver, TrustedNetwo
 from event_platform.adapters.http_client import pool
 from event_platform.adapters.http_client.answers import MAX_BODY_BYTES, AnswerReader
 from event_platform.adapters.http_client.client import default_tls
+from event_platform.adapters.http_client.connection import PIECE_BYTES, Connection
 from event_platform.adapters.https import HttpsSender
 from event_platform.domain.outcomes import Reason
 from event_platform.ports import Sender
+from eventually import eventually
 from records import OWNER
 
 __all__ = ["certificates"]
+
+
+def connections(sender: Sender) -> list[Connection]:
+    assert isinstance(sender, HttpsSender)
+    return list(sender._client._connections)
 
 
 KEPT_OPEN = answers(OK, keep=True)
@@ -103,6 +110,29 @@ class TestHttpsSender(SenderContract):
         result = await sender.post("http://127.0.0.1/", HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
         assert reason_of(result) is Reason.NETWORK_UNREACHABLE
         await sender.close()
+
+    @pytest.mark.parametrize("is_tls", [False, True], ids=["http", "https"])
+    async def test_a_body_that_a_receiver_does_not_read_is_in_memory_once(
+        self, make_sender: MakeSender, certificates: Certificates, *, is_tls: bool
+    ) -> None:
+        over = asyncio.Event()
+
+        async def play(peer: Peer) -> None:
+            await over.wait()
+
+        context = certificates.good("127.0.0.1") if is_tls else None
+        async with serve(play, tls=context) as server:
+            sender = make_sender(trust=certificates.trust)
+            post = asyncio.create_task(
+                sender.post(server.url(), HEADERS, b"x" * 32_000_000, owner=OWNER, timeout=AMPLE)
+            )
+            await eventually(lambda: (kept := connections(sender)) and kept[0]._is_paused)
+            (connection,) = connections(sender)
+            assert len(connection._unsent) > 0
+            assert connection._transport.get_write_buffer_size() < 4 * PIECE_BYTES
+            post.cancel()
+            await asyncio.gather(post, return_exceptions=True)
+            over.set()
 
     async def test_an_idle_connection_that_is_reset_does_not_litter_the_log(self) -> None:
         sender = HttpsSender(GuardedNetwork(allow_loopback=True))

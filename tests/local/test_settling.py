@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aep.broker import dispatcher
+from aep.broker.budget import Budget
 from contract.broker import Consumer, delivered
 from contract.test_embedded import EmbeddedWorld, WorkersWorld
 from event_platform.domain.deliveries import Delivery, Settlement
@@ -118,9 +119,9 @@ async def test_a_lane_waits_for_the_file_after_anything_else(
 
 
 async def test_what_is_ahead_of_the_file_is_not_read_from_it_again(
-    world: EmbeddedWorld, subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+    world: EmbeddedWorld, subscription: Subscription
 ) -> None:
-    monkeypatch.setattr(dispatcher, "BYTES_IN_MEMORY", -1)  # so that all is read from disk
+    world.budget = Budget(0, 0, 0)  # so that all is read from disk
     consumer = Consumer()
     consumer.released.clear()
     await world.start(consumer)

@@ -2,14 +2,15 @@
 
 A lane hands out one delivery at a time. It goes on when the receiver has taken that, and waits until it is
 settled whenever anything else has come of it (docs/decisions/0024). What is not soon due stays on disk: a
-lane keeps a few deliveries in memory and reads on when they are used up.
+lane keeps a few deliveries in memory and reads on when they are used up. All bodies in memory count in one
+budget of bytes (docs/decisions/0029).
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,20 +19,23 @@ import structlog
 from event_platform.deliver import Judge
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.events import Envelope
 from event_platform.ports import Clock
 
 from ..tasks import WatchedTasks
+from .budget import Budget, OwnerKey
 from .pacer import Pacer
-from .queue import LaneKey, Queued
+from .queue import SMALL_BODY, LaneKey, Queued
 
 log = structlog.get_logger()
 
 Handler = Callable[[Delivery], Awaitable[Settlement]]
 
 IN_MEMORY_PER_LANE = 128
-BYTES_IN_MEMORY = 32 * 1024 * 1024
 BYTES_AT_ONCE = 256 * 1024
 """What one reading of a lane may bring."""
+BODIES_READ_AT_ONCE = 4
+"""A body that is read travels in two or three copies for a moment."""
 UNSETTLED_PER_LANE = 16
 """Taken by the receiver and not yet settled: what an end of the process repeats."""
 NACKS_AT_MOST = 100
@@ -49,6 +53,8 @@ class LaneQueue(Protocol):
 
     async def waiting(self, key: LaneKey, after: int, limit: int, room: int) -> Sequence[Queued]: ...
 
+    async def envelope(self, event_no: int) -> Envelope: ...
+
     async def settle(self, settlement: Settlement) -> None: ...
 
     def settle_soon(self, settlement: Settlement) -> "asyncio.Future[Any]": ...
@@ -61,6 +67,8 @@ class LaneQueue(Protocol):
 @dataclass(slots=True)
 class _Lane:
     key: LaneKey
+    owner: OwnerKey | None = None
+    """Known once something of the lane was seen."""
     waiting: deque[Queued] = field(default_factory=deque[Queued])
     last_position: int = 0
     more_on_disk: bool = False
@@ -82,6 +90,7 @@ class Dispatcher:
         clock: Clock,
         *,
         on_fault: Callable[[BaseException], None],
+        budget: Budget | None = None,
     ) -> None:
         self._queue = queue
         self._handle = handle
@@ -90,7 +99,8 @@ class Dispatcher:
         self._clock = clock
         self._on_fault = on_fault
         self._lanes: dict[LaneKey, _Lane] = {}
-        self._bytes = 0
+        self._budget = budget or Budget()
+        self._reading_bodies = asyncio.Semaphore(BODIES_READ_AT_ONCE)
         self._settling: set[asyncio.Future[Any]] = set()
         self._tasks = WatchedTasks(on_fault)
         self._cleaning: asyncio.Task[None] | None = None
@@ -135,21 +145,26 @@ class Dispatcher:
             lane = self._lane(entry.receipt.key)
             if entry.receipt.position <= lane.last_position:
                 continue  # read from disk already, between its commit and this
-            if (
-                lane.more_on_disk
-                or lane.reading
-                or len(lane.waiting) >= IN_MEMORY_PER_LANE
-                or self._bytes > BYTES_IN_MEMORY
-            ):
+            if lane.more_on_disk or lane.reading or len(lane.waiting) >= IN_MEMORY_PER_LANE:
                 lane.more_on_disk = True
+            elif self._keeps(entry) or not lane.waiting:
+                self._append(lane, entry)
             else:
-                self._keep(lane, entry)
+                lane.more_on_disk = True
             self._run(lane)
 
-    def _keep(self, lane: _Lane, entry: Queued) -> None:
+    def _keeps(self, entry: Queued) -> bool:
+        """True if the body may stay in memory; else it is read again when its time has come."""
+        if entry.envelope is not None:
+            entry.is_kept = self._budget.keep(entry.owner, entry.size())
+            if not entry.is_kept:
+                entry.envelope = None
+        return entry.is_kept
+
+    def _append(self, lane: _Lane, entry: Queued) -> None:
+        lane.owner = entry.owner
         lane.waiting.append(entry)
         lane.last_position = entry.receipt.position
-        self._bytes += entry.size()
 
     def _lane(self, key: LaneKey) -> _Lane:
         return self._lanes.setdefault(key, _Lane(key))
@@ -162,9 +177,12 @@ class Dispatcher:
         while not self._tasks.stopping:
             if lane.waiting:
                 entry = lane.waiting[0]
-                await self._process(lane, entry)
-                lane.waiting.popleft()
-                self._bytes -= entry.size()
+                try:
+                    await self._process(lane, entry)
+                finally:
+                    lane.waiting.popleft()
+                    if entry.is_kept:
+                        self._budget.release(entry.owner, entry.size())
             elif lane.more_on_disk:
                 await self._read_on(lane)
             else:
@@ -180,8 +198,8 @@ class Dispatcher:
 
     async def _read_on(self, lane: _Lane) -> None:
         lane.reading, lane.more_on_disk = True, False
-        room = min(BYTES_AT_ONCE, max(0, BYTES_IN_MEMORY - self._bytes))
-        self._bytes += room  # set aside, since other lanes read at the same time
+        owner = lane.owner
+        room = 0 if owner is None else self._budget.reserve(owner, BYTES_AT_ONCE)
         try:
             found = await self._queue.waiting(lane.key, lane.last_position, IN_MEMORY_PER_LANE, room)
         except StoreUnavailable as error:
@@ -189,10 +207,12 @@ class Dispatcher:
             await self._store_is_away(error)
             return
         finally:
-            self._bytes -= room
             lane.reading = False
+            if owner is not None and room:
+                self._budget.release(owner, room)
         for entry in found:
-            self._keep(lane, entry)
+            self._keeps(entry)
+            self._append(lane, entry)
         if found:  # the next reading, once these are used up, tells whether there is more
             lane.more_on_disk = True
 
@@ -201,9 +221,12 @@ class Dispatcher:
         while not self._tasks.stopping:
             try:
                 await self._pacer.wait(entry.subscription_id, entry.epoch)
-                lane.busy = True
-                settlement = await self._handle(entry.delivery())
-                await self._settle(lane, settlement)
+                if entry.envelope is not None:
+                    await self._attempt(lane, entry)
+                else:
+                    async with self._budget.hold(entry.owner, entry.size()):
+                        entry.envelope = await self._read_body(entry)
+                        await self._attempt(lane, entry)
             except StoreUnavailable as error:  # says nothing about this delivery
                 lane.busy = False
                 await self._store_is_away(error)
@@ -218,6 +241,21 @@ class Dispatcher:
                 return
             finally:
                 lane.busy = False
+
+    async def _attempt(self, lane: _Lane, entry: Queued) -> None:
+        lane.busy = True
+        delivery = entry.delivery()
+        if entry.body_size > SMALL_BODY or not entry.is_kept:
+            entry.envelope = None  # so that the body is in memory once
+        settlement = await self._handle(delivery)
+        del delivery
+        if entry.body_size > SMALL_BODY:  # the file has the body, and settling may take a while
+            settlement = replace(settlement, delivery=replace(settlement.delivery, body=b""))
+        await self._settle(lane, settlement)
+
+    async def _read_body(self, entry: Queued) -> Envelope:
+        async with self._reading_bodies:
+            return await self._queue.envelope(entry.receipt.event_no)
 
     async def _settle(self, lane: _Lane, settlement: Settlement) -> None:
         """The pace is told first, so that what goes back to its lane finds the lower rate."""

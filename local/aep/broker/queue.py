@@ -30,9 +30,16 @@ from ..store import bulk
 from ..store.database import Database
 from ..store.subscriptions import SqliteSubscriptions
 from ..store.success_counts import drop_expired
+from .budget import OwnerKey
 
 log = structlog.get_logger()
 
+SMALL_BODY = 16 * 1024
+"""A larger body stays on disk when its delivery goes back to a lane; it is read for the next attempt."""
+OWNERS_KEPT = 20_000
+"""For so many subscriptions we keep in memory who owns them."""
+WITHOUT_BODY = 500
+"""Bytes that a queued delivery takes in memory without its body, roughly."""
 REMEMBERED_FOR = 600.0
 """Seconds for which an id that came in is remembered (ingest.md 2)."""
 RELAYED_FOR = 86400.0
@@ -56,37 +63,51 @@ class Receipt(NamedTuple):
 
 @dataclass(slots=True)
 class Queued:
-    """A delivery as the queue holds it; its body is put together when it leaves."""
+    """A delivery as the queue holds it; its body is put together when it leaves.
+
+    Without `envelope` the body is on disk only. `is_kept` is the dispatcher's: the bytes count in its budget.
+    """
 
     receipt: Receipt
+    owner: OwnerKey
     subscription_id: str
     event_id: str
     event_type: str
     accepted_at: float
     lanes: int
     epoch: int
-    envelope: Envelope = field(repr=False)
+    body_size: int
+    envelope: Envelope | None = field(repr=False)
     attempts: int = 0
     failures: int = 0
     first_attempt_at: float | None = None
     nacks: int = 0
+    is_kept: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a row, which travels between processes at less than half of what fields by name cost."""
         receipt, envelope = self.receipt, self.envelope
+        before, after = (
+            (None, None) if envelope is None else (envelope.before_subject, envelope.after_subject)
+        )
         row = (
             *receipt.key, receipt.position, receipt.event_no, self.subscription_id, self.event_id,
-            self.event_type, self.accepted_at, self.lanes, self.epoch, envelope.before_subject,
-            envelope.after_subject, self.attempts, self.failures, self.first_attempt_at, self.nacks,
+            self.event_type, self.accepted_at, self.lanes, self.epoch, before, after, self.body_size,
+            self.attempts, self.failures, self.first_attempt_at, self.nacks,
         )  # fmt: skip
-        return _queued_of, (row,)
+        return _queued_of, (row, self.owner)
 
     def size(self) -> int:
-        """Bytes that it keeps in memory, roughly."""
-        return len(self.envelope.after_subject) + 500
+        """Bytes that it takes in memory with its body, roughly."""
+        return self.body_size + WITHOUT_BODY
+
+    def size_now(self) -> int:
+        """Bytes that it takes in memory now, roughly."""
+        return WITHOUT_BODY if self.envelope is None else self.body_size + WITHOUT_BODY
 
     def delivery(self) -> Delivery:
-        """As `deliver` takes it."""
+        """The delivery as `deliver` takes it; its body must have been read."""
+        assert self.envelope is not None  # noqa: S101 - see above
         return Delivery(
             subscription_id=self.subscription_id,
             event_id=self.event_id,
@@ -111,8 +132,9 @@ DELIVERY_COLUMNS = (
 )
 _QUEUED = """
     SELECT d.subscription_no, d.lane, d.position, d.event_no, s.id, e.id, e.type, e.accepted_at,
-           d.lanes, d.epoch, e.before_subject, e.after_subject, d.attempts, d.failures,
-           d.first_attempt_at, d.nacks
+           d.lanes, d.epoch, CASE WHEN length(e.after_subject) <= :room THEN e.before_subject END,
+           CASE WHEN length(e.after_subject) <= :room THEN e.after_subject END, length(e.after_subject),
+           d.attempts, d.failures, d.first_attempt_at, d.nacks
     FROM deliveries d
     JOIN events e ON e.no = d.event_no
     JOIN subscriptions s ON s.no = d.subscription_no
@@ -138,6 +160,7 @@ class DurableQueue:
         self._clock = clock
         self.schema_base = schema_base
         self._identifiers = IdentifierCheck(clock)  # used in the writer thread only
+        self._owners: dict[int, OwnerKey] = {}  # of subscriptions, by the numbers of their rows
         self._numbers = count(1)  # for events, positions and ids seen; used in the writer thread only
         self._put: Listener = lambda queued: None
         self._scheduled: Callable[[float], None] = lambda due_at: None
@@ -252,10 +275,16 @@ class DurableQueue:
                     (*receipt.key, receipt.position, event_no, lanes, epoch, attempts, failures, first),
                 )
                 row = connection.execute(
-                    f"{_QUEUED} WHERE d.subscription_no = ? AND d.lane = ? AND d.position = ?",
-                    (*receipt.key, receipt.position),
+                    f"{_QUEUED} WHERE d.subscription_no = :number AND d.lane = :lane"
+                    " AND d.position = :position",
+                    {
+                        "number": receipt.key.subscription_no,
+                        "lane": receipt.key.lane,
+                        "position": receipt.position,
+                        "room": SMALL_BODY,
+                    },
                 ).fetchone()
-                moved.append(_queued_of(row))
+                moved.append(_queued_of(row, self._owner(connection, receipt.key.subscription_no)))
             return moved
 
         def committed(moved: list[Queued]) -> None:
@@ -273,26 +302,61 @@ class DurableQueue:
     async def waiting(self, key: LaneKey, after: int, limit: int, room: int) -> list[Queued]:
         """The next deliveries of a lane behind position `after`, oldest first: what fits into `room` bytes.
 
-        The first one comes whatever its size, so that the lane goes on.
+        If the first one does not fit, it comes without its body.
         """
 
         def job(connection: sqlite3.Connection) -> list[Queued]:
             rows = connection.execute(
-                f"{_QUEUED} WHERE d.subscription_no = ? AND d.lane = ? AND d.position > ?"
-                " ORDER BY d.position LIMIT ?",
-                (*key, after, limit),
+                f"{_QUEUED} WHERE d.subscription_no = :number AND d.lane = :lane AND d.position > :after"
+                " ORDER BY d.position LIMIT :limit",
+                {
+                    "number": key.subscription_no,
+                    "lane": key.lane,
+                    "after": after,
+                    "limit": limit,
+                    "room": room - WITHOUT_BODY,
+                },
             )
+            owner = self._owner(connection, key.subscription_no)
             found: list[Queued] = []
             size = 0
             for row in rows:
-                entry = _queued_of(row)
+                entry = _queued_of(row, owner)
                 size += entry.size()
                 if found and size > room:
                     break
                 found.append(entry)
+                if size > room:
+                    break
             return found
 
         return await self._database.read(job)
+
+    async def envelope(self, event_no: int) -> Envelope:
+        """The body of an event that waits, but for the subscription's id."""
+
+        def job(connection: sqlite3.Connection) -> Envelope:
+            row = connection.execute(
+                "SELECT before_subject, after_subject FROM events WHERE no = ?", (event_no,)
+            ).fetchone()
+            if row is None:
+                raise LookupError(f"event {event_no} is not in the file, though a delivery of it waits")
+            return Envelope(*row)
+
+        return await self._database.read(job)
+
+    def _owner(self, connection: sqlite3.Connection, subscription_no: int) -> OwnerKey:
+        """The owner of a subscription, which never changes. Called in the database's threads."""
+        owner = self._owners.get(subscription_no)
+        if owner is None:
+            owner = connection.execute(
+                "SELECT tenant, json_extract(document, '$.client_id') FROM subscriptions WHERE no = ?",
+                (subscription_no,),
+            ).fetchone()
+            if len(self._owners) >= OWNERS_KEPT:
+                self._owners.clear()
+            self._owners[subscription_no] = owner
+        return owner
 
     async def lanes(self) -> list[LaneKey]:
         """All lanes in which something waits; costs one index step per lane, not per delivery."""
@@ -446,12 +510,14 @@ class DurableQueue:
             queued.append(
                 Queued(
                     receipt=Receipt(key, next(self._numbers), numbers[variant]),
+                    owner=self._owner(connection, key.subscription_no),
                     subscription_id=match.subscription.id,
                     event_id=event.id,
                     event_type=event.type,
                     accepted_at=batch.now,
                     lanes=match.subscription.lanes,
                     epoch=match.subscription.epoch,
+                    body_size=len(match.envelope.after_subject),
                     envelope=match.envelope,
                 )
             )
@@ -536,18 +602,23 @@ class DurableQueue:
 
     def _back_to_lane(self, connection: sqlite3.Connection, delivery: Delivery, receipt: Receipt) -> Queued:
         behind = receipt._replace(position=next(self._numbers))
-        row = connection.execute(
-            "SELECT before_subject, after_subject FROM events WHERE no = ?", (receipt.event_no,)
+        before, after, body_size = connection.execute(
+            "SELECT CASE WHEN length(after_subject) <= :room THEN before_subject END,"
+            " CASE WHEN length(after_subject) <= :room THEN after_subject END, length(after_subject)"
+            " FROM events WHERE no = :number",
+            {"room": SMALL_BODY, "number": receipt.event_no},
         ).fetchone()
         queued = Queued(
             receipt=behind,
+            owner=self._owner(connection, receipt.key.subscription_no),
             subscription_id=delivery.subscription_id,
             event_id=delivery.event_id,
             event_type=delivery.event_type,
             accepted_at=delivery.accepted_at.timestamp(),
             lanes=delivery.lanes,
             epoch=delivery.epoch,
-            envelope=Envelope(*row),
+            body_size=body_size,
+            envelope=None if after is None else Envelope(before, after),
             attempts=delivery.attempts,
             failures=delivery.failures,
             first_attempt_at=_seconds(delivery.first_attempt_at),
@@ -700,19 +771,21 @@ def record_end(
     )
 
 
-def _queued_of(row: Sequence[Any]) -> Queued:
+def _queued_of(row: Sequence[Any], owner: OwnerKey) -> Queued:
     """A row of `_QUEUED`."""
     (subscription_no, lane, position, event_no, subscription_id, event_id, event_type, accepted_at) = row[:8]
-    (lanes, epoch, before, after, attempts, failures, first_attempt_at, nacks) = row[8:]
+    (lanes, epoch, before, after, body_size, attempts, failures, first_attempt_at, nacks) = row[8:]
     return Queued(
         receipt=Receipt(LaneKey(subscription_no, lane), position, event_no),
+        owner=owner,
         subscription_id=subscription_id,
         event_id=event_id,
         event_type=event_type,
         accepted_at=accepted_at,
         lanes=lanes,
         epoch=epoch,
-        envelope=Envelope(before, after),
+        body_size=body_size,
+        envelope=None if after is None else Envelope(before, after),
         attempts=attempts,
         failures=failures,
         first_attempt_at=first_attempt_at,

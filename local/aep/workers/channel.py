@@ -99,7 +99,8 @@ class Channel(asyncio.Protocol):
             end = _LENGTH_BYTES + int.from_bytes(received[:_LENGTH_BYTES])
             if len(received) < end:
                 break
-            messages = pickle.loads(received[_LENGTH_BYTES:end])  # noqa: S301 - of our own process, see above
+            with memoryview(received)[_LENGTH_BYTES:end] as frame:
+                messages = pickle.loads(frame)  # noqa: S301 - of our own process, see above
             del received[:end]
             for message in messages:
                 self._take(*message)
@@ -133,7 +134,7 @@ class Channel(asyncio.Protocol):
             frame = _pickled(messages)
         except Exception:  # noqa: BLE001 - whatever it is, it comes again for the message that it is of
             frame = _pickled([sent for message in messages if (sent := self._sendable(message))])
-        self._transport.write(len(frame).to_bytes(_LENGTH_BYTES) + frame)
+        self._transport.writelines((len(frame).to_bytes(_LENGTH_BYTES), frame))
         if not self._is_paused:
             self._on_room()
 

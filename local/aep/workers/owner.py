@@ -147,7 +147,7 @@ class _Desk:
     ) -> None:
         self._serves = serves
         self._queue = queue
-        self.waiting, self.settle = queue.waiting, queue.settle
+        self.waiting, self.envelope, self.settle = queue.waiting, queue.envelope, queue.settle
         self.nack, self.bury = queue.nack, queue.bury
         self.current, self.change_pace = subscriptions.current, subscriptions.change_pace
         self.add, self.since = counts.add, counts.since
@@ -164,7 +164,7 @@ class _Desk:
         for entry in queued:
             if room > 0:
                 sent.append(entry)
-                room -= entry.size()
+                room -= entry.size_now()
             else:
                 self._behind.add(entry.receipt.key)
         if sent:

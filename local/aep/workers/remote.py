@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from event_platform.domain.actions import BY_THE_PLATFORM, Action
 from event_platform.domain.deliveries import Settlement
+from event_platform.domain.events import Envelope
 from event_platform.domain.subscriptions import Owner, Subscription
 from event_platform.domain.suspension import Count, Series
 
@@ -50,6 +51,9 @@ class RemoteStore:
 
     async def waiting(self, key: LaneKey, after: int, limit: int, room: int) -> Sequence[Queued]:
         return await self.channel.call("waiting", key, after, limit, room)
+
+    async def envelope(self, event_no: int) -> Envelope:
+        return await self.channel.call("envelope", event_no)
 
     async def settle(self, settlement: Settlement) -> None:
         if settlement.is_delivered:

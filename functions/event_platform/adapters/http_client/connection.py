@@ -10,6 +10,10 @@ from .answers import AnswerReader, NotHttp
 
 Key = tuple[Hashable, str]
 """The owner of a connection, and the origin that it leads to: both of the requests that may use it."""
+PIECE_BYTES = 64 * 1024
+"""A larger body is written in pieces of this size, as the receiver takes them. A transport would keep all of
+it, and a second copy of it over TLS."""
+_NOTHING = memoryview(b"")
 
 
 class ClosedHere(Exception):
@@ -35,6 +39,8 @@ class Connection(asyncio.Protocol):
         self._reader: AnswerReader | None = None
         self._waiter: asyncio.Future[Answer] | None = None
         self._end: Exception = EOFError()
+        self._unsent = _NOTHING
+        self._is_paused = False
 
     async def exchange(self, head: bytes, body: bytes, deadline: float) -> Answer:
         """Sends a request and returns its answer. The connection stays open when it is fit for another one.
@@ -49,14 +55,21 @@ class Connection(asyncio.Protocol):
         self._reader = reader = AnswerReader()
         timer = self._loop.call_at(deadline, self._expire)
         try:
-            self._transport.writelines((head, body))  # what is not taken yet waits in the transport
+            if len(body) <= PIECE_BYTES:
+                self._transport.writelines((head, body))  # what is not taken yet waits in the transport
+            else:
+                self._transport.write(head)
+                self._unsent = memoryview(body)
+                self._write_pieces()
             return await waiter
         finally:
             timer.cancel()
+            is_sent = not self._unsent and self._transport.get_write_buffer_size() == 0
+            self._unsent = _NOTHING
             self._reader = self._waiter = None
             self.has_answered = reader.received > 0
             reader.release()
-            if not reader.is_reusable or self._transport.get_write_buffer_size() > 0:
+            if not (reader.is_reusable and is_sent):
                 self.drop()
 
     def is_quiet(self) -> bool:
@@ -81,7 +94,15 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio's
         self._readable.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self._transport.set_write_buffer_limits(PIECE_BYTES)
         self.is_open = True
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        self._write_pieces()
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -110,6 +131,11 @@ class Connection(asyncio.Protocol):
         self._end = exc or self._end
         self._fail(self._end)
         self._on_lost(self)
+
+    def _write_pieces(self) -> None:
+        while self._unsent and self.is_open and not self._is_paused:
+            self._transport.write(self._unsent[:PIECE_BYTES])
+            self._unsent = self._unsent[PIECE_BYTES:]
 
     def _look(self, reader: AnswerReader) -> None:
         if reader.answer is not None and self._waiter is not None and not self._waiter.done():
