@@ -1,6 +1,7 @@
 """Structured logs: one JSON object a line on standard error, with ids, without payloads or secrets."""
 
 import io
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -50,8 +51,21 @@ def standard_error() -> TextIO:
     return sys.stderr
 
 
+def printable_json(line: bytes) -> bytes:
+    """JSON text with every character that is not printable escaped: a terminal would obey some of them.
+
+    The JSON serialiser escapes those of ASCII but for DEL, and none of the others.
+    """
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return "".join(
+        character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1]
+        for character in line.decode()
+    ).encode()
+
+
 def _dumps(event: Any, **more: Any) -> bytes:
-    return orjson.dumps(event, option=orjson.OPT_UTC_Z, **more)
+    return printable_json(orjson.dumps(event, option=orjson.OPT_UTC_Z, **more))
 
 
 def _timestamp(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

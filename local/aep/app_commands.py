@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from .event_files import EventFile, event_in
-from .options import AsJson, fail, printable
+from .options import AsJson
+from .output import console, echo, echo_json, fail, text
 
 if TYPE_CHECKING:
     import aiohttp
@@ -40,7 +39,7 @@ class _App:
         if missing := [name for name, value in given.items() if not value.strip()]:
             fail(f"{', '.join(missing)} must be given (see --help for the environment variables)")
         if not url.startswith(("http://", "https://")):
-            fail(f"--url {printable(url)}: give the platform's base URL, such as {DEFAULT_URL}")
+            fail(f"--url {url}: give the platform's base URL, such as {DEFAULT_URL}")
         self._base = f"{url.rstrip('/')}/api/v1"
         token = sys.stdin.readline().strip() if token == "-" else token.strip()  # noqa: S105 - a mark
         self._headers = {"X-PIM-URL": pim_url, "X-PIM-CLIENT-ID": client_id, "X-PIM-TOKEN": token}
@@ -58,14 +57,14 @@ class _App:
                         return await self._call(session, "POST", f"{path}/{subscription}/{action}", body)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             fail(f"no answer from {self._base} ({type(error).__name__}): check --url", 1)
-        return fail(f"no subscription {printable(subscription)} of this client", 1)
+        return fail(f"no subscription {subscription} of this client", 1)
 
     async def _call(self, session: "aiohttp.ClientSession", method: str, path: str, body: Any = None) -> Any:
         async with session.request(method, self._base + path, json=body) as response:
             answer = orjson.loads(await response.read())
         if response.status >= 400:
             told = "; ".join(each["message"] for each in answer["errors"])
-            fail(f"the platform answered {response.status}: {printable(told)}", 1)
+            fail(f"the platform answered {response.status}: {told}", 1)
         return answer
 
 
@@ -90,7 +89,7 @@ def send_test(
     body = {} if event_type is None else {"type": event_type}
     shown = asyncio.run(_App(url, pim_url, client_id, token).about(subscription, "test", body))
     if as_json:
-        typer.echo(orjson.dumps(shown))
+        echo_json(shown)
     else:
         _report_test(shown)
     raise typer.Exit(0 if shown["outcome"] == "delivered" else 1)
@@ -117,30 +116,25 @@ def explain(
     body = event_in(event)
     found = asyncio.run(_App(url, pim_url, client_id, token).about(subscription, "explain", body))
     if as_json:
-        typer.echo(orjson.dumps(found))
+        echo_json(found)
     else:
-        console = Console()
-        console.print("gets it" if found["matches"] else "does not get it", soft_wrap=True)
+        out = console()
+        out.print("gets it" if found["matches"] else "does not get it", soft_wrap=True)
         for check in found["checks"]:
-            mark = Text("yes" if check["passes"] else "NO ", "green" if check["passes"] else "red")
-            console.print(mark, f"{check['part']:7}", Text(printable(check["message"])), soft_wrap=True)
+            mark = text("yes" if check["passes"] else "NO ", "green" if check["passes"] else "red")
+            out.print(mark, text(f"{check['part']:7}"), text(check["message"]), soft_wrap=True)
     raise typer.Exit(0 if found["matches"] else 1)
 
 
 def _report_test(shown: dict[str, Any]) -> None:
-    console = Console()
     answered = f"answered {shown['status']}" if shown["status"] else f"{shown['reason']}: {shown['detail']}"
-    console.print(
-        Text(shown["outcome"], "green" if shown["outcome"] == "delivered" else "red"),
-        Text(printable(f"{answered} after {shown['milliseconds']} ms")),
+    console().print(
+        text(shown["outcome"], "green" if shown["outcome"] == "delivered" else "red"),
+        text(f"{answered} after {shown['milliseconds']} ms"),
         soft_wrap=True,
     )
     request = shown["request"]
     lines = [f"{name}: {value}" for name, value in request["headers"].items()]
-    typer.echo(_on_lines("\n".join(["", f"POST {request['url']}", *lines, "", request["body"]])))
+    echo("\n".join(["", f"POST {request['url']}", *lines, "", request["body"]]))
     if shown["response"]:
-        typer.echo(f"\nanswer:\n{_on_lines(shown['response']['body'].rstrip())}")
-
-
-def _on_lines(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
+        echo(f"\nanswer:\n{shown['response']['body'].rstrip()}")

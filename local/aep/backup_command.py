@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
 from .errors import BackupRefused
-from .options import DEFAULT_DATA, AsJson, Data, fail, settings
+from .options import DEFAULT_DATA, AsJson, Data, settings
+from .output import echo, echo_json, fail
 from .store import database, keys
 from .store.backup import back_up
 
@@ -33,12 +33,12 @@ def backup(
         fail(str(error))
     if as_json:
         shown = None if key is None else str(key)
-        typer.echo(orjson.dumps({"file": str(file.absolute()), "bytes": size, "key_file": shown}))
+        echo_json({"file": str(file.absolute()), "bytes": size, "key_file": shown})
         return
-    typer.echo(f"{file}: {size / 1e6:.1f} MB")
+    echo(f"{file}: {size / 1e6:.1f} MB")
     needed = "the value of AEP_SECRETS_KEY" if key is None else f"a copy of {key}"
-    typer.echo(f"A restore also needs {needed}, which is not in it: keep that apart, as safe as a password.")
-    typer.echo(f"To restore, copy {file} as {database.FILE} into an empty folder" + _with_key(key))
+    echo(f"A restore also needs {needed}, which is not in it: keep that apart, as safe as a password.")
+    echo(f"To restore, copy {file} as {database.FILE} into an empty folder" + _with_key(key))
 
 
 def _with_key(key: Path | None) -> str:

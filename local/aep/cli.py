@@ -33,6 +33,7 @@ from .filter_commands import filter_
 from .log_commands import list_logs, status
 from .log_lines import GatheredLines
 from .move_commands import export, import_
+from .output import echo, fail
 from .pims_commands import pims
 from .secrets_commands import secrets
 from .tools import commands
@@ -113,12 +114,12 @@ def serve(
     settings = options.settings(**given, **({"dev": True} if dev else {}))
     tls = _tls(tls_cert, tls_key)
     if data.exists() and not data.is_dir():
-        options.fail(f"--data {data} is not a folder; name one, or a path to make it at")
+        fail(f"--data {data} is not a folder; name one, or a path to make it at")
     lines = GatheredLines(telemetry.standard_error().buffer)
     telemetry.configure(settings.log_level, lines)
     _allow_many_connections()
     if settings.dev:
-        typer.echo(DEV_WARNING, err=True)
+        echo(DEV_WARNING, err=True)
     from . import platform  # noqa: F401 - before the workers are forked, so that it is in memory once
     from .workers import process
 
@@ -133,9 +134,7 @@ def serve(
     finally:
         lines.flush()
     if fault is not None:
-        options.fail(
-            f"stopped by a fault of its own ({type(fault).__name__}); see the log. Nothing was lost", 1
-        )
+        fail(f"stopped by a fault of its own ({type(fault).__name__}); see the log. Nothing was lost", 1)
 
 
 async def _serve(
@@ -220,29 +219,27 @@ def main() -> None:
         raise SystemExit(130) from None
     except TyperException as error:
         if not error.format_message():  # the help was shown instead
-            options.fail("Missing command; choose one of those above")
-        options.fail(f"{error.format_message().rstrip('.')}; --help shows what is expected", error.exit_code)
+            fail("Missing command; choose one of those above")
+        fail(f"{error.format_message().rstrip('.')}; --help shows what is expected", error.exit_code)
     except MalformedKey as error:
-        options.fail(str(error))
+        fail(str(error))
     except (SetupError, EventPlatformError) as error:
-        options.fail(str(error), 1)
+        fail(str(error), 1)
     except OSError as error:
-        options.fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
 
 
 def _tls(certificate: Path | None, key: Path | None) -> serving.Tls | None:
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
-        options.fail("--tls-cert and --tls-key go together: give both", 2)
+        fail("--tls-cert and --tls-key go together: give both", 2)
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
     except ssl.SSLError:
-        options.fail(
-            f"--tls-cert {certificate} and --tls-key {key} must be a certificate chain and its key, in PEM"
-        )
+        fail(f"--tls-cert {certificate} and --tls-key {key} must be a certificate chain and its key, in PEM")
     except OSError as error:
-        options.fail(f"--tls-cert {certificate}, --tls-key {key}: {error.strerror or error}", 2)
+        fail(f"--tls-cert {certificate}, --tls-key {key}: {error.strerror or error}", 2)
     return serving.Tls(certificate, key)
 
 

@@ -9,10 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from event_platform.domain.errors import NotFound, StoreUnavailable
 
@@ -20,7 +17,8 @@ from .broker import dead_letters
 from .broker.dead_letters import DeadLetter
 from .google import dead_letters as google_letters
 from .google.dead_letters import PULL_SUBSCRIPTION, Letter, Replayed
-from .options import DEFAULT_DATA, AsJson, Data, fail, printable, show
+from .options import DEFAULT_DATA, AsJson, Data
+from .output import echo, echo_json, fail, show
 from .store import database
 
 dead = typer.Typer(
@@ -65,12 +63,9 @@ def list_dead(
     with _store(data) as connection:
         letters = list(dead_letters.listed(connection))
     if as_json:
-        typer.echo(orjson.dumps([_plain(letter) for letter in letters]))
+        echo_json([_plain(letter) for letter in letters])
         return
-    table = Table("id", "since", "subscription", "event", "type", "attempts", "error")
-    for letter in letters:
-        table.add_row(*(Text(printable(cell)) for cell in _cells(letter)))
-    show(table)
+    show(("id", "since", "subscription", "event", "type", "attempts", "error"), map(_cells, letters))
 
 
 @dead.command("replay")
@@ -114,9 +109,9 @@ def _change(move: Move, done: str, ids: list[str] | None, data: Path, *, every: 
             fail(str(error))
         number = move(connection, chosen, datetime.now(UTC))
     if as_json:
-        typer.echo(orjson.dumps({done: number}))
+        echo_json({done: number})
     else:
-        typer.echo(_told(done, number))
+        echo(_told(done, number))
 
 
 def _list_google(project: str, name: str, *, as_json: bool) -> None:
@@ -126,12 +121,10 @@ def _list_google(project: str, name: str, *, as_json: bool) -> None:
 
     letters = asyncio.run(read())
     if as_json:
-        typer.echo(orjson.dumps([_plain_google(letter) for letter in letters]))
+        echo_json([_plain_google(letter) for letter in letters])
         return
-    table = Table("id", "since", "from", "subscription", "event", "error")
-    for letter in letters:
-        table.add_row(*(Text(printable(cell)) for cell in _plain_google(letter).values()))
-    show(table)
+    rows = (tuple(_plain_google(letter).values()) for letter in letters)
+    show(("id", "since", "from", "subscription", "event", "error"), rows)
 
 
 def _replay_google(project: str, name: str, ids: Sequence[str], *, as_json: bool) -> None:
@@ -142,13 +135,13 @@ def _replay_google(project: str, name: str, ids: Sequence[str], *, as_json: bool
     try:
         done = asyncio.run(work())
     except NotFound as error:
-        fail(printable(str(error)))
+        fail(str(error))
     if as_json:
-        typer.echo(orjson.dumps({"replayed": done.replayed, "left": done.left}))
+        echo_json({"replayed": done.replayed, "left": done.left})
     else:
-        typer.echo(_told("replayed", done.replayed))
+        echo(_told("replayed", done.replayed))
     for letter_id, reason in done.left.items():
-        typer.echo(f"aep: dead letter {letter_id} stays: {printable(reason)}", err=True)
+        echo(f"aep: dead letter {letter_id} stays: {reason}", err=True)
     if done.left:
         raise SystemExit(1)
 
@@ -162,7 +155,7 @@ def _asked(ids: Sequence[str] | None, *, every: bool) -> Sequence[str]:
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < MOST_DIGITS):
-        fail(f"no dead letter {printable(text)}: ids are numbers, as `aep dead list` shows them")
+        fail(f"no dead letter {text}: ids are numbers, as `aep dead list` shows them")
     return int(text)
 
 

@@ -24,7 +24,6 @@ from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.subscriptions import Status
 
 from .doctor import Check, missing, ok, problem
-from .options import printable
 
 ARRIVAL_SECONDS = 60.0
 AGAIN_SECONDS = 5.0
@@ -115,7 +114,7 @@ async def _checked(name: str, work: Awaitable[str]) -> Check:
     except _Failed as failure:
         return problem(name, str(failure))
     except (aiohttp.ClientError, TimeoutError) as error:
-        return problem(name, f"no answer ({type(error).__name__}): {printable(str(error))[:200]}")
+        return problem(name, f"no answer ({type(error).__name__}): {str(error)[:200]}")
 
 
 async def _tls(url: str, context: ssl.SSLContext) -> Check:
@@ -200,7 +199,7 @@ class _Api:
         if status != expect:
             errors = answer.get("errors") if isinstance(answer, dict) else None
             told = "; ".join(str(each.get("message")) for each in errors or [])
-            raise _Failed(f"{method} {path} answered {status}: {printable(told)[:300]}")
+            raise _Failed(f"{method} {path} answered {status}: {told[:300]}")
         return answer
 
 
@@ -339,7 +338,7 @@ async def _test(api: _Api, temporary: _Temporary) -> str:
     shown = await api.call("POST", f"{temporary.paths[OK]}/test", {}, expect=200)
     if shown["outcome"] != "delivered":
         told = shown["detail"] or f"it answered {shown['status']}"
-        raise _Failed(f"manage cannot post to {OK}: {printable(told)[:200]}")
+        raise _Failed(f"manage cannot post to {OK}: {told[:200]}")
     return f"manage posts to the endpoint in {shown['milliseconds']:.0f} ms"
 
 

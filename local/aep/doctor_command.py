@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
-import orjson
 import typer
 
-from .options import DEFAULT_DATA, AsJson, Data, fail, printable
+from .options import DEFAULT_DATA, AsJson, Data
+from .output import echo, echo_json, fail
 
 if TYPE_CHECKING:
     from .doctor import Check
@@ -65,7 +65,7 @@ def doctor(
             for check in found:
                 _show(check)
     if as_json:
-        typer.echo(orjson.dumps([asdict(check) for check in found]))
+        echo_json([asdict(check) for check in found])
     if failed:
         raise SystemExit(1)
 
@@ -77,7 +77,7 @@ def _of_deployed(url: str, endpoint: str | None, email: str | None, wait: float)
         if value is not None and (
             urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc
         ):
-            fail(f"{name} {printable(value)}: give a base URL, such as https://events.example.com")
+            fail(f"{name} {value}: give a base URL, such as https://events.example.com")
     receiver = None
     if endpoint is not None:
         if email is None:
@@ -99,4 +99,4 @@ async def _tell(checks: AsyncIterator["Check"], *, as_json: bool) -> list["Check
 
 
 def _show(check: "Check") -> None:
-    typer.echo(f"{check.state:8} {check.name:20} {printable(check.detail)}")
+    echo(f"{check.state:8} {check.name:20} {check.detail}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from .options import fail, printable
+from .output import fail
 
 EventFile = Annotated[
     Path,
@@ -24,7 +24,7 @@ def event_in(file: Path) -> dict[str, Any]:
 
     Of an entry of the catalog, as JSON or as `aep events TYPE` prints it, its example.
     """
-    where = f"--event {printable(str(file))}"
+    where = f"--event {file}"
     before, is_printed, example = _text_of(file, where).partition("\n\nexample:\n")
     try:
         found = orjson.loads(example if is_printed else before)

@@ -1,17 +1,15 @@
 """`aep events`: the catalog of event types."""
 
-from collections.abc import Iterable
 from typing import Annotated
 
-import orjson
 import typer
-from rich.table import Table
 
 from event_platform.domain import catalog
 
 from . import events_page
-from .options import AsJson, EventTypes, known_type, show
+from .options import AsJson, EventTypes, known_type
 from .options import event_types as read_event_types
+from .output import echo, echo_json, show, to_json
 
 
 def events(
@@ -32,38 +30,26 @@ def events(
     if event_type is not None:
         _show(known_type(event_type, types), as_json=as_json)
     elif as_markdown:
-        typer.echo(events_page.page(types), nl=False)
+        echo(events_page.page(types), nl=False)
     elif as_json:
-        typer.echo(orjson.dumps([_summary(each) for each in types.types.values()]))
+        echo_json([_summary(each) for each in types.types.values()])
     else:
-        show(_table(types.types.values()))
-
-
-def _table(types: Iterable[catalog.EventType]) -> Table:
-    table = Table()
-    table.add_column("type", no_wrap=True)
-    table.add_column("trigger")
-    table.add_column("certainty")
-    for each in types:
-        table.add_row(each.name, each.trigger, each.certainty)
-    return table
+        rows = ((each.name, each.trigger, each.certainty) for each in types.types.values())
+        show(("type", "trigger", "certainty"), rows)
 
 
 def _show(event_type: catalog.EventType, *, as_json: bool) -> None:
     paths = [".".join(path) for path in event_type.identity]
     if as_json:
         more = {"identity": paths, "schema": event_type.schema, "example": event_type.example}
-        typer.echo(orjson.dumps(_summary(event_type) | more))
+        echo_json(_summary(event_type) | more)
         return
-    typer.echo(f"{event_type.name}\n{event_type.trigger}\n")
-    typer.echo(f"certainty: {event_type.certainty}")
-    typer.echo(f"ordered by: {', '.join(paths) or 'nothing; its events have no order'}")
-    typer.echo(f"\nschema of data:\n{_pretty(event_type.schema)}\n\nexample:\n{_pretty(event_type.example)}")
+    echo(f"{event_type.name}\n{event_type.trigger}\n")
+    echo(f"certainty: {event_type.certainty}")
+    echo(f"ordered by: {', '.join(paths) or 'nothing; its events have no order'}")
+    echo(f"\nschema of data:\n{to_json(event_type.schema, indent=True)}")
+    echo(f"\nexample:\n{to_json(event_type.example, indent=True)}")
 
 
 def _summary(event_type: catalog.EventType) -> dict[str, str]:
     return {"type": event_type.name, "trigger": event_type.trigger, "certainty": event_type.certainty}
-
-
-def _pretty(value: object) -> str:
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

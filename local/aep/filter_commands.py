@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
 from event_platform.domain import filters, json_form
@@ -12,8 +11,9 @@ from event_platform.domain.events import Event
 from event_platform.domain.facts import Facts
 
 from .event_files import EventFile, event_in
-from .options import AsJson, EventTypes, fail, known_type, printable
+from .options import AsJson, EventTypes, known_type
 from .options import event_types as read_event_types
+from .output import echo, echo_json, fail
 
 filter_ = typer.Typer(
     name="filter",
@@ -41,15 +41,15 @@ def try_filter(
     try:
         explanation = filters.explain(expression, subject)
     except filters.FilterError as error:
-        typer.echo(f"aep: EXPR: {error}", err=True)  # three lines, of which the last points into the second
+        echo(f"aep: EXPR: {error}", err=True)  # three lines, of which the last points into the second
         raise SystemExit(2) from None
     if as_json:
-        typer.echo(orjson.dumps(explanation))
+        echo_json(explanation)
     else:
-        typer.echo("yes, it matches" if explanation.matches else "no, it does not match")
+        echo("yes, it matches" if explanation.matches else "no, it does not match")
         for part in explanation.decided_by:
             line = f"{'true' if part.holds else 'false'}: {part.text} ({part.why})"
-            typer.echo(f"  {printable(line)}")
+            echo(f"  {line}")
     raise SystemExit(0 if explanation.matches else 1)
 
 
@@ -58,5 +58,5 @@ def _event_of(file: Path, types: Catalog) -> Event:
     found = event_in(file)
     data, event_type = found["data"], known_type(found["type"], types)
     for path, message in event_type.problems_of(data, first_only=True):
-        fail(f"--event {file}: {'.'.join(filter(None, ('data', path)))}: {printable(message)}")
+        fail(f"--event {file}: {'.'.join(filter(None, ('data', path)))}: {message}")
     return Event("", event_type.name, "", Facts(event_type.name, data), json_form.stringify(data), ())

@@ -9,16 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.logs import LogEntry, LogType
 from event_platform.domain.timestamps import to_rfc3339
 
-from .options import DEFAULT_DATA, AsJson, Data, fail, printable, settings, show
+from .options import DEFAULT_DATA, AsJson, Data, settings
+from .output import echo, echo_json, fail, show
 from .store import database, logs, overview
 from .store.overview import State
 
@@ -48,7 +46,7 @@ def list_logs(
     """
     with _store(data) as connection:
         if subscription is not None and not logs.is_known(connection, subscription):
-            fail(f"no subscription {printable(subscription)}: `aep status` lists them")
+            fail(f"no subscription {subscription}: `aep status` lists them")
 
         def newest(number: int, after: float | None = None) -> list[LogEntry]:
             return logs.latest(
@@ -85,16 +83,17 @@ def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
     with _store(data) as connection:
         states = overview.states(connection, datetime.now(UTC), limits)
     if as_json:
-        typer.echo(orjson.dumps([_plain_state(state) for state in states]))
+        echo_json([_plain_state(state) for state in states])
         return
-    columns = ("rate", "lanes", "succeeded", "queued", "retries", "ended", "last error")
-    table = Table("subscription", "destination", "PIM", "client", "status", *columns)
+    columns = ("subscription", "destination", "PIM", "client", "status")
+    columns += ("rate", "lanes", "succeeded", "queued", "retries", "ended", "last error")
+    rows: list[tuple[str, ...]] = []
     for state in states:
         cells = (state.id, state.destination, state.tenant, state.client_id, state.status)
         numbers = (f"{state.rate:g}/s", str(state.lanes), _share(state))
         numbers += (str(state.queued), str(state.retries), str(state.ended))
-        table.add_row(*(Text(printable(cell)) for cell in (*cells, *numbers, _last_error(state))))
-    show(table)
+        rows.append((*cells, *numbers, _last_error(state)))
+    show(columns, rows)
 
 
 @contextlib.contextmanager
@@ -110,15 +109,12 @@ def _store(data: Path) -> Iterator[sqlite3.Connection]:
 def _print(entries: Sequence[LogEntry], *, as_json: bool, as_table: bool) -> None:
     if as_json:
         for entry in entries:
-            typer.echo(orjson.dumps(_plain(entry)))
+            echo_json(_plain(entry))
     elif as_table:
-        table = Table("time", "operation", "subscription", "×", "message")
-        for entry in entries:
-            table.add_row(*(Text(printable(cell)) for cell in _cells(entry)))
-        show(table)
+        show(("time", "operation", "subscription", "×", "message"), map(_cells, entries))
     else:
         for entry in entries:
-            typer.echo(printable("  ".join(_cells(entry))))
+            echo("  ".join(_cells(entry)))
 
 
 def _cells(entry: LogEntry) -> tuple[str, ...]:

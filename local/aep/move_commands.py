@@ -5,7 +5,6 @@ import contextlib
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
 from event_platform.adapters.seal import AesGcmSeal
@@ -14,7 +13,8 @@ from . import export_file
 from .errors import WrongKey
 from .export_file import ExportFile, Records
 from .google import moving as on_google
-from .options import DEFAULT_DATA, AsJson, Data, fail, settings
+from .options import DEFAULT_DATA, AsJson, Data, settings
+from .output import echo, echo_json, fail
 from .store import database, keys, moving
 from .store.moving import Waiting
 
@@ -46,15 +46,15 @@ def export(file: File, data: Data = DEFAULT_DATA, google: Google = None, as_json
     export_file.write(file, records, seal)
     if as_json:
         shown = {"file": str(file.absolute()), "key_id": seal.key_id, **records.counts()}
-        typer.echo(orjson.dumps(shown | ({} if waiting is None else {"waiting": waiting.total})))
+        echo_json(shown | ({} if waiting is None else {"waiting": waiting.total}))
         return
-    typer.echo(f"{file}: {_counted(records)}")
-    typer.echo(
+    echo(f"{file}: {_counted(records)}")
+    echo(
         f"Its secrets are sealed with the key {seal.key_id}, which is not in it; `aep import` needs both."
         " It names endpoints and addresses: remove it when it has been imported."
     )
     if waiting is not None and waiting.total:
-        typer.echo(_stays(waiting))
+        echo(_stays(waiting))
 
 
 def import_(
@@ -92,12 +92,10 @@ def import_(
     there = sum(records.counts().values()) - new
     if as_json:
         shown = {"key_id": seal.key_id, **records.counts(), "new": new, "there_already": there}
-        typer.echo(orjson.dumps(shown))
+        echo_json(shown)
         return
-    typer.echo(f"{_counted(records)}: {new} records are new, {there} were there already.")
-    typer.echo(
-        f"Their secrets are sealed with the key {seal.key_id}. Remove {file}: nobody needs it any more."
-    )
+    echo(f"{_counted(records)}: {new} records are new, {there} were there already.")
+    echo(f"Their secrets are sealed with the key {seal.key_id}. Remove {file}: nobody needs it any more.")
 
 
 def _seal_for_google() -> AesGcmSeal:

@@ -1,15 +1,15 @@
-"""What several commands share: options, the catalog's types by name, and the end of a command in one line."""
+"""What several commands share: options, the catalog's types by name."""
 
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from event_platform.domain import catalog
 from event_platform.settings import Settings, catalog_with, wrong_setting
+
+from .output import fail
 
 Data = Annotated[
     Path, typer.Option("--data", envvar="AEP_DATA", metavar="DIR", help="The platform's data folder.")
@@ -25,7 +25,6 @@ EventTypes = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_DATA = Path("aep-data")
-WIDE = 240
 
 
 def settings(**given: Any) -> Settings:
@@ -47,27 +46,5 @@ def event_types(source: str | None) -> catalog.Catalog:
 def known_type(name: str, types: catalog.Catalog) -> catalog.EventType:
     """The catalog's entry; ends the command when there is none."""
     if name not in types:
-        fail(
-            f"unknown event type {printable(name)}: did you mean {types.nearest(name)}?"
-            " `aep events` lists them"
-        )
+        fail(f"unknown event type {name}: did you mean {types.nearest(name)}? `aep events` lists them")
     return types[name]
-
-
-def printable(text: str) -> str:
-    """What strangers sent, without anything that could move a terminal's cursor."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def fail(message: str, status: int = 2) -> NoReturn:
-    """Ends the command with one line on standard error that says what to do."""
-    typer.echo(f"aep: {' '.join(message.split())}", err=True)
-    raise SystemExit(status)
-
-
-def show(table: Table) -> None:
-    """Prints a table as wide as the terminal, or wide enough for grep when there is none."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDE, soft_wrap=True)
-    console.print(table)

@@ -16,8 +16,6 @@ from typing import Annotated, Any
 import orjson
 import typer
 from pydantic import SecretStr, ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from event_platform.adapters.records import tenant_of
 from event_platform.domain.tenants import PimClient, Tenant
@@ -27,7 +25,8 @@ from event_platform.settings import Settings
 
 from . import pims as registry
 from .errors import BadPims
-from .options import DEFAULT_DATA, AsJson, Data, fail
+from .options import DEFAULT_DATA, AsJson, Data
+from .output import echo, echo_json, fail, show
 from .store import database, keys
 
 pims = typer.Typer(
@@ -124,9 +123,9 @@ def issue_client_key(
         others = tuple(client for client in tenant.clients if client.client_id != client_id)
         entries.put(tenant.model_copy(update={"clients": (*others, issued)}))
     if as_json:
-        typer.echo(orjson.dumps({"url": name, "client_id": client_id, "key": key}))
+        echo_json({"url": name, "client_id": client_id, "key": key})
     else:
-        typer.echo(f"X-PIM-TOKEN of client {client_id} (shown only now):\n  {key}")
+        echo(f"X-PIM-TOKEN of client {client_id} (shown only now):\n  {key}")
 
 
 @pims.command("list")
@@ -140,12 +139,12 @@ def list_pims(pims_file: PimsFile = None, data: Data = DEFAULT_DATA, as_json: As
         with _registry(pims_file, data) as entries:
             rows = [_row(tenant) for tenant in entries.all()]
     if as_json:
-        typer.echo(orjson.dumps(rows))
+        echo_json(rows)
         return
-    table = Table("PIM", "key", "auth", "ingest path")
-    for row in rows:
-        table.add_row(row["url"], row["key"], row["auth"], row["ingest_path"])
-    Console().print(table)
+    show(
+        ("PIM", "key", "auth", "ingest path"),
+        [(row["url"], row["key"], row["auth"], row["ingest_path"]) for row in rows],
+    )
 
 
 @pims.command("remove")
@@ -163,7 +162,10 @@ def remove(
         name = url if entries.get(url) else _url(url)
         if not entries.remove(name):
             fail(f"{name} is not in the registry; `aep pims list` shows what is")
-    typer.echo(orjson.dumps({"removed": name}).decode() if as_json else f"removed {name}")
+    if as_json:
+        echo_json({"removed": name})
+    else:
+        echo(f"removed {name}")
 
 
 def _added(
@@ -207,35 +209,35 @@ def _with_events_api_secret(tenant: Tenant, secret: SecretStr) -> Tenant:
 
 def _print_secrets(tenant: Tenant, new: dict[str, str], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(orjson.dumps(_row(tenant) | new))
+        echo_json(_row(tenant) | new)
         return
-    typer.echo(f"{tenant.url} is registered (auth: {tenant.auth}, key: {tenant.key}).")
+    echo(f"{tenant.url} is registered (auth: {tenant.auth}, key: {tenant.key}).")
     where, base = _row(tenant), Settings().public_url or "https://YOUR-PLATFORM"
     if "ingest_key" in new:
-        typer.echo(
+        echo(
             "Ingest key (shown only now). Whoever sends this PIM's CloudEvents posts them to\n"
             f"  {base}{where['ingest_path']} with the header  Authorization: Bearer {new['ingest_key']}"
         )
     else:
-        typer.echo("Its ingest key was shown when it was made; --rotate makes another beside it.")
-    typer.echo(
+        echo("Its ingest key was shown when it was made; --rotate makes another beside it.")
+    echo(
         "The PIM's own Events API: in the PIM, a connection's Event subscription, field URL:\n"
         f"  {base}{where['events_api_path']}"
     )
     if tenant.events_api_secret:
-        typer.echo("  Its secret is known here: press Test in the PIM.")
+        echo("  Its secret is known here: press Test in the PIM.")
     else:
-        typer.echo(
+        echo(
             "  Save it there, copy the secret that appears, and give it to\n"
             f"  aep pims add {tenant.url} --events-api-secret -"
         )
-    typer.echo(
+    echo(
         f"Akeneo's own Event Platform: the url of an https subscription there:\n  {base}{where['relay_path']}"
     )
     if "relay_secret" in new:
-        typer.echo(f"  Its primary secret (shown only now): {new['relay_secret']}")
+        echo(f"  Its primary secret (shown only now): {new['relay_secret']}")
     else:
-        typer.echo("  Its secret was shown when it was made; --rotate-relay makes another beside it.")
+        echo("  Its secret was shown when it was made; --rotate-relay makes another beside it.")
 
 
 def _row(tenant: Tenant) -> dict[str, str]:

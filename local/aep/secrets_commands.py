@@ -5,13 +5,13 @@ import contextlib
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
 from event_platform.adapters.seal import AesGcmSeal
 
 from .google import reseal as on_google
-from .options import DEFAULT_DATA, AsJson, Data, fail, settings
+from .options import DEFAULT_DATA, AsJson, Data, settings
+from .output import echo, echo_json, fail
 from .store import database, keys
 from .store.reseal import reseal
 
@@ -47,12 +47,10 @@ def rotate(
     else:
         records, seal = _rotate_folder(data)
     if as_json:
-        typer.echo(orjson.dumps({"records": records, "key_id": seal.key_id}))
+        echo_json({"records": records, "key_id": seal.key_id})
         return
-    typer.echo(f"Records sealed with the key {seal.key_id}: {records}.")
-    typer.echo(
-        "Backups made before still need the key until then: keep it apart for as long as you keep them."
-    )
+    echo(f"Records sealed with the key {seal.key_id}: {records}.")
+    echo("Backups made before still need the key until then: keep it apart for as long as you keep them.")
 
 
 def _rotate_folder(data: Path) -> tuple[int, AesGcmSeal]:

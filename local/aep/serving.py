@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
@@ -19,6 +18,7 @@ from uvicorn.config import STARTUP_FAILURE
 from .accepting import Acceptor, Place
 from .bounds import BoundedHttpProtocol
 from .errors import CannotListen
+from .output import echo
 
 BACKLOG = 2048
 SILENT_SECONDS = 30
@@ -35,7 +35,7 @@ class Tls:
 
 def announce(url: str) -> None:
     """The line that scripts wait for. Flushed, as standard output is a pipe there."""
-    typer.echo(f"ready {url}")
+    echo(f"ready {url}")
 
 
 def run(

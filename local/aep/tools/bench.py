@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from ..output import echo
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -18,7 +20,7 @@ def run_bench(context: typer.Context) -> None:
     case is measured three times. Exit status 1 when an event was lost or wrongly signed.
     """
     if not (ROOT / "bench" / "__main__.py").is_file():
-        typer.echo(
+        echo(
             "aep: the benchmark is no part of the installed package: run `make bench` in a checkout", err=True
         )
         raise typer.Exit(1)

@@ -7,13 +7,12 @@ from dataclasses import asdict
 from typing import Annotated
 from urllib.parse import urlsplit
 
-import orjson
 import typer
 from rich.console import Console
-from rich.text import Text
 from starlette.types import ASGIApp
 
 from .. import options, serving
+from ..output import console, echo, echo_json, fail, text
 from . import bench
 from . import inbox as inbox_app
 from . import sim as sim_app
@@ -85,7 +84,7 @@ def run_emit(
     """
     known = options.known_type(event_type, options.event_types(event_types))
     if not format.carries(known.name):
-        options.fail(f"the Events API does not send {known.name}, only {', '.join(EVENTS_API_TYPES)}", 2)
+        fail(f"the Events API does not send {known.name}, only {', '.join(EVENTS_API_TYPES)}", 2)
     key = _key(format, key, secret)
     _check_url(format, to)
     events = sim_app.events_of(known, count, seed)
@@ -93,12 +92,12 @@ def run_emit(
     result = asyncio.run(sim_app.emit(events, to=to, key=key, rate=rate, format=format, batch=batch))
     seconds = round(time.monotonic() - started, 2)
     if as_json:
-        typer.echo(orjson.dumps({**asdict(result), "seconds": seconds}))
+        echo_json({**asdict(result), "seconds": seconds})
     else:
-        typer.echo(f"{result.accepted} accepted, {result.failed} failed in {seconds} s")
+        echo(f"{result.accepted} accepted, {result.failed} failed in {seconds} s")
     if result.failed:
         advice = _advice(format, result.error or "")
-        options.fail(f"{result.failed} events were not accepted; {result.error}. {advice}", 1)
+        fail(f"{result.failed} events were not accepted; {result.error}. {advice}", 1)
 
 
 def run_inbox(
@@ -132,7 +131,7 @@ def run_inbox(
         every=every,
         keep=keep,
     )
-    _serve(inbox_app.create_app(settings, None if quiet else _printer(Console())), host, port)
+    _serve(inbox_app.create_app(settings, None if quiet else _printer(console())), host, port)
 
 
 def run_demo() -> None:
@@ -174,53 +173,47 @@ def _serve(app: ASGIApp, host: str, port: int) -> None:
     serving.run(app, host=host, port=port, drain=2)
 
 
-def _printer(console: Console) -> Callable[[Received], None]:
-    """Prints a line per delivery. What strangers sent is printed as text, never as markup."""
+def _printer(out: Console) -> Callable[[Received], None]:
+    """Prints a line per delivery."""
 
     def line(received: Received) -> None:
         good = 200 <= received.status < 300
         latency = "" if received.latency_ms is None else f"{received.latency_ms:.0f} ms"
         signature = {True: "signature ok", False: "BAD SIGNATURE", None: "not verified"}[received.verified]
-        console.print(
-            Text(received.received_at[11:23], "dim"),
-            Text(str(received.status), "green" if good else "red"),
-            Text(signature, "red" if received.verified is False else ""),
-            Text(received.path, "cyan"),
-            Text(_printable(received.type)),
-            Text(_printable(received.id), "dim"),
-            Text(f"attempt {received.attempt}" if received.attempt > 1 else "", "yellow"),
-            Text(latency),
+        out.print(
+            text(received.received_at[11:23], "dim"),
+            text(str(received.status), "green" if good else "red"),
+            text(signature, "red" if received.verified is False else ""),
+            text(received.path, "cyan"),
+            text(received.type or "-"),
+            text(received.id or "-", "dim"),
+            text(f"attempt {received.attempt}" if received.attempt > 1 else "", "yellow"),
+            text(latency),
             soft_wrap=True,
         )
 
     return line
 
 
-def _printable(text: str | None) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text or "-")
-
-
 def _key(format_: Format, key: str, secret: str) -> str:
     """What proves who sends; ends the command when it is missing."""
     if format_.place is None:
         if not key.strip():
-            options.fail("no ingest key: give --key or set AEP_INGEST_KEY (`aep pims add URL` prints one)", 2)
+            fail("no ingest key: give --key or set AEP_INGEST_KEY (`aep pims add URL` prints one)", 2)
         return key.strip()
     if not secret:
         where = "was given" if format_ is Format.EVENTS_API else "printed"
-        options.fail(
-            f"no secret: give --secret or set AEP_SIGNING_SECRET, to what `aep pims add URL` {where}", 2
-        )
+        fail(f"no secret: give --secret or set AEP_SIGNING_SECRET, to what `aep pims add URL` {where}", 2)
     return secret
 
 
 def _check_url(format_: Format, to: str) -> None:
     url = urlsplit(to)
     if url.scheme not in ("http", "https") or not url.netloc:
-        options.fail(f"--to {to}: give the platform's base URL, such as http://127.0.0.1:8080", 2)
+        fail(f"--to {to}: give the platform's base URL, such as http://127.0.0.1:8080", 2)
     if format_.place and not url.path.partition(format_.place)[2]:
         example = f"http://127.0.0.1:8080{format_.place}KEY"
-        options.fail(f"--to {to}: give the URL that `aep pims add URL` printed, such as {example}", 2)
+        fail(f"--to {to}: give the URL that `aep pims add URL` printed, such as {example}", 2)
 
 
 def _advice(format_: Format, error: str) -> str:

@@ -27,6 +27,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from .. import output
+from ..output import echo, text
 from . import sim
 from .formats import Format
 from .inbox import percentile
@@ -96,18 +98,17 @@ async def one_machine(children: "Children", folder: Path, pim: Mapping[str, Any]
 
 def run_demo(console: Console | None = None, stage: Stage | None = None) -> int:
     """Runs the demo to its end; the exit status, 0 when nothing was lost and every signature fitted."""
-    console = console or Console()
+    console = console or output.console()
     progress = Progress(console)
     try:
         asyncio.run(_demo(progress, stage or Stage(one_machine)))
     except DemoFailed as failure:
-        complaint = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-        complaint.print(f"aep demo: {failure}")
+        echo(f"aep demo: {failure}", err=True)
         for line in failure.lines:
-            complaint.print(f"  | {line}")
+            echo(f"  | {line}", err=True)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
-        Console(stderr=True).print("aep demo: interrupted, everything it started is stopped")
+        echo("aep demo: interrupted, everything it started is stopped", err=True)
         return 130
     console.print(progress.summary())
     return 0
@@ -548,7 +549,7 @@ class Progress:
         when, last = self._ticked
         now, line = time.monotonic(), self._counters()
         if not self._console.is_terminal and now - when >= 2 and line != last:
-            self._console.print(f"    {line}", soft_wrap=True, highlight=False)
+            self._console.print(text(f"    {line}"), soft_wrap=True)
             self._ticked = (now, line)
 
     def summary(self) -> Table:
@@ -578,9 +579,9 @@ class Progress:
             style = "green" if received["status"] == 200 else "yellow"
             latency = f"{received['latency_ms'] or 0:.0f} ms"
             cells = (received["path"], str(received["type"]), str(received["id"]), latency)
-            deliveries.add_row(Text(str(received["status"]), style), *map(Text, cells))
+            deliveries.add_row(text(received["status"], style), *map(text, cells))
         stages = [self._stage_line(stage) for stage in self._stages]
-        view = [*stages, Text(""), Text(self._counters(), "bold")]
+        view = [*stages, text(""), text(self._counters(), "bold")]
         for line in view:
             line.no_wrap, line.overflow = True, "ellipsis"
         return Group(*view, deliveries)
@@ -588,8 +589,8 @@ class Progress:
     def _stage_line(self, stage: _Stage) -> Text:
         mark, style = ("✗", "red") if stage.failed else ("✓", "green") if stage.seconds else ("…", "cyan")
         seconds = stage.seconds if stage.seconds is not None else time.monotonic() - stage.started
-        line = Text.assemble((mark, style), " ", stage.name, (f"  {seconds:.1f} s", "dim"))
-        return line.append(f"  {stage.detail}", "dim") if stage.detail else line
+        parts = [text(mark, style), text(f" {stage.name}"), text(f"  {seconds:.1f} s", "dim")]
+        return text("").join([*parts, text(f"  {stage.detail}", "dim")] if stage.detail else parts)
 
     def _counters(self) -> str:
         counts = self.counts

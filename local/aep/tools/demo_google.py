@@ -1,6 +1,5 @@
 """The demo on Google's emulators: the six functions as processes, wired by topics and push subscriptions."""
 
-import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,6 +10,7 @@ import orjson
 
 from .. import emulators
 from ..emulators import EmulatorFailed
+from ..output import echo
 from . import demo, on_google
 from .demo import SERVE_SETTINGS, Children, DemoFailed, Platform, Stage
 
@@ -23,7 +23,7 @@ def run_demo() -> int:
         with emulators.running_pubsub() as pubsub, emulators.running_firestore() as firestore:
             return demo.run_demo(stage=_stage(pubsub, firestore))
     except EmulatorFailed as error:
-        sys.stderr.write(f"aep demo-google: {error}\n")
+        echo(f"aep demo-google: {error}", err=True)
         return 2
 
 
