@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
-.PHONY: help setup demo demo-google requirements events-page test test-emulators lint audit bench serve format infra-preview infra-test
+.PHONY: help setup demo demo-google requirements events-page test test-emulators test-hostile lint audit bench serve format infra-preview infra-test
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -39,6 +39,9 @@ test: setup ## Run every test that this machine can run
 
 test-emulators: setup ## Run the tests on Google's emulators (gcloud components pubsub-emulator, cloud-firestore-emulator; Java 17)
 	@$(BIN)/pytest -m emulators
+
+test-hostile: setup ## Attack the platform in full size, beside a PIM that must not notice; 20 minutes on a quiet machine; ARGS="-k A3"
+	@$(BIN)/pytest -q tests/hostile/full_size.py $(ARGS)
 
 infra-test: setup ## Check what would be deployed: wiring, policies, and a stack's life where `pulumi` is on PATH
 	@$(BIN)/pytest tests/infra

@@ -5,7 +5,7 @@ import signal
 import pytest
 import structlog
 
-pytest_plugins = ["emulator_fixtures", "kafka_broker"]
+pytest_plugins = ["emulator_fixtures", "kafka_broker", "cpu_watchdog"]
 
 pytest.register_assert_rewrite("contract", "main_path")
 

@@ -18,6 +18,9 @@ from typing import Any, TypeVar
 import orjson
 import requests
 
+import cpu_watchdog
+
+WATCHED = Path(__file__).with_name("watched_aep.py")
 START_SECONDS = 20.0
 STOP_SECONDS = 12.0
 """A little more than the 10 s in which a stop has to be over, so that a test can tell late from never."""
@@ -91,12 +94,16 @@ class Child:
 
 @contextmanager
 def command(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> Iterator[Child]:
-    """`aep` with the arguments as a child that is gone after the block; `settings` are AEP_ variables."""
+    """`aep` with the arguments as a child that is gone after the block; `settings` are AEP_ variables.
+
+    The callbacks of `aep serve` are watched: the test fails when one took too much CPU.
+    """
     name = f"{arguments[0]}-{uuid.uuid4().hex[:8]}"
-    out, err = folder / f"{name}.out", folder / f"{name}.err"
+    out, err, overruns = (folder / f"{name}.{kind}" for kind in ("out", "err", "overruns"))
+    program = [str(WATCHED), str(overruns)] if arguments[0] == "serve" else ["-m", "aep"]
     with out.open("wb") as to_out, err.open("wb") as to_err:
         process = subprocess.Popen(
-            [sys.executable, "-m", "aep", *arguments],
+            [sys.executable, *program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=to_out,
             stderr=to_err,
@@ -108,6 +115,8 @@ def command(folder: Path, *arguments: str, settings: Mapping[str, str] | None = 
         yield child
     finally:
         child.kill()
+    if overruns.exists():
+        cpu_watchdog.fail_for(overruns.read_text().splitlines())
 
 
 @contextmanager

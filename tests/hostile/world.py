@@ -1,0 +1,170 @@
+"""A platform for two PIMs: one that is attacked from, and one beside it that must not notice.
+
+Built of the bench's parts: the platform as a user starts it, its load, its sink.
+"""
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+sys.path.append(str(Path(__file__).parents[2]))  # the bench is not installed with the packages
+
+from bench.errors import BenchFailed
+from bench.figures import percentile
+from bench.measuring import Bench, Load, Measured
+from bench.platform import PIMS, Installation, Platform
+from bench.workers import Worker
+
+from processes import Client, SimulatedPim, server
+
+HOSTILE_KEY = "an-ingest-key-of-the-attacker"
+HOSTILE_PATH = "hostile"
+SECRET = "a-primary-secret-of-an-attacker"
+UPDATED = "com.akeneo.pim.v1.product.updated"
+ENDPOINTS = ("/quiet-0", "/quiet-1")
+RATE = 50
+"""Events a second of the PIM beside, each to both endpoints."""
+RATE_OF_ENDPOINTS = {"AEP_RATE_MIN": "100", "AEP_RATE_MAX": "100"}
+"""Only while they subscribe: what a subscription may get is kept in its record, so that the attacker's begin
+at the usual 10 a second beside them."""
+SAMPLE_SECONDS = 0.5
+BACK_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the PIM beside noticed: its ingest's p99, its deliveries' p50 (milliseconds), and the memory."""
+
+    ingest_p99: float
+    delivery_p50: float
+    pss_peak: float
+    lost: tuple[str, ...] = ()
+    """What was refused or did not arrive; then there are no times."""
+
+
+@dataclass
+class World:
+    """A running platform, the client of the attacker on it, and its attackers."""
+
+    platform: Platform
+    bench: Bench
+    client: Client
+    folder: Path
+    subscriber: str = ""
+    notes: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def order(self, attack: str, **more: Any) -> dict[str, Any]:
+        """What an attacker of that name needs to know."""
+        identity = {
+            "X-PIM-URL": self.client.pim,
+            "X-PIM-TOKEN": self.client.token,
+            "X-PIM-CLIENT-ID": self.client.client_id,
+        }
+        return {
+            "attack": attack,
+            "url": self.platform.url,
+            "identity": identity,
+            "ingest_key": HOSTILE_KEY,
+            "key": HOSTILE_PATH,
+            "subscriber": self.subscriber,
+            **more,
+        }
+
+    def subscribe(self, number: int, **body: Any) -> list[str]:
+        """Subscriptions of the attacker, 20 for each subscriber as it may have; their paths."""
+        paths: list[str] = []
+        for index in range(number):
+            if index % 20 == 0:
+                contact = {"technical_email": "mallory@example.com"}
+                made = self.client.call("POST", "/subscribers", {"name": "M", "contact": contact}, expect=201)
+                self.subscriber = made["id"]
+            at = f"/subscribers/{self.subscriber}/subscriptions"
+            made = self.client.call("POST", at, {"events": [UPDATED], **body}, expect=201)
+            paths.append(f"{at}/{made['id']}")
+        return paths
+
+    def subscribe_https(self, number: int, url: str) -> list[str]:
+        """The same, to an endpoint."""
+        return self.subscribe(number, type="https", config={"url": url, "secret": {"primary": SECRET}})
+
+    def measure(self, seconds: float) -> Figures:
+        """What the PIM beside gets meanwhile."""
+        load = Load(round(RATE * seconds), connections=8, rate=RATE)
+        with self._sampled() as samples:
+            try:
+                measured = self.bench.publish(self.platform, load, ENDPOINTS, others=True)
+            except BenchFailed as failure:
+                return Figures(math.inf, math.inf, max(samples), (str(failure),))
+        return Figures(percentile(measured.answers, 99), _p50(measured), max(samples))
+
+    @contextmanager
+    def _sampled(self) -> Iterator[list[float]]:
+        samples, ended = [self.platform.pss_mb()], threading.Event()
+
+        def sample() -> None:
+            while not ended.wait(SAMPLE_SECONDS):
+                samples.append(self.platform.pss_mb())
+
+        thread = threading.Thread(target=sample)
+        thread.start()
+        try:
+            yield samples
+        finally:
+            ended.set()
+            thread.join()
+
+    def pss_after(self, below: float) -> float:
+        """The memory when it is back below that, or after 20 s."""
+        deadline = time.monotonic() + BACK_SECONDS
+        while (now := self.platform.pss_mb()) > below and time.monotonic() < deadline:
+            time.sleep(SAMPLE_SECONDS)
+        return now
+
+    @contextmanager
+    def attacked(self, *orders: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
+        """Attackers are at work during the block; gives what they say of it, after it."""
+        said: list[dict[str, Any]] = []
+        workers: list[Worker] = []
+        try:
+            for order in orders:
+                workers.append(Worker("tests.hostile.attackers", dict(order)))
+                workers[-1].answer(within=120)
+            yield said
+            for worker in workers:
+                worker.tell("stop")
+            said += [worker.answer(within=60) for worker in workers]
+        finally:
+            for worker in workers:
+                worker.__exit__(None, None, None)
+
+
+@contextmanager
+def world(bench: Bench, folder: Path, settings: Mapping[str, str]) -> Iterator[World]:
+    """With fresh data, two simulated PIMs, and both endpoints of the PIM beside subscribed."""
+    with bench.installed() as installation, server(folder, "sim") as sim:
+        _add_pim(installation, sim.url)
+        slow = replace(installation, settings=RATE_OF_ENDPOINTS)
+        with slow.running() as platform:
+            platform.subscribe(*bench.endpoints(ENDPOINTS))
+        with replace(installation, settings=settings).running() as platform:
+            client = SimulatedPim(sim.url).client(platform.url)
+            yield World(platform, bench, client, installation.folder)
+
+
+def _add_pim(installation: Installation, url: str) -> None:
+    file = installation.folder / PIMS
+    more = {"url": url, "key": HOSTILE_PATH, "ingest_key": HOSTILE_KEY}
+    more |= {"events_api_secret": "an-events-api-secret-of-the-attacker"}
+    file.write_bytes(orjson.dumps([*orjson.loads(file.read_bytes()), more]))
+
+
+def _p50(measured: Measured) -> float:
+    return percentile([value for found in measured.latencies.values() for value in found], 50)
