@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import os
 import socket
 import ssl
 import struct
@@ -96,6 +97,12 @@ class Peer:
                 break
         await self.send(outgoing.read())
         await self.until_hung_up()
+
+    def cut_off(self) -> None:
+        """Ends our direction of the connection by a FIN alone, without TLS's own end (RFC 8446 6.1)."""
+        opened: socket.socket = self.writer.get_extra_info("socket")
+        with socket.socket(fileno=os.dup(opened.fileno())) as same:
+            same.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
         """Ends the connection with an RST."""

@@ -384,6 +384,7 @@ async def test_a_client_id_that_is_a_number_is_compared_as_text(pim: Pim) -> Non
     ("answer", "keys"),
     [
         ({"owner": "value-of-owner", "app": {"id": "value-of-id"}}, ["app", "owner"]),
+        ({f"{number:04}" + "x" * 200: 0 for number in range(300)}, [f"{n:04}" + "x" * 96 for n in range(20)]),
         ({}, []),
         (["value-of-item"], []),
         ("value-of-string", []),
@@ -392,7 +393,7 @@ async def test_a_client_id_that_is_a_number_is_compared_as_text(pim: Pim) -> Non
         (b"<html>value-of-html</html>", []),
         (b"", []),
     ],
-    ids=["keys", "{}", "array", "string", "number", "null", "html", "empty"],
+    ids=["keys", "many long keys", "{}", "array", "string", "number", "null", "html", "empty"],
 )
 async def test_a_client_id_that_is_missing_is_refused_and_its_keys_are_logged_never_values(
     pim: Pim, answer: Any, keys: list[str]

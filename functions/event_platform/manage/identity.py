@@ -26,6 +26,10 @@ BAD_FOR_SECONDS = 5
 REMEMBERED = 10_000
 """How long and how many answers of PIMs are remembered."""
 
+KEYS_SHOWN = 20
+KEY_SHOWN = 100
+"""How many keys of a PIM's answer a log line shows, and how many characters of each."""
+
 HEADERS = ("X-PIM-URL", "X-PIM-TOKEN", "X-PIM-CLIENT-ID")
 LONGEST = {"X-PIM-URL": MAX_URL_LENGTH, "X-PIM-TOKEN": 4096, "X-PIM-CLIENT-ID": MAX_CLIENT_ID_LENGTH}
 """In characters. A client id is kept with every record of its owner."""
@@ -151,7 +155,7 @@ def _log_unusable(answer: Answer, tenant: Tenant) -> None:
         info = json_form.parse(answer.body, round_integers=True)
     except json_form.MalformedJson:
         info = None
-    found = sorted(info) if isinstance(info, dict) else []
+    found = [key[:KEY_SHOWN] for key in sorted(info)[:KEYS_SHOWN]] if isinstance(info, dict) else []
     log.error(
         "pim.token_info_without_client_id",
         tenant=tenant.url or tenant.host_pattern,

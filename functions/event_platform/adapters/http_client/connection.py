@@ -2,6 +2,7 @@
 
 import asyncio
 import select
+import ssl
 from collections.abc import Callable, Hashable
 from typing import cast
 
@@ -119,6 +120,8 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         if self._reader is not None:
             try:
+                if not self._has_ended():
+                    raise EOFError
                 self._reader.end()
             except EOFError as error:
                 self._fail(error)
@@ -136,6 +139,17 @@ class Connection(asyncio.Protocol):
         while self._unsent and self.is_open and not self._is_paused:
             self._transport.write(self._unsent[:PIECE_BYTES])
             self._unsent = self._unsent[PIECE_BYTES:]
+
+    def _has_ended(self) -> bool:
+        """True if the peer ended it as its protocol wants: TLS has a message for that, else it was cut off.
+
+        uvloop does not call `eof_received` then, asyncio does (RFC 9112 9.8).
+        """
+        tls = self._transport.get_extra_info("ssl_object")
+        try:
+            return tls is None or tls.read(1) == b""
+        except ssl.SSLError:
+            return False
 
     def _look(self, reader: AnswerReader) -> None:
         if reader.answer is not None and self._waiter is not None and not self._waiter.done():
