@@ -23,6 +23,7 @@ from event_platform.domain.logs import (
     LogType,
     Position,
 )
+from event_platform.domain.redaction import Redaction
 from event_platform.domain.subscriptions import (
     Owner,
     Status,
@@ -164,13 +165,13 @@ class LogsContract:
 
     async def test_an_owner_has_so_many_different_refusals_and_a_pim_some_more(self, world: World) -> None:
         limit = LIMITS[CallType.REFUSED].burst
-        refusals = RefusalLog(world.logs, ManualClock())
+        refusals, no_body = RefusalLog(world.logs, ManualClock()), Redaction(None)
         owners = [Owner(OWNER.tenant, f"client-{number}") for number in range(PIM_FACTOR + 1)]
         for owner in owners:
             await asyncio.gather(
                 *(
                     refusals.record(
-                        owner, "GET", "/", None, {}, InvalidRequest(Problem("name", f"is {number}"))
+                        owner, "GET", "/", no_body, {}, InvalidRequest(Problem("name", f"is {number}"))
                     )
                     for number in range(limit + 2)
                 )

@@ -186,12 +186,20 @@ async def test_the_secrets_of_what_was_accepted_are_not_shown(client: Client) ->
 
 
 @pytest.mark.parametrize(
-    "body", [{"name": "x" * 1_000_000}, {str(n): n for n in range(50_000)}, {"events": ["x" * 1000] * 900}]
+    "body",
+    [
+        {"name": "x" * 250_000},
+        {str(n): n for n in range(4_000)},
+        {"events": ["x" * 200] * 1000, "type": "https", "config": {}},
+        {"events": ["\u00e9" * 120] * 1000, "filter": "x" * 400, "type": "https", "config": {}},
+    ],
 )
 async def test_an_entry_is_bounded_however_large_the_body(client: Client, body: Any) -> None:
-    await client.call("POST", "/subscribers", body)
-    (entry,) = await items(client)
-    assert len(orjson.dumps(entry)) < 64 * 1024
+    subscriber = await client.subscriber()
+    await client.call("POST", f"{path_of(subscriber)}/subscriptions", body)
+    entry, _ = await items(client)
+    assert entry["operation"] == "request_refused"
+    assert len(orjson.dumps(entry)) < 32 * 1024
 
 
 async def test_an_entry_of_another_client_is_never_shown(client: Client, other: Client) -> None:

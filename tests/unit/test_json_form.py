@@ -380,3 +380,25 @@ def test_an_integer_of_any_length_is_written_as_a_relayed_one_is_read(sign: str,
     written = json_form.stringify(value, plain=json_form.is_plain(text))
     assert written == json_form.stringify(value)
     assert written == (text if digits <= 21 else f"{sign}1e+{digits - 1}".encode())
+
+
+@given(text=json_texts | ordinary_texts)
+def test_no_value_is_left_out_when_values_are_counted(text: str) -> None:
+    number = _count(json_form.parse(text.encode(), round_integers=True))
+    assert json_form.has_more_values(text.encode(), number - 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [(b"1", 1), (b"[1,2,[]]", 4), (b'{"a,[":"\\",[{","b":"\\\\"}', 3), (b'["\\\\",{"a":1}]', 4)],
+)
+def test_values_of_a_text_are_counted(text: bytes, number: int) -> None:
+    json_form.parse(text)
+    assert json_form.has_more_values(text, number - 1)
+    assert not json_form.has_more_values(text, number + 1)  # an empty array counts twice
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(_count, value.values()))
+    return 1 + sum(map(_count, value)) if isinstance(value, list) else 1

@@ -1,6 +1,7 @@
 """Request bodies of the management API: every problem, with its field (wire contract 3, 4 and 8)."""
 
 import base64
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, SecretStr
 
 from clock import START
+from cpu import cpu_seconds
+from event_platform.domain import catalog
 from event_platform.domain.broker_messages import TopicRules
+from event_platform.domain.catalog import Catalog
 from event_platform.domain.errors import InvalidRequest
 from event_platform.manage.payloads import (
     HttpsBody,
@@ -33,6 +37,7 @@ NEW = Rules(
     "https://pim.example.com", allow_http=False, is_new=True, topics=TopicRules(own_project="our-own-project")
 )
 CHANGE = Rules("https://pim.example.com", allow_http=False, is_new=False)
+UPDATED_TYPE = catalog.load()[UPDATED]
 SECRET = "s" * 16
 BLANK = "must have 1 to 255 characters, not only blanks"
 CONTACT: dict[str, Any] = {"technical_email": "ops@example.com"}
@@ -120,6 +125,19 @@ def test_an_email_address_must_be_one(email: str) -> None:
     ((field, message),) = refused(SubscriberBody, {"name": "ERP", "contact": {"technical_email": email}})
     assert field == "contact.technical_email"
     assert message.startswith("must be an e-mail address")
+
+
+@pytest.mark.parametrize("length", [100, 200, 100_000])
+@pytest.mark.parametrize("email", ["{}@example.com", "a@{}.com", '"{}"@example.com', "{} <a@example.com>"])
+def test_an_email_address_of_combining_characters_costs_little(email: str, length: int) -> None:
+    marks = "a" + "\u0315" * (length // 2) + "\u0300" * (length // 2)
+    body = {"name": "ERP", "contact": {"technical_email": email.format(marks)}}
+
+    def validate() -> None:
+        with suppress(InvalidRequest):
+            validated(SubscriberBody, body, rules=NEW)
+
+    assert cpu_seconds(validate) < 0.02
 
 
 def test_a_subscribers_channels_fold_and_unknown_keys_are_ignored() -> None:
@@ -220,6 +238,23 @@ def test_what_the_operator_has_to_set_up_first_is_said_once_all_else_is_right() 
 @pytest.mark.parametrize("subject", ["https://pim.example.com", "https://PIM.example.com:443/"])
 def test_the_subject_may_name_the_pim_in_any_form(subject: str) -> None:
     assert parse_subscription(SUBSCRIPTION | {"subject": subject}, rules=NEW)[0].subject == subject
+
+
+def test_the_first_of_very_many_problems_are_told_and_the_others_counted() -> None:
+    names = [f"{number}".rjust(128, "x") for number in range(1000)]
+    own = Catalog({f"own.type.{number}".ljust(128, "y"): UPDATED_TYPE for number in range(500)})
+    rules = replace(NEW, known=own)
+    body = SUBSCRIPTION | {"events": names}
+    problems = subscription_refused(body, rules)
+    assert [field for field, _ in problems] == [*(f"events.{number}" for number in range(100)), ""]
+    assert problems[-1] == ("", "and 900 more problems")
+    assert cpu_seconds(lambda: subscription_refused(body, rules)) < 0.05
+
+
+def test_a_list_that_is_too_long_is_refused_without_a_look_at_its_items() -> None:
+    body = SUBSCRIPTION | {"events": [5] * 100_000}
+    assert subscription_refused(body) == [("events", "must hold at most 1000")]
+    assert cpu_seconds(lambda: subscription_refused(body)) < 0.01
 
 
 def test_event_types_fold_and_unknown_keys_are_ignored() -> None:

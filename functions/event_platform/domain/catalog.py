@@ -4,12 +4,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
+from itertools import islice
 from typing import Any, Protocol, cast
 
 import orjson
 
 Data = dict[str, Any]
 
+MAX_PROBLEMS = 100
+"""Problems of one event's data that are listed."""
 BENCHMARK = "com.akeneo.benchmark.v1.test"
 """The type of the test events that the platform itself makes (wire contract 14)."""
 
@@ -42,11 +45,12 @@ class EventType:
     def problems_of(self, data: Any, *, first_only: bool = False) -> list[tuple[str, str]]:
         """What keeps `data` from fitting the schema: (dotted path in data, message), empty when it fits.
 
-        The first one takes microseconds, all of them as long as there are many.
+        At most MAX_PROBLEMS. The first one takes microseconds, all of them as long as there are many.
         """
         if self._validator.is_valid(data):
             return []
-        errors = [self._first_error(data)] if first_only else self._validator.iter_errors(data)
+        all_errors = self._validator.iter_errors
+        errors = [self._first_error(data)] if first_only else islice(all_errors(data), MAX_PROBLEMS)
         return [(".".join(map(str, error.instance_path)), _without_instance(error)) for error in errors]
 
     def _first_error(self, data: Any) -> Any:

@@ -62,6 +62,12 @@ def read(media_type: str, headers: Mapping[str, str], body: bytes, context: Cont
     return _batch([value], context, plain=plain, name_indexes=False)
 
 
+def read_value(value: json_form.Json, context: Context) -> Event:
+    """Returns the event of a structured CloudEvent that was parsed already. Raises as `read` does."""
+    (event,) = _batch([value], context, plain=False, name_indexes=False)
+    return event
+
+
 def _parse(body: bytes, plain: bool) -> json_form.Json:
     try:
         return json_form.parse(body, plain=plain)

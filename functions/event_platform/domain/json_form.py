@@ -34,7 +34,6 @@ _ESCAPE_OF_CARE = re.compile(
 )
 """One of the three is in every text whose JavaScript form may differ from what orjson writes, the first of
 them outside of strings."""
-_ESCAPED = re.compile(rb"\\.", re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _GLANCED_LEVELS = 16
 
@@ -71,6 +70,16 @@ def parse(
     except json.JSONDecodeError as error:
         raise MalformedJson(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
     return value
+
+
+def has_more_values(text: bytes, than: int) -> bool:
+    """True if a JSON text holds more values `than` that, which is told without parsing it."""
+    return _count_values(text) > than and _count_values(_outside_strings(text)) > than
+
+
+def _count_values(text: bytes) -> int:
+    """Returns how many values there can be: each but the first follows a comma or an opening bracket."""
+    return 1 + text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def is_plain(source: bytes) -> bool:
@@ -203,7 +212,8 @@ def _string(text: str) -> str:
 def _outside_strings(text: bytes) -> bytes:
     """What stands beside the strings of a JSON text."""
     if b"\\" in text:
-        text = _ESCAPED.sub(b"", text)  # so that each quote that is left begins or ends a string
+        # So that each quote that is left begins or ends a string.
+        text = text.replace(rb"\\", b"").replace(rb"\"", b"")
     return b"".join(text.split(b'"')[::2])
 
 

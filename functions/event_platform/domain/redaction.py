@@ -5,7 +5,8 @@ reads as the redaction mark.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any, TypeAlias, cast
 
 import orjson
@@ -19,8 +20,10 @@ MAX_KEY = 64
 MAX_BODY = 16 * 1024
 """Bytes of JSON, beyond which a body is left out as a whole."""
 TOO_LARGE = "***too large to be shown***"
-MAX_HIDDEN = 200
+MAX_HIDDEN = 100
 """Texts that are looked for wherever they may stand again; a body with more is left out as a whole."""
+MAX_VALUES = 2_000
+"""Values of a body that is read for its secrets; one with more is left out as a whole."""
 _LARGEST_INTEGER = 2**53
 _SHORTEST_SECRET = 6
 """Shorter texts are not looked for elsewhere: they would be found everywhere."""
@@ -66,76 +69,112 @@ _SHOWN: _Shown = {
 _USER_INFO = re.compile(r"//[^/?#\s]*@")
 
 
-def redacted(body: Any) -> Any:
-    """The body as it may be shown. `body` is plain JSON data."""
-    hidden = frozenset(secrets_of(body))
-    if len(hidden) > MAX_HIDDEN:
-        return TOO_LARGE
-    shown = _redacted(body, _SHOWN, hidden)
-    return shown if len(orjson.dumps(shown)) <= MAX_BODY else TOO_LARGE
+class Redaction:
+    """A body that was read once for its secrets, and shows itself and texts about it without them.
+
+    `body` is plain JSON data. The work is bounded, whatever the body holds.
+    """
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+        self._secrets = _secrets_of(body)
+
+    def shown(self) -> Any:
+        """Returns the body as it may be shown."""
+        if self._secrets is None:
+            return TOO_LARGE
+        try:
+            shown = _Shower(self._secrets).value(self._body, _SHOWN)
+        except _TooLarge:
+            return TOO_LARGE
+        return shown if len(orjson.dumps(shown)) <= MAX_BODY else TOO_LARGE
+
+    def scrubbed(self, text: str) -> str:
+        """Returns a text about the body (an error message may quote from it) without the body's secrets."""
+        return REDACTED if self._secrets is None else _clean(text, self._secrets, MAX_TEXT)
 
 
-def scrubbed(text: str, body: Any) -> str:
-    """A text about the body (an error message may quote from it) without the body's secrets."""
-    hidden = frozenset(secrets_of(body))
-    return REDACTED if len(hidden) > MAX_HIDDEN else _clean(text, hidden)
+def _secrets_of(body: Any) -> list[str] | None:
+    """Returns every text that may not be shown, the longest first; None if the body holds too much."""
+    found: set[str] = set()
+    seen = 0
+    ahead: list[tuple[Any, _Shown]] = [(body, _SHOWN)]
+    while ahead:
+        value, shown = ahead.pop()
+        seen += 1
+        if isinstance(value, dict):
+            members = cast("dict[str, Any]", value)
+            below: Mapping[str, _Shown] = shown if isinstance(shown, Mapping) else {}
+            ahead += ((member, below.get(key, {})) for key, member in islice(members.items(), MAX_VALUES))
+            seen += max(0, len(members) - MAX_VALUES)
+        elif isinstance(value, list):
+            items = cast("list[Any]", value)
+            ahead += ((item, _Value if shown is _List else {}) for item in islice(items, MAX_VALUES))
+            seen += max(0, len(items) - MAX_VALUES)
+        elif isinstance(value, str) and _is_secret(value, shown):
+            found.add(value)
+        if seen + len(ahead) > MAX_VALUES or len(found) > MAX_HIDDEN:
+            return None
+    return sorted(found, key=len, reverse=True)
 
 
-def secrets_of(body: Any) -> Iterator[str]:
-    """Every text in the body that is not among what may be shown."""
-    yield from _hidden(body, _SHOWN)
+def _is_secret(text: str, shown: _Shown) -> bool:
+    is_hidden = not isinstance(shown, type) or shown is _Names
+    return is_hidden and len(text) >= _SHORTEST_SECRET and text != REDACTED
 
 
-def _redacted(value: Any, shown: _Shown, hidden: frozenset[str]) -> Any:
-    if value is None:
-        return None
-    if isinstance(shown, type):
-        return _value(value, shown, hidden)
-    if not isinstance(value, dict) or not shown:
-        return REDACTED
-    members = list(cast("dict[str, Any]", value).items())[:MAX_KEYS]
-    return {
-        _clean(key, hidden)[:MAX_KEY]: _redacted(member, shown.get(key, {}), hidden)
-        for key, member in members
-    }
+class _TooLarge(Exception):
+    """Raised when what is shown of a body becomes larger than MAX_BODY."""
 
 
-def _value(value: Any, shown: type, hidden: frozenset[str]) -> Any:
-    if shown is _Names:
-        names = list(cast("dict[str, Any]", value))[:MAX_KEYS] if isinstance(value, dict) else None
-        return REDACTED if names is None else {_clean(name, hidden)[:MAX_KEY]: REDACTED for name in names}
-    if shown is _List and isinstance(value, list):
-        return [_value(item, _Value, hidden) for item in cast("list[Any]", value)[:MAX_ITEMS]]
-    if isinstance(value, str):
-        return _clean(value, hidden)
-    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
-        return REDACTED  # no JSON reader is sure to take it
-    return value if isinstance(value, bool | int | float) else REDACTED
+class _Shower:
+    """Makes what is shown of one body, and stops when it becomes too large."""
+
+    def __init__(self, secrets: list[str]) -> None:
+        self._secrets = secrets
+        self._left = MAX_BODY
+
+    def value(self, value: Any, shown: _Shown) -> Any:
+        if value is None:
+            return None
+        if isinstance(shown, type):
+            return self._harmless(value, shown)
+        if not isinstance(value, dict) or not shown:
+            return REDACTED
+        members = islice(cast("dict[str, Any]", value).items(), MAX_KEYS)
+        return {self._text(key, MAX_KEY): self.value(member, shown.get(key, {})) for key, member in members}
+
+    def _harmless(self, value: Any, shown: type) -> Any:
+        if shown is _Names:
+            if not isinstance(value, dict):
+                return REDACTED
+            names = islice(cast("dict[str, Any]", value), MAX_KEYS)
+            return {self._text(name, MAX_KEY): REDACTED for name in names}
+        if shown is _List and isinstance(value, list):
+            return [self._harmless(item, _Value) for item in islice(cast("list[Any]", value), MAX_ITEMS)]
+        if isinstance(value, str):
+            return self._text(value, MAX_TEXT)
+        if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+            return REDACTED  # no JSON reader is sure to take it
+        return value if isinstance(value, bool | int | float) else REDACTED
+
+    def _text(self, text: str, limit: int) -> str:
+        shown = _clean(text, self._secrets, limit)
+        self._left -= len(shown)
+        if self._left < 0:
+            raise _TooLarge
+        return shown
 
 
-def _clean(text: str, hidden: frozenset[str]) -> str:
+def _clean(text: str, secrets: list[str], limit: int) -> str:
+    """Returns the text without secrets, cut to `limit`. One to be cut that holds any is not shown at all."""
     if "PRIVATE KEY" in text:
         return REDACTED
-    for secret in sorted(hidden, key=len, reverse=True):
+    if len(text) > limit:
+        is_harmless = _USER_INFO.search(text) is None and not any(
+            secret in text[: limit + len(secret)] for secret in secrets
+        )
+        return text[:limit] + "…" if is_harmless else REDACTED
+    for secret in secrets:
         text = text.replace(secret, REDACTED)
-    text = _USER_INFO.sub(f"//{REDACTED}@", text)
-    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
-
-
-def _hidden(value: Any, shown: _Shown) -> Iterator[str]:
-    """The texts below `value` that are not shown: a value's, and never a key's."""
-    if isinstance(value, str):
-        if not isinstance(shown, type) or shown is _Names:
-            yield from _worth_looking_for(value)
-    elif isinstance(value, dict):
-        for key, member in cast("dict[str, Any]", value).items():
-            yield from _hidden(member, shown.get(key, {}) if isinstance(shown, Mapping) else {})
-    elif isinstance(value, list):
-        below: _Shown = _Value if shown is _List else {}
-        for item in cast("Sequence[Any]", value):
-            yield from _hidden(item, below)
-
-
-def _worth_looking_for(text: str) -> Iterator[str]:
-    if len(text) >= _SHORTEST_SECRET and text != REDACTED:
-        yield text
+    return _USER_INFO.sub(f"//{REDACTED}@", text)

@@ -6,6 +6,7 @@ from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 MAX_URL_LENGTH = 2048
+_EXPECTED = f"must be a URL of at most {MAX_URL_LENGTH} printable ASCII characters"
 _PRINTABLE_ASCII = re.compile(r"[\x21-\x7e]+")
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]*)?", re.IGNORECASE)
 """Host and port. URL parsers disagree on anything else, such as `a[::1]b` or `[v1.example]`."""
@@ -42,6 +43,7 @@ def normalise_endpoint_url(text: str, *, allow_http: bool) -> str:
     That becomes the name that is looked up, so that what is checked is what is connected to (UTS 46).
     Raises ValueError as `check_endpoint_url` does.
     """
+    _check_length(text)  # first: Unicode's normalisation takes time that grows with the square of the length
     url = text if text.isascii() else _with_ascii_host(text)
     check_endpoint_url(url, allow_http=allow_http)
     return url
@@ -58,8 +60,13 @@ def check_endpoint_url(text: str, *, allow_http: bool) -> None:
 
 def host_and_port(url: str) -> tuple[str, int]:
     """Host (lower case, no brackets) and port of a URL that passed one of the checks above."""
+    return origin_of(url)[1:]
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Scheme, host (lower case, no brackets) and port of a URL that passed one of the checks above."""
     parts = urlsplit(url)
-    return _host(parts), parts.port or DEFAULT_PORTS[parts.scheme]
+    return parts.scheme, _host(parts), parts.port or DEFAULT_PORTS[parts.scheme]
 
 
 @lru_cache(maxsize=10_000)
@@ -92,9 +99,15 @@ def _with_ascii_host(text: str) -> str:
     return parts._replace(netloc=f"{user}{at}{ascii_host}{colon}{port}").geturl()
 
 
+def _check_length(text: str) -> None:
+    if len(text) > MAX_URL_LENGTH:
+        raise ValueError(_EXPECTED)
+
+
 def _split(text: str, *, allow_http: bool) -> SplitResult:
-    if len(text) > MAX_URL_LENGTH or _PRINTABLE_ASCII.fullmatch(text) is None or "\\" in text:
-        raise ValueError(f"must be a URL of at most {MAX_URL_LENGTH} printable ASCII characters")
+    _check_length(text)
+    if _PRINTABLE_ASCII.fullmatch(text) is None or "\\" in text:
+        raise ValueError(_EXPECTED)
     try:
         parts = urlsplit(text)
         port = parts.port

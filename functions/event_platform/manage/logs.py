@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -30,7 +31,7 @@ from ..domain.logs import (
     Position,
 )
 from ..domain.outcomes import Reason
-from ..domain.redaction import redacted, scrubbed
+from ..domain.redaction import Redaction
 from ..domain.subscriptions import Owner
 from ..domain.timestamps import normalise_rfc3339, to_rfc3339
 from ..ports import Clock, Logs
@@ -41,6 +42,9 @@ log = structlog.get_logger()
 DOCUMENTATION = "/docs/errors/{name}"
 MAX_LIMIT = 100
 PROBLEMS_SHOWN = 20
+MAX_PROBLEM_TEXT = 512
+"""Characters of a problem's message, and of its field's name, in an entry."""
+MAX_PROBLEMS_BYTES = 8 * 1024
 ID_LENGTH = 64
 REPEATED_WITHIN = timedelta(minutes=5)
 """How long a repeated refusal is counted in the entry that it has."""
@@ -77,9 +81,9 @@ EXPLANATIONS: Mapping[str, str] = {
 """By reason, and by operation where an entry has no reason."""
 
 
-def call_of(method: str, url: str, body: Any) -> Call:
-    """The call as entries show it."""
-    return Call(method, url[:MESSAGE_LENGTH], redacted(body))
+def call_of(method: str, url: str, redaction: Redaction) -> Call:
+    """The call as entries show it; `redaction` is of its body."""
+    return Call(method, url[:MESSAGE_LENGTH], redaction.shown())
 
 
 class RefusalLog:
@@ -99,7 +103,13 @@ class RefusalLog:
         self._lines = LineLimit(clock.monotonic)
 
     async def record(
-        self, owner: Owner, method: str, url: str, body: Any, ids: Mapping[str, str], error: InvalidRequest
+        self,
+        owner: Owner,
+        method: str,
+        url: str,
+        redaction: Redaction,
+        ids: Mapping[str, str],
+        error: InvalidRequest,
     ) -> None:
         """Writes the entry, or counts the call. That it cannot be written changes no answer."""
         refusal = LogEntry(
@@ -114,7 +124,7 @@ class RefusalLog:
         )
         try:
             if self._is_kept(owner, ids, error):
-                refusal = _shown_refusal(refusal, call_of(method, url, body), body, ids, error)
+                refusal = _shown_refusal(refusal, call_of(method, url, redaction), redaction, ids, error)
             await self._logs.add_refusal(refusal)
         except StoreUnavailable as unavailable:
             log.warning("logs.refusal_not_written", error=str(unavailable))
@@ -134,13 +144,9 @@ class RefusalLog:
 
 
 def _shown_refusal(
-    refusal: LogEntry, call: Call, body: Any, ids: Mapping[str, str], error: InvalidRequest
+    refusal: LogEntry, call: Call, redaction: Redaction, ids: Mapping[str, str], error: InvalidRequest
 ) -> LogEntry:
-    problems = [
-        {"message": scrubbed(str(problem), body)}
-        | ({"field": scrubbed(problem.field, body)} if problem.field else {})
-        for problem in error.problems[:PROBLEMS_SHOWN]
-    ]
+    problems = _shown_problems(error, redaction)
     return replace(
         refusal,
         subscriber_id=_id(ids, "sid"),
@@ -149,6 +155,21 @@ def _shown_refusal(
         request=call.shown(),
         response={"errors": problems},
     )
+
+
+def _shown_problems(error: InvalidRequest, redaction: Redaction) -> list[dict[str, str]]:
+    """Returns the first problems without the body's secrets, at most MAX_PROBLEMS_BYTES of them."""
+    problems: list[dict[str, str]] = []
+    left = MAX_PROBLEMS_BYTES
+    for problem in error.problems[:PROBLEMS_SHOWN]:
+        entry = {"message": redaction.scrubbed(str(problem))[:MAX_PROBLEM_TEXT]}
+        if problem.field:
+            entry["field"] = redaction.scrubbed(problem.field)[:MAX_PROBLEM_TEXT]
+        left -= len(orjson.dumps(entry))
+        if left < 0:
+            break
+        problems.append(entry)
+    return problems
 
 
 async def read_page(
@@ -189,12 +210,9 @@ def shown(entry: LogEntry, base: str) -> dict[str, Any]:
 
 def parse_query(parameters: Sequence[tuple[str, str]]) -> LogQuery:
     """The query that a URL asks for; names that are unknown are ignored. Raises InvalidRequest."""
-    problems: list[Problem] = []
-    values: dict[str, str] = {}
-    for name, value in parameters:
-        if name in values and name in _PARSERS:
-            problems.append(Problem(name, "is given twice"))
-        values[name] = value
+    values = dict(parameters)
+    given = Counter(name for name, _ in parameters)
+    problems = [Problem(name, "is given twice") for name in _PARSERS if given[name] > 1]
     parsed: dict[str, Any] = {}
     for name, parse in _PARSERS.items():
         if name in values:

@@ -23,7 +23,7 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ..domain import catalog, filters, json_form
 from ..domain.broker_messages import TYPE, TopicRules
@@ -32,7 +32,11 @@ from ..domain.errors import InvalidRequest, Problem
 from ..domain.subscriptions import REDACTED, HttpsConfig
 from ..domain.urls import host_and_port_of_broker, normalise_endpoint_url, normalise_pim_url
 
+MAX_PROBLEMS = 100
+"""Problems of one body that are told; the others are counted."""
 MAX_NAME_LENGTH = 255
+MAX_EMAIL_LENGTH = 254
+"""As RFC 5321 has it (4.5.3.1.3, less the angle brackets)."""
 MAX_CUSTOM_HEADERS = 5
 MAX_PASSWORD_LENGTH = 1024
 MAX_EVENT_TYPES = 1000
@@ -67,6 +71,8 @@ _REFUSED_HEADERS = frozenset(
         "proxy-authorization",
     }
 )
+
+_UNKNOWN_EVENT_TYPE = "unknown_event_type"
 
 _MESSAGES: Mapping[str, str] = {
     "missing": "is required",
@@ -121,6 +127,8 @@ def _name(value: str) -> str:
 def _email(value: str) -> str:
     from email_validator import EmailNotValidError, validate_email  # takes 20 ms: not at the start
 
+    if len(value) > MAX_EMAIL_LENGTH:  # which the validator looks at after its slow steps
+        raise ValueError(f"must be an e-mail address: it has more than {MAX_EMAIL_LENGTH} characters")
     try:  # internal domains are fine: whoever runs the platform runs its mail server too
         validate_email(value, check_deliverability=False, globally_deliverable=False)
     except EmailNotValidError as error:
@@ -151,9 +159,8 @@ def _fold(values: list[str]) -> list[str]:
 
 
 def _known_event(name: str, info: ValidationInfo[Rules]) -> str:
-    known = info.context.known
-    if name not in known:
-        raise ValueError(f"unknown event type {name[:128]!r}; did you mean {known.nearest(name[:128])!r}?")
+    if name not in info.context.known:
+        raise PydanticCustomError(_UNKNOWN_EVENT_TYPE, "unknown event type", {"name": name[:128]})
     return name
 
 
@@ -438,12 +445,18 @@ SubscriptionModel = TypeVar("SubscriptionModel", SubscriptionBody, SubscriptionP
 
 
 def validated(model: type[Model], body: Any, *, rules: Rules, under: str = "") -> Model:
-    """The body as the model. Raises InvalidRequest with every problem; `under` is put before field names."""
+    """The body as the model. Raises InvalidRequest with every problem; `under` is put before field names.
+
+    Of more than MAX_PROBLEMS the rest is counted in a last one.
+    """
     try:
         return model.model_validate(body, context=rules)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        raise InvalidRequest(*(_problem(entry, under) for entry in found)) from None
+        problems = [_problem(entry, under, rules) for entry in found[:MAX_PROBLEMS]]
+        if len(found) > MAX_PROBLEMS:
+            problems.append(Problem("", f"and {len(found) - MAX_PROBLEMS} more problems"))
+        raise InvalidRequest(*problems) from None
 
 
 def parse_subscriber(body: Any, *, rules: Rules) -> SubscriberBody:
@@ -520,10 +533,13 @@ def _fields_and_config(
     return fields, config
 
 
-def _problem(error: ErrorDetails, under: str) -> Problem:
+def _problem(error: ErrorDetails, under: str, rules: Rules) -> Problem:
     field = under + ".".join(str(part)[:128] for part in error["loc"] if part != "[key]")
     if error["type"] == "value_error":
         message = str(error.get("ctx", {}).get("error", error["msg"]))
+    elif error["type"] == _UNKNOWN_EVENT_TYPE:
+        name = error.get("ctx", {})["name"]
+        message = f"unknown event type {name!r}; did you mean {rules.known.nearest(name)!r}?"
     else:
         template = _MESSAGES.get(error["type"])
         plain = error["msg"][:1].lower() + error["msg"][1:]

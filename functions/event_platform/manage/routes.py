@@ -14,8 +14,9 @@ from ..domain import representations as show
 from ..domain.actions import Action, Actor
 from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog, schema_url
-from ..domain.errors import InvalidRequest, NotFound, Problem, UnsupportedMediaType
+from ..domain.errors import InvalidRequest, NotFound, Problem, TooLarge, UnsupportedMediaType
 from ..domain.limits import CallType
+from ..domain.redaction import Redaction
 from ..http import CACHED, as_it_is, base_url, client_address, json_response, media_type, only_once, read_body
 from ..ports import Clock, DestinationGuard, Intake, Logs, Sender, Subscriptions
 from . import benchmarks, logs, subscribers, subscriptions, trials
@@ -25,7 +26,9 @@ from .pauses import Pauses
 from .payloads import Rules
 from .withdrawal import Withdrawals
 
-BODY_LIMIT = 1024 * 1024
+BODY_LIMIT = 256 * 1024
+MAX_VALUES = 5_000
+"""JSON values of a body. Together the two bound the work that a body makes; no valid one comes near."""
 PREFIX = "/api/v1"
 
 Handler: TypeAlias = Callable[[Caller, Request], Awaitable[Response]]
@@ -64,7 +67,7 @@ def routes(manage: Manage) -> Sequence[Route]:
 
     async def create_subscriber(caller: Caller, request: Request) -> Response:
         body = await _json(request)
-        record = await subscribers.create_subscriber(caller, body, action=_action(request, body), **checked)
+        record = await subscribers.create_subscriber(caller, body, action=_action(request), **checked)
         return json_response(show.subscriber(record), 201)
 
     async def list_subscribers(caller: Caller, request: Request) -> Response:
@@ -78,7 +81,7 @@ def routes(manage: Manage) -> Sequence[Route]:
     async def change_subscriber(caller: Caller, request: Request) -> Response:
         body = await _json(request)
         record = await subscribers.change_subscriber(
-            caller, request.path_params["sid"], body, action=_action(request, body), **checked
+            caller, request.path_params["sid"], body, action=_action(request), **checked
         )
         return json_response(show.subscriber(record))
 
@@ -91,7 +94,7 @@ def routes(manage: Manage) -> Sequence[Route]:
     async def create_subscription(caller: Caller, request: Request) -> Response:
         body = await _json(request)
         record = await subscriptions.create_subscription(
-            caller, request.path_params["sid"], body, action=_action(request, body), **typed
+            caller, request.path_params["sid"], body, action=_action(request), **typed
         )
         return json_response(show.subscription(record), 201)
 
@@ -106,7 +109,7 @@ def routes(manage: Manage) -> Sequence[Route]:
     async def change_subscription(caller: Caller, request: Request) -> Response:
         body = await _json(request)
         record = await subscriptions.change_subscription(
-            caller, *_ids(request), body, action=_action(request, body), **typed
+            caller, *_ids(request), body, action=_action(request), **typed
         )
         return json_response(show.subscription(record))
 
@@ -222,16 +225,15 @@ def _resource(
         try:
             return await handlers[method](caller, request)
         except InvalidRequest as error:
-            body = _parsed(request)
-            ids = request.path_params
-            await refusals.record(caller.owner, request.method, _url(request), body, ids, error)
+            redaction, ids = _redaction(request), request.path_params
+            await refusals.record(caller.owner, request.method, _url(request), redaction, ids, error)
             raise
 
     return Route(path, endpoint, methods=list(handlers))
 
 
-def _action(request: Request, body: Any = None) -> Action:
-    return Action(Actor.USER, logs.call_of(request.method, _url(request), body))
+def _action(request: Request) -> Action:
+    return Action(Actor.USER, logs.call_of(request.method, _url(request), _redaction(request)))
 
 
 def _url(request: Request) -> str:
@@ -239,9 +241,9 @@ def _url(request: Request) -> str:
     return str(request.url.replace(query=""))
 
 
-def _parsed(request: Request) -> Any:
-    """The request's body, when it was JSON."""
-    return getattr(request.state, "body", None)
+def _redaction(request: Request) -> Redaction:
+    """The request's body as the log shows it, when it was JSON."""
+    return getattr(request.state, "redaction", None) or Redaction(None)
 
 
 async def _explanation(request: Request) -> Response:
@@ -293,13 +295,15 @@ async def _json(request: Request, *, or_empty: bool = False) -> Any:
     as_it_is(request)
     if media_type(request) != "application/json":
         raise UnsupportedMediaType("the body must be application/json")
+    if json_form.has_more_values(body, MAX_VALUES):
+        raise TooLarge(f"the body holds more than {MAX_VALUES} JSON values")
     try:
         value = json_form.parse(body)
     except json_form.MalformedJson as error:
         raise InvalidRequest(Problem("", f"the body is {error}")) from error
     if json_form.has_lone_surrogates(value):
         raise InvalidRequest(Problem("", "the body holds half of a surrogate pair, which is no character"))
-    request.state.body = value
+    request.state.redaction = Redaction(value)
     return value
 
 

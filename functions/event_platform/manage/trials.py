@@ -6,9 +6,8 @@ from typing import Any
 import structlog
 import uuid_utils
 
-from ..domain import json_form
 from ..domain.catalog import BENCHMARK, Catalog
-from ..domain.cloudevents import STRUCTURED, Context, read
+from ..domain.cloudevents import Context, read_value
 from ..domain.errors import Conflict, InvalidRequest, Problem
 from ..domain.events import Event, envelope, example_of
 from ..domain.https_requests import EXCERPT_BYTES, request_headers, without_secrets
@@ -132,7 +131,7 @@ async def explain(
 def _event(caller: Caller, body: Any, context: Context) -> Event:
     """A CloudEvent as ingest takes it, whose id may be left out; of a benchmark, the caller's."""
     identified = {"id": str(uuid_utils.uuid7()), **body} if isinstance(body, dict) else body
-    (event,) = read(STRUCTURED, {}, json_form.stringify(identified), context)
+    event = read_value(identified, context)
     return replace(event, benchmark_client=caller.owner.client_id) if event.type == BENCHMARK else event
 
 

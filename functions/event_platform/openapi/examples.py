@@ -14,6 +14,7 @@ from ..domain.https_requests import request_headers
 from ..domain.logs import FAILED_DELIVERY, LogEntry, LogType, Operation
 from ..domain.matching import checks
 from ..domain.outcomes import Answer, Reason
+from ..domain.redaction import Redaction
 from ..domain.subscriptions import REDACTED, Contact, HttpsConfig, Owner, Status, Subscriber, Subscription
 from ..domain.timestamps import to_rfc3339
 from ..manage.logs import EXPLANATIONS, call_of, shown
@@ -89,7 +90,9 @@ _SUBSCRIPTION = Subscription(
 SUBSCRIBER = show.subscriber(_SUBSCRIBER)
 SUBSCRIPTION = show.subscription(_SUBSCRIPTION)
 _ACTION = entry_of(
-    None, _SUBSCRIBER, Action(Actor.USER, call_of("POST", f"{PIM}/api/v1/subscribers", NEW_SUBSCRIBER))
+    None,
+    _SUBSCRIBER,
+    Action(Actor.USER, call_of("POST", f"{PIM}/api/v1/subscribers", Redaction(NEW_SUBSCRIBER))),
 )
 _END = LogEntry(
     id="4d967a8d3c1c4d7b9c1de02f8f5a6b7c",

@@ -12,7 +12,7 @@ from ..domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCR
 from ..ingest.routes import BODY_LIMIT as INGEST_BODY_LIMIT
 from ..ingest.routes import EVENTS_API_BODY_LIMIT
 from ..manage.benchmarks import DELIVERIES_A_SECOND, MAX_DELIVERIES
-from ..manage.routes import BODY_LIMIT, PREFIX
+from ..manage.routes import BODY_LIMIT, MAX_VALUES, PREFIX
 from . import examples
 from .schemas import LOG_PARAMETERS, Schema, array_of, ref, text
 
@@ -68,7 +68,7 @@ CALLER: Refusals = {
 }
 BODY: Refusals = {
     400: "The body is malformed or invalid; every problem is listed with its field.",
-    413: f"The body is larger than {BODY_LIMIT // 1024} KiB.",
+    413: f"The body is larger than {BODY_LIMIT // 1024} KiB or holds more than {MAX_VALUES} JSON values.",
     415: "The body is not application/json, or packed.",
 }
 PERMISSION: Refusals = {403: "The connection lacks the Event Platform permission in the PIM."}
