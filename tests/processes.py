@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,9 +40,24 @@ def until(condition: Callable[[], T], what: str, *, seconds: float = 10.0) -> T:
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """That of this process, without the AEP_ settings that happen to be in it."""
+    """That of this process, without the AEP_ settings that happen to be in it.
+
+    Several platforms run on one machine here, so none serves /metrics unless it is told where.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AEP_")}
-    return inherited | dict(settings)
+    return inherited | {"AEP_METRICS_PORT": "0"} | dict(settings)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
+
+
+def with_metrics() -> dict[str, str]:
+    """Settings that have a platform serve /metrics at `Child.metrics`."""
+    return {"AEP_METRICS_PORT": str(free_port())}
 
 
 @dataclass
@@ -52,6 +68,7 @@ class Child:
     out: Path
     err: Path
     url: str = ""
+    metrics: str = ""
 
     def stdout(self) -> str:
         return self.out.read_text()
@@ -110,7 +127,8 @@ def command(folder: Path, *arguments: str, settings: Mapping[str, str] | None = 
             env=environment(settings or {}),
             start_new_session=True,
         )
-    child = Child(process, out, err)
+    metrics_port = (settings or {}).get("AEP_METRICS_PORT")
+    child = Child(process, out, err, metrics=f"http://127.0.0.1:{metrics_port}/metrics")
     try:
         yield child
     finally:

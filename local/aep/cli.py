@@ -27,7 +27,7 @@ from . import app_commands, options, serving
 from .backup_command import backup
 from .dead_commands import dead
 from .doctor_command import doctor
-from .errors import MalformedKey, SetupError
+from .errors import CannotListen, MalformedKey, SetupError
 from .events_command import events
 from .filter_commands import filter_
 from .log_commands import list_logs, status
@@ -65,6 +65,7 @@ DEV_WARNING = (
     "WARNING: --dev allows plain http and loopback addresses for PIMs, endpoints and webhooks. Never use it"
     " where others can reach this port."
 )
+METRICS_PORT = 9464
 GRACE_SECONDS = 1.5
 """What requests that are being answered get at a stop; deliveries have their own time after it."""
 
@@ -88,10 +89,13 @@ def serve(
         Path | None, typer.Option(metavar="FILE", help="Serve https with this certificate chain (PEM).")
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key (PEM).")] = None,
+    metrics_host: Annotated[str, typer.Option(help="The address to serve /metrics on.")] = "127.0.0.1",
     metrics_port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="Serve /metrics on this port, and no longer on the public one."),
-    ] = None,
+        int,
+        typer.Option(
+            envvar="AEP_METRICS_PORT", min=0, max=65535, help="The port of /metrics; 0 does not serve it."
+        ),
+    ] = METRICS_PORT,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -130,7 +134,9 @@ def serve(
             process.forked(number, settings) as ends,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            fault = runner.run(_serve(settings, data, host, port, tls, metrics_port, ends, lines))
+            fault = runner.run(
+                _serve(settings, data, host, port, tls, (metrics_host, metrics_port), ends, lines)
+            )
     finally:
         lines.flush()
     if fault is not None:
@@ -143,7 +149,7 @@ async def _serve(
     host: str,
     port: int,
     tls: serving.Tls | None,
-    metrics_port: int | None,
+    metrics_at: tuple[str, int],
     workers: Sequence[socket.socket],
     lines: GatheredLines,
 ) -> BaseException | None:
@@ -175,14 +181,13 @@ async def _serve(
             data,
             base_url=serving.url_of(listener, tls),
             on_fault=on_fault,
-            public_metrics=metrics_port is None,
             workers=workers,
             write_log=lambda text: lines.error(text.removesuffix(b"\n")),
         )
         await platform.start()
         _collect_garbage_rarely()
         try:
-            async with _metrics(platform.metrics_app, host, metrics_port, tls):
+            async with _metrics(platform.metrics_app, *metrics_at):
                 await serving.serve_on(
                     listener,
                     platform.app,
@@ -198,15 +203,17 @@ async def _serve(
 
 
 @contextlib.asynccontextmanager
-async def _metrics(
-    app: ASGIApp, host: str, port: int | None, tls: serving.Tls | None
-) -> AsyncGenerator[None, None]:
-    """Serves /metrics on a port of its own when one is given."""
-    if port is None:
-        yield
-        return
-    async with serving.running(app, host=host, port=port, tls=tls) as url:
-        log.info("metrics.ready", url=f"{url}/metrics")
+async def _metrics(app: ASGIApp, host: str, port: int) -> AsyncGenerator[None, None]:
+    """Serves /metrics on a port of its own; without it when that is 0 or taken."""
+    async with contextlib.AsyncExitStack() as stack:
+        if port:
+            try:
+                url = await stack.enter_async_context(serving.running(app, host=host, port=port))
+            except CannotListen as error:
+                fix = "set --metrics-host and --metrics-port; port 0 turns /metrics off"
+                log.warning("metrics.not_served", error=str(error.__cause__), host=host, port=port, fix=fix)
+            else:
+                log.info("metrics.ready", url=f"{url}/metrics")
         yield
 
 

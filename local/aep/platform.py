@@ -41,7 +41,7 @@ log = structlog.get_logger()
 class Platform:
     """The platform on one data folder; `app` serves it between `start` and `stop`.
 
-    `metrics_app` serves /metrics alone, and `app` does so too unless `public_metrics` is off.
+    `metrics_app` serves /metrics alone, as that has no credentials.
     `base_url` is where it is reached when `AEP_PUBLIC_URL` is not set. `on_fault` is called when a part
     that must run has ended by an error. `workers` has the sockets to those that deliver, without any this
     process does; `write_log` takes the lines that they log.
@@ -54,7 +54,6 @@ class Platform:
         *,
         base_url: str,
         on_fault: Callable[[BaseException], None],
-        public_metrics: bool = True,
         workers: Sequence[socket.socket] = (),
         write_log: Callable[[bytes], None] = lambda lines: None,
     ) -> None:
@@ -106,7 +105,6 @@ class Platform:
         )
         self._subscriptions.on_change.append(self._notifier.look)
         verifier = CallerVerifier(self._pims, self._gateway, clock, allow_http=settings.dev)
-        measured = metrics.route(meters, self._queue.look)
         routes = [
             # The router goes through them in turn, and most requests are events.
             *ingest.routes(ingest.Ingest(self._pims, self._queue, settings.event_types, clock)),
@@ -129,12 +127,11 @@ class Platform:
             asyncapi.route(settings.event_types, settings.public_url or base_url),
             Route("/health", _healthy, methods=["GET"]),
             Route("/ready", _ready, methods=["GET"]),
-            *([measured] if public_metrics else []),
         ]
         routes.append(openapi.route(routes, settings.event_types, self._outgoing.topic_rules))
         counted = metrics.CountedAnswers(routes, meters)
         self.app = App(routes, settings.trusted_proxies, counted)
-        self.metrics_app = App([measured], settings.trusted_proxies)
+        self.metrics_app = App([metrics.route(meters, self._queue.look)])
 
     async def start(self) -> None:
         """Opens the folder and goes on with what waits there. Raises SetupError, StoreUnavailable."""

@@ -8,10 +8,11 @@ from typing import Protocol
 
 import pytest
 
-from contract.servers import OK, Certificates, DnsServer, Peer, Play, answers, free_port, serve
+from contract.servers import OK, Certificates, DnsServer, Peer, Play, answers, serve
 from event_platform.domain.errors import PimUnavailable
 from event_platform.domain.tenants import Tenant
 from event_platform.ports import PimGateway
+from processes import free_port
 
 TOKEN = "t0k3n-of-tests"
 PATTERN = Tenant(host_pattern="*.cloud.example.org")

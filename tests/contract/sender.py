@@ -10,9 +10,10 @@ from typing import Protocol
 
 import pytest
 
-from contract.servers import OK, Certificates, DnsServer, Peer, Play, answers, free_port, serve
+from contract.servers import OK, Certificates, DnsServer, Peer, Play, answers, serve
 from event_platform.domain.outcomes import Answer, Reason, TransportFailure
 from event_platform.ports import Sender
+from processes import free_port
 from records import OWNER
 
 SHORT = 0.3

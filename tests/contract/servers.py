@@ -168,13 +168,6 @@ async def serve(
         raise told[0]
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]
-
-
 class Certificates:
     """Servers' TLS contexts with good and bad certificates for 127.0.0.1, and a client's in `trust`."""
 

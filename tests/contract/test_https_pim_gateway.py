@@ -7,11 +7,12 @@ import pytest
 
 from contract.pim_gateway import HOST, PATTERN, TOKEN, MakeGateway, PimGatewayContract, refusal
 from contract.sender import certificates
-from contract.servers import OK, DnsServer, answers, free_port, serve
+from contract.servers import OK, DnsServer, answers, serve
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork, local_names, public_names
 from event_platform.adapters.https import HttpsPimGateway
 from event_platform.domain.tenants import Tenant
 from event_platform.ports import PimGateway
+from processes import free_port
 
 __all__ = ["certificates"]
 

@@ -25,7 +25,7 @@ from contract.sender import (
     reason_of,
     status_of,
 )
-from contract.servers import OK, Certificates, DnsServer, Peer, answers, free_port, serve
+from contract.servers import OK, Certificates, DnsServer, Peer, answers, serve
 from event_platform.adapters import guard
 from event_platform.adapters.guard import GuardedNetwork, Resolver, TrustedNetwork, public_names
 from event_platform.adapters.http_client import pool
@@ -36,6 +36,7 @@ from event_platform.adapters.https import HttpsSender
 from event_platform.domain.outcomes import Reason
 from event_platform.ports import Sender
 from eventually import eventually
+from processes import free_port
 from records import OWNER
 
 __all__ = ["certificates"]

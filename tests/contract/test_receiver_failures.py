@@ -13,7 +13,7 @@ import pytest
 
 from clock import START, ManualClock
 from contract.sender import AMPLE, SHORT, certificates
-from contract.servers import OK, Certificates, DnsServer, Peer, Play, answers, free_port, serve
+from contract.servers import OK, Certificates, DnsServer, Peer, Play, answers, serve
 from contract.test_https_sender import resolver_of
 from event_platform.adapters.guard import GuardedNetwork, public_names
 from event_platform.adapters.https import HttpsSender
@@ -22,6 +22,7 @@ from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
 from event_platform.domain.egress import Egress
 from event_platform.domain.outcomes import Kind, Reason
 from event_platform.domain.subscriptions import Subscription
+from processes import free_port
 from records import UPDATED, a_subscriber, a_subscription
 from senders import https_by
 

@@ -11,11 +11,12 @@ import pytest
 from pydantic import SecretStr
 
 from clock import START
-from contract.servers import Certificates, free_port
+from contract.servers import Certificates
 from event_platform.adapters.smtp import DEADLINE_SECONDS, SmtpMailer
 from event_platform.domain.mail_servers import MailServer
 from event_platform.domain.notifications import WEBHOOK_PAUSES, WEBHOOK_SECONDS, Mail, MailFailure
 from mail_server import MAIL_PASSWORD, USER, MailBox, mail_server
+from processes import free_port
 
 FROM = "events@example.com"
 OPS = "ops@example.com"

@@ -10,8 +10,7 @@ import trustme
 
 import one_pim
 from aep_here import Ended, run
-from contract.servers import free_port
-from processes import Child, server
+from processes import Child, free_port, server
 
 CLIENT = {
     "AEP_PIM_URL": one_pim.PIM,

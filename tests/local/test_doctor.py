@@ -15,13 +15,13 @@ from aep import doctor
 from aep.doctor import State
 from aep.store import database, keys, schema
 from aep_here import Ended, run
-from contract.servers import DnsServer, free_port
+from contract.servers import DnsServer
 from event_platform.adapters.guard import TrustedNetwork, local_names
 from event_platform.domain.broker_messages import TopicRules
 from event_platform.domain.mail_servers import MailServer
 from event_platform.settings import Settings
 from mail_server import mail_server
-from processes import server
+from processes import free_port, server
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="

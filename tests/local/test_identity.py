@@ -23,7 +23,6 @@ from structlog.testing import capture_logs
 from aep import serving
 from aep.tools import sim
 from clock import ManualClock
-from contract.servers import free_port
 from event_platform.adapters import https
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway
@@ -32,6 +31,7 @@ from event_platform.domain.front_door import ADDRESS_BURST, PIM_BURST
 from event_platform.domain.subscriptions import Owner
 from event_platform.domain.tenants import Tenant
 from event_platform.manage.identity import Caller, CallerVerifier
+from processes import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

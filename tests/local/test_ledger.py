@@ -22,8 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 import one_pim
 from aep.serving import running
-from contract.servers import free_port
-from processes import Child, Client, ready, send_events, server, until
+from processes import Child, Client, free_port, ready, send_events, server, until
 from records import UPDATED
 
 DELIVERIES = int(os.environ.get("AEP_TEST_LEDGER_DELIVERIES", "100000"))

@@ -32,6 +32,7 @@ from aep.store import database as store
 from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
+from aep_here import run
 from clock import START, ManualClock
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.deliver import Judge
@@ -44,7 +45,7 @@ from event_platform.domain.rates import Limits, Observation, Rate
 from event_platform.domain.subscriptions import Subscription, suspend
 from event_platform.http import App, json_response
 from eventually import eventually
-from processes import Child, command, http, received, server, until
+from processes import Child, free_port, http, received, server, until, with_metrics
 from records import OWNER, PIM, a_subscriber, a_subscription, an_event
 
 MICROSECONDS_A_DELIVERY = 20.0
@@ -533,17 +534,17 @@ def scrape(url: str) -> Samples:
 
 
 def test_the_page_agrees_with_what_the_receiver_saw(tmp_path: Path, inbox: str) -> None:
-    with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+    with server(tmp_path, *one_pim.arguments(tmp_path), settings=with_metrics()) as serve:
         good = one_pim.subscribe(serve, f"{inbox}/hook")
         one_pim.subscribe(serve, f"{inbox}/500")
         one_pim.emit(serve, 25)
         until(
-            lambda: scrape(f"{serve.url}/metrics")["aep_retries_scheduled"] == 25,
+            lambda: scrape(serve.metrics)["aep_retries_scheduled"] == 25,
             "all attempts failed at one",
         )
         until(lambda: len(one_pim.ids_received(inbox)) == 25, "all deliveries at the other")
-        until(lambda: scrape(f"{serve.url}/metrics")["aep_deliveries_delivered_total"] == 25, "all settled")
-        found = scrape(f"{serve.url}/metrics")
+        until(lambda: scrape(serve.metrics)["aep_deliveries_delivered_total"] == 25, "all settled")
+        found = scrape(serve.metrics)
         assert len(received(inbox, "/500")) == 25
     holds_together(found)
     assert found['aep_attempts_total{outcome="retryable",reason="destination_failure"}'] == 25
@@ -552,33 +553,52 @@ def test_the_page_agrees_with_what_the_receiver_saw(tmp_path: Path, inbox: str) 
     assert 0 < found["aep_oldest_waiting_seconds"] < 60
     assert found['aep_http_requests_total{route="/ingest",status="202"}'] == 1
     assert found['aep_http_requests_total{route="/api/v1/subscribers",status="201"}'] == 2
-    assert found['aep_http_requests_total{route="/metrics",status="200"}'] >= 1
     assert found["process_resident_memory_bytes"] > 0
     assert not [name for name in found if "_created" in name]
 
 
-def test_with_a_port_of_its_own_it_is_not_on_the_public_one(tmp_path: Path) -> None:
-    with server(tmp_path, *one_pim.arguments(tmp_path), "--metrics-port", "0") as serve:
-        url = metrics_url(serve)
-        assert url.startswith("http://127.0.0.1:")
-        assert url.rpartition(":")[2] != serve.url.rpartition(":")[2]
-        assert "aep_events_accepted_total" in scrape(url)
+def test_it_has_a_port_of_its_own_and_is_not_on_the_public_one(tmp_path: Path) -> None:
+    with server(tmp_path, *one_pim.arguments(tmp_path), settings=with_metrics()) as serve:
+        assert "aep_events_accepted_total" in scrape(serve.metrics)
+        (line,) = lines_of(serve, "metrics.ready")
+        assert line["url"] == serve.metrics
         assert http().get(f"{serve.url}/metrics", timeout=10).status_code == 404
         for path in ("/api/v1/subscribers", "/ingest", "/health"):
-            assert http().get(url.replace("/metrics", path), timeout=10).status_code == 404
+            assert http().get(serve.metrics.replace("/metrics", path), timeout=10).status_code == 404
         assert serve.stop() == 0
         assert serve.stdout() == f"ready {serve.url}\n"
 
 
-def metrics_url(serve: Child) -> str:
+def test_the_address_and_the_port_are_what_is_asked_for(tmp_path: Path) -> None:
+    port = str(free_port())
+    given = ("--metrics-host", "127.0.0.2", "--metrics-port", port)
+    with server(tmp_path, *one_pim.arguments(tmp_path), *given):
+        assert "aep_events_accepted_total" in scrape(f"http://127.0.0.2:{port}/metrics")
+
+
+def lines_of(serve: Child, event: str) -> list[dict[str, str]]:
     lines = [orjson.loads(line) for line in serve.stderr().splitlines() if line.startswith("{")]
-    return next(line["url"] for line in lines if line["event"] == "metrics.ready")
+    return [line for line in lines if line["event"] == event]
 
 
-def test_a_metrics_port_that_is_taken_stops_the_start(tmp_path: Path, inbox: str) -> None:
-
+def test_a_metrics_port_that_is_taken_is_warned_of_once_and_the_platform_serves(
+    tmp_path: Path, inbox: str
+) -> None:
     port = inbox.rpartition(":")[2]
-    with command(tmp_path, *one_pim.arguments(tmp_path), "--port", "0", "--metrics-port", port) as child:
-        assert child.wait(20) == 1
-        assert child.stdout() == ""
-    assert "Address already in use" in child.stderr()
+    with server(tmp_path, *one_pim.arguments(tmp_path), "--metrics-port", port) as serve:
+        assert http().get(f"{serve.url}/health", timeout=10).status_code == 200
+        (line,) = lines_of(serve, "metrics.not_served")
+    assert "Address already in use" in line["error"]
+    assert "--metrics-port" in line["fix"]
+
+
+def test_port_0_turns_it_off(tmp_path: Path) -> None:
+    with server(tmp_path, *one_pim.arguments(tmp_path), "--metrics-port", "0") as serve:
+        assert http().get(f"{serve.url}/health", timeout=10).status_code == 200
+        assert lines_of(serve, "metrics.ready") == lines_of(serve, "metrics.not_served") == []
+
+
+def test_it_is_by_default_where_the_docs_say() -> None:
+    help_ = run("serve", "--help").out
+    assert "[default: 127.0.0.1]" in help_
+    assert "[default: 9464]" in help_

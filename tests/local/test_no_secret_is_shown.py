@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -31,6 +32,7 @@ from processes import (
     server,
     signature,
     until,
+    with_metrics,
 )
 from records import UPDATED
 
@@ -95,10 +97,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
             "AEP_SMTP_URL": f"smtp://user:{password}@127.0.0.1:1",  # nobody is there, which is logged
             "AEP_MAIL_FROM": "events@example.com",
             "AEP_LOG_LEVEL": "debug",
+            **with_metrics(),
         }
         serve = stack.enter_context(server(folder, "serve", "--dev", "--data", str(data), settings=settings))
         use(done, serve, sim, inbox, keys)
-        done.shown["metrics"] = http().get(f"{serve.url}/metrics", timeout=5).text
+        done.shown["metrics"] = http().get(serve.metrics, timeout=5).text
         for arguments in (("logs", "--json"), ("status", "--json"), ("pims", "list", "--json"), ("doctor",)):
             ended = run(*arguments, "--data", str(data), settings=settings)
             done.shown[" ".join(arguments)] = ended.out + ended.err
@@ -137,7 +140,7 @@ def use(done: Run, serve: Child, sim: Child, inbox: Child, keys: dict[str, str])
     came = delivered(inbox.url, "/ok", event["id"])
     assert came["headers"]["x-api-key"] == done.secrets["header"]
     event = one_pim.event()
-    relayed = orjson.dumps({"specversion": "1.0", "time": "2026-01-31T12:00:00Z"} | event)
+    relayed = orjson.dumps({"specversion": "1.0", "time": datetime.now(UTC).isoformat()} | event)
     path = f"{serve.url}/ingest/relay/{tenant_key(sim.url)}"
     signed = {"X-AKENEO-SIGNATURE-PRIMARY": signature(keys["relay_secret"], relayed)}
     assert done.answer(http().post(path, relayed, headers=signed, timeout=5)).status_code == 202

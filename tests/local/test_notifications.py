@@ -13,7 +13,7 @@ import pytest
 
 from mail_server import MailBox, mail_server
 from one_pim import PRIMARY, arguments, client_of
-from processes import Child, Client, http, received, server, signature, until
+from processes import Child, Client, http, received, server, signature, until, with_metrics
 from records import UPDATED
 
 WEBHOOK_SECRET = "the-secret-of-the-notifications"
@@ -41,7 +41,7 @@ def settings(mail: MailBox) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory, mail: MailBox) -> Iterator[Child]:
     folder = tmp_path_factory.mktemp("platform")
-    with server(folder, *arguments(folder), settings=settings(mail)) as child:
+    with server(folder, *arguments(folder), settings=settings(mail) | with_metrics()) as child:
         yield child
 
 
@@ -199,7 +199,7 @@ def test_notifications_are_counted(platform: Child, mail: MailBox) -> None:
     own.order("suspend")
     own.mails(mail)
     sample = 'aep_notifications_total{channel="email",result="sent"}'
-    until(lambda: sample in http().get(f"{platform.url}/metrics", timeout=10).text, sample)
+    until(lambda: sample in http().get(platform.metrics, timeout=10).text, sample)
 
 
 def test_without_a_mail_server_one_line_says_what_to_set(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import one_pim
-from processes import Child, http, received, send_events, server, until
+from processes import Child, http, received, send_events, server, until, with_metrics
 
 EVENTS = 60
 
@@ -22,7 +22,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Child, str
     folder = tmp_path_factory.mktemp("suspension")
     with ExitStack() as stack:
         inbox = stack.enter_context(server(folder, "inbox"))
-        platform = stack.enter_context(server(folder, *one_pim.arguments(folder)))
+        platform = stack.enter_context(server(folder, *one_pim.arguments(folder), settings=with_metrics()))
         yield platform, inbox.url
 
 
@@ -34,7 +34,7 @@ def log(platform: Child, subscription: str) -> list[dict[str, Any]]:
 def metrics(platform: Child) -> Counter[str]:
     """Each family's sum over its labels."""
     sums: Counter[str] = Counter()
-    for line in http().get(f"{platform.url}/metrics", timeout=10).text.splitlines():
+    for line in http().get(platform.metrics, timeout=10).text.splitlines():
         if found := re.fullmatch(r"(aep_[a-z_]+)(?:\{.*\})? (\S+)", line):
             sums[found[1]] += round(float(found[2]))
     return sums

@@ -431,14 +431,6 @@ OPEN = [
     Operation("GET", "/ready", "ready", "Whether requests are taken", 200, _HEALTHY),
     Operation(
         "GET",
-        "/metrics",
-        "metrics",
-        "Counts for Prometheus",
-        200,
-        Content({"type": "string"}, media_type="text/plain"),
-    ),
-    Operation(
-        "GET",
         "/openapi.json",
         "getDescription",
         "This document",

@@ -90,9 +90,8 @@ async def one_machine(children: "Children", folder: Path, pim: Mapping[str, Any]
     pims = folder / "pims.json"
     pims.write_bytes(orjson.dumps([pim]))
     data = str(folder / "data")
-    url = await children.start(
-        "serve", "--port", "0", "--dev", "--data", data, "--pims", str(pims), settings=SERVE_SETTINGS
-    )
+    arguments = ("--port", "0", "--metrics-port", "0", "--dev", "--data", data, "--pims", str(pims))
+    url = await children.start("serve", *arguments, settings=SERVE_SETTINGS)
     yield Platform(url, url, children.last_words)
 
 
