@@ -327,8 +327,12 @@ def name_to_ask(folder: Path, settings: Settings) -> str:
 
 def last_accepted(folder: Path) -> datetime | None:
     """When the newest event that waits was accepted."""
-    rows = _read(folder, "SELECT accepted_at FROM events ORDER BY no DESC LIMIT 1")
-    return datetime.fromtimestamp(rows[0][0], UTC) if rows else None
+    rows = [
+        row
+        for table in ("events", "accepted")
+        for row in _read(folder, f"SELECT accepted_at FROM {table} ORDER BY no DESC LIMIT 1")  # noqa: S608
+    ]
+    return datetime.fromtimestamp(max(rows)[0], UTC) if rows else None
 
 
 def _settings(pims_file: str | None) -> tuple[Settings, list[Check]]:

@@ -17,7 +17,7 @@ from event_platform.domain.timestamps import to_rfc3339
 
 from .options import DEFAULT_DATA, AsJson, Data, settings
 from .output import echo, echo_json, fail, show
-from .store import database, logs, overview
+from .store import accepted, database, logs, overview
 from .store.overview import State
 
 POLL_SECONDS = 1.0
@@ -82,6 +82,7 @@ def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
     limits = settings().rate_limits()
     with _store(data) as connection:
         states = overview.states(connection, datetime.now(UTC), limits)
+        to_fan_out = accepted.number_of(connection)
     if as_json:
         echo_json([_plain_state(state) for state in states])
         return
@@ -94,6 +95,8 @@ def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
         numbers += (str(state.queued), str(state.retries), str(state.ended))
         rows.append((*cells, *numbers, _last_error(state)))
     show(columns, rows)
+    if to_fan_out:
+        echo(f"{to_fan_out} accepted events wait for their deliveries to be queued")
 
 
 @contextlib.contextmanager

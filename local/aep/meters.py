@@ -45,11 +45,12 @@ class OfSubscription:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What a look into the file found; `queued` by subscription id, None when that was not counted."""
+    """What the file holds at a start; `queued` by subscription id."""
 
     retries: int
     dead_letters: int
-    queued: Mapping[str, int] | None = None
+    to_fan_out: int
+    queued: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Meters:
 
     events_accepted: int = 0
     events_repeated: int = 0
+    events_to_fan_out: int = 0
     deliveries_accepted: int = 0
     queued: int = 0
     retries: int = 0
@@ -76,10 +78,18 @@ class Meters:
     subscriptions: dict[str, OfSubscription] = field(default_factory=dict[str, OfSubscription])
     other: OfSubscription = field(default_factory=OfSubscription)
 
-    def accepted(self, events: int, new: int, subscription_ids: Iterable[str]) -> None:
-        """A request's events are on disk, and one delivery for each of the subscriptions."""
+    def accepted(self, events: int, new: int, to_fan_out: int = 0) -> None:
+        """A request's events are on disk, and so many of them wait for their fan-out."""
         self.events_accepted += events
         self.events_repeated += events - new
+        self.events_to_fan_out += to_fan_out
+
+    def fanned_out(self, events: int) -> None:
+        """So many events that waited for it have their deliveries on the queue."""
+        self.events_to_fan_out -= events
+
+    def put_into_lanes(self, subscription_ids: Iterable[str]) -> None:
+        """One new delivery for each of the subscriptions is on the queue."""
         self.deliveries_accepted += self._put_into_lanes(subscription_ids)
 
     def settled(self, settlement: Settlement, seconds: float) -> None:
@@ -120,12 +130,16 @@ class Meters:
         """A notification was told, or not: by which channel and with what result."""
         self.notifications.update(results)
 
-    def recounted(self, counted: Counted) -> None:
-        """What the file holds, which other processes change too."""
+    def moved_elsewhere(self, *, replayed: int, dropped: int) -> None:
+        """Another process has made retries of so many dead letters, and ended others."""
+        self.retries += replayed
+        self.dead_letters -= replayed + dropped
+
+    def opened(self, counted: Counted) -> None:
+        """What the file held at the start."""
         self.retries = counted.retries
         self.dead_letters = counted.dead_letters
-        if counted.queued is None:
-            return
+        self.events_to_fan_out = counted.to_fan_out
         for each in (*self.subscriptions.values(), self.other):
             each.queued = 0
         for subscription_id, queued in counted.queued.items():

@@ -1,5 +1,6 @@
 """`/metrics`: the platform's counts in Prometheus' text form (docs/metrics.md)."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -24,6 +25,9 @@ from .meters import OTHER, Histogram, Meters, OfSubscription
 
 log = structlog.get_logger()
 
+REST = 20
+"""A page is good for so many times as long as making it took: scrapes take a twentieth of the processor."""
+
 Look = Callable[[], Awaitable[float]]
 """Brings the meters up to date with the file; the age in seconds of the oldest event that waits."""
 
@@ -31,22 +35,38 @@ Look = Callable[[], Awaitable[float]]
 def route(meters: Meters, look: Look) -> Route:
     """GET /metrics."""
     collector = _Collector(meters)
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
-    ProcessCollector(registry=registry)
+    page = _Page(collector)
 
-    async def page(request: Request) -> Response:
+    async def answer(request: Request) -> Response:
         try:
             collector.oldest = await look()
         except StoreUnavailable as error:  # the rest is known, and wanted just then
             collector.oldest = None
             log.warning("metrics.store_unavailable", error=str(error))
         return Response(
-            generate_latest(registry),
-            headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4, "cache-control": "no-store"},
+            page.text(), headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4, "cache-control": "no-store"}
         )
 
-    return Route("/metrics", page, methods=["GET"])
+    return Route("/metrics", answer, methods=["GET"])
+
+
+class _Page:
+    """The text of the page, made anew when the last one is no longer good."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(collector)
+        ProcessCollector(registry=self._registry)
+        self._text = b""
+        self._good_until = 0.0
+
+    def text(self) -> bytes:
+        began = time.monotonic()
+        if began >= self._good_until:
+            self._text = generate_latest(self._registry)
+            ended = time.monotonic()
+            self._good_until = ended + REST * (ended - began)
+        return self._text
 
 
 class CountedAnswers:
@@ -86,6 +106,11 @@ class _Collector(Collector):
             "aep_events_repeated",
             "Of these, events whose id had come in the 10 minutes before.",
             value=meters.events_repeated,
+        )
+        yield GaugeMetricFamily(
+            "aep_events_to_fan_out",
+            "Accepted events whose deliveries are not on the queue yet.",
+            value=meters.events_to_fan_out,
         )
         yield CounterMetricFamily(
             "aep_deliveries_accepted", "Deliveries put on the queue.", value=meters.deliveries_accepted

@@ -131,5 +131,6 @@ def _counted(records: Records) -> str:
 def _stays(waiting: Waiting) -> str:
     return (
         f"WARNING: {waiting.queued} deliveries wait in lanes, {waiting.retries} for a retry and"
-        f" {waiting.dead_letters} as dead letters. They do not move: let them go out first, see `aep status`."
+        f" {waiting.dead_letters} as dead letters, and {waiting.accepted} events for their deliveries."
+        " They do not move: let them go out first, see `aep status`."
     )

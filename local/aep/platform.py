@@ -21,6 +21,7 @@ from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
 
 from . import metrics
+from .broker.fan_out import FanOut
 from .broker.queue import DurableQueue
 from .broker.upkeep import Upkeep
 from .meters import Meters
@@ -89,6 +90,7 @@ class Platform:
                 on_fault=on_fault,
             )
         self._upkeep = Upkeep(self._queue, clock, on_fault=on_fault)
+        self._fan_out = FanOut(self._queue, clock, on_fault=on_fault)
         mail_server = settings.mail_server()
         self._notifier = Notifier(
             SqliteOutbox(self._database, clock),
@@ -139,9 +141,10 @@ class Platform:
         try:
             await self._database.write(partial(keys.check, seal=self._seal))
             await self._pims.open()
-            await self._queue.open(self._live.put, self._upkeep.scheduled)
+            await self._queue.open(self._live.put, self._upkeep.scheduled, self._fan_out.behind)
             await self._live.start()
             self._upkeep.start()
+            await self._fan_out.start()
             await self._notifier.start()
         except BaseException:
             await self._close()
@@ -149,7 +152,9 @@ class Platform:
 
     async def stop(self) -> None:
         """Hands out nothing more, waits for what is on its way, and closes the folder."""
-        await asyncio.gather(self._live.stop(), self._upkeep.stop(), self._notifier.stop())
+        await asyncio.gather(
+            self._live.stop(), self._upkeep.stop(), self._fan_out.stop(), self._notifier.stop()
+        )
         await self._close()
 
     async def _close(self) -> None:

@@ -134,6 +134,22 @@ class BrokerContract:
             assert f'"subject":"{delivery.subscription_id}"'.encode() in delivery.body
         await self.assert_empty(world)
 
+    async def test_a_request_reaches_all_of_many_subscriptions_once_and_in_order(self, world: World) -> None:
+        receivers = [await self.subscribe(world, send_product_identifier=number == 2) for number in range(3)]
+        consumer = Consumer()
+        await world.start(consumer)
+        product = {"uuid": "00000000-0000-4000-8000-000000000001", "identifier": "SKU-1"}
+        events = [with_data(an_event(number, entity="one"), {"product": product}) for number in range(5)]
+        await world.intake.accept(PIM, events)
+        await world.intake.accept(PIM, [an_event(5, entity="one")])
+        await eventually(lambda: len(consumer.got) == 18)
+        for receiver in receivers:
+            got = [delivery for delivery in consumer.got if delivery.subscription_id == receiver.id]
+            assert [delivery.event_id for delivery in got] == [f"event-{number}" for number in range(6)]
+            has_identifier = [b"SKU-1" in delivery.body for delivery in got]
+            assert has_identifier == [receiver.send_product_identifier] * 5 + [False]
+        await self.assert_empty(world)
+
     async def test_another_tenants_event_reaches_nobody(
         self, world: World, subscription: Subscription
     ) -> None:

@@ -2,17 +2,21 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aep.broker import pieces
+from aep.broker import queue as broker_queue
 from aep.broker.budget import Budget
 from aep.broker.dispatcher import Dispatcher, LaneQueue
+from aep.broker.fan_out import FanOut
 from aep.broker.pacer import Pacer
-from aep.broker.queue import DurableQueue, LaneKey, Queued
+from aep.broker.queue import DurableQueue
+from aep.broker.rows import LaneKey, Queued
 from aep.broker.upkeep import Upkeep
 from aep.sending import Records
 from aep.store.database import Database
@@ -45,6 +49,7 @@ from event_platform.ports import SuccessCounts
 from eventually import eventually
 from records import OWNER, PIM, an_event
 
+KEPT = ("accepted", "snapshots", "fan_outs", "events", "event_uses", "deliveries", "retries")
 SEAL = AesGcmSeal(b"\x01" * 32)
 
 
@@ -297,6 +302,7 @@ class EmbeddedWorld:
         self._folder = folder
         self._dispatchers: list[Dispatcher] = []
         self._upkeep: Upkeep | None = None
+        self._fan_out: FanOut | None = None
         self.faults: list[BaseException] = []
         self.budget = Budget()
         """Shared by all dispatchers of the world."""
@@ -315,9 +321,11 @@ class EmbeddedWorld:
         self.queues: Sequence[LaneQueue] = [self.intake]
         self._dispatchers = [self._dispatcher(handler, self.intake, self.subscriptions, counts)]
         self._upkeep = Upkeep(self.intake, self.clock, on_fault=self.faults.append)
-        await self.intake.open(self._dispatchers[0].put, self._upkeep.scheduled)
+        self._fan_out = FanOut(self.intake, self.clock, on_fault=self.faults.append)
+        await self.intake.open(self._dispatchers[0].put, self._upkeep.scheduled, self._fan_out.behind)
         await self._dispatchers[0].start()
         self._upkeep.start()
+        await self._fan_out.start()
 
     def _dispatcher(
         self, handler: Handler, queue: LaneQueue, records: Records, counts: SuccessCounts
@@ -340,6 +348,8 @@ class EmbeddedWorld:
     async def stop(self) -> None:
         if self._upkeep is not None:
             await self._upkeep.stop()
+        if self._fan_out is not None:
+            await self._fan_out.stop()
         await self._stop_live()
 
     async def _stop_live(self) -> None:
@@ -367,7 +377,7 @@ class EmbeddedWorld:
         return await self._count("dead_letters")
 
     async def left_over(self) -> int:
-        return sum([await self._count(table) for table in ("events", "event_uses", "deliveries", "retries")])
+        return sum([await self._count(table) for table in KEPT])
 
     async def _count(self, table: str) -> int:
         return await self.database.read(
@@ -387,19 +397,38 @@ class WorkersWorld(EmbeddedWorld):
         self._dispatchers = [self._dispatcher(handler, store, store, store) for store in self.stores]
         await here.open(self._dispatchers)
         self._upkeep = Upkeep(self.intake, self.clock, on_fault=self.faults.append)
-        await self.intake.open(self.workers.put, self._upkeep.scheduled)
+        self._fan_out = FanOut(self.intake, self.clock, on_fault=self.faults.append)
+        await self.intake.open(self.workers.put, self._upkeep.scheduled, self._fan_out.behind)
         await self.workers.start()
         self._upkeep.start()
+        await self._fan_out.start()
 
     async def _stop_live(self) -> None:
         if self._dispatchers:
             await self.workers.stop()
 
 
+class PiecesWorld(EmbeddedWorld):
+    """The same where even the smallest request is fanned out later, one recipient at a time."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(broker_queue, "WORK_AT_ACCEPTANCE", 0)
+        monkeypatch.setattr(pieces, "WORK_OF_PIECE", 1)
+        monkeypatch.setattr(pieces, "EVENTS_OF_WINDOW", 2)
+        super().__init__(folder)
+
+
 class TestEmbeddedBroker(BrokerContract):
-    @pytest.fixture(params=[EmbeddedWorld, WorkersWorld], ids=["in-one-process", "with-workers"])
-    async def world(self, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
-        world = request.param(tmp_path)
+    @pytest.fixture(params=["in-one-process", "with-workers", "in-pieces"])
+    async def world(
+        self, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[World]:
+        worlds: dict[str, Callable[[], EmbeddedWorld]] = {
+            "in-one-process": lambda: EmbeddedWorld(tmp_path),
+            "with-workers": lambda: WorkersWorld(tmp_path),
+            "in-pieces": lambda: PiecesWorld(tmp_path, monkeypatch),
+        }
+        world = worlds[request.param]()
         yield world
         await world.crash()
         assert world.faults == []

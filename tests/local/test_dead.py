@@ -15,7 +15,7 @@ import pytest
 
 import one_pim
 from aep.broker import dead_letters
-from aep.broker.queue import DELIVERY_COLUMNS
+from aep.broker.rows import DELIVERY_COLUMNS
 from aep.store import database
 from aep_here import run
 from event_platform.domain.errors import NotFound
@@ -252,7 +252,7 @@ def test_what_is_dropped_is_counted_in_a_log_entry_and_its_event_goes(
         file, "SELECT operation, message, occurrences, events FROM log_entries WHERE log_type = 'error'"
     )
     ((operation, message, occurrences, events),) = entries
-    assert (operation, message, occurrences) == ("deliveries_dropped", dead_letters.DROPPED, 3)
+    assert (operation, message, occurrences) == ("deliveries_dropped", dead_letters.DROPPED_MESSAGE, 3)
     assert orjson.loads(events) == [
         {"event_id": event_id, "type": UPDATED, "attempts": 1} for event_id in dead[:3]
     ]

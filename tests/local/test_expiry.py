@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aep.broker.queue import DurableQueue, Receipt
+from aep.broker.queue import DurableQueue
+from aep.broker.rows import Receipt
 from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions
 from clock import START, ManualClock

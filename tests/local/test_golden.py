@@ -18,7 +18,8 @@ import orjson
 import pytest
 
 from aep import serving
-from aep.broker.queue import DurableQueue, Queued
+from aep.broker.queue import DurableQueue
+from aep.broker.rows import Queued
 from aep.pims import Pims
 from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions

@@ -11,7 +11,7 @@ import pytest
 
 from aep.broker import dispatcher
 from aep.broker.budget import Budget
-from aep.broker.queue import SMALL_BODY
+from aep.broker.rows import SMALL_BODY
 from contract.broker import BrokerContract, Consumer, delivered, failing
 from contract.test_embedded import EmbeddedWorld, WorkersWorld
 from event_platform.domain.deliveries import Delivery, Settlement

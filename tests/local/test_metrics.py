@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -25,7 +26,7 @@ from aep import metrics
 from aep.broker import dead_letters
 from aep.broker.dispatcher import Dispatcher
 from aep.broker.pacer import Pacer
-from aep.broker.queue import DurableQueue
+from aep.broker.queue import LOOK_SECONDS, DurableQueue
 from aep.broker.upkeep import Upkeep
 from aep.meters import OTHER, SUBSCRIPTIONS_NAMED, Counted, Histogram, Meters
 from aep.store import database as store
@@ -148,6 +149,7 @@ class World:
         return subscription
 
     async def samples(self) -> Samples:
+        await self.clock.advance(LOOK_SECONDS)
         found = await page(self.meters, self.queue.look)
         holds_together(found)
         return found
@@ -190,7 +192,7 @@ async def test_deliveries_are_counted_from_acceptance_to_delivery(world: World) 
     assert before["aep_deliveries_accepted_total"] == before["aep_deliveries_queued"] == 4
     assert before[f'aep_subscription_deliveries_queued{{subscription="{one.id}"}}'] == 2
     await world.clock.advance(7)
-    assert (await world.samples())["aep_oldest_waiting_seconds"] == 7
+    assert (await world.samples())["aep_oldest_waiting_seconds"] == 7 + 2 * LOOK_SECONDS
     await world.start()
     await eventually(lambda: world.meters.delivered == 4)
     after = await world.samples()
@@ -201,7 +203,7 @@ async def test_deliveries_are_counted_from_acceptance_to_delivery(world: World) 
         assert after[f"aep_subscription_deliveries_delivered_total{of_it}"] == 2
         assert after[f"aep_subscription_deliveries_queued{of_it}"] == 0
     assert after["aep_delivery_seconds_count"] == 4
-    assert after["aep_delivery_seconds_sum"] == 28
+    assert after["aep_delivery_seconds_sum"] == 4 * (7 + 2 * LOOK_SECONDS)
     assert after['aep_delivery_seconds_bucket{le="5"}'] == 0
     assert after['aep_delivery_seconds_bucket{le="15"}'] == 4
 
@@ -309,7 +311,7 @@ async def test_an_event_that_only_a_dead_letter_keeps_is_not_waiting(world: Worl
     await world.clock.advance(60)
     await world.queue.accept(PIM, [an_event(2)])
     await world.clock.advance(5)
-    assert (await world.samples())["aep_oldest_waiting_seconds"] == 5
+    assert (await world.samples())["aep_oldest_waiting_seconds"] == 5 + LOOK_SECONDS
 
 
 async def test_a_start_counts_what_the_file_holds(tmp_path: Path) -> None:
@@ -329,22 +331,69 @@ async def test_a_start_counts_what_the_file_holds(tmp_path: Path) -> None:
     await second.stop()
 
 
-async def test_a_scrape_counts_nothing_anew_unless_another_process_wrote(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_scrapes_share_one_look_into_the_file_and_never_use_the_writer(
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[Counted] = []
-    monkeypatch.setattr(world.meters.__class__, "recounted", lambda self, counted: looks.append(counted))
-    await world.queue.open(lambda _: None, lambda _: None)
     await world.subscribe()
-    for number in range(3):
-        await world.queue.accept(PIM, [an_event(number)])
+    await world.queue.accept(PIM, [an_event(1)])
+    await world.queue.open(lambda _: None, lambda _: None)
+    looks = 0
+    read = world.database.read
+
+    async def counted(job: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await read(job)
+
+    async def no_job(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("a scrape is no job of the writer")
+
+    monkeypatch.setattr(world.database, "read", counted)
+    monkeypatch.setattr(world.database, "write", no_job)
+    await world.clock.advance(5)
+    assert await asyncio.gather(*[world.queue.look() for _ in range(50)]) == [5.0] * 50
+    assert looks == 1
+    await world.clock.advance(LOOK_SECONDS / 2)
+    assert await world.queue.look() == 5 + LOOK_SECONDS / 2
+    assert looks == 1, "what was found a moment ago is good enough"
+    await world.clock.advance(LOOK_SECONDS / 2)
+    await world.queue.look()
+    assert looks == 2
+
+
+async def test_a_look_reads_no_more_of_a_long_queue_than_of_a_short_one(world: World) -> None:
+    await world.subscribe()
+    await world.queue.open(lambda _: None, lambda _: None)
+
+    async def steps_of_a_look() -> int:
+        """How many instructions SQLite runs for it, in tens."""
+        steps = 0
+
+        def step() -> None:
+            nonlocal steps
+            steps += 1
+
+        def watch(connection: sqlite3.Connection, on: bool) -> None:
+            connection.set_progress_handler(step if on else None, 10)
+
+        await world.database.read(lambda connection: watch(connection, True))
+        await world.clock.advance(LOOK_SECONDS)
         await world.queue.look()
-    assert [counted.queued for counted in looks] == [{}], "once, at the start"
-    with closing(sqlite3.connect(tmp_path / store.FILE)) as beside, beside:
-        beside.execute("INSERT INTO meta VALUES ('mark', '')")
-    await world.queue.look()
-    await world.queue.look()
-    assert [counted.queued for counted in looks] == [{}, None], "and without the queue after that"
+        await world.database.read(lambda connection: watch(connection, False))
+        return steps
+
+    await world.queue.accept(PIM, [an_event(1)])
+    few = await steps_of_a_look()
+    await world.queue.accept(PIM, [an_event(number) for number in range(2, 1000)])
+    assert 0 < await steps_of_a_look() <= few + 1
+
+
+async def test_a_scrape_that_is_given_up_takes_the_others_look_away_from_nobody(world: World) -> None:
+    await world.queue.open(lambda _: None, lambda _: None)
+    first, second = asyncio.create_task(world.queue.look()), asyncio.create_task(world.queue.look())
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == 0
 
 
 async def test_a_repeated_settlement_is_counted_once(world: World) -> None:
@@ -417,11 +466,11 @@ async def test_a_suspension_moves_nothing_before_the_deliveries_leave(world: Wor
 def test_only_the_first_subscriptions_are_counted_by_name() -> None:
     meters = Meters()
     ids = [f"subscription-{number}" for number in range(SUBSCRIPTIONS_NAMED + 50)]
-    meters.accepted(1, 1, ids)
-    meters.accepted(1, 1, ids)
+    meters.put_into_lanes(ids)
+    meters.put_into_lanes(ids)
     assert list(meters.subscriptions) == ids[:SUBSCRIPTIONS_NAMED]
     assert meters.other.queued == 100
-    meters.recounted(Counted(0, 0, dict.fromkeys(ids, 3)))
+    meters.opened(Counted(0, 0, 0, dict.fromkeys(ids, 3)))
     assert meters.other.queued == 150
     assert meters.subscriptions[ids[0]].queued == 3
     assert meters.queued == 3 * len(ids)
@@ -429,7 +478,7 @@ def test_only_the_first_subscriptions_are_counted_by_name() -> None:
 
 async def test_other_is_shown_when_there_are_others_only() -> None:
     meters = Meters()
-    meters.accepted(1, 1, ["one"])
+    meters.put_into_lanes(["one"])
     name = f'aep_subscription_deliveries_queued{{subscription="{OTHER}"}}'
     assert name not in await page(meters)
     meters.other.queued = 4
@@ -454,7 +503,8 @@ def test_what_is_counted_costs_little() -> None:
     for _ in range(5):
         started = time.perf_counter()
         for _ in range(rounds):
-            meters.accepted(1, 1, ("subscription",))
+            meters.accepted(1, 1)
+            meters.put_into_lanes(("subscription",))
             meters.settled(settlement, 0.25)
             meters.committed(0.001, 2)
         best = min(best, (time.perf_counter() - started) / rounds * 1e6)
@@ -463,6 +513,27 @@ def test_what_is_counted_costs_little() -> None:
 
 
 # The page
+
+
+async def test_scrapes_take_a_small_part_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[float] = []
+
+    def slowly(registry: object) -> bytes:
+        made.append(now[0])
+        now[0] += 0.004
+        return b""
+
+    async def nothing_waits() -> float:
+        return 0.0
+
+    now = [100.0]
+    monkeypatch.setattr(metrics, "generate_latest", slowly)
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    app = Starlette(routes=[metrics.route(Meters(), nothing_waits)])
+    for _ in range(1000):
+        assert (await call(app, "/metrics"))[0] == 200
+        now[0] += 0.001
+    assert len(made) * 0.004 < 0.06 * (now[0] - 100.0)
 
 
 async def test_labels_cannot_break_out_of_their_quotes() -> None:

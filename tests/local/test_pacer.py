@@ -93,7 +93,7 @@ async def test_the_pace_is_stored_and_the_record_counts_as_unchanged(world: Worl
 async def test_more_lanes_are_in_force_for_the_next_event(world: World) -> None:
     async def lanes() -> int:
         return await world.database.write(
-            lambda connection: world.store.active(connection, PIM, UPDATED).subscriptions[0].lanes
+            lambda connection: world.store.active(connection, PIM).of(UPDATED)[0].lanes
         )
 
     assert await lanes() == 16

@@ -8,7 +8,7 @@ from . import json_form
 from .catalog import BENCHMARK
 from .events import Event
 from .facts import Facts
-from .subscriptions import Subscription
+from .subscriptions import Recipient
 
 BYTES_PER_KB = 1024
 
@@ -47,6 +47,6 @@ class Benchmark:
         return {**data, "padding": "x" * missing} if missing > 0 else data
 
 
-def is_benchmarked(event: Event, subscription: Subscription) -> bool:
+def is_benchmarked(event: Event, subscription: Recipient) -> bool:
     """Whether the test event is for this subscription, whatever its `events` and its filter say."""
     return subscription.source == "benchmark" and subscription.owner.client_id == event.benchmark_client

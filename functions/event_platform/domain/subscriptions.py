@@ -1,11 +1,11 @@
 """Subscribers and subscriptions: what they hold, and how their status may change (wire contract 3 to 5)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from pydantic import SecretStr
 
@@ -187,6 +187,29 @@ class Subscription:
     def is_paced(self) -> bool:
         """Whether its rate adapts and its success rate is judged: for https only (wire contract 11)."""
         return isinstance(self.config, HttpsConfig)
+
+
+class Recipient(Protocol):
+    """What matching and fan-out look at in a subscription."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def owner(self) -> Owner: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def events(self) -> Collection[str]: ...
+    @property
+    def filter(self) -> str | None: ...
+    @property
+    def send_product_identifier(self) -> bool: ...
+    @property
+    def status(self) -> Status: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def lanes(self) -> int: ...
 
 
 @lru_cache(maxsize=10_000)

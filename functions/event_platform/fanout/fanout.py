@@ -7,19 +7,20 @@ from ..domain import filters
 from ..domain.benchmarks import is_benchmarked
 from ..domain.events import Envelope, Event, envelope
 from ..domain.lanes import lane_of
-from ..domain.subscriptions import Status, Subscription
+from ..domain.subscriptions import Recipient, Status
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
     """One delivery to be: a subscription that gets the event, in which lane, and which body."""
 
-    subscription: Subscription
+    subscription: Recipient
     lane: int
     envelope: Envelope
+    with_identifier: bool
 
 
-def matches(event: Event, subscription: Subscription) -> bool:
+def matches(event: Event, subscription: Recipient) -> bool:
     """Whether an active subscription of the event's tenant gets the event.
 
     A test event goes by whose it is.
@@ -34,10 +35,18 @@ def matches(event: Event, subscription: Subscription) -> bool:
     )
 
 
-def fan_out(event: Event, subscriptions: Iterable[Subscription], schema_base: str) -> list[Matched]:
-    """The deliveries of one event. Each variant of the body is rendered at most once and shared."""
+def fan_out(
+    event: Event,
+    subscriptions: Iterable[Recipient],
+    schema_base: str,
+    variants: dict[bool, Envelope] | None = None,
+) -> list[Matched]:
+    """The deliveries of one event. Each variant of the body is rendered at most once and shared.
+
+    `variants` keeps them from one group of the event's subscriptions to the next.
+    """
     optional_identifier = event.facts.has_identifier
-    variants: dict[bool, Envelope] = {}
+    variants = {} if variants is None else variants
     matched: list[Matched] = []
     for subscription in subscriptions:
         if not matches(event, subscription):
@@ -46,5 +55,5 @@ def fan_out(event: Event, subscriptions: Iterable[Subscription], schema_base: st
         if with_identifier not in variants:
             variants[with_identifier] = envelope(event, schema_base, with_identifier=with_identifier)
         lane = lane_of(event.identity, event.id, subscription.lanes)
-        matched.append(Matched(subscription, lane, variants[with_identifier]))
+        matched.append(Matched(subscription, lane, variants[with_identifier], with_identifier))
     return matched

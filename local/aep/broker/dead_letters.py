@@ -12,12 +12,13 @@ from datetime import datetime
 from event_platform.domain.errors import NotFound
 from event_platform.domain.logs import DeliveryEnd, Operation
 
-from .queue import DELIVERY_COLUMNS, record_end, release_events
+from .queue import DROPPED, REPLAYED, count_moved, record_end
+from .rows import DELIVERY_COLUMNS, release_events
 
 AT_ONCE = 500
 """How many share a commit, so that the server never waits long for its turn."""
 PAUSE_SECONDS = 0.02
-DROPPED = "dropped by the operator of the platform"
+DROPPED_MESSAGE = "dropped by the operator of the platform"
 """The message of the log entry; the contract has statuses of the subscription there (decision 0006)."""
 
 _LETTERS = """
@@ -72,7 +73,7 @@ def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) ->
             (now.timestamp(), number),
         )
 
-    return _move(connection, ids, one)
+    return _move(connection, ids, one, REPLAYED)
 
 
 def drop(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
@@ -82,7 +83,7 @@ def drop(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> i
         letter = DeadLetter(*connection.execute(f"{_LETTERS} WHERE l.position = ?", (number,)).fetchone())
         record_end(
             connection,
-            DeliveryEnd(Operation.DROPPED, DROPPED, now),
+            DeliveryEnd(Operation.DROPPED, DROPPED_MESSAGE, now),
             subscription_id=letter.subscription_id,
             event_id=letter.event_id,
             event_type=letter.event_type,
@@ -90,21 +91,25 @@ def drop(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> i
         )
         release_events(connection, [letter.event_no])
 
-    return _move(connection, ids, one)
+    return _move(connection, ids, one, DROPPED)
 
 
-def _move(connection: sqlite3.Connection, ids: Sequence[int], one: Callable[[int], None]) -> int:
+def _move(
+    connection: sqlite3.Connection, ids: Sequence[int], one: Callable[[int], None], counted_as: str
+) -> int:
     """Calls `one` for each that is still there and takes it off the list, some at a time in one commit."""
     moved = 0
     for start in range(0, len(ids), AT_ONCE):
         if start > 0:
             time.sleep(PAUSE_SECONDS)
         connection.execute("BEGIN IMMEDIATE")
+        before = moved
         for number in ids[start : start + AT_ONCE]:
             if not connection.execute("SELECT 1 FROM dead_letters WHERE position = ?", (number,)).fetchone():
                 continue  # another command was first
             one(number)
             connection.execute("DELETE FROM dead_letters WHERE position = ?", (number,))
             moved += 1
+        count_moved(connection, counted_as, moved - before)
         connection.execute("COMMIT")
     return moved

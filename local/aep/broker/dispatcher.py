@@ -25,7 +25,7 @@ from event_platform.ports import Clock
 from ..tasks import WatchedTasks
 from .budget import Budget, OwnerKey
 from .pacer import Pacer
-from .queue import SMALL_BODY, LaneKey, Queued
+from .rows import SMALL_BODY, LaneKey, Queued
 
 log = structlog.get_logger()
 

@@ -1,17 +1,16 @@
 """The durable side of the broker: every change of the queue is one job of the store's writer.
 
-Implements the ports `Intake` (fan-out in the same transaction) and `Settlements`.
+Implements the ports `Intake` (with fan-out, in the same transaction or later) and `Settlements`.
 """
 
 import asyncio
 import hashlib
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import count
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 import structlog
@@ -22,123 +21,49 @@ from event_platform.domain.logs import EVENTS_LISTED, FAILED_DELIVERY, KEPT_FOR,
 from event_platform.domain.revocations import client_gone, revoking
 from event_platform.domain.subscriptions import SHOWN_AFTER_DELETION, Owner, Subscription
 from event_platform.domain.suspension import Suspension
-from event_platform.fanout import IdentifierCheck, fan_out
+from event_platform.fanout import IdentifierCheck
 from event_platform.ports import Clock
 
 from ..meters import Counted, Meters
-from ..store import bulk
+from ..store import accepted, bulk
 from ..store.database import Database
 from ..store.subscriptions import SqliteSubscriptions
 from ..store.success_counts import drop_expired
 from .budget import OwnerKey
+from .pieces import WORK_AT_ACCEPTANCE, Piece, Pieces, Rows, work_of
+from .rows import (
+    DELIVERY_COLUMNS,
+    QUEUED,
+    SMALL_BODY,
+    WITHOUT_BODY,
+    LaneKey,
+    Queued,
+    Receipt,
+    insert_deliveries,
+    moment_of,
+    queued_of,
+    release_events,
+)
 
 log = structlog.get_logger()
 
-SMALL_BODY = 16 * 1024
-"""A larger body stays on disk when its delivery goes back to a lane; it is read for the next attempt."""
 OWNERS_KEPT = 20_000
 """For so many subscriptions we keep in memory who owns them."""
-WITHOUT_BODY = 500
-"""Bytes that a queued delivery takes in memory without its body, roughly."""
 REMEMBERED_FOR = 600.0
 """Seconds for which an id that came in is remembered (ingest.md 2)."""
 RELAYED_FOR = 86400.0
 """The same for relayed events: their signature has no time, so a copy is good for ever (ingest.md 4)."""
 
-
-class LaneKey(NamedTuple):
-    """An ordering key: one message of it is outstanding at a time."""
-
-    subscription_no: int
-    lane: int
-
-
-class Receipt(NamedTuple):
-    """Where a delivery stands in the queue; what `Delivery.receipt` holds."""
-
-    key: LaneKey
-    position: int
-    event_no: int
-
-
-@dataclass(slots=True)
-class Queued:
-    """A delivery as the queue holds it; its body is put together when it leaves.
-
-    Without `envelope` the body is on disk only. `is_kept` is the dispatcher's: the bytes count in its budget.
-    """
-
-    receipt: Receipt
-    owner: OwnerKey
-    subscription_id: str
-    event_id: str
-    event_type: str
-    accepted_at: float
-    lanes: int
-    epoch: int
-    body_size: int
-    envelope: Envelope | None = field(repr=False)
-    attempts: int = 0
-    failures: int = 0
-    first_attempt_at: float | None = None
-    nacks: int = 0
-    is_kept: bool = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """As a row, which travels between processes at less than half of what fields by name cost."""
-        receipt, envelope = self.receipt, self.envelope
-        before, after = (
-            (None, None) if envelope is None else (envelope.before_subject, envelope.after_subject)
-        )
-        row = (
-            *receipt.key, receipt.position, receipt.event_no, self.subscription_id, self.event_id,
-            self.event_type, self.accepted_at, self.lanes, self.epoch, before, after, self.body_size,
-            self.attempts, self.failures, self.first_attempt_at, self.nacks,
-        )  # fmt: skip
-        return _queued_of, (row, self.owner)
-
-    def size(self) -> int:
-        """Bytes that it takes in memory with its body, roughly."""
-        return self.body_size + WITHOUT_BODY
-
-    def size_now(self) -> int:
-        """Bytes that it takes in memory now, roughly."""
-        return WITHOUT_BODY if self.envelope is None else self.body_size + WITHOUT_BODY
-
-    def delivery(self) -> Delivery:
-        """The delivery as `deliver` takes it; its body must have been read."""
-        assert self.envelope is not None  # noqa: S101 - see above
-        return Delivery(
-            subscription_id=self.subscription_id,
-            event_id=self.event_id,
-            event_type=self.event_type,
-            accepted_at=_moment(self.accepted_at),
-            lane=self.receipt.key.lane,
-            lanes=self.lanes,
-            epoch=self.epoch,
-            body=self.envelope.addressed_to(self.subscription_id),
-            attempts=self.attempts,
-            failures=self.failures,
-            first_attempt_at=None if self.first_attempt_at is None else _moment(self.first_attempt_at),
-            receipt=self.receipt,
-        )
+BYTES_OF_WEIGHT = 8192
+"""The bytes of events that weigh as much as one more event, where requests share a call of the writer."""
+LOOK_SECONDS = 1.0
+"""How long what a look into the file found is good for."""
+REPLAYED, DROPPED = "dead_letters_replayed", "dead_letters_dropped"
+"""Counts in `meta` of what other processes did with dead letters."""
 
 
 Listener: TypeAlias = Callable[[Sequence[Queued]], None]
 """Told, in the event loop and in the order of the queue, of what a commit put into lanes."""
-
-DELIVERY_COLUMNS = (
-    "subscription_no, lane, position, event_no, lanes, epoch, attempts, failures, first_attempt_at"
-)
-_QUEUED = """
-    SELECT d.subscription_no, d.lane, d.position, d.event_no, s.id, e.id, e.type, e.accepted_at,
-           d.lanes, d.epoch, CASE WHEN length(e.after_subject) <= :room THEN e.before_subject END,
-           CASE WHEN length(e.after_subject) <= :room THEN e.after_subject END, length(e.after_subject),
-           d.attempts, d.failures, d.first_attempt_at, d.nacks
-    FROM deliveries d
-    JOIN events e ON e.no = d.event_no
-    JOIN subscriptions s ON s.no = d.subscription_no
-"""
 
 
 class DurableQueue:
@@ -154,46 +79,104 @@ class DurableQueue:
         meters: Meters | None = None,
     ) -> None:
         self._meters = meters or Meters()
-        self._seen_version: int | None = None  # of the file, as far as other processes change it
         self._database = database
         self._subscriptions = subscriptions
         self._clock = clock
         self.schema_base = schema_base
-        self._identifiers = IdentifierCheck(clock)  # used in the writer thread only
+        self._pieces = Pieces(IdentifierCheck(clock), schema_base)  # used in the writer thread only
+        database.on_rollback.append(self._pieces.forget)
         self._owners: dict[int, OwnerKey] = {}  # of subscriptions, by the numbers of their rows
-        self._numbers = count(1)  # for events, positions and ids seen; used in the writer thread only
         self._put: Listener = lambda queued: None
         self._scheduled: Callable[[float], None] = lambda due_at: None
+        self._behind: Callable[[str], None] = lambda tenant: None
+        self._moved: dict[str, int] = {}  # by other processes, as far as the meters know
+        self._looked_at = 0.0
+        self._looking: asyncio.Future[float | None] | None = None
 
-    async def open(self, put: Listener, scheduled: Callable[[float], None]) -> None:
-        """Continues the file's numbering, and tells `put` of new deliveries and `scheduled` of retries."""
+    async def open(
+        self,
+        put: Listener,
+        scheduled: Callable[[float], None],
+        behind: Callable[[str], None] = lambda tenant: None,
+    ) -> None:
+        """Continues the file's numbering, and tells `put` of new deliveries and `scheduled` of retries.
+
+        `behind` is told of a tenant when events of it wait for `fan_out_piece`.
+        """
         self._put = put
         self._scheduled = scheduled
-        self._numbers = count(await self._database.read(_highest_number) + 1)
-        await self._recount()
+        self._behind = behind
+        self._pieces.numbers = count(await self._database.read(_highest_number) + 1)
+        await self._database.write(_counted, self._opened)
 
     async def look(self) -> float:
         """Brings the meters up to date with what other processes changed in the file.
 
-        Returns the age in seconds of the oldest event that waits, 0 when none does. Raises StoreUnavailable.
+        Returns the age in seconds of the oldest event that waits, 0 when none does. The file is read at most
+        once in LOOK_SECONDS, for all that ask meanwhile. Raises StoreUnavailable.
         """
-        await self._recount()
-        oldest = await self._database.read(_oldest_accepted_at)
+        now = self._clock.monotonic()
+        looking = self._looking
+        if looking is None or (looking.done() and now - self._looked_at >= LOOK_SECONDS):
+            self._looked_at = now
+            looking = self._looking = asyncio.ensure_future(self._look())
+        oldest = await asyncio.shield(looking)
         return 0.0 if oldest is None else max(0.0, self._clock.now().timestamp() - oldest)
 
+    async def _look(self) -> float | None:
+        """When the oldest event that waits was accepted."""
+        oldest, moved = await self._database.read(
+            lambda connection: (_oldest_accepted_at(connection), _moved(connection))
+        )
+        new = {name: number - self._moved.get(name, 0) for name, number in moved.items()}
+        self._meters.moved_elsewhere(replayed=new[REPLAYED], dropped=new[DROPPED])
+        self._moved = moved
+        return oldest
+
+    def _opened(self, counted: tuple[Counted, dict[str, int]]) -> None:
+        self._meters.opened(counted[0])
+        self._moved = counted[1]
+
     async def accept(self, tenant: str, events: Sequence[Event], *, relayed: bool = False) -> None:
-        """Port `Intake`: the check of ids, their memory, events and deliveries in one commit."""
+        """Port `Intake`: the check of ids, their memory and the events in one commit.
+
+        Their deliveries are in it too where that is little work. Else the events are fanned out later, by
+        `fan_out_piece`, to the subscriptions that are active now (docs/decisions/0027).
+        """
 
         def committed(result: _Accepted) -> None:
             if result.revoked:
                 self._subscriptions.remember(result.revoked)
-            self._meters.accepted(len(events), result.new, (entry.subscription_id for entry in result.queued))
-            self._put(result.queued)
+            self._meters.accepted(len(events), result.new, result.later)
+            self._tell_queued(result.queued)
+            if result.later:
+                self._behind(tenant)
 
         batch = _Batch(tenant, events, self._clock.now().timestamp(), relayed)
-        accepted = await self._database.write_jointly(self._accept, batch, committed, weight=len(events))
-        if accepted.revoked:
+        weight = len(events) + sum(len(event.data_json) for event in events) // BYTES_OF_WEIGHT
+        result = await self._database.write_jointly(self._accept, batch, committed, weight=weight)
+        if result.revoked:
             await self._subscriptions.copies.in_force()
+
+    async def tenants_behind(self) -> list[str]:
+        """The tenants that have accepted events which wait for their fan-out."""
+        return await self._database.read(accepted.tenants)
+
+    async def fan_out_piece(self, tenant: str) -> bool:
+        """Fans out some of the tenant's accepted events, oldest first; True if more of them wait."""
+
+        def committed(piece: Piece) -> None:
+            self._meters.fanned_out(piece.events)
+            self._tell_queued(piece.queued)
+
+        piece = await self._database.write(
+            lambda connection: self._pieces.next(connection, tenant), committed
+        )
+        return piece.more
+
+    def _tell_queued(self, queued: Sequence[Queued]) -> None:
+        self._meters.put_into_lanes(entry.subscription_id for entry in queued)
+        self._put(queued)
 
     async def settle(self, settlement: Settlement) -> None:
         """Port `Settlements`: removal, retry or return to the lane, and log entry in one commit."""
@@ -268,14 +251,14 @@ class DurableQueue:
             ).fetchall()
             moved: list[Queued] = []
             for _, _, *key, event_no, lanes, epoch, attempts, failures, first in sorted(rows):
-                receipt = Receipt(LaneKey(*key), next(self._numbers), event_no)
+                receipt = Receipt(LaneKey(*key), next(self._pieces.numbers), event_no)
                 connection.execute(
                     f"INSERT INTO deliveries ({DELIVERY_COLUMNS})"  # noqa: S608 - constant columns
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (*receipt.key, receipt.position, event_no, lanes, epoch, attempts, failures, first),
                 )
                 row = connection.execute(
-                    f"{_QUEUED} WHERE d.subscription_no = :number AND d.lane = :lane"
+                    f"{QUEUED} WHERE d.subscription_no = :number AND d.lane = :lane"
                     " AND d.position = :position",
                     {
                         "number": receipt.key.subscription_no,
@@ -284,7 +267,7 @@ class DurableQueue:
                         "room": SMALL_BODY,
                     },
                 ).fetchone()
-                moved.append(_queued_of(row, self._owner(connection, receipt.key.subscription_no)))
+                moved.append(queued_of(row, self._owner(connection, receipt.key.subscription_no)))
             return moved
 
         def committed(moved: list[Queued]) -> None:
@@ -307,7 +290,7 @@ class DurableQueue:
 
         def job(connection: sqlite3.Connection) -> list[Queued]:
             rows = connection.execute(
-                f"{_QUEUED} WHERE d.subscription_no = :number AND d.lane = :lane AND d.position > :after"
+                f"{QUEUED} WHERE d.subscription_no = :number AND d.lane = :lane AND d.position > :after"
                 " ORDER BY d.position LIMIT :limit",
                 {
                     "number": key.subscription_no,
@@ -321,7 +304,7 @@ class DurableQueue:
             found: list[Queued] = []
             size = 0
             for row in rows:
-                entry = _queued_of(row, owner)
+                entry = queued_of(row, owner)
                 size += entry.size()
                 if found and size > room:
                     break
@@ -399,40 +382,37 @@ class DurableQueue:
         """Returns up to `pages` of unused pages of the file to the disk; how many it were."""
         return await self._database.give_back(pages)
 
-    async def _recount(self) -> None:
-        """Counts what the meters only follow by what this process changes: all of it the first time, and
-        later, when another process has written, the tables that others write."""
-
-        def job(connection: sqlite3.Connection) -> tuple[int, Counted | None]:
-            (version,) = connection.execute("PRAGMA data_version").fetchone()
-            if version == self._seen_version:
-                return version, None
-            return version, _counted(connection, with_queue=self._seen_version is None)
-
-        def committed(result: tuple[int, Counted | None]) -> None:
-            self._seen_version, counted = result
-            if counted is not None:
-                self._meters.recounted(counted)
-
-        await self._database.write(job, committed)
-
     def _accept(self, connection: sqlite3.Connection, batches: Sequence["_Batch"]) -> list["_Accepted"]:
         """A joint job: what becomes of each batch's new events.
 
-        Whoever is gone from the PIM is revoked before the event that says so is fanned out.
+        Whoever is gone from the PIM is revoked before the event that says so is fanned out. What is too much
+        work waits for `Pieces.next`, and behind it whatever the tenant sends meanwhile.
         """
         new = self._new_events(connection, batches)
-        rows = _Rows()
-        results = [_Accepted(len(events)) for events in new]
-        for batch, events, result in zip(batches, new, results, strict=True):
+        rows = Rows()
+        waiting: list[accepted.Waiting] = []
+        results: list[_Accepted] = []
+        room = WORK_AT_ACCEPTANCE
+        for batch, events in zip(batches, new, strict=True):
+            result = _Accepted(len(events))
+            results.append(result)
+            recipients = self._subscriptions.active(connection, batch.tenant)
+            work = sum(work_of(event, recipients) for event in events)
+            at_once = work <= room and batch.tenant not in self._pieces.behind(connection)
             for event in events:
                 result.revoked += self._revoke(connection, batch, event)
-                result.queued += self._fan_out(connection, batch, event, rows)
-        bulk.insert(
-            connection, "events (no, id, type, accepted_at, before_subject, after_subject)", rows.events
-        )
-        bulk.insert(connection, "event_uses (event_no, remaining)", rows.uses)
-        _insert_deliveries(connection, [queued for result in results for queued in result.queued])
+                recipients = self._subscriptions.active(connection, batch.tenant)
+                if at_once:
+                    result.queued += self._pieces.fan_out(batch.tenant, batch.now, event, recipients, rows)
+                elif recipients.of(event.type):
+                    waiting.append(
+                        self._pieces.put_off(connection, batch.tenant, batch.now, event, recipients)
+                    )
+                    result.later += 1
+            if at_once:
+                room -= work
+        accepted.put(connection, waiting)
+        rows.insert(connection)
         return results
 
     def _revoke(
@@ -443,7 +423,7 @@ class DurableQueue:
             return ()
         log.info("client.revoked", tenant=batch.tenant, client_id=client_id, event_id=event.id)
         return self._subscriptions.revoke_in(
-            connection, Owner(batch.tenant, client_id), now=_moment(batch.now), action=revoking(event)
+            connection, Owner(batch.tenant, client_id), now=moment_of(batch.now), action=revoking(event)
         )
 
     def _new_events(self, connection: sqlite3.Connection, batches: Sequence["_Batch"]) -> list[list[Event]]:
@@ -466,7 +446,7 @@ class DurableQueue:
             if at is not None:
                 expired.append((key,))
             seen[key] = batch.now
-            rows.append((next(self._numbers), key, batch.now))
+            rows.append((next(self._pieces.numbers), key, batch.now))
             new[id(batch)].append(event)
         bulk.change(connection, "DELETE FROM seen WHERE key IN {keys}", expired)
         bulk.insert(connection, "seen (no, key, at)", rows)
@@ -491,40 +471,6 @@ class DurableQueue:
         new = [(key, now) for key, now in relayed.items() if key not in known]
         bulk.insert(connection, "relayed (key, at)", new)
         return known
-
-    def _fan_out(
-        self, connection: sqlite3.Connection, batch: "_Batch", event: Event, rows: "_Rows"
-    ) -> list[Queued]:
-        active = self._subscriptions.active(connection, batch.tenant, event.type)
-        numbers: dict[int, int] = {}  # which event row holds which variant of the body
-        queued: list[Queued] = []
-        matched = fan_out(event, active.subscriptions, self.schema_base)
-        self._identifiers.look(batch.tenant, event, matched)
-        for match in matched:
-            variant = id(match.envelope)
-            if variant not in numbers:
-                numbers[variant] = number = next(self._numbers)
-                parts = (match.envelope.before_subject, match.envelope.after_subject)
-                rows.events.append((number, event.id, event.type, batch.now, *parts))
-            key = LaneKey(active.numbers[match.subscription.id], match.lane)
-            queued.append(
-                Queued(
-                    receipt=Receipt(key, next(self._numbers), numbers[variant]),
-                    owner=self._owner(connection, key.subscription_no),
-                    subscription_id=match.subscription.id,
-                    event_id=event.id,
-                    event_type=event.type,
-                    accepted_at=batch.now,
-                    lanes=match.subscription.lanes,
-                    epoch=match.subscription.epoch,
-                    body_size=len(match.envelope.after_subject),
-                    envelope=match.envelope,
-                )
-            )
-        if len(queued) > 1:
-            uses = Counter(entry.receipt.event_no for entry in queued)
-            rows.uses += [item for item in uses.items() if item[1] > 1]
-        return queued
 
     def _settle(
         self, connection: sqlite3.Connection, settlements: Sequence[Settlement]
@@ -601,7 +547,7 @@ class DurableQueue:
         )
 
     def _back_to_lane(self, connection: sqlite3.Connection, delivery: Delivery, receipt: Receipt) -> Queued:
-        behind = receipt._replace(position=next(self._numbers))
+        behind = receipt._replace(position=next(self._pieces.numbers))
         before, after, body_size = connection.execute(
             "SELECT CASE WHEN length(after_subject) <= :room THEN before_subject END,"
             " CASE WHEN length(after_subject) <= :room THEN after_subject END, length(after_subject)"
@@ -623,7 +569,7 @@ class DurableQueue:
             failures=delivery.failures,
             first_attempt_at=_seconds(delivery.first_attempt_at),
         )
-        _insert_deliveries(connection, [queued])
+        insert_deliveries(connection, [queued])
         return queued
 
 
@@ -643,10 +589,12 @@ class _Batch:
 
 @dataclass(slots=True)
 class _Accepted:
-    """What became of a batch: how many of its events are new, their deliveries, and who was revoked."""
+    """What became of a batch: how many of its events are new, their deliveries, how many events are fanned
+    out later, and who was revoked."""
 
     new: int
     queued: list[Queued] = field(default_factory=list[Queued])
+    later: int = 0
     revoked: list[Subscription] = field(default_factory=list[Subscription])
 
 
@@ -656,14 +604,6 @@ class _Settled:
 
     back: Sequence[Queued]
     changed: Sequence[Subscription]
-
-
-@dataclass(slots=True)
-class _Rows:
-    """What fan-out puts into tables, gathered."""
-
-    events: list[tuple[int, str, str, float, bytes, bytes]] = field(default_factory=list)
-    uses: list[tuple[int, int]] = field(default_factory=list)
 
 
 def _forget(connection: sqlite3.Connection, table: str, *, before: float, limit: int) -> int:
@@ -685,40 +625,6 @@ def receipt_of(delivery: Delivery) -> Receipt:
     return delivery.receipt
 
 
-def _insert_deliveries(connection: sqlite3.Connection, queued: Sequence[Queued]) -> None:
-    rows = [
-        (
-            *entry.receipt.key,
-            entry.receipt.position,
-            entry.receipt.event_no,
-            entry.lanes,
-            entry.epoch,
-            entry.attempts,
-            entry.failures,
-            entry.first_attempt_at,
-        )
-        for entry in queued
-    ]
-    bulk.insert(connection, f"deliveries ({DELIVERY_COLUMNS})", rows)
-
-
-def release_events(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
-    """One delivery less refers to an event, each time its number stands here; with the last one it goes."""
-    times = Counter(numbers)
-    connection.executemany(
-        "UPDATE event_uses SET remaining = remaining - ? WHERE event_no = ?",
-        [(count - 1, number) for number, count in times.items() if count > 1],
-    )
-    one_less = "UPDATE event_uses SET remaining = remaining - 1 WHERE event_no IN {keys}"
-    remaining = dict(
-        bulk.rows(connection, f"{one_less} RETURNING event_no, remaining", [(number,) for number in times])
-    )
-    gone = [number for number in times if remaining.get(number, 0) <= 0]
-    bulk.change(connection, "DELETE FROM events WHERE no IN {keys}", [(number,) for number in gone])
-    shared = [(number,) for number in gone if number in remaining]
-    bulk.change(connection, "DELETE FROM event_uses WHERE event_no IN {keys}", shared)
-
-
 def record_end(
     connection: sqlite3.Connection,
     end: DeliveryEnd,
@@ -735,7 +641,7 @@ def record_end(
         " AND message = ? ORDER BY first_at DESC LIMIT 1",
         (subscription_id, end.operation, end.message),
     ).fetchone()
-    if row is None or not end.joins(_moment(row[1])):
+    if row is None or not end.joins(moment_of(row[1])):
         written = connection.execute(
             "INSERT INTO log_entries (id, tenant, client_id, log_type, error_type, subscriber_id,"
             " subscription_id, operation, message, reason, status, excerpt, occurrences, events, first_at,"
@@ -771,62 +677,52 @@ def record_end(
     )
 
 
-def _queued_of(row: Sequence[Any], owner: OwnerKey) -> Queued:
-    """A row of `_QUEUED`."""
-    (subscription_no, lane, position, event_no, subscription_id, event_id, event_type, accepted_at) = row[:8]
-    (lanes, epoch, before, after, body_size, attempts, failures, first_attempt_at, nacks) = row[8:]
-    return Queued(
-        receipt=Receipt(LaneKey(subscription_no, lane), position, event_no),
-        owner=owner,
-        subscription_id=subscription_id,
-        event_id=event_id,
-        event_type=event_type,
-        accepted_at=accepted_at,
-        lanes=lanes,
-        epoch=epoch,
-        body_size=body_size,
-        envelope=None if after is None else Envelope(before, after),
-        attempts=attempts,
-        failures=failures,
-        first_attempt_at=first_attempt_at,
-        nacks=nacks,
-    )
-
-
 def _highest_number(connection: sqlite3.Connection) -> int:
     """The last number given out: events, ids seen and positions share one numbering."""
     (highest,) = connection.execute(
         "SELECT max(highest) FROM (SELECT max(no) AS highest FROM events UNION ALL SELECT max(no) FROM seen"
         " UNION ALL SELECT max(position) FROM dead_letters UNION ALL SELECT max(position) FROM deliveries"
-        " UNION ALL SELECT max(position) FROM retries)"
+        " UNION ALL SELECT max(position) FROM retries UNION ALL SELECT max(no) + 1 FROM accepted)"
     ).fetchone()
     return highest or 0
 
 
-def _counted(connection: sqlite3.Connection, *, with_queue: bool) -> Counted:
+def _counted(connection: sqlite3.Connection) -> tuple[Counted, dict[str, int]]:
+    """A job: all that the meters follow from now on."""
     (retries,) = connection.execute("SELECT count(*) FROM retries").fetchone()
     (dead_letters,) = connection.execute("SELECT count(*) FROM dead_letters").fetchone()
-    if not with_queue:
-        return Counted(retries, dead_letters)
     rows = connection.execute(
         "SELECT s.id, d.number FROM"
         " (SELECT subscription_no, count(*) AS number FROM deliveries GROUP BY subscription_no) d"
         " JOIN subscriptions s ON s.no = d.subscription_no"
     )
-    return Counted(retries, dead_letters, dict(rows.fetchall()))
+    return Counted(retries, dead_letters, accepted.number_of(connection), dict(rows.fetchall())), _moved(
+        connection
+    )
+
+
+def count_moved(connection: sqlite3.Connection, name: str, number: int) -> None:
+    """Counts what another process than the server did: REPLAYED or DROPPED dead letters."""
+    connection.execute(
+        "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name)"
+        " DO UPDATE SET value = CAST(value AS INTEGER) + excluded.value",
+        (name, number),
+    )
+
+
+def _moved(connection: sqlite3.Connection) -> dict[str, int]:
+    rows = connection.execute("SELECT name, value FROM meta WHERE name IN (?, ?)", (REPLAYED, DROPPED))
+    return {REPLAYED: 0, DROPPED: 0} | {name: int(value) for name, value in rows}
 
 
 def _oldest_accepted_at(connection: sqlite3.Connection) -> float | None:
     """An event that a dead letter keeps is left out: nothing goes on with it before somebody looks at it."""
-    row = connection.execute(
-        "SELECT accepted_at FROM events WHERE no NOT IN (SELECT event_no FROM dead_letters)"
-        " ORDER BY no LIMIT 1"
-    ).fetchone()
-    return row[0] if row else None
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    return connection.execute(
+        "SELECT min(accepted_at) FROM ("
+        "SELECT accepted_at FROM (SELECT accepted_at FROM events WHERE NOT EXISTS"
+        " (SELECT 1 FROM dead_letters WHERE event_no = events.no) ORDER BY no LIMIT 1)"
+        " UNION ALL SELECT accepted_at FROM (SELECT accepted_at FROM accepted ORDER BY no LIMIT 1))"
+    ).fetchone()[0]
 
 
 def _seconds(moment: datetime | None) -> float | None:

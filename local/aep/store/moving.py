@@ -24,15 +24,16 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Deliveries that do not move: in lanes, for a retry, as dead letters."""
+    """What does not move: accepted events, and deliveries in lanes, for a retry or as dead letters."""
 
+    accepted: int
     queued: int
     retries: int
     dead_letters: int
 
     @property
     def total(self) -> int:
-        return self.queued + self.retries + self.dead_letters
+        return self.accepted + self.queued + self.retries + self.dead_letters
 
 
 def take_out(connection: sqlite3.Connection, seal: Seal) -> tuple[Records, Waiting]:
@@ -47,8 +48,8 @@ def take_out(connection: sqlite3.Connection, seal: Seal) -> tuple[Records, Waiti
         for table in RESEALS
     }
     (waiting,) = connection.execute(
-        "SELECT (SELECT count(*) FROM deliveries), (SELECT count(*) FROM retries),"
-        " (SELECT count(*) FROM dead_letters)"
+        "SELECT (SELECT count(*) FROM accepted), (SELECT count(*) FROM deliveries),"
+        " (SELECT count(*) FROM retries), (SELECT count(*) FROM dead_letters)"
     )
     connection.execute("ROLLBACK")
     return records_of(documents, seal), Waiting(*waiting)

@@ -206,7 +206,34 @@ CREATE TABLE relayed (                 -- ids of the last day's relayed events, 
 );
 """
 
-MIGRATIONS: Sequence[str] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+_VERSION_6 = """
+CREATE TABLE accepted (                -- events that are not fanned out yet
+    no INTEGER PRIMARY KEY,            -- in the order of acceptance; in `events` too, as is the next one
+    tenant TEXT NOT NULL,
+    snapshot_no INTEGER NOT NULL,
+    accepted_at REAL NOT NULL,
+    id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    time TEXT NOT NULL,
+    facts BLOB NOT NULL,
+    data_json BLOB NOT NULL,
+    identity TEXT NOT NULL,            -- JSON
+    benchmark_client TEXT
+);
+CREATE INDEX accepted_by_tenant ON accepted (tenant, no);
+CREATE TABLE snapshots (               -- the active subscriptions that accepted events are fanned out to
+    no INTEGER PRIMARY KEY,
+    document TEXT NOT NULL
+);
+CREATE TABLE fan_outs (                -- how far a tenant's first events are, where that takes several pieces
+    tenant TEXT PRIMARY KEY,
+    last_no INTEGER NOT NULL,          -- of those events
+    done INTEGER NOT NULL              -- how many recipients of their snapshot have theirs
+);
+CREATE INDEX dead_letters_by_event ON dead_letters (event_no);
+"""
+
+MIGRATIONS: Sequence[str] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 """What leads from each version of the schema to the next, from the empty file on. Only ever appended to.
 
 A statement ends with its line, so that each can be run alone inside one transaction.

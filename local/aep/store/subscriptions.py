@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Protocol
@@ -17,7 +16,6 @@ from event_platform.adapters.records import (
     subscription_of,
 )
 from event_platform.domain.actions import BY_THE_PLATFORM, Action, entry_of
-from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.errors import Conflict, NotFound
 from event_platform.domain.notifications import Change, notifications_of
 from event_platform.domain.pace import with_pace_of
@@ -34,21 +32,7 @@ from event_platform.ports import Seal
 from .database import Database
 from .logs import put_entry
 from .outbox import put_notifications
-
-
-@dataclass(slots=True)
-class Active:
-    """Active subscriptions, and the numbers of their rows by their ids."""
-
-    subscriptions: list[Subscription] = field(default_factory=list[Subscription])
-    numbers: dict[str, int] = field(default_factory=dict[str, int])
-
-    def add(self, no: int, subscription: Subscription) -> None:
-        self.subscriptions.append(subscription)
-        self.numbers[subscription.id] = no
-
-
-NOBODY = Active()
+from .recipients import Recipients
 
 
 class Copies(Protocol):
@@ -85,7 +69,7 @@ class SqliteSubscriptions:
         self._database = database
         self._seal = seal
         self._current: dict[str, Subscription] = {}  # used in the event loop only
-        self._active: dict[str, dict[str, Active]] = {}  # used in the writer thread only
+        self._active: dict[str, Recipients] = {}  # used in the writer thread only
         database.on_rollback.append(self._active.clear)
         self.copies: Copies = _NoCopies()
         self.on_change: list[Callable[[], None]] = []
@@ -316,20 +300,18 @@ class SqliteSubscriptions:
 
         await self._database.write(job, remember)
 
-    def active(self, connection: sqlite3.Connection, tenant: str, event_type: str) -> Active:
-        """For a job of the writer: the tenant's active subscriptions to a type of event."""
-        if tenant not in self._active:
-            by_type: dict[str, Active] = {}
+    def active(self, connection: sqlite3.Connection, tenant: str) -> Recipients:
+        """For a job of the writer: the tenant's active subscriptions."""
+        found = self._active.get(tenant)
+        if found is None:
             rows = connection.execute(
                 "SELECT no, document FROM subscriptions WHERE tenant = ? AND status = 'active' ORDER BY no",
                 (tenant,),
             )
-            for no, document in rows:
-                subscription = subscription_of(orjson.loads(document), self._seal)
-                for name in subscription.events if subscription.source == "pim" else (BENCHMARK,):
-                    by_type.setdefault(name, Active()).add(no, subscription)
-            self._active[tenant] = by_type
-        return self._active[tenant].get(event_type, NOBODY)
+            found = self._active[tenant] = Recipients(
+                (no, subscription_of(orjson.loads(document), self._seal)) for no, document in rows
+            )
+        return found
 
     async def forget_deleted(self, *, before: float) -> None:
         """Drops what was deleted before that time (unix seconds) and has nothing in the queue any more."""
@@ -339,7 +321,9 @@ class SqliteSubscriptions:
                 "DELETE FROM subscriptions WHERE status = 'deleted' AND updated_at < ?"
                 " AND no NOT IN (SELECT subscription_no FROM deliveries)"
                 " AND no NOT IN (SELECT subscription_no FROM retries)"
-                " AND no NOT IN (SELECT subscription_no FROM dead_letters) RETURNING id",
+                " AND no NOT IN (SELECT subscription_no FROM dead_letters)"
+                " AND NOT EXISTS (SELECT 1 FROM accepted WHERE accepted.tenant = subscriptions.tenant)"
+                " RETURNING id",
                 (before,),
             ).fetchall()
             connection.execute(

@@ -14,7 +14,8 @@ from event_platform.domain.subscriptions import Owner, Subscription
 from event_platform.ports import SuccessCounts
 
 from ..broker.dispatcher import DRAIN_SECONDS
-from ..broker.queue import DurableQueue, LaneKey, Queued, Receipt
+from ..broker.queue import DurableQueue
+from ..broker.rows import LaneKey, Queued, Receipt
 from ..store.subscriptions import SqliteSubscriptions
 from .channel import Channel
 

@@ -11,7 +11,8 @@ from event_platform.domain.events import Envelope
 from event_platform.domain.subscriptions import Owner, Subscription
 from event_platform.domain.suspension import Count, Series
 
-from ..broker.queue import LaneKey, Queued, receipt_of
+from ..broker.queue import receipt_of
+from ..broker.rows import LaneKey, Queued
 from .channel import Channel
 from .owner import Delivered
 

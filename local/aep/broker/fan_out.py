@@ -1,0 +1,88 @@
+"""Fans out, piece by piece, what was too much for the commit that accepted it (docs/decisions/0027)."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from event_platform.domain.errors import StoreUnavailable
+from event_platform.ports import Clock
+
+from ..tasks import WatchedTasks
+from .queue import DurableQueue
+
+log = structlog.get_logger()
+
+STORE_RETRY_SECONDS = 1.0
+BACKOFF_AT_MOST = 60.0
+
+
+class FanOut:
+    """Runs between `start` and `stop`; tenants take turns, and one piece is on its way at a time.
+
+    `on_fault` is called when it has ended by an error.
+    """
+
+    def __init__(
+        self, queue: DurableQueue, clock: Clock, *, on_fault: Callable[[BaseException], None]
+    ) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._tasks = WatchedTasks(on_fault)
+        self._turns: dict[str, None] = {}  # tenants, in their order
+        self._has_turns = asyncio.Event()
+        self._failures: dict[str, int] = {}  # in a row, by tenant
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Goes on with what the file holds. Raises StoreUnavailable."""
+        for tenant in await self._queue.tenants_behind():
+            self.behind(tenant)
+        self._start(self._run())
+
+    async def stop(self) -> None:
+        """Begins no further piece; the writer finishes one that it has."""
+        self._tasks.stopping = True
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def behind(self, tenant: str) -> None:
+        """Events of the tenant wait for their fan-out."""
+        self._turns[tenant] = None
+        self._has_turns.set()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._tasks.start(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run(self) -> None:
+        while True:
+            await self._has_turns.wait()
+            while self._turns:
+                tenant = next(iter(self._turns))
+                del self._turns[tenant]  # so that it is known when `behind` is called meanwhile
+                await self._piece(tenant)
+            self._has_turns.clear()
+
+    async def _piece(self, tenant: str) -> None:
+        try:
+            more = await self._queue.fan_out_piece(tenant)
+        except StoreUnavailable as error:
+            log.warning("fan_out.store_unavailable", error=str(error))
+            await self._clock.sleep(STORE_RETRY_SECONDS)
+            more = True
+        except Exception:  # a fault of ours, which must not hold up other tenants
+            failures = self._failures[tenant] = self._failures.get(tenant, 0) + 1
+            log.exception("fan_out.failed", tenant=tenant, failures=failures)
+            self._start(self._again(tenant, min(BACKOFF_AT_MOST, 2.0 ** (failures - 1))))
+            return
+        self._failures.pop(tenant, None)
+        if more:
+            self.behind(tenant)
+
+    async def _again(self, tenant: str, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self.behind(tenant)

@@ -1,0 +1,257 @@
+"""Fan-out inside the writer's jobs: at once where it is little work, else in pieces of several jobs.
+
+A piece is a few recipients of a *window*, the first of a tenant's events that wait: so its rows go into few
+lanes, and with them into few pages of the file (docs/decisions/0027).
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import count
+
+from event_platform.domain.events import Envelope, Event
+from event_platform.domain.subscriptions import Recipient
+from event_platform.fanout import IdentifierCheck, fan_out
+
+from ..store import accepted, bulk
+from ..store.accepted import Waiting
+from ..store.recipients import Recipients, snapshot
+from .rows import LaneKey, Queued, Receipt, insert_deliveries, release_events
+
+WORK_OF_EVENT = 4
+BYTES_OF_WORK = 2048
+"""Fan-out is measured in the work of one match, some 4 µs: an event costs a few of them, and its bytes."""
+WORK_AT_ACCEPTANCE = 5000
+"""Up to which a call of the writer fans out what it accepts: some 20 ms."""
+WORK_OF_PIECE = 2000
+"""How much of what waits one job of the writer fans out: some 8 ms."""
+EVENTS_OF_WINDOW = 128
+BYTES_OF_WINDOW = 1024 * 1024
+"""What is in memory of the events that wait, unless a single event is larger."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """What one job fanned out: `events` that need no more, and whether others of the tenant wait."""
+
+    events: int = 0
+    queued: list[Queued] = field(default_factory=list[Queued])
+    more: bool = False
+
+
+@dataclass(slots=True)
+class Rows:
+    """What fan-out puts into tables, gathered; `uses` says how many deliveries refer to an event."""
+
+    events: list[tuple[int, str, str, float, bytes, bytes]] = field(default_factory=list)
+    uses: list[tuple[int, int]] = field(default_factory=list)
+    queued: list[Queued] = field(default_factory=list)
+
+    def insert(self, connection: sqlite3.Connection) -> None:
+        """Writes all of it, where no later piece refers to its events."""
+        self._insert_events_and_deliveries(connection)
+        bulk.insert(connection, "event_uses (event_no, remaining)", [use for use in self.uses if use[1] > 1])
+
+    def insert_some(self, connection: sqlite3.Connection) -> None:
+        """Writes all of it, and holds new events for later pieces, until `release_events` is called."""
+        self._insert_events_and_deliveries(connection)
+        new = {row[0] for row in self.events}
+        connection.executemany(
+            "INSERT INTO event_uses (event_no, remaining) VALUES (?, ?)"
+            " ON CONFLICT (event_no) DO UPDATE SET remaining = remaining + excluded.remaining",
+            [(number, uses + (number in new)) for number, uses in self.uses],
+        )
+
+    def _insert_events_and_deliveries(self, connection: sqlite3.Connection) -> None:
+        bulk.insert(
+            connection, "events (no, id, type, accepted_at, before_subject, after_subject)", self.events
+        )
+        insert_deliveries(connection, self.queued)
+
+
+@dataclass(slots=True)
+class _Window:
+    """Events of a tenant that are fanned out together; `done` of their recipients have theirs.
+
+    `variants` has each event's bodies, `written` the numbers of those that are in the file.
+    """
+
+    tenant: str
+    waiting: Sequence[Waiting]
+    recipients: Recipients
+    done: int
+    written: set[int]
+    variants: Sequence[dict[bool, Envelope]]
+
+    def group(self) -> Sequence[Recipient]:
+        """The recipients whose turn it is: what makes a piece, at least one."""
+        size = len(self.waiting)
+        work = WORK_OF_EVENT * size
+        if self.done == 0:  # the bodies are written with the first ones
+            work += sum(len(each.event.data_json) for each in self.waiting) // BYTES_OF_WORK
+        end = self.done + max(1, (WORK_OF_PIECE - work) // size)
+        return self.recipients.all[self.done : end]
+
+
+class Pieces:
+    """The events that wait for their fan-out. Used in the writer thread only, inside its jobs."""
+
+    def __init__(self, identifiers: IdentifierCheck, schema_base: str) -> None:
+        self.numbers = count(1)
+        """For events, positions and ids seen."""
+        self._identifiers = identifiers
+        self._schema_base = schema_base
+        self._behind: set[str] | None = None
+        self._snapshots: dict[int, Recipients] = {}
+        self._window: _Window | None = None  # the last one
+
+    def forget(self) -> None:
+        """Drops what is known of the file: something was undone there."""
+        self._behind = self._window = None
+        self._snapshots.clear()
+
+    def behind(self, connection: sqlite3.Connection) -> set[str]:
+        """The tenants that have events waiting."""
+        if self._behind is None:
+            self._behind = set(accepted.tenants(connection))
+        return self._behind
+
+    def fan_out(
+        self, tenant: str, accepted_at: float, event: Event, recipients: Recipients, rows: Rows
+    ) -> Sequence[Queued]:
+        """Gathers in `rows` what an event comes to for all of its recipients; returns the deliveries."""
+        number, _ = next(self.numbers), next(self.numbers)
+        waiting = Waiting(number, tenant, 0, accepted_at, event)
+        return self._fan_out(waiting, recipients, recipients.of(event.type), rows, set(), {})
+
+    def put_off(
+        self,
+        connection: sqlite3.Connection,
+        tenant: str,
+        accepted_at: float,
+        event: Event,
+        recipients: Recipients,
+    ) -> Waiting:
+        """The event as one that waits for its fan-out, which the caller puts into the file."""
+        snapshot_no = recipients.keep(connection)
+        self._snapshots[snapshot_no] = recipients
+        self.behind(connection).add(tenant)
+        number, _ = next(self.numbers), next(self.numbers)
+        return Waiting(number, tenant, snapshot_no, accepted_at, event)
+
+    def next(self, connection: sqlite3.Connection, tenant: str) -> Piece:
+        """Fans out a piece of what waits of a tenant."""
+        window = self._window
+        if window is None or window.tenant != tenant:
+            window = self._window = self._next_window(connection, tenant)
+        if window is None:
+            self.behind(connection).discard(tenant)
+            return Piece()
+        group, rows = window.group(), Rows()
+        for waiting, variants in zip(window.waiting, window.variants, strict=True):
+            self._fan_out(waiting, window.recipients, group, rows, window.written, variants)
+        first, last = window.done == 0, window.done + len(group) == len(window.recipients.all)
+        window.done += len(group)
+        if first and last:
+            rows.insert(connection)
+        else:
+            rows.insert_some(connection)
+        if not last:
+            accepted.note_progress(connection, tenant, window.waiting[-1].no, window.done)
+            return Piece(queued=rows.queued, more=True)
+        if not first:
+            release_events(connection, list(window.written))
+        more = self._finish(connection, window)
+        return Piece(len(window.waiting), rows.queued, more)
+
+    def _finish(self, connection: sqlite3.Connection, window: _Window) -> bool:
+        """Removes the events of the window; True if there are others of its tenant."""
+        self._window = None
+        needed = accepted.remove(connection, window.tenant, window.waiting[-1].no)
+        number = window.waiting[0].snapshot_no
+        if number != needed:
+            window.recipients.drop(connection)
+            del self._snapshots[number]
+        if needed is None:
+            self.behind(connection).discard(window.tenant)
+        return needed is not None
+
+    def _next_window(self, connection: sqlite3.Connection, tenant: str) -> _Window | None:
+        """The window that is begun, else one of the first events that are for the same subscriptions."""
+        last_no, done = accepted.progress(connection, tenant)
+        waiting: list[Waiting] = []
+        size = 0
+        with closing(accepted.of_tenant(connection, tenant)) as found:
+            for each in found:
+                size += len(each.event.data_json)
+                if last_no is not None:
+                    if each.no > last_no:
+                        break
+                elif waiting and (
+                    len(waiting) == EVENTS_OF_WINDOW
+                    or size > BYTES_OF_WINDOW
+                    or each.snapshot_no != waiting[0].snapshot_no
+                ):
+                    break
+                waiting.append(each)
+        if not waiting:
+            return None
+        recipients = self._snapshot(connection, waiting[0].snapshot_no)
+        written = accepted.written(connection, waiting) if done else set[int]()
+        return _Window(tenant, waiting, recipients, done, written, [{} for _ in waiting])
+
+    def _snapshot(self, connection: sqlite3.Connection, number: int) -> Recipients:
+        if number not in self._snapshots:
+            self._snapshots[number] = snapshot(connection, number)
+        return self._snapshots[number]
+
+    def _fan_out(
+        self,
+        waiting: Waiting,
+        recipients: Recipients,
+        group: Sequence[Recipient],
+        rows: Rows,
+        written: set[int],
+        variants: dict[bool, Envelope],
+    ) -> Sequence[Queued]:
+        """Gathers what the event comes to for a group of the recipients. A body that is `written` is not
+        written again, and one of the `variants` not rendered again."""
+        event, accepted_at = waiting.event, waiting.accepted_at
+        matched = fan_out(event, group, self._schema_base, variants)
+        self._identifiers.look(waiting.tenant, event, matched)
+        queued: list[Queued] = []
+        for match in matched:
+            number = waiting.no if match.with_identifier else waiting.no + 1
+            if number not in written:
+                written.add(number)
+                parts = (match.envelope.before_subject, match.envelope.after_subject)
+                rows.events.append((number, event.id, event.type, accepted_at, *parts))
+            subscription = match.subscription
+            key = LaneKey(recipients.numbers[subscription.id], match.lane)
+            queued.append(
+                Queued(
+                    receipt=Receipt(key, next(self.numbers), number),
+                    owner=(subscription.owner.tenant, subscription.owner.client_id),
+                    subscription_id=subscription.id,
+                    event_id=event.id,
+                    event_type=event.type,
+                    accepted_at=accepted_at,
+                    lanes=subscription.lanes,
+                    epoch=subscription.epoch,
+                    body_size=len(match.envelope.after_subject),
+                    envelope=match.envelope,
+                )
+            )
+        if len(queued) == 1:
+            rows.uses.append((queued[0].receipt.event_no, 1))
+        elif queued:
+            rows.uses += Counter(entry.receipt.event_no for entry in queued).items()
+        rows.queued += queued
+        return queued
+
+
+def work_of(event: Event, recipients: Recipients) -> int:
+    """What the event's fan-out takes at most, known before anything is matched."""
+    return WORK_OF_EVENT + len(recipients.of(event.type)) + len(event.data_json) // BYTES_OF_WORK

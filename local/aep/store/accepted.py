@@ -1,0 +1,115 @@
+"""The table of events that are accepted and not fanned out yet, per tenant in the order of acceptance."""
+
+import json
+import sqlite3
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from event_platform.domain.events import Event, event_of_row
+
+from . import bulk
+
+_COLUMNS = (
+    "no, tenant, snapshot_no, accepted_at, id, type, time, facts, data_json, identity, benchmark_client"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An event that waits for its fan-out, and which snapshot of the subscriptions it is for.
+
+    `no`, and `no` + 1 for its other variant, are set aside for it in `events`.
+    """
+
+    no: int
+    tenant: str
+    snapshot_no: int
+    accepted_at: float
+    event: Event
+
+
+def put(connection: sqlite3.Connection, waiting: Sequence[Waiting]) -> None:
+    """Adds them behind all that are there."""
+    bulk.insert(connection, f"accepted ({_COLUMNS})", [_to_row(each) for each in waiting])
+
+
+def of_tenant(connection: sqlite3.Connection, tenant: str) -> Generator[Waiting]:
+    """The tenant's events, oldest first; each is read when it is drawn."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM accepted WHERE tenant = ? ORDER BY no",  # noqa: S608 - constant columns
+        (tenant,),
+    )
+    for row in rows:
+        yield _from_row(row)
+
+
+def note_progress(connection: sqlite3.Connection, tenant: str, last: int, done: int) -> None:
+    """Notes that the tenant's events up to number `last` are with the first `done` of their recipients."""
+    connection.execute(
+        "INSERT INTO fan_outs VALUES (?, ?, ?) ON CONFLICT (tenant) DO UPDATE SET done = excluded.done",
+        (tenant, last, done),
+    )
+
+
+def progress(connection: sqlite3.Connection, tenant: str) -> tuple[int | None, int]:
+    """What `note_progress` noted since the last `remove`: (last, done)."""
+    row = connection.execute("SELECT last_no, done FROM fan_outs WHERE tenant = ?", (tenant,)).fetchone()
+    return (None, 0) if row is None else (row[0], row[1])
+
+
+def written(connection: sqlite3.Connection, waiting: Sequence[Waiting]) -> set[int]:
+    """The numbers set aside for these that are in `events`."""
+    numbers = [(number,) for each in waiting for number in (each.no, each.no + 1)]
+    rows = bulk.rows(connection, "SELECT no FROM events WHERE no IN {keys}", numbers)
+    return {number for (number,) in rows}
+
+
+def remove(connection: sqlite3.Connection, tenant: str, last: int) -> int | None:
+    """Removes the tenant's events up to that number; the snapshot of the next one, None when none is left."""
+    connection.execute("DELETE FROM accepted WHERE tenant = ? AND no <= ?", (tenant, last))
+    connection.execute("DELETE FROM fan_outs WHERE tenant = ?", (tenant,))
+    row = connection.execute(
+        "SELECT snapshot_no FROM accepted WHERE tenant = ? ORDER BY no LIMIT 1", (tenant,)
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def number_of(connection: sqlite3.Connection) -> int:
+    """How many events of all tenants wait."""
+    return connection.execute("SELECT count(*) FROM accepted").fetchone()[0]
+
+
+def tenants(connection: sqlite3.Connection) -> list[str]:
+    """The tenants that have events here; costs one index step per tenant."""
+    found: list[str] = []
+    last = ""
+    while row := connection.execute(
+        "SELECT tenant FROM accepted WHERE tenant > ? ORDER BY tenant LIMIT 1", (last,)
+    ).fetchone():
+        last = row[0]
+        found.append(last)
+    return found
+
+
+def _to_row(waiting: Waiting) -> tuple[Any, ...]:
+    event = waiting.event
+    return (
+        waiting.no,
+        waiting.tenant,
+        waiting.snapshot_no,
+        waiting.accepted_at,
+        event.id,
+        event.type,
+        event.time,
+        event.facts.to_json(event.data_json),
+        event.data_json,
+        json.dumps(event.identity),
+        event.benchmark_client,
+    )
+
+
+def _from_row(row: Sequence[Any]) -> Waiting:
+    no, tenant, snapshot_no, accepted_at, event_id, event_type, time, facts, data_json, identity, client = row
+    event = event_of_row(event_id, event_type, time, facts, data_json, tuple(json.loads(identity)), client)
+    return Waiting(no, tenant, snapshot_no, accepted_at, event)

@@ -1,0 +1,99 @@
+"""A tenant's active subscriptions, as far as fan-out needs them, in memory and as a row of the file."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from event_platform.domain.catalog import BENCHMARK
+from event_platform.domain.subscriptions import Owner, Recipient, Status
+
+
+class Recipients:
+    """The active subscriptions of a tenant at one moment, and the numbers of their rows by their ids.
+
+    `snapshot_no` is the row of `snapshots` that holds them, None as long as no row does.
+    """
+
+    def __init__(
+        self, subscriptions: Iterable[tuple[int, Recipient]], snapshot_no: int | None = None
+    ) -> None:
+        self.snapshot_no = snapshot_no
+        self.all: list[Recipient] = []
+        self.numbers: dict[str, int] = {}
+        self._by_type: dict[str, list[Recipient]] = {}
+        for no, subscription in subscriptions:
+            self.all.append(subscription)
+            self.numbers[subscription.id] = no
+            for name in subscription.events if subscription.source == "pim" else (BENCHMARK,):
+                self._by_type.setdefault(name, []).append(subscription)
+
+    def of(self, event_type: str) -> Sequence[Recipient]:
+        """Those that may get an event of the type."""
+        return self._by_type.get(event_type, ())
+
+    def keep(self, connection: sqlite3.Connection) -> int:
+        """Writes the snapshot if there is none; its number."""
+        if self.snapshot_no is None:
+            rows = [_to_row(self.numbers[each.id], each) for each in self.all]
+            self.snapshot_no = connection.execute(
+                "INSERT INTO snapshots (document) VALUES (?)", (orjson.dumps(rows).decode(),)
+            ).lastrowid
+            assert self.snapshot_no is not None  # noqa: S101 - an INSERT gives one
+        return self.snapshot_no
+
+    def drop(self, connection: sqlite3.Connection) -> None:
+        """Deletes the snapshot, to which nothing refers any more."""
+        connection.execute("DELETE FROM snapshots WHERE no = ?", (self.snapshot_no,))
+        self.snapshot_no = None
+
+
+def snapshot(connection: sqlite3.Connection, number: int) -> Recipients:
+    """The recipients that `Recipients.keep` wrote."""
+    (document,) = connection.execute("SELECT document FROM snapshots WHERE no = ?", (number,)).fetchone()
+    return Recipients((_from_row(*row) for row in orjson.loads(document)), number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A subscription that was active, without its destination and secrets."""
+
+    id: str
+    owner: Owner
+    source: str
+    events: frozenset[str]
+    filter: str | None
+    send_product_identifier: bool
+    epoch: int
+    lanes: int
+    status: Status = Status.ACTIVE
+
+
+def _to_row(no: int, each: Recipient) -> tuple[object, ...]:
+    owner = (each.owner.tenant, each.owner.client_id)
+    texts = (each.id, owner, each.source, sorted(each.events), each.filter)
+    return (no, *texts, each.send_product_identifier, each.epoch, each.lanes)
+
+
+def _from_row(
+    no: int,
+    subscription_id: str,
+    owner: tuple[str, str],
+    source: str,
+    events: list[str],
+    expression: str | None,
+    send_product_identifier: bool,
+    epoch: int,
+    lanes: int,
+) -> tuple[int, Recipient]:
+    return no, _Kept(
+        subscription_id,
+        Owner(*owner),
+        source,
+        frozenset(events),
+        expression,
+        send_product_identifier,
+        epoch,
+        lanes,
+    )
