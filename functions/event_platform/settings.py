@@ -136,6 +136,7 @@ class Settings(AttemptSettings, DestinationSettings):
     pims: str | None = None  # a path, or the list itself when it begins with [
     dev: bool = False
     allow_networks: Networks = ()
+    refuse_networks: Networks = ()
     secrets_key: SecretStr | None = None
     public_url: PublicUrl | None = None
     smtp_url: SmtpUrl | None = None
@@ -168,6 +169,7 @@ class RecordsSettings(FunctionSettings):
     version_buckets: Annotated[int, Field(ge=1, le=64)] = 1
     dev: bool = False
     allow_networks: Networks = ()
+    refuse_networks: Networks = ()
     pims: Annotated[Sequence[Tenant], NoDecode, BeforeValidator(_listed)] = ()
 
 

@@ -19,6 +19,7 @@ from . import settings as told
 
 if TYPE_CHECKING:
     from .adapters.firestore.client import Firestore
+    from .adapters.guard import GuardedNetwork
     from .adapters.pubsub import PubSubPublisher
     from .adapters.seal import AesGcmSeal
     from .ports import RecordSender, TenantRegistry
@@ -71,7 +72,7 @@ def manage() -> "Answers":
     from .adapters.clock import SystemClock
     from .adapters.firestore.logs import FirestoreLogs
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
-    from .adapters.guard import GuardedNetwork, TrustedNetwork
+    from .adapters.guard import TrustedNetwork
     from .adapters.https import HttpsPimGateway, HttpsSender
     from .adapters.pubsub_intake import PubSubIntake
     from .adapters.pubsub_topics import rules_on_google
@@ -79,7 +80,7 @@ def manage() -> "Answers":
 
     settings, clock = _read(told.ManageSettings), SystemClock()
     firestore, seal = _firestore(settings), _seal(settings)
-    guard = GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
+    guard = _guard(settings)
     subscriptions = FirestoreSubscriptions(
         firestore, seal, clock, buckets=settings.version_buckets, publisher=_publisher(settings)
     )
@@ -157,7 +158,6 @@ def deliver() -> "Answers":
     from .adapters.firestore.retries import FirestoreRetrySchedule
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.firestore.success_counts import FirestoreSuccessCounts
-    from .adapters.guard import GuardedNetwork
     from .adapters.https import HttpsSender
     from .adapters.pubsub_topics import PubSubTopics, rules_on_google
     from .adapters.settlements import QueueSettlements
@@ -171,7 +171,7 @@ def deliver() -> "Answers":
     )
     paces = FirestorePaces(firestore, subscriptions, clock)
     ends = FirestoreEndLog(firestore, subscriptions, clock)
-    guard = GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
+    guard = _guard(settings)
 
     @cache
     def kafka() -> "RecordSender":
@@ -226,7 +226,6 @@ def notify() -> "Answers":
     from .adapters.clock import SystemClock
     from .adapters.firestore.outbox import FirestoreOutbox
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
-    from .adapters.guard import GuardedNetwork
     from .adapters.https import HttpsSender
     from .adapters.smtp import SmtpMailer
 
@@ -235,9 +234,7 @@ def notify() -> "Answers":
     server = settings.mail_server()
     telling = notify.Telling(
         subscribers=FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets),
-        sender=HttpsSender(
-            GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
-        ),
+        sender=HttpsSender(_guard(settings)),
         clock=clock,
         mailer=SmtpMailer(server) if server is not None else None,
         base_url=settings.public_url or "",
@@ -260,6 +257,16 @@ def _seal(settings: told.RecordsSettings) -> "AesGcmSeal":
         return AesGcmSeal(*keys_from_base64(settings.secrets_key.get_secret_value()))
     except ValueError as error:
         raise WrongSettings(f"aep: {error}") from None
+
+
+def _guard(settings: told.RecordsSettings) -> "GuardedNetwork":
+    from .adapters.guard import GuardedNetwork
+
+    return GuardedNetwork(
+        allow_loopback=settings.dev,
+        allow_networks=settings.allow_networks,
+        refuse_networks=settings.refuse_networks,
+    )
 
 
 def _firestore(settings: told.FunctionSettings) -> "Firestore":

@@ -19,6 +19,7 @@ import orjson
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from event_platform.adapters.tls import client_context
 from event_platform.domain import catalog, signatures
 from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.subscriptions import Status
@@ -76,7 +77,7 @@ async def everything(
 ) -> AsyncIterator[Check]:
     """All checks of the platform whose management API is at the URL. `retry_within` is in seconds."""
     url = url.rstrip("/")
-    context = ssl.create_default_context()
+    context = client_context()
     yield await _tls(url, context)
     connector = aiohttp.TCPConnector(ssl=context)
     async with aiohttp.ClientSession(timeout=_ANSWER, connector=connector) as session:

@@ -26,7 +26,11 @@ class Outgoing:
     """The senders of a process, behind one guard."""
 
     def __init__(self, settings: Settings) -> None:
-        self.guard = GuardedNetwork(allow_loopback=settings.dev, allow_networks=settings.allow_networks)
+        self.guard = GuardedNetwork(
+            allow_loopback=settings.dev,
+            allow_networks=settings.allow_networks,
+            refuse_networks=settings.refuse_networks,
+        )
         self.https = HttpsSender(self.guard)
         self.topic_rules = rules_on_one_machine(settings.destination_account)
         self._topics = PubSubTopics(self.topic_rules)

@@ -54,11 +54,18 @@ TRICKS = [
 class MakeGuard(Protocol):
     """Makes a guard that asks `dns` only; it is closed when the test ends.
 
-    With `allow_loopback` it is as with --dev; `allow_networks` are those that the operator opened.
+    With `allow_loopback` it is as with --dev; `allow_networks` are those that the operator opened, and
+    `refuse_networks` those that he closed. `own` are the machine's addresses.
     """
 
     def __call__(
-        self, dns: DnsServer, *, allow_loopback: bool = False, allow_networks: Sequence[str] = ()
+        self,
+        dns: DnsServer,
+        *,
+        allow_loopback: bool = False,
+        allow_networks: Sequence[str] = (),
+        refuse_networks: Sequence[str] = (),
+        own: Sequence[str] = (),
     ) -> DestinationGuard: ...
 
 
@@ -187,6 +194,37 @@ class GuardContract:
         self, dev_guard: DestinationGuard, host: str
     ) -> None:
         assert host in await refusal(dev_guard, host)
+
+    # Networks that the operator closed, and the machine itself
+
+    @pytest.mark.parametrize("host", ["93.184.215.14", "2606:4700::1111", "public.example", "v4.example"])
+    async def test_networks_with_public_numbers_can_be_closed(
+        self, make_guard: MakeGuard, dns: DnsServer, host: str
+    ) -> None:
+        guard = make_guard(dns, refuse_networks=["93.184.215.0/24", "2606:4700::/32"])
+        assert "is in a network that this platform does not connect to" in await refusal(guard, host)
+        await guard.check("1.1.1.1")
+
+    async def test_a_part_of_a_network_that_is_opened_can_be_closed(
+        self, make_guard: MakeGuard, dns: DnsServer
+    ) -> None:
+        guard = make_guard(dns, allow_networks=["10.0.0.0/8"], refuse_networks=["10.0.0.0/24"])
+        await guard.check("10.0.1.5")
+        assert "inside.example" in await refusal(guard, "inside.example")
+
+    @pytest.mark.parametrize("host", ["93.184.215.14", "2606:4700::1111", "public.example"])
+    async def test_the_machines_own_public_addresses_are_refused(
+        self, make_guard: MakeGuard, dns: DnsServer, host: str
+    ) -> None:
+        guard = make_guard(dns, own=["93.184.215.14", "2606:4700::1111"])
+        assert "is this platform's own address" in await refusal(guard, host)
+        await guard.check("1.1.1.1")
+
+    async def test_the_machines_own_address_can_be_opened(
+        self, make_guard: MakeGuard, dns: DnsServer
+    ) -> None:
+        guard = make_guard(dns, own=["93.184.215.14"], allow_networks=["93.184.215.14/32"])
+        await guard.check("v4.example")
 
     # Networks that the operator opened
 

@@ -608,6 +608,19 @@ class SenderContract:
         assert f"host: hooks.example.org:{server.port}".encode() in server.requests[0].lower()
         assert asked_for == ["hooks.example.org"]
 
+    async def test_a_certificate_counts_for_no_name_but_those_of_its_san(
+        self, make_sender: MakeSender, certificates: Certificates
+    ) -> None:
+        async with (
+            DnsServer({"hooks.example.org": [["127.0.0.1"]]}) as dns,
+            serve(answers(OK), tls=certificates.name_without_san()) as server,
+        ):
+            sender = make_sender(trust=certificates.trust, dns=dns)
+            url = server.url(host="hooks.example.org")
+            result = await sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+        assert reason_of(result) is Reason.INVALID_CERTIFICATE
+        assert not server.requests
+
     async def test_no_name_is_asked_for_at_an_address(
         self, make_sender: MakeSender, certificates: Certificates
     ) -> None:

@@ -190,6 +190,24 @@ class Certificates:
             )
         )
 
+    def name_without_san(self, name: str = "hooks.example.org") -> ssl.SSLContext:
+        """For the name as a common name alone."""
+        authority = x509.load_pem_x509_certificate(self.authority.cert_pem.bytes())
+        authority_key = serialization.load_pem_private_key(self.authority.private_key_pem.bytes(), None)
+        assert isinstance(authority_key, ec.EllipticCurvePrivateKey)
+        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .issuer_name(authority.subject)
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .sign(authority_key, hashes.SHA256())
+        )
+        return self._context(_leaf(key, certificate))
+
     def unknown_authority(self) -> ssl.SSLContext:
         return self._context(trustme.CA().issue_cert("127.0.0.1"))
 
@@ -207,14 +225,7 @@ class Certificates:
             )
             .sign(key, hashes.SHA256())
         )
-        pem = serialization.Encoding.PEM
-        return self._context(
-            trustme.LeafCert(
-                key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-                certificate.public_bytes(pem),
-                [],
-            )
-        )
+        return self._context(_leaf(key, certificate))
 
     def asking_for_a_client_certificate(self) -> ssl.SSLContext:
         context = self.good()
@@ -226,6 +237,12 @@ class Certificates:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(context)
         return context
+
+
+def _leaf(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> trustme.LeafCert:
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return trustme.LeafCert(private, certificate.public_bytes(pem), [])
 
 
 class DnsServer(asyncio.DatagramProtocol):

@@ -18,12 +18,19 @@ class TestGuardedNetwork(GuardContract):
         made: list[GuardedNetwork] = []
 
         def make(
-            dns: DnsServer, *, allow_loopback: bool = False, allow_networks: Sequence[str] = ()
+            dns: DnsServer,
+            *,
+            allow_loopback: bool = False,
+            allow_networks: Sequence[str] = (),
+            refuse_networks: Sequence[str] = (),
+            own: Sequence[str] = (),
         ) -> GuardedNetwork:
             servers = [f"127.0.0.1:{dns.port}"]
             guard = GuardedNetwork(
                 allow_loopback=allow_loopback,
                 allow_networks=[ipaddress.ip_network(network) for network in allow_networks],
+                refuse_networks=[ipaddress.ip_network(network) for network in refuse_networks],
+                is_own=lambda address: str(address) in own,
                 make_resolver=lambda: public_names(servers),
             )
             made.append(guard)

@@ -7,7 +7,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from socket import IPPROTO_TCP, TCP_NODELAY, socket
+from socket import IPPROTO_TCP, SO_RCVBUF, SOL_SOCKET, TCP_NODELAY, socket
 
 import pytest
 import uvloop
@@ -248,6 +248,36 @@ class TestHttpsSender(SenderContract):
             await network.close()
         assert sorted(first[:2]) == found
         assert first[2:] == first[:2]
+
+    async def test_four_of_a_names_addresses_are_tried_and_other_ones_next_time(self) -> None:
+        tried: list[str] = []
+
+        class Watched(GuardedNetwork):
+            def open_socket(self, address: AddrInfoType) -> socket:
+                tried.append(str(address[4][0]))
+                return super().open_socket(address)
+
+        found = [f"127.0.1.{number}" for number in range(1, 201)]
+        async with DnsServer({"hooks.example.org": [found]}) as dns:
+            network = Watched(allow_loopback=True, make_resolver=lambda: resolver_of(dns))
+            sender = HttpsSender(network)
+            url = f"http://hooks.example.org:{free_port()}/"
+            for _ in range(40):
+                result = await sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+                assert reason_of(result) is Reason.CONNECTION_REFUSED
+            await sender.close()
+            await network.close()
+        assert (len(tried), len(set(tried))) == (160, guard.MAX_ADDRESSES)
+
+    async def test_what_a_receiver_sends_at_once_is_bounded(self) -> None:
+        """The event loop reads all that came, and over TLS each record of it costs a call."""
+        sender = HttpsSender(GuardedNetwork(allow_loopback=True))
+        async with serve(answers(OK, keep=True)) as server:
+            await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+            (connection,) = sender._client._connections
+            opened = connection._transport.get_extra_info("socket")
+            assert opened.getsockopt(SOL_SOCKET, SO_RCVBUF) <= 2 * 64 * 1024
+            await sender.close()
 
     async def test_only_http_1_1_is_offered(
         self, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -50,9 +50,10 @@ def mailer(
     password: str = MAIL_PASSWORD,
     tls: ssl.SSLContext | None = None,
     deadline: float = 10,
+    host: str = "127.0.0.1",
 ) -> SmtpMailer:
     secret = SecretStr(password) if user else None
-    server = MailServer("127.0.0.1", port, tls_first, FROM, user, secret)
+    server = MailServer(host, port, tls_first, FROM, user, secret)
     return SmtpMailer(server, tls=tls, deadline=deadline)
 
 
@@ -116,6 +117,14 @@ async def test_a_password_is_never_sent_without_tls(plain: MailBox) -> None:
     failure = failure_of(await mailer(plain.port, user=USER).send(a_mail()))
     assert "STARTTLS" in failure.detail
     assert (failure.permanent, plain.users, plain.mails) == (False, [], [])
+
+
+async def test_a_certificate_counts_for_no_name_but_those_of_its_san(
+    certificates: Certificates, stack: ExitStack
+) -> None:
+    box = stack.enter_context(mail_server(tls_first=certificates.name_without_san("localhost")))
+    sender = mailer(box.port, tls_first=True, tls=certificates.trust, host="localhost")
+    assert "certificate is not valid" in failure_of(await sender.send(a_mail())).detail
 
 
 async def test_a_wrong_password_is_said_to_be_one(certificates: Certificates, stack: ExitStack) -> None:

@@ -87,8 +87,12 @@ def test_pims_are_listed_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_networks_are_opened_by_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEP_ALLOW_NETWORKS", "10.20.0.0/16, fd12::/16")
+    monkeypatch.setenv("AEP_REFUSE_NETWORKS", "198.35.26.0/23")
     opened = (ip_network("10.20.0.0/16"), ip_network("fd12::/16"))
     assert DeliverSettings().allow_networks == opened  # pyright: ignore[reportCallIssue] - from the environment
     assert Settings().allow_networks == opened
+    closed = (ip_network("198.35.26.0/23"),)
+    assert DeliverSettings().refuse_networks == closed  # pyright: ignore[reportCallIssue] - from the environment
+    assert Settings().refuse_networks == closed
     monkeypatch.delenv("AEP_ALLOW_NETWORKS")
     assert Settings().allow_networks == ()

@@ -1,21 +1,26 @@
 """How the networks look up and connect; whom the guard lets pass is in the suite of `DestinationGuard`."""
 
+import ipaddress
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from contract.guard import REFUSED_NAMES, SILENT, TRICKS, dns, refusal
 from contract.servers import DnsServer
 from event_platform.adapters.guard import (
+    MAX_ADDRESSES,
     AddressRefused,
     CaresResolver,
     GuardedNetwork,
     TrustedNetwork,
+    _some_of,
+    is_own_address,
     local_names,
     public_names,
 )
+from event_platform.domain.addresses import IpAddress
 
 __all__ = ["dns"]
 
@@ -72,13 +77,13 @@ async def test_a_check_gives_a_lookup_two_seconds(guard: GuardedNetwork) -> None
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.5", "169.254.169.254", "0.0.0.0"])  # noqa: S104 - not bound to
 def test_no_socket_is_opened_for_an_address_that_is_not_public(address: str) -> None:
-    with pytest.raises(AddressRefused, match="not publicly routable"):
+    with pytest.raises(AddressRefused, match="the address is refused"):
         GuardedNetwork().open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 443)))
 
 
 @pytest.mark.parametrize("address", ["::1", "::ffff:1.1.1.1", "fe80::1", "fd00::1"])
 def test_no_socket_is_opened_for_an_ipv6_address_that_is_not_public(address: str) -> None:
-    with pytest.raises(AddressRefused, match="not publicly routable"):
+    with pytest.raises(AddressRefused, match="the address is refused"):
         GuardedNetwork().open_socket((socket.AF_INET6, socket.SOCK_STREAM, 0, "", (address, 443, 0, 0)))
 
 
@@ -89,6 +94,42 @@ def test_a_socket_is_opened_for_a_public_address() -> None:
         assert opened.family is socket.AF_INET
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+
+
+def test_an_address_of_an_interface_is_the_machines_own() -> None:
+    assert is_own_address(ipaddress.ip_address("127.0.0.1"))
+    assert not is_own_address(ipaddress.ip_address("93.184.215.14"))
+    assert not is_own_address(ipaddress.ip_address("2606:4700::1111"))
+
+
+async def test_of_a_name_with_very_many_addresses_some_are_looked_at() -> None:
+    class Endless:
+        async def resolve(self, host: str) -> Sequence[str]:
+            return [f"93.184.{number // 250}.{number % 250}" for number in range(6000)]
+
+        async def close(self) -> None:
+            pass
+
+    judged: list[IpAddress] = []
+
+    def is_own(address: IpAddress) -> bool:
+        judged.append(address)
+        return False
+
+    guard = GuardedNetwork(make_resolver=Endless, is_own=is_own)
+    assert len(await guard.resolve("hooks.example.org")) == MAX_ADDRESSES
+    assert len(judged) == MAX_ADDRESSES
+
+
+@pytest.mark.parametrize(
+    ("found", "tried"),
+    [
+        ("1", "1"), ("1 2 3 4 5", "1 2 3 4"), ("a: 1 2 3 4", "a: 1 2 3"), ("a: b: c: d: e: 1", "a: 1 b: c:"),
+        ("1 2 a: 3 4", "1 a: 2 3"), ("1 a:", "1 a:"),
+    ],
+)  # fmt: skip
+def test_four_addresses_are_tried_and_one_is_of_the_other_family(found: str, tried: str) -> None:
+    assert list(_some_of(found.split())) == tried.split()
 
 
 async def test_a_search_list_is_for_trusted_names_only(

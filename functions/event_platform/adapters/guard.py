@@ -29,10 +29,17 @@ CHECK_SECONDS = 2.0
 KEPT_SECONDS = 10.0
 """How long what a name resolved to is used for further connections."""
 _MAX_KEPT_NAMES = 1000
+MAX_ADDRESSES = 32
+"""Of those that a name resolves to, so many are looked at; an answer may hold thousands."""
+ADDRESSES_AT_ONCE = 4
+"""As many of them are tried for one connection, so that it holds no more sockets."""
 _NEXT_ADDRESS_SECONDS = 0.25  # after which the next address of a name is tried beside it (RFC 8305 5)
 _LOOKUP_SECONDS = 1.0  # of the first try; the second waits longer, and both end before a delivery's deadline
 _LOOKUP_TRIES = 2
 _UNSENT_MILLISECONDS = 10_000
+_UNREAD_BYTES = 64 * 1024
+"""What may come before we read. An event loop reads all of it at once, TLS in records of any size."""
+_PROBED_PORT = 9  # any: nothing is sent
 
 _PRIVATE_SUFFIXES = (
     "localhost",
@@ -124,18 +131,18 @@ class TrustedNetwork:
         )
 
     async def resolve(self, host: str) -> Sequence[str]:
-        """Every address of the name, looked up now. Raises NameNotResolved."""
+        """The first 32 addresses of the name, looked up now. Raises NameNotResolved."""
         if self._resolver is None:  # not before, as it wants the running loop
             self._resolver = self._make_resolver()
-        return await self._resolver.resolve(host)
+        return (await self._resolver.resolve(host))[:MAX_ADDRESSES]
 
     async def connect(self, host: str, port: int) -> socket.socket:
-        """A socket that is connected to one of the host's addresses, the first that takes it (RFC 8305).
+        """A socket connected to one of four of the host's addresses, the first that takes it (RFC 8305).
 
         Raises AddressRefused, NameNotResolved, or the OSError that says most about the addresses.
         """
         literal = _literal(host)
-        found = [host] if literal is not None else await self._addresses(host)
+        found = [host] if literal is not None else _some_of(await self._addresses(host))
         try:
             return await aiohappyeyeballs.start_connection(
                 [_address_info(address, port) for address in found],
@@ -154,6 +161,7 @@ class TrustedNetwork:
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             # A receiver that neither reads nor hangs up must not keep a closed connection's bytes for ever.
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNSENT_MILLISECONDS)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD_BYTES)
         return opened
 
     async def close(self) -> None:
@@ -186,12 +194,13 @@ class TrustedNetwork:
 
 
 class GuardedNetwork(TrustedNetwork):
-    """The port `DestinationGuard`: connects to public addresses only.
+    """The port `DestinationGuard`: connects to public addresses only, and not to this machine's own.
 
     A name with one bad address among its answers is refused as a whole.
 
     `allow_loopback` adds 127.0.0.0/8, ::1 and the name localhost, for work on one's own machine.
     `allow_networks` are further ones that the operator opens; names for private networks may then lead there.
+    `refuse_networks` are those that he closes, though their numbers are public or in a network that he opens.
     """
 
     def __init__(
@@ -199,18 +208,22 @@ class GuardedNetwork(TrustedNetwork):
         *,
         allow_loopback: bool = False,
         allow_networks: Sequence[IpNetwork] = (),
+        refuse_networks: Sequence[IpNetwork] = (),
+        is_own: Callable[[IpAddress], bool] = lambda address: is_own_address(address),
         make_resolver: MakeResolver = public_names,
     ) -> None:
         super().__init__(make_resolver)
         self._allow_loopback = allow_loopback
         self._allow_networks = tuple(allow_networks)
+        self._refuse_networks = tuple(refuse_networks)
+        self._is_own = is_own
 
     async def check(self, host: str) -> None:
         """Raises AddressRefused, saying why. A name that does not resolve within 2 s passes."""
         literal = _literal(host)
         if literal is not None:
-            if not self._permits(literal):
-                raise AddressRefused(f"'{host}' is not publicly routable")
+            if (why := self._refusal(literal)) is not None:
+                raise AddressRefused(f"'{host}' {why}")
             return
         try:
             async with asyncio.timeout(CHECK_SECONDS):
@@ -221,27 +234,32 @@ class GuardedNetwork(TrustedNetwork):
             return
 
     async def resolve(self, host: str) -> Sequence[str]:
-        """Every address of the name, now. Raises NameNotResolved, AddressRefused if one is refused."""
+        """Addresses of the name, now. Raises NameNotResolved, AddressRefused if one of them is refused."""
         self._check_name(host)
         found = await super().resolve(host)
         for address in found:
-            if not self._permits(ipaddress.ip_address(address)):
-                raise AddressRefused(f"'{host}' resolves to {address}, which is not publicly routable")
+            if (why := self._refusal(ipaddress.ip_address(address))) is not None:
+                raise AddressRefused(f"'{host}' resolves to {address}, which {why}")
         return found
 
     def open_socket(self, address: AddrInfoType) -> socket.socket:
         """A socket to connect to just this address with. Raises AddressRefused."""
-        if not self._permits(ipaddress.ip_address(address[4][0])):
+        if self._refusal(ipaddress.ip_address(address[4][0])) is not None:
             # without the address: only equal messages of several attempts stay one error in aiohappyeyeballs
-            raise AddressRefused("the address is not publicly routable")
+            raise AddressRefused("the address is refused")
         return super().open_socket(address)
 
-    def _permits(self, address: IpAddress) -> bool:
-        return (
-            is_globally_routable(address)
-            or (self._allow_loopback and _is_plain_loopback(address))
-            or any(address in network for network in self._allow_networks)
-        )
+    def _refusal(self, address: IpAddress) -> str | None:
+        """Why the address is refused, or None."""
+        if any(address in network for network in self._refuse_networks):
+            return "is in a network that this platform does not connect to"
+        if self._allow_loopback and _is_plain_loopback(address):
+            return None
+        if any(address in network for network in self._allow_networks):
+            return None
+        if not is_globally_routable(address):
+            return "is not publicly routable"
+        return "is this platform's own address" if self._is_own(address) else None
 
     def _check_name(self, host: str) -> None:
         name = host.lower()
@@ -257,6 +275,30 @@ class GuardedNetwork(TrustedNetwork):
             return
         if len(labels) == 1 or name.endswith(tuple(f".{suffix}" for suffix in _PRIVATE_SUFFIXES)):
             raise AddressRefused(f"'{host}' is a name for private networks")
+
+
+def is_own_address(address: IpAddress) -> bool:
+    """True if an interface of this machine has the address now. Sends nothing.
+
+    What goes to one's own address comes from it. So no list of interfaces is kept that could be old.
+    """
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((str(address), _PROBED_PORT))
+        except OSError:  # no route to it
+            return False
+        return ipaddress.ip_address(probe.getsockname()[0]) == address
+
+
+def _some_of(found: Sequence[str]) -> Sequence[str]:
+    """Up to four addresses, in their order; the second is of the other family, if there is one."""
+    is_ipv6 = ":" in found[0]
+    other = next((address for address in found if (":" in address) != is_ipv6), None)
+    if other is None:
+        return found[:ADDRESSES_AT_ONCE]
+    same = [address for address in found if address != other]
+    return [same[0], other, *same[1 : ADDRESSES_AT_ONCE - 1]]
 
 
 def _literal(host: str) -> IpAddress | None:

@@ -19,6 +19,7 @@ from ..domain.subscriptions import KafkaConfig, Sasl, Tls
 from .connections import failure_of
 from .guard import AddressRefused, GuardedNetwork, NameNotResolved
 from .kafka_client import NotKafka, Producer
+from .tls import by_san_only
 
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # names hosts and users; we log what came of it
 
@@ -204,7 +205,7 @@ def _producer(config: KafkaConfig, network: GuardedNetwork) -> Producer:
 
 def _tls_context(tls: Tls) -> ssl.SSLContext:
     """Trusts the config's authorities alone. Raises _UnusableTls."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = by_san_only(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     once = secrets.token_bytes(32)
     try:
         context.load_verify_locations(cadata=tls.ca_pem)

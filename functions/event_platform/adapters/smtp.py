@@ -12,6 +12,7 @@ import aiosmtplib
 
 from ..domain.mail_servers import MailServer
 from ..domain.notifications import Mail, MailFailure
+from .tls import by_san_only, client_context
 
 DEADLINE_SECONDS = 20.0
 _GOODBYE_SECONDS = 1.0
@@ -69,7 +70,7 @@ class SmtpMailer:
             timeout=self._deadline,
             use_tls=server.tls_first,
             start_tls=False if server.tls_first else (True if server.user is not None else None),
-            tls_context=self._tls or ssl.create_default_context(),
+            tls_context=by_san_only(self._tls) if self._tls is not None else client_context(),
         )
 
 

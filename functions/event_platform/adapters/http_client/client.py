@@ -8,6 +8,7 @@ from functools import cache
 
 from ...domain.outcomes import Answer
 from ..guard import TrustedNetwork
+from ..tls import by_san_only, client_context
 from .connection import ClosedHere, Connection, Key
 from .pool import Pool
 from .requests import Headers, Target, request_to, target_of
@@ -23,7 +24,7 @@ class HttpClient:
 
     def __init__(self, network: TrustedNetwork, tls: ssl.SSLContext | None = None) -> None:
         self._network = network
-        self._tls = tls or default_tls()
+        self._tls = by_san_only(tls) if tls is not None else default_tls()
         self._pool = Pool()
         self._connections: set[Connection] = set()
         self._is_closed = False
@@ -110,7 +111,7 @@ class HttpClient:
 @cache
 def default_tls() -> ssl.SSLContext:
     """Made once: it takes 20 ms to read the system's authorities."""
-    context = ssl.create_default_context()
+    context = client_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
 
