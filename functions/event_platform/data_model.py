@@ -21,6 +21,7 @@ LEASES = "leases"
 LOG_ENTRIES = "log_entries"
 SUCCESS_COUNTS = "success_counts"
 NOTIFICATIONS = "notifications"
+TOPIC_CLAIMS = "topic_claims"
 
 EXPIRES_AT = "expires_at"
 """In every collection of `EXPIRING`: the time after which Firestore deletes the document by itself."""
@@ -64,6 +65,7 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
     SUBSCRIPTIONS: ("document", "slot", "change", EXPIRES_AT),
     OPEN_SUBSCRIBERS: ("changes",),
     SLOTS: ("number", "record"),
+    TOPIC_CLAIMS: ("tenant", "client_id", "changes"),
     PACES: ("since", "base", "ceiling", "held_until", EXPIRES_AT),
     VERSIONS: ("tenants", "version"),
     TENANTS: ("name", "document"),

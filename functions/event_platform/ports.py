@@ -82,6 +82,14 @@ class SubscriptionChanges(Protocol):
         ...
 
 
+class TopicLabels(Protocol):
+    """Reads what the owner of a subscriber's Pub/Sub topic has written on it."""
+
+    async def label(self, project_id: str, topic_id: str, name: str) -> str | None:
+        """The label's value. None when there is none, or when we may not or cannot read it now."""
+        ...
+
+
 class Subscriptions(SubscriptionChanges, Protocol):
     """The records of subscribers and subscriptions, as management changes them.
 
@@ -91,7 +99,25 @@ class Subscriptions(SubscriptionChanges, Protocol):
     force for new deliveries when it returns (on Google: within 5 s). Each record that a change makes another
     one of gets its log entry, by `action`, and what is to be told of it its place in the outbox, in the same
     commit.
+
+    A Pub/Sub topic is held by the client that named it first, until none of its subscriptions names it any
+    more. A change by which another client would name it too, or resume a subscription that does, raises
+    TopicHeld. With `takes_topic` that client takes it, and the active subscriptions of the first client that
+    name it are suspended in the same commit.
     """
+
+    async def change_subscription(
+        self,
+        owner: Owner,
+        subscriber_id: str,
+        subscription_id: str,
+        change: Callable[[Subscription], Subscription],
+        *,
+        action: Action = BY_THE_PLATFORM,
+        takes_topic: bool = False,
+    ) -> Subscription:
+        """The changed record. Raises NotFound, TopicHeld."""
+        ...
 
     async def add_subscriber(
         self, subscriber: Subscriber, *, limit: int, action: Action = BY_THE_PLATFORM
@@ -126,8 +152,9 @@ class Subscriptions(SubscriptionChanges, Protocol):
         *,
         limit: int,
         action: Action = BY_THE_PLATFORM,
+        takes_topic: bool = False,
     ) -> None:
-        """`check` sees its subscriber and may raise. Raises NotFound, and Conflict over `limit` as above."""
+        """`check` sees its subscriber and may raise. Raises NotFound, TopicHeld, Conflict over `limit`."""
         ...
 
     async def subscription(self, owner: Owner, subscriber_id: str, subscription_id: str) -> Subscription:

@@ -75,7 +75,7 @@ def manage() -> "Answers":
     from .adapters.guard import TrustedNetwork
     from .adapters.https import HttpsPimGateway, HttpsSender
     from .adapters.pubsub_intake import PubSubIntake
-    from .adapters.pubsub_topics import rules_on_google
+    from .adapters.pubsub_topics import PubSubTopics, rules_on_google
     from .manage.identity import CallerVerifier
 
     settings, clock = _read(told.ManageSettings), SystemClock()
@@ -101,6 +101,7 @@ def manage() -> "Answers":
         settings.event_types,
         settings.timeout,
         topics,
+        PubSubTopics(topics),
     )
     routes = [*manage.routes(parts), asyncapi.route(parts.catalog, settings.public_url)]
     return _app(settings, [*routes, openapi.route(routes, parts.catalog, topics)])

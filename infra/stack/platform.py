@@ -93,7 +93,7 @@ class Platform:
         self.notifications = self._queue(NOTIFICATIONS_TOPIC, self.notify, NOTIFICATIONS_PATH)
         self._let_functions_publish()
 
-        self._let_deliver_act_for_destinations()
+        self._let_functions_act_for_destinations()
         self.schedule = Schedule(self.project, self.maintain)
         self.front_door = self._front_door()
         self.observability = Observability(self.project)
@@ -191,13 +191,15 @@ class Platform:
             opts=pulumi.ResourceOptions(depends_on=self.project.apis, protect=self.settings.protect),
         )
 
-    def _let_deliver_act_for_destinations(self) -> None:
-        gcp.serviceaccount.IAMMember(
-            "deliver-acts-for-destinations",
-            service_account_id=self.destinations.name,
-            role="roles/iam.serviceAccountTokenCreator",
-            member=self.deliver.account.member,
-        )
+    def _let_functions_act_for_destinations(self) -> None:
+        """Lets deliver publish to subscribers' topics, and manage read their labels."""
+        for function in (self.deliver, self.manage):
+            gcp.serviceaccount.IAMMember(
+                f"{function.function_name}-acts-for-destinations",
+                service_account_id=self.destinations.name,
+                role="roles/iam.serviceAccountTokenCreator",
+                member=function.account.member,
+            )
 
     def _front_door(self) -> FrontDoor | None:
         if self.settings.domain is None:

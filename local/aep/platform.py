@@ -124,6 +124,7 @@ class Platform:
                     settings.event_types,
                     settings.timeout,
                     self._outgoing.topic_rules,
+                    self._outgoing.topics,
                 )
             ),
             asyncapi.route(settings.event_types, settings.public_url or base_url),

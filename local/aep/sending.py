@@ -33,13 +33,13 @@ class Outgoing:
         )
         self.https = HttpsSender(self.guard)
         self.topic_rules = rules_on_one_machine(settings.destination_account)
-        self._topics = PubSubTopics(self.topic_rules)
+        self.topics = PubSubTopics(self.topic_rules)
         self._kafka = KafkaSender(self.guard)
-        self.senders = Senders(self.https, self._topics, lambda: self._kafka, settings.event_types)
+        self.senders = Senders(self.https, self.topics, lambda: self._kafka, settings.event_types)
 
     async def close(self) -> None:
         await self.https.close()
-        await self._topics.close()
+        await self.topics.close()
         await self._kafka.close()
 
 

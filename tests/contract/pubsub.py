@@ -1,6 +1,6 @@
 """A project on Google's Pub/Sub emulator: topics, and subscriptions that are pulled or pushed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import grpc
 from google.pubsub_v1 import SubscriberAsyncClient
@@ -19,10 +19,12 @@ class Project:
         channel = grpc.aio.insecure_channel(host)
         self._subscriber = SubscriberAsyncClient(transport=SubscriberGrpcAsyncIOTransport(channel=channel))
 
-    async def create_topic(self, topic: str, *, push_to: str | None = None) -> None:
+    async def create_topic(
+        self, topic: str, *, push_to: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> None:
         """`push_to` is the URL that a second subscription pushes to."""
         path = f"projects/{self.name}/topics/{topic}"
-        await self.client.create_topic(name=path)
+        await self.client.create_topic(request={"name": path, "labels": dict(labels or {})})
         subscription = {"name": self._path(topic), "topic": path, "enable_message_ordering": True}
         await self._subscriber.create_subscription(request=subscription)
         if push_to is not None:

@@ -39,13 +39,14 @@ from contract.paces import PacesContract
 from contract.paces import World as PacesWorld
 from contract.subscriptions import Store, SubscriptionsContract
 from contract.success_counts import SuccessCountsContract
+from contract.topic_claims import TopicClaimsContract
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.deliver import Judge
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.egress import Egress
 from event_platform.domain.rates import Limits
 from event_platform.domain.subscriptions import Subscription
-from event_platform.ports import SuccessCounts
+from event_platform.ports import Logs, SuccessCounts
 from eventually import eventually
 from records import OWNER, PIM, an_event
 
@@ -124,6 +125,24 @@ class TestSqliteSubscriptions(SubscriptionsContract):
         database.open()
         yield SqliteSubscriptions(database, SEAL)
         await database.close()
+
+
+class TestSqliteTopicClaims(TopicClaimsContract):
+    @pytest.fixture
+    async def database(self, tmp_path: Path) -> AsyncIterator[Database]:
+        database = Database(tmp_path)
+        database.open()
+        yield database
+        await database.close()
+
+    @pytest.fixture
+    def world(self, database: Database) -> OutboxWorld:
+        clock = ManualClock()
+        return OutboxWorld(SqliteSubscriptions(database, SEAL), SqliteOutbox(database, clock), clock)
+
+    @pytest.fixture
+    def logs(self, database: Database) -> Logs:
+        return SqliteLogs(database)
 
 
 class SqlitePacesWorld:

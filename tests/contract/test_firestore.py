@@ -34,6 +34,7 @@ from contract.retry_schedule import RetryScheduleContract, a_delivery
 from contract.retry_schedule import World as ScheduleWorld
 from contract.subscriptions import Store, SubscriptionsContract, anything
 from contract.success_counts import SERIES, SuccessCountsContract
+from contract.topic_claims import TopicClaimsContract
 from event_platform import data_model
 from event_platform.adapters.firestore import tenants
 from event_platform.adapters.firestore.client import Firestore, connect
@@ -55,8 +56,8 @@ from event_platform.domain.rates import Rate
 from event_platform.domain.subscriptions import Subscription, delete_subscriber, delete_subscription, suspend
 from event_platform.domain.suspension import Count, Series
 from event_platform.domain.tenants import Tenant
-from event_platform.ports import SuccessCounts
-from records import OWNER, a_subscriber, a_subscription
+from event_platform.ports import Logs, SuccessCounts
+from records import OWNER, PUBSUB_CONFIG, a_subscriber, a_subscription
 from tcp_proxy import TcpProxy
 
 SECRETS = (
@@ -112,6 +113,18 @@ class TestFirestoreOutbox(OutboxContract):
         await outbox.published([read])  # by a reader that knows nothing of it
         (again,) = await world.due()
         assert again.mail_attempts == 1
+
+
+class TestFirestoreTopicClaims(TopicClaimsContract):
+    @pytest.fixture
+    def world(self, firestore: Firestore) -> OutboxWorld:
+        clock = ManualClock()
+        subscriptions = FirestoreSubscriptions(firestore, SEAL, clock)
+        return OutboxWorld(subscriptions, FirestoreOutbox(firestore, clock), clock)
+
+    @pytest.fixture
+    def logs(self, firestore: Firestore) -> Logs:
+        return FirestoreLogs(firestore, ManualClock(), seconds=0)
 
 
 class TestFirestoreSubscriptions(SubscriptionsContract):
@@ -376,6 +389,7 @@ SEARCHED = {
     "open_subscribers": set[str](),
     "paces": set[str](),
     "slots": {"group"},
+    "topic_claims": set[str](),
     "versions": set[str](),
     "tenants": set[str](),
     "retries": {"due"},
@@ -399,6 +413,7 @@ async def test_the_data_model_names_what_is_stored(firestore: Firestore) -> None
         partial(delete_subscriber, now=START),
         and_subscriptions=partial(delete_subscription, now=START),
     )
+    await store.add_subscription(a_subscription(kept, config=PUBSUB_CONFIG), anything, limit=20)
     throttled = a_subscription(kept)
     await store.add_subscription(throttled, anything, limit=20)
     await FirestorePaces(firestore, store, ManualClock()).change_pace(

@@ -20,16 +20,18 @@ from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.versions import Versions
 from event_platform.adapters.seal import AesGcmSeal
-from event_platform.domain.errors import Conflict, StoreUnavailable
+from event_platform.domain.errors import Conflict, StoreUnavailable, TopicHeld
 from event_platform.domain.subscriptions import (
     SHOWN_AFTER_DELETION,
     Owner,
+    PubSubConfig,
     Status,
     Subscriber,
     Subscription,
     check_changeable,
     delete_subscriber,
     delete_subscription,
+    resume,
     suspend,
 )
 from records import OWNER, PIM, PRIMARY, a_subscriber, a_subscription
@@ -314,6 +316,80 @@ async def test_changes_of_several_instances_are_all_applied(world: World) -> Non
     assert await world.a.current(subscription.id) == replace(
         subscription, events=(*subscription.events, *["one more"] * 10)
     )
+
+
+# Topics that two clients name
+
+TOPIC = PubSubConfig("their-project", "pim-events")
+
+
+async def naming_it(store: FirestoreSubscriptions, owner: Owner, **how: Any) -> Subscription:
+    """A subscription to the topic, of a new subscriber of the owner's."""
+    subscriber = a_subscriber(owner)
+    await store.add_subscriber(subscriber, limit=20)
+    subscription = a_subscription(subscriber, config=TOPIC)
+    await store.add_subscription(subscription, anything, limit=20, **how)
+    return subscription
+
+
+async def test_a_topic_that_is_just_claimed_is_not_claimed_again(world: World) -> None:
+    subscriber = a_subscriber(ELSEWHERE)
+    await world.b.add_subscriber(subscriber, limit=20)
+    world.firestore.before_commit.append(lambda: naming_it(world.a, OWNER))
+    with pytest.raises(TopicHeld):
+        await world.b.add_subscription(a_subscription(subscriber, config=TOPIC), anything, limit=20)
+
+
+async def test_what_names_a_topic_while_it_is_taken_is_suspended_too(world: World) -> None:
+    first = await naming_it(world.a, OWNER)
+    late: list[Subscription] = []
+
+    async def one_more() -> None:
+        late.append(await naming_it(world.a, OWNER))
+
+    subscriber = a_subscriber(ELSEWHERE)
+    await world.b.add_subscriber(subscriber, limit=20)
+    taker = a_subscription(subscriber, config=TOPIC)
+    world.firestore.before_commit.append(one_more)
+    await world.b.add_subscription(taker, anything, limit=20, takes_topic=True)
+    assert [each.id for each in await world.a.active(PIM)] == []
+    assert [each.id for each in await world.a.active(ELSEWHERE.tenant)] == [taker.id]
+    assert len(late) == 1
+    with pytest.raises(TopicHeld):
+        await change(world.a, first, resume)
+
+
+async def test_what_names_a_topic_that_was_just_taken_is_refused(world: World) -> None:
+    await naming_it(world.a, OWNER)
+    subscriber = a_subscriber(OWNER)
+    await world.b.add_subscriber(subscriber, limit=20)
+    world.firestore.before_commit.append(lambda: naming_it(world.a, ELSEWHERE, takes_topic=True))
+    with pytest.raises(TopicHeld):
+        await world.b.add_subscription(a_subscription(subscriber, config=TOPIC), anything, limit=20)
+
+
+async def test_a_topic_named_while_its_last_subscription_is_deleted_stays_held(world: World) -> None:
+    first = await naming_it(world.a, OWNER)
+    world.firestore.before_commit.append(lambda: naming_it(world.a, OWNER))
+    await change(world.b, first, delete_subscription)
+    with pytest.raises(TopicHeld):
+        await naming_it(world.a, ELSEWHERE)
+
+
+async def test_a_topic_whose_taking_got_no_answer_is_taken_once(world: World) -> None:
+    first = await naming_it(world.a, OWNER)
+    subscriber = a_subscriber(ELSEWHERE)
+    await world.b.add_subscriber(subscriber, limit=20)
+    world.firestore.after_commit.append(lost)
+    subscription = a_subscription(subscriber, config=TOPIC)
+    await world.b.add_subscription(subscription, anything, limit=20, takes_topic=True)
+    found = await world.b.subscription(OWNER, first.subscriber_id, first.id)
+    assert (found.status, found.epoch) == (Status.SUSPENDED, 1)
+
+
+async def test_a_topic_that_nothing_names_leaves_no_document(world: World) -> None:
+    await change(world.a, await naming_it(world.a, OWNER), delete_subscription)
+    assert await world.firestore.client.collection("topic_claims").get() == []
 
 
 # Answers that get lost

@@ -15,6 +15,7 @@ from google.auth.exceptions import DefaultCredentialsError, RefreshError
 from pydantic import SecretStr
 
 from contract.pubsub import Project
+from event_platform.adapters import pubsub_topics
 from event_platform.adapters.pubsub import EMULATOR_HOST, publisher_client
 from event_platform.adapters.pubsub_topics import (
     CREDENTIALS_FILE,
@@ -26,6 +27,7 @@ from event_platform.domain.broker_messages import TopicRules
 from event_platform.domain.errors import DestinationsNotSetUp
 from event_platform.domain.outcomes import Kind, Published, Reason, Refusal, TransportFailure, classify
 from event_platform.domain.subscriptions import PubSubConfig
+from event_platform.domain.topic_claims import PROOF_LABEL
 
 CONFIG = PubSubConfig("their-project", "pim-events", {"X-Stage": SecretStr("production")})
 ATTRIBUTES = {"type": "com.akeneo.pim.v1.product.updated", "X-Stage": "production"}
@@ -35,13 +37,13 @@ ACCOUNT = "aep-destinations@our-project.iam.gserviceaccount.com"
 
 @dataclass
 class Google:
-    """Answers each publish with a status of gRPC; None: not at all."""
+    """Answers each call with a status of gRPC; None: not at all."""
 
     code: grpc.StatusCode | None
     details: str = ""
     tokens: list[str] = field(default_factory=list[str])
 
-    async def publish(self, request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    async def answer(self, request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         if self.code is None:
             await asyncio.Event().wait()
         assert self.code is not None
@@ -54,8 +56,10 @@ class Google:
 async def google(code: grpc.StatusCode | None, details: str = "") -> AsyncIterator[PubSubTopics]:
     """A sender whose client speaks to a server that answers so."""
     server = grpc.aio.server()
-    handler = grpc.unary_unary_rpc_method_handler(Google(code, details).publish)
-    service = grpc.method_handlers_generic_handler("google.pubsub.v1.Publisher", {"Publish": handler})
+    handler = grpc.unary_unary_rpc_method_handler(Google(code, details).answer)
+    service = grpc.method_handlers_generic_handler(
+        "google.pubsub.v1.Publisher", {"Publish": handler, "GetTopic": handler}
+    )
     server.add_generic_rpc_handlers([service])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -94,6 +98,19 @@ async def test_bytes_and_attributes_arrive_as_they_were(
     assert message.ordering_key == ""
     result = await published(topics, PubSubConfig(project.name, "there-is-none"))
     assert result == Refusal(Reason.TOPIC_NOT_FOUND, "there is no such topic")
+    await topics.close()
+
+
+async def test_a_label_is_read_as_its_owner_wrote_it(
+    project: Project, pubsub_host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(EMULATOR_HOST, pubsub_host)
+    labels = {PROOF_LABEL: "0199c1a4-5d3e-7a1b-9c2d-3e4f5a6b7c8d", "stage": "production"}
+    await project.create_topic("labelled", labels=labels)
+    topics = PubSubTopics(rules_on_google("our-project", ACCOUNT))
+    assert await topics.label(project.name, "labelled", PROOF_LABEL) == labels[PROOF_LABEL]
+    assert await topics.label(project.name, CONFIG.topic_id, PROOF_LABEL) is None
+    assert await topics.label(project.name, "there-is-none", PROOF_LABEL) is None
     await topics.close()
 
 
@@ -146,6 +163,18 @@ async def test_a_server_that_says_nothing_is_waited_for_no_longer_than_allowed()
             result = await published(topics, timeout=0.3)
     assert isinstance(result, TransportFailure)
     assert result.reason is Reason.DESTINATION_TIMEOUT
+
+
+@pytest.mark.parametrize(
+    "code",
+    [grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE, None],
+)
+async def test_a_label_that_cannot_be_read_is_none(
+    code: grpc.StatusCode | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pubsub_topics, "LABEL_SECONDS", 0.3)
+    async with google(code) as topics, asyncio.timeout(2):
+        assert await topics.label("their-project", "pim-events", PROOF_LABEL) is None
 
 
 async def test_our_own_project_is_refused_again_at_delivery() -> None:
@@ -205,6 +234,7 @@ async def test_without_a_setup_nothing_is_published() -> None:
     topics = PubSubTopics(rules_on_google("our-project", None, {}))
     with pytest.raises(DestinationsNotSetUp, match="AEP_DESTINATION_ACCOUNT"):
         await published(topics)
+    assert await topics.label("their-project", "pim-events", PROOF_LABEL) is None
 
 
 def test_what_has_to_be_set_up_first() -> None:

@@ -285,10 +285,10 @@ def test_the_schedule_calls_maintain_each_minute_as_its_caller(stack: Deployed) 
     }
 
 
-def test_deliver_alone_acts_for_the_account_that_destinations_let_in(stack: Deployed) -> None:
-    (right,) = stack.all("serviceaccount/iAMMember:IAMMember").values()
-    assert right.inputs["role"] == "roles/iam.serviceAccountTokenCreator"
-    assert right.inputs["member"] == account("deliver")
+def test_deliver_and_manage_alone_act_for_the_account_that_destinations_let_in(stack: Deployed) -> None:
+    rights = stack.all("serviceaccount/iAMMember:IAMMember").values()
+    assert {right.inputs["role"] for right in rights} == {"roles/iam.serviceAccountTokenCreator"}
+    assert {right.inputs["member"] for right in rights} == {account("deliver"), account("manage")}
     everywhere = str([each.inputs for each in stack.resources if "iam" in each.type.lower()])
     assert email("destinations") not in everywhere
 

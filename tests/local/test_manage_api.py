@@ -103,6 +103,13 @@ class Registry:
         return self.entries
 
 
+class Labels(dict[tuple[str, str, str], str]):
+    """The port `TopicLabels`, which tests write."""
+
+    async def label(self, project_id: str, topic_id: str, name: str) -> str | None:
+        return self.get((project_id, topic_id, name))
+
+
 @dataclass
 class World:
     session: aiohttp.ClientSession
@@ -113,6 +120,7 @@ class World:
     strict_url: str  # of an app without the exceptions for development
     pims_url: str
     pims: sim.Pim
+    labels: Labels
 
 
 @dataclass
@@ -225,7 +233,7 @@ def secret_values(headers: Headers) -> dict[str, str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    clock, registry = ManualClock(), Registry()
+    clock, registry, labels = ManualClock(), Registry(), Labels()
     database = Database(tmp_path_factory.mktemp("manage-api"))
     database.open()
     store = SqliteSubscriptions(database, AesGcmSeal(os.urandom(32)))
@@ -245,6 +253,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             queue,
             sender,
             allow_http,
+            topic_labels=labels,
         )
         return App(manage.routes(parts))
 
@@ -256,7 +265,15 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         strict_url = await stack.enter_async_context(serving.running(app(allow_http=False)))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         yield World(
-            session, clock, store, registry, f"{url}/api/v1", f"{strict_url}/api/v1", pims_url, pim.state.pim
+            session,
+            clock,
+            store,
+            registry,
+            f"{url}/api/v1",
+            f"{strict_url}/api/v1",
+            pims_url,
+            pim.state.pim,
+            labels,
         )
     await gateway.close()
     await sender.close()

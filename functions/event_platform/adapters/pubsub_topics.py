@@ -1,5 +1,5 @@
-"""Publishing to subscribers' Pub/Sub topics, as an account that has no right in our own project: the port
-`TopicSender`.
+"""Publishing to subscribers' Pub/Sub topics, as an account that has no right in our own project: the ports
+`TopicSender` and `TopicLabels`.
 
 https://cloud.google.com/pubsub/docs/reference/error-codes and .../docs/authentication
 """
@@ -8,7 +8,9 @@ import asyncio
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
 
 from ..domain.broker_messages import TopicRules
 from ..domain.errors import DestinationsNotSetUp
@@ -19,9 +21,12 @@ from .pubsub import EMULATOR_HOST, PublishClient, publisher_client
 if TYPE_CHECKING:  # costs 0.4 s, so it is imported by the first publish
     from google.auth.credentials import Credentials
 
+log = structlog.get_logger()
+
 CREDENTIALS_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 _EVERYTHING = "https://www.googleapis.com/auth/cloud-platform"
 _PUBSUB = "https://www.googleapis.com/auth/pubsub"
+LABEL_SECONDS = 5.0
 _NOT_SET_UP = "'pubsub' is not set up on this platform; its operator has to"
 
 
@@ -42,6 +47,12 @@ def rules_on_one_machine(account: str | None, environ: Mapping[str, str] = os.en
     return TopicRules(missing=missing, account=account)
 
 
+class TopicClient(PublishClient, Protocol):
+    """What is used of `google.pubsub_v1.PublisherAsyncClient`."""
+
+    async def get_topic(self, *, topic: str, retry: Any, timeout: float) -> Any: ...
+
+
 class PubSubTopics:
     """Publishes as the account that the rules name, or without one as what Google's credentials are."""
 
@@ -49,7 +60,7 @@ class PubSubTopics:
         self,
         rules: TopicRules,
         *,
-        client: PublishClient | None = None,
+        client: TopicClient | None = None,
         credentials: "Callable[[str | None], Credentials]" = lambda account: credentials_of(account),
     ) -> None:
         """Without `client` one is made, in the running event loop, when it is first needed."""
@@ -81,13 +92,29 @@ class PubSubTopics:
             return _failure_of(error)
         return Published()
 
+    async def label(self, project_id: str, topic_id: str, name: str) -> str | None:
+        """Port `TopicLabels`: within LABEL_SECONDS."""
+        from google.api_core.exceptions import GoogleAPICallError
+
+        if self._rules.missing is not None:
+            return None
+        topic = PubSubConfig(project_id, topic_id).destination
+        try:
+            async with asyncio.timeout(LABEL_SECONDS):
+                client = await self._opened()
+                found = await client.get_topic(topic=topic, retry=None, timeout=LABEL_SECONDS)
+        except (GoogleAPICallError, DestinationsNotSetUp, TimeoutError) as error:
+            log.info("topic.label_not_read", topic=topic, error=type(error).__name__)
+            return None
+        return found.labels.get(name)
+
     async def close(self) -> None:
         """Ends the client's connections."""
         transport = getattr(self._client, "transport", None)
         if transport is not None:
             await transport.close()
 
-    async def _opened(self) -> PublishClient:
+    async def _opened(self) -> TopicClient:
         """A client whose token is good: a token that we cannot get is no fault of the topic's."""
         if self._client is None or not (self._credentials is None or self._credentials.valid):
             async with self._opening:
@@ -97,7 +124,7 @@ class PubSubTopics:
                     await _refreshed(self._credentials)
         return self._client
 
-    async def _made(self) -> PublishClient:
+    async def _made(self) -> TopicClient:
         from google.auth.exceptions import GoogleAuthError
 
         if os.environ.get(EMULATOR_HOST):

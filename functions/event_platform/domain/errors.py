@@ -6,6 +6,7 @@ EventPlatformError          the root; never raised itself
 ├── Forbidden               the credentials are good and the right is missing (403)
 ├── NotFound                unknown, deleted long ago, or somebody else's (404)
 ├── Conflict                the resource's state or a limit forbids the change (409)
+│   └── TopicHeld           another client names the Pub/Sub topic (400 where a body names it)
 ├── TooLarge                the body is over its limit (413)
 ├── UnsupportedMediaType    the body is of another media type (415)
 ├── TooManyRequests         the caller has to wait before it does that again (429)
@@ -57,6 +58,15 @@ class NotFound(EventPlatformError):
 
 class Conflict(EventPlatformError):
     """Raised when the state of a resource, or a limit on their number, forbids a change."""
+
+
+class TopicHeld(Conflict):
+    """Raised when a Pub/Sub topic is held by another client, and no proof came with the change."""
+
+    def __init__(self, project_id: str, topic_id: str) -> None:
+        super().__init__("another client names the Pub/Sub topic")
+        self.project_id = project_id
+        self.topic_id = topic_id
 
 
 class TooLarge(EventPlatformError):

@@ -18,12 +18,13 @@ from ..domain.errors import InvalidRequest, NotFound, Problem, TooLarge, Unsuppo
 from ..domain.limits import CallType
 from ..domain.redaction import Redaction
 from ..http import CACHED, as_it_is, base_url, client_address, json_response, media_type, only_once, read_body
-from ..ports import Clock, DestinationGuard, Intake, Logs, Sender, Subscriptions
+from ..ports import Clock, DestinationGuard, Intake, Logs, Sender, Subscriptions, TopicLabels
 from . import benchmarks, logs, subscribers, subscriptions, trials
 from .identity import HEADERS, Caller, CallerVerifier
 from .limits import CallerLimits
 from .pauses import Pauses
 from .payloads import Rules
+from .topic_proofs import TopicProofs
 from .withdrawal import Withdrawals
 
 BODY_LIMIT = 256 * 1024
@@ -38,7 +39,8 @@ Handler: TypeAlias = Callable[[Caller, Request], Awaitable[Response]]
 class Manage:
     """What the management API works with. `public_url` is where clients reach it, when that is known.
 
-    `catalog` has the event types that subscriptions can get, `topics` says which of Pub/Sub's they may name.
+    `catalog` has the event types that subscriptions can get, `topics` says which of Pub/Sub's they may name,
+    `topic_labels` reads what is written on these.
     """
 
     verifier: CallerVerifier
@@ -53,6 +55,7 @@ class Manage:
     catalog: Catalog = field(default_factory=catalog.load)
     timeout: float = 5  # seconds, for a whole test
     topics: TopicRules = field(default_factory=TopicRules)
+    topic_labels: TopicLabels | None = None
 
 
 def routes(manage: Manage) -> Sequence[Route]:
@@ -63,7 +66,8 @@ def routes(manage: Manage) -> Sequence[Route]:
     store: dict[str, Any] = {"subscriptions": manage.subscriptions}
     timed: dict[str, Any] = store | {"clock": manage.clock}
     checked: dict[str, Any] = timed | {"guard": manage.guard, "allow_http": manage.allow_http}
-    typed: dict[str, Any] = checked | {"known": manage.catalog, "topics": manage.topics}
+    proofs = TopicProofs(manage.subscriptions, manage.topics, manage.topic_labels)
+    typed: dict[str, Any] = checked | {"known": manage.catalog, "topics": manage.topics, "proofs": proofs}
 
     async def create_subscriber(caller: Caller, request: Request) -> Response:
         body = await _json(request)
@@ -127,7 +131,7 @@ def routes(manage: Manage) -> Sequence[Route]:
 
     async def resume(caller: Caller, request: Request) -> Response:
         record = await subscriptions.resume_subscription(
-            caller, *_ids(request), action=_action(request), **timed
+            caller, *_ids(request), proofs=proofs, action=_action(request), **timed
         )
         return json_response(show.subscription(record), 202)
 

@@ -10,7 +10,7 @@ import uuid_utils
 from ..domain.actions import Action
 from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog
-from ..domain.errors import Conflict, NotFound
+from ..domain.errors import Conflict, InvalidRequest, NotFound
 from ..domain.subscriptions import (
     SUBSCRIPTIONS_PER_SUBSCRIBER,
     HttpsConfig,
@@ -36,6 +36,7 @@ from .payloads import (
     type_named,
 )
 from .subscribers import check_permission
+from .topic_proofs import TopicProofs
 
 HOSTS: Mapping[str, Mapping[str, HostOf]] = {
     "https": {"config.url": host_of_endpoint},
@@ -55,6 +56,7 @@ async def create_subscription(
     allow_http: bool,
     known: Catalog,
     topics: TopicRules,
+    proofs: TopicProofs,
     action: Action,
 ) -> Subscription:
     """Raises InvalidRequest, Forbidden, NotFound, Conflict (limit; subscriber deleted or revoked)."""
@@ -82,10 +84,17 @@ async def create_subscription(
     def check(subscriber: Subscriber) -> None:
         check_changeable(subscriber, now)
 
-    await subscriptions.add_subscription(
-        subscription, check, limit=SUBSCRIPTIONS_PER_SUBSCRIBER, action=action
-    )
-    return subscription
+    async def add(takes_topic: bool) -> Subscription:
+        await subscriptions.add_subscription(
+            subscription,
+            check,
+            limit=SUBSCRIPTIONS_PER_SUBSCRIBER,
+            action=action,
+            takes_topic=takes_topic,
+        )
+        return subscription
+
+    return await proofs.proving(caller.owner, subscriber_id, add)
 
 
 async def list_subscriptions(
@@ -117,6 +126,7 @@ async def change_subscription(
     allow_http: bool,
     known: Catalog,
     topics: TopicRules,
+    proofs: TopicProofs,
     action: Action,
 ) -> Subscription:
     """Changes what the body names. Raises InvalidRequest, Forbidden, NotFound, Conflict."""
@@ -136,9 +146,12 @@ async def change_subscription(
         after = _patched(before, patch, config)
         return before if after == before else replace(after, updated_at=now)
 
-    return await subscriptions.change_subscription(
-        caller.owner, subscriber_id, subscription_id, change, action=action
-    )
+    async def put(takes_topic: bool) -> Subscription:
+        return await subscriptions.change_subscription(
+            caller.owner, subscriber_id, subscription_id, change, action=action, takes_topic=takes_topic
+        )
+
+    return await proofs.proving(caller.owner, subscriber_id, put)
 
 
 async def remove_subscription(
@@ -180,14 +193,22 @@ async def resume_subscription(
     *,
     subscriptions: Subscriptions,
     clock: Clock,
+    proofs: TopicProofs,
     action: Action,
 ) -> Subscription:
-    """Harmless when it is active already. Raises Forbidden, NotFound, Conflict."""
+    """Harmless when it is active already. Raises Forbidden, NotFound, Conflict (also of its topic)."""
     check_permission(caller)
     change = partial(resume, now=clock.now())
-    return await subscriptions.change_subscription(
-        caller.owner, subscriber_id, subscription_id, change, action=action
-    )
+
+    async def put(takes_topic: bool) -> Subscription:
+        return await subscriptions.change_subscription(
+            caller.owner, subscriber_id, subscription_id, change, action=action, takes_topic=takes_topic
+        )
+
+    try:
+        return await proofs.proving(caller.owner, subscriber_id, put)
+    except InvalidRequest as error:  # there is no body to be wrong
+        raise Conflict(str(error)) from error
 
 
 def _patched(before: Subscription, patch: SubscriptionPatch, config: ConfigBody | None) -> Subscription:

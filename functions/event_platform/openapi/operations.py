@@ -9,6 +9,7 @@ from ..domain.cloudevents import BATCH, MAX_EVENTS, STRUCTURED
 from ..domain.events import MAX_EVENT_BYTES
 from ..domain.limits import LIMITS, CallType
 from ..domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCRIBER
+from ..domain.topic_claims import PROOF_LABEL
 from ..ingest.routes import BODY_LIMIT as INGEST_BODY_LIMIT
 from ..ingest.routes import EVENTS_API_BODY_LIMIT
 from ..manage.benchmarks import DELIVERIES_A_SECOND, MAX_DELIVERIES
@@ -70,6 +71,11 @@ BODY: Refusals = {
     400: "The body is malformed or invalid; every problem is listed with its field.",
     413: f"The body is larger than {BODY_LIMIT // 1024} KiB or holds more than {MAX_VALUES} JSON values.",
     415: "The body is not application/json, or packed.",
+}
+BODY_WITH_TOPIC: Refusals = {
+    **BODY,
+    400: f"{BODY[400]} Or another client names the Pub/Sub topic, and the topic's label {PROOF_LABEL} names"
+    " none of this client's subscribers and subscriptions.",
 }
 PERMISSION: Refusals = {403: "The connection lacks the Event Platform permission in the PIM."}
 KNOWN: Refusals = {404: "Unknown, deleted more than 30 days ago, or another client's."}
@@ -168,7 +174,7 @@ SUBSCRIPTIONS = [
         [Content(ref("NewSubscription"), examples.NEW_SUBSCRIPTION)],
         {
             **CALLER,
-            **BODY,
+            **BODY_WITH_TOPIC,
             **PERMISSION,
             **KNOWN,
             409: f"The subscriber has {SUBSCRIPTIONS_PER_SUBSCRIBER} subscriptions (deleted ones do not"
@@ -194,7 +200,7 @@ SUBSCRIPTIONS = [
         200,
         _SHOWN_SUBSCRIPTION,
         [Content(ref("SubscriptionChange"), examples.SUBSCRIPTION_CHANGE)],
-        {**CALLER, **BODY, **PERMISSION, **KNOWN, **CHANGEABLE},
+        {**CALLER, **BODY_WITH_TOPIC, **PERMISSION, **KNOWN, **CHANGEABLE},
         TRIPLE,
     ),
     Operation(
@@ -225,7 +231,12 @@ SUBSCRIPTIONS = [
         "Resume a subscription",
         202,
         _SHOWN_SUBSCRIPTION,
-        refusals={**CALLER, **PERMISSION, **KNOWN, **CHANGEABLE},
+        refusals={
+            **CALLER,
+            **PERMISSION,
+            **KNOWN,
+            409: "It is deleted or revoked, or another client holds its Pub/Sub topic.",
+        },
         security=TRIPLE,
         description="Repeating it is harmless.",
     ),

@@ -517,7 +517,7 @@ class DurableQueue:
         if suspension is None:
             return ()
         tried = suspension.tried_under
-        changed = self._subscriptions.change_in(
+        return self._subscriptions.change_in(
             connection,
             tried.owner,
             tried.subscriber_id,
@@ -525,7 +525,6 @@ class DurableQueue:
             suspension.of,
             action=suspension.action,
         )
-        return (changed,)
 
     def _schedule(
         self, connection: sqlite3.Connection, delivery: Delivery, receipt: Receipt, due_at: float

@@ -18,6 +18,7 @@ from ..export_file import Records, records_of
 from . import keys
 from .reseal import RESEALS
 from .subscriptions import put_subscriber, put_subscription
+from .topic_claims import claim_if_free
 
 R = TypeVar("R")
 
@@ -92,6 +93,7 @@ def bring_in(connection: sqlite3.Connection, seal: Seal, records: Records) -> in
         )
         if there is None:
             put_subscription(connection, seal, subscription)
+            claim_if_free(connection, subscription)
             new += 1
         elif with_pace_of(there, subscription) != subscription:
             raise _differs(f"subscription {subscription.id}")

@@ -233,7 +233,29 @@ CREATE TABLE fan_outs (                -- how far a tenant's first events are, w
 CREATE INDEX dead_letters_by_event ON dead_letters (event_no);
 """
 
-MIGRATIONS: Sequence[str] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
+_VERSION_7 = """
+CREATE TABLE topic_claims (            -- Pub/Sub topics, and the client that holds each
+    topic TEXT PRIMARY KEY,            -- projects/P/topics/T
+    tenant TEXT NOT NULL,
+    client_id TEXT NOT NULL
+);
+INSERT OR IGNORE INTO topic_claims SELECT
+    'projects/' || json_extract(document, '$.config.project_id')
+    || '/topics/' || json_extract(document, '$.config.topic_id'),
+    tenant, json_extract(document, '$.client_id') FROM subscriptions
+    WHERE status IN ('active', 'suspended') AND json_extract(document, '$.type') = 'pubsub'
+    ORDER BY status, no;
+"""
+
+MIGRATIONS: Sequence[str] = (
+    _VERSION_1,
+    _VERSION_2,
+    _VERSION_3,
+    _VERSION_4,
+    _VERSION_5,
+    _VERSION_6,
+    _VERSION_7,
+)
 """What leads from each version of the schema to the next, from the empty file on. Only ever appended to.
 
 A statement ends with its line, so that each can be run alone inside one transaction.

@@ -1,7 +1,7 @@
 """Subscribers and subscriptions in the SQLite file: `Subscriptions`, `SubscriptionLookup` and `Paces`."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Protocol
@@ -26,9 +26,12 @@ from event_platform.domain.subscriptions import (
     Subscription,
     revoke_subscriber,
     revoke_subscription,
+    suspend,
 )
+from event_platform.domain.topic_claims import LOST, topic_to_claim, topic_to_release
 from event_platform.ports import Seal
 
+from . import topic_claims
 from .database import Database
 from .logs import put_entry
 from .outbox import put_notifications
@@ -129,8 +132,9 @@ class SqliteSubscriptions:
         *,
         limit: int,
         action: Action = BY_THE_PLATFORM,
+        takes_topic: bool = False,
     ) -> None:
-        def job(connection: sqlite3.Connection) -> Subscription:
+        def job(connection: sqlite3.Connection) -> list[Subscription]:
             check(
                 self._subscriber(
                     connection, owner=subscription.owner, subscriber_id=subscription.subscriber_id
@@ -141,11 +145,14 @@ class SqliteSubscriptions:
                 raise Conflict(
                     f"the subscriber has {len(existing)} subscriptions; at most {limit} are allowed"
                 )
+            lost = self._claim_topic(connection, None, subscription, takes_topic=takes_topic)
             self._put_subscription(connection, subscription)
             _log(connection, None, subscription, action)
-            return subscription
+            return [subscription, *lost]
 
-        await self._database.write(job, lambda added: self._remember([added]))
+        await self._database.write(job, self.remember)
+        if takes_topic:
+            await self.copies.in_force()
 
     async def subscription(self, owner: Owner, subscriber_id: str, subscription_id: str) -> Subscription:
         return await self._database.read(
@@ -169,11 +176,20 @@ class SqliteSubscriptions:
         change: Callable[[Subscription], Subscription],
         *,
         action: Action = BY_THE_PLATFORM,
+        takes_topic: bool = False,
     ) -> Subscription:
-        def job(connection: sqlite3.Connection) -> Subscription:
-            return self.change_in(connection, owner, subscriber_id, subscription_id, change, action=action)
+        def job(connection: sqlite3.Connection) -> list[Subscription]:
+            return self.change_in(
+                connection,
+                owner,
+                subscriber_id,
+                subscription_id,
+                change,
+                action=action,
+                takes_topic=takes_topic,
+            )
 
-        after = await self._database.write(job, lambda after: self.remember([after]))
+        after, *_ = await self._database.write(job, self.remember)
         await self.copies.in_force()
         return after
 
@@ -186,17 +202,24 @@ class SqliteSubscriptions:
         change: Callable[[Subscription], Subscription],
         *,
         action: Action,
-    ) -> Subscription:
-        """`change_subscription` inside a job of the writer, which has the result remembered on its commit."""
+        takes_topic: bool = False,
+    ) -> list[Subscription]:
+        """`change_subscription` inside a job of the writer, which has the result remembered on its commit.
+
+        Returns the changed one first, and then those of which it took the topic.
+        """
         before = self._subscription(
             connection, owner=owner, subscriber_id=subscriber_id, subscription_id=subscription_id
         )
         after = change(before)
-        if after is not before:
-            self._put_subscription(connection, after)
-            _log(connection, before, after, action)
-            put_notifications(connection, notifications_of([(before, after)], action))
-        return after
+        if after is before:
+            return [after]
+        lost = self._claim_topic(connection, before, after, takes_topic=takes_topic)
+        self._put_subscription(connection, after)
+        self._release_topics(connection, [(before, after)])
+        _log(connection, before, after, action)
+        put_notifications(connection, notifications_of([(before, after)], action))
+        return [after, *lost]
 
     def revoke_in(
         self, connection: sqlite3.Connection, owner: Owner, *, now: datetime, action: Action
@@ -249,6 +272,7 @@ class SqliteSubscriptions:
             if subscription is not subscription_before:
                 self._put_subscription(connection, subscription)
                 _log(connection, subscription_before, subscription, action)
+        self._release_topics(connection, zip(rest, changed, strict=True))
         changes: list[Change] = [(before, after), *zip(rest, changed, strict=True)]
         put_notifications(connection, notifications_of(changes, action))
         return after, changed
@@ -347,6 +371,37 @@ class SqliteSubscriptions:
         )
         if expired:
             await self._database.write(job, forget)
+
+    def _claim_topic(
+        self,
+        connection: sqlite3.Connection,
+        before: Subscription | None,
+        after: Subscription,
+        *,
+        takes_topic: bool,
+    ) -> list[Subscription]:
+        """Has the owner hold the topic that the change needs; the subscriptions that this suspends."""
+        topic = topic_to_claim(before, after)
+        if topic is None:
+            return []
+        others = topic_claims.claim(connection, self._seal, topic, after.owner, takes_topic=takes_topic)
+        lost: list[Subscription] = []
+        for other in others:
+            suspended = suspend(other, after.updated_at)
+            if suspended is not other:
+                self._put_subscription(connection, suspended)
+                _log(connection, other, suspended, LOST)
+                put_notifications(connection, notifications_of([(other, suspended)], LOST))
+                lost.append(suspended)
+        return lost
+
+    def _release_topics(
+        self, connection: sqlite3.Connection, changes: Iterable[tuple[Subscription, Subscription]]
+    ) -> None:
+        """After the changes of one owner's subscriptions were put."""
+        for before, after in changes:
+            if (topic := topic_to_release(before, after)) is not None:
+                topic_claims.release(connection, self._seal, topic, after.owner)
 
     def _remember(self, subscriptions: Sequence[Subscription]) -> None:
         self._current.update({subscription.id: subscription for subscription in subscriptions})

@@ -9,6 +9,7 @@ import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import orjson
@@ -27,15 +28,19 @@ from ...domain.subscriptions import (
     SUBSCRIBERS_PER_PIM,
     SUBSCRIPTIONS_PER_SUBSCRIBER,
     Owner,
+    PubSubConfig,
     Status,
     Subscriber,
     Subscription,
+    suspend,
 )
+from ...domain.topic_claims import LOST, names, topic_named, topic_to_claim, topic_to_release
 from ...ports import Clock, Publisher, Seal
 from ..records import subscriber_document, subscriber_of, subscription_document, subscription_of
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore, document_id
 from .entries import fields_of
 from .outbox import FirestoreOutbox
+from .topic_claims import TopicClaims
 from .versions import VersionedCache, Versions
 
 SUBSCRIPTIONS_HELD = 20_000
@@ -68,6 +73,7 @@ class FirestoreSubscriptions:
         self._seal = seal
         self._outbox = FirestoreOutbox(firestore, clock)
         self._publisher = publisher
+        self._claims = TopicClaims(firestore, self._naming)
         self._versions = Versions(firestore, clock, buckets=buckets)
         self._current: VersionedCache[Subscription | None] = VersionedCache(
             self._versions, SUBSCRIPTIONS_HELD
@@ -137,11 +143,9 @@ class FirestoreSubscriptions:
                 rest = await self._firestore.find(
                     self._where(data_model.SUBSCRIPTIONS, subscriber_id=subscriber_id, status=_SHOWN)
                 )
-                for each in rest:
-                    subscription_before, subscription, _ = self._change(
-                        batch, each, and_subscriptions, action
-                    )
-                    changes.append((subscription_before, subscription))
+                changed = [self._change(batch, each, and_subscriptions, action)[:2] for each in rest]
+                await self._release_topics(batch, changed)
+                changes += changed
             if len(batch):
                 self._turn_gate(batch, gate, before, after)
                 await self._commit(batch, owner.tenant, changes, action)
@@ -158,6 +162,7 @@ class FirestoreSubscriptions:
         *,
         limit: int,
         action: Action = BY_THE_PLATFORM,
+        takes_topic: bool = False,
     ) -> None:
         subscriber_id = subscription.subscriber_id
         group = _group_of_subscriber(subscriber_id)
@@ -182,9 +187,10 @@ class FirestoreSubscriptions:
             # Fails when the subscriber was deleted or revoked meanwhile.
             batch.update(self._open_at(subscriber_id), {"changes": Increment(1)})
             self._log(batch, None, subscription, action)
-            await self._commit(batch, subscription.owner.tenant)
+            lost = await self._claim_topic(batch, None, subscription, takes_topic=takes_topic)
+            await self._commit(batch, subscription.owner.tenant, lost=lost)
 
-        await self._firestore.run(job, raced=[ALREADY_EXISTS, MISSING])
+        await self._firestore.run(job, raced=[PRECONDITION_FAILED, ALREADY_EXISTS, MISSING])
 
     async def subscription(self, owner: Owner, subscriber_id: str, subscription_id: str) -> Subscription:
         snapshot = await self._firestore.read(self._subscription_at(subscription_id))
@@ -205,6 +211,7 @@ class FirestoreSubscriptions:
         change: Callable[[Subscription], Subscription],
         *,
         action: Action = BY_THE_PLATFORM,
+        takes_topic: bool = False,
     ) -> Subscription:
         written: dict[str, Subscription] = {}
 
@@ -216,11 +223,13 @@ class FirestoreSubscriptions:
             batch = self._firestore.client.batch()
             before, after, token = self._change(batch, snapshot, change, action)
             if len(batch):
+                lost = await self._claim_topic(batch, before, after, takes_topic=takes_topic)
+                await self._release_topics(batch, [(before, after)])
                 written[token] = after
-                await self._commit(batch, owner.tenant, [(before, after)], action)
+                await self._commit(batch, owner.tenant, [(before, after)], action, lost=lost)
             return after
 
-        return await self._firestore.run(job, raced=[PRECONDITION_FAILED, MISSING])
+        return await self._firestore.run(job, raced=[PRECONDITION_FAILED, ALREADY_EXISTS, MISSING])
 
     # Records of another store
 
@@ -254,7 +263,7 @@ class FirestoreSubscriptions:
                 await self._commit(batch, subscriber.owner.tenant)
             return new_subscribers + new_subscriptions
 
-        return await self._firestore.run(job, raced=[ALREADY_EXISTS, MISSING])
+        return await self._firestore.run(job, raced=[PRECONDITION_FAILED, ALREADY_EXISTS, MISSING])
 
     async def _bring_in(
         self, subscriber: Subscriber, subscriptions: Sequence[Subscription]
@@ -292,6 +301,9 @@ class FirestoreSubscriptions:
             for each, slot in zip(new, slots, strict=True):
                 self._take(batch, slot, group, each.id)
                 batch.create(self._subscription_at(each.id), self._subscription_fields(each, slot))
+            named = [topic for each in new if (topic := topic_named(each)) is not None]
+            for topic in {topic.destination: topic for topic in named}.values():
+                await self._claims.claim_if_free(batch, topic, subscriber.owner)
             if is_open and is_here:  # fails when it was deleted or revoked meanwhile
                 batch.update(self._open_at(subscriber.id), {"changes": Increment(1)})
         return batch, 0 if is_here else 1, len(new)
@@ -414,15 +426,64 @@ class FirestoreSubscriptions:
         tenant: str,
         changes: Sequence[Change] = (),
         action: Action = BY_THE_PLATFORM,
+        *,
+        lost: Sequence[Change] = (),
     ) -> None:
-        put = self._outbox.put(batch, notifications_of(changes, action))
-        self._versions.raise_in(batch, tenant)
+        """`lost` are the changes of another client, whose topic is taken."""
+        notifications = [*notifications_of(changes, action), *notifications_of(lost, LOST)]
+        put = self._outbox.put(batch, notifications)
+        tenants = {tenant, *(after.owner.tenant for _, after in lost)}
+        for each in tenants:
+            self._versions.raise_in(batch, each)
         try:
             written = await self._firestore.commit(batch)
         finally:  # also when no answer came: it may have been written
-            self._versions.changed(tenant)
+            for each in tenants:
+                self._versions.changed(each)
         if self._publisher is not None:
             await self._outbox.announce(put, written, self._publisher)
+
+    # Topics
+
+    async def _claim_topic(
+        self,
+        batch: AsyncWriteBatch,
+        before: Subscription | None,
+        after: Subscription,
+        *,
+        takes_topic: bool,
+    ) -> Sequence[Change]:
+        """Has the owner hold the topic that the change needs; the changes of those whose topic it takes."""
+        topic = topic_to_claim(before, after)
+        if topic is None:
+            return ()
+        others = await self._claims.claim(batch, topic, after.owner, takes_topic=takes_topic)
+        suspended = partial(suspend, now=after.updated_at)
+        return [self._change(batch, snapshot, suspended, LOST)[:2] for snapshot in others]
+
+    async def _release_topics(
+        self, batch: AsyncWriteBatch, changes: Sequence[tuple[Subscription, Subscription]]
+    ) -> None:
+        """Frees the topics that nothing of the owner names any more after its changes."""
+        leaving: dict[str, list[str]] = {}
+        released: dict[str, PubSubConfig] = {}
+        for before, after in changes:
+            if (topic := topic_to_release(before, after)) is not None:
+                leaving.setdefault(topic.destination, []).append(after.id)
+                released[topic.destination] = topic
+        for destination, topic in released.items():
+            await self._claims.release(batch, topic, changes[0][1].owner, leaving[destination])
+
+    async def _naming(self, owner: Owner, topic: PubSubConfig) -> Sequence[DocumentSnapshot]:
+        """The open subscriptions of the owner that name the topic. One try, for a job."""
+        found = await self._firestore.find(
+            self._where(data_model.SUBSCRIPTIONS, tenant=owner.tenant, status=sorted(_OPEN))
+        )
+        return [
+            snapshot
+            for snapshot in found
+            if _owner(snapshot) == owner and names(subscription_of(_document(snapshot), self._seal), topic)
+        ]
 
     # Documents
 

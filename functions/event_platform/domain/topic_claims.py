@@ -1,0 +1,43 @@
+"""Which client a Pub/Sub topic is held by.
+
+Whoever names a topic first holds it, without any proof, until none of its subscriptions names it any more.
+Another client that proves that the topic is its own takes it, and suspends the subscriptions of the first.
+"""
+
+from .actions import Action, Actor
+from .subscriptions import PubSubConfig, Status, Subscription
+
+PROOF_LABEL = "aep-subscription"
+"""The topic's label whose value is the id of a subscription, or of its subscriber."""
+LOST = Action(
+    Actor.PLATFORM,
+    reason=f"the topic is another client's: its label {PROOF_LABEL} names a record of that client",
+)
+"""The suspension of a subscription whose topic another client has proved to be its own."""
+
+
+def topic_named(subscription: Subscription | None) -> PubSubConfig | None:
+    """The topic that the subscription holds, or keeps from others: also while it is suspended."""
+    if subscription is None or subscription.status not in (Status.ACTIVE, Status.SUSPENDED):
+        return None
+    return subscription.config if isinstance(subscription.config, PubSubConfig) else None
+
+
+def topic_to_claim(before: Subscription | None, after: Subscription) -> PubSubConfig | None:
+    """The topic that the client must hold for this change: a new one, or that of a resumed subscription."""
+    named = topic_named(after)
+    if named is None or before is None or not names(before, named):
+        return named
+    return named if before.status is not Status.ACTIVE and after.status is Status.ACTIVE else None
+
+
+def topic_to_release(before: Subscription | None, after: Subscription) -> PubSubConfig | None:
+    """The topic that the subscription does not name any more."""
+    named = topic_named(before)
+    return named if named is not None and not names(after, named) else None
+
+
+def names(subscription: Subscription, topic: PubSubConfig) -> bool:
+    """True if the subscription names the same topic."""
+    named = topic_named(subscription)
+    return named is not None and named.destination == topic.destination
