@@ -17,7 +17,7 @@ import uvloop
 import cpu_watchdog
 from aep.cli import main
 
-_METHODS = ("connection_made", "data_received", "eof_received", "connection_lost")
+_METHODS = ("connection_made", "data_received", "buffer_updated", "eof_received", "connection_lost")
 
 
 class WatchedLoop(uvloop.Loop):
@@ -79,7 +79,8 @@ def _timed_class(protocol: type) -> type:
 
         return call
 
-    return type(protocol.__name__, (protocol,), {name: method(name) for name in _METHODS})
+    timed = {name: method(name) for name in _METHODS if hasattr(protocol, name)}
+    return type(protocol.__name__, (protocol,), timed)
 
 
 def _report(line: str) -> None:

@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -309,15 +310,16 @@ async def test_the_producer_remembers_which_named_broker_it_could_not_reach(kafk
         (GuardedNetwork(allow_networks=[ipaddress.ip_network("127.0.0.1/32")]), AddressRefused),
         (GuardedNetwork(allow_loopback=True), ConnectionRefusedError),
     ):
-        producer = Producer(
-            network, None, bootstrap_servers=kafka.bootstrap("redirect"), request_timeout_ms=500
-        )
-        try:
-            with pytest.raises((KafkaError, TimeoutError)):
-                await asyncio.wait_for(_started_and_sent(producer, kafka.topic), SHORT)
-            assert isinstance(producer.connection_error, expected)
-        finally:
-            await producer.end()
+        with ThreadPoolExecutor(1) as executor:
+            producer = Producer(
+                network, None, executor, bootstrap_servers=kafka.bootstrap("redirect"), request_timeout_ms=500
+            )
+            try:
+                with pytest.raises((KafkaError, TimeoutError)):
+                    await asyncio.wait_for(_started_and_sent(producer, kafka.topic), SHORT)
+                assert isinstance(producer.connection_error, expected)
+            finally:
+                await producer.end()
 
 
 async def _started_and_sent(producer: Producer, topic: str) -> None:

@@ -482,7 +482,10 @@ TLS = {
     "client_key_pem": key_pem(serialization.NoEncryption()),
 }
 NO_CERTIFICATE = "must be one or more certificates in PEM"
-NO_KEY = "must be a private key in PEM, not encrypted"
+NO_KEY = (
+    "must be a private key in PEM, not encrypted, of one of these kinds: RSA (of at most 8192 bits), EC (of a"
+    " named curve) or Ed25519"
+)
 
 
 @pytest.mark.parametrize(

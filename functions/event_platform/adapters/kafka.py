@@ -3,17 +3,21 @@ and one deadline around all that it does.
 """
 
 import asyncio
+import hashlib
 import logging
 import secrets
 import ssl
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiokafka import errors
+from cachetools import LRUCache
 from cryptography.hazmat.primitives import serialization
 
+from ..domain import tls_material
 from ..domain.outcomes import Published, Reason, Refusal, TransportFailure
 from ..domain.subscriptions import KafkaConfig, Sasl, Tls
 from .connections import failure_of
@@ -24,6 +28,9 @@ from .tls import by_san_only
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # names hosts and users; we log what came of it
 
 IDLE_SECONDS = 60.0
+KEPT_TLS_CONTEXTS = 500
+"""Contexts of TLS that are kept for further connections; each takes some 10 KB and a millisecond to make."""
+_THREADS = 2
 _REQUEST_MILLISECONDS = 5000
 _MAX_RECORD_BYTES = 16 * 1024 * 1024
 """More than any event has: a broker that takes less says so."""
@@ -65,6 +72,8 @@ class KafkaSender:
     def __init__(self, network: GuardedNetwork, *, idle_seconds: float = IDLE_SECONDS) -> None:
         self._network = network
         self._idle_seconds = idle_seconds
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="kafka")
+        self._contexts: LRUCache[bytes, ssl.SSLContext] = LRUCache(KEPT_TLS_CONTEXTS)
         self._kept: dict[_Key, _Kept] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -116,6 +125,7 @@ class KafkaSender:
             self._retire(kept)
         if self._ending:
             await asyncio.wait(self._ending)
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     @property
     def producers(self) -> int:
@@ -126,7 +136,8 @@ class KafkaSender:
         key = (config.broker, config.sasl, config.tls)
         kept = self._kept.get(key)
         if kept is None:
-            producer = _producer(config, self._network)
+            context = self._context_of(config.tls) if config.tls is not None else None
+            producer = _producer(config, self._network, self._executor, context)
             started = asyncio.create_task(producer.start())
             started.add_done_callback(_look)
             kept = self._kept[key] = _Kept(key, producer, started)
@@ -135,6 +146,14 @@ class KafkaSender:
             kept.idle = None
         kept.users += 1
         return kept
+
+    def _context_of(self, tls: Tls) -> ssl.SSLContext:
+        """Returns the kept context, or makes it. Raises _UnusableTls."""
+        key = _digest_of(tls)
+        context = self._contexts.get(key)
+        if context is None:
+            context = self._contexts[key] = _tls_context(tls)
+        return context
 
     def _give_back(self, kept: _Kept, *, keep: bool) -> None:
         kept.users -= 1
@@ -183,12 +202,14 @@ def _is_good_after(result: Published | Refusal | TransportFailure | None) -> boo
     return isinstance(result, Published) or missing
 
 
-def _producer(config: KafkaConfig, network: GuardedNetwork) -> Producer:
-    """Raises _UnusableTls."""
+def _producer(
+    config: KafkaConfig, network: GuardedNetwork, executor: Executor, context: ssl.SSLContext | None
+) -> Producer:
     tls = config.tls
     return Producer(
         network,
         tls.server_name if tls is not None else None,
+        executor,
         bootstrap_servers=config.broker,
         client_id="akeneo-event-platform",
         acks="all",
@@ -196,20 +217,31 @@ def _producer(config: KafkaConfig, network: GuardedNetwork) -> Producer:
         request_timeout_ms=_REQUEST_MILLISECONDS,
         max_request_size=_MAX_RECORD_BYTES,
         security_protocol="SASL_PLAINTEXT" if tls is None else "SASL_SSL",
-        ssl_context=_tls_context(tls) if tls is not None else None,
+        ssl_context=context,
         sasl_mechanism=config.sasl.mechanism,
         sasl_plain_username=config.sasl.username,
         sasl_plain_password=config.sasl.password.get_secret_value(),
     )
 
 
+def _digest_of(tls: Tls) -> bytes:
+    parts = (tls.ca_pem, tls.client_cert_pem, tls.client_key_pem.get_secret_value())
+    return hashlib.sha256("\0".join(parts).encode()).digest()
+
+
 def _tls_context(tls: Tls) -> ssl.SSLContext:
-    """Trusts the config's authorities alone. Raises _UnusableTls."""
+    """Trusts the config's authorities alone. Raises _UnusableTls.
+
+    The material is checked again: it may have been stored before its bounds were.
+    """
     context = by_san_only(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    context.options |= ssl.OP_NO_RENEGOTIATION  # each would be a handshake within the event loop
     once = secrets.token_bytes(32)
     try:
+        tls_material.certificates_of(tls.ca_pem, max_characters=tls_material.MAX_CA_CHARACTERS)
+        tls_material.check_pair(tls.client_cert_pem, tls.client_key_pem.get_secret_value())
         context.load_verify_locations(cadata=tls.ca_pem)
-        key = serialization.load_pem_private_key(tls.client_key_pem.get_secret_value().encode(), None)
+        key = tls_material.private_key_of(tls.client_key_pem.get_secret_value())
         sealed = key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,

@@ -1,13 +1,18 @@
 """aiokafka's producer, with connections of ours: every broker's address passes the guard, whoever names it,
-what a broker says is bounded, and the last connection that failed is remembered.
+what a broker says is bounded, the handshake of TLS is made outside of the event loop, and the last connection
+that failed is remembered.
 
 Written against aiokafka's insides, so its minor version is fixed.
 """
 
 import asyncio
+import random
+import socket
 import ssl
 import struct
-from collections.abc import Callable
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Callable, Collection
+from concurrent.futures import Executor
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, errors
@@ -18,8 +23,10 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from .guard import GuardedNetwork
 
-MAX_FRAME_BYTES = 4 * 1024 * 1024
-"""Of one answer; what is asked for is short."""
+MAX_FRAME_BYTES = 64 * 1024
+"""Of one answer, which is parsed in at most 10 ms. A topic of 1,300 partitions with 3 replicas fits."""
+MAX_PARTITIONS = 10_000
+"""Of all topics of one producer, which are looked through whenever metadata is renewed."""
 MAX_SCRAM_ITERATIONS = 16_384
 """As many as Kafka lets a user have, whose default is 4,096; each one is work that a broker has us do."""
 UNKNOWN_TOPIC_SECONDS = 1.0
@@ -34,30 +41,104 @@ class NotKafka(errors.KafkaError):
     """Raised when what answers does not speak Kafka's protocol, or more than we read of it."""
 
 
+class _TopicsRequest(MetadataRequest):
+    """Asks for the topics it names and no other: in version 0 an empty list stands for all there are."""
+
+    def build(self, request_struct_class: type[Any]) -> Any:
+        if request_struct_class.API_VERSION == 0:
+            raise errors.IncompatibleBrokerVersion("the broker is older than Kafka 0.10")
+        return super().build(request_struct_class)
+
+
+class _Handshake:
+    """Stands in for an SSL context, to make the handshake of the protocol that asks for its TLS object."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, **options: Any) -> ssl.SSLObject:
+        """As `ssl.SSLContext`'s."""
+        self._incoming, self._outgoing = incoming, outgoing
+        self._tls = self._context.wrap_bio(incoming, outgoing, **options)
+        return self._tls
+
+    async def make(self, opened: socket.socket, executor: Executor) -> None:
+        """Makes the handshake, each step in a thread, where OpenSSL holds up nobody.
+
+        Certificates and keys that others choose can make a step take a tenth of a second of CPU.
+        """
+        loop = asyncio.get_running_loop()
+        is_done = False
+        while True:
+            try:
+                await loop.run_in_executor(executor, self._tls.do_handshake)
+                is_done = True
+            except ssl.SSLWantReadError:
+                pass
+            if self._outgoing.pending:
+                await loop.sock_sendall(opened, self._outgoing.read())
+            if is_done:
+                return
+            heard = await loop.sock_recv(opened, MAX_FRAME_BYTES)
+            if not heard:
+                raise ConnectionResetError  # as asyncio's own handshake
+            self._incoming.write(heard)
+
+
 class _GuardedLoop:
-    """The event loop as a connection sees it: connects to addresses that the guard lets pass."""
+    """The event loop as a connection sees it: connects to addresses that the guard lets pass.
+
+    What takes long is done by the threads of `executor`, which nothing else uses.
+    """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, network: GuardedNetwork, server_name: str | None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        network: GuardedNetwork,
+        server_name: str | None,
+        executor: Executor,
     ) -> None:
         self._loop = loop
         self._network = network
         self._server_name = server_name
+        self._executor = executor
         self.transport: asyncio.Transport | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
+
+    def run_in_executor(self, executor: None, function: Callable[..., Any], *arguments: Any) -> Any:
+        """As the loop's own; aiokafka has SCRAM's salted passwords made so."""
+        return self._loop.run_in_executor(self._executor, function, *arguments)
 
     async def create_connection(
         self, factory: Callable[[], asyncio.Protocol], host: str, port: int, *, ssl: ssl.SSLContext | None
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
         """As the loop's own, by the addresses that were checked."""
         opened = await self._network.connect(host, port)
-        name = self._server_name if ssl is not None else None
-        self.transport, protocol = await self._loop.create_connection(
-            factory, sock=opened, ssl=ssl, server_hostname=name
-        )
+        protocol = factory()
+        if ssl is None:
+            self.transport, _ = await self._loop.create_connection(lambda: protocol, sock=opened)
+        else:
+            self.transport = await self._secured(opened, protocol, ssl)
         return self.transport, protocol
+
+    async def _secured(
+        self, opened: socket.socket, protocol: asyncio.Protocol, context: ssl.SSLContext
+    ) -> asyncio.Transport:
+        """Returns the transport of TLS over a socket, once the handshake is made."""
+        handshake: Any = _Handshake(context)
+        ready = self._loop.create_future()
+        secured = SSLProtocol(self._loop, protocol, handshake, ready, server_hostname=self._server_name)
+        try:
+            await handshake.make(opened, self._executor)
+        except BaseException:
+            opened.close()
+            secured.connection_lost(None)
+            raise
+        await self._loop.create_connection(lambda: secured, sock=opened)
+        await ready
+        return secured._app_transport
 
 
 class _Scram(ScramAuthenticator):
@@ -69,10 +150,16 @@ class _Scram(ScramAuthenticator):
 
 class _Connection(AIOKafkaConnection):
     def __init__(
-        self, network: GuardedNetwork, server_name: str | None, host: str, port: int, **options: Any
+        self,
+        network: GuardedNetwork,
+        server_name: str | None,
+        executor: Executor,
+        host: str,
+        port: int,
+        **options: Any,
     ) -> None:
         super().__init__(host, port, **options)
-        loop: Any = _GuardedLoop(self._loop, network, server_name)
+        loop: Any = _GuardedLoop(self._loop, network, server_name, executor)
         self._loop = loop
 
     def authenticator_scram(self) -> ScramAuthenticator:
@@ -124,18 +211,21 @@ class _Cluster(ClusterMetadata):
 class _Client(AIOKafkaClient):
     """`connection_error` is why the last connection failed; None since one was made."""
 
-    def __init__(self, network: GuardedNetwork, server_name: str | None, **options: Any) -> None:
+    def __init__(
+        self, network: GuardedNetwork, server_name: str | None, executor: Executor, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.cluster = _Cluster(metadata_max_age_ms=self._metadata_max_age_ms)
         self.connection_error: Exception | None = None
         self._network = network
         self._server_name = server_name
+        self._executor = executor
 
     async def bootstrap(self) -> None:
         ((host, port, _),) = self.hosts
         connection = await self._connect(host, port)
         try:
-            self.cluster.update_metadata(await connection.send(MetadataRequest([])))
+            self.cluster.update_metadata(await connection.send(_TopicsRequest([])))
         finally:
             connection.abort()
         if not self.cluster.brokers():
@@ -171,6 +261,28 @@ class _Client(AIOKafkaClient):
             self._conns[node_id, group] = connection
             return connection
 
+    async def _metadata_update(self, cluster_metadata: ClusterMetadata, topics: Collection[str]) -> bool:
+        """As aiokafka's, for these topics alone, of which each has a short answer of its own."""
+        nodes = [broker.nodeId for broker in self.cluster.brokers()]
+        random.shuffle(nodes)
+        for node in nodes:
+            connection = await self._get_conn(node)
+            if connection is None:
+                continue
+            try:
+                found = await _ask(connection, topics)
+            except NotKafka as error:
+                self.connection_error = error
+                break
+            except (errors.KafkaError, TimeoutError):
+                continue
+            if not found.brokers:
+                return False
+            cluster_metadata.update_metadata(found)
+            return True
+        cluster_metadata.failed_update(None)
+        return False
+
     async def _wait_on_metadata(self, topic: str) -> set[int]:
         partitions = self.cluster.partitions_for_topic(topic)
         if partitions is not None:
@@ -197,6 +309,7 @@ class _Client(AIOKafkaClient):
         connection = _Connection(
             self._network,
             self._server_name,
+            self._executor,
             host,
             port,
             client_id=self._client_id,
@@ -221,15 +334,37 @@ class _Client(AIOKafkaClient):
         return connection
 
 
-class Producer(AIOKafkaProducer):
-    """A producer whose brokers are reached through the guard; `server_name` is theirs in TLS."""
+async def _ask(connection: _Connection, topics: Collection[str]) -> Any:
+    """Returns what a broker says of itself and of these topics. Raises NotKafka if that is too much."""
+    found: Any = None
+    kept: list[Any] = []
+    partitions = 0
+    for topic in list(topics) or [None]:
+        found = await connection.send(_TopicsRequest([] if topic is None else [topic]))
+        for said in found.topics or ():
+            if said[1] == topic:
+                kept.append(said)
+                partitions += len(said[-1])
+        if partitions > MAX_PARTITIONS:
+            raise NotKafka("more partitions than are read")
+    found.topics = kept
+    return found
 
-    def __init__(self, network: GuardedNetwork, server_name: str | None, **options: Any) -> None:
+
+class Producer(AIOKafkaProducer):
+    """A producer whose brokers are reached through the guard; `server_name` is theirs in TLS.
+
+    `executor` does what takes long.
+    """
+
+    def __init__(
+        self, network: GuardedNetwork, server_name: str | None, executor: Executor, **options: Any
+    ) -> None:
         shared = dict(options)
         for name in ("acks", "enable_idempotence", "max_request_size"):
             shared.pop(name, None)
         super().__init__(**options)
-        client = _Client(network, server_name, **shared)
+        client = _Client(network, server_name, executor, **shared)
         self.client = self._sender.client = client
         self._metadata = self._message_accumulator._cluster = client.cluster
 

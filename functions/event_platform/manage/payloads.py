@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from ..domain import catalog, filters, json_form
+from ..domain import catalog, filters, json_form, tls_material
 from ..domain.broker_messages import TYPE, TopicRules
 from ..domain.catalog import Catalog
 from ..domain.errors import InvalidRequest, Problem
@@ -210,22 +207,19 @@ def _headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
     return headers
 
 
-def _certificates(pem: str) -> str:
-    try:
-        x509.load_pem_x509_certificates(pem.encode())
-    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
-        raise ValueError("must be one or more certificates in PEM") from error
-    if "PRIVATE KEY" in pem:  # which the parser skips, and which is shown and kept as certificates are
-        raise ValueError("must hold certificates only, no private key")
+def _authorities(pem: str) -> str:
+    tls_material.certificates_of(pem, max_characters=tls_material.MAX_CA_CHARACTERS)
+    return pem
+
+
+def _chain(pem: str) -> str:
+    tls_material.certificates_of(pem, max_characters=tls_material.MAX_CHAIN_CHARACTERS)
     return pem
 
 
 def _private_key(pem: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
     if not _is_redacted(pem, info.context):
-        try:
-            serialization.load_pem_private_key(pem.get_secret_value().encode(), password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise ValueError("must be a private key in PEM, not encrypted") from error
+        tls_material.private_key_of(pem.get_secret_value())
     return pem
 
 
@@ -357,8 +351,8 @@ class TlsBody(_Body):
     """`tls` of a Kafka destination."""
 
     server_name: NonEmpty
-    ca_pem: Annotated[str, AfterValidator(_certificates)]
-    client_cert_pem: Annotated[str, AfterValidator(_certificates)]
+    ca_pem: Annotated[str, AfterValidator(_authorities)]
+    client_cert_pem: Annotated[str, AfterValidator(_chain)]
     client_key_pem: Annotated[SecretStr, AfterValidator(_private_key)]
 
 

@@ -1,0 +1,179 @@
+"""What a Kafka broker, or a subscriber's certificate and key, can make us do. No real broker behaves so."""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import SecretStr
+
+from dear_keys import a_certificate, a_dear_key, pem_of
+from event_platform.adapters import kafka, kafka_client
+from event_platform.adapters.guard import GuardedNetwork
+from event_platform.adapters.kafka import KafkaSender
+from event_platform.adapters.kafka_client import MAX_FRAME_BYTES
+from event_platform.domain.outcomes import Published, Reason, Refusal, TransportFailure
+from event_platform.domain.subscriptions import KafkaConfig, Sasl, Tls
+from scripted_kafka import VERSIONS, Api, ScriptedBroker, Topic, a_topic
+
+SASL = Sasl("PLAIN", "aep", SecretStr("secret"))
+TOPIC = "pim.events"
+
+
+@pytest.fixture
+async def sender() -> AsyncIterator[KafkaSender]:
+    sender = KafkaSender(GuardedNetwork(allow_loopback=True))
+    yield sender
+    await sender.close()
+
+
+async def appended(
+    sender: KafkaSender, broker: str, topic: str = TOPIC, tls: Tls | None = None, timeout: float = 5
+) -> Published | Refusal | TransportFailure:
+    return await sender.append(KafkaConfig(broker, topic, SASL, tls), b"key", [], b"{}", timeout=timeout)
+
+
+# --- metadata ----------------------------------------------------------------------------------------
+
+
+async def test_metadata_is_asked_for_of_each_topic_alone_and_never_of_all(sender: KafkaSender) -> None:
+    broker = ScriptedBroker(lambda names: [a_topic(name) for name in names or ()])
+    async with broker.listening():
+        for topic in ("a", "b", "a"):
+            assert await appended(sender, broker.address, topic) == Published()
+    assert sender.producers == 1
+    assert {tuple(names) for names in broker.asked if names is not None} == {(), ("a",), ("b",)}
+    assert None not in broker.asked
+
+
+async def test_a_broker_that_can_only_name_all_topics_is_not_asked(sender: KafkaSender) -> None:
+    broker = ScriptedBroker(lambda _: [a_topic(TOPIC)], versions={**VERSIONS, Api.METADATA: (0, 0)})
+    async with broker.listening():
+        result = await appended(sender, broker.address, timeout=1)
+    assert isinstance(result, TransportFailure)
+    assert not broker.asked
+
+
+async def test_topics_that_nobody_asked_for_are_left_out(sender: KafkaSender) -> None:
+    broker = ScriptedBroker(
+        lambda names: [*map(a_topic, names or ()), *(a_topic(f"t{n}") for n in range(900))]
+    )
+    async with broker.listening():
+        assert await appended(sender, broker.address) == Published()
+        (kept,) = sender._kept.values()
+        assert kept.producer.client.cluster.topics() == {TOPIC}
+
+
+@pytest.mark.parametrize(
+    "topics",
+    [
+        [a_topic(f"topic {number}") for number in range(120_000)],
+        [a_topic(TOPIC, partitions=20_000)],
+    ],
+    ids=["topics", "partitions"],
+)
+async def test_a_long_answer_is_not_parsed(sender: KafkaSender, topics: list[Topic]) -> None:
+    broker = ScriptedBroker(lambda _: topics)
+    async with broker.listening():
+        answer = broker.metadata([TOPIC])
+        assert len(answer) > MAX_FRAME_BYTES
+        broker.metadata = lambda names: answer
+        started = time.thread_time()
+        result = await appended(sender, broker.address, timeout=1)
+        taken = time.thread_time() - started
+    assert isinstance(result, TransportFailure)
+    assert result.reason is Reason.DESTINATION_FAILURE
+    assert taken < 0.2, "a second and a half, when it was parsed"
+
+
+async def test_the_partitions_of_many_topics_are_bounded_together(
+    sender: KafkaSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_client, "MAX_PARTITIONS", 30)
+    broker = ScriptedBroker(lambda names: [a_topic(name, partitions=10) for name in names or ()])
+    async with broker.listening():
+        results = [await appended(sender, broker.address, topic) for topic in ("a", "b", "c")]
+        assert results == [Published()] * 3
+        result = await appended(sender, broker.address, "d", timeout=1)
+    assert isinstance(result, TransportFailure)
+    assert result.reason is Reason.DESTINATION_FAILURE
+
+
+# --- TLS ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def server_that_asks_for_a_certificate(authority: trustme.CA, folder: Path) -> Iterator[str]:
+    """Its host:port. It ends each connection after the handshake, in threads of its own."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("kafka.test").configure_cert(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                accepted, _ = listening.accept()
+            except OSError:
+                return
+            try:
+                context.wrap_socket(accepted, server_side=True).close()
+            except OSError:
+                accepted.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join()
+
+
+async def test_a_handshake_with_a_dear_key_takes_none_of_the_loops_time(
+    sender: KafkaSender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Tls] = []
+    make_context = kafka._tls_context
+    monkeypatch.setattr(kafka, "_tls_context", lambda tls: made.append(tls) or make_context(tls))
+    authority, key = trustme.CA(), a_dear_key(8192)
+    tls = Tls(
+        "kafka.test",
+        authority.cert_pem.bytes().decode(),
+        a_certificate(key.public_key()),
+        SecretStr(pem_of(key)),
+    )
+    with server_that_asks_for_a_certificate(authority, tmp_path) as broker:
+        await appended(sender, broker, tls=tls)
+        loop, whole = time.thread_time(), time.process_time()
+        for _ in range(3):
+            result = await appended(sender, broker, tls=tls)
+            assert isinstance(result, TransportFailure)
+        loop, whole = time.thread_time() - loop, time.process_time() - whole
+    assert loop < whole / 4, "signatures are made by threads"
+    assert len(made) == 1, "the context of TLS is made once"
+
+
+@pytest.mark.parametrize("bits", [16384])
+async def test_a_key_that_was_stored_before_keys_were_bounded_is_not_used(
+    sender: KafkaSender, bits: int
+) -> None:
+    key = a_dear_key(bits)
+    tls = Tls(
+        "kafka.test", a_certificate(ec.generate_private_key(ec.SECP256R1()).public_key()), "", SecretStr("")
+    )
+    tls = replace(tls, client_cert_pem=a_certificate(key.public_key()), client_key_pem=SecretStr(pem_of(key)))
+    started = time.thread_time()
+    result = await appended(sender, "127.0.0.1:1", tls=tls)
+    assert isinstance(result, TransportFailure)
+    assert result.reason is Reason.INVALID_DESTINATION_CONFIGURATION
+    assert time.thread_time() - started < 0.1

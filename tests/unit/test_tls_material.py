@@ -1,0 +1,121 @@
+"""Certificates and keys that subscribers give us: what is taken, and that no other costs time to refuse."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
+
+from cpu import cpu_seconds
+from dear_keys import a_certificate, a_dear_key, a_number, dsa_key, pem_of, rsa_key
+from event_platform.domain.tls_material import (
+    MAX_CA_CHARACTERS,
+    MAX_CERTIFICATES,
+    certificates_of,
+    check_pair,
+    private_key_of,
+)
+
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
+CERTIFICATE = a_certificate(EC_KEY.public_key())
+DEAR = a_dear_key(8192)
+EC_PARAMETERS = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+LIMIT = 0.02
+"""Seconds of CPU."""
+
+
+@pytest.mark.parametrize(
+    "form", [serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL]
+)
+@pytest.mark.parametrize(
+    "key", [EC_KEY, DEAR, rsa.generate_private_key(65537, 2048)], ids=["EC", "RSA 8192", "RSA 2048"]
+)
+def test_a_key_is_taken(key: rsa.RSAPrivateKey, form: serialization.PrivateFormat) -> None:
+    text = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+    assert private_key_of(text).public_key() == key.public_key()
+    assert private_key_of(f"{EC_PARAMETERS}{text}")  # as `openssl ecparam -genkey` writes it
+    certificate = a_certificate(key.public_key())
+    assert cpu_seconds(lambda: check_pair(certificate, text)) < LIMIT
+
+
+def test_an_ed25519_key_is_taken() -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    assert private_key_of(pem_of(key)).public_key() == key.public_key()
+
+
+DEAR_NUMBERS = DEAR.private_numbers()
+N = DEAR_NUMBERS.public_numbers.n
+FACTORS = (DEAR_NUMBERS.p, DEAR_NUMBERS.q, DEAR_NUMBERS.dmp1, DEAR_NUMBERS.dmq1, DEAR_NUMBERS.iqmp)
+REFUSED: dict[str, Callable[[], str]] = {
+    "16,384 bits": lambda: pem_of(a_dear_key(16_384)),
+    "numbers that do not fit": lambda: rsa_key(a_number(4484), 65537, *(a_number(2242) for _ in range(6))),
+    "a huge exponent": lambda: rsa_key(N, 65537, a_number(60_000), *FACTORS),
+    "a public exponent that is long": lambda: rsa_key(N, a_number(8000), DEAR_NUMBERS.d, *FACTORS),
+    "factors of unequal length": lambda: rsa_key(a_number(4000) * 7, 3, 3, a_number(4000), 7, 1, 1, 1),
+    "factors that are one": lambda: rsa_key(a_number(2048), 3, 7, 1, 1, 0, 0, 1),
+    "19,630 bits": lambda: rsa_key(a_number(19_630), 3, 7, a_number(9815), a_number(9815), 1, 1, 1),
+    "DSA": lambda: dsa_key(8000),
+    "DSA, larger than is read": lambda: dsa_key(30_000),
+    "X25519": lambda: pem_of(x25519.X25519PrivateKey.generate()),
+    "encrypted": lambda: EC_KEY.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"password"),
+    ).decode(),
+    "no base64": lambda: "-----BEGIN PRIVATE KEY-----" + "=" * 16_000 + "-----END PRIVATE KEY-----",
+    "no end": lambda: "-----BEGIN PRIVATE KEY-----" * 600,
+    "too long": lambda: pem_of(EC_KEY) + " " * 20_000,
+    "a certificate": lambda: CERTIFICATE,
+}
+
+
+@pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED)
+def test_another_key_is_refused_at_once(make: Callable[[], str]) -> None:
+    text = make()
+
+    def refuse() -> None:
+        with pytest.raises(ValueError, match=r"must (be a private key|have at most)"):
+            private_key_of(text)
+
+    assert cpu_seconds(refuse) < LIMIT
+
+
+def test_so_many_certificates_are_taken() -> None:
+    pem = CERTIFICATE * MAX_CERTIFICATES
+    assert len(certificates_of(pem, max_characters=MAX_CA_CHARACTERS)) == MAX_CERTIFICATES
+    for more in (pem + CERTIFICATE, CERTIFICATE + " " * MAX_CA_CHARACTERS):
+        with pytest.raises(ValueError, match="must have at most 20 certificates and 64 KiB"):
+            certificates_of(more, max_characters=MAX_CA_CHARACTERS)
+
+
+@pytest.mark.parametrize(("e", "bits"), [(65537, 16_384), (a_number(2000), 2048)])
+def test_a_certificate_with_a_dear_key_is_refused(e: int, bits: int) -> None:
+    pem = a_certificate(rsa.RSAPublicNumbers(e, a_number(bits)).public_key())
+    with pytest.raises(ValueError, match="must hold certificates whose keys are RSA"):
+        certificates_of(pem, max_characters=MAX_CA_CHARACTERS)
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        "-----BEGIN CERTIFICATE-----\n" * 2000,
+        "-" * 60_000 + CERTIFICATE,
+        "-----BEGIN X-----\nAAAA\n-----END X-----\n" * 1000 + CERTIFICATE,
+        a_certificate(rsa.RSAPublicNumbers(65537, a_number(200_000)).public_key()),
+        CERTIFICATE * 20,
+    ],
+    ids=["no end", "dashes", "other blocks", "a giant key", "twenty"],
+)
+def test_no_list_of_certificates_takes_long(pem: str) -> None:
+    def read() -> None:
+        with suppress(ValueError):
+            certificates_of(pem, max_characters=MAX_CA_CHARACTERS)
+
+    assert cpu_seconds(read) < LIMIT
+
+
+def test_a_key_of_another_certificate_is_refused() -> None:
+    other = ec.generate_private_key(ec.SECP256R1())
+    with pytest.raises(ValueError, match="must be the key of the first certificate"):
+        check_pair(CERTIFICATE, pem_of(other))
