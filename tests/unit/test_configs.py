@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
+import trustme
 from pydantic import SecretStr
 
 from event_platform.adapters.records import subscription_document, subscription_of
@@ -103,6 +104,83 @@ def test_hidden_secrets_do_not_follow_to_another_broker() -> None:
     }
     same = sent_back(KAFKA_CONFIG).model_copy(update={"broker": "KAFKA.example.com:9093", "topic": "other"})
     assert config_of(same, KAFKA_CONFIG).headers == KAFKA_CONFIG.headers
+
+
+def test_hidden_headers_do_not_follow_to_another_origin() -> None:
+    stored = https_config(url="https://erp.example.com/events")
+    for url in (
+        "https://other.example.com/events",
+        "https://erp.example.com:8443/events",
+        "http://erp.example.com/events",
+    ):
+        moved = sent_back(stored).model_copy(update={"url": url})
+        assert problems(moved, stored) == {
+            f"config.headers.{name}": "must be sent anew when the URL's scheme, host or port changes"
+            for name in stored.headers
+        }
+    for url in ("https://erp.example.com/other", "https://ERP.example.com:443/events?a=1"):
+        same = sent_back(stored).model_copy(update={"url": url})
+        assert config_of(same, stored) == replace(stored, url=url)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "variant"), [("plain", None), ("scram", "sha-512")], ids=["plain", "another variant"]
+)
+def test_a_hidden_password_does_not_follow_to_another_mechanism(mechanism: str, variant: str | None) -> None:
+    wanted = sent_back(KAFKA_CONFIG)
+    sasl = wanted.sasl_auth.model_copy(update={"mechanism": mechanism, "scram_variant": variant})
+    assert problems(wanted.model_copy(update={"sasl_auth": sasl}), KAFKA_CONFIG) == {
+        "config.sasl_auth.password": "must be sent anew when the SASL mechanism changes"
+    }
+
+
+@pytest.mark.parametrize(
+    "tls",
+    [None, {"server_name": "other.example.com"}, {"ca_pem": "other authorities"}],
+    ids=["none", "another name", "other authorities"],
+)
+def test_hidden_secrets_do_not_follow_to_weaker_tls(tls: dict[str, str] | None) -> None:
+    wanted = sent_back(KAFKA_CONFIG)
+    changed = wanted.tls.model_copy(update=tls) if tls is not None else None
+    found = problems(wanted.model_copy(update={"tls": changed}), KAFKA_CONFIG)
+    why = "must be sent anew when tls is left out, or its server_name or ca_pem changes"
+    assert found == {
+        "config.sasl_auth.password": why,
+        "config.headers.X-Stage": why,
+        **({"config.tls.client_key_pem": why} if tls is not None else {}),
+    }
+
+
+def test_secrets_follow_when_tls_begins_or_is_written_in_another_way() -> None:
+    before = replace(KAFKA_CONFIG, tls=None)
+    assert set(problems(sent_back(KAFKA_CONFIG), before)) == {"config.tls.client_key_pem"}
+    wanted = sent_back(KAFKA_CONFIG)
+    tls = wanted.tls.model_copy(update={"server_name": "KAFKA.example.com", "ca_pem": "authorities\r\n"})
+    assert config_of(wanted.model_copy(update={"tls": tls}), KAFKA_CONFIG).headers == KAFKA_CONFIG.headers
+
+
+def test_key_and_certificate_must_belong_together() -> None:
+    pairs = [a_pair(), a_pair()]
+    mark = SecretStr(REDACTED)
+    wrong = {"config.tls.client_key_pem": "must be the key of the first certificate in client_cert_pem"}
+
+    def wanted(certificate: str, key: SecretStr) -> KafkaBody:
+        body = sent_back(KAFKA_CONFIG)
+        tls = body.tls.model_copy(update={"client_cert_pem": certificate, "client_key_pem": key})
+        sasl = body.sasl_auth.model_copy(update={"password": SecretStr("p")})
+        return body.model_copy(update={"tls": tls, "sasl_auth": sasl, "headers": {}})
+
+    stored = config_of(wanted(*pairs[0]), None)
+    assert problems(wanted(pairs[0][0], pairs[1][1]), None) == wrong
+    assert problems(wanted(pairs[1][0], mark), stored) == wrong
+    assert config_of(wanted(pairs[0][0], mark), stored) == stored
+    assert config_of(wanted(*pairs[1]), stored) == config_of(wanted(*pairs[1]), None)
+
+
+def a_pair() -> tuple[str, SecretStr]:
+    """A certificate and its key."""
+    issued = trustme.CA().issue_cert("client.test")
+    return issued.cert_chain_pems[0].bytes().decode(), SecretStr(issued.private_key_pem.bytes().decode())
 
 
 def test_hidden_attributes_do_not_follow_to_another_project() -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, get_args
 
 from pydantic import BaseModel
 
-from ..domain import events_api, filters
+from ..domain import events_api, filters, tls_material
 from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog
 from ..domain.cloudevents import MAX_EVENTS, MAX_ID_LENGTH
@@ -103,10 +103,24 @@ URL = text(
     maxLength=MAX_URL_LENGTH,
 )
 NAME = text("Not only blanks.", minLength=1, maxLength=payloads.MAX_NAME_LENGTH, pattern=r"\S")
-EMAIL = text("An e-mail address.", format="email")
+EMAIL = text("An e-mail address.", format="email", maxLength=payloads.MAX_EMAIL_LENGTH)
 SECRET = text("Signs what is sent; never returned.", minLength=16, maxLength=256)
 PASSWORD = text("Never returned.", minLength=1, maxLength=1024)
-PEM = text("PEM.", pattern="-----BEGIN ")
+AUTHORITIES = text(
+    f"At most {tls_material.MAX_CERTIFICATES} certificates in PEM.",
+    pattern="-----BEGIN ",
+    maxLength=tls_material.MAX_CA_CHARACTERS,
+)
+CHAIN = text(
+    f"At most {tls_material.MAX_CERTIFICATES} certificates in PEM, that of the key first.",
+    pattern="-----BEGIN ",
+    maxLength=tls_material.MAX_CHAIN_CHARACTERS,
+)
+KEY = text(
+    f"A private key in PEM, not encrypted: RSA of at most {tls_material.MAX_RSA_BITS} bits, EC or Ed25519.",
+    pattern="-----BEGIN ",
+    maxLength=tls_material.MAX_KEY_CHARACTERS,
+)
 HEADER_VALUE = text("Printable ASCII; never returned.", maxLength=256, pattern="^[ -~]*$")
 
 DESTINATIONS = {"https": "Https", "pubsub": "PubSub", "kafka": "Kafka"}
@@ -188,7 +202,9 @@ def _subscription_requests() -> dict[str, Schema]:
             payloads.SubscriptionPatch,
             "What changes of a subscription; the rest stays as it was. config is replaced as a whole, but"
             " for headers that are absent. type may change when a config for it comes along. Header values,"
-            " Kafka's password and client key must be sent anew when host, broker, project or type change.",
+            " Kafka's password and key must be sent anew when the URL's scheme, host or port, the broker,"
+            " the project or the type changes, and when tls is left out or its server_name or ca_pem changes;"
+            " the password also when the SASL mechanism changes.",
             config={"anyOf": [ref(f"{name}ConfigChange") for name in DESTINATIONS.values()]},
             **shared,
         ),
@@ -289,9 +305,9 @@ def _configs(suffix: str, secret: Callable[[Schema], Schema], topics: TopicRules
         f"KafkaTls{suffix}": _of(
             payloads.TlsBody,
             "Certificates and key of a client.",
-            ca_pem=PEM,
-            client_cert_pem=PEM,
-            client_key_pem=secret(PEM),
+            ca_pem=AUTHORITIES,
+            client_cert_pem=CHAIN,
+            client_key_pem=secret(KEY),
         ),
     }
 
