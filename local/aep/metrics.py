@@ -132,7 +132,7 @@ class _Collector(Collector):
         meters = self._meters
         yield _counter("aep_attempts", "Attempts.", ("outcome", "reason"), meters.attempts)
         yield CounterMetricFamily(
-            "aep_delivery_faults", "Failures of our own code on a delivery.", value=meters.faults
+            "aep_delivery_faults", "Failures of our own code on a delivery or a fan-out.", value=meters.faults
         )
         yield CounterMetricFamily(
             "aep_egress_failures",

@@ -253,6 +253,7 @@ async def test_a_fault_in_the_fan_out_of_one_tenant_holds_up_no_other(world: Wor
     await eventually(lambda: world.meters.events_to_fan_out == 50)
     await world.clock.advance(8)
     await eventually(lambda: world.meters.events_to_fan_out == 0)
+    assert world.meters.faults == 3
     await fan_out.stop()
 
 

@@ -130,6 +130,26 @@ async def test_each_match_becomes_a_delivery_in_its_lane() -> None:
     assert len(world.topics.published) == 4
 
 
+async def test_others_are_served_while_a_large_message_is_read_and_fanned_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(messages, "SECONDS_AT_ONCE", -1.0)
+    turns = 0
+
+    async def another() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    world = World(*[subscription() for _ in range(20)])
+    other = asyncio.create_task(another())
+    assert await world.push(accepted(*range(50))) == 204
+    other.cancel()
+    assert len(world.topics.on(DELIVERIES)) == 1000
+    assert turns > 1000, "one after each event that was read, and each delivery that was made"
+
+
 async def test_without_a_match_nothing_is_published() -> None:
     world = World()
     assert await world.push(accepted(1)) == 204

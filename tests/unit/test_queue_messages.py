@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from clock import START
 from event_platform.domain import catalog, json_form
 from event_platform.domain.deliveries import Delivery
-from event_platform.domain.events import Event
+from event_platform.domain.events import Event, without_identifier
 from event_platform.domain.facts import Facts
 from event_platform.domain.messages import MalformedMessage, Message
 from event_platform.domain.queue_messages import (
@@ -21,6 +21,7 @@ from event_platform.domain.queue_messages import (
     delivery_message,
     delivery_of,
     events_messages,
+    events_of,
 )
 from records import PIM, UPDATED, an_event, with_data
 
@@ -125,6 +126,44 @@ def test_a_full_request_of_large_events_is_split_below_pubsubs_limit() -> None:
     messages = list(events_messages(Accepted(PIM, START, [large] * 25)))
     assert [len(held) for _, held in messages] == [9, 9, 7]
     assert all(len(message.data) < 9_000_000 for message, _ in messages)
+
+
+def test_large_data_are_not_parsed_for_their_fan_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {f"attribute-{number}": [{"scope": "print", "new": "x" * 20}] for number in range(1000)}
+    delta = f"{UPDATED}.delta"
+    product = {"uuid": "\ud800", "identifier": '","data":{', "changes": {"values": values}}
+    large = replace(with_data(replace(an_event(), type=delta), {"product": product}), identity=("\ud800",))
+    ((message, _),) = events_messages(Accepted(PIM, START, [an_event(2), large, an_event(3)]))
+    parsed: list[int] = []
+    parse = json_form.parse
+
+    def noted(text: bytes, **options: Any) -> Any:
+        parsed.append(len(text))
+        return parse(text, **options)
+
+    monkeypatch.setattr(json_form, "parse", noted)
+    read = accepted_of(message, CATALOG).events
+    assert read == [an_event(2), large, an_event(3)]
+    assert (read[1].identity, read[1].facts.attribute) == (("\ud800",), frozenset(values))
+    assert read[1].facts.part("product")["identifier"] == product["identifier"]
+    assert without_identifier(read[1]) == without_identifier(large)
+    assert max(parsed) < len(large.data_json) / 2, "only the facts were"
+
+
+def test_a_message_is_read_event_by_event() -> None:
+    ((message, _),) = events_messages(Accepted(PIM, START, [an_event(number) for number in range(3)]))
+    broken = Message(message.data.replace(b"event-2", b"\xff"), message.attributes)
+    events = events_of(broken, CATALOG)
+    assert [next(events), next(events)] == [an_event(0), an_event(1)]
+    with pytest.raises(MalformedMessage, match="not UTF-8"):
+        next(events)
+
+
+def test_a_message_of_an_older_version_is_read_too() -> None:
+    sent = [an_event(number) for number in range(3)]
+    ((message, _),) = events_messages(Accepted(PIM, START, sent))
+    older = Message(message.data.replace(b",\n", b","), message.attributes)
+    assert accepted_of(older, CATALOG).events == sent
 
 
 def test_no_events_make_no_message() -> None:

@@ -5,6 +5,7 @@ Pub/Sub takes attribute values of at most 1,024 bytes of UTF-8, and requests of 
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,12 @@ NOTIFICATIONS_TOPIC = "notifications"
 DEAD_LETTERS_TOPIC = "dead-letters"
 ALONE = "alone"
 MAX_MESSAGE_BYTES = 9_000_000
+LARGE_DATA_BYTES = 16 * 1024
+"""Larger data travel with their facts, so that fan-out need not parse them."""
 _DEPTH_OF_DATA = 2  # levels of nesting around `data`: the array and the event
+_BETWEEN = b",\n"  # stands nowhere else: in JSON of ours a line feed is escaped
+_BEGINNING = b'{"specversion":"1.0","id":'
+_BEFORE_DATA = b',"data":'  # in strings its quotes are escaped
 _INTEGER = re.compile(r"0|[1-9]\d{0,17}", re.ASCII)
 _ESCAPED = re.compile("[%\ud800-\udfff]")
 _ESCAPE = re.compile(r"%(.?)", re.DOTALL)
@@ -56,11 +62,11 @@ def events_messages(
     attributes = {"tenant": accepted.tenant, "accepted_at": _moment(accepted.accepted_at)}
 
     def message(entries: Sequence[bytes]) -> Message:
-        return Message(b"[%b]" % b",".join(entries), attributes)
+        return Message(b"[%b]" % _BETWEEN.join(entries), attributes)
 
     entries: list[bytes] = []
     events: list[Event] = []
-    size = 2  # the brackets; each entry brings a comma
+    size = 2  # the brackets; each entry brings what stands between two
     for event in accepted.events:
         entry = _cloudevent(event)
         if entries and size + len(entry) > max_bytes:
@@ -68,7 +74,7 @@ def events_messages(
             entries, events, size = [], [], 2
         entries.append(entry)
         events.append(event)
-        size += len(entry) + 1
+        size += len(entry) + len(_BETWEEN)
     if entries:
         yield message(entries), events
 
@@ -78,19 +84,43 @@ def accepted_of(message: Message, catalog: Catalog) -> Accepted:
 
     Raises MalformedMessage.
     """
+    tenant, accepted_at = acceptance_of(message)
+    return Accepted(tenant, accepted_at, list(events_of(message, catalog)))
+
+
+def acceptance_of(message: Message) -> tuple[str, datetime]:
+    """Which tenant sent the events of a message, and when they were accepted. Raises MalformedMessage."""
     attributes = _Attributes(message.attributes)
-    tenant, accepted_at = attributes.text("tenant"), attributes.moment("accepted_at")
+    return attributes.text("tenant"), attributes.moment("accepted_at")
+
+
+def events_of(message: Message, catalog: Catalog) -> Iterator[Event]:
+    """The events of `accepted_of`, each read when it is drawn. Raises MalformedMessage."""
+    parts = message.data[1:-1].split(_BETWEEN)
+    if not all(part.startswith(_BEGINNING) for part in parts):
+        parts = [message.data[1:-1]]  # no message of ours: read as a whole
+    index = 0
+    for part in parts:
+        head, between, data_json = part.partition(_BEFORE_DATA)
+        if between and b',"facts":"' in head:
+            yield _large_event(index, head, data_json[:-1], catalog)
+            index += 1
+            continue
+        for value in _values(b"%b%b%b" % (message.data[:1], part, message.data[-1:])):
+            yield _event(index, value, catalog, plain=json_form.is_plain(part))
+            index += 1
+
+
+def _values(text: bytes) -> list[Any]:
     try:
         # A relay's numbers are rounded already, and are read back as they were.
         depth = json_form.MAX_DEPTH + _DEPTH_OF_DATA
-        values = json_form.parse(message.data, round_integers=True, max_depth=depth)
+        values = json_form.parse(text, round_integers=True, max_depth=depth)
     except MalformedJson as error:
         raise MalformedMessage(f"the data are {error}") from error
     if not isinstance(values, list):
         raise MalformedMessage("the data must be an array of CloudEvents")
-    plain = json_form.is_plain(message.data)
-    events = [_event(index, value, catalog, plain=plain) for index, value in enumerate(values)]
-    return Accepted(tenant, accepted_at, events)
+    return values
 
 
 def delivery_message(delivery: Delivery) -> Message:
@@ -228,20 +258,38 @@ def _unescaped(text: str) -> str:
 
 
 def _cloudevent(event: Event) -> bytes:
-    """`benchmarkclient` is an extension attribute of ours, on test events alone."""
+    """Extension attributes of ours are `benchmarkclient`, on test events alone, and `identity` and `facts`
+    where the data are large."""
     quoted = json_form.stringify
     client = event.benchmark_client
+    ours = b"" if client is None else b'"benchmarkclient":%b,' % quoted(client)
+    if len(event.data_json) > LARGE_DATA_BYTES:
+        facts = event.facts.to_json(event.data_json).decode()
+        ours += b'"identity":%b,"facts":%b,' % (quoted(json.dumps(event.identity)), quoted(facts))
     return b'{"specversion":"1.0","id":%b,"source":"%b","type":%b,"time":%b,%b"data":%b}' % (
         quoted(event.id),
         SOURCE.encode(),
         quoted(event.type),
         quoted(event.time),
-        b"" if client is None else b'"benchmarkclient":%b,' % quoted(client),
+        ours,
         event.data_json,
     )
 
 
-def _event(index: int, value: Any, catalog: Catalog, *, plain: bool) -> Event:
+def _large_event(index: int, head: bytes, data_json: bytes, catalog: Catalog) -> Event:
+    """An event with its facts, of which the data are not parsed; `head` is what stands before them."""
+    (value,) = _values(b"[%b}]" % head)
+    entry, client = _attributes_of(index, value, catalog)
+    try:
+        identity = tuple(json.loads(entry["identity"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedMessage(f"the identity of event {index} must be a list") from error
+    facts = Facts(entry["type"], str(entry["facts"]).encode())
+    return Event(entry["id"], entry["type"], entry["time"], facts, data_json, identity, client)
+
+
+def _attributes_of(index: int, value: Any, catalog: Catalog) -> tuple[dict[str, Any], str | None]:
+    """The event's attributes, and `benchmarkclient` of them."""
     if not isinstance(value, dict):
         raise MalformedMessage(f"event {index} must be an object")
     entry = cast("dict[str, Any]", value)
@@ -253,6 +301,11 @@ def _event(index: int, value: Any, catalog: Catalog, *, plain: bool) -> Event:
     client = entry.get("benchmarkclient")
     if client is not None and not isinstance(client, str):
         raise MalformedMessage(f"the benchmarkclient of event {index} must be a string")
+    return entry, client
+
+
+def _event(index: int, value: Any, catalog: Catalog, *, plain: bool) -> Event:
+    entry, client = _attributes_of(index, value, catalog)
     data = entry.get("data")
     if not isinstance(data, dict):
         raise MalformedMessage(f"the data of event {index} must be an object")

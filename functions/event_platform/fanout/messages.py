@@ -1,14 +1,25 @@
 """Fan-out of a message: accepted events in, one delivery for each match out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import structlog
 
+from ..domain.catalog import Catalog
 from ..domain.deliveries import Delivery
 from ..domain.errors import PublishFailed
 from ..domain.events import Event
 from ..domain.messages import Message
-from ..domain.queue_messages import Accepted, deliveries_topic, delivery_message, size_of
+from ..domain.queue_messages import (
+    Accepted,
+    acceptance_of,
+    deliveries_topic,
+    delivery_message,
+    events_of,
+    size_of,
+)
 from ..domain.subscriptions import Subscription
 from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions
 from .fanout import Matched, fan_out
@@ -21,6 +32,17 @@ log = structlog.get_logger()
 MESSAGES_AT_ONCE = 10_000
 BYTES_AT_ONCE = 32_000_000
 """What is held in memory of a large fan-out: it is rendered and published piece by piece."""
+SECONDS_AT_ONCE = 0.005
+"""How long the event loop works on one message before it works on others."""
+
+Item = TypeVar("Item")
+
+
+async def read_accepted(message: Message, catalog: Catalog) -> Accepted:
+    """What `accepted_of` reads, while the event loop works on other messages too. Raises MalformedMessage."""
+    tenant, accepted_at = acceptance_of(message)
+    events = [event async for event in _in_turns(events_of(message, catalog))]
+    return Accepted(tenant, accepted_at, events)
 
 
 async def fan_out_accepted(
@@ -44,7 +66,7 @@ async def fan_out_accepted(
     active = await subscriptions.active(accepted.tenant)
     topic = deliveries_topic(accepted.tenant, shards)
     published = 0
-    for piece in _pieces(_deliveries(accepted, active, schema_base, identifiers)):
+    async for piece in _pieces(_deliveries(accepted, active, schema_base, identifiers)):
         await _publish(publisher, topic, recent.marked(piece))
         published += len(piece)
     log.info("events.fanned_out", tenant=accepted.tenant, events=len(accepted.events), deliveries=published)
@@ -80,10 +102,20 @@ def _delivery(accepted: Accepted, event: Event, match: Matched) -> Message:
     )
 
 
-def _pieces(messages: Iterable[Message]) -> Iterator[list[Message]]:
+async def _in_turns(items: Iterable[Item]) -> AsyncIterator[Item]:
+    """The items, each made when it is drawn; lets the event loop work on other things in between."""
+    began = time.monotonic()
+    for item in items:
+        yield item
+        if time.monotonic() - began > SECONDS_AT_ONCE:
+            await asyncio.sleep(0)
+            began = time.monotonic()
+
+
+async def _pieces(messages: Iterable[Message]) -> AsyncIterator[list[Message]]:
     piece: list[Message] = []
     size = 0
-    for message in messages:
+    async for message in _in_turns(messages):
         piece.append(message)
         size += size_of(message)
         if len(piece) == MESSAGES_AT_ONCE or size >= BYTES_AT_ONCE:

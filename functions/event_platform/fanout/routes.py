@@ -8,12 +8,12 @@ from starlette.routing import Route
 from ..domain.catalog import Catalog
 from ..domain.limits import LineLimit
 from ..domain.messages import MalformedMessage
-from ..domain.queue_messages import DEAD_LETTERS_TOPIC, Accepted, accepted_of
+from ..domain.queue_messages import DEAD_LETTERS_TOPIC, Accepted
 from ..domain.tenants import Tenant, with_key
 from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions, TenantRegistry
 from ..push import Pushed, bury_on, push_route
 from .identifiers import IdentifierCheck
-from .messages import fan_out_accepted
+from .messages import fan_out_accepted, read_accepted
 from .published import published_events
 from .recent import RecentLanes
 
@@ -41,7 +41,7 @@ def routes(fanout: Fanout) -> Sequence[Route]:
     recent, lines = RecentLanes(fanout.clock), LineLimit(fanout.clock.monotonic)
 
     async def take_accepted(pushed: Pushed) -> None:
-        await put_on_queue(accepted_of(pushed.message, fanout.catalog))
+        await put_on_queue(await read_accepted(pushed.message, fanout.catalog))
 
     async def take_published(pushed: Pushed) -> None:
         tenant = await tenant_of(fanout.registry, pushed.parameters["key"])

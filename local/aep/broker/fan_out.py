@@ -76,6 +76,7 @@ class FanOut:
             more = True
         except Exception:  # a fault of ours, which must not hold up other tenants
             failures = self._failures[tenant] = self._failures.get(tenant, 0) + 1
+            self._queue.faulted()
             log.exception("fan_out.failed", tenant=tenant, failures=failures)
             self._start(self._again(tenant, min(BACKOFF_AT_MOST, 2.0 ** (failures - 1))))
             return

@@ -174,6 +174,10 @@ class DurableQueue:
         )
         return piece.more
 
+    def faulted(self) -> None:
+        """Our own code failed on a fan-out."""
+        self._meters.faulted()
+
     def _tell_queued(self, queued: Sequence[Queued]) -> None:
         self._meters.put_into_lanes(entry.subscription_id for entry in queued)
         self._put(queued)
