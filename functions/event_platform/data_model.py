@@ -22,6 +22,7 @@ LOG_ENTRIES = "log_entries"
 SUCCESS_COUNTS = "success_counts"
 NOTIFICATIONS = "notifications"
 TOPIC_CLAIMS = "topic_claims"
+NOTIFICATION_COUNTS = "notification_counts"
 
 EXPIRES_AT = "expires_at"
 """In every collection of `EXPIRING`: the time after which Firestore deletes the document by itself."""
@@ -87,6 +88,7 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
     LEASES: ("token", "until"),
     SUCCESS_COUNTS: ("minutes", EXPIRES_AT),
     NOTIFICATIONS: ("document", "mail_attempts", EXPIRES_AT),
+    NOTIFICATION_COUNTS: ("count", EXPIRES_AT),
     LOG_ENTRIES: (
         "id",
         "tenant",
@@ -120,5 +122,6 @@ EXPIRING: Sequence[str] = (
     LOG_ENTRIES,
     SUCCESS_COUNTS,
     NOTIFICATIONS,
+    NOTIFICATION_COUNTS,
 )
 """The collections with a TTL policy on `EXPIRES_AT`."""

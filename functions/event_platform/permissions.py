@@ -24,7 +24,7 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
     "fanout": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
     "deliver": _WRITE | {ENTITIES_GET, TOPICS_PUBLISH},
     "maintain": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
-    "notify": frozenset({ENTITIES_GET, ENTITIES_UPDATE, ENTITIES_DELETE, TOPICS_PUBLISH}),
+    "notify": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
 }
 """By the function's name in `main.py`."""
 

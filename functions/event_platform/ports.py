@@ -14,7 +14,7 @@ from .domain.deliveries import Delivery, Settlement
 from .domain.events import Event
 from .domain.logs import DeliveryEnd, LogEntry, LogQuery
 from .domain.messages import Message
-from .domain.notifications import Mail, MailFailure, Pending
+from .domain.notifications import Allowance, Mail, MailFailure, Pending
 from .domain.outcomes import Answer, Published, Refusal, TransportFailure
 from .domain.subscriptions import KafkaConfig, Owner, PubSubConfig, Subscriber, Subscription
 from .domain.suspension import Count, Series
@@ -286,15 +286,33 @@ class Mailer(Protocol):
 class Outbox(Protocol):
     """Notifications from the commit of the change until they are told.
 
-    Both methods raise StoreUnavailable.
+    All methods raise StoreUnavailable.
     """
 
     async def due(self, limit: int) -> Sequence[Pending]:
         """The first `limit` whose time has come, the longest due first."""
         ...
 
-    async def settle(self, pending: Pending, again_at: datetime | None) -> None:
-        """It was told and leaves the outbox; or its mail, tried once more now, is tried again then."""
+    async def settle(
+        self, pending: Pending, again_at: datetime | None, merged: Sequence[Pending] = ()
+    ) -> None:
+        """It was told and leaves the outbox; or its mail, tried once more now, is tried again then.
+
+        The same goes for the others that were `merged` with it.
+        """
+        ...
+
+    async def hold(self, pending: Pending, until: datetime, *, mail_attempts: int) -> None:
+        """It is held, and due then."""
+        ...
+
+    async def held(self, subscriber_id: str, limit: int) -> Sequence[Pending]:
+        """The first `limit` notifications of the subscriber that are held, oldest first."""
+        ...
+
+    async def count(self, allowances: Sequence[Allowance]) -> bool:
+        """Counts one notification against each allowance of this hour; False, and nothing counted, if one
+        of them is used up."""
         ...
 
 

@@ -233,14 +233,15 @@ def notify() -> "Answers":
     settings, clock = _read(told.NotifySettings), SystemClock()
     firestore, seal = _firestore(settings), _seal(settings)
     server = settings.mail_server()
+    outbox = FirestoreOutbox(firestore, clock)
     telling = notify.Telling(
         subscribers=FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets),
+        outbox=outbox,
         sender=HttpsSender(_guard(settings)),
         clock=clock,
         mailer=SmtpMailer(server) if server is not None else None,
         base_url=settings.public_url or "",
     )
-    outbox = FirestoreOutbox(firestore, clock)
     return _app(settings, notify.routes(notify.Notify(outbox, telling, _publisher(settings))))
 
 

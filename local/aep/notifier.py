@@ -1,6 +1,7 @@
 """Tells what the outbox holds, in this process: one at a time of a subscriber, a few subscribers at once."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,7 +9,8 @@ import structlog
 
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.notifications import Pending, Told
-from event_platform.notify import Telling, notify
+from event_platform.domain.subscriptions import Owner
+from event_platform.notify import Telling, notify, settle
 from event_platform.ports import Clock, Outbox
 
 from .meters import Meters
@@ -16,7 +18,9 @@ from .tasks import WatchedTasks
 
 log = structlog.get_logger()
 
-AT_ONCE = 8
+AT_ONCE = 16
+AT_ONCE_OF_OWNER = 2
+"""A slow webhook takes 18 s, so one owner must not take all places."""
 LOOKED_AT = 1000
 LOOK_AFTER = 4.0
 """Seconds after which we look for mails that are to be tried again."""
@@ -54,6 +58,7 @@ class Notifier:
         self._tasks = WatchedTasks(on_fault)
         self._new = asyncio.Event()
         self._under_way: dict[str, asyncio.Task[None]] = {}  # by subscriber
+        self._of_owner: Counter[Owner] = Counter()
         self._faults: dict[str, _Fault] = {}
         self._looking: asyncio.Task[None] | None = None
 
@@ -95,8 +100,14 @@ class Notifier:
         fault = self._faults.get(pending.notification.id)
         if fault and (fault.count >= FAULTS_AT_MOST or self._clock.monotonic() < fault.rests_until):
             return
-        if subscriber_id in self._under_way or len(self._under_way) >= AT_ONCE:
+        owner = pending.notification.owner
+        if (
+            subscriber_id in self._under_way
+            or len(self._under_way) >= AT_ONCE
+            or self._of_owner[owner] >= AT_ONCE_OF_OWNER
+        ):
             return
+        self._of_owner[owner] += 1
         self._under_way[subscriber_id] = self._tasks.start(self._tell(pending))
 
     async def _tell(self, pending: Pending) -> None:
@@ -115,13 +126,14 @@ class Notifier:
             self._meters.told(told.results)
         finally:
             del self._under_way[notification.subscriber_id]
+            self._of_owner -= Counter([notification.owner])
             self._new.set()
 
     async def _settle(self, pending: Pending, told: Told) -> None:
         """Keeps trying while the store is away: what was told is not told again for that."""
         while True:
             try:
-                return await self._outbox.settle(pending, told.again_at)
+                return await settle(self._outbox, pending, told)
             except StoreUnavailable as error:
                 await self._store_is_away(error)
 

@@ -92,10 +92,12 @@ class Platform:
         self._upkeep = Upkeep(self._queue, clock, on_fault=on_fault)
         self._fan_out = FanOut(self._queue, clock, on_fault=on_fault)
         mail_server = settings.mail_server()
+        outbox = SqliteOutbox(self._database, clock)
         self._notifier = Notifier(
-            SqliteOutbox(self._database, clock),
+            outbox,
             notify.Telling(
                 subscribers=self._subscriptions,
+                outbox=outbox,
                 sender=self._outgoing.https,
                 clock=clock,
                 mailer=SmtpMailer(mail_server) if mail_server is not None else None,

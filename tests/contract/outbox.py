@@ -3,6 +3,7 @@
 A subclass gives the fixture `world`, empty at the start of each test.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -13,7 +14,7 @@ import pytest
 from clock import START, ManualClock
 from event_platform.domain.actions import BY_THE_PLATFORM, Action, Actor
 from event_platform.domain.errors import Conflict
-from event_platform.domain.notifications import Kind, Pending
+from event_platform.domain.notifications import FIRST_OF_OWNER, Allowance, Kind, Pending
 from event_platform.domain.subscriptions import (
     Status,
     Subscription,
@@ -159,3 +160,65 @@ class OutboxContract:
         await world.clock.advance(2 * SOON.total_seconds())
         found = [each.notification.subscription_id for each in await world.outbox.due(2)]
         assert found == [made[1].id, made[2].id]
+
+    async def test_what_is_held_is_found_by_its_subscriber_and_due_at_its_time(self, world: World) -> None:
+        made = [*await world.subscribed(3), *await world.subscribed()]
+        for subscription in made:
+            await world.change(subscription, partial(suspend, now=START))
+        first, second, third, other = await world.due()
+        later = world.clock.now() + 3 * SOON
+        await world.outbox.hold(second, later, mail_attempts=0)
+        await world.outbox.hold(first, later, mail_attempts=1)
+        await world.outbox.hold(other, later, mail_attempts=0)
+        assert await world.due() == [third]
+        held = await world.outbox.held(made[0].subscriber_id, 10)
+        assert [(each.notification, each.mail_attempts, each.is_held) for each in held] == [
+            (first.notification, 1, True),
+            (second.notification, 0, True),
+        ]
+        assert len(await world.outbox.held(made[0].subscriber_id, 1)) == 1
+        await world.due()
+        assert len(await world.due()) == 4
+
+    async def test_what_was_merged_leaves_with_the_one_that_was_told(self, world: World) -> None:
+        made = await world.subscribed(3)
+        for subscription in made:
+            await world.change(subscription, partial(suspend, now=START))
+        for each in await world.due():
+            await world.outbox.hold(each, world.clock.now(), mail_attempts=0)
+        first, second, third = await world.outbox.held(made[0].subscriber_id, 10)
+        again_at = world.clock.now() + SOON
+        await world.outbox.settle(first, again_at, [second])
+        held = await world.outbox.held(made[0].subscriber_id, 10)
+        assert [each.mail_attempts for each in held] == [1, 1, 0]
+        assert [each.notification for each in await world.due()] == [third.notification, first.notification]
+        await world.outbox.settle(first, None, [second, third])
+        assert await world.outbox.held(made[0].subscriber_id, 10) == []
+        await world.outbox.hold(second, again_at, mail_attempts=1)  # harmless
+        assert await world.due() == []
+
+    async def test_an_allowance_is_counted_for_an_hour(self, world: World) -> None:
+        allowance = Allowance("ours", "address", own=2, shared=10)
+        assert [await world.outbox.count([allowance]) for _ in range(3)] == [True, True, False]
+        await world.clock.advance(3600)
+        assert await world.outbox.count([allowance])
+
+    async def test_the_allowance_of_an_address_is_shared_and_leaves_each_owner_the_first(
+        self, world: World
+    ) -> None:
+        hostile = Allowance("hostile", "address", own=10, shared=5)
+        assert [await world.outbox.count([hostile]) for _ in range(6)] == [True] * 5 + [False]
+        other = Allowance("other", "address", own=10, shared=5)
+        counted = [await world.outbox.count([other]) for _ in range(FIRST_OF_OWNER + 1)]
+        assert counted == [True] * FIRST_OF_OWNER + [False]
+
+    async def test_nothing_is_counted_if_one_of_several_allowances_is_used_up(self, world: World) -> None:
+        used_up = Allowance("a", "a shared", own=0, shared=10)
+        other = Allowance("b", "b shared", own=1, shared=10)
+        assert not await world.outbox.count([other, used_up])
+        assert await world.outbox.count([other])
+
+    async def test_of_many_at_once_only_so_many_are_counted(self, world: World) -> None:
+        allowance = Allowance("ours", "address", own=3, shared=10)
+        counted = await asyncio.gather(*[world.outbox.count([allowance]) for _ in range(8)])
+        assert sum(counted) == 3

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,13 @@ from aep.broker.upkeep import Upkeep
 from aep.sending import Records
 from aep.store.database import Database
 from aep.store.logs import SqliteLogs
-from aep.store.outbox import SqliteOutbox
+from aep.store.outbox import DUE_OF_SUBSCRIBER, SqliteOutbox
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
 from aep.tasks import TaskCancelled
 from aep.workers.owner import Workers
 from aep.workers.remote import Live, RemoteStore
-from clock import ManualClock
+from clock import START, ManualClock
 from contract.broker import BrokerContract, Consumer, Handler, World, a_removal, failing
 from contract.judgement import Instance, JudgementContract
 from contract.judgement import World as JudgementWorld
@@ -45,7 +46,7 @@ from event_platform.deliver import Judge
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.egress import Egress
 from event_platform.domain.rates import Limits
-from event_platform.domain.subscriptions import Subscription
+from event_platform.domain.subscriptions import Subscription, resume, suspend
 from event_platform.ports import Logs, SuccessCounts
 from eventually import eventually
 from records import OWNER, PIM, an_event
@@ -311,6 +312,16 @@ class TestSqliteOutbox(OutboxContract):
         database.open()
         yield OutboxWorld(SqliteSubscriptions(database, SEAL), SqliteOutbox(database, clock), clock)
         await database.close()
+
+    async def test_a_subscriber_with_many_leaves_room_for_others(self, world: OutboxWorld) -> None:
+        (first, second) = [*await world.subscribed(), *await world.subscribed()]
+        for number in range(2 * DUE_OF_SUBSCRIBER):
+            change = suspend if number % 2 == 0 else resume
+            await world.change(first, partial(change, now=START))
+        await world.change(second, partial(suspend, now=START))
+        await world.clock.advance(1)
+        found = [each.notification.subscription_id for each in await world.outbox.due(DUE_OF_SUBSCRIBER + 1)]
+        assert found == [first.id] * DUE_OF_SUBSCRIBER + [second.id]
 
 
 class EmbeddedWorld:

@@ -51,6 +51,7 @@ from event_platform.adapters.settlements import QueueSettlements
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.logs import DeliveryEnd, LogEntry, LogQuery, LogType, Operation
+from event_platform.domain.notifications import Allowance
 from event_platform.domain.outcomes import Reason
 from event_platform.domain.rates import Rate
 from event_platform.domain.subscriptions import Subscription, delete_subscriber, delete_subscription, suspend
@@ -396,7 +397,8 @@ SEARCHED = {
     "leases": set[str](),
     "log_entries": {"part_of"},
     "success_counts": set[str](),
-    "notifications": {"due"},
+    "notifications": {"due", "held_for"},
+    "notification_counts": set[str](),
 }
 """The fields with an index of their own."""
 
@@ -427,6 +429,7 @@ async def test_the_data_model_names_what_is_stored(firestore: Firestore) -> None
     await FirestoreEndLog(firestore, store, ManualClock()).record(delivery, FAILED)
     await FirestoreSuccessCounts(firestore).add({SERIES: {0: Count(1)}})
     await tenants.put(firestore, a_tenant(), SEAL)
+    assert await FirestoreOutbox(firestore, ManualClock()).count([Allowance("own", "all", own=1, shared=1)])
 
     stored: dict[str, set[str]] = {}
     async for collection in firestore.client.collections():

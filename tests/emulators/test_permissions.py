@@ -172,6 +172,13 @@ async def leave_a_notification_unpublished(firestore: Firestore) -> None:
     await left.reference.update({"due": datetime.now(UTC) - timedelta(hours=1)})
 
 
+async def leave_a_notification_held(firestore: Firestore) -> None:
+    """As when the allowance of its subscriber was used up."""
+    left, *_ = await firestore.query(AsyncQuery(firestore.client.collection(NOTIFICATIONS)))
+    subscriber_id = orjson.loads(left.get("document"))["subscriber_id"]
+    await left.reference.update({"held_for": subscriber_id})
+
+
 async def test_each_function_uses_just_what_it_is_permitted(beside: Firestore, recorder: Recorder) -> None:
     async with running(Starlette(routes=[Route("/{status:int}", answer, methods=["POST"])])) as endpoint:
         recorder.function = "manage"
@@ -195,6 +202,7 @@ async def test_each_function_uses_just_what_it_is_permitted(beside: Firestore, r
         await leave_a_notification_unpublished(beside)
         async with running(wiring.maintain()) as url:
             await tick_until_one_is_put_back(url)
+        await leave_a_notification_held(beside)
         recorder.function = "notify"
         async with running(wiring.notify()) as url:
             for notification in await beside.query(AsyncQuery(beside.client.collection(NOTIFICATIONS))):

@@ -1,9 +1,7 @@
 """The worker that tells what the outbox holds: what it does with faults of our own code."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -17,22 +15,10 @@ from event_platform.domain.actions import Action, Actor
 from event_platform.domain.notifications import Mail, Pending, notifications_of
 from event_platform.domain.subscriptions import Owner, Status, Subscriber
 from event_platform.notify import Telling
+from memory_outbox import MemoryOutbox
 from records import a_subscriber, a_subscription
 
 FAULTS = 5
-
-
-@dataclass
-class Waiting:
-    """The port `Outbox`, in memory."""
-
-    pending: list[Pending]
-
-    async def due(self, limit: int) -> Sequence[Pending]:
-        return self.pending[:limit]
-
-    async def settle(self, pending: Pending, again_at: datetime | None) -> None:
-        self.pending.remove(pending)
 
 
 @dataclass
@@ -72,12 +58,13 @@ class World:
         ]
         self.bad, self.good = map(Pending, notifications_of(changes, Action(Actor.USER)))
         self.clock = ManualClock()
-        self.outbox = Waiting([self.bad, self.good])
+        self.outbox = MemoryOutbox(self.clock)
+        self.outbox.put(self.bad, self.good)
         self.post = Post(self.clock, {self.bad.notification.id})
         self._known = Known(subscriber)
 
     def notifier(self) -> Notifier:
-        telling = Telling(self._known, sender_of_none(), self.clock, self.post)
+        telling = Telling(self._known, self.outbox, sender_of_none(), self.clock, self.post)
 
         def fault(error: BaseException) -> None:
             raise error

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import orjson
+from structlog.testing import capture_logs
 
 from clock import START, ManualClock
 from event_platform.domain import signatures
@@ -23,7 +24,8 @@ from event_platform.domain.notifications import (
 )
 from event_platform.domain.outcomes import Answer, Reason, TransportFailure
 from event_platform.domain.subscriptions import Owner, Status, Subscriber
-from event_platform.notify import Telling, notify
+from event_platform.notify import Telling, notify, settle
+from memory_outbox import MemoryOutbox
 from records import OWNER, a_subscriber, a_subscription
 
 SECRET = "a webhook secret of tests"
@@ -85,18 +87,38 @@ class World:
         subscriber = a_subscriber()
         contact = replace(subscriber.contact, notification_channels=channels)
         self.subscriber = replace(subscriber, contact=contact)
-        subscription = a_subscription(subscriber)
+        self.subscription = subscription = a_subscription(subscriber)
         changed = replace(subscription, status=Status.SUSPENDED)
         (self.notification,) = notifications_of([(subscription, changed)], Action(Actor.USER))
         self.clock = ManualClock()
         self.endpoint = Endpoint(self.clock, list(answers))
         self.post = Post(list(failures))
-        self.telling = Telling(Known(self.subscriber), self.endpoint, self.clock, self.post)
+        self.outbox = MemoryOutbox(self.clock)
+        self.telling = Telling(Known(self.subscriber), self.outbox, self.endpoint, self.clock, self.post)
 
     async def tell(self, *, mail_attempts: int = 0) -> Told:
         telling = asyncio.create_task(notify(Pending(self.notification, mail_attempts), telling=self.telling))
         await self.clock.advance(3)
         return await telling
+
+    def another(self, *, status: Status = Status.SUSPENDED, actor: Actor = Actor.USER) -> Pending:
+        """A later change of the same subscription."""
+        before = replace(self.subscription, status=Status.ACTIVE)
+        if status is Status.ACTIVE:
+            before = replace(self.subscription, status=Status.SUSPENDED)
+        after = replace(before, status=status, updated_at=self.clock.now())
+        (notification,) = notifications_of([(before, after)], Action(actor))
+        return Pending(notification)
+
+    async def told(self, pending: Pending) -> Told:
+        """Tells it and applies what came of it, as the hosts do."""
+        told = await notify(pending, telling=self.telling)
+        await settle(self.outbox, pending, told)
+        return told
+
+    async def told_all_due(self) -> None:
+        while due := await self.outbox.due(1):
+            await self.told(due[0])
 
 
 async def test_a_webhook_is_signed_with_the_notification_secret_only() -> None:
@@ -175,3 +197,132 @@ async def test_a_subscriber_that_is_known_no_more_is_told_nothing() -> None:
     world.telling = replace(world.telling, subscribers=Known(None))
     assert await world.tell() == Told()
     assert (world.endpoint.asked, world.post.mails) == ([], [])
+
+
+async def test_beyond_the_allowance_changes_are_merged_into_one_mail_that_says_how_many() -> None:
+    world = World("email")
+    for number in range(50):
+        status = Status.SUSPENDED if number % 2 == 0 else Status.ACTIVE
+        world.outbox.put(world.another(status=status))
+        await world.told_all_due()
+        await world.clock.jump(1)
+    assert len(world.post.mails) == 20
+    assert len(world.outbox.pending) == 30
+    with capture_logs() as lines:
+        await world.clock.jump(600)
+        await world.told_all_due()
+    assert len(world.post.mails) == 21
+    assert world.outbox.pending == []
+    merged = world.post.mails[-1]
+    assert merged.subject == "30 changes of subscriptions of ERP"
+    assert "Latest:       resumed, 2026-01-31 12:00:49 UTC" in merged.text
+    assert "Changes:      30" in merged.text
+    (said,) = [line for line in lines if line["event"] == "notification.merged"]
+    assert said["changes"] == 30
+
+
+async def test_a_loop_of_changes_sends_a_bounded_number_of_mails_an_hour_and_loses_none() -> None:
+    world = World("email")
+    changes = 0
+    for _ in range(60):
+        world.outbox.put(*[world.another() for _ in range(3)])
+        changes += 3
+        await world.told_all_due()
+        await world.clock.jump(60)
+    assert 20 + 5 <= len(world.post.mails) <= 2 * (20 + 6)  # of two hours by the clock
+    await world.clock.jump(3600)
+    await world.told_all_due()
+    assert world.outbox.pending == []
+    single = [mail for mail in world.post.mails if mail.subject.startswith("Suspended")]
+    several = [int(mail.subject.split()[0]) for mail in world.post.mails if mail not in single]
+    assert len(single) + sum(several) == changes
+
+
+async def test_twenty_subscriptions_suspended_and_resumed_once_are_all_told_within_ten_minutes() -> None:
+    world = World("email")
+    for number in range(40):
+        world.subscription = replace(world.subscription, id=f"subscription-{number // 2}")
+        world.outbox.put(world.another(status=Status.ACTIVE if number % 2 else Status.SUSPENDED))
+    await world.told_all_due()
+    await world.clock.jump(600)
+    await world.told_all_due()
+    assert len(world.post.mails) == 21
+    text = "".join(mail.text for mail in world.post.mails)
+    assert all(f"subscription-{number}\n" in text for number in range(20))
+
+
+async def test_a_webhook_beyond_its_allowance_gets_one_with_the_latest_of_each_subscription() -> None:
+    world = World("webhook", answers=[Answer(200)] * 101)
+    for number in range(110):
+        world.subscription = replace(world.subscription, id=f"subscription-{number % 2}")
+        world.outbox.put(world.another())
+    await world.told_all_due()
+    assert len(world.endpoint.asked) == 100
+    await world.clock.jump(600)
+    await world.told_all_due()
+    assert len(world.endpoint.asked) == 101
+    body = orjson.loads(world.endpoint.asked[-1][3])
+    assert (body["subscription_id"], body["changes"]) == ("subscription-1", 10)
+    assert [each["subscription_id"] for each in body["latest"]] == ["subscription-0", "subscription-1"]
+    assert {key: body[key] for key in body["latest"][-1]} == body["latest"][-1]
+    assert world.post.mails == []
+    assert world.outbox.pending == []
+
+
+async def test_a_mail_that_stands_in_for_a_webhook_counts_too_and_the_webhook_is_not_repeated() -> None:
+    world = World("webhook", answers=[Answer(400)] * 30)
+    world.outbox.put(*[world.another() for _ in range(30)])
+    await world.told_all_due()
+    assert (len(world.endpoint.asked), len(world.post.mails)) == (30, 20)
+    await world.clock.jump(600)
+    await world.told_all_due()
+    assert (len(world.endpoint.asked), len(world.post.mails)) == (30, 21)
+    assert world.post.mails[-1].subject.startswith("10 changes")
+    assert world.outbox.pending == []
+
+
+async def test_other_owners_cannot_use_up_what_an_owner_may_send_to_an_address() -> None:
+    victim, mails = World("email"), 0
+    for number in range(10):
+        hostile = World("email")
+        owner = Owner("https://other.example.com", f"client-{number}")
+        hostile.subscriber = replace(hostile.subscriber, owner=owner)
+        hostile.subscription = replace(hostile.subscription, owner=owner, subscriber_id=hostile.subscriber.id)
+        hostile.outbox = victim.outbox
+        hostile.telling = replace(victim.telling, subscribers=Known(hostile.subscriber), mailer=hostile.post)
+        hostile.clock = victim.clock
+        for _ in range(30):
+            await hostile.told(hostile.another())
+        mails += len(hostile.post.mails)
+    assert mails == 60 + 7 * 3  # of all together, and the first three of each owner
+    await victim.told(victim.another(actor=Actor.PLATFORM))
+    assert len(victim.post.mails) == 1
+
+
+async def test_a_merged_mail_that_is_not_taken_for_now_is_tried_again_with_what_came_since() -> None:
+    world = World("email")
+    world.outbox.put(*[world.another() for _ in range(22)])
+    await world.told_all_due()
+    world.post.failures = [BUSY]
+    await world.clock.jump(600)
+    await world.told_all_due()
+    world.outbox.put(world.another())
+    await world.told_all_due()
+    await world.clock.jump(60)
+    await world.told_all_due()
+    assert world.outbox.pending == []
+    assert [mail.subject.split()[0] for mail in world.post.mails[20:]] == ["2", "3"]
+    assert len({mail.id for mail in world.post.mails[20:]}) == 1
+
+
+async def test_only_the_oldest_of_those_that_are_held_is_told_with_the_others() -> None:
+    world = World("email")
+    world.outbox.put(*[world.another() for _ in range(22)])
+    await world.told_all_due()
+    first, second = await world.outbox.held(world.subscriber.id, 10)
+    told = await world.told(second)
+    assert told.results == ()
+    assert told.held_until is not None
+    assert len(world.post.mails) == 20
+    await world.told(first)
+    assert world.outbox.pending == []

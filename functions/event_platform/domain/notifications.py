@@ -4,9 +4,10 @@ A store that changes records calls `notifications_of` with all the changes of a 
 returns in the same commit until it was told.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -22,6 +23,16 @@ WEBHOOK_PAUSES = (1.0, 2.0)
 """Seconds before the second and the third attempt (wire contract 12)."""
 MAIL_RETRIES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
 """When a mail that the server did not take for now is tried again, each counted from the attempt before."""
+MERGED_EVERY = timedelta(minutes=10)
+"""When an allowance is used up, a subscriber gets one merged notification at the end of such a period."""
+HELD_FOR_ANOTHER = timedelta(minutes=30)
+"""How much later the rest of a merged notification is due by itself, in case the first of it was lost."""
+MERGED_AT_MOST = 1000
+"""Notifications that become one."""
+LISTED_AT_MOST = 50
+"""Subscriptions that a merged notification lists."""
+FIRST_OF_OWNER = 3
+"""So many an hour get through for each owner, whatever other owners have sent to the address."""
 _NAME_LENGTH = 100
 _TEXT_LENGTH = 1000
 
@@ -45,6 +56,29 @@ class Channel(StrEnum):
 
     EMAIL = "email"
     WEBHOOK = "webhook"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How many notifications an address gets within an hour from one owner, and from all owners.
+
+    The keys name what is counted. An address is in them as a hash only.
+    """
+
+    own_key: str
+    shared_key: str
+    own: int
+    shared: int
+
+    def is_left(self, own: int, shared: int) -> bool:
+        """True if one more may be sent, after so many of this owner and so many of all."""
+        return own < self.own and (shared < self.shared or own < FIRST_OF_OWNER)
+
+
+_PER_HOUR = {Channel.EMAIL: (20, 60), Channel.WEBHOOK: (100, 300)}
+"""For one owner, and for all owners together."""
+_MERGED_PER_HOUR = (6, 1_000_000)
+"""Merged ones have an allowance of their own, which no other owner can use up."""
 
 
 class Result(StrEnum):
@@ -93,14 +127,22 @@ class Pending:
 
     notification: Notification
     mail_attempts: int = 0
+    is_held: bool = False
+    """True if it is to be told together with the others of its subscriber that are held."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What came of telling: the result of each channel used, and when the mail is to be tried again."""
+    """What came of telling: the result of each channel used, and when the mail is to be tried again.
+
+    With `held_until` the notification has to wait until then, to be merged with others. `merged` are the
+    others that were told with it.
+    """
 
     results: Sequence[tuple[Channel, Result]] = ()
     again_at: datetime | None = None
+    held_until: datetime | None = None
+    merged: Sequence[Pending] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +189,58 @@ def channels_of(notification: Notification, contact: Contact) -> Sequence[Channe
     return [channel for channel in (Channel.WEBHOOK, Channel.EMAIL) if channel in wanted]
 
 
+def allowance_of(channel: Channel, owner: Owner, contact: Contact, *, merged: bool = False) -> Allowance:
+    """What a notification by this channel counts against."""
+    address = contact.technical_email
+    if channel is Channel.EMAIL:
+        local, at, domain = address.rpartition("@")
+        address = f"{local}{at}{domain.lower()}"
+    else:
+        address = contact.notification_webhook_url or ""
+    own, shared = _MERGED_PER_HOUR if merged else _PER_HOUR[channel]
+    kind = f"{channel} merged" if merged else channel
+    return Allowance(
+        _key(kind, address, owner.tenant, owner.client_id), _key(kind, address, ""), own=own, shared=shared
+    )
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def hour_of(now: datetime) -> int:
+    """The hour that notifications are counted in, since 1970."""
+    return int(now.timestamp() // 3600)
+
+
+def merged_at(now: datetime) -> datetime:
+    """When what is held from now on is told: the end of the current period of MERGED_EVERY."""
+    seconds = MERGED_EVERY.total_seconds()
+    return datetime.fromtimestamp((now.timestamp() // seconds + 1) * seconds, UTC)
+
+
+def merged_body_of(notifications: Sequence[Notification]) -> dict[str, Any]:
+    """The JSON of the webhook for several changes, oldest first: the last one, how many, and each
+    subscription's latest. None of them is told by e-mail only."""
+    if len(notifications) == 1:
+        return body_of(notifications[0])
+    latest = _latest_of(notifications)
+    return {
+        **body_of(notifications[-1]),
+        "changes": len(notifications),
+        "latest": [body_of(each) for each, _ in latest[-LISTED_AT_MOST:]],
+    }
+
+
+def _latest_of(notifications: Sequence[Notification]) -> list[tuple[Notification, int]]:
+    """Of each subscription (or deleted subscriber) the latest, oldest first, and how many there were."""
+    latest: dict[str | None, tuple[Notification, int]] = {}
+    for notification in notifications:
+        _, count = latest.pop(notification.subscription_id, (None, 0))
+        latest[notification.subscription_id] = (notification, count + 1)
+    return list(latest.values())
+
+
 def body_of(notification: Notification) -> dict[str, Any]:
     """The JSON of the webhook, its keys in the contract's order."""
     (about,) = notification.about
@@ -186,6 +280,61 @@ def mail_of(notification: Notification, subscriber: Subscriber, base_url: str) -
         at=notification.at,
     )
 
+
+def merged_mail_of(notifications: Sequence[Notification], subscriber: Subscriber, base_url: str) -> Mail:
+    """One mail for several changes of a subscriber, oldest first: how many, and the latest of each
+    subscription."""
+    if len(notifications) == 1:
+        return mail_of(notifications[0], subscriber, base_url)
+    first, last, number = notifications[0], notifications[-1], len(notifications)
+    name = _one_line(subscriber.name, _NAME_LENGTH)
+    latest = _latest_of(notifications)
+    listed = latest[-LISTED_AT_MOST:]
+    lines = [
+        f"There were {number} changes of subscriptions of {name}.",
+        "They came so fast that they are in one mail. The latest of each subscription:",
+    ]
+    for notification, count in listed:
+        facts = [
+            ("Latest", f"{_HAPPENED_IN_SHORT[notification.kind]}, {notification.at:%Y-%m-%d %H:%M:%S} UTC"),
+            ("Why", notification.reason or _WHY[notification.kind]),
+            *(fact for about in notification.about for fact in _facts_about(about)[:2]),
+            ("Changes", str(count)),
+        ]
+        lines += ["", *map(_line_of, facts)]
+    if len(latest) > len(listed):
+        lines += ["", f"And {len(latest) - len(listed)} more subscriptions."]
+    words = {"base": base_url, "subscriber": last.subscriber_id}
+    lines += [
+        "",
+        _line_of(("Since", f"{first.at:%Y-%m-%d %H:%M:%S} UTC")),
+        _line_of(("PIM", last.subject)),
+        _line_of(("Subscriber", f"{name} ({last.subscriber_id})")),
+        "",
+        "What changed, and who did it, is told by",
+        "  GET {base}/api/v1/logs?subscriber_id={subscriber}".format_map(words),
+        "",
+        _FOOTER,
+    ]
+    return Mail(
+        id=first.id,
+        recipient=subscriber.contact.technical_email,
+        subject=_one_line(f"{number} changes of subscriptions of {name}", 2 * _NAME_LENGTH),
+        text="\n".join(lines) + "\n",
+        at=last.at,
+    )
+
+
+_HAPPENED_IN_SHORT = {
+    Kind.SUSPENDED_BY_SYSTEM: "suspended by the event platform",
+    Kind.SUSPENDED_BY_USER: "suspended by a call of its API client",
+    Kind.REVOKED: "revoked",
+    Kind.RESUMED: "resumed",
+    Kind.DELETED: "deleted",
+    Kind.SUBSCRIBER_DELETED: "deleted with the subscriber",
+}
+
+_FOOTER = "This mail was sent by itself; an answer is read by nobody."
 
 _SUBJECT = {
     Kind.SUSPENDED_BY_SYSTEM: "Suspended by the event platform: a subscription of {name}",
@@ -268,14 +417,19 @@ def _paragraphs(notification: Notification, name: str, base_url: str) -> list[st
     return [
         _HAPPENED[kind].format(name=name),
         "",
-        *(f"{label + ':':14}{_one_line(value, _TEXT_LENGTH)}" for label, value in facts),
+        *map(_line_of, facts),
         "",
         _NOW[kind],
         "",
         *(line.format_map(words) for line in _TO_DO[kind]),
         "",
-        "This mail was sent by itself; an answer is read by nobody.",
+        _FOOTER,
     ]
+
+
+def _line_of(fact: tuple[str, str]) -> str:
+    label, value = fact
+    return f"{label + ':':14}{_one_line(value, _TEXT_LENGTH)}"
 
 
 def _facts_about(about: About) -> Sequence[tuple[str, str]]:

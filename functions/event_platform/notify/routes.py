@@ -8,7 +8,7 @@ from starlette.routing import Route
 from ..domain.queue_messages import DEAD_LETTERS_TOPIC, notification_id_of
 from ..ports import PublishedOutbox, Publisher
 from ..push import Pushed, bury_on, push_route
-from .notify import Telling, notify
+from .notify import Telling, notify, settle
 
 PATH = "/notifications"
 
@@ -32,6 +32,6 @@ def routes(function: Notify) -> Sequence[Route]:
         pending = await function.outbox.pending(notification_id_of(pushed.message))
         if pending is not None:
             told = await notify(pending, telling=function.telling)
-            await function.outbox.settle(pending, told.again_at)
+            await settle(function.outbox, pending, told)
 
     return [push_route(PATH, take, bury=bury_on(function.publisher, DEAD_LETTERS_TOPIC))]

@@ -7,10 +7,14 @@ from datetime import datetime
 import orjson
 
 from event_platform.adapters.records import notification_document, notification_of
-from event_platform.domain.notifications import Notification, Pending
+from event_platform.domain.notifications import HELD_FOR_ANOTHER, Allowance, Notification, Pending, hour_of
 from event_platform.ports import Clock
 
 from .database import Database
+
+DUE_OF_SUBSCRIBER = 20
+"""One reading brings so many of a subscriber, so that one who has thousands leaves room for others."""
+HOURS_KEPT = 2
 
 
 class SqliteOutbox:
@@ -25,37 +29,99 @@ class SqliteOutbox:
 
         def job(connection: sqlite3.Connection) -> list[Pending]:
             rows = connection.execute(
-                "SELECT document, mail_attempts FROM notifications WHERE due_at <= ?"
-                " ORDER BY due_at, id LIMIT ?",
-                (now, limit),
+                "SELECT n.document, n.mail_attempts, n.is_held FROM notifications n JOIN"
+                " (SELECT id, row_number() OVER (PARTITION BY subscriber_id ORDER BY due_at, id) AS place"
+                " FROM notifications WHERE due_at <= ?) USING (id)"
+                " WHERE place <= ? ORDER BY n.due_at, n.id LIMIT ?",
+                (now, DUE_OF_SUBSCRIBER, limit),
             )
-            return [Pending(notification_of(orjson.loads(document)), attempts) for document, attempts in rows]
+            return [_pending(row) for row in rows]
 
         return await self._database.read(job)
 
-    async def settle(self, pending: Pending, again_at: datetime | None) -> None:
+    async def settle(
+        self, pending: Pending, again_at: datetime | None, merged: Sequence[Pending] = ()
+    ) -> None:
         def job(connection: sqlite3.Connection) -> None:
             if again_at is None:
-                connection.execute("DELETE FROM notifications WHERE id = ?", (pending.notification.id,))
-            else:
-                connection.execute(
-                    "UPDATE notifications SET due_at = ?, mail_attempts = ? WHERE id = ?",
-                    (again_at.timestamp(), pending.mail_attempts + 1, pending.notification.id),
+                connection.executemany(
+                    "DELETE FROM notifications WHERE id = ?",
+                    [(each.notification.id,) for each in (pending, *merged)],
                 )
+                return
+            attempts = pending.mail_attempts + 1
+            others_at = (again_at + HELD_FOR_ANOTHER).timestamp()
+            connection.executemany(
+                "UPDATE notifications SET due_at = ?, mail_attempts = ? WHERE id = ?",
+                [
+                    (again_at.timestamp(), attempts, pending.notification.id),
+                    *[(others_at, attempts, each.notification.id) for each in merged],
+                ],
+            )
 
         await self._database.write(job)
+
+    async def hold(self, pending: Pending, until: datetime, *, mail_attempts: int) -> None:
+        def job(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE notifications SET due_at = ?, mail_attempts = ?, is_held = 1 WHERE id = ?",
+                (until.timestamp(), mail_attempts, pending.notification.id),
+            )
+
+        await self._database.write(job)
+
+    async def held(self, subscriber_id: str, limit: int) -> Sequence[Pending]:
+        def job(connection: sqlite3.Connection) -> list[Pending]:
+            rows = connection.execute(
+                "SELECT document, mail_attempts, is_held FROM notifications"
+                " WHERE subscriber_id = ? AND is_held ORDER BY id LIMIT ?",
+                (subscriber_id, limit),
+            )
+            return [_pending(row) for row in rows]
+
+        return await self._database.read(job)
+
+    async def count(self, allowances: Sequence[Allowance]) -> bool:
+        hour = hour_of(self._clock.now())
+
+        def counted(connection: sqlite3.Connection, key: str) -> int:
+            row = connection.execute(
+                "SELECT count FROM notification_counts WHERE hour = ? AND key = ?", (hour, key)
+            ).fetchone()
+            return row[0] if row else 0
+
+        def job(connection: sqlite3.Connection) -> bool:
+            for each in allowances:
+                if not each.is_left(counted(connection, each.own_key), counted(connection, each.shared_key)):
+                    return False
+            connection.executemany(
+                "INSERT INTO notification_counts (hour, key, count) VALUES (?, ?, 1)"
+                " ON CONFLICT DO UPDATE SET count = count + 1",
+                [(hour, key) for each in allowances for key in (each.own_key, each.shared_key)],
+            )
+            connection.execute("DELETE FROM notification_counts WHERE hour <= ?", (hour - HOURS_KEPT,))
+            return True
+
+        return await self._database.write(job)
 
 
 def put_notifications(connection: sqlite3.Connection, notifications: Sequence[Notification]) -> None:
     """For the job of a change: due at once."""
     connection.executemany(
-        "INSERT INTO notifications (id, due_at, mail_attempts, document) VALUES (?, ?, 0, ?)",
+        "INSERT INTO notifications (id, due_at, mail_attempts, document, subscriber_id)"
+        " VALUES (?, ?, 0, ?, ?)",
         [
             (
                 notification.id,
                 notification.at.timestamp(),
                 orjson.dumps(notification_document(notification)).decode(),
+                notification.subscriber_id,
             )
             for notification in notifications
         ],
     )
+
+
+def _pending(row: tuple[str, int, int]) -> Pending:
+    document, mail_attempts, is_held = row
+    return Pending(notification_of(orjson.loads(document)), mail_attempts, bool(is_held))

@@ -247,6 +247,21 @@ INSERT OR IGNORE INTO topic_claims SELECT
     ORDER BY status, no;
 """
 
+_VERSION_8 = """
+ALTER TABLE notifications ADD COLUMN subscriber_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE notifications ADD COLUMN is_held INTEGER NOT NULL DEFAULT 0;
+UPDATE notifications SET subscriber_id = json_extract(document, '$.subscriber_id');
+DROP INDEX notifications_by_time;
+CREATE INDEX notifications_by_time ON notifications (due_at, subscriber_id, id);
+CREATE INDEX notifications_held ON notifications (subscriber_id, id) WHERE is_held;
+CREATE TABLE notification_counts (     -- what was sent to an address within an hour
+    hour INTEGER NOT NULL,             -- since 1970
+    key TEXT NOT NULL,                 -- a hash of the address, and of the owner
+    count INTEGER NOT NULL,
+    PRIMARY KEY (hour, key)
+) WITHOUT ROWID;
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -255,6 +270,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_5,
     _VERSION_6,
     _VERSION_7,
+    _VERSION_8,
 )
 """What leads from each version of the schema to the next, from the empty file on. Only ever appended to.
 

@@ -15,11 +15,11 @@ from google.cloud.firestore_v1.types import WriteResult
 
 from ... import data_model
 from ...domain.errors import PublishFailed, StoreUnavailable
-from ...domain.notifications import Notification, Pending
+from ...domain.notifications import HELD_FOR_ANOTHER, Allowance, Notification, Pending, hour_of
 from ...domain.queue_messages import NOTIFICATIONS_TOPIC, notification_message
 from ...ports import Clock, Publisher
 from ..records import notification_document, notification_of
-from .client import MISSING, PRECONDITION_FAILED, Firestore
+from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 
 log = structlog.get_logger()
 
@@ -28,6 +28,7 @@ PUBLISHED_BY_OTHERS_AFTER = timedelta(minutes=2)
 PUBLISH_SECONDS = 3.0
 """How long a management call waits for the topic."""
 _KEPT = timedelta(days=30)
+_COUNTS_KEPT = timedelta(hours=2)
 
 Put: TypeAlias = tuple[int, Notification]
 """A notification and the place of its write in the batch."""
@@ -99,12 +100,55 @@ class FirestoreOutbox:
         except (PublishFailed, StoreUnavailable, TimeoutError) as error:
             log.warning("notifications.left_to_maintain", error=str(error), notifications=len(put))
 
-    async def settle(self, pending: Pending, again_at: datetime | None) -> None:
-        reference = self._at(pending.notification.id)
+    async def settle(
+        self, pending: Pending, again_at: datetime | None, merged: Sequence[Pending] = ()
+    ) -> None:
+        first, *others = [self._at(each.notification.id) for each in (pending, *merged)]
         if again_at is None:
-            await self._firestore.delete([reference])
-        else:
-            await self._update(reference, {"due": again_at, "mail_attempts": pending.mail_attempts + 1})
+            await self._firestore.delete([*others, first])
+            return
+        attempts = {"mail_attempts": pending.mail_attempts + 1}
+        for reference in others:
+            await self._update(reference, {"due": again_at + HELD_FOR_ANOTHER, **attempts})
+        await self._update(first, {"due": again_at, **attempts})
+
+    async def hold(self, pending: Pending, until: datetime, *, mail_attempts: int) -> None:
+        fields = {
+            "due": until,
+            "mail_attempts": mail_attempts,
+            "held_for": pending.notification.subscriber_id,
+        }
+        await self._update(self._at(pending.notification.id), fields)
+
+    async def held(self, subscriber_id: str, limit: int) -> Sequence[Pending]:
+        """In the order of the documents' names: ids grow with the time."""
+        query = AsyncQuery(self._documents).where(filter=FieldFilter("held_for", "==", subscriber_id))
+        return [_stored(snapshot) for snapshot in await self._firestore.query(query.limit(limit))]
+
+    async def count(self, allowances: Sequence[Allowance]) -> bool:
+        """Each write depends on what was read, so that two at once do not both take the last one. An address
+        gets so few an hour that writes are rare; when its allowance is used up there are none."""
+        now = self._clock.now()
+        counts = self._firestore.client.collection(data_model.NOTIFICATION_COUNTS)
+        keys = [key for each in allowances for key in (each.own_key, each.shared_key)]
+        references = [counts.document(f"{hour_of(now)}-{key}") for key in keys]
+
+        async def job() -> bool:
+            found = await asyncio.gather(*map(self._firestore.get, references))
+            numbers = [snapshot.get("count") if snapshot.exists else 0 for snapshot in found]
+            if not all(map(Allowance.is_left, allowances, numbers[::2], numbers[1::2])):
+                return False
+            batch = self._firestore.client.batch()
+            for reference, snapshot, number in zip(references, found, numbers, strict=True):
+                if snapshot.exists:
+                    option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
+                    batch.update(reference, {"count": number + 1}, option=option)
+                else:
+                    batch.create(reference, {"count": 1, data_model.EXPIRES_AT: now + _COUNTS_KEPT})
+            await self._firestore.commit(batch)
+            return True
+
+        return await self._firestore.run(job, raced=(PRECONDITION_FAILED, ALREADY_EXISTS, MISSING))
 
     async def _published(self, pending: Pending) -> None:
         written_at = pending.written_at if isinstance(pending, _Stored) else None
@@ -132,5 +176,6 @@ class FirestoreOutbox:
 
 
 def _stored(snapshot: DocumentSnapshot) -> Pending:
-    notification = notification_of(orjson.loads(snapshot.get("document")))
-    return _Stored(notification, snapshot.get("mail_attempts"), snapshot.update_time)
+    fields = snapshot.to_dict() or {}
+    notification = notification_of(orjson.loads(fields["document"]))
+    return _Stored(notification, fields["mail_attempts"], "held_for" in fields, snapshot.update_time)
