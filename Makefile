@@ -56,6 +56,7 @@ else
 		export PULUMI_BACKEND_URL="file://$$copy/state" PULUMI_CONFIG_PASSPHRASE=example && \
 		pulumi stack init production && \
 		pulumi config set --secret secretsKey "$$(head -c 32 /dev/urandom | base64)" && \
+		pulumi config set --secret registryKey "$$(head -c 32 /dev/urandom | base64)" && \
 		pulumi config set --secret smtpUrl smtps://user:password@mail.example.com && \
 		pulumi preview --policy-pack policy
 endif

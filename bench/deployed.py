@@ -27,6 +27,7 @@ BUILT = ROOT / ".venv" / "deployed"
 SETTINGS: Mapping[str, str] = {
     "GOOGLE_CLOUD_PROJECT": "bench",
     "AEP_SECRETS_KEY": base64.b64encode(bytes(32)).decode(),
+    "AEP_REGISTRY_KEY": base64.b64encode(bytes(32)).decode(),
     "AEP_PUBLIC_URL": "https://events.example.com",
     # Nothing is asked of them before the first request; with an address no credentials are looked for.
     "PUBSUB_EMULATOR_HOST": "127.0.0.1:1",

@@ -14,9 +14,11 @@ from pulumi.runtime.stack import wait_for_rpcs
 
 PROJECT_NUMBER = "123456789012"
 KEY = base64.b64encode(bytes(range(32))).decode()
+REGISTRY_KEY = base64.b64encode(bytes(range(32, 64))).decode()
+KEYS = {"event-platform:secretsKey": KEY, "event-platform:registryKey": REGISTRY_KEY}
 SECRETS = {
-    "event-platform:secretsKey": KEY,
-    "event-platform:pims": '[{"url": "https://pim.example.com"}]',
+    **KEYS,
+    "event-platform:pims": '[{"url": "https://pim.example.com", "ingest_key": "the-ingest-key-of-tests"}]',
     "event-platform:smtpUrl": "smtps://user:password@mail.example.com",
 }
 
@@ -90,7 +92,7 @@ def configuration(stack: str) -> dict[str, Any]:
     told = {
         key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in read.items()
     }
-    return told | (SECRETS if stack == "production" else {"event-platform:secretsKey": KEY})
+    return told | (SECRETS if stack == "production" else KEYS)
 
 
 def deploy(told: Mapping[str, Any]) -> Deployed:

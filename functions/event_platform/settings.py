@@ -163,13 +163,23 @@ class FunctionSettings(BaseSettings):
 
 
 class RecordsSettings(FunctionSettings):
-    """For functions that read records, whose secrets are sealed. `pims` go before the registry's entries."""
+    """For functions that read records."""
 
-    secrets_key: SecretStr
     version_buckets: Annotated[int, Field(ge=1, le=64)] = 1
     dev: bool = False
     allow_networks: Networks = ()
     refuse_networks: Networks = ()
+
+
+class SecretsSettings(RecordsSettings):
+    """For functions that read the secrets of subscribers and subscriptions, which this key seals."""
+
+    secrets_key: SecretStr
+
+
+class RegistrySettings(RecordsSettings):
+    """For functions that read the registry of PIMs. `pims` go before its entries."""
+
     pims: Annotated[Sequence[Tenant], NoDecode, BeforeValidator(_listed)] = ()
 
 
@@ -179,7 +189,7 @@ class CatalogSettings(RecordsSettings):
     event_types: EventTypes = Field(default_factory=catalog.load)
 
 
-class ManageSettings(CatalogSettings, DestinationSettings):
+class ManageSettings(CatalogSettings, RegistrySettings, SecretsSettings, DestinationSettings):
     """For `manage`. `public_url` is where it is reached, which else is taken from each request."""
 
     public_url: PublicUrl | None = None
@@ -187,20 +197,21 @@ class ManageSettings(CatalogSettings, DestinationSettings):
     timeout: Seconds = 5
 
 
-class IngestSettings(CatalogSettings):
-    """For `ingest`."""
+class IngestSettings(CatalogSettings, RegistrySettings):
+    """For `ingest`, the only one that reads the secrets of PIMs, which the registry's key seals."""
 
+    registry_key: SecretStr
     topic_events: Topic = EVENTS_TOPIC
 
 
-class FanoutSettings(CatalogSettings):
+class FanoutSettings(CatalogSettings, RegistrySettings):
     """For `fanout`. `public_url` is where `manage` is reached: the schemas are there."""
 
     public_url: PublicUrl
     deliveries_shards: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
-class DeliverSettings(CatalogSettings, AttemptSettings, DestinationSettings):
+class DeliverSettings(CatalogSettings, SecretsSettings, AttemptSettings, DestinationSettings):
     """For `deliver`, which answers each push within the queue's ack deadline."""
 
     timeout: Annotated[Seconds, Field(le=10)] = 5
@@ -210,7 +221,7 @@ class DeliverSettings(CatalogSettings, AttemptSettings, DestinationSettings):
         return replace(super().rate_limits(), spread=SPREAD_OF_COPIES)
 
 
-class NotifySettings(RecordsSettings):
+class NotifySettings(SecretsSettings):
     """For `notify`. `public_url` is where `manage` is reached: mails say what to call there."""
 
     public_url: PublicUrl | None = None

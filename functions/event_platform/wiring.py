@@ -18,11 +18,13 @@ from . import http, telemetry
 from . import settings as told
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from .adapters.firestore.client import Firestore
     from .adapters.guard import GuardedNetwork
     from .adapters.pubsub import PubSubPublisher
     from .adapters.seal import AesGcmSeal
-    from .ports import RecordSender, TenantRegistry
+    from .ports import RecordSender, Seal, TenantRegistry
 
 log = structlog.get_logger()
 
@@ -46,8 +48,10 @@ def check(function: str | None) -> None:
     """Raises WrongSettings for the function that is about to start; nothing is built yet."""
     if function is not None and function in SETTINGS:
         settings = _read(SETTINGS[function])
-        if isinstance(settings, told.RecordsSettings):
+        if isinstance(settings, told.SecretsSettings):
             _seal(settings)
+        if isinstance(settings, told.IngestSettings):
+            _registry_seal(settings)
 
 
 def start(function: str | None) -> None:
@@ -76,6 +80,7 @@ def manage() -> "Answers":
     from .adapters.https import HttpsPimGateway, HttpsSender
     from .adapters.pubsub_intake import PubSubIntake
     from .adapters.pubsub_topics import PubSubTopics, rules_on_google
+    from .adapters.seal import KeylessSeal
     from .manage.identity import CallerVerifier
 
     settings, clock = _read(told.ManageSettings), SystemClock()
@@ -84,7 +89,7 @@ def manage() -> "Answers":
     subscriptions = FirestoreSubscriptions(
         firestore, seal, clock, buckets=settings.version_buckets, publisher=_publisher(settings)
     )
-    registry = _registry(settings, firestore, seal)
+    registry = _registry(settings, firestore, KeylessSeal())
     gateway = HttpsPimGateway(guard, TrustedNetwork())
     verifier = CallerVerifier(registry, gateway, clock, allow_http=settings.dev)
     topics = rules_on_google(settings.project, settings.destination_account)
@@ -117,7 +122,7 @@ def ingest() -> "Answers":
 
     load_client()
     settings, clock = _read(told.IngestSettings), SystemClock()
-    registry = _registry(settings, _firestore(settings), _seal(settings))
+    registry = _registry(settings, _firestore(settings), _registry_seal(settings))
     intake = PubSubIntake(_publisher(settings), clock, topic=settings.topic_events)
     return _app(settings, ingest.routes(ingest.Ingest(registry, intake, settings.event_types, clock)))
 
@@ -129,10 +134,11 @@ def fanout() -> "Answers":
     from .adapters.clock import SystemClock
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.pubsub import load_client
+    from .adapters.seal import KeylessSeal
 
     load_client()
     settings, clock = _read(told.FanoutSettings), SystemClock()
-    firestore, seal, publisher = _firestore(settings), _seal(settings), _publisher(settings)
+    firestore, seal, publisher = _firestore(settings), KeylessSeal(), _publisher(settings)
     subscriptions = FirestoreSubscriptions(
         firestore, seal, clock, buckets=settings.version_buckets, publisher=publisher
     )
@@ -252,11 +258,19 @@ def _read(model: type[S]) -> S:
         raise WrongSettings(f"aep: {told.wrong_setting(error)}") from None
 
 
-def _seal(settings: told.RecordsSettings) -> "AesGcmSeal":
+def _seal(settings: told.SecretsSettings) -> "AesGcmSeal":
+    return _seal_of("AEP_SECRETS_KEY", settings.secrets_key)
+
+
+def _registry_seal(settings: told.IngestSettings) -> "AesGcmSeal":
+    return _seal_of("AEP_REGISTRY_KEY", settings.registry_key)
+
+
+def _seal_of(variable: str, keys: "SecretStr") -> "AesGcmSeal":
     from .adapters.seal import AesGcmSeal, keys_from_base64
 
     try:
-        return AesGcmSeal(*keys_from_base64(settings.secrets_key.get_secret_value()))
+        return AesGcmSeal(*keys_from_base64(keys.get_secret_value(), variable))
     except ValueError as error:
         raise WrongSettings(f"aep: {error}") from None
 
@@ -283,7 +297,7 @@ def _publisher(settings: told.FunctionSettings) -> "PubSubPublisher":
     return PubSubPublisher(settings.project)
 
 
-def _registry(settings: told.RecordsSettings, firestore: "Firestore", seal: "AesGcmSeal") -> "TenantRegistry":
+def _registry(settings: told.RegistrySettings, firestore: "Firestore", seal: "Seal") -> "TenantRegistry":
     from .adapters.clock import SystemClock
     from .adapters.firestore.tenants import FirestoreTenants
 

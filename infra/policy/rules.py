@@ -12,6 +12,13 @@ HOLDS_DATA = {
     "gcp:pubsub/subscription:Subscription",
     "gcp:secretmanager/secret:Secret",
 }
+READERS = {
+    "aep-secrets-key": {"manage", "deliver", "notify"},
+    "aep-registry-key": {"ingest"},
+    "aep-pims": {"ingest"},
+    "aep-pims-without-secrets": {"manage", "fanout"},
+    "aep-smtp-url": {"notify"},
+}
 PROTECTED = "DELETE_PROTECTION_ENABLED"
 PRIVATE_INGRESS = "ALLOW_INTERNAL_ONLY"
 
@@ -68,10 +75,22 @@ def pushes_prove_who_calls(args: ResourceValidationArgs, report: ReportViolation
         report(f"{args.name} pushes without an OIDC token for its audience", args.urn)
 
 
+def each_function_has_its_own_secrets(args: ResourceValidationArgs, report: ReportViolation) -> None:
+    """Whoever takes a function over reads no secret that the function has no use for."""
+    if args.resource_type != "gcp:cloudfunctionsv2/function:Function":
+        return
+    name = args.props.get("name")
+    for variable in args.props["serviceConfig"].get("secretEnvironmentVariables") or []:
+        secret = variable.get("secret")
+        if secret in READERS and name not in READERS[secret]:
+            report(f"{name} gets the secret {secret}, which it does not read", args.urn)
+
+
 RULES = (
     nobody_else_is_public,
     no_primitive_roles,
     data_is_protected,
     only_public_functions_have_public_ingress,
     pushes_prove_who_calls,
+    each_function_has_its_own_secrets,
 )

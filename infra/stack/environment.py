@@ -12,10 +12,14 @@ T = TypeVar("T")
 
 SECRETS: Mapping[str, str] = {
     "AEP_SECRETS_KEY": "aep-secrets-key",
+    "AEP_REGISTRY_KEY": "aep-registry-key",
     "AEP_PIMS": "aep-pims",
     "AEP_SMTP_URL": "aep-smtp-url",
 }
 """The variables that come from Secret Manager, and the secrets' names there."""
+
+PIMS_WITHOUT_SECRETS = "aep-pims-without-secrets"
+"""What AEP_PIMS is for functions that take in no events: the list without the PIMs' secrets."""
 
 SET_BY_THE_STACK = frozenset(
     {

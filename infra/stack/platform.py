@@ -1,5 +1,6 @@
 """The event platform on Google Cloud, as one description: what there is and who may call whom."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,12 +9,13 @@ import pulumi
 import pulumi_gcp as gcp
 
 from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, NOTIFICATIONS_TOPIC
+from event_platform.domain.tenants import without_secrets
 from event_platform.fanout.routes import EVENTS_PATH, PIM_EVENTS_PATH
 from event_platform.notify.routes import PATH as NOTIFICATIONS_PATH
 from event_platform.permissions import DELIVERIES_TOPICS, PUBLISHES_TO
 
 from .egress import Egress
-from .environment import read_by
+from .environment import PIMS_WITHOUT_SECRETS, read_by
 from .front_door import FrontDoor
 from .function import CloudFunction, Size
 from .observability import Observability
@@ -73,6 +75,7 @@ class Platform:
         self.store = Store(self.project)
         self.egress = Egress(self.project) if settings.static_egress else None
         self.secrets = self._secrets()
+        self.pims_without_secrets = self._pims_without_secrets()
         self.destinations = self._account_for_destinations()
         self.sizes = sizes(settings)
 
@@ -116,17 +119,25 @@ class Platform:
         """Where apps find the management API and the schemas."""
         return f"https://{self.settings.domain}" if self.settings.domain else self.manage.url
 
-    def _secrets(self) -> Sequence[tuple[str, Sealed]]:
+    def _secrets(self) -> Mapping[str, Sealed]:
         values = {
             "AEP_SECRETS_KEY": self.settings.secrets_key,
+            "AEP_REGISTRY_KEY": self.settings.registry_key,
             "AEP_PIMS": self.settings.pims,
             "AEP_SMTP_URL": self.settings.smtp_url,
         }
-        return [
-            (variable, Sealed(variable, value.get_secret_value(), self.project))
+        return {
+            variable: Sealed(variable, value.get_secret_value(), self.project)
             for variable, value in values.items()
             if value is not None
-        ]
+        }
+
+    def _pims_without_secrets(self) -> Mapping[str, Sealed]:
+        pims = self.settings.listed_pims
+        if not pims:
+            return {}
+        value = json.dumps(without_secrets(pims))
+        return {"AEP_PIMS": Sealed("AEP_PIMS", value, self.project, name=PIMS_WITHOUT_SECRETS)}
 
     def _function(self, name: str, *, public: bool = False) -> CloudFunction:
         values: dict[str, pulumi.Input[str]] = {
@@ -145,10 +156,14 @@ class Platform:
             self.sizes[name],
             source=self.source,
             environment=read_by(name, values),
-            secrets=list(read_by(name, dict(self.secrets)).values()),
+            secrets=list(read_by(name, self._secrets_of(name)).values()),
             public=public,
             egress=self.egress if name in CALLS_OUT else None,
         )
+
+    def _secrets_of(self, name: str) -> Mapping[str, Sealed]:
+        """Of the secrets of PIMs only ingest gets any."""
+        return self.secrets if name == "ingest" else {**self.secrets, **self.pims_without_secrets}
 
     def _told_of_manage(self, name: str) -> Mapping[str, pulumi.Input[str]]:
         """Where manage is reached. Without a domain manage itself sees it by its requests only."""

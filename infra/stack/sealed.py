@@ -11,10 +11,11 @@ from .part import Part, Project
 class Sealed(Part):
     """A secret that functions read as a variable. A new value is a new version, for which they start anew."""
 
-    def __init__(self, variable: str, value: str, project: Project) -> None:
-        name = SECRETS[variable]
+    def __init__(self, variable: str, value: str, project: Project, *, name: str | None = None) -> None:
+        """`name` is the secret's in Secret Manager, unless it is the variable's usual one."""
+        name = name or SECRETS[variable]
         super().__init__("Sealed", name, project)
-        self._variable = variable
+        self._variable, self._name = variable, name
         self._secret = gcp.secretmanager.Secret(
             name,
             secret_id=name,
@@ -36,7 +37,7 @@ class Sealed(Part):
     ) -> pulumi.Resource:
         """Lets a function's account read it."""
         return gcp.secretmanager.SecretIamMember(
-            f"{function}-reads-{SECRETS[self._variable]}",
+            f"{function}-reads-{self._name}",
             secret_id=self._secret.id,
             role="roles/secretmanager.secretAccessor",
             member=account.member,
@@ -48,6 +49,6 @@ class Sealed(Part):
         return FunctionServiceConfigSecretEnvironmentVariableArgs(
             key=self._variable,
             project_id=self.settings.project,
-            secret=SECRETS[self._variable],
+            secret=self._name,
             version=self._latest.version,
         )

@@ -33,7 +33,7 @@ from .environment import check_setting
 
 NAMESPACE = "event-platform"
 PROVIDER_KEYS = ("gcp:project", "gcp:region")
-SECRET_KEYS = frozenset({"secretsKey", "pims", "smtpUrl"})
+SECRET_KEYS = frozenset({"secretsKey", "registryKey", "pims", "smtpUrl"})
 
 
 class WrongConfiguration(pulumi.RunError):
@@ -84,6 +84,7 @@ class PimTopic(_Part):
 
 
 Listed = BeforeValidator(_read)
+_LIST_OF_PIMS = TypeAdapter(list[Tenant])
 
 
 class DeploymentSettings(_Part):
@@ -94,6 +95,7 @@ class DeploymentSettings(_Part):
     store_location: Annotated[str, Field(min_length=3)] | None = None
 
     secrets_key: SecretStr
+    registry_key: SecretStr
     pims: SecretStr | None = None
     smtp_url: SecretStr | None = None
     mail_from: str | None = None
@@ -116,7 +118,7 @@ class DeploymentSettings(_Part):
     backup_days: Annotated[int, Field(ge=0, le=98)] = 7
     labels: Annotated[Mapping[str, str], Listed] = {}
 
-    @field_validator("secrets_key")
+    @field_validator("secrets_key", "registry_key")
     @classmethod
     def _is_a_key(cls, key: SecretStr) -> SecretStr:
         try:
@@ -131,7 +133,7 @@ class DeploymentSettings(_Part):
     @classmethod
     def _are_pims(cls, pims: SecretStr | None) -> SecretStr | None:
         if pims is not None:
-            TypeAdapter(list[Tenant]).validate_json(pims.get_secret_value())
+            _LIST_OF_PIMS.validate_json(pims.get_secret_value())
         return pims
 
     @field_validator("smtp_url")
@@ -167,10 +169,24 @@ class DeploymentSettings(_Part):
             raise ValueError("deliveriesTopics: must not be below deliveriesShards")
         if (self.smtp_url is None) != (self.mail_from is None):
             raise ValueError("smtpUrl: goes together with mailFrom")
+        if self._first_key(self.secrets_key) == self._first_key(self.registry_key):
+            raise ValueError(
+                "registryKey: must be another key than secretsKey, which ingest is not to know; where there"
+                " was one key, put it behind the new one, after a comma"
+            )
         keys = [topic.key for topic in self.pim_topics]
         if len(keys) != len(set(keys)):
             raise ValueError("pimTopics: names a PIM twice")
         return self
+
+    @staticmethod
+    def _first_key(keys: SecretStr) -> bytes:
+        return keys_from_base64(keys.get_secret_value())[0]
+
+    @property
+    def listed_pims(self) -> Sequence[Tenant]:
+        """The entries of `pims`."""
+        return _LIST_OF_PIMS.validate_json(self.pims.get_secret_value()) if self.pims else []
 
     @property
     def topics_of_deliveries(self) -> int:

@@ -94,7 +94,8 @@ def records_of(documents: Mapping[str, Iterable[Document]], seal: Seal) -> Recor
             return [record_of(each, seal) for each in documents[name] if each.get("status") != Status.DELETED]
         except ValueError as error:
             raise WrongKey(
-                f"{name} were sealed with another key ({error}): put it behind the others in AEP_SECRETS_KEY"
+                f"{name} were sealed with another key ({error}): put it behind the others in"
+                f" AEP_SECRETS_KEY{', of a project in AEP_REGISTRY_KEY' if name == 'tenants' else ''}"
             ) from error
 
     return Records(

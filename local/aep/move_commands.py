@@ -12,9 +12,10 @@ from event_platform.adapters.seal import AesGcmSeal
 from . import export_file
 from .errors import WrongKey
 from .export_file import ExportFile, Records
+from .google import keys as google_keys
 from .google import moving as on_google
 from .options import DEFAULT_DATA, AsJson, Data, settings
-from .output import echo, echo_json, fail
+from .output import echo, echo_json
 from .store import database, keys, moving
 from .store.moving import Waiting
 
@@ -32,12 +33,12 @@ def export(file: File, data: Data = DEFAULT_DATA, google: Google = None, as_json
 
     FILE has mode 0600 and is new. Its secrets are sealed with the key of the store, which is not in it.
     Events that wait, the log, counts, rates and what was deleted stay where they are. With --google the key
-    is the first of AEP_SECRETS_KEY.
+    is the first of AEP_SECRETS_KEY, and AEP_REGISTRY_KEY opens the registry of PIMs.
     """
     waiting = None
     if google is not None:
-        seal = _seal_for_google()
-        records = asyncio.run(on_google.take_out(google, seal))
+        both = google_keys.load()
+        seal, records = both.records, asyncio.run(on_google.take_out(google, both))
     else:
         database.file_of(data)
         seal = keys.load(data, settings().secrets_key)
@@ -74,15 +75,15 @@ def import_(
     Example: aep import moving.json --google my-project
 
     All keep their ids, status and times. AEP_SECRETS_KEY holds the key of this store, and behind a comma the
-    one that FILE was sealed with; the first seals. What is there already and the same is left alone, what
-    differs is refused. On one machine all comes at once or nothing, and the platform must not run; on Google
-    Cloud an import that was ended can be begun again.
+    one that FILE was sealed with; the first seals. With --google AEP_REGISTRY_KEY seals the PIMs. What is
+    there already and the same is left alone, what differs is refused. On one machine all comes at once or
+    nothing, and the platform must not run; on Google Cloud an import that was ended can be begun again.
     """
     content = export_file.read(file)
     if google is not None:
-        seal = _seal_for_google()
-        records = export_file.open_with(content, seal)
-        new = asyncio.run(on_google.bring_in(google, seal, records, buckets=version_buckets))
+        both = google_keys.load()
+        seal, records = both.records, export_file.open_with(content, both.records)
+        new = asyncio.run(on_google.bring_in(google, both, records, buckets=version_buckets))
     else:
         seal = _seal_of_folder(data, content)
         records = export_file.open_with(content, seal)
@@ -96,13 +97,6 @@ def import_(
         return
     echo(f"{_counted(records)}: {new} records are new, {there} were there already.")
     echo(f"Their secrets are sealed with the key {seal.key_id}. Remove {file}: nobody needs it any more.")
-
-
-def _seal_for_google() -> AesGcmSeal:
-    key = settings().secrets_key
-    if key is None:
-        fail("--google needs AEP_SECRETS_KEY: the key of its functions, and a comma before any older one")
-    return keys.configured(key)
 
 
 def _seal_of_folder(data: Path, content: ExportFile) -> AesGcmSeal:

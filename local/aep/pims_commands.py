@@ -18,7 +18,7 @@ import typer
 from pydantic import SecretStr, ValidationError
 
 from event_platform.adapters.records import tenant_of
-from event_platform.domain.tenants import PimClient, Tenant
+from event_platform.domain.tenants import SECRET_FIELDS, PimClient, Tenant
 from event_platform.domain.urls import normalise_pim_url
 from event_platform.ports import Seal
 from event_platform.settings import Settings
@@ -333,7 +333,7 @@ def _entries_of_store(connection: sqlite3.Connection, seal: Seal) -> _Entries:
 def _plain(tenant: Tenant) -> dict[str, Any]:
     """The entry as JSON data with its secrets in the clear: for the operator's own file."""
     document = tenant.model_dump(mode="json", exclude_defaults=True)
-    for field in ("ingest_key", "events_api_secret", "relay_secret"):
+    for field in SECRET_FIELDS:
         values = [secret.get_secret_value() for secret in getattr(tenant, field)]
         if values:
             document[field] = values

@@ -9,9 +9,10 @@ import typer
 
 from event_platform.adapters.seal import AesGcmSeal
 
+from .google import keys as google_keys
 from .google import reseal as on_google
 from .options import DEFAULT_DATA, AsJson, Data, settings
-from .output import echo, echo_json, fail
+from .output import echo, echo_json
 from .store import database, keys
 from .store.reseal import reseal
 
@@ -37,19 +38,21 @@ def rotate(
     Stop the platform on the folder first. Its key file gets a new key, and the old one goes once nothing is
     sealed with it; ended at any moment, the command can be begun again. Where AEP_SECRETS_KEY holds the keys,
     put the new one before the old one, separated by a comma: the first one seals. So it is with --google too,
-    while the functions go on; they must all know both keys before.
+    where the registry of PIMs has a key of its own, AEP_REGISTRY_KEY; the functions go on, and must know old
+    and new keys before.
     """
     if google is not None:
-        seal = _configured()
-        if seal is None:
-            fail("--google needs AEP_SECRETS_KEY: the new key, a comma, and the key until now")
-        records = asyncio.run(on_google.reseal(google, seal))
+        both = google_keys.load()
+        records = asyncio.run(on_google.reseal(google, both))
+        ids = {"key_id": both.records.key_id, "registry_key_id": both.registry.key_id}
     else:
         records, seal = _rotate_folder(data)
+        ids = {"key_id": seal.key_id}
     if as_json:
-        echo_json({"records": records, "key_id": seal.key_id})
+        echo_json({"records": records, **ids})
         return
-    echo(f"Records sealed with the key {seal.key_id}: {records}.")
+    registry = f", those of the registry with {ids['registry_key_id']}" if google is not None else ""
+    echo(f"Records sealed with the key {ids['key_id']}{registry}: {records}.")
     echo("Backups made before still need the key until then: keep it apart for as long as you keep them.")
 
 

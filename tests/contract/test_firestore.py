@@ -46,7 +46,7 @@ from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
 from event_platform.adapters.firestore.tenants import FirestoreTenants
-from event_platform.adapters.seal import AesGcmSeal
+from event_platform.adapters.seal import AesGcmSeal, KeylessSeal
 from event_platform.adapters.settlements import QueueSettlements
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.errors import StoreUnavailable
@@ -54,7 +54,14 @@ from event_platform.domain.logs import DeliveryEnd, LogEntry, LogQuery, LogType,
 from event_platform.domain.notifications import Allowance
 from event_platform.domain.outcomes import Reason
 from event_platform.domain.rates import Rate
-from event_platform.domain.subscriptions import Subscription, delete_subscriber, delete_subscription, suspend
+from event_platform.domain.subscriptions import (
+    HttpsConfig,
+    Status,
+    Subscription,
+    delete_subscriber,
+    delete_subscription,
+    suspend,
+)
 from event_platform.domain.suspension import Count, Series
 from event_platform.domain.tenants import Tenant
 from event_platform.ports import Logs, SuccessCounts
@@ -132,6 +139,40 @@ class TestFirestoreSubscriptions(SubscriptionsContract):
     @pytest.fixture
     def store(self, firestore: Firestore) -> Store:
         return FirestoreSubscriptions(firestore, SEAL, ManualClock())
+
+
+async def test_a_function_without_a_key_changes_records_and_leaves_their_secrets_sealed(
+    firestore: Firestore,
+) -> None:
+    """As fanout does, which revokes what belongs to a client that is gone."""
+    store = FirestoreSubscriptions(firestore, SEAL, ManualClock())
+    keyless = FirestoreSubscriptions(firestore, KeylessSeal(), ManualClock())
+    subscriber = a_subscriber()
+    subscription = a_subscription(subscriber)
+    await store.add_subscriber(subscriber, limit=20)
+    await store.add_subscription(subscription, anything, limit=20)
+    (seen,) = await keyless.active(subscriber.owner.tenant)
+    assert not set(SECRETS) & {secret.get_secret_value() for secret in signing_secrets(seen)}
+    change = partial(suspend, now=START)
+    await keyless.change_subscription(OWNER, subscriber.id, subscription.id, change)
+    after = await store.subscription(OWNER, subscriber.id, subscription.id)
+    assert signing_secrets(after) == signing_secrets(subscription)
+    assert after.status is Status.SUSPENDED
+
+
+def signing_secrets(subscription: Subscription) -> list[SecretStr]:
+    config = subscription.config
+    assert isinstance(config, HttpsConfig)
+    return [config.primary_secret, *config.headers.values()]
+
+
+async def test_without_the_registrys_key_entries_are_read_and_their_secrets_are_not(
+    firestore: Firestore,
+) -> None:
+    await tenants.put(firestore, a_tenant(), OTHER_SEAL)
+    (found,) = await FirestoreTenants(firestore, KeylessSeal(), ManualClock()).tenants()
+    assert (found.url, found.key, found.auth) == (PIM, a_tenant().key, a_tenant().auth)
+    assert found.ingest_key != a_tenant().ingest_key
 
 
 class TestManyBuckets(SubscriptionsContract):

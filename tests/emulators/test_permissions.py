@@ -124,6 +124,7 @@ async def recorder(
         "FIRESTORE_EMULATOR_HOST": firestore_host,
         "AEP_PIMS": orjson.dumps([entry]).decode(),
         "AEP_SECRETS_KEY": base64.b64encode(b"k" * 32).decode(),
+        "AEP_REGISTRY_KEY": base64.b64encode(b"r" * 32).decode(),
         "AEP_PUBLIC_URL": "https://events.example.com",
         "AEP_RETRY_DELAYS": "0.01",
         "AEP_SMTP_URL": "smtp://127.0.0.1:1",  # nobody answers, so mails are to be tried again

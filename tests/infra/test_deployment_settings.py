@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from deployed import KEY, SECRETS, configuration
+from deployed import KEY, KEYS, REGISTRY_KEY, SECRETS, configuration
 from stack.settings import WrongConfiguration, read
 
 LEAST = {
     "gcp:project": "my-project",
     "gcp:region": "europe-west1",
-    "event-platform:secretsKey": KEY,
+    **KEYS,
 }
 
 
@@ -27,7 +27,7 @@ def test_the_example_stacks_are_right(stack: str) -> None:
     assert settings.project == "my-event-platform"
 
 
-def test_three_keys_are_enough() -> None:
+def test_four_keys_are_enough() -> None:
     settings = read(LEAST, secret=SECRETS)
     assert settings.topics_of_deliveries == 1
     assert settings.protect
@@ -44,6 +44,10 @@ def test_three_keys_are_enough() -> None:
         ),
         ({"gcp:region": "Belgium"}, "gcp:region: .*match pattern"),
         ({"event-platform:secretsKey": "c2hvcnQ="}, "event-platform:secretsKey: must be the base64 of 32"),
+        ({"event-platform:registryKey": None}, "registryKey: must be set: `pulumi config set --secret reg"),
+        ({"event-platform:registryKey": "c2hvcnQ="}, "event-platform:registryKey: must be the base64 of 32"),
+        ({"event-platform:registryKey": KEY}, "registryKey: must be another key than secretsKey"),
+        ({"event-platform:registryKey": f"{KEY},{REGISTRY_KEY}"}, "must be another key than secretsKey"),
         ({"event-platform:pims": '[{"url": "ftp://pim"}]'}, "event-platform:pims"),
         ({"event-platform:deliveryShards": "2"}, "event-platform:deliveryShards: is no key"),
         ({"event-platform:deliveriesShards": "0"}, "event-platform:deliveriesShards: .*greater than or"),

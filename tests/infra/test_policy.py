@@ -17,6 +17,12 @@ TOPIC_MEMBER = "gcp:pubsub/topicIAMMember:TopicIAMMember"
 PUSH = {"pushEndpoint": "https://x", "oidcToken": {"serviceAccountEmail": "a@b", "audience": "https://x"}}
 
 
+def reading(name: str, *secrets: str) -> Mapping[str, Any]:
+    """A public function that is given these secrets."""
+    variables = [{"key": "AEP_X", "secret": secret} for secret in secrets]
+    return {"name": name, "serviceConfig": {"secretEnvironmentVariables": variables}}
+
+
 def refused(kind: str, props: Mapping[str, Any], *, protect: bool = True) -> list[str]:
     """What all rules together have against a resource."""
     options = PolicyResourceOptions(
@@ -45,6 +51,8 @@ def refused(kind: str, props: Mapping[str, Any], *, protect: bool = True) -> lis
         (FUNCTION, {"name": "manage", "serviceConfig": {"ingressSettings": "ALLOW_ALL"}}),
         (FUNCTION, {"name": "deliver", "serviceConfig": {"ingressSettings": "ALLOW_INTERNAL_ONLY"}}),
         (TOPIC_MEMBER, {"role": "roles/pubsub.publisher", "member": "serviceAccount:a@b"}),
+        (FUNCTION, reading("ingest", "aep-registry-key", "aep-pims")),
+        (FUNCTION, reading("manage", "aep-secrets-key", "aep-pims-without-secrets", "another")),
     ],
 )
 def test_what_is_right_passes(kind: str, props: Mapping[str, Any]) -> None:
@@ -77,6 +85,9 @@ def test_what_is_right_passes(kind: str, props: Mapping[str, Any]) -> None:
             "from the internet",
         ),
         (FUNCTION, {"name": "deliver", "serviceConfig": {}}, "from the internet"),
+        (FUNCTION, reading("ingest", "aep-secrets-key"), "gets the secret aep-secrets-key"),
+        (FUNCTION, reading("manage", "aep-registry-key"), "gets the secret aep-registry-key"),
+        (FUNCTION, reading("manage", "aep-pims"), "gets the secret aep-pims,"),
     ],
 )
 def test_what_is_wrong_is_refused(kind: str, props: Mapping[str, Any], told: str) -> None:

@@ -1,6 +1,7 @@
 """Who may call whom, what each part is given, and that all of it fits the code that is deployed."""
 
 import ast
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -102,6 +103,26 @@ def test_what_a_function_knows_of_secrets_is_what_it_reads(production: Deployed)
         for name, config in production.functions().items()
     }
     assert readers == {member: secrets for member, secrets in given.items() if secrets}
+
+
+def test_each_function_gets_the_secrets_that_it_reads_and_no_other(production: Deployed) -> None:
+    given = {
+        name: {each["key"]: each["secret"] for each in config.get("secretEnvironmentVariables", [])}
+        for name, config in production.functions().items()
+    }
+    assert given == {
+        "manage": {"AEP_SECRETS_KEY": "aep-secrets-key", "AEP_PIMS": "aep-pims-without-secrets"},
+        "ingest": {"AEP_REGISTRY_KEY": "aep-registry-key", "AEP_PIMS": "aep-pims"},
+        "fanout": {"AEP_PIMS": "aep-pims-without-secrets"},
+        "deliver": {"AEP_SECRETS_KEY": "aep-secrets-key"},
+        "maintain": {},
+        "notify": {"AEP_SECRETS_KEY": "aep-secrets-key", "AEP_SMTP_URL": "aep-smtp-url"},
+    }
+    values = production.all("secretmanager/secretVersion:SecretVersion")
+    public = values["aep-pims-without-secrets"].inputs["secretData"]["value"]
+    assert [pim["url"] for pim in json.loads(public)] == ["https://pim.example.com"]
+    assert "the-ingest-key-of-tests" not in public
+    assert "the-ingest-key-of-tests" in values["aep-pims"].inputs["secretData"]["value"]
 
 
 def test_no_secret_stands_in_plain_text(production: Deployed) -> None:

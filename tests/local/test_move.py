@@ -25,7 +25,7 @@ from event_platform import data_model
 from event_platform.adapters.firestore import tenants
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
-from event_platform.adapters.seal import AesGcmSeal, key_id
+from event_platform.adapters.seal import AesGcmSeal, SplitSeal, key_id
 from event_platform.domain.errors import Conflict
 from event_platform.domain.rates import Rate
 from event_platform.domain.subscriptions import (
@@ -45,7 +45,8 @@ from event_platform.domain.tenants import Tenant
 from processes import command, delivered, server, signature
 from records import OWNER, PIM, a_subscriber, a_subscription
 
-OLD, NEW = bytes(range(32)), bytes(range(32, 64))
+OLD, NEW, REGISTRY = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
+BOTH = SplitSeal(AesGcmSeal(NEW), AesGcmSeal(REGISTRY))
 LATER = START + timedelta(days=1)
 SECRETS = ("secret of tests", "secrets of tests", "a header value of tests", "an ingest key of tests")
 ACTIVE = a_subscriber()
@@ -298,7 +299,7 @@ def test_there_must_be_a_store_and_a_file(tmp_path: Path) -> None:
 def test_google_needs_the_key(file: Path) -> None:
     ended = import_(file, "--google", "project", several=())
     assert (ended.status, ended.out) == (2, "")
-    assert "--google needs AEP_SECRETS_KEY" in ended.err
+    assert "--google needs AEP_SECRETS_KEY and AEP_REGISTRY_KEY" in ended.err
 
 
 # To Firestore and back
@@ -316,7 +317,7 @@ async def firestore(
 
 async def here(*arguments: str, several: Sequence[bytes] = (NEW, OLD)) -> Ended:
     """A command in a thread: it has an event loop of its own."""
-    settings = {"AEP_SECRETS_KEY": text(*several)}
+    settings = {"AEP_SECRETS_KEY": text(*several), "AEP_REGISTRY_KEY": text(REGISTRY)}
     return await asyncio.to_thread(run, *arguments, "--json", settings=settings)
 
 
@@ -343,7 +344,7 @@ async def test_records_go_to_firestore_and_come_back_the_same(
 ) -> None:
     there = await here("import", str(file), "--google", project)
     assert orjson.loads(there.out)["new"] == 8, there
-    assert await on_google.take_out(project, AesGcmSeal(NEW)) == RECORDS
+    assert await on_google.take_out(project, BOTH) == RECORDS
     back = tmp_path / "back.json"
     assert (await here("export", str(back), "--google", project)).status == 0
     ended = await here("import", str(back), "--data", str(tmp_path / "to"), several=[NEW])
@@ -387,7 +388,7 @@ async def test_an_import_that_was_killed_goes_on_where_it_was(
 ) -> None:
     records, file = many(12, 1), tmp_path / "moving.json"
     assert export(a_folder(tmp_path / "from", records), file).status == 0
-    settings = {"AEP_SECRETS_KEY": text(NEW, OLD)}
+    settings = {"AEP_SECRETS_KEY": text(NEW, OLD), "AEP_REGISTRY_KEY": text(REGISTRY)}
     with command(tmp_path, "import", str(file), "--google", project, settings=settings) as child:
         while not await ids(firestore, data_model.SUBSCRIBERS):
             assert child.process.poll() is None, child.stderr()
@@ -396,7 +397,7 @@ async def test_an_import_that_was_killed_goes_on_where_it_was(
     assert came
     ended = await here("import", str(file), "--google", project)
     assert orjson.loads(ended.out)["there_already"] == 2 * len(came), ended
-    assert await on_google.take_out(project, AesGcmSeal(NEW)) == in_order(records)
+    assert await on_google.take_out(project, BOTH) == in_order(records)
 
 
 @pytest.mark.parametrize("what", ["subscriber", "subscription", "pim", "limit"])
@@ -418,8 +419,8 @@ async def test_firestore_is_left_as_it_is_when_something_does_not_fit(
                 else (REVOKED, [replace(RECORDS.subscriptions[2], epoch=7)])
             )
             await store.bring_in(*other)
-    before = await on_google.take_out(project, seal)
+    before = await on_google.take_out(project, BOTH)
     ended = await here("import", str(file), "--google", project)
     assert (ended.status, ended.err.count("\n")) == (1, 1)
     assert ("at most 20" if what == "limit" else "differs") in ended.err
-    assert await on_google.take_out(project, seal) == before
+    assert await on_google.take_out(project, BOTH) == before

@@ -1,5 +1,6 @@
 """`aep secrets rotate`: on a folder, with keys of the settings, and in Firestore."""
 
+import asyncio
 import base64
 import re
 from pathlib import Path
@@ -17,12 +18,12 @@ from event_platform.adapters.firestore import tenants
 from event_platform.adapters.firestore.client import connect
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.tenants import FirestoreTenants
-from event_platform.adapters.seal import AesGcmSeal, key_id
+from event_platform.adapters.seal import AesGcmSeal, SplitSeal, key_id
 from event_platform.domain.tenants import Tenant
 from processes import delivered, server, signature
 from records import OWNER, PIM, a_subscriber, a_subscription
 
-OLD, NEW = bytes(range(32)), bytes(range(32, 64))
+OLD, NEW, REGISTRY = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
 SEALED = re.compile(r"[0-9a-f]{8}\.[A-Za-z0-9_-]{38,}")
 
 
@@ -141,16 +142,24 @@ def test_there_must_be_a_store(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_google_needs_the_keys(tmp_path: Path) -> None:
-    ended = run("secrets", "rotate", "--google", "project")
+@pytest.mark.parametrize("known", ["AEP_SECRETS_KEY", "AEP_REGISTRY_KEY"])
+def test_google_needs_both_keys(known: str) -> None:
+    ended = run("secrets", "rotate", "--google", "project", settings={known: text(NEW)})
     assert (ended.status, ended.out) == (2, "")
-    assert "AEP_SECRETS_KEY" in ended.err
+    assert "AEP_SECRETS_KEY and AEP_REGISTRY_KEY" in ended.err
+
+
+def test_a_malformed_key_of_the_registry_is_named() -> None:
+    settings = {"AEP_SECRETS_KEY": text(NEW), "AEP_REGISTRY_KEY": "no key"}
+    ended = run("secrets", "rotate", "--google", "project", settings=settings)
+    assert ended.status == 2
+    assert ended.err.startswith("aep: AEP_REGISTRY_KEY must be the base64 of 32 random bytes")
 
 
 async def test_records_in_firestore_are_sealed_anew(
     firestore_host: str, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, new = AesGcmSeal(OLD), AesGcmSeal(NEW)
+    old = AesGcmSeal(OLD)
     firestore = connect(project, emulator=firestore_host)
     before = FirestoreSubscriptions(firestore, old, ManualClock())
     subscriber = a_subscriber()
@@ -160,10 +169,19 @@ async def test_records_in_firestore_are_sealed_anew(
     pim = Tenant(url=PIM, ingest_key=(SecretStr("an ingest key of tests"),))
     await tenants.put(firestore, pim, old)
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_host)
-    assert await reseal(project, AesGcmSeal(NEW, OLD)) == 3
-    assert await reseal(project, new) == 3
-    after = FirestoreSubscriptions(firestore, new, ManualClock())
+    # A project that had one key until now gets one for its registry.
+    both = {"AEP_SECRETS_KEY": text(OLD), "AEP_REGISTRY_KEY": text(REGISTRY, OLD)}
+    ended = await asyncio.to_thread(run, "secrets", "rotate", "--google", project, "--json", settings=both)
+    assert orjson.loads(ended.out) == {
+        "records": 3,
+        "key_id": key_id(OLD),
+        "registry_key_id": key_id(REGISTRY),
+    }
+    registry = FirestoreTenants(firestore, AesGcmSeal(REGISTRY), ManualClock())
+    assert list(await registry.tenants()) == [pim]
+    # And another one for the rest.
+    assert await reseal(project, SplitSeal(AesGcmSeal(NEW, OLD), AesGcmSeal(REGISTRY))) == 3
+    after = FirestoreSubscriptions(firestore, AesGcmSeal(NEW), ManualClock())
     assert await after.subscriber(OWNER, subscriber.id) == subscriber
     assert await after.current(subscription.id) == subscription
-    assert list(await FirestoreTenants(firestore, new, ManualClock()).tenants()) == [pim]
     await firestore.close()

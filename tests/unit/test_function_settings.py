@@ -14,6 +14,7 @@ KEY = base64.b64encode(bytes(32)).decode()
 GOOD = {
     "GOOGLE_CLOUD_PROJECT": "project",
     "AEP_SECRETS_KEY": KEY,
+    "AEP_REGISTRY_KEY": KEY,
     "AEP_PUBLIC_URL": "https://events.example.com",
 }
 
@@ -39,9 +40,19 @@ def test_googles_front_end_is_the_one_proxy_of_a_function(monkeypatch: pytest.Mo
         wiring.check("ingest")
 
 
-def test_a_function_that_reads_no_records_gets_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AEP_SECRETS_KEY")
-    wiring.check("maintain")
+@pytest.mark.parametrize("function", wiring.SETTINGS)
+def test_a_function_needs_only_the_keys_of_what_it_reads(
+    function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = {"manage": "AEP_SECRETS_KEY", "deliver": "AEP_SECRETS_KEY", "notify": "AEP_SECRETS_KEY"}
+    needed |= {"ingest": "AEP_REGISTRY_KEY"}
+    for variable in {"AEP_SECRETS_KEY", "AEP_REGISTRY_KEY"} - {needed.get(function)}:
+        monkeypatch.delenv(variable)
+    wiring.check(function)
+    if function in needed:
+        monkeypatch.delenv(needed[function])
+        with pytest.raises(wiring.WrongSettings, match=needed[function]):
+            wiring.check(function)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +63,7 @@ def test_a_function_that_reads_no_records_gets_no_key(monkeypatch: pytest.Monkey
         ("notify", {"AEP_SMTP_URL": "smtp://mail"}, "AEP_MAIL_FROM: must be set with AEP_SMTP_URL"),
         ("notify", {"AEP_MAIL_FROM": "the operator"}, "AEP_MAIL_FROM: must be an e-mail address"),
         ("deliver", {"AEP_SECRETS_KEY": "c2VjcmV0"}, "AEP_SECRETS_KEY must be the base64 of 32 random bytes"),
+        ("ingest", {"AEP_REGISTRY_KEY": "c2VjcmV0"}, "AEP_REGISTRY_KEY must be the base64 of 32 random"),
         ("deliver", {"AEP_RETRY_DELAYS": "5,soon"}, "AEP_RETRY_DELAYS: .* valid number"),
         ("deliver", {"AEP_ALLOW_NETWORKS": "10.20.30.40/8"}, "AEP_ALLOW_NETWORKS: must be networks such as"),
         ("manage", {"AEP_ALLOW_NETWORKS": "inside"}, "AEP_ALLOW_NETWORKS: must be networks such as"),

@@ -49,6 +49,7 @@ def test_a_function_is_built_before_its_port_opens(function: str) -> None:
         "PUBSUB_EMULATOR_HOST": "127.0.0.1:1",
         "FIRESTORE_EMULATOR_HOST": "127.0.0.1:1",
         "AEP_SECRETS_KEY": "A" * 43 + "=",
+        "AEP_REGISTRY_KEY": "B" * 42 + "A=",
         "AEP_PUBLIC_URL": "https://events.example.com",
     }
     ended = subprocess.run(

@@ -6,7 +6,7 @@ import string
 
 import pytest
 
-from event_platform.adapters.seal import AesGcmSeal, key_id, keys_from_base64
+from event_platform.adapters.seal import AesGcmSeal, KeylessSeal, SplitSeal, key_id, keys_from_base64
 
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(32, 64))
@@ -84,3 +84,27 @@ def test_a_bad_key_is_refused_by_its_name_and_not_quoted(text: str) -> None:
     with pytest.raises(ValueError, match="AEP_SECRETS_KEY") as raised:
         keys_from_base64(text)
     assert len(text) < 2 or text not in str(raised.value)
+
+
+def test_without_a_key_secrets_stay_sealed_and_go_back_as_they_were(seal: AesGcmSeal) -> None:
+    sealed = seal.seal("s3cret", context="a")
+    keyless = KeylessSeal()
+    assert keyless.open(sealed, context="a") == sealed
+    assert keyless.seal(sealed, context="a") == sealed
+
+
+@pytest.mark.parametrize("plain", ["", "s3cret", "0123abcd", "0123abcd.", "0123abcd.a b", "0123ABCD.abcd"])
+def test_without_a_key_nothing_new_is_sealed(plain: str) -> None:
+    with pytest.raises(ValueError, match="no key"):
+        KeylessSeal().seal(plain, context="a")
+
+
+def test_the_registry_has_a_key_of_its_own() -> None:
+    records, registry = AesGcmSeal(KEY), AesGcmSeal(OTHER_KEY)
+    both = SplitSeal(records, registry)
+    for context, key in (("0197f0d3-0000-7000-8000-000000000000", records), ("tenant https://p", registry)):
+        sealed = both.seal("s3cret", context=context)
+        assert key.open(sealed, context=context) == "s3cret"
+        assert both.open(key.seal("s3cret", context=context), context=context) == "s3cret"
+    with pytest.raises(ValueError, match="another key"):
+        both.open(records.seal("s3cret", context="tenant https://p"), context="tenant https://p")

@@ -24,11 +24,11 @@ from ..domain.subscriptions import (
     Subscription,
     Tls,
 )
-from ..domain.tenants import Tenant
+from ..domain.tenants import SECRET_FIELDS, Tenant
 from ..ports import Seal
+from .seal import TENANT_CONTEXT
 
 Document = dict[str, Any]
-_TENANT_SECRETS = ("ingest_key", "events_api_secret", "relay_secret")
 
 
 def subscriber_document(subscriber: Subscriber, seal: Seal) -> Document:
@@ -188,10 +188,10 @@ def notification_of(document: Mapping[str, Any]) -> Notification:
 
 def tenant_document(tenant: Tenant, seal: Seal) -> Document:
     """Plain JSON data."""
-    document = tenant.model_dump(mode="json", exclude_none=True, exclude=set(_TENANT_SECRETS))
+    document = tenant.model_dump(mode="json", exclude_none=True, exclude=set(SECRET_FIELDS))
     if tenant.url is None:
         del document["key"]  # a pattern takes in no events, so it has no path
-    for name in _TENANT_SECRETS:
+    for name in SECRET_FIELDS:
         document[name] = [
             seal.seal(secret.get_secret_value(), context=_tenant_context(tenant.url))
             for secret in getattr(tenant, name)
@@ -202,12 +202,12 @@ def tenant_document(tenant: Tenant, seal: Seal) -> Document:
 def tenant_of(document: Mapping[str, Any], seal: Seal) -> Tenant:
     """The registry's entry. Raises ValueError when a secret cannot be opened."""
     context = _tenant_context(document.get("url"))
-    opened = {name: [seal.open(text, context=context) for text in document[name]] for name in _TENANT_SECRETS}
+    opened = {name: [seal.open(text, context=context) for text in document[name]] for name in SECRET_FIELDS}
     return Tenant.model_validate({**document, **opened})
 
 
 def _tenant_context(url: str | None) -> str:
-    return f"tenant {url}"
+    return f"{TENANT_CONTEXT}{url}"
 
 
 def _config_document(config: Config, seal: Seal, context: str) -> Document:

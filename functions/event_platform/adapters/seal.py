@@ -12,6 +12,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D 8.2.2: a random nonce of 96 bits
+_SEALED = re.compile(r"[0-9a-f]{8}\.[A-Za-z0-9_-]+")
+TENANT_CONTEXT = "tenant "
+"""How the context of a secret of the registry begins; that of any other is the id of its record."""
 _SEPARATORS = re.compile(r"[,\s]+")
 
 
@@ -45,20 +48,49 @@ class AesGcmSeal:
         return plain.decode()
 
 
+class KeylessSeal:
+    """The port `Seal` of a function without a key: secrets stay sealed, and are written back as they were."""
+
+    def seal(self, plain: str, *, context: str) -> str:
+        if _SEALED.fullmatch(plain) is None:
+            raise ValueError("this function has no key to seal a secret with")
+        return plain
+
+    def open(self, sealed: str, *, context: str) -> str:
+        return sealed
+
+
+class SplitSeal:
+    """The port `Seal` of commands that know both keys: the registry's entries are sealed with their own."""
+
+    def __init__(self, records: AesGcmSeal, registry: AesGcmSeal) -> None:
+        self.records = records
+        self.registry = registry
+
+    def seal(self, plain: str, *, context: str) -> str:
+        return self._of(context).seal(plain, context=context)
+
+    def open(self, sealed: str, *, context: str) -> str:
+        return self._of(context).open(sealed, context=context)
+
+    def _of(self, context: str) -> AesGcmSeal:
+        return self.registry if context.startswith(TENANT_CONTEXT) else self.records
+
+
 def key_id(key: bytes) -> str:
     """The name of a key, which tells nothing of it: 8 hex digits of its SHA-256."""
     return hashlib.sha256(key).hexdigest()[:8]
 
 
-def keys_from_base64(text: str) -> Sequence[bytes]:
-    """The keys in AEP_SECRETS_KEY or a file of keys, one or several, separated by commas or white space.
+def keys_from_base64(text: str, variable: str = "AEP_SECRETS_KEY") -> Sequence[bytes]:
+    """The keys in a variable or a file of keys, one or several, separated by commas or white space.
 
     Raises ValueError, without quoting it, when one is no base64 of 32 bytes or none is there.
     """
     keys = [_key_from_base64(part) for part in _SEPARATORS.split(text.strip(", \t\r\n"))]
     if any(len(key) != KEY_BYTES for key in keys):
         raise ValueError(
-            f"AEP_SECRETS_KEY must be the base64 of {KEY_BYTES} random bytes, as by openssl rand -base64 32;"
+            f"{variable} must be the base64 of {KEY_BYTES} random bytes, as by openssl rand -base64 32;"
             " older keys may follow, separated by commas"
         )
     return keys

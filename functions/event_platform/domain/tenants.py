@@ -20,6 +20,8 @@ from pydantic import (
 from .urls import host_and_port, normalise_pim_url
 
 MAX_CLIENT_ID_LENGTH = 256
+SECRET_FIELDS = ("ingest_key", "events_api_secret", "relay_secret")
+"""The fields of an entry that are secrets of a PIM."""
 
 Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -137,6 +139,13 @@ def in_force(listed: Sequence[Tenant], stored: Iterable[Tenant]) -> list[Tenant]
 def with_key(tenants: Iterable[Tenant], key: str) -> Tenant | None:
     """The tenant that is known by that key in paths and topics."""
     return next((tenant for tenant in tenants if tenant.url is not None and tenant.key == key), None)
+
+
+def without_secrets(entries: Iterable[Tenant]) -> list[dict[str, Any]]:
+    """The entries as JSON data for who takes no events in: how clients prove themselves, and no secret."""
+    return [
+        entry.model_dump(mode="json", exclude_defaults=True, exclude=set(SECRET_FIELDS)) for entry in entries
+    ]
 
 
 def tenant_key(url: str) -> str:

@@ -29,10 +29,10 @@ def load(folder: Path, given: SecretStr | None) -> AesGcmSeal:
     return configured(given) if given is not None else AesGcmSeal(*_from_file(folder))
 
 
-def configured(given: SecretStr) -> AesGcmSeal:
-    """The seal with the keys of the settings. Raises MalformedKey."""
+def configured(given: SecretStr, *, variable: str = "AEP_SECRETS_KEY") -> AesGcmSeal:
+    """The seal with the keys of a setting. Raises MalformedKey."""
     try:
-        return AesGcmSeal(*keys_from_base64(given.get_secret_value()))
+        return AesGcmSeal(*keys_from_base64(given.get_secret_value(), variable))
     except ValueError as error:
         raise MalformedKey(str(error)) from error
 

@@ -141,6 +141,7 @@ class GooglePlatform:
             FIRESTORE_HOST: firestore,
             "AEP_DEV": "true",
             "AEP_SECRETS_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+            "AEP_REGISTRY_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "AEP_PUBLIC_URL": f"http://127.0.0.1:{ports[0]}",
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AEP_")}
