@@ -241,8 +241,7 @@ class Sender(Protocol):
         `owner` is whose request it is: connections are used again for requests of the same owner only.
 
         No redirect is followed, at most 64 KiB of the answer is read, nothing is unpacked, and an address
-        that the guard refuses is never connected to. A receiver's failure is returned, never raised. Raises
-        OutOfSockets, which is no fault of the receiver's.
+        that the guard refuses is never connected to. A receiver's failure is returned, never raised.
         """
         ...
 
@@ -267,15 +266,11 @@ class RecordSender(Protocol):
         headers: Sequence[tuple[str, bytes]],
         body: bytes,
         *,
-        owner: Owner,
         timeout: float,
     ) -> Published | Refusal | TransportFailure:
         """Within `timeout` seconds in all; published when all replicas in sync have it.
 
-        `owner` is whose record it is: connections are shared by records of the same owner only.
-
         An address that the guard refuses is never connected to, whoever names it: the config or the cluster.
-        Raises OutOfSockets, which is no fault of the broker's.
         """
         ...
 

@@ -9,7 +9,8 @@ from cryptography.x509.oid import NameOID
 
 RSA_4484 = (2203, 2281)
 RSA_19630 = (9689, 9941)
-"""Exponents of two Mersenne primes: the bits of their product are the sum."""
+"""Exponents of two Mersenne primes: the bits of their product are the sum. They are of unequal size, which
+makes a signature dearer than those of an honest key."""
 
 
 def rsa_key(exponents: tuple[int, int]) -> rsa.RSAPrivateKey:
@@ -20,6 +21,11 @@ def rsa_key(exponents: tuple[int, int]) -> rsa.RSAPrivateKey:
         p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), rsa.RSAPublicNumbers(e, p * q)
     )
     return numbers.private_key(unsafe_skip_rsa_key_validation=True)
+
+
+def honest_key(bits: int) -> rsa.RSAPrivateKey:
+    """As OpenSSL makes it, which takes a second for 4,096 bits."""
+    return rsa.generate_private_key(65537, bits)
 
 
 def pem_of(key: rsa.RSAPrivateKey | dsa.DSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:

@@ -4,12 +4,15 @@ Built of the bench's parts: the platform as a user starts it, its load, its sink
 """
 
 import math
+import re
+import sqlite3
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +35,13 @@ UPDATED = "com.akeneo.pim.v1.product.updated"
 ENDPOINTS = ("/quiet-0", "/quiet-1")
 RATE = 50
 """Events a second of the PIM beside, each to both endpoints."""
-RATE_OF_ENDPOINTS = {"AEP_RATE_MIN": "100", "AEP_RATE_MAX": "100"}
-"""Only while they subscribe: what a subscription may get is kept in its record, so that the attacker's begin
-at the usual 10 a second beside them."""
 SAMPLE_SECONDS = 0.5
 BACK_SECONDS = 20.0
+
+
+def https_to(url: str, **more: Any) -> dict[str, Any]:
+    """A subscription to an endpoint."""
+    return {"type": "https", "config": {"url": url, "secret": {"primary": SECRET}}, **more}
 
 
 @dataclass(frozen=True)
@@ -78,10 +83,17 @@ class World:
             **more,
         }
 
-    def subscribe(self, number: int, **body: Any) -> list[str]:
+    @property
+    def metrics_url(self) -> str:
+        """Where /metrics is served, by the line that the log has of it."""
+        found = re.search(r'"url":"(http://[^"]+)/metrics"', (self.folder / "serve.log").read_text())
+        assert found is not None
+        return found[1]
+
+    def subscribe(self, *bodies: Mapping[str, Any]) -> list[str]:
         """Subscriptions of the attacker, 20 for each subscriber as it may have; their paths."""
         paths: list[str] = []
-        for index in range(number):
+        for index, body in enumerate(bodies):
             if index % 20 == 0:
                 contact = {"technical_email": "mallory@example.com"}
                 made = self.client.call("POST", "/subscribers", {"name": "M", "contact": contact}, expect=201)
@@ -90,10 +102,6 @@ class World:
             made = self.client.call("POST", at, {"events": [UPDATED], **body}, expect=201)
             paths.append(f"{at}/{made['id']}")
         return paths
-
-    def subscribe_https(self, number: int, url: str) -> list[str]:
-        """The same, to an endpoint."""
-        return self.subscribe(number, type="https", config={"url": url, "secret": {"primary": SECRET}})
 
     def measure(self, seconds: float) -> Figures:
         """What the PIM beside gets meanwhile."""
@@ -151,12 +159,19 @@ def world(bench: Bench, folder: Path, settings: Mapping[str, str]) -> Iterator[W
     """With fresh data, two simulated PIMs, and both endpoints of the PIM beside subscribed."""
     with bench.installed() as installation, server(folder, "sim") as sim:
         _add_pim(installation, sim.url)
-        slow = replace(installation, settings=RATE_OF_ENDPOINTS)
-        with slow.running() as platform:
+        with installation.running() as platform:
             platform.subscribe(*bench.endpoints(ENDPOINTS))
+        _make_old(installation)
         with replace(installation, settings=settings).running() as platform:
             client = SimulatedPim(sim.url).client(platform.url)
             yield World(platform, bench, client, installation.folder)
+
+
+def _make_old(installation: Installation) -> None:
+    """Makes what is subscribed an hour old, so that its rate, which begins at 10 a second, has grown."""
+    before = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    with closing(sqlite3.connect(installation.folder / "data" / "aep.db")) as file, file:
+        file.execute("UPDATE subscriptions SET document = json_set(document, '$.created_at', ?)", (before,))
 
 
 def _add_pim(installation: Installation, url: str) -> None:

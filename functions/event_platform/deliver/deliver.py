@@ -9,7 +9,6 @@ import structlog
 from ..domain import rates, retries
 from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
 from ..domain.egress import Egress
-from ..domain.errors import OutOfSockets
 from ..domain.https_requests import EXCERPT_BYTES, request_headers, without_secrets
 from ..domain.logs import DeliveryEnd, Operation
 from ..domain.outcomes import Answer, Kind, Outcome, Reason, Refusal, Result, TransportFailure, classify
@@ -34,8 +33,7 @@ async def deliver(
 ) -> Settlement:
     """What follows from handling `delivery` now; the caller has it applied by `Settlements.settle`.
 
-    Raises only for faults of ours: a receiver's failure is a settlement. After OutOfSockets nothing was sent,
-    so the delivery can be handled again as it is.
+    Raises only for faults of ours: a receiver's failure is a settlement.
     """
     subscription = await subscriptions.current(delivery.subscription_id)
     now = clock.now()
@@ -43,14 +41,9 @@ async def deliver(
         log.info("delivery.ended", **_ids(delivery), operation=end.operation, message=end.message)
         return Settlement(delivery, None, end=end)
     assert subscription is not None  # noqa: S101 - _not_to_be_sent ends a delivery without one
-    try:
-        return await _attempt(
-            delivery, subscription, now, senders=senders, clock=clock, policy=policy, egress=egress
-        )
-    except OutOfSockets as error:
-        if egress.out_of_sockets(clock.monotonic()):
-            log.error("egress.out_of_sockets", error=str(error))
-        raise
+    return await _attempt(
+        delivery, subscription, now, senders=senders, clock=clock, policy=policy, egress=egress
+    )
 
 
 def _not_to_be_sent(
@@ -87,8 +80,7 @@ async def _attempt(
             config.url, headers, delivery.body, owner=subscription.owner, timeout=policy.timeout
         )
     else:
-        owner = subscription.owner
-        result = await senders.to_broker(delivery, config, owner=owner, timeout=policy.timeout)
+        result = await senders.to_broker(delivery, config, timeout=policy.timeout)
     ended, settled_at = clock.monotonic(), clock.now()
     latency = ended - started
     outcome = classify(result)
