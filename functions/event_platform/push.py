@@ -3,7 +3,10 @@
 A 2xx acknowledges the message, anything else has Pub/Sub push it again.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -23,6 +26,12 @@ log = structlog.get_logger()
 
 PUSH_BODY_LIMIT = 15 * 1024 * 1024
 """A message has at most 10 MB, in base64 13.4."""
+SMALL_PUSH_BYTES = 64 * 1024
+"""A push of this size is taken at once: as many as an instance gets fit into its memory."""
+LARGE_PUSHES_BYTES = 40 * 1024 * 1024
+"""What larger pushes may have together: while one is read, it is in memory several times."""
+WAIT_SECONDS = 20.0
+"""A push waits so long until others have ended, and is then refused, to be pushed again within 60 s."""
 ATTEMPTS_OF_OURS = 100
 """So often may our own code fail on a message before it becomes a dead letter."""
 
@@ -60,6 +69,57 @@ _ACKNOWLEDGED = Response(status_code=204)
 Handle: TypeAlias = Callable[[Pushed], Awaitable[None]]
 Bury: TypeAlias = Callable[[Message], Awaitable[None]]
 """Puts a dead letter where an operator finds it; durable when it returns. Raises Unavailable."""
+
+
+class Room:
+    """The bytes that large pushes of an instance have together. Those who do not fit in wait in order."""
+
+    def __init__(self, size: int = LARGE_PUSHES_BYTES) -> None:
+        self._free = size
+        self._size = size
+        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+
+    @asynccontextmanager
+    async def taken(self, size: int) -> AsyncIterator[None]:
+        """Waits until there is room, and takes it for the block. Raises Unavailable after WAIT_SECONDS."""
+        if size <= SMALL_PUSH_BYTES:
+            yield
+            return
+        size = min(size, self._size)
+        if self._waiting or size > self._free:
+            await self._turn(size)
+        else:
+            self._free -= size
+        try:
+            yield
+        finally:
+            self._release(size)
+
+    async def _turn(self, size: int) -> None:
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((granted, size))
+        try:
+            await asyncio.wait_for(asyncio.shield(granted), WAIT_SECONDS)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if granted.done():
+                self._release(size)
+            else:
+                granted.cancel()
+                self._release(0)
+            if isinstance(error, TimeoutError):
+                raise Unavailable(f"no room for {size} bytes within {WAIT_SECONDS:g} s") from None
+            raise
+
+    def _release(self, size: int) -> None:
+        self._free += size
+        while self._waiting:
+            granted, wanted = self._waiting[0]
+            if not granted.cancelled():
+                if wanted > self._free:
+                    return
+                self._free -= wanted
+                granted.set_result(None)
+            self._waiting.popleft()
 
 
 class _Part(BaseModel):
@@ -103,28 +163,49 @@ def pushed_of(body: bytes, parameters: Mapping[str, str] | None = None) -> Pushe
     )
 
 
-def push_route(path: str, handle: Handle, *, bury: Bury, attempts: int = ATTEMPTS_OF_OURS) -> Route:
+def push_route(
+    path: str,
+    handle: Handle,
+    *,
+    bury: Bury,
+    room: Room | None = None,
+    room_for_reading_only: bool = False,
+    attempts: int = ATTEMPTS_OF_OURS,
+) -> Route:
     """A route for a push subscription. How `handle` ends decides what becomes of the message.
 
     It returns: acknowledged. It raises MalformedMessage: a dead letter. Unavailable: pushed again. Anything
-    else is a fault of ours: raised, so pushed again, until `attempts` of them make a dead letter.
+    else is a fault of ours: raised, so pushed again, until `attempts` of them make a dead letter. `room` is
+    shared by the routes of a function; a push has it until it is handled, or read only.
     """
+    shared = room or Room()
 
     async def receive(request: Request) -> Response:
-        body = await read_body(request, PUSH_BODY_LIMIT)
+        declared = request.headers.get("content-length", "")
+        size = int(declared) if declared.isdecimal() else PUSH_BODY_LIMIT
         try:
-            await _receive(body, request.path_params)
+            async with AsyncExitStack() as room:
+                await room.enter_async_context(shared.taken(size))
+                if (pushed := await _read(request)) is None:
+                    return _ACKNOWLEDGED
+                if room_for_reading_only:
+                    await room.aclose()
+                await _handle(pushed)
         except Unavailable as error:
             log.warning("message.unavailable", path=request.url.path, error=str(error))
             return Response(status_code=503)
         return _ACKNOWLEDGED
 
-    async def _receive(body: bytes, parameters: Mapping[str, str]) -> None:
+    async def _read(request: Request) -> Pushed | None:
+        """None if it was malformed and is a dead letter now."""
+        body = await read_body(request, PUSH_BODY_LIMIT)
         try:
-            pushed = pushed_of(body, parameters)
+            return pushed_of(body, request.path_params)
         except MalformedMessage as error:
             await _dead_letter(Pushed(Message(body[:MAX_LETTER_BYTES]), "", ""), str(error))
-            return
+            return None
+
+    async def _handle(pushed: Pushed) -> None:
         try:
             await handle(pushed)
         except MalformedMessage as error:

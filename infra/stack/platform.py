@@ -35,6 +35,8 @@ CONCURRENCY_OF_INGEST = 20
 of CloudEvents become. As many of these at once, 200 MiB to read one of them and 150 MiB for the process fit
 into 1 GiB."""
 CONCURRENCY_OF_DELIVER = 250
+"""A delivery has at most 900 KiB once it is read, and what is being read has a bound of its own (push.py). So
+220 MiB of bodies, 40 MiB that are read and some copies of these fit into 1 GiB."""
 CALLS_OUT = frozenset({"manage", "deliver", "notify"})
 """They speak to others than Google: to PIMs, receivers, a mail server."""
 

@@ -1,5 +1,6 @@
 """What a push request holds, and what each end of a message answers."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from asgi import post
+from event_platform import push
 from event_platform.domain.errors import PublishFailed, StoreUnavailable
 from event_platform.domain.messages import MalformedMessage, Message
 from event_platform.http import App
@@ -20,9 +22,11 @@ from event_platform.push import (
     MESSAGE_ID,
     ORDERING_KEY,
     REASON,
+    SMALL_PUSH_BYTES,
     SOURCE_PROJECT,
     SOURCE_SUBSCRIPTION,
     Pushed,
+    Room,
     dead_letter,
     push_route,
     pushed_of,
@@ -252,3 +256,71 @@ def test_a_dead_letter_stays_within_pubsubs_limits() -> None:
     assert len(letter.attributes) == 100
     assert letter.attributes[REASON] == "ü" * 512
     assert not {"googclient_schemaencoding", "", "n" * 257, "long"} & set(letter.attributes)
+
+
+# --- how many bytes at once ----------------------------------------------------------------------------
+
+LARGE = 2 * SMALL_PUSH_BYTES
+
+
+class Handling:
+    """A handler that notes the size of what it gets and ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.done = asyncio.Event()
+
+    async def __call__(self, pushed: Pushed) -> None:
+        self.sizes.append(len(pushed.message.data))
+        await self.done.wait()
+
+
+async def no_letter(letter: Message) -> None:
+    raise AssertionError("no dead letter is expected")
+
+
+async def let_all_run() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_large_pushes_wait_for_room_in_order_and_small_ones_never() -> None:
+    handle, room = Handling(), Room(2 * len(envelope(b"x" * LARGE)))
+    app = App([push_route("/", handle, bury=no_letter, room=room)])
+    pushes = [asyncio.create_task(post(app, "/", envelope(b"x" * (LARGE - n)))) for n in range(5)]
+    await let_all_run()
+    assert handle.sizes == [LARGE, LARGE - 1]
+    pushes.append(asyncio.create_task(post(app, "/", envelope(b"x"))))
+    await let_all_run()
+    assert handle.sizes[2:] == [1]
+    handle.done.set()
+    assert set(await asyncio.gather(*pushes)) == {204}
+    assert handle.sizes[3:] == [LARGE - 2, LARGE - 3, LARGE - 4]
+
+
+async def test_a_push_that_needs_room_for_reading_only_gives_it_back_before_it_is_handled() -> None:
+    handle, room = Handling(), Room(len(envelope(b"x" * LARGE)))
+    app = App([push_route("/", handle, bury=no_letter, room=room, room_for_reading_only=True)])
+    pushes = [asyncio.create_task(post(app, "/", envelope(b"x" * LARGE))) for _ in range(5)]
+    await let_all_run()
+    assert handle.sizes == [LARGE] * 5
+    handle.done.set()
+    await asyncio.gather(*pushes)
+
+
+async def test_a_push_larger_than_all_room_is_taken_alone_and_who_finds_none_is_pushed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handle, room = Handling(), Room(LARGE)
+    app = App([push_route("/", handle, bury=no_letter, room=room)])
+    first = asyncio.create_task(post(app, "/", envelope(b"x" * 2 * LARGE)))
+    await let_all_run()
+    monkeypatch.setattr(push, "WAIT_SECONDS", 0.01)
+    refused = await post(app, "/", envelope(b"x" * LARGE))
+    assert (refused, handle.sizes) == (503, [2 * LARGE])
+    given_up = asyncio.create_task(room.taken(LARGE).__aenter__())
+    await let_all_run()
+    given_up.cancel()
+    handle.done.set()
+    assert await first == 204
+    assert await post(app, "/", envelope(b"x" * LARGE)) == 204

@@ -69,4 +69,5 @@ def routes(function: Deliver) -> Sequence[Route]:
                 raise StoreUnavailable(f"not settled within {ENDED_WITHIN:g} s") from error
             raise
 
-    return [push_route(PATH, attempt, bury=bury_on(function.publisher, DEAD_LETTERS_TOPIC))]
+    bury = bury_on(function.publisher, DEAD_LETTERS_TOPIC)
+    return [push_route(PATH, attempt, bury=bury, room_for_reading_only=True)]

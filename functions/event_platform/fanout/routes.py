@@ -11,7 +11,7 @@ from ..domain.messages import MalformedMessage
 from ..domain.queue_messages import DEAD_LETTERS_TOPIC, Accepted
 from ..domain.tenants import Tenant, with_key
 from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions, TenantRegistry
-from ..push import Pushed, bury_on, push_route
+from ..push import Pushed, Room, bury_on, push_route
 from .identifiers import IdentifierCheck
 from .messages import fan_out_accepted, read_accepted
 from .published import published_events
@@ -63,10 +63,10 @@ def routes(fanout: Fanout) -> Sequence[Route]:
         )
 
     identifiers = IdentifierCheck(fanout.clock)
-    bury = bury_on(fanout.publisher, DEAD_LETTERS_TOPIC)
+    bury, room = bury_on(fanout.publisher, DEAD_LETTERS_TOPIC), Room()
     return [
-        push_route(EVENTS_PATH, take_accepted, bury=bury),
-        push_route(PIM_EVENTS_PATH, take_published, bury=bury),
+        push_route(EVENTS_PATH, take_accepted, bury=bury, room=room),
+        push_route(PIM_EVENTS_PATH, take_published, bury=bury, room=room),
     ]
 
 
