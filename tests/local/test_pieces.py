@@ -19,10 +19,12 @@ from aep.broker import queue as broker_queue
 from aep.broker.fan_out import FanOut
 from aep.broker.queue import DurableQueue
 from aep.broker.rows import LaneKey, Queued
+from aep.doctor import last_accepted
 from aep.meters import Meters
-from aep.store import database as store
+from aep.store import database, moving
 from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions
+from aep_here import run
 from clock import ManualClock
 from contract.broker import a_removal, delivered
 from event_platform.adapters.seal import AesGcmSeal
@@ -37,6 +39,7 @@ from event_platform.domain.subscriptions import (
 from eventually import eventually
 from records import CATEGORY, OWNER, PIM, UPDATED, a_subscriber, a_subscription, an_event, with_data
 
+SEAL = AesGcmSeal(b"k" * 32)
 OTHER = "https://other.example.com"
 SUBSCRIPTIONS = 10
 EVENTS = 100
@@ -51,7 +54,7 @@ class World:
         self.meters = Meters()
         self.database = Database(folder, self.meters)
         self.database.open()
-        self.subscriptions = SqliteSubscriptions(self.database, AesGcmSeal(b"k" * 32))
+        self.subscriptions = SqliteSubscriptions(self.database, SEAL)
         self.queue = DurableQueue(
             self.database, self.subscriptions, self.clock, schema_base="https://x/spec", meters=self.meters
         )
@@ -432,7 +435,7 @@ def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(tmp_path: Path) 
                 kills += 1
             child.kill()
     assert kills == 4
-    with closing(sqlite3.connect(tmp_path / store.FILE)) as file:
+    with closing(sqlite3.connect(tmp_path / database.FILE)) as file:
         pairs = file.execute(
             "SELECT event_no, subscription_no, count(*) FROM deliveries GROUP BY 1, 2"
         ).fetchall()
@@ -458,6 +461,19 @@ async def test_the_oldest_event_may_be_one_that_waits_for_its_fan_out(world: Wor
     await world.fan_out()
     await world.clock.advance(30)
     assert await world.queue.look() == 60, "its number is older than that of the event accepted later"
+
+
+async def test_commands_tell_of_what_waits_for_its_fan_out(world: World, tmp_path: Path) -> None:
+    await world.subscribe(SUBSCRIPTIONS)
+    await world.queue.accept(PIM, many())
+    ended = run("status", "--data", str(tmp_path))
+    assert "100 accepted events wait" in ended.out
+    with database.beside_the_server(tmp_path) as beside:
+        _, waiting = moving.take_out(beside, SEAL)
+    assert (waiting.accepted, waiting.total) == (EVENTS, EVENTS)
+    assert last_accepted(tmp_path) == world.clock.now()
+    await world.fan_out()
+    assert "accepted events wait" not in run("status", "--data", str(tmp_path)).out
 
 
 async def test_lanes_are_told_of_no_more_than_a_piece(world: World) -> None:

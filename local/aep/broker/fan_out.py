@@ -1,6 +1,7 @@
 """Fans out, piece by piece, what was too much for the commit that accepted it (docs/decisions/0027)."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -15,6 +16,9 @@ from .queue import DurableQueue
 log = structlog.get_logger()
 
 STORE_RETRY_SECONDS = 1.0
+REST_AT_MOST = 0.05
+"""After a piece the fan-out rests for as long as it took, so that others find writer and event loop free half
+of the time. Lanes are emptied far more slowly than pieces fill them."""
 BACKOFF_AT_MOST = 60.0
 
 
@@ -68,6 +72,7 @@ class FanOut:
             self._has_turns.clear()
 
     async def _piece(self, tenant: str) -> None:
+        began = time.monotonic()
         try:
             more = await self._queue.fan_out_piece(tenant)
         except StoreUnavailable as error:
@@ -83,6 +88,7 @@ class FanOut:
         self._failures.pop(tenant, None)
         if more:
             self.behind(tenant)
+            await asyncio.sleep(min(REST_AT_MOST, time.monotonic() - began))
 
     async def _again(self, tenant: str, seconds: float) -> None:
         await self._clock.sleep(seconds)

@@ -15,7 +15,7 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Waiting:
     """An event that waits for its fan-out, and which snapshot of the subscriptions it is for.
 
