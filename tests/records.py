@@ -10,8 +10,11 @@ from pydantic import SecretStr
 
 from clock import START
 from event_platform.domain import json_form
+from event_platform.domain.catalog import Catalog
 from event_platform.domain.events import Event
 from event_platform.domain.facts import Facts
+from event_platform.domain.messages import Message
+from event_platform.domain.queue_messages import Accepted, acceptance_of, events_of
 from event_platform.domain.subscriptions import (
     Config,
     Contact,
@@ -132,3 +135,8 @@ def with_data(event: Event, data: dict[str, Any]) -> Event:
 def data_of(event: Event) -> Any:
     """Its data, parsed."""
     return json_form.parse(event.data_json, round_integers=True)
+
+
+def accepted_of(message: Message, types: Catalog) -> Accepted:
+    """What `events_messages` wrote."""
+    return Accepted(*acceptance_of(message), list(events_of(message, types)))

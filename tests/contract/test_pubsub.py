@@ -11,8 +11,8 @@ from event_platform.adapters.pubsub_intake import PubSubIntake
 from event_platform.domain import catalog
 from event_platform.domain.errors import PublishFailed
 from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import EVENTS_TOPIC, accepted_of
-from records import PIM, an_event
+from event_platform.domain.queue_messages import EVENTS_TOPIC
+from records import PIM, accepted_of, an_event
 
 TOPIC = EVENTS_TOPIC
 

@@ -13,11 +13,11 @@ from event_platform.domain.errors import TooManyRequests
 from event_platform.domain.events import Event
 from event_platform.domain.matching import checks
 from event_platform.domain.messages import MalformedMessage, Message
-from event_platform.domain.queue_messages import Accepted, accepted_of, events_messages
+from event_platform.domain.queue_messages import Accepted, events_messages
 from event_platform.domain.subscriptions import Owner, Status
 from event_platform.fanout import fan_out, matches
 from event_platform.manage.pauses import Pauses
-from records import CATEGORY, OWNER, PIM, a_subscriber, a_subscription, an_event, data_of
+from records import CATEGORY, OWNER, PIM, a_subscriber, a_subscription, accepted_of, an_event, data_of
 
 ID = "0199c1a4-5d3e-7a1b-9c2d-3e4f5a6b7c8d"
 SUBSCRIPTION = a_subscription(a_subscriber())

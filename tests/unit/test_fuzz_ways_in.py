@@ -12,9 +12,10 @@ from clock import START
 from event_platform.domain import catalog, cloudevents, events_api, json_form, relay
 from event_platform.domain.errors import Forbidden, InvalidRequest, TooLarge, UnsupportedMediaType
 from event_platform.domain.events import Event, envelope
-from event_platform.domain.queue_messages import Accepted, accepted_of, events_messages
+from event_platform.domain.queue_messages import Accepted, events_messages
 from event_platform.domain.tenants import Tenant
 from fuzzing import CASES, fuzzed
+from records import accepted_of
 
 REFUSALS = (InvalidRequest, TooLarge, UnsupportedMediaType, Forbidden)
 PIM = "https://pim.example.com"

@@ -12,8 +12,7 @@ from event_platform.domain import catalog
 from event_platform.domain.errors import PublishFailed
 from event_platform.domain.events import Event
 from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import accepted_of
-from records import PIM, an_event
+from records import PIM, accepted_of, an_event
 
 CATALOG = catalog.load()
 

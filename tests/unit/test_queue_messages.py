@@ -16,14 +16,13 @@ from event_platform.domain.facts import Facts
 from event_platform.domain.messages import MalformedMessage, Message
 from event_platform.domain.queue_messages import (
     Accepted,
-    accepted_of,
     deliveries_topic,
     delivery_message,
     delivery_of,
     events_messages,
     events_of,
 )
-from records import PIM, UPDATED, an_event, with_data
+from records import PIM, UPDATED, accepted_of, an_event, with_data
 
 CATALOG = catalog.load()
 MAX_ATTRIBUTE_BYTES = 1024

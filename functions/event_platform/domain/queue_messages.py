@@ -79,15 +79,6 @@ def events_messages(
         yield message(entries), events
 
 
-def accepted_of(message: Message, catalog: Catalog) -> Accepted:
-    """What `events_messages` wrote: `data_json` byte for byte, the identity by the catalog.
-
-    Raises MalformedMessage.
-    """
-    tenant, accepted_at = acceptance_of(message)
-    return Accepted(tenant, accepted_at, list(events_of(message, catalog)))
-
-
 def acceptance_of(message: Message) -> tuple[str, datetime]:
     """Which tenant sent the events of a message, and when they were accepted. Raises MalformedMessage."""
     attributes = _Attributes(message.attributes)
@@ -95,7 +86,10 @@ def acceptance_of(message: Message) -> tuple[str, datetime]:
 
 
 def events_of(message: Message, catalog: Catalog) -> Iterator[Event]:
-    """The events of `accepted_of`, each read when it is drawn. Raises MalformedMessage."""
+    """What `events_messages` wrote: `data_json` byte for byte, the identity by the catalog.
+
+    Each event is read when it is drawn. Raises MalformedMessage.
+    """
     parts = message.data[1:-1].split(_BETWEEN)
     if not all(part.startswith(_BEGINNING) for part in parts):
         parts = [message.data[1:-1]]  # no message of ours: read as a whole

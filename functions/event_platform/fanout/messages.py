@@ -39,7 +39,7 @@ Item = TypeVar("Item")
 
 
 async def read_accepted(message: Message, catalog: Catalog) -> Accepted:
-    """What `accepted_of` reads, while the event loop works on other messages too. Raises MalformedMessage."""
+    """What `events_messages` wrote. The event loop works on other messages too. Raises MalformedMessage."""
     tenant, accepted_at = acceptance_of(message)
     events = [event async for event in _in_turns(events_of(message, catalog))]
     return Accepted(tenant, accepted_at, events)
