@@ -12,6 +12,7 @@ import grpc
 import orjson
 import pytest
 from google.cloud.firestore_v1 import AsyncQuery
+from google.cloud.firestore_v1.base_query import FieldFilter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,7 +27,7 @@ from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
-from event_platform.data_model import NOTIFICATIONS
+from event_platform.data_model import NOTIFICATIONS, RETRIES
 from event_platform.deliver import edge
 from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.deliveries import Delivery
@@ -167,6 +168,18 @@ async def leave_expired_leases(firestore: Firestore) -> None:
         assert await schedule.lease(shard, 1)
 
 
+async def leave_a_retry_that_nobody_can_read(firestore: Firestore) -> None:
+    """It becomes a dead letter."""
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    schedule = FirestoreRetrySchedule(firestore, ManualClock(an_hour_ago))
+    await schedule.schedule(a_delivery("of nobody"), an_hour_ago)
+    retries = firestore.client.collection(RETRIES).where(
+        filter=FieldFilter("subscription_id", "==", "of nobody")
+    )
+    (left,) = await firestore.query(retries)
+    await left.reference.update({"lane": "none"})
+
+
 async def leave_a_notification_unpublished(firestore: Firestore) -> None:
     """As an instance of manage that was lost an hour ago."""
     left, *_ = await firestore.query(AsyncQuery(firestore.client.collection(NOTIFICATIONS)))
@@ -201,6 +214,7 @@ async def test_each_function_uses_just_what_it_is_permitted(beside: Firestore, r
             await push(f"{url}/{TOPIC}", Message(b"no delivery"))
         recorder.function = "maintain"
         await leave_a_notification_unpublished(beside)
+        await leave_a_retry_that_nobody_can_read(beside)
         async with running(wiring.maintain()) as url:
             await tick_until_one_is_put_back(url)
         await leave_a_notification_held(beside)
