@@ -387,6 +387,19 @@ async def test_a_topic_whose_taking_got_no_answer_is_taken_once(world: World) ->
     assert (found.status, found.epoch) == (Status.SUSPENDED, 1)
 
 
+async def test_what_is_imported_holds_its_topics_as_far_as_they_are_free(world: World) -> None:
+    families = [
+        (subscriber, [a_subscription(subscriber, config=TOPIC)])
+        for subscriber in map(a_subscriber, (OWNER, ELSEWHERE))
+    ]
+    for subscriber, subscriptions in families:
+        assert await world.a.bring_in(subscriber, subscriptions) == 2
+        assert await world.a.active(subscriber.owner.tenant) == subscriptions
+    await naming_it(world.a, OWNER)
+    with pytest.raises(TopicHeld):
+        await naming_it(world.a, ELSEWHERE)
+
+
 async def test_a_topic_that_nothing_names_leaves_no_document(world: World) -> None:
     await change(world.a, await naming_it(world.a, OWNER), delete_subscription)
     assert await world.firestore.client.collection("topic_claims").get() == []

@@ -1,12 +1,14 @@
 """Pub/Sub topics that two clients name: what the API answers, and how a client proves that one is its own."""
 
 import itertools
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aep.store import schema
+from aep.export_file import Records
+from aep.store import database, moving, schema
 from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions, put_subscription
 from contract.subscriptions import anything
@@ -155,3 +157,21 @@ async def test_of_a_folder_from_before_the_first_active_client_holds_each_topic(
         await store.add_subscription(a_subscription(newcomer, config=topic), anything, limit=20)
     await store.add_subscription(a_subscription(holder, config=topic), anything, limit=20)
     await upgraded.close()
+
+
+async def test_what_is_imported_holds_its_topics_as_far_as_they_are_free(tmp_path: Path) -> None:
+    seal, topic = AesGcmSeal(b"\x01" * 32), PubSubConfig("their-project", "pim-events")
+    subscribers = [a_subscriber(Owner(f"https://pim-{number}.example.com", "erp")) for number in range(3)]
+    imported = [a_subscription(subscriber, config=topic) for subscriber in subscribers[:2]]
+    with closing(database.connect(tmp_path / database.FILE)) as connection:
+        database.prepare(connection)
+        records = Records(tenants=[], subscribers=subscribers, subscriptions=imported)
+        moving.bring_in(connection, seal, records)
+    opened = Database(tmp_path)
+    opened.open()
+    store = SqliteSubscriptions(opened, seal)
+    assert [await store.current(each.id) for each in imported] == imported
+    await store.add_subscription(a_subscription(subscribers[0], config=topic), anything, limit=20)
+    with pytest.raises(TopicHeld):
+        await store.add_subscription(a_subscription(subscribers[2], config=topic), anything, limit=20)
+    await opened.close()

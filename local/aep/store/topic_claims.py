@@ -7,7 +7,7 @@ import orjson
 from event_platform.adapters.records import subscription_of
 from event_platform.domain.errors import TopicHeld
 from event_platform.domain.subscriptions import Owner, PubSubConfig, Subscription
-from event_platform.domain.topic_claims import names, topic_named
+from event_platform.domain.topic_claims import is_named_by, topic_named
 from event_platform.ports import Seal
 
 
@@ -64,4 +64,4 @@ def _naming(
         (owner.tenant, owner.client_id, topic.topic_id),
     )
     found = [subscription_of(orjson.loads(document), seal) for (document,) in rows]
-    return [subscription for subscription in found if names(subscription, topic)]
+    return [subscription for subscription in found if is_named_by(subscription, topic)]

@@ -34,7 +34,7 @@ from ...domain.subscriptions import (
     Subscription,
     suspend,
 )
-from ...domain.topic_claims import LOST, names, topic_named, topic_to_claim, topic_to_release
+from ...domain.topic_claims import LOST, is_named_by, topic_named, topic_to_claim, topic_to_release
 from ...ports import Clock, Publisher, Seal
 from ..records import subscriber_document, subscriber_of, subscription_document, subscription_of
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore, document_id
@@ -482,7 +482,8 @@ class FirestoreSubscriptions:
         return [
             snapshot
             for snapshot in found
-            if _owner(snapshot) == owner and names(subscription_of(_document(snapshot), self._seal), topic)
+            if _owner(snapshot) == owner
+            and is_named_by(subscription_of(_document(snapshot), self._seal), topic)
         ]
 
     # Documents
