@@ -241,7 +241,8 @@ class Sender(Protocol):
         `owner` is whose request it is: connections are used again for requests of the same owner only.
 
         No redirect is followed, at most 64 KiB of the answer is read, nothing is unpacked, and an address
-        that the guard refuses is never connected to. A receiver's failure is returned, never raised.
+        that the guard refuses is never connected to. A receiver's failure is returned, never raised. Raises
+        OutOfSockets, which is no fault of the receiver's.
         """
         ...
 
@@ -271,6 +272,7 @@ class RecordSender(Protocol):
         """Within `timeout` seconds in all; published when all replicas in sync have it.
 
         An address that the guard refuses is never connected to, whoever names it: the config or the cluster.
+        Raises OutOfSockets, which is no fault of the broker's.
         """
         ...
 

@@ -3,9 +3,11 @@
 import asyncio
 import errno
 import gc
+import resource
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from socket import IPPROTO_TCP, SO_RCVBUF, SOL_SOCKET, TCP_NODELAY, socket
 
@@ -33,6 +35,7 @@ from event_platform.adapters.http_client.answers import MAX_BODY_BYTES, AnswerRe
 from event_platform.adapters.http_client.client import default_tls
 from event_platform.adapters.http_client.connection import PIECE_BYTES, Connection
 from event_platform.adapters.https import HttpsSender
+from event_platform.domain.errors import OutOfSockets
 from event_platform.domain.outcomes import Reason
 from event_platform.ports import Sender
 from eventually import eventually
@@ -50,6 +53,17 @@ def connections(sender: Sender) -> list[Connection]:
 KEPT_OPEN = answers(OK, keep=True)
 A = 1
 """A question for IPv4 addresses (RFC 1035 3.2.2). c-ares remembers that there are none by IPv6."""
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Lets this process open no file or socket more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def resolver_of(dns: DnsServer) -> Resolver:
@@ -76,15 +90,40 @@ class TestHttpsSender(SenderContract):
         for one in made:
             await one.close()
 
-    async def test_being_out_of_sockets_is_no_receivers_failure(self) -> None:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "hooks.example.org"])
+    async def test_being_out_of_sockets_is_no_receivers_failure(
+        self, make_sender: MakeSender, host: str
+    ) -> None:
+        """Neither where one is opened for the connection, nor where one is for the lookup."""
+        async with DnsServer({"hooks.example.org": [["127.0.0.1"]]}) as dns, serve(answers(OK)) as server:
+            sender = make_sender(dns=dns)
+            with no_more_files(), pytest.raises(OutOfSockets, match="too many open files"):
+                await sender.post(server.url(host=host), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+            result = await sender.post(server.url(host=host), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+        assert status_of(result) == 200
+
+    async def test_an_address_that_could_not_be_tried_leaves_the_failure_open(self) -> None:
         class Exhausted(GuardedNetwork):
             def open_socket(self, address: AddrInfoType) -> socket:
-                raise OSError(errno.EMFILE, "too many open files")
+                if ":" in str(address[4][0]):
+                    raise OSError(errno.EMFILE, "too many open files")
+                return super().open_socket(address)
 
-        sender = HttpsSender(Exhausted(allow_loopback=True))
-        with pytest.raises(OSError, match="too many open files"):
-            await sender.post("http://127.0.0.1/", HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
-        await sender.close()
+        async with DnsServer({"hooks.example.org": [["::1", "127.0.0.1"]]}) as dns:
+            network = Exhausted(allow_loopback=True, make_resolver=lambda: resolver_of(dns))
+            sender = HttpsSender(network)
+            url = f"http://hooks.example.org:{free_port()}/"
+            with pytest.raises(OutOfSockets):
+                await sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+            await sender.close()
+            await network.close()
+
+    async def test_idle_connections_make_way_when_there_are_no_sockets(self, sender: Sender) -> None:
+        async with serve(KEPT_OPEN) as idle, serve(answers(OK)) as other:
+            await sender.post(idle.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+            with no_more_files(), pytest.raises(OutOfSockets):
+                await sender.post(other.url(), HEADERS, b"{}", owner=OTHER_OWNER, timeout=AMPLE)
+            await asyncio.wait_for(idle.hung_up.wait(), 2)
 
     async def test_no_route_to_one_address_does_not_hide_what_another_did(self) -> None:
         class WithoutIpv6(GuardedNetwork):

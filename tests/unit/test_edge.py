@@ -15,7 +15,7 @@ from event_platform.deliver.edge import HELD_AT_MOST, TRIED_WITHIN, Edge
 from event_platform.domain import catalog
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
 from event_platform.domain.egress import Egress
-from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.errors import OutOfSockets, StoreUnavailable
 from event_platform.domain.outcomes import Answer, Published
 from event_platform.domain.rates import Limits, Rate
 from event_platform.domain.subscriptions import Owner, Subscription, suspend
@@ -47,6 +47,7 @@ class World:
     subscription: Subscription | None = SUBSCRIPTION
     readable: bool = True
     writable: bool = True
+    out_of_sockets_until: float = 0.0
     sent: list[float] = field(default_factory=list[float])
     asked: int = 0
     written: int = 0
@@ -72,6 +73,8 @@ class World:
 
     async def post(self, *request: Any, owner: Owner, timeout: float) -> Answer:
         self.sent.append(self.clock.monotonic())
+        if self.out_of_sockets_until > self.clock.monotonic():
+            raise OutOfSockets("too many open files")
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     async def append(self, *record: Any, timeout: float) -> Published:
@@ -291,3 +294,25 @@ async def test_without_the_subscription_the_message_is_pushed_again() -> None:
     await world.clock.advance(0)
     with pytest.raises(StoreUnavailable):
         await push.task
+
+
+# --- out of sockets ------------------------------------------------------------------------------------
+
+
+async def test_a_push_is_tried_again_when_there_are_sockets_again_and_no_retry_is_used_up() -> None:
+    world = World(out_of_sockets_until=3.0)
+    push = world.push()
+    await world.clock.advance(10)
+    (settlement,) = push.settlements
+    assert settlement.is_delivered
+    assert (settlement.delivery.attempts, settlement.delivery.failures) == (1, 0)
+    assert len(world.sent) <= 4
+
+
+async def test_it_goes_back_to_its_lane_when_there_are_none_for_long() -> None:
+    world = World(out_of_sockets_until=600.0)
+    push = world.push()
+    await world.clock.advance(60)
+    (settlement,) = push.settlements
+    assert (settlement.outcome, settlement.back_to_lane, settlement.end) == (None, True, None)
+    assert (settlement.delivery.attempts, settlement.delivery.failures) == (0, 0)

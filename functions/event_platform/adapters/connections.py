@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import Mapping
 
+from ..domain.errors import OutOfSockets
 from ..domain.outcomes import Reason, TransportFailure
 
 REASON_OF_ERRNO: Mapping[int | None, Reason] = {
@@ -24,22 +25,25 @@ REASON_OF_ERRNO: Mapping[int | None, Reason] = {
     errno.ETIMEDOUT: Reason.DESTINATION_TIMEOUT,
 }
 _ERRNO_IN_TEXT = re.compile(r"\[Errno (\d+)\]")
-_OUR_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+OUR_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 """This process is out of sockets or memory."""
 
 
 def most_telling(summary: str) -> int | None:
     """The errno in aiohappyeyeballs' summary of a host's several addresses that failed in different ways.
 
-    That there is no route to one of them, often by IPv6, says less than what another one did.
+    That there is no route to one of them, often by IPv6, says less than what another one did. If we could not
+    try one of them, nothing is known of the host.
     """
     numbers = [int(number) for number in _ERRNO_IN_TEXT.findall(summary)]
+    if (ours := next((each for each in numbers if each in OUR_FAULT), None)) is not None:
+        return ours
     telling = [each for each in numbers if REASON_OF_ERRNO.get(each) is not Reason.NETWORK_UNREACHABLE]
     return next(iter(telling + numbers), None)
 
 
 def failure_of(error: OSError) -> TransportFailure:
-    """What a connection failed of. Raises what is no peer's doing: being out of sockets or memory."""
+    """What a connection failed of. Raises OutOfSockets, which is no peer's doing."""
     match error:
         case ssl.SSLCertVerificationError():
             return TransportFailure(Reason.INVALID_CERTIFICATE, _words(error.verify_message))
@@ -47,8 +51,10 @@ def failure_of(error: OSError) -> TransportFailure:
             return TransportFailure(Reason.INVALID_TLS_HANDSHAKE, _words(error.reason))
         case ConnectionResetError(errno=None):  # asyncio's word for a peer that hangs up during TLS
             return TransportFailure(Reason.INVALID_TLS_HANDSHAKE, "closed during the TLS handshake")
-    if error.errno in _OUR_FAULT:
-        raise error
+    if error.errno in OUR_FAULT:
+        raise OutOfSockets(
+            f"no connection could be opened: {os.strerror(error.errno or 0).lower()}"
+        ) from error
     reason = REASON_OF_ERRNO.get(error.errno, Reason.DESTINATION_FAILURE)
     return TransportFailure(reason, os.strerror(error.errno).lower() if error.errno else "connection failed")
 

@@ -100,6 +100,7 @@ class CaresResolver:
         try:
             found = await self._dns.getaddrinfo(host, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         except aiodns.error.DNSError as error:
+            socket.socket().close()  # raises if this process has no socket left, which c-ares does not say
             raise NameNotResolved(error.args[1]) from error
         if not found.nodes:
             raise NameNotResolved("no address")

@@ -9,6 +9,7 @@ import structlog
 from ..domain import rates, retries
 from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
 from ..domain.egress import Egress
+from ..domain.errors import OutOfSockets
 from ..domain.https_requests import EXCERPT_BYTES, request_headers, without_secrets
 from ..domain.logs import DeliveryEnd, Operation
 from ..domain.outcomes import Answer, Kind, Outcome, Reason, Refusal, Result, TransportFailure, classify
@@ -33,7 +34,8 @@ async def deliver(
 ) -> Settlement:
     """What follows from handling `delivery` now; the caller has it applied by `Settlements.settle`.
 
-    Raises only for faults of ours: a receiver's failure is a settlement.
+    Raises only for faults of ours: a receiver's failure is a settlement. After OutOfSockets nothing was sent,
+    so the delivery can be handled again as it is.
     """
     subscription = await subscriptions.current(delivery.subscription_id)
     now = clock.now()
@@ -41,9 +43,14 @@ async def deliver(
         log.info("delivery.ended", **_ids(delivery), operation=end.operation, message=end.message)
         return Settlement(delivery, None, end=end)
     assert subscription is not None  # noqa: S101 - _not_to_be_sent ends a delivery without one
-    return await _attempt(
-        delivery, subscription, now, senders=senders, clock=clock, policy=policy, egress=egress
-    )
+    try:
+        return await _attempt(
+            delivery, subscription, now, senders=senders, clock=clock, policy=policy, egress=egress
+        )
+    except OutOfSockets as error:
+        if egress.out_of_sockets(clock.monotonic()):
+            log.error("egress.out_of_sockets", error=str(error))
+        raise
 
 
 def _not_to_be_sent(

@@ -10,7 +10,7 @@ import structlog
 
 from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
 from ..domain.egress import Egress
-from ..domain.errors import StoreUnavailable
+from ..domain.errors import OutOfSockets, StoreUnavailable
 from ..domain.pace import COPY_SECONDS, Turn, to_be_sent
 from ..domain.rates import Limits, Rate
 from ..ports import Clock, Paces, SubscriptionLookup
@@ -23,6 +23,7 @@ log = structlog.get_logger()
 TRIED_WITHIN = 30.0
 """Seconds after the push began in which the last attempt ends: the rest is for writing what follows."""
 OBSERVED_WITHIN = 4.0
+SOCKETS_RETRY_SECONDS = 1.0
 HELD_AT_MOST = 45.0
 """Seconds after the push began at which it is answered, its turn or not. The ack deadline is 60 s."""
 
@@ -49,7 +50,8 @@ class Edge:
         self._observer = Observer(subscriptions, paces, clock, limits)
 
     async def attempt(self, delivery: Delivery, began: float) -> Settlement:
-        """What follows from the attempts at the delivery: more than one after a 429, each at the lane's turn.
+        """What follows from the attempts at the delivery, each at the lane's turn: more than one after a 429,
+        or when this instance is out of sockets.
 
         It goes back to its lane, tried or not, when the next turn comes too late: at a slow pace, or in a
         pause that the receiver asked for. Raises StoreUnavailable, and what is a fault of ours.
@@ -61,14 +63,18 @@ class Edge:
         if paused and not await self._turn_comes(delivery, last_start):
             return Settlement(delivery, None, back_to_lane=True)
         while True:
-            settlement = await deliver(
-                delivery,
-                subscriptions=self._subscriptions,
-                senders=self._senders,
-                clock=self._clock,
-                policy=self._policy,
-                egress=self._egress,
-            )
+            try:
+                settlement = await deliver(
+                    delivery,
+                    subscriptions=self._subscriptions,
+                    senders=self._senders,
+                    clock=self._clock,
+                    policy=self._policy,
+                    egress=self._egress,
+                )
+            except OutOfSockets:  # later, as after a 429
+                await self._clock.sleep(SOCKETS_RETRY_SECONDS)
+                settlement = Settlement(delivery, None, back_to_lane=True)
             await self._observe(settlement)
             delivery = settlement.delivery
             if not (settlement.back_to_lane and await self._turn_comes(delivery, last_start)):

@@ -72,6 +72,7 @@ class Egress:
         self._owners: _Groups[Owner] = _Groups(ORIGINS_OF_AN_OWNER)
         self._pims: _Groups[str] = _Groups()
         self._told_at: float | None = None
+        self._out_of_sockets_told_at: float | None = None
 
     @property
     def origins(self) -> int:
@@ -113,6 +114,14 @@ class Egress:
         if self._told_at is not None and now - self._told_at < TOLD_EVERY_SECONDS:
             return False
         self._told_at = now
+        return True
+
+    def out_of_sockets(self, now: float) -> bool:
+        """This process could open no connection. True if it is to be told: once a minute."""
+        told_at = self._out_of_sockets_told_at
+        if told_at is not None and now - told_at < TOLD_EVERY_SECONDS:
+            return False
+        self._out_of_sockets_told_at = now
         return True
 
     def _forget_old(self, now: float) -> None:

@@ -13,6 +13,7 @@ EventPlatformError          the root; never raised itself
 └── Unavailable             a part that we need is away; nothing was changed, try again (503)
     ├── PimUnavailable      the PIM could not be asked
     ├── StoreUnavailable    the store cannot take or give anything now
+    ├── OutOfSockets        this process cannot open a connection now
     ├── PublishFailed       a topic did not take some of the messages
     │   └── TopicMissing    there is no such topic
     └── DestinationsNotSetUp  the operator has to set up what publishes to subscribers' topics
@@ -95,6 +96,10 @@ class PimUnavailable(Unavailable):
 
 class StoreUnavailable(Unavailable):
     """Raised when the store cannot be written or read now (full disk, lost connection)."""
+
+
+class OutOfSockets(Unavailable):
+    """Raised when this process has no file descriptor or memory left for a connection. Nothing was sent."""
 
 
 class PublishFailed(Unavailable):

@@ -1,4 +1,5 @@
-"""How many bytes of deliveries a process holds in memory: in all, and of each owner.
+"""How many bytes of deliveries a process holds in memory, and how many attempts it makes at once: in all, and
+of each owner.
 
 An owner may hold a third of what is free, so one alone gets a quarter of all, and a few who want everything
 always leave room for others. Nobody waits for bytes that another owner holds while he has little himself.
@@ -25,6 +26,20 @@ OwnerKey = tuple[str, str]
 """The tenant and the client id."""
 
 
+ATTEMPTS_AT_ONCE = 2048
+"""Those that hold a connection or open one, in a process. Each may try four addresses at once."""
+FILES_OF_ATTEMPT = 8
+"""Of the files that this process may have open: four for its sockets, and as many for all else."""
+
+
+def attempts_at_once(open_files: int) -> "Budget":
+    """The budget of attempts for a process that may have so many files open (-1: any number)."""
+    most = (
+        ATTEMPTS_AT_ONCE if open_files < 0 else min(ATTEMPTS_AT_ONCE, max(16, open_files // FILES_OF_ATTEMPT))
+    )
+    return Budget(most - most // 8, reserve=most // 8, minimum=max(1, most // 256))
+
+
 class Budget:
     """Used in one event loop only. Those who wait are served in turn by owner, and in order within one.
 
@@ -46,6 +61,13 @@ class Budget:
         self._beyond = False
         self.in_use = 0
         """Bytes that are held or kept, without those of a delivery beyond the bounds."""
+
+    def take(self, owner: OwnerKey, size: int) -> bool:
+        """As `hold`, but returns False where that would wait. To be given back by `release`."""
+        if owner in self._waiting or not self._fits(owner, size, HELD_OF_FREE):
+            return False
+        self._take(owner, size)
+        return True
 
     def keep(self, owner: OwnerKey, size: int) -> bool:
         """Takes bytes for something that may be needed later; False if the owner has to do without."""
@@ -80,11 +102,7 @@ class Budget:
     @asynccontextmanager
     async def hold(self, owner: OwnerKey, size: int) -> AsyncIterator[None]:
         """Waits until the owner may hold so many bytes, and holds them during the block."""
-        if owner in self._waiting or not self._fits(owner, size, HELD_OF_FREE):
-            is_beyond = await self._turn(owner, size)
-        else:
-            is_beyond = False
-            self._take(owner, size)
+        is_beyond = not self.take(owner, size) and await self._turn(owner, size)
         try:
             yield
         finally:

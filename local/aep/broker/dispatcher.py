@@ -7,6 +7,7 @@ budget of bytes (docs/decisions/0029).
 """
 
 import asyncio
+import resource
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -18,12 +19,12 @@ import structlog
 
 from event_platform.deliver import Judge
 from event_platform.domain.deliveries import Delivery, Settlement
-from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.errors import OutOfSockets, StoreUnavailable
 from event_platform.domain.events import Envelope
 from event_platform.ports import Clock
 
 from ..tasks import WatchedTasks
-from .budget import Budget, OwnerKey
+from .budget import Budget, OwnerKey, attempts_at_once
 from .pacer import Pacer
 from .rows import SMALL_BODY, LaneKey, Queued
 
@@ -42,6 +43,7 @@ NACKS_AT_MOST = 100
 BACKOFF_AT_MOST = 60.0
 CLEAN_UP_EVERY = 10.0
 STORE_RETRY_SECONDS = 1.0
+SOCKETS_RETRY_SECONDS = 1.0
 DRAIN_SECONDS = 6.0
 """How long a stop waits for deliveries that were handed out: longer than one attempt may take."""
 
@@ -91,6 +93,7 @@ class Dispatcher:
         *,
         on_fault: Callable[[BaseException], None],
         budget: Budget | None = None,
+        attempts: Budget | None = None,
     ) -> None:
         self._queue = queue
         self._handle = handle
@@ -100,6 +103,7 @@ class Dispatcher:
         self._on_fault = on_fault
         self._lanes: dict[LaneKey, _Lane] = {}
         self._budget = budget or Budget()
+        self._attempts = attempts or attempts_at_once(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._reading_bodies = asyncio.Semaphore(BODIES_READ_AT_ONCE)
         self._settling: set[asyncio.Future[Any]] = set()
         self._tasks = WatchedTasks(on_fault)
@@ -221,12 +225,16 @@ class Dispatcher:
         while not self._tasks.stopping:
             try:
                 await self._pacer.wait(entry.subscription_id, entry.epoch)
-                if entry.envelope is not None:
-                    await self._attempt(lane, entry)
+                if self._attempts.take(entry.owner, 1):
+                    try:
+                        await self._hand_out(lane, entry)
+                    finally:
+                        self._attempts.release(entry.owner, 1)
                 else:
-                    async with self._budget.hold(entry.owner, entry.size()):
-                        entry.envelope = await self._read_body(entry)
-                        await self._attempt(lane, entry)
+                    async with self._attempts.hold(entry.owner, 1):
+                        await self._hand_out(lane, entry)
+            except OutOfSockets:  # says nothing about this delivery either
+                continue
             except StoreUnavailable as error:  # says nothing about this delivery
                 lane.busy = False
                 await self._store_is_away(error)
@@ -241,6 +249,19 @@ class Dispatcher:
                 return
             finally:
                 lane.busy = False
+
+    async def _hand_out(self, lane: _Lane, entry: Queued) -> None:
+        try:
+            if entry.envelope is not None:
+                await self._attempt(lane, entry)
+            else:
+                async with self._budget.hold(entry.owner, entry.size()):
+                    entry.envelope = await self._read_body(entry)
+                    await self._attempt(lane, entry)
+        except OutOfSockets:
+            lane.busy = False
+            await self._clock.sleep(SOCKETS_RETRY_SECONDS)  # meanwhile the others have no turn either
+            raise
 
     async def _attempt(self, lane: _Lane, entry: Queued) -> None:
         lane.busy = True

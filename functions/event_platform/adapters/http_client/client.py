@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from functools import cache
 
 from ...domain.outcomes import Answer
+from ..connections import OUR_FAULT
 from ..guard import TrustedNetwork
 from ..tls import by_san_only, client_context
 from .connection import ClosedHere, Connection, Key
@@ -87,7 +88,12 @@ class HttpClient:
     async def _connected(self, key: Key, target: Target, deadline: float) -> Connection:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout_at(deadline):
-            opened = await self._network.connect(target.host, target.port)
+            try:
+                opened = await self._network.connect(target.host, target.port)
+            except OSError as error:
+                if error.errno in OUR_FAULT:
+                    self._pool.give_way()
+                raise
             _, connection = await loop.create_connection(
                 lambda: Connection(key, self._lost),
                 sock=opened,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from .connection import Connection, Key
 
@@ -11,6 +12,8 @@ KEPT_SECONDS = 15.0
 MAX_KEPT = 512
 """Of all owners together: each one is a descriptor of this process."""
 MAX_KEPT_OF_OWNER = 256
+GIVEN_WAY = 64
+"""As many make way at once when this process is out of sockets."""
 
 
 @dataclass(slots=True)
@@ -71,6 +74,11 @@ class Pool:
             of_owner = self._of_owner[owner]
             of_owner.by_origin[origin].remove(connection)
             of_owner.number -= 1
+
+    def give_way(self) -> None:
+        """Drops the longest idle, so that there are sockets for others."""
+        for connection in tuple(islice(self._since, GIVEN_WAY)):
+            self._drop(connection)
 
     def close(self) -> None:
         """Keeps no timer; what is kept is closed by who opened it."""
