@@ -267,9 +267,12 @@ class RecordSender(Protocol):
         headers: Sequence[tuple[str, bytes]],
         body: bytes,
         *,
+        owner: Owner,
         timeout: float,
     ) -> Published | Refusal | TransportFailure:
         """Within `timeout` seconds in all; published when all replicas in sync have it.
+
+        `owner` is whose record it is: connections are shared by records of the same owner only.
 
         An address that the guard refuses is never connected to, whoever names it: the config or the cluster.
         Raises OutOfSockets, which is no fault of the broker's.

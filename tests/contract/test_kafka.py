@@ -20,11 +20,12 @@ from pydantic import SecretStr
 
 from event_platform.adapters.guard import AddressRefused, GuardedNetwork
 from event_platform.adapters.kafka import KafkaSender
-from event_platform.adapters.kafka_client import Producer
+from event_platform.adapters.kafka_client import Producer, SlowWork
 from event_platform.domain.outcomes import Kind, Published, Reason, Refusal, TransportFailure, classify
 from event_platform.domain.subscriptions import KafkaConfig
 from eventually import eventually
 from kafka_broker import KafkaBroker
+from records import OWNER
 
 HEADERS = [("type", b"com.akeneo.pim.v1.product.updated"), ("X-Stage", b"production")]
 AMPLE = 5.0
@@ -42,7 +43,7 @@ async def sender() -> AsyncIterator[KafkaSender]:
 async def appended(
     sender: KafkaSender, config: KafkaConfig, body: bytes = b"{}", *, timeout: float = AMPLE
 ) -> Published | Refusal | TransportFailure:
-    return await sender.append(config, b"an entity", HEADERS, body, timeout=timeout)
+    return await sender.append(config, b"an entity", HEADERS, body, owner=OWNER, timeout=timeout)
 
 
 async def failed(sender: KafkaSender, config: KafkaConfig, *, timeout: float = AMPLE) -> tuple[Reason, Kind]:
@@ -312,7 +313,11 @@ async def test_the_producer_remembers_which_named_broker_it_could_not_reach(kafk
     ):
         with ThreadPoolExecutor(1) as executor:
             producer = Producer(
-                network, None, executor, bootstrap_servers=kafka.bootstrap("redirect"), request_timeout_ms=500
+                network,
+                None,
+                SlowWork(executor),
+                bootstrap_servers=kafka.bootstrap("redirect"),
+                request_timeout_ms=500,
             )
             try:
                 with pytest.raises((KafkaError, TimeoutError)):

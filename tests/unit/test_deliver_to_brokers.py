@@ -16,8 +16,8 @@ from event_platform.domain.events import envelope
 from event_platform.domain.logs import DeliveryEnd, Operation
 from event_platform.domain.outcomes import Kind, Published, Reason, Refusal, TransportFailure
 from event_platform.domain.retries import KAFKA_DELAYS
-from event_platform.domain.subscriptions import Config, KafkaConfig, PubSubConfig, Subscription
-from records import KAFKA_CONFIG, PUBSUB_CONFIG, UPDATED, a_subscriber, a_subscription, an_event
+from event_platform.domain.subscriptions import Config, KafkaConfig, Owner, PubSubConfig, Subscription
+from records import KAFKA_CONFIG, OWNER, PUBSUB_CONFIG, UPDATED, a_subscriber, a_subscription, an_event
 from senders import Unused
 
 POLICY = DeliverPolicy([timedelta(minutes=minutes) for minutes in (5, 10, 20)], timedelta(days=3), timeout=5)
@@ -49,8 +49,10 @@ class Brokers:
         headers: Sequence[tuple[str, bytes]],
         body: bytes,
         *,
+        owner: Owner,
         timeout: float,
     ) -> Result:
+        assert owner == OWNER
         self.appended.append((config, key, headers, body, timeout))
         return self.result
 

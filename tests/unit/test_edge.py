@@ -77,7 +77,7 @@ class World:
             raise OutOfSockets("too many open files")
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
-    async def append(self, *record: Any, timeout: float) -> Published:
+    async def append(self, *record: Any, owner: Owner, timeout: float) -> Published:
         return Published()
 
     def push(self, delivery: Delivery = DELIVERY, *, alone: bool = False) -> Push:

@@ -1,13 +1,16 @@
 """What a Kafka broker, or a subscriber's certificate and key, can make us do. No real broker behaves so."""
 
+import asyncio
 import socket
 import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -18,9 +21,11 @@ from dear_keys import a_certificate, a_dear_key, pem_of
 from event_platform.adapters import kafka, kafka_client
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.kafka import KafkaSender
-from event_platform.adapters.kafka_client import MAX_FRAME_BYTES
+from event_platform.adapters.kafka_client import MAX_FRAME_BYTES, SlowWork
 from event_platform.domain.outcomes import Published, Reason, Refusal, TransportFailure
-from event_platform.domain.subscriptions import KafkaConfig, Sasl, Tls
+from event_platform.domain.subscriptions import KafkaConfig, Owner, Sasl, Tls
+from eventually import eventually
+from records import OWNER
 from scripted_kafka import VERSIONS, Api, ScriptedBroker, Topic, a_topic
 
 SASL = Sasl("PLAIN", "aep", SecretStr("secret"))
@@ -35,9 +40,15 @@ async def sender() -> AsyncIterator[KafkaSender]:
 
 
 async def appended(
-    sender: KafkaSender, broker: str, topic: str = TOPIC, tls: Tls | None = None, timeout: float = 5
+    sender: KafkaSender,
+    broker: str,
+    topic: str = TOPIC,
+    tls: Tls | None = None,
+    timeout: float = 5,
+    owner: Owner = OWNER,
 ) -> Published | Refusal | TransportFailure:
-    return await sender.append(KafkaConfig(broker, topic, SASL, tls), b"key", [], b"{}", timeout=timeout)
+    config = KafkaConfig(broker, topic, SASL, tls)
+    return await sender.append(config, b"key", [], b"{}", owner=owner, timeout=timeout)
 
 
 # --- metadata ----------------------------------------------------------------------------------------
@@ -69,6 +80,14 @@ async def test_topics_that_nobody_asked_for_are_left_out(sender: KafkaSender) ->
         assert await appended(sender, broker.address) == Published()
         (kept,) = sender._kept.values()
         assert kept.producer.client.cluster.topics() == {TOPIC}
+
+
+@pytest.mark.parametrize("topics", [None, [(0, TOPIC, False, None)]], ids=["no list", "no partitions"])
+async def test_null_where_a_list_belongs_is_no_fault_of_ours(sender: KafkaSender, topics: Any) -> None:
+    broker = ScriptedBroker(lambda _: topics)
+    async with broker.listening():
+        result = await appended(sender, broker.address, timeout=0.5)
+    assert isinstance(result, TransportFailure)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +123,37 @@ async def test_the_partitions_of_many_topics_are_bounded_together(
         result = await appended(sender, broker.address, "d", timeout=1)
     assert isinstance(result, TransportFailure)
     assert result.reason is Reason.DESTINATION_FAILURE
+
+
+# --- owners ------------------------------------------------------------------------------------------
+
+
+async def test_no_connection_is_shared_with_another_owner(sender: KafkaSender) -> None:
+    broker = ScriptedBroker(lambda names: [a_topic(name) for name in names or ()])
+    async with broker.listening():
+        for owner in (OWNER, OWNER, replace(OWNER, client_id="another")):
+            assert await appended(sender, broker.address, owner=owner) == Published()
+    assert sender.producers == 2
+
+
+async def test_slow_work_of_one_owner_is_done_one_at_a_time() -> None:
+    with ThreadPoolExecutor(2) as executor:
+        his, ours = SlowWork(executor), SlowWork(executor)
+        running, most, release = 0, 0, threading.Event()
+
+        def work() -> None:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            release.wait(10)
+            running -= 1
+
+        pending = [asyncio.create_task(his.do(work)) for _ in range(20)]
+        await eventually(lambda: running == 1)
+        assert await ours.do(lambda: "done") == "done"  # though all of his still waits
+        release.set()
+        await asyncio.gather(*pending)
+    assert most == 1
 
 
 # --- TLS ---------------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ import secrets
 import ssl
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from aiokafka import errors
 from cachetools import LRUCache
@@ -19,10 +20,10 @@ from cryptography.hazmat.primitives import serialization
 
 from ..domain import tls_material
 from ..domain.outcomes import Published, Reason, Refusal, TransportFailure
-from ..domain.subscriptions import KafkaConfig, Sasl, Tls
+from ..domain.subscriptions import KafkaConfig, Owner, Sasl, Tls
 from .connections import failure_of
 from .guard import AddressRefused, GuardedNetwork, NameNotResolved
-from .kafka_client import NotKafka, Producer
+from .kafka_client import NotKafka, Producer, SlowWork
 from .tls import by_san_only
 
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # names hosts and users; we log what came of it
@@ -35,7 +36,7 @@ _REQUEST_MILLISECONDS = 5000
 _MAX_RECORD_BYTES = 16 * 1024 * 1024
 """More than any event has: a broker that takes less says so."""
 
-_Key = tuple[str, Sasl, Tls | None]
+_Key = tuple[Owner, str, Sasl, Tls | None]
 
 
 class _UnusableTls(ValueError):
@@ -73,6 +74,7 @@ class KafkaSender:
         self._network = network
         self._idle_seconds = idle_seconds
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="kafka")
+        self._slow_work: WeakValueDictionary[Owner, SlowWork] = WeakValueDictionary()
         self._contexts: LRUCache[bytes, ssl.SSLContext] = LRUCache(KEPT_TLS_CONTEXTS)
         self._kept: dict[_Key, _Kept] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -84,23 +86,24 @@ class KafkaSender:
         headers: Sequence[tuple[str, bytes]],
         body: bytes,
         *,
+        owner: Owner,
         timeout: float,
     ) -> Published | Refusal | TransportFailure:
         """Port `RecordSender`."""
         deadline = asyncio.get_running_loop().time() + timeout
         record = _Record(key, headers, body)
         try:
-            while (result := await self._once(config, record, deadline)) is None:
+            while (result := await self._once(owner, config, record, deadline)) is None:
                 pass
         except _UnusableTls as error:
             return TransportFailure(Reason.INVALID_DESTINATION_CONFIGURATION, str(error))
         return result
 
     async def _once(
-        self, config: KafkaConfig, record: _Record, deadline: float
+        self, owner: Owner, config: KafkaConfig, record: _Record, deadline: float
     ) -> Published | Refusal | TransportFailure | None:
         """None when the producer was of no use any more: another attempt's event can have done that."""
-        kept = self._take(config)
+        kept = self._take(owner, config)
         result: Published | Refusal | TransportFailure | None = None
         try:
             async with asyncio.timeout_at(deadline):
@@ -132,12 +135,15 @@ class KafkaSender:
         """How many are kept."""
         return len(self._kept)
 
-    def _take(self, config: KafkaConfig) -> _Kept:
-        key = (config.broker, config.sasl, config.tls)
+    def _take(self, owner: Owner, config: KafkaConfig) -> _Kept:
+        key = (owner, config.broker, config.sasl, config.tls)
         kept = self._kept.get(key)
         if kept is None:
             context = self._context_of(config.tls) if config.tls is not None else None
-            producer = _producer(config, self._network, self._executor, context)
+            slow_work = self._slow_work.get(owner)
+            if slow_work is None:  # kept by the owner's producers
+                slow_work = self._slow_work[owner] = SlowWork(self._executor)
+            producer = _producer(config, self._network, slow_work, context)
             started = asyncio.create_task(producer.start())
             started.add_done_callback(_look)
             kept = self._kept[key] = _Kept(key, producer, started)
@@ -203,13 +209,13 @@ def _is_good_after(result: Published | Refusal | TransportFailure | None) -> boo
 
 
 def _producer(
-    config: KafkaConfig, network: GuardedNetwork, executor: Executor, context: ssl.SSLContext | None
+    config: KafkaConfig, network: GuardedNetwork, slow_work: SlowWork, context: ssl.SSLContext | None
 ) -> Producer:
     tls = config.tls
     return Producer(
         network,
         tls.server_name if tls is not None else None,
-        executor,
+        slow_work,
         bootstrap_servers=config.broker,
         client_id="akeneo-event-platform",
         acks="all",

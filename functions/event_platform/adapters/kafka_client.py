@@ -13,7 +13,7 @@ import struct
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer, errors
 from aiokafka.client import AIOKafkaClient, CloseReason, ConnectionGroup
@@ -22,6 +22,8 @@ from aiokafka.conn import AIOKafkaConnection, ScramAuthenticator
 from aiokafka.protocol.metadata import MetadataRequest
 
 from .guard import GuardedNetwork
+
+T = TypeVar("T")
 
 MAX_FRAME_BYTES = 64 * 1024
 """Of one answer, which is parsed in at most 10 ms. A topic of 1,300 partitions with 3 replicas fits."""
@@ -39,6 +41,22 @@ _NOT_KAFKA = (ValueError, LookupError, AssertionError, struct.error)
 
 class NotKafka(errors.KafkaError):
     """Raised when what answers does not speak Kafka's protocol, or more than we read of it."""
+
+
+class SlowWork:
+    """What takes long for one owner: it is done by threads, one thing at a time.
+
+    So another owner's work waits for one thing of his at most.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._turn = asyncio.Lock()
+
+    async def do(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Returns what the function returns."""
+        async with self._turn:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
 
 class _TopicsRequest(MetadataRequest):
@@ -62,7 +80,7 @@ class _Handshake:
         self._tls = self._context.wrap_bio(incoming, outgoing, **options)
         return self._tls
 
-    async def make(self, opened: socket.socket, executor: Executor) -> None:
+    async def make(self, opened: socket.socket, slow_work: SlowWork) -> None:
         """Makes the handshake, each step in a thread, where OpenSSL holds up nobody.
 
         Certificates and keys that others choose can make a step take a tenth of a second of CPU.
@@ -71,7 +89,7 @@ class _Handshake:
         is_done = False
         while True:
             try:
-                await loop.run_in_executor(executor, self._tls.do_handshake)
+                await slow_work.do(self._tls.do_handshake)
                 is_done = True
             except ssl.SSLWantReadError:
                 pass
@@ -86,22 +104,19 @@ class _Handshake:
 
 
 class _GuardedLoop:
-    """The event loop as a connection sees it: connects to addresses that the guard lets pass.
-
-    What takes long is done by the threads of `executor`, which nothing else uses.
-    """
+    """The event loop as a connection sees it: connects to addresses that the guard lets pass."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         network: GuardedNetwork,
         server_name: str | None,
-        executor: Executor,
+        slow_work: SlowWork,
     ) -> None:
         self._loop = loop
         self._network = network
         self._server_name = server_name
-        self._executor = executor
+        self._slow_work = slow_work
         self.transport: asyncio.Transport | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -109,7 +124,7 @@ class _GuardedLoop:
 
     def run_in_executor(self, executor: None, function: Callable[..., Any], *arguments: Any) -> Any:
         """As the loop's own; aiokafka has SCRAM's salted passwords made so."""
-        return self._loop.run_in_executor(self._executor, function, *arguments)
+        return self._slow_work.do(function, *arguments)
 
     async def create_connection(
         self, factory: Callable[[], asyncio.Protocol], host: str, port: int, *, ssl: ssl.SSLContext | None
@@ -131,7 +146,7 @@ class _GuardedLoop:
         ready = self._loop.create_future()
         secured = SSLProtocol(self._loop, protocol, handshake, ready, server_hostname=self._server_name)
         try:
-            await handshake.make(opened, self._executor)
+            await handshake.make(opened, self._slow_work)
         except BaseException:
             opened.close()
             secured.connection_lost(None)
@@ -153,13 +168,13 @@ class _Connection(AIOKafkaConnection):
         self,
         network: GuardedNetwork,
         server_name: str | None,
-        executor: Executor,
+        slow_work: SlowWork,
         host: str,
         port: int,
         **options: Any,
     ) -> None:
         super().__init__(host, port, **options)
-        loop: Any = _GuardedLoop(self._loop, network, server_name, executor)
+        loop: Any = _GuardedLoop(self._loop, network, server_name, slow_work)
         self._loop = loop
 
     def authenticator_scram(self) -> ScramAuthenticator:
@@ -212,20 +227,20 @@ class _Client(AIOKafkaClient):
     """`connection_error` is why the last connection failed; None since one was made."""
 
     def __init__(
-        self, network: GuardedNetwork, server_name: str | None, executor: Executor, **options: Any
+        self, network: GuardedNetwork, server_name: str | None, slow_work: SlowWork, **options: Any
     ) -> None:
         super().__init__(**options)
         self.cluster = _Cluster(metadata_max_age_ms=self._metadata_max_age_ms)
         self.connection_error: Exception | None = None
         self._network = network
         self._server_name = server_name
-        self._executor = executor
+        self._slow_work = slow_work
 
     async def bootstrap(self) -> None:
         ((host, port, _),) = self.hosts
         connection = await self._connect(host, port)
         try:
-            self.cluster.update_metadata(await connection.send(_TopicsRequest([])))
+            self.cluster.update_metadata(await _ask(connection, ()))
         finally:
             connection.abort()
         if not self.cluster.brokers():
@@ -309,7 +324,7 @@ class _Client(AIOKafkaClient):
         connection = _Connection(
             self._network,
             self._server_name,
-            self._executor,
+            self._slow_work,
             host,
             port,
             client_id=self._client_id,
@@ -342,7 +357,7 @@ async def _ask(connection: _Connection, topics: Collection[str]) -> Any:
     for topic in list(topics) or [None]:
         found = await connection.send(_TopicsRequest([] if topic is None else [topic]))
         for said in found.topics or ():
-            if said[1] == topic:
+            if said[1] == topic and said[-1] is not None:
                 kept.append(said)
                 partitions += len(said[-1])
         if partitions > MAX_PARTITIONS:
@@ -354,17 +369,17 @@ async def _ask(connection: _Connection, topics: Collection[str]) -> Any:
 class Producer(AIOKafkaProducer):
     """A producer whose brokers are reached through the guard; `server_name` is theirs in TLS.
 
-    `executor` does what takes long.
+    `slow_work` is its owner's.
     """
 
     def __init__(
-        self, network: GuardedNetwork, server_name: str | None, executor: Executor, **options: Any
+        self, network: GuardedNetwork, server_name: str | None, slow_work: SlowWork, **options: Any
     ) -> None:
         shared = dict(options)
         for name in ("acks", "enable_idempotence", "max_request_size"):
             shared.pop(name, None)
         super().__init__(**options)
-        client = _Client(network, server_name, executor, **shared)
+        client = _Client(network, server_name, slow_work, **shared)
         self.client = self._sender.client = client
         self._metadata = self._message_accumulator._cluster = client.cluster
 

@@ -87,7 +87,8 @@ async def _attempt(
             config.url, headers, delivery.body, owner=subscription.owner, timeout=policy.timeout
         )
     else:
-        result = await senders.to_broker(delivery, config, timeout=policy.timeout)
+        owner = subscription.owner
+        result = await senders.to_broker(delivery, config, owner=owner, timeout=policy.timeout)
     ended, settled_at = clock.monotonic(), clock.now()
     latency = ended - started
     outcome = classify(result)

@@ -7,7 +7,7 @@ from ..domain.broker_messages import attributes_of, record_headers, record_key
 from ..domain.catalog import Catalog
 from ..domain.deliveries import Delivery
 from ..domain.outcomes import Published, Refusal, TransportFailure
-from ..domain.subscriptions import KafkaConfig, PubSubConfig
+from ..domain.subscriptions import KafkaConfig, Owner, PubSubConfig
 from ..ports import RecordSender, Sender, TopicSender
 
 
@@ -24,11 +24,12 @@ class Senders:
     known: Catalog
 
     async def to_broker(
-        self, delivery: Delivery, config: PubSubConfig | KafkaConfig, *, timeout: float
+        self, delivery: Delivery, config: PubSubConfig | KafkaConfig, *, owner: Owner, timeout: float
     ) -> Published | Refusal | TransportFailure:
         """The body as it is, unsigned (wire contract 10b)."""
         kind, body = delivery.event_type, delivery.body
         if isinstance(config, PubSubConfig):
             return await self.pubsub.publish(config, attributes_of(kind, config), body, timeout=timeout)
         key = record_key(kind, delivery.event_id, body, self.known)
-        return await self.kafka().append(config, key, record_headers(kind, config), body, timeout=timeout)
+        headers = record_headers(kind, config)
+        return await self.kafka().append(config, key, headers, body, owner=owner, timeout=timeout)
