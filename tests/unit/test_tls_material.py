@@ -39,6 +39,12 @@ def test_a_key_is_taken(key: rsa.RSAPrivateKey, form: serialization.PrivateForma
     assert cpu_seconds(lambda: check_pair(certificate, text)) < LIMIT
 
 
+def test_an_rsa_key_with_primes_of_unequal_length_is_taken() -> None:
+    p, q = 2**2203 - 1, 2**2281 - 1  # Mersenne primes, so that nobody has to look for them
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    private_key_of(rsa_key(p * q, 65537, d, p, q, d % (p - 1), d % (q - 1), pow(q, -1, p)))
+
+
 def test_an_ed25519_key_is_taken() -> None:
     key = ed25519.Ed25519PrivateKey.generate()
     assert private_key_of(pem_of(key)).public_key() == key.public_key()

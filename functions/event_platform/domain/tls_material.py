@@ -107,7 +107,7 @@ def _is_taken(key: object) -> bool:
 def _check_rsa(key: rsa.RSAPrivateNumbers) -> None:
     """Raises ValueError unless the numbers fit each other, so that none of them makes a signature dearer."""
     n, e = key.public_numbers.n, key.public_numbers.e
-    longest = (n.bit_length() + 1) // 2
+    longest = n.bit_length() * 3 // 4  # primes of unequal length are allowed, a giant one is not
     if not (
         1 < key.p < n
         and 1 < key.q < n
