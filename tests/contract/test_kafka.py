@@ -18,6 +18,7 @@ from aiohappyeyeballs import AddrInfoType
 from aiokafka.errors import KafkaError
 from pydantic import SecretStr
 
+from event_platform.adapters import kafka as kafka_module
 from event_platform.adapters.guard import AddressRefused, GuardedNetwork
 from event_platform.adapters.kafka import KafkaSender
 from event_platform.adapters.kafka_client import Producer, SlowWork
@@ -25,7 +26,7 @@ from event_platform.domain.outcomes import Kind, Published, Reason, Refusal, Tra
 from event_platform.domain.subscriptions import KafkaConfig
 from eventually import eventually
 from kafka_broker import KafkaBroker
-from records import OWNER
+from records import KAFKA_CONFIG, OWNER
 
 HEADERS = [("type", b"com.akeneo.pim.v1.product.updated"), ("X-Stage", b"production")]
 AMPLE = 5.0
@@ -394,3 +395,19 @@ async def test_nothing_is_left_behind_when_it_is_closed(kafka: KafkaBroker) -> N
     await failed(sender, kafka.config(topic=kafka.forbidden_topic))
     await sender.close()
     assert asyncio.all_tasks() == before
+
+
+async def test_so_many_producers_are_kept_and_one_in_use_is_never_ended(
+    sender: KafkaSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_module, "MAX_PRODUCERS", 2)
+
+    def config(name: str) -> KafkaConfig:
+        return replace(KAFKA_CONFIG, broker=f"{name}.example.com:9093", tls=None)
+
+    in_use = sender._take(OWNER, config("in-use"))
+    for name in ("a", "b", "c"):
+        sender._give_back(sender._take(OWNER, config(name)), keep=True)
+    assert sender.producers == 2
+    assert not in_use.is_retired
+    sender._give_back(in_use, keep=True)

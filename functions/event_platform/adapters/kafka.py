@@ -29,6 +29,8 @@ from .tls import by_san_only
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # names hosts and users; we log what came of it
 
 IDLE_SECONDS = 60.0
+MAX_PRODUCERS = 128
+"""Kept in all; of more, the oldest one that nobody uses ends before its time. Each holds a few sockets."""
 KEPT_TLS_CONTEXTS = 500
 """Contexts of TLS that are kept for further connections; each takes some 10 KB and a millisecond to make."""
 _THREADS = 2
@@ -139,6 +141,7 @@ class KafkaSender:
         key = (owner, config.broker, config.sasl, config.tls)
         kept = self._kept.get(key)
         if kept is None:
+            self._make_room()
             context = self._context_of(config.tls) if config.tls is not None else None
             slow_work = self._slow_work.get(owner)
             if slow_work is None:  # kept by the owner's producers
@@ -152,6 +155,12 @@ class KafkaSender:
             kept.idle = None
         kept.users += 1
         return kept
+
+    def _make_room(self) -> None:
+        if len(self._kept) >= MAX_PRODUCERS:
+            unused = next((kept for kept in self._kept.values() if kept.users == 0), None)
+            if unused is not None:
+                self._retire(unused)
 
     def _context_of(self, tls: Tls) -> ssl.SSLContext:
         """Returns the kept context, or makes it. Raises _UnusableTls."""
