@@ -158,8 +158,7 @@ class Database:
     async def give_back(self, pages: int) -> int:
         """Returns up to `pages` of the file's unused pages to the disk; how many it were.
 
-        Some are kept, since a queue that empties usually fills again. What the reader holds of the file in
-        memory is let go of: large bodies fill that up, and nobody reads them twice.
+        Some are kept, since a queue that empties usually fills again.
         """
 
         def job(connection: sqlite3.Connection) -> int:
@@ -169,7 +168,6 @@ class Database:
                 connection.execute(f"PRAGMA incremental_vacuum({surplus})").fetchall()
             return max(0, surplus)
 
-        await self.read(lambda connection: connection.execute("PRAGMA shrink_memory"))
         return await self.write(job)
 
     async def close(self) -> None:
