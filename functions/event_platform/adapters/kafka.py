@@ -24,7 +24,7 @@ from ..domain.subscriptions import KafkaConfig, Owner, Sasl, Tls
 from .connections import failure_of
 from .guard import AddressRefused, GuardedNetwork, NameNotResolved
 from .kafka_client import NotKafka, Producer, SlowWork
-from .tls import by_san_only
+from .tls import restricted
 
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # names hosts and users; we log what came of it
 
@@ -249,8 +249,7 @@ def _tls_context(tls: Tls) -> ssl.SSLContext:
 
     The material is checked again: it may have been stored before its bounds were.
     """
-    context = by_san_only(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    context.options |= ssl.OP_NO_RENEGOTIATION  # each would be a handshake within the event loop
+    context = restricted(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     once = secrets.token_bytes(32)
     try:
         tls_material.certificates_of(tls.ca_pem, max_characters=tls_material.MAX_CA_CHARACTERS)

@@ -12,7 +12,7 @@ import aiosmtplib
 
 from ..domain.mail_servers import MailServer
 from ..domain.notifications import Mail, MailFailure
-from .tls import by_san_only, client_context
+from .tls import client_context, restricted
 
 DEADLINE_SECONDS = 20.0
 _GOODBYE_SECONDS = 1.0
@@ -70,7 +70,7 @@ class SmtpMailer:
             timeout=self._deadline,
             use_tls=server.tls_first,
             start_tls=False if server.tls_first else (True if server.user is not None else None),
-            tls_context=by_san_only(self._tls) if self._tls is not None else client_context(),
+            tls_context=restricted(self._tls) if self._tls is not None else client_context(),
         )
 
 

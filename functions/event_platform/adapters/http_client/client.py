@@ -9,7 +9,7 @@ from functools import cache
 from ...domain.outcomes import Answer
 from ..connections import OUR_FAULT
 from ..guard import TrustedNetwork
-from ..tls import by_san_only, client_context
+from ..tls import client_context, restricted
 from .connection import ClosedHere, Connection, Key
 from .pool import Pool
 from .requests import Headers, Target, request_to, target_of
@@ -25,7 +25,7 @@ class HttpClient:
 
     def __init__(self, network: TrustedNetwork, tls: ssl.SSLContext | None = None) -> None:
         self._network = network
-        self._tls = by_san_only(tls) if tls is not None else default_tls()
+        self._tls = restricted(tls) if tls is not None else default_tls()
         self._pool = Pool()
         self._connections: set[Connection] = set()
         self._is_closed = False
