@@ -141,6 +141,7 @@ class BrokerContract:
         product = {"uuid": "00000000-0000-4000-8000-000000000001", "identifier": "SKU-1"}
         events = [with_data(an_event(number, entity="one"), {"product": product}) for number in range(5)]
         await world.intake.accept(PIM, events)
+        await eventually(lambda: len(consumer.got) == 15)
         await world.intake.accept(PIM, [an_event(5, entity="one")])
         await eventually(lambda: len(consumer.got) == 18)
         for receiver in receivers:
