@@ -164,7 +164,7 @@ class Platform:
         )
 
     def _secrets_of(self, name: str) -> Mapping[str, Sealed]:
-        """Of the secrets of PIMs only ingest gets any."""
+        """Returns the secrets by variable; the list of PIMs has their secrets for ingest alone."""
         return self.secrets if name == "ingest" else {**self.secrets, **self.pims_without_secrets}
 
     def _told_of_manage(self, name: str) -> Mapping[str, pulumi.Input[str]]:

@@ -1,4 +1,4 @@
-"""What commands print: all of it passes here, so that nothing others chose moves a cursor or is markup.
+"""Prints what commands say. Nothing that others chose moves the cursor or is read as markup.
 
 A test holds that no other module prints.
 """
@@ -18,7 +18,7 @@ WIDE = 240
 
 
 def printable(text: str) -> str:
-    """The text with each character that is no letter, mark or space escaped as in Python: `\\x1b`."""
+    """Returns the text with each character that is not printable escaped as in Python: `\\x1b`."""
     if text.isprintable():
         return text
     return "".join(
@@ -55,7 +55,7 @@ def text(value: object, style: str = "") -> Text:
 
 
 def console(*, err: bool = False) -> Console:
-    """For styled lines; plain strings are no markup there."""
+    """Returns a console for styled lines, which takes no markup."""
     return Console(stderr=err, markup=False, emoji=False)
 
 
