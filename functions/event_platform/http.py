@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
+from .bodies import Share
 from .domain import errors, front_door
 
 log = structlog.get_logger()
@@ -25,6 +26,7 @@ STATUS_OF: Mapping[type[errors.EventPlatformError], int] = {
     errors.TooLarge: 413,
     errors.UnsupportedMediaType: 415,
     errors.TooManyRequests: 429,
+    errors.Overloaded: 503,
     errors.PimUnavailable: 503,
     errors.StoreUnavailable: 503,
     errors.OutOfSockets: 503,
@@ -182,18 +184,27 @@ async def _send_in_pieces(message: Message, send: Send) -> None:
         await send({**message, "body": piece, "more_body": not is_last or message.get("more_body", False)})
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises TooLarge as soon as it is known to have more than `limit` bytes."""
+async def read_body(request: Request, limit: int, share: Share | None = None) -> bytes | bytearray:
+    """The whole body; `share` counts its bytes, and has to last for as long as they are used.
+
+    Raises TooLarge as soon as the body is known to have more than `limit` bytes, and Overloaded.
+    """
     too_large = errors.TooLarge(f"the body is larger than {limit // 1024} KiB")
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large
-    body = bytearray()
+    body: bytes | bytearray = b""
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
+        if len(body) + len(chunk) > limit:
             raise too_large
-    return bytes(body)
+        if share is not None:
+            await share.grow(len(chunk))
+        if not body:
+            body = chunk  # which is all of nearly every body
+        elif chunk:
+            body = bytearray(body) if isinstance(body, bytes) else body
+            body += chunk
+    return body
 
 
 async def healthy(request: Request) -> Response:
@@ -218,9 +229,10 @@ def _answer_to(
 
 def _answer_to_ours(error: errors.EventPlatformError, request: Request) -> Response:
     status = STATUS_OF[type(error)]
-    if status == 503:
+    if isinstance(error, errors.Unavailable):
         log.warning("request.unavailable", path=request.url.path, error=str(error))
     if isinstance(error, errors.InvalidRequest):
         return error_response(status, *error.problems)
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, errors.TooManyRequests) else None
+    must_wait = isinstance(error, errors.TooManyRequests | errors.Overloaded)
+    headers = {"Retry-After": str(error.retry_after)} if must_wait else None
     return error_response(status, errors.Problem("", str(error)), headers=headers)

@@ -7,7 +7,7 @@ say what an implementation must do.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from .domain.actions import BY_THE_PLATFORM, Action
 from .domain.deliveries import Delivery, Settlement
@@ -19,6 +19,8 @@ from .domain.outcomes import Answer, Published, Refusal, TransportFailure
 from .domain.subscriptions import KafkaConfig, Owner, PubSubConfig, Subscriber, Subscription
 from .domain.suspension import Count, Series
 from .domain.tenants import Tenant
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -40,6 +42,19 @@ class TenantRegistry(Protocol):
 
     async def tenants(self) -> Sequence[Tenant]:
         """All entries, exact URLs before patterns; at most 5 s old."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads large bodies where it holds up nobody."""
+
+    async def run(
+        self, owner: str, function: Callable[..., T], body: bytes | bytearray, *arguments: object
+    ) -> T:
+        """Returns what the function, one of a module, makes of the catalog, the body and the arguments.
+
+        Owners take turns. Raises what the function raises, and Overloaded.
+        """
         ...
 
 

@@ -198,7 +198,7 @@ def push_route(
 
     async def _read(request: Request) -> Pushed | None:
         """None if it was malformed and is a dead letter now."""
-        body = await read_body(request, PUSH_BODY_LIMIT)
+        body = bytes(await read_body(request, PUSH_BODY_LIMIT))
         try:
             return pushed_of(body, request.path_params)
         except MalformedMessage as error:

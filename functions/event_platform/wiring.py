@@ -119,12 +119,14 @@ def ingest() -> "Answers":
     from .adapters.clock import SystemClock
     from .adapters.pubsub import load_client
     from .adapters.pubsub_intake import PubSubIntake
+    from .adapters.reading import ReadingProcess
 
     load_client()
     settings, clock = _read(told.IngestSettings), SystemClock()
     registry = _registry(settings, _firestore(settings), _registry_seal(settings))
     intake = PubSubIntake(_publisher(settings), clock, topic=settings.topic_events)
-    return _app(settings, ingest.routes(ingest.Ingest(registry, intake, settings.event_types, clock)))
+    reader = ReadingProcess(settings.event_types)
+    return _app(settings, ingest.routes(ingest.Ingest(registry, intake, settings.event_types, clock, reader)))
 
 
 @cache

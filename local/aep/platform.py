@@ -15,6 +15,7 @@ from event_platform import asyncapi, ingest, manage, notify, openapi
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.guard import TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway
+from event_platform.adapters.reading import ReadingProcess
 from event_platform.adapters.smtp import SmtpMailer
 from event_platform.http import App, json_response
 from event_platform.manage.identity import CallerVerifier
@@ -108,10 +109,11 @@ class Platform:
             on_fault=on_fault,
         )
         self._subscriptions.on_change.append(self._notifier.look)
+        self._reader = ReadingProcess(settings.event_types)
         verifier = CallerVerifier(self._pims, self._gateway, clock, allow_http=settings.dev)
         routes = [
             # The router goes through them in turn, and most requests are events.
-            *ingest.routes(ingest.Ingest(self._pims, self._queue, settings.event_types, clock)),
+            *ingest.routes(ingest.Ingest(self._pims, self._queue, settings.event_types, clock, self._reader)),
             *manage.routes(
                 manage.Manage(
                     verifier,
@@ -161,6 +163,7 @@ class Platform:
         await self._close()
 
     async def _close(self) -> None:
+        await self._reader.close()
         await self._outgoing.close()
         await self._gateway.close()
         await self._database.close()

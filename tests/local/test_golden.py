@@ -27,6 +27,7 @@ from aep.tools.formats import EVENTS_API_TYPES, Format
 from clock import ManualClock
 from components import require
 from event_platform import ingest
+from event_platform.adapters.reading import ReadingProcess
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain import catalog
 from event_platform.domain.facts import IDENTIFIER_TYPES
@@ -90,7 +91,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         await queue.open(queued.extend, lambda due_at: None)
         pims = Pims(database, seal, clock, source=orjson.dumps([ENTRY]).decode(), allow_http=False)
         await pims.open()
-        routes = ingest.routes(ingest.Ingest(pims, queue, CATALOG, clock))
+        routes = ingest.routes(ingest.Ingest(pims, queue, CATALOG, clock, ReadingProcess(CATALOG)))
         app = App(list(routes))
         url = await stack.enter_async_context(serving.running(app))
         session = await stack.enter_async_context(aiohttp.ClientSession())

@@ -42,6 +42,10 @@ class EventType:
 
         return jsonschema_rs.Draft202012Validator(self.schema, validate_formats=True, offline=True)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the validator, which is made anew where it is needed."""
+        return {name: value for name, value in self.__dict__.items() if name != "_validator"}
+
     def problems_of(self, data: Any, *, first_only: bool = False) -> list[tuple[str, str]]:
         """What keeps `data` from fitting the schema: (dotted path in data, message), empty when it fits.
 

@@ -10,6 +10,7 @@ EventPlatformError          the root; never raised itself
 ├── TooLarge                the body is over its limit (413)
 ├── UnsupportedMediaType    the body is of another media type (415)
 ├── TooManyRequests         the caller has to wait before it does that again (429)
+├── Overloaded              we do more than we can at this moment; nothing was changed, try again (503)
 └── Unavailable             a part that we need is away; nothing was changed, try again (503)
     ├── PimUnavailable      the PIM could not be asked
     ├── StoreUnavailable    the store cannot take or give anything now
@@ -43,6 +44,10 @@ class InvalidRequest(EventPlatformError):
     def __init__(self, *problems: Problem) -> None:
         super().__init__("; ".join(map(str, problems)))
         self.problems = problems
+
+    def __reduce__(self) -> "tuple[type[InvalidRequest], tuple[Problem, ...]]":
+        """As its problems, of which the message is made."""
+        return type(self), self.problems
 
 
 class Unauthenticated(EventPlatformError):
@@ -80,6 +85,14 @@ class UnsupportedMediaType(EventPlatformError):
 
 class TooManyRequests(EventPlatformError):
     """Raised when a caller has to wait, for `retry_after` seconds, before it may do something again."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Overloaded(EventPlatformError):
+    """Raised when we have no room for a request now; it may be sent again after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)

@@ -61,10 +61,10 @@ class Call:
     timestamp: str
     signature: str = field(repr=False)
 
-    def check(self, body: bytes, secrets: Sequence[SecretStr]) -> None:
+    def check(self, body: bytes | bytearray, secrets: Sequence[SecretStr]) -> None:
         """Raises Unauthenticated when none of the secrets signed the body."""
-        signed = b"%b.%b" % (self.timestamp.encode(), body)
-        if not signatures.verify_any(signed, [each.get_secret_value() for each in secrets], [self.signature]):
+        keys = [each.get_secret_value() for each in secrets]
+        if not signatures.verify_any(body, keys, [self.signature], b"%b." % self.timestamp.encode()):
             raise Unauthenticated(
                 f"{SIGNATURE_HEADER} is not that of a PIM with this key: check the URL, and the secret that"
                 " `aep pims add URL --events-api-secret -` was given"

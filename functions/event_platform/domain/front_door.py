@@ -7,7 +7,7 @@ of its address, and of the PIM that it has us ask. What turns out to be right ge
 import ipaddress
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from cachetools import TTLCache
@@ -63,6 +63,8 @@ class Admission:
     """A credential that may be looked at now. Who never says that it is `proved` was wrong."""
 
     proved: Callable[[], None]
+    is_known: bool = False
+    """True if its holder proved something before."""
 
 
 class FrontDoor:
@@ -81,7 +83,9 @@ class FrontDoor:
         `holder` is who is remembered where no two credentials are the same, as with signatures.
         """
         holder = credential if holder is None else holder
-        if holder in self._proved or (address, credential) in self._wrong:
+        if holder in self._proved:
+            return replace(self._admission([], holder), is_known=True)
+        if (address, credential) in self._wrong:
             return self._admission([], holder)
         admission = self._admission([(self._addresses, address)], holder)
         self._wrong[address, credential] = None

@@ -18,6 +18,9 @@ Json: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
 
 MAX_DEPTH = 200
 """Levels of nesting that are taken. Bounds the stack of every recursive reader behind us."""
+QUICK_BYTES = 16 * 1024
+_QUICK_CAREFUL_BYTES = 128 * 1024
+_QUICK_CAREFUL_VALUES = 8_000
 MAX_SAFE_INTEGER = 2**53 - 1
 _MAX_ARRAY_INDEX = 2**32 - 2
 
@@ -47,7 +50,7 @@ class IntegerTooLarge(MalformedJson):
 
 
 def parse(
-    text: bytes, *, round_integers: bool = False, max_depth: int = MAX_DEPTH, plain: bool = False
+    text: bytes | bytearray, *, round_integers: bool = False, max_depth: int = MAX_DEPTH, plain: bool = False
 ) -> Json:
     """The value of a JSON text in UTF-8. Of repeated keys the last one wins, as in JavaScript.
 
@@ -72,17 +75,27 @@ def parse(
     return value
 
 
-def has_more_values(text: bytes, than: int) -> bool:
+def is_quick(text: bytes | bytearray) -> bool:
+    """True if up to 256 KiB of JSON are read and written in a few milliseconds, whatever they hold.
+
+    What is plain and not nested deeply is read and written by orjson alone, and the rest partly in Python.
+    """
+    if len(text) <= QUICK_BYTES or (is_plain(text) and _is_shallow(text, MAX_DEPTH)):
+        return True
+    return len(text) <= _QUICK_CAREFUL_BYTES and not has_more_values(text, _QUICK_CAREFUL_VALUES)
+
+
+def has_more_values(text: bytes | bytearray, than: int) -> bool:
     """True if a JSON text holds more values `than` that, which is told without parsing it."""
     return _count_values(text) > than and _count_values(_outside_strings(text)) > than
 
 
-def _count_values(text: bytes) -> int:
+def _count_values(text: bytes | bytearray) -> int:
     """Returns how many values there can be: each but the first follows a comma or an opening bracket."""
     return 1 + text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-def is_plain(source: bytes) -> bool:
+def is_plain(source: bytes | bytearray) -> bool:
     """Whether nothing in a JSON text takes a form in JavaScript that differs from the usual one."""
     if _ESCAPE_OF_CARE.search(source) is not None or _INDEX_KEY.search(source) is not None:
         return False
@@ -209,7 +222,7 @@ def _string(text: str) -> str:
     return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
 
 
-def _outside_strings(text: bytes) -> bytes:
+def _outside_strings(text: bytes | bytearray) -> bytes:
     """What stands beside the strings of a JSON text."""
     if b"\\" in text:
         # So that each quote that is left begins or ends a string.
@@ -217,7 +230,7 @@ def _outside_strings(text: bytes) -> bytes:
     return b"".join(text.split(b'"')[::2])
 
 
-def _is_shallow(text: bytes, max_depth: int) -> bool:
+def _is_shallow(text: bytes | bytearray, max_depth: int) -> bool:
     """Whether a glance suffices to say that `text` is no deeper than that; else `_check_depth` counts."""
     if text.count(b"[") + text.count(b"{") <= max_depth:
         return True

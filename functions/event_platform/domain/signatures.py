@@ -11,9 +11,10 @@ SECONDARY_HEADER = "X-AKENEO-SIGNATURE-SECONDARY"
 ALGORITHM_HEADER = "X-AKENEO-SIGNATURE-ALGORITHM"
 
 
-def sign(body: bytes, secret: str) -> str:
-    """Lower-case hex HMAC-SHA256 of the raw body."""
+def sign(body: bytes | bytearray, secret: str, prefix: bytes = b"") -> str:
+    """Lower-case hex HMAC-SHA256 of the raw body, behind `prefix`."""
     state = _keyed(secret).copy()
+    state.update(prefix)
     state.update(body)
     return state.hexdigest()
 
@@ -23,12 +24,14 @@ def verify(body: bytes, secret: str, signature: str) -> bool:
     return hmac.compare_digest(sign(body, secret).encode(), signature.encode())
 
 
-def verify_any(body: bytes, secrets: Sequence[str], signatures: Sequence[str]) -> bool:
-    """Whether one of the signatures is that of the body by one of the secrets; all are compared.
+def verify_any(
+    body: bytes | bytearray, secrets: Sequence[str], signatures: Sequence[str], prefix: bytes = b""
+) -> bool:
+    """Whether one of the signatures is that of `prefix` and body by one of the secrets; all are compared.
 
     Without a secret it takes as long as with a wrong one, so that nobody learns which there are.
     """
-    expected = [sign(body, secret).encode() for secret in secrets or [""]]
+    expected = [sign(body, secret, prefix).encode() for secret in secrets or [""]]
     compared = [hmac.compare_digest(one, signature.encode()) for one in expected for signature in signatures]
     return any(compared) and bool(secrets)
 

@@ -100,6 +100,10 @@ class Tenant(_Entry):
             raise ValueError('every client of "auth": "platform-key" needs key_sha256')
         return self
 
+    def redacted(self) -> "Tenant":
+        """The entry for whoever only has to know who the PIM and its clients are."""
+        return self.model_copy(update=dict.fromkeys(SECRET_FIELDS, ()))
+
     @property
     def name(self) -> str:
         """What an entry is known by: its URL or its host pattern."""

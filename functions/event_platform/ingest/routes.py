@@ -4,23 +4,26 @@ import hashlib
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import structlog
+from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ..bodies import Bodies, Share
 from ..domain import events_api, relay, signatures
 from ..domain.catalog import Catalog
-from ..domain.cloudevents import Context, read
 from ..domain.errors import Unauthenticated
 from ..domain.events import Event
 from ..domain.front_door import Admission, FrontDoor
 from ..domain.limits import LineLimit
 from ..domain.tenants import Tenant, with_key
 from ..http import Direct, as_it_is, client_address, json_response, media_type, only_once, read_body
-from ..ports import Clock, Intake, TenantRegistry
+from ..ports import Clock, Intake, Reader, TenantRegistry
+from .reading import Reading, check, read_cloudevents, read_relayed, read_webhook
 
 log = structlog.get_logger()
 
@@ -43,6 +46,7 @@ class Ingest:
     intake: Intake
     catalog: Catalog
     clock: Clock
+    reader: Reader
 
 
 def routes(ingest: Ingest) -> Sequence[Route]:
@@ -50,6 +54,8 @@ def routes(ingest: Ingest) -> Sequence[Route]:
 
     door = FrontDoor(ingest.clock.monotonic)
     lines = LineLimit(ingest.clock.monotonic)
+    bodies = Bodies(ingest.clock.monotonic)
+    reading = Reading(ingest.catalog, ingest.reader)
 
     async def take_in(request: Request) -> Response:
         only_once(request.headers, "Authorization")
@@ -59,22 +65,26 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         tenant = tenant_of(presented, tenants)
         admission.proved()
         as_it_is(request)
-        body = await read_body(request, BODY_LIMIT)
-        context = Context(tenant.name, ingest.catalog, ingest.clock.now())
-        events = read(media_type(request), request.headers, body, context)
-        await accept(tenant, events)
+        with bodies.of(tenant.key) as share:
+            body = await read_body(request, BODY_LIMIT, share)
+            about = (tenant.name, ingest.clock.now(), media_type(request), attributes_of(request))
+            events = await reading.run(tenant, read_cloudevents, body, *about)
+            await accept(tenant, events)
         return json_response({"accepted": len(events)}, 202)
 
     async def take_webhook(request: Request) -> Response:
         only_once(request.headers, events_api.SIGNATURE_HEADER, events_api.TIMESTAMP_HEADER)
         call = events_api.call_of(request.headers, ingest.clock.now())
         admission = admission_of(request, call.signature)
-        body = await read_body(request, EVENTS_API_BODY_LIMIT)  # before all that waits: the PIM may hang up
-        tenant = await tenant_at(request)
-        call.check(body, tenant.events_api_secret)
-        admission.proved()
-        taken = events_api.read(body, tenant, ingest.catalog)
-        await accept(tenant, taken.events)
+        with share_of(request, admission, lambda tenant: tenant.events_api_secret) as share:
+            # Before all that waits: the PIM may hang up.
+            body = await read_body(request, EVENTS_API_BODY_LIMIT, share)
+            tenant = await tenant_at(request)
+            await check(call.check, body, tenant.events_api_secret)
+            admission.proved()
+            share.prove(tenant.key)
+            taken = await reading.run(tenant, read_webhook, body, tenant.redacted())
+            await accept(tenant, taken.events)
         if left_out := taken.left_out():
             warn("events.skipped", tenant, **left_out)
         skipped = sum(taken.skipped.values())
@@ -85,17 +95,32 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         only_once(request.headers, signatures.PRIMARY_HEADER, signatures.SECONDARY_HEADER)
         found = relay.signatures_of(request.headers)
         admission = admission_of(request, *found)
-        body = await read_body(request, BODY_LIMIT)
-        tenant = await tenant_at(request)
-        relay.check(body, found, tenant.relay_secret)
-        admission.proved()
-        relayed = relay.read(body, ingest.catalog, ingest.clock.now())
-        events = [] if relayed.event is None else [relayed.event]
-        if relayed.warnings:
-            name = "relay.differs" if events else "relay.skipped"
-            warn(name, tenant, event_id=relayed.event_id, reasons=relayed.warnings)
-        await accept(tenant, events, relayed=True)
+        with share_of(request, admission, lambda tenant: tenant.relay_secret) as share:
+            body = await read_body(request, BODY_LIMIT, share)
+            tenant = await tenant_at(request)
+            await check(relay.check, body, found, tenant.relay_secret)
+            admission.proved()
+            share.prove(tenant.key)
+            relayed = await reading.run(tenant, read_relayed, body, ingest.clock.now())
+            events = [] if relayed.event is None else [relayed.event]
+            if relayed.warnings:
+                name = "relay.differs" if events else "relay.skipped"
+                warn(name, tenant, event_id=relayed.event_id, reasons=relayed.warnings)
+            await accept(tenant, events, relayed=True)
         return json_response({"accepted": len(events), "skipped": 1 - len(events)}, 202)
+
+    def share_of(
+        request: Request, admission: Admission, secrets_of: Callable[[Tenant], Sequence[SecretStr]]
+    ) -> AbstractContextManager[Share]:
+        """The share of a PIM that has proved itself from this address, or else one of all strangers."""
+        key: str = request.path_params["key"]
+        if admission.is_known:
+            return bodies.of(key)
+
+        async def has_reserve() -> bool:
+            return bool(secrets_of(await tenant_at(request)))
+
+        return bodies.unproved((request.scope["endpoint"], key), has_reserve)
 
     def warn(name: str, tenant: Tenant, **fields: object) -> None:
         if times := lines.count((name, tenant.name)):
@@ -125,6 +150,12 @@ def _relay_route(endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
     route = Route(RELAY_PATH, endpoint, methods=["POST"])
     route.path_regex = _RELAY_PATHS  # Starlette's own wants the slash, and no line break after it
     return route
+
+
+def attributes_of(request: Request) -> dict[str, str]:
+    """The headers of a CloudEvent in binary mode, which are its attributes."""
+    raw = request.headers.raw
+    return {name.decode(): value.decode("latin-1") for name, value in raw if name.startswith(b"ce-")}
 
 
 def digest_of(authorization: str) -> bytes:

@@ -1,0 +1,158 @@
+"""How many bytes of request bodies may be in memory, and whose.
+
+A sender that was proved has the share of its PIM. All others share one budget; when that is used up, the PIM
+that a body is addressed to has a reserve that no body for another PIM can take.
+"""
+
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from .domain.errors import Overloaded
+
+log = structlog.get_logger()
+
+MIB = 1024 * 1024
+PROVED_BYTES = 40 * MIB
+"""Of one PIM: two of the largest bodies."""
+UNPROVED_BYTES = 40 * MIB
+RESERVE_BYTES = 20 * MIB
+"""Of one PIM and way in: the largest body."""
+SLOW_SECONDS = 1.0
+"""A body in a reserve that takes longer gives way to a newer one: a PIM sends a whole one in 0.5 s."""
+RETRY_SECONDS = 5
+SAID_EVERY_SECONDS = 60.0
+
+_UNPROVED = "unproved"
+
+Monotonic = Callable[[], float]
+HasReserve = Callable[[], Awaitable[bool]]
+"""Whether the PIM that a body is addressed to exists and takes such bodies."""
+
+
+class Share:
+    """The bytes of one body. It begins in the account of its sender, or in that of all who are not proved."""
+
+    __slots__ = ("_bodies", "_has_reserve", "account", "is_over", "reserve", "size", "started")
+
+    def __init__(
+        self, bodies: "Bodies", account: Hashable, reserve: Hashable, has_reserve: HasReserve | None
+    ) -> None:
+        self._bodies = bodies
+        self._has_reserve = has_reserve
+        self.account = account
+        self.reserve = reserve
+        self.size = 0
+        self.started = bodies.now()
+        self.is_over = False
+        """True when another body got this one's room."""
+
+    async def grow(self, size: int) -> None:
+        """Takes room for more bytes. Raises Overloaded if there is none, or another body got this one's."""
+        if self.is_over:
+            raise self._bodies.overloaded()
+        if self._bodies.take(self, size):
+            return
+        if self._has_reserve is None or self.account == self.reserve or not await self._has_reserve():
+            raise self._bodies.overloaded()
+        self._bodies.move_to_reserve(self, size)
+
+    def prove(self, account: Hashable) -> None:
+        """Moves the body to the account of the PIM that sent it. Raises Overloaded if that one is full."""
+        self._bodies.move(self, account)
+
+
+class Bodies:
+    """The accounts of all bodies that an instance holds."""
+
+    def __init__(self, monotonic: Monotonic) -> None:
+        self.now = monotonic
+        self._used: dict[Hashable, int] = {}
+        self._in_reserves: dict[Hashable, dict[Share, None]] = {}
+        self._refused = 0
+        self._said_at = -SAID_EVERY_SECONDS
+
+    @property
+    def size(self) -> int:
+        """All bytes that are held."""
+        return sum(self._used.values())
+
+    @contextmanager
+    def of(self, pim: str) -> Iterator[Share]:
+        """The share of a body whose sender was proved, as long as the block lasts."""
+        yield from self._while_used(Share(self, pim, None, None))
+
+    @contextmanager
+    def unproved(self, reserve: Hashable, has_reserve: HasReserve) -> Iterator[Share]:
+        """The share of a body that any stranger may have sent. `reserve` is for whom it is, and how."""
+        yield from self._while_used(Share(self, _UNPROVED, ("reserve", reserve), has_reserve))
+
+    def take(self, share: Share, size: int) -> bool:
+        """Takes room in the account of a share. False if there is not enough."""
+        used = self._used.get(share.account, 0) + size
+        if used > self._limit_of(share):
+            return share.account == share.reserve and self._evict_slow(share, size) and self.take(share, size)
+        self._used[share.account] = used
+        share.size += size
+        return True
+
+    def move_to_reserve(self, share: Share, size: int) -> None:
+        """Moves a share to its reserve, with more bytes. Raises Overloaded."""
+        held = share.size
+        self.release(share)
+        share.account = share.reserve
+        self._in_reserves.setdefault(share.reserve, {})[share] = None
+        if not self.take(share, held + size):
+            raise self.overloaded()
+
+    def move(self, share: Share, account: Hashable) -> None:
+        """Moves a share to another account. Raises Overloaded."""
+        held = share.size
+        self.release(share)
+        share.account = account
+        if not share.is_over and not self.take(share, held):
+            raise self.overloaded()
+
+    def release(self, share: Share) -> None:
+        """Gives back all that a share holds."""
+        left = self._used.get(share.account, 0) - share.size
+        if left > 0:
+            self._used[share.account] = left
+        else:
+            self._used.pop(share.account, None)
+        share.size = 0
+        if share.account == share.reserve and (others := self._in_reserves.get(share.reserve)):
+            others.pop(share, None)
+            if not others:
+                del self._in_reserves[share.reserve]
+
+    def overloaded(self) -> Overloaded:
+        """The error for a body that does not fit; logged once a minute."""
+        self._refused += 1
+        now = self.now()
+        if now - self._said_at >= SAID_EVERY_SECONDS:
+            log.warning("bodies.refused", refused=self._refused, held_bytes=self.size)
+            self._refused, self._said_at = 0, now
+        return Overloaded("too many request bodies are being read; send it again later", RETRY_SECONDS)
+
+    def _while_used(self, share: Share) -> Iterator[Share]:
+        try:
+            yield share
+        finally:
+            self.release(share)
+
+    def _limit_of(self, share: Share) -> int:
+        if share.account == _UNPROVED:
+            return UNPROVED_BYTES
+        return RESERVE_BYTES if share.account == share.reserve else PROVED_BYTES
+
+    def _evict_slow(self, newer: Share, size: int) -> bool:
+        """Takes the room of bodies that were too slow, oldest first. True if there is enough then."""
+        for share in list(self._in_reserves.get(newer.reserve, ())):
+            if self._used.get(newer.account, 0) + size <= RESERVE_BYTES:
+                return True
+            if share is not newer and self.now() - share.started > SLOW_SECONDS:
+                self.release(share)
+                share.is_over = True
+        return self._used.get(newer.account, 0) + size <= RESERVE_BYTES
