@@ -94,6 +94,7 @@ def a_subscription(
     url: str = "https://erp.example.com/events",
     config: Config | None = None,
     now: datetime = START,
+    filter: str | None = 'not user = "nobody"',  # noqa: A002 - the field's name
     **more: Any,
 ) -> Subscription:
     """An active one with every optional part set."""
@@ -107,7 +108,7 @@ def a_subscription(
         config=config or https_config(url),
         created_at=now,
         updated_at=now,
-        filter='not user = "nobody"',
+        filter=filter,
         options={"send_product_identifier_in_changes": True},
         **more,
     )

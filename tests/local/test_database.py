@@ -68,6 +68,24 @@ async def test_a_violated_constraint_reaches_its_writer_only(database: Database)
     assert await notes(database) == ["one", "two"]
 
 
+async def test_a_refusal_that_wrote_nothing_leaves_the_caches_of_jobs(database: Database) -> None:
+    undone: list[bool] = []
+    database.on_rollback.append(lambda: undone.append(True))
+
+    def refuse(connection: sqlite3.Connection) -> None:
+        raise Conflict("the state forbids it")
+
+    def refuse_late(connection: sqlite3.Connection) -> None:
+        note("one")(connection)
+        refuse(connection)
+
+    for job, times in ((refuse, 0), (refuse_late, 1)):
+        with pytest.raises(Conflict):
+            await database.write(job)
+        assert len(undone) == times
+    assert await notes(database) == []
+
+
 async def test_a_disk_that_takes_nothing_more_is_unavailable_and_undoes_the_commit(
     database: Database,
 ) -> None:

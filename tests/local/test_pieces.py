@@ -111,6 +111,7 @@ class World:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker_queue, "WORK_AT_ACCEPTANCE", 200)
     monkeypatch.setattr(pieces, "WORK_OF_PIECE", WORK_OF_PIECE)
+    monkeypatch.setattr(pieces, "WORK_OF_COMPILING", 5)
     monkeypatch.setattr(pieces, "EVENTS_OF_WINDOW", 8)
 
 
@@ -345,6 +346,50 @@ async def test_both_variants_of_a_body_are_kept_apart_in_every_piece(world: Worl
     assert {receiver for receiver, body in bodies if b"SKU-1" in body} == {each.id for each in with_it}
     assert {receiver for receiver, body in bodies if b"SKU-1" not in body} == {each.id for each in without}
     assert await world.count("events") == 100
+
+
+# Filters
+
+
+async def test_filters_are_compiled_in_pieces_and_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch, compiles: Counter[str]
+) -> None:
+    monkeypatch.setattr(pieces, "WORK_OF_COMPILING", 22)
+    subscriptions = [
+        each
+        for number in range(SUBSCRIPTIONS)
+        for each in await world.subscribe(filter=f'not user = "{number}"', events=(UPDATED,))
+    ]
+    await world.queue.accept(PIM, many(1))
+    assert (world.behind, compiles.total()) == ([PIM], 0)
+    compiled: list[int] = []
+    more = True
+    while more:
+        before = compiles.total()
+        more = await world.queue.fan_out_piece(PIM)
+        compiled.append(compiles.total() - before)
+    assert compiled == [2] * 5
+    await world.queue.accept(PIM, many(1, first=1))
+    assert (await world.count("deliveries"), compiles.total()) == (2 * SUBSCRIPTIONS, SUBSCRIPTIONS)
+    await world.change(subscriptions[0], lambda before: replace(before, filter='not user = "new"'))
+    await world.queue.accept(PIM, many(1, first=2))
+    assert (await world.count("deliveries"), compiles['not user = "new"']) == (3 * SUBSCRIPTIONS, 1)
+    assert compiles.total() == SUBSCRIPTIONS + 1, "the others are kept"
+
+
+async def test_filters_for_other_types_of_events_are_compiled_on_the_way(
+    world: World, monkeypatch: pytest.MonkeyPatch, compiles: Counter[str]
+) -> None:
+    """Else they would count as work for as long as no such event comes."""
+    monkeypatch.setattr(pieces, "WORK_OF_COMPILING", 22)
+    await world.subscribe(filter=None)
+    for number in range(SUBSCRIPTIONS):
+        await world.subscribe(filter=f'not user = "{number}"', events=(CATEGORY,))
+    await world.queue.accept(PIM, many(1))
+    await world.fan_out()
+    assert (await world.count("deliveries"), compiles.total()) == (1, SUBSCRIPTIONS)
+    await world.queue.accept(PIM, many(1, first=1))
+    assert await world.count("deliveries") == 2
 
 
 # After an end of the process

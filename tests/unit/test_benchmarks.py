@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from clock import START, ManualClock
-from event_platform.domain import catalog, json_form
+from event_platform.domain import catalog, filters, json_form
 from event_platform.domain.benchmarks import Benchmark
 from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.errors import TooManyRequests
@@ -93,8 +93,9 @@ def test_data_fit_the_schema_and_carry_the_custom_data_as_given(custom: dict[str
 def test_test_events_are_for_the_benchmark_subscriptions_of_their_client_alone(
     subscription: Any, event: Event, matched: bool
 ) -> None:
-    assert matches(event, subscription) is matched
-    assert len(fan_out(event, [subscription], "https://x/spec")) == matched
+    predicates = {text: filters.predicate_of(text)} if (text := subscription.filter) else {}
+    assert matches(event, subscription, predicates) is matched
+    assert len(fan_out(event, [subscription], predicates, "https://x/spec")) == matched
     assert all(check.passes for check in checks(event, subscription)) is matched
 
 

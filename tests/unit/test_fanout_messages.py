@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -186,6 +187,31 @@ async def test_a_message_that_is_none_of_ours_becomes_a_dead_letter() -> None:
     assert letter.attributes[REASON] == "the attribute accepted_at is missing"
 
 
+async def test_filters_are_compiled_while_the_loop_works_on_other_messages(
+    monkeypatch: pytest.MonkeyPatch, compiles: Counter[str]
+) -> None:
+    monkeypatch.setattr(messages, "SECONDS_AT_ONCE", 0)
+    subscriptions = [subscription(filter=f'user = "{number}"') for number in range(20)]
+    world = World(*subscriptions)
+    at_once: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            before = compiles.total()
+            await asyncio.sleep(0)
+            at_once.append(compiles.total() - before)
+
+    watching = asyncio.create_task(watch())
+    await world.push(accepted(1))
+    watching.cancel()
+    assert (max(at_once), compiles.total()) == (1, 20)
+    await world.push(accepted(2))
+    assert compiles.total() == 20, "they are kept"
+    world.subscriptions = [*subscriptions[1:], subscription(filter='user = "new"')]
+    await world.push(accepted(3))
+    assert compiles == Counter({f'user = "{number}"': 1 for number in range(20)} | {'user = "new"': 1})
+
+
 async def test_the_messages_of_a_lane_share_publish_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     """A piece for each event would bring the many subscriptions of a PIM one message a lane."""
     monkeypatch.setattr(messages, "MESSAGES_AT_ONCE", 20)
@@ -206,6 +232,7 @@ async def test_the_messages_of_a_lane_share_publish_requests(monkeypatch: pytest
         shards=4,
         schema_base=SCHEMAS,
         identifiers=IdentifierCheck(ManualClock()),
+        compiled=messages.CompiledFilters(),
     )
     pieces = [world.topics.published[start : start + 20] for start in range(0, 100, 20)]
     assert [len({message.attributes["subscription_id"] for _, message in piece}) for piece in pieces] == [

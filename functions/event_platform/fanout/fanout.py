@@ -1,11 +1,11 @@
 """Matching and fan-out: pure, so that the embedded store can run it inside its own transaction."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..domain import filters
 from ..domain.benchmarks import is_benchmarked
 from ..domain.events import Envelope, Event, envelope
+from ..domain.filters import Predicate
 from ..domain.lanes import lane_of
 from ..domain.subscriptions import Recipient, Status
 
@@ -20,10 +20,10 @@ class Matched:
     with_identifier: bool
 
 
-def matches(event: Event, subscription: Recipient) -> bool:
+def matches(event: Event, subscription: Recipient, predicates: Mapping[str, Predicate]) -> bool:
     """Whether an active subscription of the event's tenant gets the event.
 
-    A test event goes by whose it is.
+    A test event goes by whose it is. `predicates` has the subscription's filter compiled.
     """
     if event.benchmark_client is not None:
         return subscription.status is Status.ACTIVE and is_benchmarked(event, subscription)
@@ -31,13 +31,14 @@ def matches(event: Event, subscription: Recipient) -> bool:
         subscription.status is Status.ACTIVE
         and subscription.source == "pim"
         and event.type in subscription.events
-        and (subscription.filter is None or filters.predicate_of(subscription.filter)(event.facts))
+        and (subscription.filter is None or predicates[subscription.filter](event.facts))
     )
 
 
 def fan_out(
     event: Event,
     subscriptions: Iterable[Recipient],
+    predicates: Mapping[str, Predicate],
     schema_base: str,
     variants: dict[bool, Envelope] | None = None,
 ) -> list[Matched]:
@@ -49,7 +50,7 @@ def fan_out(
     variants = {} if variants is None else variants
     matched: list[Matched] = []
     for subscription in subscriptions:
-        if not matches(event, subscription):
+        if not matches(event, subscription, predicates):
             continue
         with_identifier = subscription.send_product_identifier or not optional_identifier
         if with_identifier not in variants:

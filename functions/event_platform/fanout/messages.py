@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import structlog
+from cachetools import LRUCache
 
+from ..domain import filters
 from ..domain.catalog import Catalog
 from ..domain.deliveries import Delivery
 from ..domain.errors import PublishFailed
@@ -34,6 +36,8 @@ BYTES_AT_ONCE = 32_000_000
 """What is held in memory of a large fan-out: it is rendered and published piece by piece."""
 SECONDS_AT_ONCE = 0.005
 """How long the event loop works on one message before it works on others."""
+TENANTS_HELD = 1000
+"""For so many tenants the compiled filters are kept."""
 
 Item = TypeVar("Item")
 
@@ -43,6 +47,27 @@ async def read_accepted(message: Message, catalog: Catalog) -> Accepted:
     tenant, accepted_at = acceptance_of(message)
     events = [event async for event in _in_turns(events_of(message, catalog))]
     return Accepted(tenant, accepted_at, events)
+
+
+class CompiledFilters:
+    """The predicates of each tenant's active subscriptions by their filters."""
+
+    def __init__(self) -> None:
+        self._held: LRUCache[str, tuple[Sequence[Subscription], Mapping[str, filters.Predicate]]] = LRUCache(
+            TENANTS_HELD
+        )
+
+    async def of(self, tenant: str, active: Sequence[Subscription]) -> Mapping[str, filters.Predicate]:
+        """Compiles those that the list before did not have, while the event loop works on other messages."""
+        held = self._held.get(tenant)
+        if held is not None and held[0] is active:
+            return held[1]
+        predicates: dict[str, filters.Predicate] = {}
+        async for each in _in_turns(active):
+            if each.filter is not None:
+                predicates[each.filter] = filters.predicate_of(each.filter)
+        self._held[tenant] = active, predicates
+        return predicates
 
 
 async def fan_out_accepted(
@@ -56,6 +81,7 @@ async def fan_out_accepted(
     shards: int,
     schema_base: str,
     identifiers: IdentifierCheck,
+    compiled: CompiledFilters,
 ) -> int:
     """Publishes one delivery for each match; how many they are. The caller has the events repeated on errors.
 
@@ -64,9 +90,10 @@ async def fan_out_accepted(
     """
     await revoke(accepted, clock.now(), records=records)
     active = await subscriptions.active(accepted.tenant)
+    predicates = await compiled.of(accepted.tenant, active)
     topic = deliveries_topic(accepted.tenant, shards)
     published = 0
-    async for piece in _pieces(_deliveries(accepted, active, schema_base, identifiers)):
+    async for piece in _pieces(_deliveries(accepted, active, predicates, schema_base, identifiers)):
         await _publish(publisher, topic, recent.marked(piece))
         published += len(piece)
     log.info("events.fanned_out", tenant=accepted.tenant, events=len(accepted.events), deliveries=published)
@@ -74,14 +101,18 @@ async def fan_out_accepted(
 
 
 def _deliveries(
-    accepted: Accepted, active: Sequence[Subscription], schema_base: str, identifiers: IdentifierCheck
+    accepted: Accepted,
+    active: Sequence[Subscription],
+    predicates: Mapping[str, filters.Predicate],
+    schema_base: str,
+    identifiers: IdentifierCheck,
 ) -> Iterator[Message]:
     """Group by group, of as many subscriptions as make a piece: a lane's messages then share requests."""
     size = max(1, MESSAGES_AT_ONCE // max(1, len(accepted.events)))
     for start in range(0, len(active), size):
         group = active[start : start + size]
         for event in accepted.events:
-            matched = fan_out(event, group, schema_base)
+            matched = fan_out(event, group, predicates, schema_base)
             identifiers.look(accepted.tenant, event, matched)
             for match in matched:
                 yield _delivery(accepted, event, match)

@@ -13,7 +13,7 @@ from ..domain.tenants import Tenant, with_key
 from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions, TenantRegistry
 from ..push import Pushed, Room, bury_on, push_route
 from .identifiers import IdentifierCheck
-from .messages import fan_out_accepted, read_accepted
+from .messages import CompiledFilters, fan_out_accepted, read_accepted
 from .published import published_events
 from .recent import RecentLanes
 
@@ -60,9 +60,10 @@ def routes(fanout: Fanout) -> Sequence[Route]:
             shards=fanout.shards,
             schema_base=fanout.schema_base,
             identifiers=identifiers,
+            compiled=compiled,
         )
 
-    identifiers = IdentifierCheck(fanout.clock)
+    identifiers, compiled = IdentifierCheck(fanout.clock), CompiledFilters()
     bury, room = bury_on(fanout.publisher, DEAD_LETTERS_TOPIC), Room()
     return [
         push_route(EVENTS_PATH, take_accepted, bury=bury, room=room),

@@ -23,6 +23,8 @@ from .rows import LaneKey, Queued, Receipt, insert_deliveries, release_events
 WORK_OF_EVENT = 4
 BYTES_OF_WORK = 2048
 """Fan-out is measured in the work of one match, some 4 µs: an event costs a few of them, and its bytes."""
+WORK_OF_COMPILING = 250
+"""What a filter takes that nobody has compiled yet: some 1 ms."""
 WORK_AT_ACCEPTANCE = 5000
 """Up to which a call of the writer fans out what it accepts: some 20 ms."""
 WORK_OF_PIECE = 2000
@@ -91,8 +93,15 @@ class _Window:
         work = WORK_OF_EVENT * size
         if self.done == 0:  # the bodies are written with the first ones
             work += sum(len(each.event.data_json) for each in self.waiting) // BYTES_OF_WORK
-        end = self.done + max(1, (WORK_OF_PIECE - work) // size)
-        return self.recipients.all[self.done : end]
+        room = WORK_OF_PIECE - work
+        group = self.recipients.all[self.done : self.done + max(1, room // size)]
+        if not self.recipients.uncompiled:
+            return group
+        for place, each in enumerate(group):
+            room -= size + WORK_OF_COMPILING * (each.filter in self.recipients.uncompiled)
+            if room < 0:
+                return group[: max(1, place)]
+        return group
 
 
 class Pieces:
@@ -124,6 +133,7 @@ class Pieces:
         """Gathers in `rows` what an event comes to for all of its recipients; returns the deliveries."""
         number, _ = next(self.numbers), next(self.numbers)
         waiting = Waiting(number, tenant, 0, accepted_at, event)
+        recipients.compile(recipients.all)
         return self._fan_out(waiting, recipients, recipients.of(event.type), rows, set(), {})
 
     def put_off(
@@ -150,6 +160,7 @@ class Pieces:
             self.behind(connection).discard(tenant)
             return Piece()
         group, rows = window.group(), Rows()
+        window.recipients.compile(group)
         for waiting, variants in zip(window.waiting, window.variants, strict=True):
             self._fan_out(waiting, window.recipients, group, rows, window.written, variants)
         first, last = window.done == 0, window.done + len(group) == len(window.recipients.all)
@@ -219,7 +230,7 @@ class Pieces:
         """Gathers what the event comes to for a group of the recipients. A body that is `written` is not
         written again, and one of the `variants` not rendered again."""
         event, accepted_at = waiting.event, waiting.accepted_at
-        matched = fan_out(event, group, self._schema_base, variants)
+        matched = fan_out(event, group, recipients.predicates, self._schema_base, variants)
         self._identifiers.look(waiting.tenant, event, matched)
         queued: list[Queued] = []
         for match in matched:
@@ -252,6 +263,11 @@ class Pieces:
         return queued
 
 
-def work_of(event: Event, recipients: Recipients) -> int:
-    """What the event's fan-out takes at most, known before anything is matched."""
+def work_of(events: Sequence[Event], recipients: Recipients) -> int:
+    """What the fan-out of the events takes at most, known before anything is matched."""
+    compiling = WORK_OF_COMPILING * len(recipients.uncompiled)
+    return compiling + sum(_work_of(event, recipients) for event in events)
+
+
+def _work_of(event: Event, recipients: Recipients) -> int:
     return WORK_OF_EVENT + len(recipients.of(event.type)) + len(event.data_json) // BYTES_OF_WORK

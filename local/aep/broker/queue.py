@@ -401,7 +401,7 @@ class DurableQueue:
             result = _Accepted(len(events))
             results.append(result)
             recipients = self._subscriptions.active(connection, batch.tenant)
-            work = sum(work_of(event, recipients) for event in events)
+            work = work_of(events, recipients)
             at_once = work <= room and batch.tenant not in self._pieces.behind(connection)
             for event in events:
                 result.revoked += self._revoke(connection, batch, event)

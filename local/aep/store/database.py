@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.errors import EventPlatformError, StoreUnavailable
 
 from ..errors import DataFolderInUse, NoStore
 from ..meters import Meters
@@ -254,6 +254,7 @@ class Database:
     def _run(self, connection: sqlite3.Connection, call: Sequence[_Entry[Any]]) -> None:
         """One call of a job for all the entries of `call`; when it raises, one for each of them."""
         failure: Exception | None = None
+        changes = connection.total_changes
         connection.execute("SAVEPOINT job")
         try:
             results = call[0].job(connection, [entry.item for entry in call])
@@ -263,7 +264,9 @@ class Database:
             if _is_the_files(error):
                 raise  # SQLite may have undone the whole transaction
             connection.execute("ROLLBACK TO job")
-            self._undone()
+            # A refusal that wrote nothing must not cost all tenants their caches.
+            if connection.total_changes > changes or not isinstance(error, EventPlatformError):
+                self._undone()
             failure = error
         connection.execute("RELEASE job")
         if failure is not None and len(call) == 1:

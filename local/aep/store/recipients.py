@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from event_platform.domain import filters
 from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.subscriptions import Owner, Recipient, Status
 
@@ -13,7 +14,8 @@ from event_platform.domain.subscriptions import Owner, Recipient, Status
 class Recipients:
     """The active subscriptions of a tenant at one moment, and the numbers of their rows by their ids.
 
-    `snapshot_no` is the row of `snapshots` that holds them, None as long as no row does.
+    `snapshot_no` is the row of `snapshots` that holds them, None as long as no row does. `predicates` has
+    their filters that are compiled, `uncompiled` the others.
     """
 
     def __init__(
@@ -22,16 +24,36 @@ class Recipients:
         self.snapshot_no = snapshot_no
         self.all: list[Recipient] = []
         self.numbers: dict[str, int] = {}
+        self.predicates: dict[str, filters.Predicate] = {}
+        self.uncompiled: set[str] = set()
         self._by_type: dict[str, list[Recipient]] = {}
         for no, subscription in subscriptions:
             self.all.append(subscription)
             self.numbers[subscription.id] = no
             for name in subscription.events if subscription.source == "pim" else (BENCHMARK,):
                 self._by_type.setdefault(name, []).append(subscription)
+            if subscription.filter is not None:
+                self._add_filter(subscription.filter)
 
     def of(self, event_type: str) -> Sequence[Recipient]:
         """Those that may get an event of the type."""
         return self._by_type.get(event_type, ())
+
+    def compile(self, subscriptions: Iterable[Recipient]) -> None:
+        """Compiles their filters, before `predicates` is used for them."""
+        if not self.uncompiled:
+            return
+        for each in subscriptions:
+            if each.filter is not None and each.filter in self.uncompiled:
+                self.predicates[each.filter] = filters.predicate_of(each.filter)
+                self.uncompiled.remove(each.filter)
+
+    def _add_filter(self, expression: str) -> None:
+        """Takes the predicate over from another list, such as the one before this, or leaves it for later."""
+        if filters.is_compiled(expression):
+            self.predicates[expression] = filters.predicate_of(expression)
+        else:
+            self.uncompiled.add(expression)
 
     def keep(self, connection: sqlite3.Connection) -> int:
         """Writes the snapshot if there is none; its number."""

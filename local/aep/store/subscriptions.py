@@ -73,7 +73,8 @@ class SqliteSubscriptions:
         self._seal = seal
         self._current: dict[str, Subscription] = {}  # used in the event loop only
         self._active: dict[str, Recipients] = {}  # used in the writer thread only
-        database.on_rollback.append(self._active.clear)
+        self._outdated: set[str] = set()  # tenants whose list in `_active` must be read again
+        database.on_rollback.append(lambda: self._outdated.update(self._active))
         self.copies: Copies = _NoCopies()
         self.on_change: list[Callable[[], None]] = []
         """Called in the event loop after changes that there may be something to tell of."""
@@ -310,7 +311,7 @@ class SqliteSubscriptions:
                 return before
             after = with_pace_of(before, changed)
             if after.lanes != before.lanes:  # fan-out looks at the lanes, never at the rate
-                self._active.pop(before.owner.tenant, None)
+                self._outdated.add(before.owner.tenant)
             document |= pace_document(after)
             connection.execute(
                 "UPDATE subscriptions SET document = ? WHERE id = ?",
@@ -325,9 +326,12 @@ class SqliteSubscriptions:
         await self._database.write(job, remember)
 
     def active(self, connection: sqlite3.Connection, tenant: str) -> Recipients:
-        """For a job of the writer: the tenant's active subscriptions."""
+        """For a job of the writer: the tenant's active subscriptions.
+
+        The list before holds the predicates of the filters until the new one has taken them over.
+        """
         found = self._active.get(tenant)
-        if found is None:
+        if found is None or tenant in self._outdated:
             rows = connection.execute(
                 "SELECT no, document FROM subscriptions WHERE tenant = ? AND status = 'active' ORDER BY no",
                 (tenant,),
@@ -335,6 +339,7 @@ class SqliteSubscriptions:
             found = self._active[tenant] = Recipients(
                 (no, subscription_of(orjson.loads(document), self._seal)) for no, document in rows
             )
+            self._outdated.discard(tenant)
         return found
 
     async def forget_deleted(self, *, before: float) -> None:
@@ -408,7 +413,7 @@ class SqliteSubscriptions:
         self.copies.changed(subscriptions)
 
     def _put_subscription(self, connection: sqlite3.Connection, subscription: Subscription) -> None:
-        self._active.pop(subscription.owner.tenant, None)
+        self._outdated.add(subscription.owner.tenant)
         put_subscription(connection, self._seal, subscription)
 
     def _subscriber(self, connection: sqlite3.Connection, *, owner: Owner, subscriber_id: str) -> Subscriber:

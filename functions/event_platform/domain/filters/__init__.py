@@ -3,7 +3,7 @@
 from ..facts import Facts
 from .errors import FilterError
 from .explain import Explanation, Part, explain
-from .matching import Predicate, predicate_of
+from .matching import Predicate, is_compiled, predicate_of
 from .syntax import FIELDS, MAX_LENGTH, MAX_NESTING, MAX_OPERATORS, parse
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Part",
     "Predicate",
     "explain",
+    "is_compiled",
     "parse",
     "predicate_of",
 ]

@@ -1,23 +1,37 @@
 """Filters as closures, so that matching an event walks no tree."""
 
 from collections.abc import Callable
-from functools import lru_cache, reduce
+from functools import reduce
+from weakref import WeakValueDictionary
 
 from ..facts import Facts, Values
 from .syntax import And, Comparison, Node, Not, Or, parse
 
 Predicate = Callable[[Facts], bool]
 
-KEPT = 10_000
-"""Predicates in memory, 1 to 4 KB each: far more than a tenant's 400, which are gone through in turn."""
 _NONE_FITS = frozenset({"scope", "locale"})
 """Where a changed value that has none fits whatever is asked for (wire contract 7)."""
 
+_compiled_before: WeakValueDictionary[str, Predicate] = WeakValueDictionary()
+"""Predicates that a list of subscriptions holds. They go with the last such list, so no tenant's filters can
+evict those of another."""
 
-@lru_cache(KEPT)
+
 def predicate_of(expression: str) -> Predicate:
-    """Whether an event with these facts matches. Raises FilterError."""
-    return _compiled(parse(expression))
+    """Compiles the filter, which takes about 1 ms, unless `is_compiled`. Raises FilterError.
+
+    The predicate says whether an event with these facts matches. The caller holds it for as long as it may
+    be needed.
+    """
+    predicate = _compiled_before.get(expression)
+    if predicate is None:
+        predicate = _compiled_before[expression] = _compiled(parse(expression))
+    return predicate
+
+
+def is_compiled(expression: str) -> bool:
+    """True if somebody holds the filter's predicate."""
+    return expression in _compiled_before
 
 
 def looks_at(comparison: Comparison) -> str:
