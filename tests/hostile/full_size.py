@@ -85,7 +85,7 @@ def keys_in_management(world: World) -> Attack:
 
 @case("A1 keys, attempts")
 def keys_at_attempts(world: World) -> Attack:
-    world.subscribe(*[kafka_body(keys.honest_key(4096))] * 8)
+    world.subscribe(*[kafka_body(keys.rsa_key(keys.RSA_4484))] * 8)
     return Attack([world.order("dead_hosts", rate=10)])
 
 
@@ -130,6 +130,14 @@ def many_problems(world: World) -> Attack:
 def large_batches(world: World) -> Attack:
     world.subscribe(*[https_to("http://127.0.0.1:4/")] * 400)
     return Attack([world.order("large_batches", requests=2, pause=4)])
+
+
+@case("good events × 400")
+def good_events(world: World) -> Attack:
+    """To endpoints that are well, so that all that bounds them is their rate."""
+    urls = world.bench.endpoints(f"/flood-{number}" for number in range(400))
+    world.subscribe(*map(https_to, urls))
+    return Attack([world.order("large_batches", requests=3, pause=2)])
 
 
 @case("A7 /metrics, 234/s")

@@ -9,8 +9,9 @@ from cryptography.x509.oid import NameOID
 
 RSA_4484 = (2203, 2281)
 RSA_19630 = (9689, 9941)
-"""Exponents of two Mersenne primes: the bits of their product are the sum. They are of unequal size, which
-makes a signature dearer than those of an honest key."""
+"""Exponents of two Mersenne primes: the bits of their product are the sum."""
+UNEQUAL = (61, 4423)
+"""Their product is as long as the first one's; a signature with it takes several times as long."""
 
 
 def rsa_key(exponents: tuple[int, int]) -> rsa.RSAPrivateKey:

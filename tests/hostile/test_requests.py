@@ -6,6 +6,8 @@ fails the test for a callback that does.
 
 import asyncio
 import contextlib
+import hmac
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -144,7 +146,7 @@ def kafka_with_key(key: RSAPrivateKey) -> dict[str, Any]:
 SUBSCRIPTIONS: dict[str, Any] = {
     "a URL of combining characters": lambda: https_to(f"https://{combining(16_000)}/"),
     "an RSA key of 19,630 bits": lambda: kafka_with_key(keys.rsa_key(keys.RSA_19630)),
-    "an RSA key of unequal primes": lambda: kafka_with_key(keys.rsa_key(keys.RSA_4484)),
+    "an RSA key of a short prime": lambda: kafka_with_key(keys.rsa_key(keys.UNEQUAL)),
     "85 authorities": lambda: kafka_with(ca_pem=keys.certificate_of(keys.honest_key(2048)) * 85),
     "unknown event types": lambda: {
         **https_to("http://127.0.0.1:4/"),
@@ -198,9 +200,35 @@ async def test_json_that_is_dear_to_read_is_refused_by_management(here: Here, ki
     assert await here.managed("POST", "/subscribers", json_of(kind, 256 * KIB)) in {400, 413}
 
 
+@pytest.mark.parametrize("kind", JSON)
+async def test_json_that_is_dear_to_read_is_refused_by_ingest(here: Here, kind: str) -> None:
+    """As much as is read in the event loop, and more."""
+    for length in (250 * KIB, MIB):
+        assert await here.answer("POST", "/ingest", BATCH, json_of(kind, length)) in {400, 413}
+
+
+async def test_a_batch_of_floats_is_taken(here: Here) -> None:
+    """An honest PIM may have prices."""
+    prices = [round(number / 7, 2) for number in range(500)]
+    data = {"product": {"uuid": "00000000-0000-4000-8000-000000000001"}, "prices": prices}
+    data |= {"author": {"identifier": "julia", "type": "user"}}
+    events = [{"id": f"floats-{number}", "type": UPDATED, "data": data} for number in range(1000)]
+    assert await here.answer("POST", "/ingest", BATCH, orjson.dumps(events)) == 202
+
+
 async def test_unknown_types_in_a_batch_are_400(here: Here) -> None:
     events = [{"id": str(number), "type": f"{UPDATED}-{number}", "data": {}} for number in range(1000)]
     assert await here.answer("POST", "/ingest", BATCH, orjson.dumps(events)) == 400
+
+
+@pytest.mark.parametrize("piece", [b"[],", b"1.5,", b'{"a":{}},'])
+async def test_a_signed_webhook_that_is_dear_to_read_is_refused(here: Here, piece: bytes) -> None:
+    body = b'{"events":[' + piece * (2 * MIB // len(piece)) + b"1]}"
+    now = int(time.time())
+    signature = hmac.digest(WEBHOOK_SECRET.encode(), b"%d.%b" % (now, body), "sha256").hex()
+    headers = {"X-Akeneo-Request-Signature": signature, "X-Akeneo-Request-Timestamp": str(now)}
+    status = await here.answer("POST", "/ingest/events-api/pim", headers, body)
+    assert status in {400, 413}
 
 
 # --- syntax in many small pieces ---

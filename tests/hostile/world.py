@@ -23,14 +23,13 @@ sys.path.append(str(Path(__file__).parents[2]))  # the bench is not installed wi
 from bench.errors import BenchFailed
 from bench.figures import percentile
 from bench.measuring import Bench, Load, Measured
-from bench.platform import PIMS, Installation, Platform
+from bench.platform import PIMS, SECRET, Installation, Platform
 from bench.workers import Worker
 
 from processes import Client, SimulatedPim, server
 
 HOSTILE_KEY = "an-ingest-key-of-the-attacker"
 HOSTILE_PATH = "hostile"
-SECRET = "a-primary-secret-of-an-attacker"
 UPDATED = "com.akeneo.pim.v1.product.updated"
 ENDPOINTS = ("/quiet-0", "/quiet-1")
 RATE = 50
@@ -40,7 +39,7 @@ BACK_SECONDS = 20.0
 
 
 def https_to(url: str, **more: Any) -> dict[str, Any]:
-    """A subscription to an endpoint."""
+    """A subscription to an endpoint, with the secret that the sink knows."""
     return {"type": "https", "config": {"url": url, "secret": {"primary": SECRET}}, **more}
 
 
