@@ -47,6 +47,8 @@ OVER_TLS: Mapping[str, str] = {"Strict-Transport-Security": "max-age=31536000"}
 """Of answers over TLS of our own; elsewhere a browser must ignore it (RFC 6797 7.2)."""
 PIECE_BYTES = 32 * 1024
 """So much of an answer is handed to the server at a time."""
+MESSAGE_CHARACTERS, FIELD_CHARACTERS = 1000, 256
+"""Of each problem that an answer tells: it may quote a path or a key of any length."""
 _FAULT = errors.Problem("", "an internal error; it was logged and nothing was changed")
 
 
@@ -72,10 +74,15 @@ def error_response(
 ) -> Response:
     """The error body of the contract; where a problem has a field, it is named in a key of its own too."""
     entries = [
-        {"message": str(problem)} | ({"field": problem.field} if problem.field else {})
+        {"message": _cut(str(problem), MESSAGE_CHARACTERS)}
+        | ({"field": _cut(problem.field, FIELD_CHARACTERS)} if problem.field else {})
         for problem in problems
     ]
     return json_response({"errors": entries}, status, headers)
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[: characters - 3]}..."
 
 
 def media_type(request: Request) -> str:

@@ -19,6 +19,8 @@ from .accepting import Place
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 32 * 1024
 HEADER_LINES = 100
+HOST_BYTES = 300
+"""A name has at most 253, and a port; descriptions that are served repeat it in many places."""
 BODY_SECONDS = 30.0
 CHUNK_OVERHEAD_BYTES = 64 * 1024
 """What the chunks of a body may cost beside it, besides as many bytes as the body has."""
@@ -87,6 +89,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         name = name.lower()
         if name == b"host":
             self._hosts += 1
+            if len(value) > HOST_BYTES:
+                self._stop(
+                    self._refuse, b"400 Bad Request", f"the header Host is longer than {HOST_BYTES} bytes"
+                )
         elif name == b"transfer-encoding":
             self._codings.append(value)
         elif name == b"expect" and value.lower() == b"100-continue":

@@ -422,6 +422,7 @@ def test_a_place_that_was_left_is_there_again() -> None:
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", b"400"),
         (b"GET / HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: " + b"x" * 301 + b"\r\n\r\n", b"400"),
         (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", b"505"),
         (b"GET /\r\n\r\n", b"505"),
         (b"GET / HTTP/1.1\nHost: x\n\n", b"400"),
@@ -469,6 +470,14 @@ async def test_more_than_100_header_lines_are_431(port: int, handler: Handler) -
         answer = await whole(port, GET[:-2] + lines + b"X: y\r\n" * more + b"\r\n")
         assert answer.startswith(b"HTTP/1.1 431 ")
     assert handler.requests == 1
+
+
+async def test_an_error_quotes_little_of_a_long_path(port: int) -> None:
+    answer = await whole(
+        port, b"GET /" + b"y" * 30_000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert len(answer) < 2000
 
 
 # Chunks

@@ -1,5 +1,6 @@
 """The route of the document, which is made when it is first asked for: few who start a server do."""
 
+import asyncio
 from collections.abc import Iterable
 from functools import cache
 
@@ -21,14 +22,14 @@ def route(served: Iterable[Route], known: Catalog, topics: TopicRules) -> Route:
     """
 
     async def description(request: Request) -> Response:
-        return Response(text(), media_type="application/json")
+        return Response(await asyncio.to_thread(text), media_type="application/json")
 
     own = Route(PATH, description, methods=["GET"])
     routes = [*served, own]
 
     @cache
     def text() -> bytes:
-        from .document import document  # its examples alone take 50 ms
+        from .document import document  # its examples alone take 50 ms, which a thread shares with the loop
 
         return orjson.dumps(document(routes, known, topics))
 
