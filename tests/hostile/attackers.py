@@ -26,6 +26,8 @@ import orjson
 from bench.workers import hear, say
 
 UPDATED = "com.akeneo.pim.v1.product.updated"
+SOURCES = [f"127.0.0.{number}" for number in range(66, 74)]
+"""Where attackers come from: an address counts as one client, and the PIM beside has another one."""
 KIB = 1024
 Order = dict[str, Any]
 Attack = Callable[[Order, threading.Event], "str | dict[str, Any]"]
@@ -54,7 +56,9 @@ class Caller:
     def call(self, method: str, path: str, headers: dict[str, str], body: bytes | None = None) -> int:
         """The status; 0 when no answer came."""
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(*self._address, timeout=300)
+            self._connection = http.client.HTTPConnection(
+                *self._address, timeout=300, source_address=(SOURCES[0], 0)
+            )
         try:
             self._connection.request(method, path, body, headers)
             answer = self._connection.getresponse()
@@ -224,7 +228,7 @@ def unread_answers(order: Order, stop: threading.Event) -> str:
     opened: list[socket.socket] = []
     while not stop.wait(0.001) and len(opened) < order["connections"]:
         try:
-            opened.append(connect(order))
+            opened.append(connect(order, SOURCES[len(opened) % len(SOURCES)]))
             opened[-1].sendall(request)
         except OSError:
             continue
@@ -364,9 +368,10 @@ def dies_on_one_event(order: Order, stop: threading.Event) -> dict[str, Any]:
 # --- sockets ---
 
 
-def connect(order: Order) -> socket.socket:
+def connect(order: Order, source: str = SOURCES[0]) -> socket.socket:
     target = urlsplit(order["url"])
     opened = socket.socket()
+    opened.bind((source, 0))
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     opened.settimeout(10)
     opened.connect((target.hostname, target.port))
@@ -377,7 +382,8 @@ def exchange(order: Order, request: bytes) -> None:
     """Sends it, and reads until an answer begins or the connection ends."""
     target = urlsplit(order["url"])
     address = (target.hostname, target.port)
-    with contextlib.suppress(OSError), socket.create_connection(address, timeout=300) as connection:
+    source = (SOURCES[0], 0)
+    with contextlib.suppress(OSError), socket.create_connection(address, 300, source) as connection:
         connection.sendall(request)
         connection.recv(4096)
 

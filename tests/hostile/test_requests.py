@@ -6,11 +6,14 @@ fails the test for a callback that does.
 
 import asyncio
 import contextlib
+import gc
 import hmac
+import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from types import FrameType
 from typing import Any
 
 import orjson
@@ -229,6 +232,71 @@ async def test_a_signed_webhook_that_is_dear_to_read_is_refused(here: Here, piec
     headers = {"X-Akeneo-Request-Signature": signature, "X-Akeneo-Request-Timestamp": str(now)}
     status = await here.answer("POST", "/ingest/events-api/pim", headers, body)
     assert status in {400, 413}
+
+
+# --- memory ---
+
+
+@contextlib.contextmanager
+def garbage() -> Iterator[list[Any]]:
+    """What the block left to the garbage collector, after it."""
+    gc.collect()
+    found: list[Any] = []
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield found
+        gc.collect()
+        found += gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+async def refused_email(here: Here) -> int:
+    return await here.managed("POST", "/subscribers", {"name": "ERP", "contact": {"technical_email": "x"}})
+
+
+async def refused_url(here: Here) -> int:
+    body = {"events": [UPDATED], **https_to("ftp://x")}
+    return await here.managed("POST", f"/subscribers/{here.subscriber}/subscriptions", body)
+
+
+async def refused_batch(here: Here) -> int:
+    return await here.answer("POST", "/ingest", BATCH, json_of("lists", MIB))
+
+
+async def refused_times(here: Here) -> int:
+    events = [{"id": str(number), "type": UPDATED, "time": "x", "data": {}} for number in range(20)]
+    return await here.answer("POST", "/ingest", BATCH, orjson.dumps(events))
+
+
+NOT_YET = pytest.mark.xfail(reason="the error is kept by a frame of its own traceback")
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(refused_email, marks=NOT_YET),
+        pytest.param(refused_url, marks=NOT_YET),
+        pytest.param(refused_batch, marks=NOT_YET),
+        refused_times,
+    ],
+)
+async def test_a_refused_body_does_not_wait_for_the_garbage_collector(
+    here: Here, refused: Callable[[Here], Awaitable[int]]
+) -> None:
+    """An error that its own traceback leads back to keeps the frames it went through, and the body there.
+
+    The collector comes after tens of thousands of objects, which may be hundreds of large bodies.
+    """
+    await refused(here)
+    with garbage() as found:
+        assert 400 <= await refused(here) < 500
+    frames = [each.f_code for each in found if isinstance(each, FrameType)]
+    kept = {code.co_qualname for code in frames if f"{os.sep}event_platform{os.sep}" in code.co_filename}
+    assert not kept
 
 
 # --- syntax in many small pieces ---
