@@ -1,5 +1,6 @@
 """What the two HTTP functions share: reading a JSON body within its limit, and the table of errors."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .bodies import Share
 from .domain import errors, front_door
+from .domain.limits import LineLimit
 
 log = structlog.get_logger()
 
@@ -48,7 +50,7 @@ OVER_TLS: Mapping[str, str] = {"Strict-Transport-Security": "max-age=31536000"}
 PIECE_BYTES = 32 * 1024
 """So much of an answer is handed to the server at a time."""
 MESSAGE_CHARACTERS, FIELD_CHARACTERS = 1000, 256
-"""Of each problem that an answer tells: it may quote a path or a key of any length."""
+"""Of each problem that an answer or the log tells: it may quote a path or a key of any length."""
 _FAULT = errors.Problem("", "an internal error; it was logged and nothing was changed")
 
 
@@ -137,6 +139,7 @@ class App:
         self._router = Router(routes, redirect_slashes=False)
         self._proxies = proxies
         self._answered = answered
+        self.lines = LineLimit(time.monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self  # so the router raises what has no route, as HTTPException
@@ -234,10 +237,18 @@ def _answer_to(
     return error_response(400, errors.Problem("", "the body did not arrive"))
 
 
+def _log_unavailable(error: errors.Unavailable, request: Request) -> None:
+    """Once a minute for each route: while a part is away, every request would bring such a line."""
+    if times := request.app.lines.count((type(error), request.scope.get("endpoint"))):
+        path = _cut(request.url.path, FIELD_CHARACTERS)
+        text = _cut(str(error), MESSAGE_CHARACTERS)
+        log.warning("request.unavailable", path=path, error=text, times=times)
+
+
 def _answer_to_ours(error: errors.EventPlatformError, request: Request) -> Response:
     status = STATUS_OF[type(error)]
     if isinstance(error, errors.Unavailable):
-        log.warning("request.unavailable", path=request.url.path, error=str(error))
+        _log_unavailable(error, request)
     if isinstance(error, errors.InvalidRequest):
         return error_response(status, *error.problems)
     must_wait = isinstance(error, errors.TooManyRequests | errors.Overloaded)

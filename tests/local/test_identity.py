@@ -415,6 +415,20 @@ async def test_a_client_id_of_another_kind_is_refused(pim: Pim, found: Any) -> N
         await refused(pim.verifier(), pim.headers("token", client_id))
 
 
+@pytest.mark.parametrize(("status", "body"), [(404, None), (200, {})])
+async def test_what_the_operator_is_told_of_a_pim_is_logged_once_a_minute(
+    pim: Pim, status: int, body: Any
+) -> None:
+    pim.answers(status, body)
+    verifier = pim.verifier()
+    with capture_logs() as logs:
+        for number in range(3):
+            await refused(verifier, pim.headers(f"made up {number}"))
+        await pim.clock.advance(61)
+        await refused(verifier, pim.headers("made up again"))
+    assert [line["times"] for line in logs] == [1, 3]
+
+
 async def test_a_pim_without_the_route_is_refused_and_the_operator_told_what_to_set(pim: Pim) -> None:
     pim.answers(404)
     with capture_logs() as logs:

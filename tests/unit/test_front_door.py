@@ -1,6 +1,7 @@
 """How often strangers may be wrong, and whom that holds up."""
 
 import itertools
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -185,6 +186,17 @@ def test_a_token_that_a_pim_is_asked_about_counts_each_time(door: FrontDoor) -> 
         door.admit_to(PIM, PIM, STRANGER, "made up")
     with pytest.raises(TooManyRequests):
         door.admit_to(PIM, PIM, STRANGER, "made up")
+
+
+def test_nothing_of_what_a_stranger_presents_is_kept(door: FrontDoor) -> None:
+    """Path keys and signatures have up to 32 KB each, and may come by the thousand."""
+    tracemalloc.start()
+    for number in range(ADDRESS_BURST):
+        text = f"{number}" + "x" * 32_000
+        door.admit(STRANGER, (text, text), holder=(STRANGER, text))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 100_000
 
 
 def test_who_signs_rightly_once_is_not_held_up_by_others_at_the_address(door: FrontDoor) -> None:

@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
+from structlog.testing import capture_logs
 
-from event_platform.domain.errors import Conflict
+from event_platform.domain.errors import Conflict, StoreUnavailable
 from event_platform.http import SAFE, App, Direct, json_response
 
 
@@ -103,3 +104,17 @@ async def test_each_answer_is_told_with_its_endpoint() -> None:
     await ask(app, "PURGE")
     await ask(app, path="/nowhere")
     assert told == [(well, 200), (well, 405), (None, 404)]
+
+
+async def test_a_part_that_is_away_is_logged_once_a_minute_and_cut() -> None:
+    async def fails(request: Request) -> Response:
+        raise StoreUnavailable("away: " + "x" * 10_000)
+
+    app = App([Route("/{name:path}", fails)])
+    with capture_logs() as lines:
+        for number in range(100):
+            sent = await ask(app, path=f"/{number}" + "x" * 30_000)
+            assert sent[0]["status"] == 503
+    (line,) = lines
+    assert line["times"] == 1
+    assert len(str(line)) < 2000

@@ -4,6 +4,7 @@ Decisions alone: a credential that was proved passes for a day, everything else 
 of its address, and of the PIM that it has us ask. What turns out to be right gets its place back.
 """
 
+import hashlib
 import ipaddress
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -74,7 +75,7 @@ class FrontDoor:
         self._addresses = Allowances(ADDRESS_BURST, ADDRESS_PER_SECOND, monotonic)
         self._pims = Allowances(PIM_BURST, PIM_PER_SECOND, monotonic)
         self._proved: TTLCache[Hashable, None] = TTLCache(REMEMBERED, PROVED_FOR_SECONDS, monotonic)
-        self._wrong: TTLCache[Hashable, None] = TTLCache(REMEMBERED, WRONG_FOR_SECONDS, monotonic)
+        self._wrong: TTLCache[bytes, None] = TTLCache(REMEMBERED, WRONG_FOR_SECONDS, monotonic)
 
     def admit(self, address: str, credential: Hashable, *, holder: Hashable = None) -> Admission:
         """Of a credential that we check ourselves. Raises TooManyRequests when too many others were wrong.
@@ -85,10 +86,11 @@ class FrontDoor:
         holder = credential if holder is None else holder
         if holder in self._proved:
             return replace(self._admission([], holder), is_known=True)
-        if (address, credential) in self._wrong:
+        digest = hashlib.sha256(repr((address, credential)).encode()).digest()  # a credential may have 32 KB
+        if digest in self._wrong:
             return self._admission([], holder)
         admission = self._admission([(self._addresses, address)], holder)
-        self._wrong[address, credential] = None
+        self._wrong[digest] = None
         return admission
 
     def admit_to(self, pim: str, entry: str, address: str, credential: Hashable) -> Admission:

@@ -13,6 +13,7 @@ from jsonpointer import JsonPointerException, resolve_pointer
 from ..domain import json_form
 from ..domain.errors import Unauthenticated
 from ..domain.front_door import Admission, FrontDoor
+from ..domain.limits import LineLimit
 from ..domain.outcomes import Answer
 from ..domain.subscriptions import Owner
 from ..domain.tenants import MAX_CLIENT_ID_LENGTH, Tenant
@@ -65,6 +66,7 @@ class CallerVerifier:
         self._bad = _memory(BAD_FOR_SECONDS, clock)
         self._asking: dict[bytes, asyncio.Task[Verdict]] = {}
         self._door = FrontDoor(clock.monotonic)
+        self._lines = LineLimit(clock.monotonic)
 
     async def verify(self, headers: Mapping[str, str], address: str) -> Caller:
         """The caller that the headers of a request from `address` prove.
@@ -116,7 +118,7 @@ class CallerVerifier:
                 )
             else:
                 answer = await self._pim.get(tenant, pim_url, "/api/rest/v1/token-info", token)
-                verdict = token_info_verdict(answer, tenant, client_id)
+                verdict = token_info_verdict(answer, tenant, client_id, self._lines)
             if not verdict.refusal:
                 admission.proved()
             is_positive = not verdict.refusal and verdict.may_subscribe
@@ -131,17 +133,17 @@ def probe_verdict(answer: Answer) -> Verdict:
     return Verdict() if answer.status in (200, 403) else Verdict("X-PIM-TOKEN is not valid in this PIM")
 
 
-def token_info_verdict(answer: Answer, tenant: Tenant, client_id: str) -> Verdict:
+def token_info_verdict(answer: Answer, tenant: Tenant, client_id: str, lines: LineLimit) -> Verdict:
     """`"auth": "token-info"`: the token is good when the PIM says that it belongs to that client id."""
     if answer.status == 404:
-        log.error("pim.token_info_missing", tenant=tenant.url, fix='set "auth" to "platform-key" or "probe"')
+        _log(lines, "pim.token_info_missing", tenant, fix='set "auth" to "platform-key" or "probe"')
     if answer.status != 200:
         return Verdict("X-PIM-TOKEN is not valid in this PIM")
     try:
         info = json_form.parse(answer.body, round_integers=True)
         owner: object = resolve_pointer(info, tenant.token_info_client_id)
     except (json_form.MalformedJson, JsonPointerException):
-        _log_unusable(answer, tenant)
+        _log_unusable(answer, tenant, lines)
         return Verdict("X-PIM-TOKEN could not be verified: the PIM's answer names no client id")
     if isinstance(owner, bool) or not isinstance(owner, str | int) or str(owner) != client_id:
         return Verdict("X-PIM-TOKEN belongs to another client than X-PIM-CLIENT-ID")
@@ -149,20 +151,27 @@ def token_info_verdict(answer: Answer, tenant: Tenant, client_id: str) -> Verdic
     return Verdict(may_subscribe=allowed)
 
 
-def _log_unusable(answer: Answer, tenant: Tenant) -> None:
+def _log_unusable(answer: Answer, tenant: Tenant, lines: LineLimit) -> None:
     """For the operator: which keys were there (never values), and what to set."""
     try:
         info = json_form.parse(answer.body, round_integers=True)
     except json_form.MalformedJson:
         info = None
     found = [key[:KEY_SHOWN] for key in sorted(info)[:KEYS_SHOWN]] if isinstance(info, dict) else []
-    log.error(
+    _log(
+        lines,
         "pim.token_info_without_client_id",
-        tenant=tenant.url or tenant.host_pattern,
+        tenant,
         pointer=tenant.token_info_client_id,
         keys_found=found,
         fix="set token_info_client_id to the JSON pointer of the client id",
     )
+
+
+def _log(lines: LineLimit, name: str, tenant: Tenant, **fields: object) -> None:
+    """Once a minute for each PIM of the registry: every wrong token may bring such a line."""
+    if times := lines.count((name, tenant.name)):
+        log.error(name, tenant=tenant.name, times=times, **fields)
 
 
 def _check_platform_key(tenant: Tenant, token: str, client_id: str) -> Verdict:
