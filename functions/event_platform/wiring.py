@@ -5,7 +5,8 @@ The imports stand inside, so that a function loads what it needs and no more.
 
 import gc
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import http, telemetry
 from . import settings as told
+from .first_use import FirstUse
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -182,11 +184,17 @@ def deliver() -> "Answers":
     ends = FirestoreEndLog(firestore, subscriptions, clock)
     guard = _guard(settings)
 
+    kafka_library = FirstUse(partial(import_module, ".adapters.kafka", __package__))
+
     @cache
-    def kafka() -> "RecordSender":
-        from .adapters.kafka import KafkaSender  # takes 0.4 s, and most have no Kafka destination
+    def kafka_sender() -> "RecordSender":
+        from .adapters.kafka import KafkaSender
 
         return KafkaSender(guard)
+
+    async def kafka() -> "RecordSender":
+        await kafka_library.ready()  # takes 0.4 s, and most have no Kafka destination
+        return kafka_sender()
 
     function = deliver.Deliver(
         subscriptions=paces,

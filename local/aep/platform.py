@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -151,6 +152,8 @@ class Platform:
             self._upkeep.start()
             await self._fan_out.start()
             await self._notifier.start()
+            # Filters of the file need some of it, too.
+            threading.Thread(target=manage.FIRST_BODY.load, name="aep-first-use", daemon=True).start()
         except BaseException:
             await self._close()
             raise

@@ -35,7 +35,10 @@ class Outgoing:
         self.topic_rules = rules_on_one_machine(settings.destination_account)
         self.topics = PubSubTopics(self.topic_rules)
         self._kafka = KafkaSender(self.guard)
-        self.senders = Senders(self.https, self.topics, lambda: self._kafka, settings.event_types)
+        self.senders = Senders(self.https, self.topics, self._kafka_sender, settings.event_types)
+
+    async def _kafka_sender(self) -> KafkaSender:
+        return self._kafka
 
     async def close(self) -> None:
         await self.https.close()

@@ -56,7 +56,7 @@ class Brokers:
         self.appended.append((config, key, headers, body, timeout))
         return self.result
 
-    def kafka(self) -> "Brokers":
+    async def kafka(self) -> "Brokers":
         return self
 
     async def current(self, subscription_id: str) -> Subscription | None:

@@ -55,8 +55,11 @@ class World:
     def __post_init__(self) -> None:
         policy = DeliverPolicy([timedelta(minutes=5)], timedelta(days=3), TIMEOUT)
         world: Any = self
-        senders = Senders(world, world, lambda: world, catalog.load())
+        senders = Senders(world, world, world.kafka, catalog.load())
         self.edge = Edge(world, world, senders, self.clock, policy, self.limits, Egress())
+
+    async def kafka(self) -> "World":
+        return self
 
     async def current(self, subscription_id: str) -> Subscription | None:
         self.asked += 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..domain.errors import PublishFailed, TopicMissing
 from ..domain.messages import Message
 from ..domain.queue_messages import size_of
+from ..first_use import FirstUse
 
 if (
     TYPE_CHECKING
@@ -85,11 +86,12 @@ class PubSubPublisher:
 
     async def _request(self, topic: str, messages: Sequence[Message]) -> PublishFailed | None:
         """Makes one publish request. Returns what went wrong, if anything did."""
+        if self._client is None:
+            await LIBRARY.ready()
+            self._client = self._client or publisher_client()
         from google.api_core.exceptions import GoogleAPIError, NotFound
         from google.auth.exceptions import GoogleAuthError
 
-        if self._client is None:
-            self._client = publisher_client()
         path = f"projects/{self._project}/topics/{topic}"
         try:
             request = _publish_request(path, messages)
@@ -103,7 +105,11 @@ class PubSubPublisher:
 
 def load_client() -> None:
     """Imports Google's client now: for who cannot answer its first request without it."""
+    import google.api_core.exceptions
     import google.pubsub_v1  # noqa: F401 - its import is what is wanted
+
+
+LIBRARY = FirstUse(load_client)
 
 
 def publisher_client(

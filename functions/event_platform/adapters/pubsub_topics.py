@@ -16,7 +16,8 @@ from ..domain.broker_messages import TopicRules
 from ..domain.errors import DestinationsNotSetUp
 from ..domain.outcomes import Published, Reason, Refusal, TransportFailure
 from ..domain.subscriptions import PubSubConfig
-from .pubsub import EMULATOR_HOST, PublishClient, publisher_client
+from ..first_use import FirstUse
+from .pubsub import EMULATOR_HOST, PublishClient, load_client, publisher_client
 
 if TYPE_CHECKING:  # costs 0.4 s, so it is imported by the first publish
     from google.auth.credentials import Credentials
@@ -80,6 +81,7 @@ class PubSubTopics:
             self._rules.check(config.project_id)
         except ValueError as error:
             return TransportFailure(Reason.INVALID_DESTINATION_CONFIGURATION, f"the project {error}")
+        await _LIBRARIES.ready()
         from google.api_core.exceptions import GoogleAPICallError
 
         try:
@@ -94,10 +96,11 @@ class PubSubTopics:
 
     async def label(self, project_id: str, topic_id: str, name: str) -> str | None:
         """Port `TopicLabels`: within LABEL_SECONDS."""
-        from google.api_core.exceptions import GoogleAPICallError
-
         if self._rules.missing is not None:
             return None
+        await _LIBRARIES.ready()
+        from google.api_core.exceptions import GoogleAPICallError
+
         topic = PubSubConfig(project_id, topic_id).destination
         try:
             async with asyncio.timeout(LABEL_SECONDS):
@@ -134,6 +137,16 @@ class PubSubTopics:
         except GoogleAuthError as error:
             raise DestinationsNotSetUp(f"no credentials of Google's were found: {error}") from error
         return publisher_client(credentials=self._credentials)
+
+
+def _load() -> None:
+    import google.auth.impersonated_credentials
+    import google.auth.transport.requests  # noqa: F401 - their import is what is wanted
+
+    load_client()
+
+
+_LIBRARIES = FirstUse(_load)
 
 
 def credentials_of(account: str | None) -> "Credentials":

@@ -1,6 +1,6 @@
 """Who sends to which type of destination."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ..domain.broker_messages import attributes_of, record_headers, record_key
@@ -20,7 +20,7 @@ class Senders:
 
     https: Sender
     pubsub: TopicSender
-    kafka: Callable[[], RecordSender]
+    kafka: Callable[[], Awaitable[RecordSender]]
     known: Catalog
 
     async def to_broker(
@@ -32,4 +32,5 @@ class Senders:
             return await self.pubsub.publish(config, attributes_of(kind, config), body, timeout=timeout)
         key = record_key(kind, delivery.event_id, body, self.known)
         headers = record_headers(kind, config)
-        return await self.kafka().append(config, key, headers, body, owner=owner, timeout=timeout)
+        kafka = await self.kafka()
+        return await kafka.append(config, key, headers, body, owner=owner, timeout=timeout)

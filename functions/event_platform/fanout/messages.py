@@ -23,6 +23,7 @@ from ..domain.queue_messages import (
     size_of,
 )
 from ..domain.subscriptions import Subscription
+from ..first_use import FirstUse
 from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions
 from .fanout import Matched, fan_out
 from .identifiers import IdentifierCheck
@@ -38,6 +39,7 @@ SECONDS_AT_ONCE = 0.005
 """How long the event loop works on one message before it works on others."""
 TENANTS_HELD = 1000
 """For so many tenants the compiled filters are kept."""
+PARSER = FirstUse(filters.load)
 
 Item = TypeVar("Item")
 
@@ -62,6 +64,8 @@ class CompiledFilters:
         held = self._held.get(tenant)
         if held is not None and held[0] is active:
             return held[1]
+        if any(each.filter is not None and not filters.is_compiled(each.filter) for each in active):
+            await PARSER.ready()
         predicates: dict[str, filters.Predicate] = {}
         async for each in _in_turns(active):
             if each.filter is not None:

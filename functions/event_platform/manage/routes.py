@@ -23,7 +23,7 @@ from . import benchmarks, logs, subscribers, subscriptions, trials
 from .identity import HEADERS, Caller, CallerVerifier
 from .limits import CallerLimits
 from .pauses import Pauses
-from .payloads import Rules
+from .payloads import FIRST_BODY, Rules
 from .topic_proofs import TopicProofs
 from .withdrawal import Withdrawals
 
@@ -292,6 +292,7 @@ def _schemas(manage: Manage) -> Sequence[Route]:
 async def _json(request: Request, *, or_empty: bool = False) -> Any:
     """The body as JSON; `or_empty`: none is {}. Raises TooLarge, UnsupportedMediaType, InvalidRequest."""
     body = await read_body(request, BODY_LIMIT)
+    await FIRST_BODY.ready()
     if not body and or_empty:
         return {}
     if not body:

@@ -4,7 +4,7 @@ from ..facts import Facts
 from .errors import FilterError
 from .explain import Explanation, Part, explain
 from .matching import Predicate, is_compiled, predicate_of
-from .syntax import FIELDS, MAX_LENGTH, MAX_NESTING, MAX_OPERATORS, parse
+from .syntax import FIELDS, MAX_LENGTH, MAX_NESTING, MAX_OPERATORS, load, parse
 
 __all__ = [
     "FIELDS",
@@ -18,6 +18,7 @@ __all__ = [
     "Predicate",
     "explain",
     "is_compiled",
+    "load",
     "parse",
     "predicate_of",
 ]
