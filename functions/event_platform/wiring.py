@@ -138,6 +138,7 @@ def fanout() -> "Answers":
     from .adapters.clock import SystemClock
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.pubsub import load_client
+    from .adapters.reading import ReadingProcess
     from .adapters.seal import KeylessSeal
 
     load_client()
@@ -154,6 +155,7 @@ def fanout() -> "Answers":
         catalog=settings.event_types,
         clock=clock,
         schema_base=f"{settings.public_url}/spec",
+        reader=ReadingProcess(settings.event_types),
         shards=settings.deliveries_shards,
     )
     return _app(settings, fanout.routes(function))

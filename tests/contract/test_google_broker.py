@@ -163,7 +163,7 @@ class GoogleWorld:
         stack.enter_context(mock.patch.object(DELIVER_ROUTES, "Edge", standing_in(handler)))
         records, egress = self._records(), Egress()
         fanning = fanout.Fanout(
-            UNUSED, records, records, self._publisher, catalog.load(), self.clock, "https://x/spec"
+            UNUSED, records, records, self._publisher, catalog.load(), self.clock, "https://x/spec", UNUSED
         )
         delivering = deliver.Deliver(
             subscriptions=UNUSED,

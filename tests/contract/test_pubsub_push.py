@@ -13,6 +13,7 @@ from contract.pubsub import Project
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.pubsub import PubSubPublisher
 from event_platform.adapters.pubsub_intake import PubSubIntake
+from event_platform.adapters.reading import ReadingProcess
 from event_platform.domain import catalog
 from event_platform.domain.messages import Message
 from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, delivery_of
@@ -45,7 +46,9 @@ async def pubsub(pubsub_host: str, project: str) -> AsyncIterator[Project]:
     opened = Project(pubsub_host, project)
     publisher = PubSubPublisher(project, opened.client)
     nobody: Any = None
-    fanout = Fanout(Records(), Records(), nobody, publisher, catalog.load(), SystemClock(), "https://x/spec")
+    known = catalog.load()
+    reader = ReadingProcess(known)
+    fanout = Fanout(Records(), Records(), nobody, publisher, known, SystemClock(), "https://x/spec", reader)
     app = App(list(routes(fanout)))
     config = uvicorn.Config(app, port=0, log_level="warning")
     server = uvicorn.Server(config)

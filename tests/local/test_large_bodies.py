@@ -22,7 +22,8 @@ from event_platform.adapters.reading import ReadingProcess
 from event_platform.domain import catalog
 from event_platform.domain.errors import InvalidRequest, Overloaded, TooLarge
 from event_platform.domain.tenants import Tenant
-from event_platform.ingest.reading import Reading, read_cloudevents, read_webhook
+from event_platform.ingest.reading import read_cloudevents, read_webhook
+from event_platform.reading import Reading
 from eventually import eventually
 from processes import Child, http, received, send_events, server, signature, until
 
@@ -64,7 +65,7 @@ class Nowhere:
 async def test_a_large_body_becomes_the_same_events_there(process: ReadingProcess) -> None:
     large = body(30, size=20_000)
     here = read_cloudevents(CATALOG, large, *BATCH)
-    there = await Reading(CATALOG, process).run(PIM, read_cloudevents, bytearray(large), *BATCH)
+    there = await Reading(CATALOG, process).run("pim", read_cloudevents, bytearray(large), *BATCH)
     assert there == here
     assert [event.data_json for event in there] == [event.data_json for event in here]
 
@@ -75,7 +76,7 @@ async def test_a_large_body_becomes_the_same_events_there(process: ReadingProces
     ids=["one", "many", "long", "floats"],
 )
 async def test_a_small_body_is_read_where_it_is(small: bytes) -> None:
-    assert await Reading(CATALOG, Nowhere()).run(PIM, read_cloudevents, small, *BATCH)
+    assert await Reading(CATALOG, Nowhere()).run("pim", read_cloudevents, small, *BATCH)
 
 
 EVENT = orjson.dumps(batch()[0])[:-2]
@@ -91,7 +92,7 @@ DEAR = {
 @pytest.mark.parametrize("kind", DEAR)
 async def test_what_would_take_long_is_read_there(kind: str) -> None:
     with pytest.raises(AssertionError, match="read elsewhere"):
-        await Reading(CATALOG, Nowhere()).run(PIM, read_cloudevents, b"[" + DEAR[kind] + b"]", *BATCH)
+        await Reading(CATALOG, Nowhere()).run("pim", read_cloudevents, b"[" + DEAR[kind] + b"]", *BATCH)
 
 
 @pytest.mark.parametrize("number", [1, 1000])

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,8 +14,9 @@ import pytest
 
 from asgi import post
 from clock import START, ManualClock
+from event_platform.adapters.reading import ReadingProcess
 from event_platform.domain import catalog, json_form
-from event_platform.domain.errors import PublishFailed, StoreUnavailable
+from event_platform.domain.errors import Overloaded, PublishFailed, StoreUnavailable
 from event_platform.domain.lanes import lane_of
 from event_platform.domain.messages import Message
 from event_platform.domain.queue_messages import (
@@ -66,7 +68,9 @@ class World:
         self.subscriptions: Sequence[Subscription] | Exception = subscriptions
         self.clock = ManualClock()
         nobody: Any = None
-        fanout = Fanout(self, self, nobody, self.topics, catalog.load(), self.clock, SCHEMAS, shards=4)
+        known = catalog.load()
+        self.reader = ReadingProcess(known)
+        fanout = Fanout(self, self, nobody, self.topics, known, self.clock, SCHEMAS, self.reader, shards=4)
         self._app = App(list(routes(fanout)))
 
     async def tenants(self) -> Sequence[Tenant]:
@@ -304,6 +308,42 @@ async def test_a_pim_may_publish_cloudevents_in_three_modes(
     # It was durable when it was published, however often it is pushed.
     assert deliveries[0].accepted_at == datetime(2026, 1, 31, 11, 30, 0, 123000, UTC)
     assert deliveries[0].lane == lane_of((UUID,), "a", 16)
+
+
+async def test_a_large_message_of_a_pim_is_read_in_a_process_of_its_own() -> None:
+    world = World(subscription())
+    product = {"identifier": "a", "values": {"text": [{"data": 1.5}] * 40_000}}
+    event = {
+        "action": "product.updated",
+        "event_datetime": "2026-01-31T11:00:00+00:00",
+        "author": "julia",
+        "author_type": "ui",
+        "data": {"resource": {"uuid": UUID, **product}},
+    }
+    message = Message(json.dumps({"events": [event | {"event_id": "a"}, event | {"event_id": "b"}]}).encode())
+    began = time.thread_time()
+    assert await world.push(message, "/pim-events/pim") == 204
+    assert time.thread_time() - began < 0.1  # read here, it would take a second
+    assert [delivery_of(each).event_id for each in world.topics.on(DELIVERIES)] == ["a", "b"]
+    await world.reader.close()
+
+
+async def test_a_large_message_that_nothing_can_be_made_of_is_a_dead_letter_too() -> None:
+    world = World(subscription())
+    assert await world.push(Message(b"[" + b"7," * 200_000 + b"7]"), "/pim-events/pim") == 204
+    assert len(world.topics.on("dead-letters")) == 1
+    await world.reader.close()
+
+
+async def test_a_message_that_cannot_be_read_now_is_pushed_again() -> None:
+    world = World(subscription())
+
+    async def run(*arguments: object) -> object:
+        raise Overloaded("the body could not be read now; send it again later", 5)
+
+    world.reader.run = run  # type: ignore[method-assign]
+    assert await world.push(Message(b"[" + b"7," * 200_000 + b"7]"), "/pim-events/pim") == 503
+    assert not world.topics.published
 
 
 async def test_a_pim_may_publish_what_its_events_api_would_send() -> None:

@@ -4,52 +4,72 @@ CloudEvents in three modes, https://github.com/googleapis/google-cloudevents/blo
 batch mode besides, and bodies of the Events API. Whoever may publish there is the PIM, so nothing is signed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import structlog
 
 from ..domain import cloudevents, events_api
 from ..domain.catalog import Catalog
-from ..domain.errors import Forbidden, InvalidRequest, Problem, TooLarge, UnsupportedMediaType
+from ..domain.errors import (
+    Forbidden,
+    InvalidRequest,
+    Overloaded,
+    Problem,
+    TooLarge,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from ..domain.events import Event
+from ..domain.events_api import Taken
 from ..domain.limits import LineLimit
 from ..domain.messages import MalformedMessage, Message
 from ..domain.tenants import Tenant
+from ..reading import Reading
 
 log = structlog.get_logger()
 
 PROBLEMS_TOLD = 10
 
 
-def published_events(
-    message: Message, tenant: Tenant, catalog: Catalog, accepted_at: datetime, lines: LineLimit
+async def published_events(
+    message: Message, tenant: Tenant, reading: Reading, accepted_at: datetime, lines: LineLimit
 ) -> Sequence[Event]:
-    """The events of a message. Raises MalformedMessage.
+    """The events of a message. Raises MalformedMessage, and Unavailable when nothing can be read now.
 
     Nobody waits for an answer that could name the problems, and what our own code says of them must not
     quote the payload, so of data only the places are named.
     """
     headers = {name.lower(): _as_header(value) for name, value in message.attributes.items()}
-    media_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     try:
-        if media_type == "application/json" and "ce-id" not in headers and events_api.is_body(message.data):
-            return _of_events_api(message.data, tenant, catalog, lines)
-        context = cloudevents.Context(tenant.name, catalog, accepted_at)
-        return cloudevents.read(media_type, headers, message.data, context)
+        taken = await reading.run(
+            tenant.key, read_published, message.data, tenant.redacted(), accepted_at, headers
+        )
     except InvalidRequest as error:
         told = "; ".join(map(_told, error.problems[:PROBLEMS_TOLD]))
         more = len(error.problems) - PROBLEMS_TOLD
         raise MalformedMessage(f"{told}; and {more} more" if more > 0 else told) from error
     except (Forbidden, TooLarge, UnsupportedMediaType) as error:
         raise MalformedMessage(str(error)) from error
-
-
-def _of_events_api(body: bytes, tenant: Tenant, catalog: Catalog, lines: LineLimit) -> Sequence[Event]:
-    taken = events_api.read(body, tenant, catalog)
+    except Overloaded as error:
+        raise Unavailable(str(error)) from error
     if (left_out := taken.left_out()) and (times := lines.count(tenant.name)):
         log.warning("events.skipped", tenant=tenant.name, times=times, **left_out)
     return taken.events
+
+
+def read_published(
+    catalog: Catalog, data: bytes, tenant: Tenant, accepted_at: datetime, headers: Mapping[str, str]
+) -> Taken:
+    """The events in a message's data; its attributes are `headers`.
+
+    Raises what `events_api.read` and `cloudevents.read` raise.
+    """
+    media_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if media_type == "application/json" and "ce-id" not in headers and events_api.is_body(data):
+        return events_api.read(data, tenant, catalog)
+    context = cloudevents.Context(tenant.name, catalog, accepted_at)
+    return Taken(cloudevents.read(media_type, headers, data, context))
 
 
 def _as_header(value: str) -> str:

@@ -10,8 +10,9 @@ from ..domain.limits import LineLimit
 from ..domain.messages import MalformedMessage
 from ..domain.queue_messages import DEAD_LETTERS_TOPIC, Accepted
 from ..domain.tenants import Tenant, with_key
-from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions, TenantRegistry
+from ..ports import ActiveSubscriptions, Clock, Publisher, Reader, Subscriptions, TenantRegistry
 from ..push import Pushed, Room, bury_on, push_route
+from ..reading import Reading
 from .identifiers import IdentifierCheck
 from .messages import CompiledFilters, fan_out_accepted, read_accepted
 from .published import published_events
@@ -32,6 +33,7 @@ class Fanout:
     catalog: Catalog
     clock: Clock
     schema_base: str
+    reader: Reader
     shards: int = 1  # of the topics that take deliveries
 
 
@@ -39,6 +41,7 @@ def routes(fanout: Fanout) -> Sequence[Route]:
     """The routes of fanout: where the push subscriptions of `events` and `pim-events-<tenant key>` point."""
 
     recent, lines = RecentLanes(fanout.clock), LineLimit(fanout.clock.monotonic)
+    reading = Reading(fanout.catalog, fanout.reader)
 
     async def take_accepted(pushed: Pushed) -> None:
         await put_on_queue(await read_accepted(pushed.message, fanout.catalog))
@@ -46,7 +49,7 @@ def routes(fanout: Fanout) -> Sequence[Route]:
     async def take_published(pushed: Pushed) -> None:
         tenant = await tenant_of(fanout.registry, pushed.parameters["key"])
         accepted_at = pushed.published_at or fanout.clock.now()
-        events = published_events(pushed.message, tenant, fanout.catalog, accepted_at, lines)
+        events = await published_events(pushed.message, tenant, reading, accepted_at, lines)
         await put_on_queue(Accepted(tenant.name, accepted_at, events))
 
     async def put_on_queue(accepted: Accepted) -> None:

@@ -23,7 +23,8 @@ from ..domain.limits import LineLimit
 from ..domain.tenants import Tenant, with_key
 from ..http import Direct, as_it_is, client_address, json_response, media_type, only_once, read_body
 from ..ports import Clock, Intake, Reader, TenantRegistry
-from .reading import Reading, check, read_cloudevents, read_relayed, read_webhook
+from ..reading import Reading
+from .reading import check, read_cloudevents, read_relayed, read_webhook
 
 log = structlog.get_logger()
 
@@ -68,7 +69,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         with bodies.of(tenant.key) as share:
             body = await read_body(request, BODY_LIMIT, share)
             about = (tenant.name, ingest.clock.now(), media_type(request), attributes_of(request))
-            events = await reading.run(tenant, read_cloudevents, body, *about)
+            events = await reading.run(tenant.key, read_cloudevents, body, *about)
             await accept(tenant, events)
         return json_response({"accepted": len(events)}, 202)
 
@@ -83,7 +84,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
             await check(call.check, body, tenant.events_api_secret)
             admission.proved()
             share.prove(tenant.key)
-            taken = await reading.run(tenant, read_webhook, body, tenant.redacted())
+            taken = await reading.run(tenant.key, read_webhook, body, tenant.redacted())
             await accept(tenant, taken.events)
         if left_out := taken.left_out():
             warn("events.skipped", tenant, **left_out)
@@ -101,7 +102,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
             await check(relay.check, body, found, tenant.relay_secret)
             admission.proved()
             share.prove(tenant.key)
-            relayed = await reading.run(tenant, read_relayed, body, ingest.clock.now())
+            relayed = await reading.run(tenant.key, read_relayed, body, ingest.clock.now())
             events = [] if relayed.event is None else [relayed.event]
             if relayed.warnings:
                 name = "relay.differs" if events else "relay.skipped"
