@@ -38,6 +38,8 @@ const TIMES = [
   ["2026-01-31t00:29:59.000000001-11:30", "2026-01-31T11:59:59.000000001Z"],
   ["2024-02-29T00:00:00+05:45", "2024-02-28T18:15:00Z"],
 ];
+// A relayed event whose time is more than 4 days ago is delivered to nobody (docs/decisions/0039-relayed-events.md).
+const RELAYED_TIMES = [...TIMES.slice(0, 3), ["2026-01-28T00:00:00+05:45", "2026-01-27T18:15:00Z"]];
 const WITH_IDENTIFIER = /^com\.akeneo\.pim\.v1\.product\.(created|updated|updated\.delta|deleted|became-(in)?complete)$/;
 
 const catalog = JSON.parse(readFileSync(process.argv[2], "utf8"));
@@ -66,14 +68,14 @@ function delivered(type, events) {
 
 function cloudEvents({ type, example }, number) {
   const tricky = (offset) => TRICKY[(number + offset) % TRICKY.length];
-  const [given, time] = TIMES[number % TIMES.length];
+  const times = TIMES[number % TIMES.length];
   const bearer = { Authorization: `Bearer ${INGEST_KEY}` };
-  const text = (id, data, dataFirst) => {
+  const text = (id, data, dataFirst, [given] = times) => {
     const attributes = `"specversion":"1.0","type":"${type}","id":${JSON.stringify(id)},"time":"${given}"`;
     return dataFirst ? `{"data":${data},${attributes}}` : `{${attributes},"source":"pim","data":${data}}`;
   };
   const vector = (format, path, headers, body, ...events) => {
-    const read = events.map(([id, data]) => ({ id, time, data: JSON.parse(data) }));
+    const read = events.map(([id, data, [, time] = times]) => ({ id, time, data: JSON.parse(data) }));
     write({ type, format, path, headers, body, ...delivered(type, read) });
   };
 
@@ -90,18 +92,19 @@ function cloudEvents({ type, example }, number) {
     [`batch-${number}`, pair[0]], [`other-${number}`, pair[1]],
   );
   const binary = beforeLast(plain, tricky(3));
-  const ce = { "ce-specversion": "1.0", "ce-id": `binary-${number}%20%C3%A9%22`, "ce-type": type, "ce-time": given };
+  const ce = { "ce-specversion": "1.0", "ce-id": `binary-${number}%20%C3%A9%22`, "ce-type": type, "ce-time": times[0] };
   vector(
     "binary", "/ingest", { ...bearer, ...ce, "Content-Type": "application/json" },
     binary, [`binary-${number} é"`, binary],
   );
   const relayed = beforeLast(beforeLast(plain, tricky(4)), ROUNDED);
-  const body = text(`relay-${number}`, relayed, number % 3 === 0);
+  const relayedTimes = RELAYED_TIMES[number % RELAYED_TIMES.length];
+  const body = text(`relay-${number}`, relayed, number % 3 === 0, relayedTimes);
   const signature = sign(RELAY_SECRET, body);
   vector(
     "relay", "/ingest/relay/golden",
     { "Content-Type": "application/json", "X-AKENEO-SIGNATURE-PRIMARY": signature },
-    body, [`relay-${number}`, relayed],
+    body, [`relay-${number}`, relayed, relayedTimes],
   );
 }
 
