@@ -1,6 +1,7 @@
 """A request that is too much for one commit is accepted in one, and fanned out in pieces of bounded size."""
 
 import asyncio
+import gc
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from aep.doctor import last_accepted
 from aep.meters import Meters
 from aep.store import database, moving
 from aep.store.database import Database
+from aep.store.recipients import Recipients
 from aep.store.subscriptions import SqliteSubscriptions
 from aep_here import run
 from clock import ManualClock
@@ -390,6 +392,28 @@ async def test_filters_for_other_types_of_events_are_compiled_on_the_way(
     assert (await world.count("deliveries"), compiles.total()) == (1, SUBSCRIPTIONS)
     await world.queue.accept(PIM, many(1, first=1))
     assert await world.count("deliveries") == 2
+
+
+async def test_few_of_many_snapshots_are_in_memory(world: World) -> None:
+    """A client may change a subscription after each event, while its PIM is behind."""
+
+    def lists_in_memory() -> int:
+        return sum(isinstance(each, Recipients) for each in gc.get_objects())
+
+    first, *_ = await world.subscribe(SUBSCRIPTIONS)
+    before = lists_in_memory()
+    await world.queue.accept(PIM, many(20))
+    for number in range(12):
+        await world.change(first, replace)
+        await world.queue.accept(PIM, many(1, first=20 + number))
+    assert await world.count("snapshots") == 13
+    assert lists_in_memory() - before <= 2
+    for _ in range(20):
+        await world.queue.fan_out_piece(PIM)
+    assert lists_in_memory() - before <= 3
+    await world.fan_out()
+    assert sum((await world.deliveries()).values()) == 32 * SUBSCRIPTIONS
+    assert await world.count("snapshots") == 0
 
 
 # After an end of the process

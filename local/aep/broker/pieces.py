@@ -11,13 +11,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
 
+from cachetools import LRUCache
+
 from event_platform.domain.events import Envelope, Event
 from event_platform.domain.subscriptions import Recipient
 from event_platform.fanout import IdentifierCheck, fan_out
 
 from ..store import accepted, bulk
 from ..store.accepted import Waiting
-from ..store.recipients import Recipients, snapshot
+from ..store.recipients import Recipients, delete_snapshot, put_snapshot, snapshot
 from .rows import LaneKey, Queued, Receipt, insert_deliveries, release_events
 
 WORK_OF_EVENT = 4
@@ -32,6 +34,9 @@ WORK_OF_PIECE = 2000
 EVENTS_OF_WINDOW = 128
 BYTES_OF_WINDOW = 1024 * 1024
 """What is in memory of the events that wait, unless a single event is larger."""
+SNAPSHOTS_KEPT = 8
+"""Of those that are read from the file. A tenant may change its subscriptions after each event, and 400 of
+them take about 1 MB."""
 
 
 @dataclass(slots=True)
@@ -113,13 +118,16 @@ class Pieces:
         self._identifiers = identifiers
         self._schema_base = schema_base
         self._behind: set[str] | None = None
-        self._snapshots: dict[int, Recipients] = {}
+        self._latest: dict[str, tuple[int, Recipients]] = {}
+        """The snapshot for which each tenant's last event waits. Older ones are in the file only."""
+        self._read: LRUCache[int, Recipients] = LRUCache(SNAPSHOTS_KEPT)
         self._window: _Window | None = None  # the last one
 
     def forget(self) -> None:
         """Drops what is known of the file: something was undone there."""
         self._behind = self._window = None
-        self._snapshots.clear()
+        self._latest.clear()
+        self._read.clear()
 
     def behind(self, connection: sqlite3.Connection) -> set[str]:
         """The tenants that have events waiting."""
@@ -145,8 +153,10 @@ class Pieces:
         recipients: Recipients,
     ) -> Waiting:
         """The event as one that waits for its fan-out, which the caller puts into the file."""
-        snapshot_no = recipients.keep(connection)
-        self._snapshots[snapshot_no] = recipients
+        snapshot_no, latest = self._latest.get(tenant, (0, None))
+        if latest is not recipients:
+            snapshot_no = put_snapshot(connection, recipients)
+            self._latest[tenant] = snapshot_no, recipients
         self.behind(connection).add(tenant)
         number, _ = next(self.numbers), next(self.numbers)
         return Waiting(number, tenant, snapshot_no, accepted_at, event)
@@ -183,8 +193,10 @@ class Pieces:
         needed = accepted.remove(connection, window.tenant, window.waiting[-1].no)
         number = window.waiting[0].snapshot_no
         if number != needed:
-            window.recipients.drop(connection)
-            del self._snapshots[number]
+            delete_snapshot(connection, number)
+            self._read.pop(number, None)
+            if self._latest.get(window.tenant, (0,))[0] == number:
+                del self._latest[window.tenant]
         if needed is None:
             self.behind(connection).discard(window.tenant)
         return needed is not None
@@ -209,14 +221,18 @@ class Pieces:
                 waiting.append(each)
         if not waiting:
             return None
-        recipients = self._snapshot(connection, waiting[0].snapshot_no)
+        recipients = self._snapshot(connection, tenant, waiting[0].snapshot_no)
         written = accepted.written(connection, waiting) if done else set[int]()
         return _Window(tenant, waiting, recipients, done, written, [{} for _ in waiting])
 
-    def _snapshot(self, connection: sqlite3.Connection, number: int) -> Recipients:
-        if number not in self._snapshots:
-            self._snapshots[number] = snapshot(connection, number)
-        return self._snapshots[number]
+    def _snapshot(self, connection: sqlite3.Connection, tenant: str, number: int) -> Recipients:
+        latest_no, latest = self._latest.get(tenant, (0, None))
+        if latest is not None and latest_no == number:
+            return latest
+        found = self._read.get(number)
+        if found is None:
+            found = self._read[number] = snapshot(connection, number)
+        return found
 
     def _fan_out(
         self,

@@ -14,14 +14,10 @@ from event_platform.domain.subscriptions import Owner, Recipient, Status
 class Recipients:
     """The active subscriptions of a tenant at one moment, and the numbers of their rows by their ids.
 
-    `snapshot_no` is the row of `snapshots` that holds them, None as long as no row does. `predicates` has
-    their filters that are compiled, `uncompiled` the others.
+    `predicates` has their filters that are compiled, `uncompiled` the others.
     """
 
-    def __init__(
-        self, subscriptions: Iterable[tuple[int, Recipient]], snapshot_no: int | None = None
-    ) -> None:
-        self.snapshot_no = snapshot_no
+    def __init__(self, subscriptions: Iterable[tuple[int, Recipient]]) -> None:
         self.all: list[Recipient] = []
         self.numbers: dict[str, int] = {}
         self.predicates: dict[str, filters.Predicate] = {}
@@ -55,26 +51,26 @@ class Recipients:
         else:
             self.uncompiled.add(expression)
 
-    def keep(self, connection: sqlite3.Connection) -> int:
-        """Writes the snapshot if there is none; its number."""
-        if self.snapshot_no is None:
-            rows = [_to_row(self.numbers[each.id], each) for each in self.all]
-            self.snapshot_no = connection.execute(
-                "INSERT INTO snapshots (document) VALUES (?)", (orjson.dumps(rows).decode(),)
-            ).lastrowid
-            assert self.snapshot_no is not None  # noqa: S101 - an INSERT gives one
-        return self.snapshot_no
 
-    def drop(self, connection: sqlite3.Connection) -> None:
-        """Deletes the snapshot, to which nothing refers any more."""
-        connection.execute("DELETE FROM snapshots WHERE no = ?", (self.snapshot_no,))
-        self.snapshot_no = None
+def put_snapshot(connection: sqlite3.Connection, recipients: Recipients) -> int:
+    """Writes the recipients as a new row of `snapshots`; returns its number."""
+    rows = [_to_row(recipients.numbers[each.id], each) for each in recipients.all]
+    number = connection.execute(
+        "INSERT INTO snapshots (document) VALUES (?)", (orjson.dumps(rows).decode(),)
+    ).lastrowid
+    assert number is not None  # noqa: S101 - an INSERT gives one
+    return number
 
 
 def snapshot(connection: sqlite3.Connection, number: int) -> Recipients:
-    """The recipients that `Recipients.keep` wrote."""
+    """The recipients that `put_snapshot` wrote."""
     (document,) = connection.execute("SELECT document FROM snapshots WHERE no = ?", (number,)).fetchone()
-    return Recipients((_from_row(*row) for row in orjson.loads(document)), number)
+    return Recipients(_from_row(*row) for row in orjson.loads(document))
+
+
+def delete_snapshot(connection: sqlite3.Connection, number: int) -> None:
+    """Deletes a snapshot to which nothing refers any more."""
+    connection.execute("DELETE FROM snapshots WHERE no = ?", (number,))
 
 
 @dataclass(frozen=True, slots=True)
