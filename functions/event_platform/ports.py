@@ -310,7 +310,7 @@ class Outbox(Protocol):
     """
 
     async def due(self, limit: int) -> Sequence[Pending]:
-        """The first `limit` whose time has come, the longest due first."""
+        """The first `limit` whose time has come; of each owner's the longest due first."""
         ...
 
     async def settle(

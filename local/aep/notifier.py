@@ -19,8 +19,8 @@ from .tasks import WatchedTasks
 log = structlog.get_logger()
 
 AT_ONCE = 16
-AT_ONCE_OF_OWNER = 2
-"""A slow webhook takes 18 s, so one owner must not take all places."""
+AT_ONCE_OF_OWNER, AT_ONCE_OF_PIM = 2, 8
+"""A slow webhook takes 18 s, so neither one owner nor all of a PIM's may take all places."""
 LOOKED_AT = 1000
 LOOK_AFTER = 4.0
 """Seconds after which we look for mails that are to be tried again."""
@@ -59,6 +59,7 @@ class Notifier:
         self._new = asyncio.Event()
         self._under_way: dict[str, asyncio.Task[None]] = {}  # by subscriber
         self._of_owner: Counter[Owner] = Counter()
+        self._of_pim: Counter[str] = Counter()
         self._faults: dict[str, _Fault] = {}
         self._looking: asyncio.Task[None] | None = None
 
@@ -105,9 +106,11 @@ class Notifier:
             subscriber_id in self._under_way
             or len(self._under_way) >= AT_ONCE
             or self._of_owner[owner] >= AT_ONCE_OF_OWNER
+            or self._of_pim[owner.tenant] >= AT_ONCE_OF_PIM
         ):
             return
         self._of_owner[owner] += 1
+        self._of_pim[owner.tenant] += 1
         self._under_way[subscriber_id] = self._tasks.start(self._tell(pending))
 
     async def _tell(self, pending: Pending) -> None:
@@ -130,6 +133,7 @@ class Notifier:
         finally:
             del self._under_way[notification.subscriber_id]
             self._of_owner -= Counter([notification.owner])
+            self._of_pim -= Counter([notification.owner.tenant])
             self._new.set()
 
     async def _settle(self, pending: Pending, told: Told) -> None:

@@ -16,6 +16,7 @@ from event_platform.domain.actions import BY_THE_PLATFORM, Action, Actor
 from event_platform.domain.errors import Conflict
 from event_platform.domain.notifications import FIRST_OF_OWNER, Allowance, Kind, Pending
 from event_platform.domain.subscriptions import (
+    Owner,
     Status,
     Subscription,
     delete_subscriber,
@@ -43,8 +44,8 @@ class World:
         await self.clock.advance(SOON.total_seconds())
         return await self.outbox.due(100)
 
-    async def subscribed(self, number: int = 1) -> list[Subscription]:
-        subscriber = a_subscriber()
+    async def subscribed(self, number: int = 1, owner: Owner = OWNER) -> list[Subscription]:
+        subscriber = a_subscriber(owner)
         await self.subscriptions.add_subscriber(subscriber, limit=20, action=BY_THE_USER)
         made = [a_subscription(subscriber) for _ in range(number)]
         for subscription in made:
@@ -60,7 +61,7 @@ class World:
         action: Action = BY_THE_USER,
     ) -> None:
         await self.subscriptions.change_subscription(
-            OWNER, subscription.subscriber_id, subscription.id, change, action=action
+            subscription.owner, subscription.subscriber_id, subscription.id, change, action=action
         )
 
 

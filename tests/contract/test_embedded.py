@@ -46,7 +46,7 @@ from event_platform.deliver import Judge
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.egress import Egress
 from event_platform.domain.rates import Limits
-from event_platform.domain.subscriptions import Subscription, resume, suspend
+from event_platform.domain.subscriptions import Owner, Subscription, resume, suspend
 from event_platform.ports import Logs, SuccessCounts
 from eventually import eventually
 from records import OWNER, PIM, an_event
@@ -322,6 +322,16 @@ class TestSqliteOutbox(OutboxContract):
         await world.clock.advance(1)
         found = [each.notification.subscription_id for each in await world.outbox.due(DUE_OF_SUBSCRIBER + 1)]
         assert found == [first.id] * DUE_OF_SUBSCRIBER + [second.id]
+
+    async def test_owners_take_turns(self, world: OutboxWorld) -> None:
+        first = [*await world.subscribed(5), *await world.subscribed(5)]
+        (other,) = await world.subscribed(owner=Owner(PIM, "shop"))
+        for subscription in (*first, other):
+            await world.change(subscription, partial(suspend, now=START))
+        await world.clock.advance(1)
+        found = [each.notification.subscription_id for each in await world.outbox.due(3)]
+        assert sorted(found[:2], key=str) == sorted([first[0].id, other.id])
+        assert found[2] == first[1].id
 
 
 class EmbeddedWorld:

@@ -119,13 +119,15 @@ async def test_a_notification_that_a_crash_left_in_the_outbox_is_published_once(
     clock = ManualClock()
     outbox, publisher = FirestoreOutbox(firestore, clock), PubSubPublisher(topics.name, topics.client)
     await suspend_and_crash(firestore, clock)
-    assert await publish_notifications(outbox, publisher=publisher) == 0  # its changer may be about to
+    assert (
+        await publish_notifications(outbox, publisher=publisher, clock=clock) == 0
+    )  # its changer may be about to
     await clock.advance(PUBLISHED_BY_OTHERS_AFTER.total_seconds())
-    assert await publish_notifications(outbox, publisher=publisher) == 1
+    assert await publish_notifications(outbox, publisher=publisher, clock=clock) == 1
     (pulled,) = await topics.pull(NOTIFICATIONS_TOPIC, 1)
     left = await outbox.pending(notification_id_of(Message(pulled.data, dict(pulled.attributes))))
     assert left is not None  # until it is told
-    assert await publish_notifications(outbox, publisher=publisher) == 0
+    assert await publish_notifications(outbox, publisher=publisher, clock=clock) == 0
 
 
 async def test_a_tick_that_crashes_after_publishing_leaves_the_notification_due(firestore: Firestore) -> None:
@@ -134,10 +136,10 @@ async def test_a_tick_that_crashes_after_publishing_leaves_the_notification_due(
     await suspend_and_crash(firestore, clock)
     await clock.advance(PUBLISHED_BY_OTHERS_AFTER.total_seconds())
     with pytest.raises(asyncio.CancelledError):
-        await publish_notifications(outbox, publisher=Dying())
+        await publish_notifications(outbox, publisher=Dying(), clock=clock)
     (due,) = await outbox.due(10)
     await outbox.settle(due, None)  # told by the first message all the same
-    assert await publish_notifications(outbox, publisher=Dying()) == 0
+    assert await publish_notifications(outbox, publisher=Dying(), clock=clock) == 0
 
 
 class Dying:

@@ -1,6 +1,7 @@
 """The worker that tells what the outbox holds: what it does with faults of our own code."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,16 +10,23 @@ from structlog.testing import capture_logs
 
 from aep import notifier
 from aep.meters import Meters
-from aep.notifier import Notifier
+from aep.notifier import AT_ONCE_OF_OWNER, Notifier
 from clock import ManualClock
 from event_platform.domain.actions import Action, Actor
 from event_platform.domain.notifications import Mail, Pending, notifications_of
 from event_platform.domain.subscriptions import Owner, Status, Subscriber
 from event_platform.notify import Telling
 from memory_outbox import MemoryOutbox
-from records import a_subscriber, a_subscription
+from records import OWNER, a_subscriber, a_subscription
 
 FAULTS = 5
+OTHER_PIM = "https://other.example.com"
+
+
+def set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 @dataclass
@@ -27,10 +35,12 @@ class Post:
 
     clock: ManualClock
     faulty: set[str] = field(default_factory=set[str])
+    answers: asyncio.Event = field(default_factory=lambda: set_event())
     asked: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
 
     async def send(self, mail: Mail) -> None:
         self.asked.append((mail.id, self.clock.monotonic()))
+        await self.answers.wait()
         if mail.id in self.faulty:
             raise RuntimeError("a fault of ours")
 
@@ -97,6 +107,26 @@ async def test_a_fault_of_ours_is_tried_again_ever_later_and_holds_up_no_other(w
     assert world.post.times(world.bad) == [0, 1, 3, 7]
     assert world.post.times(world.good) == [0]
     assert world.outbox.pending == [world.bad]
+
+
+async def test_no_owner_and_no_pim_takes_all_places(world: World) -> None:
+    """A webhook or a mail server that does not answer holds its place for up to half a minute."""
+    world.post.answers = asyncio.Event()
+    world.outbox = MemoryOutbox(world.clock)
+    slow = [Owner(OTHER_PIM, f"client {number}") for number in range(6) for _ in range(4)]
+    owners = [*slow, *[OWNER] * 4]
+    notifications = [
+        replace(world.good.notification, id=f"{number:02}", owner=owner, subscriber_id=f"subscriber {number}")
+        for number, owner in enumerate(owners)
+    ]
+    world.outbox.put(*map(Pending, notifications))
+    running = world.notifier()
+    await running.start()
+    await world.clock.advance(1)
+    begun = Counter(owners[int(name)] for name, _ in world.post.asked)
+    assert begun == Counter(dict.fromkeys([*slow[:16:4], OWNER], AT_ONCE_OF_OWNER))
+    world.post.answers.set()
+    await stop(running, world.clock)
 
 
 async def test_what_failed_too_often_stays_for_the_next_start_and_is_said_once(world: World) -> None:

@@ -31,7 +31,9 @@ def routes(maintain: Maintain) -> Sequence[Route]:
 
     async def tick(request: Request) -> Response:
         try:
-            published = await publish_notifications(maintain.outbox, publisher=maintain.publisher)
+            published = await publish_notifications(
+                maintain.outbox, publisher=maintain.publisher, clock=maintain.clock
+            )
         finally:  # retries do not wait for notifications that fail
             returned = await put_back(
                 maintain.schedule,

@@ -14,6 +14,19 @@ from .database import Database
 
 DUE_OF_SUBSCRIBER = 20
 """One reading brings so many of a subscriber, so that one who has thousands leaves room for others."""
+DUE = """
+    WITH few AS (
+        SELECT id, subscriber_id, due_at,
+            row_number() OVER (PARTITION BY subscriber_id ORDER BY due_at, id) AS place
+        FROM notifications WHERE due_at <= ?
+    ), turns AS (
+        SELECT few.id, row_number() OVER (PARTITION BY tenant, client_id ORDER BY due_at, few.id) AS turn
+        FROM few LEFT JOIN subscribers ON subscribers.id = subscriber_id WHERE place <= ?
+    )
+    SELECT n.document, n.mail_attempts, n.is_held FROM notifications n JOIN turns USING (id)
+    ORDER BY turn, n.due_at, n.id LIMIT ?
+"""
+"""Owners take turns, so that one who has many subscribers leaves room for others, too."""
 HOURS_KEPT = 2
 
 
@@ -28,14 +41,7 @@ class SqliteOutbox:
         now = self._clock.now().timestamp()
 
         def job(connection: sqlite3.Connection) -> list[Pending]:
-            rows = connection.execute(
-                "SELECT n.document, n.mail_attempts, n.is_held FROM notifications n JOIN"
-                " (SELECT id, row_number() OVER (PARTITION BY subscriber_id ORDER BY due_at, id) AS place"
-                " FROM notifications WHERE due_at <= ?) USING (id)"
-                " WHERE place <= ? ORDER BY n.due_at, n.id LIMIT ?",
-                (now, DUE_OF_SUBSCRIBER, limit),
-            )
-            return [_pending(row) for row in rows]
+            return [_pending(row) for row in connection.execute(DUE, (now, DUE_OF_SUBSCRIBER, limit))]
 
         return await self._database.read(job)
 
