@@ -85,6 +85,7 @@ DEAR = {
     "deep": EVENT + b',"x":[' + (b"[" * 30 + b"]" * 30 + b",") * 3000 + b"1]}}",
     "numbered keys": EVENT + b',"x":{' + b",".join(b'"%d":1' % number for number in range(20_000)) + b"}}}",
     "brackets": b"[" * 250_000,
+    "empty arrays": EVENT + b',"x":[' + b"[]," * 80_000 + b"1]}}",
     "large": body(1, size=300_000),
 }
 

@@ -19,6 +19,7 @@ Json: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
 MAX_DEPTH = 200
 """Levels of nesting that are taken. Bounds the stack of every recursive reader behind us."""
 QUICK_BYTES = 16 * 1024
+_QUICK_VALUES = 40_000
 _QUICK_CAREFUL_BYTES = 128 * 1024
 _QUICK_CAREFUL_VALUES = 8_000
 MAX_SAFE_INTEGER = 2**53 - 1
@@ -80,8 +81,10 @@ def is_quick(text: bytes | bytearray) -> bool:
 
     What is plain and not nested deeply is read and written by orjson alone, and the rest partly in Python.
     """
-    if len(text) <= QUICK_BYTES or (is_plain(text) and _is_shallow(text, MAX_DEPTH)):
+    if len(text) <= QUICK_BYTES:
         return True
+    if is_plain(text) and _is_shallow(text, MAX_DEPTH):
+        return not has_more_values(text, _QUICK_VALUES)
     return len(text) <= _QUICK_CAREFUL_BYTES and not has_more_values(text, _QUICK_CAREFUL_VALUES)
 
 
