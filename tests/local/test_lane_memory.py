@@ -15,6 +15,7 @@ from aep.broker.rows import SMALL_BODY
 from contract.broker import BrokerContract, Consumer, delivered, failing
 from contract.test_embedded import EmbeddedWorld, WorkersWorld
 from event_platform.domain.deliveries import Delivery, Settlement
+from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.events import Event
 from event_platform.domain.lanes import LANES_AT_START
 from event_platform.domain.outcomes import Kind, Outcome
@@ -145,5 +146,29 @@ async def test_what_waits_for_the_file_keeps_no_large_body(
     for queue in world.queues:
         monkeypatch.setattr(queue, "settle_soon", partial(noted, queue.settle_soon))
     await world.intake.accept(PIM, [large(1)])
+    await eventually(lambda: settled)
+    assert settled[0].delivery.body == b""
+
+
+async def test_what_waits_for_a_store_that_is_away_keeps_no_body(
+    world: EmbeddedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of many lanes may have several such deliveries, whose bodies no budget counts any more."""
+    await subscribe(world, HOG, UPDATED)
+    await world.start(Consumer())
+    settled: list[Settlement] = []
+
+    def is_away(settlement: Settlement) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future.set_exception(StoreUnavailable("for the test"))
+        return future
+
+    async def noted(settlement: Settlement) -> None:
+        settled.append(settlement)
+
+    for queue in world.queues:
+        monkeypatch.setattr(queue, "settle_soon", is_away)
+        monkeypatch.setattr(queue, "settle", noted)
+    await world.intake.accept(PIM, [an_event(1)])
     await eventually(lambda: settled)
     assert settled[0].delivery.body == b""

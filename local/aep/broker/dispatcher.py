@@ -270,8 +270,8 @@ class Dispatcher:
             entry.envelope = None  # so that the body is in memory once
         settlement = await self._handle(delivery)
         del delivery
-        if entry.body_size > SMALL_BODY:  # the file has the body, and settling may take a while
-            settlement = replace(settlement, delivery=replace(settlement.delivery, body=b""))
+        if entry.body_size > SMALL_BODY:  # settling may take a while
+            settlement = _without_body(settlement)
         await self._settle(lane, settlement)
 
     async def _read_body(self, entry: Queued) -> Envelope:
@@ -299,6 +299,7 @@ class Dispatcher:
         self._settling.discard(future)
         error = self._tasks.error_of(future)
         if isinstance(error, StoreUnavailable):
+            settlement = _without_body(settlement)
             self._watch(asyncio.ensure_future(self._until_settled(settlement)), lane, settlement)
             return
         if error is not None:
@@ -336,3 +337,8 @@ class Dispatcher:
     async def _store_is_away(self, error: StoreUnavailable) -> None:
         log.warning("broker.store_unavailable", error=str(error))
         await self._clock.sleep(STORE_RETRY_SECONDS)
+
+
+def _without_body(settlement: Settlement) -> Settlement:
+    """The same settlement without the delivery's body, which the file has."""
+    return replace(settlement, delivery=replace(settlement.delivery, body=b""))
