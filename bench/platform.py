@@ -82,8 +82,8 @@ class Installation:
         """A platform, ended after the block: by SIGKILL with all its processes. Raises BenchFailed."""
         data, pims = self.folder / "data", self.folder / PIMS
         arguments = ("--port", str(self.port), "--dev", "--data", str(data), "--pims", str(pims))
-        arguments += ("--metrics-port", "0")
-        served = _aep(self.folder, "serve", *arguments, settings=self.settings)
+        settings = {"AEP_METRICS_PORT": "0", **self.settings}
+        served = _aep(self.folder, "serve", *arguments, settings=settings)
         with served as (process, url, seconds):
             yield Platform(url, process.pid, seconds, self.pim, self.folder)
             if process.poll() is not None:

@@ -454,6 +454,7 @@ def kafka_broker(peer: socket.socket, port: int, topics: int) -> None:
 
 def main() -> None:
     order = hear()
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # whatever the platform is measured with
     os.nice(19)
     stop = threading.Event()
     result: dict[str, Any] = {}

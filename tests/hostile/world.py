@@ -4,7 +4,6 @@ Built of the bench's parts: the platform as a user starts it, its load, its sink
 """
 
 import math
-import re
 import sqlite3
 import sys
 import threading
@@ -23,7 +22,7 @@ sys.path.append(str(Path(__file__).parents[2]))  # the bench is not installed wi
 from bench.errors import BenchFailed
 from bench.figures import percentile
 from bench.measuring import Bench, Load, Measured
-from bench.platform import PIMS, SECRET, Installation, Platform
+from bench.platform import PIMS, SECRET, Installation, Platform, free_port
 from bench.workers import Worker
 
 from processes import Client, SimulatedPim, server
@@ -62,6 +61,7 @@ class World:
     bench: Bench
     client: Client
     folder: Path
+    metrics_url: str
     subscriber: str = ""
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -81,13 +81,6 @@ class World:
             "subscriber": self.subscriber,
             **more,
         }
-
-    @property
-    def metrics_url(self) -> str:
-        """Where /metrics is served, by the line that the log has of it."""
-        found = re.search(r'"url":"(http://[^"]+)/metrics"', (self.folder / "serve.log").read_text())
-        assert found is not None
-        return found[1]
 
     def subscribe(self, *bodies: Mapping[str, Any]) -> list[str]:
         """Subscriptions of the attacker, 20 for each subscriber as it may have; their paths."""
@@ -161,9 +154,12 @@ def world(bench: Bench, folder: Path, settings: Mapping[str, str]) -> Iterator[W
         with installation.running() as platform:
             platform.subscribe(*bench.endpoints(ENDPOINTS))
         _make_old(installation)
-        with replace(installation, settings=settings).running() as platform:
+        port = free_port()
+        with replace(
+            installation, settings={**settings, "AEP_METRICS_PORT": str(port)}
+        ).running() as platform:
             client = SimulatedPim(sim.url).client(platform.url)
-            yield World(platform, bench, client, installation.folder)
+            yield World(platform, bench, client, installation.folder, f"http://127.0.0.1:{port}")
 
 
 def _make_old(installation: Installation) -> None:
