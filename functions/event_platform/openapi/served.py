@@ -1,8 +1,6 @@
 """The route of the document, which is made when it is first asked for: few who start a server do."""
 
-import asyncio
 from collections.abc import Iterable
-from functools import cache
 
 import orjson
 from starlette.requests import Request
@@ -11,6 +9,7 @@ from starlette.routing import Route
 
 from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog
+from ..first_use import FirstUse
 
 PATH = "/openapi.json"
 
@@ -21,16 +20,20 @@ def route(served: Iterable[Route], known: Catalog, topics: TopicRules) -> Route:
     Subscriptions get the types `known`, and may be to the Pub/Sub topics that `topics` allows.
     """
 
+    text = b""
+
     async def description(request: Request) -> Response:
-        return Response(await asyncio.to_thread(text), media_type="application/json")
+        await first_use.ready()
+        return Response(text, media_type="application/json")
 
     own = Route(PATH, description, methods=["GET"])
     routes = [*served, own]
 
-    @cache
-    def text() -> bytes:
-        from .document import document  # its examples alone take 50 ms, which a thread shares with the loop
+    def make() -> None:
+        from .document import document  # its examples alone take 50 ms
 
-        return orjson.dumps(document(routes, known, topics))
+        nonlocal text
+        text = orjson.dumps(document(routes, known, topics))
 
+    first_use = FirstUse(make)
     return own
