@@ -379,6 +379,21 @@ async def test_filters_are_compiled_in_pieces_and_kept(
     assert compiles.total() == SUBSCRIPTIONS + 1, "the others are kept"
 
 
+async def test_filters_that_snapshots_share_are_compiled_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, compiles: Counter[str]
+) -> None:
+    monkeypatch.setattr(pieces, "WORK_OF_COMPILING", 22)
+    (changed,) = await world.subscribe(filter='not user = "old"')
+    for number in range(SUBSCRIPTIONS - 1):
+        await world.subscribe(filter=f'not user = "{number}"')
+    for number in range(4):
+        await world.queue.accept(PIM, many(1, first=number))
+        await world.change(changed, partial(replace, filter=f'not user = "new {number}"'))
+    await world.fan_out()
+    assert await world.count("deliveries") == 4 * SUBSCRIPTIONS
+    assert set(compiles.values()) == {1}
+
+
 async def test_filters_for_other_types_of_events_are_compiled_on_the_way(
     world: World, monkeypatch: pytest.MonkeyPatch, compiles: Counter[str]
 ) -> None:

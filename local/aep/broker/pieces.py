@@ -121,6 +121,8 @@ class Pieces:
         self._latest: dict[str, tuple[int, Recipients]] = {}
         """The snapshot for which each tenant's last event waits. Older ones are in the file only."""
         self._read: LRUCache[int, Recipients] = LRUCache(SNAPSHOTS_KEPT)
+        self._finished: dict[str, Recipients] = {}
+        """The last snapshot of each tenant that is behind: the next one takes its compiled filters over."""
         self._window: _Window | None = None  # the last one
 
     def forget(self) -> None:
@@ -199,6 +201,9 @@ class Pieces:
                 del self._latest[window.tenant]
         if needed is None:
             self.behind(connection).discard(window.tenant)
+            self._finished.pop(window.tenant, None)
+        else:
+            self._finished[window.tenant] = window.recipients
         return needed is not None
 
     def _next_window(self, connection: sqlite3.Connection, tenant: str) -> _Window | None:
