@@ -20,7 +20,9 @@ EventPlatformError          the root; never raised itself
     └── DestinationsNotSetUp  the operator has to set up what publishes to subscribers' topics
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,14 @@ class Problem:
 class EventPlatformError(Exception):
     """The root of the tree above."""
 
+    def __reduce__(self) -> "tuple[Callable[..., EventPlatformError], tuple[Any, ...], dict[str, Any]]":
+        """Returns how another process makes the error: without `__init__`, whose arguments differ."""
+        return _without_init, (type(self), self.args), vars(self)
+
+
+def _without_init(error_type: type[EventPlatformError], arguments: tuple[Any, ...]) -> EventPlatformError:
+    return error_type.__new__(error_type, *arguments)
+
 
 class InvalidRequest(EventPlatformError):
     """Raised when a request's content is malformed or invalid. Carries every problem, not only the first."""
@@ -44,10 +54,6 @@ class InvalidRequest(EventPlatformError):
     def __init__(self, *problems: Problem) -> None:
         super().__init__("; ".join(map(str, problems)))
         self.problems = problems
-
-    def __reduce__(self) -> "tuple[type[InvalidRequest], tuple[Problem, ...]]":
-        """As its problems, of which the message is made."""
-        return type(self), self.problems
 
 
 class Unauthenticated(EventPlatformError):
