@@ -110,9 +110,12 @@ class Child:
 
 
 @contextmanager
-def command(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> Iterator[Child]:
+def command(
+    folder: Path, *arguments: str, settings: Mapping[str, str] | None = None, stderr: int | None = None
+) -> Iterator[Child]:
     """`aep` with the arguments as a child that is gone after the block; `settings` are AEP_ variables.
 
+    `stderr` is a file descriptor in place of the file that `Child.stderr` reads.
     The callbacks of `aep serve` are watched: the test fails when one took too much CPU.
     """
     name = f"{arguments[0]}-{uuid.uuid4().hex[:8]}"
@@ -123,7 +126,7 @@ def command(folder: Path, *arguments: str, settings: Mapping[str, str] | None = 
             [sys.executable, *program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=to_out,
-            stderr=to_err,
+            stderr=to_err if stderr is None else stderr,
             env=environment(settings or {}),
             start_new_session=True,
         )
@@ -138,11 +141,13 @@ def command(folder: Path, *arguments: str, settings: Mapping[str, str] | None = 
 
 
 @contextmanager
-def server(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> Iterator[Child]:
+def server(
+    folder: Path, *arguments: str, settings: Mapping[str, str] | None = None, stderr: int | None = None
+) -> Iterator[Child]:
     """A command that serves, on a free port unless the arguments name one, once it has said `ready`."""
     if "--port" not in arguments:
         arguments = (*arguments, "--port", "0")
-    with command(folder, *arguments, settings=settings) as child:
+    with command(folder, *arguments, settings=settings, stderr=stderr) as child:
         yield ready(child)
 
 

@@ -11,6 +11,8 @@ from typing import Any, TextIO
 import orjson
 import structlog
 
+from .domain import json_form
+
 
 def configure(level: str, lines: Any = None) -> None:
     """Sends our events and those of the libraries through one formatter. `level` as in AEP_LOG_LEVEL.
@@ -64,8 +66,20 @@ def printable_json(line: bytes) -> bytes:
     ).encode()
 
 
+def to_json(value: Any, option: int = 0, **more: Any) -> bytes:
+    """`printable_json` of a value, with U+FFFD for each half of a surrogate pair.
+
+    Such halves may come with an event, and are no text that a reader of UTF-8 takes.
+    """
+    try:
+        text = orjson.dumps(value, option=option, **more)
+    except orjson.JSONEncodeError:
+        text = orjson.dumps(json_form.replace_lone_surrogates(value), option=option, **more)
+    return printable_json(text)
+
+
 def _dumps(event: Any, **more: Any) -> bytes:
-    return printable_json(orjson.dumps(event, option=orjson.OPT_UTC_Z, **more))
+    return to_json(event, orjson.OPT_UTC_Z, **more)
 
 
 def _timestamp(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

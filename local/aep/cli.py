@@ -32,7 +32,7 @@ from .errors import CannotListen, MalformedKey, SetupError
 from .events_command import events
 from .filter_commands import filter_
 from .log_commands import list_logs, status
-from .log_lines import GatheredLines
+from .log_lines import GatheredLines, to_background
 from .move_commands import export, import_
 from .output import echo, fail
 from .pims_commands import pims
@@ -124,27 +124,27 @@ def serve(
     tls = _tls(tls_cert, tls_key)
     if data.exists() and not data.is_dir():
         fail(f"--data {data} is not a folder; name one, or a path to make it at")
-    lines = GatheredLines(telemetry.standard_error().buffer)
-    telemetry.configure(settings.log_level, lines)
     _allow_many_connections()
-    if settings.dev:
-        echo(DEV_WARNING, err=True)
     from . import platform  # noqa: F401 - before the workers are forked, so that it is in memory once
     from .workers import process
 
     _collect_garbage_rarely()
     _return_large_blocks()
     number = _workers_usual() if workers is None else workers
-    try:
-        with (
-            process.forked(number, settings) as ends,
-            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-        ):
+    with (
+        process.forked(number, settings) as ends,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        lines = GatheredLines(to_background())  # behind the fork, as it starts threads
+        telemetry.configure(settings.log_level, lines)
+        if settings.dev:
+            echo(DEV_WARNING, err=True)
+        try:
             fault = runner.run(
                 _serve(settings, data, host, port, tls, (metrics_host, metrics_port), ends, lines)
             )
-    finally:
-        lines.flush()
+        finally:
+            lines.flush()
     if fault is not None:
         fail(f"stopped by a fault of its own ({type(fault).__name__}); see the log. Nothing was lost", 1)
 

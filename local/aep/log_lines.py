@@ -1,32 +1,45 @@
-"""Log lines on one machine: gathered for a moment and written together.
+"""Log lines on one machine: gathered for a moment, and written by a thread that nobody waits for.
 
 A write of its own for each line gives Python's lock away twice a delivery, for which the store's writer
-waits; gathered lines cost a third of that.
+waits; gathered lines cost a third of that. Whoever reads our output may stop reading: then a write waits for
+as long as that lasts, which must stop nothing else (docs/decisions/0043).
 """
 
 import asyncio
-import contextlib
+import atexit
+import io
+import os
+import select
+import sys
 import threading
 from collections import deque
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import structlog
+
+log = structlog.get_logger()
 
 GATHERED_FOR_SECONDS = 0.05
 GATHERED_BYTES = 64 * 1024
+WAITING_BYTES = 1024 * 1024
+"""What waits for a reader at most; lines that come after it are dropped and counted."""
+LAST_WRITE_SECONDS = 0.4
+"""What a reader gets at the end of the process to take what waits."""
 
 
 class GatheredLines:
-    """A logger as structlog calls one: `debug` and `info` gather, everything graver is written at once.
+    """A logger as structlog calls one: `debug` and `info` gather, everything graver is passed on at once.
 
-    Lines keep their order. Outside of an event loop nothing is gathered. Lines that cannot be written, as
-    into a pipe that nobody reads any more, are lost: the work that they tell of goes on.
+    Lines keep their order. Outside of an event loop nothing is gathered. `write` must not block.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
         self._lines: deque[bytes] = deque()  # to which threads may append without a lock
         self._size = 0
         self._is_gathering = False
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()  # a finaliser that logs may run inside of it
 
     def info(self, line: bytes) -> None:
         self._lines.append(line)
@@ -41,14 +54,12 @@ class GatheredLines:
         self.flush()
 
     def flush(self) -> None:
-        """Writes what is gathered."""
+        """Passes on what is gathered."""
         with self._writing:
             self._is_gathering, self._size = False, 0
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
             if lines:
-                with contextlib.suppress(OSError):
-                    self._file.write(b"\n".join([*lines, b""]))
-                    self._file.flush()
+                self._write(b"\n".join([*lines, b""]))
 
     def _gather(self) -> None:
         try:
@@ -61,3 +72,117 @@ class GatheredLines:
 
     debug = info
     warning = warn = exception = critical = fatal = error
+
+
+class BackgroundFile(io.RawIOBase):
+    """A file whose `write` never blocks: a thread of its own writes to the file descriptor.
+
+    At most WAITING_BYTES wait for it, or one write that is longer. When there is no room for more, everything
+    is dropped until all that waits is written, and then the log says how many lines were dropped. What cannot
+    be written, as into a pipe that has no reader any more, counts as dropped too.
+    """
+
+    def __init__(self, descriptor: int, name: str, *, after: "BackgroundFile | None" = None) -> None:
+        """`name` stands in the log. What is written here waits a moment for what was written to `after`."""
+        self._descriptor = descriptor
+        self._name = name
+        self._after = after
+        self._waiting: deque[bytes] = deque()
+        self._size = 0  # of what waits, with what is being written
+        self._dropped = 0
+        self._is_idle = True
+        self._changed = threading.Condition()  # whose lock a finaliser may take once more
+        self._thread: threading.Thread | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, lines: Any) -> int:
+        """Has the bytes written after those that came before; returns how many they are."""
+        data = bytes(lines)
+        with self._changed:
+            if self._size and (self._dropped or self._size + len(data) > WAITING_BYTES):
+                self._dropped += data.count(b"\n")
+            else:
+                self._waiting.append(data)
+                self._size += len(data)
+                self._is_idle = False
+                self._changed.notify_all()
+                if self._thread is None:  # not before: a process with threads should not fork
+                    self._thread = threading.Thread(target=self._run, name=f"to {self._name}", daemon=True)
+                    self._thread.start()
+        return len(data)
+
+    def drain(self, seconds: float) -> bool:
+        """Waits until all is written, for at most so long; True if it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._is_idle, seconds)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._is_idle = True
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: self._waiting)
+                data = self._waiting.popleft()
+            if self._after is not None:
+                self._after.drain(LAST_WRITE_SECONDS)
+            is_written = self._write_all(data)
+            dropped = 0
+            with self._changed:
+                self._size -= len(data)
+                if not is_written:
+                    self._dropped += data.count(b"\n")
+                elif not self._waiting:
+                    dropped, self._dropped = self._dropped, 0
+            if dropped:
+                log.error("log.lines_dropped", count=dropped, stream=self._name)
+
+    def _write_all(self, data: bytes) -> bool:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:  # somebody who shares the file has made it non-blocking
+                select.select([], [self._descriptor], [])
+            except OSError:
+                return False
+        return True
+
+
+def to_background() -> Callable[[bytes], object]:
+    """Has all that is printed from now on written by threads; returns how to write to standard error.
+
+    Leaves streams alone that are no files, as in tests. What waits at the end of the process gets
+    LAST_WRITE_SECONDS; what the interpreter itself prints then waits for nobody either.
+    """
+    try:
+        out, err = sys.stdout.fileno(), sys.stderr.fileno()
+    except (OSError, ValueError):
+        return _write_to(sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    error = BackgroundFile(err, "stderr")
+    output = BackgroundFile(out, "stdout", after=error)  # who has read `ready` looks for lines before it
+    sys.stderr, sys.stdout = as_text(error), as_text(output)
+
+    def drain() -> None:
+        error.drain(LAST_WRITE_SECONDS)
+        output.drain(LAST_WRITE_SECONDS)
+
+    atexit.register(drain)
+    return error.write
+
+
+def as_text(file: io.RawIOBase) -> TextIO:
+    """Returns the file as a stream of text that passes each line on at once."""
+    return io.TextIOWrapper(io.BufferedWriter(file), "utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def _write_to(stream: TextIO) -> Callable[[bytes], object]:
+    def write(lines: bytes) -> None:
+        stream.buffer.write(lines)
+        stream.flush()
+
+    return write

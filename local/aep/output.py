@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from event_platform.telemetry import printable_json
+from event_platform import telemetry
 
 WIDE = 240
 
@@ -39,8 +39,7 @@ def echo_json(value: Any, *, indent: bool = False) -> None:
 
 def to_json(value: Any, *, indent: bool = False) -> str:
     """JSON in which every character that is not printable is escaped."""
-    options = orjson.OPT_INDENT_2 if indent else 0
-    return printable_json(orjson.dumps(value, option=options)).decode()
+    return telemetry.to_json(value, orjson.OPT_INDENT_2 if indent else 0).decode()
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

@@ -5,18 +5,22 @@ queue hands deliveries to. `restart` stands for the end of all processes and a n
 """
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
-from clock import ManualClock
+from clock import START, ManualClock
+from event_platform.domain import catalog, relay
+from event_platform.domain.catalog import EventType
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.events import Event
+from event_platform.domain.lanes import lane_of
 from event_platform.domain.logs import DeliveryEnd, Operation
 from event_platform.domain.outcomes import Kind, Outcome, Reason
 from event_platform.domain.subscriptions import Owner, Status, Subscription, suspend
@@ -101,6 +105,22 @@ def a_removal(noun: str, client_id: str) -> Event:
 def failing(delivery: Delivery) -> Settlement:
     """A fault of ours."""
     raise RuntimeError("a bug, for the test")
+
+
+def _torn_event(event_type: EventType) -> Event:
+    """A relayed event of the type, with half of a surrogate pair in each text of its data."""
+    value = {"id": event_type.name, "type": event_type.name, "data": _torn(event_type.example)}
+    event = relay.read(json.dumps(value).encode(), catalog.load(), START).event
+    assert event is not None
+    return event
+
+
+def _torn(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _torn(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_torn(item) for item in value]
+    return f"{value}\ud800" if isinstance(value, str) else value
 
 
 class BrokerContract:
@@ -194,6 +214,25 @@ class BrokerContract:
         await world.intake.accept(PIM, [an_event(2)])
         await eventually(lambda: consumer.got)
         assert consumer.events == ["event-2"]
+
+    async def test_half_characters_in_every_text_of_every_type_arrive_and_revoke_nobody(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        types = catalog.load()
+        receiver = await self.subscribe(world, events=tuple(types.types), send_product_identifier=True)
+        torn = [_torn_event(each) for each in types.types.values()]
+        consumer = Consumer()
+        await world.start(consumer)
+        await world.intake.accept(PIM, torn)
+        await eventually(lambda: len(set(consumer.events)) == len(torn))
+        for delivery in consumer.got:
+            if delivery.subscription_id == receiver.id:
+                (event,) = [event for event in torn if event.id == delivery.event_id]
+                assert event.data_json in delivery.body
+                assert delivery.lane == lane_of(event.identity, event.id, delivery.lanes)
+        for each in (subscription, receiver):
+            now = await world.subscriptions.subscription(OWNER, each.subscriber_id, each.id)
+            assert now.status is Status.ACTIVE
 
     async def test_what_was_accepted_before_the_start_is_delivered_after_it(
         self, world: World, subscription: Subscription

@@ -10,6 +10,8 @@ import aep
 from aep import output
 from aep.tools import commands
 from aep.tools.inbox import Behaviour, Inbox, Settings
+from clock import START
+from event_platform import telemetry
 from event_platform.telemetry import printable_json
 
 HOSTILE = "\x1b[2J\x07\r\x9b1m\u202e[red]\ud800\x7f"
@@ -83,3 +85,9 @@ def _prints(called: ast.expr) -> bool:
         and isinstance(called.value, ast.Name)
         and (called.value.id, called.attr) in PRINTING_METHODS
     )
+
+
+def test_half_of_a_surrogate_pair_is_no_text_and_shown_as_a_replacement() -> None:
+    value = {"id": "a\ud800", "parts": ("\udc00b", ["c", {"\ud800": 1}]), "at": START}
+    shown = '{"id":"a\ufffd","parts":["\ufffdb",["c",{"\ufffd":1}]],"at":"2026-01-31T12:00:00+00:00"}'
+    assert telemetry.to_json(value).decode() == shown

@@ -12,15 +12,24 @@ import pytest
 
 SIZE = 1_000_000
 """More than a pipe takes at once."""
-LOGS = f"""
-import os, signal
-from aep.log_lines import GatheredLines
+LOGS = """
+import os, signal, sys
+from aep.log_lines import BackgroundFile, GatheredLines
 from event_platform import telemetry
 
 signal.signal(signal.SIGALRM, lambda *_: os.write(1, b"!"))
 signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
-GatheredLines(telemetry.standard_error().buffer).error(b"x" * {SIZE})
+{writes}
 signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+BY_THE_CALLER = f"""
+telemetry.standard_error().buffer.write(b"x" * {SIZE} + b"\\n")
+sys.stderr.flush()
+"""
+BY_A_THREAD = f"""
+file = BackgroundFile(2, "stderr")
+GatheredLines(file.write).error(b"x" * {SIZE})
+assert file.drain(60)
 """
 
 LINES = 100
@@ -60,10 +69,11 @@ cli.main()
 """
 
 
+@pytest.mark.parametrize("writes", [BY_THE_CALLER, BY_A_THREAD], ids=["by-the-caller", "by-a-thread"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_line_that_was_interrupted_is_written_to_its_end(unbuffered: str) -> None:
+def test_a_line_that_was_interrupted_is_written_to_its_end(unbuffered: str, writes: str) -> None:
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
-    command = [sys.executable, "-c", LOGS]
+    command = [sys.executable, "-c", LOGS.format(writes=writes)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
     ) as process:

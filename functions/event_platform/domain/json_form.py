@@ -8,9 +8,9 @@ signatures over that. `parse` reads, `stringify` writes; the rules are those of 
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, cast
 
 import orjson
 
@@ -132,18 +132,16 @@ def has_lone_surrogates(value: Json) -> bool:
             return False
 
 
-def replace_lone_surrogates(value: Json) -> Json:
+def replace_lone_surrogates(value: Any) -> Any:
     """`value` with U+FFFD for each lone surrogate: for readers that take UTF-8 only."""
     match value:
         case str():
             return _LONE_SURROGATE.sub("\ufffd", value)
-        case list():
-            return [replace_lone_surrogates(item) for item in value]
+        case list() | tuple():
+            return [replace_lone_surrogates(item) for item in cast("Iterable[Any]", value)]
         case dict():
-            return {
-                _LONE_SURROGATE.sub("\ufffd", key): replace_lone_surrogates(item)
-                for key, item in value.items()
-            }
+            items = cast("dict[str, Any]", value).items()
+            return {replace_lone_surrogates(key): replace_lone_surrogates(item) for key, item in items}
         case _:
             return value
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from .actions import Action, Actor
 from .events import Event
+from .tenants import is_client_id
 
 _GONE: Mapping[str, str] = {
     "com.akeneo.pim.v1.connection.deleted": "connection",
@@ -15,13 +16,14 @@ _GONE: Mapping[str, str] = {
 def client_gone(event: Event) -> str | None:
     """The client id whose connection or App was removed; None when the event tells no such thing.
 
-    From a relay events come unchecked, so one that names nobody may be among them.
+    What no caller can have as client id names nobody: a store may be unable to look for it, and events from
+    a relay come unchecked.
     """
     noun = _GONE.get(event.type)
     if noun is None:
         return None
     client_id: object = event.facts.part(noun).get("client_id")
-    return client_id if isinstance(client_id, str) and client_id else None
+    return client_id if isinstance(client_id, str) and is_client_id(client_id) else None
 
 
 def revoking(event: Event) -> Action:

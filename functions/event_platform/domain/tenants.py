@@ -26,6 +26,11 @@ SECRET_FIELDS = ("ingest_key", "events_api_secret", "relay_secret")
 Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
+def is_client_id(text: str) -> bool:
+    """True if a caller can have this client id (wire contract 1), so that records may have it as owner."""
+    return 0 < len(text) <= MAX_CLIENT_ID_LENGTH and text.isprintable()
+
+
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 

@@ -19,7 +19,7 @@ from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.http_client.client import default_tls
 from event_platform.settings import Settings
 
-from ..log_lines import GatheredLines
+from ..log_lines import LAST_WRITE_SECONDS, BackgroundFile, GatheredLines, as_text
 from ..sending import Outgoing, dispatcher
 from .channel import Channel
 from .remote import RemoteStore
@@ -27,6 +27,8 @@ from .remote import RemoteStore
 log = structlog.get_logger()
 
 
+STDERR = 2
+"""Its file descriptor."""
 END_SECONDS = 1.0
 """From the end of its socket to that of a worker; then it is killed."""
 
@@ -75,8 +77,10 @@ def _run(end: socket.socket, settings: Settings) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_work(end, settings))
     except BaseException:  # noqa: BLE001 - nothing of the owner's may run here
-        sys.stderr = sys.__stderr__
+        alone = BackgroundFile(STDERR, "stderr")
+        sys.stderr = as_text(alone)
         sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType] - there is one
+        alone.drain(LAST_WRITE_SECONDS)
         return 1
 
 
@@ -86,6 +90,7 @@ class _ToOwner(io.RawIOBase):
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._loop = asyncio.get_running_loop()
+        self.alone = BackgroundFile(STDERR, "stderr")
 
     def writable(self) -> bool:
         return True
@@ -94,8 +99,7 @@ class _ToOwner(io.RawIOBase):
         """From any thread. Without the owner nobody writes between, if there is anybody left to read it."""
         text = bytes(lines)
         if self._channel.is_over:
-            with contextlib.suppress(OSError):
-                os.write(2, text)
+            self.alone.write(text)
         else:
             self._loop.call_soon_threadsafe(self._channel.tell, "log", text)
         return len(text)
@@ -114,8 +118,9 @@ async def _work(end: socket.socket, settings: Settings) -> int:
         end_with(1)
 
     store = RemoteStore(on_end=lambda: end_with(0), on_fault=on_fault)
-    sys.stderr = io.TextIOWrapper(io.BufferedWriter(_ToOwner(store.channel)), "utf-8", line_buffering=True)
-    lines = GatheredLines(sys.stderr.buffer)
+    to_owner = _ToOwner(store.channel)
+    sys.stderr = as_text(to_owner)
+    lines = GatheredLines(to_owner.write)
     telemetry.configure(settings.log_level, lines)
     outgoing = Outgoing(settings)
     live = dispatcher(settings, store, store, store, outgoing.senders, SystemClock(), on_fault=on_fault)
@@ -132,4 +137,5 @@ async def _work(end: socket.socket, settings: Settings) -> int:
     lines.flush()
     await asyncio.sleep(0)
     store.channel.close()
+    to_owner.alone.drain(LAST_WRITE_SECONDS)
     return status
