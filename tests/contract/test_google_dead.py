@@ -128,7 +128,7 @@ async def test_an_unknown_id_is_named_and_nothing_is_changed(pubsub: Project, pu
     (known,) = await listed(pubsub, pubsub_host)
     ended = await dead(pubsub, pubsub_host, "replay", known["id"], "x\x1b")
     assert ended.status == 2
-    assert ended.err.startswith("aep: no dead letter x?: ")
+    assert ended.err.startswith(r"aep: no dead letter x\x1b: ")
     assert len(await listed(pubsub, pubsub_host)) == 1
 
 
