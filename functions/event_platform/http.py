@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from .bodies import Share
 from .domain import errors, front_door
 from .domain.limits import LineLimit
+from .tracebacks import drop_tracebacks
 
 log = structlog.get_logger()
 
@@ -164,6 +165,7 @@ class App:
         except (errors.EventPlatformError, HTTPException, ClientDisconnect) as error:
             if started:
                 raise
+            drop_tracebacks(error)
             await _answer_to(error, Request(scope))(scope, receive, complete)
         except Exception:
             if not started:

@@ -21,6 +21,7 @@ from .domain.errors import Unavailable
 from .domain.messages import MalformedMessage, Message
 from .http import Direct, read_body
 from .ports import Publisher
+from .tracebacks import drop_tracebacks
 
 log = structlog.get_logger()
 
@@ -193,6 +194,7 @@ def push_route(
                 await _handle(pushed)
         except Unavailable as error:
             log.warning("message.unavailable", path=request.url.path, error=str(error))
+            drop_tracebacks(error)
             return Response(status_code=503)
         return _ACKNOWLEDGED
 
@@ -203,6 +205,7 @@ def push_route(
             return pushed_of(body, request.path_params)
         except MalformedMessage as error:
             await _dead_letter(Pushed(Message(body[:MAX_LETTER_BYTES]), "", ""), str(error))
+            drop_tracebacks(error)
             return None
 
     async def _handle(pushed: Pushed) -> None:
@@ -210,6 +213,7 @@ def push_route(
             await handle(pushed)
         except MalformedMessage as error:
             await _dead_letter(pushed, str(error))
+            drop_tracebacks(error)
         except Unavailable:
             raise
         except Exception as error:
@@ -217,6 +221,7 @@ def push_route(
                 raise
             reason = f"{type(error).__name__} {pushed.delivery_attempt} times"
             await _dead_letter(pushed, reason, exc_info=error)
+            drop_tracebacks(error)
 
     async def _dead_letter(pushed: Pushed, reason: str, exc_info: Exception | None = None) -> None:
         await bury(dead_letter(pushed, reason))

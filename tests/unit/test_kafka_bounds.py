@@ -25,6 +25,7 @@ from event_platform.adapters.kafka_client import MAX_FRAME_BYTES, SlowWork
 from event_platform.domain.outcomes import Published, Reason, Refusal, TransportFailure
 from event_platform.domain.subscriptions import KafkaConfig, Owner, Sasl, Tls
 from eventually import eventually
+from garbage import garbage_frames
 from records import OWNER
 from scripted_kafka import VERSIONS, Api, ScriptedBroker, Topic, a_topic
 
@@ -49,6 +50,30 @@ async def appended(
 ) -> Published | Refusal | TransportFailure:
     config = KafkaConfig(broker, topic, SASL, tls)
     return await sender.append(config, b"key", [], b"{}", owner=owner, timeout=timeout)
+
+
+async def refused_by(sender: KafkaSender, answer: bytes | None) -> Any:
+    """The result of two attempts at a broker that answers so, or hangs up."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(answer or b"")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        return [await appended(sender, address, timeout=5) for _ in range(2)]
+
+
+@pytest.mark.parametrize("answer", [None, b"\x7f\xff\xff\xff" + bytes(1000)], ids=["hangs up", "no Kafka"])
+async def test_a_failed_attempt_does_not_wait_for_the_garbage_collector(answer: bytes | None) -> None:
+    """An attempt's frames hold the event."""
+    with garbage_frames() as kept:
+        sender = KafkaSender(GuardedNetwork(allow_loopback=True))
+        for result in await refused_by(sender, answer):
+            assert isinstance(result, TransportFailure)
+        await sender.close()
+    assert not {name for name in kept if name.startswith("KafkaSender.")}
 
 
 # --- metadata ----------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from event_platform.push import (
     push_route,
     pushed_of,
 )
+from garbage import garbage_frames
 
 SUBSCRIPTION = "projects/p/subscriptions/events-push"
 
@@ -200,6 +201,25 @@ async def test_malformed_content_becomes_a_dead_letter() -> None:
     ]
     assert [(line["event"], line["log_level"]) for line in lines] == [("message.dead_lettered", "error")]
     assert "payload" not in str(lines)
+
+
+async def test_a_message_that_is_not_taken_does_not_wait_for_the_garbage_collector() -> None:
+    """Its body may have 20 MiB."""
+
+    async def handle(pushed: Pushed) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.set_exception(errors[pushed.message.data]("x"))
+        await future
+
+    async def bury(letter: Message) -> None:
+        pass
+
+    errors = {b"malformed": MalformedMessage, b"away": StoreUnavailable, b"fault": KeyError}
+    app = App([push_route("/push", handle, bury=bury)])
+    for body in b"{}", envelope(b"malformed"), envelope(b"away"), envelope(b"fault", attempt=100):
+        with garbage_frames() as kept:
+            assert await post(app, "/push", body) != 500
+        assert not kept
 
 
 async def test_an_envelope_that_cannot_be_read_becomes_a_dead_letter_as_it_came() -> None:

@@ -8,6 +8,7 @@ from ..domain.errors import PimUnavailable
 from ..domain.outcomes import Answer, Reason, TransportFailure
 from ..domain.subscriptions import Owner
 from ..domain.tenants import Tenant
+from ..tracebacks import drop_tracebacks
 from .connections import failure_of
 from .guard import AddressRefused, GuardedNetwork, NameNotResolved, TrustedNetwork
 from .http_client.answers import NotHttp
@@ -71,8 +72,7 @@ async def _result(
         return await client.exchange(method, url, headers, body, owner=owner, timeout=timeout)
     except (InvalidUrl, NotHttp, EOFError, ClosedHere, OSError) as error:
         failure = _failure(error, timeout)
-        # Its frames hold the body and refer to the error in turn: that would stay until garbage is collected.
-        error.__traceback__ = None
+        drop_tracebacks(error)  # whose frames hold the body
         return failure
 
 

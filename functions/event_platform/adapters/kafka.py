@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from ..domain import tls_material
 from ..domain.outcomes import Published, Reason, Refusal, TransportFailure
 from ..domain.subscriptions import KafkaConfig, Owner, Sasl, Tls
+from ..tracebacks import drop_tracebacks
 from .connections import failure_of
 from .guard import AddressRefused, GuardedNetwork, NameNotResolved
 from .kafka_client import NotKafka, Producer, SlowWork
@@ -114,11 +115,14 @@ class KafkaSender:
                     config.topic, record.body, record.key, headers=list(record.headers)
                 )
             result = Published()
-        except TimeoutError:
+        except TimeoutError as error:
+            drop_tracebacks(error)  # the task that raised it keeps it, and so it would keep this frame
             result = _failure_of(kept.producer.connection_error) or _SILENT
-        except _USELESS:
+        except _USELESS as error:
+            drop_tracebacks(error)
             return None
         except (errors.KafkaError, OSError) as error:
+            drop_tracebacks(error)
             result = _failure_of(_telling(error, kept.producer)) or _OTHER
         finally:
             self._give_back(kept, keep=_is_good_after(result))

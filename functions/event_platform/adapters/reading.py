@@ -69,9 +69,12 @@ class ReadingProcess:
                 self._end()
                 raise
             self._rest = asyncio.get_running_loop().call_later(REST_SECONDS, self._end)
-        if not ok:
+        if ok:
+            return result
+        try:
             raise result
-        return result
+        finally:
+            del result  # else this frame, which has the body, and the error would keep each other
 
     async def close(self) -> None:
         """Ends the process."""

@@ -129,9 +129,10 @@ def _email(value: str) -> str:
         raise ValueError(f"must be an e-mail address: it has more than {MAX_EMAIL_LENGTH} characters")
     try:  # internal domains are fine: whoever runs the platform runs its mail server too
         validate_email(value, check_deliverability=False, globally_deliverable=False)
+        return value
     except EmailNotValidError as error:
-        raise ValueError(f"must be an e-mail address: {error}") from None
-    return value
+        wrong = str(error)
+    raise ValueError(f"must be an e-mail address: {wrong}")  # out there, so that no frame of theirs is kept
 
 
 def _secret(value: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
@@ -457,11 +458,8 @@ def validated(model: type[Model], body: Any, *, rules: Rules, under: str = "") -
     try:
         return model.model_validate(body, context=rules)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        problems = [_problem(entry, under, rules) for entry in found[:MAX_PROBLEMS]]
-        if len(found) > MAX_PROBLEMS:
-            problems.append(Problem("", f"and {len(found) - MAX_PROBLEMS} more problems"))
-        raise InvalidRequest(*problems) from None
+        problems = _problems(error, under, rules)
+    raise InvalidRequest(*problems)  # outside of `except`, so that it does not keep what was caught
 
 
 def parse_subscriber(body: Any, *, rules: Rules) -> SubscriberBody:
@@ -475,11 +473,11 @@ def parse_subscriber(body: Any, *, rules: Rules) -> SubscriberBody:
     )
     try:
         subscriber = validated(SubscriberBody, body, rules=rules)
+        if not problems:
+            return subscriber
     except InvalidRequest as error:
-        raise InvalidRequest(*error.problems, *problems) from None
-    if problems:
-        raise InvalidRequest(*problems)
-    return subscriber
+        problems = [*error.problems, *problems]
+    raise InvalidRequest(*problems)
 
 
 def webhook_problems(channels: Any, url: object, secret: object) -> list[Problem]:
@@ -536,6 +534,19 @@ def _fields_and_config(
     if isinstance(config, PubSubBody) and rules.topics.missing is not None:
         raise InvalidRequest(Problem("type", rules.topics.missing))
     return fields, config
+
+
+def _problems(error: ValidationError, under: str, rules: Rules) -> list[Problem]:
+    """Returns what to tell; in a function of its own, as pydantic's details hold the validators' errors.
+
+    Such an error leads by its traceback to the frame that has it, so the two would keep each other and,
+    with the frames that called, the body.
+    """
+    found = error.errors(include_url=False, include_input=False)
+    problems = [_problem(entry, under, rules) for entry in found[:MAX_PROBLEMS]]
+    if len(found) > MAX_PROBLEMS:
+        problems.append(Problem("", f"and {len(found) - MAX_PROBLEMS} more problems"))
+    return problems
 
 
 def _problem(error: ErrorDetails, under: str, rules: Rules) -> Problem:
