@@ -5,12 +5,23 @@ from typing import TypeVar
 
 from .domain import json_form
 from .domain.catalog import Catalog
+from .domain.errors import TooLarge
 from .ports import Reader
 
 LARGE_BYTES = 256 * 1024
 """From here on a body is not read, and its signature not made, where other requests wait for it."""
+MAX_VALUES = 1_000_000
+"""JSON values of one request to /ingest or the relay. 5 MiB full of attribute values have some 400,000."""
+MAX_WEBHOOK_VALUES = 2_000_000
+"""JSON values of one body of the Events API. 20 MiB full of attribute values have some 1,400,000."""
 
 T = TypeVar("T")
+
+
+def check_values(body: bytes | bytearray, at_most: int) -> None:
+    """Raises TooLarge if a body holds more JSON values than that, which is told without parsing it."""
+    if json_form.has_more_values(body, at_most):
+        raise TooLarge(f"the body holds more than {at_most} JSON values; send fewer events at a time")
 
 
 class Reading:

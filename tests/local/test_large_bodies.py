@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from functools import partial
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ import pytest
 import structlog
 
 import one_pim
+from cpu import cpu_seconds
 from event_platform.adapters import reading
 from event_platform.adapters.reading import ReadingProcess
 from event_platform.domain import catalog
 from event_platform.domain.errors import InvalidRequest, Overloaded, TooLarge
 from event_platform.domain.tenants import Tenant
-from event_platform.ingest.reading import read_cloudevents, read_webhook
-from event_platform.reading import Reading
+from event_platform.fanout.published import read_published
+from event_platform.ingest.reading import read_cloudevents, read_relayed, read_webhook
+from event_platform.reading import MAX_VALUES, MAX_WEBHOOK_VALUES, Reading
 from eventually import eventually
 from processes import Child, http, received, send_events, server, signature, until
 
@@ -112,6 +115,43 @@ def cpu_of(text: bytes) -> float:
             read_cloudevents(CATALOG, text, *BATCH)
         taken.append(time.thread_time() - started)
     return min(taken)
+
+
+READERS = {
+    "cloudevents": (MAX_VALUES, partial(read_cloudevents, CATALOG), BATCH),
+    "webhook": (MAX_WEBHOOK_VALUES, partial(read_webhook, CATALOG), (PIM,)),
+    "relay": (MAX_VALUES, partial(read_relayed, CATALOG), (NOW,)),
+    "published": (MAX_WEBHOOK_VALUES, partial(read_published, CATALOG), (PIM, NOW, {})),
+}
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_a_body_of_too_many_values_is_413_before_it_is_parsed(kind: str) -> None:
+    """The brackets do not match, which a parser would say."""
+    at_most, read, arguments = READERS[kind]
+
+    def refused() -> None:
+        with pytest.raises(TooLarge, match=f"more than {at_most} JSON values"):
+            read(b"[" * (at_most + 1), *arguments)
+
+    assert cpu_seconds(refused) < 0.1
+
+
+async def test_too_many_values_are_413_from_the_process(process: ReadingProcess) -> None:
+    with pytest.raises(TooLarge, match="more than 1000000 JSON values"):
+        await process.run("pim", read_cloudevents, b"[" * (MAX_VALUES + 1), *BATCH)
+
+
+def test_as_many_values_as_are_taken_are_read_in_little_time() -> None:
+    """It takes some 0.5 s; four times that is allowed for, as other programs run."""
+    for text in (b"[" * 199 + b"]" * 199 + b",") * (MAX_VALUES // 200 - 2), b"[]," * (MAX_VALUES // 2 - 2):
+        read = partial(read_cloudevents, CATALOG, b"[" + text + b"1]", *BATCH)
+
+        def refused(read: Callable[[], object] = read) -> None:
+            with pytest.raises(TooLarge, match="at most 1000 are taken"):
+                read()
+
+        assert cpu_seconds(refused, tries=1) < 2
 
 
 async def test_what_is_wrong_is_said_as_it_is_here(process: ReadingProcess) -> None:
@@ -208,18 +248,19 @@ async def test_owners_take_turns(process: ReadingProcess) -> None:
     assert process._turns == {}
 
 
-async def test_a_webhook_of_20_mib_keeps_the_loop_free(process: ReadingProcess) -> None:
+async def test_a_webhook_of_15_mib_keeps_the_loop_free(process: ReadingProcess) -> None:
     """Many small values, which are dear to parse. The watchdog of the tests looks at each callback, too."""
+    value = {"locale": None, "scope": None, "data": "a value"}
     event = {
         "action": "product.updated",
         "event_id": "event",
         "event_datetime": "2026-01-31T12:00:00+00:00",
         "author": "erp",
         "author_type": "api",
-        "data": {"resource": {"uuid": "00000000-0000-4000-8000-000000000001", "values": [{}] * 1_000_000}},
+        "data": {"resource": {"uuid": "00000000-0000-4000-8000-000000000001", "values": [value] * 60_000}},
     }
     large = orjson.dumps({"events": [event] * 6})
-    assert len(large) > 17 * MIB
+    assert len(large) > 15 * MIB
     await process.run("pim", pid, b"")
     started = time.thread_time()
     taken = await process.run("pim", read_webhook, large, PIM)

@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from components import require
+from cpu import cpu_seconds
 from event_platform.domain import json_form
 from event_platform.domain.json_form import IntegerTooLarge, MalformedJson
 
@@ -334,6 +335,12 @@ def test_brackets_in_strings_hide_no_nesting(plain: bool, before: bytes, after: 
     assert json_form.is_plain(text)
     with pytest.raises(MalformedJson, match="deeper than 200"):
         json_form.parse(text, plain=plain)
+
+
+def test_nesting_is_looked_for_in_little_time() -> None:
+    """Of a million brackets, which a glance does not settle; it took more than a second."""
+    text = (b"[" * 199 + b"]" * 199) * 2500
+    assert cpu_seconds(lambda: json_form._check_depth(text, 200)) < 0.5
 
 
 def test_looking_for_nesting_takes_no_memory_for_long_strings() -> None:

@@ -25,7 +25,7 @@ from ..domain.events_api import Taken
 from ..domain.limits import LineLimit
 from ..domain.messages import MalformedMessage, Message
 from ..domain.tenants import Tenant
-from ..reading import Reading
+from ..reading import MAX_WEBHOOK_VALUES, Reading, check_values
 
 log = structlog.get_logger()
 
@@ -63,8 +63,9 @@ def read_published(
 ) -> Taken:
     """The events in a message's data; its attributes are `headers`.
 
-    Raises what `events_api.read` and `cloudevents.read` raise.
+    Raises what `events_api.read` and `cloudevents.read` raise, and TooLarge.
     """
+    check_values(data, MAX_WEBHOOK_VALUES)
     media_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if media_type == "application/json" and "ce-id" not in headers and events_api.is_body(data):
         return events_api.read(data, tenant, catalog)

@@ -9,23 +9,26 @@ from ..domain.catalog import Catalog
 from ..domain.cloudevents import Context
 from ..domain.events import Event
 from ..domain.tenants import Tenant
-from ..reading import LARGE_BYTES
+from ..reading import LARGE_BYTES, MAX_VALUES, MAX_WEBHOOK_VALUES, check_values
 
 
 def read_cloudevents(
     catalog: Catalog, body: bytes, tenant: str, now: datetime, media_type: str, headers: Mapping[str, str]
 ) -> list[Event]:
-    """The events of a request to /ingest. Raises what `cloudevents.read` raises."""
+    """The events of a request to /ingest. Raises what `cloudevents.read` raises, and TooLarge."""
+    check_values(body, MAX_VALUES)
     return cloudevents.read(media_type, headers, body, Context(tenant, catalog, now))
 
 
 def read_webhook(catalog: Catalog, body: bytes, tenant: Tenant) -> events_api.Taken:
-    """The events of a webhook of the Events API. Raises what `events_api.read` raises."""
+    """The events of a webhook of the Events API. Raises what `events_api.read` raises, and TooLarge."""
+    check_values(body, MAX_WEBHOOK_VALUES)
     return events_api.read(body, tenant, catalog)
 
 
 def read_relayed(catalog: Catalog, body: bytes, now: datetime) -> relay.Relayed:
-    """The event that was relayed."""
+    """The event that was relayed. Raises what `relay.read` raises, and TooLarge."""
+    check_values(body, MAX_VALUES)
     return relay.read(body, catalog, now)
 
 
