@@ -580,7 +580,7 @@ TOO_MANY = "the body holds more than 5000 JSON values"
 LARGE_BAD_JSON: dict[str, tuple[bytes, str, str]] = {
     "deep arrays": (b"[" * 500_000, "nested deeper than 200 levels", TOO_LARGE),
     "deep arrays in 256 KiB": (b"[" * 256 * KIB, "nested deeper than 200 levels", TOO_MANY),
-    "5,000 arrays": (b"[" * 5_000, "nested deeper than 200 levels", TOO_MANY),
+    "5,001 arrays": (b"[" * 5_001, "nested deeper than 200 levels", TOO_MANY),
     "deep objects": (b'{"a":' * 100_000, "nested deeper than 200 levels", TOO_LARGE),
     "900,000 digits": (b'{"name": ' + b"9" * 900_000 + b"}", "the integer 999", TOO_LARGE),
 }
@@ -808,8 +808,8 @@ def test_events_are_refused_as_a_whole(world: World, kind: str) -> None:
     assert shown.startswith(expected)
 
 
-@pytest.mark.parametrize(("items", "events"), [(450_000, 1), (2_000, 1_000)])
-def test_millions_of_problems_are_answered_as_soon_as_a_few(world: World, items: int, events: int) -> None:
+@pytest.mark.parametrize(("items", "events"), [(450_000, 1), (900, 1_000)])
+def test_900000_problems_are_answered_as_soon_as_a_few(world: World, items: int, events: int) -> None:
     """Each event is named; who listed every problem of each would hold all others up for half a minute."""
     asset = {"code": "a", "asset_family": {"code": "b"}, "changes": {"values": {"x": [0] * items}}}
     data = {"asset": asset, "author": EVENT["data"]["author"]}
@@ -1089,21 +1089,27 @@ async def impatient(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 
 async def dripped(port: int, start: bytes, drip: bytes) -> tuple[bytes, float]:
     """What is answered to bytes that come one by one after a start, and after how many seconds."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    loop, received = asyncio.get_running_loop(), bytearray()
+    with socket.socket() as connection:
+        connection.setblocking(False)
+        await loop.sock_connect(connection, ("127.0.0.1", port))
 
-    async def send() -> None:
-        writer.write(start)
-        while True:
-            await asyncio.sleep(0.02)
-            writer.write(drip)
+        async def send() -> None:
+            with suppress(ConnectionError):
+                await loop.sock_sendall(connection, start)
+                while True:
+                    await asyncio.sleep(0.02)
+                    await loop.sock_sendall(connection, drip)
 
-    sending = asyncio.create_task(send())
-    started = time.monotonic()
-    try:
-        return await asyncio.wait_for(reader.read(), 5), time.monotonic() - started
-    finally:
-        sending.cancel()
-        writer.close()
+        sending = asyncio.create_task(send())
+        started = time.monotonic()
+        try:
+            with suppress(ConnectionResetError):  # as bytes went on to come after the answer
+                while piece := await asyncio.wait_for(loop.sock_recv(connection, 64 * KIB), 5):
+                    received += piece
+            return bytes(received), time.monotonic() - started
+        finally:
+            sending.cancel()
 
 
 LATE = b'{"errors":[{"message":"the request did not arrive in time"}]}'
