@@ -147,7 +147,9 @@ class Platform:
         try:
             await self._database.write(partial(keys.check, seal=self._seal))
             await self._pims.open()
-            await self._queue.open(self._live.put, self._upkeep.scheduled, self._fan_out.behind)
+            await self._queue.open(
+                self._live.put, self._upkeep.scheduled, self._fan_out.behind, self._live.read_on
+            )
             await self._live.start()
             self._upkeep.start()
             await self._fan_out.start()

@@ -362,7 +362,12 @@ class EmbeddedWorld:
         self._dispatchers = [self._dispatcher(handler, self.intake, self.subscriptions, counts)]
         self._upkeep = Upkeep(self.intake, self.clock, on_fault=self.faults.append)
         self._fan_out = FanOut(self.intake, self.clock, on_fault=self.faults.append)
-        await self.intake.open(self._dispatchers[0].put, self._upkeep.scheduled, self._fan_out.behind)
+        await self.intake.open(
+            self._dispatchers[0].put,
+            self._upkeep.scheduled,
+            self._fan_out.behind,
+            self._dispatchers[0].read_on,
+        )
         await self._dispatchers[0].start()
         self._upkeep.start()
         await self._fan_out.start()
@@ -438,7 +443,9 @@ class WorkersWorld(EmbeddedWorld):
         await here.open(self._dispatchers)
         self._upkeep = Upkeep(self.intake, self.clock, on_fault=self.faults.append)
         self._fan_out = FanOut(self.intake, self.clock, on_fault=self.faults.append)
-        await self.intake.open(self.workers.put, self._upkeep.scheduled, self._fan_out.behind)
+        await self.intake.open(
+            self.workers.put, self._upkeep.scheduled, self._fan_out.behind, self.workers.read_on
+        )
         await self.workers.start()
         self._upkeep.start()
         await self._fan_out.start()

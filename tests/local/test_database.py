@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing
 from functools import partial
@@ -397,6 +398,31 @@ async def test_what_lingers_is_written_at_the_end(tmp_path: Path) -> None:
     lingering = database.write_jointly(Noted(), "one", lingers=True)
     await database.close()
     assert await lingering == "ONE"
+
+
+async def test_what_gives_way_is_done_after_what_comes_later_and_in_its_order(database: Database) -> None:
+    held, order = threading.Event(), list[str]()
+    first = asyncio.ensure_future(database.write(lambda connection: held.wait(10)))
+    await asyncio.sleep(0)
+    job, number = Noted(), 3 * module.GIVING_WAY_PER_COMMIT
+    giving_way = [
+        database.write_jointly(job, str(each), order.append, gives_way=True) for each in range(number)
+    ]
+    waits = asyncio.ensure_future(database.write(lambda connection: "waits", order.append))
+    await asyncio.sleep(0)
+    held.set()
+    await asyncio.gather(first, waits, *giving_way)
+    assert order == ["waits", *map(str, range(number))]
+
+
+async def test_what_gives_way_is_written_at_the_end(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    database.open()
+    await database.write(note_table)
+    number = 2 * module.GIVING_WAY_PER_COMMIT
+    giving_way = [database.write_jointly(Noted(), str(each), gives_way=True) for each in range(number)]
+    await database.close()
+    assert len(await asyncio.gather(*giving_way)) == number
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o000])

@@ -62,9 +62,10 @@ class World:
         )
         self.behind: list[str] = []
         self.put: list[Sequence[Queued]] = []
+        self.read_on: list[Sequence[LaneKey]] = []
 
     async def open(self) -> "World":
-        await self.queue.open(self.put.append, lambda due_at: None, self.behind.append)
+        await self.queue.open(self.put.append, lambda due_at: None, self.behind.append, self.read_on.append)
         return self
 
     async def subscribe(self, number: int = 1, owner: Owner = OWNER, **more: Any) -> list[Subscription]:
@@ -80,12 +81,15 @@ class World:
             subscription.owner, subscription.subscriber_id, subscription.id, change
         )
 
-    async def fan_out(self, tenant: str = PIM) -> int:
-        """All pieces of a tenant; how many they were."""
-        number = 1
-        while await self.queue.fan_out_piece(tenant):
-            number += 1
-        return number
+    async def fan_out(self, tenant: str = PIM) -> list[int]:
+        """Fans out all pieces of a tenant; returns how many deliveries each made."""
+        sizes: list[int] = []
+        more = True
+        while more:
+            before = self.meters.deliveries_accepted
+            more = await self.queue.fan_out_piece(tenant)
+            sizes.append(self.meters.deliveries_accepted - before)
+        return sizes
 
     async def rows(self, statement: str) -> list[Any]:
         return await self.database.read(lambda connection: connection.execute(statement).fetchall())
@@ -147,10 +151,9 @@ async def test_a_large_request_is_accepted_before_any_of_it_is_fanned_out(world:
 async def test_no_piece_is_more_than_its_share(world: World) -> None:
     subscriptions = await world.subscribe(SUBSCRIPTIONS)
     await world.queue.accept(PIM, many())
-    world.put.clear()
-    number = await world.fan_out()
-    assert max(map(len, world.put)) <= WORK_OF_PIECE
-    assert number == len(world.put) >= EVENTS * SUBSCRIPTIONS / WORK_OF_PIECE
+    sizes = await world.fan_out()
+    assert max(sizes) <= WORK_OF_PIECE
+    assert len(sizes) >= EVENTS * SUBSCRIPTIONS / WORK_OF_PIECE
     expected = {(f"event-{event}", each.id): 1 for event in range(EVENTS) for each in subscriptions}
     assert await world.deliveries() == expected
     assert (
@@ -208,7 +211,7 @@ async def test_another_tenants_request_is_committed_between_the_pieces(world: Wo
     await world.subscribe(SUBSCRIPTIONS)
     (other,) = await world.subscribe(owner=Owner(OTHER, "erp"))
     fan_out = FanOut(world.queue, world.clock, on_fault=_fail)
-    await world.queue.open(world.put.append, lambda due_at: None, fan_out.behind)
+    await world.queue.open(world.put.append, lambda due_at: None, fan_out.behind, world.read_on.append)
     await fan_out.start()
     await world.queue.accept(PIM, many())
     await world.queue.accept(OTHER, [an_event(1)])
@@ -560,16 +563,15 @@ async def test_commands_tell_of_what_waits_for_its_fan_out(world: World, tmp_pat
     assert "accepted events wait" not in run("status", "--data", str(tmp_path)).out
 
 
-async def test_lanes_are_told_of_no_more_than_a_piece(world: World) -> None:
+async def test_a_piece_names_its_lanes_once_and_hands_on_no_deliveries(world: World) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.queue.accept(PIM, many())
-    await world.fan_out()
-    positions: dict[LaneKey, list[int]] = {}
-    for piece in world.put:
-        for queued in piece:
-            positions.setdefault(queued.receipt.key, []).append(queued.receipt.position)
-    assert all(each == sorted(each) for each in positions.values())
-    assert max(map(len, world.put)) <= WORK_OF_PIECE
+    world.put.clear()
+    sizes = await world.fan_out()
+    assert not any(world.put)
+    assert len(world.read_on) == len(sizes)
+    assert all(len(keys) == len(set(keys)) for keys in world.read_on)
+    assert {key for keys in world.read_on for key in keys} == set(await world.queue.lanes())
 
 
 async def test_a_call_that_is_given_up_is_fanned_out_all_the_same(world: World) -> None:

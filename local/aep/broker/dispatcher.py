@@ -27,6 +27,7 @@ from ..tasks import WatchedTasks
 from .budget import Budget, OwnerKey, attempts_at_once
 from .pacer import Pacer
 from .rows import SMALL_BODY, LaneKey, Queued
+from .turns import Turns
 
 log = structlog.get_logger()
 
@@ -104,6 +105,7 @@ class Dispatcher:
         self._lanes: dict[LaneKey, _Lane] = {}
         self._budget = budget or Budget()
         self._attempts = attempts or attempts_at_once(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self._turns = Turns()
         self._reading_bodies = asyncio.Semaphore(BODIES_READ_AT_ONCE)
         self._settling: set[asyncio.Future[Any]] = set()
         self._tasks = WatchedTasks(on_fault)
@@ -225,6 +227,8 @@ class Dispatcher:
         while not self._tasks.stopping:
             try:
                 await self._pacer.wait(entry.subscription_id, entry.epoch)
+                if not self._turns.take(entry.owner):
+                    await self._turns.wait(entry.owner)
                 if self._attempts.take(entry.owner, 1):
                     try:
                         await self._hand_out(lane, entry)

@@ -87,6 +87,7 @@ class DurableQueue:
         database.on_rollback.append(self._pieces.forget)
         self._owners: dict[int, OwnerKey] = {}  # of subscriptions, by the numbers of their rows
         self._put: Listener = lambda queued: None
+        self._read_on: Callable[[Sequence[LaneKey]], None] = lambda keys: None
         self._scheduled: Callable[[float], None] = lambda due_at: None
         self._behind: Callable[[str], None] = lambda tenant: None
         self._moved: dict[str, int] = {}  # by other processes, as far as the meters know
@@ -98,12 +99,15 @@ class DurableQueue:
         put: Listener,
         scheduled: Callable[[float], None],
         behind: Callable[[str], None] = lambda tenant: None,
+        read_on: Callable[[Sequence[LaneKey]], None] = lambda keys: None,
     ) -> None:
         """Continues the file's numbering, and tells `put` of new deliveries and `scheduled` of retries.
 
-        `behind` is told of a tenant when events of it wait for `fan_out_piece`.
+        `behind` is told of a tenant when events of it wait for `fan_out_piece`, and `read_on` of the lanes
+        into which a piece put deliveries: these are too many to be handed on one by one.
         """
         self._put = put
+        self._read_on = read_on
         self._scheduled = scheduled
         self._behind = behind
         self._pieces.numbers = count(await self._database.read(_highest_number) + 1)
@@ -167,7 +171,8 @@ class DurableQueue:
 
         def committed(piece: Piece) -> None:
             self._meters.fanned_out(piece.events)
-            self._tell_queued(piece.queued)
+            self._meters.put_into_lanes(entry.subscription_id for entry in piece.queued)
+            self._read_on(list(dict.fromkeys(entry.receipt.key for entry in piece.queued)))
 
         piece = await self._database.write(
             lambda connection: self._pieces.next(connection, tenant), committed
@@ -205,7 +210,9 @@ class DurableQueue:
                 self._meters.settled(settlement, seconds)
                 self._put(settled.back)
 
-        return self._database.write_jointly(self._settle, settlement, committed, lingers=lingers)
+        return self._database.write_jointly(
+            self._settle, settlement, committed, lingers=lingers, gives_way=True
+        )
 
     async def nack(self, queued: Queued) -> None:
         """Counts one more failure of our own code on this delivery, which stays at the head of its lane."""

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -37,6 +37,9 @@ KEY_FILE = "secrets.key"
 OWN_FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal", LOCK, KEY_FILE)
 """What the platform keeps in its data folder, for its own user alone."""
 JOBS_PER_COMMIT = 1000
+GIVING_WAY_PER_COMMIT = 256
+"""So many jobs that give way are done in a commit. They change pages all over the file, which take long to
+write, and the next commit has whatever came meanwhile and gives way to nobody."""
 COMMIT_SECONDS = 0.1
 BUSY_JOBS = 8
 GATHERING_SECONDS = 0.004
@@ -57,10 +60,47 @@ class _Entry(Generic[Result]):
     weight: int
     joint: bool
     lingers: bool
+    gives_way: bool
     future: "asyncio.Future[Result]"
     on_commit: Callable[[Result], None] | None
     result: Result | None = None
     error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class _Backlog:
+    """What was submitted and is not committed yet, in the order in which it is done."""
+
+    first: deque[_Entry[Any]] = field(default_factory=deque[_Entry[Any]])
+    later: deque[_Entry[Any]] = field(default_factory=deque[_Entry[Any]])
+    """What gives way."""
+    is_ending: bool = False
+    """True if nothing more will be submitted."""
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.later)
+
+    def add(self, entry: _Entry[Any] | None) -> None:
+        """Adds what was submitted; None is the end."""
+        if entry is None:
+            self.is_ending = True
+        else:
+            (self.later if entry.gives_way else self.first).append(entry)
+
+    def lingers(self) -> bool:
+        """True if it may wait for more to share a commit with."""
+        return 0 < len(self) < BUSY_JOBS and all(entry.lingers for entry in (*self.first, *self.later))
+
+    def take(self) -> list[_Entry[Any]]:
+        """Takes what the next commit does."""
+        taken = [self.first.popleft() for _ in range(min(len(self.first), JOBS_PER_COMMIT))]
+        room = min(len(self.later), GIVING_WAY_PER_COMMIT, JOBS_PER_COMMIT - len(taken))
+        return taken + [self.later.popleft() for _ in range(room)]
+
+    def put_back(self, entries: Sequence[_Entry[Any]]) -> None:
+        """Takes back what was not done, to be the next."""
+        for entry in reversed(entries):
+            (self.later if entry.gives_way else self.first).appendleft(entry)
 
 
 class Database:
@@ -120,14 +160,18 @@ class Database:
         *,
         weight: int = 1,
         lingers: bool = False,
+        gives_way: bool = False,
     ) -> "asyncio.Future[Result]":
         """As `write`, where one call of `job` may serve all the items that wait for it together.
 
         When a call for several items raises, it is undone and each gets a call alone. `weight` says how
         many times the usual work an item is. It is on its way when this returns, awaited or not. What
-        `lingers` may be on disk LINGER_SECONDS later, in the commit of what comes meanwhile.
+        `lingers` may be on disk LINGER_SECONDS later, in the commit of what comes meanwhile. What
+        `gives_way` is done after all that does not, in its own order.
         """
-        return self._submit(job, item, on_commit, joint=True, weight=weight, lingers=lingers)
+        return self._submit(
+            job, item, on_commit, joint=True, weight=weight, lingers=lingers, gives_way=gives_way
+        )
 
     def _submit(
         self,
@@ -138,12 +182,13 @@ class Database:
         joint: bool,
         weight: int = 1,
         lingers: bool = False,
+        gives_way: bool = False,
     ) -> "asyncio.Future[Result]":
         future: asyncio.Future[Result] = self._loop.create_future()
         if self._ended is not None:
             future.set_exception(self._ended)
         else:
-            self._jobs.put(_Entry(job, item, weight, joint, lingers, future, on_commit))
+            self._jobs.put(_Entry(job, item, weight, joint, lingers, gives_way, future, on_commit))
         return future
 
     async def read(self, job: Job[Result]) -> Result:
@@ -187,12 +232,12 @@ class Database:
 
     def _write(self) -> None:
         """The writer thread: takes what waits, commits it, tells the event loop; until None comes."""
-        waiting: deque[_Entry[Any] | None] = deque()
+        backlog = _Backlog()
         batch: list[_Entry[Any]] | None = []
         try:
             with contextlib.closing(connect(self.path)) as connection:
-                while (batch := self._take(waiting)) is not None:
-                    self._commit(connection, batch, waiting)
+                while (batch := self._take(backlog)) is not None:
+                    self._commit(connection, batch, backlog)
                     self._loop.call_soon_threadsafe(self._resolve, batch)
                     busy = len(batch) >= BUSY_JOBS
                     batch = []
@@ -200,30 +245,25 @@ class Database:
                         time.sleep(GATHERING_SECONDS)
         except BaseException as error:  # noqa: BLE001 - reported as a fault; the thread ends here
             self._ended = StoreUnavailable(f"the store's writer has ended: {error!r}")
-            self._loop.call_soon_threadsafe(self._give_up, [*(batch or ()), *waiting], error)
+            left = [*(batch or ()), *backlog.first, *backlog.later]
+            self._loop.call_soon_threadsafe(self._give_up, left, error)
 
-    def _take(self, waiting: deque[_Entry[Any] | None]) -> list[_Entry[Any]] | None:
-        """The next batch: all that waits now, at least one; None at the end."""
-        if not waiting:
-            waiting.append(self._jobs.get())
+    def _take(self, backlog: "_Backlog") -> list[_Entry[Any]] | None:
+        """The next batch, of what waits now: at least one; None at the end."""
+        if len(backlog) == 0 and not backlog.is_ending:
+            backlog.add(self._jobs.get())
         with contextlib.suppress(queue.Empty):
             until = time.monotonic() + LINGER_SECONDS
-            while len(waiting) < JOBS_PER_COMMIT:
-                lingers = len(waiting) < BUSY_JOBS and all(entry and entry.lingers for entry in waiting)
-                waiting.append(self._jobs.get(timeout=max(0.0, until - time.monotonic()) if lingers else 0.0))
-        batch: list[_Entry[Any]] = []
-        while waiting and waiting[0] is not None:
-            batch.append(waiting[0])
-            waiting.popleft()
-        return batch or None
+            while not backlog.is_ending:
+                timeout = max(0.0, until - time.monotonic()) if backlog.lingers() else 0.0
+                backlog.add(self._jobs.get(timeout=timeout))
+        return backlog.take() or None
 
-    def _commit(
-        self, connection: sqlite3.Connection, batch: list[_Entry[Any]], waiting: deque[_Entry[Any] | None]
-    ) -> None:
+    def _commit(self, connection: sqlite3.Connection, batch: list[_Entry[Any]], backlog: "_Backlog") -> None:
         """Runs the batch in one transaction; when that fails as a whole, every entry gets the error.
 
         Afterwards `batch` has the order in which its entries were run. What has not begun after
-        COMMIT_SECONDS goes back to `waiting`, so that long jobs hold up nobody longer than they take
+        COMMIT_SECONDS goes back to the backlog, so that long jobs hold up nobody longer than they take
         themselves.
         """
         started, changes = time.monotonic(), connection.total_changes
@@ -249,7 +289,7 @@ class Database:
             if connection.total_changes > changes:
                 self._meters.committed(time.monotonic() - started, len(batch))
         finally:
-            waiting.extendleft(entry for call in reversed(calls) for entry in reversed(call))
+            backlog.put_back([entry for call in calls for entry in call])
 
     def _run(self, connection: sqlite3.Connection, call: Sequence[_Entry[Any]]) -> None:
         """One call of a job for all the entries of `call`; when it raises, one for each of them."""

@@ -100,6 +100,13 @@ class Workers:
             if of_desk:
                 desk.put(of_desk)
 
+    def read_on(self, keys: Sequence[LaneKey]) -> None:
+        """More waits in these lanes than their workers were sent."""
+        for number, desk in enumerate(self._desks):
+            of_desk = [key for key in keys if _serves(number, len(self._desks), key)]
+            if of_desk:
+                desk.read_on(of_desk)
+
     def changed(self, subscriptions: Sequence[Subscription]) -> None:
         """As `Copies`."""
         self._tell("remember", subscriptions)
@@ -170,6 +177,12 @@ class _Desk:
                 self._behind.add(entry.receipt.key)
         if sent:
             self.channel.tell("put", sent, size=start - room)
+
+    def read_on(self, keys: Sequence[LaneKey]) -> None:
+        """Has the worker read these lanes on when it gets to them; at once if it has room."""
+        self._behind.update(keys)
+        if self.channel.room > 0:
+            self._has_room()
 
     def _has_room(self) -> None:
         """Called before anything more is put, so that the worker reads what it was not sent first."""
