@@ -4,8 +4,7 @@ A sender that was proved has the share of its PIM. All others share one budget; 
 that a body is addressed to has a reserve that no body for another PIM can take.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Hashable
 
 import structlog
 
@@ -48,6 +47,16 @@ class Share:
         self.is_over = False
         """True when another body got this one's room."""
 
+    def __enter__(self) -> "Share":
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        self._bodies.release(self)
+
+    def take(self, size: int) -> bool:
+        """Takes room for more bytes where there is some; False if it is to be made by `grow`."""
+        return not self.is_over and self._bodies.take(self, size)
+
     async def grow(self, size: int) -> None:
         """Takes room for more bytes. Raises Overloaded if there is none, or another body got this one's."""
         if self.is_over:
@@ -78,15 +87,13 @@ class Bodies:
         """All bytes that are held."""
         return sum(self._used.values())
 
-    @contextmanager
-    def of(self, pim: str) -> Iterator[Share]:
-        """The share of a body whose sender was proved, as long as the block lasts."""
-        yield from self._while_used(Share(self, pim, None, None))
+    def of(self, pim: str) -> Share:
+        """The share of a body whose sender was proved; a block gives it back at its end."""
+        return Share(self, pim, None, None)
 
-    @contextmanager
-    def unproved(self, reserve: Hashable, has_reserve: HasReserve) -> Iterator[Share]:
+    def unproved(self, reserve: Hashable, has_reserve: HasReserve) -> Share:
         """The share of a body that any stranger may have sent. `reserve` is for whom it is, and how."""
-        yield from self._while_used(Share(self, _UNPROVED, ("reserve", reserve), has_reserve))
+        return Share(self, _UNPROVED, ("reserve", reserve), has_reserve)
 
     def take(self, share: Share, size: int) -> bool:
         """Takes room in the account of a share. False if there is not enough."""
@@ -135,12 +142,6 @@ class Bodies:
             log.warning("bodies.refused", refused=self._refused, held_bytes=self.size)
             self._refused, self._said_at = 0, now
         return Overloaded("too many request bodies are being read; send it again later", RETRY_SECONDS)
-
-    def _while_used(self, share: Share) -> Iterator[Share]:
-        try:
-            yield share
-        finally:
-            self.release(share)
 
     def _limit_of(self, share: Share) -> int:
         if share.account == _UNPROVED:

@@ -209,7 +209,7 @@ async def read_body(request: Request, limit: int, share: Share | None = None) ->
     async for chunk in request.stream():
         if len(body) + len(chunk) > limit:
             raise too_large
-        if share is not None:
+        if share is not None and not share.take(len(chunk)):
             await share.grow(len(chunk))
         if not body:
             body = chunk  # which is all of nearly every body

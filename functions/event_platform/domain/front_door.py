@@ -8,7 +8,7 @@ import hashlib
 import ipaddress
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from cachetools import TTLCache
@@ -85,7 +85,7 @@ class FrontDoor:
         """
         holder = credential if holder is None else holder
         if holder in self._proved:
-            return replace(self._admission([], holder), is_known=True)
+            return self._admission([], holder, is_known=True)
         digest = hashlib.sha256(repr((address, credential)).encode()).digest()  # a credential may have 32 KB
         if digest in self._wrong:
             return self._admission([], holder)
@@ -107,7 +107,9 @@ class FrontDoor:
             takes.append((self._pims, pim if pim in self._proved else entry))
         return self._admission(takes, credential, (address, pim), pim)
 
-    def _admission(self, takes: Sequence[tuple[Allowances, str]], *proves: Hashable) -> Admission:
+    def _admission(
+        self, takes: Sequence[tuple[Allowances, str]], *proves: Hashable, is_known: bool = False
+    ) -> Admission:
         for allowances, key in takes:
             if (wait := allowances.wait(key)) > 0:
                 whose = "from this address" if allowances is self._addresses else "for this PIM"
@@ -120,7 +122,7 @@ class FrontDoor:
                 allowances.give_back(key)
             self._proved.update(dict.fromkeys(proves))
 
-        return Admission(proved)
+        return Admission(proved, is_known)
 
 
 @lru_cache(REMEMBERED)

@@ -155,8 +155,11 @@ def _relay_route(endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
 
 def attributes_of(request: Request) -> dict[str, str]:
     """The headers of a CloudEvent in binary mode, which are its attributes."""
-    raw = request.headers.raw
-    return {name.decode(): value.decode("latin-1") for name, value in raw if name.startswith(b"ce-")}
+    return {
+        name.decode(): value.decode("latin-1")
+        for name, value in request.scope["headers"]
+        if name[:3] == b"ce-"
+    }
 
 
 def digest_of(authorization: str) -> bytes:
