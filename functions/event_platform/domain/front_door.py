@@ -23,6 +23,8 @@ No address can use up what a PIM's callers share.
 """
 PROVED_FOR_SECONDS = 86_400.0
 WRONG_FOR_SECONDS = 60.0
+FRESH_SECONDS = 10.0
+"""Who was proved so lately passes without a look at anything else, and need not be remembered again."""
 REMEMBERED = 10_000
 _IPV6_SITE = 64
 """What one client has of IPv6: it may take another address of these for each request."""
@@ -68,10 +70,16 @@ class Admission:
     """True if its holder proved something before."""
 
 
+_FRESH = Admission(lambda: None, is_known=True)
+"""Of a holder who proved something a moment ago: most calls of a busy PIM."""
+
+
 class FrontDoor:
     """Admits credentials to be looked at. Each instance of a function has its own, of bounded size."""
 
     def __init__(self, monotonic: Monotonic) -> None:
+        self._monotonic = monotonic
+        self._fresh: dict[Hashable, float] = {}  # who was proved a moment ago, and until when that counts
         self._addresses = Allowances(ADDRESS_BURST, ADDRESS_PER_SECOND, monotonic)
         self._pims = Allowances(PIM_BURST, PIM_PER_SECOND, monotonic)
         self._proved: TTLCache[Hashable, None] = TTLCache(REMEMBERED, PROVED_FOR_SECONDS, monotonic)
@@ -84,6 +92,8 @@ class FrontDoor:
         `holder` is who is remembered where no two credentials are the same, as with signatures.
         """
         holder = credential if holder is None else holder
+        if self._fresh.get(holder, 0.0) > self._monotonic():
+            return _FRESH
         if holder in self._proved:
             return self._admission([], holder, is_known=True)
         digest = hashlib.sha256(repr((address, credential)).encode()).digest()  # a credential may have 32 KB
@@ -121,6 +131,9 @@ class FrontDoor:
             for allowances, key in takes:
                 allowances.give_back(key)
             self._proved.update(dict.fromkeys(proves))
+            if len(self._fresh) >= REMEMBERED:
+                self._fresh.clear()
+            self._fresh.update(dict.fromkeys(proves, self._monotonic() + FRESH_SECONDS))
 
         return Admission(proved, is_known)
 

@@ -5,7 +5,7 @@ from collections import OrderedDict, deque
 
 from .budget import OwnerKey
 
-BEGIN_IN_A_ROUND = 8
+BEGIN_IN_A_ROUND = 16
 EACH_IN_A_ROUND = 2
 """So many of an owner may begin in a round whatever others do."""
 SHARED_SECONDS = 1.0
