@@ -78,8 +78,13 @@ def to_json(value: Any, option: int = 0, **more: Any) -> bytes:
     return printable_json(text)
 
 
-def _dumps(event: Any, **more: Any) -> bytes:
-    return to_json(event, orjson.OPT_UTC_Z, **more)
+def _dumps(event: Any, default: Any = None) -> bytes:
+    """As `to_json`, with fewer steps for a usual line: there is one for each delivery."""
+    try:
+        line = orjson.dumps(event, default, orjson.OPT_UTC_Z)
+    except orjson.JSONEncodeError:
+        return to_json(event, orjson.OPT_UTC_Z, default=default)
+    return line if line.isascii() and b"\x7f" not in line else printable_json(line)
 
 
 def _timestamp(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

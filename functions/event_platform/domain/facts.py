@@ -71,9 +71,10 @@ class Facts:
     @property
     def has_identifier(self) -> bool:
         """True if the event carries a product identifier that some subscriptions must not get."""
-        if isinstance(self._source, bytes):
+        source = self._source
+        if isinstance(source, bytes):
             return _SPAN in self._data
-        return self._type in IDENTIFIER_TYPES and "identifier" in self.part("product")
+        return self._type in IDENTIFIER_TYPES and "identifier" in _object(source.get("product"))
 
     def identifier_span(self, data_json: bytes) -> Span | None:
         """Where `data_json` has the identifier that is optional, with the comma that goes with it."""

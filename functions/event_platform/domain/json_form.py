@@ -85,6 +85,8 @@ def is_quick(text: bytes | bytearray) -> bool:
     """
     if len(text) <= QUICK_BYTES:
         return True
+    if len(text) <= _QUICK_CAREFUL_BYTES and _count_values(text) <= _QUICK_CAREFUL_VALUES:
+        return True  # a glance, which is all that most batches need
     if is_plain(text) and _is_shallow(text, MAX_DEPTH):
         return not has_more_values(text, _QUICK_VALUES)
     return len(text) <= _QUICK_CAREFUL_BYTES and not has_more_values(text, _QUICK_CAREFUL_VALUES)
