@@ -1,4 +1,4 @@
-"""How many bytes of request bodies may be in memory, and whose.
+"""Limits how many bytes of request bodies may be in memory, and whose.
 
 A sender that was proved has the share of its PIM. All others share one budget; when that is used up, the PIM
 that a body is addressed to has a reserve that no body for another PIM can take.
@@ -14,10 +14,10 @@ log = structlog.get_logger()
 
 MIB = 1024 * 1024
 PROVED_BYTES = 40 * MIB
-"""Of one PIM: two of the largest bodies."""
+"""The share of one PIM: two of the largest bodies."""
 UNPROVED_BYTES = 40 * MIB
 RESERVE_BYTES = 20 * MIB
-"""Of one PIM and way in: the largest body."""
+"""The reserve of one PIM and way in: the largest body."""
 SLOW_SECONDS = 1.0
 """A body in a reserve that takes longer gives way to a newer one: a PIM sends a whole one in 0.5 s."""
 RETRY_SECONDS = 5
@@ -27,7 +27,7 @@ _UNPROVED = "unproved"
 
 Monotonic = Callable[[], float]
 HasReserve = Callable[[], Awaitable[bool]]
-"""Whether the PIM that a body is addressed to exists and takes such bodies."""
+"""Returns whether the PIM that a body is addressed to exists and takes such bodies."""
 
 
 class Share:

@@ -1,4 +1,4 @@
-"""What takes long when it is used first, such as the import of a library that few need.
+"""Loads what takes long when it is used first, such as the import of a library that few need.
 
 It is loaded in a thread, once, so that no event loop stands still for it, and no start waits for it.
 """

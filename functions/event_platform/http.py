@@ -49,9 +49,9 @@ SAFE: Mapping[str, str] = {
 OVER_TLS: Mapping[str, str] = {"Strict-Transport-Security": "max-age=31536000"}
 """Of answers over TLS of our own; elsewhere a browser must ignore it (RFC 6797 7.2)."""
 PIECE_BYTES = 32 * 1024
-"""So much of an answer is handed to the server at a time."""
+"""The bytes of an answer that are handed to the server at a time."""
 MESSAGE_CHARACTERS, FIELD_CHARACTERS = 1000, 256
-"""Of each problem that an answer or the log tells: it may quote a path or a key of any length."""
+"""The length of each problem that an answer or the log tells: it may quote a path or a key of any length."""
 _FAULT = errors.Problem("", "an internal error; it was logged and nothing was changed")
 
 
@@ -240,7 +240,7 @@ def _answer_to(
 
 
 def _log_unavailable(error: errors.Unavailable, request: Request) -> None:
-    """Once a minute for each route: while a part is away, every request would bring such a line."""
+    """Logs once a minute for each route: while a part is away, every request would bring such a line."""
     if times := request.app.lines.count((type(error), request.scope.get("endpoint"))):
         path = _cut(request.url.path, FIELD_CHARACTERS)
         text = _cut(str(error), MESSAGE_CHARACTERS)

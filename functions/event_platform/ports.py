@@ -285,7 +285,7 @@ class RecordSender(Protocol):
         owner: Owner,
         timeout: float,
     ) -> Published | Refusal | TransportFailure:
-        """Within `timeout` seconds in all; published when all replicas in sync have it.
+        """Publishes within `timeout` seconds in all; published when all replicas in sync have it.
 
         `owner` is whose record it is: connections are shared by records of the same owner only.
 
@@ -406,7 +406,7 @@ class RetrySchedule(Protocol):
         ...
 
     async def due(self, shard: int, limit: int, after: str = "") -> Sequence[Due]:
-        """Up to `limit` entries that are due now, the longest due first: those behind the place `after`."""
+        """Returns up to `limit` entries behind the place `after` that are due now, the longest due first."""
         ...
 
     async def remove(self, entries: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ PUSH_BODY_LIMIT = 15 * 1024 * 1024
 SMALL_PUSH_BYTES = 64 * 1024
 """A push of this size is taken at once: as many as an instance gets fit into its memory."""
 LARGE_PUSHES_BYTES = 40 * 1024 * 1024
-"""What larger pushes may have together: while one is read, it is in memory several times."""
+"""The bytes that larger pushes may have together: while one is read, it is in memory several times."""
 WAIT_SECONDS = 20.0
 """A push waits so long until others have ended, and is then refused, to be pushed again within 60 s."""
 ATTEMPTS_OF_OURS = 100

@@ -9,7 +9,7 @@ from .domain.errors import TooLarge
 from .ports import Reader
 
 LARGE_BYTES = 256 * 1024
-"""From here on a body is not read, and its signature not made, where other requests wait for it."""
+"""The size from which a body is not read, and its signature not made, where other requests wait for it."""
 MAX_VALUES = 1_000_000
 """JSON values of one request to /ingest or the relay. 5 MiB full of attribute values have some 400,000."""
 MAX_WEBHOOK_VALUES = 2_000_000

@@ -163,7 +163,7 @@ class FunctionSettings(BaseSettings):
 
 
 class RecordsSettings(FunctionSettings):
-    """For functions that read records."""
+    """Settings of functions that read records."""
 
     version_buckets: Annotated[int, Field(ge=1, le=64)] = 1
     dev: bool = False
@@ -172,13 +172,13 @@ class RecordsSettings(FunctionSettings):
 
 
 class SecretsSettings(RecordsSettings):
-    """For functions that read the secrets of subscribers and subscriptions, which this key seals."""
+    """Settings of functions that read the secrets of subscribers and subscriptions, which this key seals."""
 
     secrets_key: SecretStr
 
 
 class RegistrySettings(RecordsSettings):
-    """For functions that read the registry of PIMs. `pims` go before its entries."""
+    """Settings of functions that read the registry of PIMs. `pims` go before its entries."""
 
     pims: Annotated[Sequence[Tenant], NoDecode, BeforeValidator(_listed)] = ()
 
@@ -198,7 +198,7 @@ class ManageSettings(CatalogSettings, RegistrySettings, SecretsSettings, Destina
 
 
 class IngestSettings(CatalogSettings, RegistrySettings):
-    """For `ingest`, the only one that reads the secrets of PIMs, which the registry's key seals."""
+    """Settings of `ingest`, the only one that reads the secrets of PIMs, which the registry's key seals."""
 
     registry_key: SecretStr
     topic_events: Topic = EVENTS_TOPIC

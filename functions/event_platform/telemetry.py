@@ -79,7 +79,7 @@ def to_json(value: Any, option: int = 0, **more: Any) -> bytes:
 
 
 def _dumps(event: Any, default: Any = None) -> bytes:
-    """As `to_json`, with fewer steps for a usual line: there is one for each delivery."""
+    """Does what `to_json` does, with fewer steps for a usual line: there is one for each delivery."""
     try:
         line = orjson.dumps(event, default, orjson.OPT_UTC_Z)
     except orjson.JSONEncodeError:

@@ -18,20 +18,20 @@ log = structlog.get_logger()
 CONNECTIONS = 4096
 CONNECTIONS_OF_ADDRESS = 1024
 HELD_BYTES = 16 * 1024 * 1024
-"""What may wait in all connections for the answers that go before it."""
+"""The bytes that may wait in all connections for the answers that go before them."""
 HANDSHAKE_SECONDS = 10.0
 DROPPED_AT_ONCE = 16
-"""When there is no room, so many end at a time: to find whose is some work."""
+"""The number of connections that end at a time when there is no room: to find whose is some work."""
 ACCEPTED_AT_ONCE = 64
 PAUSE_SECONDS = 1.0
-"""How long nothing is accepted when there are no file descriptors left."""
+"""The time for which nothing is accepted when there are no file descriptors left."""
 SAID_EVERY_SECONDS = 60.0
 
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Place:
-    """What one connection occupies. `drop` ends the connection.
+    """The room that one connection occupies. `drop` ends the connection.
 
     It is idle while it waits for its client: for a handshake, a request, or an answer to be read.
     """
@@ -54,7 +54,7 @@ class Place:
             self._places.move_to_end(self)
 
     def idle(self) -> None:
-        """We wait for the client."""
+        """Notes that we wait for the client."""
         self.is_idle = True
 
     def hold(self, size: int) -> bool:
@@ -229,6 +229,6 @@ class Acceptor:
 
 
 def _most_connections() -> int:
-    """As many as there may be; deliveries and files need descriptors, too."""
+    """Returns how many there may be; deliveries and files need descriptors, too."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files // 2)

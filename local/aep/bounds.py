@@ -23,7 +23,7 @@ HOST_BYTES = 300
 """A name has at most 253, and a port; descriptions that are served repeat it in many places."""
 BODY_SECONDS = 30.0
 CHUNK_OVERHEAD_BYTES = 64 * 1024
-"""What the chunks of a body may cost beside it, besides as many bytes as the body has."""
+"""The memory that the chunks of a body may cost beside it, besides as many bytes as the body has."""
 ANSWER_SECONDS = 30.0
 """The time in which a client has to read an answer."""
 ANSWER_BUFFER_BYTES = 32 * 1024
@@ -196,7 +196,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 self._refuse(b"400 Bad Request", "the chunks of the body are too small: send larger ones")
 
     def _end_of_piece(self, data: bytes, start: int) -> int:
-        """Where a request may end: httptools goes on with the next one by itself."""
+        """Returns where a request may end: httptools goes on with the next one by itself."""
         if self._body_left:
             return min(len(data), start + self._body_left)
         search_from = start

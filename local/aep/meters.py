@@ -45,7 +45,7 @@ class OfSubscription:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What the file holds at a start; `queued` by subscription id."""
+    """The numbers that the file holds at a start; `queued` by subscription id."""
 
     retries: int
     dead_letters: int
@@ -85,7 +85,7 @@ class Meters:
         self.events_to_fan_out += to_fan_out
 
     def fanned_out(self, events: int) -> None:
-        """So many events that waited for it have their deliveries on the queue."""
+        """Notes that so many events that waited for fan-out have their deliveries on the queue."""
         self.events_to_fan_out -= events
 
     def put_into_lanes(self, subscription_ids: Iterable[str]) -> None:
@@ -136,7 +136,7 @@ class Meters:
         self.dead_letters -= replayed + dropped
 
     def opened(self, counted: Counted) -> None:
-        """What the file held at the start."""
+        """Takes over what the file held at the start."""
         self.retries = counted.retries
         self.dead_letters = counted.dead_letters
         self.events_to_fan_out = counted.to_fan_out

@@ -1,4 +1,4 @@
-"""What several commands share: options, the catalog's types by name."""
+"""The options that several commands share, and the catalog's types by name."""
 
 from pathlib import Path
 from typing import Annotated, Any

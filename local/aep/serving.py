@@ -22,7 +22,7 @@ from .output import echo
 
 BACKLOG = 2048
 SILENT_SECONDS = 30
-"""How long a peer may leave what was sent to it unacknowledged, or have no room for it."""
+"""The time for which a peer may leave what was sent to it unacknowledged, or have no room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,9 @@ async def serve_on(
     tls: Tls | None = None,
     behind_proxies: bool = False,
 ) -> None:
-    """As `run`, in a running loop and on a socket that listens: for an app that must know its own URL.
+    """Does what `run` does, in a running loop and on a socket that listens.
+
+    It is for an app that must know its own URL.
 
     `behind_proxies` says that all connections come from few addresses, so that none of them has a limit.
     """
@@ -151,7 +153,7 @@ class _Server(uvicorn.Server):
         self._by_address = by_address
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn does, but for who accepts the connections."""
+        """Starts as uvicorn does, but for who accepts the connections."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             raise SystemExit(STARTUP_FAILURE)

@@ -43,7 +43,7 @@ def most_telling(summary: str) -> int | None:
 
 
 def failure_of(error: OSError) -> TransportFailure:
-    """What a connection failed of. Raises OutOfSockets, which is no peer's doing."""
+    """Returns what a connection failed of. Raises OutOfSockets, which is no peer's doing."""
     match error:
         case ssl.SSLCertVerificationError():
             return TransportFailure(Reason.INVALID_CERTIFICATE, _words(error.verify_message))

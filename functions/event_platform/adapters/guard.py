@@ -30,15 +30,15 @@ KEPT_SECONDS = 10.0
 """How long what a name resolved to is used for further connections."""
 _MAX_KEPT_NAMES = 1000
 MAX_ADDRESSES = 32
-"""Of those that a name resolves to, so many are looked at; an answer may hold thousands."""
+"""The number of a name's addresses that are looked at; an answer may hold thousands."""
 ADDRESSES_AT_ONCE = 4
-"""As many of them are tried for one connection, so that it holds no more sockets."""
+"""The number of a name's addresses that are tried for one connection, so that it holds no more sockets."""
 _NEXT_ADDRESS_SECONDS = 0.25  # after which the next address of a name is tried beside it (RFC 8305 5)
 _LOOKUP_SECONDS = 1.0  # of the first try; the second waits longer, and both end before a delivery's deadline
 _LOOKUP_TRIES = 2
 _UNSENT_MILLISECONDS = 10_000
 _UNREAD_BYTES = 64 * 1024
-"""What may come before we read. An event loop reads all of it at once, TLS in records of any size."""
+"""Bytes that may come before we read. An event loop reads all of it at once, TLS in records of any size."""
 _PROBED_PORT = 9  # any: nothing is sent
 
 _PRIVATE_SUFFIXES = (
@@ -251,7 +251,7 @@ class GuardedNetwork(TrustedNetwork):
         return super().open_socket(address)
 
     def _refusal(self, address: IpAddress) -> str | None:
-        """Why the address is refused, or None."""
+        """Returns why the address is refused, or None."""
         if any(address in network for network in self._refuse_networks):
             return "is in a network that this platform does not connect to"
         if self._allow_loopback and _is_plain_loopback(address):
@@ -293,7 +293,7 @@ def is_own_address(address: IpAddress) -> bool:
 
 
 def _some_of(found: Sequence[str]) -> Sequence[str]:
-    """Up to four addresses, in their order; the second is of the other family, if there is one."""
+    """Returns up to four addresses, in their order; the second is of the other family, if there is one."""
     is_ipv6 = ":" in found[0]
     other = next((address for address in found if (":" in address) != is_ipv6), None)
     if other is None:

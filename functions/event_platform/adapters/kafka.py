@@ -31,7 +31,8 @@ logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # names hosts and 
 
 IDLE_SECONDS = 60.0
 MAX_PRODUCERS = 128
-"""Kept in all; of more, the oldest one that nobody uses ends before its time. Each holds a few sockets."""
+"""The producers that are kept in all. Beyond that, the oldest one that nobody uses ends
+before its time. Each holds a few sockets."""
 KEPT_TLS_CONTEXTS = 500
 """Contexts of TLS that are kept for further connections; each takes some 10 KB and a millisecond to make."""
 _THREADS = 2

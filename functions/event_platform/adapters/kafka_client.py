@@ -26,9 +26,9 @@ from .guard import GuardedNetwork
 T = TypeVar("T")
 
 MAX_FRAME_BYTES = 64 * 1024
-"""Of one answer, which is parsed in at most 10 ms. A topic of 1,300 partitions with 3 replicas fits."""
+"""One answer, which is parsed in at most 10 ms. A topic of 1,300 partitions with 3 replicas fits."""
 MAX_PARTITIONS = 10_000
-"""Of all topics of one producer, which are looked through whenever metadata is renewed."""
+"""The partitions of all topics of one producer, which are looked through whenever metadata is renewed."""
 MAX_SCRAM_ITERATIONS = 16_384
 """As many as Kafka lets a user have, whose default is 4,096; each one is work that a broker has us do."""
 UNKNOWN_TOPIC_SECONDS = 1.0
@@ -44,7 +44,7 @@ class NotKafka(errors.KafkaError):
 
 
 class SlowWork:
-    """What takes long for one owner: it is done by threads, one thing at a time.
+    """Runs an owner's slow work in threads, one thing at a time.
 
     So another owner's work waits for one thing of his at most.
     """
@@ -75,7 +75,7 @@ class _Handshake:
         self._context = context
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, **options: Any) -> ssl.SSLObject:
-        """As `ssl.SSLContext`'s."""
+        """Does what `ssl.SSLContext.wrap_bio` does, and keeps what the handshake needs."""
         self._incoming, self._outgoing = incoming, outgoing
         self._tls = self._context.wrap_bio(incoming, outgoing, **options)
         return self._tls
@@ -123,7 +123,7 @@ class _GuardedLoop:
         return getattr(self._loop, name)
 
     def run_in_executor(self, executor: None, function: Callable[..., Any], *arguments: Any) -> Any:
-        """As the loop's own; aiokafka has SCRAM's salted passwords made so."""
+        """Does what the loop's own does; aiokafka has SCRAM's salted passwords made so."""
         return self._slow_work.do(function, *arguments)
 
     async def create_connection(
@@ -277,7 +277,7 @@ class _Client(AIOKafkaClient):
             return connection
 
     async def _metadata_update(self, cluster_metadata: ClusterMetadata, topics: Collection[str]) -> bool:
-        """As aiokafka's, for these topics alone, of which each has a short answer of its own."""
+        """Does what aiokafka's does, for these topics alone. Each topic has a short answer of its own."""
         nodes = [broker.nodeId for broker in self.cluster.brokers()]
         random.shuffle(nodes)
         for node in nodes:

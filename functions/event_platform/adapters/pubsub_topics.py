@@ -49,7 +49,7 @@ def rules_on_one_machine(account: str | None, environ: Mapping[str, str] = os.en
 
 
 class TopicClient(PublishClient, Protocol):
-    """What is used of `google.pubsub_v1.PublisherAsyncClient`."""
+    """The methods that we use of `google.pubsub_v1.PublisherAsyncClient`."""
 
     async def get_topic(self, *, topic: str, retry: Any, timeout: float) -> Any: ...
 

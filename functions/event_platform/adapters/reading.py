@@ -24,7 +24,7 @@ from ..domain.errors import EventPlatformError, Overloaded, TooLarge
 log = structlog.get_logger()
 
 SECONDS = 20.0
-"""What the reading of one body may take; the largest takes about one."""
+"""The time that the reading of one body may take; the largest takes about one second."""
 REST_SECONDS = 60.0
 MEMORY_BYTES = 1024 * 1024 * 1024
 """Address space of the process; a body of 20 MiB may become 500 MB of values."""
@@ -129,7 +129,7 @@ class _Child:
     output: asyncio.StreamReader
 
     async def exchange(self, call: bytes, body: Body) -> tuple[bool, Any]:
-        """Whether a call returned or raised, and what."""
+        """Returns whether a call returned or raised, and what."""
         self.write(call, body)
         await self.input.drain()
         (length,) = _LENGTH.unpack(await self.output.readexactly(_LENGTH.size))
@@ -141,7 +141,7 @@ class _Child:
 
 
 def main(source: BinaryIO, target: BinaryIO) -> None:
-    """What the process does: answers calls until its input ends."""
+    """Runs the process: answers calls until its input ends."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     catalog: Catalog | None = None
     while lengths := source.read(_LENGTHS.size):

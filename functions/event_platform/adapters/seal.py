@@ -14,7 +14,7 @@ KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D 8.2.2: a random nonce of 96 bits
 _SEALED = re.compile(r"[0-9a-f]{8}\.[A-Za-z0-9_-]+")
 TENANT_CONTEXT = "tenant "
-"""How the context of a secret of the registry begins; that of any other is the id of its record."""
+"""The beginning of the context of a secret of the registry; that of any other is the id of its record."""
 _SEPARATORS = re.compile(r"[,\s]+")
 
 

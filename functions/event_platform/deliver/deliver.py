@@ -32,7 +32,7 @@ async def deliver(
     policy: DeliverPolicy,
     egress: Egress,
 ) -> Settlement:
-    """What follows from handling `delivery` now; the caller has it applied by `Settlements.settle`.
+    """Returns what follows from handling `delivery` now; the caller has it applied by `Settlements.settle`.
 
     Raises only for faults of ours: a receiver's failure is a settlement. After OutOfSockets nothing was sent,
     so the delivery can be handled again as it is.

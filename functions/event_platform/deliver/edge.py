@@ -50,11 +50,11 @@ class Edge:
         self._observer = Observer(subscriptions, paces, clock, limits)
 
     async def attempt(self, delivery: Delivery, began: float) -> Settlement:
-        """What follows from the attempts at the delivery, each at the lane's turn: more than one after a 429,
-        or when this instance is out of sockets.
+        """Returns what follows from the attempts at the delivery, each at the lane's turn.
 
-        It goes back to its lane, tried or not, when the next turn comes too late: at a slow pace, or in a
-        pause that the receiver asked for. Raises StoreUnavailable, and what is a fault of ours.
+        There is more than one attempt after a 429, or when this instance is out of sockets. The delivery goes
+        back to its lane, tried or not, when the next turn comes too late: at a slow pace, or in a pause that
+        the receiver asked for. Raises StoreUnavailable, and what is a fault of ours.
         """
         last_start = began + TRIED_WITHIN - self._policy.timeout
         subscription = await self._subscriptions.current(delivery.subscription_id)

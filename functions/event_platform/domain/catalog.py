@@ -47,9 +47,10 @@ class EventType:
         return {name: value for name, value in self.__dict__.items() if name != "_validator"}
 
     def problems_of(self, data: Any, *, first_only: bool = False) -> list[tuple[str, str]]:
-        """What keeps `data` from fitting the schema: (dotted path in data, message), empty when it fits.
+        """Returns what keeps `data` from fitting the schema; empty when it fits.
 
-        At most MAX_PROBLEMS. The first one takes microseconds, all of them as long as there are many.
+        Each problem is (dotted path in data, message). There are at most MAX_PROBLEMS. The first one takes
+        microseconds, all of them as long as there are many.
         """
         if self._validator.is_valid(data):
             return []

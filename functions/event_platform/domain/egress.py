@@ -9,7 +9,7 @@ from .subscriptions import Owner
 
 ORIGINS_AT_LEAST = 20
 ORIGINS_OF_AN_OWNER = 7
-"""As many of one owner's count among these 20, so that at least three owners must have tried."""
+"""The hosts of one owner that count among these 20, so that at least three owners must have tried."""
 WITHIN_SECONDS = 60.0
 TOLD_EVERY_SECONDS = 60.0
 
@@ -61,9 +61,9 @@ class _Groups(Generic[K]):
 
 
 class Egress:
-    """How each owner's latest attempt of the last minute at each host went; times are monotonic seconds.
+    """The results of each owner's latest attempt of the last minute at each host.
 
-    Held by each instance for itself: the network that fails is its own.
+    Times are monotonic seconds. Each instance holds its own record: the network that fails is its own.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Egress:
 
     @property
     def failing(self) -> int:
-        """How many of them failed for most of the owners that tried them."""
+        """The number of them that failed for most of the owners that tried them."""
         return self._hosts.failing
 
     def observe(self, owner: Owner, host: str, now: float, *, failed: bool) -> None:
@@ -96,7 +96,7 @@ class Egress:
             self._change(owner, host, 0, failed - before[1])
 
     def is_failing(self, now: float) -> bool:
-        """Whether most of at least 20 hosts failed within the last minute, and for most PIMs.
+        """True if most of at least 20 hosts failed within the last minute, and for most PIMs.
 
         A PIM fails when most of its owners do, and an owner when most of its hosts do. An owner counts with 7
         hosts at most. So nobody's dead hosts speak for others, however many hosts and clients he makes.

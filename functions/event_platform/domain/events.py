@@ -11,8 +11,8 @@ from .facts import Facts
 
 SOURCE = "akeneo-event-platform"
 MAX_EVENT_BYTES = 900 * 1024
-"""Of an event's data as they are delivered (ingest.md 2), whichever way they came in: every store and topic
-that an event goes through takes that much."""
+"""The largest size of an event's data as they are delivered (ingest.md 2), whichever way they came in. Every
+store and topic that an event goes through takes that much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Event:
     benchmark_client: str | None = None
 
     def __reduce__(self) -> "tuple[Callable[..., Event], tuple[Any, ...]]":
-        """As bytes and short texts, so that another process gets it at the cost of moving them."""
+        """Pickles it as bytes and short texts, so that another process gets it at the cost of moving them."""
         facts = self.facts.to_json(self.data_json)
         row = (self.id, self.type, self.time, facts, self.data_json, self.identity, self.benchmark_client)
         return event_of_row, row

@@ -29,7 +29,7 @@ TIMESTAMP_HEADER = "X-Akeneo-Request-Timestamp"
 MAX_AGE_SECONDS = 300
 MAX_AHEAD_SECONDS = 60
 MAX_TEXT_LENGTH = 1024
-"""In characters, of a user name, an identifier, a code or a time. A PIM's have at most 255."""
+"""The most characters of a user name, an identifier, a code or a time. A PIM's have at most 255."""
 TOLD = 10
 
 _AUTHOR_TYPES = {"ui": "user", "api": "api", "system": "system"}

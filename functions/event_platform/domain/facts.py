@@ -1,4 +1,4 @@
-"""What fan-out looks at in an event's data, so that nothing behind ingest needs the parsed data."""
+"""The parts of an event's data that fan-out looks at, so that nothing behind ingest needs the parsed data."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ _SPAN = "identifier_span"
 
 
 class Facts:
-    """For each field of a filter, the values that the event has there; and a few other parts of its data.
+    """The values that an event has in each field of a filter, and a few other parts of its data.
 
     All is read when first needed, and kept. `scope` and `locale` hold None when a changed value has none.
     What the operator's own types have in these places may be anything: what is no string there is no value.
@@ -77,7 +77,7 @@ class Facts:
         return self._type in IDENTIFIER_TYPES and "identifier" in _object(source.get("product"))
 
     def identifier_span(self, data_json: bytes) -> Span | None:
-        """Where `data_json` has the identifier that is optional, with the comma that goes with it."""
+        """Returns where `data_json` has the identifier that is optional, with the comma that goes with it."""
         if isinstance(self._source, bytes):
             span = self._data.get(_SPAN)
             return None if span is None else (span[0], span[1])
@@ -159,7 +159,7 @@ def _span_of_member(data: dict[str, Any], data_json: bytes) -> Span:
 
 
 def _common_prefix(one: bytes, other: bytes) -> int:
-    """How many bytes both begin with."""
+    """Returns how many bytes both begin with."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

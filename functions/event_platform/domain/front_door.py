@@ -24,7 +24,7 @@ No address can use up what a PIM's callers share.
 PROVED_FOR_SECONDS = 86_400.0
 WRONG_FOR_SECONDS = 60.0
 FRESH_SECONDS = 10.0
-"""Who was proved so lately passes without a look at anything else, and need not be remembered again."""
+"""The time for which a proved holder passes without a further check, and need not be remembered again."""
 REMEMBERED = 10_000
 _IPV6_SITE = 64
 """What one client has of IPv6: it may take another address of these for each request."""
@@ -71,7 +71,7 @@ class Admission:
 
 
 _FRESH = Admission(lambda: None, is_known=True)
-"""Of a holder who proved something a moment ago: most calls of a busy PIM."""
+"""The admission of a holder who proved something a moment ago: most calls of a busy PIM."""
 
 
 class FrontDoor:

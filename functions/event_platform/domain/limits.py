@@ -1,4 +1,4 @@
-"""How much a caller with good credentials may ask for, and how often a line of the log may repeat itself.
+"""Limits what a caller with good credentials may ask for, and how often a line of the log may repeat itself.
 
 Each owner has an allowance for each type of call, and the clients of one PIM share a larger one. Each
 instance of a function counts for itself.
@@ -14,14 +14,14 @@ from .front_door import REMEMBERED, Allowances
 from .subscriptions import Owner
 
 PIM_FACTOR = 4
-"""How many times one owner's allowance all clients of a PIM have together."""
+"""The allowance that all clients of a PIM have together, in allowances of one owner."""
 SECONDS_BETWEEN_LINES = 60.0
 
 Monotonic = Callable[[], float]
 
 
 class CallType(StrEnum):
-    """What is counted together, in the words of a refusal."""
+    """The calls that are counted together, in the words of a refusal."""
 
     CHANGE = "changes"
     READ = "reads"
@@ -32,7 +32,7 @@ class CallType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many at once, and so many a second from then on."""
+    """Allows `burst` calls at once, and so many a second from then on."""
 
     burst: int
     per_second: float
@@ -45,12 +45,12 @@ LIMITS = {
     CallType.BENCHMARK: Limit(500_000, 100),
     CallType.REFUSED: Limit(100, 100 / 3600),
 }
-"""For one owner. To make, change and delete 20 subscribers with 20 subscriptions each is 1,260 changes."""
+"""One owner's limits. 20 subscribers made, changed and deleted with 20 subscriptions each: 1,260 changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """Who has used up an allowance, and for how many seconds."""
+    """Names who has used up an allowance, and for how many seconds."""
 
     who: str
     seconds: float

@@ -109,7 +109,7 @@ class LogEntry:
 
     @property
     def merged_within(self) -> timedelta:
-        """Within this time equal refusals are one entry."""
+        """The time within which equal refusals are one entry."""
         return timedelta(hours=1) if self.error_message == MORE_REFUSED else timedelta(minutes=5)
 
 

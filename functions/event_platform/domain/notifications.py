@@ -24,15 +24,15 @@ WEBHOOK_PAUSES = (1.0, 2.0)
 MAIL_RETRIES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
 """When a mail that the server did not take for now is tried again, each counted from the attempt before."""
 MERGED_EVERY = timedelta(minutes=10)
-"""When an allowance is used up, a subscriber gets one merged notification at the end of such a period."""
+"""The period at whose end a subscriber gets one merged notification, when an allowance is used up."""
 HELD_FOR_ANOTHER = timedelta(minutes=30)
-"""How much later the rest of a merged notification is due by itself, in case the first of it was lost."""
+"""The delay until the rest of a merged notification is due by itself, in case the first of it was lost."""
 MERGED_AT_MOST = 1000
 """Notifications that become one."""
 LISTED_AT_MOST = 50
 """Subscriptions that a merged notification lists."""
 FIRST_OF_OWNER = 3
-"""So many an hour get through for each owner, whatever other owners have sent to the address."""
+"""The number that get through in an hour for each owner, whatever other owners have sent to the address."""
 _NAME_LENGTH = 100
 _TEXT_LENGTH = 1000
 
@@ -60,7 +60,7 @@ class Channel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """How many notifications an address gets within an hour from one owner, and from all owners.
+    """The number of notifications that an address gets within an hour from one owner, and from all owners.
 
     The keys name what is counted. An address is in them as a hash only.
     """
@@ -76,7 +76,7 @@ class Allowance:
 
 
 _PER_HOUR = {Channel.EMAIL: (20, 60), Channel.WEBHOOK: (100, 300)}
-"""For one owner, and for all owners together."""
+"""The allowances for one owner, and for all owners together."""
 _MERGED_PER_HOUR = (6, 1_000_000)
 """Merged ones have an allowance of their own, which no other owner can use up."""
 
@@ -133,7 +133,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What came of telling: the result of each channel used, and when the mail is to be tried again.
+    """The result of each channel used in telling, and when the mail is to be tried again.
 
     With `held_until` the notification has to wait until then, to be merged with others. `merged` are the
     others that were told with it.
@@ -190,7 +190,7 @@ def channels_of(notification: Notification, contact: Contact) -> Sequence[Channe
 
 
 def allowance_of(channel: Channel, owner: Owner, contact: Contact, *, merged: bool = False) -> Allowance:
-    """What a notification by this channel counts against."""
+    """Returns what a notification by this channel counts against."""
     address = contact.technical_email
     if channel is Channel.EMAIL:
         local, at, domain = address.rpartition("@")
@@ -214,7 +214,7 @@ def hour_of(now: datetime) -> int:
 
 
 def merged_at(now: datetime) -> datetime:
-    """When what is held from now on is told: the end of the current period of MERGED_EVERY."""
+    """Returns when what is held from now on is told: the end of the current period of MERGED_EVERY."""
     seconds = MERGED_EVERY.total_seconds()
     return datetime.fromtimestamp((now.timestamp() // seconds + 1) * seconds, UTC)
 
@@ -233,7 +233,7 @@ def merged_body_of(notifications: Sequence[Notification]) -> dict[str, Any]:
 
 
 def _latest_of(notifications: Sequence[Notification]) -> list[tuple[Notification, int]]:
-    """Of each subscription (or deleted subscriber) the latest, oldest first, and how many there were."""
+    """Returns the latest of each subscription (or deleted subscriber), oldest first, and their number."""
     latest: dict[str | None, tuple[Notification, int]] = {}
     for notification in notifications:
         _, count = latest.pop(notification.subscription_id, (None, 0))

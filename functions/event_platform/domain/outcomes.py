@@ -41,7 +41,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an endpoint answered: status, the headers that we use (names in lower case), the body as read."""
+    """An endpoint's answer: status, the headers that we use (names in lower case), the body as read."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)

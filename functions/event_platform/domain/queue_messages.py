@@ -80,13 +80,13 @@ def events_messages(
 
 
 def acceptance_of(message: Message) -> tuple[str, datetime]:
-    """Which tenant sent the events of a message, and when they were accepted. Raises MalformedMessage."""
+    """Returns which tenant sent a message's events, and when they were accepted. Raises MalformedMessage."""
     attributes = _Attributes(message.attributes)
     return attributes.text("tenant"), attributes.moment("accepted_at")
 
 
 def events_of(message: Message, catalog: Catalog) -> Iterator[Event]:
-    """What `events_messages` wrote: `data_json` byte for byte, the identity by the catalog.
+    """Returns what `events_messages` wrote: `data_json` byte for byte, the identity by the catalog.
 
     Each event is read when it is drawn. Raises MalformedMessage.
     """

@@ -21,8 +21,8 @@ from .json_form import MalformedJson
 from .timestamps import normalise_rfc3339, to_rfc3339
 
 MAX_AGE = timedelta(days=4)
-"""By `time`. A request's signature has no time, so a copy of it would else be good for ever. Over there an
-event is given up within hours."""
+"""The greatest age of an event, by its `time`. A request's signature has no time, so a copy of it would else
+be good for ever. Over there an event is given up within hours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ def verify(body: bytes, secret: str, signature: str) -> bool:
 def verify_any(
     body: bytes | bytearray, secrets: Sequence[str], signatures: Sequence[str], prefix: bytes = b""
 ) -> bool:
-    """Whether one of the signatures is that of `prefix` and body by one of the secrets; all are compared.
+    """True if one of the signatures is that of `prefix` and body by one of the secrets; all are compared.
 
     Without a secret it takes as long as with a wrong one, so that nobody learns which there are.
     """

@@ -190,7 +190,7 @@ class Subscription:
 
 
 class Recipient(Protocol):
-    """What matching and fan-out look at in a subscription."""
+    """The fields of a subscription that matching and fan-out look at."""
 
     @property
     def id(self) -> str: ...

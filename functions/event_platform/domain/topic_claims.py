@@ -1,4 +1,4 @@
-"""Which client a Pub/Sub topic is held by.
+"""The client that holds a Pub/Sub topic.
 
 Whoever names a topic first holds it, without any proof, until none of its subscriptions names it any more.
 Another client that proves that the topic is its own takes it, and suspends the subscriptions of the first.

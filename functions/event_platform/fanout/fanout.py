@@ -21,7 +21,7 @@ class Matched:
 
 
 def matches(event: Event, subscription: Recipient, predicates: Mapping[str, Predicate]) -> bool:
-    """Whether an active subscription of the event's tenant gets the event.
+    """True if an active subscription of the event's tenant gets the event.
 
     A test event goes by whose it is. `predicates` has the subscription's filter compiled.
     """

@@ -36,16 +36,19 @@ MESSAGES_AT_ONCE = 10_000
 BYTES_AT_ONCE = 32_000_000
 """What is held in memory of a large fan-out: it is rendered and published piece by piece."""
 SECONDS_AT_ONCE = 0.005
-"""How long the event loop works on one message before it works on others."""
+"""The time that the event loop works on one message before it works on others."""
 TENANTS_HELD = 1000
-"""For so many tenants the compiled filters are kept."""
+"""The number of tenants whose compiled filters are kept."""
 PARSER = FirstUse(filters.load)
 
 Item = TypeVar("Item")
 
 
 async def read_accepted(message: Message, catalog: Catalog) -> Accepted:
-    """What `events_messages` wrote. The event loop works on other messages too. Raises MalformedMessage."""
+    """Reads what `events_messages` wrote. Raises MalformedMessage.
+
+    The event loop works on other messages too.
+    """
     tenant, accepted_at = acceptance_of(message)
     events = [event async for event in _in_turns(events_of(message, catalog))]
     return Accepted(tenant, accepted_at, events)

@@ -1,4 +1,4 @@
-"""What `Reading` runs for ingest, in this process or another: pure functions from a body to events."""
+"""The functions that `Reading` runs for ingest, in this process or another: pure, from a body to events."""
 
 import asyncio
 from collections.abc import Callable, Mapping

@@ -33,7 +33,7 @@ MOST_PASSED_OVER = 5000
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """What became of a page: how many went back or were made dead letters, and what did not, and why."""
+    """The result of a page: how many went back or were made dead letters, and what did not, and why."""
 
     returned: int
     passed_over: int
@@ -158,6 +158,6 @@ class _Tick:
 
 
 def _limit_after(page: Sequence[Due]) -> int:
-    """How many entries of the size of this page's the next one may hold."""
+    """Returns how many entries of the size of this page's the next one may hold."""
     size = sum(len(due.delivery.body) for due in page if due.delivery is not None)
     return min(MOST_OF_A_PAGE, max(1, PAGE_BYTES * len(page) // max(1, size)))

@@ -29,11 +29,11 @@ REMEMBERED = 10_000
 
 KEYS_SHOWN = 20
 KEY_SHOWN = 100
-"""How many keys of a PIM's answer a log line shows, and how many characters of each."""
+"""The keys of a PIM's answer that a log line shows, and the characters of each."""
 
 HEADERS = ("X-PIM-URL", "X-PIM-TOKEN", "X-PIM-CLIENT-ID")
 LONGEST = {"X-PIM-URL": MAX_URL_LENGTH, "X-PIM-TOKEN": 4096, "X-PIM-CLIENT-ID": MAX_CLIENT_ID_LENGTH}
-"""In characters. A client id is kept with every record of its owner."""
+"""The longest value in characters. A client id is kept with every record of its owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def _log_unusable(answer: Answer, tenant: Tenant, lines: LineLimit) -> None:
 
 
 def _log(lines: LineLimit, name: str, tenant: Tenant, **fields: object) -> None:
-    """Once a minute for each PIM of the registry: every wrong token may bring such a line."""
+    """Logs once a minute for each PIM of the registry: every wrong token may bring such a line."""
     if times := lines.count((name, tenant.name)):
         log.error(name, tenant=tenant.name, times=times, **fields)
 

@@ -47,7 +47,7 @@ MAX_PROBLEM_TEXT = 512
 MAX_PROBLEMS_BYTES = 8 * 1024
 ID_LENGTH = 64
 REPEATED_WITHIN = timedelta(minutes=5)
-"""How long a repeated refusal is counted in the entry that it has."""
+"""The time for which a repeated refusal is counted in the entry that it has."""
 
 EXPLANATIONS: Mapping[str, str] = {
     Reason.DESTINATION_TIMEOUT: "No complete answer came within 5 seconds, name lookup and TLS included."

@@ -34,7 +34,7 @@ MAX_PROBLEMS = 100
 """Problems of one body that are told; the others are counted."""
 MAX_NAME_LENGTH = 255
 MAX_EMAIL_LENGTH = 254
-"""As RFC 5321 has it (4.5.3.1.3, less the angle brackets)."""
+"""The limit of RFC 5321 (4.5.3.1.3, less the angle brackets)."""
 MAX_CUSTOM_HEADERS = 5
 MAX_PASSWORD_LENGTH = 1024
 MAX_EVENT_TYPES = 1000

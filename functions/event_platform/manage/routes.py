@@ -37,10 +37,11 @@ Handler: TypeAlias = Callable[[Caller, Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Manage:
-    """What the management API works with. `public_url` is where clients reach it, when that is known.
+    """The parts that the management API works with.
 
-    `catalog` has the event types that subscriptions can get, `topics` says which of Pub/Sub's they may name,
-    `topic_labels` reads what is written on these.
+    `public_url` is where clients reach it, when that is known. `catalog` has the event types that
+    subscriptions can get, `topics` says which of Pub/Sub's they may name, `topic_labels` reads what is
+    written on these.
     """
 
     verifier: CallerVerifier

@@ -53,7 +53,7 @@ class Telling:
 
 
 async def notify(pending: Pending, *, telling: Telling) -> Told:
-    """What came of telling it now; the caller has it applied by `settle`.
+    """Returns what came of telling it now; the caller has it applied by `settle`.
 
     Raises only for faults of ours and StoreUnavailable: a receiver's failure is a result. Takes at most 40 s.
     """

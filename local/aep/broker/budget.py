@@ -1,5 +1,6 @@
-"""How many bytes of deliveries a process holds in memory, and how many attempts it makes at once: in all, and
-of each owner.
+"""Limits the bytes of deliveries that a process holds in memory, and the attempts that it makes at once.
+
+Each limit holds in all and for each owner.
 
 An owner may hold a third of what is free, so one alone gets a quarter of all, and a few who want everything
 always leave room for others. Nobody waits for bytes that another owner holds while he has little himself.
@@ -13,7 +14,7 @@ from contextlib import asynccontextmanager
 MIB = 1024 * 1024
 SHARED_BYTES = 64 * MIB
 RESERVE_BYTES = 16 * MIB
-"""Beyond the shared bytes: for owners who hold less than MINIMUM_BYTES."""
+"""The bytes beyond the shared ones, for owners who hold less than MINIMUM_BYTES."""
 MINIMUM_BYTES = 256 * 1024
 HELD_OF_FREE = 3
 """An owner may hold this part of the free bytes (a third) for attempts."""
@@ -29,7 +30,7 @@ OwnerKey = tuple[str, str]
 ATTEMPTS_AT_ONCE = 2048
 """Those that hold a connection or open one, in a process. Each may try four addresses at once."""
 FILES_OF_ATTEMPT = 8
-"""Of the files that this process may have open: four for its sockets, and as many for all else."""
+"""Files for an attempt, of those this process may open: four for its sockets, and as many for all else."""
 
 
 def attempts_at_once(open_files: int) -> "Budget":
@@ -63,7 +64,7 @@ class Budget:
         """Bytes that are held or kept, without those of a delivery beyond the bounds."""
 
     def take(self, owner: OwnerKey, size: int) -> bool:
-        """As `hold`, but returns False where that would wait. To be given back by `release`."""
+        """Does what `hold` does, but returns False where that would wait. `release` gives it back."""
         if owner in self._waiting or not self._fits(owner, size, HELD_OF_FREE):
             return False
         self._take(owner, size)
@@ -165,7 +166,7 @@ class Budget:
         return True
 
     def _grant(self, owner: OwnerKey, *, is_beyond: bool) -> None:
-        """To the owner's first, who has not given up; the owner's next turn comes after the others'."""
+        """Grants the owner's first, who has not given up; the owner's next turn comes after the others'."""
         waiting = self._waiting[owner]
         waiting.popleft()[0].set_result(is_beyond)
         if waiting:

@@ -17,8 +17,8 @@ log = structlog.get_logger()
 
 STORE_RETRY_SECONDS = 1.0
 REST_AT_MOST = 0.05
-"""After a piece the fan-out rests for as long as it took, so that others find writer and event loop free half
-of the time. Lanes are emptied far more slowly than pieces fill them."""
+"""The longest rest. The fan-out rests after a piece for as long as it took, so that others find writer and
+event loop free half of the time. Lanes are emptied far more slowly than pieces fill them."""
 BACKOFF_AT_MOST = 60.0
 
 

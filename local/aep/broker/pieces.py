@@ -26,22 +26,22 @@ WORK_OF_EVENT = 4
 BYTES_OF_WORK = 2048
 """Fan-out is measured in the work of one match, some 4 µs: an event costs a few of them, and its bytes."""
 WORK_OF_COMPILING = 250
-"""What a filter takes that nobody has compiled yet: some 1 ms."""
+"""The work of a filter that nobody has compiled yet: some 1 ms."""
 WORK_AT_ACCEPTANCE = 5000
-"""Up to which a call of the writer fans out what it accepts: some 20 ms."""
+"""The work up to which a call of the writer fans out what it accepts: some 20 ms."""
 WORK_OF_PIECE = 2000
-"""How much of what waits one job of the writer fans out: some 8 ms."""
+"""The work of waiting events that one job of the writer fans out: some 8 ms."""
 EVENTS_OF_WINDOW = 128
 BYTES_OF_WINDOW = 1024 * 1024
-"""What is in memory of the events that wait, unless a single event is larger."""
+"""The bounds of the waiting events that are in memory, unless a single event is larger."""
 SNAPSHOTS_KEPT = 8
-"""Of those that are read from the file. A tenant may change its subscriptions after each event, and 400 of
-them take about 1 MB."""
+"""The snapshots that are kept of those read from the file. A tenant may change its subscriptions after each
+event, and 400 of them take about 1 MB."""
 
 
 @dataclass(slots=True)
 class Piece:
-    """What one job fanned out: `events` that need no more, and whether others of the tenant wait."""
+    """The result of one job: `events` that need no more, and whether others of the tenant wait."""
 
     events: int = 0
     queued: list[Queued] = field(default_factory=list[Queued])
@@ -50,7 +50,7 @@ class Piece:
 
 @dataclass(slots=True)
 class Rows:
-    """What fan-out puts into tables, gathered; `uses` says how many deliveries refer to an event."""
+    """The rows that fan-out puts into tables, gathered; `uses` says how many deliveries refer to an event."""
 
     events: list[tuple[int, str, str, float, bytes, bytes]] = field(default_factory=list)
     uses: list[tuple[int, int]] = field(default_factory=list)
@@ -114,7 +114,7 @@ class Pieces:
 
     def __init__(self, identifiers: IdentifierCheck, schema_base: str) -> None:
         self.numbers = count(1)
-        """For events, positions and ids seen."""
+        """The next number for events, positions and ids seen."""
         self._identifiers = identifiers
         self._schema_base = schema_base
         self._behind: set[str] | None = None
@@ -285,7 +285,7 @@ class Pieces:
 
 
 def work_of(events: Sequence[Event], recipients: Recipients) -> int:
-    """What the fan-out of the events takes at most, known before anything is matched."""
+    """Returns the work that the fan-out of the events takes at most, known before anything is matched."""
     compiling = WORK_OF_COMPILING * len(recipients.uncompiled)
     return compiling + sum(_work_of(event, recipients) for event in events)
 

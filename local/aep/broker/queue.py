@@ -48,7 +48,7 @@ from .rows import (
 log = structlog.get_logger()
 
 OWNERS_KEPT = 20_000
-"""For so many subscriptions we keep in memory who owns them."""
+"""The number of subscriptions whose owners we keep in memory."""
 REMEMBERED_FOR = 600.0
 """Seconds for which an id that came in is remembered (ingest.md 2)."""
 RELAYED_FOR = 86400.0
@@ -57,7 +57,7 @@ RELAYED_FOR = 86400.0
 BYTES_OF_WEIGHT = 8192
 """The bytes of events that weigh as much as one more event, where requests share a call of the writer."""
 LOOK_SECONDS = 1.0
-"""How long what a look into the file found is good for."""
+"""The time for which the result of a look into the file is good."""
 REPLAYED, DROPPED = "dead_letters_replayed", "dead_letters_dropped"
 """Counts in `meta` of what other processes did with dead letters."""
 
@@ -128,7 +128,7 @@ class DurableQueue:
         return 0.0 if oldest is None else max(0.0, self._clock.now().timestamp() - oldest)
 
     async def _look(self) -> float | None:
-        """When the oldest event that waits was accepted."""
+        """Returns when the oldest event that waits was accepted."""
         oldest, moved = await self._database.read(
             lambda connection: (_oldest_accepted_at(connection), _moved(connection))
         )
@@ -466,7 +466,7 @@ class DurableQueue:
     def _relayed_before(
         self, connection: sqlite3.Connection, keyed: Sequence[tuple["_Batch", Event, bytes]]
     ) -> set[bytes]:
-        """Which ids of relayed events were relayed in the last 24 hours; remembers the others."""
+        """Returns which ids of relayed events were relayed in the last 24 hours; remembers the others."""
         relayed = {key: batch.now for batch, _, key in keyed if batch.relayed}
         if not relayed:
             return set()
@@ -599,8 +599,8 @@ class _Batch:
 
 @dataclass(slots=True)
 class _Accepted:
-    """What became of a batch: how many of its events are new, their deliveries, how many events are fanned
-    out later, and who was revoked."""
+    """The result of a batch: how many of its events are new, their deliveries, how many events are fanned out
+    later, and who was revoked."""
 
     new: int
     queued: list[Queued] = field(default_factory=list[Queued])

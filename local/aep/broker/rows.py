@@ -27,7 +27,7 @@ class LaneKey(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """Where a delivery stands in the queue; what `Delivery.receipt` holds."""
+    """The place of a delivery in the queue; what `Delivery.receipt` holds."""
 
     key: LaneKey
     position: int
@@ -58,7 +58,7 @@ class Queued:
     is_kept: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As a row, which travels between processes at less than half of what fields by name cost."""
+        """Pickles it as a row, which travels between processes at less than half the cost of named fields."""
         receipt, envelope = self.receipt, self.envelope
         before, after = (
             (None, None) if envelope is None else (envelope.before_subject, envelope.after_subject)

@@ -1,4 +1,4 @@
-"""Who may begin work in which round of the event loop, so that one owner's crowd holds up no other."""
+"""Decides who begins work in which round of the event loop, so that one owner's crowd holds up no other."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -7,9 +7,9 @@ from .budget import OwnerKey
 
 BEGIN_IN_A_ROUND = 16
 EACH_IN_A_ROUND = 2
-"""So many of an owner may begin in a round whatever others do."""
+"""The number of one owner's attempts that may begin in a round whatever others do."""
 SHARED_SECONDS = 1.0
-"""For so long after an attempt of an owner for whom nothing waits the loop is shared."""
+"""The time for which the loop is shared after an attempt of an owner for whom nothing waits."""
 REST_FROM = 0.002
 """Seconds of work that a rest follows: timers are not more exact."""
 REST_AT_MOST = 0.05
@@ -85,7 +85,7 @@ class Turns:
             self._schedule(0.0)
 
     def _rest_after_round(self) -> float:
-        """How many seconds those who wait rest now, since the loop has worked for so long."""
+        """Returns how many seconds those who wait rest now, since the loop has worked for so long."""
         now = asyncio.get_running_loop().time()
         began_at, self._round_began_at = self._round_began_at, now if self._waiting else None
         if began_at is None or now >= self._shared_until:

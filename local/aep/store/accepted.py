@@ -53,7 +53,7 @@ def note_progress(connection: sqlite3.Connection, tenant: str, last: int, done: 
 
 
 def progress(connection: sqlite3.Connection, tenant: str) -> tuple[int | None, int]:
-    """What `note_progress` noted since the last `remove`: (last, done)."""
+    """Returns what `note_progress` noted since the last `remove`: (last, done)."""
     row = connection.execute("SELECT last_no, done FROM fan_outs WHERE tenant = ?", (tenant,)).fetchone()
     return (None, 0) if row is None else (row[0], row[1])
 
@@ -76,7 +76,7 @@ def remove(connection: sqlite3.Connection, tenant: str, last: int) -> int | None
 
 
 def number_of(connection: sqlite3.Connection) -> int:
-    """How many events of all tenants wait."""
+    """Returns how many events of all tenants wait."""
     return connection.execute("SELECT count(*) FROM accepted").fetchone()[0]
 
 

@@ -35,11 +35,11 @@ FILE = "aep.db"
 LOCK = "lock"
 KEY_FILE = "secrets.key"
 OWN_FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal", LOCK, KEY_FILE)
-"""What the platform keeps in its data folder, for its own user alone."""
+"""The files that the platform keeps in its data folder, for its own user alone."""
 JOBS_PER_COMMIT = 1000
 GIVING_WAY_PER_COMMIT = 256
-"""So many jobs that give way are done in a commit. They change pages all over the file, which take long to
-write, and the next commit has whatever came meanwhile and gives way to nobody."""
+"""The number of jobs that give way in a commit. They change pages all over the file, which take long to
+write. The next commit has whatever came meanwhile and gives way to nobody."""
 COMMIT_SECONDS = 0.1
 BUSY_JOBS = 8
 GATHERING_SECONDS = 0.004
@@ -69,11 +69,11 @@ class _Entry(Generic[Result]):
 
 @dataclass(slots=True)
 class _Backlog:
-    """What was submitted and is not committed yet, in the order in which it is done."""
+    """The jobs that were submitted and are not committed yet, in the order in which they are done."""
 
     first: deque[_Entry[Any]] = field(default_factory=deque[_Entry[Any]])
     later: deque[_Entry[Any]] = field(default_factory=deque[_Entry[Any]])
-    """What gives way."""
+    """The jobs that give way."""
     is_ending: bool = False
     """True if nothing more will be submitted."""
 
@@ -162,12 +162,12 @@ class Database:
         lingers: bool = False,
         gives_way: bool = False,
     ) -> "asyncio.Future[Result]":
-        """As `write`, where one call of `job` may serve all the items that wait for it together.
+        """Does what `write` does, where one call of `job` may serve all the items that wait for it together.
 
-        When a call for several items raises, it is undone and each gets a call alone. `weight` says how
-        many times the usual work an item is. It is on its way when this returns, awaited or not. What
-        `lingers` may be on disk LINGER_SECONDS later, in the commit of what comes meanwhile. What
-        `gives_way` is done after all that does not, in its own order.
+        When a call for several items raises, it is undone and each gets a call alone. `weight` says how many
+        times the usual work an item is. It is on its way when this returns, awaited or not. What `lingers`
+        may be on disk LINGER_SECONDS later, in the commit of what comes meanwhile. What `gives_way` is done
+        after all that does not, in its own order.
         """
         return self._submit(
             job, item, on_commit, joint=True, weight=weight, lingers=lingers, gives_way=gives_way

@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What does not move: accepted events, and deliveries in lanes, for a retry or as dead letters."""
+    """Records that do not move: accepted events, and deliveries in lanes, for a retry or as dead letters."""
 
     accepted: int
     queued: int

@@ -326,7 +326,7 @@ class SqliteSubscriptions:
         await self._database.write(job, remember)
 
     def active(self, connection: sqlite3.Connection, tenant: str) -> Recipients:
-        """For a job of the writer: the tenant's active subscriptions.
+        """Returns the tenant's active subscriptions, inside a job of the writer.
 
         The list before holds the predicates of the filters until the new one has taken them over.
         """
@@ -403,7 +403,7 @@ class SqliteSubscriptions:
     def _release_topics(
         self, connection: sqlite3.Connection, changes: Iterable[tuple[Subscription, Subscription]]
     ) -> None:
-        """After the changes of one owner's subscriptions were put."""
+        """Releases topics after the changes of one owner's subscriptions were put."""
         for before, after in changes:
             if (topic := topic_to_release(before, after)) is not None:
                 topic_claims.release(connection, self._seal, topic, after.owner)

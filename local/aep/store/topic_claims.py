@@ -1,4 +1,4 @@
-"""Which client each Pub/Sub topic is held by, inside jobs of the writer (`domain/topic_claims.py`)."""
+"""The client that holds each Pub/Sub topic, inside jobs of the writer (`domain/topic_claims.py`)."""
 
 import sqlite3
 

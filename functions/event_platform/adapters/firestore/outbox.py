@@ -121,7 +121,7 @@ class FirestoreOutbox:
         await self._update(self._at(pending.notification.id), fields)
 
     async def held(self, subscriber_id: str, limit: int) -> Sequence[Pending]:
-        """In the order of the documents' names: ids grow with the time."""
+        """Returns them in the order of the documents' names: ids grow with the time."""
         query = AsyncQuery(self._documents).where(filter=FieldFilter("held_for", "==", subscriber_id))
         return [_stored(snapshot) for snapshot in await self._firestore.query(query.limit(limit))]
 

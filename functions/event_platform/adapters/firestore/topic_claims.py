@@ -1,7 +1,7 @@
-"""Which client each Pub/Sub topic is held by, in Firestore (`domain/topic_claims.py`).
+"""The client that holds each Pub/Sub topic, in Firestore (`domain/topic_claims.py`).
 
-One document names the topic's holder. Another one counts the changes by which the holder named the topic. Who
-takes or frees the topic deletes the latter, on the condition that nothing was counted meanwhile.
+One document names the topic's holder. Another one counts the changes by which the holder named the topic. A
+client that takes or frees the topic deletes the latter, on the condition that nothing was counted meanwhile.
 """
 
 import hashlib

@@ -7,7 +7,7 @@ from ...domain.outcomes import Answer
 MAX_HEAD_BYTES = 64 * 1024
 """Of status line and headers, with those of the interim answers (1xx) before."""
 MAX_HEAD_LINES = 256
-"""Likewise; a line that goes on with a header (folded) counts, too."""
+"""The lines of the same head; a line that goes on with a header (folded) counts, too."""
 MAX_BODY_BYTES = 64 * 1024
 MAX_PIECES = 512
 """Chunks of a body, and parts of an answer as they come from the network."""
@@ -179,7 +179,7 @@ class AnswerReader:
         self.answer = Answer(self._status, self._headers, body[:MAX_BODY_BYTES])
 
     def _is_enough(self) -> bool:
-        """Whether no more is read of a body that is not complete."""
+        """True if no more is read of a body that is not complete."""
         return (
             self._size >= MAX_BODY_BYTES
             or len(self._parts) >= MAX_PIECES

@@ -10,15 +10,15 @@ from .connection import Connection, Key
 KEPT_SECONDS = 15.0
 """Below the idle timeouts of the usual servers, so that few of them are dead when they are used."""
 MAX_KEPT = 512
-"""Of all owners together: each one is a descriptor of this process."""
+"""The connections kept for all owners together: each one is a descriptor of this process."""
 MAX_KEPT_OF_OWNER = 256
 GIVEN_WAY = 64
-"""As many make way at once when this process is out of sockets."""
+"""The number of connections that make way at once when this process is out of sockets."""
 
 
 @dataclass(slots=True)
 class _Kept:
-    """What is kept of one owner. It stays while it is empty, until the pool is swept."""
+    """The connections kept of one owner. The record stays while it is empty, until the pool is swept."""
 
     number: int = 0
     by_origin: dict[str, list[Connection]] = field(default_factory=dict[str, list[Connection]])
@@ -47,7 +47,7 @@ class Pool:
         return connection
 
     def keep(self, connection: Connection) -> None:
-        """Until it is taken, or lost, or dropped for its age or for more recent ones.
+        """Keeps it until it is taken, or lost, or dropped for its age or for more recent ones.
 
         An owner who has his number already loses it at once.
         """
