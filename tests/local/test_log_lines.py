@@ -105,13 +105,14 @@ def pipe() -> Iterator[Pipe]:
 @pytest.fixture
 def logged(pipe: Pipe) -> Iterator[None]:
     """The log goes to the pipe, and to nothing else."""
+    before = structlog.get_config()
     structlog.configure(
         processors=[structlog.processors.JSONRenderer(serializer=lambda event, **_: repr(event).encode())],
         logger_factory=lambda *_: GatheredLines(pipe.file.write),
         cache_logger_on_first_use=False,
     )
     yield
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 def test_nobody_waits_for_a_reader_and_all_arrives_in_order_when_there_is_one(pipe: Pipe) -> None:
