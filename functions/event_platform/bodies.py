@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Hashable
 import structlog
 
 from .domain.errors import Overloaded
+from .domain.limits import LineLimit
 
 log = structlog.get_logger()
 
@@ -21,7 +22,6 @@ RESERVE_BYTES = 20 * MIB
 SLOW_SECONDS = 1.0
 """A body in a reserve that takes longer gives way to a newer one: a PIM sends a whole one in 0.5 s."""
 RETRY_SECONDS = 5
-SAID_EVERY_SECONDS = 60.0
 
 _UNPROVED = "unproved"
 
@@ -79,8 +79,7 @@ class Bodies:
         self.now = monotonic
         self._used: dict[Hashable, int] = {}
         self._in_reserves: dict[Hashable, dict[Share, None]] = {}
-        self._refused = 0
-        self._said_at = -SAID_EVERY_SECONDS
+        self._lines = LineLimit(monotonic)
 
     @property
     def size(self) -> int:
@@ -136,11 +135,8 @@ class Bodies:
 
     def overloaded(self) -> Overloaded:
         """The error for a body that does not fit; logged once a minute."""
-        self._refused += 1
-        now = self.now()
-        if now - self._said_at >= SAID_EVERY_SECONDS:
-            log.warning("bodies.refused", refused=self._refused, held_bytes=self.size)
-            self._refused, self._said_at = 0, now
+        if refused := self._lines.count("bodies.refused"):
+            log.warning("bodies.refused", refused=refused, held_bytes=self.size)
         return Overloaded("too many request bodies are being read; send it again later", RETRY_SECONDS)
 
     def _limit_of(self, share: Share) -> int:

@@ -71,8 +71,7 @@ class Egress:
         self._hosts: _Groups[str] = _Groups()
         self._owners: _Groups[Owner] = _Groups(ORIGINS_OF_AN_OWNER)
         self._pims: _Groups[str] = _Groups()
-        self._told_at: float | None = None
-        self._out_of_sockets_told_at: float | None = None
+        self._told_at: dict[str, float] = {}
 
     @property
     def origins(self) -> int:
@@ -110,18 +109,18 @@ class Egress:
         )
 
     def is_to_be_told(self, now: float) -> bool:
-        """Once a minute, of those who ask while it fails."""
-        if self._told_at is not None and now - self._told_at < TOLD_EVERY_SECONDS:
-            return False
-        self._told_at = now
-        return True
+        """True once a minute, for those who ask while it fails."""
+        return self._is_due("failing", now)
 
     def out_of_sockets(self, now: float) -> bool:
-        """This process could open no connection. True if it is to be told: once a minute."""
-        told_at = self._out_of_sockets_told_at
+        """Notes that this process could open no connection. True once a minute, when that is to be told."""
+        return self._is_due("out of sockets", now)
+
+    def _is_due(self, line: str, now: float) -> bool:
+        told_at = self._told_at.get(line)
         if told_at is not None and now - told_at < TOLD_EVERY_SECONDS:
             return False
-        self._out_of_sockets_told_at = now
+        self._told_at[line] = now
         return True
 
     def _forget_old(self, now: float) -> None:
