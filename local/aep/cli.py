@@ -21,10 +21,11 @@ from starlette.types import ASGIApp
 from typer.exceptions import TyperException
 
 from event_platform import telemetry
+from event_platform.adapters.clock import SystemClock
 from event_platform.domain.errors import EventPlatformError
 from event_platform.settings import Settings
 
-from . import app_commands, options, serving
+from . import app_commands, options, serving, systemd
 from .backup_command import backup
 from .dead_commands import dead
 from .doctor_command import doctor
@@ -37,6 +38,7 @@ from .move_commands import export, import_
 from .output import echo, fail
 from .pims_commands import pims
 from .secrets_commands import secrets
+from .tasks import WatchedTasks
 from .tools import commands
 
 log = structlog.get_logger()
@@ -178,6 +180,7 @@ async def _serve(
             signal.raise_signal(signal.SIGTERM)
         else:
             serving.announce(url)
+            systemd.notify("READY=1")
 
     if host in ("0.0.0.0", "::") and settings.public_url is None:  # noqa: S104 - looked for, not used
         log.warning("settings.public_url_missing", fix="set AEP_PUBLIC_URL: it stands in every event")
@@ -193,7 +196,10 @@ async def _serve(
         await platform.start()
         _collect_garbage_rarely()
         try:
-            async with _metrics(platform.metrics_app, *metrics_at):
+            async with (
+                systemd.watchdog(SystemClock(), WatchedTasks(on_fault)),
+                _metrics(platform.metrics_app, *metrics_at),
+            ):
                 await serving.serve_on(
                     listener,
                     platform.app,
@@ -204,6 +210,7 @@ async def _serve(
                 )
         finally:
             is_served = False
+            systemd.notify("STOPPING=1")
             await platform.stop()
     return faults[0] if faults else None
 
