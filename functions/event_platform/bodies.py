@@ -1,7 +1,8 @@
 """Limits how many bytes of request bodies may be in memory, and whose.
 
-A sender that was proved has the share of its PIM. All others share one budget; when that is used up, the PIM
-that a body is addressed to has a reserve that no body for another PIM can take.
+A sender that was proved has the share of its PIM. Of the others, those at an address that was right before
+share one budget for each PIM, and all strangers share another one. When such a budget is used up, the PIM that
+a body is addressed to has a reserve that no body for another PIM can take.
 """
 
 from collections.abc import Awaitable, Callable, Hashable
@@ -90,9 +91,13 @@ class Bodies:
         """The share of a body whose sender was proved; a block gives it back at its end."""
         return Share(self, pim, None, None)
 
-    def unproved(self, reserve: Hashable, has_reserve: HasReserve) -> Share:
-        """The share of a body that any stranger may have sent. `reserve` is for whom it is, and how."""
-        return Share(self, _UNPROVED, ("reserve", reserve), has_reserve)
+    def unproved(self, reserve: Hashable, has_reserve: HasReserve, *, is_known: bool = False) -> Share:
+        """The share of a body that anybody may have sent. `reserve` is for whom it is, and how.
+
+        `is_known` says that its address was right before. It does not share the budget of strangers then.
+        """
+        account = ("known", reserve) if is_known else _UNPROVED
+        return Share(self, account, ("reserve", reserve), has_reserve)
 
     def take(self, share: Share, size: int) -> bool:
         """Takes room in the account of a share. False if there is not enough."""

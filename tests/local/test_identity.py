@@ -690,6 +690,15 @@ async def test_made_up_tokens_of_all_the_world_ask_the_pim_so_often_and_no_more(
     assert pim.calls() == asked + 2
 
 
+async def test_a_new_token_passes_though_others_at_its_address_are_wrong_too_often(pim: Pim) -> None:
+    """All extensions of a PIM call through its own proxy."""
+    verifier = pim.verifier()
+    await verifier.verify(pim.headers(pim.token()), ADDRESS)
+    results = await made_up(verifier, pim, 200, ADDRESS)
+    assert results == {"Unauthenticated": 200}
+    assert (await verifier.verify(pim.headers(pim.token()), ADDRESS)).may_subscribe
+
+
 async def test_made_up_tokens_for_a_pim_that_is_down_count_too(pim: Pim) -> None:
     pim.answers(503)
     results = await made_up(pim.verifier(), pim, 100, ADDRESS)

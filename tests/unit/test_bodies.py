@@ -106,6 +106,18 @@ async def test_who_is_proved_leaves_the_budget_of_strangers(world: World) -> Non
     assert world.bodies.size == 2 * UNPROVED_BYTES
 
 
+async def test_what_is_sent_wrongly_from_the_address_of_a_pim_takes_no_room_of_what_it_signed(
+    world: World,
+) -> None:
+    await world.unproved(UNPROVED_BYTES, "no pim", known=False)
+    wrong = world.stack.enter_context(world.bodies.unproved("pim", yes, is_known=True))
+    await wrong.grow(PROVED_BYTES)
+    right = world.stack.enter_context(world.bodies.unproved("pim", yes, is_known=True))
+    await right.grow(RESERVE_BYTES)
+    right.prove("pim")
+    assert world.bodies.size == UNPROVED_BYTES + PROVED_BYTES + RESERVE_BYTES
+
+
 async def test_refusals_are_logged_once_a_minute(world: World) -> None:
     await world.proved(PROVED_BYTES)
     with structlog.testing.capture_logs() as lines:

@@ -2,7 +2,6 @@
 
 import itertools
 import tracemalloc
-from typing import Any
 
 import pytest
 
@@ -13,7 +12,6 @@ from event_platform.domain.front_door import (
     ADDRESS_PER_SECOND,
     PIM_BURST,
     PIM_PER_SECOND,
-    Admission,
     Allowances,
     FrontDoor,
     client_of,
@@ -43,16 +41,15 @@ def door(time: Time) -> FrontDoor:
     return FrontDoor(time)
 
 
-def ask(door: FrontDoor, credential: Any, *, address: str, pim: str, entry: str = "") -> Admission:
-    return door.admit_to(pim, entry or pim, address, credential) if pim else door.admit(address, credential)
-
-
 def wrong(door: FrontDoor, times: int, *, address: str = STRANGER, pim: str = "", entry: str = "") -> int:
-    """How many of so many made-up credentials are looked at."""
+    """How many of so many made-up credentials are told to be wrong; the others are told to wait."""
     looked_at = 0
     for _ in range(times):
         try:
-            ask(door, next(_made_up), address=address, pim=pim, entry=entry)
+            if pim:
+                door.admit_to(pim, entry or pim, address, next(_made_up))
+            else:
+                door.count_wrong(address, next(_made_up))
         except TooManyRequests:
             continue
         looked_at += 1
@@ -67,7 +64,7 @@ def flood(door: FrontDoor, pim: str, *, entry: str = "") -> int:
 def test_an_address_is_wrong_so_often_and_no_more(door: FrontDoor, time: Time) -> None:
     assert wrong(door, 1000) == ADDRESS_BURST
     with pytest.raises(TooManyRequests, match="from this address") as raised:
-        door.admit(STRANGER, "another")
+        door.count_wrong(STRANGER, "another")
     assert raised.value.retry_after == 1 / ADDRESS_PER_SECOND
     time.seconds += raised.value.retry_after
     assert wrong(door, 1000) == 1
@@ -83,7 +80,7 @@ def test_one_address_holds_up_no_other(door: FrontDoor) -> None:
 def test_a_pim_is_asked_for_strangers_so_often_and_no_more(door: FrontDoor, time: Time) -> None:
     assert flood(door, PIM) == PIM_BURST
     with pytest.raises(TooManyRequests, match="for this PIM") as raised:
-        ask(door, "token", address=CALLER, pim=PIM)
+        door.admit_to(PIM, PIM, CALLER, "token")
     assert raised.value.retry_after == 1
     time.seconds += 10
     assert flood(door, PIM) == 10 * PIM_PER_SECOND
@@ -109,34 +106,44 @@ def test_a_refusal_by_the_pims_allowance_takes_nothing_from_the_address(door: Fr
 
 def test_what_was_right_takes_nothing(door: FrontDoor) -> None:
     for number in range(1000):
-        ask(door, f"token {number}", address=CALLER, pim=PIM).proved()
+        door.admit_to(PIM, PIM, CALLER, f"token {number}").proved()
     assert wrong(door, 1000, address=CALLER) == ADDRESS_BURST
 
 
 def test_what_is_being_looked_at_counts_until_it_is_proved(door: FrontDoor) -> None:
-    asked = [door.admit(CALLER, f"token {number}") for number in range(ADDRESS_BURST)]
+    asked = [door.admit_to(PIM, PIM, CALLER, f"token {number}") for number in range(ADDRESS_BURST)]
     with pytest.raises(TooManyRequests):
-        door.admit(CALLER, "one more")
+        door.admit_to(OTHER_PIM, OTHER_PIM, CALLER, "one more")
     asked[0].proved()
-    door.admit(CALLER, "one more")
+    door.admit_to(OTHER_PIM, OTHER_PIM, CALLER, "one more")
 
 
 def test_a_proved_credential_passes_whatever_strangers_do(door: FrontDoor, time: Time) -> None:
-    ask(door, "token", address=CALLER, pim=PIM).proved()
+    door.admit_to(PIM, PIM, CALLER, "token").proved()
     flood(door, PIM)
     wrong(door, 1000, address=CALLER)
-    ask(door, "token", address=CALLER, pim=PIM)
-    ask(door, "token", address=STRANGER, pim=PIM)
+    door.admit_to(PIM, PIM, CALLER, "token")
+    door.admit_to(PIM, PIM, STRANGER, "token")
     time.seconds += front_door.PROVED_FOR_SECONDS
     flood(door, PIM)
     with pytest.raises(TooManyRequests):
-        ask(door, "token", address=CALLER, pim=PIM)
+        door.admit_to(PIM, PIM, CALLER, "token")
 
 
 def test_a_new_token_from_where_one_was_proved_passes_the_flood_of_strangers(door: FrontDoor) -> None:
-    ask(door, "token", address=CALLER, pim=PIM).proved()
+    door.admit_to(PIM, PIM, CALLER, "token").proved()
     flood(door, PIM)
-    assert wrong(door, 1000, address=CALLER, pim=PIM) == ADDRESS_BURST
+    assert not door.admit_to(PIM, PIM, CALLER, "a new token").must_queue
+
+
+def test_a_new_token_passes_in_turn_where_one_was_proved(door: FrontDoor) -> None:
+    door.admit_to(PIM, PIM, CALLER, "token").proved()
+    for number in range(1000):
+        assert door.admit_to(PIM, PIM, CALLER, number).must_queue == (number >= ADDRESS_BURST)
+    wrong(door, 1000, address=CALLER)
+    assert door.admit_to(PIM, PIM, CALLER, "a new token").must_queue
+    with pytest.raises(TooManyRequests):
+        door.admit_to(OTHER_PIM, OTHER_PIM, CALLER, "a new token")
 
 
 def test_made_up_names_of_a_pattern_share_one_allowance(door: FrontDoor) -> None:
@@ -148,7 +155,7 @@ def test_made_up_names_of_a_pattern_share_one_allowance(door: FrontDoor) -> None
 
 
 def test_a_pim_of_a_pattern_that_proved_somebody_has_its_own(door: FrontDoor) -> None:
-    ask(door, "token", address=CALLER, pim=PIM, entry=PATTERN).proved()
+    door.admit_to(PIM, PATTERN, CALLER, "token").proved()
     flood(door, OTHER_PIM, entry=PATTERN)
     assert wrong(door, 1, address="198.51.100.8", pim=PIM, entry=PATTERN) == 1
 
@@ -157,7 +164,7 @@ def test_what_is_remembered_is_bounded(time: Time, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(front_door, "REMEMBERED", 10)
     door = FrontDoor(time)
     for number in range(1000):
-        ask(door, number, address=f"address {number}", pim=f"pim {number}", entry="entry").proved()
+        door.admit_to(f"pim {number}", "entry", f"address {number}", number).proved()
         wrong(door, 1, address=f"address {number}")
     assert len(door._proved) == 10
     assert len(door._addresses._full_at) == 10
@@ -172,11 +179,11 @@ def test_an_allowance_that_is_full_again_is_forgotten(time: Time) -> None:
 
 def test_the_same_wrong_credential_counts_once_in_a_minute(door: FrontDoor, time: Time) -> None:
     for _ in range(1000):
-        door.admit(STRANGER, "an old key")
+        door.count_wrong(STRANGER, "an old key")
     assert wrong(door, 1000) == ADDRESS_BURST - 1
-    door.admit(STRANGER, "an old key")
+    door.count_wrong(STRANGER, "an old key")
     with pytest.raises(TooManyRequests):
-        door.admit(STRANGER, "an older key")
+        door.count_wrong(STRANGER, "an older key")
     with pytest.raises(TooManyRequests):
         door.admit_to(PIM, PIM, STRANGER, "an old key")
 
@@ -193,18 +200,22 @@ def test_nothing_of_what_a_stranger_presents_is_kept(door: FrontDoor) -> None:
     tracemalloc.start()
     for number in range(ADDRESS_BURST):
         text = f"{number}" + "x" * 32_000
-        door.admit(STRANGER, (text, text), holder=(STRANGER, text))
+        door.count_wrong(STRANGER, (text, text))
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 100_000
 
 
-def test_who_signs_rightly_once_is_not_held_up_by_others_at_the_address(door: FrontDoor) -> None:
-    door.admit(CALLER, "signature", holder=(CALLER, "key")).proved()
+def test_who_proved_something_is_known_for_a_day(door: FrontDoor, time: Time) -> None:
+    assert not door.knows((CALLER, "key"))
+    door.remember((CALLER, "key"))
     wrong(door, 1000, address=CALLER)
-    door.admit(CALLER, "the next signature", holder=(CALLER, "key"))
-    with pytest.raises(TooManyRequests):
-        door.admit(CALLER, "the next signature", holder=(CALLER, "another key"))
+    assert door.is_exhausted(CALLER)
+    time.seconds += front_door.PROVED_FOR_SECONDS - 1
+    assert door.knows((CALLER, "key"))
+    assert not door.knows((CALLER, "another key"))
+    time.seconds += 1
+    assert not door.knows((CALLER, "key"))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""How often strangers may be wrong: what unproved credentials may cost us, and the PIMs that are asked.
+"""How often strangers may be wrong: what wrong credentials may cost us, and the PIMs that are asked.
 
-Decisions alone: a credential that was proved passes for a day, everything else needs a place in the allowance
-of its address, and of the PIM that it has us ask. What turns out to be right gets its place back.
+Decisions alone. A credential that we check ourselves is checked first, and counted if it was wrong. One that
+a PIM has to be asked about needs a place in the allowances of its address and of that PIM before, and gets it
+back when it is right.
 """
 
 import hashlib
@@ -63,19 +64,15 @@ class Allowances:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A credential that may be looked at now. Who never says that it is `proved` was wrong."""
+    """A credential that a PIM may be asked about. Whoever never calls `proved` was wrong."""
 
     proved: Callable[[], None]
-    is_known: bool = False
-    """True if its holder proved something before."""
-
-
-_FRESH = Admission(lambda: None, is_known=True)
-"""The admission of a holder who proved something a moment ago: most calls of a busy PIM."""
+    must_queue: bool = False
+    """True if the allowance of the address is used up, so that it asks that PIM few questions at a time."""
 
 
 class FrontDoor:
-    """Admits credentials to be looked at. Each instance of a function has its own, of bounded size."""
+    """Counts wrong credentials. Each instance of a function has its own, of bounded size."""
 
     def __init__(self, monotonic: Monotonic) -> None:
         self._monotonic = monotonic
@@ -85,57 +82,74 @@ class FrontDoor:
         self._proved: TTLCache[Hashable, None] = TTLCache(REMEMBERED, PROVED_FOR_SECONDS, monotonic)
         self._wrong: TTLCache[bytes, None] = TTLCache(REMEMBERED, WRONG_FOR_SECONDS, monotonic)
 
-    def admit(self, address: str, credential: Hashable, *, holder: Hashable = None) -> Admission:
-        """Of a credential that we check ourselves. Raises TooManyRequests when too many others were wrong.
+    def count_wrong(self, address: str, credential: Hashable) -> None:
+        """Counts a credential that we found to be wrong. Raises TooManyRequests when too many others were.
 
         The same one counts once in a minute: who is set up wrongly is to read that, not to be told to wait.
-        `holder` is who is remembered where no two credentials are the same, as with signatures.
         """
-        holder = credential if holder is None else holder
-        if self._fresh.get(holder, 0.0) > self._monotonic():
-            return _FRESH
-        if holder in self._proved:
-            return self._admission([], holder, is_known=True)
         digest = hashlib.sha256(repr((address, credential)).encode()).digest()  # a credential may have 32 KB
         if digest in self._wrong:
-            return self._admission([], holder)
-        admission = self._admission([(self._addresses, address)], holder)
+            return
+        if (wait := self._addresses.wait(address)) > 0:
+            raise _too_many("from this address", wait)
+        self._addresses.take(address)
         self._wrong[digest] = None
-        return admission
+
+    def is_exhausted(self, address: str) -> bool:
+        """True if an address has been wrong so often that the next wrong credential is refused as such."""
+        return self._addresses.wait(address) > 0
+
+    def knows(self, holder: Hashable) -> bool:
+        """True if a holder proved something within a day."""
+        return self._fresh.get(holder, 0.0) > self._monotonic() or holder in self._proved
+
+    def remember(self, *holders: Hashable) -> None:
+        """Notes that holders proved something."""
+        now = self._monotonic()
+        if all(self._fresh.get(holder, 0.0) > now for holder in holders):
+            return
+        self._proved.update(dict.fromkeys(holders))
+        if len(self._fresh) >= REMEMBERED:
+            self._fresh.clear()
+        self._fresh.update(dict.fromkeys(holders, now + FRESH_SECONDS))
 
     def admit_to(self, pim: str, entry: str, address: str, credential: Hashable) -> Admission:
-        """Of a credential that the PIM is asked about. Raises TooManyRequests as above.
+        """Admits a credential that the PIM is asked about. Raises TooManyRequests.
 
         `entry` is the registry's that covers it: the PIMs of a pattern share an allowance until one of them
-        has proved a caller, as strangers can make up their names. Who has proved something of a PIM does not
-        depend on what strangers try there.
+        has proved a caller, as strangers can make up their names. From an address that has proved something
+        of a PIM every credential of that PIM is admitted, whatever strangers do there or elsewhere.
         """
-        if credential in self._proved:
+        if self.knows(credential):
             return self._admission([], credential, (address, pim), pim)
-        takes = [(self._addresses, address)]
-        if (address, pim) not in self._proved:
-            takes.append((self._pims, pim if pim in self._proved else entry))
+        if self.knows((address, pim)):
+            must_queue = self.is_exhausted(address)
+            takes = [] if must_queue else [(self._addresses, address)]
+            return self._admission(takes, credential, (address, pim), pim, must_queue=must_queue)
+        pims_key = pim if self.knows(pim) else entry
+        if (wait := self._addresses.wait(address)) > 0:
+            raise _too_many("from this address", wait)
+        if (wait := self._pims.wait(pims_key)) > 0:
+            raise _too_many("for this PIM", wait)
+        takes = [(self._addresses, address), (self._pims, pims_key)]
         return self._admission(takes, credential, (address, pim), pim)
 
     def _admission(
-        self, takes: Sequence[tuple[Allowances, str]], *proves: Hashable, is_known: bool = False
+        self, takes: Sequence[tuple[Allowances, str]], *proves: Hashable, must_queue: bool = False
     ) -> Admission:
-        for allowances, key in takes:
-            if (wait := allowances.wait(key)) > 0:
-                whose = "from this address" if allowances is self._addresses else "for this PIM"
-                raise TooManyRequests(f"too many unknown or wrong credentials {whose}", math.ceil(wait))
         for allowances, key in takes:
             allowances.take(key)
 
         def proved() -> None:
             for allowances, key in takes:
                 allowances.give_back(key)
-            self._proved.update(dict.fromkeys(proves))
-            if len(self._fresh) >= REMEMBERED:
-                self._fresh.clear()
-            self._fresh.update(dict.fromkeys(proves, self._monotonic() + FRESH_SECONDS))
+            self.remember(*proves)
 
-        return Admission(proved, is_known)
+        return Admission(proved, must_queue)
+
+
+def _too_many(whose: str, wait: float) -> TooManyRequests:
+    return TooManyRequests(f"too many unknown or wrong credentials {whose}", math.ceil(wait))
 
 
 @lru_cache(REMEMBERED)

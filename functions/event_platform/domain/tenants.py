@@ -3,6 +3,7 @@
 import fnmatch
 import hashlib
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, cast
 
@@ -22,6 +23,15 @@ from .urls import host_and_port, normalise_pim_url
 MAX_CLIENT_ID_LENGTH = 256
 SECRET_FIELDS = ("ingest_key", "events_api_secret", "relay_secret")
 """The fields of an entry that are secrets of a PIM."""
+
+
+class Way(StrEnum):
+    """How a PIM's events come in: by its ingest key, its own webhook, or Akeneo's Event Platform."""
+
+    CLOUDEVENTS = "cloudevents"
+    EVENTS_API = "events-api"
+    RELAY = "relay"
+
 
 Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 

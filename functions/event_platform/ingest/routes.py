@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import structlog
@@ -18,25 +17,39 @@ from ..domain import events_api, relay, signatures
 from ..domain.catalog import Catalog
 from ..domain.errors import Unauthenticated
 from ..domain.events import Event
-from ..domain.front_door import Admission, FrontDoor
+from ..domain.front_door import FrontDoor
 from ..domain.limits import LineLimit
-from ..domain.tenants import Tenant, with_key
+from ..domain.tenants import Tenant, Way, with_key
 from ..http import Direct, as_it_is, client_address, json_response, media_type, only_once, read_body
 from ..ports import Clock, Intake, Reader, TenantRegistry
-from ..reading import Reading
+from ..reading import LARGE_BYTES, Reading
 from .reading import check, read_cloudevents, read_relayed, read_webhook
 
 log = structlog.get_logger()
 
 BODY_LIMIT = 5 * 1024 * 1024
 EVENTS_API_BODY_LIMIT = 20 * 1024 * 1024
-"""A request holds up to ten whole products, and the PIM sends nothing twice (ingest.md 3)."""
+"""The limit of the relay, too. A webhook holds up to ten whole products, and a PIM sends nothing twice."""
 EVENTS_API_PATH = "/ingest/events-api/{key}"
 RELAY_PATH = "/ingest/relay/{key:path}"
 _RELAY_PATHS = re.compile(r"^/ingest/relay/?(?P<key>(?<=/).*|)$", re.DOTALL)
 """Whatever follows or is missing: who does not fit gets a 401; a 404 would suspend the subscription there."""
+Check = Callable[[bytes | bytearray, Sequence[SecretStr]], None]
+"""Raises Unauthenticated when none of the secrets signed the body."""
 NOBODY = Tenant(url="https://nobody.invalid")
 """In place of a tenant that no entry has: without secrets, so that nothing is signed by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedWay:
+    """A way in whose requests are signed: which of a PIM's secrets they are signed with."""
+
+    name: Way
+    secrets_of: Callable[[Tenant], Sequence[SecretStr]]
+
+
+EVENTS_API = SignedWay(Way.EVENTS_API, lambda tenant: tenant.events_api_secret)
+RELAY = SignedWay(Way.RELAY, lambda tenant: tenant.relay_secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +74,10 @@ def routes(ingest: Ingest) -> Sequence[Route]:
     async def take_in(request: Request) -> Response:
         only_once(request.headers, "Authorization")
         presented = digest_of(request.headers.get("authorization", ""))
-        tenants = await ingest.registry.tenants()
-        admission = door.admit(client_address(request), presented)
-        tenant = tenant_of(presented, tenants)
-        admission.proved()
+        tenant = tenant_of(presented, await ingest.registry.tenants())
+        if tenant is None:
+            door.count_wrong(client_address(request), presented)
+            raise Unauthenticated("the bearer token is not the ingest key of any PIM here")
         as_it_is(request)
         with bodies.of(tenant.key) as share:
             body = await read_body(request, BODY_LIMIT, share)
@@ -76,14 +89,8 @@ def routes(ingest: Ingest) -> Sequence[Route]:
     async def take_webhook(request: Request) -> Response:
         only_once(request.headers, events_api.SIGNATURE_HEADER, events_api.TIMESTAMP_HEADER)
         call = events_api.call_of(request.headers, ingest.clock.now())
-        admission = admission_of(request, call.signature)
-        with share_of(request, admission, lambda tenant: tenant.events_api_secret) as share:
-            # Before all that waits: the PIM may hang up.
-            body = await read_body(request, EVENTS_API_BODY_LIMIT, share)
-            tenant = await tenant_at(request)
-            await check(call.check, body, tenant.events_api_secret)
-            admission.proved()
-            share.prove(tenant.key)
+        with share_of(request, EVENTS_API) as share:
+            body, tenant = await verified(request, share, EVENTS_API, call.check, call.signature)
             taken = await reading.run(tenant.key, read_webhook, body, tenant.redacted())
             await accept(tenant, taken.events)
         if left_out := taken.left_out():
@@ -95,13 +102,12 @@ def routes(ingest: Ingest) -> Sequence[Route]:
     async def take_relayed(request: Request) -> Response:
         only_once(request.headers, signatures.PRIMARY_HEADER, signatures.SECONDARY_HEADER)
         found = relay.signatures_of(request.headers)
-        admission = admission_of(request, *found)
-        with share_of(request, admission, lambda tenant: tenant.relay_secret) as share:
-            body = await read_body(request, BODY_LIMIT, share)
-            tenant = await tenant_at(request)
-            await check(relay.check, body, found, tenant.relay_secret)
-            admission.proved()
-            share.prove(tenant.key)
+
+        def signed_by(body: bytes | bytearray, secrets: Sequence[SecretStr]) -> None:
+            relay.check(body, found, secrets)
+
+        with share_of(request, RELAY) as share:
+            body, tenant = await verified(request, share, RELAY, signed_by, *found)
             relayed = await reading.run(tenant.key, read_relayed, body, ingest.clock.now())
             events = [] if relayed.event is None else [relayed.event]
             if relayed.warnings:
@@ -110,18 +116,39 @@ def routes(ingest: Ingest) -> Sequence[Route]:
             await accept(tenant, events, relayed=True)
         return json_response({"accepted": len(events), "skipped": 1 - len(events)}, 202)
 
-    def share_of(
-        request: Request, admission: Admission, secrets_of: Callable[[Tenant], Sequence[SecretStr]]
-    ) -> AbstractContextManager[Share]:
-        """The share of a PIM that has proved itself from this address, or else one of all strangers."""
+    def share_of(request: Request, way: SignedWay) -> Share:
+        """The share of a body that is signed, before its signature is known to be right."""
         key: str = request.path_params["key"]
-        if admission.is_known:
-            return bodies.of(key)
 
         async def has_reserve() -> bool:
-            return bool(secrets_of(await tenant_at(request)))
+            return bool(way.secrets_of(await tenant_at(request)))
 
-        return bodies.unproved((request.scope["endpoint"], key), has_reserve)
+        is_known = door.knows((client_address(request), key))
+        return bodies.unproved((way.name, key), has_reserve, is_known=is_known)
+
+    async def verified(
+        request: Request, share: Share, way: SignedWay, checks: Check, *signed: str
+    ) -> tuple[bytes | bytearray, Tenant]:
+        """The body, and the PIM that signed it.
+
+        Raises Unauthenticated, TooManyRequests, TooLarge and Overloaded. Who signed rightly is never refused
+        for what others did at its address, so a body is read first, and a wrong signature counted then. Large
+        bodies for nobody are not read for who was wrong too often.
+        """
+        address, key = client_address(request), request.path_params["key"]
+        if door.is_exhausted(address) and is_large(request) and not way.secrets_of(await tenant_at(request)):
+            door.count_wrong(address, (key, *signed))
+        # Before all that waits: the PIM may hang up.
+        body = await read_body(request, EVENTS_API_BODY_LIMIT, share)
+        tenant = await tenant_at(request)
+        try:
+            await check(checks, body, way.secrets_of(tenant))
+        except Unauthenticated:
+            door.count_wrong(address, (key, *signed))
+            raise
+        door.remember((address, key))
+        share.prove(tenant.key)
+        return body, tenant
 
     def warn(name: str, tenant: Tenant, **fields: object) -> None:
         if times := lines.count((name, tenant.name)):
@@ -131,11 +158,6 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         if events:
             await ingest.intake.accept(tenant.name, events, relayed=relayed)
             log.info("events.accepted", tenant=tenant.name, events=len(events))
-
-    def admission_of(request: Request, *found: str) -> Admission:
-        """Of signatures: what they prove is that this address has that PIM's secret."""
-        address, key = client_address(request), request.path_params["key"]
-        return door.admit(address, (key, *found), holder=(address, key))
 
     async def tenant_at(request: Request) -> Tenant:
         return with_key(await ingest.registry.tenants(), request.path_params["key"]) or NOBODY
@@ -151,6 +173,12 @@ def _relay_route(endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
     route = Route(RELAY_PATH, endpoint, methods=["POST"])
     route.path_regex = _RELAY_PATHS  # Starlette's own wants the slash, and no line break after it
     return route
+
+
+def is_large(request: Request) -> bool:
+    """True if a request says that its body is large, or does not say how large it is."""
+    declared = request.headers.get("content-length", "")
+    return not declared.isdecimal() or int(declared) > LARGE_BYTES
 
 
 def attributes_of(request: Request) -> dict[str, str]:
@@ -170,8 +198,8 @@ def digest_of(authorization: str) -> bytes:
     return hashlib.sha256(token.strip().encode("latin-1")).digest()  # as headers are decoded
 
 
-def tenant_of(presented: bytes, tenants: Sequence[Tenant]) -> Tenant:
-    """The tenant whose ingest key has that SHA-256. Raises Unauthenticated.
+def tenant_of(presented: bytes, tenants: Sequence[Tenant]) -> Tenant | None:
+    """The tenant whose ingest key has that SHA-256.
 
     Every key is compared, by its hash and in constant time, whichever fits.
     """
@@ -181,6 +209,4 @@ def tenant_of(presented: bytes, tenants: Sequence[Tenant]) -> Tenant:
         for digest in tenant.ingest_key_digests
         if hmac.compare_digest(digest, presented)
     ]
-    if not found:
-        raise Unauthenticated("the bearer token is not the ingest key of any PIM here")
-    return found[0]
+    return found[0] if found else None

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 import structlog
@@ -19,6 +20,7 @@ from ..domain.subscriptions import Owner
 from ..domain.tenants import MAX_CLIENT_ID_LENGTH, Tenant
 from ..domain.urls import MAX_URL_LENGTH, normalise_pim_url
 from ..ports import Clock, PimGateway, TenantRegistry
+from .questions import Questions
 
 log = structlog.get_logger()
 
@@ -66,6 +68,7 @@ class CallerVerifier:
         self._bad = _memory(BAD_FOR_SECONDS, clock)
         self._asking: dict[bytes, asyncio.Task[Verdict]] = {}
         self._door = FrontDoor(clock.monotonic)
+        self._questions = Questions()
         self._lines = LineLimit(clock.monotonic)
 
     async def verify(self, headers: Mapping[str, str], address: str) -> Caller:
@@ -91,10 +94,9 @@ class CallerVerifier:
     ) -> Verdict:
         key = hashlib.sha256(json_form.stringify([tenant.auth, pim_url, token, client_id])).digest()
         if tenant.auth == "platform-key":
-            admission = self._door.admit(address, key)
             verdict = _check_platform_key(tenant, token, client_id)
-            if not verdict.refusal:
-                admission.proved()
+            if verdict.refusal:
+                self._door.count_wrong(address, key)
             return verdict
         if tenant.auth == "probe" and tenant.client(client_id) is None:
             return Verdict("X-PIM-CLIENT-ID is not on this PIM's list of clients")
@@ -104,21 +106,24 @@ class CallerVerifier:
         if key not in self._asking:
             admission = self._door.admit_to(pim_url, tenant.name, address, key)
             # One question for all who ask at once; shielded below, so that one who leaves disturbs no other.
-            asking = self._ask(key, admission, tenant, pim_url, token, client_id)
+            queue = self._questions.place((address, pim_url)) if admission.must_queue else nullcontext()
+            asking = self._ask(key, admission, queue, tenant, pim_url, token, client_id)
             self._asking[key] = asyncio.ensure_future(asking)
         return await asyncio.shield(self._asking[key])
 
     async def _ask(
-        self, key: bytes, admission: Admission, tenant: Tenant, pim_url: str, token: str, client_id: str
+        self,
+        key: bytes,
+        admission: Admission,
+        queue: AbstractAsyncContextManager[None],
+        tenant: Tenant,
+        pim_url: str,
+        token: str,
+        client_id: str,
     ) -> Verdict:
         try:
-            if tenant.auth == "probe":
-                verdict = probe_verdict(
-                    await self._pim.get(tenant, pim_url, "/api/rest/v1/channels?limit=1", token)
-                )
-            else:
-                answer = await self._pim.get(tenant, pim_url, "/api/rest/v1/token-info", token)
-                verdict = token_info_verdict(answer, tenant, client_id, self._lines)
+            async with queue:
+                verdict = await self._answer_of(tenant, pim_url, token, client_id)
             if not verdict.refusal:
                 admission.proved()
             is_positive = not verdict.refusal and verdict.may_subscribe
@@ -126,6 +131,13 @@ class CallerVerifier:
             return verdict
         finally:
             del self._asking[key]
+
+    async def _answer_of(self, tenant: Tenant, pim_url: str, token: str, client_id: str) -> Verdict:
+        if tenant.auth == "probe":
+            path = "/api/rest/v1/channels?limit=1"
+            return probe_verdict(await self._pim.get(tenant, pim_url, path, token))
+        answer = await self._pim.get(tenant, pim_url, "/api/rest/v1/token-info", token)
+        return token_info_verdict(answer, tenant, client_id, self._lines)
 
 
 def probe_verdict(answer: Answer) -> Verdict:

@@ -399,7 +399,7 @@ INGEST = [
         [Content({"description": "A structured CloudEvent."}, examples.event())],
         {
             401: "No signature fits, or no PIM has the key.",
-            413: f"The body is larger than {INGEST_BODY_LIMIT // 1024} KiB.",
+            413: f"The body is larger than {EVENTS_API_BODY_LIMIT // 1024} KiB.",
             429: TOO_MANY,
             503: UNAVAILABLE,
         },
