@@ -1,8 +1,8 @@
 """Limits how many bytes of request bodies may be in memory, and whose.
 
 A sender that was proved has the share of its PIM. Of the others, those at an address that was right before
-share one budget for each PIM, and all strangers share another one. When such a budget is used up, the PIM that
-a body is addressed to has a reserve that no body for another PIM can take.
+share one budget for each PIM, and all strangers share another one. When such a budget is used up, the PIM
+that a body is addressed to has a reserve that no body for another PIM can take.
 """
 
 from collections.abc import Awaitable, Callable, Hashable
