@@ -1,6 +1,7 @@
 """What the platform counts about itself, in plain numbers: cheap to add to, read when somebody asks.
 
-The writer thread adds to the commits, the event loop to everything else, so no lock is needed.
+The writer thread adds to the commits, the thread of checkpoints to those, the event loop to everything else,
+so no lock is needed.
 """
 
 from bisect import bisect_left
@@ -15,6 +16,7 @@ OTHER = "other"
 """Stands for all subscriptions beyond those that are counted by name, and for paths that are no route."""
 
 COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+CHECKPOINT_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0)
 COMMIT_JOBS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 DELIVERY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 900, 3600, 86400)
 
@@ -75,6 +77,7 @@ class Meters:
     commit_seconds: Histogram = field(default_factory=lambda: Histogram(COMMIT_SECONDS))
     commit_jobs: Histogram = field(default_factory=lambda: Histogram(COMMIT_JOBS))
     commits_failed: int = 0
+    checkpoint_seconds: Histogram = field(default_factory=lambda: Histogram(CHECKPOINT_SECONDS))
     subscriptions: dict[str, OfSubscription] = field(default_factory=dict[str, OfSubscription])
     other: OfSubscription = field(default_factory=OfSubscription)
 
@@ -150,6 +153,10 @@ class Meters:
         """The writer has made the changes of so many jobs durable."""
         self.commit_seconds.observe(seconds)
         self.commit_jobs.observe(jobs)
+
+    def checkpointed(self, seconds: float) -> None:
+        """The write-ahead log was copied into the file."""
+        self.checkpoint_seconds.observe(seconds)
 
     def commit_failed(self) -> None:
         """The disk did not take a commit."""

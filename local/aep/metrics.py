@@ -156,6 +156,11 @@ class _Collector(Collector):
             "aep_commit_seconds", "Time of a commit that changed something.", meters.commit_seconds
         )
         yield _histogram("aep_commit_jobs", "Jobs that shared such a commit.", meters.commit_jobs)
+        yield _histogram(
+            "aep_checkpoint_seconds",
+            "Time of a copy of the write-ahead log into the file; commits go on.",
+            meters.checkpoint_seconds,
+        )
         yield CounterMetricFamily(
             "aep_commits_failed", "Commits that the disk did not take.", value=meters.commits_failed
         )

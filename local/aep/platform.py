@@ -143,7 +143,7 @@ class Platform:
 
     async def start(self) -> None:
         """Opens the folder and goes on with what waits there. Raises SetupError, StoreUnavailable."""
-        self._database.open()
+        await asyncio.to_thread(self._database.open, asyncio.get_running_loop())
         try:
             await self._database.write(partial(keys.check, seal=self._seal))
             await self._pims.open()

@@ -158,17 +158,14 @@ def test_a_full_disk_is_a_503_and_work_goes_on_when_there_is_room(tmp_path: Path
 
 
 WRITE_AND_CHECKPOINT = """
-import asyncio, sys, threading, pathlib
-from aep.store import database as module
+import asyncio, sys, pathlib
+from aep.store import checkpoints, database as module
+
+checkpoints.LONGEST_SECONDS = checkpoints.SHORTEST_SECONDS = 0.0
 
 async def main():
     database = module.Database(pathlib.Path(sys.argv[1]))
     database.open()
-    def checkpoint():
-        connection = module.connect(database.path)
-        while True:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    threading.Thread(target=checkpoint, daemon=True).start()
     number = int(sys.argv[2])
     while True:
         row = (str(number), "x" * 20000)

@@ -22,6 +22,7 @@ from event_platform.domain.errors import EventPlatformError, StoreUnavailable
 from ..errors import DataFolderInUse, NoStore
 from ..meters import Meters
 from . import schema
+from .checkpoints import Checkpoints
 
 log = structlog.get_logger()
 
@@ -127,17 +128,23 @@ class Database:
         self._thread = threading.Thread(target=self._write, name="aep-writer", daemon=True)
         self._readers = ThreadPoolExecutor(1, "aep-reader", initializer=self._open_reader)
         self._reading = threading.local()
+        self._checkpoints = Checkpoints(connect, self.path, self._meters)
         self._lock = contextlib.ExitStack()
         self._ended: StoreUnavailable | None = None
 
-    def open(self) -> None:
-        """Takes the folder and starts the writer. Raises DataFolderInUse, StoreUnavailable."""
-        self._loop = asyncio.get_running_loop()
+    def open(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Takes the folder and starts the writer. Raises DataFolderInUse, StoreUnavailable.
+
+        It reads what a killed process left in the log, which may take a while: called in another thread, it
+        is given the loop that the store is used from.
+        """
+        self._loop = loop or asyncio.get_running_loop()
         self._lock.enter_context(exclusive(self.folder))
         narrow(self.folder)
         try:
             with _as_unavailable(), contextlib.closing(connect(self.path)) as connection:
                 prepare(connection)
+                self._checkpoints.start()
         except BaseException:
             self._lock.close()
             raise
@@ -219,6 +226,7 @@ class Database:
         """Finishes what was submitted, then gives the folder back."""
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._checkpoints.stop)
         self._readers.submit(self._close_reader)
         await asyncio.to_thread(self._readers.shutdown)
         self._lock.close()
@@ -237,7 +245,9 @@ class Database:
         try:
             with contextlib.closing(connect(self.path)) as connection:
                 while (batch := self._take(backlog)) is not None:
-                    self._commit(connection, batch, backlog)
+                    with self._checkpoints.commits:
+                        self._commit(connection, batch, backlog)
+                    self._checkpoints.committed()
                     self._loop.call_soon_threadsafe(self._resolve, batch)
                     busy = len(batch) >= BUSY_JOBS
                     batch = []

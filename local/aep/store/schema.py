@@ -6,9 +6,11 @@ whatever waits behind it. A payload stands once in `events`, however many delive
 
 from collections.abc import Sequence
 
+# Checkpoints are made by one thread of the platform alone (checkpoints.py).
 PRAGMAS = """
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
+PRAGMA wal_autocheckpoint = 0;
 PRAGMA journal_size_limit = 67108864;
 PRAGMA synchronous = FULL;
 PRAGMA foreign_keys = OFF;

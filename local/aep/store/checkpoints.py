@@ -1,0 +1,151 @@
+"""Checkpoints of the write-ahead log: one thread makes them all, so that no commit waits for one.
+
+SQLite before 3.51.3 (3.50.7, 3.44.6) can lose pages when a checkpoint begins though the whole log is copied
+already, and a commit begins the log anew meanwhile (sqlite.org/wal.html#walresetbug). Two rules prevent that:
+
+- Nobody else makes checkpoints: connections of ours have no automatic ones (`schema.PRAGMAS`), and while the
+  platform has the file open, closing another connection makes none.
+- After a complete checkpoint none begins until something was committed, which is not copied yet.
+"""
+
+import contextlib
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from ..meters import Meters
+
+log = structlog.get_logger()
+
+WANTED_FRAMES = 2000
+"""About so many frames (pages, of 4 KiB) come between two checkpoints while much is written: 8 MiB."""
+LONGEST_SECONDS = 2.0
+SHORTEST_SECONDS = 0.05
+FEW_FRAMES = 256
+"""So many frames are copied while the writer waits, so that the log can begin anew; that takes some 5 ms."""
+MOST_FRAMES = 8192
+"""A log of so many frames is copied while the writer waits, however much is left."""
+ROUNDS = 4
+LARGE_LOG_FRAMES = 65_536
+"""The log is said to be large once it has so many frames: 256 MiB."""
+
+
+class Checkpoints:
+    """Copies what was committed into the file, from `start` to `stop`, in a thread and on a connection of its own.
+
+    The writer holds `commits` while it commits, and calls `committed` afterwards.
+    """
+
+    def __init__(self, connect: Callable[[Path], sqlite3.Connection], path: Path, meters: Meters) -> None:
+        self.commits = threading.Lock()
+        self._connect = connect
+        self._path = path
+        self._meters = meters
+        self._committed = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="aep-checkpoints", daemon=True)
+
+    def start(self) -> None:
+        """Raises DatabaseError when the file cannot be opened."""
+        self._copier = Copier(self._connect(self._path), self.commits)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Waits for the checkpoint that is being made. The last connection that is closed makes a final one."""
+        self._stopping.set()
+        self._committed.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def committed(self) -> None:
+        """Something was committed."""
+        if not self._committed.is_set():
+            self._committed.set()
+
+    def _run(self) -> None:
+        copier = self._copier
+        with contextlib.closing(copier):
+            began, seconds, frames, is_large = time.monotonic(), LONGEST_SECONDS, 0, False
+            while not self._stopping.is_set():
+                if copier.is_complete:
+                    self._committed.wait()
+                if self._stopping.wait(seconds):
+                    return
+                self._committed.clear()
+                since, began, before = began, time.monotonic(), frames
+                try:
+                    frames = copier.copy()
+                except sqlite3.DatabaseError as error:  # the disk is full, or fails: the log keeps it all
+                    log.warning("store.checkpoint_failed", error=str(error))
+                    seconds = LONGEST_SECONDS
+                    continue
+                self._meters.checkpointed(time.monotonic() - began)
+                new = frames - before if frames >= before else frames
+                seconds = pause_after(new, began - since)
+                is_large = _say_if_large(frames, was_large=is_large)
+
+
+class Copier:
+    """Makes checkpoints on a connection; `commits` is held by whoever commits."""
+
+    def __init__(self, connection: sqlite3.Connection, commits: threading.Lock) -> None:
+        self._connection = connection
+        self._commits = commits
+        self._complete_at: int | None = self._version()
+
+    @property
+    def is_complete(self) -> bool:
+        """True if the last checkpoint copied all there was."""
+        return self._complete_at is not None
+
+    def copy(self) -> int:
+        """Copies what can be copied; the number of frames in the log, 0 if there is nothing to do.
+
+        Readers do not wait for it, and commits only for the last FEW_FRAMES. Raises DatabaseError.
+        """
+        if self._complete_at == self._version():
+            return 0
+        frames, left = self._checkpoint()
+        for _ in range(ROUNDS):
+            if left <= FEW_FRAMES or frames < WANTED_FRAMES:
+                break
+            frames, left = self._checkpoint()
+        if left > 0 and (WANTED_FRAMES <= frames and left <= FEW_FRAMES or frames >= MOST_FRAMES):
+            with self._commits:
+                frames, left = self._checkpoint()
+        return frames
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _checkpoint(self) -> tuple[int, int]:
+        """The frames in the log, and those of them that are not in the file now."""
+        # -1 and -1 while another program makes a checkpoint, which we take for a complete one.
+        _, frames, copied = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        # Read after the checkpoint, so that another value later means a commit after it.
+        self._complete_at = self._version() if copied >= frames else None
+        return max(0, frames), max(0, frames - copied)
+
+    def _version(self) -> int:
+        """Another value than before if another connection has committed meanwhile."""
+        return self._connection.execute("PRAGMA data_version").fetchone()[0]
+
+
+def pause_after(frames: int, seconds: float) -> float:
+    """The time to the next checkpoint when so many frames came in `seconds`."""
+    return min(LONGEST_SECONDS, max(SHORTEST_SECONDS, seconds * WANTED_FRAMES / max(1, frames)))
+
+
+def _say_if_large(frames: int, *, was_large: bool) -> bool:
+    """Logs once that the log is large, until it was small again."""
+    if frames >= LARGE_LOG_FRAMES and not was_large:
+        log.warning(
+            "store.wal_large",
+            frames=frames,
+            fix="a reader keeps the file open in a transaction (a backup, a shell): end it",
+        )
+    return frames >= LARGE_LOG_FRAMES
