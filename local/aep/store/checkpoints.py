@@ -35,7 +35,7 @@ LARGE_LOG_FRAMES = 65_536
 
 
 class Checkpoints:
-    """Copies what was committed into the file, from `start` to `stop`, in a thread and on a connection of its own.
+    """Copies what was committed into the file, from `start` to `stop`, in a thread of its own.
 
     The writer holds `commits` while it commits, and calls `committed` afterwards.
     """
@@ -55,7 +55,7 @@ class Checkpoints:
         self._thread.start()
 
     def stop(self) -> None:
-        """Waits for the checkpoint that is being made. The last connection that is closed makes a final one."""
+        """Waits for the checkpoint that is being made. Closing the last connection makes a final one."""
         self._stopping.set()
         self._committed.set()
         if self._thread.ident is not None:
@@ -114,7 +114,7 @@ class Copier:
             if left <= FEW_FRAMES or frames < WANTED_FRAMES:
                 break
             frames, left = self._checkpoint()
-        if left > 0 and (WANTED_FRAMES <= frames and left <= FEW_FRAMES or frames >= MOST_FRAMES):
+        if left > 0 and ((left <= FEW_FRAMES and frames >= WANTED_FRAMES) or frames >= MOST_FRAMES):
             with self._commits:
                 frames, left = self._checkpoint()
         return frames

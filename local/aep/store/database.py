@@ -142,8 +142,9 @@ class Database:
         self._lock.enter_context(exclusive(self.folder))
         narrow(self.folder)
         try:
-            with _as_unavailable(), contextlib.closing(connect(self.path)) as connection:
-                prepare(connection)
+            with _as_unavailable():
+                with contextlib.closing(connect(self.path)) as connection:
+                    prepare(connection)
                 self._checkpoints.start()
         except BaseException:
             self._lock.close()
