@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Hashable
 
 import structlog
 
+from .budget import MIB
 from .domain.errors import Overloaded
 from .domain.limits import LineLimit
 
 log = structlog.get_logger()
 
-MIB = 1024 * 1024
 PROVED_BYTES = 40 * MIB
 """The share of one PIM: two of the largest bodies."""
 UNPROVED_BYTES = 40 * MIB

@@ -4,9 +4,8 @@ A 2xx acknowledges the message, anything else has Pub/Sub push it again.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -17,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from .budget import Budget
 from .domain.errors import Unavailable
 from .domain.messages import MalformedMessage, Message
 from .http import Direct, read_body
@@ -30,7 +30,8 @@ PUSH_BODY_LIMIT = 15 * 1024 * 1024
 SMALL_PUSH_BYTES = 64 * 1024
 """A push of this size is taken at once: as many as an instance gets fit into its memory."""
 LARGE_PUSHES_BYTES = 40 * 1024 * 1024
-"""The bytes that larger pushes may have together: while one is read, it is in memory several times."""
+"""The bytes that larger pushes may have together, one of them beyond the budget: while one is read, it is in
+memory several times."""
 WAIT_SECONDS = 20.0
 """A push waits so long until others have ended, and is then refused, to be pushed again within 60 s."""
 ATTEMPTS_OF_OURS = 100
@@ -70,57 +71,6 @@ _ACKNOWLEDGED = Response(status_code=204)
 Handle: TypeAlias = Callable[[Pushed], Awaitable[None]]
 Bury: TypeAlias = Callable[[Message], Awaitable[None]]
 """Puts a dead letter where an operator finds it; durable when it returns. Raises Unavailable."""
-
-
-class Room:
-    """The bytes that large pushes of an instance have together. Those who do not fit in wait in order."""
-
-    def __init__(self, size: int = LARGE_PUSHES_BYTES) -> None:
-        self._free = size
-        self._size = size
-        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
-
-    @asynccontextmanager
-    async def taken(self, size: int) -> AsyncIterator[None]:
-        """Waits until there is room, and takes it for the block. Raises Unavailable after WAIT_SECONDS."""
-        if size <= SMALL_PUSH_BYTES:
-            yield
-            return
-        size = min(size, self._size)
-        if self._waiting or size > self._free:
-            await self._turn(size)
-        else:
-            self._free -= size
-        try:
-            yield
-        finally:
-            self._release(size)
-
-    async def _turn(self, size: int) -> None:
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((granted, size))
-        try:
-            await asyncio.wait_for(asyncio.shield(granted), WAIT_SECONDS)
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if granted.done():
-                self._release(size)
-            else:
-                granted.cancel()
-                self._release(0)
-            if isinstance(error, TimeoutError):
-                raise Unavailable(f"no room for {size} bytes within {WAIT_SECONDS:g} s") from None
-            raise
-
-    def _release(self, size: int) -> None:
-        self._free += size
-        while self._waiting:
-            granted, wanted = self._waiting[0]
-            if not granted.cancelled():
-                if wanted > self._free:
-                    return
-                self._free -= wanted
-                granted.set_result(None)
-            self._waiting.popleft()
 
 
 class _Part(BaseModel):
@@ -164,12 +114,17 @@ def pushed_of(body: bytes, parameters: Mapping[str, str] | None = None) -> Pushe
     )
 
 
+def room_for_large_pushes() -> Budget:
+    """The budget of an instance; each of its routes' URLs, such as that of a PIM, is an owner."""
+    return Budget(LARGE_PUSHES_BYTES - PUSH_BODY_LIMIT, reserve=0, minimum=PUSH_BODY_LIMIT)
+
+
 def push_route(
     path: str,
     handle: Handle,
     *,
     bury: Bury,
-    room: Room | None = None,
+    room: Budget | None = None,
     room_for_reading_only: bool = False,
     attempts: int = ATTEMPTS_OF_OURS,
 ) -> Route:
@@ -179,14 +134,15 @@ def push_route(
     else is a fault of ours: raised, so pushed again, until `attempts` of them make a dead letter. `room` is
     shared by the routes of a function; a push has it until it is handled, or read only.
     """
-    shared = room or Room()
+    shared = room or room_for_large_pushes()
 
     async def receive(request: Request) -> Response:
         declared = request.headers.get("content-length", "")
         size = int(declared) if declared.isdecimal() else PUSH_BODY_LIMIT
         try:
             async with AsyncExitStack() as room:
-                await room.enter_async_context(shared.taken(size))
+                if size > SMALL_PUSH_BYTES:
+                    await _wait_for_room(room, shared.hold(request.url.path, min(size, PUSH_BODY_LIMIT)))
                 if (pushed := await _read(request)) is None:
                     return _ACKNOWLEDGED
                 if room_for_reading_only:
@@ -235,6 +191,15 @@ def push_route(
         )
 
     return Route(path, Direct(receive), methods=["POST"])
+
+
+async def _wait_for_room(stack: AsyncExitStack, room: AbstractAsyncContextManager[None]) -> None:
+    """Takes room until the stack ends. Raises Unavailable after WAIT_SECONDS."""
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await stack.enter_async_context(room)
+    except TimeoutError:
+        raise Unavailable(f"no room for a large push within {WAIT_SECONDS:g} s") from None
 
 
 def dead_letter(pushed: Pushed, reason: str) -> Message:

@@ -12,7 +12,7 @@ import pytest
 
 from aep.broker import pieces
 from aep.broker import queue as broker_queue
-from aep.broker.budget import Budget
+from aep.broker.budget import bytes_in_flight
 from aep.broker.dispatcher import Dispatcher, LaneQueue
 from aep.broker.fan_out import FanOut
 from aep.broker.pacer import Pacer
@@ -344,7 +344,7 @@ class EmbeddedWorld:
         self._upkeep: Upkeep | None = None
         self._fan_out: FanOut | None = None
         self.faults: list[BaseException] = []
-        self.budget = Budget()
+        self.budget = bytes_in_flight()
         """Shared by all dispatchers of the world."""
         self._open()
 

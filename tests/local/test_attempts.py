@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from aep.broker.budget import Budget, OwnerKey, attempts_at_once
+from aep.broker.budget import OwnerKey, attempts_at_once
 from aep.broker.dispatcher import Dispatcher
 from aep.broker.pacer import Pacer
 from aep.broker.rows import LaneKey, Queued, Receipt
 from clock import START, ManualClock
+from event_platform.budget import Budget
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import OutOfSockets
 from event_platform.domain.events import Envelope

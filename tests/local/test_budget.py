@@ -5,7 +5,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from aep.broker.budget import Budget, OwnerKey
+from aep.broker.budget import OwnerKey
+from event_platform.budget import Budget
 
 HOG, SMALL, OTHER = ("https://pim.example.com", "hog"), ("https://pim.example.com", "small"), ("b", "other")
 

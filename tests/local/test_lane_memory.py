@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from aep.broker import dispatcher
-from aep.broker.budget import Budget
 from aep.broker.rows import SMALL_BODY
 from contract.broker import BrokerContract, Consumer, delivered, failing
 from contract.test_embedded import EmbeddedWorld, WorkersWorld
+from event_platform.budget import Budget
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.events import Event

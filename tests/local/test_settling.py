@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from aep.broker import dispatcher
-from aep.broker.budget import Budget
 from contract.broker import Consumer, delivered
 from contract.test_embedded import EmbeddedWorld, WorkersWorld
+from event_platform.budget import Budget
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.outcomes import Kind, Outcome, Reason
 from event_platform.domain.subscriptions import Subscription

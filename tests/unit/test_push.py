@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from asgi import post
 from event_platform import push
+from event_platform.budget import Budget
 from event_platform.domain.errors import PublishFailed, StoreUnavailable
 from event_platform.domain.messages import MalformedMessage, Message
 from event_platform.http import App
@@ -26,7 +27,6 @@ from event_platform.push import (
     SOURCE_PROJECT,
     SOURCE_SUBSCRIPTION,
     Pushed,
-    Room,
     dead_letter,
     push_route,
     pushed_of,
@@ -304,9 +304,15 @@ async def let_all_run() -> None:
         await asyncio.sleep(0)
 
 
+def room_for(pushes: int, *, minimum: int = 1) -> Budget:
+    """Room for so many large pushes, of which one URL may have `minimum`, and one beyond them."""
+    size = len(envelope(b"x" * LARGE))
+    return Budget(pushes * size, reserve=0, minimum=minimum * size)
+
+
 async def test_large_pushes_wait_for_room_in_order_and_small_ones_never() -> None:
-    handle, room = Handling(), Room(2 * len(envelope(b"x" * LARGE)))
-    app = App([push_route("/", handle, bury=no_letter, room=room)])
+    handle = Handling()
+    app = App([push_route("/", handle, bury=no_letter, room=room_for(1))])
     pushes = [asyncio.create_task(post(app, "/", envelope(b"x" * (LARGE - n)))) for n in range(5)]
     await let_all_run()
     assert handle.sizes == [LARGE, LARGE - 1]
@@ -318,9 +324,22 @@ async def test_large_pushes_wait_for_room_in_order_and_small_ones_never() -> Non
     assert handle.sizes[3:] == [LARGE - 2, LARGE - 3, LARGE - 4]
 
 
+async def test_large_pushes_of_one_pim_leave_room_for_those_of_another() -> None:
+    handle = Handling()
+    app = App([push_route("/{key}", handle, bury=no_letter, room=room_for(2))])
+    pushes = [asyncio.create_task(post(app, "/loud", envelope(b"x" * LARGE))) for _ in range(5)]
+    await let_all_run()
+    assert len(handle.sizes) == 2
+    pushes.append(asyncio.create_task(post(app, "/quiet", envelope(b"x" * (LARGE - 1)))))
+    await let_all_run()
+    assert handle.sizes == [LARGE, LARGE, LARGE - 1]
+    handle.done.set()
+    assert set(await asyncio.gather(*pushes)) == {204}
+
+
 async def test_a_push_that_needs_room_for_reading_only_gives_it_back_before_it_is_handled() -> None:
-    handle, room = Handling(), Room(len(envelope(b"x" * LARGE)))
-    app = App([push_route("/", handle, bury=no_letter, room=room, room_for_reading_only=True)])
+    handle = Handling()
+    app = App([push_route("/", handle, bury=no_letter, room=room_for(1), room_for_reading_only=True)])
     pushes = [asyncio.create_task(post(app, "/", envelope(b"x" * LARGE))) for _ in range(5)]
     await let_all_run()
     assert handle.sizes == [LARGE] * 5
@@ -331,14 +350,14 @@ async def test_a_push_that_needs_room_for_reading_only_gives_it_back_before_it_i
 async def test_a_push_larger_than_all_room_is_taken_alone_and_who_finds_none_is_pushed_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    handle, room = Handling(), Room(LARGE)
+    handle, room = Handling(), room_for(0, minimum=0)
     app = App([push_route("/", handle, bury=no_letter, room=room)])
     first = asyncio.create_task(post(app, "/", envelope(b"x" * 2 * LARGE)))
     await let_all_run()
     monkeypatch.setattr(push, "WAIT_SECONDS", 0.01)
     refused = await post(app, "/", envelope(b"x" * LARGE))
     assert (refused, handle.sizes) == (503, [2 * LARGE])
-    given_up = asyncio.create_task(room.taken(LARGE).__aenter__())
+    given_up = asyncio.create_task(room.hold("/", LARGE).__aenter__())
     await let_all_run()
     given_up.cancel()
     handle.done.set()

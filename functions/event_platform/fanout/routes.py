@@ -11,7 +11,7 @@ from ..domain.messages import MalformedMessage
 from ..domain.queue_messages import DEAD_LETTERS_TOPIC, Accepted
 from ..domain.tenants import Tenant, with_key
 from ..ports import ActiveSubscriptions, Clock, Publisher, Reader, Subscriptions, TenantRegistry
-from ..push import Pushed, Room, bury_on, push_route
+from ..push import Pushed, bury_on, push_route, room_for_large_pushes
 from ..reading import Reading
 from .identifiers import IdentifierCheck
 from .messages import CompiledFilters, fan_out_accepted, read_accepted
@@ -67,7 +67,7 @@ def routes(fanout: Fanout) -> Sequence[Route]:
         )
 
     identifiers, compiled = IdentifierCheck(fanout.clock), CompiledFilters()
-    bury, room = bury_on(fanout.publisher, DEAD_LETTERS_TOPIC), Room()
+    bury, room = bury_on(fanout.publisher, DEAD_LETTERS_TOPIC), room_for_large_pushes()
     return [
         push_route(EVENTS_PATH, take_accepted, bury=bury, room=room),
         push_route(PIM_EVENTS_PATH, take_published, bury=bury, room=room),

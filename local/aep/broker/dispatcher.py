@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from event_platform.budget import Budget
 from event_platform.deliver import Judge
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import OutOfSockets, StoreUnavailable
@@ -24,7 +25,7 @@ from event_platform.domain.events import Envelope
 from event_platform.ports import Clock
 
 from ..tasks import WatchedTasks
-from .budget import Budget, OwnerKey, attempts_at_once
+from .budget import OwnerKey, attempts_at_once, bytes_in_flight
 from .pacer import Pacer
 from .rows import SMALL_BODY, LaneKey, Queued
 from .turns import Turns
@@ -103,7 +104,7 @@ class Dispatcher:
         self._clock = clock
         self._on_fault = on_fault
         self._lanes: dict[LaneKey, _Lane] = {}
-        self._budget = budget or Budget()
+        self._budget = budget or bytes_in_flight()
         self._attempts = attempts or attempts_at_once(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._turns = Turns()
         self._reading_bodies = asyncio.Semaphore(BODIES_READ_AT_ONCE)
