@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import os
 import resource
@@ -25,7 +24,7 @@ from event_platform.adapters.clock import SystemClock
 from event_platform.domain.errors import EventPlatformError
 from event_platform.settings import Settings
 
-from . import app_commands, options, serving, systemd
+from . import app_commands, memory, options, serving, systemd
 from .backup_command import backup
 from .dead_commands import dead
 from .doctor_command import doctor
@@ -42,10 +41,6 @@ from .tasks import WatchedTasks
 from .tools import commands
 
 log = structlog.get_logger()
-
-M_MMAP_THRESHOLD = -3
-"""mallopt(3): blocks from this size on are mapped by themselves."""
-LARGE_BLOCK_BYTES = 256 * 1024
 
 app = typer.Typer(
     name="aep",
@@ -131,7 +126,7 @@ def serve(
     from .workers import process
 
     _collect_garbage_rarely()
-    _return_large_blocks()
+    memory.configure_malloc()
     number = _workers_usual() if workers is None else workers
     with (
         process.forked(number, settings) as ends,
@@ -283,16 +278,6 @@ def _collect_garbage_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def _return_large_blocks() -> None:
-    """Has glibc give the memory of large blocks back to the system when they are freed.
-
-    Of itself it does so only until the first was freed: from then on, it keeps room for blocks of that size.
-    Workers inherit this. Other C libraries have no such setting.
-    """
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 def _allow_many_connections() -> None:

@@ -26,6 +26,7 @@ from . import metrics
 from .broker.fan_out import FanOut
 from .broker.queue import DurableQueue
 from .broker.upkeep import Upkeep
+from .memory import MemoryUpkeep
 from .meters import Meters
 from .notifier import Notifier
 from .pims import Pims
@@ -91,6 +92,7 @@ class Platform:
                 clock,
                 on_fault=on_fault,
             )
+        self._memory = MemoryUpkeep(clock, on_fault=on_fault, shrink=self._database.shrink_caches)
         self._upkeep = Upkeep(self._queue, clock, on_fault=on_fault)
         self._fan_out = FanOut(self._queue, clock, on_fault=on_fault)
         mail_server = settings.mail_server()
@@ -152,6 +154,7 @@ class Platform:
             )
             await self._live.start()
             self._upkeep.start()
+            self._memory.start()
             await self._fan_out.start()
             await self._notifier.start()
             # Filters of the file need some of it, too.
@@ -163,7 +166,11 @@ class Platform:
     async def stop(self) -> None:
         """Hands out nothing more, waits for what is on its way, and closes the folder."""
         await asyncio.gather(
-            self._live.stop(), self._upkeep.stop(), self._fan_out.stop(), self._notifier.stop()
+            self._live.stop(),
+            self._upkeep.stop(),
+            self._memory.stop(),
+            self._fan_out.stop(),
+            self._notifier.stop(),
         )
         await self._close()
 

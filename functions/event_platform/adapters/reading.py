@@ -25,7 +25,8 @@ log = structlog.get_logger()
 
 SECONDS = 20.0
 """The time that the reading of one body may take; the largest takes about one second."""
-REST_SECONDS = 60.0
+REST_SECONDS = 15.0
+"""The time without work after which the process ends; another start takes half a second."""
 MEMORY_BYTES = 1024 * 1024 * 1024
 """Address space of the process; a body of 20 MiB may become 500 MB of values."""
 RETRY_SECONDS = 5

@@ -223,6 +223,15 @@ class Database:
 
         return await self.write(job)
 
+    async def shrink_caches(self) -> None:
+        """Frees the pages of the file that both connections keep in memory. Raises StoreUnavailable."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            connection.execute("PRAGMA shrink_memory")
+
+        await self.read(job)
+        await self.write(job)
+
     async def close(self) -> None:
         """Finishes what was submitted, then gives the folder back."""
         self._jobs.put(None)

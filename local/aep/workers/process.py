@@ -20,6 +20,7 @@ from event_platform.adapters.http_client.client import default_tls
 from event_platform.settings import Settings
 
 from ..log_lines import LAST_WRITE_SECONDS, BackgroundFile, GatheredLines, as_text
+from ..memory import MemoryUpkeep
 from ..sending import Outgoing, dispatcher
 from .channel import Channel
 from .remote import RemoteStore
@@ -125,7 +126,11 @@ async def _work(end: socket.socket, settings: Settings) -> int:
     outgoing = Outgoing(settings)
     live = dispatcher(settings, store, store, store, outgoing.senders, SystemClock(), on_fault=on_fault)
 
+    memory = MemoryUpkeep(SystemClock(), on_fault=on_fault)
+    memory.start()
+
     async def stop() -> None:
+        await memory.stop()
         await live.stop()
         await outgoing.close()
         lines.flush()
