@@ -18,7 +18,7 @@ from .domain.facts import IDENTIFIER_TYPES
 from .domain.https_requests import request_headers
 from .domain.signatures import ALGORITHM, ALGORITHM_HEADER, PRIMARY_HEADER, SECONDARY_HEADER
 from .domain.subscriptions import HttpsConfig
-from .http import CACHED, base_url
+from .http import CACHED, base_url, kept_response
 
 PATH = "/asyncapi.json"
 EXAMPLE_SECRET = "a secret of 16 to 256 characters"  # noqa: S105 - that of the examples' signatures
@@ -38,7 +38,9 @@ def route(known: Catalog, public_url: str | None) -> Route:
         return orjson.dumps(document(known, f"{base}/spec"))
 
     async def description(request: Request) -> Response:
-        return Response(text(public_url or base_url(request)), headers=CACHED, media_type="application/json")
+        if public_url is not None:
+            return kept_response(request, text(public_url), CACHED)
+        return Response(text(base_url(request)), headers=CACHED, media_type="application/json")
 
     return Route(PATH, description, methods=["GET"])
 

@@ -1,7 +1,7 @@
 """What the two HTTP functions share: reading a JSON body within its limit, and the table of errors."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Hashable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -14,6 +14,7 @@ from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from .bodies import Share
+from .budget import MIB, Budget
 from .domain import errors, front_door
 from .domain.limits import LineLimit
 from .tracebacks import drop_tracebacks
@@ -50,8 +51,15 @@ OVER_TLS: Mapping[str, str] = {"Strict-Transport-Security": "max-age=31536000"}
 """Of answers over TLS of our own; elsewhere a browser must ignore it (RFC 6797 7.2)."""
 PIECE_BYTES = 32 * 1024
 """The bytes of an answer that are handed to the server at a time."""
+ANSWERS_BYTES, RESERVE_OF_ANSWERS_BYTES = 48 * MIB, 16 * MIB
+"""The bytes of all larger answers that are being sent."""
+LARGEST_ANSWER_BYTES = 4 * MIB
+"""What a caller may have whatever others do. A page of the log has up to 2.4 MB."""
+ANSWERS_RETRY_SECONDS = 5
 MESSAGE_CHARACTERS, FIELD_CHARACTERS = 1000, 256
 """The length of each problem that an answer or the log tells: it may quote a path or a key of any length."""
+_OWNER = "event_platform.owner"
+_STRANGERS = "strangers"
 _FAULT = errors.Problem("", "an internal error; it was logged and nothing was changed")
 
 
@@ -116,6 +124,21 @@ def client_address(request: Request) -> str:
     return front_door.site_of(request.app.client_of(request))
 
 
+def note_owner(request: Request, owner: Hashable) -> None:
+    """Notes whose request it is, once that is proved: its answer takes the owner's room.
+
+    Raises Overloaded if the answers that the owner did not read yet fill that room.
+    """
+    request.scope[_OWNER] = owner
+    request.app.check_room(owner)
+
+
+def kept_response(request: Request, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
+    """A response of JSON that is kept in memory for all callers anyway, so that it takes nobody's room."""
+    request.scope[_OWNER] = None
+    return Response(body, headers=headers, media_type="application/json")
+
+
 class Direct:
     """A handler as an ASGI app: a route to it does without what Starlette wraps around functions."""
 
@@ -141,6 +164,7 @@ class App:
         self._proxies = proxies
         self._answered = answered
         self.lines = LineLimit(time.monotonic)
+        self._answers = Budget(ANSWERS_BYTES, RESERVE_OF_ANSWERS_BYTES, LARGEST_ANSWER_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self  # so the router raises what has no route, as HTTPException
@@ -148,12 +172,16 @@ class App:
             await self._router(scope, receive, send)
             return
         started = False
+        room: tuple[Hashable, int] | None = None
 
         def complete(message: Message) -> Awaitable[None]:
-            nonlocal started
+            nonlocal started, room
             if message["type"] == "http.response.start":
+                named = dict(message["headers"])
+                if (size := int(named.get(b"content-length", 0))) > PIECE_BYTES and scope["method"] != "HEAD":
+                    room = self._take_room(scope, size)
                 started = True
-                message["headers"] = _completed(message["headers"], scope.get("scheme", "http"))
+                message["headers"] = _completed(message["headers"], named, scope.get("scheme", "http"))
                 if self._answered is not None:
                     self._answered(scope, message["status"])
             elif len(message.get("body", b"")) > PIECE_BYTES:
@@ -171,6 +199,36 @@ class App:
             if not started:
                 await error_response(500, _FAULT)(scope, receive, complete)
             raise
+        finally:
+            if room is not None:
+                self._answers.release(*room)
+
+    def check_room(self, owner: Hashable) -> None:
+        """Raises Overloaded if an owner has no room for another answer."""
+        if not self._answers.has_room(owner, 1):
+            raise self._no_room(owner)
+
+    def _take_room(self, scope: Scope, size: int) -> tuple[Hashable, int] | None:
+        """Takes room for a large answer. Raises Overloaded if there is none for the answer to a GET.
+
+        What may have changed something is answered in any case.
+        """
+        owner = scope.get(_OWNER, _STRANGERS)
+        if owner is None:
+            return None
+        size = min(size, LARGEST_ANSWER_BYTES)
+        if scope["method"] == "GET" and not self._answers.has_room(owner, size):
+            raise self._no_room(owner)
+        self._answers.take_anyway(owner, size)
+        return owner, size
+
+    def _no_room(self, owner: Hashable) -> errors.Overloaded:
+        if refused := self.lines.count(("answers.refused", owner)):
+            log.warning("answers.refused", owner=owner, refused=refused, held_bytes=self._answers.in_use)
+        return errors.Overloaded(
+            "too many large answers were not read yet; read them, or ask for less at a time",
+            ANSWERS_RETRY_SECONDS,
+        )
 
     def client_of(self, request: Request) -> str:
         """The address that sent a request, behind the proxies; empty where the server knows no peer."""
@@ -180,10 +238,11 @@ class App:
         return front_door.client_of(request.client.host, heard, self._proxies)
 
 
-def _completed(headers: Sequence[tuple[bytes, bytes]], scheme: str) -> list[tuple[bytes, bytes]]:
-    """Headers of an answer, with those of `SAFE` that it does not say otherwise."""
+def _completed(
+    headers: Sequence[tuple[bytes, bytes]], named: Container[bytes], scheme: str
+) -> list[tuple[bytes, bytes]]:
+    """Headers of an answer, with those of `SAFE` that are not among its names."""
     safe = _SAFE_OVER_TLS if scheme == "https" else _SAFE
-    named = {name for name, _ in headers}
     return [*headers, *[header for header in safe if header[0] not in named]]
 
 

@@ -5,13 +5,14 @@ import errno
 import resource
 import socket
 import ssl
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 import structlog
 
 from event_platform.domain.front_door import site_of
+from event_platform.domain.limits import LineLimit
 
 log = structlog.get_logger()
 
@@ -19,13 +20,14 @@ CONNECTIONS = 4096
 CONNECTIONS_OF_ADDRESS = 1024
 HELD_BYTES = 16 * 1024 * 1024
 """The bytes that may wait in all connections for the answers that go before them."""
+UNREAD_BYTES = 32 * 1024 * 1024
+"""The bytes of answers that may wait in all connections for their clients to read them."""
 HANDSHAKE_SECONDS = 10.0
 DROPPED_AT_ONCE = 16
 """The number of connections that end at a time when there is no room: to find whose is some work."""
 ACCEPTED_AT_ONCE = 64
 PAUSE_SECONDS = 1.0
 """The time for which nothing is accepted when there are no file descriptors left."""
-SAID_EVERY_SECONDS = 60.0
 
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -36,7 +38,7 @@ class Place:
     It is idle while it waits for its client: for a handshake, a request, or an answer to be read.
     """
 
-    __slots__ = ("_held", "_places", "drop", "is_idle", "site")
+    __slots__ = ("_held", "_places", "drop", "is_idle", "site", "unread")
 
     def __init__(
         self, places: "Places | None" = None, site: str = "", drop: Callable[[], object] = lambda: None
@@ -46,6 +48,7 @@ class Place:
         self.drop = drop
         self.is_idle = True
         self._held = 0
+        self.unread = 0
 
     def busy(self) -> None:
         """The client has sent a request, and waits for us."""
@@ -65,9 +68,15 @@ class Place:
         self._held = size
         return self._places.held <= HELD_BYTES
 
+    def set_unread(self, size: int) -> None:
+        """Sets the bytes that wait for the client to read them. May drop connections for what all have."""
+        if self._places is not None:
+            self._places.add_unread(self, size - self.unread)
+
     def leave(self) -> None:
         """Gives the place back. Does nothing if that was done."""
         self.hold(0)
+        self.set_unread(0)
         if self._places is not None:
             self._places.remove(self)
             self._places = None
@@ -81,6 +90,8 @@ class Places:
         self._most_of_site = most_of_site
         self._sites: dict[str, OrderedDict[Place, None]] = {}
         self._taken = 0
+        self._unread_of: Counter[str] = Counter()  # by address
+        self.unread = 0
         self.held = 0
         self.dropped = 0
 
@@ -103,6 +114,20 @@ class Places:
         self._taken += 1
         return place
 
+    def add_unread(self, place: Place, size: int) -> None:
+        """Counts what the client of a connection has not read.
+
+        When that is too much in all, connections of the address with most end, those idle for longest first.
+        """
+        place.unread += size
+        self.unread += size
+        self._unread_of[place.site] += size
+        if not self._unread_of[place.site]:
+            del self._unread_of[place.site]
+        while size > 0 and self.unread > UNREAD_BYTES:
+            ((site, _),) = self._unread_of.most_common(1)
+            self._drop([each for each in self._sites[site] if each.unread][:DROPPED_AT_ONCE])
+
     def move_to_end(self, place: Place) -> None:
         """The connection did something."""
         self._sites[place.site].move_to_end(place)
@@ -117,11 +142,14 @@ class Places:
     def _drop_idle(self, places: OrderedDict[Place, None], number: int) -> bool:
         """Ends up to that many, those first that were idle for longest. True if any did."""
         chosen = list(islice((place for place in places if place.is_idle), number))
+        self._drop(chosen)
+        return bool(chosen)
+
+    def _drop(self, chosen: Sequence[Place]) -> None:
         for place in chosen:
             place.leave()
             place.drop()
         self.dropped += len(chosen)
-        return bool(chosen)
 
 
 class Acceptor:
@@ -149,7 +177,7 @@ class Acceptor:
         self._under_way: set[asyncio.Task[None]] = set()
         self._paused: asyncio.TimerHandle | None = None
         self._refused = 0
-        self._said_at = -SAID_EVERY_SECONDS
+        self._lines = LineLimit(self._loop.time)
         listener.setblocking(False)
         self._loop.add_reader(listener, self._accept)
 
@@ -215,10 +243,8 @@ class Acceptor:
 
     def _say(self, error: str | None = None) -> None:
         """Logs at most once a minute what did not get in, or had to go."""
-        now = self._loop.time()
-        if now - self._said_at < SAID_EVERY_SECONDS:
+        if not self._lines.count("connections.full"):
             return
-        self._said_at = now
         log.warning("connections.full", dropped=self._places.dropped, refused=self._refused, error=error)
         self._places.dropped = self._refused = 0
 

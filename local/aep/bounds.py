@@ -26,7 +26,8 @@ CHUNK_OVERHEAD_BYTES = 64 * 1024
 """The memory that the chunks of a body may cost beside it, besides as many bytes as the body has."""
 ANSWER_SECONDS = 30.0
 """The time in which a client has to read an answer."""
-ANSWER_BUFFER_BYTES = 32 * 1024
+ANSWER_BUFFER_BYTES = 4 * 1024
+"""What may wait unread in a connection without being counted. Most answers are smaller."""
 
 _SAFE = "".join(f"{name}: {value}\r\n" for name, value in SAFE.items()).encode()
 _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
@@ -149,28 +150,41 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.place.idle()
         if not self.flow.write_paused and not self._reading_body:
             self._expect_nothing()
-        if self._held and not self.transport.is_closing():
-            self._unset_keepalive_if_required()
+        self._read_held()
+
+    def _read_held(self) -> None:
+        if not self._held or self.transport.is_closing():
+            return
+        self._unset_keepalive_if_required()
+        if not self._must_hold():
+            self.flow.resume_reading()
             held, start = self._held, self._held_from
             self._held = b""
             self.place.hold(0)
             self._expect_within(HEAD_SECONDS)
             self._read(held, start)
 
+    def _must_hold(self) -> bool:
+        """True if the next request has to wait until the answer before it is given and mostly read."""
+        return self._is_answering or (self.flow.write_paused and not self._reading_body)
+
     def pause_writing(self) -> None:
         """Called by the transport when the client does not read as fast as it is answered."""
         super().pause_writing()
         self.place.idle()
+        self.place.set_unread(self.transport.get_write_buffer_size())  # type: ignore[attr-defined]
         if not self._reading_body:
             self._expect_within(ANSWER_SECONDS)
 
     def resume_writing(self) -> None:
         """Called by the transport when the client has read nearly all."""
         super().resume_writing()
+        self.place.set_unread(0)
         if self._is_answering:
             self.place.busy()
         elif not self._reading_body:
             self._expect_nothing()
+            self._read_held()
 
     def send_400_response(self, msg: str) -> None:
         """For what is not HTTP: in the form of every other error."""
@@ -179,7 +193,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _read(self, data: bytes, start: int) -> None:
         """Parses `data` from `start` on, piece by piece, as far as no answer has to go first."""
         while start < len(data) and not self.transport.is_closing():
-            if self._is_answering:
+            if self._must_hold():
                 self._hold(data, start)
                 return
             end = self._end_of_piece(data, start)

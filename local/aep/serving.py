@@ -23,6 +23,8 @@ from .output import echo
 BACKLOG = 2048
 SILENT_SECONDS = 30
 """The time for which a peer may leave what was sent to it unacknowledged, or have no room for it."""
+UNSENT_BYTES = 32 * 1024
+"""What the system may hold of a connection's answers that it cannot send, as their client does not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if sys.platform == "linux":
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_SECONDS * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError as error:

@@ -20,7 +20,16 @@ from ..domain.events import Event
 from ..domain.front_door import FrontDoor
 from ..domain.limits import LineLimit
 from ..domain.tenants import Tenant, Way, with_key
-from ..http import Direct, as_it_is, client_address, json_response, media_type, only_once, read_body
+from ..http import (
+    Direct,
+    as_it_is,
+    client_address,
+    json_response,
+    media_type,
+    note_owner,
+    only_once,
+    read_body,
+)
 from ..ports import Clock, Intake, Reader, TenantRegistry
 from ..reading import LARGE_BYTES, Reading
 from .reading import check, read_cloudevents, read_relayed, read_webhook
@@ -78,6 +87,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         if tenant is None:
             door.count_wrong(client_address(request), presented)
             raise Unauthenticated("the bearer token is not the ingest key of any PIM here")
+        note_owner(request, tenant.key)
         as_it_is(request)
         with bodies.of(tenant.key) as share:
             body = await read_body(request, BODY_LIMIT, share)
@@ -147,6 +157,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
             door.count_wrong(address, (key, *signed))
             raise
         door.remember((address, key))
+        note_owner(request, tenant.key)
         share.prove(tenant.key)
         return body, tenant
 

@@ -17,7 +17,17 @@ from ..domain.catalog import Catalog, schema_url
 from ..domain.errors import InvalidRequest, NotFound, Problem, TooLarge, UnsupportedMediaType
 from ..domain.limits import CallType
 from ..domain.redaction import Redaction
-from ..http import CACHED, as_it_is, base_url, client_address, json_response, media_type, only_once, read_body
+from ..http import (
+    CACHED,
+    as_it_is,
+    base_url,
+    client_address,
+    json_response,
+    media_type,
+    note_owner,
+    only_once,
+    read_body,
+)
 from ..ports import Clock, DestinationGuard, Intake, Logs, Sender, Subscriptions, TopicLabels
 from . import benchmarks, logs, subscribers, subscriptions, trials
 from .identity import HEADERS, Caller, CallerVerifier
@@ -183,6 +193,7 @@ def routes(manage: Manage) -> Sequence[Route]:
     async def admit(request: Request, call_type: CallType) -> Caller:
         only_once(request.headers, *HEADERS)
         caller = await manage.verifier.verify(request.headers, client_address(request))
+        note_owner(request, caller.owner)
         limits.take(caller.owner, call_type)
         await withdrawals.checked(caller)
         return caller

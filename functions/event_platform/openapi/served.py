@@ -10,6 +10,7 @@ from starlette.routing import Route
 from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog
 from ..first_use import FirstUse
+from ..http import kept_response
 
 PATH = "/openapi.json"
 
@@ -24,7 +25,7 @@ def route(served: Iterable[Route], known: Catalog, topics: TopicRules) -> Route:
 
     async def description(request: Request) -> Response:
         await first_use.ready()
-        return Response(text, media_type="application/json")
+        return kept_response(request, text)
 
     own = Route(PATH, description, methods=["GET"])
     routes = [*served, own]
