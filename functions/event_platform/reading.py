@@ -11,7 +11,7 @@ from .ports import Reader
 LARGE_BYTES = 256 * 1024
 """The size from which a body is not read, and its signature not made, where other requests wait for it."""
 MAX_VALUES = 1_000_000
-"""JSON values of one request to /ingest or the relay. 5 MiB full of attribute values have some 400,000."""
+"""JSON values of a request to /ingest and of a relayed event. 5 MiB of attribute values have some 400,000."""
 MAX_WEBHOOK_VALUES = 2_000_000
 """JSON values of one body of the Events API. 20 MiB full of attribute values have some 1,400,000."""
 

@@ -149,6 +149,17 @@ def test_what_is_left_out_is_counted_and_logged(world: World) -> None:
     assert line["problems"] == ["events[1].event_id: must be a string of 1 to 256 characters"]
 
 
+@pytest.mark.parametrize("value", [b'"\\ud800"', b"1e400", b"[" * 2000 + b"]" * 2000])
+@pytest.mark.parametrize("padding", [0, MIB])
+def test_a_value_that_is_thrown_away_costs_no_event(world: World, value: bytes, padding: int) -> None:
+    events = [an_update() for _ in range(10)]
+    events[3]["data"]["resource"] |= {"values": "here", "padding": "x" * padding}
+    answer = world.webhook(php(*events).replace(b'"here"', value))
+    assert (answer.status_code, answer.json()) == (200, {"accepted": 10, "skipped": 0, "malformed": 0})
+    for event in events:
+        world.delivered(event["event_id"])
+
+
 def test_a_body_that_is_no_webhook_is_400(world: World) -> None:
     answer = world.webhook(b'{"id":"1"}')
     assert answer.status_code == 400
@@ -245,6 +256,13 @@ def test_what_cannot_be_delivered_is_2xx_and_logged_once_a_minute(world: World) 
         assert (answer.status_code, answer.json()) == (202, {"accepted": 0, "skipped": 1})
     (line,) = until(lambda: world.logged("relay.skipped"), "the line of the log")
     assert line["times"] == 1
+
+
+def test_a_large_event_that_is_rightly_signed_is_not_refused(world: World) -> None:
+    for data in ({"text": "x" * 19 * MIB}, {"list": [[]] * 1_100_000}):
+        answer = world.relay(a_cloudevent(data=data))
+        assert (answer.status_code, answer.json()) == (202, {"accepted": 0, "skipped": 1})
+    assert world.relay(b"x" * 21 * MIB).status_code == 413
 
 
 @pytest.mark.parametrize("key", [KEY, UNKNOWN_KEY, f"{KEY}/", f"{KEY}/more", ""])

@@ -113,12 +113,49 @@ def test_without_a_time_it_is_now(time: Any) -> None:
         (b"", "the body is not JSON"),
         (b"\xff", "the body is not UTF-8"),
         (b"[" * 300, "the body is nested deeper"),
+        (an_event(data={"deep": [[[]]]}, id=None) | {"deep": "deep"}, "id is no text"),
     ],
 )
 def test_of_what_cannot_be_delivered_nothing_is_made(event: Any, reason: str) -> None:
     relayed = read(event)
     assert relayed.event is None
     assert reason in relayed.warnings[0]
+
+
+DEEP = b"[" * 2000 + b"]" * 2000
+
+
+@pytest.mark.parametrize("value", [DEEP, b'"\xff"', b'"\x01"', b"NaN"])
+def test_what_is_not_kept_is_not_judged(value: bytes) -> None:
+    body = json.dumps(an_event(more="more")).encode().replace(b'"more"}', value + b"}")
+    relayed = read(body)
+    assert (relayed.event_id, relayed.warnings) == ("event-1", [])
+    assert relayed.event is not None
+    assert relayed.event.data_json == json.dumps(DATA, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(an_event(data={"more": 7})).encode().replace(b"7", DEEP),
+        json.dumps(an_event()).encode()[:-1],
+        b'{"data": {"id": "another", "x": [1, {"id": "another"}, "id"]}, "x": "id", "id": "event-1", }',
+        b' {"\\u0069d" : "event-1", "data": ' + b"[" * 100,
+        b'{"id":"event-1","data":"' + b"x" * 10_000_000,
+    ],
+)
+def test_the_id_of_what_cannot_be_read_is_named_where_it_can(body: bytes) -> None:
+    relayed = read(body)
+    assert (relayed.event, relayed.event_id) == (None, "event-1")
+    assert relay.id_in(body) == "event-1"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b'{"id":7', b'{"id":"', b'["id","x"]', b'{"id":"\\ud800"}', b'{"x":"id","y":"z"}', b"]" * 99],
+)
+def test_an_id_that_cannot_be_read_is_not_named(body: bytes) -> None:
+    assert relay.id_in(body) is None
 
 
 @pytest.mark.parametrize("header", [PRIMARY_HEADER, SECONDARY_HEADER])

@@ -6,7 +6,7 @@ Pure. Every PIM from 5.0 on can send it; the body is what PHP's json_encode make
 import re
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import orjson
 from pydantic import SecretStr
 
-from . import json_form, signatures
+from . import json_form, json_parts, signatures
 from .catalog import Catalog
 from .cloudevents import MAX_EVENTS, MAX_ID_LENGTH
 from .errors import InvalidRequest, Problem, TooLarge, Unauthenticated
@@ -30,6 +30,8 @@ MAX_AGE_SECONDS = 300
 MAX_AHEAD_SECONDS = 60
 MAX_TEXT_LENGTH = 1024
 """The most characters of a user name, an identifier, a code or a time. A PIM's have at most 255."""
+UNKNOWN_AUTHOR = "unknown"
+"""The author of an event that names none: the schemas want one, and nobody's event is lost for it."""
 TOLD = 10
 
 _AUTHOR_TYPES = {"ui": "user", "api": "api", "system": "system"}
@@ -110,7 +112,8 @@ def call_of(headers: Mapping[str, str], now: datetime) -> Call:
 def read(body: bytes, tenant: Tenant, catalog: Catalog) -> Taken:
     """The events of a body; the PIM's Test button sends none at all.
 
-    The PIM sends nothing twice, so a malformed event costs none of those beside it. Raises InvalidRequest
+    The PIM sends nothing twice, so a malformed event costs none of those beside it, and what no event is made
+    of is not judged. Raises InvalidRequest
     when the body is not of this form or holds malformed events alone, and TooLarge (number of events).
     """
     if not body:
@@ -122,6 +125,10 @@ def read(body: bytes, tenant: Tenant, catalog: Catalog) -> Taken:
     malformed = 0
     for index, value in enumerate(values):
         reader = _Reader(f"events[{index}]", problems)
+        if isinstance(value, _Unreadable):
+            reader.wrong("", value.problem)
+            malformed += 1
+            continue
         action = reader.object(value, "").get("action")
         if isinstance(action, str) and action not in _ACTIONS:
             skipped[action[:MAX_ID_LENGTH]] += 1
@@ -159,7 +166,7 @@ def is_body(body: bytes) -> bool:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return False
+        value = json_parts.members(body)
     return isinstance(value, dict) and "events" in value and "type" not in value
 
 
@@ -169,15 +176,41 @@ def _events_in(body: bytes) -> list[Any]:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if readable := list(islice(_events_apart(body), MAX_EVENTS + 1)):
+            return _not_too_many(readable)
         where = f"line {error.lineno}, column {error.colno}"
         raise InvalidRequest(Problem("", f"the body is not JSON: {error.msg} at {where}")) from error
     events = cast("dict[str, Any]", value).get("events") if isinstance(value, dict) else None
     if not isinstance(events, list):
         raise InvalidRequest(Problem("events", "must be an array of events, as the Events API sends them"))
-    events = cast("list[Any]", events)
+    return _not_too_many(cast("list[Any]", events))
+
+
+def _not_too_many(events: list[Any]) -> list[Any]:
     if len(events) > MAX_EVENTS:
-        raise TooLarge(f"the request holds {len(events)} events; at most {MAX_EVENTS} are taken")
+        raise TooLarge(f"the request holds more than {MAX_EVENTS} events, which is the most that are taken")
     return events
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """Stands for an event that is no JSON."""
+
+    problem: str
+
+
+def _events_apart(body: bytes) -> Iterator[Any]:
+    """Reads the events of a body that is no JSON as a whole, each by itself and without what is thrown away.
+
+    Half of a surrogate pair, a number that is too large or thousands of levels in the values of a product
+    cost nothing so. The deepest that is needed is a member of `events[].data.resource`.
+    """
+    for event in json_parts.groups(body, 2, levels=3):
+        if event.parent == "events":
+            try:
+                yield json_parts.parse(event.text_of(body))
+            except ValueError as error:
+                yield _Unreadable(f"is not JSON: {error}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +230,18 @@ class _Reader:
         return {}
 
     def text(self, holder: Mapping[str, Any], field: str, name: str, at_most: int = MAX_TEXT_LENGTH) -> str:
-        """A string that is not empty; empty when it is none."""
-        text = holder.get(name)
-        if isinstance(text, str) and 0 < len(text) <= at_most:
+        """A string that is needed; empty when there is none."""
+        if text := _text(holder.get(name), at_most):
             return text
         self.wrong(f"{field}{name}", f"must be a string of 1 to {at_most} characters")
         return ""
+
+
+def _text(value: object, at_most: int = MAX_TEXT_LENGTH) -> str:
+    """A string that can be delivered; empty for anything else."""
+    if not isinstance(value, str) or len(value) > at_most or json_form.has_lone_surrogates(value):
+        return ""
+    return value
 
 
 def _event(value: Any, reader: _Reader, tenant: Tenant, catalog: Catalog) -> Event | None:
@@ -213,7 +252,7 @@ def _event(value: Any, reader: _Reader, tenant: Tenant, catalog: Catalog) -> Eve
     holder = cast("dict[str, Any]", value)
     event_id = reader.text(holder, "", "event_id", MAX_ID_LENGTH)
     time = _time(reader.text(holder, "", "event_datetime"), reader)
-    author = _author(holder, reader, tenant)
+    author = _author(holder, tenant)
     becomes = _ACTIONS.get(reader.text(holder, "", "action"))
     resource = reader.object(reader.object(holder.get("data"), "data").get("resource"), "data.resource")
     if becomes is None or len(reader.problems) > before:
@@ -234,18 +273,16 @@ def _entity(entity: str, resource: Mapping[str, Any], reader: _Reader, tenant: T
     """What the event is about: a product by `uuid` and `identifier`, a product model by `code`."""
     if entity == "product_model":
         return {"code": reader.text(resource, "data.resource.", "code")}
-    identifier = None
-    if resource.get("identifier") is not None or resource.get("uuid") is None:
-        identifier = reader.text(resource, "data.resource.", "identifier")
-    known_as = resource.get("uuid")
-    if known_as is None:
-        known_as = made_up_uuid(tenant.name, identifier or "")
-    return {"uuid": known_as} | ({} if identifier is None else {"identifier": identifier})
+    if (known_as := resource.get("uuid")) is not None:
+        identifier = _text(resource.get("identifier"))
+        return {"uuid": known_as} | ({"identifier": identifier} if identifier else {})
+    identifier = reader.text(resource, "data.resource.", "identifier")
+    return {"uuid": made_up_uuid(tenant.name, identifier), "identifier": identifier}
 
 
-def _author(holder: Mapping[str, Any], reader: _Reader, tenant: Tenant) -> dict[str, str]:
+def _author(holder: Mapping[str, Any], tenant: Tenant) -> dict[str, str]:
     """Who did it. An api user that is listed is named by its client id, so that clients know themselves."""
-    name, kind = reader.text(holder, "", "author"), holder.get("author_type")
+    name, kind = _text(holder.get("author")) or UNKNOWN_AUTHOR, holder.get("author_type")
     if kind == "api":
         name = next((each.client_id for each in tenant.clients if each.username == name), name)
     author_type = _AUTHOR_TYPES.get(kind, _OTHER_AUTHOR_TYPE) if isinstance(kind, str) else _OTHER_AUTHOR_TYPE

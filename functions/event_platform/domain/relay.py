@@ -7,11 +7,11 @@ subscription there until it is suspended.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from pydantic import SecretStr
 
-from . import json_form, signatures
+from . import json_form, json_parts, signatures
 from .catalog import Catalog
 from .cloudevents import LARGE_EVENT_BYTES, MAX_ID_LENGTH
 from .errors import Unauthenticated
@@ -55,13 +55,13 @@ def check(body: bytes | bytearray, found: Sequence[str], secrets: Sequence[Secre
 def read(body: bytes, catalog: Catalog, now: datetime) -> Relayed:
     """The event in a body: a structured CloudEvent of which `id`, `type`, `time` and `data` are kept."""
     try:
-        value = json_form.parse(body, round_integers=True)
+        value = _parse(body)
     except MalformedJson as error:
-        return Relayed(None, [f"the body is {error}"])
+        return Relayed(None, [f"the body is {error}"], id_in(body))
     if not isinstance(value, dict):
         return Relayed(None, ["the body is no JSON object"])
     event_id, event_type, data = value.get("id"), value.get("type"), value.get("data")
-    if not isinstance(event_id, str) or not 0 < len(event_id) <= MAX_ID_LENGTH or _is_torn(event_id):
+    if not _is_id(event_id):
         return Relayed(None, [f"id is no text of 1 to {MAX_ID_LENGTH} characters"])
     if not isinstance(event_type, str) or event_type not in catalog:
         return Relayed(None, [f"unknown event type {str(event_type)[:128]!r}"], event_id)
@@ -81,8 +81,28 @@ def read(body: bytes, catalog: Catalog, now: datetime) -> Relayed:
     return Relayed(event, warnings, event_id)
 
 
-def _is_torn(text: str) -> bool:
-    return json_form.has_lone_surrogates(text)
+def id_in(body: bytes | bytearray) -> str | None:
+    """The id of an event that is not read, where it can be found in a short time."""
+    event_id = json_parts.find_text(body, "id")
+    return event_id if _is_id(event_id) else None
+
+
+def _parse(body: bytes) -> json_form.Json:
+    """The body as JSON; of one that cannot be read as a whole, all that is kept. Raises MalformedJson."""
+    try:
+        return json_form.parse(body, round_integers=True)
+    except MalformedJson:
+        data = next((group for group in json_parts.groups(body, 1) if group.key == "data"), None)
+        value = json_parts.members(body)
+        if data is None or not value:
+            raise
+        return {**value, "data": json_form.parse(data.text_of(body), round_integers=True)}
+
+
+def _is_id(value: object) -> TypeGuard[str]:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH:
+        return False
+    return not json_form.has_lone_surrogates(value)
 
 
 def _time(value: object, now: datetime) -> tuple[str, list[str]]:

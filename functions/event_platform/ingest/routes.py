@@ -15,7 +15,7 @@ from starlette.routing import Route
 from ..bodies import Bodies, Share
 from ..domain import events_api, relay, signatures
 from ..domain.catalog import Catalog
-from ..domain.errors import Unauthenticated
+from ..domain.errors import TooLarge, Unauthenticated
 from ..domain.events import Event
 from ..domain.front_door import FrontDoor
 from ..domain.limits import LineLimit
@@ -118,7 +118,10 @@ def routes(ingest: Ingest) -> Sequence[Route]:
 
         with share_of(request, RELAY) as share:
             body, tenant = await verified(request, share, RELAY, signed_by, *found)
-            relayed = await reading.run(tenant.key, read_relayed, body, ingest.clock.now())
+            try:
+                relayed = await reading.run(tenant.key, read_relayed, body, ingest.clock.now())
+            except TooLarge as error:  # of too many values; a refusal would count against the subscription
+                relayed = relay.Relayed(None, [str(error)], relay.id_in(body))
             events = [] if relayed.event is None else [relayed.event]
             if relayed.warnings:
                 name = "relay.differs" if events else "relay.skipped"
