@@ -405,7 +405,7 @@ INGEST = [
         },
         ["relaySignature"],
         "A structured CloudEvent. Nothing that is rightly signed is refused: an event that does not fit the"
-        " schema of its type is delivered as it is, one of unknown type, or with more than 900 KiB of data, is"
+        " schema of its type is delivered as it is, one of unknown type or with more than 900 KiB of data is"
         " skipped; the log tells of both.",
         body_required=False,
     ),
