@@ -54,12 +54,14 @@ class ScriptedBroker:
     versions: Mapping[Api, tuple[int, int]] = field(default_factory=lambda: VERSIONS)
     asked: list[list[str] | None] = field(default_factory=list[list[str] | None])
     address: str = ""
+    connections: int = 0
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["ScriptedBroker"]:
         served: set[asyncio.Task[None]] = set()
 
         def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.connections += 1
             served.add(asyncio.ensure_future(self._serve(reader, writer)))
 
         server = await asyncio.start_server(accepted, "127.0.0.1", 0)

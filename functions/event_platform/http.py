@@ -34,6 +34,7 @@ STATUS_OF: Mapping[type[errors.EventPlatformError], int] = {
     errors.PimUnavailable: 503,
     errors.StoreUnavailable: 503,
     errors.OutOfSockets: 503,
+    errors.NoResolver: 503,
     errors.PublishFailed: 503,
 }
 """The error table (wire contract 2)."""

@@ -257,7 +257,7 @@ class Sender(Protocol):
 
         No redirect is followed, at most 64 KiB of the answer is read, nothing is unpacked, and an address
         that the guard refuses is never connected to. A receiver's failure is returned, never raised. Raises
-        OutOfSockets, which is no fault of the receiver's.
+        CannotConnect, which is no fault of the receiver's.
         """
         ...
 
@@ -290,7 +290,7 @@ class RecordSender(Protocol):
         `owner` is whose record it is: connections are shared by records of the same owner only.
 
         An address that the guard refuses is never connected to, whoever names it: the config or the cluster.
-        Raises OutOfSockets, which is no fault of the broker's.
+        Raises CannotConnect, which is no fault of the broker's.
         """
         ...
 

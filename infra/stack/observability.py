@@ -32,6 +32,7 @@ LOGGED: Mapping[str, tuple[str, str]] = {
     "ends": ("delivery.ended", "Deliveries that ended without an attempt"),
     "suspensions": ("subscription.suspended", "Subscriptions that the platform suspended"),
     "egress_failing": ("egress.failing", "Times that most receivers could not be reached"),
+    "no_resolver": ("egress.no_resolver", "Times that no nameserver answered"),
     "retries_put_back": ("retries.put_back", "Ticks that went over the schedule of retries"),
 }
 """Log-based metrics: by name the event of our structured lines that is counted, and what it tells."""
@@ -149,6 +150,13 @@ ALERTS: Sequence[Alert] = (
         "Most receivers cannot be reached: the fault is ours",
         "Nobody is suspended and no retry is used up meanwhile. Look at the network: NAT, DNS.",
         logged("egress_failing"),
+        severity="CRITICAL",
+    ),
+    Alert(
+        "no-resolver",
+        "No nameserver answers: the fault is ours",
+        "Deliveries wait, and no retry is used up meanwhile. Look at DNS.",
+        logged("no_resolver"),
         severity="CRITICAL",
     ),
     Alert(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from event_platform.domain.errors import OutOfSockets, StoreUnavailable
+from event_platform.domain.errors import CannotConnect, StoreUnavailable
 from event_platform.domain.notifications import Pending, Told
 from event_platform.domain.subscriptions import Owner
 from event_platform.notify import Telling, notify, settle
@@ -121,8 +121,8 @@ class Notifier:
             await self._settle(pending, told)
         except StoreUnavailable as error:
             await self._store_is_away(error)
-        except OutOfSockets as error:  # says nothing about this notification
-            log.warning("notifications.out_of_sockets", error=str(error))
+        except CannotConnect as error:  # says nothing about this notification
+            log.warning(error.log_event, notification_id=notification.id, error=str(error))
             await self._clock.sleep(STORE_RETRY_SECONDS)
         except Exception:
             log.exception("notification.nacked", notification_id=notification.id)

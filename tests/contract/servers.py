@@ -130,7 +130,7 @@ def answers(*steps: bytes | float, keep: bool = False) -> Play:
 
 @contextlib.asynccontextmanager
 async def serve(
-    play: Play, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    play: Play, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[Server]:
     """A server that plays to each connection, and closes it when the play is over."""
     tasks: set[asyncio.Task[None]] = set()
@@ -155,7 +155,7 @@ async def serve(
         tasks.add(task)
         task.add_done_callback(done)
 
-    listener = await asyncio.start_server(connected, host, 0, ssl=tls)
+    listener = await asyncio.start_server(connected, host, port, ssl=tls)
     server = Server(listener.sockets[0].getsockname()[1], "http" if tls is None else "https")
     try:
         yield server
@@ -248,12 +248,20 @@ def _leaf(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> tru
 class DnsServer(asyncio.DatagramProtocol):
     """Answers A and AAAA questions, never to be cached. A name has rounds of answers; the last round stays.
 
-    A name without rounds does not exist; one that is `silent` is never answered.
+    A name without rounds does not exist; one that is `silent` is never answered, and one that is `failing`
+    is answered SERVFAIL. The root has the name "".
     """
 
-    def __init__(self, names: Mapping[str, Sequence[Sequence[str]]], *, silent: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        names: Mapping[str, Sequence[Sequence[str]]],
+        *,
+        silent: Sequence[str] = (),
+        failing: Sequence[str] = (),
+    ) -> None:
         self._names = names
         self._silent = frozenset(silent)
+        self._failing = frozenset(failing)
         self.asked: dict[tuple[str, int], int] = {}
         self.port = 0
 
@@ -268,15 +276,15 @@ class DnsServer(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         name, kind, question = _question_of(data)
-        if name in self._silent:
-            return
         number = self.asked.get((name, kind), 0)
         self.asked[name, kind] = number + 1
+        if name in self._silent:
+            return
         rounds = self._names.get(name)
         version = {1: 4, 28: 6}.get(kind)
         chosen = rounds[min(number, len(rounds) - 1)] if rounds else ()
         found = [address for address in map(ipaddress.ip_address, chosen) if address.version == version]
-        flags = 0x8180 if rounds else 0x8183  # a recursive answer; NXDOMAIN
+        flags = 0x8182 if name in self._failing else 0x8180 if rounds else 0x8183  # SERVFAIL; NXDOMAIN
         head = data[:2] + struct.pack("!HHHHH", flags, 1, len(found), 0, 0)
         records = b"".join(
             b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 0, len(address.packed)) + address.packed

@@ -7,7 +7,8 @@ import pytest
 
 from contract.guard import GuardContract, MakeGuard, dns
 from contract.servers import DnsServer
-from event_platform.adapters.guard import GuardedNetwork, public_names
+from event_platform.adapters.guard import GuardedNetwork
+from event_platform.adapters.resolvers import public_names
 
 __all__ = ["dns"]
 

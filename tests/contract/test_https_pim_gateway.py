@@ -8,8 +8,9 @@ import pytest
 from contract.pim_gateway import HOST, PATTERN, TOKEN, MakeGateway, PimGatewayContract, refusal
 from contract.sender import certificates
 from contract.servers import OK, DnsServer, answers, serve
-from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork, local_names, public_names
+from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway
+from event_platform.adapters.resolvers import local_names, public_names
 from event_platform.domain.tenants import Tenant
 from event_platform.ports import PimGateway
 from processes import free_port

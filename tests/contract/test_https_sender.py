@@ -29,13 +29,15 @@ from contract.sender import (
 )
 from contract.servers import OK, Certificates, DnsServer, Peer, answers, serve
 from event_platform.adapters import guard
-from event_platform.adapters.guard import GuardedNetwork, Resolver, TrustedNetwork, public_names
+from event_platform.adapters.connections import MAX_AGE_SECONDS
+from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.http_client import pool
 from event_platform.adapters.http_client.answers import MAX_BODY_BYTES, AnswerReader
 from event_platform.adapters.http_client.client import default_tls
 from event_platform.adapters.http_client.connection import PIECE_BYTES, Connection
 from event_platform.adapters.https import HttpsSender
-from event_platform.domain.errors import OutOfSockets
+from event_platform.adapters.resolvers import Resolver, public_names
+from event_platform.domain.errors import NoResolver, OutOfSockets
 from event_platform.domain.outcomes import Reason
 from event_platform.ports import Sender
 from eventually import eventually
@@ -256,6 +258,40 @@ class TestHttpsSender(SenderContract):
             for _ in range(2):
                 assert status_of(await sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE)) == 200
         assert dns.asked["hooks.example.org", A] == 2
+
+    async def test_a_nameserver_that_is_away_is_no_receivers_failure(self, make_sender: MakeSender) -> None:
+        async with DnsServer({}) as dns:
+            pass  # its port is closed again
+        sender = make_sender(dns=dns)
+        with pytest.raises(NoResolver, match="no nameserver answers"):
+            await sender.post("http://hooks.example.org/", HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+
+    async def test_a_connection_that_is_used_all_the_time_ends_at_its_age_and_the_name_is_followed(
+        self, make_sender: MakeSender, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(guard, "KEPT_SECONDS", 0)
+        rounds = {"hooks.example.org": [["127.0.0.1"], ["127.0.0.2"]]}
+        async with (
+            DnsServer(rounds) as dns,
+            serve(KEPT_OPEN) as old,
+            serve(KEPT_OPEN, host="127.0.0.2", port=old.port) as new,
+        ):
+            sender, url = make_sender(dns=dns), old.url(host="hooks.example.org")
+
+            async def post() -> None:
+                assert status_of(await sender.post(url, HEADERS, b"{}", owner=OWNER, timeout=AMPLE)) == 200
+
+            await post()
+            await post()
+            assert (old.connections, len(old.requests)) == (1, 2)
+            assert isinstance(sender, HttpsSender)
+            (kept,) = sender._client._connections
+            now = asyncio.get_running_loop().time()
+            assert now + 0.7 * MAX_AGE_SECONDS < kept.expires_at <= now + MAX_AGE_SECONDS
+            kept.expires_at = now
+            await post()  # on the connection that is too old from now on
+            await post()
+            assert (len(old.requests), len(new.requests)) == (3, 1)
 
     async def test_a_lookup_that_failed_is_not_remembered(self, make_sender: MakeSender) -> None:
         rounds = {"hooks.example.org": [["10.0.0.5"], ["127.0.0.1"]]}

@@ -15,8 +15,9 @@ from clock import START, ManualClock
 from contract.sender import AMPLE, SHORT, certificates
 from contract.servers import OK, Certificates, DnsServer, Peer, Play, answers, serve
 from contract.test_https_sender import resolver_of
-from event_platform.adapters.guard import GuardedNetwork, public_names
+from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
+from event_platform.adapters.resolvers import public_names
 from event_platform.deliver import deliver
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
 from event_platform.domain.egress import Egress

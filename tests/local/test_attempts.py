@@ -14,7 +14,7 @@ from aep.broker.rows import LaneKey, Queued, Receipt
 from clock import START, ManualClock
 from event_platform.budget import Budget
 from event_platform.domain.deliveries import Delivery, Settlement
-from event_platform.domain.errors import OutOfSockets
+from event_platform.domain.errors import CannotConnect, NoResolver, OutOfSockets
 from event_platform.domain.events import Envelope
 from event_platform.domain.rates import Limits
 from records import UPDATED
@@ -109,13 +109,14 @@ async def test_who_waits_for_his_turn_holds_up_no_stop() -> None:
     assert world.begun == begun
 
 
-async def test_being_out_of_sockets_is_later_and_no_failure() -> None:
+@pytest.mark.parametrize("error", [OutOfSockets("too many open files"), NoResolver("no nameserver answers")])
+async def test_being_out_of_sockets_is_later_and_no_failure(error: CannotConnect) -> None:
     world = World(attempts_at_once(1024))
     await world.dispatcher.start()
     await world.put(HOG, range(1))
     for attempt in range(1, 200):  # more often than nacks make a dead letter
         assert len(world.begun) == attempt
-        await world.answer("hog-0", OutOfSockets("too many open files"))
+        await world.answer("hog-0", error)
         assert len(world.begun) == attempt
         await world.clock.advance(1)
     await world.answer("hog-0")

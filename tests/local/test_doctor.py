@@ -16,7 +16,8 @@ from aep.doctor import State
 from aep.store import database, keys, schema
 from aep_here import Ended, run
 from contract.servers import DnsServer
-from event_platform.adapters.guard import TrustedNetwork, local_names
+from event_platform.adapters.guard import TrustedNetwork
+from event_platform.adapters.resolvers import local_names
 from event_platform.domain.broker_messages import TopicRules
 from event_platform.domain.mail_servers import MailServer
 from event_platform.settings import Settings

@@ -13,7 +13,7 @@ from clock import START, ManualClock
 from event_platform.deliver import deliver
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
 from event_platform.domain.egress import Egress
-from event_platform.domain.errors import OutOfSockets
+from event_platform.domain.errors import CannotConnect, NoResolver, OutOfSockets
 from event_platform.domain.https_requests import request_headers
 from event_platform.domain.logs import DeliveryEnd, Operation
 from event_platform.domain.outcomes import Answer, Kind, Outcome, Reason, TransportFailure
@@ -476,15 +476,24 @@ async def test_that_most_origins_fail_is_told_once_a_minute_for_an_alert() -> No
     assert (line["log_level"], line["origins"], line["failing"]) == ("error", 31, 26)
 
 
-async def test_being_out_of_sockets_is_no_attempt_and_is_told_once_a_minute_without_a_traceback() -> None:
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OutOfSockets("too many open files"), "egress.out_of_sockets"),
+        (NoResolver("no nameserver answers"), "egress.no_resolver"),
+    ],
+)
+async def test_being_unable_to_connect_is_no_attempt_and_is_told_once_a_minute_without_a_traceback(
+    error: CannotConnect, line: str
+) -> None:
     class Exhausted:
         async def post(self, *_: Any, **__: Any) -> Result:
-            raise OutOfSockets("no connection could be opened: too many open files")
+            raise error
 
     clock, egress = ManualClock(), Egress()
     with capture_logs() as lines:
         for _ in range(61):
-            with pytest.raises(OutOfSockets):
+            with pytest.raises(CannotConnect):
                 await deliver(
                     a_delivery(),
                     subscriptions=Lookup(SUBSCRIPTION),
@@ -494,6 +503,6 @@ async def test_being_out_of_sockets_is_no_attempt_and_is_told_once_a_minute_with
                     egress=egress,
                 )
             await clock.advance(1)
-    assert [line["event"] for line in lines] == ["egress.out_of_sockets"] * 2
-    assert all(line["log_level"] == "error" and "exc_info" not in line for line in lines)
+    assert [each["event"] for each in lines] == [line] * 2
+    assert all(each["log_level"] == "error" and "exc_info" not in each for each in lines)
     assert (egress.origins, egress.failing) == (0, 0)

@@ -12,14 +12,12 @@ from contract.servers import DnsServer
 from event_platform.adapters.guard import (
     MAX_ADDRESSES,
     AddressRefused,
-    CaresResolver,
     GuardedNetwork,
     TrustedNetwork,
     _some_of,
     is_own_address,
-    local_names,
-    public_names,
 )
+from event_platform.adapters.resolvers import CaresResolver, local_names, public_names
 from event_platform.domain.addresses import IpAddress
 
 __all__ = ["dns"]

@@ -17,11 +17,15 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
+from contract.servers import DnsServer
 from dear_keys import a_certificate, a_dear_key, pem_of
 from event_platform.adapters import kafka, kafka_client
+from event_platform.adapters.connections import MAX_AGE_SECONDS
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.kafka import KafkaSender
 from event_platform.adapters.kafka_client import MAX_FRAME_BYTES, SlowWork
+from event_platform.adapters.resolvers import public_names
+from event_platform.domain.errors import NoResolver
 from event_platform.domain.outcomes import Published, Reason, Refusal, TransportFailure
 from event_platform.domain.subscriptions import KafkaConfig, Owner, Sasl, Tls
 from eventually import eventually
@@ -87,6 +91,31 @@ async def test_metadata_is_asked_for_of_each_topic_alone_and_never_of_all(sender
     assert sender.producers == 1
     assert {tuple(names) for names in broker.asked if names is not None} == {(), ("a",), ("b",)}
     assert None not in broker.asked
+
+
+async def test_a_producer_that_is_used_all_the_time_ends_at_its_age(sender: KafkaSender) -> None:
+    broker = ScriptedBroker(lambda names: [a_topic(name) for name in names or ()])
+    async with broker.listening():
+        for _ in range(2):
+            assert await appended(sender, broker.address) == Published()
+        assert broker.connections == 2  # one to ask for the brokers, one to each
+        old = next(iter(sender._kept.values()))
+        now = asyncio.get_running_loop().time()
+        assert now + 0.7 * MAX_AGE_SECONDS < old.expires_at <= now + MAX_AGE_SECONDS
+        old.expires_at = now
+        assert await appended(sender, broker.address) == Published()
+        assert broker.connections == 4
+        assert sender.producers == 1
+        await eventually(lambda: old.producer._closed)
+
+
+async def test_a_nameserver_that_is_away_is_no_brokers_failure() -> None:
+    async with DnsServer({}) as dns:
+        port = dns.port  # closed again
+    sender = KafkaSender(GuardedNetwork(make_resolver=lambda: public_names([f"127.0.0.1:{port}"])))
+    with pytest.raises(NoResolver, match="no nameserver answers"):
+        await appended(sender, "broker.example.org:9092", timeout=2)
+    await sender.close()
 
 
 async def test_a_broker_that_can_only_name_all_topics_is_not_asked(sender: KafkaSender) -> None:

@@ -1,13 +1,15 @@
-"""What a connection that failed is called in the log, whichever protocol it was for."""
+"""What connections of all protocols share: how long they are kept, and how the log calls one that failed."""
 
 import errno
 import os
+import random
 import re
 import ssl
 from collections.abc import Mapping
 
-from ..domain.errors import OutOfSockets
+from ..domain.errors import NoResolver, OutOfSockets
 from ..domain.outcomes import Reason, TransportFailure
+from .resolvers import ResolverSilent
 
 REASON_OF_ERRNO: Mapping[int | None, Reason] = {
     errno.ECONNREFUSED: Reason.CONNECTION_REFUSED,
@@ -24,9 +26,16 @@ REASON_OF_ERRNO: Mapping[int | None, Reason] = {
     errno.EPERM: Reason.NETWORK_UNREACHABLE,
     errno.ETIMEDOUT: Reason.DESTINATION_TIMEOUT,
 }
+MAX_AGE_SECONDS = 300.0
+"""A connection that is used all the time ends at this age, so that a name that moved is followed."""
 _ERRNO_IN_TEXT = re.compile(r"\[Errno (\d+)\]")
 OUR_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 """This process is out of sockets or memory."""
+
+
+def expiry(opened_at: float) -> float:
+    """Returns when a connection is too old to be kept. It differs for those that are opened together."""
+    return opened_at + MAX_AGE_SECONDS * random.uniform(0.8, 1.0)  # noqa: S311 - no secret
 
 
 def most_telling(summary: str) -> int | None:
@@ -43,8 +52,10 @@ def most_telling(summary: str) -> int | None:
 
 
 def failure_of(error: OSError) -> TransportFailure:
-    """Returns what a connection failed of. Raises OutOfSockets, which is no peer's doing."""
+    """Returns what a connection failed of. Raises CannotConnect where that is no peer's doing."""
     match error:
+        case ResolverSilent():
+            raise NoResolver(f"names cannot be looked up: {error}") from error
         case ssl.SSLCertVerificationError():
             return TransportFailure(Reason.INVALID_CERTIFICATE, _words(error.verify_message))
         case ssl.SSLError():  # its errno counts from 1 by OpenSSL's own rules

@@ -14,16 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
-import aiodns
 import aiohappyeyeballs
-import pycares
 from aiohappyeyeballs import AddrInfoType
 from cachetools import TTLCache
 
 from ..domain.addresses import IpAddress, IpNetwork, is_globally_routable
 from .connections import most_telling
+from .resolvers import MakeResolver, Resolver, local_names, public_names
 
 CHECK_SECONDS = 2.0
 KEPT_SECONDS = 10.0
@@ -34,8 +32,6 @@ MAX_ADDRESSES = 32
 ADDRESSES_AT_ONCE = 4
 """The number of a name's addresses that are tried for one connection, so that it holds no more sockets."""
 _NEXT_ADDRESS_SECONDS = 0.25  # after which the next address of a name is tried beside it (RFC 8305 5)
-_LOOKUP_SECONDS = 1.0  # of the first try; the second waits longer, and both end before a delivery's deadline
-_LOOKUP_TRIES = 2
 _UNSENT_MILLISECONDS = 10_000
 _UNREAD_BYTES = 64 * 1024
 """Bytes that may come before we read. An event loop reads all of it at once, TLS in records of any size."""
@@ -60,67 +56,6 @@ class AddressRefused(ValueError, OSError):
     """
 
 
-class NameNotResolved(OSError):
-    """Raised when a name has no address, or nobody answered for it; its cause says which."""
-
-
-class Resolver(Protocol):
-    """Looks names up."""
-
-    async def resolve(self, host: str) -> Sequence[str]:
-        """Every address of the name, at least one. Raises NameNotResolved."""
-        ...
-
-    async def close(self) -> None:
-        """Ends pending lookups."""
-        ...
-
-
-MakeResolver = Callable[[], Resolver]
-
-
-class CaresResolver:
-    """A `Resolver` by c-ares: `timeout` seconds for the first of the `tries`.
-
-    Made in the running loop. `flags` are those of c-ares.
-    """
-
-    def __init__(
-        self,
-        nameservers: Sequence[str] | None = None,
-        *,
-        timeout: float = _LOOKUP_SECONDS,
-        tries: int = _LOOKUP_TRIES,
-        flags: int = 0,
-    ) -> None:
-        self._dns = aiodns.DNSResolver(nameservers, timeout=timeout, tries=tries, flags=flags)
-
-    async def resolve(self, host: str) -> Sequence[str]:
-        """As `Resolver`. Leaves out addresses of a family that this machine has none of."""
-        try:
-            found = await self._dns.getaddrinfo(host, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-        except aiodns.error.DNSError as error:
-            socket.socket().close()  # raises if this process has no socket left, which c-ares does not say
-            raise NameNotResolved(error.args[1]) from error
-        if not found.nodes:
-            raise NameNotResolved("no address")
-        return [node.addr[0].decode() for node in found.nodes]
-
-    async def close(self) -> None:
-        """As `Resolver`."""
-        await self._dns.close()
-
-
-def public_names(nameservers: Sequence[str] | None = None) -> Resolver:
-    """Lookups of full names only: a search list could turn a stranger's name into one of ours."""
-    return CaresResolver(nameservers, flags=pycares.ARES_FLAG_NOSEARCH)
-
-
-def local_names(nameservers: Sequence[str] | None = None) -> Resolver:
-    """Lookups as the machine is set up, search list included."""
-    return CaresResolver(nameservers)
-
-
 class TrustedNetwork:
     """Connects anywhere: for addresses that the operator wrote down."""
 
@@ -132,7 +67,7 @@ class TrustedNetwork:
         )
 
     async def resolve(self, host: str) -> Sequence[str]:
-        """The first 32 addresses of the name, looked up now. Raises NameNotResolved."""
+        """The first 32 addresses of the name, looked up now. Raises NameNotResolved, ResolverSilent."""
         if self._resolver is None:  # not before, as it wants the running loop
             self._resolver = self._make_resolver()
         return (await self._resolver.resolve(host))[:MAX_ADDRESSES]
@@ -140,7 +75,8 @@ class TrustedNetwork:
     async def connect(self, host: str, port: int) -> socket.socket:
         """A socket connected to one of four of the host's addresses, the first that takes it (RFC 8305).
 
-        Raises AddressRefused, NameNotResolved, or the OSError that says most about the addresses.
+        Raises AddressRefused, NameNotResolved, ResolverSilent, or the OSError that says most about the
+        addresses.
         """
         literal = _literal(host)
         found = [host] if literal is not None else _some_of(await self._addresses(host))
@@ -235,7 +171,10 @@ class GuardedNetwork(TrustedNetwork):
             return
 
     async def resolve(self, host: str) -> Sequence[str]:
-        """Addresses of the name, now. Raises NameNotResolved, AddressRefused if one of them is refused."""
+        """Addresses of the name, now.
+
+        Raises NameNotResolved, ResolverSilent, and AddressRefused if one of them is refused.
+        """
         self._check_name(host)
         found = await super().resolve(host)
         for address in found:

@@ -10,11 +10,12 @@ from ..domain.subscriptions import Owner
 from ..domain.tenants import Tenant
 from ..tracebacks import drop_tracebacks
 from .connections import failure_of
-from .guard import AddressRefused, GuardedNetwork, NameNotResolved, TrustedNetwork
+from .guard import AddressRefused, GuardedNetwork, TrustedNetwork
 from .http_client.answers import NotHttp
 from .http_client.client import HttpClient
 from .http_client.connection import ClosedHere
 from .http_client.requests import Headers, InvalidUrl
+from .resolvers import NameNotResolved
 
 PIM_SECONDS = 3.0
 

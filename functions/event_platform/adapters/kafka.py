@@ -22,9 +22,10 @@ from ..domain import tls_material
 from ..domain.outcomes import Published, Reason, Refusal, TransportFailure
 from ..domain.subscriptions import KafkaConfig, Owner, Sasl, Tls
 from ..tracebacks import drop_tracebacks
-from .connections import failure_of
-from .guard import AddressRefused, GuardedNetwork, NameNotResolved
+from .connections import expiry, failure_of
+from .guard import AddressRefused, GuardedNetwork
 from .kafka_client import NotKafka, Producer, SlowWork
+from .resolvers import NameNotResolved
 from .tls import restricted
 
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # names hosts and users; we log what came of it
@@ -61,6 +62,7 @@ class _Kept:
     key: _Key
     producer: Producer
     started: asyncio.Task[None]
+    expires_at: float
     users: int = 0
     is_retired: bool = False
     is_ending: bool = False
@@ -70,8 +72,9 @@ class _Kept:
 class KafkaSender:
     """The port `RecordSender`. Used in the event loop only.
 
-    A producer that no attempt used for `idle_seconds` is closed, and so is one on which a record failed: what
-    it still holds could come late, and what follows could be out of sequence.
+    A producer that no attempt used for `idle_seconds` is closed, and so is one that is too old, whose brokers
+    may have moved. So is one on which a record failed: what it still holds could come late, and what follows
+    could be out of sequence.
     """
 
     def __init__(self, network: GuardedNetwork, *, idle_seconds: float = IDLE_SECONDS) -> None:
@@ -145,6 +148,10 @@ class KafkaSender:
     def _take(self, owner: Owner, config: KafkaConfig) -> _Kept:
         key = (owner, config.broker, config.sasl, config.tls)
         kept = self._kept.get(key)
+        now = asyncio.get_running_loop().time()
+        if kept is not None and now >= kept.expires_at:
+            self._retire(kept)
+            kept = None
         if kept is None:
             self._make_room()
             context = self._context_of(config.tls) if config.tls is not None else None
@@ -154,7 +161,7 @@ class KafkaSender:
             producer = _producer(config, self._network, slow_work, context)
             started = asyncio.create_task(producer.start())
             started.add_done_callback(_look)
-            kept = self._kept[key] = _Kept(key, producer, started)
+            kept = self._kept[key] = _Kept(key, producer, started, expiry(now))
         if kept.idle is not None:
             kept.idle.cancel()
             kept.idle = None

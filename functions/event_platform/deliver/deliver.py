@@ -9,7 +9,7 @@ import structlog
 from ..domain import rates, retries
 from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
 from ..domain.egress import Egress
-from ..domain.errors import OutOfSockets
+from ..domain.errors import CannotConnect
 from ..domain.https_requests import EXCERPT_BYTES, request_headers, without_secrets
 from ..domain.logs import DeliveryEnd, Operation
 from ..domain.outcomes import Answer, Kind, Outcome, Reason, Refusal, Result, TransportFailure, classify
@@ -34,8 +34,8 @@ async def deliver(
 ) -> Settlement:
     """Returns what follows from handling `delivery` now; the caller has it applied by `Settlements.settle`.
 
-    Raises only for faults of ours: a receiver's failure is a settlement. After OutOfSockets nothing was sent,
-    so the delivery can be handled again as it is.
+    Raises only for faults of ours: a receiver's failure is a settlement. After CannotConnect nothing was
+    sent, so the delivery can be handled again as it is.
     """
     subscription = await subscriptions.current(delivery.subscription_id)
     now = clock.now()
@@ -47,9 +47,9 @@ async def deliver(
         return await _attempt(
             delivery, subscription, now, senders=senders, clock=clock, policy=policy, egress=egress
         )
-    except OutOfSockets as error:
-        if egress.out_of_sockets(clock.monotonic()):
-            log.error("egress.out_of_sockets", error=str(error))
+    except CannotConnect as error:
+        if egress.is_due(error.log_event, clock.monotonic()):
+            log.error(error.log_event, error=str(error))
         raise
 
 

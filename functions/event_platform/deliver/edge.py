@@ -10,7 +10,7 @@ import structlog
 
 from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
 from ..domain.egress import Egress
-from ..domain.errors import OutOfSockets, StoreUnavailable
+from ..domain.errors import CannotConnect, StoreUnavailable
 from ..domain.pace import COPY_SECONDS, Turn, to_be_sent
 from ..domain.rates import Limits, Rate
 from ..ports import Clock, Paces, SubscriptionLookup
@@ -52,7 +52,7 @@ class Edge:
     async def attempt(self, delivery: Delivery, began: float) -> Settlement:
         """Returns what follows from the attempts at the delivery, each at the lane's turn.
 
-        There is more than one attempt after a 429, or when this instance is out of sockets. The delivery goes
+        There is more than one attempt after a 429, or when this instance cannot connect. The delivery goes
         back to its lane, tried or not, when the next turn comes too late: at a slow pace, or in a pause that
         the receiver asked for. Raises StoreUnavailable, and what is a fault of ours.
         """
@@ -72,7 +72,7 @@ class Edge:
                     policy=self._policy,
                     egress=self._egress,
                 )
-            except OutOfSockets:  # later, as after a 429
+            except CannotConnect:  # later, as after a 429
                 await self._clock.sleep(SOCKETS_RETRY_SECONDS)
                 settlement = Settlement(delivery, None, back_to_lane=True)
             await self._observe(settlement)

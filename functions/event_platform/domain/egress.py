@@ -110,13 +110,10 @@ class Egress:
 
     def is_to_be_told(self, now: float) -> bool:
         """True once a minute, for those who ask while it fails."""
-        return self._is_due("failing", now)
+        return self.is_due("failing", now)
 
-    def out_of_sockets(self, now: float) -> bool:
-        """Notes that this process could open no connection. True once a minute, when that is to be told."""
-        return self._is_due("out of sockets", now)
-
-    def _is_due(self, line: str, now: float) -> bool:
+    def is_due(self, line: str, now: float) -> bool:
+        """True if this line was not logged within the last minute. It is then."""
         told_at = self._told_at.get(line)
         if told_at is not None and now - told_at < TOLD_EVERY_SECONDS:
             return False

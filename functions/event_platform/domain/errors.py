@@ -14,7 +14,9 @@ EventPlatformError          the root; never raised itself
 └── Unavailable             a part that we need is away; nothing was changed, try again (503)
     ├── PimUnavailable      the PIM could not be asked
     ├── StoreUnavailable    the store cannot take or give anything now
-    ├── OutOfSockets        this process cannot open a connection now
+    ├── CannotConnect       no connection can be opened from here now; never raised itself
+    │   ├── OutOfSockets    this process has no socket left
+    │   └── NoResolver      names cannot be looked up
     ├── PublishFailed       a topic did not take some of the messages
     │   └── TopicMissing    there is no such topic
     └── DestinationsNotSetUp  the operator has to set up what publishes to subscribers' topics
@@ -22,7 +24,7 @@ EventPlatformError          the root; never raised itself
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,22 @@ class StoreUnavailable(Unavailable):
     """Raised when the store cannot be written or read now (full disk, lost connection)."""
 
 
-class OutOfSockets(Unavailable):
-    """Raised when this process has no file descriptor or memory left for a connection. Nothing was sent."""
+class CannotConnect(Unavailable):
+    """The errors that say nothing about the peer. Nothing was sent. `log_event` names the log's line."""
+
+    log_event: ClassVar[str]
+
+
+class OutOfSockets(CannotConnect):
+    """Raised when this process has no file descriptor or memory left for a connection."""
+
+    log_event = "egress.out_of_sockets"
+
+
+class NoResolver(CannotConnect):
+    """Raised when no nameserver answers us."""
+
+    log_event = "egress.no_resolver"
 
 
 class PublishFailed(Unavailable):

@@ -20,7 +20,7 @@ import structlog
 from event_platform.budget import Budget
 from event_platform.deliver import Judge
 from event_platform.domain.deliveries import Delivery, Settlement
-from event_platform.domain.errors import OutOfSockets, StoreUnavailable
+from event_platform.domain.errors import CannotConnect, StoreUnavailable
 from event_platform.domain.events import Envelope
 from event_platform.ports import Clock
 
@@ -238,7 +238,7 @@ class Dispatcher:
                 else:
                     async with self._attempts.hold(entry.owner, 1):
                         await self._hand_out(lane, entry)
-            except OutOfSockets:  # says nothing about this delivery either
+            except CannotConnect:  # says nothing about this delivery either
                 continue
             except StoreUnavailable as error:  # says nothing about this delivery
                 lane.busy = False
@@ -263,7 +263,7 @@ class Dispatcher:
                 async with self._budget.hold(entry.owner, entry.size()):
                     entry.envelope = await self._read_body(entry)
                     await self._attempt(lane, entry)
-        except OutOfSockets:
+        except CannotConnect:
             lane.busy = False
             await self._clock.sleep(SOCKETS_RETRY_SECONDS)  # meanwhile the others have no turn either
             raise

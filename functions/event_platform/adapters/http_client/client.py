@@ -46,7 +46,7 @@ class HttpClient:
         A kept connection is used by requests of the same `owner` to the same origin only.
 
         Raises InvalidUrl, ValueError for headers, TimeoutError, NotHttp, EOFError, ClosedHere,
-        AddressRefused, NameNotResolved, and the OSError that the connection ended with.
+        AddressRefused, NameNotResolved, ResolverSilent, and the OSError that the connection ended with.
         """
         deadline = asyncio.get_running_loop().time() + timeout
         target = target_of(method, url)

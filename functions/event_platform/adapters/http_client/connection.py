@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import cast
 
 from ...domain.outcomes import Answer
+from ..connections import expiry
 from .answers import AnswerReader, NotHttp
 
 Key = tuple[Hashable, str]
@@ -35,6 +36,8 @@ class Connection(asyncio.Protocol):
         """Whether a byte came of the answer to the last request."""
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
+        self.expires_at = expiry(self._loop.time())
+        """When it is not kept any more, by the loop's clock."""
         self._transport: asyncio.Transport
         self._readable = select.poll()
         self._reader: AnswerReader | None = None

@@ -47,19 +47,20 @@ class Pool:
         return connection
 
     def keep(self, connection: Connection) -> None:
-        """Keeps it until it is taken, or lost, or dropped for its age or for more recent ones.
+        """Keeps it until it is taken, or lost, or dropped: for more recent ones, or after too long a rest.
 
-        An owner who has his number already loses it at once.
+        One that is too old is dropped at once, and so is one of an owner who has his number already.
         """
         owner, origin = connection.key
         of_owner = self._of_owner.get(owner)
         if of_owner is None:
             of_owner = self._of_owner[owner] = _Kept()
-        if of_owner.number >= MAX_KEPT_OF_OWNER:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if of_owner.number >= MAX_KEPT_OF_OWNER or now >= connection.expires_at:
             connection.drop()
             return
-        loop = asyncio.get_running_loop()
-        self._since[connection] = loop.time()
+        self._since[connection] = now
         of_owner.by_origin.setdefault(origin, []).append(connection)
         of_owner.number += 1
         if len(self._since) > MAX_KEPT:
