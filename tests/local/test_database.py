@@ -401,9 +401,14 @@ async def test_what_lingers_is_written_at_the_end(tmp_path: Path) -> None:
 
 
 async def test_what_gives_way_is_done_after_what_comes_later_and_in_its_order(database: Database) -> None:
-    held, order = threading.Event(), list[str]()
-    first = asyncio.ensure_future(database.write(lambda connection: held.wait(10)))
-    await asyncio.sleep(0)
+    begun, held, order = threading.Event(), threading.Event(), list[str]()
+
+    def hold(connection: sqlite3.Connection) -> None:
+        begun.set()
+        held.wait(10)
+
+    first = asyncio.ensure_future(database.write(hold))
+    await asyncio.to_thread(begun.wait, 10)
     job, number = Noted(), 3 * module.GIVING_WAY_PER_COMMIT
     giving_way = [
         database.write_jointly(job, str(each), order.append, gives_way=True) for each in range(number)
