@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -401,23 +402,111 @@ async def test_what_lingers_is_written_at_the_end(tmp_path: Path) -> None:
 
 
 async def test_what_gives_way_is_done_after_what_comes_later_and_in_its_order(database: Database) -> None:
-    begun, held, order = threading.Event(), threading.Event(), list[str]()
-
-    def hold(connection: sqlite3.Connection) -> None:
-        begun.set()
-        held.wait(10)
-
-    first = asyncio.ensure_future(database.write(hold))
-    await asyncio.to_thread(begun.wait, 10)
+    holding, go_on = await held(database)
+    order = list[str]()
     job, number = Noted(), 3 * module.GIVING_WAY_PER_COMMIT
     giving_way = [
         database.write_jointly(job, str(each), order.append, gives_way=True) for each in range(number)
     ]
     waits = asyncio.ensure_future(database.write(lambda connection: "waits", order.append))
     await asyncio.sleep(0)
-    held.set()
-    await asyncio.gather(first, waits, *giving_way)
+    go_on.set()
+    await asyncio.gather(holding, waits, *giving_way)
     assert order == ["waits", *map(str, range(number))]
+
+
+class Commits(Meters):
+    """Notes the number of jobs in each commit that changed something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs: list[int] = []
+
+    def committed(self, seconds: float, jobs: int) -> None:
+        self.jobs.append(jobs)
+
+
+async def held(database: Database) -> "tuple[asyncio.Future[None], threading.Event]":
+    """A job that the writer is busy with until the event is set."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(connection: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    holding = asyncio.ensure_future(database.write(hold))
+    await asyncio.to_thread(begun.wait, 10)
+    return holding, go_on
+
+
+@pytest.mark.parametrize(
+    ("tenant", "crowd", "jobs"),
+    [
+        ("quiet", module.BUSY_JOBS, [1, module.BUSY_JOBS]),
+        ("busy", module.BUSY_JOBS, [1 + module.BUSY_JOBS]),
+        ("quiet", module.BUSY_JOBS - 1, [module.BUSY_JOBS]),
+    ],
+    ids=["of another tenant", "of the same tenant", "only a few"],
+)
+async def test_a_crowd_that_gives_way_is_left_to_the_next_commit(
+    tmp_path: Path, tenant: str, crowd: int, jobs: list[int]
+) -> None:
+    meters = Commits()
+    database = Database(tmp_path, meters)
+    database.open()
+    await database.write(note_table)
+    holding, go_on = await held(database)
+    job = Noted()
+    waiting = [database.write_jointly(job, str(n), gives_way=True, tenant="busy") for n in range(crowd)]
+    waiting.append(database.write_jointly(job, "first", tenant=tenant))
+    meters.jobs.clear()
+    go_on.set()
+    await asyncio.gather(holding, *waiting)
+    await database.close()
+    assert meters.jobs == jobs
+
+
+async def test_a_crowd_that_gives_way_has_its_place_in_every_other_commit(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    database.open()
+    await database.write(note_table)
+    holding, go_on = await held(database)
+    job, order, number = Noted(), list[str](), count()
+    crowd = [
+        database.write_jointly(job, str(n), order.append, gives_way=True, tenant="busy")
+        for n in range(module.BUSY_JOBS)
+    ]
+
+    def again(result: str) -> None:
+        """Another of the quiet tenant waits whenever one is done."""
+        order.append("quiet")
+        if order.count("quiet") < 5:
+            crowd.append(database.write_jointly(job, f"quiet {next(number)}", again, tenant="quiet"))
+
+    crowd.append(database.write_jointly(job, f"quiet {next(number)}", again, tenant="quiet"))
+    go_on.set()
+    await holding
+    while not all(each.done() for each in crowd):
+        await asyncio.wait(crowd)
+    await database.close()
+    assert order.index("0") < len(order) - 1  # not behind all that came
+
+
+async def test_who_had_nothing_in_a_busy_commit_does_not_wait_for_more_to_gather(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GATHERING_SECONDS", 60.0)
+    database = Database(tmp_path)
+    database.open()
+    await database.write(note_table)
+    job = Noted()
+    for tenant in ("busy", "quiet"):
+        holding, go_on = await held(database)
+        busy = [database.write_jointly(job, f"{tenant} {n}", tenant=tenant) for n in range(module.BUSY_JOBS)]
+        go_on.set()
+        await asyncio.gather(holding, *busy)  # after which the writer rests
+        await database.write_jointly(job, f"after {tenant}", tenant=f"not {tenant}")
+    await database.close()
 
 
 async def test_what_gives_way_is_written_at_the_end(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from aep.broker import pieces
 from aep.broker import queue as broker_queue
-from aep.broker.fan_out import FanOut
+from aep.broker.fan_out import FanOut, rest_after
 from aep.broker.queue import DurableQueue
 from aep.broker.rows import LaneKey, Queued
 from aep.doctor import last_accepted
@@ -240,6 +240,18 @@ async def test_tenants_take_turns(world: World) -> None:
     await fan_out.stop()
     assert turns[:6] == [OTHER, PIM] * 3
     assert turns.count(PIM) == turns.count(OTHER)
+
+
+async def test_the_fan_out_rests_longer_while_other_tenants_send(world: World) -> None:
+    assert rest_after(0.01, for_others=False) == pytest.approx(0.01)
+    assert rest_after(0.01, for_others=True) == pytest.approx(0.09)
+    assert rest_after(10.0, for_others=False) < rest_after(10.0, for_others=True) < 1.0
+    await world.queue.accept(PIM, [an_event()])
+    assert not world.queue.others_came(PIM)
+    await world.queue.accept(OTHER, [an_event()])
+    assert world.queue.others_came(PIM)
+    await world.clock.advance(1)
+    assert not world.queue.others_came(PIM)
 
 
 async def test_a_fault_in_the_fan_out_of_one_tenant_holds_up_no_other(world: World) -> None:

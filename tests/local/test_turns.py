@@ -1,10 +1,12 @@
 """Which attempts begin in which round of the event loop."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
-from aep.broker.turns import BEGIN_IN_A_ROUND, EACH_IN_A_ROUND, Turns
+from aep.broker.turns import BEGIN_IN_A_ROUND, COUNTED_SECONDS, EACH_IN_A_ROUND, SHARE, Senders, Turns
 
 BUSY, OTHER, QUIET = ("pim", "busy"), ("pim", "other"), ("pim", "quiet")
 
@@ -55,7 +57,7 @@ async def test_few_begin_in_a_round_and_all_in_their_order(world: World) -> None
 async def test_who_has_little_to_do_begins_at_once(world: World) -> None:
     world.crowd(BUSY, 100)
     await asyncio.sleep(0)
-    for _ in range(EACH_IN_A_ROUND):
+    for _ in range(BEGIN_IN_A_ROUND):
         assert world.turns.take(QUIET)
     assert not world.turns.take(QUIET)
     await world.ended()
@@ -79,28 +81,113 @@ async def test_one_that_is_cancelled_takes_no_turn(world: World) -> None:
     assert world.turns.take(OTHER)
 
 
-async def test_a_crowd_rests_while_another_delivers_and_not_when_alone(
-    world: World, monkeypatch: pytest.MonkeyPatch
+class Machine:
+    """An event loop whose time and CPU time go by as told: each attempt costs `cost` seconds of both."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: float = 0.0002) -> None:
+        self.cost, self.now, self.used, self.rested = cost, 0.0, 0.0, 0.0
+        self._loop = asyncio.get_running_loop()
+        monkeypatch.setattr(self._loop, "time", lambda: self.now)
+        monkeypatch.setattr(self._loop, "call_later", self._rest)
+        self.turns = Turns(lambda: self.used)
+        self.began = Counter[tuple[str, str]]()
+
+    def _rest(self, delay: float, callback: Callable[[], None]) -> asyncio.Handle:
+        self.now += delay
+        self.rested += delay
+        return self._loop.call_soon(callback)
+
+    def begin(self, owner: tuple[str, str]) -> None:
+        self.began[owner] += 1
+        self.now += self.cost
+        self.used += self.cost
+
+    async def crowd(self, owner: tuple[str, str], until: float) -> None:
+        """So many that some always wait."""
+
+        async def attempts() -> None:
+            while self.now < until:
+                if not self.turns.take(owner):
+                    await self.turns.wait(owner)
+                self.begin(owner)
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(attempts() for _ in range(100)))
+
+    async def delivers(self, owner: tuple[str, str], until: float, every: float = 0.01) -> list[bool]:
+        """One now and then; returns for each whether it began at once."""
+        at_once: list[bool] = []
+        due = self.now
+        while self.now < until:
+            if self.now >= due:
+                at_once.append(self.turns.take(owner))
+                if at_once[-1]:
+                    self.begin(owner)
+                due += every
+            await asyncio.sleep(0)
+        return at_once
+
+
+async def test_a_crowd_uses_its_share_while_somebody_has_little_to_do(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loop, seconds, rests = asyncio.get_running_loop(), 0.0, list[float]()
+    machine = Machine(monkeypatch)
+    await asyncio.gather(machine.crowd(BUSY, COUNTED_SECONDS), machine.delivers(QUIET, COUNTED_SECONDS))
+    began, used = machine.now, machine.used  # from here on it is known who has little to do
+    until = began + 3 * COUNTED_SECONDS
+    _, at_once = await asyncio.gather(machine.crowd(BUSY, until), machine.delivers(QUIET, until))
+    assert (machine.used - used) / (machine.now - began) == pytest.approx(SHARE, rel=0.1)
+    assert all(at_once)
 
-    def time() -> float:
-        nonlocal seconds
-        seconds += 0.001  # each look at the clock; a round has two or three of them
-        return seconds
 
-    def call_later(delay: float, callback: object, *arguments: object) -> asyncio.Handle:
-        rests.append(delay)
-        return loop.call_soon(callback, *arguments)  # type: ignore[arg-type]
+async def test_a_crowd_that_is_alone_never_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    await machine.crowd(BUSY, 3 * COUNTED_SECONDS)
+    assert machine.rested == 0
 
-    monkeypatch.setattr(loop, "call_later", call_later)
-    monkeypatch.setattr(loop, "time", time)
-    world.crowd(BUSY, 100)
-    await world.ended()
-    assert not rests
-    world.crowd(BUSY, 100)
-    await asyncio.sleep(0)
-    assert world.turns.take(QUIET)
-    await world.ended()
-    assert rests
-    assert max(rests) <= 0.05
+
+async def test_crowds_among_themselves_never_rest_and_share_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    until = 3 * COUNTED_SECONDS
+    await asyncio.gather(machine.crowd(BUSY, until), machine.crowd(OTHER, until))
+    assert machine.rested == 0
+    assert machine.began[BUSY] == pytest.approx(machine.began[OTHER], rel=0.1)
+
+
+async def test_a_crowd_goes_on_at_full_speed_when_the_other_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    until = 2 * COUNTED_SECONDS
+    await asyncio.gather(machine.crowd(BUSY, until), machine.delivers(QUIET, until))
+    assert machine.rested > 0
+    await machine.crowd(BUSY, machine.now + 2 * COUNTED_SECONDS)
+    rested = machine.rested
+    await machine.crowd(BUSY, machine.now + COUNTED_SECONDS)
+    assert machine.rested == rested
+
+
+async def test_a_crowd_goes_on_where_other_work_takes_all_of_the_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    await asyncio.gather(machine.crowd(BUSY, COUNTED_SECONDS), machine.delivers(QUIET, COUNTED_SECONDS))
+    machine.used += 10.0
+    before = machine.began[BUSY]
+    await machine.crowd(BUSY, machine.now + 0.5 * COUNTED_SECONDS)
+    assert machine.began[BUSY] > before + EACH_IN_A_ROUND
+
+
+def test_senders_know_whether_others_send() -> None:
+    senders = Senders()
+    assert not senders.others_than("a", 0.0)
+    senders.note("a", 0.0)
+    assert not senders.others_than("a", 0.0)
+    assert senders.others_than("b", 0.0)
+    senders.note("b", 0.5)
+    assert senders.others_than("a", 0.5)
+    assert senders.others_than("b", 0.5)
+    senders.note("b", 1.5)
+    assert not senders.others_than("b", 1.5)
+    assert senders.others_than("a", 1.5)
+    assert not senders.others_than("a", 1.5 + COUNTED_SECONDS)

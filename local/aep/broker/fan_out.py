@@ -17,8 +17,11 @@ log = structlog.get_logger()
 
 STORE_RETRY_SECONDS = 1.0
 REST_AT_MOST = 0.05
-"""The longest rest. The fan-out rests after a piece for as long as it took, so that others find writer and
-event loop free half of the time. Lanes are emptied far more slowly than pieces fill them."""
+"""The longest rest, in seconds. The fan-out rests after a piece for as long as it took, so that the next
+events of its tenant find writer and event loop free half of the time. Lanes are emptied far more slowly than
+pieces fill them."""
+REST_FOR_OTHERS, REST_FOR_OTHERS_AT_MOST = 9, 0.5
+"""The same while other tenants send events: nine times as long, so that they find them free."""
 BACKOFF_AT_MOST = 60.0
 
 
@@ -88,8 +91,16 @@ class FanOut:
         self._failures.pop(tenant, None)
         if more:
             self.behind(tenant)
-            await asyncio.sleep(min(REST_AT_MOST, time.monotonic() - began))
+            took = time.monotonic() - began
+            await asyncio.sleep(rest_after(took, for_others=self._queue.others_came(tenant)))
 
     async def _again(self, tenant: str, seconds: float) -> None:
         await self._clock.sleep(seconds)
         self.behind(tenant)
+
+
+def rest_after(took: float, *, for_others: bool) -> float:
+    """Returns the seconds to rest after a piece that took so many; other tenants may send events."""
+    if for_others:
+        return min(REST_FOR_OTHERS_AT_MOST, REST_FOR_OTHERS * took)
+    return min(REST_AT_MOST, took)

@@ -26,7 +26,7 @@ from event_platform.ports import Clock
 
 from ..meters import Counted, Meters
 from ..store import accepted, bulk
-from ..store.database import Database
+from ..store.database import WEIGHT_AT_ONCE, Database
 from ..store.subscriptions import SqliteSubscriptions
 from ..store.success_counts import drop_expired
 from .budget import OwnerKey
@@ -44,6 +44,7 @@ from .rows import (
     queued_of,
     release_events,
 )
+from .turns import Senders
 
 log = structlog.get_logger()
 
@@ -86,6 +87,7 @@ class DurableQueue:
         self._pieces = Pieces(IdentifierCheck(clock), schema_base)  # used in the writer thread only
         database.on_rollback.append(self._pieces.forget)
         self._owners: dict[int, OwnerKey] = {}  # of subscriptions, by the numbers of their rows
+        self._senders = Senders()
         self._put: Listener = lambda queued: None
         self._read_on: Callable[[Sequence[LaneKey]], None] = lambda keys: None
         self._scheduled: Callable[[float], None] = lambda due_at: None
@@ -156,9 +158,12 @@ class DurableQueue:
             if result.later:
                 self._behind(tenant)
 
+        self._senders.note(tenant, self._clock.monotonic())
         batch = _Batch(tenant, events, self._clock.now().timestamp(), relayed)
         weight = len(events) + sum(len(event.data_json) for event in events) // BYTES_OF_WEIGHT
-        result = await self._database.write_jointly(self._accept, batch, committed, weight=weight)
+        result = await self._database.write_jointly(
+            self._accept, batch, committed, weight=weight, tenant=tenant
+        )
         if result.revoked:
             await self._subscriptions.copies.in_force()
 
@@ -174,16 +179,23 @@ class DurableQueue:
             self._meters.put_into_lanes(entry.subscription_id for entry in piece.queued)
             self._read_on(list(dict.fromkeys(entry.receipt.key for entry in piece.queued)))
 
-        piece = await self._database.write(
-            lambda connection: self._pieces.next(connection, tenant), committed
+        piece = await self._database.write_jointly(
+            self._fan_out, tenant, committed, weight=WEIGHT_AT_ONCE, gives_way=True, tenant=tenant
         )
         return piece.more
+
+    def others_came(self, tenant: str) -> bool:
+        """True if another tenant has sent events in the last second."""
+        return self._senders.others_than(tenant, self._clock.monotonic())
 
     def faulted(self) -> None:
         """Our own code failed on a fan-out."""
         self._meters.faulted()
 
     def _tell_queued(self, queued: Sequence[Queued]) -> None:
+        for entry in queued:
+            if entry.receipt.key.subscription_no not in self._owners:
+                self._keep_owner(entry.receipt.key.subscription_no, entry.owner)
         self._meters.put_into_lanes(entry.subscription_id for entry in queued)
         self._put(queued)
 
@@ -210,8 +222,14 @@ class DurableQueue:
                 self._meters.settled(settlement, seconds)
                 self._put(settled.back)
 
+        owner = self._owners.get(receipt_of(settlement.delivery).key.subscription_no)
         return self._database.write_jointly(
-            self._settle, settlement, committed, lingers=lingers, gives_way=True
+            self._settle,
+            settlement,
+            committed,
+            lingers=lingers,
+            gives_way=True,
+            tenant=None if owner is None else owner[0],
         )
 
     async def nack(self, queued: Queued) -> None:
@@ -347,10 +365,13 @@ class DurableQueue:
                 "SELECT tenant, json_extract(document, '$.client_id') FROM subscriptions WHERE no = ?",
                 (subscription_no,),
             ).fetchone()
-            if len(self._owners) >= OWNERS_KEPT:
-                self._owners.clear()
-            self._owners[subscription_no] = owner
+            self._keep_owner(subscription_no, owner)
         return owner
+
+    def _keep_owner(self, subscription_no: int, owner: OwnerKey) -> None:
+        if len(self._owners) >= OWNERS_KEPT:
+            self._owners.clear()
+        self._owners[subscription_no] = owner
 
     async def lanes(self) -> list[LaneKey]:
         """All lanes in which something waits; costs one index step per lane, not per delivery."""
@@ -392,6 +413,10 @@ class DurableQueue:
     async def give_back(self, pages: int) -> int:
         """Returns up to `pages` of unused pages of the file to the disk; how many it were."""
         return await self._database.give_back(pages)
+
+    def _fan_out(self, connection: sqlite3.Connection, tenants: Sequence[str]) -> list[Piece]:
+        """A joint job: a piece of each tenant."""
+        return [self._pieces.next(connection, tenant) for tenant in tenants]
 
     def _accept(self, connection: sqlite3.Connection, batches: Sequence["_Batch"]) -> list["_Accepted"]:
         """A joint job: what becomes of each batch's new events.

@@ -1,17 +1,24 @@
 """Decides who begins work in which round of the event loop, so that one owner's crowd holds up no other."""
 
 import asyncio
-from collections import OrderedDict, deque
+import math
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Set
 
 from .budget import OwnerKey
 
 BEGIN_IN_A_ROUND = 16
-EACH_IN_A_ROUND = 2
-"""The number of one owner's attempts that may begin in a round whatever others do."""
-SHARED_SECONDS = 1.0
-"""The time for which the loop is shared after an attempt of an owner for whom nothing waits."""
-REST_FROM = 0.002
-"""Seconds of work that a rest follows: timers are not more exact."""
+EACH_IN_A_ROUND = 4
+"""The number of one owner's attempts that may begin in a round or a rest whatever others do; it is
+BEGIN_IN_A_ROUND for an owner who has little to do."""
+FEW = 0.05
+"""The part of one core up to which an owner has little to do."""
+COUNTED_SECONDS = 1.0
+SHARE = 0.25
+"""The part of one core that this event loop takes at most while somebody delivers who has little to do."""
+CREDIT_SECONDS = 0.002
+"""The CPU time that may be used before a rest follows: timers are not more exact."""
 REST_AT_MOST = 0.05
 
 
@@ -20,26 +27,34 @@ class Turns:
 
     Who comes when the round is full waits for a later one: there owners take turns, and of one owner the
     first comes first. So a round stays short however many deliveries are ready at the same time. While
-    another owner delivers for whom nothing has to wait, those who wait rest for as long as the loop worked:
-    half of its time is free for the one who has little to do.
+    another owner delivers who has little to do, rounds rest so that the loop uses only its SHARE of a core:
+    event loop and machine are free most of the time for the one who has little to do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cpu_time: Callable[[], float] = time.thread_time) -> None:
+        self._cpu_time = cpu_time
         self._left = BEGIN_IN_A_ROUND
-        self._begun: dict[OwnerKey, int] = {}  # in this round
+        self._begun: Counter[OwnerKey] = Counter()  # in this round
         self._is_scheduled = False
-        self._round_began_at: float | None = None  # None after a rest, or when nobody waited
-        self._worked = 0.0
-        self._shared_until = 0.0
         self._waiting: OrderedDict[OwnerKey, deque[asyncio.Future[None]]] = OrderedDict()
+        self._counted: Counter[OwnerKey] = Counter()
+        """The attempts of each owner since `_counted_from`."""
+        self._counted_from = self._looked_at = asyncio.get_running_loop().time()
+        self._crowds: Set[OwnerKey] = frozenset()
+        """The owners that had more than a little to do in the last second that was counted."""
+        self._is_shared = False
+        """True if another owner delivered then, who had little to do."""
+        self._used = self._counted_used = cpu_time()
+        self._credit = 0.0
+        """The CPU time in seconds that may be used now; below zero when more was used."""
+        self._has_rested = False
 
     def take(self, owner: OwnerKey) -> bool:
         """True if the owner may begin now; False if there is a turn to `wait` for."""
-        begun = self._begun.get(owner, 0)
-        if (self._left <= 0 and begun >= EACH_IN_A_ROUND) or owner in self._waiting:
+        begun = self._begun[owner]
+        most = EACH_IN_A_ROUND if owner in self._crowds else BEGIN_IN_A_ROUND
+        if (self._left <= 0 and begun >= most) or owner in self._waiting:
             return False
-        if self._waiting:
-            self._shared_until = asyncio.get_running_loop().time() + SHARED_SECONDS
         self._begun[owner] = begun + 1
         self._left -= 1
         self._schedule(0.0)
@@ -64,12 +79,15 @@ class Turns:
 
     def _begin_round(self) -> None:
         self._is_scheduled = False
+        self._counted.update(self._begun)
         self._begun.clear()
-        rest = self._rest_after_round()
-        if rest:
+        rest = self._rest()
+        if rest and not self._has_rested:
+            self._has_rested = True
             self._left = 0
             self._schedule(rest)
             return
+        self._has_rested = False
         self._left = BEGIN_IN_A_ROUND
         while self._left > 0 and self._waiting:
             owner, turns = next(iter(self._waiting.items()))
@@ -80,20 +98,46 @@ class Turns:
                 del self._waiting[owner]
             if not turn.done():  # else it was cancelled
                 turn.set_result(None)
+                self._begun[owner] += 1
                 self._left -= 1
         if self._waiting:
             self._schedule(0.0)
 
-    def _rest_after_round(self) -> float:
-        """Returns how many seconds those who wait rest now, since the loop has worked for so long."""
-        now = asyncio.get_running_loop().time()
-        began_at, self._round_began_at = self._round_began_at, now if self._waiting else None
-        if began_at is None or now >= self._shared_until:
-            self._worked = 0.0
-            return 0.0
-        self._worked += now - began_at
-        if self._worked < REST_FROM:
-            return 0.0
-        rest, self._worked = min(REST_AT_MOST, self._worked), 0.0
-        self._round_began_at = None
-        return rest
+    def _rest(self) -> float:
+        """Returns how many seconds those who wait rest now."""
+        now, used = asyncio.get_running_loop().time(), self._cpu_time()
+        if now - self._counted_from >= COUNTED_SECONDS:
+            self._find_crowds(now, used)
+        earned = SHARE * (now - self._looked_at)
+        credit = min(CREDIT_SECONDS, self._credit + earned - (used - self._used))
+        self._credit = credit if self._is_shared else max(0.0, credit)
+        self._looked_at, self._used = now, used
+        return min(REST_AT_MOST, max(0.0, -self._credit) / SHARE)
+
+    def _find_crowds(self, now: float, used: float) -> None:
+        """Takes all attempts of the time that was counted for equally dear."""
+        cost = (used - self._counted_used) / max(1, self._counted.total())
+        few = FEW * (now - self._counted_from)
+        self._crowds = {owner for owner, number in self._counted.items() if number * cost > few}
+        self._is_shared = 0 < len(self._crowds) < len(self._counted)
+        self._counted.clear()
+        self._counted_from, self._counted_used = now, used
+
+
+class Senders:
+    """Knows whether several tenants send events, of which the last two that took turns tell."""
+
+    def __init__(self) -> None:
+        self._latest: str | None = None
+        self._latest_at = self._before_at = -math.inf
+
+    def note(self, tenant: str, now: float) -> None:
+        """The tenant sends events; `now` is monotonic, in seconds."""
+        if tenant != self._latest:
+            self._latest, self._before_at = tenant, self._latest_at
+        self._latest_at = now
+
+    def others_than(self, tenant: str, now: float) -> bool:
+        """True if another tenant has sent some in the last second."""
+        at = self._before_at if tenant == self._latest else self._latest_at
+        return now - at < COUNTED_SECONDS

@@ -8,8 +8,8 @@ import queue
 import sqlite3
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +45,7 @@ COMMIT_SECONDS = 0.1
 BUSY_JOBS = 8
 GATHERING_SECONDS = 0.004
 """After a commit of BUSY_JOBS the writer rests, so that the next one serves more: each costs a sync,
-and hands the lock of Python to and fro."""
+and hands the lock of Python to and fro. The rest ends for who had nothing in that commit."""
 LINGER_SECONDS = 0.02
 """What nobody waits for lingers so long for work to share a commit with, or until BUSY_JOBS are there."""
 WEIGHT_AT_ONCE = 256
@@ -62,6 +62,7 @@ class _Entry(Generic[Result]):
     joint: bool
     lingers: bool
     gives_way: bool
+    tenant: str | None
     future: "asyncio.Future[Result]"
     on_commit: Callable[[Result], None] | None
     result: Result | None = None
@@ -75,6 +76,10 @@ class _Backlog:
     first: deque[_Entry[Any]] = field(default_factory=deque[_Entry[Any]])
     later: deque[_Entry[Any]] = field(default_factory=deque[_Entry[Any]])
     """The jobs that give way."""
+    tenants: Counter[str | None] = field(default_factory=Counter[str | None])
+    """The number of them by tenant; None stands for work of no tenant."""
+    has_held_back: bool = False
+    """True if the last `take` left what gives way to the next one."""
     is_ending: bool = False
     """True if nothing more will be submitted."""
 
@@ -85,23 +90,40 @@ class _Backlog:
         """Adds what was submitted; None is the end."""
         if entry is None:
             self.is_ending = True
+        elif entry.gives_way:
+            self.later.append(entry)
+            self.tenants[entry.tenant] += 1
         else:
-            (self.later if entry.gives_way else self.first).append(entry)
+            self.first.append(entry)
 
     def lingers(self) -> bool:
         """True if it may wait for more to share a commit with."""
         return 0 < len(self) < BUSY_JOBS and all(entry.lingers for entry in (*self.first, *self.later))
 
     def take(self) -> list[_Entry[Any]]:
-        """Takes what the next commit does."""
+        """Takes what the next commit does.
+
+        A crowd that gives way is left to the next commit when a tenant waits of whom nothing is in the crowd.
+        It is left once, so that it goes on however many come.
+        """
         taken = [self.first.popleft() for _ in range(min(len(self.first), JOBS_PER_COMMIT))]
+        self.has_held_back = (
+            len(self.later) >= BUSY_JOBS
+            and not self.has_held_back
+            and any(self.tenants[entry.tenant] == 0 for entry in taken)
+        )
+        if self.has_held_back:
+            return taken
         room = min(len(self.later), GIVING_WAY_PER_COMMIT, JOBS_PER_COMMIT - len(taken))
-        return taken + [self.later.popleft() for _ in range(room)]
+        giving_way = [self.later.popleft() for _ in range(room)]
+        self.tenants -= Counter(entry.tenant for entry in giving_way)
+        return taken + giving_way
 
     def put_back(self, entries: Sequence[_Entry[Any]]) -> None:
         """Takes back what was not done, to be the next."""
         for entry in reversed(entries):
             (self.later if entry.gives_way else self.first).appendleft(entry)
+        self.tenants.update(entry.tenant for entry in entries if entry.gives_way)
 
 
 class Database:
@@ -125,6 +147,9 @@ class Database:
         self.on_rollback: list[Callable[[], None]] = []
         """Called in the writer thread after work was undone: caches that jobs keep must be dropped."""
         self._jobs: queue.SimpleQueue[_Entry[Any] | None] = queue.SimpleQueue()
+        self._gathering_for: Set[str | None] | None = None
+        """The tenants of the last commit, while the writer rests after it."""
+        self._gathered = threading.Event()
         self._thread = threading.Thread(target=self._write, name="aep-writer", daemon=True)
         self._readers = ThreadPoolExecutor(1, "aep-reader", initializer=self._open_reader)
         self._reading = threading.local()
@@ -169,16 +194,25 @@ class Database:
         weight: int = 1,
         lingers: bool = False,
         gives_way: bool = False,
+        tenant: str | None = None,
     ) -> "asyncio.Future[Result]":
         """Does what `write` does, where one call of `job` may serve all the items that wait for it together.
 
         When a call for several items raises, it is undone and each gets a call alone. `weight` says how many
         times the usual work an item is. It is on its way when this returns, awaited or not. What `lingers`
         may be on disk LINGER_SECONDS later, in the commit of what comes meanwhile. What `gives_way` is done
-        after all that does not, in its own order.
+        after all that does not, in its own order; a crowd of it shares no commit with what is done for other
+        tenants.
         """
         return self._submit(
-            job, item, on_commit, joint=True, weight=weight, lingers=lingers, gives_way=gives_way
+            job,
+            item,
+            on_commit,
+            joint=True,
+            weight=weight,
+            lingers=lingers,
+            gives_way=gives_way,
+            tenant=tenant,
         )
 
     def _submit(
@@ -191,12 +225,16 @@ class Database:
         weight: int = 1,
         lingers: bool = False,
         gives_way: bool = False,
+        tenant: str | None = None,
     ) -> "asyncio.Future[Result]":
         future: asyncio.Future[Result] = self._loop.create_future()
         if self._ended is not None:
             future.set_exception(self._ended)
         else:
-            self._jobs.put(_Entry(job, item, weight, joint, lingers, gives_way, future, on_commit))
+            self._jobs.put(_Entry(job, item, weight, joint, lingers, gives_way, tenant, future, on_commit))
+            gathering_for = self._gathering_for
+            if gathering_for is not None and not gives_way and tenant not in gathering_for:
+                self._gathered.set()
         return future
 
     async def read(self, job: Job[Result]) -> Result:
@@ -258,15 +296,28 @@ class Database:
                     with self._checkpoints.commits:
                         self._commit(connection, batch, backlog)
                     self._checkpoints.committed()
-                    self._loop.call_soon_threadsafe(self._resolve, batch)
                     busy = len(batch) >= BUSY_JOBS
+                    if busy:
+                        self._gathered.clear()
+                        self._gathering_for = {entry.tenant for entry in batch}
+                    self._loop.call_soon_threadsafe(self._resolve, batch)
                     batch = []
                     if busy:
-                        time.sleep(GATHERING_SECONDS)
+                        self._gather(backlog)
         except BaseException as error:  # noqa: BLE001 - reported as a fault; the thread ends here
             self._ended = StoreUnavailable(f"the store's writer has ended: {error!r}")
             left = [*(batch or ()), *backlog.first, *backlog.later]
             self._loop.call_soon_threadsafe(self._give_up, left, error)
+
+    def _gather(self, backlog: "_Backlog") -> None:
+        """Rests until GATHERING_SECONDS are over, or somebody waits who had nothing in the last commit."""
+        tenants = self._gathering_for or ()
+        with contextlib.suppress(queue.Empty):
+            while not backlog.is_ending:
+                backlog.add(self._jobs.get_nowait())
+        if not backlog.is_ending and all(entry.tenant in tenants for entry in backlog.first):
+            self._gathered.wait(GATHERING_SECONDS)
+        self._gathering_for = None
 
     def _take(self, backlog: "_Backlog") -> list[_Entry[Any]] | None:
         """The next batch, of what waits now: at least one; None at the end."""
