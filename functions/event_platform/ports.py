@@ -27,7 +27,14 @@ class Clock(Protocol):
     """Time, as an argument: tests inject one that they move."""
 
     def now(self) -> datetime:
-        """Aware, UTC. May step, as when the machine's clock is set."""
+        """Aware, UTC: for what is due, for ages, and for times in the store.
+
+        Where one process owns the store it never goes back. Elsewhere it may step, as when a clock is set.
+        """
+        ...
+
+    def wall(self) -> datetime:
+        """The machine's wall clock as it is, aware, UTC: beside times that other machines wrote."""
         ...
 
     def monotonic(self) -> float:

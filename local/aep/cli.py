@@ -11,7 +11,7 @@ import ssl
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
@@ -39,6 +39,9 @@ from .pims_commands import pims
 from .secrets_commands import secrets
 from .tasks import WatchedTasks
 from .tools import commands
+
+if TYPE_CHECKING:
+    from .steady_clock import SteadyClock
 
 log = structlog.get_logger()
 
@@ -123,13 +126,15 @@ def serve(
         fail(f"--data {data} is not a folder; name one, or a path to make it at")
     _allow_many_connections()
     from . import platform  # noqa: F401 - before the workers are forked, so that it is in memory once
+    from .steady_clock import SteadyClock
     from .workers import process
 
     _collect_garbage_rarely()
     memory.configure_malloc()
     number = _workers_usual() if workers is None else workers
+    clock = SteadyClock()
     with (
-        process.forked(number, settings) as ends,
+        process.forked(number, settings, clock) as ends,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         lines = GatheredLines(to_background())  # behind the fork, as it starts threads
@@ -138,7 +143,7 @@ def serve(
             echo(DEV_WARNING, err=True)
         try:
             fault = runner.run(
-                _serve(settings, data, host, port, tls, (metrics_host, metrics_port), ends, lines)
+                _serve(settings, data, host, port, tls, (metrics_host, metrics_port), ends, clock, lines)
             )
         finally:
             lines.flush()
@@ -154,6 +159,7 @@ async def _serve(
     tls: serving.Tls | None,
     metrics_at: tuple[str, int],
     workers: Sequence[socket.socket],
+    clock: "SteadyClock",
     lines: GatheredLines,
 ) -> BaseException | None:
     from .platform import Platform  # so that the other commands start without it
@@ -186,6 +192,7 @@ async def _serve(
             base_url=serving.url_of(listener, tls),
             on_fault=on_fault,
             workers=workers,
+            clock=clock,
             write_log=lambda text: lines.error(text.removesuffix(b"\n")),
         )
         await platform.start()

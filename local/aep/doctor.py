@@ -12,13 +12,13 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -31,6 +31,7 @@ from event_platform.adapters.smtp import SmtpMailer
 from event_platform.domain.broker_messages import TopicRules
 from event_platform.domain.mail_servers import MailServer
 from event_platform.domain.tenants import Tenant
+from event_platform.domain.timestamps import is_ahead
 from event_platform.ports import Seal
 from event_platform.settings import Settings
 
@@ -38,7 +39,10 @@ from . import pims as registry
 from .accepting import CONNECTIONS
 from .errors import BadPims, WrongKey
 from .options import wrong_setting
-from .store import database, keys, schema
+from .steady_clock import told
+from .store import database, keys, schema, times
+
+T = TypeVar("T")
 
 OLDEST_SQLITE = (3, 35)  # DELETE … RETURNING
 LEAST_FREE_BYTES = 64 * 1024 * 1024
@@ -119,7 +123,7 @@ async def of_the_surroundings(
     return [
         await names(name_to_ask(folder, settings), TrustedNetwork()),
         await mail(settings.mail_server()),
-        clock(datetime.now(UTC), last_accepted(folder), environment.get("TZ", "")),
+        clock(datetime.now(UTC), last_time(folder), lead(folder), environment.get("TZ", "")),
         emulator("pubsub emulator", "PUBSUB_EMULATOR_HOST", "pubsub-emulator", environment),
         emulator("firestore emulator", "FIRESTORE_EMULATOR_HOST", "cloud-firestore-emulator", environment),
         google_credentials(environment),
@@ -212,7 +216,7 @@ def pims(folder: Path, settings: Settings) -> Check:
         listed = len(_listed(settings, allow_http=settings.dev))
     except BadPims as error:
         return broken("pims", str(error))
-    stored = len(_read(folder, "SELECT name FROM tenants"))
+    stored = len(_read(folder, _names_of_tenants) or ())
     if listed + stored == 0:
         return missing("pims", "none: register one with `aep pims add URL`, or set AEP_PIMS")
     return ok("pims", f"{stored} in the data folder, {listed} in AEP_PIMS")
@@ -247,13 +251,16 @@ async def mail(server: MailServer | None) -> Check:
     return ok("mail", f"{where} answers{' and takes the login' if server.user else ''}")
 
 
-def clock(now: datetime, newest: datetime | None, zone: str) -> Check:
-    """Ages, retries and tokens go by the machine's clock."""
+def clock(now: datetime, last: datetime | None, lead: float, zone: str) -> Check:
+    """Ages and retries begin at the machine's clock, and go on from the last time in the file.
+
+    `lead` is what the platform noted when it last looked: by how much its time is ahead of the clock.
+    """
     shown = now.isoformat(timespec="seconds")
-    if newest is not None and newest - now > timedelta(minutes=1):
-        return broken(
-            "clock", f"{shown}, but an event was accepted at {newest.isoformat()}: set the clock (NTP)"
-        )
+    if lead:
+        return problem("clock", f"{shown}; {told(lead)}")
+    if last is not None and is_ahead(last, now):
+        return problem("clock", f"{shown}; {told((last - now).total_seconds())}")
     if now.year < 2026:
         return broken("clock", f"{shown} is in the past: set the clock (NTP)")
     if zone and not _is_zone(zone):
@@ -315,7 +322,7 @@ def program(name: str, arguments: Sequence[str], needed_for: str) -> Check:
 
 def name_to_ask(folder: Path, settings: Settings) -> str:
     """The host of the first PIM that has a name, else one that everybody's resolver knows."""
-    urls = [name for (name,) in _read(folder, "SELECT name FROM tenants")]
+    urls = _read(folder, _names_of_tenants) or []
     with suppress(BadPims):  # which is a finding of its own
         urls = [tenant.url or "" for tenant in _listed(settings, allow_http=True)] + urls
     for url in urls:
@@ -325,14 +332,15 @@ def name_to_ask(folder: Path, settings: Settings) -> str:
     return ASKED_NAME
 
 
-def last_accepted(folder: Path) -> datetime | None:
-    """When the newest event that waits was accepted."""
-    rows = [
-        row
-        for table in ("events", "accepted")
-        for row in _read(folder, f"SELECT accepted_at FROM {table} ORDER BY no DESC LIMIT 1")  # noqa: S608
-    ]
-    return datetime.fromtimestamp(max(rows)[0], UTC) if rows else None
+def last_time(folder: Path) -> datetime | None:
+    """The last time in the file, from which the platform's goes on."""
+    last = _read(folder, times.last) or 0.0
+    return datetime.fromtimestamp(last, UTC) if last else None
+
+
+def lead(folder: Path) -> float:
+    """How far the platform's time was ahead of the machine's clock when it last looked."""
+    return _read(folder, times.lead) or 0.0
 
 
 def _settings(pims_file: str | None) -> tuple[Settings, list[Check]]:
@@ -364,13 +372,17 @@ def _listed(settings: Settings, *, allow_http: bool) -> list[Tenant]:
     return registry.parse(text, allow_http=allow_http) if text is not None else []
 
 
-def _read(folder: Path, query: str) -> list[Any]:
-    """The rows; none when the file cannot be read, which is a finding of its own."""
+def _read(folder: Path, job: Callable[[sqlite3.Connection], T]) -> T | None:
+    """What the job returns; None when the file cannot be read, which is a finding of its own."""
     file = folder / database.FILE
     if file.exists():
         with suppress(sqlite3.DatabaseError), closing(database.connect_to_read(file)) as connection:
-            return connection.execute(query).fetchall()
-    return []
+            return job(connection)
+    return None
+
+
+def _names_of_tenants(connection: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in connection.execute("SELECT name FROM tenants")]
 
 
 def _is_address(host: str) -> bool:

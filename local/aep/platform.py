@@ -13,11 +13,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from event_platform import asyncapi, ingest, manage, notify, openapi
-from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.guard import TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway
 from event_platform.adapters.reading import ReadingProcess
 from event_platform.adapters.smtp import SmtpMailer
+from event_platform.domain import retries
 from event_platform.http import App, json_response
 from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
@@ -31,6 +31,7 @@ from .meters import Meters
 from .notifier import Notifier
 from .pims import Pims
 from .sending import Outgoing, dispatcher
+from .steady_clock import ClockWatch, SteadyClock, told
 from .store import keys
 from .store.database import Database
 from .store.logs import SqliteLogs
@@ -48,7 +49,7 @@ class Platform:
     `metrics_app` serves /metrics alone, as that has no credentials.
     `base_url` is where it is reached when `AEP_PUBLIC_URL` is not set. `on_fault` is called when a part
     that must run has ended by an error. `workers` has the sockets to those that deliver, without any this
-    process does; `write_log` takes the lines that they log.
+    process does; `write_log` takes the lines that they log, and `clock` is theirs too.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class Platform:
         on_fault: Callable[[BaseException], None],
         workers: Sequence[socket.socket] = (),
         write_log: Callable[[bytes], None] = lambda lines: None,
+        clock: SteadyClock | None = None,
     ) -> None:
-        clock = SystemClock()
+        clock = self._clock = clock or SteadyClock()
         self._seal = keys.load(folder, settings.secrets_key)
         meters = Meters()
         self._database = Database(folder, meters, on_fault=on_fault)
+        self._clock_watch = ClockWatch(clock, self._database, on_fault=on_fault)
         self._subscriptions = SqliteSubscriptions(self._database, self._seal)
         self._pims = Pims(self._database, self._seal, clock, source=settings.pims, allow_http=settings.dev)
         self._outgoing = Outgoing(settings)
@@ -75,6 +78,7 @@ class Platform:
             clock,
             schema_base=f"{settings.public_url or base_url}/spec",
             meters=meters,
+            longest_delay=retries.longest(settings.deliver_policy().retry_delays),
         )
         counts = SqliteSuccessCounts(self._database)
         if workers:
@@ -136,7 +140,7 @@ class Platform:
             ),
             asyncapi.route(settings.event_types, settings.public_url or base_url),
             Route("/health", _healthy, methods=["GET"]),
-            Route("/ready", _ready, methods=["GET"]),
+            Route("/ready", self._ready, methods=["GET"]),
         ]
         routes.append(openapi.route(routes, settings.event_types, self._outgoing.topic_rules))
         counted = metrics.CountedAnswers(routes, meters)
@@ -148,6 +152,7 @@ class Platform:
         await asyncio.to_thread(self._database.open, asyncio.get_running_loop())
         try:
             await self._database.write(partial(keys.check, seal=self._seal))
+            await self._clock_watch.start()
             await self._pims.open()
             await self._queue.open(
                 self._live.put, self._upkeep.scheduled, self._fan_out.behind, self._live.read_on
@@ -172,7 +177,14 @@ class Platform:
             self._fan_out.stop(),
             self._notifier.stop(),
         )
+        await self._clock_watch.stop()
         await self._close()
+
+    async def _ready(self, request: Request) -> Response:
+        """Requests are taken only between start and stop, so who is answered here is ready too."""
+        if not self._clock.is_apart:
+            return json_response({"status": "ok"})
+        return json_response({"status": "ok", "clock": told(self._clock.lead)})
 
     async def _close(self) -> None:
         await self._reader.close()
@@ -182,9 +194,4 @@ class Platform:
 
 
 async def _healthy(request: Request) -> Response:
-    return json_response({"status": "ok"})
-
-
-async def _ready(request: Request) -> Response:
-    """Requests are taken only between start and stop, so who is answered here is ready too."""
     return json_response({"status": "ok"})

@@ -31,6 +31,10 @@ class ClockContract:
     async def test_now_is_aware_and_utc(self, clock: Clock) -> None:
         assert clock.now().utcoffset() == timedelta(0)
 
+    async def test_without_a_jump_the_wall_clock_has_the_same_time(self, clock: Clock) -> None:
+        assert clock.wall().utcoffset() == timedelta(0)
+        assert abs((clock.wall() - clock.now()).total_seconds()) < 60
+
     async def test_both_times_go_on_alike(self, clock: Clock, pass_time: Pass) -> None:
         now, monotonic = clock.now(), clock.monotonic()
         await pass_time(SHORT)

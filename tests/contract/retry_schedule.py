@@ -165,6 +165,13 @@ class RetryScheduleContract:
         got = await asyncio.gather(*(instance.lease(0, 60) for instance in instances))
         assert sorted(got) == [False] * 7 + [True]
 
+    async def test_a_lease_of_an_instance_whose_clock_was_ahead_is_taken(self, world: World) -> None:
+        world.clock.stepped = timedelta(days=10)
+        assert await world.schedule().lease(0, 60)
+        world.clock.stepped = timedelta()
+        assert await world.schedule().lease(0, 60)
+        assert not await world.schedule().lease(0, 60)
+
     async def test_a_lease_that_was_given_back_can_be_taken_at_once(self, world: World) -> None:
         first, second = world.schedule(), world.schedule()
         assert await first.lease(0, 60)

@@ -1,4 +1,4 @@
-"""The system's clock, and the one that tests move, pass the suite of `Clock`."""
+"""The system's clock, that of one machine, and the one that tests move pass the suite of `Clock`."""
 
 import asyncio
 import time
@@ -6,10 +6,17 @@ from datetime import UTC, datetime
 
 import pytest
 
+from aep.steady_clock import SteadyClock
 from clock import START, ManualClock
 from contract.clocks import ClockContract, Pass
 from event_platform.adapters.clock import SystemClock
 from eventually import eventually
+
+
+async def wait(seconds: float) -> None:
+    """Lets so much time go by for real."""
+    end = time.monotonic() + seconds
+    await eventually(lambda: time.monotonic() >= end)
 
 
 class TestSystemClock(ClockContract):
@@ -18,11 +25,7 @@ class TestSystemClock(ClockContract):
         return SystemClock()
 
     @pytest.fixture
-    def pass_time(self, clock: SystemClock) -> Pass:
-        async def wait(seconds: float) -> None:
-            end = time.monotonic() + seconds
-            await eventually(lambda: time.monotonic() >= end)
-
+    def pass_time(self) -> Pass:
         return wait
 
     async def test_it_tells_the_systems_time(self, clock: SystemClock) -> None:
@@ -30,6 +33,16 @@ class TestSystemClock(ClockContract):
         told = clock.now(), clock.monotonic()
         assert before[0] <= told[0] <= datetime.now(UTC)
         assert before[1] <= told[1] <= time.monotonic()
+
+
+class TestSteadyClock(ClockContract):
+    @pytest.fixture
+    def clock(self) -> SteadyClock:
+        return SteadyClock()
+
+    @pytest.fixture
+    def pass_time(self) -> Pass:
+        return wait
 
 
 class TestManualClock(ClockContract):

@@ -20,7 +20,7 @@ from aep.broker import queue as broker_queue
 from aep.broker.fan_out import FanOut, rest_after
 from aep.broker.queue import DurableQueue
 from aep.broker.rows import LaneKey, Queued
-from aep.doctor import last_accepted
+from aep.doctor import last_time
 from aep.meters import Meters
 from aep.store import database, moving
 from aep.store.database import Database
@@ -570,7 +570,7 @@ async def test_commands_tell_of_what_waits_for_its_fan_out(world: World, tmp_pat
     with database.beside_the_server(tmp_path) as beside:
         _, waiting = moving.take_out(beside, SEAL)
     assert (waiting.accepted, waiting.total) == (EVENTS, EVENTS)
-    assert last_accepted(tmp_path) == world.clock.now()
+    assert last_time(tmp_path) == world.clock.now()
     await world.fan_out()
     assert "accepted events wait" not in run("status", "--data", str(tmp_path)).out
 

@@ -93,15 +93,19 @@ class Taken:
         }
 
 
-def call_of(headers: Mapping[str, str], now: datetime) -> Call:
-    """The call that the headers speak of. Raises Unauthenticated, also for one of another time."""
+def call_of(headers: Mapping[str, str], *now: datetime) -> Call:
+    """The call that the headers speak of. Raises Unauthenticated, also for one of another time.
+
+    `now` is the time by each clock that may be right; one of them is enough.
+    """
     signature, timestamp = headers.get(SIGNATURE_HEADER, ""), headers.get(TIMESTAMP_HEADER, "")
     if not signature or _UNIX_SECONDS.fullmatch(timestamp) is None:
         raise Unauthenticated(
             f"{SIGNATURE_HEADER} and {TIMESTAMP_HEADER} (unix seconds) are needed, as a PIM sends them"
         )
-    age = now.timestamp() - int(timestamp)
-    if age > MAX_AGE_SECONDS or age < -MAX_AHEAD_SECONDS:
+    ages = [each.timestamp() - int(timestamp) for each in now]
+    if not any(-MAX_AHEAD_SECONDS <= age <= MAX_AGE_SECONDS for age in ages):
+        age = min(ages, key=abs)
         raise Unauthenticated(
             f"{TIMESTAMP_HEADER} is {abs(age):.0f} s {'old' if age > 0 else 'ahead'}: at most"
             f" {MAX_AGE_SECONDS} s old and {MAX_AHEAD_SECONDS} s ahead are taken; check the clocks"

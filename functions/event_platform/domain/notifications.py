@@ -27,6 +27,8 @@ MERGED_EVERY = timedelta(minutes=10)
 """The period at whose end a subscriber gets one merged notification, when an allowance is used up."""
 HELD_FOR_ANOTHER = timedelta(minutes=30)
 """The delay until the rest of a merged notification is due by itself, in case the first of it was lost."""
+LONGEST_WAIT = MAIL_RETRIES[-1] + HELD_FOR_ANOTHER
+"""The longest time for which a notification waits before it is due."""
 MERGED_AT_MOST = 1000
 """Notifications that become one."""
 LISTED_AT_MOST = 50

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from . import rates
 from .rates import Limits, Observation, Rate
 from .subscriptions import Status, Subscription
+from .timestamps import is_ahead
 
 COPY_SECONDS = 2.0
 """How old the rate may be that is known of a subscription on its way, where instances keep copies."""
@@ -46,15 +47,15 @@ class Turn:
     lane: int
     lanes: int
     limits: Limits
-    _found: tuple[Rate, datetime] | None = None
+    _found: tuple[Rate, datetime, datetime] | None = None  # for a rate, when it was looked for, the turn
 
     def wait(self, rate: Rate, now: datetime) -> float:
         """Seconds from `now` until the turn, by the rate as it is known now; 0 when it has come."""
-        if self._found is None or self._found[0] != rate:
+        if self._found is None or self._found[0] != rate or is_ahead(self._found[1], now):
             after = now + _NEXT
             ahead = rate.slot(self.lane, self.lanes, after, self.limits)
-            self._found = rate, after + timedelta(seconds=ahead)
-        return max(rate.held_for(now), (self._found[1] - now).total_seconds(), 0.0)
+            self._found = rate, now, after + timedelta(seconds=ahead)
+        return max(rate.held_for(now), (self._found[2] - now).total_seconds(), 0.0)
 
 
 def to_be_sent(subscription: Subscription | None, epoch: int) -> Subscription | None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+from .timestamps import is_ahead
+
 RATE_AT_START = 10.0
 """Events a second of a subscription that was never throttled, when it begins."""
 CEILING_AT_LEAST = 2.0
@@ -56,9 +58,15 @@ class Rate:
         """The moment that growth counts from: a receiver that asked for a pause starts at the base."""
         return self.since if self.held_until is None else max(self.since, self.held_until)
 
+    def grown_for(self, now: datetime) -> float:
+        """Seconds of growth; negative while a pause lasts, and 0 if a clock has gone back since."""
+        if is_ahead(self.since, now):
+            return 0.0
+        return (now - self.grows_from()).total_seconds()
+
     def at(self, now: datetime, limits: Limits) -> float:
         """Events a second."""
-        return self._after(max(0.0, (now - self.grows_from()).total_seconds()), limits)
+        return self._after(max(0.0, self.grown_for(now)), limits)
 
     def _after(self, seconds: float, limits: Limits) -> float:
         if self.ceiling is None:
@@ -84,7 +92,7 @@ class Rate:
 
         The turns of all lanes are as far apart as the rate demands, as everybody counts by the same integral.
         """
-        began = (now - self.grows_from()).total_seconds()
+        began = self.grown_for(now)
         if began < 0:
             return -began + self.slot(lane, lanes, self.grows_from(), limits)
         passed = self.sent(began, limits)
@@ -154,8 +162,11 @@ def after_throttling(
 def after(rate: Rate, seen: Observation, now: datetime, limits: Limits) -> Rate:
     """The rate after an attempt; the same object when nothing is to be written.
 
-    An attempt that was sent under another rate lost the race of those that saw the same 429s.
+    An attempt that was sent under another rate lost the race of those that saw the same 429s. If a clock has
+    gone back since the rate was written, it begins anew at its base, to grow and to be lowered again.
     """
+    if is_ahead(rate.since, now):
+        return Rate(now, rate.base, rate.ceiling)
     if not seen.throttled or seen.sent_under != rate:
         return rate
     return after_throttling(rate, seen.began_at, now, limits, hold=seen.retry_after)
@@ -186,7 +197,7 @@ def lanes_needed(rate: float, latency: float) -> int:
 
 def lanes_after(lanes: int, changed_at: datetime, rate: float, latency: float, now: datetime) -> int:
     """How many lanes there are from now on. A change may reorder once, so it is rare, and rarer downwards."""
-    unchanged_for = now - changed_at
+    unchanged_for = HALVED_AFTER if is_ahead(changed_at, now) else now - changed_at
     if unchanged_for < RAISED_AFTER:
         return lanes
     needed = lanes_needed(rate, latency)

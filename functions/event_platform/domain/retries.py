@@ -12,6 +12,11 @@ KAFKA_DELAYS = tuple(timedelta(seconds=each) for each in (5, 10, 20, 40, 80, 160
 """Doubling from 5 s to 10 min; the last one comes 35 min after the first attempt (wire contract 11)."""
 
 
+def longest(delays: Sequence[timedelta]) -> timedelta:
+    """Returns the longest time for which a retry waits."""
+    return max(*delays, *KAFKA_DELAYS, AFTER_OUR_FAULT)
+
+
 def retry_at(failures: int, now: datetime, delays: Sequence[timedelta]) -> datetime | None:
     """When to try again after the `failures`-th failure (from 1); None when the retries are used up."""
     return now + delays[failures - 1] if failures <= len(delays) else None

@@ -1,12 +1,21 @@
 """Points in time: aware UTC datetimes inside, RFC 3339 with `Z` on the wire."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _RFC3339 = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)[Tt](?P<time>\d\d:\d\d:\d\d)(?P<fraction>\.\d{1,30})?(?P<offset>[Zz]|[+-]\d\d:[0-5]\d)",
     re.ASCII,
 )
+
+
+AHEAD_AT_MOST = timedelta(minutes=1)
+"""How far apart the clocks of several machines may be."""
+
+
+def is_ahead(moment: datetime, now: datetime) -> bool:
+    """True if a moment that had come when it was written lies ahead: a clock has gone back since."""
+    return moment - now > AHEAD_AT_MOST
 
 
 def to_rfc3339(moment: datetime) -> str:

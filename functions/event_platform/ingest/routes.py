@@ -91,14 +91,14 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         as_it_is(request)
         with bodies.of(tenant.key) as share:
             body = await read_body(request, BODY_LIMIT, share)
-            about = (tenant.name, ingest.clock.now(), media_type(request), attributes_of(request))
+            about = (tenant.name, ingest.clock.wall(), media_type(request), attributes_of(request))
             events = await reading.run(tenant.key, read_cloudevents, body, *about)
             await accept(tenant, events)
         return json_response({"accepted": len(events)}, 202)
 
     async def take_webhook(request: Request) -> Response:
         only_once(request.headers, events_api.SIGNATURE_HEADER, events_api.TIMESTAMP_HEADER)
-        call = events_api.call_of(request.headers, ingest.clock.now())
+        call = events_api.call_of(request.headers, ingest.clock.now(), ingest.clock.wall())
         with share_of(request, EVENTS_API) as share:
             body, tenant = await verified(request, share, EVENTS_API, call.check, call.signature)
             taken = await reading.run(tenant.key, read_webhook, body, tenant.redacted())
@@ -118,8 +118,9 @@ def routes(ingest: Ingest) -> Sequence[Route]:
 
         with share_of(request, RELAY) as share:
             body, tenant = await verified(request, share, RELAY, signed_by, *found)
+            now = min(ingest.clock.now(), ingest.clock.wall())
             try:
-                relayed = await reading.run(tenant.key, read_relayed, body, ingest.clock.now())
+                relayed = await reading.run(tenant.key, read_relayed, body, now)
             except TooLarge as error:  # of too many values; a refusal would count against the subscription
                 relayed = relay.Relayed(None, [str(error)], relay.id_in(body))
             events = [] if relayed.event is None else [relayed.event]

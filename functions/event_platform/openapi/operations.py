@@ -412,6 +412,7 @@ INGEST = [
 ]
 
 _HEALTHY = Content(ref("Health"), {"status": "ok"})
+_READY = Content(ref("Ready"), {"status": "ok"})
 OPEN = [
     Operation(
         "GET",
@@ -440,7 +441,7 @@ OPEN = [
         Content({"type": "object"}),
     ),
     Operation("GET", "/health", "health", "Whether the process is alive", 200, _HEALTHY),
-    Operation("GET", "/ready", "ready", "Whether requests are taken", 200, _HEALTHY),
+    Operation("GET", "/ready", "ready", "Whether requests are taken", 200, _READY),
     Operation(
         "GET",
         "/openapi.json",

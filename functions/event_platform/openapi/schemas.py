@@ -508,6 +508,12 @@ def _responses() -> dict[str, Schema]:
             skipped={"type": "integer", "minimum": 0, "maximum": 1},
         ),
         "Health": an_object("Requests are taken.", status={"const": "ok"}),
+        "Ready": an_object(
+            "Requests are taken.",
+            ("clock",),
+            status={"const": "ok"},
+            clock=text("What is wrong with the machine's clock, since it jumped."),
+        ),
         "Errors": {
             **an_object("What is wrong.", errors=array_of("Error", minItems=1)),
             "examples": [examples.ERRORS],

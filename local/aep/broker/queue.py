@@ -8,7 +8,7 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -55,6 +55,9 @@ REMEMBERED_FOR = 600.0
 RELAYED_FOR = 86400.0
 """The same for relayed events: their signature has no time, so a copy is good for ever (ingest.md 4)."""
 
+LONGEST_DELAY = timedelta(days=31)
+"""The longest delay of a retry that can be set."""
+
 BYTES_OF_WEIGHT = 8192
 """The bytes of events that weigh as much as one more event, where requests share a call of the writer."""
 LOOK_SECONDS = 1.0
@@ -77,12 +80,14 @@ class DurableQueue:
         clock: Clock,
         *,
         schema_base: str,
+        longest_delay: timedelta = LONGEST_DELAY,
         meters: Meters | None = None,
     ) -> None:
         self._meters = meters or Meters()
         self._database = database
         self._subscriptions = subscriptions
         self._clock = clock
+        self._longest_delay = longest_delay.total_seconds()
         self.schema_base = schema_base
         self._pieces = Pieces(IdentifierCheck(clock), schema_base)  # used in the writer thread only
         database.on_rollback.append(self._pieces.forget)
@@ -391,13 +396,14 @@ class DurableQueue:
     async def clean_up(self, limit: int) -> int:
         """Drops up to `limit` of each that has expired: ids that came in, log entries, counts.
 
-        Returns the most it were of one of them.
+        Retries that are due later than any could be by now become due after the longest delay: another clock
+        scheduled them. Returns the most it were of one of them.
         """
         now = self._clock.now().timestamp()
 
         def job(connection: sqlite3.Connection) -> int:
             ids = max(
-                _forget(connection, table, before=now - kept, limit=limit)
+                _forget(connection, table, now=now, kept=kept, limit=limit)
                 for table, kept in (("seen", REMEMBERED_FOR), ("relayed", RELAYED_FOR))
             )
             entries = connection.execute(
@@ -405,10 +411,20 @@ class DurableQueue:
                 " (SELECT id FROM log_entries WHERE at < ? ORDER BY at LIMIT ?)",
                 (now - KEPT_FOR.total_seconds(), limit),
             ).rowcount
-            return max(ids, entries, drop_expired(connection, now, limit))
+            return max(
+                ids, entries, drop_expired(connection, now, limit), self._bring_back(connection, now, limit)
+            )
 
         await self._subscriptions.forget_deleted(before=now - SHOWN_AFTER_DELETION.total_seconds())
         return await self._database.write(job)
+
+    def _bring_back(self, connection: sqlite3.Connection, now: float, limit: int) -> int:
+        latest = now + self._longest_delay
+        return connection.execute(
+            "UPDATE retries SET due_at = ? WHERE (due_at, position) IN"
+            " (SELECT due_at, position FROM retries WHERE due_at > ? ORDER BY due_at DESC LIMIT ?)",
+            (latest, latest, limit),
+        ).rowcount
 
     async def give_back(self, pages: int) -> int:
         """Returns up to `pages` of unused pages of the file to the disk; how many it were."""
@@ -477,7 +493,7 @@ class DurableQueue:
             if key in known and batch.relayed:
                 continue
             at = seen.get(key)
-            if at is not None and batch.now - at < REMEMBERED_FOR:
+            if at is not None and abs(batch.now - at) < REMEMBERED_FOR:
                 continue
             if at is not None:
                 expired.append((key,))
@@ -498,7 +514,7 @@ class DurableQueue:
         rows = bulk.rows(
             connection, "SELECT key, at FROM relayed WHERE key IN {keys}", [(key,) for key in relayed]
         )
-        known = {key for key, at in rows if relayed[key] - at < RELAYED_FOR}
+        known = {key for key, at in rows if abs(relayed[key] - at) < RELAYED_FOR}
         bulk.change(
             connection,
             "DELETE FROM relayed WHERE key IN {keys}",
@@ -641,12 +657,12 @@ class _Settled:
     changed: Sequence[Subscription]
 
 
-def _forget(connection: sqlite3.Connection, table: str, *, before: float, limit: int) -> int:
-    """Deletes up to `limit` ids that came in before then, the oldest first."""
+def _forget(connection: sqlite3.Connection, table: str, *, now: float, kept: float, limit: int) -> int:
+    """Deletes up to `limit` ids, the oldest first, whose time is too far from now, before or after."""
     return connection.execute(
         f"DELETE FROM {table} WHERE no <= (SELECT max(no) FROM"  # noqa: S608 - a constant
-        f" (SELECT no, at FROM {table} ORDER BY no LIMIT ?) WHERE at < ?)",
-        (limit, before),
+        f" (SELECT no, at FROM {table} ORDER BY no LIMIT ?) WHERE at NOT BETWEEN ? AND ?)",
+        (limit, now - kept, now + kept),
     ).rowcount
 
 

@@ -7,7 +7,14 @@ from datetime import datetime
 import orjson
 
 from event_platform.adapters.records import notification_document, notification_of
-from event_platform.domain.notifications import HELD_FOR_ANOTHER, Allowance, Notification, Pending, hour_of
+from event_platform.domain.notifications import (
+    HELD_FOR_ANOTHER,
+    LONGEST_WAIT,
+    Allowance,
+    Notification,
+    Pending,
+    hour_of,
+)
 from event_platform.ports import Clock
 
 from .database import Database
@@ -18,15 +25,16 @@ DUE = """
     WITH few AS (
         SELECT id, subscriber_id, due_at,
             row_number() OVER (PARTITION BY subscriber_id ORDER BY due_at, id) AS place
-        FROM notifications WHERE due_at <= ?
+        FROM notifications WHERE due_at <= :now OR due_at > :latest
     ), turns AS (
         SELECT few.id, row_number() OVER (PARTITION BY tenant, client_id ORDER BY due_at, few.id) AS turn
-        FROM few LEFT JOIN subscribers ON subscribers.id = subscriber_id WHERE place <= ?
+        FROM few LEFT JOIN subscribers ON subscribers.id = subscriber_id WHERE place <= :of_subscriber
     )
     SELECT n.document, n.mail_attempts, n.is_held FROM notifications n JOIN turns USING (id)
-    ORDER BY turn, n.due_at, n.id LIMIT ?
+    ORDER BY turn, n.due_at, n.id LIMIT :limit
 """
-"""Owners take turns, so that one who has many subscribers leaves room for others, too."""
+"""Owners take turns, so that one who has many subscribers leaves room for others, too. Later than `latest` no
+notification is due, unless another clock has said so: it counts as due."""
 HOURS_KEPT = 2
 
 
@@ -38,10 +46,16 @@ class SqliteOutbox:
         self._clock = clock
 
     async def due(self, limit: int) -> Sequence[Pending]:
-        now = self._clock.now().timestamp()
+        now = self._clock.now()
+        values = {
+            "now": now.timestamp(),
+            "latest": (now + LONGEST_WAIT).timestamp(),
+            "of_subscriber": DUE_OF_SUBSCRIBER,
+            "limit": limit,
+        }
 
         def job(connection: sqlite3.Connection) -> list[Pending]:
-            return [_pending(row) for row in connection.execute(DUE, (now, DUE_OF_SUBSCRIBER, limit))]
+            return [_pending(row) for row in connection.execute(DUE, values)]
 
         return await self._database.read(job)
 
@@ -105,7 +119,9 @@ class SqliteOutbox:
                 " ON CONFLICT DO UPDATE SET count = count + 1",
                 [(hour, key) for each in allowances for key in (each.own_key, each.shared_key)],
             )
-            connection.execute("DELETE FROM notification_counts WHERE hour <= ?", (hour - HOURS_KEPT,))
+            connection.execute(
+                "DELETE FROM notification_counts WHERE hour <= ? OR hour > ?", (hour - HOURS_KEPT, hour)
+            )
             return True
 
         return await self._database.write(job)

@@ -50,9 +50,10 @@ class SqliteSuccessCounts:
 
 
 def drop_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:
-    """Drops up to `limit` rows that no hour reaches any more at `now` (unix seconds); how many it were."""
+    """Drops up to `limit` rows too far from `now` (unix seconds) for any hour to reach; how many it were."""
+    minute = int(now // 60)
     return connection.execute(
         "DELETE FROM success_counts WHERE (series, minute) IN"
-        " (SELECT series, minute FROM success_counts WHERE minute < ? ORDER BY minute LIMIT ?)",
-        (int(now // 60) - KEPT_MINUTES, limit),
+        " (SELECT series, minute FROM success_counts WHERE minute < ? OR minute > ? LIMIT ?)",
+        (minute - KEPT_MINUTES, minute + KEPT_MINUTES, limit),
     ).rowcount

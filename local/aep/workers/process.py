@@ -15,8 +15,8 @@ import structlog
 import uvloop
 
 from event_platform import telemetry
-from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.http_client.client import default_tls
+from event_platform.ports import Clock
 from event_platform.settings import Settings
 
 from ..log_lines import LAST_WRITE_SECONDS, BackgroundFile, GatheredLines, as_text
@@ -35,7 +35,7 @@ END_SECONDS = 1.0
 
 
 @contextlib.contextmanager
-def forked(number: int, settings: Settings) -> Iterator[Sequence[socket.socket]]:
+def forked(number: int, settings: Settings, clock: Clock) -> Iterator[Sequence[socket.socket]]:
     """Runs so many workers during the block; gives the owner's ends of the sockets to them.
 
     By a fork, so that they share what is in memory and need no time to start: to be entered before there is
@@ -49,7 +49,7 @@ def forked(number: int, settings: Settings) -> Iterator[Sequence[socket.socket]]
         if pid == 0:
             for each in {end for pair in pairs for end in pair} - {workers}:
                 each.close()
-            os._exit(_run(workers, settings))
+            os._exit(_run(workers, settings, clock))
         pids.append(pid)
     for _, workers in pairs:
         workers.close()
@@ -70,13 +70,13 @@ def _see_to_the_end(pid: int) -> None:
         time.sleep(0.005)
 
 
-def _run(end: socket.socket, settings: Settings) -> int:
+def _run(end: socket.socket, settings: Settings, clock: Clock) -> int:
     """The life of a worker; its exit status. The owner says when it ends, not the terminal or systemd."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_work(end, settings))
+            return runner.run(_work(end, settings, clock))
     except BaseException:  # noqa: BLE001 - nothing of the owner's may run here
         alone = BackgroundFile(STDERR, "stderr")
         sys.stderr = as_text(alone)
@@ -106,7 +106,7 @@ class _ToOwner(io.RawIOBase):
         return len(text)
 
 
-async def _work(end: socket.socket, settings: Settings) -> int:
+async def _work(end: socket.socket, settings: Settings, clock: Clock) -> int:
     """The live side of the broker behind a socket, until told to stop or the owner has ended."""
     ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -124,9 +124,9 @@ async def _work(end: socket.socket, settings: Settings) -> int:
     lines = GatheredLines(to_owner.write)
     telemetry.configure(settings.log_level, lines)
     outgoing = Outgoing(settings)
-    live = dispatcher(settings, store, store, store, outgoing.senders, SystemClock(), on_fault=on_fault)
+    live = dispatcher(settings, store, store, store, outgoing.senders, clock, on_fault=on_fault)
 
-    memory = MemoryUpkeep(SystemClock(), on_fault=on_fault)
+    memory = MemoryUpkeep(clock, on_fault=on_fault)
     memory.start()
 
     async def stop() -> None:

@@ -11,6 +11,7 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 from ... import data_model
 from ...domain.deliveries import Delivery
 from ...domain.messages import MalformedMessage, Message
+from ...domain.timestamps import is_ahead
 from ...ports import Clock, Due
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 
@@ -85,7 +86,8 @@ class FirestoreRetrySchedule:
 
         async def job() -> object | None:
             """Its update time; None when it is somebody else's."""
-            until = self._clock.now() + timedelta(seconds=seconds)
+            now = self._clock.now()
+            until = now + timedelta(seconds=seconds)
             lease = {"token": token, "until": until}
             batch = self._firestore.client.batch()
             batch.create(reference, lease)
@@ -97,7 +99,7 @@ class FirestoreRetrySchedule:
                 return None  # given back this moment; the next tick takes it
             if held.get("token") == token:
                 return held.update_time  # by an earlier try of which no answer came
-            if held.get("until") > self._clock.now():
+            if held.get("until") > now and not is_ahead(held.get("until"), until):
                 return None
             batch = self._firestore.client.batch()
             same = self._firestore.client.write_option(last_update_time=held.update_time)
