@@ -138,6 +138,7 @@ async def _work(end: socket.socket, settings: Settings, clock: Clock) -> int:
     store.serve(live, stop)
     await store.channel.open(end)
     status = await ended
+    await memory.stop()
     await live.stop(drain=0.0)  # when the owner has ended, nobody settles what is under way
     lines.flush()
     await asyncio.sleep(0)
