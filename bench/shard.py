@@ -275,6 +275,9 @@ class _Clock:
     def now(self) -> datetime:
         return moment(self._simulation.now)
 
+    def wall(self) -> datetime:
+        return self.now()
+
     def monotonic(self) -> float:
         return self._simulation.now
 
