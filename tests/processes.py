@@ -111,11 +111,15 @@ class Child:
 
 @contextmanager
 def command(
-    folder: Path, *arguments: str, settings: Mapping[str, str] | None = None, stderr: int | None = None
+    folder: Path,
+    *arguments: str,
+    settings: Mapping[str, str] | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
 ) -> Iterator[Child]:
     """`aep` with the arguments as a child that is gone after the block; `settings` are AEP_ variables.
 
-    `stderr` is a file descriptor in place of the file that `Child.stderr` reads.
+    `stdout` and `stderr` are file descriptors in place of the files that `Child` reads.
     The callbacks of `aep serve` are watched: the test fails when one took too much CPU.
     """
     name = f"{arguments[0]}-{uuid.uuid4().hex[:8]}"
@@ -125,7 +129,7 @@ def command(
         process = subprocess.Popen(
             [sys.executable, *program, *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=to_out,
+            stdout=to_out if stdout is None else stdout,
             stderr=to_err if stderr is None else stderr,
             env=environment(settings or {}),
             start_new_session=True,

@@ -97,6 +97,9 @@ class BackgroundFile(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
     def write(self, lines: Any) -> int:
         """Has the bytes written after those that came before; returns how many they are."""
         data = bytes(lines)

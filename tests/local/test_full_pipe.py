@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 import one_pim
 from aep.log_lines import WAITING_BYTES
 from full_pipe import ROOM, fill
 from processes import (
+    START_SECONDS,
     Child,
     command,
     delivered,
+    free_port,
     http,
     ready,
     send_events,
@@ -89,6 +92,24 @@ def test_events_health_deliveries_and_the_end_wait_for_no_reader_of_the_log(
         began = time.monotonic()
         assert serve.stop(signal.SIGTERM) == 0
         assert time.monotonic() - began < STOPS_WITHIN
+
+
+@pytest.mark.parametrize("name", ["inbox", "sim"])
+def test_the_tools_that_serve_wait_for_no_reader_either(tmp_path: Path, pipe: Pipe, name: str) -> None:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    with command(tmp_path, name, "--port", str(port), stdout=pipe.writing, stderr=pipe.writing) as tool:
+        until(lambda: answers(f"{url}/health"), "an answer", seconds=START_SECONDS)
+        for _ in range(ROOM // 64 if name == "inbox" else 0):  # a line is longer
+            assert http().post(f"{url}/full", data=b"{}", timeout=5).status_code == 200
+        assert tool.stop(signal.SIGTERM) == 0
+
+
+def answers(url: str) -> bool:
+    """True if somebody listens there and answers."""
+    try:
+        return http().get(url, timeout=5).ok
+    except requests.ConnectionError:
+        return False
 
 
 def test_a_reader_that_comes_back_gets_the_lines_in_order_and_how_many_were_dropped(

@@ -11,7 +11,10 @@ import typer
 from rich.console import Console
 from starlette.types import ASGIApp
 
+from event_platform import telemetry
+
 from .. import options, serving
+from ..log_lines import GatheredLines, to_background
 from ..output import console, echo, echo_json, fail, text
 from . import bench
 from . import inbox as inbox_app
@@ -170,6 +173,8 @@ def mount(app: typer.Typer) -> None:
 
 
 def _serve(app: ASGIApp, host: str, port: int) -> None:
+    """Serves, also when nobody reads what it prints."""
+    telemetry.configure("info", GatheredLines(to_background()))
     serving.run(app, host=host, port=port, drain=2)
 
 
