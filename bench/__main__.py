@@ -42,8 +42,10 @@ def main(
     log_entries: Annotated[
         int, typer.Option(min=50_000, help="Entries of the log in the case of that name.")
     ] = DEFAULT.log_entries,
-    soak: Annotated[float, typer.Option(min=1, help="Seconds of the soak.")] = DEFAULT.soak_seconds,
-    seed: Annotated[int, typer.Option(help="Of what the soak leaves to chance.")] = DEFAULT.seed,
+    soak: Annotated[
+        float | None, typer.Option(min=1, help="Seconds of a soak; 600, and 900 of the one with faults.")
+    ] = DEFAULT.soak_seconds,
+    seed: Annotated[int, typer.Option(help="Of what a soak leaves to chance.")] = DEFAULT.seed,
     log_level: Annotated[
         str | None, typer.Option(help="AEP_LOG_LEVEL of the platform; its default unless given.")
     ] = None,

@@ -51,12 +51,13 @@ def at_least(bound: float) -> Aim:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number of one run."""
+    """One number of one run. `is_shown` says whether it is in the table, and not in the file alone."""
 
     name: str
     value: float
     unit: str
     aim: Aim | None = None
+    is_shown: bool = True
 
 
 Measure = Callable[[Bench], list[Figure]]

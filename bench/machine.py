@@ -5,12 +5,15 @@ import platform as python_platform
 import subprocess
 import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PROC = Path("/proc")
+ENDED = FileNotFoundError, ProcessLookupError
+"""What reading about a process raises that has ended meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +37,20 @@ def pss_mb(root: int) -> float:
     """Proportional set size of the process and all below it, in megabytes (10⁶ bytes)."""
     kilobytes = 0
     for pid in tree(root):
-        for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                kilobytes += int(line.split()[1])
+        with suppress(*ENDED):
+            for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    kilobytes += int(line.split()[1])
     return kilobytes * 1024 / 1e6
 
 
 def descriptors(root: int) -> int:
     """How many the process and all below it have open."""
-    return sum(len(list((PROC / str(pid) / "fd").iterdir())) for pid in tree(root))
+    opened = 0
+    for pid in tree(root):
+        with suppress(*ENDED):
+            opened += len(list((PROC / str(pid) / "fd").iterdir()))
+    return opened
 
 
 class Disturbance:
@@ -83,8 +91,8 @@ def _tree(root: int) -> list[_Process]:
 def _process(pid: int) -> _Process | None:
     try:
         text = (PROC / str(pid) / "stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None  # ended meanwhile
+    except ENDED:
+        return None
     fields = text[text.rindex(")") + 2 :].split()  # the name before may hold anything
     return _Process(pid, int(fields[1]), sum(map(int, fields[11:15])) / TICKS)
 

@@ -34,7 +34,8 @@ class Options:
     idle_seconds: float = 5
     backlog: int = 1_000_000
     log_entries: int = 1_000_000
-    soak_seconds: float = 600
+    soak_seconds: float | None = None
+    """None: what a soak takes by itself."""
     seed: int = 1
     log_level: str | None = None
     workers: int | None = None
@@ -191,8 +192,8 @@ class Bench:
         if paths is None:
             came = self.sink.ask("came")  # with duplicates
             return came if came < expected else self.sink.ask("count")["unique"]
-        arrivals = self.sink.ask("arrivals")
-        return sum(len(arrivals.get(path, ())) for path in paths)
+        arrived = self.sink.ask("by path")
+        return sum(arrived.get(path, 0) for path in paths)
 
     def _own_cpu_seconds(self, load: Worker) -> float:
         return machine.cpu_seconds(self.sink.pid) + machine.cpu_seconds(load.pid)

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,14 @@ class Platform:
     """A running platform. `start_seconds` is from the start of the process to its `ready` line."""
 
     url: str
-    pid: int
+    process: "subprocess.Popen[bytes]"
     start_seconds: float
     pim: str
     folder: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def cpu_seconds(self) -> float:
         return machine.cpu_seconds(self.pid)
@@ -49,48 +53,58 @@ class Platform:
     def pss_mb(self) -> float:
         return machine.pss_mb(self.pid)
 
-    def subscribe(self, *endpoints: str, events: Sequence[str] = (TYPE,)) -> None:
-        """One subscriber with a subscription for each endpoint."""
-        identity = {
-            "X-PIM-URL": self.pim,
-            "X-PIM-TOKEN": _token(self.pim),
-            "X-PIM-CLIENT-ID": CLIENT,
-        }
+    def kill(self) -> None:
+        """Ends it with all its processes by SIGKILL."""
+        for pid in machine.tree(self.pid):
+            os.kill(pid, signal.SIGKILL)
+
+    def identity(self) -> dict[str, str]:
+        """Headers of a client of the management API, with a token of their own."""
+        return {"X-PIM-URL": self.pim, "X-PIM-TOKEN": _token(self.pim), "X-PIM-CLIENT-ID": CLIENT}
+
+    def subscribe(self, *endpoints: str, events: Sequence[str] = (TYPE,)) -> list[str]:
+        """One subscriber with a subscription for each endpoint; the URLs of the subscriptions."""
+        identity = self.identity()
         contact = {"technical_email": "bench@example.com"}
         api = f"{self.url}/api/v1/subscribers"
         subscriber = call("POST", api, {"name": "Bench", "contact": contact}, identity)
+        subscriptions = f"{api}/{subscriber['id']}/subscriptions"
+        made: list[str] = []
         for endpoint in endpoints:
             config = {"url": endpoint, "secret": {"primary": SECRET}}
             wanted = {"events": list(events), "type": "https", "config": config}
-            call("POST", f"{api}/{subscriber['id']}/subscriptions", wanted, identity)
+            made.append(f"{subscriptions}/{call('POST', subscriptions, wanted, identity)['id']}")
+        return made
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
     """A data folder and a PIM, on which platforms run one after the other; their log goes to a file.
 
-    Only `settings` are set of AEP_; the rest are defaults, as a user's would be.
+    Only `settings` are set of AEP_; the rest are defaults, as a user's would be. `within` is a command that
+    starts the platforms, and `errors` a file descriptor in place of the file for their log.
     """
 
     folder: Path
     pim: str
     port: int
     settings: Mapping[str, str]
+    within: Sequence[str] = ()
+    errors: int | None = None
 
     @contextmanager
-    def running(self, *, end: signal.Signals = signal.SIGTERM) -> Iterator[Platform]:
-        """A platform, ended after the block: by SIGKILL with all its processes. Raises BenchFailed."""
+    def running(self) -> Iterator[Platform]:
+        """A platform, ended after the block. Raises BenchFailed when it ended before, but for a kill."""
         data, pims = self.folder / "data", self.folder / PIMS
         arguments = ("--port", str(self.port), "--dev", "--data", str(data), "--pims", str(pims))
         settings = {"AEP_METRICS_PORT": "0", **self.settings}
-        served = _aep(self.folder, "serve", *arguments, settings=settings)
+        served = _aep(
+            self.folder, "serve", *arguments, settings=settings, within=self.within, errors=self.errors
+        )
         with served as (process, url, seconds):
-            yield Platform(url, process.pid, seconds, self.pim, self.folder)
-            if process.poll() is not None:
+            yield Platform(url, process, seconds, self.pim, self.folder)
+            if process.poll() not in (None, -signal.SIGKILL):
                 raise BenchFailed(f"the platform ended with status {process.returncode}")
-            if end == signal.SIGKILL:
-                for pid in machine.tree(process.pid):
-                    os.kill(pid, end)
 
 
 @contextmanager
@@ -118,17 +132,21 @@ def environment(settings: Mapping[str, str]) -> Mapping[str, str]:
 
 @contextmanager
 def _aep(
-    folder: Path, *arguments: str, settings: Mapping[str, str] | None = None
+    folder: Path,
+    *arguments: str,
+    settings: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
+    errors: int | None = None,
 ) -> Iterator[tuple["subprocess.Popen[bytes]", str, float]]:
     """The child, its URL, and the seconds that it took to be ready."""
     log = folder / f"{arguments[0]}.log"
     started = time.monotonic()
-    with log.open("wb") as errors:
+    with log.open("wb") if errors is None else nullcontext(errors) as stderr:
         process = subprocess.Popen(  # noqa: S603 - a command of ours
-            [sys.executable, "-m", "aep", *arguments],
+            [*within, sys.executable, "-m", "aep", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=errors,
+            stderr=stderr,
             env=environment(settings or {}),
         )
     assert process.stdout is not None  # noqa: S101 - it was asked for as a pipe
@@ -156,10 +174,10 @@ def _token(pim: str) -> str:
     return call("POST", f"{pim}/api/oauth/v1/token", password, headers)["access_token"]
 
 
-def call(method: str, url: str, body: Any, headers: Mapping[str, str]) -> Any:
+def call(method: str, url: str, body: Any, headers: Mapping[str, str], *, timeout: float = 10) -> Any:
     """The JSON of a 2xx answer. Raises BenchFailed for any other."""
     target = urlsplit(url)
-    connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=10)
+    connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=timeout)
     try:
         wire = {**headers, "Content-Type": "application/json"}
         connection.request(method, target.path, orjson.dumps(body), wire)

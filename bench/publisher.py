@@ -1,11 +1,13 @@
 """A worker: publishes events one a request at a steady rate, each again until it is answered 202.
 
-The order: {url, key, run, events, rate, size, connections}. It waits for a word, and says at its end
-{"repeated", "behind"}: how many requests got no 202 and were made again, and how many seconds the last event
-was answered after it was due.
+The order: {url, key, run, events, rate, size, connections}; without `events` it publishes until it is told
+something. It waits for a word, says that it begins, and at its end says {"repeated", "behind", "began",
+"answered"}: how many requests got no 202 and were made again, how many seconds after its time the last event
+was answered, the monotonic nanoseconds when the first event was due, and those when each was answered 202.
 """
 
 import asyncio
+import sys
 import time
 from typing import Any
 
@@ -25,23 +27,31 @@ class _Publisher:
         self._order = order
         self._session = session
         self._repeated = 0
+        self._answered: list[int] = []
 
     async def run(self) -> dict[str, Any]:
-        began = time.monotonic()
+        began, events, rate = time.monotonic(), self._order["events"], self._order["rate"]
+        stopped = asyncio.Event()
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopped.set)
         async with asyncio.TaskGroup() as requests:
-            for number in range(self._order["events"]):
-                due = began + number / self._order["rate"]
-                if (wait := due - time.monotonic()) > 0:
+            while (number := len(self._answered)) != events and not stopped.is_set():
+                if (wait := began + number / rate - time.monotonic()) > 0:
                     await asyncio.sleep(wait)
+                self._answered.append(0)
                 requests.create_task(self._publish(number))
-        due = began + self._order["events"] / self._order["rate"]
-        return {"repeated": self._repeated, "behind": time.monotonic() - due}
+        return {
+            "repeated": self._repeated,
+            "behind": time.monotonic() - began - len(self._answered) / rate,
+            "began": round(began * 1e9),
+            "answered": self._answered,
+        }
 
     async def _publish(self, number: int) -> None:
         body = structured(self._order["run"], number, self._order["size"])
         while not await self._is_taken(body):
             self._repeated += 1
             await asyncio.sleep(PAUSE_SECONDS)
+        self._answered[number] = time.monotonic_ns()
 
     async def _is_taken(self, body: bytes) -> bool:
         """Raises ClientResponseError when the event is refused for good: a fault of the bench."""
@@ -62,6 +72,7 @@ async def _run(order: dict[str, Any]) -> dict[str, Any]:
     connector = aiohttp.TCPConnector(limit=order["connections"])
     async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=TIMEOUT) as session:
         hear()
+        say("begins")
         return await _Publisher(order, session).run()
 
 

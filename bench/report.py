@@ -33,6 +33,7 @@ class Summary:
     unit: str
     aim: Aim | None
     reached: bool | None
+    is_shown: bool
     median: float
     lowest: float
     highest: float
@@ -60,7 +61,7 @@ def table(cases: Sequence[Case], runs: Sequence[Run]) -> Table:
     found = summaries(runs)
     for case in cases:
         shown.add_row(f"[bold]{case.name}[/]: {case.title}")
-        for each in (summary for summary in found if summary.case == case.name):
+        for each in (summary for summary in found if summary.case == case.name and summary.is_shown):
             spread = f"{_text(each.lowest)} – {_text(each.highest)}" if number > 1 else ""
             shown.add_row(f"  {each.name}", _text(each.median), each.unit, spread, *_aim(each))
         shown.add_section()
@@ -94,7 +95,8 @@ def _summary(case: str, figures: list[Figure]) -> Summary:
     if aim is not None:  # that of a figure beside its floor has another bound in each run
         aim = replace(aim, bound=median(figure.aim.bound for figure in figures if figure.aim))
     reached = None if aim is None else aim.is_reached_by(middle)
-    return Summary(case, first.name, first.unit, aim, reached, middle, min(values), max(values))
+    low, high = min(values), max(values)
+    return Summary(case, first.name, first.unit, aim, reached, first.is_shown, middle, low, high)
 
 
 def _aim(summary: Summary) -> tuple[str, str]:

@@ -10,7 +10,8 @@ that answers nothing between the orders "close" and "open"; those deliveries are
 
 It listens on ports for http, and on one for https, whose certificate's authority it says.
 
-Orders: "came", how many deliveries, without reading them; "count", "arrivals", "reset", "close", "open".
+Orders: "came", how many deliveries, without reading them; "count", "by path", how many events at each;
+"arrivals", "repeats", path and event of each delivery that came again; "reset", "close", "open".
 """
 
 import asyncio
@@ -49,7 +50,8 @@ class Book:
     def reset(self) -> None:
         self._arrivals: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._unread: list[tuple[int, str, bytes, bytes]] = []
-        self.came = self._unique = self._duplicates = self._bad_signatures = self._without_id = 0
+        self._repeats: list[tuple[str, str]] = []
+        self.came = self._unique = self._bad_signatures = self._without_id = 0
 
     def note(self, path: str, signature: bytes, body: bytes) -> None:
         if self._until_lost:
@@ -63,11 +65,18 @@ class Book:
         self._read_all()
         return self._arrivals
 
+    def by_path(self) -> dict[str, int]:
+        return {path: len(arrivals) for path, arrivals in self.arrivals().items()}
+
+    def repeats(self) -> list[tuple[str, str]]:
+        self._read_all()
+        return self._repeats
+
     def count(self) -> dict[str, int]:
         self._read_all()
         return {
             "unique": self._unique,
-            "duplicates": self._duplicates,
+            "duplicates": len(self._repeats),
             "bad_signatures": self._bad_signatures,
             "without_id": self._without_id,
         }
@@ -87,7 +96,7 @@ class Book:
             return
         arrivals, event = self._arrivals[path], body[start:end].decode()
         if event in arrivals:
-            self._duplicates += 1
+            self._repeats.append((path, event))
         else:
             arrivals[event] = moment
             self._unique += 1
@@ -225,7 +234,12 @@ def _obey(book: Book, gate: Gate, ended: "asyncio.Future[None]") -> None:
     acts = {"reset": book.reset, "close": gate.close, "open": gate.open}
     if order in acts:
         acts[order]()
-    answers: dict[str, Any] = {"arrivals": book.arrivals, "came": lambda: book.came}
+    answers: dict[str, Any] = {
+        "arrivals": book.arrivals,
+        "by path": book.by_path,
+        "came": lambda: book.came,
+        "repeats": book.repeats,
+    }
     say(answers.get(order, book.count)())
 
 

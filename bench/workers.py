@@ -7,6 +7,7 @@ when its standard input does, so none outlives the bench.
 import select
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,12 +20,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Worker:
-    """`python -m MODULE` with an order to begin with. Use as a context manager."""
+    """`python -m MODULE` with an order to begin with. Use as a context manager.
 
-    def __init__(self, module: str, order: dict[str, Any]) -> None:
+    `within` is a command that starts it.
+    """
+
+    def __init__(self, module: str, order: dict[str, Any], *, within: Sequence[str] = ()) -> None:
         self._module = module
+        command = [*within, sys.executable, "-m", module]
         self._process = subprocess.Popen(  # noqa: S603 - a module of ours
-            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
         )
         self.pid = self._process.pid
         self.tell(order)

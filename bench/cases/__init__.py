@@ -3,6 +3,7 @@
 from . import (
     backlog,
     burst,
+    chaos,
     client,
     deliver,
     fan_out,
@@ -19,6 +20,7 @@ from . import (
 __all__ = [
     "backlog",
     "burst",
+    "chaos",
     "client",
     "deliver",
     "fan_out",

@@ -1,22 +1,20 @@
 """A soak: a steady load on receivers that answer at random, and a SIGKILL every minute."""
 
-import signal
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from statistics import median
 
 from .. import integrity, machine
 from ..events import event_id
-from ..figures import Figure, at_most, case
+from ..figures import Figure, case
+from ..growth import Sample, growth
 from ..measuring import Bench
 from ..platform import INGEST_KEY, Installation, Platform
 from ..workers import Worker
 
+SOAK_SECONDS = 600.0
 RATE = 500
 PATHS = ("/fine", "/random-0/", "/random-1/")
 SETTINGS = {"AEP_RETRY_DELAYS": "1,1,2,2,4,4"}
@@ -27,16 +25,10 @@ SAMPLE_SECONDS = 3.0
 CONNECTIONS = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    pss_mb: float
-    descriptors: float
-    files_mb: float  # of the data folder, without the ids of the last 10 minutes
-
-
 @case("soak", "500 events a second, a SIGKILL a minute", by_default=False)
 def soak(bench: Bench) -> list[Figure]:
-    seconds, chance = bench.options.soak_seconds, Random(bench.options.seed)  # noqa: S311 - no secret
+    seconds = bench.options.soak_seconds or SOAK_SECONDS
+    chance = Random(bench.options.seed)  # noqa: S311 - no secret
     run, events = f"bench-{time.monotonic_ns():x}", round(RATE * seconds)
     life = min(LIFE_SECONDS, seconds / SHORTEST_RUN_LIVES)
     kills = round(seconds / life)
@@ -44,7 +36,7 @@ def soak(bench: Bench) -> list[Figure]:
         order = _order(bench, installation, run, events)
         bench.sink.ask("reset")
         with Worker("bench.publisher", order) as publisher:
-            publisher.tell("go")
+            publisher.ask("go")
             began = time.monotonic()
             lives = [
                 _killed(bench, installation, began + (number + 1) * life - chance.uniform(0, life / 10))
@@ -63,9 +55,9 @@ def soak(bench: Bench) -> list[Figure]:
         Figure("deliveries", counts["unique"], ""),
         Figure("duplicates", counts["duplicates"], ""),
         Figure("kills", kills, ""),
-        *_growth("memory (PSS)", "MB", lives, lambda sample: sample.pss_mb),
-        *_growth("open descriptors", "", lives, lambda sample: sample.descriptors),
-        *_growth("files without remembered ids", "MB", lives, lambda sample: sample.files_mb),
+        *growth("memory (PSS)", "MB", lives, lambda sample: sample.pss_mb),
+        *growth("open descriptors", "", lives, lambda sample: sample.descriptors),
+        *growth("files without remembered ids", "MB", lives, lambda sample: sample.files_mb),
     ]
 
 
@@ -86,16 +78,18 @@ def _order(bench: Bench, installation: Installation, run: str, events: int) -> d
 
 def _killed(bench: Bench, installation: Installation, end: float) -> list[Sample]:
     """What is sampled in a life of the platform until the moment `end`, once at least."""
-    with installation.running(end=signal.SIGKILL) as platform:
+    with installation.running() as platform:
         samples = [_sample(platform)]
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(SAMPLE_SECONDS, left))
             samples.append(_sample(platform))
             bench.sink.ask("count")  # so that it reads and forgets what came
+        platform.kill()
     return samples
 
 
 def _sample(platform: Platform) -> Sample:
+    """With files but for the ids of the last 10 minutes."""
     data = platform.folder / "data"
     files = sum(path.stat().st_size for path in data.iterdir())
     remembered = _remembered(data / "aep.db")
@@ -110,19 +104,3 @@ def _remembered(file: Path) -> int:
     )
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
         return connection.execute(query).fetchone()[0]
-
-
-def _growth(
-    name: str, unit: str, lives: Sequence[list[Sample]], value: Callable[[Sample], float]
-) -> list[Figure]:
-    """The first third of the lives and the last one, of each the part when its start is over."""
-    third = max(1, len(lives) // 3)
-    first, last = (
-        median(value(sample) for life in part for sample in life[len(life) // 3 :])
-        for part in (lives[:third], lives[-third:])
-    )
-    return [
-        Figure(f"{name}, first third", first, unit),
-        Figure(f"{name}, last third", last, unit),
-        Figure(f"{name}, ratio", last / first, "", at_most(1.1)),
-    ]

@@ -12,14 +12,14 @@ from processes import environment
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_bench(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
+def run_bench(*arguments: str, seconds: float = 60) -> "subprocess.CompletedProcess[bytes]":
     """A small one, of a single run."""
     return subprocess.run(
         [sys.executable, "-m", "bench", "--runs", "1", "--events", "40", "--json", *arguments],
         cwd=ROOT,
         env=environment({}),
         capture_output=True,
-        timeout=60,
+        timeout=seconds,
         check=False,
     )
 
@@ -74,6 +74,25 @@ def test_a_soak_kills_the_platform_and_finds_every_event() -> None:
     assert figures["requests made again"] > 0
     assert figures["deliveries"] == 3 * figures["events answered, none lost"] == 3 * 2000
     assert figures["open descriptors, first third"] > 10
+
+
+@pytest.mark.timeout(300)
+def test_a_soak_with_every_fault_that_can_be_had_finds_every_event() -> None:
+    done = run_bench("--case", "chaos", "--soak", "9", seconds=280)
+    assert done.returncode == 0, done.stderr
+    (run,) = orjson.loads(done.stdout)["runs"]
+    figures = {figure["name"]: figure["value"] for figure in run["figures"]}
+    assert figures["events answered, none lost"] > 0
+    happened = {name.partition(": ")[0].partition(", ")[2] for name in figures if name.startswith("minute")}
+    missing = {
+        line.removeprefix("not possible here: ").partition(":")[0]
+        for line in done.stderr.decode().splitlines()
+        if line.startswith("not possible here: ")
+    }
+    faults = {"kill -9", "worker stopped", "log unread", "disk full", "resolver gone", "disk frozen"}
+    faults |= {"clock +1 day", "clock -1 day"}
+    assert happened == {"none"} | faults - missing
+    assert missing <= faults - {"kill -9", "log unread"}
 
 
 @pytest.mark.parametrize(
