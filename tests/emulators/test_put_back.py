@@ -10,6 +10,7 @@ import pytest
 from clock import START, ManualClock
 from contract.pubsub import Project
 from contract.subscriptions import anything
+from event_platform import data_model
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.outbox import PUBLISHED_BY_OTHERS_AFTER, FirestoreOutbox
@@ -19,12 +20,18 @@ from event_platform.adapters.pubsub import PubSubPublisher
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import NOTIFICATIONS_TOPIC, delivery_of, notification_id_of
+from event_platform.domain.queue_messages import (
+    DEAD_LETTERS_TOPIC,
+    NOTIFICATIONS_TOPIC,
+    delivery_of,
+    notification_id_of,
+)
 from event_platform.domain.subscriptions import suspend
 from event_platform.maintain import publish_notifications, put_back
 from records import OWNER, UPDATED, a_subscriber, a_subscription
 
 ENTRIES = 60
+TOPIC = "deliveries-3"
 CLOCK = SystemClock()
 
 
@@ -51,11 +58,14 @@ async def firestore(firestore_host: str, project: str) -> AsyncIterator[Firestor
     await opened.close()
 
 
-async def fill(schedule: FirestoreRetrySchedule) -> set[str]:
+async def fill(
+    schedule: FirestoreRetrySchedule, number: int = ENTRIES, *, topic: str = TOPIC, ago: float = 1
+) -> set[str]:
+    """Schedules deliveries that came from the topic and were due so many seconds ago; their events' ids."""
     deliveries = [
         Delivery(
             subscription_id="5c0ffee0-0000-7000-8000-000000000001",
-            event_id=f"event-{number}",
+            event_id=f"{topic}-{ago:g}-{place}",
             event_type=UPDATED,
             accepted_at=START,
             lane=0,
@@ -63,11 +73,11 @@ async def fill(schedule: FirestoreRetrySchedule) -> set[str]:
             epoch=0,
             body=b"{}",
             attempts=1,
-            receipt="deliveries-3",
+            receipt=topic,
         )
-        for number in range(ENTRIES)
+        for place in range(number)
     ]
-    due_at = CLOCK.now() - timedelta(seconds=1)
+    due_at = CLOCK.now() - timedelta(seconds=ago)
     await asyncio.gather(*(schedule.schedule(delivery, due_at) for delivery in deliveries))
     return {delivery.event_id for delivery in deliveries}
 
@@ -80,7 +90,7 @@ async def test_ticks_of_several_instances_put_each_entry_back_once(firestore: Fi
     ]
     assert sum(await asyncio.gather(*ticks)) == ENTRIES
     assert sorted(topic.events) == sorted(scheduled)
-    assert topic.topics == {"deliveries-3"}
+    assert topic.topics == {TOPIC}
 
 
 async def test_a_crash_after_publishing_repeats_and_loses_nothing(firestore: Firestore) -> None:
@@ -92,6 +102,28 @@ async def test_a_crash_after_publishing_repeats_and_loses_nothing(firestore: Fir
     assert await put_back(schedule, publisher=after, clock=CLOCK, project="a-project") == ENTRIES
     assert set(after.events) == scheduled
     assert set(topic.events) < scheduled  # a page of them, which went out twice
+
+
+async def test_what_can_never_go_back_holds_up_nothing_and_becomes_dead_letters(
+    firestore: Firestore, topics: Project
+) -> None:
+    for topic in (TOPIC, DEAD_LETTERS_TOPIC):
+        await topics.create_topic(topic)
+    schedule = FirestoreRetrySchedule(firestore, CLOCK, shards=1)
+    await fill(schedule, 220, topic="deliveries-9", ago=3600)  # of which there is no topic any more
+    await fill(schedule, 3, ago=1800)
+    entries = [entry async for entry in firestore.client.collection(data_model.RETRIES).stream()]
+    first, second, third = [entry for entry in entries if entry.get("receipt") == TOPIC]
+    await first.reference.update({"body": None})
+    await second.reference.update({"event_id": "x" * 2000})  # Pub/Sub takes 1,024 bytes
+    await third.reference.update({"accepted_at": "yesterday"})
+    wanted = await fill(schedule, 5)
+    publisher = PubSubPublisher(topics.name, topics.client)
+    assert await put_back(schedule, publisher=publisher, clock=CLOCK, project=topics.name) == 5
+    came = await topics.pull(TOPIC, 5)
+    assert {message.attributes["event_id"] for message in came} == wanted
+    assert len(await topics.pull(DEAD_LETTERS_TOPIC, 223)) == 223
+    assert await schedule.due(0, 1) == []
 
 
 @pytest.fixture

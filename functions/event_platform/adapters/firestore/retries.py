@@ -4,6 +4,7 @@ import hashlib
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from google.cloud.firestore_v1 import AsyncQuery
 from google.cloud.firestore_v1.base_query import FieldFilter
@@ -34,6 +35,7 @@ _FIELDS = {
 }
 """The fields of a delivery, and what each must be to be read."""
 _TEXT_CHARACTERS = 256
+"""The length of an event's id at most. No attribute of a message takes more than 1,024 bytes of UTF-8."""
 _KEPT = timedelta(days=30)  # far beyond the greatest age of a delivery, which ends with a log entry
 
 
@@ -163,10 +165,14 @@ def _due(shard: int, at: datetime) -> str:
     return f"{shard:02d}|{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
+def _is_readable(value: object, kind: Any) -> bool:
+    """True if the value is of the kind, and a message can carry it."""
+    return isinstance(value, kind) and not (isinstance(value, str) and len(value) > _TEXT_CHARACTERS)
+
+
 def _due_entry(entry: str, fields: dict[str, object]) -> Due:
     place = f"{fields['due']}/{entry}"  # the query finds only entries with this field
-    wrong = [name for name, kind in _FIELDS.items() if not isinstance(fields.get(name), kind)]
-    if not wrong:
+    if all(_is_readable(fields.get(name), kind) for name, kind in _FIELDS.items()):
         return Due(entry, place, Delivery(**{name: fields[name] for name in _FIELDS}))  # pyright: ignore[reportArgumentType] - checked
     body = fields.get("body")
     texts = {name: str(value)[:_TEXT_CHARACTERS] for name, value in fields.items() if name in _FIELDS}
