@@ -134,6 +134,16 @@ async def test_one_event_for_two_subscriptions_is_no_duplicate() -> None:
         assert (await sender.stats())["duplicates"] == 0
 
 
+async def test_an_event_with_half_of_a_surrogate_pair_is_known_by_its_id() -> None:
+    event_id = new_id()
+    body = body_of(event_id).replace(b'"data":{', b'"data":{"torn":"\\ud800",')
+    assert b"ud800" in body
+    async with an_inbox() as sender:
+        await sender.send("/ok", body)
+        (received,) = await sender.events()
+    assert received["id"] == event_id
+
+
 async def test_a_retry_after_a_failure_is_no_duplicate() -> None:
     body = body_of(new_id())
     async with an_inbox() as sender:

@@ -10,14 +10,14 @@ from enum import StrEnum
 from itertools import count
 from typing import Any
 
-import orjson
 from cachetools import LRUCache
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from event_platform.domain import signatures
+from event_platform.domain import json_form, signatures
+from event_platform.domain.json_form import MalformedJson
 
 IDS_REMEMBERED = 200_000
 
@@ -242,8 +242,10 @@ def percentile(values: Iterable[float], percent: float) -> float | None:
 def _event_in(body: bytes) -> dict[str, Any]:
     """The CloudEvent of a body, or the notification; empty for anything else."""
     try:
-        event = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        event = json_form.parse(
+            body, round_integers=True
+        )  # also what orjson refuses: half of a surrogate pair
+    except MalformedJson:
         return {}
     return event if isinstance(event, dict) else {}
 
