@@ -250,7 +250,7 @@ class _World:
 
     def _sample(self) -> Sample:
         data = self._mounts.disk if self._mounts else self._installation.folder / "data"
-        files = {path.name: path.stat().st_size / 1e6 for path in data.iterdir()}
+        files = {path.name: _size(path) / 1e6 for path in data.iterdir()}
         platform = self._platform
         descriptors = machine.descriptors(platform.pid)
         return Sample(platform.pss_mb(), descriptors, sum(files.values()), files.get("aep.db-wal", 0))
@@ -278,6 +278,13 @@ class _World:
         finally:
             with suppress(ProcessLookupError):
                 os.kill(busiest, signal.SIGCONT)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # gone meanwhile
+        return 0
 
 
 def _count(
