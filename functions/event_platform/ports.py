@@ -18,7 +18,7 @@ from .domain.notifications import Allowance, Mail, MailFailure, Pending
 from .domain.outcomes import Answer, Published, Refusal, TransportFailure
 from .domain.subscriptions import KafkaConfig, Owner, PubSubConfig, Subscriber, Subscription
 from .domain.suspension import Count, Series
-from .domain.tenants import Tenant
+from .domain.tenants import Tenant, Way
 
 T = TypeVar("T")
 
@@ -49,6 +49,18 @@ class TenantRegistry(Protocol):
 
     async def tenants(self) -> Sequence[Tenant]:
         """All entries, exact URLs before patterns; at most 5 s old."""
+        ...
+
+
+class IngestObserver(Protocol):
+    """Notes what comes of the calls of ingest. Neither method waits."""
+
+    def taken(self, tenant: str, way: Way, events: int) -> None:
+        """Notes a call that was answered 2xx and brought so many events, 0 when it was a test."""
+        ...
+
+    def refused(self, tenant: str, way: Way, status: int, reason: str) -> None:
+        """Notes a call that was refused; `tenant` is empty when nothing says whose it was."""
         ...
 
 

@@ -59,7 +59,11 @@ class InvalidRequest(EventPlatformError):
 
 
 class Unauthenticated(EventPlatformError):
-    """Raised when a caller is not who it says it is, or says nothing."""
+    """Raised when a caller is not who it says it is, or says nothing. `reason` is a word for the operator."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Forbidden(EventPlatformError):

@@ -108,7 +108,8 @@ def call_of(headers: Mapping[str, str], *now: datetime) -> Call:
         age = min(ages, key=abs)
         raise Unauthenticated(
             f"{TIMESTAMP_HEADER} is {abs(age):.0f} s {'old' if age > 0 else 'ahead'}: at most"
-            f" {MAX_AGE_SECONDS} s old and {MAX_AHEAD_SECONDS} s ahead are taken; check the clocks"
+            f" {MAX_AGE_SECONDS} s old and {MAX_AHEAD_SECONDS} s ahead are taken; check the clocks",
+            "clock",
         )
     return Call(timestamp, signature)
 

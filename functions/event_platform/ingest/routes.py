@@ -3,25 +3,26 @@
 import hashlib
 import hmac
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 from pydantic import SecretStr
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from ..bodies import Bodies, Share
 from ..domain import events_api, relay, signatures
 from ..domain.catalog import Catalog
-from ..domain.errors import TooLarge, Unauthenticated
+from ..domain.errors import EventPlatformError, TooLarge, Unauthenticated, Unavailable
 from ..domain.events import Event
 from ..domain.front_door import FrontDoor
 from ..domain.limits import LineLimit
 from ..domain.tenants import Tenant, Way, with_key
 from ..http import (
     Direct,
+    Handler,
     as_it_is,
     client_address,
     json_response,
@@ -30,9 +31,10 @@ from ..http import (
     only_once,
     read_body,
 )
-from ..ports import Clock, Intake, Reader, TenantRegistry
+from ..ports import Clock, IngestObserver, Intake, Reader, TenantRegistry
 from ..reading import LARGE_BYTES, Reading
 from .reading import check, read_cloudevents, read_relayed, read_webhook
+from .refusals import Refusals
 
 log = structlog.get_logger()
 
@@ -43,6 +45,7 @@ EVENTS_API_PATH = "/ingest/events-api/{key}"
 RELAY_PATH = "/ingest/relay/{key:path}"
 _RELAY_PATHS = re.compile(r"^/ingest/relay/?(?P<key>(?<=/).*|)$", re.DOTALL)
 """Whatever follows or is missing: who does not fit gets a 401; a 404 would suspend the subscription there."""
+REFUSED = (EventPlatformError, ClientDisconnect)
 Check = Callable[[bytes | bytearray, Sequence[SecretStr]], None]
 """Raises Unauthenticated when none of the secrets signed the body."""
 NOBODY = Tenant(url="https://nobody.invalid")
@@ -70,6 +73,15 @@ class Ingest:
     catalog: Catalog
     clock: Clock
     reader: Reader
+    observer: IngestObserver = field(default_factory=lambda: _Nobody())
+
+
+class _Nobody:
+    """Observes nothing."""
+
+    def taken(self, tenant: str, way: Way, events: int) -> None: ...
+
+    def refused(self, tenant: str, way: Way, status: int, reason: str) -> None: ...
 
 
 def routes(ingest: Ingest) -> Sequence[Route]:
@@ -79,21 +91,28 @@ def routes(ingest: Ingest) -> Sequence[Route]:
     lines = LineLimit(ingest.clock.monotonic)
     bodies = Bodies(ingest.clock.monotonic)
     reading = Reading(ingest.catalog, ingest.reader)
+    observer = ingest.observer
+    refusals = Refusals(lines, observer)
 
     async def take_in(request: Request) -> Response:
-        only_once(request.headers, "Authorization")
-        presented = digest_of(request.headers.get("authorization", ""))
-        tenant = tenant_of(presented, await ingest.registry.tenants())
-        if tenant is None:
-            door.count_wrong(client_address(request), presented)
-            raise Unauthenticated("the bearer token is not the ingest key of any PIM here")
-        note_owner(request, tenant.key)
-        as_it_is(request)
-        with bodies.of(tenant.key) as share:
-            body = await read_body(request, BODY_LIMIT, share)
-            about = (tenant.name, ingest.clock.wall(), media_type(request), attributes_of(request))
-            events = await reading.run(tenant.key, read_cloudevents, body, *about)
-            await accept(tenant, events)
+        tenant: Tenant | None = None
+        try:
+            only_once(request.headers, "Authorization")
+            presented = digest_of(request.headers.get("authorization", ""))
+            tenant = tenant_of(presented, await ingest.registry.tenants())
+            if tenant is None:
+                door.count_wrong(client_address(request), presented)
+                raise Unauthenticated("the bearer token is not the ingest key of any PIM here", "wrong_key")
+            note_owner(request, tenant.key)
+            as_it_is(request)
+            with bodies.of(tenant.key) as share:
+                body = await read_body(request, BODY_LIMIT, share)
+                about = (tenant.name, ingest.clock.wall(), media_type(request), attributes_of(request))
+                events = await reading.run(tenant.key, read_cloudevents, body, *about)
+                await accept(tenant, Way.CLOUDEVENTS, events)
+        except REFUSED as error:
+            refusals.count(Way.CLOUDEVENTS, tenant.name if tenant else "", request, error)
+            raise
         return json_response({"accepted": len(events)}, 202)
 
     async def take_webhook(request: Request) -> Response:
@@ -102,7 +121,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         with share_of(request, EVENTS_API) as share:
             body, tenant = await verified(request, share, EVENTS_API, call.check, call.signature)
             taken = await reading.run(tenant.key, read_webhook, body, tenant.redacted())
-            await accept(tenant, taken.events)
+            await accept(tenant, Way.EVENTS_API, taken.events)
         if left_out := taken.left_out():
             warn("events.skipped", tenant, **left_out)
         skipped = sum(taken.skipped.values())
@@ -127,7 +146,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
             if relayed.warnings:
                 name = "relay.differs" if events else "relay.skipped"
                 warn(name, tenant, event_id=relayed.event_id, reasons=relayed.warnings)
-            await accept(tenant, events, relayed=True)
+            await accept(tenant, Way.RELAY, events)
         return json_response({"accepted": len(events), "skipped": 1 - len(events)}, 202)
 
     def share_of(request: Request, way: SignedWay) -> Share:
@@ -155,10 +174,13 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         # Before all that waits: the PIM may hang up.
         body = await read_body(request, EVENTS_API_BODY_LIMIT, share)
         tenant = await tenant_at(request)
+        secrets = way.secrets_of(tenant)
         try:
-            await check(checks, body, way.secrets_of(tenant))
-        except Unauthenticated:
+            await check(checks, body, secrets)
+        except Unauthenticated as error:
             door.count_wrong(address, (key, *signed))
+            known = "wrong_signature" if secrets else "no_secret"
+            error.reason = "unknown_key" if tenant is NOBODY else known
             raise
         door.remember((address, key))
         note_owner(request, tenant.key)
@@ -169,22 +191,43 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         if times := lines.count((name, tenant.name)):
             log.warning(name, tenant=tenant.name, times=times, **fields)
 
-    async def accept(tenant: Tenant, events: Sequence[Event], *, relayed: bool = False) -> None:
+    async def accept(tenant: Tenant, way: Way, events: Sequence[Event]) -> None:
         if events:
-            await ingest.intake.accept(tenant.name, events, relayed=relayed)
-            log.info("events.accepted", tenant=tenant.name, events=len(events))
+            await ingest.intake.accept(tenant.name, events, relayed=way is Way.RELAY)
+            log.info("events.accepted", tenant=tenant.name, way=way, events=len(events))
+        observer.taken(tenant.name, way, len(events))
+
+    def signed_route(way: SignedWay, handler: Handler) -> Handler:
+        """Counts what a handler refuses."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except REFUSED as error:
+                refusals.count(way.name, await name_at(request), request, error)
+                raise
+
+        return endpoint
+
+    async def name_at(request: Request) -> str:
+        """The name of the PIM that a request is addressed to; empty if there is none or it is unknown."""
+        try:
+            tenant = await tenant_at(request)
+        except Unavailable:
+            return ""
+        return "" if tenant is NOBODY else tenant.name
 
     async def tenant_at(request: Request) -> Tenant:
         return with_key(await ingest.registry.tenants(), request.path_params["key"]) or NOBODY
 
     return [
         Route("/ingest", Direct(take_in), methods=["POST"]),
-        Route(EVENTS_API_PATH, take_webhook, methods=["POST"]),
-        _relay_route(take_relayed),
+        Route(EVENTS_API_PATH, signed_route(EVENTS_API, take_webhook), methods=["POST"]),
+        _relay_route(signed_route(RELAY, take_relayed)),
     ]
 
 
-def _relay_route(endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+def _relay_route(endpoint: Handler) -> Route:
     route = Route(RELAY_PATH, endpoint, methods=["POST"])
     route.path_regex = _RELAY_PATHS  # Starlette's own wants the slash, and no line break after it
     return route
