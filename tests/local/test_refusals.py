@@ -105,7 +105,7 @@ async def world() -> AsyncIterator[World]:
     with structlog.testing.capture_logs() as lines:
 
         def logged() -> list[dict[str, Any]]:
-            return [line for line in lines if line["event"] == "ingest.refused"]
+            return [dict(line) for line in lines if line["event"] == "ingest.refused"]
 
         async with serving.running(app) as url, aiohttp.ClientSession() as session:
             yield World(url, session, clock, observed, intake, logged)
@@ -140,7 +140,8 @@ REFUSED: dict[str, tuple[Callable[[World], Any], Way, int, str, str]] = {
     ),
     "events of 6 MiB": (lambda w: w.events(b"x" * 6 * MIB), Way.CLOUDEVENTS, 413, "too_large", PIM),
     "no JSON": (
-        lambda w: w.events(**{"Content-Type": "text/plain"}), Way.CLOUDEVENTS, 415, "media_type", PIM,
+        lambda w: w.events(None, SECRET, **{"Content-Type": "text/plain"}),
+        Way.CLOUDEVENTS, 415, "media_type", PIM,
     ),
 }  # fmt: skip
 
