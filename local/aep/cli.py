@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import sqlite3
 import ssl
 import sys
 from collections.abc import AsyncGenerator, Sequence
@@ -28,7 +29,7 @@ from . import app_commands, memory, options, serving, systemd
 from .backup_command import backup
 from .dead_commands import dead
 from .doctor_command import doctor
-from .errors import CannotListen, MalformedKey, SetupError
+from .errors import CannotListen, MalformedKey, SetupError, StoreReplaced
 from .events_command import events
 from .filter_commands import filter_
 from .log_commands import list_logs, status
@@ -36,7 +37,9 @@ from .log_lines import GatheredLines, to_background
 from .move_commands import export, import_
 from .output import echo, fail
 from .pims_commands import pims
+from .restore_command import restore
 from .secrets_commands import secrets
+from .store.identity import with_cure
 from .tasks import WatchedTasks
 from .tools import commands
 
@@ -60,6 +63,7 @@ app.command()(doctor)
 app.command()(events)
 app.command()(export)
 app.command("import")(import_)
+app.command()(restore)
 app.command("test")(app_commands.send_test)
 app.command()(app_commands.explain)
 app.command("logs")(list_logs)
@@ -147,6 +151,8 @@ def serve(
             )
         finally:
             lines.flush()
+    if isinstance(fault, StoreReplaced):
+        raise fault
     if fault is not None:
         fail(f"stopped by a fault of its own ({type(fault).__name__}); see the log. Nothing was lost", 1)
 
@@ -168,7 +174,8 @@ async def _serve(
     is_served = False  # while it is not, the signal would end the process as it stands
 
     def on_fault(error: BaseException) -> None:
-        log.critical("platform.fault", exc_info=error)
+        if not isinstance(error, StoreReplaced):  # which the store has logged
+            log.critical("platform.fault", exc_info=error)
         faults.append(error)
         if is_served:
             signal.raise_signal(signal.SIGTERM)
@@ -247,6 +254,8 @@ def main() -> None:
         fail(str(error))
     except (SetupError, EventPlatformError) as error:
         fail(str(error), 1)
+    except sqlite3.DatabaseError as error:
+        fail(f"the store cannot be used: {with_cure(error)}", 1)
     except OSError as error:
         fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
 

@@ -20,6 +20,7 @@ from .google.dead_letters import PULL_SUBSCRIPTION, Letter, Replayed
 from .options import DEFAULT_DATA, AsJson, Data
 from .output import echo, echo_json, fail, show
 from .store import database
+from .store.identity import with_cure
 
 dead = typer.Typer(
     no_args_is_help=True,
@@ -171,7 +172,7 @@ def _store(data: Path) -> Iterator[sqlite3.Connection]:
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
             yield connection
     except sqlite3.DatabaseError as error:
-        raise StoreUnavailable(f"{path} cannot be worked on: {error}") from error
+        raise StoreUnavailable(f"{path} cannot be worked on: {with_cure(error)}") from error
 
 
 def _plain(letter: DeadLetter) -> dict[str, Any]:

@@ -32,15 +32,14 @@ from event_platform.domain.broker_messages import TopicRules
 from event_platform.domain.mail_servers import MailServer
 from event_platform.domain.tenants import Tenant
 from event_platform.domain.timestamps import is_ahead
-from event_platform.ports import Seal
 from event_platform.settings import Settings
 
 from . import pims as registry
 from .accepting import CONNECTIONS
-from .errors import BadPims, WrongKey
+from .errors import BadPims, StoreDamaged, WrongKey
 from .options import wrong_setting
 from .steady_clock import told
-from .store import database, keys, schema, times
+from .store import database, identity, keys, schema, times
 
 T = TypeVar("T")
 
@@ -183,7 +182,7 @@ def key(folder: Path, settings: Settings) -> Check:
         return ok("key", f"{path} is made by the first start")
     try:
         seal = keys.load(folder, settings.secrets_key)
-        _fits(folder, seal)
+        keys.check_folder(folder, seal)
     except (WrongKey, OSError) as error:
         return broken("key", str(error))
     if settings.secrets_key is not None:
@@ -196,13 +195,18 @@ def key(folder: Path, settings: Settings) -> Check:
 
 def store(folder: Path) -> Check:
     file = folder / database.FILE
+    try:
+        identity.check(file)
+    except StoreDamaged as error:
+        return broken("store", str(error))
     if not file.exists():
         return ok("store", "none yet; the first start makes it")
     try:
         with closing(database.connect_to_read(file)) as connection:
             found = database.version(connection)
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
-        return broken("store", f"{file} cannot be read ({error}): restore it from a backup")
+        return broken("store", f"{file} cannot be read: {identity.with_cure(error)}")
     known = len(schema.MIGRATIONS)
     if found > known:
         return broken(
@@ -356,15 +360,6 @@ def _existing(folder: Path) -> Path:
     """The folder, or the nearest above it that there is."""
     absolute = folder.absolute()
     return next(each for each in (folder, absolute, *absolute.parents) if each.is_dir())
-
-
-def _fits(folder: Path, seal: Seal) -> None:
-    """Raises WrongKey when the store's secrets were sealed with another key."""
-    file = folder / database.FILE
-    if file.exists():
-        # What else is wrong with the file is a finding of its own; a new one has nothing sealed yet.
-        with suppress(sqlite3.DatabaseError), closing(database.connect_to_read(file)) as connection:
-            keys.check(connection, seal)
 
 
 def _listed(settings: Settings, *, allow_http: bool) -> list[Tenant]:

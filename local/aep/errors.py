@@ -4,7 +4,10 @@ SetupError              the root: one line that says what to do, for standard er
 ├── CannotListen        the address and port cannot be had
 ├── DataFolderInUse     another process runs the platform on this folder
 ├── NoStore             no platform has run on the data folder
+├── StoreReplaced       a file of the store was removed or replaced while the platform ran
+├── StoreDamaged        the files of the store do not belong together, or one is missing
 ├── BackupRefused       the backup cannot go where it was told to
+├── RestoreRefused      the file is no backup of a store, or cannot be put into the folder
 ├── BadExport           a file to import is none, not whole, or of a newer program
 ├── MoveRefused         records cannot come into a store as they are, or a file is in the way
 ├── WrongKey            the folder's secrets were sealed with another key
@@ -31,8 +34,20 @@ class NoStore(SetupError):
     """Raised when a command needs the store of a data folder that holds none."""
 
 
+class StoreReplaced(SetupError):
+    """Raised when a file of the store was removed, replaced or overwritten while the platform ran on it."""
+
+
+class StoreDamaged(SetupError):
+    """Raised when the database has gone or its write-ahead log is that of another one."""
+
+
 class BackupRefused(SetupError):
     """Raised when a backup would replace something, or its folder is not there."""
+
+
+class RestoreRefused(SetupError):
+    """Raised when a file to restore is no store, damaged or in use, or there is no room for it."""
 
 
 class BadExport(SetupError):

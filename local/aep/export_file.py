@@ -29,7 +29,7 @@ from event_platform.domain.tenants import Tenant
 from event_platform.ports import Seal
 
 from .errors import BadExport, MoveRefused, WrongKey
-from .store.database import sync_folder
+from .store.copies import sync_folder
 
 FORMAT = "aep-export"
 VERSION = 1

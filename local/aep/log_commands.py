@@ -18,6 +18,7 @@ from event_platform.domain.timestamps import to_rfc3339
 from .options import DEFAULT_DATA, AsJson, Data, settings
 from .output import echo, echo_json, fail, show
 from .store import accepted, database, logs, overview
+from .store.identity import with_cure
 from .store.overview import State
 
 POLL_SECONDS = 1.0
@@ -106,7 +107,7 @@ def _store(data: Path) -> Iterator[sqlite3.Connection]:
         with database.beside_the_server(data) as connection:
             yield connection
     except sqlite3.DatabaseError as error:
-        raise StoreUnavailable(f"{path} cannot be read: {error}") from error
+        raise StoreUnavailable(f"{path} cannot be read: {with_cure(error)}") from error
 
 
 def _print(entries: Sequence[LogEntry], *, as_json: bool, as_table: bool) -> None:

@@ -181,7 +181,9 @@ class Platform:
         await self._close()
 
     async def _ready(self, request: Request) -> Response:
-        """Requests are taken only between start and stop, so who is answered here is ready too."""
+        """Requests are taken only between start and stop, so only the store can keep it from being ready."""
+        if (reason := self._database.ended) is not None:
+            return json_response({"status": "unavailable", "reason": str(reason)}, 503)
         if not self._clock.is_apart:
             return json_response({"status": "ok"})
         return json_response({"status": "ok", "clock": told(self._clock.lead)})

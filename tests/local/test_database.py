@@ -1,8 +1,12 @@
 """The embedded store's one writer: what shares a commit, what a failure undoes, and who may open the file."""
 
 import asyncio
+import errno
+import fcntl
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing
@@ -16,7 +20,7 @@ from structlog.testing import capture_logs
 from aep.errors import DataFolderInUse
 from aep.meters import Meters
 from aep.store import database as module
-from aep.store import schema
+from aep.store import locking, schema
 from aep.store.database import Database
 from event_platform.domain.errors import Conflict, StoreUnavailable
 from eventually import eventually
@@ -252,7 +256,7 @@ async def test_a_writer_that_ends_by_a_fault_keeps_nobody_waiting(tmp_path: Path
         *(database.write(job) for job in (end_the_writer, end_the_writer)), return_exceptions=True
     )
     assert [type(end) for end in ends] == [StoreUnavailable, StoreUnavailable]
-    assert [type(fault) for fault in faults] == [SystemExit]
+    await eventually(lambda: [type(fault) for fault in faults] == [SystemExit])
     with pytest.raises(StoreUnavailable, match="writer has ended"):
         await database.write(lambda connection: None)
     await database.close()
@@ -272,6 +276,78 @@ async def test_readers_cannot_write(database: Database) -> None:
 async def test_a_folder_in_use_is_refused(database: Database, tmp_path: Path) -> None:
     with pytest.raises(DataFolderInUse, match="another process already runs the platform on"):
         Database(tmp_path).open()
+
+
+async def test_removing_the_lock_file_lets_no_second_platform_in(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "lock").unlink()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / module.FILE).symlink_to(database.path)
+    for folder in (tmp_path, tmp_path / "other"):
+        assert "already runs the platform" in in_another_process(OPEN, folder)
+    await database.write(note("goes on"))
+
+
+def test_a_program_that_knows_the_lock_file_only_keeps_others_out(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as older:
+        fcntl.flock(older, fcntl.LOCK_EX)
+        with pytest.raises(DataFolderInUse), module.exclusive(tmp_path):
+            pass
+
+
+def test_a_system_without_locks_of_open_files_has_the_lock_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(locking.fcntl, "fcntl", refuse)
+    with capture_logs() as lines, module.exclusive(tmp_path):
+        pass
+    assert [line["event"] for line in lines] == ["store.locks_missing"]
+
+
+async def test_commands_in_other_processes_leave_the_log_of_a_running_platform(database: Database) -> None:
+    """SQLite removes it when the last connection is closed, and tells by its locks which one is."""
+    wal = database.path.with_name(f"{module.FILE}-wal")
+    await database.write(note("one"))
+    before = wal.stat()
+    for script in (READ, BESIDE):
+        assert in_another_process(script, database.folder) == ""
+    assert os.path.samestat(wal.stat(), before)
+
+
+def test_a_command_that_has_migrated_keeps_the_locks_of_sqlite(tmp_path: Path) -> None:
+    with module.beside_the_server(tmp_path) as connection:  # a new folder is migrated, too
+        connection.execute("INSERT INTO meta VALUES ('one', '')")
+        assert in_another_process(READ, tmp_path) == ""
+        assert (tmp_path / f"{module.FILE}-wal").exists()
+
+
+OPEN = """
+import pathlib, sys
+from aep.store.database import exclusive
+with exclusive(pathlib.Path(sys.argv[1])):
+    print("is in")
+"""
+READ = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1] + "/aep.db")
+connection.execute("SELECT count(*) FROM meta").fetchall()
+connection.close()
+"""
+BESIDE = """
+import pathlib, sys
+from aep.store.database import beside_the_server
+with beside_the_server(pathlib.Path(sys.argv[1])) as connection:
+    connection.execute("INSERT INTO meta VALUES ('beside', '')")
+"""
+
+
+def in_another_process(script: str, folder: Path) -> str:
+    """The last line that it printed, of its error if it failed; empty for none."""
+    command = [sys.executable, "-c", script, str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return (ended.stdout + ended.stderr).strip().rpartition("\n")[2]
 
 
 async def test_a_folder_is_free_again_after_close(tmp_path: Path) -> None:

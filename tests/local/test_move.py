@@ -233,7 +233,7 @@ def test_it_is_refused_while_the_platform_runs(file: Path, tmp_path: Path) -> No
         ended = import_(file, "--data", str(tmp_path / "to"))
     assert ended.status == 1
     assert "already runs the platform" in ended.err
-    assert not (tmp_path / "to" / database.FILE).exists()
+    assert (tmp_path / "to" / database.FILE).stat().st_size == 0
 
 
 # Keys and files that do not fit

@@ -49,8 +49,9 @@ class Checkpoints:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="aep-checkpoints", daemon=True)
 
-    def start(self) -> None:
-        """Raises DatabaseError when the file cannot be opened."""
+    def start(self, are_ours: Callable[[], bool]) -> None:
+        """`are_ours` says whether the files are still those of the store. Raises DatabaseError."""
+        self._are_ours = are_ours
         self._copier = Copier(self._connect(self._path), self.commits)
         self._thread.start()
 
@@ -76,6 +77,9 @@ class Checkpoints:
                 if self._stopping.wait(seconds):
                     return
                 self._committed.clear()
+                if not self._are_ours():  # copying would damage another one's, and the writer ends soon
+                    seconds = LONGEST_SECONDS
+                    continue
                 since, began, before = began, time.monotonic(), frames
                 try:
                     frames = copier.copy()

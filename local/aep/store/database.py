@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import queue
 import sqlite3
@@ -19,10 +18,12 @@ import structlog
 
 from event_platform.domain.errors import EventPlatformError, StoreUnavailable
 
-from ..errors import DataFolderInUse, NoStore
+from ..errors import NoStore, StoreReplaced
 from ..meters import Meters
-from . import schema
+from . import identity, keeping, schema
 from .checkpoints import Checkpoints
+from .identity import OwnFiles
+from .locking import LOCK, PRIVATE, lock_of, lock_of_database
 
 log = structlog.get_logger()
 
@@ -33,7 +34,6 @@ JointJob = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[Result]]
 """A job for several items at once: what it returns for each, in their order."""
 
 FILE = "aep.db"
-LOCK = "lock"
 KEY_FILE = "secrets.key"
 OWN_FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal", LOCK, KEY_FILE)
 """The files that the platform keeps in its data folder, for its own user alone."""
@@ -50,8 +50,9 @@ LINGER_SECONDS = 0.02
 """What nobody waits for lingers so long for work to share a commit with, or until BUSY_JOBS are there."""
 WEIGHT_AT_ONCE = 256
 """The weight of the items that one call of a joint job gets."""
-PRIVATE = 0o600
 KEPT_PAGES = 4096  # 16 MiB
+LOOK_SECONDS = 2.0
+"""The time between two looks at the files while nothing is written; each commit looks, too."""
 
 
 @dataclass(slots=True)
@@ -155,22 +156,25 @@ class Database:
         self._reading = threading.local()
         self._checkpoints = Checkpoints(connect, self.path, self._meters)
         self._lock = contextlib.ExitStack()
-        self._ended: StoreUnavailable | None = None
+        self._closing = threading.Event()
+        self.ended: StoreUnavailable | None = None
+        """Why nothing is written or read any more."""
 
     def open(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Takes the folder and starts the writer. Raises DataFolderInUse, StoreUnavailable.
+        """Takes the folder and starts the writer. Raises DataFolderInUse, StoreDamaged, StoreUnavailable.
 
         It reads what a killed process left in the log, which may take a while: called in another thread, it
         is given the loop that the store is used from.
         """
         self._loop = loop or asyncio.get_running_loop()
-        self._lock.enter_context(exclusive(self.folder))
+        self._files = self._lock.enter_context(exclusive(self.folder))
         narrow(self.folder)
         try:
             with _as_unavailable():
                 with contextlib.closing(connect(self.path)) as connection:
                     prepare(connection)
-                self._checkpoints.start()
+                    self._files.mark(connection)
+                self._checkpoints.start(self._files.are_ours)
         except BaseException:
             self._lock.close()
             raise
@@ -228,8 +232,8 @@ class Database:
         tenant: str | None = None,
     ) -> "asyncio.Future[Result]":
         future: asyncio.Future[Result] = self._loop.create_future()
-        if self._ended is not None:
-            future.set_exception(self._ended)
+        if self.ended is not None:
+            future.set_exception(self.ended)
         else:
             self._jobs.put(_Entry(job, item, weight, joint, lingers, gives_way, tenant, future, on_commit))
             gathering_for = self._gathering_for
@@ -239,6 +243,9 @@ class Database:
 
     async def read(self, job: Job[Result]) -> Result:
         """What `job` returned on a connection that only reads and sees every commit so far."""
+
+        if self.ended is not None:
+            raise self.ended
 
         def run() -> Result:
             with _as_unavailable():
@@ -272,6 +279,7 @@ class Database:
 
     async def close(self) -> None:
         """Finishes what was submitted, then gives the folder back."""
+        self._closing.set()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(self._checkpoints.stop)
@@ -292,22 +300,31 @@ class Database:
         batch: list[_Entry[Any]] | None = []
         try:
             with contextlib.closing(connect(self.path)) as connection:
-                while (batch := self._take(backlog)) is not None:
-                    with self._checkpoints.commits:
-                        self._commit(connection, batch, backlog)
-                    self._checkpoints.committed()
-                    busy = len(batch) >= BUSY_JOBS
-                    if busy:
-                        self._gathered.clear()
-                        self._gathering_for = {entry.tenant for entry in batch}
-                    self._loop.call_soon_threadsafe(self._resolve, batch)
-                    batch = []
-                    if busy:
-                        self._gather(backlog)
+                self._files.opened()
+                try:
+                    while (batch := self._take(backlog)) is not None:
+                        with self._checkpoints.commits:
+                            self._commit(connection, batch, backlog)
+                        self._files.check()
+                        self._checkpoints.committed()
+                        busy = len(batch) >= BUSY_JOBS
+                        if busy:
+                            self._gathered.clear()
+                            self._gathering_for = {entry.tenant for entry in batch}
+                        self._loop.call_soon_threadsafe(self._resolve, batch)
+                        batch = []
+                        if busy:
+                            self._gather(backlog)
+                    self._files.check()
+                except StoreReplaced as error:
+                    self._end(StoreUnavailable(f"nothing is taken in any more: {error}"), batch, backlog)
+                    log.critical("store.replaced", file=str(self.path), reason=str(error))
+                    kept = keeping.keep(self._files, connection, self._closing)
+                    raise StoreReplaced(f"{error} while the platform ran on {self.folder}. {kept}") from None
         except BaseException as error:  # noqa: BLE001 - reported as a fault; the thread ends here
-            self._ended = StoreUnavailable(f"the store's writer has ended: {error!r}")
-            left = [*(batch or ()), *backlog.first, *backlog.later]
-            self._loop.call_soon_threadsafe(self._give_up, left, error)
+            if self.ended is None:
+                self._end(StoreUnavailable(f"the store's writer has ended: {error!r}"), batch, backlog)
+            self._loop.call_soon_threadsafe(self._on_fault, error)
 
     def _gather(self, backlog: "_Backlog") -> None:
         """Rests until GATHERING_SECONDS are over, or somebody waits who had nothing in the last commit."""
@@ -321,8 +338,11 @@ class Database:
 
     def _take(self, backlog: "_Backlog") -> list[_Entry[Any]] | None:
         """The next batch, of what waits now: at least one; None at the end."""
-        if len(backlog) == 0 and not backlog.is_ending:
-            backlog.add(self._jobs.get())
+        while len(backlog) == 0 and not backlog.is_ending:
+            try:
+                backlog.add(self._jobs.get(timeout=LOOK_SECONDS))
+            except queue.Empty:
+                self._files.check()
         with contextlib.suppress(queue.Empty):
             until = time.monotonic() + LINGER_SECONDS
             while not backlog.is_ending:
@@ -355,7 +375,7 @@ class Database:
             self._meters.commit_failed()
             log.error("store.commit_failed", error=str(error), jobs=len(batch))
             for entry in batch:
-                entry.error = StoreUnavailable(f"the store cannot be written: {error}")
+                entry.error = StoreUnavailable(f"the store cannot be written: {identity.with_cure(error)}")
         else:
             if connection.total_changes > changes:
                 self._meters.committed(time.monotonic() - started, len(batch))
@@ -397,7 +417,13 @@ class Database:
             finally:
                 _answer(entry)
 
-    def _give_up(self, waiting: Iterable[_Entry[Any] | None], error: BaseException) -> None:
+    def _end(self, reason: StoreUnavailable, batch: list[_Entry[Any]] | None, backlog: "_Backlog") -> None:
+        """Refuses what waits, and all that comes later."""
+        self.ended = reason
+        left = [*(batch or ()), *backlog.first, *backlog.later]
+        self._loop.call_soon_threadsafe(self._give_up, left)
+
+    def _give_up(self, waiting: Iterable[_Entry[Any] | None]) -> None:
         """In the event loop, when the writer has ended: nobody waits for it for ever."""
         left = list(waiting)
         with contextlib.suppress(queue.Empty):
@@ -405,9 +431,8 @@ class Database:
                 left.append(self._jobs.get_nowait())
         for entry in left:
             if entry is not None:
-                entry.error = self._ended
+                entry.error = self.ended
                 _answer(entry)
-        self._on_fault(error)
 
     def _undone(self) -> None:
         for forget in self.on_rollback:
@@ -448,6 +473,7 @@ def _make_private(path: Path) -> None:
 
     An existing one is not opened: closing it would drop the locks that SQLite holds in this process.
     """
+    identity.check_present(path)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
 
@@ -515,11 +541,16 @@ def beside_the_server(folder: Path) -> Iterator[sqlite3.Connection]:
     DataFolderInUse. Raises StoreUnavailable for a file of a newer program.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.closing(connect(folder / FILE)) as connection:
-        if version(connection) != len(schema.MIGRATIONS):
-            with exclusive(folder):
-                prepare(connection)
-        yield connection
+    path = folder / FILE
+    identity.check(path)
+    while True:
+        with contextlib.closing(connect(path)) as connection:
+            if version(connection) == len(schema.MIGRATIONS):
+                yield connection
+                return
+        # Only now, as closing what this opens would end SQLite's locks on an open connection.
+        with exclusive(folder), contextlib.closing(connect(path)) as connection:
+            prepare(connection)
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -531,27 +562,18 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes the new name itself durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Holds the folder for this process; the lock ends with the process, however that ends."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, PRIVATE), "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataFolderInUse(
-                f"another process already runs the platform on {folder}; stop it, or choose another --data"
-            ) from None
-        yield
+def exclusive(folder: Path) -> Iterator[OwnFiles]:
+    """Holds the folder for this process; the locks end with the process, however that ends.
+
+    Connections are opened and closed inside. Raises DataFolderInUse, StoreDamaged.
+    """
+    path = folder / FILE
+    with lock_of(folder) as lock:
+        identity.check_present(path)
+        with lock_of_database(path) as database:
+            identity.check_wal(path, database, identity.read_lock(path))
+            yield OwnFiles(path, database, lock)
 
 
 def _log_fault(error: BaseException) -> None:
@@ -577,4 +599,4 @@ def _as_unavailable() -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise StoreUnavailable(f"the store cannot be read: {error}") from error
+        raise StoreUnavailable(f"the store cannot be read: {identity.with_cure(error)}") from error

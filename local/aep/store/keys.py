@@ -16,6 +16,7 @@ from event_platform.ports import Seal
 
 from ..errors import MalformedKey, WrongKey
 from . import database
+from .copies import sync_folder
 from .database import KEY_FILE
 
 _CHECK = "seal_check"
@@ -50,6 +51,21 @@ def check(connection: sqlite3.Connection, seal: Seal) -> None:
             "the store's secrets were sealed with another key: set AEP_SECRETS_KEY to that one,"
             f" or put its {KEY_FILE} back"
         ) from error
+
+
+def check_folder(folder: Path, seal: Seal) -> None:
+    """Does what `check` does for the store of a folder, if there is one, and changes nothing.
+
+    What else is wrong with the file is left to others.
+    """
+    file = folder / database.FILE
+    if file.exists():
+        # The error is also that of a store without any secrets, which cannot be marked here.
+        with (
+            contextlib.suppress(sqlite3.DatabaseError),
+            contextlib.closing(database.connect_to_read(file)) as connection,
+        ):
+            check(connection, seal)
 
 
 def mark(connection: sqlite3.Connection, seal: Seal) -> None:
@@ -96,12 +112,12 @@ def _make(path: Path) -> None:
             path.hardlink_to(temporary)
     finally:
         temporary.unlink()
-    database.sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _replace(path: Path, keys: Sequence[bytes]) -> None:
     _written(path, keys).replace(path)
-    database.sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _written(path: Path, keys: Sequence[bytes]) -> Path:

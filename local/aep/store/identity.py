@@ -1,0 +1,198 @@
+"""Whether the files of the store are still those that the platform opened, and whether they belong together.
+
+A backup that is put in the place of a file in use, or an `rm`, leaves the platform with a file without a
+name: what it writes there is gone when it ends. A write-ahead log knows nothing of the file that it was
+written for, so SQLite applies an old one to a backup that was put beside it, and damages that.
+
+Each start puts a random number into the header of the file (`application_id`), and into the file `lock` once
+it is there. So the header says whether the file was overwritten, which keeps its identity. The two together
+say whether a write-ahead log that was left is that of the file beside it.
+"""
+
+import os
+import secrets
+import sqlite3
+from datetime import datetime
+from pathlib import Path
+
+from ..errors import StoreDamaged, StoreReplaced
+from .locking import LOCK, is_at
+
+MARK_AT = 68
+"""The offset of `application_id` in the header, 4 bytes (sqlite.org/fileformat2.html 1.3.16)."""
+MARK_BYTES = 4
+KEPT = ".kept-"
+"""What stands before the time in the name of a file that was kept when another one took its place."""
+CURE = "restore a backup with `aep restore FILE`, which moves the old files of the store out of the way"
+
+
+class OwnFiles:
+    """The files of a store that is open: the database, its write-ahead log and the index of that.
+
+    `database` and `lock` are descriptors of locked files that stay open for longer than this is used.
+    Nothing is opened here, as closing it would end the locks of SQLite.
+    """
+
+    def __init__(self, path: Path, database: int, lock: int) -> None:
+        self.path = path
+        self.descriptor = database
+        self._lock = lock
+        self._mark = b""
+        self._is_marked = False
+        self._database = os.fstat(database)
+        self._beside: dict[Path, os.stat_result] = {}
+
+    def mark(self, connection: sqlite3.Connection) -> None:
+        """Gives the file its number of this start; it is in the header after the next checkpoint."""
+        write_mark(self._lock, b"")
+        self._mark = secrets.token_bytes(MARK_BYTES)
+        connection.execute(f"PRAGMA application_id = {int.from_bytes(self._mark, signed=True)}")
+
+    def opened(self) -> None:
+        """Notes the files that a connection has made beside the database, and that stay while it is open."""
+        self._beside = {path: path.stat() for path in (wal_of(self.path), shm_of(self.path))}
+
+    def check(self) -> None:
+        """Raises StoreReplaced when a file is not ours any more."""
+        if not _is_there(self.path, self._database):
+            raise StoreReplaced(f"{self.path.name} was removed, or replaced by another file")
+        if self.is_overwritten():
+            raise StoreReplaced(f"{self.path.name} was overwritten")
+        for path, found in self._beside.items():
+            if not _is_there(path, found):
+                raise StoreReplaced(f"{path.name} was removed, or replaced by another file")
+
+    def are_ours(self) -> bool:
+        """False if `check` would raise."""
+        try:
+            self.check()
+        except StoreReplaced:
+            return False
+        return True
+
+    def is_overwritten(self) -> bool:
+        """True if something else than SQLite has written the file."""
+        found = mark_of(self.descriptor)
+        if self._is_marked:
+            return found != self._mark
+        if found == self._mark:
+            self._is_marked = True
+            os.fsync(
+                self.descriptor
+            )  # or a power cut could leave `lock` with a number that is not in the header
+            write_mark(self._lock, self._mark)
+        return False
+
+    def owns(self, path: Path) -> bool:
+        """True if the path names the file of the store that it named when the store was opened."""
+        found = self._database if path == self.path else self._beside.get(path)
+        return found is not None and is_at(path, found)
+
+
+def kept_name(path: Path, now: datetime) -> Path:
+    """The name under which a file is kept when another one takes its place."""
+    return path.with_name(f"{path.name}{KEPT}{now:%Y%m%dT%H%M%S.%f}Z")
+
+
+def wal_of(path: Path) -> Path:
+    """The write-ahead log of a database."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def shm_of(path: Path) -> Path:
+    """The index of the write-ahead log of a database."""
+    return path.with_name(f"{path.name}-shm")
+
+
+def mark_of(descriptor: int) -> bytes:
+    """The number in the header of a database; less than MARK_BYTES if the file is no database."""
+    return os.pread(descriptor, MARK_BYTES, MARK_AT)
+
+
+def clear_mark(descriptor: int) -> None:
+    """Takes the number out of a database that no connection has open: a copy is another file."""
+    os.pwrite(descriptor, bytes(MARK_BYTES), MARK_AT)
+
+
+def write_mark(lock: int, mark: bytes) -> None:
+    """Has the file `lock` say which database the write-ahead log is for; nothing if `mark` is empty."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, mark.hex().encode(), 0)
+    os.fsync(lock)
+
+
+def check_present(path: Path) -> None:
+    """Raises StoreDamaged if the database has gone and other files of the store have not.
+
+    To begin a new one then would hide the loss, and SQLite would remove the write-ahead log.
+    """
+    if path.exists():
+        return
+    left = sorted(path.parent.glob(f"{path.name}*{KEPT}*Z"))
+    if _size(wal_of(path)) > 0:
+        left.append(wal_of(path))
+    if left:
+        raise StoreDamaged(
+            f"{path} is gone, but {left[-1].name} is there: {CURE}; to begin with an empty store, move that"
+            " file to another folder first"
+        )
+
+
+def check_wal(path: Path, database: int, lock: bytes) -> None:
+    """Raises StoreDamaged if the write-ahead log beside the database was written for another one.
+
+    `lock` is the content of the file `lock`.
+    """
+    if lock and _size(wal_of(path)) > 0 and mark_of(database).hex().encode() != lock:
+        raise StoreDamaged(
+            f"{wal_of(path)} was not written for the {path.name} beside it, which would be damaged: {CURE}."
+            f" If both came from one snapshot of the disk, remove {path.with_name(LOCK)} instead"
+        )
+
+
+def check(path: Path) -> None:
+    """Checks the files of a store that this process has not opened yet. Raises StoreDamaged."""
+    check_present(path)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    said = read_lock(path)
+    try:
+        check_wal(path, descriptor, said)
+    except StoreDamaged:
+        if read_lock(path) == said:  # else a platform has started meanwhile, which checks by itself
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def read_lock(path: Path) -> bytes:
+    """What the file `lock` beside the database says; empty if it says nothing."""
+    try:
+        with path.with_name(LOCK).open("rb") as file:
+            return file.read(2 * MARK_BYTES)
+    except FileNotFoundError:
+        return b""
+
+
+def with_cure(error: sqlite3.DatabaseError) -> str:
+    """The error, and what to do when it says that the file is damaged."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return f"{error}: {CURE}" if damaged else str(error)
+
+
+def _is_there(path: Path, found: os.stat_result) -> bool:
+    """False if the path names nothing, or another file; a path that cannot be looked at says neither."""
+    try:
+        return is_at(path, found)
+    except OSError:
+        return True
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
