@@ -1,11 +1,13 @@
 """The files of the store, when others remove, replace or overwrite them, before a start or while it runs."""
 
+import errno
 import shutil
 import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,7 +16,7 @@ import one_pim
 from aep import doctor
 from aep.errors import SetupError, StoreDamaged, StoreReplaced
 from aep.store import database as module
-from aep.store import keeping
+from aep.store import identity, keeping
 from aep.store.backup import back_up
 from aep.store.database import Database
 from aep_here import run
@@ -207,6 +209,39 @@ async def test_what_could_not_be_kept_until_the_stop_is_said_to_be_lost(
     assert "is lost" in await running.fault()
     with pytest.raises(StoreDamaged, match="is gone"):
         Database(running.file.parent).open()  # an empty store would hide the loss
+
+
+async def test_a_full_disk_at_the_start_is_no_hindrance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    database = Database(tmp_path)
+    with monkeypatch.context() as patched, capture_logs() as lines:
+        patched.setattr(identity, "write_mark", lambda lock, mark: full() if mark else None)
+        database.open()
+        await database.write(lambda c: c.execute("CREATE TABLE notes (text TEXT)"))
+        await database.close()
+    assert [line["event"] for line in lines] == ["store.lock_not_marked"]
+    assert notes(database.path) == []
+
+
+def test_a_file_that_takes_no_number_is_not_taken_for_an_overwritten_one(tmp_path: Path) -> None:
+    with module.exclusive(tmp_path) as files, capture_logs() as lines:
+        files.mark(cast("sqlite3.Connection", Full()))
+        assert files.path.stat().st_size == 0
+        assert not files.is_overwritten()
+    assert [line["event"] for line in lines] == ["store.not_marked"]
+
+
+class Full:
+    """A connection to a file on a full disk."""
+
+    def execute(self, statement: str) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
 
 
 # Before a start

@@ -15,8 +15,12 @@ import sqlite3
 from datetime import datetime
 from pathlib import Path
 
+import structlog
+
 from ..errors import StoreDamaged, StoreReplaced
 from .locking import LOCK, is_at
+
+log = structlog.get_logger()
 
 MARK_AT = 68
 """The offset of `application_id` in the header, 4 bytes (sqlite.org/fileformat2.html 1.3.16)."""
@@ -43,14 +47,25 @@ class OwnFiles:
         self._beside: dict[Path, os.stat_result] = {}
 
     def mark(self, connection: sqlite3.Connection) -> None:
-        """Gives the file its number of this start; it is in the header after the next checkpoint."""
+        """Gives the file its number of this start; it is in the header after the next checkpoint.
+
+        On a full disk the file has none, and what needs it is not checked.
+        """
         write_mark(self._lock, b"")
-        self._mark = secrets.token_bytes(MARK_BYTES)
-        connection.execute(f"PRAGMA application_id = {int.from_bytes(self._mark, signed=True)}")
+        mark = secrets.token_bytes(MARK_BYTES)
+        try:
+            connection.execute(f"PRAGMA application_id = {int.from_bytes(mark, signed=True)}")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                raise
+            log.warning("store.not_marked", error=str(error), fix="make room, then start again")
+        else:
+            self._mark = mark
 
     def opened(self) -> None:
         """Notes the files that a connection has made beside the database, and that stay while it is open."""
-        self._beside = {path: path.stat() for path in (wal_of(self.path), shm_of(self.path))}
+        names = (wal_of(self.path), shm_of(self.path))  # which some file systems cannot have
+        self._beside = {path: path.stat() for path in names if path.exists()}
 
     def check(self) -> None:
         """Raises StoreReplaced when a file is not ours any more."""
@@ -75,12 +90,13 @@ class OwnFiles:
         found = mark_of(self.descriptor)
         if self._is_marked:
             return found != self._mark
-        if found == self._mark:
+        if self._mark and found == self._mark:
             self._is_marked = True
-            os.fsync(
-                self.descriptor
-            )  # or a power cut could leave `lock` with a number that is not in the header
-            write_mark(self._lock, self._mark)
+            try:
+                os.fsync(self.descriptor)  # else a power cut may leave a number that the header does not have
+                write_mark(self._lock, self._mark)
+            except OSError as error:
+                log.warning("store.lock_not_marked", error=error.strerror, fix="make room, then start again")
         return False
 
     def owns(self, path: Path) -> bool:
