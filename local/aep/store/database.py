@@ -152,8 +152,7 @@ class Database:
         """The tenants of the last commit, while the writer rests after it."""
         self._gathered = threading.Event()
         self._thread = threading.Thread(target=self._write, name="aep-writer", daemon=True)
-        self._readers = ThreadPoolExecutor(1, "aep-reader", initializer=self._open_reader)
-        self._reading = threading.local()
+        self._readers = ThreadPoolExecutor(1, "aep-reader")
         self._checkpoints = Checkpoints(connect, self.path, self._meters)
         self._lock = contextlib.ExitStack()
         self._closing = threading.Event()
@@ -174,6 +173,8 @@ class Database:
                 with contextlib.closing(connect(self.path)) as connection:
                     prepare(connection)
                     self._files.mark(connection)
+                self._reader = connect(self.path)  # later, the path may name another file
+                self._reader.execute("PRAGMA query_only = ON")
                 self._checkpoints.start(self._files.are_ours)
         except BaseException:
             self._lock.close()
@@ -243,13 +244,12 @@ class Database:
 
     async def read(self, job: Job[Result]) -> Result:
         """What `job` returned on a connection that only reads and sees every commit so far."""
-
         if self.ended is not None:
             raise self.ended
 
         def run() -> Result:
             with _as_unavailable():
-                return job(self._reading.connection)
+                return job(self._reader)
 
         return await self._loop.run_in_executor(self._readers, run)
 
@@ -283,16 +283,9 @@ class Database:
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(self._checkpoints.stop)
-        self._readers.submit(self._close_reader)
+        self._readers.submit(self._reader.close)
         await asyncio.to_thread(self._readers.shutdown)
         self._lock.close()
-
-    def _open_reader(self) -> None:
-        self._reading.connection = connect(self.path)
-        self._reading.connection.execute("PRAGMA query_only = ON")
-
-    def _close_reader(self) -> None:
-        self._reading.connection.close()
 
     def _write(self) -> None:
         """The writer thread: takes what waits, commits it, tells the event loop; until None comes."""
