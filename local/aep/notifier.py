@@ -21,7 +21,9 @@ log = structlog.get_logger()
 AT_ONCE = 16
 AT_ONCE_OF_OWNER, AT_ONCE_OF_PIM = 2, 8
 """A slow webhook takes 18 s, so neither one owner nor all of a PIM's may take all places."""
-LOOKED_AT = 1000
+READ_AT_ONCE = 400
+READ_AFTER = 20
+"""The outbox is read again at most once for so many that were told, as long as some of the last can begin."""
 LOOK_AFTER = 4.0
 """Seconds after which we look for mails that are to be tried again."""
 FAULTS_AT_MOST = 100
@@ -57,6 +59,12 @@ class Notifier:
         self._clock = clock
         self._tasks = WatchedTasks(on_fault)
         self._new = asyncio.Event()
+        self._due: dict[str, Pending] = {}
+        """What was read last and is not begun, by its id."""
+        self._is_outdated = True
+        """True if something new may be due since the last reading."""
+        self._ended: set[str] = set()
+        """The ids of those whose telling has ended since the last reading began."""
         self._under_way: dict[str, asyncio.Task[None]] = {}  # by subscriber
         self._of_owner: Counter[Owner] = Counter()
         self._of_pim: Counter[str] = Counter()
@@ -82,42 +90,71 @@ class Notifier:
 
     def look(self) -> None:
         """There may be something to tell."""
+        self._is_outdated = True
         self._new.set()
 
     async def _look_again_and_again(self) -> None:
         while True:
             self._new.clear()
-            try:
-                due = await self._outbox.due(LOOKED_AT)
-            except StoreUnavailable as error:
-                await self._store_is_away(error)
-                continue
-            for pending in due:
-                self._begin(pending)
+            has_begun = self._begin_due()
+            if (self._is_outdated or self._ended) and (
+                not has_begun or len(self._due) < READ_AT_ONCE // 2 or len(self._ended) >= READ_AFTER
+            ):
+                try:
+                    await self._read()
+                except StoreUnavailable as error:
+                    await self._store_is_away(error)
+                    continue
+                self._begin_due()
             await self._until_new()
 
-    def _begin(self, pending: Pending) -> None:
+    async def _read(self) -> None:
+        self._is_outdated, self._ended = False, set()
+        try:
+            due = await self._outbox.due(READ_AT_ONCE)
+        except StoreUnavailable:
+            self._is_outdated = True
+            raise
+        self._due = {
+            each.notification.id: each for each in due if each.notification.id not in self._ended
+        }  # one that ended meanwhile may still be among them
+
+    def _begin_due(self) -> bool:
+        """Begins what may be; True if anything was begun."""
+        begun: list[str] = []
+        for notification_id, pending in self._due.items():
+            if len(self._under_way) >= AT_ONCE:
+                break
+            if self._begin(pending):
+                begun.append(notification_id)
+        for notification_id in begun:
+            del self._due[notification_id]
+        return bool(begun)
+
+    def _begin(self, pending: Pending) -> bool:
         subscriber_id = pending.notification.subscriber_id
         fault = self._faults.get(pending.notification.id)
         if fault and (fault.count >= FAULTS_AT_MOST or self._clock.monotonic() < fault.rests_until):
-            return
+            return False
         owner = pending.notification.owner
         if (
             subscriber_id in self._under_way
-            or len(self._under_way) >= AT_ONCE
             or self._of_owner[owner] >= AT_ONCE_OF_OWNER
             or self._of_pim[owner.tenant] >= AT_ONCE_OF_PIM
         ):
-            return
+            return False
         self._of_owner[owner] += 1
         self._of_pim[owner.tenant] += 1
         self._under_way[subscriber_id] = self._tasks.start(self._tell(pending))
+        return True
 
     async def _tell(self, pending: Pending) -> None:
         """One notification; then there may be another one of the subscriber."""
         notification = pending.notification
+        ended = [notification.id]
         try:
             told = await notify(pending, telling=self._telling)
+            ended += [each.notification.id for each in told.merged]
             await self._settle(pending, told)
         except StoreUnavailable as error:
             await self._store_is_away(error)
@@ -134,6 +171,9 @@ class Notifier:
             del self._under_way[notification.subscriber_id]
             self._of_owner -= Counter([notification.owner])
             self._of_pim -= Counter([notification.owner.tenant])
+            self._ended.update(ended)
+            for notification_id in ended:
+                self._due.pop(notification_id, None)
             self._new.set()
 
     async def _settle(self, pending: Pending, told: Told) -> None:
@@ -163,6 +203,7 @@ class Notifier:
         ]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            self._is_outdated |= waits[1].done()
         finally:
             for wait in waits:
                 wait.cancel()

@@ -2,7 +2,10 @@
 
 import asyncio
 import socket
+import sqlite3
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -20,6 +23,7 @@ from aep.broker.queue import DurableQueue
 from aep.broker.rows import LaneKey, Queued
 from aep.broker.upkeep import Upkeep
 from aep.sending import Records
+from aep.store import outbox
 from aep.store.database import Database
 from aep.store.logs import SqliteLogs
 from aep.store.outbox import DUE_OF_SUBSCRIBER, SqliteOutbox
@@ -320,8 +324,55 @@ class TestSqliteOutbox(OutboxContract):
             await world.change(first, partial(change, now=START))
         await world.change(second, partial(suspend, now=START))
         await world.clock.advance(1)
-        found = [each.notification.subscription_id for each in await world.outbox.due(DUE_OF_SUBSCRIBER + 1)]
-        assert found == [first.id] * DUE_OF_SUBSCRIBER + [second.id]
+        found = [each.notification.subscription_id for each in await world.outbox.due(100)]
+        assert Counter(found) == {first.id: DUE_OF_SUBSCRIBER, second.id: 1}
+        found = [each.notification.subscription_id for each in await world.outbox.due(10)]
+        assert Counter(found) == {first.id: 5, second.id: 1}
+
+    async def test_the_work_of_a_reading_is_bounded_and_the_next_one_goes_on(
+        self, world: OutboxWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also where most that waits is not due: of 10 owners, and not of 2."""
+        monkeypatch.setattr(outbox, "SUBSCRIBERS_AT_ONCE", 3)
+        for number in range(10):
+            (subscription,) = await world.subscribed(owner=Owner(PIM, f"client {number}"))
+            await world.change(subscription, partial(suspend, now=START + timedelta(minutes=10)))
+        due = [(await world.subscribed(owner=Owner(PIM, name)))[0] for name in ("client 5½", "z")]
+        for subscription in due:
+            for number in range(30):
+                await world.change(subscription, partial(resume if number % 2 else suspend, now=START))
+        await world.clock.advance(1)
+        steps: list[int] = []
+        read = outbox._due
+
+        def counted(connection: sqlite3.Connection, **more: Any) -> Any:
+            statements: list[str] = []
+            connection.set_trace_callback(statements.append)
+            try:
+                return read(connection, **more)
+            finally:
+                connection.set_trace_callback(None)
+                steps.append(len(statements))
+
+        monkeypatch.setattr(outbox, "_due", counted)
+        found = [
+            {each.notification.subscription_id for each in await world.outbox.due(100)} for _ in range(3)
+        ]
+        assert found == [{due[0].id}, {due[1].id}, {due[0].id}]
+        assert max(steps) <= 2 * 3
+
+    async def test_no_reading_scans_the_table(self, world: OutboxWorld) -> None:
+        def plans(connection: sqlite3.Connection) -> list[str]:
+            queries = {outbox.NEXT_SUBSCRIBER: ("", "", ""), outbox.DUE: ("", "", "", 0, 0, 1)}
+            return [
+                row[3]
+                for query, values in queries.items()
+                for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)
+            ]
+
+        found = await world.outbox._database.read(plans)  # type: ignore[attr-defined]
+        assert len(found) == 2
+        assert all("SEARCH" in plan and "notifications_by_owner" in plan for plan in found)
 
     async def test_owners_take_turns(self, world: OutboxWorld) -> None:
         first = [*await world.subscribed(5), *await world.subscribed(5)]
@@ -331,7 +382,7 @@ class TestSqliteOutbox(OutboxContract):
         await world.clock.advance(1)
         found = [each.notification.subscription_id for each in await world.outbox.due(3)]
         assert sorted(found[:2], key=str) == sorted([first[0].id, other.id])
-        assert found[2] == first[1].id
+        assert found[2] == first[5].id  # of another subscriber of the same owner
 
 
 class EmbeddedWorld:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from aep.meters import Meters
 from aep.notifier import AT_ONCE_OF_OWNER, Notifier
 from clock import ManualClock
 from event_platform.domain.actions import Action, Actor
-from event_platform.domain.notifications import Mail, Pending, notifications_of
+from event_platform.domain.notifications import Allowance, Mail, Pending, notifications_of
 from event_platform.domain.subscriptions import Owner, Status, Subscriber
 from event_platform.notify import Telling
 from memory_outbox import MemoryOutbox
@@ -145,4 +146,53 @@ async def test_what_failed_too_often_stays_for_the_next_start_and_is_said_once(w
     await running.start()
     await world.clock.advance(1)
     await stop(running, world.clock)
+    assert world.outbox.pending == []
+
+
+async def test_the_outbox_is_read_in_proportion_to_what_is_told(world: World) -> None:
+    """Reading all that is due after each one took 31 ms with 10,000."""
+    notifications = [
+        replace(
+            world.good.notification,
+            id=f"{number:04}",
+            owner=Owner(f"https://pim-{number % 40}.example.com", "shop"),
+            subscriber_id=f"subscriber {number % 200}",
+        )
+        for number in range(1000)
+    ]
+    world.outbox = MemoryOutbox(world.clock)
+    world.outbox.put(*map(Pending, notifications))
+    read: list[int] = []
+    due = world.outbox.due
+
+    async def counted(limit: int) -> Sequence[Pending]:
+        found = await due(limit)
+        read.append(len(found))
+        return found
+
+    async def allowed(allowances: Sequence[Allowance]) -> bool:
+        return True
+
+    world.outbox.count = allowed  # type: ignore[method-assign]
+    world.outbox.due = counted  # type: ignore[method-assign]
+    running = world.notifier()
+    await running.start()
+    await world.clock.advance(30)
+    await stop(running, world.clock)
+    told = [name for name, _ in world.post.asked]
+    assert sorted(told) == [each.id for each in notifications]
+    assert sum(read) <= 1.5 * notifier.READ_AT_ONCE / notifier.READ_AFTER * len(told)
+
+
+async def test_what_was_told_with_another_is_not_told_again(world: World) -> None:
+    """It may have been read before."""
+    held = [replace(each, is_held=True) for each in (world.bad, world.good)]
+    world.post.faulty.clear()
+    world.outbox = MemoryOutbox(world.clock)
+    world.outbox.put(*held)
+    running = world.notifier()
+    await running.start()
+    await world.clock.advance(8)
+    await stop(running, world.clock)
+    assert len(world.post.asked) == 1
     assert world.outbox.pending == []

@@ -1,8 +1,12 @@
 """Notifications in the SQLite file until they are told: the port `Outbox`, and what a change puts there."""
 
+import math
 import sqlite3
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 import orjson
 
@@ -20,22 +24,29 @@ from event_platform.ports import Clock
 from .database import Database
 
 DUE_OF_SUBSCRIBER = 20
-"""One reading brings so many of a subscriber, so that one who has thousands leaves room for others."""
-DUE = """
-    WITH few AS (
-        SELECT id, subscriber_id, due_at,
-            row_number() OVER (PARTITION BY subscriber_id ORDER BY due_at, id) AS place
-        FROM notifications WHERE due_at <= :now OR due_at > :latest
-    ), turns AS (
-        SELECT few.id, row_number() OVER (PARTITION BY tenant, client_id ORDER BY due_at, few.id) AS turn
-        FROM few LEFT JOIN subscribers ON subscribers.id = subscriber_id WHERE place <= :of_subscriber
-    )
-    SELECT n.document, n.mail_attempts, n.is_held FROM notifications n JOIN turns USING (id)
-    ORDER BY turn, n.due_at, n.id LIMIT :limit
+"""One reading brings so many of a subscriber at most, so that one with thousands leaves room for others."""
+SUBSCRIBERS_AT_ONCE = 400
+"""One reading looks at so many subscribers at most; the next one goes on behind them."""
+IS_DUE = """
+    SELECT EXISTS (SELECT 1 FROM notifications WHERE due_at <= ?)
+        OR EXISTS (SELECT 1 FROM notifications WHERE due_at > ?)
 """
-"""Owners take turns, so that one who has many subscribers leaves room for others, too. Later than `latest` no
-notification is due, unless another clock has said so: it counts as due."""
+NEXT_SUBSCRIBER = """
+    SELECT tenant, client_id, subscriber_id, due_at FROM notifications
+    WHERE (tenant, client_id, subscriber_id) > (?, ?, ?)
+    ORDER BY tenant, client_id, subscriber_id, due_at LIMIT 1
+"""
+DUE = """
+    SELECT due_at, id, document, mail_attempts, is_held FROM notifications
+    WHERE tenant = ? AND client_id = ? AND subscriber_id = ? AND due_at > ? AND due_at <= ?
+    ORDER BY due_at, id LIMIT ?
+"""
 HOURS_KEPT = 2
+
+
+_Subscriber = tuple[str, str, str]
+"""The tenant, the client id and the subscriber's id."""
+_FIRST: _Subscriber = ("", "", "")
 
 
 class SqliteOutbox:
@@ -44,20 +55,26 @@ class SqliteOutbox:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._last = _FIRST
+        """The subscriber at which the last reading ended."""
 
     async def due(self, limit: int) -> Sequence[Pending]:
+        """Reads what is due, owners in turn. The work is bounded, however much is due or waits.
+
+        A reading that finds nothing goes on until it has looked at all subscribers.
+        """
         now = self._clock.now()
-        values = {
-            "now": now.timestamp(),
-            "latest": (now + LONGEST_WAIT).timestamp(),
-            "of_subscriber": DUE_OF_SUBSCRIBER,
-            "limit": limit,
-        }
-
-        def job(connection: sqlite3.Connection) -> list[Pending]:
-            return [_pending(row) for row in connection.execute(DUE, values)]
-
-        return await self._database.read(job)
+        times = (now.timestamp(), (now + LONGEST_WAIT).timestamp())
+        if not await self._database.read(lambda connection: connection.execute(IS_DUE, times).fetchone()[0]):
+            return []
+        ends_to_reach = 1 if self._last == _FIRST else 2
+        while True:
+            found, self._last = await self._database.read(
+                partial(_due, times=times, limit=limit, after=self._last)
+            )
+            ends_to_reach -= self._last == _FIRST
+            if found or ends_to_reach == 0:
+                return found
 
     async def settle(
         self, pending: Pending, again_at: datetime | None, merged: Sequence[Pending] = ()
@@ -127,16 +144,46 @@ class SqliteOutbox:
         return await self._database.write(job)
 
 
+def _due(
+    connection: sqlite3.Connection, *, times: tuple[float, float], limit: int, after: _Subscriber
+) -> tuple[list[Pending], _Subscriber]:
+    """Returns what is due of the next few subscribers, and after which one the next reading begins.
+
+    Later than the second of the times no notification is due, unless another clock has said so: it counts as
+    due, when it is the subscriber's first.
+    """
+    now, latest = times
+    due: list[_Subscriber] = []
+    for _ in range(min(limit, SUBSCRIBERS_AT_ONCE)):
+        row = connection.execute(NEXT_SUBSCRIBER, after).fetchone()
+        if row is None:
+            after = _FIRST
+            break
+        after = row[:3]
+        if row[3] <= now or row[3] > latest:
+            due.append(after)
+    each = min(DUE_OF_SUBSCRIBER, limit // max(1, len(due)))
+    rows_of: defaultdict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
+    for subscriber in due:
+        rows = connection.execute(DUE, (*subscriber, 0, now, each)).fetchall()
+        rows = rows or connection.execute(DUE, (*subscriber, latest, math.inf, each)).fetchall()
+        rows_of[subscriber[:2]] += rows
+    in_turn = sorted((turn, row) for rows in rows_of.values() for turn, row in enumerate(sorted(rows)))
+    return [_pending(row[2:]) for _, row in in_turn], after
+
+
 def put_notifications(connection: sqlite3.Connection, notifications: Sequence[Notification]) -> None:
     """For the job of a change: due at once."""
     connection.executemany(
-        "INSERT INTO notifications (id, due_at, mail_attempts, document, subscriber_id)"
-        " VALUES (?, ?, 0, ?, ?)",
+        "INSERT INTO notifications (id, due_at, mail_attempts, document, tenant, client_id, subscriber_id)"
+        " VALUES (?, ?, 0, ?, ?, ?, ?)",
         [
             (
                 notification.id,
                 notification.at.timestamp(),
                 orjson.dumps(notification_document(notification)).decode(),
+                notification.owner.tenant,
+                notification.owner.client_id,
                 notification.subscriber_id,
             )
             for notification in notifications
@@ -144,6 +191,6 @@ def put_notifications(connection: sqlite3.Connection, notifications: Sequence[No
     )
 
 
-def _pending(row: tuple[str, int, int]) -> Pending:
+def _pending(row: Sequence[Any]) -> Pending:
     document, mail_attempts, is_held = row
     return Pending(notification_of(orjson.loads(document)), mail_attempts, bool(is_held))

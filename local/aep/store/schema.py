@@ -264,6 +264,16 @@ CREATE TABLE notification_counts (     -- what was sent to an address within an 
 ) WITHOUT ROWID;
 """
 
+_VERSION_9 = """
+ALTER TABLE notifications ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
+ALTER TABLE notifications ADD COLUMN client_id TEXT NOT NULL DEFAULT '';
+UPDATE notifications SET tenant = json_extract(document, '$.tenant'),
+    client_id = json_extract(document, '$.client_id');
+CREATE INDEX notifications_by_owner ON notifications (tenant, client_id, subscriber_id, due_at, id);
+DROP INDEX notifications_by_time;
+CREATE INDEX notifications_by_time ON notifications (due_at);
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -273,6 +283,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_6,
     _VERSION_7,
     _VERSION_8,
+    _VERSION_9,
 )
 """What leads from each version of the schema to the next, from the empty file on. Only ever appended to.
 
