@@ -22,7 +22,7 @@ from aep.broker.queue import DurableQueue
 from aep.broker.rows import LaneKey, Queued
 from aep.doctor import last_time
 from aep.meters import Meters
-from aep.store import database, moving
+from aep.store import accepted, database, moving
 from aep.store.database import Database
 from aep.store.recipients import Recipients
 from aep.store.subscriptions import SqliteSubscriptions
@@ -254,6 +254,40 @@ async def test_the_fan_out_rests_longer_while_other_tenants_send(world: World) -
     assert not world.queue.others_came(PIM)
 
 
+@pytest.mark.parametrize("windows_kept", [2, 1, 0])
+async def test_tenants_that_alternate_keep_their_windows_as_far_as_they_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, windows_kept: int
+) -> None:
+    events = {PIM: many(8), OTHER: many(8, first=100)}
+    size = sum(
+        pieces.COPIES_OF_DATA * len(each.data_json) + pieces.BYTES_OF_WAITING for each in events[OTHER]
+    )
+    monkeypatch.setattr(pieces, "BYTES_OF_WINDOWS", windows_kept * (size + 100))
+    reads: list[str] = []
+    of_tenant = accepted.of_tenant
+
+    def counted(connection: sqlite3.Connection, tenant: str) -> Any:
+        reads.append(tenant)
+        return of_tenant(connection, tenant)
+
+    monkeypatch.setattr(accepted, "of_tenant", counted)
+    monkeypatch.setattr(broker_queue, "WORK_AT_ACCEPTANCE", 0)
+    world = await World(tmp_path).open()
+    owners = {PIM: OWNER, OTHER: Owner(OTHER, "shop")}
+    ids = {tenant: [each.id for each in await world.subscribe(10, owner)] for tenant, owner in owners.items()}
+    for tenant, some in events.items():
+        await world.queue.accept(tenant, some)
+    turns = 0
+    while await world.queue.fan_out_piece(PIM) | await world.queue.fan_out_piece(OTHER):
+        turns += 1
+    assert turns >= 3
+    read = Counter(reads)
+    assert set(read.values()) == {1} if windows_kept == 2 else min(read.values()) >= turns
+    pairs = {(event.id, each) for tenant, some in events.items() for event in some for each in ids[tenant]}
+    assert await world.deliveries() == Counter(pairs)
+    await world.database.close()
+
+
 async def test_a_fault_in_the_fan_out_of_one_tenant_holds_up_no_other(world: World) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.subscribe(SUBSCRIPTIONS, owner=Owner(OTHER, "erp"))
@@ -333,6 +367,22 @@ async def test_a_deleted_subscription_is_kept_while_events_for_it_wait(world: Wo
     await world.settle_all()
     await world.subscriptions.forget_deleted(before=long_after)
     assert await world.count("subscriptions") == 1
+
+
+async def test_the_owner_of_a_delivery_is_that_of_its_subscription_though_a_row_has_the_number_of_another(
+    world: World,
+) -> None:
+    (gone,) = await world.subscribe()
+    await world.queue.accept(PIM, many(1))
+    await world.settle_all()
+    await world.change(gone, partial(delete_subscription, now=world.clock.now()))
+    await world.subscriptions.forget_deleted(before=world.clock.now().timestamp() + 1)
+    await world.subscribe(1, other := Owner(PIM, "other"))
+    await world.queue.accept(PIM, many(1, first=1))
+    assert await world.rows("SELECT no FROM subscriptions") == [(1,)]
+    (key,) = await world.queue.lanes()
+    (queued,) = await world.queue.waiting(key, 0, 1, 10**6)
+    assert queued.owner == (other.tenant, other.client_id)
 
 
 async def test_a_client_that_is_gone_gets_nothing_of_what_follows_in_its_request(world: World) -> None:

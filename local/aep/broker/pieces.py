@@ -7,7 +7,7 @@ lanes, and with them into few pages of the file (docs/decisions/0027).
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -34,6 +34,12 @@ WORK_OF_PIECE = 2000
 EVENTS_OF_WINDOW = 128
 BYTES_OF_WINDOW = 1024 * 1024
 """The bounds of the waiting events that are in memory, unless a single event is larger."""
+BYTES_OF_WINDOWS = 8 * 1024 * 1024
+"""The bytes of all windows that are kept while other tenants have their turn."""
+BYTES_OF_WAITING = 2048
+"""The bytes in memory of a waiting event beside those of its data, roughly."""
+COPIES_OF_DATA = 3
+"""The data of a waiting event and its rendered variants."""
 SNAPSHOTS_KEPT = 8
 """The snapshots that are kept of those read from the file. A tenant may change its subscriptions after each
 event, and 400 of them take about 1 MB."""
@@ -92,6 +98,10 @@ class _Window:
     written: set[int]
     variants: Sequence[dict[bool, Envelope]]
 
+    def size(self) -> int:
+        """Bytes that it takes in memory, roughly."""
+        return sum(COPIES_OF_DATA * len(each.event.data_json) + BYTES_OF_WAITING for each in self.waiting)
+
     def group(self) -> Sequence[Recipient]:
         """The recipients whose turn it is: what makes a piece, at least one."""
         size = len(self.waiting)
@@ -123,11 +133,13 @@ class Pieces:
         self._read: LRUCache[int, Recipients] = LRUCache(SNAPSHOTS_KEPT)
         self._finished: dict[str, Recipients] = {}
         """The last snapshot of each tenant that is behind: the next one takes its compiled filters over."""
-        self._window: _Window | None = None  # the last one
+        self._windows: LRUCache[str, _Window] = LRUCache(BYTES_OF_WINDOWS, _Window.size)
+        """The windows that are under way, by tenant: those used last, as far as they fit."""
 
     def forget(self) -> None:
         """Drops what is known of the file: something was undone there."""
-        self._behind = self._window = None
+        self._behind = None
+        self._windows.clear()
         self._latest.clear()
         self._read.clear()
 
@@ -165,9 +177,7 @@ class Pieces:
 
     def next(self, connection: sqlite3.Connection, tenant: str) -> Piece:
         """Fans out a piece of what waits of a tenant."""
-        window = self._window
-        if window is None or window.tenant != tenant:
-            window = self._window = self._next_window(connection, tenant)
+        window = self._windows.get(tenant) or self._next_window(connection, tenant)
         if window is None:
             self.behind(connection).discard(tenant)
             return Piece()
@@ -182,6 +192,9 @@ class Pieces:
         else:
             rows.insert_some(connection)
         if not last:
+            if tenant not in self._windows:
+                with suppress(ValueError):  # it is larger than all that may be kept
+                    self._windows[tenant] = window
             accepted.note_progress(connection, tenant, window.waiting[-1].no, window.done)
             return Piece(queued=rows.queued, more=True)
         if not first:
@@ -191,7 +204,7 @@ class Pieces:
 
     def _finish(self, connection: sqlite3.Connection, window: _Window) -> bool:
         """Removes the events of the window; True if there are others of its tenant."""
-        self._window = None
+        self._windows.pop(window.tenant, None)
         needed = accepted.remove(connection, window.tenant, window.waiting[-1].no)
         number = window.waiting[0].snapshot_no
         if number != needed:

@@ -43,6 +43,7 @@ from .rows import (
     moment_of,
     queued_of,
     release_events,
+    subscription_id_of,
 )
 from .turns import Senders
 
@@ -91,7 +92,7 @@ class DurableQueue:
         self.schema_base = schema_base
         self._pieces = Pieces(IdentifierCheck(clock), schema_base)  # used in the writer thread only
         database.on_rollback.append(self._pieces.forget)
-        self._owners: dict[int, OwnerKey] = {}  # of subscriptions, by the numbers of their rows
+        self._owners: dict[str, OwnerKey] = {}  # by the ids of subscriptions; numbers of rows come again
         self._senders = Senders()
         self._put: Listener = lambda queued: None
         self._read_on: Callable[[Sequence[LaneKey]], None] = lambda keys: None
@@ -199,8 +200,8 @@ class DurableQueue:
 
     def _tell_queued(self, queued: Sequence[Queued]) -> None:
         for entry in queued:
-            if entry.receipt.key.subscription_no not in self._owners:
-                self._keep_owner(entry.receipt.key.subscription_no, entry.owner)
+            if entry.subscription_id not in self._owners:
+                self._keep_owner(entry.subscription_id, entry.owner)
         self._meters.put_into_lanes(entry.subscription_id for entry in queued)
         self._put(queued)
 
@@ -227,7 +228,7 @@ class DurableQueue:
                 self._meters.settled(settlement, seconds)
                 self._put(settled.back)
 
-        owner = self._owners.get(receipt_of(settlement.delivery).key.subscription_no)
+        owner = self._owners.get(settlement.delivery.subscription_id)
         return self._database.write_jointly(
             self._settle,
             settlement,
@@ -301,7 +302,7 @@ class DurableQueue:
                         "room": SMALL_BODY,
                     },
                 ).fetchone()
-                moved.append(queued_of(row, self._owner(connection, receipt.key.subscription_no)))
+                moved.append(queued_of(row, self._owner(connection, subscription_id_of(row))))
             return moved
 
         def committed(moved: list[Queued]) -> None:
@@ -334,11 +335,10 @@ class DurableQueue:
                     "room": room - WITHOUT_BODY,
                 },
             )
-            owner = self._owner(connection, key.subscription_no)
             found: list[Queued] = []
             size = 0
             for row in rows:
-                entry = queued_of(row, owner)
+                entry = queued_of(row, self._owner(connection, subscription_id_of(row)))
                 size += entry.size()
                 if found and size > room:
                     break
@@ -362,21 +362,21 @@ class DurableQueue:
 
         return await self._database.read(job)
 
-    def _owner(self, connection: sqlite3.Connection, subscription_no: int) -> OwnerKey:
+    def _owner(self, connection: sqlite3.Connection, subscription_id: str) -> OwnerKey:
         """The owner of a subscription, which never changes. Called in the database's threads."""
-        owner = self._owners.get(subscription_no)
+        owner = self._owners.get(subscription_id)
         if owner is None:
             owner = connection.execute(
-                "SELECT tenant, json_extract(document, '$.client_id') FROM subscriptions WHERE no = ?",
-                (subscription_no,),
+                "SELECT tenant, json_extract(document, '$.client_id') FROM subscriptions WHERE id = ?",
+                (subscription_id,),
             ).fetchone()
-            self._keep_owner(subscription_no, owner)
+            self._keep_owner(subscription_id, owner)
         return owner
 
-    def _keep_owner(self, subscription_no: int, owner: OwnerKey) -> None:
+    def _keep_owner(self, subscription_id: str, owner: OwnerKey) -> None:
         if len(self._owners) >= OWNERS_KEPT:
             self._owners.clear()
-        self._owners[subscription_no] = owner
+        self._owners[subscription_id] = owner
 
     async def lanes(self) -> list[LaneKey]:
         """All lanes in which something waits; costs one index step per lane, not per delivery."""
@@ -607,7 +607,7 @@ class DurableQueue:
         ).fetchone()
         queued = Queued(
             receipt=behind,
-            owner=self._owner(connection, receipt.key.subscription_no),
+            owner=self._owner(connection, delivery.subscription_id),
             subscription_id=delivery.subscription_id,
             event_id=delivery.event_id,
             event_type=delivery.event_type,

@@ -167,5 +167,10 @@ def queued_of(row: Sequence[Any], owner: OwnerKey) -> Queued:
     )
 
 
+def subscription_id_of(row: Sequence[Any]) -> str:
+    """The subscription's id in a row of `QUEUED`."""
+    return row[4]
+
+
 def moment_of(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
