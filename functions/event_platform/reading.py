@@ -6,6 +6,7 @@ from typing import TypeVar
 from .domain import json_form
 from .domain.catalog import Catalog
 from .domain.errors import TooLarge
+from .domain.tenants import Tenant
 from .ports import Reader
 
 LARGE_BYTES = 256 * 1024
@@ -36,10 +37,15 @@ class Reading:
     ) -> T:
         """The result of a function of a module; `owner` is whose body it is.
 
-        Raises what the function raises, and Overloaded.
+        A tenant among the arguments goes to another process without its secrets. Raises what the function
+        raises, and Overloaded.
         """
         if len(body) <= LARGE_BYTES:
             text = bytes(body)
             if json_form.is_quick(text):
                 return function(self._catalog, text, *arguments)
-        return await self._reader.run(owner, function, body, *arguments)
+        return await self._reader.run(owner, function, body, *map(_redacted, arguments))
+
+
+def _redacted(argument: object) -> object:
+    return argument.redacted() if isinstance(argument, Tenant) else argument

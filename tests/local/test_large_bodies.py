@@ -38,6 +38,32 @@ BATCH = ("https://pim.example.com", NOW, "application/cloudevents-batch+json", {
 MIB = 1024 * 1024
 
 
+def name_and_secrets(known: catalog.Catalog, text: bytes, tenant: Tenant) -> tuple[str, int]:
+    return tenant.name, len(tenant.events_api_secret)
+
+
+async def test_a_tenants_secrets_do_not_go_to_another_process(process: ReadingProcess) -> None:
+    tenant = Tenant.model_validate({"url": PIM.url, "key": "pim", "events_api_secret": "a-secret-of-the-pim"})
+    reader = Reading(CATALOG, process)
+    here = await reader.run("pim", name_and_secrets, b"x", tenant)
+    there = await reader.run("pim", name_and_secrets, b"x" * MIB, tenant)
+    assert (here, there) == ((PIM.url, 1), (PIM.url, 0))
+
+
+def test_a_published_body_of_the_events_api_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    loads = orjson.loads
+
+    def counted(text: bytes) -> Any:
+        parsed.append(text)
+        return loads(text)
+
+    monkeypatch.setattr(orjson, "loads", counted)
+    text = b'{"events": []}'
+    assert read_published(CATALOG, text, PIM, NOW, {}).events == []
+    assert parsed == [text]
+
+
 def batch(number: int = 1, *, size: int = 0) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = [{"specversion": "1.0"} | one_pim.event() for _ in range(number)]
     for event in events:

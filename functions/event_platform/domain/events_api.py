@@ -121,9 +121,22 @@ def read(body: bytes, tenant: Tenant, catalog: Catalog) -> Taken:
     of is not judged. Raises InvalidRequest
     when the body is not of this form or holds malformed events alone, and TooLarge (number of events).
     """
-    if not body:
-        return Taken()
-    values = _events_in(body)
+    return _read(body, _loads(body), tenant, catalog) if body else Taken()
+
+
+def read_if_body(body: bytes, tenant: Tenant, catalog: Catalog) -> Taken | None:
+    """Does what `read` does, or returns None for a CloudEvent, where nothing else tells the two apart."""
+    if b'"events"' not in body:
+        return None
+    value = _loads(body)
+    members = json_parts.members(body) if isinstance(value, orjson.JSONDecodeError) else value
+    if not isinstance(members, dict) or "events" not in members or "type" in members:
+        return None
+    return _read(body, value, tenant, catalog)
+
+
+def _read(body: bytes, value: Any, tenant: Tenant, catalog: Catalog) -> Taken:
+    values = _events_in(body, value)
     problems: list[Problem] = []
     events: list[Event] = []
     skipped: Counter[str] = Counter()
@@ -164,27 +177,22 @@ def has_made_up_uuid(event: Event, tenant: str) -> bool:
     return not json_form.has_lone_surrogates(identifier) and known_as == made_up_uuid(tenant, identifier)
 
 
-def is_body(body: bytes) -> bool:
-    """Whether it is a body of the Events API and no CloudEvent, where nothing else tells them apart."""
-    if b'"events"' not in body:
-        return False
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        value = json_parts.members(body)
-    return isinstance(value, dict) and "events" in value and "type" not in value
-
-
-def _events_in(body: bytes) -> list[Any]:
+def _loads(body: bytes) -> Any:
+    """The value of a body, or the error that says why it has none."""
     # Nearly all of it is thrown away, and none of it delivered as it is written, so how JavaScript would
     # read it plays no part, and orjson is several times as fast.
     try:
-        value = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        return error
+
+
+def _events_in(body: bytes, value: Any) -> list[Any]:
+    if isinstance(value, orjson.JSONDecodeError):
         if readable := list(islice(_events_apart(body), MAX_EVENTS + 1)):
             return _not_too_many(readable)
-        where = f"line {error.lineno}, column {error.colno}"
-        raise InvalidRequest(Problem("", f"the body is not JSON: {error.msg} at {where}")) from error
+        where = f"line {value.lineno}, column {value.colno}"
+        raise InvalidRequest(Problem("", f"the body is not JSON: {value.msg} at {where}")) from value
     events = cast("dict[str, Any]", value).get("events") if isinstance(value, dict) else None
     if not isinstance(events, list):
         raise InvalidRequest(Problem("events", "must be an array of events, as the Events API sends them"))

@@ -85,11 +85,15 @@ def is_quick(text: bytes | bytearray) -> bool:
     """
     if len(text) <= QUICK_BYTES:
         return True
-    if len(text) <= _QUICK_CAREFUL_BYTES and _count_values(text) <= _QUICK_CAREFUL_VALUES:
+    is_small = len(text) <= _QUICK_CAREFUL_BYTES
+    at_most = _count_values(text)
+    if is_small and at_most <= _QUICK_CAREFUL_VALUES:
         return True  # a glance, which is all that most batches need
-    if is_plain(text) and _is_shallow(text, MAX_DEPTH):
-        return not has_more_values(text, _QUICK_VALUES)
-    return len(text) <= _QUICK_CAREFUL_BYTES and not has_more_values(text, _QUICK_CAREFUL_VALUES)
+    is_careful = not (is_plain(text) and _is_shallow(text, MAX_DEPTH))
+    if is_careful and not is_small:
+        return False
+    most = _QUICK_CAREFUL_VALUES if is_careful else _QUICK_VALUES
+    return at_most <= most or _count_values(_outside_strings(text)) <= most
 
 
 def has_more_values(text: bytes | bytearray, than: int) -> bool:

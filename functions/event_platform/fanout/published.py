@@ -42,9 +42,7 @@ async def published_events(
     """
     headers = {name.lower(): _as_header(value) for name, value in message.attributes.items()}
     try:
-        taken = await reading.run(
-            tenant.key, read_published, message.data, tenant.redacted(), accepted_at, headers
-        )
+        taken = await reading.run(tenant.key, read_published, message.data, tenant, accepted_at, headers)
     except InvalidRequest as error:
         told = "; ".join(map(_told, error.problems[:PROBLEMS_TOLD]))
         more = len(error.problems) - PROBLEMS_TOLD
@@ -67,8 +65,10 @@ def read_published(
     """
     check_values(data, MAX_WEBHOOK_VALUES)
     media_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if media_type == "application/json" and "ce-id" not in headers and events_api.is_body(data):
-        return events_api.read(data, tenant, catalog)
+    if media_type == "application/json" and "ce-id" not in headers:
+        taken = events_api.read_if_body(data, tenant, catalog)
+        if taken is not None:
+            return taken
     context = cloudevents.Context(tenant.name, catalog, accepted_at)
     return Taken(cloudevents.read(media_type, headers, data, context))
 

@@ -120,7 +120,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         call = events_api.call_of(request.headers, ingest.clock.now(), ingest.clock.wall())
         with share_of(request, EVENTS_API) as share:
             body, tenant = await verified(request, share, EVENTS_API, call.check, call.signature)
-            taken = await reading.run(tenant.key, read_webhook, body, tenant.redacted())
+            taken = await reading.run(tenant.key, read_webhook, body, tenant)
             await accept(tenant, Way.EVENTS_API, taken.events)
         if left_out := taken.left_out():
             warn("events.skipped", tenant, **left_out)
