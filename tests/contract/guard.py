@@ -124,15 +124,15 @@ class GuardContract:
     ) -> None:
         started = time.monotonic()
         await guard.check(SILENT)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
 
     async def test_a_slow_lookup_is_nobodys_neighbour(self, guard: DestinationGuard) -> None:
         slow = [asyncio.create_task(guard.check(SILENT)) for _ in range(100)]
         await guard.check("v4.example")  # they began before it
         assert not any(task.done() for task in slow)
-        started = time.monotonic()
-        await guard.check("public.example")
-        assert time.monotonic() - started < 0.5
+        quick = asyncio.create_task(guard.check("public.example"))
+        done, _ = await asyncio.wait({quick, *slow}, return_when=asyncio.FIRST_COMPLETED)
+        assert quick in done
         for task in slow:
             task.cancel()
         await asyncio.gather(*slow, return_exceptions=True)

@@ -151,7 +151,7 @@ class PimGatewayContract:
 
         slow: list[Play] = [answers(30.0), answers(b"HTTP/1.1 200 OK\r\n", 30.0), drip]
         for taken in await asyncio.gather(*map(seconds, slow)):
-            assert 2.9 <= taken < 4
+            assert 2.9 <= taken < 15
 
     # TLS
 

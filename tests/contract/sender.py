@@ -18,6 +18,10 @@ from records import OWNER
 
 SHORT = 0.3
 """The deadline of exchanges that are to run into it."""
+LONG = 1.2
+"""The same where a part of it is used up, so that what is left can be told from all of it."""
+LATE = 5.0
+"""A busy machine may be so late; without a deadline the exchanges would take 30 s or have no end."""
 AMPLE = 10.0
 """The deadline of exchanges that are to end long before it."""
 OTHER_OWNER = replace(OWNER, client_id="another")
@@ -285,7 +289,7 @@ class SenderContract:
             with Clocked() as took:
                 result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=SHORT)
             assert reason_of(result) is Reason.DESTINATION_TIMEOUT
-        assert SHORT * 0.9 <= took.seconds < SHORT + 0.5
+        assert SHORT * 0.9 <= took.seconds < SHORT + LATE
 
     async def test_a_receiver_that_does_not_read_is_dropped_with_all_that_is_unsent(
         self, sender: Sender
@@ -341,7 +345,7 @@ class SenderContract:
                     "http://hooks.example.org/", HEADERS, b"{}", owner=OWNER, timeout=SHORT
                 )
         assert reason_of(result) is Reason.DESTINATION_TIMEOUT
-        assert took.seconds < SHORT + 0.5
+        assert took.seconds < SHORT + LATE
 
     @pytest.mark.parametrize(
         ("scheme", "before"),
@@ -785,7 +789,7 @@ class SenderContract:
                 )
             await asyncio.wait_for(server.hung_up.wait(), 2)
         assert reason_of(result) is Reason.DESTINATION_TIMEOUT
-        assert took.seconds < SHORT + 0.5
+        assert took.seconds < SHORT + LATE
 
     # What is sent
 
@@ -1083,17 +1087,17 @@ class SenderContract:
             if peer.number == 1:
                 await peer.send(OK)
                 await peer.request()
-                await asyncio.sleep(SHORT * 2 / 3)
+                await asyncio.sleep(LONG * 2 / 3)
             else:
                 await asyncio.sleep(30)
 
         async with serve(play) as server:
             await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             with Clocked() as took:
-                result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=SHORT)
+                result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=LONG)
         assert reason_of(result) is Reason.DESTINATION_TIMEOUT
         assert len(server.requests) == 3
-        assert took.seconds < SHORT + 0.15
+        assert took.seconds < LONG + LONG / 2
 
     async def test_many_slow_receivers_do_not_keep_others_waiting(self, sender: Sender) -> None:
         async with serve(answers(30.0)) as slow, serve(answers(OK)) as quick:

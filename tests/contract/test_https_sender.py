@@ -20,7 +20,6 @@ from contract.sender import (
     HEADERS,
     OTHER_OWNER,
     SHORT,
-    Clocked,
     MakeSender,
     SenderContract,
     certificates,
@@ -471,9 +470,8 @@ class TestHttpsSender(SenderContract):
             await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             (kept,) = sender._client._connections
             await sender.close()
-            with Clocked() as took, pytest.raises(EOFError):
-                await kept.exchange(b"", b"", asyncio.get_running_loop().time() + SHORT)
-        assert took.seconds < SHORT / 2
+            with pytest.raises(EOFError):  # and no TimeoutError
+                await kept.exchange(b"", b"", asyncio.get_running_loop().time() + AMPLE)
 
     async def test_nothing_is_left_of_what_failed(self, sender: Sender) -> None:
         async with serve(answers(b"HTTP/1.1 200 OK\r\nContent-Le")) as server:

@@ -205,9 +205,9 @@ async def test_a_broker_that_accepts_and_says_nothing(kafka: KafkaBroker, sender
         results = await asyncio.gather(
             *(failed(sender, kafka.config(broker=address), timeout=SHORT) for _ in range(4))
         )
-        assert time.monotonic() - began < SHORT + 1
+        assert time.monotonic() - began < SHORT + 2 * AMPLE
         await sender.close()
-        assert time.monotonic() - began < SHORT + 5
+        assert time.monotonic() - began < SHORT + 3 * AMPLE
     assert set(results) == {(Reason.DESTINATION_TIMEOUT, Kind.RETRYABLE)}
 
 

@@ -70,7 +70,7 @@ async def test_a_lookup_of_a_name_that_does_not_exist_is_no_refusal(guard: Guard
 async def test_a_check_gives_a_lookup_two_seconds(guard: GuardedNetwork) -> None:
     started = time.monotonic()
     await guard.check(SILENT)
-    assert 1.9 <= time.monotonic() - started < 3
+    assert 1.9 <= time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.5", "169.254.169.254", "0.0.0.0"])  # noqa: S104 - not bound to
