@@ -8,8 +8,14 @@ import os
 from functions_framework import aio
 from starlette.requests import Request
 from starlette.responses import Response
+from uvicorn_worker import UvicornWorker
 
 from event_platform import wiring
+
+IDLE_SECONDS = 620
+"""How long a connection is kept between two requests. Google's load balancer keeps one for 600 s, and a
+request that it sends at the moment when we close is lost. The framework has no setting for it."""
+UvicornWorker.CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "timeout_keep_alive": IDLE_SECONDS}
 
 
 @aio.http

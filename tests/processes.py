@@ -116,18 +116,21 @@ def command(
     settings: Mapping[str, str] | None = None,
     stdout: int | None = None,
     stderr: int | None = None,
+    open_files: int | None = None,
 ) -> Iterator[Child]:
     """`aep` with the arguments as a child that is gone after the block; `settings` are AEP_ variables.
 
-    `stdout` and `stderr` are file descriptors in place of the files that `Child` reads.
+    `stdout` and `stderr` are file descriptors in place of the files that `Child` reads. `open_files` is the
+    child's hard limit of them.
     The callbacks of `aep serve` are watched: the test fails when one took too much CPU.
     """
+    limited = [] if open_files is None else ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh"]
     name = f"{arguments[0]}-{uuid.uuid4().hex[:8]}"
     out, err, overruns = (folder / f"{name}.{kind}" for kind in ("out", "err", "overruns"))
     program = [str(WATCHED), str(overruns)] if arguments[0] == "serve" else ["-m", "aep"]
     with out.open("wb") as to_out, err.open("wb") as to_err:
         process = subprocess.Popen(
-            [sys.executable, *program, *arguments],
+            [*limited, sys.executable, *program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=to_out if stdout is None else stdout,
             stderr=to_err if stderr is None else stderr,
@@ -146,12 +149,16 @@ def command(
 
 @contextmanager
 def server(
-    folder: Path, *arguments: str, settings: Mapping[str, str] | None = None, stderr: int | None = None
+    folder: Path,
+    *arguments: str,
+    settings: Mapping[str, str] | None = None,
+    stderr: int | None = None,
+    open_files: int | None = None,
 ) -> Iterator[Child]:
     """A command that serves, on a free port unless the arguments name one, once it has said `ready`."""
     if "--port" not in arguments:
         arguments = (*arguments, "--port", "0")
-    with command(folder, *arguments, settings=settings, stderr=stderr) as child:
+    with command(folder, *arguments, settings=settings, stderr=stderr, open_files=open_files) as child:
         yield ready(child)
 
 

@@ -89,6 +89,7 @@ PerSecond = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EventTypes = Annotated[InstanceOf[Catalog], NoDecode, BeforeValidator(catalog_with)]
 SmtpUrl = Annotated[SecretStr, AfterValidator(_smtp_url)]
 MailFrom = Annotated[str | None, AfterValidator(_mail_from), Field(validate_default=True)]
+Connections = Annotated[int, Field(ge=16, le=16_384)]
 Proxies = Annotated[int, Field(ge=0, le=16)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ServiceAccount = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}@[a-z0-9.-]{1,200}\.gserviceaccount\.com$")]
@@ -143,6 +144,7 @@ class Settings(AttemptSettings, DestinationSettings):
     mail_from: MailFrom = None
     log_level: LogLevel = "info"
     trusted_proxies: Proxies = 0
+    connections: Connections = 4096
     event_types: EventTypes = Field(default_factory=catalog.load)  # own ones: as pims, a path or the list
 
     def mail_server(self) -> MailServer | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-import resource
+import os
 import socket
 import ssl
 from collections import Counter, OrderedDict
@@ -11,12 +11,12 @@ from itertools import islice
 
 import structlog
 
+from event_platform.adapters import descriptors
 from event_platform.domain.front_door import site_of
 from event_platform.domain.limits import LineLimit
 
 log = structlog.get_logger()
 
-CONNECTIONS = 4096
 CONNECTIONS_OF_ADDRESS = 1024
 HELD_BYTES = 16 * 1024 * 1024
 """The bytes that may wait in all connections for the answers that go before them."""
@@ -28,6 +28,8 @@ DROPPED_AT_ONCE = 16
 ACCEPTED_AT_ONCE = 64
 PAUSE_SECONDS = 1.0
 """The time for which nothing is accepted when there are no file descriptors left."""
+
+RAISE_THE_LIMIT = "raise the hard limit to 65536 (ulimit -Hn, or LimitNOFILE= of the unit)"
 
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -57,8 +59,10 @@ class Place:
             self._places.move_to_end(self)
 
     def idle(self) -> None:
-        """Notes that we wait for the client."""
+        """Notes that we wait for the client from now on."""
         self.is_idle = True
+        if self._places is not None:
+            self._places.move_to_end(self)
 
     def hold(self, size: int) -> bool:
         """Sets the bytes that are held for the connection. False if all connections hold too much."""
@@ -105,14 +109,19 @@ class Places:
         if own is not None and len(own) >= self._most_of_site:
             if self._drop_idle(own, 1) == 0:
                 return None
-        elif self._taken >= self._most:
-            largest = max(self._sites.values(), key=len)
-            if not any(self._drop_idle(each, DROPPED_AT_ONCE) for each in (largest, *self._sites.values())):
-                return None
+        elif self._taken >= self._most and not self.make_room():
+            return None
         place = Place(self, site, drop)
         self._sites.setdefault(site, OrderedDict())[place] = None
         self._taken += 1
         return place
+
+    def make_room(self) -> bool:
+        """Ends idle connections, of the address that has most if it has idle ones. True if any ended."""
+        if not self._sites:
+            return False
+        largest = max(self._sites.values(), key=len)
+        return any(self._drop_idle(each, DROPPED_AT_ONCE) for each in (largest, *self._sites.values()))
 
     def add_unread(self, place: Place, size: int) -> None:
         """Counts what the client of a connection has not read.
@@ -155,8 +164,8 @@ class Places:
 class Acceptor:
     """Accepts what comes to a listening socket. Stands in place of asyncio's own server.
 
-    That one says nothing of a connection before its TLS handshake is over. `by_address` says that the peer of
-    a connection is the client, and no proxy.
+    That one says nothing of a connection before its TLS handshake is over. There are `most` connections at a
+    time. `by_address` says that the peer of a connection is the client, and no proxy.
     """
 
     def __init__(
@@ -165,6 +174,7 @@ class Acceptor:
         protocol: Callable[[Place], asyncio.Protocol],
         *,
         tls: ssl.SSLContext | None,
+        most: int,
         by_address: bool,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -172,7 +182,10 @@ class Acceptor:
         self._protocol = protocol
         self._tls = tls
         self._by_address = by_address
-        most = _most_connections()
+        files = descriptors.limit()
+        self._descriptors_below = descriptors.below_for_clients(files)
+        # Connections that ended have their descriptors until the loop comes round.
+        self._at_once = min(ACCEPTED_AT_ONCE, max(1, files // 16))
         self._places = Places(most, min(CONNECTIONS_OF_ADDRESS, most // 2) if by_address else most)
         self._under_way: set[asyncio.Task[None]] = set()
         self._paused: asyncio.TimerHandle | None = None
@@ -190,7 +203,7 @@ class Acceptor:
             task.cancel()
 
     def _accept(self) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
+        for _ in range(self._at_once):
             try:
                 connection, peer = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -198,9 +211,15 @@ class Acceptor:
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
-                self._pause(error)
+                self._pause(error.errno)
+                break
+            if connection.fileno() >= self._descriptors_below and not self._pause(errno.EMFILE):
+                self._refused += 1
+                connection.close()
                 break
             self._admit(connection, site_of(peer[0]) if self._by_address else "")
+            if self._paused is not None:
+                break
         if self._places.dropped or self._refused:
             self._say()
 
@@ -232,13 +251,19 @@ class Acceptor:
             connection.close()
             raise
 
-    def _pause(self, error: OSError) -> None:
-        """Accepts nothing for a moment: what waits stays with the system."""
+    def _pause(self, error: int) -> bool:
+        """Accepts nothing for a moment: what waits stays with the system.
+
+        Returns whether idle connections made room.
+        """
+        has_room = self._places.make_room()
         self._loop.remove_reader(self._listener)
         self._paused = self._loop.call_later(PAUSE_SECONDS, self._resume)
-        self._say(error.strerror)
+        self._say(os.strerror(error))
+        return has_room
 
     def _resume(self) -> None:
+        self._paused = None
         self._loop.add_reader(self._listener, self._accept)
 
     def _say(self, error: str | None = None) -> None:
@@ -252,9 +277,3 @@ class Acceptor:
         """Returns when no handshake is under way."""
         if self._under_way:
             await asyncio.wait(self._under_way)
-
-
-def _most_connections() -> int:
-    """Returns how many there may be; deliveries and files need descriptors, too."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files // 2)

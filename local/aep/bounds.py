@@ -60,6 +60,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._hosts = 0
         self._codings: list[bytes] = []
         self._asks_to_upgrade = False
+        self._has_client_ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -83,6 +84,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if not self._reading_body and self._deadline is None and not self._is_answering:
             self._expect_within(HEAD_SECONDS)
         self._read(data, 0)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Called when the client closes its sending side. Keeps the connection while it waits for an answer.
+
+        Over TLS neither event loop can do that.
+        """
+        self._has_client_ended = True
+        return self.scheme == "http" and (self._is_answering or bool(self._held))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._reading_body:  # a trailer is nobody's business
@@ -150,11 +159,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.place.idle()
         if not self.flow.write_paused and not self._reading_body:
             self._expect_nothing()
-        self._read_held()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Reads the next request if it came already. Ends the connection if none can come any more."""
+        if self._held and not self.transport.is_closing():
+            self._read_held()
+        if self._has_client_ended and not (self._is_answering or self._held):
+            self.transport.close()
 
     def _read_held(self) -> None:
-        if not self._held or self.transport.is_closing():
-            return
         self._unset_keepalive_if_required()
         if not self._must_hold():
             self.flow.resume_reading()
@@ -184,7 +198,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.place.busy()
         elif not self._reading_body:
             self._expect_nothing()
-            self._read_held()
+            self._go_on()
 
     def send_400_response(self, msg: str) -> None:
         """For what is not HTTP: in the form of every other error."""

@@ -21,11 +21,13 @@ from starlette.types import ASGIApp
 from typer.exceptions import TyperException
 
 from event_platform import telemetry
+from event_platform.adapters import descriptors
 from event_platform.adapters.clock import SystemClock
 from event_platform.domain.errors import EventPlatformError
 from event_platform.settings import Settings
 
 from . import app_commands, memory, options, serving, systemd
+from .accepting import RAISE_THE_LIMIT
 from .backup_command import backup
 from .dead_commands import dead
 from .doctor_command import doctor
@@ -75,6 +77,7 @@ DEV_WARNING = (
     " where others can reach this port."
 )
 METRICS_PORT = 9464
+METRICS_CONNECTIONS = 64
 GRACE_SECONDS = 1.5
 """What requests that are being answered get at a stop; deliveries have their own time after it."""
 
@@ -192,6 +195,7 @@ async def _serve(
 
     if host in ("0.0.0.0", "::") and settings.public_url is None:  # noqa: S104 - looked for, not used
         log.warning("settings.public_url_missing", fix="set AEP_PUBLIC_URL: it stands in every event")
+    _say_if_lowered(settings.connections)
     with serving.listen(host, port) as listener:
         platform = Platform(
             settings,
@@ -216,6 +220,7 @@ async def _serve(
                     ready=ready,
                     tls=tls,
                     behind_proxies=settings.trusted_proxies > 0,
+                    connections=settings.connections,
                 )
         finally:
             is_served = False
@@ -230,7 +235,9 @@ async def _metrics(app: ASGIApp, host: str, port: int) -> AsyncGenerator[None, N
     async with contextlib.AsyncExitStack() as stack:
         if port:
             try:
-                url = await stack.enter_async_context(serving.running(app, host=host, port=port))
+                url = await stack.enter_async_context(
+                    serving.running(app, host=host, port=port, connections=METRICS_CONNECTIONS)
+                )
             except CannotListen as error:
                 fix = "set --metrics-host and --metrics-port; port 0 turns /metrics off"
                 log.warning("metrics.not_served", error=str(error.__cause__), host=host, port=port, fix=fix)
@@ -300,3 +307,13 @@ def _allow_many_connections() -> None:
     """Every lane may hold a connection; the usual soft limit of 1,024 files is for select(2)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if (allowed := descriptors.limit()) < descriptors.LEAST:
+        fail(f"at most {allowed} files may be open, and {descriptors.LEAST} are needed: {RAISE_THE_LIMIT}")
+
+
+def _say_if_lowered(asked: int) -> None:
+    files = descriptors.limit()
+    if (most := descriptors.most_clients(asked, files)) < asked:
+        log.warning(
+            "connections.lowered", asked=asked, connections=most, open_files=files, fix=RAISE_THE_LIMIT
+        )

@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pycares
 from pydantic import ValidationError
 
+from event_platform.adapters import descriptors
 from event_platform.adapters.guard import TrustedNetwork
 from event_platform.adapters.pubsub_topics import rules_on_one_machine
 from event_platform.adapters.smtp import SmtpMailer
@@ -35,7 +36,7 @@ from event_platform.domain.timestamps import is_ahead
 from event_platform.settings import Settings
 
 from . import pims as registry
-from .accepting import CONNECTIONS
+from .accepting import RAISE_THE_LIMIT
 from .errors import BadPims, StoreDamaged, WrongKey
 from .options import wrong_setting
 from .steady_clock import told
@@ -91,19 +92,19 @@ def everything(folder: Path, pims_file: str | None) -> list[Check]:
     """All checks, of the platform that `aep serve` with these options would be."""
     settings, wrong = _settings(pims_file)
     return [
-        *of_the_program(),
+        *of_the_program(settings),
         *wrong,
         *of_the_folder(folder, settings),
         *asyncio.run(of_the_surroundings(folder, settings, os.environ)),
     ]
 
 
-def of_the_program() -> Iterator[Check]:
+def of_the_program(settings: Settings) -> Iterator[Check]:
     """What it runs on."""
     version = platform.python_version()
     yield ok("python", f"{version}, {sys.executable}")  # an older one does not get as far as here
     yield sqlite(sqlite3.sqlite_version_info)
-    yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1], settings.connections)
 
 
 def of_the_folder(folder: Path, settings: Settings) -> Iterator[Check]:
@@ -140,14 +141,18 @@ def sqlite(version: tuple[int, ...]) -> Check:
     return ok("sqlite", shown)
 
 
-def open_files(limit: int) -> Check:
+def open_files(limit: int, connections: int) -> Check:
     """The server takes all that the hard limit allows."""
-    if limit != resource.RLIM_INFINITY and limit < 2 * CONNECTIONS:
+    if limit == resource.RLIM_INFINITY:
+        return ok("open files", "no limit")
+    if limit < descriptors.LEAST:
+        return broken("open files", f"at most {limit}, and {descriptors.LEAST} are needed: {RAISE_THE_LIMIT}")
+    if (most := descriptors.most_clients(connections, limit)) < connections:
         return problem(
             "open files",
-            f"at most {limit}: raise the hard limit to 65536 (ulimit -Hn, or LimitNOFILE= of the unit)",
+            f"at most {limit}, so that AEP_CONNECTIONS={connections} is lowered to {most}: {RAISE_THE_LIMIT}",
         )
-    return ok("open files", "no limit" if limit == resource.RLIM_INFINITY else f"up to {limit}")
+    return ok("open files", f"up to {limit}, of which {connections} may be connections of clients")
 
 
 def data_folder(folder: Path) -> Check:

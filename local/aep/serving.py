@@ -15,12 +15,19 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 
+from event_platform.adapters import descriptors
+
 from .accepting import Acceptor, Place
 from .bounds import BoundedHttpProtocol
 from .errors import CannotListen
 from .output import echo
 
 BACKLOG = 2048
+CONNECTIONS = 4096
+"""As many as clients may have open at once, unless the caller says another number."""
+IDLE_SECONDS = 75
+"""How long a connection is kept between two requests: longer than most proxies keep one. A proxy that sends a
+request at the moment when we close gets no answer, and its client a 502."""
 SILENT_SECONDS = 30
 """The time for which a peer may leave what was sent to it unacknowledged, or have no room for it."""
 UNSENT_BYTES = 32 * 1024
@@ -65,26 +72,40 @@ async def serve_on(
     ready: Callable[[str], None] = announce,
     tls: Tls | None = None,
     behind_proxies: bool = False,
+    connections: int = CONNECTIONS,
 ) -> None:
     """Does what `run` does, in a running loop and on a socket that listens.
 
     It is for an app that must know its own URL.
 
+    `connections` are open at once at most.
     `behind_proxies` says that all connections come from few addresses, so that none of them has a limit.
     """
     url = url_of(listener, tls)
-    server = _Server(app, drain=drain, ready=lambda: ready(url), tls=tls, by_address=not behind_proxies)
+    server = _Server(
+        app,
+        drain=drain,
+        ready=lambda: ready(url),
+        tls=tls,
+        by_address=not behind_proxies,
+        connections=connections,
+    )
     await server.serve(sockets=[listener])
 
 
 @contextlib.asynccontextmanager
 async def running(
-    app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, tls: Tls | None = None
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    tls: Tls | None = None,
+    connections: int = CONNECTIONS,
 ) -> AsyncIterator[str]:
     """Serves inside the running loop, for as long as the block lasts; gives the URL."""
     with listen(host, port) as listener:
         started = asyncio.Event()
-        server = _Server(app, drain=1, ready=started.set, signals=False, tls=tls)
+        server = _Server(app, drain=1, ready=started.set, signals=False, tls=tls, connections=connections)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -137,6 +158,7 @@ class _Server(uvicorn.Server):
         signals: bool = True,
         tls: Tls | None = None,
         by_address: bool = True,
+        connections: int = CONNECTIONS,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -145,6 +167,7 @@ class _Server(uvicorn.Server):
             access_log=False,
             proxy_headers=False,  # App counts the proxies instead of trusting addresses
             backlog=BACKLOG,
+            timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=drain,  # pyright: ignore[reportArgumentType] - given to asyncio.wait_for
             server_header=False,
             ssl_certfile=tls.certificate if tls else None,
@@ -154,6 +177,7 @@ class _Server(uvicorn.Server):
         self._ready = ready
         self._signals = signals
         self._by_address = by_address
+        self._most = descriptors.most_clients(connections, descriptors.limit())
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts as uvicorn does, but for who accepts the connections."""
@@ -161,7 +185,9 @@ class _Server(uvicorn.Server):
         if self.lifespan.should_exit:
             raise SystemExit(STARTUP_FAILURE)
         self.servers = [  # pyright: ignore[reportAttributeAccessIssue] - closed and waited for alike
-            Acceptor(listener, self._protocol, tls=self.config.ssl, by_address=self._by_address)
+            Acceptor(
+                listener, self._protocol, tls=self.config.ssl, most=self._most, by_address=self._by_address
+            )
             for listener in sockets or []
         ]
         self.started = True

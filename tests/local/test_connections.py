@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import structlog
 import trustme
+import uvloop
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -71,10 +72,27 @@ async def served(handler: Handler, tls: serving.Tls | None = None) -> AsyncItera
         Route("/", handler.post, methods=["POST"]),
         Route("/large", handler.large, methods=["GET"]),
     ]
-    async with serving.running(App(routes), tls=tls) as url:
+    async with serving.running(App(routes), tls=tls, connections=serving.CONNECTIONS) as url:
         yield int(url.rpartition(":")[2])
         while opened:
             opened.pop().close()
+
+
+Protocols = list[bounds.BoundedHttpProtocol]
+
+
+@pytest.fixture
+def protocols(monkeypatch: pytest.MonkeyPatch) -> Protocols:
+    """Those of all connections, in their order."""
+    made: Protocols = []
+    connection_made = bounds.BoundedHttpProtocol.connection_made
+
+    def noted(protocol: bounds.BoundedHttpProtocol, transport: asyncio.Transport) -> None:
+        made.append(protocol)
+        connection_made(protocol, transport)
+
+    monkeypatch.setattr(bounds.BoundedHttpProtocol, "connection_made", noted)
+    return made
 
 
 async def connect(port: int, tls: ssl.SSLContext | None = None) -> Connection:
@@ -88,6 +106,12 @@ async def connect(port: int, tls: ssl.SSLContext | None = None) -> Connection:
 async def port(handler: Handler) -> AsyncIterator[int]:
     async with served(handler) as number:
         yield number
+
+
+async def connect_from(address: str, port: int) -> Connection:
+    connection = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+    opened.append(connection[1])
+    return connection
 
 
 async def ask(connection: Connection, request: bytes = GET, body: bytes = b"got") -> None:
@@ -204,6 +228,90 @@ async def test_a_body_that_breaks_off_gets_no_second_answer(port: int) -> None:
     assert b"HTTP/1.1" not in await asyncio.wait_for(reader.read(), 5)
 
 
+# A client that closes its sending side
+
+
+HELLO = POST + b"Content-Length: 5\r\n\r\nhello"
+HALF_CLOSED = [(GET, 1), (GET * 3, 3), (GET + HELLO, 2), (GET + GET[:9], 1)]
+
+
+async def half_closed(request: bytes) -> int:
+    """The number of answers to a client that sends no more before it has the first one."""
+    handler = Handler()
+    handler.release.clear()
+    async with served(handler) as port:
+        reader, writer = await connect(port)
+        writer.write(request)
+        writer.write_eof()
+        await until(lambda: handler.running == 1, "the first request")
+        await asyncio.sleep(0.05)  # until the end has come, too
+        handler.release.set()
+        answers = await asyncio.wait_for(reader.read(), 5)
+    return answers.count(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(("request_", "answers"), HALF_CLOSED)
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_client_that_closes_its_sending_side_gets_its_answers(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], request_: bytes, answers: int
+) -> None:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(half_closed(request_)) == answers
+
+
+async def test_a_client_that_ends_within_a_request_is_not_kept(port: int, handler: Handler) -> None:
+    for part in (b"", GET[:-3], CHUNKED + b"1\r\nx\r\n"):
+        reader, writer = await connect(port)
+        writer.write(part)
+        writer.write_eof()
+        assert b"200 OK" not in await asyncio.wait_for(reader.read(), 5)
+    assert handler.requests == 0
+
+
+async def test_a_large_answer_reaches_a_client_that_closed_its_sending_side(port: int) -> None:
+    reader, writer = await connect(port)
+    writer.write(GET.replace(b" / ", b" /large "))
+    writer.write_eof()
+    answer = bytearray()
+    while piece := await asyncio.wait_for(reader.read(MIB), 5):
+        answer += piece
+    assert len(answer) > len(LARGE)
+
+
+# Idle connections
+
+
+async def test_an_idle_connection_is_kept_for_75_seconds(port: int, protocols: Protocols) -> None:
+    loop = asyncio.get_running_loop()
+    connection, began = await connect(port), loop.time()
+    await ask(connection)
+    (protocol,) = protocols
+    timer = protocol.timeout_keep_alive_task
+    assert timer is not None
+    assert began + 75 <= timer.when() <= loop.time() + 75
+    await ask(connection)
+    assert timer.cancelled()
+    timer = protocol.timeout_keep_alive_task
+    assert timer is not None
+    protocol.timeout_keep_alive_handler()  # as the timer does in the end
+    assert await ended(connection)
+
+
+@pytest.mark.usefixtures("few")
+async def test_a_flood_of_idle_connections_keeps_nobody_out(handler: Handler) -> None:
+    """Each of the flood has made a request, and is kept for the next one."""
+    async with served(handler) as port:
+        flood = [await connect_from("127.0.0.2", port) for _ in range(2)]
+        flood += [await connect_from("127.0.0.3", port) for _ in range(2)]
+        for each in flood:
+            await ask(each)
+        first = await connect(port)
+        await ask(first)
+        await ask(await connect(port))
+        await ask(first)
+        assert await ended(flood[0])
+
+
 # Answers that are not read
 
 
@@ -262,7 +370,7 @@ async def test_the_system_ends_connections_whose_peer_is_silent(port: int) -> No
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accepting, "CONNECTIONS", 4)
+    monkeypatch.setattr(serving, "CONNECTIONS", 4)
     monkeypatch.setattr(accepting, "CONNECTIONS_OF_ADDRESS", 4)
     monkeypatch.setattr(accepting, "DROPPED_AT_ONCE", 1)
 
@@ -381,6 +489,17 @@ def test_when_all_places_are_taken_the_address_with_most_loses_some(monkeypatch:
         dropped.take(f"stranger {number}", "b")
     assert dropped.take("newcomer", "c") is not None
     assert dropped.names == ["stranger 0", "stranger 1"]
+
+
+def test_who_got_an_answer_last_is_idle_for_the_shortest_time() -> None:
+    dropped = Dropped(2, 2)
+    slow, quick = dropped.take("slow", "a", busy=True), dropped.take("quick", "a", busy=True)
+    assert slow is not None
+    assert quick is not None
+    quick.idle()
+    slow.idle()
+    dropped.take("newcomer", "b")
+    assert dropped.names[0] == "quick"
 
 
 def test_an_address_cannot_take_all_places() -> None:

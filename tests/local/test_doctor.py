@@ -182,9 +182,14 @@ def test_an_old_sqlite_is_broken() -> None:
 
 
 def test_few_open_files_are_named_with_the_cure() -> None:
-    assert "LimitNOFILE" in doctor.open_files(1024).detail
-    assert doctor.open_files(65536).state is State.OK
-    assert doctor.open_files(resource.RLIM_INFINITY).detail == "no limit"
+    found = doctor.open_files(1024, 4096)
+    assert "AEP_CONNECTIONS=4096 is lowered to 512: raise" in found.detail
+    assert "LimitNOFILE" in found.detail
+    assert (found.state, found.needed) == (State.PROBLEM, False)
+    assert doctor.open_files(1024, 512).state is State.OK
+    assert doctor.open_files(65536, 4096).state is State.OK
+    assert doctor.open_files(resource.RLIM_INFINITY, 4096).detail == "no limit"
+    assert doctor.open_files(63, 16).needed
 
 
 def test_a_clock_behind_the_file_or_away_from_the_platforms_is_a_problem() -> None:

@@ -257,4 +257,4 @@ def test_the_address_with_most_unread_bytes_loses_its_oldest_connections_alone(
 
 def test_most_answers_fit_into_what_a_connection_may_hold_uncounted() -> None:
     """4,096 connections may have that much each."""
-    assert accepting.CONNECTIONS * bounds.ANSWER_BUFFER_BYTES <= 16 * KIB * KIB
+    assert serving.CONNECTIONS * bounds.ANSWER_BUFFER_BYTES <= 16 * KIB * KIB

@@ -41,8 +41,31 @@ print(json.dumps([built, sorted({HEAVY!r} & sys.modules.keys())]))
 """
 
 
+SERVED = """
+from functions_framework import create_app
+from functions_framework._http.gunicorn import UvicornApplication
+from gunicorn.glogging import Logger
+application = UvicornApplication(create_app("maintain", "main.py"), "127.0.0.1", 0, False)
+options = application.cfg
+worker = options.worker_class(1, 1, [], application, options.timeout, options, Logger(options))
+print(worker.config.timeout_keep_alive)
+"""
+"""The server's process as the framework makes it."""
+
+
+def test_the_framework_keeps_idle_connections_for_longer_than_googles_load_balancer() -> None:
+    assert run(SERVED, "maintain").split() == ["620"]
+
+
 @pytest.mark.parametrize("function", wiring.SETTINGS)
 def test_a_function_is_built_before_its_port_opens(function: str) -> None:
+    built, loaded = json.loads(run(STARTED, function))
+    assert built == [function]
+    assert set(loaded) == NEEDED[function]
+
+
+def run(program: str, function: str) -> str:
+    """Returns what the program prints in a process that would start the function."""
     environment = {
         "FUNCTION_TARGET": function,
         "GOOGLE_CLOUD_PROJECT": "test",
@@ -53,8 +76,11 @@ def test_a_function_is_built_before_its_port_opens(function: str) -> None:
         "AEP_PUBLIC_URL": "https://events.example.com",
     }
     ended = subprocess.run(
-        [sys.executable, "-c", STARTED], cwd=SOURCE, env=environment, capture_output=True, check=True
+        [sys.executable, "-c", program],
+        cwd=SOURCE,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    built, loaded = json.loads(ended.stdout)
-    assert built == [function]
-    assert set(loaded) == NEEDED[function]
+    return ended.stdout

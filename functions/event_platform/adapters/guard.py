@@ -6,6 +6,7 @@ time in which a name could change its mind, and nothing in a URL gets around it.
 """
 
 import asyncio
+import errno
 import ipaddress
 import os
 import re
@@ -20,6 +21,7 @@ from aiohappyeyeballs import AddrInfoType
 from cachetools import TTLCache
 
 from ..domain.addresses import IpAddress, IpNetwork, is_globally_routable
+from . import descriptors
 from .connections import most_telling
 from .resolvers import MakeResolver, Resolver, local_names, public_names
 
@@ -62,6 +64,7 @@ class TrustedNetwork:
     def __init__(self, make_resolver: MakeResolver = local_names) -> None:
         self._make_resolver = make_resolver
         self._resolver: Resolver | None = None
+        self._descriptors_below = descriptors.below_for_receivers(descriptors.limit())
         self._lookups: TTLCache[str, asyncio.Task[deque[str]]] = TTLCache(
             _MAX_KEPT_NAMES, KEPT_SECONDS, timer=time.monotonic
         )
@@ -92,9 +95,12 @@ class TrustedNetwork:
             raise
 
     def open_socket(self, address: AddrInfoType) -> socket.socket:
-        """A socket to connect to just this address with."""
+        """A socket to connect to just this address with. Raises EMFILE when the rest is for others."""
         family, kind, protocol, _, _ = address
         opened = socket.socket(family, kind, protocol)
+        if opened.fileno() >= self._descriptors_below:
+            opened.close()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             # A receiver that neither reads nor hangs up must not keep a closed connection's bytes for ever.
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNSENT_MILLISECONDS)
