@@ -17,17 +17,22 @@ class Sample:
     wal_mb: float = 0
 
 
-def growth(
-    name: str, unit: str, parts: Sequence[list[Sample]], value: Callable[[Sample], float]
-) -> list[Figure]:
-    """The first third of the parts of a run and the last one, of each part what is behind its first third."""
-    third = max(1, len(parts) // 3)
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Parts of a run, such as its first third, by their samples."""
+
+    name: str
+    samples: Sequence[list[Sample]]
+
+
+def growth(name: str, unit: str, early: Parts, late: Parts, value: Callable[[Sample], float]) -> list[Figure]:
+    """What the samples come to early and late, of each part what is behind its first third."""
     first, last = (
-        median(value(sample) for part in chosen for sample in part[len(part) // 3 :])
-        for chosen in (parts[:third], parts[-third:])
+        median(value(sample) for part in parts.samples for sample in part[len(part) // 3 :])
+        for parts in (early, late)
     )
     return [
-        Figure(f"{name}, first third", first, unit),
-        Figure(f"{name}, last third", last, unit),
+        Figure(f"{name}, {early.name}", first, unit),
+        Figure(f"{name}, {late.name}", last, unit),
         Figure(f"{name}, ratio", last / first, "", at_most(1.1)),
     ]

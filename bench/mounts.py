@@ -77,12 +77,12 @@ class Mounts:
 
 
 def _fails(command: Sequence[str]) -> str | None:
-    """Runs the command; why it failed."""
+    """Runs the command; the line that says why it failed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - constants
     except FileNotFoundError:
         return f"{command[0]} is not installed"
-    return None if done.returncode == 0 else (done.stderr.strip() or f"status {done.returncode}")
+    return None if done.returncode == 0 else (done.stderr.splitlines() or [f"status {done.returncode}"])[0]
 
 
 class _Nameserver:

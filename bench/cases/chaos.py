@@ -22,7 +22,7 @@ from .. import integrity, machine, mounts, wall_clock
 from ..errors import BenchFailed, LeftOut
 from ..events import event_id
 from ..figures import Figure, at_most, case, percentile
-from ..growth import Sample, growth
+from ..growth import Parts, Sample, growth
 from ..log_pipe import LogPipe
 from ..measuring import Bench
 from ..mounts import Mounts
@@ -215,8 +215,9 @@ class _World:
         for line in self._log_file.read_bytes().splitlines():
             with suppress(orjson.JSONDecodeError):
                 logged = orjson.loads(line)
-                if logged["severity"] in ("ERROR", "CRITICAL") or logged["event"] in WATCHED:
-                    self.logged[f"{logged['event']} {logged.get('reason', '')}".rstrip()] += 1
+                event = str(logged.get("event"))
+                if logged.get("severity") in ("ERROR", "CRITICAL") or event in WATCHED:
+                    self.logged[f"{event} {logged.get('reason', '')}".rstrip()] += 1
 
     def _start(self) -> Platform:
         return self._life.enter_context(self._installation.running())
@@ -355,7 +356,6 @@ def _totals(
     arrivals: dict[str, dict[str, int]],
     repeats: Sequence[tuple[str, str]],
 ) -> list[Figure]:
-    parts = [minute.samples for minute in minutes]
     at_random = sum(len(expected - arrivals.get(path, {}).keys()) for path in AT_RANDOM)
     quiet = [latency for minute in minutes if minute.fault == "none" for latency in minute.latencies]
     return [
@@ -365,9 +365,26 @@ def _totals(
         Figure("last answer after its time", published["behind"], "s"),
         Figure("deliveries that came twice", len(repeats), ""),
         Figure("p99 without a fault", _percentile(quiet, 99), "ms"),
-        Figure("memory (PSS) at most", max(each.pss_mb for part in parts for each in part), "MB"),
-        *growth("memory (PSS)", "MB", parts, lambda sample: sample.pss_mb),
-        *growth("open descriptors", "", parts, lambda sample: sample.descriptors),
+        Figure(
+            "memory (PSS) at most", max(each.pss_mb for minute in minutes for each in minute.samples), "MB"
+        ),
+        *_growth(minutes),
+    ]
+
+
+def _growth(minutes: Sequence[Minute]) -> list[Figure]:
+    """Compares the first and the last minute of each fault; nothing in a run that has each fault once."""
+    by_fault: dict[str, list[list[Sample]]] = {}
+    for minute in minutes:
+        by_fault.setdefault(minute.fault, []).append(minute.samples)
+    repeated = [samples for samples in by_fault.values() if len(samples) > 1]
+    if not repeated:
+        return []
+    early = Parts("at each fault's first time", [samples[0] for samples in repeated])
+    late = Parts("at its last time", [samples[-1] for samples in repeated])
+    return [
+        *growth("memory (PSS)", "MB", early, late, lambda sample: sample.pss_mb),
+        *growth("open descriptors", "", early, late, lambda sample: sample.descriptors),
     ]
 
 

@@ -9,7 +9,7 @@ from random import Random
 from .. import integrity, machine
 from ..events import event_id
 from ..figures import Figure, case
-from ..growth import Sample, growth
+from ..growth import Parts, Sample, growth
 from ..measuring import Bench
 from ..platform import INGEST_KEY, Installation, Platform
 from ..workers import Worker
@@ -48,6 +48,8 @@ def soak(bench: Bench) -> list[Figure]:
     counts = bench.sink.ask("count")
     expected = {event_id(run, number) for number in range(events)}
     integrity.check(expected, bench.sink.ask("arrivals"), counts, PATHS)
+    third = max(1, len(lives) // 3)
+    early, late = Parts("first third", lives[:third]), Parts("last third", lives[-third:])
     return [
         Figure("events answered, none lost", events, ""),
         Figure("requests made again", published["repeated"], ""),
@@ -55,9 +57,9 @@ def soak(bench: Bench) -> list[Figure]:
         Figure("deliveries", counts["unique"], ""),
         Figure("duplicates", counts["duplicates"], ""),
         Figure("kills", kills, ""),
-        *growth("memory (PSS)", "MB", lives, lambda sample: sample.pss_mb),
-        *growth("open descriptors", "", lives, lambda sample: sample.descriptors),
-        *growth("files without remembered ids", "MB", lives, lambda sample: sample.files_mb),
+        *growth("memory (PSS)", "MB", early, late, lambda sample: sample.pss_mb),
+        *growth("open descriptors", "", early, late, lambda sample: sample.descriptors),
+        *growth("files without remembered ids", "MB", early, late, lambda sample: sample.files_mb),
     ]
 
 
