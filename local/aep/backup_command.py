@@ -8,7 +8,7 @@ import typer
 from .errors import BackupRefused
 from .options import DEFAULT_DATA, AsJson, Data, settings
 from .output import echo, echo_json, fail
-from .store import database, keys
+from .store import keys
 from .store.backup import back_up
 
 
@@ -22,9 +22,8 @@ def backup(
 
     Example: aep backup /backups/aep.db --data /var/lib/aep --force
 
-    FILE is one consistent file of mode 0600, and stands under its name only when it is whole. To restore,
-    copy it as aep.db into an empty folder, put the key beside it, and start `aep serve --data` on that.
-    Events that were delivered after the backup are then delivered again.
+    FILE is one consistent file of mode 0600, and stands under its name only when it is whole. `aep restore`
+    puts it in the place of the store. Events that were delivered after the backup are then delivered again.
     """
     key = None if settings().secrets_key is not None else (data / keys.KEY_FILE).absolute()
     try:
@@ -38,8 +37,4 @@ def backup(
     echo(f"{file}: {size / 1e6:.1f} MB")
     needed = "the value of AEP_SECRETS_KEY" if key is None else f"a copy of {key}"
     echo(f"A restore also needs {needed}, which is not in it: keep that apart, as safe as a password.")
-    echo(f"To restore, copy {file} as {database.FILE} into an empty folder" + _with_key(key))
-
-
-def _with_key(key: Path | None) -> str:
-    return ", set AEP_SECRETS_KEY." if key is None else f" and the key as {keys.KEY_FILE} beside it."
+    echo(f"To restore, stop the platform and run `aep restore {file} --data {data}`.")

@@ -354,7 +354,7 @@ def test_a_platform_whose_file_was_replaced_ends_and_a_restore_goes_on_with_what
 def test_while_nothing_can_be_kept_all_is_refused_and_ready_says_why(tmp_path: Path) -> None:
     with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
         shutil.rmtree(tmp_path / "data")
-        refused = until(lambda: not_ready(serve.url), "a platform that is not ready")
+        refused = until(lambda: not_ready(serve.url), "a platform that is not ready", seconds=30)
         assert "aep.db was removed" in refused["reason"]
         assert send_events(serve.url, one_pim.INGEST_KEY, one_pim.event()) == 503
         assert one_pim.client_of(serve).call("GET", "/subscribers").status_code == 503

@@ -565,7 +565,7 @@ def exclusive(folder: Path) -> Iterator[OwnFiles]:
     with lock_of(folder) as lock:
         identity.check_present(path)
         with lock_of_database(path) as database:
-            identity.check_wal(path, database, identity.read_lock(path))
+            identity.check_wal(path, database, identity.read_mark(lock))
             yield OwnFiles(path, database, lock)
 
 

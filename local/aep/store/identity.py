@@ -102,7 +102,7 @@ class OwnFiles:
     def owns(self, path: Path) -> bool:
         """True if the path names the file of the store that it named when the store was opened."""
         found = self._database if path == self.path else self._beside.get(path)
-        return found is not None and is_at(path, found)
+        return found is not None and _is_there(path, found)
 
 
 def kept_name(path: Path, now: datetime) -> Path:
@@ -135,6 +135,11 @@ def write_mark(lock: int, mark: bytes) -> None:
     os.ftruncate(lock, 0)
     os.pwrite(lock, mark.hex().encode(), 0)
     os.fsync(lock)
+
+
+def read_mark(lock: int) -> bytes:
+    """What the open file `lock` says; empty if it says nothing."""
+    return os.pread(lock, 2 * MARK_BYTES, 0)
 
 
 def check_present(path: Path) -> None:
@@ -187,7 +192,7 @@ def read_lock(path: Path) -> bytes:
     """What the file `lock` beside the database says; empty if it says nothing."""
     try:
         with path.with_name(LOCK).open("rb") as file:
-            return file.read(2 * MARK_BYTES)
+            return read_mark(file.fileno())
     except FileNotFoundError:
         return b""
 

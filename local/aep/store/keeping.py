@@ -61,9 +61,9 @@ def _place_of(files: OwnFiles) -> Path | None:
     """Where the database is now; None if it has no name any more, or one that the system does not tell."""
     try:
         place = Path(f"/proc/self/fd/{files.descriptor}").readlink()
+        return place if is_at(place, os.fstat(files.descriptor)) else None
     except OSError:
         return None
-    return place if is_at(place, os.fstat(files.descriptor)) else None
 
 
 def _is_copied_whole(connection: sqlite3.Connection) -> bool:
