@@ -19,7 +19,7 @@ from .google import dead_letters as google_letters
 from .google.dead_letters import PULL_SUBSCRIPTION, Letter, Replayed
 from .options import DEFAULT_DATA, AsJson, Data
 from .output import echo, echo_json, fail, show
-from .store import database
+from .store import database, times
 from .store.identity import with_cure
 
 dead = typer.Typer(
@@ -108,7 +108,7 @@ def _change(move: Move, done: str, ids: list[str] | None, data: Path, *, every: 
             chosen = dead_letters.chosen(connection, numbers)
         except NotFound as error:
             fail(str(error))
-        number = move(connection, chosen, datetime.now(UTC))
+        number = move(connection, chosen, times.now(connection))
     if as_json:
         echo_json({done: number})
     else:

@@ -5,7 +5,6 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,7 @@ from event_platform.domain.timestamps import to_rfc3339
 
 from .options import DEFAULT_DATA, AsJson, Data, settings
 from .output import echo, echo_json, fail, show
-from .store import accepted, database, logs, overview
+from .store import accepted, database, logs, overview, times
 from .store.identity import with_cure
 from .store.overview import State
 
@@ -82,7 +81,7 @@ def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
     """
     limits = settings().rate_limits()
     with _store(data) as connection:
-        states = overview.states(connection, datetime.now(UTC), limits)
+        states = overview.states(connection, times.now(connection), limits)
         to_fan_out = accepted.number_of(connection)
     if as_json:
         echo_json([_plain_state(state) for state in states])

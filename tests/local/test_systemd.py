@@ -112,4 +112,6 @@ def test_the_unit_that_the_docs_give_waits_for_it_and_watches() -> None:
     assert unit is not None
     lines = unit.group(1).splitlines()
     assert {"Type=notify", "WatchdogSec=30", "WatchdogSignal=SIGKILL"} <= set(lines)
+    assert any(line.startswith("After=") and "time-sync.target" in line for line in lines)
+    assert any(line.startswith("Wants=") and "time-sync.target" in line for line in lines)
     assert {"Restart=always", "TimeoutStartSec=600"} <= set(lines)

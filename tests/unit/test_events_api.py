@@ -327,6 +327,17 @@ def test_what_does_not_fit_is_refused(headers: dict[str, str], body: bytes, secr
         check(headers, body, *secrets)
 
 
+@pytest.mark.parametrize("days", [-10, 10])
+def test_a_time_by_either_clock_is_taken_after_a_jump(days: int) -> None:
+    jumped = START + timedelta(days=days)
+    for clocks in ((START, jumped), (jumped, START)):
+        events_api.call_of(signed(b"", NOW - 300), *clocks)
+        events_api.call_of(signed(b"", NOW + 60), *clocks)
+        for timestamp in (NOW - 301, NOW + 61):
+            with pytest.raises(Unauthenticated, match="check the clocks"):
+                events_api.call_of(signed(b"", timestamp), *clocks)
+
+
 def test_the_refusal_of_an_old_call_says_so() -> None:
     with pytest.raises(Unauthenticated, match="360 s old"):
         events_api.call_of(signed(b"", int((START - timedelta(minutes=6)).timestamp())), START)

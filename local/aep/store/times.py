@@ -1,6 +1,8 @@
 """What the file says of time: the last one in it, and how far the platform's is from the wall clock."""
 
 import sqlite3
+import time
+from datetime import UTC, datetime
 
 LAST = """
     SELECT max(at) FROM (
@@ -16,6 +18,11 @@ _LEAD = "clock_lead"
 def last(connection: sqlite3.Connection) -> float:
     """A job: the last time in the file, in unix seconds; 0 in an empty one."""
     return connection.execute(LAST).fetchone()[0] or 0.0
+
+
+def now(connection: sqlite3.Connection) -> datetime:
+    """The platform's time, for commands beside it: by the wall clock and by what the file says of it."""
+    return datetime.fromtimestamp(max(time.time() + lead(connection), last(connection)), UTC)
 
 
 def note_lead(connection: sqlite3.Connection, seconds: int) -> None:
