@@ -18,6 +18,7 @@ from event_platform.adapters.https import HttpsPimGateway
 from event_platform.adapters.reading import ReadingProcess
 from event_platform.adapters.smtp import SmtpMailer
 from event_platform.domain import retries
+from event_platform.domain.errors import StoreUnavailable
 from event_platform.http import App, json_response
 from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
@@ -36,6 +37,7 @@ from .store import keys
 from .store.database import Database
 from .store.logs import SqliteLogs
 from .store.outbox import SqliteOutbox
+from .store.room import RESERVE_BYTES
 from .store.subscriptions import SqliteSubscriptions
 from .store.success_counts import SqliteSuccessCounts
 from .workers.owner import Workers
@@ -66,7 +68,7 @@ class Platform:
         clock = self._clock = clock or SteadyClock()
         self._seal = keys.load(folder, settings.secrets_key)
         meters = Meters()
-        self._database = Database(folder, meters, on_fault=on_fault)
+        self._database = Database(folder, meters, on_fault=on_fault, reserve=RESERVE_BYTES)
         self._clock_watch = ClockWatch(clock, self._database, on_fault=on_fault)
         self._subscriptions = SqliteSubscriptions(self._database, self._seal)
         self._pims = Pims(self._database, self._seal, clock, source=settings.pims, allow_http=settings.dev)
@@ -151,7 +153,7 @@ class Platform:
         """Opens the folder and goes on with what waits there. Raises SetupError, StoreUnavailable."""
         await asyncio.to_thread(self._database.open, asyncio.get_running_loop())
         try:
-            await self._database.write(partial(keys.check, seal=self._seal))
+            await self._database.write(partial(keys.check, seal=self._seal), needs_room=False)
             await self._clock_watch.start()
             await self._pims.open()
             await self._queue.open(
@@ -182,8 +184,8 @@ class Platform:
 
     async def _ready(self, request: Request) -> Response:
         """Requests are taken only between start and stop, so only the store can keep it from being ready."""
-        if (reason := self._database.ended) is not None:
-            return json_response({"status": "unavailable", "reason": str(reason)}, 503)
+        if (reason := self._database.ended or self._database.room.problem) is not None:
+            raise StoreUnavailable(str(reason))
         if not self._clock.is_apart:
             return json_response({"status": "ok"})
         return json_response({"status": "ok", "clock": told(self._clock.lead)})

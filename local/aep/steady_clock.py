@@ -145,7 +145,9 @@ class ClockWatch:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
             with suppress(StoreUnavailable):
-                await self._database.write(lambda connection: times.note_lead(connection, 0))
+                await self._database.write(
+                    lambda connection: times.note_lead(connection, 0), needs_room=False
+                )
 
     async def _watch(self) -> None:
         while True:
@@ -168,5 +170,5 @@ class ClockWatch:
         """Tens of seconds are enough, so that a slow drift is no change each second."""
         lead = 10 * round(self._clock.lead / 10) if self._clock.is_apart else 0
         if lead != self._noted:
-            await self._database.write(lambda connection: times.note_lead(connection, lead))
+            await self._database.write(lambda connection: times.note_lead(connection, lead), needs_room=False)
             self._noted = lead

@@ -2,6 +2,7 @@
 
 import mmap
 import random
+import re
 import shutil
 import signal
 import struct
@@ -20,13 +21,13 @@ import requests
 
 import one_pim
 from aep.store import database, schema
-from components import require
 from processes import (
     Child,
     Client,
     SimulatedPim,
     command,
     environment,
+    http,
     ready,
     received,
     send_events,
@@ -37,29 +38,34 @@ from records import UPDATED
 
 INGEST_KEY = "an ingest key of tests"
 SECRET = "a signing secret of tests"
-DISK_BYTES = 8 * 1024 * 1024
+DISK_BYTES = 64 * 1024 * 1024
 
 
 @dataclass
 class SmallDisk:
     """A small file system of its own, seen through the process that has it mounted."""
 
-    child: Child
     folder: Path
+    holder: int
 
     @property
     def seen_from_here(self) -> Path:
-        return Path(f"/proc/{self.child.process.pid}/root{self.folder}")
+        return Path(f"/proc/{self.holder}/root{self.folder}")
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def inside(self, *command: str) -> list[str]:
+        """The command, to be run where the file system is mounted."""
+        namespaces = ["nsenter", "--user", "--mount", "--target", str(self.holder), "--preserve-credentials"]
+        return [*namespaces, *command]
 
     def query(self, sql: str) -> str:
         """The first value of a query, asked from inside its file system."""
         script = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone())"
-        namespaces = ["nsenter", "--user", "--mount", "--target", str(self.child.process.pid)]
-        python = [sys.executable, "-c", script, str(self.folder / "data" / database.FILE), sql]
-        found = subprocess.run(
-            [*namespaces, "--preserve-credentials", *python], check=True, capture_output=True, text=True
-        )
-        return found.stdout.strip()
+        python = [sys.executable, "-c", script, str(self.data / database.FILE), sql]
+        return subprocess.run(self.inside(*python), check=True, capture_output=True, text=True).stdout.strip()
 
     def fill(self) -> None:
         with (self.seen_from_here / "filler").open("ab", buffering=0) as filler:
@@ -72,29 +78,48 @@ class SmallDisk:
     def make_room(self) -> None:
         (self.seen_from_here / "filler").unlink()
 
+    @contextmanager
+    def serving(self, pim: SimulatedPim) -> Iterator[Child]:
+        """`aep serve` with its data folder there."""
+        serve = [sys.executable, "-m", "aep", "serve", "--dev", "--port", "0", "--data", str(self.data)]
+        pims = orjson.dumps([{"url": pim.url, "ingest_key": INGEST_KEY}]).decode()
+        settings = {"AEP_PIMS": pims, "AEP_RETRY_DELAYS": ",".join(["0.3"] * 90)}
+        out, err = self.folder.parent / "small.out", self.folder.parent / "small.err"
+        with out.open("wb") as to_out, err.open("wb") as to_err:
+            process = subprocess.Popen(
+                self.inside(*serve),
+                stdin=subprocess.DEVNULL,
+                stdout=to_out,
+                stderr=to_err,
+                env=environment(settings),
+            )
+        child = Child(process, out, err)
+        try:
+            yield ready(child)
+        finally:
+            child.kill()
+
 
 @contextmanager
-def serving_on_a_small_disk(folder: Path, pim: SimulatedPim) -> Iterator[SmallDisk]:
-    """`aep serve` in a mount namespace where its data folder is a tmpfs of a few megabytes."""
+def small_disk(folder: Path) -> Iterator[SmallDisk]:
+    """A tmpfs of some megabytes in a mount namespace. Skips the test where such may not be made."""
+    if not namespaces_work():
+        pytest.skip("user and mount namespaces may not be made here")
     disk = folder / "disk"
     disk.mkdir()
-    script = f'mount -t tmpfs -o size={DISK_BYTES} tmpfs "$0" && exec "$@"'
-    serve = [sys.executable, "-m", "aep", "serve", "--dev", "--port", "0", "--data", str(disk / "data")]
-    pims = orjson.dumps([{"url": pim.url, "ingest_key": INGEST_KEY}]).decode()
-    out, err = folder / "small.out", folder / "small.err"
-    with out.open("wb") as to_out, err.open("wb") as to_err:
-        process = subprocess.Popen(
-            ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(disk), *serve],
-            stdin=subprocess.DEVNULL,
-            stdout=to_out,
-            stderr=to_err,
-            env=environment({"AEP_PIMS": pims}),
-        )
-    child = Child(process, out, err)
+    script = f'mount -t tmpfs -o size={DISK_BYTES} tmpfs "$0" && echo mounted && exec sleep 600'
+    holder = subprocess.Popen(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(disk)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
     try:
-        yield SmallDisk(ready(child), disk)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"mounted\n"
+        yield SmallDisk(disk, holder.pid)
     finally:
-        child.kill()
+        holder.kill()
+        holder.wait()
 
 
 def namespaces_work() -> bool:
@@ -120,41 +145,124 @@ def an_event(number: int) -> dict[str, object]:
     return {"specversion": "1.0", "id": f"disk-{number}", "type": UPDATED, "data": data}
 
 
+def ready_status(platform: str) -> tuple[int, str]:
+    answer = http().get(f"{platform}/ready", timeout=10)
+    return answer.status_code, answer.json().get("errors", [{"message": ""}])[0]["message"]
+
+
 @pytest.mark.timeout(120)
 def test_a_full_disk_is_a_503_and_work_goes_on_when_there_is_room(tmp_path: Path) -> None:
-    require("unshare with user namespaces", namespaces_work())
     with (
+        small_disk(tmp_path) as disk,
         server(tmp_path, "sim") as sim,
         server(tmp_path, "inbox", "--secret", SECRET, "--quiet", "--keep", "10000") as inbox,
-        serving_on_a_small_disk(tmp_path, SimulatedPim(sim.url)) as disk,
+        disk.serving(SimulatedPim(sim.url)) as serve,
     ):
-        platform = disk.child.url
+        platform = serve.url
         client = SimulatedPim(sim.url).client(platform)
         subscriber = subscribe(client, f"{inbox.url}/ok")
         assert send_events(platform, INGEST_KEY, *map(an_event, range(10))) == 202
+        assert ready_status(platform)[0] == 200
         until(lambda: len(received(inbox.url, "/ok")) == 10, "the first events")
         disk.fill()
 
         statuses: list[int] = []
         answered = list(range(10))
-        for start in range(100, 1000, 50):  # what is left inside the file takes some of them
+        for start in range(100, 5000, 50):  # what is left inside the file takes some of them
             statuses.append(send_events(platform, INGEST_KEY, *map(an_event, range(start, start + 50))))
-            if statuses[-1] == 202:
-                answered += range(start, start + 50)
+            if statuses[-1] == 503:
+                break
+            answered += range(start, start + 50)
         assert set(statuses) <= {202, 503}
         assert statuses[-1] == 503
+        _, reason = until(lambda: (said := ready_status(platform))[0] == 503 and said, "/ready to know")
+        assert "make room" in reason
         refused = client.call("PATCH", f"/subscribers/{subscriber}", {"name": "n" * 200})
         assert refused.status_code == 503
         assert "cannot be written" in refused.json()["errors"][0]["message"]
         assert client.call("GET", f"/subscribers/{subscriber}", expect=200)["name"] == "disk"
 
         disk.make_room()
-        assert send_events(platform, INGEST_KEY, an_event(2000)) == 202
+        until(lambda: ready_status(platform)[0] == 200, "/ready to know that there is room")
+        assert send_events(platform, INGEST_KEY, an_event(9000)) == 202
         client.call("PATCH", f"/subscribers/{subscriber}", {"name": "room"}, expect=200)
-        expected = {f"disk-{number}" for number in [*answered, 2000]}
+        expected = {f"disk-{number}" for number in [*answered, 9000]}
         until(lambda: expected <= {one["id"] for one in received(inbox.url, "/ok")}, "every answered event")
         until(lambda: disk.query("SELECT count(*) FROM deliveries") == "0", "every settlement")
         assert disk.query("PRAGMA integrity_check") == "ok"
+
+
+@pytest.mark.timeout(120)
+def test_a_start_on_a_full_disk_empties_the_queue(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk, server(tmp_path, "sim") as sim:
+        pim = SimulatedPim(sim.url)
+        with (
+            server(tmp_path, "inbox", "--quiet", "--behaviour", "500") as failing,
+            disk.serving(pim) as serve,
+        ):
+            port = failing.url.rpartition(":")[2]
+            subscribe(pim.client(serve.url), f"{failing.url}/hook")
+            for start in range(0, 500, 50):
+                assert send_events(serve.url, INGEST_KEY, *map(an_event, range(start, start + 50))) == 202
+            assert serve.stop() == 0
+        disk.fill()
+        with (
+            server(tmp_path, "inbox", "--quiet", "--keep", "1000", "--port", port) as inbox,
+            disk.serving(pim) as serve,
+        ):
+            assert ready_status(serve.url)[0] == 503
+            assert send_events(serve.url, INGEST_KEY, an_event(1000)) == 503
+            until(lambda: len(set(one_pim.ids_received(inbox.url))) == 500, "all that waited", seconds=60)
+            waiting = "SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM retries)"
+            until(lambda: disk.query(waiting) == "0", "an empty queue", seconds=30)
+            disk.make_room()
+            until(lambda: ready_status(serve.url)[0] == 200, "/ready to know that there is room")
+            assert send_events(serve.url, INGEST_KEY, an_event(1001)) == 202
+        assert "store.out_of_room" in serve.stderr()
+
+
+WRITE_UNTIL_REFUSED = """
+import asyncio, pathlib, resource, sys
+from aep.store import database as module
+from event_platform.domain.errors import StoreUnavailable
+
+async def main():
+    database = module.Database(pathlib.Path(sys.argv[1]))
+    database.open()
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    written = 0
+    try:
+        while True:
+            row = (str(written), "x" * 100_000)
+            await database.write(lambda c: c.execute("INSERT INTO meta VALUES (?, ?)", row))
+            written += 1
+    except StoreUnavailable as error:
+        print(error, "|", database.room.problem, file=sys.stderr)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    while database.room.problem is not None:
+        await asyncio.sleep(0.01)
+    count = "SELECT count(*) FROM meta WHERE name <> 'probe'"
+    print(written == await database.read(lambda c: c.execute(count).fetchone()[0]), file=sys.stderr)
+    await database.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_file_that_may_not_grow_is_said_and_written_again_when_it_may(tmp_path: Path) -> None:
+    """The system refuses what SQLite writes, as it does when a quota is used up."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WRITE_UNTIL_REFUSED, str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    said, kept_all = ended.stderr.splitlines()
+    message, problem = said.split(" | ")
+    assert message == problem
+    assert re.fullmatch(
+        "the store cannot be written: disk I/O error; [0-9.]+ MB are left on its disk: make room there",
+        message,
+    )
+    assert kept_all == "True"
 
 
 WRITE_AND_CHECKPOINT = """

@@ -441,7 +441,15 @@ OPEN = [
         Content({"type": "object"}),
     ),
     Operation("GET", "/health", "health", "Whether the process is alive", 200, _HEALTHY),
-    Operation("GET", "/ready", "ready", "Whether requests are taken", 200, _READY),
+    Operation(
+        "GET",
+        "/ready",
+        "ready",
+        "Whether requests are taken",
+        200,
+        _READY,
+        refusals={503: "The store cannot be written now; the message says why."},
+    ),
     Operation(
         "GET",
         "/openapi.json",

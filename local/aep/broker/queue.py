@@ -119,7 +119,7 @@ class DurableQueue:
         self._scheduled = scheduled
         self._behind = behind
         self._pieces.numbers = count(await self._database.read(_highest_number) + 1)
-        await self._database.write(_counted, self._opened)
+        await self._database.write(_counted, self._opened, needs_room=False)
 
     async def look(self) -> float:
         """Brings the meters up to date with what other processes changed in the file.
@@ -236,6 +236,7 @@ class DurableQueue:
             lingers=lingers,
             gives_way=True,
             tenant=None if owner is None else owner[0],
+            needs_room=False,
         )
 
     async def nack(self, queued: Queued) -> None:
@@ -249,7 +250,7 @@ class DurableQueue:
                 (*receipt.key, receipt.position),
             )
 
-        await self._database.write(job, lambda _: self._meters.faulted())
+        await self._database.write(job, lambda _: self._meters.faulted(), needs_room=False)
 
     async def bury(self, queued: Queued, error: str) -> None:
         """Makes a dead letter of a delivery that our own code keeps failing on, so that its lane goes on."""
@@ -270,7 +271,7 @@ class DurableQueue:
             self._meters.faulted()
             self._meters.buried(queued.subscription_id)
 
-        await self._database.write(job, committed)
+        await self._database.write(job, committed, needs_room=False)
 
     async def wake(self, limit: int) -> int:
         """Puts up to `limit` retries that are due back to the end of their lanes; how many it were."""
@@ -309,7 +310,7 @@ class DurableQueue:
             self._meters.woken(entry.subscription_id for entry in moved)
             self._put(moved)
 
-        return len(await self._database.write(job, committed))
+        return len(await self._database.write(job, committed, needs_room=False))
 
     async def next_due(self) -> float | None:
         """When the first retry is due, in unix seconds; None without any."""
@@ -416,7 +417,7 @@ class DurableQueue:
             )
 
         await self._subscriptions.forget_deleted(before=now - SHOWN_AFTER_DELETION.total_seconds())
-        return await self._database.write(job)
+        return await self._database.write(job, needs_room=False)
 
     def _bring_back(self, connection: sqlite3.Connection, now: float, limit: int) -> int:
         latest = now + self._longest_delay
@@ -426,8 +427,8 @@ class DurableQueue:
             (latest, latest, limit),
         ).rowcount
 
-    async def give_back(self, pages: int) -> int:
-        """Returns up to `pages` of unused pages of the file to the disk; how many it were."""
+    async def give_back(self, pages: int) -> bool:
+        """Returns up to `pages` of unused pages of the file to the disk; True if there are more."""
         return await self._database.give_back(pages)
 
     def _fan_out(self, connection: sqlite3.Connection, tenants: Sequence[str]) -> list[Piece]:

@@ -83,7 +83,7 @@ class Upkeep:
             try:
                 while await self._queue.clean_up(CLEAN_UP_AT_ONCE) == CLEAN_UP_AT_ONCE:
                     pass
-                while await self._queue.give_back(PAGES_AT_ONCE) == PAGES_AT_ONCE:
+                while await self._queue.give_back(PAGES_AT_ONCE):
                     pass
             except StoreUnavailable as error:
                 await self._store_is_away(error)

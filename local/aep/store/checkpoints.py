@@ -70,7 +70,8 @@ class Checkpoints:
     def _run(self) -> None:
         copier = self._copier
         with contextlib.closing(copier):
-            began, seconds, frames, is_large = time.monotonic(), LONGEST_SECONDS, 0, False
+            began, seconds, frames = time.monotonic(), LONGEST_SECONDS, 0
+            is_large = has_failed = False
             while not self._stopping.is_set():
                 if copier.is_complete:
                     self._committed.wait()
@@ -84,9 +85,11 @@ class Checkpoints:
                 try:
                     frames = copier.copy()
                 except sqlite3.DatabaseError as error:  # the disk is full, or fails: the log keeps it all
-                    log.warning("store.checkpoint_failed", error=str(error))
-                    seconds = LONGEST_SECONDS
+                    if not has_failed:
+                        log.warning("store.checkpoint_failed", error=str(error))
+                    has_failed, seconds = True, LONGEST_SECONDS
                     continue
+                has_failed = False
                 self._meters.checkpointed(time.monotonic() - began)
                 new = frames - before if frames >= before else frames
                 seconds = pause_after(new, began - since)

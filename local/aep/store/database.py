@@ -24,6 +24,7 @@ from . import identity, keeping, schema
 from .checkpoints import Checkpoints
 from .identity import OwnFiles
 from .locking import LOCK, PRIVATE, lock_of, lock_of_database
+from .room import RESERVE, Room, explained
 
 log = structlog.get_logger()
 
@@ -35,7 +36,7 @@ JointJob = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[Result]]
 
 FILE = "aep.db"
 KEY_FILE = "secrets.key"
-OWN_FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal", LOCK, KEY_FILE)
+OWN_FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal", LOCK, KEY_FILE, RESERVE)
 """The files that the platform keeps in its data folder, for its own user alone."""
 JOBS_PER_COMMIT = 1000
 GIVING_WAY_PER_COMMIT = 256
@@ -131,7 +132,8 @@ class Database:
     """One open data folder. Create, `open`, use from one event loop, `close`.
 
     `on_fault` is called in the event loop when the writer has ended by an error, or when one of those that
-    it tells of a commit has failed: faults of ours, after which only the file can be relied on.
+    it tells of a commit has failed: faults of ours, after which only the file can be relied on. So many bytes
+    of the disk as `reserve` says are kept for when it is full.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class Database:
         meters: Meters | None = None,
         *,
         on_fault: Callable[[BaseException], None] | None = None,
+        reserve: int = 0,
     ) -> None:
         self._meters = meters or Meters()
         self._on_fault = on_fault or _log_fault
@@ -154,6 +157,7 @@ class Database:
         self._thread = threading.Thread(target=self._write, name="aep-writer", daemon=True)
         self._readers = ThreadPoolExecutor(1, "aep-reader")
         self._checkpoints = Checkpoints(connect, self.path, self._meters)
+        self.room = Room(folder, reserve)
         self._lock = contextlib.ExitStack()
         self._closing = threading.Event()
         self.ended: StoreUnavailable | None = None
@@ -169,26 +173,44 @@ class Database:
         self._files = self._lock.enter_context(exclusive(self.folder))
         narrow(self.folder)
         try:
-            with _as_unavailable():
-                with contextlib.closing(connect(self.path)) as connection:
-                    prepare(connection)
-                    self._files.mark(connection)
-                self._reader = connect(self.path)  # later, the path may name another file
-                self._reader.execute("PRAGMA query_only = ON")
-                self._checkpoints.start(self._files.are_ours)
+            try:
+                self._prepare()
+            except sqlite3.DatabaseError as error:
+                if not self.room.give_up(error):
+                    raise
+                self._prepare()
+            self.room.look()
+            self._reader = connect(self.path)  # later, the path may name another file
+            self._reader.execute("PRAGMA query_only = ON")
+            self._checkpoints.start(self._files.are_ours)
+        except sqlite3.DatabaseError as error:
+            self._lock.close()
+            raise StoreUnavailable(f"the store cannot be read: {explained(error, self.folder)}") from error
         except BaseException:
             self._lock.close()
             raise
         self._thread.start()
 
-    async def write(self, job: Job[Result], on_commit: Callable[[Result], None] | None = None) -> Result:
+    def _prepare(self) -> None:
+        with contextlib.closing(connect(self.path)) as connection:
+            prepare(connection)
+            self._files.mark(connection)
+
+    async def write(
+        self,
+        job: Job[Result],
+        on_commit: Callable[[Result], None] | None = None,
+        *,
+        needs_room: bool = True,
+    ) -> Result:
         """What `job` returned, once its changes are on disk. Jobs that wait together share one commit.
 
         The job runs in the writer thread, inside a savepoint: what it raises undoes its own changes
         only, and is raised here. `on_commit` is called with the result in the event loop, in the order
-        of the commits and before this returns. Raises StoreUnavailable when the disk can't take it.
+        of the commits and before this returns. Raises StoreUnavailable when the disk can't take it; what
+        `needs_room` is not tried while the disk is nearly full.
         """
-        return await self._submit(_alone, job, on_commit, joint=False)
+        return await self._submit(_alone, job, on_commit, joint=False, needs_room=needs_room)
 
     def write_jointly(
         self,
@@ -200,6 +222,7 @@ class Database:
         lingers: bool = False,
         gives_way: bool = False,
         tenant: str | None = None,
+        needs_room: bool = True,
     ) -> "asyncio.Future[Result]":
         """Does what `write` does, where one call of `job` may serve all the items that wait for it together.
 
@@ -218,6 +241,7 @@ class Database:
             lingers=lingers,
             gives_way=gives_way,
             tenant=tenant,
+            needs_room=needs_room,
         )
 
     def _submit(
@@ -231,10 +255,13 @@ class Database:
         lingers: bool = False,
         gives_way: bool = False,
         tenant: str | None = None,
+        needs_room: bool = True,
     ) -> "asyncio.Future[Result]":
         future: asyncio.Future[Result] = self._loop.create_future()
         if self.ended is not None:
             future.set_exception(self.ended)
+        elif needs_room and self.room.is_short:
+            future.set_exception(StoreUnavailable(self.room.problem))
         else:
             self._jobs.put(_Entry(job, item, weight, joint, lingers, gives_way, tenant, future, on_commit))
             gathering_for = self._gathering_for
@@ -253,20 +280,20 @@ class Database:
 
         return await self._loop.run_in_executor(self._readers, run)
 
-    async def give_back(self, pages: int) -> int:
-        """Returns up to `pages` of the file's unused pages to the disk; how many it were.
+    async def give_back(self, pages: int) -> bool:
+        """Returns up to `pages` of the file's unused pages to the disk; True if there are more.
 
-        Some are kept, since a queue that empties usually fills again.
+        Some are kept, since a queue that empties usually fills again; but not while the disk is nearly full.
         """
 
-        def job(connection: sqlite3.Connection) -> int:
-            (unused,) = connection.execute("PRAGMA freelist_count").fetchone()
-            surplus = min(pages, unused - KEPT_PAGES)
+        def job(connection: sqlite3.Connection) -> bool:
+            kept = 0 if self.room.is_short else KEPT_PAGES
+            surplus = _unused_pages(connection) - kept
             if surplus > 0:
-                connection.execute(f"PRAGMA incremental_vacuum({surplus})").fetchall()
-            return max(0, surplus)
+                connection.execute(f"PRAGMA incremental_vacuum({min(pages, surplus)})").fetchall()
+            return 0 < _unused_pages(connection) - kept < surplus
 
-        return await self.write(job)
+        return await self.write(job, needs_room=False)
 
     async def shrink_caches(self) -> None:
         """Frees the pages of the file that both connections keep in memory. Raises StoreUnavailable."""
@@ -275,7 +302,7 @@ class Database:
             connection.execute("PRAGMA shrink_memory")
 
         await self.read(job)
-        await self.write(job)
+        await self.write(job, needs_room=False)
 
     async def close(self) -> None:
         """Finishes what was submitted, then gives the folder back."""
@@ -295,7 +322,7 @@ class Database:
             with contextlib.closing(connect(self.path)) as connection:
                 self._files.opened()
                 try:
-                    while (batch := self._take(backlog)) is not None:
+                    while (batch := self._take(backlog, connection)) is not None:
                         with self._checkpoints.commits:
                             self._commit(connection, batch, backlog)
                         self._files.check()
@@ -329,19 +356,36 @@ class Database:
             self._gathered.wait(GATHERING_SECONDS)
         self._gathering_for = None
 
-    def _take(self, backlog: "_Backlog") -> list[_Entry[Any]] | None:
+    def _take(self, backlog: "_Backlog", connection: sqlite3.Connection) -> list[_Entry[Any]] | None:
         """The next batch, of what waits now: at least one; None at the end."""
+        self._look_for_room(connection)
         while len(backlog) == 0 and not backlog.is_ending:
             try:
                 backlog.add(self._jobs.get(timeout=LOOK_SECONDS))
             except queue.Empty:
                 self._files.check()
+                self._look_for_room(connection)
         with contextlib.suppress(queue.Empty):
             until = time.monotonic() + LINGER_SECONDS
             while not backlog.is_ending:
                 timeout = max(0.0, until - time.monotonic()) if backlog.lingers() else 0.0
                 backlog.add(self._jobs.get(timeout=timeout))
         return backlog.take() or None
+
+    def _look_for_room(self, connection: sqlite3.Connection) -> None:
+        """Looks at the disk once in a while, and after a failure whether the store can be written again."""
+        if not self.room.is_due(time.monotonic()):
+            return
+        self.room.look()
+        if self.room.failure is None or self.room.is_short:
+            return
+        try:
+            with self._checkpoints.commits:
+                connection.execute("INSERT OR REPLACE INTO meta VALUES ('probe', '')")
+        except sqlite3.DatabaseError as error:
+            self.room.failed(error)
+        else:
+            self.room.works()
 
     def _commit(self, connection: sqlite3.Connection, batch: list[_Entry[Any]], backlog: "_Backlog") -> None:
         """Runs the batch in one transaction; when that fails as a whole, every entry gets the error.
@@ -366,11 +410,13 @@ class Database:
             batch += [entry for call in calls for entry in call]
             calls.clear()
             self._meters.commit_failed()
-            log.error("store.commit_failed", error=str(error), jobs=len(batch))
+            self.room.failed(error)
+            log.error("store.commit_failed", file=str(self.path), error=self.room.failure, jobs=len(batch))
             for entry in batch:
-                entry.error = StoreUnavailable(f"the store cannot be written: {identity.with_cure(error)}")
+                entry.error = StoreUnavailable(self.room.failure)
         else:
             if connection.total_changes > changes:
+                self.room.works()
                 self._meters.committed(time.monotonic() - started, len(batch))
         finally:
             backlog.put_back([entry for call in calls for entry in call])
@@ -514,11 +560,18 @@ def prepare(connection: sqlite3.Connection) -> None:
             f"the store has schema version {found}, but this program knows versions up to"
             f" {len(schema.MIGRATIONS)}: run the version of the program that wrote it, or a later one"
         )
+    if found == len(schema.MIGRATIONS):
+        connection.execute("ROLLBACK")  # so that a full disk does not stop a start
+        return
     for script in schema.MIGRATIONS[found:]:
         for statement in _statements(script):
             connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS)}")
     connection.execute("COMMIT")
+
+
+def _unused_pages(connection: sqlite3.Connection) -> int:
+    return connection.execute("PRAGMA freelist_count").fetchone()[0]
 
 
 def version(connection: sqlite3.Connection) -> int:

@@ -96,7 +96,7 @@ class SqliteOutbox:
                 ],
             )
 
-        await self._database.write(job)
+        await self._database.write(job, needs_room=False)
 
     async def hold(self, pending: Pending, until: datetime, *, mail_attempts: int) -> None:
         def job(connection: sqlite3.Connection) -> None:
@@ -105,7 +105,7 @@ class SqliteOutbox:
                 (until.timestamp(), mail_attempts, pending.notification.id),
             )
 
-        await self._database.write(job)
+        await self._database.write(job, needs_room=False)
 
     async def held(self, subscriber_id: str, limit: int) -> Sequence[Pending]:
         def job(connection: sqlite3.Connection) -> list[Pending]:
@@ -141,7 +141,7 @@ class SqliteOutbox:
             )
             return True
 
-        return await self._database.write(job)
+        return await self._database.write(job, needs_room=False)
 
 
 def _due(

@@ -323,7 +323,7 @@ class SqliteSubscriptions:
             if after is not None:
                 self._remember([after])
 
-        await self._database.write(job, remember)
+        await self._database.write(job, remember, needs_room=False)
 
     def active(self, connection: sqlite3.Connection, tenant: str) -> Recipients:
         """Returns the tenant's active subscriptions, inside a job of the writer.
@@ -375,7 +375,7 @@ class SqliteSubscriptions:
             ).fetchone()[0]
         )
         if expired:
-            await self._database.write(job, forget)
+            await self._database.write(job, forget, needs_room=False)
 
     def _claim_topic(
         self,
