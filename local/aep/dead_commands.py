@@ -24,7 +24,7 @@ from .store.identity import with_cure
 
 dead = typer.Typer(
     no_args_is_help=True,
-    help="Dead letters: deliveries that the platform's own code failed on 100 times.\n\n"
+    help="Dead letters: deliveries and events that the platform's own code failed on 100 times.\n\n"
     "Example: aep dead list",
 )
 
@@ -94,7 +94,7 @@ def replay(
 
 @dead.command("drop")
 def drop(ids: Ids = None, every: All = False, data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
-    """Give dead letters up: each is counted in a log entry of its subscription, and goes.
+    """Give dead letters up: each is counted in a log entry of its subscription, if it has one, and goes.
 
     Example: aep dead drop --all
     """
@@ -178,6 +178,7 @@ def _store(data: Path) -> Iterator[sqlite3.Connection]:
 def _plain(letter: DeadLetter) -> dict[str, Any]:
     plain = asdict(letter)
     del plain["event_no"]
+    plain["subscription_id"] = letter.subscription_id or None
     return plain | {"at": _moment(letter.at), "accepted_at": _moment(letter.accepted_at)}
 
 
@@ -186,7 +187,7 @@ def _cells(letter: DeadLetter) -> tuple[str, ...]:
     return (
         str(letter.id),
         _moment(letter.at),
-        letter.subscription_id,
+        letter.subscription_id or "all of the PIM",
         *event,
         str(letter.attempts),
         letter.error,

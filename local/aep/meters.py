@@ -66,6 +66,7 @@ class Meters:
     queued: int = 0
     retries: int = 0
     dead_letters: int = 0
+    dead_events: int = 0
     faults: int = 0
     failed_by_us: int = 0
     delivered: int = 0
@@ -128,6 +129,17 @@ class Meters:
         self.queued -= 1
         self._of(subscription_id).queued -= 1
         self.dead_letters += 1
+
+    def event_dead_lettered(self) -> None:
+        """An accepted event became a dead letter in place of its fan-out."""
+        self.faults += 1
+        self.events_to_fan_out -= 1
+        self.dead_events += 1
+
+    def events_replayed(self, events: int) -> None:
+        """So many events that were dead letters wait for their fan-out again."""
+        self.events_to_fan_out += events
+        self.dead_events -= events
 
     def told(self, results: Iterable[tuple[str, str]]) -> None:
         """A notification was told, or not: by which channel and with what result."""

@@ -125,6 +125,11 @@ class _Collector(Collector):
             "aep_dead_letters", "Deliveries that our own code failed on.", value=meters.dead_letters
         )
         yield GaugeMetricFamily(
+            "aep_dead_events",
+            "Accepted events that our own code failed to fan out.",
+            value=meters.dead_events,
+        )
+        yield GaugeMetricFamily(
             "aep_oldest_waiting_seconds", "Age of the oldest event that waits.", value=self.oldest
         )
 

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
-from aep.broker import pieces
+from aep.broker import dead_letters, pieces
+from aep.broker import fan_out as fan_out_module
 from aep.broker import queue as broker_queue
 from aep.broker.fan_out import FanOut, rest_after
 from aep.broker.queue import DurableQueue
 from aep.broker.rows import LaneKey, Queued
 from aep.doctor import last_time
 from aep.meters import Meters
-from aep.store import accepted, database, moving
+from aep.store import accepted, database, moving, recipients
 from aep.store.database import Database
 from aep.store.recipients import Recipients
 from aep.store.subscriptions import SqliteSubscriptions
@@ -30,6 +32,8 @@ from aep_here import run
 from clock import ManualClock
 from contract.broker import a_removal, delivered
 from event_platform.adapters.seal import AesGcmSeal
+from event_platform.domain.actions import BY_THE_PLATFORM, Action, Actor
+from event_platform.domain.errors import TooManyRequests
 from event_platform.domain.events import Event
 from event_platform.domain.subscriptions import (
     Owner,
@@ -76,9 +80,9 @@ class World:
             await self.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
         return added
 
-    async def change(self, subscription: Subscription, change: Any) -> None:
+    async def change(self, subscription: Subscription, change: Any, action: Action = BY_THE_PLATFORM) -> None:
         await self.subscriptions.change_subscription(
-            subscription.owner, subscription.subscriber_id, subscription.id, change
+            subscription.owner, subscription.subscriber_id, subscription.id, change, action=action
         )
 
     async def fan_out(self, tenant: str = PIM) -> list[int]:
@@ -312,6 +316,67 @@ async def test_a_fault_in_the_fan_out_of_one_tenant_holds_up_no_other(world: Wor
     await fan_out.stop()
 
 
+@pytest.mark.parametrize("begun", [0, 1])
+async def test_an_event_on_which_our_code_keeps_failing_becomes_a_dead_letter_and_the_others_go_on(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: int
+) -> None:
+    """Also in the middle of a window, whose first subscriptions have their deliveries."""
+    monkeypatch.setattr(fan_out_module, "FAULTS_AT_MOST", 3)
+    ids = [each.id for each in await world.subscribe(SUBSCRIPTIONS)]
+    await world.queue.accept(PIM, many(30))
+    for _ in range(begun):
+        await world.queue.fan_out_piece(PIM)
+    bad, fan_out = "event-5", pieces.fan_out
+
+    def fails(event: Event, *arguments: Any) -> Any:
+        if event.id == bad:
+            raise RuntimeError("a bug, for the test")
+        return fan_out(event, *arguments)
+
+    with monkeypatch.context() as broken, structlog.testing.capture_logs() as logs:
+        broken.setattr(pieces, "fan_out", fails)
+        running = FanOut(world.queue, world.clock, on_fault=_fail)
+        await running.start()
+        for _ in range(20):
+            await world.clock.advance(4)
+        await eventually(lambda: world.meters.events_to_fan_out == 0)
+        await running.stop()
+    got = await world.deliveries()
+    assert {(f"event-{number}", each) for number in range(30) for each in ids if number != 5} <= set(got)
+    assert set(got.values()) == {1}
+    assert world.meters.dead_events == 1
+    (said,) = [each for each in logs if each["event"] == "event.dead_lettered"]
+    assert (said["event_id"], said["tenant"], said["log_level"]) == (bad, PIM, "error")
+    assert await world.count("snapshots") == await world.count("accepted") == 0
+    with closing(database.connect(tmp_path / database.FILE)) as beside:
+        (letter,) = dead_letters.listed(beside)
+        assert (letter.event_id, letter.subscription_id) == (bad, "")
+        assert "a bug, for the test" in letter.error
+        assert dead_letters.replay(beside, dead_letters.chosen(beside, [letter.id]), world.clock.now()) == 1
+    assert await world.queue.take_up_events(10) == 1
+    assert world.behind[-1] == PIM
+    await world.fan_out()
+    assert {each for event, each in await world.deliveries() if event == bad} == set(ids)
+    assert (world.meters.dead_events, await world.count("dead_events")) == (0, 0)
+    await world.settle_all()
+    assert await world.count("events") == await world.count("event_uses") == 0
+
+
+async def test_a_dead_event_can_be_dropped(world: World, tmp_path: Path) -> None:
+    await world.subscribe(SUBSCRIPTIONS)
+    await world.queue.accept(PIM, many(30))
+    await world.database.write(lambda connection: connection.execute("UPDATE accepted SET facts = 'no JSON'"))
+    with structlog.testing.capture_logs():
+        while await world.queue.fan_out_alone(PIM):
+            pass
+    assert world.meters.dead_events == await world.count("dead_events") == 30
+    with closing(database.connect(tmp_path / database.FILE)) as beside:
+        assert dead_letters.drop(beside, dead_letters.chosen(beside, []), world.clock.now()) == 30
+    await world.clock.advance(2)
+    await world.queue.look()
+    assert world.meters.dead_events == await world.count("dead_events") == 0
+
+
 async def test_a_stop_comes_between_two_pieces(world: World) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.queue.accept(PIM, many())
@@ -493,6 +558,34 @@ async def test_few_of_many_snapshots_are_in_memory(world: World) -> None:
     assert lists_in_memory() - before <= 3
     await world.fan_out()
     assert sum((await world.deliveries()).values()) == 32 * SUBSCRIPTIONS
+    assert await world.count("snapshots") == 0
+
+
+@pytest.mark.parametrize("bound", ["number", "bytes"])
+async def test_who_changes_a_subscription_after_each_event_has_to_wait_when_many_snapshots_do(
+    world: World, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    first, *_ = await world.subscribe(SUBSCRIPTIONS)
+    (other,) = await world.subscribe(1, Owner(PIM, "another"))
+    await world.queue.accept(PIM, many(20))
+    ((size,),) = await world.rows("SELECT bytes FROM snapshots")
+    if bound == "number":
+        monkeypatch.setattr(recipients, "SNAPSHOTS_OF_OWNER", 3)
+    else:
+        monkeypatch.setattr(recipients, "BYTES_OF_OWNER", 3 * size)
+    by_user = Action(Actor.USER)
+    for number in range(3):
+        await world.change(first, replace, by_user)
+        await world.queue.accept(PIM, many(1, first=20 + number))
+    with structlog.testing.capture_logs() as logs, pytest.raises(TooManyRequests) as refused:
+        await world.change(first, replace, by_user)
+    assert refused.value.retry_after == recipients.RETRY_SECONDS
+    assert [each["client_id"] for each in logs if each["event"] == "changes.refused_behind"] == ["erp"]
+    assert await world.count("snapshots") == 4
+    await world.change(other, replace, by_user)
+    await world.change(first, partial(suspend, now=world.clock.now()))  # by the platform
+    await world.fan_out()
+    await world.change(first, replace, by_user)
     assert await world.count("snapshots") == 0
 
 

@@ -1,4 +1,4 @@
-"""Deliveries that our own code failed on: what to do with them, for a connection beside a running server.
+"""Deliveries and events that our own code failed on: what to do with them, for a connection beside a server.
 
 Only tables that the server does not number positions in are written, so both can work at once.
 """
@@ -27,11 +27,18 @@ _LETTERS = """
     JOIN subscriptions s ON s.no = l.subscription_no
     JOIN events e ON e.no = l.event_no
 """
+_EVENTS = """
+    SELECT no, at, error, '', id, type, accepted_at, 0, no FROM dead_events WHERE NOT is_due
+"""
+"""Events that were accepted and not fanned out. The numbers are of the same series as positions."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One of them. Times are unix seconds; `attempts` counts the requests that were sent before."""
+    """One of them. Times are unix seconds; `attempts` counts the requests that were sent before.
+
+    `subscription_id` is empty for an event that was not fanned out.
+    """
 
     id: int
     at: float
@@ -46,15 +53,14 @@ class DeadLetter:
 
 def listed(connection: sqlite3.Connection) -> Iterable[DeadLetter]:
     """All of them, oldest first."""
-    for row in connection.execute(f"{_LETTERS} ORDER BY l.position"):
+    for row in connection.execute(f"{_LETTERS} UNION ALL {_EVENTS} ORDER BY 1"):
         yield DeadLetter(*row)
 
 
 def chosen(connection: sqlite3.Connection, ids: Sequence[int]) -> list[int]:
     """The ids as they are in the file; all there are when none is given. Raises NotFound naming one."""
-    known = [
-        number for (number,) in connection.execute("SELECT position FROM dead_letters ORDER BY position")
-    ]
+    numbers = "SELECT position FROM dead_letters UNION ALL SELECT no FROM dead_events WHERE NOT is_due"
+    known = [number for (number,) in connection.execute(f"{numbers} ORDER BY 1")]
     unknown = sorted(set(ids).difference(known))
     if unknown:
         raise NotFound(
@@ -64,7 +70,10 @@ def chosen(connection: sqlite3.Connection, ids: Sequence[int]) -> list[int]:
 
 
 def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
-    """Makes retries of them that are due now; how many it were. A server takes them up within 5 s."""
+    """Makes retries of them that are due now; how many it were. A server takes them up within 5 s.
+
+    Events are fanned out again, to the subscriptions that are active then.
+    """
 
     def one(number: int) -> None:
         connection.execute(
@@ -73,7 +82,7 @@ def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) ->
             (now.timestamp(), number),
         )
 
-    return _move(connection, ids, one, REPLAYED)
+    return _move(connection, ids, one, REPLAYED, "UPDATE dead_events SET is_due = 1")
 
 
 def drop(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
@@ -91,25 +100,34 @@ def drop(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> i
         )
         release_events(connection, [letter.event_no])
 
-    return _move(connection, ids, one, DROPPED)
+    return _move(connection, ids, one, DROPPED, "DELETE FROM dead_events")
 
 
 def _move(
-    connection: sqlite3.Connection, ids: Sequence[int], one: Callable[[int], None], counted_as: str
+    connection: sqlite3.Connection,
+    ids: Sequence[int],
+    one: Callable[[int], None],
+    counted_as: str,
+    of_event: str,
 ) -> int:
-    """Calls `one` for each that is still there and takes it off the list, some at a time in one commit."""
+    """Calls `one` for each that is still there and takes it off the list, some at a time in one commit.
+
+    `of_event` is the statement for an event; of these a server counts by itself what there is.
+    """
     moved = 0
     for start in range(0, len(ids), AT_ONCE):
         if start > 0:
             time.sleep(PAUSE_SECONDS)
         connection.execute("BEGIN IMMEDIATE")
-        before = moved
+        letters = events = 0
         for number in ids[start : start + AT_ONCE]:
-            if not connection.execute("SELECT 1 FROM dead_letters WHERE position = ?", (number,)).fetchone():
-                continue  # another command was first
-            one(number)
-            connection.execute("DELETE FROM dead_letters WHERE position = ?", (number,))
-            moved += 1
-        count_moved(connection, counted_as, moved - before)
+            if connection.execute("SELECT 1 FROM dead_letters WHERE position = ?", (number,)).fetchone():
+                one(number)
+                connection.execute("DELETE FROM dead_letters WHERE position = ?", (number,))
+                letters += 1
+            else:  # unless another command was first
+                events += connection.execute(f"{of_event} WHERE no = ? AND NOT is_due", (number,)).rowcount
+        count_moved(connection, counted_as, letters)
         connection.execute("COMMIT")
+        moved += letters + events
     return moved

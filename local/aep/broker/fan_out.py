@@ -23,6 +23,9 @@ pieces fill them."""
 REST_FOR_OTHERS, REST_FOR_OTHERS_AT_MOST = 9, 0.5
 """The same while other tenants send events: nine times as long, so that they find them free."""
 BACKOFF_AT_MOST = 60.0
+FAULTS_AT_MOST = 100
+"""The failures of our own code in a row, after which a tenant's events are fanned out one by one. One that
+fails by itself then becomes a dead letter."""
 
 
 class FanOut:
@@ -40,6 +43,8 @@ class FanOut:
         self._turns: dict[str, None] = {}  # tenants, in their order
         self._has_turns = asyncio.Event()
         self._failures: dict[str, int] = {}  # in a row, by tenant
+        self._alone: set[str] = set()
+        """The tenants whose events are fanned out one by one, until none of them waits."""
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -77,7 +82,10 @@ class FanOut:
     async def _piece(self, tenant: str) -> None:
         began = time.monotonic()
         try:
-            more = await self._queue.fan_out_piece(tenant)
+            if tenant in self._alone:
+                more = await self._queue.fan_out_alone(tenant)
+            else:
+                more = await self._queue.fan_out_piece(tenant)
         except StoreUnavailable as error:
             log.warning("fan_out.store_unavailable", error=str(error))
             await self._clock.sleep(STORE_RETRY_SECONDS)
@@ -86,10 +94,14 @@ class FanOut:
             failures = self._failures[tenant] = self._failures.get(tenant, 0) + 1
             self._queue.faulted()
             log.exception("fan_out.failed", tenant=tenant, failures=failures)
+            if failures >= FAULTS_AT_MOST:
+                self._alone.add(tenant)
             self._start(self._again(tenant, min(BACKOFF_AT_MOST, 2.0 ** (failures - 1))))
             return
         self._failures.pop(tenant, None)
-        if more:
+        if not more:
+            self._alone.discard(tenant)
+        else:
             self.behind(tenant)
             took = time.monotonic() - began
             await asyncio.sleep(rest_after(took, for_others=self._queue.others_came(tenant)))

@@ -167,13 +167,69 @@ class Pieces:
         recipients: Recipients,
     ) -> Waiting:
         """The event as one that waits for its fan-out, which the caller puts into the file."""
-        snapshot_no, latest = self._latest.get(tenant, (0, None))
-        if latest is not recipients:
-            snapshot_no = put_snapshot(connection, recipients)
-            self._latest[tenant] = snapshot_no, recipients
+        snapshot_no = self._latest_snapshot(connection, tenant, recipients)
         self.behind(connection).add(tenant)
         number, _ = next(self.numbers), next(self.numbers)
         return Waiting(number, tenant, snapshot_no, accepted_at, event)
+
+    def put_again(
+        self, connection: sqlite3.Connection, dead: int, tenant: str, recipients: Recipients
+    ) -> None:
+        """Has a dead event wait again, for the subscriptions that are active now."""
+        number, _ = next(self.numbers), next(self.numbers)
+        snapshot_no = self._latest_snapshot(connection, tenant, recipients)
+        accepted.put_again(connection, dead, number, snapshot_no)
+        self.behind(connection).add(tenant)
+
+    def _latest_snapshot(self, connection: sqlite3.Connection, tenant: str, recipients: Recipients) -> int:
+        snapshot_no, latest = self._latest.get(tenant, (0, None))
+        if latest is not recipients:
+            snapshot_no = put_snapshot(connection, tenant, recipients)
+            self._latest[tenant] = snapshot_no, recipients
+        return snapshot_no
+
+    def next_alone(self, connection: sqlite3.Connection, tenant: str) -> Piece:
+        """Fans out the first event of a tenant by itself, to all of its recipients that have not got it."""
+        self._windows.pop(tenant, None)
+        _, done = accepted.progress(connection, tenant)
+        with closing(accepted.of_tenant(connection, tenant)) as found:
+            first = next(found, None)
+        if first is None:
+            self.behind(connection).discard(tenant)
+            return Piece()
+        recipients, rows = self._snapshot(connection, tenant, first.snapshot_no), Rows()
+        group = recipients.all[done:]
+        recipients.compile(group)
+        written = accepted.written(connection, [first.no]) if done else set[int]()
+        self._fan_out(first, recipients, group, rows, written, {})
+        rows.insert_some(connection)
+        release_events(connection, list(written))
+        more = self._remove_first(connection, tenant, first.no, first.snapshot_no)
+        return Piece(1, rows.queued, more)
+
+    def dead_letter_first(
+        self, connection: sqlite3.Connection, tenant: str, error: str, at: float
+    ) -> tuple[str | None, bool]:
+        """Makes a dead letter of the first event of a tenant; its id, and True if others wait."""
+        self._windows.pop(tenant, None)
+        first = accepted.first(connection, tenant)
+        if first is None:
+            return None, False
+        number, snapshot_no, event_id = first
+        if accepted.progress(connection, tenant)[1]:
+            release_events(connection, list(accepted.written(connection, [number])))
+        accepted.dead_letter(connection, number, error, at)
+        return event_id, self._remove_first(connection, tenant, number, snapshot_no)
+
+    def _remove_first(
+        self, connection: sqlite3.Connection, tenant: str, number: int, snapshot_no: int
+    ) -> bool:
+        """Removes the first event of a tenant; True if others wait."""
+        needed = accepted.remove_first(connection, tenant, number)
+        self._drop_snapshot(connection, tenant, snapshot_no, needed)
+        if needed is None:
+            self.behind(connection).discard(tenant)
+        return needed is not None
 
     def next(self, connection: sqlite3.Connection, tenant: str) -> Piece:
         """Fans out a piece of what waits of a tenant."""
@@ -206,18 +262,23 @@ class Pieces:
         """Removes the events of the window; True if there are others of its tenant."""
         self._windows.pop(window.tenant, None)
         needed = accepted.remove(connection, window.tenant, window.waiting[-1].no)
-        number = window.waiting[0].snapshot_no
-        if number != needed:
-            delete_snapshot(connection, number)
-            self._read.pop(number, None)
-            if self._latest.get(window.tenant, (0,))[0] == number:
-                del self._latest[window.tenant]
+        self._drop_snapshot(connection, window.tenant, window.waiting[0].snapshot_no, needed)
         if needed is None:
             self.behind(connection).discard(window.tenant)
             self._finished.pop(window.tenant, None)
         else:
             self._finished[window.tenant] = window.recipients
         return needed is not None
+
+    def _drop_snapshot(
+        self, connection: sqlite3.Connection, tenant: str, number: int, needed: int | None
+    ) -> None:
+        """Deletes a snapshot unless the next event needs it, too."""
+        if number != needed:
+            delete_snapshot(connection, number)
+            self._read.pop(number, None)
+            if self._latest.get(tenant, (0,))[0] == number:
+                del self._latest[tenant]
 
     def _next_window(self, connection: sqlite3.Connection, tenant: str) -> _Window | None:
         """The window that is begun, else one of the first events that are for the same subscriptions."""
@@ -240,7 +301,7 @@ class Pieces:
         if not waiting:
             return None
         recipients = self._snapshot(connection, tenant, waiting[0].snapshot_no)
-        written = accepted.written(connection, waiting) if done else set[int]()
+        written = accepted.written(connection, [each.no for each in waiting]) if done else set[int]()
         return _Window(tenant, waiting, recipients, done, written, [{} for _ in waiting])
 
     def _snapshot(self, connection: sqlite3.Connection, tenant: str, number: int) -> Recipients:

@@ -16,6 +16,7 @@ import orjson
 import structlog
 
 from event_platform.domain.deliveries import Delivery, Settlement
+from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.events import Envelope, Event
 from event_platform.domain.logs import EVENTS_LISTED, FAILED_DELIVERY, KEPT_FOR, DeliveryEnd, LogType
 from event_platform.domain.revocations import client_gone, revoking
@@ -137,8 +138,12 @@ class DurableQueue:
 
     async def _look(self) -> float | None:
         """Returns when the oldest event that waits was accepted."""
-        oldest, moved = await self._database.read(
-            lambda connection: (_oldest_accepted_at(connection), _moved(connection))
+        oldest, moved, self._meters.dead_events = await self._database.read(
+            lambda connection: (
+                _oldest_accepted_at(connection),
+                _moved(connection),
+                accepted.number_of_dead(connection),
+            )
         )
         new = {name: number - self._moved.get(name, 0) for name, number in moved.items()}
         self._meters.moved_elsewhere(replayed=new[REPLAYED], dropped=new[DROPPED])
@@ -179,16 +184,63 @@ class DurableQueue:
 
     async def fan_out_piece(self, tenant: str) -> bool:
         """Fans out some of the tenant's accepted events, oldest first; True if more of them wait."""
-
-        def committed(piece: Piece) -> None:
-            self._meters.fanned_out(piece.events)
-            self._meters.put_into_lanes(entry.subscription_id for entry in piece.queued)
-            self._read_on(list(dict.fromkeys(entry.receipt.key for entry in piece.queued)))
-
         piece = await self._database.write_jointly(
-            self._fan_out, tenant, committed, weight=WEIGHT_AT_ONCE, gives_way=True, tenant=tenant
+            self._fan_out, tenant, self._fanned_out, weight=WEIGHT_AT_ONCE, gives_way=True, tenant=tenant
         )
         return piece.more
+
+    async def fan_out_alone(self, tenant: str) -> bool:
+        """Fans out the tenant's first event by itself, where it becomes a dead letter if our own code fails.
+
+        True if more events of the tenant wait.
+        """
+        try:
+            piece = await self._database.write(
+                lambda connection: self._pieces.next_alone(connection, tenant), self._fanned_out
+            )
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours, which is logged with the dead letter
+            return await self._dead_letter_event(tenant, error)
+        return piece.more
+
+    def _fanned_out(self, piece: Piece) -> None:
+        self._meters.fanned_out(piece.events)
+        self._meters.put_into_lanes(entry.subscription_id for entry in piece.queued)
+        self._read_on(list(dict.fromkeys(entry.receipt.key for entry in piece.queued)))
+
+    async def _dead_letter_event(self, tenant: str, error: Exception) -> bool:
+        text, now = f"{type(error).__name__}: {error}", self._clock.now().timestamp()
+
+        def committed(result: tuple[str | None, bool]) -> None:
+            event_id, _ = result
+            if event_id is not None:
+                self._meters.event_dead_lettered()
+                log.error("event.dead_lettered", tenant=tenant, event_id=event_id, exc_info=error)
+
+        _, more = await self._database.write(
+            lambda connection: self._pieces.dead_letter_first(connection, tenant, text, now), committed
+        )
+        return more
+
+    async def take_up_events(self, limit: int) -> int:
+        """Has up to `limit` dead events that were replayed wait for their fan-out; returns how many."""
+        if not await self._database.read(lambda connection: accepted.due_again(connection, 1)):
+            return 0
+
+        def job(connection: sqlite3.Connection) -> list[str]:
+            due = accepted.due_again(connection, limit)
+            for number, tenant in due:
+                recipients = self._subscriptions.active(connection, tenant)
+                self._pieces.put_again(connection, number, tenant, recipients)
+            return [tenant for _, tenant in due]
+
+        def committed(tenants: list[str]) -> None:
+            self._meters.events_replayed(len(tenants))
+            for tenant in dict.fromkeys(tenants):
+                self._behind(tenant)
+
+        return len(await self._database.write(job, committed))
 
     def others_came(self, tenant: str) -> bool:
         """True if another tenant has sent events in the last second."""

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 RETRIES_AT_ONCE = 200
 LOOK_AFTER = 4.0
-"""Seconds after which we look for retries that another process scheduled, as `aep dead replay` does."""
+"""Seconds after which we look for retries and events that `aep dead replay` in another process made due."""
 CLEAN_UP_EVERY = 10.0
 CLEAN_UP_AT_ONCE = 5000
 PAGES_AT_ONCE = 1024
@@ -59,6 +59,7 @@ class Upkeep:
                 if next_due is not None and next_due <= self._now():
                     await self._queue.wake(RETRIES_AT_ONCE)
                     continue
+                await self._queue.take_up_events(RETRIES_AT_ONCE)
             except StoreUnavailable as error:
                 await self._store_is_away(error)
                 continue

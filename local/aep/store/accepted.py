@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from . import bulk
 _COLUMNS = (
     "no, tenant, snapshot_no, accepted_at, id, type, time, facts, data_json, identity, benchmark_client"
 )
+_EVENT = "tenant, accepted_at, id, type, time, facts, data_json, identity, benchmark_client"
 
 
 @dataclass(slots=True)
@@ -58,9 +59,9 @@ def progress(connection: sqlite3.Connection, tenant: str) -> tuple[int | None, i
     return (None, 0) if row is None else (row[0], row[1])
 
 
-def written(connection: sqlite3.Connection, waiting: Sequence[Waiting]) -> set[int]:
-    """The numbers set aside for these that are in `events`."""
-    numbers = [(number,) for each in waiting for number in (each.no, each.no + 1)]
+def written(connection: sqlite3.Connection, waiting: Iterable[int]) -> set[int]:
+    """The numbers set aside for these events that are in `events`."""
+    numbers = [(number,) for no in waiting for number in (no, no + 1)]
     rows = bulk.rows(connection, "SELECT no FROM events WHERE no IN {keys}", numbers)
     return {number for (number,) in rows}
 
@@ -69,10 +70,57 @@ def remove(connection: sqlite3.Connection, tenant: str, last: int) -> int | None
     """Removes the tenant's events up to that number; the snapshot of the next one, None when none is left."""
     connection.execute("DELETE FROM accepted WHERE tenant = ? AND no <= ?", (tenant, last))
     connection.execute("DELETE FROM fan_outs WHERE tenant = ?", (tenant,))
-    row = connection.execute(
-        "SELECT snapshot_no FROM accepted WHERE tenant = ? ORDER BY no LIMIT 1", (tenant,)
+    return _needed_snapshot(connection, tenant)
+
+
+def _needed_snapshot(connection: sqlite3.Connection, tenant: str) -> int | None:
+    row = first(connection, tenant)
+    return None if row is None else row[1]
+
+
+def remove_first(connection: sqlite3.Connection, tenant: str, number: int) -> int | None:
+    """Removes the tenant's first event; the snapshot of the next one, None when none is left."""
+    connection.execute("DELETE FROM accepted WHERE no = ?", (number,))
+    connection.execute("DELETE FROM fan_outs WHERE tenant = ? AND last_no <= ?", (tenant, number))
+    return _needed_snapshot(connection, tenant)
+
+
+def first(connection: sqlite3.Connection, tenant: str) -> tuple[int, int, str] | None:
+    """Returns number, snapshot and id of the tenant's first event, whatever else is in its row."""
+    return connection.execute(
+        "SELECT no, snapshot_no, id FROM accepted WHERE tenant = ? ORDER BY no LIMIT 1", (tenant,)
     ).fetchone()
-    return None if row is None else row[0]
+
+
+def dead_letter(connection: sqlite3.Connection, number: int, error: str, at: float) -> None:
+    """Copies an event to those that our own code failed to fan out."""
+    connection.execute(
+        f"INSERT INTO dead_events (at, error, no, {_EVENT})"  # noqa: S608 - constant columns
+        f" SELECT ?, ?, no, {_EVENT} FROM accepted WHERE no = ?",
+        (at, error, number),
+    )
+
+
+def number_of_dead(connection: sqlite3.Connection) -> int:
+    """Returns how many dead events there are."""
+    return connection.execute("SELECT count(*) FROM dead_events").fetchone()[0]
+
+
+def due_again(connection: sqlite3.Connection, limit: int) -> list[tuple[int, str]]:
+    """Returns number and tenant of the dead events that are to be fanned out again."""
+    return connection.execute(
+        "SELECT no, tenant FROM dead_events WHERE is_due ORDER BY no LIMIT ?", (limit,)
+    ).fetchall()
+
+
+def put_again(connection: sqlite3.Connection, dead: int, number: int, snapshot_no: int) -> None:
+    """Moves a dead event behind all that are there."""
+    connection.execute(
+        f"INSERT INTO accepted (no, snapshot_no, {_EVENT})"  # noqa: S608 - constant columns
+        f" SELECT ?, ?, {_EVENT} FROM dead_events WHERE no = ?",
+        (number, snapshot_no, dead),
+    )
+    connection.execute("DELETE FROM dead_events WHERE no = ?", (dead,))
 
 
 def number_of(connection: sqlite3.Connection) -> int:

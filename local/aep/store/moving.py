@@ -51,6 +51,7 @@ def take_out(connection: sqlite3.Connection, seal: Seal) -> tuple[Records, Waiti
     (waiting,) = connection.execute(
         "SELECT (SELECT count(*) FROM accepted), (SELECT count(*) FROM deliveries),"
         " (SELECT count(*) FROM retries), (SELECT count(*) FROM dead_letters)"
+        " + (SELECT count(*) FROM dead_events)"
     )
     connection.execute("ROLLBACK")
     return records_of(documents, seal), Waiting(*waiting)

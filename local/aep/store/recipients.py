@@ -8,16 +8,26 @@ import orjson
 
 from event_platform.domain import filters
 from event_platform.domain.catalog import BENCHMARK
+from event_platform.domain.errors import TooManyRequests
 from event_platform.domain.subscriptions import Owner, Recipient, Status
+
+MIB = 1024 * 1024
+SNAPSHOTS_OF_OWNER, BYTES_OF_OWNER = 64, 32 * MIB
+"""The snapshots that may wait for one owner's changes, and their size."""
+TENANT_FACTOR = 4
+"""What all owners of a tenant may have together, in shares of one owner."""
+RETRY_SECONDS = 5
 
 
 class Recipients:
     """The active subscriptions of a tenant at one moment, and the numbers of their rows by their ids.
 
-    `predicates` has their filters that are compiled, `uncompiled` the others.
+    `predicates` has their filters that are compiled, `uncompiled` the others. `changed_by` is the client
+    whose subscription was changed last.
     """
 
-    def __init__(self, subscriptions: Iterable[tuple[int, Recipient]]) -> None:
+    def __init__(self, subscriptions: Iterable[tuple[int, Recipient]], changed_by: str = "") -> None:
+        self.changed_by = changed_by
         self.all: list[Recipient] = []
         self.numbers: dict[str, int] = {}
         self.predicates: dict[str, filters.Predicate] = {}
@@ -52,11 +62,13 @@ class Recipients:
             self.uncompiled.add(expression)
 
 
-def put_snapshot(connection: sqlite3.Connection, recipients: Recipients) -> int:
+def put_snapshot(connection: sqlite3.Connection, tenant: str, recipients: Recipients) -> int:
     """Writes the recipients as a new row of `snapshots`; returns its number."""
     rows = [_to_row(recipients.numbers[each.id], each) for each in recipients.all]
+    document = orjson.dumps(rows)
     number = connection.execute(
-        "INSERT INTO snapshots (document) VALUES (?)", (orjson.dumps(rows).decode(),)
+        "INSERT INTO snapshots (document, tenant, client_id, bytes) VALUES (?, ?, ?, ?)",
+        (document.decode(), tenant, recipients.changed_by, len(document)),
     ).lastrowid
     assert number is not None  # noqa: S101 - an INSERT gives one
     return number
@@ -66,6 +78,23 @@ def snapshot(connection: sqlite3.Connection, number: int) -> Recipients:
     """The recipients that `put_snapshot` wrote."""
     (document,) = connection.execute("SELECT document FROM snapshots WHERE no = ?", (number,)).fetchone()
     return Recipients(_from_row(*row) for row in orjson.loads(document))
+
+
+def check_snapshots(connection: sqlite3.Connection, owner: Owner) -> None:
+    """Raises TooManyRequests if so many snapshots wait for fan-out that an owner may make no other change.
+
+    Each change between two accepted events makes one, for as long as the tenant is behind.
+    """
+    columns = "SELECT count(*), coalesce(sum(bytes), 0) FROM snapshots WHERE tenant = ?"
+    of_owner = connection.execute(f"{columns} AND client_id = ?", (owner.tenant, owner.client_id)).fetchone()
+    of_tenant = connection.execute(columns, (owner.tenant,)).fetchone()
+    for (number, size), shares in ((of_owner, 1), (of_tenant, TENANT_FACTOR)):
+        if number >= shares * SNAPSHOTS_OF_OWNER or size >= shares * BYTES_OF_OWNER:
+            raise TooManyRequests(
+                "events of the PIM wait to be matched with earlier versions of its subscriptions; change them"
+                " later",
+                RETRY_SECONDS,
+            )
 
 
 def delete_snapshot(connection: sqlite3.Connection, number: int) -> None:

@@ -274,6 +274,29 @@ DROP INDEX notifications_by_time;
 CREATE INDEX notifications_by_time ON notifications (due_at);
 """
 
+_VERSION_10 = """
+ALTER TABLE snapshots ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
+ALTER TABLE snapshots ADD COLUMN client_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE snapshots ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX snapshots_by_tenant ON snapshots (tenant, client_id, bytes);
+CREATE TABLE dead_events (             -- accepted events that our own code failed to fan out
+    no INTEGER PRIMARY KEY,            -- as in `accepted`
+    at REAL NOT NULL,
+    error TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    accepted_at REAL NOT NULL,
+    id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    time TEXT NOT NULL,
+    facts BLOB NOT NULL,
+    data_json BLOB NOT NULL,
+    identity TEXT NOT NULL,
+    benchmark_client TEXT,
+    is_due INTEGER NOT NULL DEFAULT 0  -- to be fanned out again
+);
+CREATE INDEX dead_events_due ON dead_events (no) WHERE is_due;
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -284,6 +307,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_7,
     _VERSION_8,
     _VERSION_9,
+    _VERSION_10,
 )
 """What leads from each version of the schema to the next, from the empty file on. Only ever appended to.
 

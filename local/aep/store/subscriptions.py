@@ -1,12 +1,14 @@
 """Subscribers and subscriptions in the SQLite file: `Subscriptions`, `SubscriptionLookup` and `Paces`."""
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Protocol
 
 import orjson
+import structlog
 
 from event_platform.adapters.records import (
     pace_document,
@@ -15,8 +17,9 @@ from event_platform.adapters.records import (
     subscription_document,
     subscription_of,
 )
-from event_platform.domain.actions import BY_THE_PLATFORM, Action, entry_of
-from event_platform.domain.errors import Conflict, NotFound
+from event_platform.domain.actions import BY_THE_PLATFORM, Action, Actor, entry_of
+from event_platform.domain.errors import Conflict, NotFound, TooManyRequests
+from event_platform.domain.limits import LineLimit
 from event_platform.domain.notifications import Change, notifications_of
 from event_platform.domain.pace import with_pace_of
 from event_platform.domain.subscriptions import (
@@ -35,7 +38,9 @@ from . import topic_claims
 from .database import Database
 from .logs import put_entry
 from .outbox import put_notifications
-from .recipients import Recipients
+from .recipients import Recipients, check_snapshots
+
+log = structlog.get_logger()
 
 
 class Copies(Protocol):
@@ -73,8 +78,10 @@ class SqliteSubscriptions:
         self._seal = seal
         self._current: dict[str, Subscription] = {}  # used in the event loop only
         self._active: dict[str, Recipients] = {}  # used in the writer thread only
-        self._outdated: set[str] = set()  # tenants whose list in `_active` must be read again
-        database.on_rollback.append(lambda: self._outdated.update(self._active))
+        self._outdated: dict[str, str] = {}
+        """Tenants whose list in `_active` must be read again, and the client who changed something last."""
+        database.on_rollback.append(lambda: self._outdated.update(dict.fromkeys(self._active, "")))
+        self._lines = LineLimit(time.monotonic)  # used in the writer thread only
         self.copies: Copies = _NoCopies()
         self.on_change: list[Callable[[], None]] = []
         """Called in the event loop after changes that there may be something to tell of."""
@@ -118,6 +125,8 @@ class SqliteSubscriptions:
         action: Action = BY_THE_PLATFORM,
     ) -> Subscriber:
         def job(connection: sqlite3.Connection) -> tuple[Subscriber, list[Subscription]]:
+            if and_subscriptions is not None:
+                self._check_snapshots(connection, owner, action)
             return self._change_subscriber(
                 connection, owner, subscriber_id, change, and_subscriptions=and_subscriptions, action=action
             )
@@ -136,6 +145,7 @@ class SqliteSubscriptions:
         takes_topic: bool = False,
     ) -> None:
         def job(connection: sqlite3.Connection) -> list[Subscription]:
+            self._check_snapshots(connection, subscription.owner, action)
             check(
                 self._subscriber(
                     connection, owner=subscription.owner, subscriber_id=subscription.subscriber_id
@@ -180,6 +190,7 @@ class SqliteSubscriptions:
         takes_topic: bool = False,
     ) -> Subscription:
         def job(connection: sqlite3.Connection) -> list[Subscription]:
+            self._check_snapshots(connection, owner, action)
             return self.change_in(
                 connection,
                 owner,
@@ -311,7 +322,7 @@ class SqliteSubscriptions:
                 return before
             after = with_pace_of(before, changed)
             if after.lanes != before.lanes:  # fan-out looks at the lanes, never at the rate
-                self._outdated.add(before.owner.tenant)
+                self._outdated[before.owner.tenant] = before.owner.client_id
             document |= pace_document(after)
             connection.execute(
                 "UPDATE subscriptions SET document = ? WHERE id = ?",
@@ -337,9 +348,9 @@ class SqliteSubscriptions:
                 (tenant,),
             )
             found = self._active[tenant] = Recipients(
-                (no, subscription_of(orjson.loads(document), self._seal)) for no, document in rows
+                ((no, subscription_of(orjson.loads(document), self._seal)) for no, document in rows),
+                self._outdated.pop(tenant, ""),
             )
-            self._outdated.discard(tenant)
         return found
 
     async def forget_deleted(self, *, before: float) -> None:
@@ -377,6 +388,19 @@ class SqliteSubscriptions:
         if expired:
             await self._database.write(job, forget, needs_room=False)
 
+    def _check_snapshots(self, connection: sqlite3.Connection, owner: Owner, action: Action) -> None:
+        """Raises TooManyRequests if a user has to wait with a change, and logs that once a minute."""
+        if action.by is not Actor.USER:
+            return
+        try:
+            check_snapshots(connection, owner)
+        except TooManyRequests:
+            if times := self._lines.count(owner):
+                log.warning(
+                    "changes.refused_behind", tenant=owner.tenant, client_id=owner.client_id, times=times
+                )
+            raise
+
     def _claim_topic(
         self,
         connection: sqlite3.Connection,
@@ -413,7 +437,7 @@ class SqliteSubscriptions:
         self.copies.changed(subscriptions)
 
     def _put_subscription(self, connection: sqlite3.Connection, subscription: Subscription) -> None:
-        self._outdated.add(subscription.owner.tenant)
+        self._outdated[subscription.owner.tenant] = subscription.owner.client_id
         put_subscription(connection, self._seal, subscription)
 
     def _subscriber(self, connection: sqlite3.Connection, *, owner: Owner, subscriber_id: str) -> Subscriber:
