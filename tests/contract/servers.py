@@ -245,11 +245,14 @@ def _leaf(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> tru
     return trustme.LeafCert(private, certificate.public_bytes(pem), [])
 
 
+EVERY_NAME = "*"
+
+
 class DnsServer(asyncio.DatagramProtocol):
     """Answers A and AAAA questions, never to be cached. A name has rounds of answers; the last round stays.
 
     A name without rounds does not exist; one that is `silent` is never answered, and one that is `failing`
-    is answered SERVFAIL. The root has the name "".
+    is answered SERVFAIL. EVERY_NAME stands for all of them.
     """
 
     def __init__(
@@ -278,13 +281,14 @@ class DnsServer(asyncio.DatagramProtocol):
         name, kind, question = _question_of(data)
         number = self.asked.get((name, kind), 0)
         self.asked[name, kind] = number + 1
-        if name in self._silent:
+        if not self._silent.isdisjoint({name, EVERY_NAME}):
             return
         rounds = self._names.get(name)
         version = {1: 4, 28: 6}.get(kind)
         chosen = rounds[min(number, len(rounds) - 1)] if rounds else ()
         found = [address for address in map(ipaddress.ip_address, chosen) if address.version == version]
-        flags = 0x8182 if name in self._failing else 0x8180 if rounds else 0x8183  # SERVFAIL; NXDOMAIN
+        failing = not self._failing.isdisjoint({name, EVERY_NAME})
+        flags = 0x8182 if failing else 0x8180 if rounds else 0x8183  # SERVFAIL, a recursive answer, NXDOMAIN
         head = data[:2] + struct.pack("!HHHHH", flags, 1, len(found), 0, 0)
         records = b"".join(
             b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 0, len(address.packed)) + address.packed

@@ -27,7 +27,7 @@ from contract.sender import (
     status_of,
 )
 from contract.servers import OK, Certificates, DnsServer, Peer, answers, serve
-from event_platform.adapters import guard
+from event_platform.adapters import descriptors, guard
 from event_platform.adapters.connections import MAX_AGE_SECONDS
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.http_client import pool
@@ -411,6 +411,19 @@ class TestHttpsSender(SenderContract):
             await sender.post(first.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
             await asyncio.wait_for(third.hung_up.wait(), 2)
         assert (first.connections, second.connections, third.connections) == (2, 1, 1)
+
+    async def test_of_few_descriptors_half_are_for_attempts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        network = GuardedNetwork(allow_loopback=True)
+        monkeypatch.setattr(descriptors, "limit", lambda: 64)
+        sender = HttpsSender(network)
+        room = descriptors.below_for_receivers(64) // 2
+        async with serve(KEPT_OPEN) as server:
+            posts = (
+                sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE) for _ in range(room + 5)
+            )
+            assert {status_of(each) for each in await asyncio.gather(*posts)} == {200}
+            assert len(sender._client._pool) == room
+            await sender.close()
 
     async def test_closing_ends_what_is_idle_and_what_is_under_way(self) -> None:
         sender = HttpsSender(GuardedNetwork(allow_loopback=True))

@@ -5,12 +5,14 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import islice
 
+from .. import descriptors
 from .connection import Connection, Key
 
 KEPT_SECONDS = 15.0
 """Below the idle timeouts of the usual servers, so that few of them are dead when they are used."""
 MAX_KEPT = 512
-"""The connections kept for all owners together: each one is a descriptor of this process."""
+"""The connections kept for all owners together: each one is a descriptor of this process. Fewer where those
+are few, so that half of what receivers may have is for attempts."""
 MAX_KEPT_OF_OWNER = 256
 GIVEN_WAY = 64
 """The number of connections that make way at once when this process is out of sockets."""
@@ -31,6 +33,7 @@ class Pool:
         self._since: dict[Connection, float] = {}  # the longest idle first
         self._of_owner: dict[Hashable, _Kept] = {}
         self._sweeper: asyncio.TimerHandle | None = None
+        self._room = descriptors.below_for_receivers(descriptors.limit()) // 2
 
     def __len__(self) -> int:
         return len(self._since)
@@ -63,7 +66,7 @@ class Pool:
         self._since[connection] = now
         of_owner.by_origin.setdefault(origin, []).append(connection)
         of_owner.number += 1
-        if len(self._since) > MAX_KEPT:
+        if len(self._since) > min(MAX_KEPT, self._room):
             self._drop(next(iter(self._since)))
         if self._sweeper is None:
             self._sweeper = loop.call_later(KEPT_SECONDS, self._sweep, loop)
