@@ -107,6 +107,14 @@ def test_a_problem_names_the_path_in_data(data: Any, path: str, message: str) ->
     assert message in found_message
 
 
+def test_half_of_a_surrogate_pair_is_judged_like_another_character() -> None:
+    assert UPDATED.problems_of({"product": {"uuid": UUID, "\ud800": "\ud800"}, "author": AUTHOR}) == []
+    for first_only in (True, False):
+        torn = {"product": {"uuid": "\ud800"}, "author": AUTHOR}
+        ((path, _),) = UPDATED.problems_of(torn, first_only=first_only)
+        assert path == "product.uuid"
+
+
 def test_all_problems_are_named() -> None:
     problems = UPDATED.problems_of({"product": {"uuid": 1}, "author": {"identifier": 1, "type": "robot"}})
     assert sorted(path for path, _ in problems) == ["author.identifier", "author.type", "product.uuid"]

@@ -44,6 +44,13 @@ def an_event(action: str | None = "product.updated", resource: Any = None, **fie
     return {name: value for name, value in (event | fields).items() if value is not None}
 
 
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 def taken(*events: Any, tenant: Tenant = TENANT) -> Taken:
     return events_api.read(php({"events": events}), tenant, catalog.load())
 
@@ -259,6 +266,8 @@ def test_unknown_actions_are_skipped_and_counted() -> None:
         ({"resource": {"family": "lamps"}}, "data.resource.identifier"),
         ({"resource": {"identifier": 7}}, "data.resource.identifier"),
         ({"resource": {"uuid": "no-uuid", "identifier": "a"}}, "data.resource.uuid"),
+        ({"resource": {"uuid": "\ud800", "identifier": "a"}}, "data.resource.uuid"),
+        ({"resource": {"uuid": nested(500), "identifier": "a"}}, "data.resource.uuid"),
         ({"action": "product_model.created", "resource": {"uuid": UUID}}, "data.resource.code"),
     ],
 )

@@ -9,6 +9,8 @@ from typing import Any, Protocol, cast
 
 import orjson
 
+from . import json_form
+
 Data = dict[str, Any]
 
 MAX_PROBLEMS = 100
@@ -52,6 +54,13 @@ class EventType:
         Each problem is (dotted path in data, message). There are at most MAX_PROBLEMS. The first one takes
         microseconds, all of them as long as there are many.
         """
+        try:
+            return self._problems_of(data, first_only=first_only)
+        except UnicodeEncodeError:
+            # Half of a surrogate pair; what replaces it is as long and as little a format.
+            return self._problems_of(json_form.replace_lone_surrogates(data), first_only=first_only)
+
+    def _problems_of(self, data: Any, *, first_only: bool) -> list[tuple[str, str]]:
         if self._validator.is_valid(data):
             return []
         all_errors = self._validator.iter_errors

@@ -146,7 +146,7 @@ def _event(
         raise TooLarge(f"event {index} is larger than {MAX_EVENT_BYTES // 1024} KiB")
     if event_type is not None:
         briefly = briefly or len(data_json) > LARGE_EVENT_BYTES
-        _check_data(context.catalog[event_type], data, data_json, found, briefly=briefly)
+        _check_data(context.catalog[event_type], data, found, briefly=briefly)
     if found.problems or event_id is None or event_type is None or time is None:
         return None
     identity = context.catalog[event_type].identity_of(data)
@@ -207,10 +207,6 @@ def _time(value: dict[str, Any], now: datetime, found: _Problems) -> str | None:
         return None
 
 
-def _check_data(
-    event_type: EventType, data: dict[str, Any], data_json: bytes, found: _Problems, *, briefly: bool
-) -> None:
-    # The validator takes UTF-8 only; what a lone surrogate is replaced by is as long and as little a format.
-    readable = json_form.replace_lone_surrogates(data) if b"\\ud" in data_json else data
-    for path, message in event_type.problems_of(readable, first_only=briefly):
+def _check_data(event_type: EventType, data: dict[str, Any], found: _Problems, *, briefly: bool) -> None:
+    for path, message in event_type.problems_of(data, first_only=briefly):
         found.add(f"data.{path}", message)

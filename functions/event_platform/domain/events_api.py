@@ -286,7 +286,8 @@ def _entity(entity: str, resource: Mapping[str, Any], reader: _Reader, tenant: T
     """What the event is about: a product by `uuid` and `identifier`, a product model by `code`."""
     if entity == "product_model":
         return {"code": reader.text(resource, "data.resource.", "code")}
-    if (known_as := resource.get("uuid")) is not None:
+    if resource.get("uuid") is not None:
+        known_as = reader.text(resource, "data.resource.", "uuid")
         identifier = _text(resource.get("identifier"))
         return {"uuid": known_as} | ({"identifier": identifier} if identifier else {})
     identifier = reader.text(resource, "data.resource.", "identifier")

@@ -113,8 +113,6 @@ def _time(value: object, now: datetime) -> tuple[str, list[str]]:
 
 
 def _misfits(catalog: Catalog, event_type: str, data: dict[str, Any], data_json: bytes) -> list[str]:
-    # The validator takes UTF-8 only, and of a large event only the first problem in a short time.
-    readable = json_form.replace_lone_surrogates(data) if b"\\ud" in data_json else data
-    briefly = len(data_json) > LARGE_EVENT_BYTES
-    found = catalog[event_type].problems_of(readable, first_only=briefly)
+    briefly = len(data_json) > LARGE_EVENT_BYTES  # all problems of a large event would take long
+    found = catalog[event_type].problems_of(data, first_only=briefly)
     return [f"data.{path} does not fit the schema".replace(". ", " ") for path, _ in found[:10]]
