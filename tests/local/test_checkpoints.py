@@ -28,7 +28,8 @@ class Store:
         database.prepare(self.writing)
         self.copying = database.connect(self.path)
         self.commits = threading.Lock()
-        self.copier = Copier(self.copying, self.commits)
+        self.excluding = database.connect(self.path)
+        self.copier = Copier(self.copying, self.excluding, self.commits)
         self.made: list[str] = []
         self.copying.set_trace_callback(self._note)
         self._number = 0
@@ -49,7 +50,7 @@ class Store:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path)
-    with closing(store.writing), closing(store.copying):
+    with closing(store.writing), closing(store.copying), closing(store.excluding):
         yield store
 
 
@@ -132,6 +133,29 @@ def test_the_log_begins_anew_though_the_writer_never_rests(
         with reading(store.path):  # what is committed from here on is left, as if it came during the copy
             store.write()
             return checkpoint()
+
+    monkeypatch.setattr(store.copier, "_checkpoint", interrupted)
+    for _ in range(10):
+        store.write(30)
+        store.copier.copy()
+    assert store.log_bytes() < 100 * 4096
+
+
+def test_the_log_begins_anew_though_a_transaction_is_open_at_every_checkpoint_but_the_last(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a checkpoint copies all that was committed, and so says that nothing is left."""
+    monkeypatch.setattr(checkpoints, "WANTED_FRAMES", 20)
+    checkpoint = store.copier._checkpoint  # pyright: ignore[reportPrivateUsage]
+
+    def interrupted() -> tuple[int, int]:
+        if store.commits.locked():
+            return checkpoint()
+        store.writing.execute("BEGIN IMMEDIATE")
+        store.write()
+        found = checkpoint()
+        store.writing.execute("COMMIT")
+        return found
 
     monkeypatch.setattr(store.copier, "_checkpoint", interrupted)
     for _ in range(10):

@@ -52,7 +52,7 @@ class Checkpoints:
     def start(self, are_ours: Callable[[], bool]) -> None:
         """`are_ours` says whether the files are still those of the store. Raises DatabaseError."""
         self._are_ours = are_ours
-        self._copier = Copier(self._connect(self._path), self.commits)
+        self._copier = Copier(self._connect(self._path), self._connect(self._path), self.commits)
         self._thread.start()
 
     def stop(self) -> None:
@@ -97,10 +97,16 @@ class Checkpoints:
 
 
 class Copier:
-    """Makes checkpoints on a connection; `commits` is held by whoever commits."""
+    """Makes checkpoints on a connection; `commits` is held by whoever commits.
 
-    def __init__(self, connection: sqlite3.Connection, commits: threading.Lock) -> None:
+    `excluding` is a connection that keeps every writer out, those of other processes too.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, excluding: sqlite3.Connection, commits: threading.Lock
+    ) -> None:
         self._connection = connection
+        self._excluding = excluding
         self._commits = commits
         self._complete_at: int | None = self._version()
 
@@ -121,13 +127,25 @@ class Copier:
             if left <= FEW_FRAMES or frames < WANTED_FRAMES:
                 break
             frames, left = self._checkpoint()
-        if left > 0 and ((left <= FEW_FRAMES and frames >= WANTED_FRAMES) or frames >= MOST_FRAMES):
-            with self._commits:
-                frames, left = self._checkpoint()
+        if (left <= FEW_FRAMES and frames >= WANTED_FRAMES) or frames >= MOST_FRAMES:
+            frames, left = self._checkpoint_alone()
         return frames
 
     def close(self) -> None:
         self._connection.close()
+        self._excluding.close()
+
+    def _checkpoint_alone(self) -> tuple[int, int]:
+        """As `_checkpoint` while no transaction writes, so that the next one begins the log anew.
+
+        One that was open meanwhile would go on behind what it found in the log, even if all that is copied.
+        """
+        with self._commits:
+            self._excluding.execute("BEGIN IMMEDIATE")
+            try:
+                return self._checkpoint()
+            finally:
+                self._excluding.execute("ROLLBACK")
 
     def _checkpoint(self) -> tuple[int, int]:
         """The frames in the log, and those of them that are not in the file now."""
