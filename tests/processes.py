@@ -109,6 +109,11 @@ class Child:
             self.process.wait()
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that run, or have ended unseen."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 @contextmanager
 def command(
     folder: Path,
@@ -181,6 +186,12 @@ def http() -> requests.Session:
     session = requests.Session()
     session.trust_env = False
     return session
+
+
+def not_ready(url: str) -> str:
+    """Why a platform is not ready; empty for one that is."""
+    response = http().get(f"{url}/ready", timeout=10)
+    return response.json()["errors"][0]["message"] if response.status_code == 503 else ""
 
 
 @dataclass

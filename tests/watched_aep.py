@@ -1,6 +1,7 @@
 """Runs `aep` with a watchdog over its event loops: `python watched_aep.py REPORT ARGUMENT…`.
 
-Each callback that takes too much CPU becomes a line of the file REPORT, also those of worker processes.
+Each callback that takes too much CPU becomes a line of the file REPORT, also those of worker processes, but
+not of those that replace one. TEST_ROUND_SECONDS is the interval in which workers are asked whether they run.
 uvloop calls most callbacks through methods that can be overridden: tasks, timers and futures through
 `call_soon` and its kin, protocols through the factory that it is given. What it does itself, such as a TLS
 handshake, is not timed.
@@ -16,6 +17,7 @@ import uvloop
 
 import cpu_watchdog
 from aep.cli import main
+from aep.workers import owner
 
 _METHODS = ("connection_made", "data_received", "buffer_updated", "eof_received", "connection_lost")
 
@@ -94,4 +96,6 @@ if __name__ == "__main__":
     cpu_watchdog.excuse_garbage_collection()
     WatchedLoop.report = sys.argv.pop(1)
     uvloop.new_event_loop = WatchedLoop
+    if (seconds := os.environ.get("TEST_ROUND_SECONDS")) is not None:
+        owner.ROUND_SECONDS, owner.START_ROUNDS = float(seconds), 10_000  # a start takes what it takes
     main()

@@ -2,15 +2,13 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import resource
 import signal
-import socket
 import sqlite3
 import ssl
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +45,7 @@ from .tools import commands
 
 if TYPE_CHECKING:
     from .steady_clock import SteadyClock
+    from .workers.owner import Processes
 
 log = structlog.get_logger()
 
@@ -136,12 +135,12 @@ def serve(
     from .steady_clock import SteadyClock
     from .workers import process
 
-    _collect_garbage_rarely()
+    memory.collect_garbage_rarely()
     memory.configure_malloc()
     number = _workers_usual() if workers is None else workers
     clock = SteadyClock()
     with (
-        process.forked(number, settings, clock) as ends,
+        process.forked(number, clock) as processes,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         lines = GatheredLines(to_background())  # behind the fork, as it starts threads
@@ -150,7 +149,7 @@ def serve(
             echo(DEV_WARNING, err=True)
         try:
             fault = runner.run(
-                _serve(settings, data, host, port, tls, (metrics_host, metrics_port), ends, clock, lines)
+                _serve(settings, data, host, port, tls, (metrics_host, metrics_port), processes, clock, lines)
             )
         finally:
             lines.flush()
@@ -167,7 +166,7 @@ async def _serve(
     port: int,
     tls: serving.Tls | None,
     metrics_at: tuple[str, int],
-    workers: Sequence[socket.socket],
+    workers: "Processes",
     clock: "SteadyClock",
     lines: GatheredLines,
 ) -> BaseException | None:
@@ -207,7 +206,7 @@ async def _serve(
             write_log=lambda text: lines.error(text.removesuffix(b"\n")),
         )
         await platform.start()
-        _collect_garbage_rarely()
+        memory.collect_garbage_rarely()
         try:
             async with (
                 systemd.watchdog(SystemClock(), WatchedTasks(on_fault)),
@@ -291,16 +290,6 @@ def _cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _collect_garbage_rarely() -> None:
-    """What the platform makes per delivery is freed by its reference counts; there is little else to find.
-
-    Everything made so far stays for good, so it is not looked at again.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def _allow_many_connections() -> None:

@@ -1,7 +1,9 @@
-"""Returns freed memory to the system, so that a crowd's memory does not stay when the crowd has gone."""
+"""The memory of a process: how garbage is found, and how freed memory returns to the system, so that that of
+a crowd does not stay when the crowd has gone."""
 
 import asyncio
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -38,6 +40,16 @@ def configure_malloc() -> None:
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
         mallopt(M_ARENA_MAX, ARENAS)
+
+
+def collect_garbage_rarely() -> None:
+    """Has the garbage collector run seldom, and never look at what was made so far.
+
+    What the platform makes per delivery is freed by its reference counts, so there is little else to find.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 class MemoryUpkeep:

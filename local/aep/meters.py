@@ -18,6 +18,8 @@ OTHER = "other"
 COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 CHECKPOINT_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0)
 COMMIT_JOBS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+PROCESSES = ("worker", "reading")
+"""Our own that are replaced when they hang."""
 DELIVERY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 900, 3600, 86400)
 
 
@@ -79,6 +81,9 @@ class Meters:
     commit_jobs: Histogram = field(default_factory=lambda: Histogram(COMMIT_JOBS))
     commits_failed: int = 0
     checkpoint_seconds: Histogram = field(default_factory=lambda: Histogram(CHECKPOINT_SECONDS))
+    processes_replaced: Counter[str] = field(
+        default_factory=lambda: Counter[str](dict.fromkeys(PROCESSES, 0))
+    )
     subscriptions: dict[str, OfSubscription] = field(default_factory=dict[str, OfSubscription])
     other: OfSubscription = field(default_factory=OfSubscription)
 
@@ -173,6 +178,10 @@ class Meters:
     def commit_failed(self) -> None:
         """The disk did not take a commit."""
         self.commits_failed += 1
+
+    def process_replaced(self, process: str) -> None:
+        """One of PROCESSES hung."""
+        self.processes_replaced[process] += 1
 
     def answered(self, route: str, status: int) -> None:
         """A request got its answer."""

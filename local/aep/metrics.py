@@ -91,6 +91,7 @@ class _Collector(Collector):
         yield from self._queue()
         yield from self._ends()
         yield from self._store()
+        yield self._processes()
         yield _counter(
             "aep_notifications", "Notifications told.", ("channel", "result"), self._meters.notifications
         )
@@ -169,6 +170,14 @@ class _Collector(Collector):
         yield CounterMetricFamily(
             "aep_commits_failed", "Commits that the disk did not take.", value=meters.commits_failed
         )
+
+    def _processes(self) -> Metric:
+        replaced = CounterMetricFamily(
+            "aep_processes_replaced", "Processes of ours that hung.", labels=("process",)
+        )
+        for process, count in self._meters.processes_replaced.items():
+            replaced.add_metric((process,), count)
+        return replaced
 
     def _subscriptions(self) -> Iterable[Metric]:
         meters = self._meters

@@ -1,9 +1,8 @@
 """All functions on one machine: builds the parts, wires them, starts and stops them in order."""
 
 import asyncio
-import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from event_platform.adapters.https import HttpsPimGateway
 from event_platform.adapters.reading import ReadingProcess
 from event_platform.adapters.smtp import SmtpMailer
 from event_platform.domain import retries
-from event_platform.domain.errors import StoreUnavailable
-from event_platform.http import App, json_response
+from event_platform.domain.errors import Problem, StoreUnavailable
+from event_platform.http import App, error_response, json_response
 from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
 
@@ -40,7 +39,7 @@ from .store.outbox import SqliteOutbox
 from .store.room import RESERVE_BYTES
 from .store.subscriptions import SqliteSubscriptions
 from .store.success_counts import SqliteSuccessCounts
-from .workers.owner import Workers
+from .workers.owner import Processes, Workers
 
 log = structlog.get_logger()
 
@@ -50,8 +49,8 @@ class Platform:
 
     `metrics_app` serves /metrics alone, as that has no credentials.
     `base_url` is where it is reached when `AEP_PUBLIC_URL` is not set. `on_fault` is called when a part
-    that must run has ended by an error. `workers` has the sockets to those that deliver, without any this
-    process does; `write_log` takes the lines that they log, and `clock` is theirs too.
+    that must run has ended by an error. `workers` are the processes that deliver, without any this process
+    does; `write_log` takes the lines that they log, and `clock` is theirs too.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Platform:
         *,
         base_url: str,
         on_fault: Callable[[BaseException], None],
-        workers: Sequence[socket.socket] = (),
+        workers: Processes | None = None,
         write_log: Callable[[bytes], None] = lambda lines: None,
         clock: SteadyClock | None = None,
     ) -> None:
@@ -83,9 +82,18 @@ class Platform:
             longest_delay=retries.longest(settings.deliver_policy().retry_delays),
         )
         counts = SqliteSuccessCounts(self._database)
-        if workers:
-            self._live = Workers(
-                workers, self._queue, self._subscriptions, counts, write_log=write_log, on_fault=on_fault
+        self._workers: Workers | None = None
+        if workers is not None and workers.started:
+            self._live = self._workers = Workers(
+                workers,
+                self._queue,
+                self._subscriptions,
+                counts,
+                settings=settings,
+                meters=meters,
+                clock=clock,
+                write_log=write_log,
+                on_fault=on_fault,
             )
             self._subscriptions.copies = self._live
         else:
@@ -118,7 +126,9 @@ class Platform:
             on_fault=on_fault,
         )
         self._subscriptions.on_change.append(self._notifier.look)
-        self._reader = ReadingProcess(settings.event_types)
+        self._reader = ReadingProcess(
+            settings.event_types, on_replaced=partial(meters.process_replaced, "reading")
+        )
         verifier = CallerVerifier(self._pims, self._gateway, clock, allow_http=settings.dev)
         routes = [
             # The router goes through them in turn, and most requests are events.
@@ -183,9 +193,11 @@ class Platform:
         await self._close()
 
     async def _ready(self, request: Request) -> Response:
-        """Requests are taken only between start and stop, so only the store can keep it from being ready."""
+        """Requests are taken only between start and stop, so here it is ready unless a part of it is not."""
         if (reason := self._database.ended or self._database.room.problem) is not None:
             raise StoreUnavailable(str(reason))
+        if self._workers is not None and (problem := self._workers.problem()) is not None:
+            return error_response(503, Problem("", problem))
         if not self._clock.is_apart:
             return json_response({"status": "ok"})
         return json_response({"status": "ok", "clock": told(self._clock.lead)})

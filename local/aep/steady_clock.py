@@ -7,6 +7,9 @@ It runs with the monotonic clock and follows the wall clock where the two part s
 import asyncio
 import math
 import mmap
+import os
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -41,15 +44,25 @@ class Seen:
 
 
 class SteadyClock:
-    """The port `Clock`. One process looks at the wall clock; those that it forks share its time."""
+    """The port `Clock`. One process looks at the wall clock; those that it starts share its time.
+
+    `descriptor` is that of a clock in the process that started this one.
+    """
 
     def __init__(
-        self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+        self,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        descriptor: int | None = None,
     ) -> None:
         self._wall = wall
         self._monotonic = monotonic
-        self._ahead = memoryview(mmap.mmap(-1, 8)).cast("d")  # of the monotonic clock, shared with children
-        self.start(-math.inf)
+        self._last = -math.inf
+        self.descriptor = _shared_memory() if descriptor is None else descriptor
+        self._ahead = memoryview(mmap.mmap(self.descriptor, 8)).cast("d")  # of the monotonic clock
+        if descriptor is None:
+            self.start(-math.inf)
 
     def now(self) -> datetime:
         now = self._monotonic() + self._ahead[0]
@@ -106,6 +119,17 @@ class SteadyClock:
             self._ahead[0] = wall_ahead
             return Seen(jumped, followed=-lead)
         return Seen(jumped)
+
+
+def _shared_memory() -> int:
+    """Returns the descriptor of 8 bytes that other processes may have, too."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("aep-clock")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, 8)
+    return descriptor
 
 
 def told(lead: float) -> str:

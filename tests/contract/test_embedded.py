@@ -5,6 +5,7 @@ import socket
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import count
@@ -22,6 +23,7 @@ from aep.broker.pacer import Pacer
 from aep.broker.queue import DurableQueue
 from aep.broker.rows import LaneKey, Queued
 from aep.broker.upkeep import Upkeep
+from aep.meters import Meters
 from aep.sending import Records
 from aep.store import outbox
 from aep.store.database import Database
@@ -52,11 +54,29 @@ from event_platform.domain.egress import Egress
 from event_platform.domain.rates import Limits
 from event_platform.domain.subscriptions import Owner, Subscription, resume, suspend
 from event_platform.ports import Logs, SuccessCounts
+from event_platform.settings import Settings
 from eventually import eventually
 from records import OWNER, PIM, an_event
 
 KEPT = ("accepted", "snapshots", "fan_outs", "events", "event_uses", "deliveries", "retries")
 SEAL = AesGcmSeal(b"\x01" * 32)
+
+
+@dataclass(frozen=True)
+class _Process:
+    end: socket.socket
+    pid: int = 0
+
+    def kill(self) -> None:
+        raise AssertionError("it does not hang")
+
+
+@dataclass(frozen=True)
+class _Processes:
+    started: Sequence[_Process]
+
+    def start_another(self) -> _Process:
+        raise AssertionError("none was killed")
 
 
 class InThisProcess:
@@ -72,10 +92,13 @@ class InThisProcess:
     ) -> None:
         ends = [socket.socketpair() for _ in range(number)]
         self.owner = Workers(
-            [owners for owners, _ in ends],
+            _Processes([_Process(owners) for owners, _ in ends]),
             queue,
             subscriptions,
             counts,
+            settings=Settings(),
+            meters=Meters(),
+            clock=ManualClock(),
             write_log=lambda lines: None,
             on_fault=faults.append,
         )

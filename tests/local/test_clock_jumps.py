@@ -148,6 +148,14 @@ def test_a_start_goes_on_by_the_wall_clock_but_not_before_the_last_time_in_the_f
     assert clock.now() == at(begins)
 
 
+def test_a_process_that_was_executed_has_the_time_of_the_descriptor_that_it_got() -> None:
+    clock, read = a_clock()
+    other = SteadyClock(lambda: read[0], lambda: read[1], descriptor=os.dup(clock.descriptor))
+    read[0] -= DAYS * DAY
+    pass_time(clock, read, 10)
+    assert other.now() == clock.now() == at(10)
+
+
 def test_a_process_that_was_forked_has_the_same_time() -> None:
     clock, read = a_clock()
     answers, answer = os.pipe()

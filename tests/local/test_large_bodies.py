@@ -198,6 +198,14 @@ def hang(catalog_: object, text: bytes) -> None:
     time.sleep(60)
 
 
+def wait_in(catalog_: object, folder: bytes) -> int:
+    path = Path(folder.decode())
+    (path / "begun").touch()
+    while not (path / "end").exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
 def fill(catalog_: object, text: bytes) -> int:
     return len(bytearray(2 * reading.MEMORY_BYTES))
 
@@ -226,6 +234,37 @@ async def test_a_body_that_takes_too_long_is_503(
         await process.run("pim", hang, b"")
     monkeypatch.undo()
     assert await process.run("pim", pid, b"") > 0
+
+
+async def test_a_process_that_hangs_is_replaced_before_it_gets_a_body(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replaced: list[None] = []
+    reader = ReadingProcess(CATALOG, on_replaced=partial(replaced.append, None))
+    hung = await reader.run("pim", pid, b"")
+    os.kill(hung, signal.SIGSTOP)
+    monkeypatch.setattr(reading, "ANSWER_SECONDS", 0.1)
+    with structlog.testing.capture_logs() as lines:
+        assert await reader.run("pim", pid, b"") != hung
+    assert [line["event"] for line in lines] == ["reading.replaced"]
+    assert len(replaced) == 1
+    await reader.close()
+
+
+async def test_a_process_has_its_time_though_we_stood_still(
+    process: ReadingProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, ahead = asyncio.get_running_loop(), [0.0]
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + ahead[0])
+    work = asyncio.create_task(process.run("pim", wait_in, str(tmp_path).encode()))
+    await eventually((tmp_path / "begun").exists, within=20)
+    ahead[0] = 3600.0  # as behind a SIGSTOP or a sleep of the machine
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not work.done()
+    (tmp_path / "end").touch()
+    assert await work > 0
 
 
 async def test_a_body_that_fills_the_memory_is_413_and_the_process_goes_on(process: ReadingProcess) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import one_pim
 from event_platform.domain.lanes import LANES_AT_START
-from processes import Child, command, received, send_events, server, until
+from processes import Child, children, command, received, send_events, server, until
 
 SLOW = ("--behaviour", "slow", "--delay", "0.7")
 SLOWER = ("--behaviour", "slow", "--delay", "1.5")
@@ -36,8 +36,7 @@ def platform(folder: Path) -> AbstractContextManager[Child]:
 
 
 def workers_of(serve: Child) -> list[int]:
-    pid = serve.process.pid
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return children(serve.process.pid)
 
 
 def is_running(pid: int) -> bool:

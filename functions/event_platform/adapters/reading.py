@@ -11,7 +11,7 @@ import pickle
 import resource
 import struct
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar, cast
@@ -25,6 +25,10 @@ log = structlog.get_logger()
 
 SECONDS = 20.0
 """The time that the reading of one body may take; the largest takes about one second."""
+ANSWER_SECONDS = 5.0
+"""The time that an idle process has to show that it runs; otherwise it is replaced before it gets a body."""
+ROUNDS = 20
+"""The parts of such a time. When we stood still ourselves, that is one of them, however long it was."""
 REST_SECONDS = 15.0
 """The time without work after which the process ends; another start takes half a second."""
 MEMORY_BYTES = 1024 * 1024 * 1024
@@ -41,11 +45,13 @@ Body = bytes | bytearray
 class ReadingProcess:
     """Runs pure functions of a catalog and a body in a process of their own, one at a time.
 
-    Owners take turns: each has one body there or waiting for it.
+    Owners take turns: each has one body there or waiting for it. `on_replaced` is called when the process
+    hung and was killed.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, on_replaced: Callable[[], None] = lambda: None) -> None:
         self._catalog = catalog
+        self._on_replaced = on_replaced
         self._child: _Child | None = None
         self._turn = asyncio.Lock()
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
@@ -57,11 +63,13 @@ class ReadingProcess:
             if self._rest is not None:
                 self._rest.cancel()
             try:
-                async with asyncio.timeout(SECONDS):
-                    child = await self._started()
-                    ok, result = await child.exchange(pickle.dumps((function, arguments)), body)
+                await self._end_if_hung()
+                call = pickle.dumps((function, arguments))
+                ok, result = await _within(SECONDS, self._exchange(call, body))
             except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
                 self._end()
+                if isinstance(error, TimeoutError):
+                    self._on_replaced()
                 log.error("reading.failed", owner=owner, bytes=len(body), error=type(error).__name__)
                 raise Overloaded(
                     "the body could not be read now; send it again later", RETRY_SECONDS
@@ -100,6 +108,23 @@ class ReadingProcess:
             else:
                 self._turns[owner] = lock, waiting - 1
 
+    async def _end_if_hung(self) -> None:
+        """Kills a process that does not answer, so that the body goes to a new one."""
+        child = self._child
+        if child is None or child.process.returncode is not None:
+            return
+        try:
+            await _within(ANSWER_SECONDS, child.exchange(b"", b""))
+        except TimeoutError:
+            log.error("reading.replaced", pid=child.process.pid, silent_seconds=ANSWER_SECONDS)
+            self._end()
+            self._on_replaced()
+        except (OSError, asyncio.IncompleteReadError):  # it has just ended
+            self._end()
+
+    async def _exchange(self, call: bytes, body: Body) -> tuple[bool, Any]:
+        return await (await self._started()).exchange(call, body)
+
     async def _started(self) -> "_Child":
         if self._child is None or self._child.process.returncode is not None:
             process = await asyncio.create_subprocess_exec(
@@ -123,6 +148,20 @@ class ReadingProcess:
                 child.process.kill()
 
 
+async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """Returns the result of the work. Raises TimeoutError if it takes longer."""
+    task = asyncio.ensure_future(work)
+    try:
+        for _ in range(ROUNDS):
+            await asyncio.wait({task}, timeout=seconds / ROUNDS)
+            if task.done():
+                return task.result()
+        raise TimeoutError
+    finally:
+        task.cancel()
+        del task  # else this frame, which its error has, and the task would keep each other
+
+
 @dataclass(frozen=True, slots=True)
 class _Child:
     process: asyncio.subprocess.Process
@@ -130,7 +169,7 @@ class _Child:
     output: asyncio.StreamReader
 
     async def exchange(self, call: bytes, body: Body) -> tuple[bool, Any]:
-        """Returns whether a call returned or raised, and what."""
+        """Returns whether a call returned or raised, and what. An empty call returns None."""
         self.write(call, body)
         await self.input.drain()
         (length,) = _LENGTH.unpack(await self.output.readexactly(_LENGTH.size))
@@ -147,22 +186,25 @@ def main(source: BinaryIO, target: BinaryIO) -> None:
     catalog: Catalog | None = None
     while lengths := source.read(_LENGTHS.size):
         call_length, body_length = _LENGTHS.unpack(lengths)
-        call = pickle.loads(source.read(call_length))  # noqa: S301 - written by the process that started us
+        answer: tuple[bool, Any] = True, None
+        call: Any = None
+        if call_length:
+            call = pickle.loads(source.read(call_length))  # noqa: S301 - of the process that started us
         body = source.read(body_length)
         if catalog is None:
             catalog = call
             continue
-        function, arguments = call
-        answer: tuple[bool, Any]
-        try:
-            answer = True, function(catalog, body, *arguments)
-        except EventPlatformError as error:
-            answer = False, error
-        except MemoryError:
-            answer = (
-                False,
-                TooLarge("the body holds more values than can be read; send fewer events"),
-            )
+        if call is not None:
+            function, arguments = call
+            try:
+                answer = True, function(catalog, body, *arguments)
+            except EventPlatformError as error:
+                answer = False, error
+            except MemoryError:
+                answer = (
+                    False,
+                    TooLarge("the body holds more values than can be read; send fewer events"),
+                )
         written = pickle.dumps(answer)
         target.write(_LENGTH.pack(len(written)))
         target.write(written)

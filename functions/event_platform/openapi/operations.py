@@ -445,10 +445,10 @@ OPEN = [
         "GET",
         "/ready",
         "ready",
-        "Whether requests are taken",
+        "Whether events are accepted and delivered",
         200,
         _READY,
-        refusals={503: "The store cannot be written now; the message says why."},
+        refusals={503: "The store cannot be written now, or deliveries are not made; the message says why."},
     ),
     Operation(
         "GET",

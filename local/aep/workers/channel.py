@@ -50,6 +50,8 @@ class Channel(asyncio.Protocol):
         self._gathered_bytes = 0
         self._is_paused = False
         self.is_over = False
+        self.has_heard = False
+        """True if something came from the other end since somebody set this to False."""
         self._numbers = count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,6 +67,12 @@ class Channel(asyncio.Protocol):
         self.is_over = True
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """Ends now: what is gathered or on its way to the other end is dropped."""
+        self.is_over = True
+        if self._transport is not None:
+            self._transport.abort()
 
     @property
     def room(self) -> int:
@@ -93,6 +101,7 @@ class Channel(asyncio.Protocol):
         self._transport.set_write_buffer_limits(FULL_BYTES)
 
     def data_received(self, data: bytes) -> None:
+        self.has_heard = True
         received = self._received
         received += data
         while len(received) >= _LENGTH_BYTES:

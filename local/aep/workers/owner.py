@@ -1,34 +1,82 @@
-"""The owner's side: hands queued deliveries out to the workers and does for them what needs the file."""
+"""The owner's side: hands queued deliveries out to the workers and does for them what needs the file.
+
+A worker that hangs is killed and replaced (docs/decisions/0045).
+"""
 
 import asyncio
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
+
+import structlog
 
 from event_platform.domain.actions import Action
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.outcomes import Kind, Outcome
 from event_platform.domain.subscriptions import Owner, Subscription
-from event_platform.ports import SuccessCounts
+from event_platform.ports import Clock, SuccessCounts
+from event_platform.settings import Settings
 
 from ..broker.dispatcher import DRAIN_SECONDS
 from ..broker.queue import DurableQueue
 from ..broker.rows import LaneKey, Queued, Receipt
+from ..meters import Meters
 from ..store.subscriptions import SqliteSubscriptions
+from ..tasks import WatchedTasks
 from .channel import Channel
 
 STOP_SECONDS = DRAIN_SECONDS + 1.0
 """What a worker gets to drain; then it is killed, and what it had comes again after the next start."""
+
+ROUND_SECONDS = 1.0
+"""The workers are asked for an answer in each round. Their silence is counted in rounds and not by a clock:
+when the owner itself stood still, or the whole machine, that is one round however long it was."""
+SILENT_ROUNDS = 15
+"""A worker that was silent for so many rounds is killed and replaced."""
+WAITED_FOR_ROUNDS = 5
+"""The same while somebody waits until the worker knows of a change; and then the platform is not ready."""
+START_ROUNDS = 60
+"""The same for a worker that starts."""
 
 Delivered = tuple[int, int, int, int, str, float]
 """What a receiver took: the receipt's numbers, the subscription's id, when it was accepted (unix seconds)."""
 _TAKEN = Outcome(Kind.DELIVERED, None)
 
 
+log = structlog.get_logger()
+
+
 class WorkerEnded(Exception):
     """Raised when a worker's process is gone that should run."""
+
+
+class Process(Protocol):
+    """A worker's process."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def end(self) -> socket.socket:
+        """The owner's end of the socket to it."""
+        ...
+
+    def kill(self) -> None:
+        """Has it run nothing more, whatever it does."""
+        ...
+
+
+class Processes(Protocol):
+    """Those that deliver for this owner."""
+
+    @property
+    def started(self) -> Sequence[Process]: ...
+
+    def start_another(self) -> Process:
+        """Starts one in place of one that was killed. Raises OSError."""
+        ...
 
 
 class Workers:
@@ -40,55 +88,56 @@ class Workers:
 
     def __init__(
         self,
-        ends: Sequence[socket.socket],
+        processes: Processes,
         queue: DurableQueue,
         subscriptions: SqliteSubscriptions,
         counts: SuccessCounts,
         *,
+        settings: Settings,
+        meters: Meters,
+        clock: Clock,
         write_log: Callable[[bytes], None],
         on_fault: Callable[[BaseException], None],
     ) -> None:
-        self._ends = ends
+        self._processes = processes
         self._queue = queue
         self._subscriptions = subscriptions
         self._counts = counts
+        self._settings = settings
+        self._meters = meters
+        self._clock = clock
         self._write_log = write_log
         self._on_fault = on_fault
-        self._stopping = False
+        self._tasks = WatchedTasks(on_fault)
+        self._watching: asyncio.Task[None] | None = None
         self._desks: list[_Desk] = []
-        self._told: set[asyncio.Future[Any]] = set()
+        self._changes_waiting = 0
 
     async def start(self) -> None:
         """Lets the workers go on with what the file holds, once `put` is told of what comes."""
-        for number, end in enumerate(self._ends):
-            serves = partial(_serves, number, len(self._ends))
-            desk = _Desk(
-                serves,
-                self._queue,
-                self._subscriptions,
-                self._counts,
-                write_log=self._write_log,
-                on_end=self._ended,
-                on_fault=self._on_fault,
-            )
-            self._desks.append(desk)
-            await desk.channel.open(end)
-        # What comes now must not overtake what waited: a worker knows its lanes before it is told of more.
-        started = [desk.channel.call("start") for desk in self._desks]
-        await asyncio.wait(started)
-        for each in started:
-            if not each.cancelled():  # else the worker has ended, which `_ended` tells
-                each.result()
+        processes = self._processes.started
+        self._desks = [self._desk(number, process) for number, process in enumerate(processes)]
+        self._watching = self._tasks.start(self._watch())
+        await asyncio.gather(*map(self._begin, self._desks))
 
     async def stop(self) -> None:
         """Has the workers hand out nothing more, waits for what they handed out, and lets go of them."""
-        self._stopping = True
-        if stopped := [desk.channel.call("stop") for desk in self._desks]:
+        self._tasks.stopping = True
+        if self._watching is not None:
+            self._watching.cancel()
+        if stopped := [desk.channel.call("stop") for desk in self._desks if desk.is_told]:
             done, _ = await asyncio.wait(stopped, timeout=STOP_SECONDS)
             for each in done:
                 self._tell_fault(each)
         for desk in self._desks:
+            if desk.beginning is not None:
+                desk.beginning.cancel()
             desk.channel.close()
+
+    def problem(self) -> str | None:
+        """Returns what keeps deliveries from being made now, in one line; None if nothing does."""
+        silent = sum(not desk.is_started or desk.silent_rounds >= WAITED_FOR_ROUNDS for desk in self._desks)
+        return f"{silent} of {len(self._desks)} workers do not answer; they are replaced" if silent else None
 
     def put(self, queued: Sequence[Queued]) -> None:
         """These have come into their lanes."""
@@ -116,17 +165,25 @@ class Workers:
         self._tell("forget", ids)
 
     async def in_force(self) -> None:
-        """As `Copies`: also when a worker has ended, which sends nothing more."""
-        if self._told:
-            await asyncio.wait(self._told)
+        """As `Copies`: also when a worker has ended, which sends nothing more.
+
+        A worker that does not answer is killed first, within WAITED_FOR_ROUNDS.
+        """
+        if told := [each for desk in self._desks for each in desk.told]:
+            self._changes_waiting += 1
+            try:
+                await asyncio.wait(told)
+            finally:
+                self._changes_waiting -= 1
 
     def _tell(self, method: str, what: Sequence[Any]) -> None:
         for desk in self._desks:
-            self._told.add(told := desk.channel.call(method, what))
-            told.add_done_callback(self._is_told)
+            if desk.is_told:
+                desk.told.add(told := desk.channel.call(method, what))
+                told.add_done_callback(partial(self._is_told, desk))
 
-    def _is_told(self, told: "asyncio.Future[Any]") -> None:
-        self._told.discard(told)
+    def _is_told(self, desk: "_Desk", told: "asyncio.Future[Any]") -> None:
+        desk.told.discard(told)
         self._tell_fault(told)
 
     def _tell_fault(self, answered: "asyncio.Future[Any]") -> None:
@@ -134,9 +191,82 @@ class Workers:
         if not answered.cancelled() and (error := answered.exception()) is not None:
             self._on_fault(error)
 
-    def _ended(self) -> None:
-        if not self._stopping:
+    def _desk(self, number: int, process: Process) -> "_Desk":
+        return _Desk(
+            number,
+            process,
+            partial(_serves, number, len(self._processes.started)),
+            self._queue,
+            self._subscriptions,
+            self._counts,
+            write_log=self._write_log,
+            on_end=self._ended,
+            on_fault=self._on_fault,
+        )
+
+    async def _begin(self, desk: "_Desk") -> None:
+        """Has a worker take up its lanes. Returns when it has, or has ended, which `_ended` tells."""
+        await desk.channel.open(desk.process.end)
+        if not await _is_answered(desk.channel.call("configure", self._settings)):
+            return
+        # Before this it knows no record, and afterwards it is told of each change.
+        desk.is_told = True
+        if await _is_answered(desk.channel.call("start")):
+            desk.started()
+
+    async def _watch(self) -> None:
+        while True:
+            await self._clock.sleep(ROUND_SECONDS)
+            for desk in self._desks:
+                self._check(desk)
+
+    def _check(self, desk: "_Desk") -> None:
+        """Ends a worker that was silent for too long."""
+        desk.count_round()
+        if desk.silent_rounds < self._silent_rounds_at_most(desk):
+            return
+        if desk.is_killed:  # a round ago, but the system has not closed its socket
+            desk.channel.abort()
+            return
+        log.error(
+            "worker.killed",
+            worker=desk.number,
+            pid=desk.process.pid,
+            silent_seconds=desk.silent_rounds * ROUND_SECONDS,
+            changes_waiting=self._changes_waiting,
+        )
+        self._meters.process_replaced("worker")
+        desk.is_killed = True
+        desk.process.kill()
+
+    def _silent_rounds_at_most(self, desk: "_Desk") -> int:
+        if desk.told and self._changes_waiting:
+            return WAITED_FOR_ROUNDS
+        return SILENT_ROUNDS if desk.is_started else START_ROUNDS
+
+    def _ended(self, desk: "_Desk") -> None:
+        if self._tasks.stopping:
+            return
+        if not desk.is_killed:
             self._on_fault(WorkerEnded("a worker has ended: everything it had is in the file"))
+            return
+        try:
+            process = self._processes.start_another()
+        except OSError as error:
+            self._on_fault(error)
+            return
+        other = self._desks[desk.number] = self._desk(desk.number, process)
+        log.info("worker.replaced", worker=desk.number, pid=process.pid)
+        other.beginning = self._tasks.start(self._begin(other))
+
+
+async def _is_answered(call: "asyncio.Future[Any]") -> bool:
+    """Waits for the answer; False if the worker ended before. Raises what the worker raised."""
+    await asyncio.wait([call])
+    if call.cancelled():
+        return False
+    call.result()
+    return True
 
 
 class _Desk:
@@ -144,15 +274,19 @@ class _Desk:
 
     def __init__(
         self,
+        number: int,
+        process: Process,
         serves: Callable[[LaneKey], bool],
         queue: DurableQueue,
         subscriptions: SqliteSubscriptions,
         counts: SuccessCounts,
         *,
         write_log: Callable[[bytes], None],
-        on_end: Callable[[], None],
+        on_end: Callable[["_Desk"], None],
         on_fault: Callable[[BaseException], None],
     ) -> None:
+        self.number = number
+        self.process = process
         self._serves = serves
         self._queue = queue
         self.waiting, self.envelope, self.settle = queue.waiting, queue.envelope, queue.settle
@@ -161,13 +295,33 @@ class _Desk:
         self.add, self.since = counts.add, counts.since
         self._change_subscription = subscriptions.change_subscription
         self.log = write_log
-        self.channel = Channel(self, on_end=on_end, on_fault=on_fault, on_room=self._has_room)
+        self.channel = Channel(self, on_end=partial(on_end, self), on_fault=on_fault, on_room=self._has_room)
+        self.is_told = False
+        """True once it may know records, so that it has to be told of changes."""
+        self.told: set[asyncio.Future[Any]] = set()
+        """Changes that it was told of, and has not answered."""
+        self.is_started = False
+        """True once it knows which lanes have work. What comes before that stays in the file."""
+        self.beginning: asyncio.Task[None] | None = None
+        self.silent_rounds = 0
+        self.is_killed = False
         self._behind: set[LaneKey] = set()
         self._settled: list[int] = []
 
+    def count_round(self) -> None:
+        """Counts a round in which nothing came from the worker, and asks it again."""
+        self.silent_rounds = 0 if self.channel.has_heard else self.silent_rounds + 1
+        self.channel.has_heard = False
+        self.channel.call("answer")
+
+    def started(self) -> None:
+        """Has the worker read what came while it started; from now on it is sent what comes."""
+        self.is_started = True
+        self._has_room()
+
     def put(self, queued: Sequence[Queued]) -> None:
         """What does not fit in stays in the file, from where the worker reads on when it gets to it."""
-        room = start = self.channel.room
+        room = start = self.channel.room if self.is_started else 0
         sent: list[Queued] = []
         for entry in queued:
             if room > 0:
@@ -186,7 +340,7 @@ class _Desk:
 
     def _has_room(self) -> None:
         """Called before anything more is put, so that the worker reads what it was not sent first."""
-        if self._behind:
+        if self._behind and self.is_started:
             self.channel.tell("read_on", list(self._behind))
             self._behind.clear()
 

@@ -17,11 +17,11 @@ import uvloop
 from event_platform import telemetry
 from event_platform.adapters.http_client.client import default_tls
 from event_platform.ports import Clock
-from event_platform.settings import Settings
 
 from ..log_lines import LAST_WRITE_SECONDS, BackgroundFile, GatheredLines, as_text
-from ..memory import MemoryUpkeep
+from ..memory import MemoryUpkeep, collect_garbage_rarely, configure_malloc
 from ..sending import Outgoing, dispatcher
+from ..steady_clock import SteadyClock
 from .channel import Channel
 from .remote import RemoteStore
 
@@ -34,49 +34,101 @@ END_SECONDS = 1.0
 """From the end of its socket to that of a worker; then it is killed."""
 
 
+class WorkerProcess:
+    """A worker's process, as the owner has it."""
+
+    def __init__(self, pid: int, end: socket.socket) -> None:
+        self.pid = pid
+        self.end = end
+        self._is_reaped = False  # else nobody else can have its number
+
+    def kill(self) -> None:
+        """Has it run nothing more, even if it is stopped."""
+        if not self._is_reaped:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def reap(self) -> bool:
+        """True if it has ended. Never waits."""
+        if not self._is_reaped:
+            self._is_reaped = os.waitpid(self.pid, os.WNOHANG) != (0, 0)
+        return self._is_reaped
+
+    def end_soon(self) -> None:
+        """Lets it end by the end of its socket, and kills it when that takes too long."""
+        self.end.close()
+        deadline = time.monotonic() + END_SECONDS
+        while not self.reap():
+            if time.monotonic() > deadline:
+                self.kill()
+            time.sleep(0.005)
+
+
+class WorkerProcesses:
+    """The workers of this process: those that were forked, and those that replaced one of them."""
+
+    def __init__(self, clock: SteadyClock, started: Sequence[WorkerProcess] = ()) -> None:
+        self._clock = clock
+        self.started = started
+        self._running = list(started)
+
+    def start_another(self) -> WorkerProcess:
+        """Starts a worker by executing its program: a process with threads must not fork. Raises OSError."""
+        asyncio.get_running_loop().call_later(END_SECONDS, self._reap)
+        owners, workers = socket.socketpair()
+        with workers:
+            shared = [workers.fileno(), self._clock.descriptor]
+            for descriptor in shared:
+                os.set_inheritable(descriptor, True)
+            command = [sys.executable, "-P", "-m", __name__, *map(str, shared)]
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+            pid = os.posix_spawn(sys.executable, command, environment)
+        self._running.append(process := WorkerProcess(pid, owners))
+        return process
+
+    def _reap(self) -> None:
+        self._running = [each for each in self._running if not each.reap()]
+
+    def end(self) -> None:
+        """Ends those that run."""
+        for each in self._running:
+            each.end.close()  # all at once
+        for each in self._running:
+            each.end_soon()
+
+
 @contextlib.contextmanager
-def forked(number: int, settings: Settings, clock: Clock) -> Iterator[Sequence[socket.socket]]:
-    """Runs so many workers during the block; gives the owner's ends of the sockets to them.
+def forked(number: int, clock: SteadyClock) -> Iterator[WorkerProcesses]:
+    """Runs so many workers during the block, and those that replace them; all have the time of the clock.
 
     By a fork, so that they share what is in memory and need no time to start: to be entered before there is
     a thread or an event loop. A worker ends with the owner's end of its socket, whatever ended the owner.
     """
     default_tls()  # is kept, so that it is in memory once
     pairs = [socket.socketpair() for _ in range(number)]
-    pids: list[int] = []
-    for _, workers in pairs:
+    started: list[WorkerProcess] = []
+    for owners, workers in pairs:
         pid = os.fork()
         if pid == 0:
             for each in {end for pair in pairs for end in pair} - {workers}:
                 each.close()
-            os._exit(_run(workers, settings, clock))
-        pids.append(pid)
+            os._exit(_run(workers, clock))
+        started.append(WorkerProcess(pid, owners))
     for _, workers in pairs:
         workers.close()
+    processes = WorkerProcesses(clock, started)
     try:
-        yield [owners for owners, _ in pairs]
+        yield processes
     finally:
-        for owners, _ in pairs:
-            owners.close()
-        for pid in pids:
-            _see_to_the_end(pid)
+        processes.end()
 
 
-def _see_to_the_end(pid: int) -> None:
-    deadline = time.monotonic() + END_SECONDS
-    while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.005)
-
-
-def _run(end: socket.socket, settings: Settings, clock: Clock) -> int:
+def _run(end: socket.socket, clock: Clock) -> int:
     """The life of a worker; its exit status. The owner says when it ends, not the terminal or systemd."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_work(end, settings, clock))
+            return runner.run(_work(end, clock))
     except BaseException:  # noqa: BLE001 - nothing of the owner's may run here
         alone = BackgroundFile(STDERR, "stderr")
         sys.stderr = as_text(alone)
@@ -106,7 +158,7 @@ class _ToOwner(io.RawIOBase):
         return len(text)
 
 
-async def _work(end: socket.socket, settings: Settings, clock: Clock) -> int:
+async def _work(end: socket.socket, clock: Clock) -> int:
     """The live side of the broker behind a socket, until told to stop or the owner has ended."""
     ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -121,6 +173,11 @@ async def _work(end: socket.socket, settings: Settings, clock: Clock) -> int:
     store = RemoteStore(on_end=lambda: end_with(0), on_fault=on_fault)
     to_owner = _ToOwner(store.channel)
     sys.stderr = as_text(to_owner)
+    await store.channel.open(end)
+    await asyncio.wait({store.settings, ended}, return_when=asyncio.FIRST_COMPLETED)
+    if ended.done():
+        return ended.result()
+    settings = store.settings.result()
     lines = GatheredLines(to_owner.write)
     telemetry.configure(settings.log_level, lines)
     outgoing = Outgoing(settings)
@@ -136,7 +193,6 @@ async def _work(end: socket.socket, settings: Settings, clock: Clock) -> int:
         lines.flush()
 
     store.serve(live, stop)
-    await store.channel.open(end)
     status = await ended
     await memory.stop()
     await live.stop(drain=0.0)  # when the owner has ended, nobody settles what is under way
@@ -145,3 +201,10 @@ async def _work(end: socket.socket, settings: Settings, clock: Clock) -> int:
     store.channel.close()
     to_owner.alone.drain(LAST_WRITE_SECONDS)
     return status
+
+
+if __name__ == "__main__":
+    collect_garbage_rarely()
+    configure_malloc()
+    socket_number, clock_number = map(int, sys.argv[1:])
+    sys.exit(_run(socket.socket(fileno=socket_number), SteadyClock(descriptor=clock_number)))

@@ -10,6 +10,7 @@ from event_platform.domain.deliveries import Settlement
 from event_platform.domain.events import Envelope
 from event_platform.domain.subscriptions import Owner, Subscription
 from event_platform.domain.suspension import Count, Series
+from event_platform.settings import Settings
 
 from ..broker.queue import receipt_of
 from ..broker.rows import LaneKey, Queued
@@ -40,10 +41,21 @@ class RemoteStore:
         self._current: dict[str, Subscription] = {}
         self._delivered: list[Delivered] = []
         self._settling: dict[int, asyncio.Future[None]] = {}
+        self.settings: asyncio.Future[Settings] = asyncio.get_running_loop().create_future()
+        self._is_served = asyncio.Event()
 
     def serve(self, live: Live, stop: Callable[[], Any]) -> None:
         """What the owner tells and asks for, beside the records."""
         self.start, self.put, self.read_on, self.stop = live.start, live.put, live.read_on, stop
+        self._is_served.set()
+
+    async def configure(self, settings: Settings) -> None:
+        """Has the worker built by these settings; answered when it may be started."""
+        self.settings.set_result(settings)
+        await self._is_served.wait()
+
+    def answer(self) -> None:
+        """Does nothing: that it is answered shows that this process runs."""
 
     # LaneQueue
 
