@@ -484,7 +484,7 @@ TLS = {
 NO_CERTIFICATE = "must be one or more certificates in PEM"
 NO_KEY = (
     "must be a private key in PEM, not encrypted, of one of these kinds: RSA (of at most 8192 bits), EC (of a"
-    " named curve) or Ed25519"
+    " named curve) or Ed25519; found "
 )
 
 
@@ -538,14 +538,17 @@ NO_KEY = (
             )
             for name in ("ca_pem", "client_cert_pem")
         ),
-        ({"tls": TLS | {"client_key_pem": CERTIFICATE_PEM}}, [("tls.client_key_pem", NO_KEY)]),
+        (
+            {"tls": TLS | {"client_key_pem": CERTIFICATE_PEM}},
+            [("tls.client_key_pem", f"{NO_KEY}a certificate")],
+        ),
         (
             {"tls": TLS | {"client_key_pem": key_pem(serialization.BestAvailableEncryption(b"password"))}},
-            [("tls.client_key_pem", NO_KEY)],
+            [("tls.client_key_pem", f"{NO_KEY}an encrypted key (PKCS#8); `openssl pkey` decrypts it")],
         ),
         (
             {"tls": TLS | {"client_key_pem": pem("EC PRIVATE KEY", base64.b64decode(EC_KEY_OF_SECP112R1))}},
-            [("tls.client_key_pem", NO_KEY)],
+            [("tls.client_key_pem", f"{NO_KEY}SEC1 (EC) whose numbers or curve cannot be used")],
         ),
         (
             {"tls": TLS | {"client_key_pem": REDACTED}},
@@ -593,6 +596,15 @@ def test_a_kafka_topic_has_kafkas_characters(topic: str) -> None:
 def test_a_kafka_config_is_taken(config: dict[str, Any]) -> None:
     body = validated(KafkaBody, KAFKA | config, rules=NEW)
     assert (KAFKA | config).items() <= dumped(body).items()
+
+
+def test_a_key_under_the_label_of_another_form_is_kept_under_its_own() -> None:
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL
+    text = KEY.private_bytes(encoding, form, serialization.NoEncryption()).decode()
+    sent = KAFKA | {"tls": TLS | {"client_key_pem": text.replace("EC PRIVATE", "PRIVATE")}}
+    body = validated(KafkaBody, sent, rules=NEW)
+    assert body.tls is not None
+    assert body.tls.client_key_pem == SecretStr(text)
 
 
 def test_kafkas_secrets_may_stay_as_they_were_in_a_change() -> None:

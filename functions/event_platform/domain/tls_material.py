@@ -28,15 +28,40 @@ _BLOCK = re.compile(
     r"-----BEGIN (PRIVATE KEY|RSA PRIVATE KEY|EC PRIVATE KEY)-----[A-Za-z0-9+/=\s]*-----END \1-----", re.ASCII
 )
 _LENGTH = rb"(?:[\x00-\x7f]|\x81.|\x82..)"
+_VERSIONED = rb"\x30" + _LENGTH + rb"\x02\x01"
 _PKCS8_KINDS = (
     rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01"  # rsaEncryption
     rb"|\x06\x07\x2a\x86\x48\xce\x3d\x02\x01"  # id-ecPublicKey
     rb"|\x06\x03\x2b\x65[\x70\x71]"  # Ed25519, Ed448
 )
-_PKCS8 = re.compile(
-    rb"\x30" + _LENGTH + rb"\x02\x01[\x00\x01]\x30" + _LENGTH + rb"(?:" + _PKCS8_KINDS + rb")", re.DOTALL
-)
-"""The beginning of a PrivateKeyInfo (RFC 5958 2) that holds a key of these kinds."""
+_FORMS = {  # by the label that belongs to each (RFC 7468 10, RFC 8017 A.1.2, RFC 5915 3): how its DER begins
+    "PRIVATE KEY": re.compile(
+        _VERSIONED + rb"[\x00\x01]\x30" + _LENGTH + rb"(?:" + _PKCS8_KINDS + rb")", re.DOTALL
+    ),
+    "RSA PRIVATE KEY": re.compile(_VERSIONED + rb"[\x00\x01]\x02", re.DOTALL),
+    "EC PRIVATE KEY": re.compile(_VERSIONED + rb"\x01\x04", re.DOTALL),
+}
+_FORM_NAMES = {"PRIVATE KEY": "PKCS#8", "RSA PRIVATE KEY": "PKCS#1 (RSA)", "EC PRIVATE KEY": "SEC1 (EC)"}
+_OTHER_TEXTS = {
+    "\\n": r"line breaks that are written as \n, two characters each",
+    "-----BEGIN ENCRYPTED PRIVATE KEY-----": "an encrypted key (PKCS#8); `openssl pkey` decrypts it",
+    "Proc-Type: 4,ENCRYPTED": "an encrypted key; `openssl pkey` decrypts it",
+    "-----BEGIN OPENSSH PRIVATE KEY-----": "OpenSSH's own form; `ssh-keygen -p -m PKCS8` converts it",
+    "-----BEGIN DSA PRIVATE KEY-----": "a DSA key",
+    "PUBLIC KEY-----": "a public key",
+    "-----BEGIN CERTIFICATE-----": "a certificate",
+    "PRIVATE KEY-----": "a block whose BEGIN and END do not fit each other, or with more than base64 in it",
+    "-----BEGIN ": "a block with another label",
+}
+"""What a text holds that has no block of a private key, by what shows it; the first that is found counts."""
+_PBES = rb"\x06.\x2a\x86\x48\x86\xf7\x0d\x01[\x05\x0c]"  # password-based encryption of PKCS#5 or PKCS#12
+_OTHER_FORMS = {
+    "an encrypted key (PKCS#8); `openssl pkey` decrypts it": rb"\x30" + _LENGTH + _PBES,
+    "a public key": rb"\x30" + _LENGTH + rb"\x06",
+    "a certificate": rb"\x30" + _LENGTH + rb"(?:\xa0\x03)?\x02",
+    "a key of another kind, such as DSA or RSA-PSS (PKCS#8)": rb"\x02\x01[\x00\x01]\x30",
+}
+"""What DER holds that is no private key of these kinds, by how its outer sequence begins."""
 
 
 def certificates_of(pem: str, *, max_characters: int) -> list[x509.Certificate]:
@@ -59,31 +84,30 @@ def certificates_of(pem: str, *, max_characters: int) -> list[x509.Certificate]:
 
 
 def private_key_of(pem: str) -> PrivateKey:
-    """Returns the key. Raises ValueError, saying what is expected.
+    """Returns the key. Raises ValueError, saying what is expected and which form was found.
 
     Whether the factors of an RSA key are prime is not looked at, which takes seconds: one that is wrong makes
     wrong signatures, for its owner alone.
     """
-    if len(pem) > MAX_KEY_CHARACTERS:
-        raise ValueError(f"must have at most {MAX_KEY_CHARACTERS // 1024} KiB")
-    block = _BLOCK.search(pem)
-    if block is None:
-        raise ValueError(f"must be a private key in PEM, not encrypted, of one of these kinds: {_KINDS}")
+    _, label, block = _labelled(pem)
     try:
-        if block[1] == "PRIVATE KEY" and _PKCS8.match(_der_of(block[0])) is None:
-            raise ValueError("of another kind")
         key = serialization.load_pem_private_key(
-            block[0].encode(), password=None, unsafe_skip_rsa_key_validation=True
+            block.encode(), password=None, unsafe_skip_rsa_key_validation=True
         )
-        if not isinstance(key, PrivateKey) or not _is_taken(key.public_key()):
-            raise ValueError("of another kind")
         if isinstance(key, rsa.RSAPrivateKey):
             _check_rsa(key.private_numbers())
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ValueError(
-            f"must be a private key in PEM, not encrypted, of one of these kinds: {_KINDS}"
-        ) from error
+        raise _wrong_key(f"{_FORM_NAMES[label]} whose numbers or curve cannot be used") from error
+    if not isinstance(key, PrivateKey) or not _is_taken(key.public_key()):
+        size = f" of {key.key_size} bits" if isinstance(key, rsa.RSAPrivateKey) else ""
+        raise _wrong_key(f"{_FORM_NAMES[label]} with another key{size}")
     return key
+
+
+def with_right_label(pem: str) -> str:
+    """Returns the text with its key under the label of the form that it has. Raises ValueError."""
+    before, _, block = _labelled(pem)
+    return pem.replace(before, block)
 
 
 def check_pair(certificates_pem: str, key_pem: str) -> None:
@@ -93,9 +117,35 @@ def check_pair(certificates_pem: str, key_pem: str) -> None:
         raise ValueError("must be the key of the first certificate in client_cert_pem")
 
 
-def _der_of(block: str) -> bytes:
-    _, body, _ = re.split(r"-----[A-Z ]+-----", block)
-    return binascii.a2b_base64(body)
+def _labelled(pem: str) -> tuple[str, str, str]:
+    """Returns the block of the key, the label of the form that it has, and the block under that label.
+
+    Many tools write PKCS#1 and SEC1 under the label of PKCS#8, and others take it. The form is read from the
+    first bytes, before anything whose time grows with the key. Raises ValueError.
+    """
+    if len(pem) > MAX_KEY_CHARACTERS:
+        raise ValueError(f"must have at most {MAX_KEY_CHARACTERS // 1024} KiB")
+    block = _BLOCK.search(pem)
+    if block is None:
+        raise _wrong_key(next((name for mark, name in _OTHER_TEXTS.items() if mark in pem), "no PEM"))
+    _, body, _ = re.split(r"-----[A-Z ]+-----", block[0])
+    try:
+        der = binascii.a2b_base64(body)
+    except binascii.Error as error:
+        raise _wrong_key("a block that is no base64") from error
+    for label, beginning in _FORMS.items():
+        if beginning.match(der):
+            return block[0], label, block[0].replace(f"{block[1]}-----", f"{label}-----")
+    others = (
+        name for name, inside in _OTHER_FORMS.items() if re.match(rb"\x30" + _LENGTH + inside, der, re.DOTALL)
+    )
+    raise _wrong_key(next(others, "a block that holds no key"))
+
+
+def _wrong_key(found: str) -> ValueError:
+    return ValueError(
+        f"must be a private key in PEM, not encrypted, of one of these kinds: {_KINDS}; found {found}"
+    )
 
 
 def _is_taken(key: object) -> bool:

@@ -220,9 +220,10 @@ def _chain(pem: str) -> str:
 
 
 def _private_key(pem: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
-    if not _is_redacted(pem, info.context):
-        tls_material.private_key_of(pem.get_secret_value())
-    return pem
+    if _is_redacted(pem, info.context):
+        return pem
+    tls_material.private_key_of(pem.get_secret_value())
+    return SecretStr(tls_material.with_right_label(pem.get_secret_value()))
 
 
 def _password(value: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:

@@ -117,7 +117,8 @@ CHAIN = text(
     maxLength=tls_material.MAX_CHAIN_CHARACTERS,
 )
 KEY = text(
-    f"A private key in PEM, not encrypted: RSA of at most {tls_material.MAX_RSA_BITS} bits, EC or Ed25519.",
+    f"A private key in PEM, not encrypted: RSA of at most {tls_material.MAX_RSA_BITS} bits, EC or Ed25519;"
+    " in PKCS#8, PKCS#1 or SEC1, whichever of their labels it has.",
     pattern="-----BEGIN ",
     maxLength=tls_material.MAX_KEY_CHARACTERS,
 )
