@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from clock import START
-from event_platform.domain import catalog
+from event_platform.domain import catalog, relay
 from event_platform.domain.cloudevents import BATCH, STRUCTURED, Context, read
 from event_platform.domain.errors import Forbidden, InvalidRequest, TooLarge, UnsupportedMediaType
 from event_platform.domain.events import Event
@@ -307,3 +307,37 @@ def test_the_size_of_an_event_is_that_of_its_delivered_form() -> None:
     note = r"\u00e9" * (300 * KIB)  # 1,800 KiB as sent, 600 KiB as delivered
     body = json.dumps(an_event(data=DATA | {"note": "NOTE"})).replace("NOTE", note)
     assert len(read(STRUCTURED, {}, body.encode(), CONTEXT)) == 1
+
+
+# --- changes of a delta ------------------------------------------------------------------------------
+
+DELTAS = [name for name in catalog.load().types if name.endswith(".delta")]
+
+
+def without(value: Any, keys: tuple[str, ...]) -> Any:
+    """The same JSON without these keys in what `changes` holds, at any depth."""
+    if isinstance(value, list):
+        return [without(item, keys) for item in value]
+    if isinstance(value, dict):
+        return {name: without(member, keys) for name, member in value.items() if name not in keys}
+    return value
+
+
+@pytest.mark.parametrize("keys", [("previous",), ("new",), ("type",), ("previous", "new", "type")])
+@pytest.mark.parametrize("name", DELTAS)
+def test_a_change_needs_neither_previous_nor_new_nor_type(name: str, keys: tuple[str, ...]) -> None:
+    example = catalog.load()[name].example
+    data = {
+        part: {key: without(value, keys) if key == "changes" else value for key, value in members.items()}
+        for part, members in example.items()
+    }
+    assert data != example
+    (event,) = read_json(an_event(type=name, data=data))
+    assert json.loads(event.data_json) == data
+    relayed = relay.read(json.dumps(an_event(type=name, data=data)).encode(), catalog.load(), START)
+    assert relayed.event == event
+    assert not relayed.warnings
+
+
+def test_the_deltas_are_those_that_the_catalog_has() -> None:
+    assert len(DELTAS) == 3
