@@ -189,7 +189,6 @@ class Platform:
             self._fan_out.stop(),
             self._notifier.stop(),
         )
-        await self._clock_watch.stop()
         await self._close()
 
     async def _ready(self, request: Request) -> Response:
@@ -203,6 +202,7 @@ class Platform:
         return json_response({"status": "ok", "clock": told(self._clock.lead)})
 
     async def _close(self) -> None:
+        await self._clock_watch.stop()
         await self._reader.close()
         await self._outgoing.close()
         await self._gateway.close()

@@ -101,6 +101,7 @@ def refusal(child: Child) -> str:
     assert len(complaints) == 1, child.stderr()
     assert complaints[0].startswith("aep: ")
     assert "Traceback" not in child.stderr()
+    assert "platform.fault" not in child.stderr()
     return complaints[0]
 
 
