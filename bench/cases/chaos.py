@@ -48,6 +48,7 @@ LONGEST = 0.4
 DAY = 86400.0
 WATCHED = "subscription.suspended", "delivery.ended", "egress.failing"
 """Events of the log that are counted besides errors."""
+ENDED = "ended by itself with status"
 LEAST_ANSWER_SECONDS = 1.0
 """What the management API gets for an answer during a fault, if a quarter of the fault is less."""
 COLUMNS = (
@@ -101,7 +102,7 @@ def chaos(bench: Bench) -> list[Figure]:
         for paths in (HEALTHY, AT_RANDOM):
             bench.wait_for(events * len(paths), paths)
         world.end()
-        complaints = [note for minute in minutes for note in minute.notes if note.startswith("ended")]
+        complaints = [note for minute in minutes for note in minute.notes if note.startswith(ENDED)]
     arrivals, repeats = bench.sink.ask("arrivals"), bench.sink.ask("repeats")
     _count(minutes, run, published, arrivals, repeats)
     _show(minutes, world)
@@ -150,7 +151,11 @@ class _World:
             found.append(Fault("clock +1 day", 20, partial(self._moved, clock, DAY)))
         else:
             self.missing += [f"clock {way} day: needs Linux and a C compiler" for way in ("+1", "-1")]
-        found += [Fault("kill -9", 0, self._killed), Fault("worker stopped", 25, self._stopped)]
+        found.append(Fault("kill -9", 0, self._killed))
+        if len(machine.tree(self._platform.pid)) > 1:
+            found.append(Fault("worker stopped", 25, self._stopped))
+        else:
+            self.missing.append("worker stopped: one process does everything")
         if disk is not None:
             found += [
                 Fault("disk full", 5, partial(disk.broken, mounts.FULL)),
@@ -199,7 +204,7 @@ class _World:
             with fault.during(held):
                 self._hold(minute, held)
         while True:
-            self._see_to_an_end(minute)
+            self._restart_if_ended(minute)
             minute.samples.append(self._sample())
             self._bench.sink.ask("count")  # so that it reads what came
             if (left := began + seconds - time.monotonic()) <= 0:
@@ -239,14 +244,14 @@ class _World:
         except (OSError, BenchFailed) as error:
             yield f"resume: {str(error).partition('/resume ')[2] or error}"
 
-    def _see_to_an_end(self, minute: Minute) -> None:
+    def _restart_if_ended(self, minute: Minute) -> None:
         """Starts the platform again, as a service manager does, when it has ended by itself."""
-        if self._platform.process.poll() is None:
+        status = self._platform.process.poll()
+        if status is None:
             return
-        try:
+        minute.notes.append(f"{ENDED} {status}")
+        with suppress(BenchFailed):  # for the same reason
             self._life.close()
-        except BenchFailed as ended:
-            minute.notes.append(f"ended by itself: {ended}")
         self._platform = self._start()
 
     def _sample(self) -> Sample:
@@ -317,7 +322,7 @@ def _count(
         for arrived in arrivals.get(path, {}).values():
             of(arrived).at_random += 1
     for path, event in repeats:
-        if path in HEALTHY:
+        if path in HEALTHY and event in due:
             of(due[event]).twice += 1
 
 
