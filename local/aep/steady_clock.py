@@ -29,7 +29,7 @@ log = structlog.get_logger()
 JUMP_SECONDS = 60.0
 """A smaller step of the wall clock is followed, a larger one is a jump."""
 FOLLOWED_AFTER = 600.0
-"""Seconds for which the wall clock must have stayed ahead before the platform's time goes there."""
+"""Seconds for which the wall clock must have stayed where it jumped to before it is followed."""
 SLOWER_BY = 0.1
 """The share of its speed that the platform's time loses while the wall clock catches up with it."""
 LOOK_EVERY = 1.0
@@ -111,14 +111,11 @@ class SteadyClock:
         else:
             jumped = 0.0
         lead = self._ahead[0] - wall_ahead
-        if 0 < lead <= JUMP_SECONDS:
+        followed = 0.0
+        if abs(lead) <= JUMP_SECONDS or now - self._jumped_at >= FOLLOWED_AFTER:
             self._ahead[0] -= min(lead, passed * SLOWER_BY)
-        elif -JUMP_SECONDS <= lead < 0:
-            self._ahead[0] = wall_ahead
-        elif lead < 0 and now - self._jumped_at >= FOLLOWED_AFTER:
-            self._ahead[0] = wall_ahead
-            return Seen(jumped, followed=-lead)
-        return Seen(jumped)
+            followed = -lead if lead < -JUMP_SECONDS else 0.0
+        return Seen(jumped, followed)
 
 
 def _shared_memory() -> int:
@@ -136,8 +133,9 @@ def told(lead: float) -> str:
     """Says how far the platform's time is from the wall clock, and what to do."""
     if lead > 0:
         return (
-            f"the machine's clock is {lead:.0f} s behind the platform's time, which never goes back and runs"
-            " on: set the clock (NTP)"
+            f"the machine's clock is {lead:.0f} s behind the platform's time, which never goes back but runs"
+            f" slower after {FOLLOWED_AFTER / 60:.0f} minutes, until they meet: set the clock (NTP) if it is"
+            " wrong"
         )
     return (
         f"the machine's clock has jumped {-lead:.0f} s ahead of the platform's time, which goes there when it"

@@ -89,12 +89,26 @@ def test_the_time_goes_forward_with_a_clock_that_stays_there_for_ten_minutes() -
 def test_the_time_never_goes_back_and_is_caught_up_with() -> None:
     clock, read = a_clock()
     read[0] -= DAY
-    pass_time(clock, read, 3600)
-    assert clock.now() == at(3600)
+    shown = [clock.now()]
+    for _ in range(36):
+        pass_time(clock, read, 100)
+        shown.append(clock.now())
+    assert shown == sorted(shown)
+    assert shown[5] == at(500)
+    assert at(3290) < shown[-1] < at(3310), "10 % slower behind the first ten minutes"
     read[0] += DAY
-    assert pass_time(clock, read, 10) == [Seen(jumped=DAY)]
-    assert clock.now() == at(3610)
-    assert not clock.is_apart
+    assert [seen.jumped for seen in pass_time(clock, read, 600)] == [DAY]
+    assert [round(seen.followed, -1) for seen in pass_time(clock, read, 2)] == [300]
+    assert clock.now() == clock.wall()
+
+
+def test_a_clock_that_stays_behind_is_met_in_ten_times_the_difference() -> None:
+    clock, read = a_clock()
+    read[0] -= 1000
+    pass_time(clock, read, 10_500)
+    assert clock.lead > 0
+    pass_time(clock, read, 200)
+    assert clock.now() == clock.wall()
 
 
 def test_a_jump_that_is_taken_back_within_ten_minutes_has_done_nothing() -> None:

@@ -15,7 +15,7 @@ AHEAD_AT_MOST = timedelta(minutes=1)
 
 def is_ahead(moment: datetime, now: datetime) -> bool:
     """True if a moment that had come when it was written lies ahead: a clock has gone back since."""
-    return moment - now > AHEAD_AT_MOST
+    return moment > now and moment - now > AHEAD_AT_MOST
 
 
 def to_rfc3339(moment: datetime) -> str:
