@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -41,9 +41,15 @@ from .errors import BadPims, StoreDamaged, WrongKey
 from .options import wrong_setting
 from .steady_clock import told
 from .store import database, identity, keys, schema, times
+from .store.figures import Figures, figures_of
+from .store.room import megabytes
 
 T = TypeVar("T")
 
+WAL_RESET_MENDED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
+"""The first versions without SQLite's WAL-reset bug, of the latest line and of older ones."""
+LARGE_LOG_BYTES = 256 * 1024 * 1024
+OLD_BACKUP = timedelta(days=7)
 OLDEST_SQLITE = (3, 35)  # DELETE … RETURNING
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 FEW_FREE_BYTES = 1024 * 1024 * 1024
@@ -113,6 +119,7 @@ def of_the_folder(folder: Path, settings: Settings) -> Iterator[Check]:
     yield disk(shutil.disk_usage(_existing(folder)).free)
     yield key(folder, settings)
     yield store(folder)
+    yield from files(figures_of(folder), datetime.now(UTC))
     yield pims(folder, settings)
 
 
@@ -138,7 +145,18 @@ def sqlite(version: tuple[int, ...]) -> Check:
     shown = ".".join(map(str, version))
     if version < OLDEST_SQLITE:
         return broken("sqlite", f"{shown} is too old: use a Python with SQLite 3.35 or later")
+    if not _is_mended(version):
+        return ok(
+            "sqlite",
+            f"{shown}, which has the WAL-reset bug (mended in 3.51.3, 3.50.7, 3.44.6): the platform and its"
+            " commands keep clear of it; let no other program write or checkpoint aep.db while it runs",
+        )
     return ok("sqlite", shown)
+
+
+def _is_mended(version: tuple[int, ...]) -> bool:
+    newest, *older = WAL_RESET_MENDED
+    return version >= newest or any(each <= version and version[:2] == each[:2] for each in older)
 
 
 def open_files(limit: int, connections: int) -> Check:
@@ -218,6 +236,27 @@ def store(folder: Path) -> Check:
             "store", f"schema version {found}, this program knows up to {known}: run the newer program"
         )
     return ok("store", f"schema version {found}{'' if found == known else '; the next start migrates it'}")
+
+
+def files(found: Figures, now: datetime) -> Iterator[Check]:
+    """The sizes of the store's files, and its last backup; nothing while there is no store."""
+    if found.file_bytes == 0:
+        return
+    shown = f"{megabytes(found.file_bytes)}, and {megabytes(found.wal_bytes)} of write-ahead log"
+    if found.wal_bytes > LARGE_LOG_BYTES:
+        why = "a reader that keeps the file open (a backup, a shell) lets the log grow: end it"
+        yield problem("files", f"{shown}; {why}")
+    else:
+        yield ok("files", shown)
+    if found.backup_at is None:
+        yield missing("backup", "none is known: run `aep backup FILE`, each day")
+        return
+    age = max(timedelta(), now - found.backup_at)
+    shown = f"the last one is {age.days} days and {age.seconds // 3600} hours old"
+    if age > OLD_BACKUP:
+        yield problem("backup", f"{shown}: run `aep backup FILE`, each day")
+    else:
+        yield ok("backup", shown)
 
 
 def pims(folder: Path, settings: Settings) -> Check:

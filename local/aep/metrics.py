@@ -1,7 +1,9 @@
 """`/metrics`: the platform's counts in Prometheus' text form (docs/metrics.md)."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -22,17 +24,20 @@ from starlette.types import Scope
 from event_platform.domain.errors import StoreUnavailable
 
 from .meters import OTHER, Histogram, Meters, OfSubscription
+from .store.figures import Figures
 
 log = structlog.get_logger()
 
 REST = 20
 """A page is good for so many times as long as making it took: scrapes take a twentieth of the processor."""
 
+Measure = Callable[[], Figures]
+"""Looks at the files of the store and their disk; called in a thread."""
 Look = Callable[[], Awaitable[float]]
 """Brings the meters up to date with the file; the age in seconds of the oldest event that waits."""
 
 
-def route(meters: Meters, look: Look) -> Route:
+def route(meters: Meters, look: Look, measure: Measure) -> Route:
     """GET /metrics."""
     collector = _Collector(meters)
     page = _Page(collector)
@@ -43,6 +48,8 @@ def route(meters: Meters, look: Look) -> Route:
         except StoreUnavailable as error:  # the rest is known, and wanted just then
             collector.oldest = None
             log.warning("metrics.store_unavailable", error=str(error))
+        if page.is_old():
+            collector.figures = await asyncio.to_thread(measure)
         return Response(
             page.text(), headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4, "cache-control": "no-store"}
         )
@@ -60,9 +67,12 @@ class _Page:
         self._text = b""
         self._good_until = 0.0
 
+    def is_old(self) -> bool:
+        return time.monotonic() >= self._good_until
+
     def text(self) -> bytes:
-        began = time.monotonic()
-        if began >= self._good_until:
+        if self.is_old():
+            began = time.monotonic()
             self._text = generate_latest(self._registry)
             ended = time.monotonic()
             self._good_until = ended + REST * (ended - began)
@@ -86,6 +96,7 @@ class _Collector(Collector):
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
         self.oldest: float | None = None
+        self.figures: Figures | None = None
 
     def collect(self) -> Iterable[Metric]:
         yield from self._queue()
@@ -170,6 +181,8 @@ class _Collector(Collector):
         yield CounterMetricFamily(
             "aep_commits_failed", "Commits that the disk did not take.", value=meters.commits_failed
         )
+        if (figures := self.figures) is not None:
+            yield from _of_files(figures)
 
     def _processes(self) -> Metric:
         replaced = CounterMetricFamily(
@@ -198,6 +211,22 @@ class _Collector(Collector):
             delivered.add_metric((name,), own.delivered)
             ended.add_metric((name,), own.ended)
         yield from (queued, delivered, ended)
+
+
+def _of_files(figures: Figures) -> Iterable[Metric]:
+    yield GaugeMetricFamily("aep_store_file_bytes", "Size of the store's file.", value=figures.file_bytes)
+    yield GaugeMetricFamily(
+        "aep_store_wal_bytes", "Size of the store's write-ahead log.", value=figures.wal_bytes
+    )
+    yield GaugeMetricFamily(
+        "aep_store_disk_free_bytes", "What is left on the store's disk.", value=figures.free_bytes
+    )
+    yield GaugeMetricFamily(
+        "aep_store_takes_in", "1 unless the store takes nothing in now.", value=float(figures.takes_in)
+    )
+    if figures.backup_at is not None:
+        age = (datetime.now(UTC) - figures.backup_at).total_seconds()
+        yield GaugeMetricFamily("aep_backup_age_seconds", "Age of the last backup.", value=max(0.0, age))
 
 
 def _counter(name: str, text: str, labels: tuple[str, str], counts: Mapping[Any, int]) -> Metric:

@@ -34,6 +34,7 @@ from .sending import Outgoing, dispatcher
 from .steady_clock import ClockWatch, SteadyClock, told
 from .store import keys
 from .store.database import Database
+from .store.figures import Figures, figures_of
 from .store.logs import SqliteLogs
 from .store.outbox import SqliteOutbox
 from .store.room import RESERVE_BYTES
@@ -157,7 +158,7 @@ class Platform:
         routes.append(openapi.route(routes, settings.event_types, self._outgoing.topic_rules))
         counted = metrics.CountedAnswers(routes, meters)
         self.app = App(routes, settings.trusted_proxies, counted)
-        self.metrics_app = App([metrics.route(meters, self._queue.look)])
+        self.metrics_app = App([metrics.route(meters, self._queue.look, self._measure)])
 
     async def start(self) -> None:
         """Opens the folder and goes on with what waits there. Raises SetupError, StoreUnavailable."""
@@ -191,9 +192,16 @@ class Platform:
         )
         await self._close()
 
+    def _measure(self) -> Figures:
+        return figures_of(self._database.folder, takes_in=self._problem() is None)
+
+    def _problem(self) -> object | None:
+        """Why nothing is taken in; None if all is well."""
+        return self._database.ended or self._database.room.problem
+
     async def _ready(self, request: Request) -> Response:
         """Requests are taken only between start and stop, so here it is ready unless a part of it is not."""
-        if (reason := self._database.ended or self._database.room.problem) is not None:
+        if (reason := self._problem()) is not None:
             raise StoreUnavailable(str(reason))
         if self._workers is not None and (problem := self._workers.problem()) is not None:
             return error_response(503, Problem("", problem))

@@ -6,6 +6,7 @@ import signal
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -13,9 +14,10 @@ import pytest
 
 import one_pim
 from aep.errors import BackupRefused, NoStore
-from aep.store import database, schema
+from aep.store import database, figures, room, schema
 from aep.store.backup import back_up
 from aep_here import run
+from event_platform.domain.errors import StoreUnavailable
 from processes import Child, command, ready, received, server, until
 
 BIG = 160  # MB, so that a copy takes long enough to be killed in the middle
@@ -197,6 +199,39 @@ def test_it_says_what_a_restore_needs_besides(tmp_path: Path) -> None:
     assert ended.status == 0
     assert "AEP_SECRETS_KEY" in ended.out
     assert settings["AEP_SECRETS_KEY"] not in ended.out
+
+
+def test_when_it_was_made_is_noted_for_metrics_and_doctor(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    store(data)
+    assert figures.figures_of(data).backup_at is None
+    before = datetime.now(UTC).replace(microsecond=0)
+    back_up(data, tmp_path / "copy.db", overwrite=False)
+    found = figures.figures_of(data)
+    assert found.backup_at is not None
+    assert before <= found.backup_at <= datetime.now(UTC)
+    assert found.file_bytes == (data / database.FILE).stat().st_size
+    assert stat.S_IMODE((data / database.LAST_BACKUP).stat().st_mode) == 0o600
+    for wrong in ("", "yesterday", "2026-11-30T12:00:00", "x" * 1000):
+        (data / database.LAST_BACKUP).write_text(wrong)
+        assert figures.last_backup(data) is None
+
+
+def test_it_ends_before_the_disk_of_the_store_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written meanwhile stays in the write-ahead log."""
+    data = tmp_path / "data"
+    store(data, megabytes=1)
+    monkeypatch.setattr(database, "STEPS_BETWEEN_LOOKS", 1)
+    left = iter([room.LEAST_BYTES, room.LEAST_BYTES])
+    monkeypatch.setattr(room, "free_bytes", lambda folder: next(left, room.LEAST_BYTES - 1))
+    with pytest.raises(StoreUnavailable, match="nearly full"):
+        back_up(data, tmp_path / "copy.db", overwrite=False)
+    assert not (tmp_path / "copy.db").exists()
+    assert not partial_of(tmp_path / "copy.db").exists()
+    assert figures.last_backup(data) is None
+    back_up(data, tmp_path / "copy.db", overwrite=False)  # to save what there is though little is left
 
 
 def test_json_says_the_same_to_a_script(tmp_path: Path) -> None:

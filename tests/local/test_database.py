@@ -113,6 +113,23 @@ async def test_a_disk_that_takes_nothing_more_is_unavailable_and_undoes_the_comm
     assert await notes(database) == ["small"]
 
 
+async def test_a_read_that_takes_too_long_is_ended_and_keeps_nothing_from_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STEPS_BETWEEN_LOOKS", 1000)
+    database = Database(tmp_path)
+    database.open()
+    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n, meta"
+    await database.write(lambda connection: connection.execute("INSERT INTO meta VALUES ('a', '')"))
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "READ_SECONDS", 0.0)
+        with pytest.raises(StoreUnavailable, match="interrupted"):
+            await database.read(lambda connection: connection.execute(endless).fetchone())
+    assert await database.read(lambda connection: connection.execute("SELECT 1").fetchone()) == (1,)
+    assert not await database.read(lambda connection: connection.in_transaction)
+    await database.close()
+
+
 async def test_commits_are_announced_in_their_order_and_before_the_writers_go_on(database: Database) -> None:
     seen: list[str] = []
 

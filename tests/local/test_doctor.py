@@ -14,6 +14,7 @@ import one_pim
 from aep import doctor
 from aep.doctor import State
 from aep.store import database, keys, schema
+from aep.store.figures import Figures
 from aep_here import Ended, run
 from contract.servers import DnsServer
 from event_platform.adapters.guard import TrustedNetwork
@@ -179,6 +180,47 @@ def test_stored_pims_are_counted(data: Path) -> None:
 def test_an_old_sqlite_is_broken() -> None:
     assert doctor.sqlite((3, 34, 1)).needed
     assert doctor.sqlite((3, 35, 0)).state is State.OK
+
+
+@pytest.mark.parametrize(
+    ("version", "has_it"),
+    [
+        ((3, 40, 1), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 45, 0), True),
+        ((3, 50, 6), True),
+        ((3, 50, 7), False),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((3, 53, 0), False),
+    ],
+)
+def test_a_sqlite_with_the_wal_reset_bug_is_named_with_its_version(
+    version: tuple[int, ...], has_it: bool
+) -> None:
+    found = doctor.sqlite(version)
+    assert found.state is State.OK
+    assert ".".join(map(str, version)) in found.detail
+    assert ("WAL-reset bug" in found.detail) is has_it
+
+
+def test_the_files_and_the_last_backup_are_shown_with_what_to_do() -> None:
+    now = datetime(2026, 11, 30, 12, tzinfo=UTC)
+    new = Figures(1_500_000, 300_000, 10**9, now - timedelta(hours=30), takes_in=True)
+    assert [(each.state, each.detail) for each in doctor.files(new, now)] == [
+        (State.OK, "1.5 MB, and 0.3 MB of write-ahead log"),
+        (State.OK, "the last one is 1 days and 6 hours old"),
+    ]
+    old = Figures(1, doctor.LARGE_LOG_BYTES + 1, 10**9, now - timedelta(days=8), takes_in=True)
+    found = list(doctor.files(old, now))
+    assert [each.state for each in found] == [State.PROBLEM, State.PROBLEM]
+    assert "a reader that keeps the file open" in found[0].detail
+    assert "run `aep backup FILE`" in found[1].detail
+    assert not any(each.needed for each in found)
+    never = list(doctor.files(Figures(1, 0, 10**9, None, takes_in=True), now))
+    assert never[1].state is State.MISSING
+    assert list(doctor.files(Figures(0, 0, 10**9, None, takes_in=True), now)) == []
 
 
 def test_few_open_files_are_named_with_the_cure() -> None:

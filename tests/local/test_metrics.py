@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +31,7 @@ from aep.broker.upkeep import Upkeep
 from aep.meters import OTHER, SUBSCRIPTIONS_NAMED, Counted, Histogram, Meters
 from aep.store import database as store
 from aep.store.database import Database
+from aep.store.figures import Figures
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
 from aep_here import run
@@ -54,6 +55,7 @@ MICROSECONDS_A_DELIVERY = 20.0
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 Samples = dict[str, float]
+FIGURES = Figures(8192, 4096, 10**9, datetime.now(UTC) - timedelta(hours=1), takes_in=False)
 
 
 def samples_of(text: str) -> Samples:
@@ -94,10 +96,19 @@ async def page(meters: Meters, look: Callable[[], Awaitable[float]] | None = Non
     async def nothing_waits() -> float:
         return 0.0
 
-    app = Starlette(routes=[metrics.route(meters, look or nothing_waits)])
+    app = Starlette(routes=[metrics.route(meters, look or nothing_waits, lambda: FIGURES)])
     status, _, text = await call(app, "/metrics")
     assert status == 200
     return samples_of(text)
+
+
+async def test_the_files_their_disk_and_the_last_backup_are_looked_at_when_asked() -> None:
+    found = await page(Meters())
+    assert found["aep_store_file_bytes"] == 8192
+    assert found["aep_store_wal_bytes"] == 4096
+    assert found["aep_store_disk_free_bytes"] == 10**9
+    assert found["aep_store_takes_in"] == 0
+    assert found["aep_backup_age_seconds"] >= 3600
 
 
 # The broker and the store, counted as they work
@@ -530,7 +541,7 @@ async def test_scrapes_take_a_small_part_of_the_processor(monkeypatch: pytest.Mo
     now = [100.0]
     monkeypatch.setattr(metrics, "generate_latest", slowly)
     monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    app = Starlette(routes=[metrics.route(Meters(), nothing_waits)])
+    app = Starlette(routes=[metrics.route(Meters(), nothing_waits, lambda: FIGURES)])
     for _ in range(1000):
         assert (await call(app, "/metrics"))[0] == 200
         now[0] += 0.001

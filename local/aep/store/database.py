@@ -36,7 +36,8 @@ JointJob = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[Result]]
 
 FILE = "aep.db"
 KEY_FILE = "secrets.key"
-OWN_FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal", LOCK, KEY_FILE, RESERVE)
+LAST_BACKUP = "last-backup"
+OWN_FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal", LOCK, KEY_FILE, RESERVE, LAST_BACKUP)
 """The files that the platform keeps in its data folder, for its own user alone."""
 JOBS_PER_COMMIT = 1000
 GIVING_WAY_PER_COMMIT = 256
@@ -52,6 +53,9 @@ LINGER_SECONDS = 0.02
 WEIGHT_AT_ONCE = 256
 """The weight of the items that one call of a joint job gets."""
 KEPT_PAGES = 4096  # 16 MiB
+READ_SECONDS = 30.0
+"""A read is ended after so long: what it sees stays in the write-ahead log for that time."""
+STEPS_BETWEEN_LOOKS = 100_000
 LOOK_SECONDS = 2.0
 """The time between two looks at the files while nothing is written; each commit looks, too."""
 
@@ -159,6 +163,7 @@ class Database:
         self._checkpoints = Checkpoints(connect, self.path, self._meters)
         self.room = Room(folder, reserve)
         self._lock = contextlib.ExitStack()
+        self._read_until = 0.0
         self._closing = threading.Event()
         self.ended: StoreUnavailable | None = None
         """Why nothing is written or read any more."""
@@ -182,6 +187,7 @@ class Database:
             self.room.look()
             self._reader = connect(self.path)  # later, the path may name another file
             self._reader.execute("PRAGMA query_only = ON")
+            self._reader.set_progress_handler(self._is_read_over, STEPS_BETWEEN_LOOKS)
             self._checkpoints.start(self._files.are_ours)
         except sqlite3.DatabaseError as error:
             self._lock.close()
@@ -270,15 +276,23 @@ class Database:
         return future
 
     async def read(self, job: Job[Result]) -> Result:
-        """What `job` returned on a connection that only reads and sees every commit so far."""
+        """What `job` returned on a connection that only reads and sees every commit so far.
+
+        Raises StoreUnavailable, also when it takes longer than READ_SECONDS.
+        """
         if self.ended is not None:
             raise self.ended
 
         def run() -> Result:
             with _as_unavailable():
+                self._read_until = time.monotonic() + READ_SECONDS
                 return job(self._reader)
 
         return await self._loop.run_in_executor(self._readers, run)
+
+    def _is_read_over(self) -> bool:
+        """True if the read that runs has taken its time, which has SQLite interrupt it."""
+        return time.monotonic() > self._read_until
 
     async def give_back(self, pages: int) -> bool:
         """Returns up to `pages` of the file's unused pages to the disk; True if there are more.
