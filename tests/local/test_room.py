@@ -13,6 +13,7 @@ from aep.meters import Meters
 from aep.store import database as module
 from aep.store import room as room_module
 from aep.store.database import Database
+from aep.store.identity import with_cure
 from aep.store.room import ENOUGH_BYTES, LEAST_BYTES, RESERVE, Room
 from event_platform.domain.errors import StoreUnavailable
 from eventually import eventually
@@ -144,6 +145,10 @@ def test_a_file_system_that_cannot_keep_room_is_used_without(
         room.look()
     assert room.problem is None
     assert [entry["event"] for entry in logs] == ["store.no_reserve"]
+
+
+def test_a_command_that_finds_the_disk_full_says_what_to_do() -> None:
+    assert with_cure(full()) == "database or disk is full: make room on the disk of the data folder"
 
 
 # In the store

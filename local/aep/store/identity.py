@@ -198,9 +198,11 @@ def read_lock(path: Path) -> bytes:
 
 
 def with_cure(error: sqlite3.DatabaseError) -> str:
-    """The error, and what to do when it says that the file is damaged."""
+    """The error, and what to do when it says that the file is damaged or its disk is full."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    if code == sqlite3.SQLITE_FULL:
+        return f"{error}: make room on the disk of the data folder"
     return f"{error}: {CURE}" if damaged else str(error)
 
 
