@@ -40,7 +40,8 @@ from .accepting import RAISE_THE_LIMIT
 from .errors import BadPims, StoreDamaged, WrongKey
 from .options import wrong_setting
 from .steady_clock import told
-from .store import database, identity, keys, schema, times
+from .store import calls, database, identity, keys, schema, times
+from .store.calls import LastCalls
 from .store.figures import Figures, figures_of
 from .store.room import megabytes
 
@@ -56,6 +57,17 @@ FEW_FREE_BYTES = 1024 * 1024 * 1024
 ASKED_NAME = "example.com"
 PROGRAM_SECONDS = 20.0
 MAIL_SECONDS = 5.0
+LOOK_BACK = timedelta(days=7)
+SENDERS_SHOWN = 5
+ADVICE: Mapping[str, str] = {
+    "wrong_signature": "give the secret that it signs with to `aep pims add URL --events-api-secret -`, or"
+    " the relay secret to the subscription there",
+    "no_secret": "give its secret to `aep pims add URL --events-api-secret -`",
+    "unknown_key": "compare the URL that it was given with `aep pims list --json`",
+    "wrong_key": "compare its ingest key, or make another by `aep pims add URL --rotate`",
+    "clock": "set its clock and this one (NTP)",
+}
+"""What to do about the reason of a refused call."""
 _ANSWERS_OF_A_RESOLVER = {pycares.errno.ARES_ENODATA, pycares.errno.ARES_ENOTFOUND}
 
 
@@ -121,6 +133,7 @@ def of_the_folder(folder: Path, settings: Settings) -> Iterator[Check]:
     yield store(folder)
     yield from files(figures_of(folder), datetime.now(UTC))
     yield pims(folder, settings)
+    yield senders(folder, settings, datetime.now(UTC))
 
 
 async def of_the_surroundings(
@@ -270,6 +283,30 @@ def pims(folder: Path, settings: Settings) -> Check:
     return ok("pims", f"{stored} in the data folder, {listed} in AEP_PIMS")
 
 
+def senders(folder: Path, settings: Settings, now: datetime) -> Check:
+    """Whether the last calls of each PIM were taken. A PIM sends nothing twice, and tells nobody."""
+    known = _read(folder, calls.read) or {}
+    registered = set(_read(folder, _names_of_tenants) or ())
+    with suppress(BadPims):  # which is a finding of its own
+        registered |= {tenant.name for tenant in _listed(settings, allow_http=True)}
+    of_pims = {key: last for key, last in known.items() if key[0] in registered}
+    recently = now.timestamp() - LOOK_BACK.total_seconds()
+    refused = [
+        f"{tenant} by {way}: {_refusal(last)}"
+        for (tenant, way), last in of_pims.items()
+        if last.is_refused_now and (last.refused_at or 0) > recently
+    ]
+    if refused:
+        more = f"; and {len(refused) - SENDERS_SHOWN} more" if len(refused) > SENDERS_SHOWN else ""
+        return problem("senders", "; ".join(refused[:SENDERS_SHOWN]) + more)
+    nobodys = [_refusal(last) for (tenant, _), last in known.items() if not tenant and last.is_refused_now]
+    stray = f"; a call that was no PIM's: {nobodys[0]}" if nobodys else ""
+    taken = max((last.taken_at for last in of_pims.values() if last.taken_at is not None), default=None)
+    if taken is None:
+        return ok("senders", f"no events came yet{stray}")
+    return ok("senders", f"the last events came at {_shown(taken)}; `aep pims list` has all{stray}")
+
+
 async def names(host: str, network: TrustedNetwork) -> Check:
     """By c-ares, as deliveries do it. A resolver that says "no such name" works, so that is no problem."""
     try:
@@ -404,6 +441,15 @@ def _existing(folder: Path) -> Path:
     """The folder, or the nearest above it that there is."""
     absolute = folder.absolute()
     return next(each for each in (folder, absolute, *absolute.parents) if each.is_dir())
+
+
+def _refusal(last: LastCalls) -> str:
+    advice = ADVICE.get(last.reason or "", "see ingest.refused in the log")
+    return f"refused at {_shown(last.refused_at or 0)} with {last.status} ({last.reason}): {advice}"
+
+
+def _shown(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 def _listed(settings: Settings, *, allow_http: bool) -> list[Tenant]:

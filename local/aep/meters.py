@@ -10,8 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from event_platform.domain.deliveries import Settlement
+from event_platform.domain.tenants import Way
+
+from .store.calls import CallKey, LastCalls
 
 SUBSCRIPTIONS_NAMED = 200
+PIMS_NAMED = 200
 OTHER = "other"
 """Stands for all subscriptions beyond those that are counted by name, and for paths that are no route."""
 
@@ -86,6 +90,8 @@ class Meters:
     )
     subscriptions: dict[str, OfSubscription] = field(default_factory=dict[str, OfSubscription])
     other: OfSubscription = field(default_factory=OfSubscription)
+    last_calls: dict[CallKey, LastCalls] = field(default_factory=dict[CallKey, LastCalls])
+    refusals: Counter[tuple[str, Way, int]] = field(default_factory=Counter[tuple[str, Way, int]])
 
     def accepted(self, events: int, new: int, to_fan_out: int = 0) -> None:
         """A request's events are on disk, and so many of them wait for their fan-out."""
@@ -186,6 +192,10 @@ class Meters:
     def answered(self, route: str, status: int) -> None:
         """A request got its answer."""
         self.requests[route, str(status)] += 1
+
+    def refused(self, tenant: str, way: Way, status: int) -> None:
+        """A call of ingest was refused; `tenant` is empty when nothing says whose it was."""
+        self.refusals[tenant, way, status] += 1
 
     def _put_into_lanes(self, subscription_ids: Iterable[str]) -> int:
         number = 0

@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -22,8 +24,9 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.tenants import Way
 
-from .meters import OTHER, Histogram, Meters, OfSubscription
+from .meters import OTHER, PIMS_NAMED, Histogram, Meters, OfSubscription
 from .store.figures import Figures
 
 log = structlog.get_logger()
@@ -108,6 +111,7 @@ class _Collector(Collector):
         )
         yield _counter("aep_http_requests", "Answers.", ("route", "status"), self._meters.requests)
         yield from self._subscriptions()
+        yield from self._pims()
 
     def _queue(self) -> Iterable[Metric]:
         meters = self._meters
@@ -212,6 +216,29 @@ class _Collector(Collector):
             ended.add_metric((name,), own.ended)
         yield from (queued, delivered, ended)
 
+    def _pims(self) -> Iterable[Metric]:
+        """By PIM and way in. Those beyond the first 200 PIMs share a label, as subscriptions do."""
+        named = set(islice(dict.fromkeys(tenant for tenant, _ in self._meters.last_calls), PIMS_NAMED))
+        taken: dict[tuple[str, Way], float] = {}
+        for (tenant, way), last in self._meters.last_calls.items():
+            if last.taken_at is not None:
+                key = (tenant if tenant in named else OTHER, way)
+                taken[key] = max(last.taken_at, taken.get(key, 0.0))
+        refused = Counter[tuple[str, Way, str]]()
+        for (tenant, way, status), count in self._meters.refusals.items():
+            refused[tenant if tenant in named else OTHER, way, str(status)] += count
+        family = GaugeMetricFamily(
+            "aep_pim_last_taken_timestamp_seconds",
+            "When events of a PIM were taken last.",
+            labels=("pim", "way"),
+        )
+        for labels, at in taken.items():
+            family.add_metric(labels, at)
+        yield family
+        yield _counter(
+            "aep_pim_calls_refused", "Calls of ingest that were refused.", ("pim", "way", "status"), refused
+        )
+
 
 def _of_files(figures: Figures) -> Iterable[Metric]:
     yield GaugeMetricFamily("aep_store_file_bytes", "Size of the store's file.", value=figures.file_bytes)
@@ -229,7 +256,7 @@ def _of_files(figures: Figures) -> Iterable[Metric]:
         yield GaugeMetricFamily("aep_backup_age_seconds", "Age of the last backup.", value=max(0.0, age))
 
 
-def _counter(name: str, text: str, labels: tuple[str, str], counts: Mapping[Any, int]) -> Metric:
+def _counter(name: str, text: str, labels: tuple[str, ...], counts: Mapping[Any, int]) -> Metric:
     family = CounterMetricFamily(name, text, labels=labels)
     for values, count in counts.items():
         family.add_metric(values, count)

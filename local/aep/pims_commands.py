@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +28,8 @@ from . import pims as registry
 from .errors import BadPims
 from .options import DEFAULT_DATA, AsJson, Data
 from .output import echo, echo_json, fail, show
-from .store import database, keys
+from .store import calls, database, keys
+from .store.calls import CallKey, LastCalls
 
 pims = typer.Typer(
     no_args_is_help=True,
@@ -133,17 +135,24 @@ def list_pims(pims_file: PimsFile = None, data: Data = DEFAULT_DATA, as_json: As
     """List the PIMs and the paths at which each sends its events.
 
     Example: aep pims list --json
+
+    Of each it shows when an event was taken last and which call was refused last, by each way in. What `aep
+    serve` on that data folder saw is there within 5 seconds.
     """
-    rows = []
+    tenants: list[Tenant] = []
     if pims_file is not None or (data / database.FILE).exists():  # looking makes no folder
         with _registry(pims_file, data) as entries:
-            rows = [_row(tenant) for tenant in entries.all()]
+            tenants = entries.all()
+    known = _last_calls(data)
     if as_json:
-        echo_json(rows)
+        echo_json([_row(tenant) | _calls_in_json(tenant, known) for tenant in tenants])
         return
     show(
-        ("PIM", "key", "auth", "ingest path"),
-        [(row["url"], row["key"], row["auth"], row["ingest_path"]) for row in rows],
+        ("PIM", "key", "auth", "ingest path", "last event taken", "last call refused"),
+        [
+            (row["url"], row["key"], row["auth"], row["ingest_path"], *_calls_in_words(tenant, known))
+            for tenant, row in ((tenant, _row(tenant)) for tenant in tenants)
+        ],
     )
 
 
@@ -250,6 +259,43 @@ def _row(tenant: Tenant) -> dict[str, str]:
         "events_api_path": f"/ingest/events-api/{tenant.key}" if takes_events else "",
         "relay_path": f"/ingest/relay/{tenant.key}" if takes_events else "",
     }
+
+
+def _last_calls(data: Path) -> Mapping[CallKey, LastCalls]:
+    if not (data / database.FILE).exists():
+        return {}
+    with contextlib.closing(database.connect_to_read(data / database.FILE)) as connection:
+        return calls.read(connection)
+
+
+def _calls_in_json(tenant: Tenant, known: Mapping[CallKey, LastCalls]) -> dict[str, Any]:
+    """By way in, as far as calls came; nothing of a PIM from which none did."""
+    found = {
+        way.value: {
+            "last_taken_at": _time_of(last.taken_at),
+            "last_refused": None
+            if last.refused_at is None
+            else {"at": _time_of(last.refused_at), "status": last.status, "reason": last.reason},
+        }
+        for (name, way), last in known.items()
+        if name == tenant.name
+    }
+    return {"calls": found} if found else {}
+
+
+def _calls_in_words(tenant: Tenant, known: Mapping[CallKey, LastCalls]) -> tuple[str, str]:
+    own = [(way, last) for (name, way), last in known.items() if name == tenant.name]
+    taken = [f"{_time_of(last.taken_at)} {way}" for way, last in own if last.taken_at is not None]
+    refused = [
+        f"{_time_of(last.refused_at)} {way} {last.status} {last.reason}"
+        for way, last in own
+        if last.refused_at is not None
+    ]
+    return ", ".join(taken), ", ".join(refused)
+
+
+def _time_of(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class _Entries:

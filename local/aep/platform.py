@@ -29,6 +29,7 @@ from .broker.upkeep import Upkeep
 from .memory import MemoryUpkeep
 from .meters import Meters
 from .notifier import Notifier
+from .observing import CallObserver
 from .pims import Pims
 from .sending import Outgoing, dispatcher
 from .steady_clock import ClockWatch, SteadyClock, told
@@ -127,13 +128,18 @@ class Platform:
             on_fault=on_fault,
         )
         self._subscriptions.on_change.append(self._notifier.look)
+        self._observer = CallObserver(self._database, self._pims, meters, clock, on_fault=on_fault)
         self._reader = ReadingProcess(
             settings.event_types, on_replaced=partial(meters.process_replaced, "reading")
         )
         verifier = CallerVerifier(self._pims, self._gateway, clock, allow_http=settings.dev)
         routes = [
             # The router goes through them in turn, and most requests are events.
-            *ingest.routes(ingest.Ingest(self._pims, self._queue, settings.event_types, clock, self._reader)),
+            *ingest.routes(
+                ingest.Ingest(
+                    self._pims, self._queue, settings.event_types, clock, self._reader, self._observer
+                )
+            ),
             *manage.routes(
                 manage.Manage(
                     verifier,
@@ -175,6 +181,7 @@ class Platform:
             self._memory.start()
             await self._fan_out.start()
             await self._notifier.start()
+            await self._observer.start()
             # Filters of the file need some of it, too.
             threading.Thread(target=manage.FIRST_BODY.load, name="aep-first-use", daemon=True).start()
         except BaseException:
@@ -189,6 +196,7 @@ class Platform:
             self._memory.stop(),
             self._fan_out.stop(),
             self._notifier.stop(),
+            self._observer.stop(),
         )
         await self._close()
 

@@ -297,6 +297,19 @@ CREATE TABLE dead_events (             -- accepted events that our own code fail
 CREATE INDEX dead_events_due ON dead_events (no) WHERE is_due;
 """
 
+_VERSION_11 = """
+CREATE TABLE last_calls (              -- of each PIM by each way in; '' is of calls that were nobody's
+    tenant TEXT NOT NULL,
+    way TEXT NOT NULL,
+    taken_at REAL,                     -- when events came last
+    answered_at REAL,                  -- when a call was taken last, also one without events
+    refused_at REAL,
+    status INTEGER,
+    reason TEXT,
+    PRIMARY KEY (tenant, way)
+) WITHOUT ROWID;
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -308,6 +321,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_8,
     _VERSION_9,
     _VERSION_10,
+    _VERSION_11,
 )
 """What leads from each version of the schema to the next, from the empty file on. Only ever appended to.
 

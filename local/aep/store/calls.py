@@ -1,0 +1,56 @@
+"""The last calls of each PIM by each way in, in the SQLite file: what was taken and refused last."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass
+
+from event_platform.domain.tenants import Way
+
+CallKey = tuple[str, Way]
+"""A PIM, empty where nothing said whose calls they were, and its way in."""
+
+
+@dataclass(slots=True)
+class LastCalls:
+    """The last calls of a PIM by one way in, in unix seconds.
+
+    `answered_at` is when a call was taken, also one without events.
+    """
+
+    taken_at: float | None = None
+    answered_at: float | None = None
+    refused_at: float | None = None
+    status: int | None = None
+    reason: str | None = None
+
+    @property
+    def is_refused_now(self) -> bool:
+        """True if the last call was refused."""
+        return self.refused_at is not None and self.refused_at > (self.answered_at or 0)
+
+
+def put(connection: sqlite3.Connection, calls: Iterable[tuple[CallKey, LastCalls]]) -> None:
+    """For a job: writes the last calls of some PIMs."""
+    rows = [(*key, *astuple(last)) for key, last in calls]
+    connection.executemany("INSERT OR REPLACE INTO last_calls VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def read(connection: sqlite3.Connection) -> Mapping[CallKey, LastCalls]:
+    """For a job: all that is known; nothing in a file of an older program."""
+    try:
+        rows = connection.execute(
+            "SELECT tenant, way, taken_at, answered_at, refused_at, status, reason FROM last_calls"
+            " ORDER BY tenant, way"
+        ).fetchall()
+    except sqlite3.OperationalError:
+        return {}
+    return {(tenant, Way(way)): LastCalls(*last) for tenant, way, *last in rows}
+
+
+def read_those_of(connection: sqlite3.Connection, tenants: Iterable[str]) -> Mapping[CallKey, LastCalls]:
+    """For a job: what is known of these PIMs and of calls that were nobody's; drops what is of others."""
+    names = {"", *tenants}
+    known = read(connection)
+    others = {(tenant,) for tenant, _ in known if tenant not in names}
+    connection.executemany("DELETE FROM last_calls WHERE tenant = ?", sorted(others))
+    return {key: last for key, last in known.items() if key[0] in names}
