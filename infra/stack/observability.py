@@ -33,9 +33,16 @@ LOGGED: Mapping[str, tuple[str, str]] = {
     "suspensions": ("subscription.suspended", "Subscriptions that the platform suspended"),
     "egress_failing": ("egress.failing", "Times that most receivers could not be reached"),
     "no_resolver": ("egress.no_resolver", "Times that no nameserver answered"),
+    "ingest_taken": ("events.accepted", "Calls of ingest whose events were taken"),
+    "ingest_refused": ("ingest.refused", "Minutes in which calls of ingest were refused, by PIM and reason"),
     "retries_put_back": ("retries.put_back", "Ticks that went over the schedule of retries"),
 }
 """Log-based metrics: by name the event of our structured lines that is counted, and what it tells."""
+LABELS: Mapping[str, Sequence[str]] = {
+    "ingest_taken": ("tenant", "way"),
+    "ingest_refused": ("tenant", "way", "reason"),
+}
+"""The fields of a line that are labels of its metric: each has as many values as there are PIMs at most."""
 
 
 def logged(metric: str) -> str:
@@ -127,6 +134,12 @@ ALERTS: Sequence[Alert] = (
         severity="CRITICAL",
     ),
     Alert(
+        "ingest-refused",
+        "A PIM's events are refused",
+        "They are lost: a PIM sends nothing twice. `ingest.refused` in the log of ingest says whose and why.",
+        logged("ingest_refused") + ' metric.label.tenant!=""',
+    ),
+    Alert(
         "events-wait",
         "Events or notifications wait for their function",
         "fanout or notify is failing or at its instances. Look at their log and the dashboard.",
@@ -215,12 +228,18 @@ class Observability(Part):
         self.register_outputs({})
 
     def _metric(self, name: str, event: str, told: str) -> gcp.logging.Metric:
+        labels = LABELS.get(name, ())
         return gcp.logging.Metric(
             name,
             name=f"event_platform/{name}",
             description=told,
             filter=f'resource.type="cloud_run_revision" AND jsonPayload.event="{event}"',
-            metric_descriptor={"metric_kind": "DELTA", "value_type": "INT64"},
+            metric_descriptor={
+                "metric_kind": "DELTA",
+                "value_type": "INT64",
+                "labels": [{"key": label, "value_type": "STRING"} for label in labels],
+            },
+            label_extractors={label: f"EXTRACT(jsonPayload.{label})" for label in labels},
             opts=self.child(),
         )
 
@@ -255,6 +274,8 @@ def dashboard() -> Mapping[str, Any]:
     """What an on-call person reads from the left above to the right below: in, waiting, out, failing."""
     charts = [
         _chart("Requests to ingest, by answer", [requests(["ingest"], c) for c in ("2xx", "4xx", "5xx")]),
+        _chart("Calls of ingest that were taken", [logged("ingest_taken")], by="metric.label.tenant"),
+        _chart("Calls of ingest that were refused", [logged("ingest_refused")], by="metric.label.tenant"),
         _chart("Requests to manage, by answer", [requests(["manage"], c) for c in ("2xx", "4xx", "5xx")]),
         _chart("Oldest waiting message (s)", [of_subscriptions("oldest_unacked_message_age", ".+")], "MAX"),
         _chart("Messages that wait", [of_subscriptions("num_undelivered_messages", ".+")], "MAX"),
@@ -276,8 +297,10 @@ def _run(metric: str) -> str:
     return f'metric.type="run.googleapis.com/{metric}" resource.type="cloud_run_revision"'
 
 
-def _chart(title: str, filters: Sequence[str], aligner: str = "RATE") -> Mapping[str, Any]:
-    """A line for each subscription or function of each filter."""
+def _chart(
+    title: str, filters: Sequence[str], aligner: str = "RATE", by: str | None = None
+) -> Mapping[str, Any]:
+    """A line for each subscription or function of each filter, or for each value of a label."""
     sets = [
         {
             "plotType": "LINE",
@@ -289,9 +312,12 @@ def _chart(title: str, filters: Sequence[str], aligner: str = "RATE") -> Mapping
                         "perSeriesAligner": f"ALIGN_{aligner}",
                         "crossSeriesReducer": "REDUCE_SUM" if aligner == "RATE" else "REDUCE_MAX",
                         "groupByFields": [
-                            "resource.label.subscription_id"
-                            if "pubsub_subscription" in each
-                            else "resource.label.service_name"
+                            by
+                            or (
+                                "resource.label.subscription_id"
+                                if "pubsub_subscription" in each
+                                else "resource.label.service_name"
+                            )
                         ],
                     },
                 }

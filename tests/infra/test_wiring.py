@@ -369,6 +369,15 @@ def test_what_metrics_count_is_logged_by_the_code() -> None:
         assert f'"{event}"' in code, event
 
 
+def test_what_is_refused_is_counted_by_pim(production: Deployed) -> None:
+    metric = production.one("logging/metric:Metric", "ingest_refused")
+    assert 'jsonPayload.event="ingest.refused"' in metric["filter"]
+    assert metric["labelExtractors"]["tenant"] == "EXTRACT(jsonPayload.tenant)"
+    assert [label["key"] for label in metric["metricDescriptor"]["labels"]] == ["tenant", "way", "reason"]
+    (alert,) = (alert for alert in ALERTS if alert.name == "ingest-refused")
+    assert 'metric.label.tenant!=""' in alert.filter
+
+
 def test_the_archive_is_the_folder_of_functions(stack: Deployed) -> None:
     archive = stack.one("storage/bucketObject:BucketObject", "functions")
     assert archive["name"] == f"functions-{digest(FOLDER)}.zip"

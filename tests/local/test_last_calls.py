@@ -121,6 +121,8 @@ def test_metrics_name_so_many_pims_and_no_more() -> None:
     registry.register(metrics._Collector(meters))
     lines = [line for line in generate_latest(registry).decode().splitlines() if line.startswith("aep_pim")]
     assert len(lines) == 2 * (PIMS_NAMED + 1)
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    assert all(f"`{line.partition('{')[0]}{{" in page for line in lines)
     assert 'aep_pim_last_taken_timestamp_seconds{pim="other",way="relay"} 249.0' in lines
     assert 'aep_pim_calls_refused_total{pim="other",status="401",way="relay"} 50.0' in lines
 
