@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Set
 
 from .budget import OwnerKey
@@ -34,10 +34,10 @@ class Turns:
     def __init__(self, cpu_time: Callable[[], float] = time.thread_time) -> None:
         self._cpu_time = cpu_time
         self._left = BEGIN_IN_A_ROUND
-        self._begun: Counter[OwnerKey] = Counter()  # in this round
+        self._begun: dict[OwnerKey, int] = {}  # in this round
         self._is_scheduled = False
         self._waiting: OrderedDict[OwnerKey, deque[asyncio.Future[None]]] = OrderedDict()
-        self._counted: Counter[OwnerKey] = Counter()
+        self._counted: dict[OwnerKey, int] = {}
         """The attempts of each owner since `_counted_from`."""
         self._counted_from = self._looked_at = asyncio.get_running_loop().time()
         self._crowds: Set[OwnerKey] = frozenset()
@@ -51,11 +51,12 @@ class Turns:
 
     def take(self, owner: OwnerKey) -> bool:
         """True if the owner may begin now; False if there is a turn to `wait` for."""
-        begun = self._begun[owner]
+        begun = self._begun.get(owner, 0)
         most = EACH_IN_A_ROUND if owner in self._crowds else BEGIN_IN_A_ROUND
         if (self._left <= 0 and begun >= most) or owner in self._waiting:
             return False
         self._begun[owner] = begun + 1
+        self._counted[owner] = self._counted.get(owner, 0) + 1
         self._left -= 1
         self._schedule(0.0)
         return True
@@ -79,7 +80,6 @@ class Turns:
 
     def _begin_round(self) -> None:
         self._is_scheduled = False
-        self._counted.update(self._begun)
         self._begun.clear()
         rest = self._rest()
         if rest and not self._has_rested:
@@ -98,28 +98,33 @@ class Turns:
                 del self._waiting[owner]
             if not turn.done():  # else it was cancelled
                 turn.set_result(None)
-                self._begun[owner] += 1
+                self._counted[owner] = self._counted.get(owner, 0) + 1
                 self._left -= 1
         if self._waiting:
             self._schedule(0.0)
 
     def _rest(self) -> float:
         """Returns how many seconds those who wait rest now."""
-        now, used = asyncio.get_running_loop().time(), self._cpu_time()
+        now = asyncio.get_running_loop().time()
         if now - self._counted_from >= COUNTED_SECONDS:
-            self._find_crowds(now, used)
+            self._find_crowds(now)
+        if not self._is_shared:
+            return 0.0
+        used = self._cpu_time()
         earned = SHARE * (now - self._looked_at)
-        credit = min(CREDIT_SECONDS, self._credit + earned - (used - self._used))
-        self._credit = credit if self._is_shared else max(0.0, credit)
+        self._credit = min(CREDIT_SECONDS, self._credit + earned - (used - self._used))
         self._looked_at, self._used = now, used
         return min(REST_AT_MOST, max(0.0, -self._credit) / SHARE)
 
-    def _find_crowds(self, now: float, used: float) -> None:
+    def _find_crowds(self, now: float) -> None:
         """Takes all attempts of the time that was counted for equally dear."""
-        cost = (used - self._counted_used) / max(1, self._counted.total())
+        used = self._cpu_time()
+        cost = (used - self._counted_used) / max(1, sum(self._counted.values()))
         few = FEW * (now - self._counted_from)
         self._crowds = {owner for owner, number in self._counted.items() if number * cost > few}
-        self._is_shared = 0 < len(self._crowds) < len(self._counted)
+        was_shared, self._is_shared = self._is_shared, 0 < len(self._crowds) < len(self._counted)
+        if not was_shared:
+            self._credit, self._looked_at, self._used = 0.0, now, used
         self._counted.clear()
         self._counted_from, self._counted_used = now, used
 
