@@ -1,7 +1,6 @@
 """All functions on one machine: builds the parts, wires them, starts and stops them in order."""
 
 import asyncio
-import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -168,6 +167,7 @@ class Platform:
 
     async def start(self) -> None:
         """Opens the folder and goes on with what waits there. Raises SetupError, StoreUnavailable."""
+        loading = asyncio.ensure_future(manage.FIRST_BODY.ready())  # filters of the file need some of it, too
         await asyncio.to_thread(self._database.open, asyncio.get_running_loop())
         try:
             await self._database.write(partial(keys.check, seal=self._seal), needs_room=False)
@@ -182,8 +182,7 @@ class Platform:
             await self._fan_out.start()
             await self._notifier.start()
             await self._observer.start()
-            # Filters of the file need some of it, too.
-            threading.Thread(target=manage.FIRST_BODY.load, name="aep-first-use", daemon=True).start()
+            await loading
         except BaseException:
             await self._close()
             raise
