@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from event_platform.domain.deliveries import Settlement
+from event_platform.domain.outcomes import Kind
 from event_platform.domain.tenants import Way
 
 from .store.calls import CallKey, LastCalls
@@ -126,6 +127,16 @@ class Meters:
             self.delivered += 1
             own.delivered += 1
             self.delivery_seconds.observe(seconds)
+
+    def taken(self, subscription_id: str, seconds: float) -> None:
+        """A receiver took a delivery, which is on disk `seconds` after the event was accepted."""
+        self.attempts[Kind.DELIVERED, ""] += 1
+        self.queued -= 1
+        self.delivered += 1
+        own = self._of(subscription_id)
+        own.queued -= 1
+        own.delivered += 1
+        self.delivery_seconds.observe(seconds)
 
     def woken(self, subscription_ids: Iterable[str]) -> None:
         """Retries that were due are back in their lanes."""

@@ -6,7 +6,7 @@ Implements the ports `Intake` (with fan-out, in the same transaction or later) a
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
@@ -40,6 +40,7 @@ from .rows import (
     LaneKey,
     Queued,
     Receipt,
+    Taken,
     insert_deliveries,
     moment_of,
     queued_of,
@@ -62,6 +63,8 @@ LONGEST_DELAY = timedelta(days=31)
 
 BYTES_OF_WEIGHT = 8192
 """The bytes of events that weigh as much as one more event, where requests share a call of the writer."""
+TAKEN_AT_ONCE = 64
+"""The deliveries that were taken and are settled as one item of the writer's work."""
 LOOK_SECONDS = 1.0
 """The time for which the result of a look into the file is good."""
 REPLAYED, DROPPED = "dead_letters_replayed", "dead_letters_dropped"
@@ -270,6 +273,34 @@ class DurableQueue:
         """
         return self._on_its_way(settlement, lingers=True)
 
+    def settle_taken(self, taken: Sequence[Taken]) -> "Iterator[tuple[Sequence[Taken], asyncio.Future[Any]]]":
+        """Does what `settle_soon` does for many: gives parts of them, each with its future."""
+        by_tenant: dict[str | None, list[Taken]] = {}
+        for each in taken:
+            by_tenant.setdefault(self._tenant_of(each[4]), []).append(each)
+        now = self._clock.now().timestamp()
+
+        def committed(present: Sequence[Taken]) -> None:
+            for *_, subscription_id, accepted_at in present:
+                self._meters.taken(subscription_id, now - accepted_at)
+
+        for tenant, of_tenant in by_tenant.items():
+            for start in range(0, len(of_tenant), TAKEN_AT_ONCE):
+                part = of_tenant[start : start + TAKEN_AT_ONCE]
+                yield (
+                    part,
+                    self._database.write_jointly(
+                        self._remove,
+                        part,
+                        committed,
+                        weight=len(part),
+                        lingers=True,
+                        gives_way=True,
+                        tenant=tenant,
+                        needs_room=False,
+                    ),
+                )
+
     def _on_its_way(self, settlement: Settlement, *, lingers: bool = False) -> "asyncio.Future[Any]":
         seconds = (self._clock.now() - settlement.delivery.accepted_at).total_seconds()
 
@@ -280,14 +311,13 @@ class DurableQueue:
                 self._meters.settled(settlement, seconds)
                 self._put(settled.back)
 
-        owner = self._owners.get(settlement.delivery.subscription_id)
         return self._database.write_jointly(
             self._settle,
             settlement,
             committed,
             lingers=lingers,
             gives_way=True,
-            tenant=None if owner is None else owner[0],
+            tenant=self._tenant_of(settlement.delivery.subscription_id),
             needs_room=False,
         )
 
@@ -425,6 +455,11 @@ class DurableQueue:
             ).fetchone()
             self._keep_owner(subscription_id, owner)
         return owner
+
+    def _tenant_of(self, subscription_id: str) -> str | None:
+        """The tenant of a subscription as far as it is in memory."""
+        owner = self._owners.get(subscription_id)
+        return None if owner is None else owner[0]
 
     def _keep_owner(self, subscription_id: str, owner: OwnerKey) -> None:
         if len(self._owners) >= OWNERS_KEPT:
@@ -576,6 +611,18 @@ class DurableQueue:
         new = [(key, now) for key, now in relayed.items() if key not in known]
         bulk.insert(connection, "relayed (key, at)", new)
         return known
+
+    def _remove(self, connection: sqlite3.Connection, parts: Sequence[Sequence[Taken]]) -> list[list[Taken]]:
+        """A joint job: those of each part that were still there, and are gone now."""
+        rows = bulk.rows(
+            connection,
+            "DELETE FROM deliveries WHERE (subscription_no, lane, position) IN {keys} RETURNING position",
+            [each[:3] for part in parts for each in part],
+        )
+        removed = {position for (position,) in rows}
+        present = [[each for each in part if each[2] in removed] for part in parts]
+        release_events(connection, [each[3] for part in present for each in part])
+        return present
 
     def _settle(
         self, connection: sqlite3.Connection, settlements: Sequence[Settlement]

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.events import Envelope
@@ -32,6 +32,11 @@ class Receipt(NamedTuple):
     key: LaneKey
     position: int
     event_no: int
+
+
+Taken: TypeAlias = tuple[int, int, int, int, str, float]
+"""A delivery that a receiver took: the numbers of its receipt, the id of its subscription, and when its event
+was accepted (unix seconds). A plain tuple, which travels between processes at the least cost."""
 
 
 @dataclass(slots=True)

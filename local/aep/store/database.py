@@ -41,8 +41,8 @@ OWN_FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal", LOCK, KEY_FI
 """The files that the platform keeps in its data folder, for its own user alone."""
 JOBS_PER_COMMIT = 1000
 GIVING_WAY_PER_COMMIT = 256
-"""The number of jobs that give way in a commit. They change pages all over the file, which take long to
-write. The next commit has whatever came meanwhile and gives way to nobody."""
+"""The number of jobs that give way in a commit, by their weight. They change pages all over the file, which
+take long to write. The next commit has whatever came meanwhile and gives way to nobody."""
 COMMIT_SECONDS = 0.1
 BUSY_JOBS = 8
 GATHERING_SECONDS = 0.004
@@ -74,6 +74,11 @@ class _Entry(Generic[Result]):
     result: Result | None = None
     error: BaseException | None = None
 
+    @property
+    def jobs(self) -> int:
+        """The number of jobs that it counts for: what gives way is often many small ones in one item."""
+        return self.weight if self.gives_way else 1
+
 
 @dataclass(slots=True)
 class _Backlog:
@@ -82,6 +87,7 @@ class _Backlog:
     first: deque[_Entry[Any]] = field(default_factory=deque[_Entry[Any]])
     later: deque[_Entry[Any]] = field(default_factory=deque[_Entry[Any]])
     """The jobs that give way."""
+    later_jobs: int = 0
     tenants: Counter[str | None] = field(default_factory=Counter[str | None])
     """The number of them by tenant; None stands for work of no tenant."""
     has_held_back: bool = False
@@ -98,13 +104,16 @@ class _Backlog:
             self.is_ending = True
         elif entry.gives_way:
             self.later.append(entry)
+            self.later_jobs += entry.weight
             self.tenants[entry.tenant] += 1
         else:
             self.first.append(entry)
 
     def lingers(self) -> bool:
         """True if it may wait for more to share a commit with."""
-        return 0 < len(self) < BUSY_JOBS and all(entry.lingers for entry in (*self.first, *self.later))
+        return 0 < len(self.first) + self.later_jobs < BUSY_JOBS and all(
+            entry.lingers for entry in (*self.first, *self.later)
+        )
 
     def take(self) -> list[_Entry[Any]]:
         """Takes what the next commit does.
@@ -114,22 +123,30 @@ class _Backlog:
         """
         taken = [self.first.popleft() for _ in range(min(len(self.first), JOBS_PER_COMMIT))]
         self.has_held_back = (
-            len(self.later) >= BUSY_JOBS
+            self.later_jobs >= BUSY_JOBS
             and not self.has_held_back
             and any(self.tenants[entry.tenant] == 0 for entry in taken)
         )
-        if self.has_held_back:
-            return taken
-        room = min(len(self.later), GIVING_WAY_PER_COMMIT, JOBS_PER_COMMIT - len(taken))
-        giving_way = [self.later.popleft() for _ in range(room)]
-        self.tenants -= Counter(entry.tenant for entry in giving_way)
-        return taken + giving_way
+        room = 0 if self.has_held_back else min(GIVING_WAY_PER_COMMIT, JOBS_PER_COMMIT - len(taken))
+        while self.later and room > 0:
+            entry = self.later.popleft()
+            room -= entry.weight
+            self.later_jobs -= entry.weight
+            self.tenants[entry.tenant] -= 1
+            if not self.tenants[entry.tenant]:
+                del self.tenants[entry.tenant]
+            taken.append(entry)
+        return taken
 
     def put_back(self, entries: Sequence[_Entry[Any]]) -> None:
         """Takes back what was not done, to be the next."""
         for entry in reversed(entries):
-            (self.later if entry.gives_way else self.first).appendleft(entry)
-        self.tenants.update(entry.tenant for entry in entries if entry.gives_way)
+            if entry.gives_way:
+                self.later.appendleft(entry)
+                self.later_jobs += entry.weight
+                self.tenants[entry.tenant] += 1
+            else:
+                self.first.appendleft(entry)
 
 
 class Database:
@@ -341,7 +358,7 @@ class Database:
                             self._commit(connection, batch, backlog)
                         self._files.check()
                         self._checkpoints.committed()
-                        busy = len(batch) >= BUSY_JOBS
+                        busy = sum(entry.jobs for entry in batch) >= BUSY_JOBS
                         if busy:
                             self._gathered.clear()
                             self._gathering_for = {entry.tenant for entry in batch}

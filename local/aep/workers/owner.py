@@ -5,23 +5,20 @@ A worker that hangs is killed and replaced (docs/decisions/0045).
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import structlog
 
 from event_platform.domain.actions import Action
-from event_platform.domain.deliveries import Delivery, Settlement
-from event_platform.domain.outcomes import Kind, Outcome
 from event_platform.domain.subscriptions import Owner, Subscription
 from event_platform.ports import Clock, SuccessCounts
 from event_platform.settings import Settings
 
 from ..broker.dispatcher import DRAIN_SECONDS
 from ..broker.queue import DurableQueue
-from ..broker.rows import LaneKey, Queued, Receipt
+from ..broker.rows import LaneKey, Queued, Taken
 from ..meters import Meters
 from ..store.subscriptions import SqliteSubscriptions
 from ..tasks import WatchedTasks
@@ -39,11 +36,6 @@ WAITED_FOR_ROUNDS = 5
 """The same while somebody waits until the worker knows of a change; and then the platform is not ready."""
 START_ROUNDS = 60
 """The same for a worker that starts."""
-
-Delivered = tuple[int, int, int, int, str, float]
-"""What a receiver took: the receipt's numbers, the subscription's id, when it was accepted (unix seconds)."""
-_TAKEN = Outcome(Kind.DELIVERED, None)
-
 
 log = structlog.get_logger()
 
@@ -357,22 +349,19 @@ class _Desk:
     ) -> Subscription:
         return await self._change_subscription(owner, subscriber_id, subscription_id, change, action=action)
 
-    def delivered(self, rows: Iterable[Delivered]) -> None:
+    def delivered(self, rows: Sequence[Taken]) -> None:
         """Has them on their way to the file; the worker is told when they are there."""
-        for number, lane, position, event_no, subscription_id, accepted_at in rows:
-            accepted = datetime.fromtimestamp(accepted_at, UTC)
-            receipt = Receipt(LaneKey(number, lane), position, event_no)
-            delivery = Delivery(subscription_id, "", "", accepted, lane, 0, 0, b"", receipt=receipt)
-            future = self._queue.settle_soon(Settlement(delivery, _TAKEN))
-            future.add_done_callback(partial(self._is_settled, position))
+        for part, future in self._queue.settle_taken(rows):
+            future.add_done_callback(partial(self._are_settled, [position for _, _, position, *_ in part]))
 
-    def _is_settled(self, position: int, future: "asyncio.Future[Any]") -> None:
+    def _are_settled(self, positions: Sequence[int], future: "asyncio.Future[Any]") -> None:
         if (error := future.exception()) is not None:
-            self.channel.tell("not_settled", position, error)
+            for position in positions:
+                self.channel.tell("not_settled", position, error)
             return
         if not self._settled:
             asyncio.get_running_loop().call_soon(self._tell_settled)  # behind those of the same commit
-        self._settled.append(position)
+        self._settled += positions
 
     def _tell_settled(self) -> None:
         self.channel.tell("settled", self._settled)

@@ -13,9 +13,8 @@ from event_platform.domain.suspension import Count, Series
 from event_platform.settings import Settings
 
 from ..broker.queue import receipt_of
-from ..broker.rows import LaneKey, Queued
+from ..broker.rows import LaneKey, Queued, Taken
 from .channel import Channel
-from .owner import Delivered
 
 GATHERED_FOR_SECONDS = 0.002
 """What was delivered is told together: nobody waits for it, and each message wakes the owner up."""
@@ -39,7 +38,7 @@ class RemoteStore:
     def __init__(self, on_end: Callable[[], None], on_fault: Callable[[BaseException], None]) -> None:
         self.channel = Channel(self, on_end=on_end, on_fault=on_fault)
         self._current: dict[str, Subscription] = {}
-        self._delivered: list[Delivered] = []
+        self._delivered: list[Taken] = []
         self._settling: dict[int, asyncio.Future[None]] = {}
         self.settings: asyncio.Future[Settings] = asyncio.get_running_loop().create_future()
         self._is_served = asyncio.Event()
