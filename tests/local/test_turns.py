@@ -6,7 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from aep.broker.turns import BEGIN_IN_A_ROUND, COUNTED_SECONDS, EACH_IN_A_ROUND, SHARE, Senders, Turns
+from aep.broker.turns import (
+    BEGIN_ALONE_IN_A_ROUND,
+    BEGIN_IN_A_ROUND,
+    COUNTED_SECONDS,
+    EACH_IN_A_ROUND,
+    SHARE,
+    Senders,
+    Turns,
+)
 
 BUSY, OTHER, QUIET = ("pim", "busy"), ("pim", "other"), ("pim", "quiet")
 
@@ -41,16 +49,16 @@ async def world() -> World:
 
 
 async def test_few_begin_in_a_round_and_all_in_their_order(world: World) -> None:
-    world.crowd(BUSY, 100)
+    world.crowd(BUSY, 300)
     await asyncio.sleep(0)
-    assert len(world.began) == BEGIN_IN_A_ROUND
+    assert len(world.began) == BEGIN_ALONE_IN_A_ROUND
     rounds = 0
-    while len(world.began) < 100:
+    while len(world.began) < 300:
         before = len(world.began)
         await asyncio.sleep(0)
-        assert len(world.began) - before <= BEGIN_IN_A_ROUND
+        assert len(world.began) - before <= BEGIN_ALONE_IN_A_ROUND
         rounds += 1
-    assert rounds >= 100 / BEGIN_IN_A_ROUND - 1
+    assert rounds >= 300 / BEGIN_ALONE_IN_A_ROUND - 1
     await world.ended()
 
 
@@ -64,20 +72,29 @@ async def test_who_has_little_to_do_begins_at_once(world: World) -> None:
 
 
 async def test_those_who_wait_take_turns_by_owner(world: World) -> None:
-    world.crowd(BUSY, 100)
-    world.crowd(OTHER, 100)
+    world.crowd(BUSY, 200)
+    world.crowd(OTHER, 200)
     await world.ended()
-    first = world.began[BEGIN_IN_A_ROUND + EACH_IN_A_ROUND :][:100]
+    first = world.began[BEGIN_ALONE_IN_A_ROUND + BEGIN_IN_A_ROUND :][:100]
     assert abs(first.count(BUSY) - first.count(OTHER)) <= BEGIN_IN_A_ROUND
 
 
+async def test_a_round_is_smaller_while_several_owners_deliver(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    await machine.crowd(BUSY, 2 * COUNTED_SECONDS)
+    assert machine.turns._most == BEGIN_ALONE_IN_A_ROUND
+    until = machine.now + 2 * COUNTED_SECONDS
+    await asyncio.gather(machine.crowd(BUSY, until), machine.crowd(OTHER, until))
+    assert machine.turns._most == BEGIN_IN_A_ROUND
+
+
 async def test_one_that_is_cancelled_takes_no_turn(world: World) -> None:
-    world.crowd(BUSY, 20)
+    world.crowd(BUSY, 70)
     world.crowd(OTHER, 20)
     await asyncio.sleep(0)
     world.cancel(20)
     await asyncio.gather(*world._tasks, return_exceptions=True)
-    assert world.began.count(BUSY) == 20
+    assert world.began.count(BUSY) == 70
     assert world.turns.take(OTHER)
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Set
 
 from .budget import OwnerKey
 
-BEGIN_IN_A_ROUND = 16
+BEGIN_IN_A_ROUND, BEGIN_ALONE_IN_A_ROUND = 16, 64
+"""The number of attempts that may begin in a round: while several owners deliver, and while one does. More in
+a round cost less each, and hold up whatever the event loop has to do beside them for longer."""
 EACH_IN_A_ROUND = 4
 """The number of one owner's attempts that may begin in a round or a rest whatever others do; it is
 BEGIN_IN_A_ROUND for an owner who has little to do."""
@@ -33,7 +35,7 @@ class Turns:
 
     def __init__(self, cpu_time: Callable[[], float] = time.thread_time) -> None:
         self._cpu_time = cpu_time
-        self._left = BEGIN_IN_A_ROUND
+        self._most = self._left = BEGIN_ALONE_IN_A_ROUND
         self._begun: dict[OwnerKey, int] = {}  # in this round
         self._is_scheduled = False
         self._waiting: OrderedDict[OwnerKey, deque[asyncio.Future[None]]] = OrderedDict()
@@ -88,7 +90,7 @@ class Turns:
             self._schedule(rest)
             return
         self._has_rested = False
-        self._left = BEGIN_IN_A_ROUND
+        self._left = self._most
         while self._left > 0 and self._waiting:
             owner, turns = next(iter(self._waiting.items()))
             turn = turns.popleft()
@@ -125,6 +127,7 @@ class Turns:
         was_shared, self._is_shared = self._is_shared, 0 < len(self._crowds) < len(self._counted)
         if not was_shared:
             self._credit, self._looked_at, self._used = 0.0, now, used
+        self._most = BEGIN_IN_A_ROUND if len(self._counted) > 1 else BEGIN_ALONE_IN_A_ROUND
         self._counted.clear()
         self._counted_from, self._counted_used = now, used
 
