@@ -41,12 +41,12 @@ class Turns:
         self._waiting: OrderedDict[OwnerKey, deque[asyncio.Future[None]]] = OrderedDict()
         self._counted: dict[OwnerKey, int] = {}
         """The attempts of each owner since `_counted_from`."""
-        self._counted_from = self._looked_at = asyncio.get_running_loop().time()
+        self._counted_from = self._looked_at = -math.inf
         self._crowds: Set[OwnerKey] = frozenset()
         """The owners that had more than a little to do in the last second that was counted."""
         self._is_shared = False
         """True if another owner delivered then, who had little to do."""
-        self._used = self._counted_used = cpu_time()
+        self._used = self._counted_used = 0.0
         self._credit = 0.0
         """The CPU time in seconds that may be used now; below zero when more was used."""
         self._has_rested = False
@@ -109,7 +109,7 @@ class Turns:
         """Returns how many seconds those who wait rest now."""
         now = asyncio.get_running_loop().time()
         if now - self._counted_from >= COUNTED_SECONDS:
-            self._find_crowds(now)
+            self._count_anew(now)
         if not self._is_shared:
             return 0.0
         used = self._cpu_time()
@@ -118,11 +118,11 @@ class Turns:
         self._looked_at, self._used = now, used
         return min(REST_AT_MOST, max(0.0, -self._credit) / SHARE)
 
-    def _find_crowds(self, now: float) -> None:
-        """Takes all attempts of the time that was counted for equally dear."""
+    def _count_anew(self, now: float) -> None:
+        """Finds the crowds of the time that was counted; takes all attempts in it for equally dear."""
         used = self._cpu_time()
         cost = (used - self._counted_used) / max(1, sum(self._counted.values()))
-        few = FEW * (now - self._counted_from)
+        few = FEW * (now - self._counted_from)  # infinite for the first round: nothing is known yet
         self._crowds = {owner for owner, number in self._counted.items() if number * cost > few}
         was_shared, self._is_shared = self._is_shared, 0 < len(self._crowds) < len(self._counted)
         if not was_shared:
