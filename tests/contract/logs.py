@@ -59,7 +59,7 @@ def a_refusal(at: datetime = START, owner: Owner = OWNER, **changes: Any) -> Log
         error_type=VALIDATION_ERROR,
         error_code=400,
         error_message="name: is required",
-        request={"body": {}, "method": "POST", "url": "https://events.example.com/api/v1/subscribers"},
+        request={"body": {}, "method": "POST", "url": "/api/v1/subscribers"},
         response={"errors": [{"message": "name: is required"}]},
     )
     return replace(entry, **changes)

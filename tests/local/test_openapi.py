@@ -140,7 +140,7 @@ def test_operation_ids_are_unique(world: World) -> None:
 # Against what is served
 
 
-def test_every_route_is_described_and_every_description_is_served(tmp_path: Path) -> None:
+async def test_every_route_is_described_and_every_description_is_served(tmp_path: Path) -> None:
     platform = Platform(
         Settings(dev=True), tmp_path, base_url="http://127.0.0.1", on_fault=lambda error: None
     )

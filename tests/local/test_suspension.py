@@ -66,7 +66,9 @@ def test_an_endpoint_that_is_gone_is_suspended_and_every_delivery_is_accounted_f
     assert suspended["error_message"] == f"the endpoint answered {status}"
     assert suspended["response"]["status"] == "suspended"
     ended = {
-        each["operation"]: each["occurrences"] for each in entries if each["error_type"] == "failed_delivery"
+        each["operation"]: each["occurrences"]
+        for each in entries
+        if each.get("error_type") == "failed_delivery"
     }
     assert ended["failed_to_deliver_event"] == sent
     assert sum(ended.values()) == EVENTS

@@ -24,7 +24,10 @@ class Actor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request of the management API as a log entry shows it: `body` is redacted and bounded already."""
+    """A request of the management API as a log entry shows it: `body` is redacted and bounded already.
+
+    `url` is the path, as the public platform's entries have it.
+    """
 
     method: str
     url: str
@@ -32,7 +35,7 @@ class Call:
 
     def shown(self) -> dict[str, Any]:
         """The keys in the contract's order."""
-        return {"body": self.body, "method": self.method, "url": self.url}
+        return {"body": "" if self.body is None else self.body, "method": self.method, "url": self.url}
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,9 +187,9 @@ async def read_page(
 
 
 def shown(entry: LogEntry, base: str) -> dict[str, Any]:
-    """The entry with the keys in the contract's order."""
+    """The entry with the keys in the contract's order, without those that have no value."""
     documented = (entry.error_reason or entry.operation) if entry.is_of_a_delivery else None
-    return {
+    members = {
         "log_id": entry.id,
         "log_type": entry.log_type,
         "timestamp": to_rfc3339(entry.at),
@@ -206,6 +206,7 @@ def shown(entry: LogEntry, base: str) -> dict[str, Any]:
         "occurrences": entry.occurrences,
         "events": list(entry.events),
     }
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def parse_query(parameters: Sequence[tuple[str, str]]) -> LogQuery:

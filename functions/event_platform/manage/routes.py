@@ -242,19 +242,14 @@ def _resource(
             return await handlers[method](caller, request)
         except InvalidRequest as error:
             redaction, ids = _redaction(request), request.path_params
-            await refusals.record(caller.owner, request.method, _url(request), redaction, ids, error)
+            await refusals.record(caller.owner, request.method, request.url.path, redaction, ids, error)
             raise
 
     return Route(path, endpoint, methods=list(handlers))
 
 
 def _action(request: Request) -> Action:
-    return Action(Actor.USER, logs.call_of(request.method, _url(request), _redaction(request)))
-
-
-def _url(request: Request) -> str:
-    """Without the query, which no route but that of the log has."""
-    return str(request.url.replace(query=""))
+    return Action(Actor.USER, logs.call_of(request.method, request.url.path, _redaction(request)))
 
 
 def _redaction(request: Request) -> Redaction:

@@ -92,7 +92,7 @@ SUBSCRIPTION = show.subscription(_SUBSCRIPTION)
 _ACTION = entry_of(
     None,
     _SUBSCRIBER,
-    Action(Actor.USER, call_of("POST", f"{PIM}/api/v1/subscribers", Redaction(NEW_SUBSCRIBER))),
+    Action(Actor.USER, call_of("POST", "/api/v1/subscribers", Redaction(NEW_SUBSCRIBER))),
 )
 _END = LogEntry(
     id="4d967a8d3c1c4d7b9c1de02f8f5a6b7c",

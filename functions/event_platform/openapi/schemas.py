@@ -416,19 +416,27 @@ def _responses() -> dict[str, Schema]:
             "Entries in their order.", items=array_of("LogEntry"), next_cursor=_or_null(text("Leads on."))
         ),
         "LogEntry": an_object(
-            "Who did what, a delivery's end, or a refused call.",
+            "Who did what, a delivery's end, or a refused call. A key without a value is left out.",
+            (
+                *("subscriber_id", "subscription_id", "error_type", "error_reason", "error_code"),
+                *("error_message", "documentation_url"),
+            ),
             log_id=text("The same while an entry grows."),
             log_type={"type": "string", "enum": [str(each) for each in LogType]},
             timestamp=TIME,
             operation=OPERATION,
-            subscriber_id=_or_null({"type": "string"}),
-            subscription_id=_or_null({"type": "string"}),
-            error_type=_or_null({"enum": [FAILED_DELIVERY, VALIDATION_ERROR]}),
-            error_reason=_or_null(REASON),
-            error_code=_or_null({"type": "integer"}),
-            error_message=_or_null(text("Of an action: why the platform took it.")),
-            documentation_url=_or_null(text("On errors of deliveries.", format="uri")),
-            request={"type": "object", "description": "body, method and url of a call, secrets redacted."},
+            subscriber_id={"type": "string"},
+            subscription_id={"type": "string"},
+            error_type={"enum": [FAILED_DELIVERY, VALIDATION_ERROR]},
+            error_reason=REASON,
+            error_code={"type": "integer"},
+            error_message=text("Of an action: why the platform took it."),
+            documentation_url=text("On errors of deliveries.", format="uri"),
+            request={
+                "type": "object",
+                "description": "body (an empty text if there was none), method and url (the path) of a call,"
+                " secrets redacted.",
+            },
             response={
                 "type": "object",
                 "description": "The resource, the refusal, or what the endpoint answered.",
