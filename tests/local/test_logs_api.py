@@ -269,14 +269,88 @@ async def test_filters_each_and_combined(client: Client) -> None:
         ("order=up", {"order"}),
         *(
             (f"limit={wrong}", {"limit"})
-            for wrong in ("0", "101", "-1", "1.5", "x", "", "%2B5", "1_0", "%D9%A3")
+            for wrong in ("0", "000", "-1", "1.5", "x", "", "%2B5", "1_0", "%D9%A3")
         ),
         *((f"cursor={quote(wrong)}", {"cursor"}) for wrong in ("", "x", "W10", "WyJkZXNjIiwxLDFd", "é", "=")),
         ("limit=1&limit=2", {"limit"}),
+        ("from=2026-01-01T00:00:00Z&dateFrom=2026-01-01", {"dateFrom"}),
+        ("date_from=2026-01-03&date_to=2026-01-01", {"date_from"}),
+        ("date_from=2026-02-30&limit=x&page=2&Offset=1", {"date_from", "limit", "page", "Offset"}),
     ],
 )
 async def test_every_wrong_parameter_is_named(client: Client, query: str, fields: set[str]) -> None:
     assert (await client.call("GET", f"/logs?{query}")).fields() == fields
+
+
+@pytest.mark.parametrize("name", ["page", "pageNumber", "offset", "skip", "search_after", "start"])
+async def test_a_client_that_numbers_pages_is_told_of_the_cursor(client: Client, name: str) -> None:
+    await client.call("POST", "/subscribers", subscriber_body())
+    answer = await client.call("GET", f"/logs?{name}=1")
+    assert (answer.status, answer.fields()) == (400, {name})
+    assert "send next_cursor of an answer as cursor" in answer.message()
+
+
+@pytest.mark.parametrize("limit", ["101", "200", "0500", "9" * 400])
+async def test_a_larger_limit_is_lowered_and_the_answer_says_so(client: Client, limit: str) -> None:
+    subscriber = await client.subscriber()
+    for number in range(100):
+        await client.changed(path_of(subscriber), {"name": f"Name {number}"})
+    page = await client.get(f"/logs?limit={limit}")
+    assert len(page["items"]) == 100
+    assert page["next_cursor"]
+    lowered = "limit: was lowered to 100, the most that one page holds"
+    assert page["warnings"] == [{"message": lowered, "field": "limit"}]
+    rest = await client.get(f"/logs?page_size={limit}&cursor={page['next_cursor']}")
+    assert len(rest["items"]) == 1
+    assert rest["warnings"][0]["field"] == "page_size"
+    assert "warnings" not in await client.get("/logs?limit=100")
+
+
+async def test_unknown_parameters_are_ignored_and_named(client: Client) -> None:
+    page = await client.get("/logs?nonsense=1&log_type=action&nonsense=2&Sort=up&" + "x" * 70 + "=1")
+    assert page["items"] == []
+    assert page["warnings"] == [
+        {"message": f"{name}: is unknown and was ignored", "field": name}
+        for name in ("nonsense", "Sort", "x" * 64)
+    ]
+    many = await client.get("/logs?" + "&".join(f"n{number}=1" for number in range(500)))
+    assert len(many["warnings"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("query", "number"),
+    [
+        ("date_from=2000-01-01T00:00:00Z", 2),
+        ("dateFrom=2000-01-01&date-to=2999-12-31", 2),
+        ("since=2999-01-01T00:00:00Z", 0),
+        ("until=2000-01-01T00:00:00Z", 0),
+        ("start_date=2000-01-01&end_date=9999-12-31", 2),
+        ("type=action", 1),
+        ("logType=error", 1),
+        ("reason=connection_refused", 0),
+        ("subscriberId=unknown", 0),
+        ("per_page=1", 1),
+        ("LIMIT=1&sort_order=DESC", 1),
+    ],
+)
+async def test_a_name_whose_meaning_is_plain_is_taken(client: Client, query: str, number: int) -> None:
+    await client.subscriber()
+    await client.call("POST", "/subscribers", {})
+    page = await client.get(f"/logs?{query}")
+    assert len(page["items"]) == number
+    assert "warnings" not in page
+
+
+@pytest.mark.parametrize("path", ["/subscribers", "/subscribers/{}/subscriptions"])
+async def test_lists_that_are_given_whole_have_no_pages(client: Client, path: str) -> None:
+    subscriber = await client.subscriber()
+    await client.subscription(subscriber)
+    path = path.format(subscriber["id"])
+    assert len(await client.get(f"{path}?limit=1&unknown=x")) == 1
+    for name in ("page", "offset", "searchAfter"):
+        answer = await client.call("GET", f"{path}?{name}=2")
+        assert (answer.status, answer.fields()) == (400, {name})
+        assert "holds the whole list" in answer.message()
 
 
 @pytest.mark.parametrize(

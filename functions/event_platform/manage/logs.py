@@ -3,10 +3,10 @@
 import base64
 import binascii
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -36,11 +36,15 @@ from ..domain.subscriptions import Owner
 from ..domain.timestamps import normalise_rfc3339, to_rfc3339
 from ..ports import Clock, Logs
 from .identity import REMEMBERED, Caller
+from .parameters import read_parameters
 
 log = structlog.get_logger()
 
 DOCUMENTATION = "/docs/errors/{name}"
 MAX_LIMIT = 100
+PAGING = (
+    "is not taken: pages have no numbers here; send next_cursor of an answer as cursor to get the next one"
+)
 PROBLEMS_SHOWN = 20
 MAX_PROBLEM_TEXT = 512
 """Characters of a problem's message, and of its field's name, in an entry."""
@@ -173,17 +177,20 @@ def _shown_problems(error: InvalidRequest, redaction: Redaction) -> list[dict[st
 
 
 async def read_page(
-    caller: Caller, parameters: Sequence[tuple[str, str]], *, logs: Logs, base: str
+    caller: Caller, parameters: Iterable[tuple[str, str]], *, logs: Logs, base: str
 ) -> dict[str, Any]:
     """One page as the contract shows it; `base` begins the documentation's URLs. Raises InvalidRequest."""
-    query = parse_query(parameters)
+    query, warnings = parse_query(parameters)
     found = await logs.entries(caller.owner, replace(query, limit=query.limit + 1))
     page = found[: query.limit]
     more = len(found) > query.limit
-    return {
+    answer = {
         "items": [shown(entry, base) for entry in page],
         "next_cursor": _cursor(page[-1], query) if more else None,
     }
+    if warnings:
+        answer["warnings"] = [{"message": str(warning), "field": warning.field} for warning in warnings]
+    return answer
 
 
 def shown(entry: LogEntry, base: str) -> dict[str, Any]:
@@ -209,21 +216,19 @@ def shown(entry: LogEntry, base: str) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def parse_query(parameters: Sequence[tuple[str, str]]) -> LogQuery:
-    """The query that a URL asks for; names that are unknown are ignored. Raises InvalidRequest."""
-    values = dict(parameters)
-    given = Counter(name for name, _ in parameters)
-    problems = [Problem(name, "is given twice") for name in _PARSERS if given[name] > 1]
+def parse_query(parameters: Iterable[tuple[str, str]]) -> tuple[LogQuery, Sequence[Problem]]:
+    """Returns the query that a URL asks for, and what was not done as it was asked. Raises InvalidRequest."""
+    sent = read_parameters(parameters, _PARSERS, paging=PAGING)
     parsed: dict[str, Any] = {}
-    for name, parse in _PARSERS.items():
-        if name in values:
-            try:
-                parsed[name] = parse(values[name])
-            except ValueError as error:
-                problems.append(Problem(name, str(error)))
+    for name, (as_sent, text) in sent.values.items():
+        try:
+            parsed[name] = _PARSERS[name](text)
+        except ValueError as error:
+            sent.add_problem(as_sent, str(error))
     since, before = parsed.get("from"), parsed.get("to")
     if since is not None and before is not None and since > before:
-        problems.append(Problem("from", "is later than to"))
+        sent.add_problem(sent.values["from"][0], f"is later than {sent.values['to'][0]}")
+    limit: int = parsed.get("limit", LogQuery().limit)
     query = LogQuery(
         log_type=parsed.get("log_type"),
         operation=parsed.get("operation"),
@@ -233,17 +238,21 @@ def parse_query(parameters: Sequence[tuple[str, str]]) -> LogQuery:
         since=since,
         before=before,
         newest_first=parsed.get("order", "desc") == "desc",
-        limit=parsed.get("limit", LogQuery().limit),
+        limit=min(limit, MAX_LIMIT),
         after=None,
     )
-    if "cursor" in parsed and not problems:
+    if "cursor" in parsed and not sent.problems:
         of_list, position = parsed["cursor"]
         if of_list != _list_of(query):
-            problems.append(Problem("cursor", "is of a list with another order or other filters"))
+            sent.add_problem(sent.values["cursor"][0], "is of a list with another order or other filters")
         query = replace(query, after=position)
-    if problems:
-        raise InvalidRequest(*problems)
-    return query
+    if sent.problems:
+        raise InvalidRequest(*sent.problems)
+    warnings = [Problem(name, "is unknown and was ignored") for name in sent.ignored]
+    if limit > MAX_LIMIT:
+        most = f"was lowered to {MAX_LIMIT}, the most that one page holds"
+        warnings.insert(0, Problem(sent.values["limit"][0], most))
+    return query, warnings
 
 
 def _id(ids: Mapping[str, str], name: str) -> str | None:
@@ -267,11 +276,24 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(normalise_rfc3339(text.replace(" ", "+")))
 
 
+def _from(text: str) -> datetime:
+    """A time, or the beginning of a day."""
+    return _moment(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text)
+
+
+def _to(text: str) -> datetime:
+    """A time, or the end of a day."""
+    if not _DAY.fullmatch(text):
+        return _moment(text)
+    return min(_from(text), datetime.max.replace(tzinfo=UTC) - timedelta(days=1)) + timedelta(days=1)
+
+
 def _limit(text: str) -> int:
     # A plus sign, blanks and underscores are for int() alone.
-    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and 1 <= int(text) <= MAX_LIMIT):
+    digits = text.lstrip("0")
+    if not (digits.isascii() and digits.isdecimal()):
         raise ValueError(f"must be a number from 1 to {MAX_LIMIT}")
-    return int(text)
+    return int(digits[:9])
 
 
 def _list_of(query: LogQuery) -> str:
@@ -307,15 +329,16 @@ def _cursor_of(text: str) -> tuple[str, Position]:
             raise ValueError(wrong)
 
 
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _PARSERS: Mapping[str, Any] = {
     "log_type": lambda text: LogType(_one_of(frozenset(LogType), text)),
     "operation": lambda text: _one_of(ACTIONS | ERRORS, text),
     "error_reason": lambda text: _one_of(frozenset(Reason), text),
     "subscriber_id": _some_id,
     "subscription_id": _some_id,
-    "from": _moment,
-    "to": _moment,
-    "order": lambda text: _one_of(frozenset({"asc", "desc"}), text),
+    "from": _from,
+    "to": _to,
+    "order": lambda text: _one_of(frozenset({"asc", "desc"}), text.lower()),
     "limit": _limit,
     "cursor": _cursor_of,
 }

@@ -32,6 +32,7 @@ from ..ports import Clock, DestinationGuard, Intake, Logs, Sender, Subscriptions
 from . import benchmarks, logs, subscribers, subscriptions, trials
 from .identity import HEADERS, Caller, CallerVerifier
 from .limits import CallerLimits
+from .parameters import check_whole_list
 from .pauses import Pauses
 from .payloads import FIRST_BODY, Rules
 from .topic_proofs import TopicProofs
@@ -86,6 +87,7 @@ def routes(manage: Manage) -> Sequence[Route]:
         return json_response(show.subscriber(record), 201)
 
     async def list_subscribers(caller: Caller, request: Request) -> Response:
+        check_whole_list(request.query_params.multi_items())
         records = await subscribers.list_subscribers(caller, **store)
         return json_response([show.subscriber(record) for record in records])
 
@@ -114,6 +116,7 @@ def routes(manage: Manage) -> Sequence[Route]:
         return json_response(show.subscription(record), 201)
 
     async def list_subscriptions(caller: Caller, request: Request) -> Response:
+        check_whole_list(request.query_params.multi_items())
         records = await subscriptions.list_subscriptions(caller, request.path_params["sid"], **timed)
         return json_response([show.subscription(record) for record in records])
 

@@ -77,6 +77,9 @@ BODY_WITH_TOPIC: Refusals = {
     400: f"{BODY[400]} Or another client names the Pub/Sub topic, and the topic's label {PROOF_LABEL} names"
     " none of this client's subscribers and subscriptions.",
 }
+WHOLE_LIST: Refusals = {
+    400: "A parameter asks for a page (page, offset and the like); the list is given whole."
+}
 PERMISSION: Refusals = {403: "The connection lacks the Event Platform permission in the PIM."}
 KNOWN: Refusals = {404: "Unknown, deleted more than 30 days ago, or another client's."}
 CHANGEABLE: Refusals = {409: "It is deleted or revoked."}
@@ -101,7 +104,7 @@ SUBSCRIBERS = [
         "The caller's active and revoked subscribers, oldest first",
         200,
         Content(array_of("Subscriber"), [examples.SUBSCRIBER]),
-        refusals=CALLER,
+        refusals={**CALLER, **WHOLE_LIST},
         security=TRIPLE,
     ),
     Operation(
@@ -161,7 +164,7 @@ SUBSCRIPTIONS = [
         "A subscriber's active, suspended and revoked subscriptions, oldest first",
         200,
         Content(array_of("Subscription"), [examples.SUBSCRIPTION]),
-        refusals={**CALLER, **KNOWN},
+        refusals={**CALLER, **WHOLE_LIST, **KNOWN},
         security=TRIPLE,
     ),
     Operation(
@@ -313,9 +316,11 @@ LOGS = [
         Content(ref("LogPage"), {"items": examples.LOG_ENTRIES, "next_cursor": None}),
         refusals={**CALLER, 400: "A parameter is invalid; every problem is listed with its name."},
         security=TRIPLE,
-        description="Every filter that is given must fit; parameters of other names are ignored. A page ends"
-        " with next_cursor, which leads on with the same filters; null: there is nothing more. What is"
-        " counted into an older entry moves it to the latest time: a walk meets what did not change once.",
+        description="Every filter that is given must fit. Other usual names of parameters (date_from, dateTo,"
+        " page_size) are taken, page, offset and the like are refused, and names that are unknown are ignored"
+        " and told in warnings. A page ends with next_cursor, which leads on with the same filters; null:"
+        " there is nothing more. What is counted into an older entry moves it to the latest time: a walk"
+        " meets what did not change once.",
         query=LOG_PARAMETERS,
     ),
     Operation(

@@ -323,16 +323,23 @@ HIDDEN: Schema = {"type": "string", "enum": [REDACTED]}
 OPERATION: Schema = {"type": "string", "enum": sorted(ACTIONS | ERRORS)}
 REASON: Schema = {"type": "string", "enum": [str(reason) for reason in Reason]}
 
+DAY = text("The whole of this day, in UTC.", format="date")
+
 LOG_PARAMETERS: dict[str, Schema] = {
     "log_type": {"type": "string", "enum": [str(each) for each in LogType]},
     "operation": OPERATION,
     "error_reason": REASON,
     "subscriber_id": text("Of this subscriber.", minLength=1, maxLength=64),
     "subscription_id": text("Of this subscription.", minLength=1, maxLength=64),
-    "from": text("At or after this time.", format="date-time"),
-    "to": text("Before this time.", format="date-time"),
+    "from": {"anyOf": [text("At or after this time.", format="date-time"), DAY]},
+    "to": {"anyOf": [text("Before this time.", format="date-time"), DAY]},
     "order": {"type": "string", "enum": ["asc", "desc"], "default": "desc"},
-    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LogQuery().limit},
+    "limit": {
+        "type": "integer",
+        "description": f"More than {MAX_LIMIT} count as {MAX_LIMIT}, with a warning in the answer.",
+        "minimum": 1,
+        "default": LogQuery().limit,
+    },
     "cursor": text("next_cursor of the page before.", pattern="^[A-Za-z0-9_-]+$", maxLength=256),
 }
 
@@ -413,7 +420,11 @@ def _responses() -> dict[str, Schema]:
             headers={"type": "object", "additionalProperties": HIDDEN},
         ),
         "LogPage": an_object(
-            "Entries in their order.", items=array_of("LogEntry"), next_cursor=_or_null(text("Leads on."))
+            "Entries in their order.",
+            ("warnings",),
+            items=array_of("LogEntry"),
+            next_cursor=_or_null(text("Leads on.")),
+            warnings=array_of("Error", description="What was not done as the query asks."),
         ),
         "LogEntry": an_object(
             "Who did what, a delivery's end, or a refused call. A key without a value is left out.",
