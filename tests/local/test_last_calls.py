@@ -22,7 +22,7 @@ from aep_here import Ended, run
 from clock import START, ManualClock
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.tenants import Tenant, Way
-from processes import Child, http, send_events, server, signature, until
+from processes import Child, http, send_events, server, signature, until, with_metrics
 
 SECRET = "the-secret-that-the-pim-made"
 PIM, OTHER = "https://pim.example.com", "https://other.example.com"
@@ -166,13 +166,15 @@ def running(tmp_path: Path) -> Iterator[Running]:
     pims = tmp_path / "pims.json"
     (entry,) = orjson.loads(pims.read_bytes())
     pims.write_bytes(orjson.dumps([entry | {"key": "pim", "events_api_secret": SECRET}]))
-    metrics_port = {"AEP_METRICS_PORT": "0"}
-    with server(tmp_path, *arguments, settings=metrics_port) as serve:
+    with server(tmp_path, *arguments, settings=with_metrics()) as serve:
         yield Running(serve, tmp_path)
 
 
 def test_the_last_calls_are_shown(running: Running) -> None:
     assert running.webhook("another") == 401
+    page = http().get(running.serve.metrics, timeout=10).text
+    assert f'aep_pim_calls_refused_total{{pim="{PIM}",status="401",way="events-api"}} 1.0' in page
+    until(lambda: '"ingest.refused"' in running.serve.stderr(), "the line of the log")
     until(lambda: "events-api" in running.known(), "the refusal")
     refused = running.known()["events-api"]
     assert refused["last_taken_at"] is None
