@@ -171,9 +171,9 @@ async def test_a_worker_that_hangs_is_killed_and_replaced_and_its_lanes_go_on_in
     with structlog.testing.capture_logs() as lines:
         await world.rounds_of_silence(SILENT_ROUNDS - 1)
         assert not hung.reap()
+        assert world.workers.problem() == "1 of 2 workers do not answer; they are replaced"
         await world.round()
         await eventually(lambda: world.is_replaced(hung))
-    assert world.workers.problem() == "1 of 2 workers do not answer; they are replaced"
     ids += await world.emit(4, 3)  # while the new one starts
     await world.started()
     ids += await world.emit(7, 3)
