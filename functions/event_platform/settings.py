@@ -28,7 +28,7 @@ from .domain.mail_servers import MailServer, check_sender, mail_server_of
 from .domain.pace import SPREAD_OF_COPIES
 from .domain.queue_messages import EVENTS_TOPIC
 from .domain.rates import Limits
-from .domain.tenants import Tenant
+from .domain.tenants import Tenant, check_entered
 
 
 def _split(value: Any) -> Any:
@@ -36,7 +36,11 @@ def _split(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    return TypeAdapter(list[Tenant]).validate_json(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    tenants = TypeAdapter(list[Tenant]).validate_json(value)
+    check_entered(tenants)
+    return tenants
 
 
 def _networks(value: Any) -> Any:

@@ -27,7 +27,7 @@ from pydantic.alias_generators import to_camel
 
 from event_platform.adapters.seal import keys_from_base64
 from event_platform.domain.mail_servers import check_sender, mail_server_of
-from event_platform.domain.tenants import Tenant
+from event_platform.domain.tenants import Tenant, check_entered
 
 from .environment import check_setting
 
@@ -133,7 +133,7 @@ class DeploymentSettings(_Part):
     @classmethod
     def _are_pims(cls, pims: SecretStr | None) -> SecretStr | None:
         if pims is not None:
-            _LIST_OF_PIMS.validate_json(pims.get_secret_value())
+            check_entered(_LIST_OF_PIMS.validate_json(pims.get_secret_value()))
         return pims
 
     @field_validator("smtp_url")

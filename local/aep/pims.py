@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from event_platform.adapters.records import tenant_document, tenant_of
 from event_platform.domain.errors import StoreUnavailable
-from event_platform.domain.tenants import Tenant, in_force, plain_http_problem
+from event_platform.domain.tenants import WEAK_SECRET_FIX, Tenant, check_entered, in_force, plain_http_problem
 from event_platform.ports import Clock, Seal
 
 from .errors import BadPims
@@ -71,6 +71,9 @@ class Pims:
             stored = [tenant for tenant in map(self._stored, rows) if tenant and self._is_allowed(tenant)]
             listed = parse(text, allow_http=self._allow_http) if text is not None else []
             self._tenants = in_force(listed, stored)
+            for tenant in stored:
+                if weak := tenant.weak_secrets():
+                    log.warning("pims.weak_secrets", tenant=tenant.name, secrets=weak, fix=WEAK_SECRET_FIX)
             self._raw = (text, rows)
             log.info("pims.read", pims=len(self._tenants))
         self._read_at = begun
@@ -114,6 +117,10 @@ def parse(text: str, *, allow_http: bool) -> list[Tenant]:
     tenants = [_tenant(entry, f"entry {index}") for index, entry in enumerate(entries)]
     for tenant in tenants:
         check(tenant, allow_http=allow_http)
+    try:
+        check_entered(tenants)
+    except ValueError as error:
+        raise BadPims(f"the list of PIMs, {error}") from None
     for field in ("key", "name"):
         values = [tenant.name if field == "name" else tenant.key for tenant in tenants if tenant.url]
         if len(set(values)) < len(values):

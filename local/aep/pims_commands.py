@@ -19,7 +19,7 @@ import typer
 from pydantic import SecretStr, ValidationError
 
 from event_platform.adapters.records import tenant_of
-from event_platform.domain.tenants import SECRET_FIELDS, PimClient, Tenant
+from event_platform.domain.tenants import SECRET_FIELDS, STRONG, PimClient, Tenant, is_strong
 from event_platform.domain.urls import normalise_pim_url
 from event_platform.ports import Seal
 from event_platform.settings import Settings
@@ -207,7 +207,10 @@ def _secret_from_input(option: str | None) -> SecretStr | None:
     secret = sys.stdin.readline().strip()
     if not secret:
         fail("--events-api-secret -: there is no secret on standard input")
-    return SecretStr(secret)
+    entered = SecretStr(secret)
+    if not is_strong(entered):
+        fail(f"--events-api-secret -: the secret {STRONG}; copy the whole secret that the PIM shows")
+    return entered
 
 
 def _with_events_api_secret(tenant: Tenant, secret: SecretStr) -> Tenant:

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from aep import pims
 from aep.errors import BadPims
@@ -142,6 +144,18 @@ class TestStoredPims(RegistryContract):
             await world.clock.advance(SEEN_WITHIN)
             assert PIM in await names(world)
 
+    async def test_a_stored_key_that_is_easy_to_guess_is_in_force_and_warned_of(self, tmp_path: Path) -> None:
+        weak = Tenant(
+            url=PIM, ingest_key=(SecretStr("k"),), relay_secret=(SecretStr("long enough a secret"),)
+        )
+        async with closing(StoredWorld(tmp_path)) as world:
+            await world.put(weak)
+            with capture_logs() as logs:
+                (found,) = await world.registry.tenants()
+        assert found.ingest_key == weak.ingest_key
+        (line,) = [line for line in logs if line["event"] == "pims.weak_secrets"]
+        assert (line["tenant"], line["secrets"]) == (PIM, ["ingest_key.0"])
+
 
 class TestListedPims(RegistryContract):
     """Where the file says nothing of its own, it is like the store."""
@@ -215,6 +229,17 @@ class TestListedPims(RegistryContract):
         await listed.clock.advance(SEEN_WITHIN)
         assert sorted(await names(listed)) == [OTHER, PIM]
         await StoredWorld.mend(listed)
+
+    @pytest.mark.parametrize("key", ["\N{HORIZONTAL ELLIPSIS}", "k", "15 characters..", "sixteen letters\n"])
+    async def test_a_key_that_is_easy_to_guess_is_refused_where_it_is_entered(
+        self, listed: ListedWorld, key: str
+    ) -> None:
+        strong = SecretStr("sixteen letters.")
+        await listed.put(Tenant(url=PIM, ingest_key=(strong, SecretStr(key))))
+        with pytest.raises(BadPims, match=r"entry 0, ingest_key\.1: must have at least 16 printable ASCII"):
+            await listed.registry.open()
+        await listed.put(Tenant(url=PIM, ingest_key=(strong,)))
+        await listed.registry.open()
 
     async def test_a_bad_file_is_refused_at_the_start(self, listed: ListedWorld) -> None:
         await listed.put(a_tenant(HTTP))

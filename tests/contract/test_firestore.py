@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from google.cloud.firestore_v1 import DELETE_FIELD
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from clock import START, ManualClock
 from contract.judgement import JudgementContract
@@ -339,6 +340,16 @@ class TestFirestoreTenants(RegistryContract):
         found = await registry.tenants()
         assert [tenant.url or tenant.host_pattern for tenant in found] == [PIM, OTHER, PATTERN.host_pattern]
         assert found[0].ingest_key == listed[1].ingest_key
+
+    async def test_a_stored_key_that_is_easy_to_guess_is_in_force_and_warned_of(
+        self, registry_world: StoredWorld
+    ) -> None:
+        await registry_world.put(Tenant(url=PIM, ingest_key=(SecretStr("k"),)))
+        with capture_logs() as logs:
+            (found,) = await registry_world.registry.tenants()
+        assert [key.get_secret_value() for key in found.ingest_key] == ["k"]
+        (line,) = [line for line in logs if line["event"] == "pims.weak_secrets"]
+        assert (line["tenant"], line["secrets"]) == (PIM, ["ingest_key.0"])
 
     async def test_a_registry_that_never_could_read_has_no_answer(self) -> None:
         away = connect("nobody", emulator=NOWHERE, patience=0.2)

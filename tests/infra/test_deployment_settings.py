@@ -49,6 +49,10 @@ def test_four_keys_are_enough() -> None:
         ({"event-platform:registryKey": KEY}, "registryKey: must be another key than secretsKey"),
         ({"event-platform:registryKey": f"{KEY},{REGISTRY_KEY}"}, "must be another key than secretsKey"),
         ({"event-platform:pims": '[{"url": "ftp://pim"}]'}, "event-platform:pims"),
+        (
+            {"event-platform:pims": '[{"url": "https://pim.example.com", "ingest_key": ["\u2026"]}]'},
+            r"event-platform:pims: .*entry 0, ingest_key\.0: must have at least 16 printable ASCII",
+        ),
         ({"event-platform:deliveryShards": "2"}, "event-platform:deliveryShards: is no key"),
         ({"event-platform:deliveriesShards": "0"}, "event-platform:deliveriesShards: .*greater than or"),
         (

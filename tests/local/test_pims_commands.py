@@ -120,7 +120,11 @@ def test_the_secret_of_the_events_api_is_read_from_standard_input_and_the_one_be
 
 @pytest.mark.parametrize(
     ("option", "text", "told"),
-    [("my-secret", "", "takes - and reads"), ("-", "\n", "no secret on standard input")],
+    [
+        ("my-secret", "", "takes - and reads"),
+        ("-", "\n", "no secret on standard input"),
+        ("-", "my-secret\n", "at least 16"),
+    ],
 )
 def test_a_secret_is_never_a_word_of_the_command_and_never_empty(
     aep: Aep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, text: str, told: str

@@ -70,6 +70,11 @@ def test_a_function_needs_only_the_keys_of_what_it_reads(
         ("fanout", {"AEP_PUBLIC_URL": "events"}, "AEP_PUBLIC_URL: must begin with https"),
         ("ingest", {"AEP_TOPIC_EVENTS": "no/topic"}, "AEP_TOPIC_EVENTS: .* match pattern"),
         ("manage", {"AEP_PIMS": '[{"url": "https://pim.example.com", "key": 7}]'}, "AEP_PIMS: .* string"),
+        (
+            "ingest",
+            {"AEP_PIMS": '[{"url": "https://pim.example.com", "ingest_key": "\u2026"}]'},
+            r"AEP_PIMS: entry 0, ingest_key\.0: must have at least 16 printable ASCII characters",
+        ),
     ],
 )
 def test_a_wrong_value_stops_the_start_with_the_name_of_the_variable(

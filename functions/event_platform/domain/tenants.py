@@ -23,6 +23,10 @@ from .urls import host_and_port, normalise_pim_url
 MAX_CLIENT_ID_LENGTH = 256
 SECRET_FIELDS = ("ingest_key", "events_api_secret", "relay_secret")
 """The fields of an entry that are secrets of a PIM."""
+MIN_SECRET_LENGTH = 16
+STRONG = f"must have at least {MIN_SECRET_LENGTH} printable ASCII characters"
+"""What is demanded of a secret where it is entered. Stored ones may be older than this rule."""
+WEAK_SECRET_FIX = f"each {STRONG}: make others with `aep pims add URL --rotate --rotate-relay`"
 
 
 class Way(StrEnum):
@@ -39,6 +43,12 @@ Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 def is_client_id(text: str) -> bool:
     """True if a caller can have this client id (wire contract 1), so that records may have it as owner."""
     return 0 < len(text) <= MAX_CLIENT_ID_LENGTH and text.isprintable()
+
+
+def is_strong(secret: SecretStr) -> bool:
+    """True if a secret of a PIM may be entered; see STRONG."""
+    text = secret.get_secret_value()
+    return len(text) >= MIN_SECRET_LENGTH and text.isascii() and text.isprintable()
 
 
 def _as_list(value: object) -> object:
@@ -129,6 +139,15 @@ class Tenant(_Entry):
         """SHA-256 of each ingest key: what presented keys are compared with."""
         return tuple(hashlib.sha256(key.get_secret_value().encode()).digest() for key in self.ingest_key)
 
+    def weak_secrets(self) -> list[str]:
+        """Names the secrets that could not be entered today, such as `ingest_key.0`."""
+        return [
+            f"{name}.{index}"
+            for name in SECRET_FIELDS
+            for index, secret in enumerate(getattr(self, name))
+            if not is_strong(secret)
+        ]
+
     def covers(self, pim_url: str) -> bool:
         """Whether a normalised PIM URL is this tenant's."""
         if self.host_pattern is None:
@@ -146,6 +165,13 @@ def plain_http_problem(tenant: Tenant, *, allow_http: bool) -> str | None:
     if allow_http or tenant.url is None or not tenant.url.startswith("http:"):
         return None
     return f"{tenant.url}: the URL of a PIM must begin with https:// (http:// works with --dev only)"
+
+
+def check_entered(listed: Iterable[Tenant]) -> None:
+    """Raises ValueError that names the first secret of a list that is too easy to guess."""
+    for index, tenant in enumerate(listed):
+        for field in tenant.weak_secrets():
+            raise ValueError(f"entry {index}, {field}: {STRONG}, such as `openssl rand -base64 32` makes")
 
 
 def in_force(listed: Sequence[Tenant], stored: Iterable[Tenant]) -> list[Tenant]:

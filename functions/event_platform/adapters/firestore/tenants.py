@@ -12,7 +12,7 @@ from google.cloud.firestore_v1.base_document import DocumentSnapshot
 
 from ... import data_model
 from ...domain.errors import StoreUnavailable
-from ...domain.tenants import Tenant, in_force, plain_http_problem
+from ...domain.tenants import WEAK_SECRET_FIX, Tenant, in_force, plain_http_problem
 from ...ports import Clock, Seal
 from ..records import tenant_document, tenant_of
 from .client import Firestore
@@ -77,6 +77,9 @@ class FirestoreTenants:
         documents = await self._firestore.query(query, patience=patience)
         stored = [tenant for tenant in map(self._stored, documents) if tenant and self._is_allowed(tenant)]
         self._tenants = in_force(self._listed, stored)
+        for tenant in stored:
+            if weak := tenant.weak_secrets():
+                log.warning("pims.weak_secrets", tenant=tenant.name, secrets=weak, fix=WEAK_SECRET_FIX)
         self._version = version
         log.info("pims.read", pims=len(self._tenants))
 
