@@ -1007,7 +1007,7 @@ BAD_SUBSCRIPTIONS: list[tuple[Any, set[str]]] = [
     (subscription_body(filter="x" * 501), {"filter"}),
     (subscription_body(filter=" "), {"filter"}),
     (subscription_body(filter='usr = "julia"', events=[]), {"filter", "events"}),
-    (subscription_body(options=[]), {"options"}),
+    (subscription_body(options=[1]), {"options"}),
     (
         subscription_body(options={"send_product_identifier_in_changes": 1}),
         {"options.send_product_identifier_in_changes"},
@@ -1042,7 +1042,7 @@ BAD_SUBSCRIPTIONS: list[tuple[Any, set[str]]] = [
         {"config.secret.secondary"},
     ),
     (subscription_body(config=config(headers={"X-Key": REDACTED})), {"config.headers.X-Key"}),
-    (subscription_body(config=config(headers=[])), {"config.headers"}),
+    (subscription_body(config=config(headers=["X-Key"])), {"config.headers"}),
 ]
 
 
@@ -1141,6 +1141,54 @@ async def test_a_change_keeps_what_it_does_not_name(client: Client) -> None:
     assert "options" not in await client.changed(path_of(row), {"options": None})
 
 
+FULL: dict[str, Any] = {
+    "source": "benchmark",
+    "filter": FILTER,
+    "send_product_identifier": True,
+    "options": {"send_product_identifier_in_changes": True},
+}
+
+
+async def test_null_is_as_absent_in_what_is_new_and_the_default_in_a_change(client: Client) -> None:
+    subscriber = await client.subscriber()
+    plain = await client.subscription(subscriber)
+    own = dict.fromkeys(("id", "created_at", "updated_at"))
+    nulls: dict[str, Any] = {**dict.fromkeys(FULL), "subject": None, "options": []}
+    of_nulls = await client.subscription(subscriber, config=config(headers=[]), **nulls)
+    assert of_nulls | own == plain | own
+    for name in FULL:
+        row = await client.subscription(subscriber, **FULL)
+        changed = await client.changed(path_of(row), {name: None})
+        assert {**changed, name: plain.get(name)} == {
+            **row,
+            name: plain.get(name),
+            "updated_at": changed["updated_at"],
+        }
+        assert changed.get(name) == plain.get(name)
+    assert (await client.changed(path_of(row), {"options": []}))["options"] == {}
+    assert (await client.changed(path_of(row), {"subject": None}))["subject"] == plain["subject"]
+    for name in ("events", "type", "config"):
+        answer = await client.call("PATCH", path_of(row), {name: None})
+        assert answer.fields() == {name}
+        assert "is required, it cannot be null" in answer.message()
+
+
+async def test_null_in_a_contact_is_as_absent_or_the_default(client: Client) -> None:
+    optional = ("notification_channels", "notification_webhook_url", "notification_webhook_secret")
+    assert (await client.subscriber(**dict.fromkeys(optional)))["contact"] == subscriber_body()["contact"] | {
+        "notification_channels": ["email"]
+    }
+    row = await client.subscriber(notification_channels=["webhook"], **WEBHOOK)
+    changed = await client.changed(path_of(row), {"contact": dict.fromkeys(optional)})
+    assert changed["contact"] == {
+        "technical_email": row["contact"]["technical_email"],
+        "notification_channels": ["email"],
+    }
+    assert await client.changed(path_of(row), {"contact": []}) == changed
+    for patch, field in [({"name": None}, "name"), ({"contact": None}, "contact")]:
+        assert (await client.call("PATCH", path_of(row), patch)).fields() == {field}
+
+
 @pytest.mark.parametrize(
     "patch",
     [
@@ -1210,8 +1258,19 @@ async def test_a_key_of_8192_bits_is_taken_and_a_dearer_one_refused_at_once(clie
             ("http://127.0.0.1:4/hook", PRIMARY, SECONDARY, {}),
         ),
         (
-            config(secret={"primary": "a-new-primary-secret", "secondary": REDACTED}, headers=None),
+            config(secret={"primary": "a-new-primary-secret", "secondary": REDACTED}),
             ("http://127.0.0.1:4/hook", "a-new-primary-secret", SECONDARY, {"X-Key": "hidden", "X-B": "2"}),
+        ),
+        *(
+            (
+                config(secret={"primary": REDACTED}, headers=nothing),
+                ("http://127.0.0.1:4/hook", PRIMARY, None, {}),
+            )
+            for nothing in (None, [])
+        ),
+        (
+            config(secret={"primary": REDACTED}, headers={}),
+            ("http://127.0.0.1:4/hook", PRIMARY, None, {}),
         ),
         (
             config(
@@ -1316,10 +1375,8 @@ async def test_a_host_in_other_letters_is_the_same_host(client: Client) -> None:
     [
         ({"events": []}, {"events"}),
         ({"events": None}, {"events"}),
-        ({"source": None}, {"source"}),
         ({"type": None}, {"type"}),
         ({"config": None}, {"config"}),
-        ({"send_product_identifier": None}, {"send_product_identifier"}),
         ({"subject": "https://another.example.com"}, {"subject"}),
         ({"type": "kafka"}, {"config"}),
         ({"type": "sqs", "config": {}}, {"type"}),

@@ -341,3 +341,9 @@ def test_a_change_needs_neither_previous_nor_new_nor_type(name: str, keys: tuple
 
 def test_the_deltas_are_those_that_the_catalog_has() -> None:
     assert len(DELTAS) == 3
+
+
+@pytest.mark.parametrize("name", ["specversion", "time", "data_base64", "pimurl", "subject", "traceparent"])
+def test_an_optional_attribute_that_is_null_is_absent(name: str) -> None:
+    absent = {key: value for key, value in an_event().items() if key != name}
+    assert read_json(absent | {name: None}) == read_json(absent)

@@ -129,9 +129,9 @@ def _event(
     if not isinstance(value, dict):
         found.add("", "must be a CloudEvent: a JSON object")
         return None
-    if value.get("specversion", "1.0") != "1.0":
+    if value.get("specversion") not in (None, "1.0"):
         found.add("specversion", "must be '1.0'")
-    if "data_base64" in value:
+    if value.get("data_base64") is not None:
         found.add("data_base64", "is not taken; send JSON in data")
     event_id = _text(value, "id", found, _check_id)
     event_type = _text(value, "type", found, _known_type(context.catalog))

@@ -62,7 +62,7 @@ async def start_benchmark(
         count=wanted.count,
         size=wanted.size,
         time=to_rfc3339(clock.now()),
-        custom_data={"custom_data": wanted.custom_data} if "custom_data" in wanted.model_fields_set else {},
+        custom_data={} if wanted.custom_data is None else {"custom_data": wanted.custom_data},
     )
     if receivers:
         await _accept(caller, benchmark, min(EVENTS_AT_ONCE, max(1, DELIVERIES_AT_ONCE // receivers)), intake)

@@ -6,7 +6,7 @@ Wire contract 3, 4 and 8.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -272,15 +273,38 @@ Channels = Annotated[list[Literal["email", "webhook"]], Field(max_length=MAX_CHA
 NonEmpty = Annotated[str, StringConstraints(min_length=1, max_length=249)]
 
 
-class _Body(BaseModel):
-    """Unknown keys are ignored (wire contract 2); types are not coerced."""
+MAPS = frozenset({"contact", "config", "secret", "headers", "sasl_auth", "tls", "options"})
+"""The fields whose value is an object. Some clients write an empty one as `[]`."""
+
+
+class Body(BaseModel):
+    """Unknown keys are ignored (wire contract 2); types are not coerced.
+
+    Of something new, null and, for an object, `[]` are as an absent field. In a change null puts the default
+    back, or is refused where something new needs the field, and `[]` for an object is `{}`.
+    """
 
     model_config = ConfigDict(
         strict=True, extra="ignore", frozen=True, hide_input_in_errors=True, defer_build=True
     )
+    needed: ClassVar[frozenset[str]] = frozenset()
+    """The fields of a change that something new needs."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _null_is_the_default(cls, value: Any, info: ValidationInfo[Rules]) -> Any:
+        name = str(info.field_name)
+        if name in MAPS and value == []:
+            value = None if info.context.is_new else {}
+        if value is not None:
+            return value
+        default = cls.model_fields[name]
+        if default.is_required() or name in cls.needed:
+            raise ValueError("is required" if info.context.is_new else "is required, it cannot be null")
+        return {} if name == "headers" else default.get_default()
 
 
-class ContactBody(_Body):
+class ContactBody(Body):
     """`contact` of a new subscriber."""
 
     technical_email: Email
@@ -289,45 +313,47 @@ class ContactBody(_Body):
     notification_webhook_secret: SigningSecret | None = None
 
 
-class SubscriberBody(_Body):
+class SubscriberBody(Body):
     """A new subscriber."""
 
     name: Name
     contact: ContactBody
 
 
-class ContactPatch(_Body):
-    """The part of `contact` that a PATCH names; null takes away what may be absent."""
+class ContactPatch(Body):
+    """The part of `contact` that a PATCH names."""
 
+    needed = frozenset({"technical_email"})
     technical_email: Email = ""
     notification_channels: Channels | None = None
     notification_webhook_url: EndpointUrl | None = None
     notification_webhook_secret: SigningSecret | None = None
 
 
-class SubscriberPatch(_Body):
+class SubscriberPatch(Body):
     """A change of a subscriber."""
 
+    needed = frozenset({"name", "contact"})
     name: Name = ""
     contact: ContactPatch = ContactPatch()
 
 
-class SecretBody(_Body):
+class SecretBody(Body):
     """The signing secrets; each may be the redaction mark where one is stored."""
 
     primary: SigningSecret
     secondary: Annotated[SigningSecret | None, BeforeValidator(_empty_is_none)] = None
 
 
-class HttpsBody(_Body):
-    """`config` of an https destination; `headers` is None when the body does not name it."""
+class HttpsBody(Body):
+    """`config` of an https destination; `headers` is None when the body does not name them."""
 
     url: EndpointUrl
     secret: SecretBody
     headers: Headers | None = None
 
 
-class PubSubBody(_Body):
+class PubSubBody(Body):
     """`config` of a Pub/Sub destination."""
 
     project_id: Annotated[str, AfterValidator(_project)]
@@ -335,7 +361,7 @@ class PubSubBody(_Body):
     headers: Attributes | None = None
 
 
-class SaslBody(_Body):
+class SaslBody(Body):
     """`sasl_auth` of a Kafka destination."""
 
     mechanism: Literal["plain", "scram"]
@@ -350,7 +376,7 @@ class SaslBody(_Body):
         return self
 
 
-class TlsBody(_Body):
+class TlsBody(Body):
     """`tls` of a Kafka destination."""
 
     server_name: NonEmpty
@@ -359,7 +385,7 @@ class TlsBody(_Body):
     client_key_pem: Annotated[SecretStr, AfterValidator(_private_key)]
 
 
-class KafkaBody(_Body):
+class KafkaBody(Body):
     """`config` of a Kafka destination."""
 
     broker: Annotated[str, AfterValidator(_broker)]
@@ -372,13 +398,13 @@ class KafkaBody(_Body):
 DestinationType = Literal["https", "pubsub", "kafka"]
 
 
-class OptionsBody(_Body):
+class OptionsBody(Body):
     """`options`: stored and returned, without effect (wire contract 4)."""
 
     send_product_identifier_in_changes: bool | None = None
 
 
-class _SubscriptionFields(_Body):
+class _SubscriptionFields(Body):
     subject: Annotated[str, AfterValidator(_same_pim)] | None = None
     filter: Filter | None = None
     options: OptionsBody | None = None
@@ -397,6 +423,7 @@ class SubscriptionBody(_SubscriptionFields):
 class SubscriptionPatch(_SubscriptionFields):
     """A change of a subscription."""
 
+    needed = frozenset({"events", "type", "config"})
     source: Literal["pim", "benchmark"] = "pim"
     events: EventTypes = []
     type: DestinationType = "https"
@@ -417,7 +444,7 @@ def _short(value: Any) -> Any:
     return value
 
 
-class BenchmarkBody(_Body):
+class BenchmarkBody(Body):
     """A benchmark (wire contract 14); `size` is in kB of 1,024 bytes."""
 
     type: Literal["com.akeneo.benchmark.v1.test"]
@@ -426,7 +453,7 @@ class BenchmarkBody(_Body):
     custom_data: Annotated[Any, AfterValidator(_short)] = None
 
 
-class TestBody(_Body):
+class TestBody(Body):
     """The example event to send; without a type, of the first one that the subscription lists."""
 
     __test__ = False  # no case for pytest
@@ -437,7 +464,7 @@ class TestBody(_Body):
 ConfigBody: TypeAlias = HttpsBody | PubSubBody | KafkaBody
 _CONFIGS: Mapping[str, type[ConfigBody]] = {"https": HttpsBody, "pubsub": PubSubBody, "kafka": KafkaBody}
 
-Model = TypeVar("Model", bound=_Body)
+Model = TypeVar("Model", bound=Body)
 SubscriptionModel = TypeVar("SubscriptionModel", SubscriptionBody, SubscriptionPatch)
 
 
@@ -519,13 +546,14 @@ def _fields_and_config(
     named = body if isinstance(body, dict) else {}
     kind = str(type_named(body, rules))
     config_model = _CONFIGS.get(kind)
+    sent = named.get("config")
     try:
         fields = validated(model, body, rules=rules)
     except InvalidRequest as error:
         problems += error.problems
-    if config_model is not None and isinstance(named.get("config"), dict):
+    if config_model is not None and (isinstance(sent, dict) or (sent == [] and not rules.is_new)):
         try:
-            config = validated(config_model, named["config"], rules=rules, under="config.")
+            config = validated(config_model, sent or {}, rules=rules, under="config.")
         except InvalidRequest as error:
             problems += error.problems
     if fields is None or problems:

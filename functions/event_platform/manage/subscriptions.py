@@ -143,7 +143,7 @@ async def change_subscription(
         check_changeable(before, now)
         if before.type != stored:
             raise Conflict("the type of the destination was changed meanwhile; try again")
-        after = _patched(before, patch, config)
+        after = _patched(before, patch, config, caller.subject)
         return before if after == before else replace(after, updated_at=now)
 
     async def put(takes_topic: bool) -> Subscription:
@@ -211,12 +211,15 @@ async def resume_subscription(
         raise Conflict(str(error)) from error
 
 
-def _patched(before: Subscription, patch: SubscriptionPatch, config: ConfigBody | None) -> Subscription:
+def _patched(
+    before: Subscription, patch: SubscriptionPatch, config: ConfigBody | None, subject: str
+) -> Subscription:
+    """The subscription after a change; `subject` is the PIM's URL, the default."""
     named = patch.model_fields_set
     return replace(
         before,
         source=patch.source if "source" in named else before.source,
-        subject=patch.subject if patch.subject is not None else before.subject,
+        subject=(patch.subject or subject) if "subject" in named else before.subject,
         events=tuple(patch.events) if "events" in named else before.events,
         config=config_of(config, before.config) if config else before.config,
         filter=(patch.filter or None) if "filter" in named else before.filter,

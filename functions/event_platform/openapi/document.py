@@ -19,7 +19,9 @@ INFO = {
     "summary": "Subscribe to what happens in a PIM and have each event delivered.",
     "description": "Checks come in this order: route (404), method (405, with `Allow`), credentials (401,"
     " 429), size and media type (413, 415), payload (400), permission (403), existence and state (404, 409)."
-    " Every refusal has the same body. Unknown keys of a body are ignored. HEAD is answered wherever GET is.",
+    " Every refusal has the same body. Unknown keys of a body are ignored. In the body of a POST, null and,"
+    " for an object, [] are as an absent key; in that of a PATCH, null puts the default back, and [] for an"
+    " object is {}. HEAD is answered wherever GET is.",
     "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
 }
 

@@ -7,8 +7,6 @@ its schema cannot tell, is said here field by field.
 from collections.abc import Callable
 from typing import Any, TypeAlias, get_args
 
-from pydantic import BaseModel
-
 from ..domain import events_api, filters, tls_material
 from ..domain.broker_messages import TopicRules
 from ..domain.catalog import Catalog
@@ -76,11 +74,20 @@ def _or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def _of(model: type[BaseModel], description: str, **fields: Schema) -> Schema:
+def _or_empty(schema: Schema) -> Schema:
+    """A field that is an object. Some clients write an empty one as an empty array."""
+    return {"anyOf": [schema, {"type": "array", "maxItems": 0}]}
+
+
+def _accepts_null(schema: Schema) -> bool:
+    return schema.get("type") == "null" or any(map(_accepts_null, schema.get("anyOf", ())))
+
+
+def _of(model: type[payloads.Body], description: str, **fields: Schema) -> Schema:
     """The schema of a model; `fields` take the place of what it says of them.
 
-    Defaults stay where the model requires something, which is where it is no PATCH: there, what is
-    absent stays as it was.
+    Whatever something new does not need may be null. Defaults stay where the model requires something,
+    which is where it is no PATCH: there, what is absent stays as it was.
     """
     schema = model.model_json_schema()
     properties: dict[str, Schema] = schema["properties"]
@@ -90,8 +97,12 @@ def _of(model: type[BaseModel], description: str, **fields: Schema) -> Schema:
         field.pop("title", None)
         if "required" not in schema or field.get("default") is None:
             field.pop("default", None)
+    properties |= fields
+    for name in properties.keys() - {*schema.get("required", ()), *model.needed}:
+        if not _accepts_null(properties[name]):
+            properties[name] = _or_null(properties[name])
     required = {"required": schema["required"]} if "required" in schema else {}
-    return {"type": "object", "description": description, "properties": properties | fields, **required}
+    return {"type": "object", "description": description, "properties": properties, **required}
 
 
 # Requests
@@ -144,22 +155,21 @@ def _subscriber_requests() -> dict[str, Schema]:
             "Where a subscriber is told of changes; by email unless notification_channels says otherwise."
             " URL and secret are required while webhook is listed.",
             technical_email=EMAIL,
-            notification_webhook_url=_or_null(URL),
-            notification_webhook_secret=_or_null(SECRET),
+            notification_webhook_url=URL,
+            notification_webhook_secret=SECRET,
         ),
         "SubscriberChange": _of(
             payloads.SubscriberPatch,
             "What changes of a subscriber; the rest stays as it was.",
             name=NAME,
-            contact=ref("ContactChange"),
+            contact=_or_empty(ref("ContactChange")),
         ),
         "ContactChange": _of(
             payloads.ContactPatch,
-            "Merged key by key. An empty notification_channels means email again; null takes URL or secret"
-            " away.",
+            "Merged key by key. An empty notification_channels means email again.",
             technical_email=EMAIL,
-            notification_webhook_url=_or_null(URL),
-            notification_webhook_secret={"anyOf": [MARK, SECRET, {"type": "null"}]},
+            notification_webhook_url=URL,
+            notification_webhook_secret={"anyOf": [MARK, SECRET]},
         ),
     }
 
@@ -167,16 +177,14 @@ def _subscriber_requests() -> dict[str, Schema]:
 def _subscription_requests() -> dict[str, Schema]:
     shared = {
         "events": array_of("EventType", minItems=1, maxItems=payloads.MAX_EVENT_TYPES),
-        "subject": _or_null(text("The PIM's URL; must be the one that X-PIM-URL names.")),
-        "filter": _or_null(
-            text(
-                "Which of these events are delivered; null or empty: all of them. Comparisons like"
-                ' attribute = "name" or locale in ["en_US", "fr_FR"] with and, or, not and parentheses.'
-                f" Fields: {', '.join(filters.FIELDS)}. At most {filters.MAX_OPERATORS} logical operators.",
-                maxLength=filters.MAX_LENGTH,
-            )
+        "subject": text("The PIM's URL; must be the one that X-PIM-URL names."),
+        "filter": text(
+            "Which of these events are delivered; null or empty: all of them. Comparisons like"
+            ' attribute = "name" or locale in ["en_US", "fr_FR"] with and, or, not and parentheses.'
+            f" Fields: {', '.join(filters.FIELDS)}. At most {filters.MAX_OPERATORS} logical operators.",
+            maxLength=filters.MAX_LENGTH,
         ),
-        "options": _or_null(ref("Options")),
+        "options": _or_empty(ref("Options")),
     }
 
     def new(kind: str, name: str) -> Schema:
@@ -219,9 +227,10 @@ def _trial_requests() -> dict[str, Schema]:
         "NewTrial": _of(
             payloads.TestBody,
             "Which example to send.",
-            type=_or_null(
-                {"type": "string", "description": "One of the subscription's events; the first when absent."}
-            ),
+            type={
+                "type": "string",
+                "description": "One of the subscription's events; the first when absent.",
+            },
         ),
         "EventToExplain": an_object(
             "An event as ingest takes it; an id is made up when it has none.",
@@ -253,14 +262,14 @@ def _pubsub(topics: TopicRules) -> str:
 
 def _refusing(headers: Schema, names: str) -> Schema:
     """The schema of custom headers without these names (a pattern)."""
-    schema, null = headers["anyOf"]
+    schema, empty = headers["anyOf"]
     refused = {"allOf": [schema["propertyNames"], {"not": {"pattern": names}}]}
-    return {"anyOf": [schema | {"propertyNames": refused}, null]}
+    return {"anyOf": [schema | {"propertyNames": refused}, empty]}
 
 
 def _configs(suffix: str, secret: Callable[[Schema], Schema], topics: TopicRules) -> dict[str, Schema]:
     """The configs of all destinations; `secret` makes of a secret's schema what stands in its place."""
-    headers = _or_null(
+    headers = _or_empty(
         {
             "type": "object",
             "description": "Custom headers. Names are compared without case. Refused are Content-Type,"
@@ -271,7 +280,8 @@ def _configs(suffix: str, secret: Callable[[Schema], Schema], topics: TopicRules
             "additionalProperties": secret(HEADER_VALUE),
         }
     )
-    no_secret: Schema = {"enum": ["", None], "description": "None."}
+    no_secret: Schema = {"const": "", "description": "None."}
+    tls = ref(f"KafkaTls{suffix}")
     return {
         f"HttpsConfig{suffix}": _of(
             payloads.HttpsBody,
@@ -297,7 +307,7 @@ def _configs(suffix: str, secret: Callable[[Schema], Schema], topics: TopicRules
             KAFKA,
             broker=text("host:port", pattern=r"^.+:\d{1,5}$"),
             sasl_auth=ref(f"KafkaSasl{suffix}"),
-            tls=_or_null(ref(f"KafkaTls{suffix}")),
+            tls=tls if suffix else _or_empty(tls),
             headers=_refusing(headers, "^[Tt][Yy][Pp][Ee]$"),
         ),
         f"KafkaSasl{suffix}": _of(
