@@ -1165,6 +1165,7 @@ async def test_null_is_as_absent_in_what_is_new_and_the_default_in_a_change(clie
             "updated_at": changed["updated_at"],
         }
         assert changed.get(name) == plain.get(name)
+    row = await client.subscription(subscriber, **FULL)
     assert (await client.changed(path_of(row), {"options": []}))["options"] == {}
     assert (await client.changed(path_of(row), {"subject": None}))["subject"] == plain["subject"]
     for name in ("events", "type", "config"):
