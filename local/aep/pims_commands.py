@@ -1,34 +1,25 @@
 """`aep pims`: the registry of PIMs, in the data folder or in a file, and the credentials of each."""
 
 import contextlib
-import hashlib
-import json
-import os
 import secrets
-import sqlite3
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
-from event_platform.adapters.records import tenant_of
-from event_platform.domain.tenants import SECRET_FIELDS, STRONG, PimClient, Tenant, is_strong
-from event_platform.domain.urls import normalise_pim_url
-from event_platform.ports import Seal
+from event_platform.domain.tenants import STRONG, PimClient, Tenant, is_strong
 from event_platform.settings import Settings
 
-from . import pims as registry
-from .errors import BadPims
+from . import client_commands
 from .options import DEFAULT_DATA, AsJson, Data
 from .output import echo, echo_json, fail, show
-from .store import calls, database, keys
+from .registry import PimsFile, open_registry, pim_name, pim_url
+from .store import calls, database
 from .store.calls import CallKey, LastCalls
 
 pims = typer.Typer(
@@ -43,12 +34,6 @@ class Auth(StrEnum):
     TOKEN_INFO = "token-info"  # noqa: S105 - the name of a way
     PLATFORM_KEY = "platform-key"
     PROBE = "probe"
-
-
-PimsFile = Annotated[
-    Path | None,
-    typer.Option("--pims", metavar="FILE", help="Work on this JSON list instead of the data folder."),
-]
 
 
 @pims.command("add")
@@ -84,9 +69,9 @@ def add(
     A running platform takes the change in within 5 seconds. With --events-api-secret - the PIM's own webhook
     is taken in: save its URL in the PIM first, and press Test there afterwards.
     """
-    name = _url(url)
+    name = pim_url(url)
     webhook_secret = _secret_from_input(events_api_secret)
-    with _registry(pims_file, data) as entries:
+    with open_registry(pims_file, data) as entries:
         before = entries.get(name)
         rotated = {"ingest_key": rotate, "relay_secret": rotate_relay}
         after, new = _added(before or Tenant(url=name), auth, client or [], rotated)
@@ -96,38 +81,9 @@ def add(
     _print_secrets(after, new, as_json=as_json)
 
 
-@pims.command("client")
-def issue_client_key(
-    url: Annotated[str, typer.Argument(help="The PIM's base URL.")],
-    client_id: Annotated[str, typer.Argument(metavar="CLIENT_ID", help="The client that gets the key.")],
-    username: Annotated[
-        str | None, typer.Option(help="The client's user in the PIM, whose changes are the client's own.")
-    ] = None,
-    pims_file: PimsFile = None,
-    data: Data = DEFAULT_DATA,
-    as_json: AsJson = False,
-) -> None:
-    """Issue a platform key to a client of a PIM with "auth": "platform-key", and print it once.
-
-    Example: aep pims client https://pim.example.com 2_1x8s
-
-    The client sends it as X-PIM-TOKEN. An earlier key of that client ends.
-    """
-    name = _url(url)
-    key = secrets.token_urlsafe(32)
-    with _registry(pims_file, data) as entries:
-        issued = PimClient(
-            client_id=client_id, key_sha256=hashlib.sha256(key.encode()).hexdigest(), username=username
-        )
-        tenant = entries.get(name)
-        if tenant is None or tenant.auth != "platform-key":
-            fail(f"{name} is no PIM with platform keys: run `aep pims add {name} --auth platform-key` first")
-        others = tuple(client for client in tenant.clients if client.client_id != client_id)
-        entries.put(tenant.model_copy(update={"clients": (*others, issued)}))
-    if as_json:
-        echo_json({"url": name, "client_id": client_id, "key": key})
-    else:
-        echo(f"X-PIM-TOKEN of client {client_id} (shown only now):\n  {key}")
+pims.command("client")(client_commands.set_client)
+pims.command("clients")(client_commands.list_clients)
+pims.command("revoke")(client_commands.revoke_client)
 
 
 @pims.command("list")
@@ -141,7 +97,7 @@ def list_pims(pims_file: PimsFile = None, data: Data = DEFAULT_DATA, as_json: As
     """
     tenants: list[Tenant] = []
     if pims_file is not None or (data / database.FILE).exists():  # looking makes no folder
-        with _registry(pims_file, data) as entries:
+        with open_registry(pims_file, data) as entries:
             tenants = entries.all()
     known = _last_calls(data)
     if as_json:
@@ -167,8 +123,8 @@ def remove(
 
     Example: aep pims remove https://pim.example.com
     """
-    with _registry(pims_file, data) as entries:
-        name = url if entries.get(url) else _url(url)
+    with open_registry(pims_file, data) as entries:
+        name = pim_name(entries, url)
         if not entries.remove(name):
             fail(f"{name} is not in the registry; `aep pims list` shows what is")
     if as_json:
@@ -299,98 +255,3 @@ def _calls_in_words(tenant: Tenant, known: Mapping[CallKey, LastCalls]) -> tuple
 
 def _time_of(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-class _Entries:
-    """The entries while a command works on them; `save` writes what was changed."""
-
-    def __init__(self, tenants: list[Tenant], save: Callable[["_Entries"], None]) -> None:
-        self._tenants = {tenant.name: tenant for tenant in tenants}
-        self._save = save
-
-    def get(self, name: str) -> Tenant | None:
-        return self._tenants.get(name)
-
-    def all(self) -> list[Tenant]:
-        return list(self._tenants.values())
-
-    def put(self, tenant: Tenant) -> None:
-        checked = Tenant.model_validate(_plain(tenant))
-        self._tenants[checked.name] = checked
-        self._save(self)
-
-    def remove(self, name: str) -> bool:
-        found = self._tenants.pop(name, None) is not None
-        if found:
-            self._save(self)
-        return found
-
-
-@contextlib.contextmanager
-def _registry(pims_file: Path | None, data: Path) -> Iterator[_Entries]:
-    """The entries of the file or of the data folder, which no other command changes meanwhile."""
-    try:
-        if pims_file is not None:
-            yield _entries_of_file(pims_file)
-            return
-        seal = keys.load(data, Settings().secrets_key)
-        with database.beside_the_server(data) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            keys.check(connection, seal)
-            yield _entries_of_store(connection, seal)
-            connection.execute("COMMIT")
-    except BadPims as error:
-        fail(str(error))
-    except ValidationError as error:
-        fail(_in_one_line(error))
-
-
-def _in_one_line(error: ValidationError) -> str:
-    """The first problem and its field, or its AEP_ variable, without the value that it was found in."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    if error.title == Settings.__name__:
-        field = f"AEP_{str(first['loc'][0]).upper()}"
-    return f"{field}: {first['msg']}" if field else first["msg"]
-
-
-def _entries_of_file(path: Path) -> _Entries:
-    text = path.read_text(encoding="utf-8") if path.exists() else "[]"
-
-    def save(entries: _Entries) -> None:
-        content = json.dumps([_plain(tenant) for tenant in entries.all()], indent=2) + "\n"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600: it holds secrets
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(content)
-        Path(temporary).replace(path)
-
-    return _Entries(registry.parse(text, allow_http=True), save)
-
-
-def _entries_of_store(connection: sqlite3.Connection, seal: Seal) -> _Entries:
-    stored = [tenant_of(orjson.loads(text), seal) for text in registry.stored_documents(connection)]
-
-    def save(entries: _Entries) -> None:
-        connection.execute("DELETE FROM tenants")
-        for tenant in entries.all():
-            registry.put(connection, tenant, seal)
-
-    return _Entries(stored, save)
-
-
-def _plain(tenant: Tenant) -> dict[str, Any]:
-    """The entry as JSON data with its secrets in the clear: for the operator's own file."""
-    document = tenant.model_dump(mode="json", exclude_defaults=True)
-    for field in SECRET_FIELDS:
-        values = [secret.get_secret_value() for secret in getattr(tenant, field)]
-        if values:
-            document[field] = values
-    return document
-
-
-def _url(text: str) -> str:
-    try:
-        return normalise_pim_url(text, allow_http=True)
-    except ValueError as error:
-        fail(f"{text!r} {error}")

@@ -30,7 +30,11 @@ FULL = Tenant.model_validate(
         "auth": "platform-key",
         "clients": [
             {"client_id": "erp", "key_sha256": "0123456789abcdef" * 4, "username": "erp_4711"},
-            {"client_id": "shop", "key_sha256": "fedcba9876543210" * 4},
+            {
+                "client_id": "shop",
+                "key_sha256": "fedcba9876543210" * 4,
+                "previous_keys": [{"key_sha256": "0123456789abcdef" * 4, "until": "2026-01-31T12:00:00Z"}],
+            },
         ],
         "token_info_client_id": "/app/id",
         "ingest_key": ["the new ingest key", "the old ingest key"],

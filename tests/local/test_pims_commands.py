@@ -189,24 +189,70 @@ def test_rotation_adds_one_and_keeps_the_one_before(
     assert len(entry[other]) == 1
 
 
-def test_a_platform_key_is_stored_as_its_hash_and_ends_with_the_next(aep: Aep, tmp_path: Path) -> None:
+def test_a_platform_key_is_stored_as_its_hash_and_another_goes_beside_it(aep: Aep, tmp_path: Path) -> None:
     place = ("--pims", tmp_path / "pims.json")
     aep("pims", "add", PIM, *place, "--auth", "platform-key")
-    keys = [
-        aep("pims", "client", PIM, client_id, *place, "--username", "julia", "--json").json["key"]
-        for client_id in ("erp", "shop", "erp")
-    ]
+
+    def key_of(client_id: str, *options: str) -> str:
+        return aep("pims", "client", PIM, client_id, *place, *options, "--json").json["key"]
+
+    erp, shop, erp_again = key_of("erp"), key_of("shop", "--username", "julia"), key_of("erp", "--key")
+    hashes = [hashlib.sha256(key.encode()).hexdigest() for key in (erp, shop, erp_again)]
     (entry,) = orjson.loads(place[1].read_bytes())
-    clients = {client["client_id"]: client for client in entry["clients"]}
-    assert clients == {
-        client_id: {
-            "client_id": client_id,
-            "key_sha256": hashlib.sha256(key.encode()).hexdigest(),
-            "username": "julia",
-        }
-        for client_id, key in (("shop", keys[1]), ("erp", keys[2]))
-    }
-    assert not any(key.encode() in contents(place[1]) for key in keys)
+    first, second = entry["clients"]
+    assert (first["client_id"], first["key_sha256"]) == ("erp", hashes[2])
+    assert [each["key_sha256"] for each in first["previous_keys"]] == [hashes[0]]
+    assert second == {"client_id": "shop", "key_sha256": hashes[1], "username": "julia"}
+    assert not any(key.encode() in contents(place[1]) for key in (erp, shop, erp_again))
+    key_of("erp", "--key", "--overlap", "0")
+    (entry,) = orjson.loads(place[1].read_bytes())
+    assert "previous_keys" not in entry["clients"][0]
+
+
+@pytest.mark.parametrize("auth", ["token-info", "platform-key", "probe"])
+def test_a_username_is_set_for_every_way_and_touches_no_key(
+    aep: Aep, place: tuple[str, Path], auth: str
+) -> None:
+    aep("pims", "add", PIM, *place, "--auth", auth)
+    made = aep("pims", "client", PIM, "erp", *place, "--username", "erp_1", "--json").json
+    assert ("key" in made) == (auth == "platform-key")
+    changed = aep("pims", "client", PIM, "erp", *place, "--username", "erp_2", "--json").json
+    keys = 1 if auth == "platform-key" else 0
+    row = {"client_id": "erp", "username": "erp_2", "platform_keys": keys, "previous_keys_until": []}
+    assert changed == {"url": PIM} | row
+    assert aep("pims", "clients", PIM, *place, "--json").json == [row]
+    assert aep("pims", "client", PIM, "erp", *place, "--username", "", "--json").json["username"] is None
+
+
+def test_a_client_that_has_a_key_gets_another_only_when_told_so(aep: Aep, place: tuple[str, Path]) -> None:
+    aep("pims", "add", PIM, *place, "--client", "erp")  # as a client of token-info, without a key
+    aep("pims", "add", PIM, *place, "--auth", "platform-key")
+    assert "key" in aep("pims", "client", PIM, "erp", *place, "--json").json
+    again = aep("pims", "client", PIM, "erp", *place)
+    assert (again.status, "X-PIM-TOKEN" in again.out, "--key" in again.out) == (0, False, True)
+    for _ in range(4):
+        assert aep("pims", "client", PIM, "erp", *place, "--key").status == 0
+    before = aep("pims", "clients", PIM, *place, "--json").json
+    assert (before[0]["platform_keys"], len(before[0]["previous_keys_until"])) == (5, 4)
+    too_many = aep("pims", "client", PIM, "erp", *place, "--key")
+    assert (too_many.status, "--overlap 0" in too_many.err) == (2, True)
+    assert aep("pims", "clients", PIM, *place, "--json").json == before
+
+
+def test_clients_are_listed_and_revoked(aep: Aep, place: tuple[str, Path]) -> None:
+    aep("pims", "add", PIM, *place, "--auth", "platform-key")
+    assert "No client" in aep("pims", "clients", PIM, *place).out
+    key = aep("pims", "client", PIM, "erp", *place, "--json").json["key"]
+    aep("pims", "client", PIM, "shop", *place, "--username", "shop_1")
+    listed = aep("pims", "clients", PIM, *place).out
+    assert "erp" in listed
+    assert "shop_1" in listed
+    for secret in (key, hashlib.sha256(key.encode()).hexdigest()):
+        assert secret not in listed
+    assert "stay as they are" in aep("pims", "revoke", PIM, "erp", *place).out
+    assert [row["client_id"] for row in aep("pims", "clients", PIM, *place, "--json").json] == ["shop"]
+    gone = aep("pims", "revoke", PIM, "erp", *place)
+    assert (gone.status, "not listed" in gone.err) == (2, True)
 
 
 def test_clients_to_probe_for_are_listed_and_added_to(aep: Aep, tmp_path: Path) -> None:
@@ -268,13 +314,17 @@ def test_the_data_folder_is_its_owners_alone_and_holds_no_secret_in_the_clear(
         (("add", "ftp://pim.example.com"), "https://"),
         (("add", "https://user:pass@pim.example.com"), "user name"),
         (("add", f"{PIM}?query"), "base URL"),
-        (("add", f"{PIM}/new", "--auth", "platform-key", "--client", "erp"), "key_sha256"),
         (("add", f"{PIM}/new", "--auth", "probe", "--client", ""), "client_id"),
         (("client", PIM, ""), "client_id"),
         (("client", PIM, "x" * 257), "client_id"),
         (("client", "https://unknown.example.com", "erp"), "aep pims add"),
         (("client", "https://info.example.com", "erp"), "--auth platform-key"),
         (("client", "no url", "erp"), "no url"),
+        (("client", "https://info.example.com", "erp", "--key", "--username", "x"), "--auth platform-key"),
+        (("client", PIM, "erp", "--overlap", "60"), "--key"),
+        (("client", PIM, "erp", "--key", "--overlap", "-1"), "--overlap"),
+        (("clients", "https://unknown.example.com"), "aep pims add"),
+        (("revoke", PIM, "unknown"), "aep pims clients"),
         (("remove", "https://unknown.example.com"), "aep pims list"),
         (("remove", "no url"), "no url"),
     ],
@@ -405,8 +455,8 @@ def test_a_running_server_follows_every_change_within_5_seconds(aep: Aep, runnin
             for url, place in places.items()
         ]
 
-    def new_client_key() -> str:
-        return aep("pims", "client", keyed[0], "erp", *keyed[1:], "--json").json["key"]
+    def new_client_key(*options: str) -> str:
+        return aep("pims", "client", keyed[0], "erp", *keyed[1:], *options, "--json").json["key"]
 
     def statuses(ingest_keys: list[str], client_key: str) -> list[int]:
         answers = [send_events(running.serve.url, key, event()) for key in ingest_keys]
@@ -422,9 +472,17 @@ def test_a_running_server_follows_every_change_within_5_seconds(aep: Aep, runnin
     first_client_key = new_client_key()
     follows(first, first_client_key, [202, 202, 200])
 
-    second, second_client_key = secrets_of("--rotate"), new_client_key()
+    second, second_client_key = secrets_of("--rotate"), new_client_key("--key")
     follows(second, second_client_key, [202, 202, 200])
+    assert statuses(first, first_client_key) == [202, 202, 200]
+
+    last_client_key = new_client_key("--key", "--overlap", "0", "--username", "erp_1")
+    follows(second, last_client_key, [202, 202, 200])
     assert statuses(first, first_client_key) == [202, 202, 401]
+    assert statuses(first, second_client_key) == [202, 202, 401]
+    aep("pims", "client", keyed[0], "erp", *keyed[1:], "--username", "erp_2")
+    aep("pims", "revoke", keyed[0], "erp", *keyed[1:])
+    follows(second, last_client_key, [202, 202, 401])
 
     for url, place in places.items():
         assert aep("pims", "remove", url, *place).status == 0

@@ -1,11 +1,13 @@
 """Entries of the registry of tenants, and which PIM is whose."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from event_platform.domain.tenants import Tenant, tenant_key
+from clock import START
+from event_platform.domain.tenants import PimClient, Tenant, tenant_key
 from event_platform.domain.urls import normalise_pim_url
 
 URL = "https://pim.example.com"
@@ -42,11 +44,15 @@ def tenant(**entry: Any) -> Tenant:
         ({"url": URL, "key": "a/b"}, "key\n"),
         ({"url": URL, "key": "x" * 65}, "key\n"),
         ({"url": URL, "auth": "none"}, "auth\n"),
-        ({"url": URL, "auth": "platform-key", "clients": [{"client_id": "a"}]}, "needs key_sha256"),
         ({"url": URL, "clients": [{"client_id": ""}]}, "clients.0.client_id\n"),
         ({"url": URL, "clients": [{"client_id": "a", "key_sha256": SHA.upper()}]}, "clients.0.key_sha256\n"),
         ({"url": URL, "clients": [{"client_id": "a", "key_sha256": SHA[1:]}]}, "clients.0.key_sha256\n"),
         ({"url": URL, "clients": [{"client_id": "a", "key": "k"}]}, "clients.0.key\n"),
+        ({"url": URL, "clients": [{"client_id": "a", "username": ""}]}, "clients.0.username\n"),
+        (
+            {"url": URL, "clients": [{"client_id": "a", "previous_keys": [{"key_sha256": SHA}]}]},
+            "clients.0.previous_keys.0.until\n",
+        ),
         ({"url": URL, "token_info_client_id": "client_id"}, "token_info_client_id\n"),
         ({"url": URL, "token_info_client_id": ""}, "token_info_client_id\n"),
         ({"url": URL, "ingest_key": ""}, "ingest_key.0\n"),
@@ -104,6 +110,32 @@ def test_clients_are_found_by_their_id() -> None:
     assert found is not None
     assert found.key_sha256 == SHA
     assert entry.client("A") is None
+
+
+def test_a_new_key_goes_beside_the_earlier_ones_which_end_with_the_overlap() -> None:
+    first, second, third = ("1" * 64, "2" * 64, "3" * 64)
+    hour, minute = timedelta(hours=1), timedelta(minutes=1)
+    client = PimClient(client_id="erp", username="julia").with_new_key(first, START, hour)
+    assert client == PimClient(client_id="erp", username="julia", key_sha256=first)
+    client = client.with_new_key(second, START, hour).with_new_key(third, START + minute, hour)
+    assert client.keys_at(START + hour - minute) == [third, second, first]
+    assert client.keys_at(START + hour) == [third, second]
+    assert client.keys_at(START + hour + minute) == [third]
+    ended = client.with_new_key("4" * 64, START + 2 * minute, timedelta(0))
+    assert ended.keys_at(START + 2 * minute) == ["4" * 64]
+    assert ended.username == "julia"
+
+
+def test_a_shorter_overlap_ends_earlier_keys_sooner() -> None:
+    client = PimClient(client_id="erp", key_sha256="1" * 64)
+    client = client.with_new_key("2" * 64, START, timedelta(hours=1))
+    client = client.with_new_key("3" * 64, START, timedelta(minutes=1))
+    assert client.keys_at(START + timedelta(minutes=1)) == ["3" * 64]
+
+
+def test_a_client_without_a_key_has_none_that_is_good() -> None:
+    entry = tenant(url=URL, auth="platform-key", clients=[{"client_id": "a", "username": "julia"}])
+    assert entry.clients[0].keys_at(START) == []
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 import fnmatch
 import hashlib
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,6 +23,8 @@ from pydantic import (
 from .urls import host_and_port, normalise_pim_url
 
 MAX_CLIENT_ID_LENGTH = 256
+MAX_PREVIOUS_KEYS = 4
+"""The most keys of a client that are good beside its newest."""
 SECRET_FIELDS = ("ingest_key", "events_api_secret", "relay_secret")
 """The fields of an entry that are secrets of a PIM."""
 MIN_SECRET_LENGTH = 16
@@ -72,12 +76,38 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+class PreviousKey(_Entry):
+    """A platform key that another has replaced, and until when it is still good."""
+
+    key_sha256: Sha256Hex
+    until: AwareDatetime
+
+
 class PimClient(_Entry):
-    """A client (connection) of a PIM that has no token-info route."""
+    """A client (connection) of a PIM: its platform keys, and its user in the PIM."""
 
     client_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_CLIENT_ID_LENGTH)]
     key_sha256: Sha256Hex | None = None
-    username: str | None = None
+    previous_keys: Annotated[tuple[PreviousKey, ...], Field(max_length=MAX_PREVIOUS_KEYS)] = ()
+    username: Annotated[str, StringConstraints(min_length=1)] | None = None
+
+    def keys_at(self, now: datetime) -> list[str]:
+        """The SHA-256 of each platform key that is good then, the newest first."""
+        newest = [] if self.key_sha256 is None else [self.key_sha256]
+        return newest + [key.key_sha256 for key in self.previous_keys if now < key.until]
+
+    def with_new_key(self, key_sha256: str, now: datetime, overlap: timedelta) -> "PimClient":
+        """The client with another key, beside which earlier ones stay good for the overlap at most."""
+        until = now + overlap
+        before = self.previous_keys
+        if self.key_sha256 is not None:
+            before = (PreviousKey(key_sha256=self.key_sha256, until=until), *before)
+        kept = tuple(
+            PreviousKey(key_sha256=key.key_sha256, until=min(key.until, until))
+            for key in before
+            if now < min(key.until, until)
+        )
+        return self.model_copy(update={"key_sha256": key_sha256, "previous_keys": kept})
 
 
 class Tenant(_Entry):
@@ -121,8 +151,6 @@ class Tenant(_Entry):
                 'a host_pattern needs "auth": "token-info" or "probe": its platform keys would be good for'
                 " every PIM of the pattern"
             )
-        if self.auth == "platform-key" and any(client.key_sha256 is None for client in self.clients):
-            raise ValueError('every client of "auth": "platform-key" needs key_sha256')
         return self
 
     def redacted(self) -> "Tenant":

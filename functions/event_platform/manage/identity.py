@@ -6,6 +6,7 @@ import hmac
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 from cachetools import TTLCache
@@ -64,6 +65,7 @@ class CallerVerifier:
         self._registry = registry
         self._pim = pim
         self._allow_http = allow_http
+        self._clock = clock
         self._good = _memory(GOOD_FOR_SECONDS, clock)
         self._bad = _memory(BAD_FOR_SECONDS, clock)
         self._asking: dict[bytes, asyncio.Task[Verdict]] = {}
@@ -94,7 +96,7 @@ class CallerVerifier:
     ) -> Verdict:
         key = hashlib.sha256(json_form.stringify([tenant.auth, pim_url, token, client_id])).digest()
         if tenant.auth == "platform-key":
-            verdict = _check_platform_key(tenant, token, client_id)
+            verdict = _check_platform_key(tenant, token, client_id, self._clock.wall())
             if verdict.refusal:
                 self._door.count_wrong(address, key)
             return verdict
@@ -186,12 +188,16 @@ def _log(lines: LineLimit, name: str, tenant: Tenant, **fields: object) -> None:
         log.error(name, tenant=tenant.name, times=times, **fields)
 
 
-def _check_platform_key(tenant: Tenant, token: str, client_id: str) -> Verdict:
+def _check_platform_key(tenant: Tenant, token: str, client_id: str, now: datetime) -> Verdict:
     client = tenant.client(client_id)
-    issued = (client.key_sha256 if client else None) or ""
+    issued = client.keys_at(now) if client else []
     presented = hashlib.sha256(token.encode()).hexdigest()
-    good = hmac.compare_digest(presented, issued or "0" * 64)
-    return Verdict() if good and issued else Verdict("X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID")
+    matched = [hmac.compare_digest(presented, each) for each in issued or ["0" * 64]]
+    return (
+        Verdict()
+        if issued and any(matched)
+        else Verdict("X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID")
+    )
 
 
 def _triple(headers: Mapping[str, str]) -> tuple[str, str, str]:

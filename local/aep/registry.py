@@ -1,0 +1,131 @@
+"""The entries of the registry of PIMs while a command works on them, in the data folder or in a file."""
+
+import contextlib
+import json
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from pydantic import ValidationError
+
+from event_platform.adapters.records import tenant_of
+from event_platform.domain.tenants import SECRET_FIELDS, Tenant
+from event_platform.domain.urls import normalise_pim_url
+from event_platform.ports import Seal
+from event_platform.settings import Settings
+
+from . import pims
+from .errors import BadPims
+from .output import fail
+from .store import database, keys
+
+PimsFile = Annotated[
+    Path | None,
+    typer.Option("--pims", metavar="FILE", help="Work on this JSON list instead of the data folder."),
+]
+
+
+class Entries:
+    """The entries by name; `save` writes what was changed."""
+
+    def __init__(self, tenants: list[Tenant], save: Callable[["Entries"], None]) -> None:
+        self._tenants = {tenant.name: tenant for tenant in tenants}
+        self._save = save
+
+    def get(self, name: str) -> Tenant | None:
+        return self._tenants.get(name)
+
+    def all(self) -> list[Tenant]:
+        return list(self._tenants.values())
+
+    def put(self, tenant: Tenant) -> None:
+        checked = Tenant.model_validate(_plain(tenant))
+        self._tenants[checked.name] = checked
+        self._save(self)
+
+    def remove(self, name: str) -> bool:
+        found = self._tenants.pop(name, None) is not None
+        if found:
+            self._save(self)
+        return found
+
+
+@contextlib.contextmanager
+def open_registry(pims_file: Path | None, data: Path) -> Iterator[Entries]:
+    """The entries of the file or of the data folder, which no other command changes meanwhile."""
+    try:
+        if pims_file is not None:
+            yield _entries_of_file(pims_file)
+            return
+        seal = keys.load(data, Settings().secrets_key)
+        with database.beside_the_server(data) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            keys.check(connection, seal)
+            yield _entries_of_store(connection, seal)
+            connection.execute("COMMIT")
+    except BadPims as error:
+        fail(str(error))
+    except ValidationError as error:
+        fail(_in_one_line(error))
+
+
+def _in_one_line(error: ValidationError) -> str:
+    """The first problem and its field, or its AEP_ variable, without the value that it was found in."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    if error.title == Settings.__name__:
+        field = f"AEP_{str(first['loc'][0]).upper()}"
+    return f"{field}: {first['msg']}" if field else first["msg"]
+
+
+def _entries_of_file(path: Path) -> Entries:
+    text = path.read_text(encoding="utf-8") if path.exists() else "[]"
+
+    def save(entries: Entries) -> None:
+        content = json.dumps([_plain(tenant) for tenant in entries.all()], indent=2) + "\n"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600: it holds secrets
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(content)
+        Path(temporary).replace(path)
+
+    return Entries(pims.parse(text, allow_http=True), save)
+
+
+def _entries_of_store(connection: sqlite3.Connection, seal: Seal) -> Entries:
+    stored = [tenant_of(orjson.loads(text), seal) for text in pims.stored_documents(connection)]
+
+    def save(entries: Entries) -> None:
+        connection.execute("DELETE FROM tenants")
+        for tenant in entries.all():
+            pims.put(connection, tenant, seal)
+
+    return Entries(stored, save)
+
+
+def _plain(tenant: Tenant) -> dict[str, Any]:
+    """The entry as JSON data with its secrets in the clear: for the operator's own file."""
+    document = tenant.model_dump(mode="json", exclude_defaults=True)
+    for field in SECRET_FIELDS:
+        values = [secret.get_secret_value() for secret in getattr(tenant, field)]
+        if values:
+            document[field] = values
+    return document
+
+
+def pim_url(text: str) -> str:
+    """The normalised URL of a PIM; ends the command when it is none."""
+    try:
+        return normalise_pim_url(text, allow_http=True)
+    except ValueError as error:
+        fail(f"{text!r} {error}")
+
+
+def pim_name(entries: Entries, text: str) -> str:
+    """The name of an entry: a host pattern as it is written, or the normalised URL."""
+    return text if entries.get(text) else pim_url(text)
