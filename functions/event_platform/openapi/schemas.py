@@ -565,7 +565,7 @@ def _status(known: Any) -> Schema:
 
 
 _EVENT_ATTRIBUTES: dict[str, Schema] = {
-    "specversion": {"const": "1.0"},
+    "specversion": _or_null({"const": "1.0"}),
     "id": text("Folds repetitions for 10 minutes.", minLength=1, maxLength=MAX_ID_LENGTH),
     "type": ref("EventType"),
     "time": _or_null(text("When it happened; now when absent.", format="date-time")),
