@@ -64,6 +64,7 @@ ADVICE: Mapping[str, str] = {
     " the relay secret to the subscription there",
     "no_secret": "give its secret to `aep pims add URL --events-api-secret -`",
     "unknown_key": "compare the URL that it was given with `aep pims list --json`",
+    "unsigned_test": "nothing: a PIM 5.0.0 or 5.0.1 signs its events, but not its Test",
     "wrong_key": "compare its ingest key, or make another by `aep pims add URL --rotate`",
     "clock": "set its clock and this one (NTP)",
 }

@@ -51,6 +51,13 @@ def add(
     rotate_relay: Annotated[
         bool, typer.Option("--rotate-relay", help="Add a new relay secret; the one before it stays good.")
     ] = False,
+    identifier_attribute: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE",
+            help="The PIM's identifier attribute, if it sends products with their UUID; '' for none.",
+        ),
+    ] = None,
     events_api_secret: Annotated[
         str | None,
         typer.Option(
@@ -75,6 +82,8 @@ def add(
         before = entries.get(name)
         rotated = {"ingest_key": rotate, "relay_secret": rotate_relay}
         after, new = _added(before or Tenant(url=name), auth, client or [], rotated)
+        if identifier_attribute is not None:
+            after = after.model_copy(update={"identifier_attribute": identifier_attribute or None})
         if webhook_secret is not None:
             after = _with_events_api_secret(after, webhook_secret)
         entries.put(after)

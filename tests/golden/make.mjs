@@ -4,7 +4,7 @@
 //
 // None of the platform's code takes part: JavaScript itself says what JSON.stringify(JSON.parse(data)) is, the
 // envelope is put together in the contract's order of keys, and signatures are those of node's crypto. Each line is
-// {type, format, path, headers, body, delivered, without_identifier?}; `delivered` are the bodies for a
+// {pim?, type, format, path, headers, body, delivered, without_identifier?}; `delivered` are the bodies for a
 // subscription with send_product_identifier, `without_identifier` for one without, where that makes a difference.
 import { createHash, createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -117,6 +117,12 @@ function uuid5(namespace, name) {
 }
 const NAMESPACE = uuid5("6ba7b811-9dad-11d1-80b4-00c04fd430c8", PIM); // in RFC 9562's namespace of URLs
 
+const signedByPim = (body) => ({
+  "Content-Type": "application/json",
+  "X-Akeneo-Request-Signature": sign(EVENTS_API_SECRET, `${NOW}.${body}`),
+  "X-Akeneo-Request-Timestamp": String(NOW),
+});
+
 function eventsApi(entity, action, becomes, number) {
   const type = `com.akeneo.pim.v1.${entity.replace("_", "-")}.${becomes}`;
   const uuid = "0e0f6b1c-8f2d-4b57-9a1c-2f6d0c1b7a55";
@@ -153,11 +159,7 @@ function eventsApi(entity, action, becomes, number) {
     return { text: text.replace('"data":0', () => `"data":{"resource":${data}}`), id, time, data: { [entity]: told, author } };
   });
   const body = php(`{"events":[${events.map(({ text }) => text).join(",")}]}`);
-  const headers = {
-    "Content-Type": "application/json",
-    "X-Akeneo-Request-Signature": sign(EVENTS_API_SECRET, `${NOW}.${body}`),
-    "X-Akeneo-Request-Timestamp": String(NOW),
-  };
+  const headers = signedByPim(body);
   write({ type, format: "events-api", path: "/ingest/events-api/golden", headers, body, ...delivered(type, events) });
 }
 
@@ -167,3 +169,53 @@ catalog.forEach(cloudEvents);
     eventsApi(entity, action, becomes, 3 * half + third),
   ),
 );
+
+// Bodies of a PIM's Events API as each version of it builds them, in values of our own. `pim` names the version.
+//
+// 5.0.0 and 5.0.1 call the time event_date. Before 7.0 a product has no UUID. From 7.0 on there is an option to send UUIDs: with it a
+// product has its identifier among its values only, under the identifier attribute (`sku` here), but a removed one has both.
+const SKU = "lamp/12 é";
+const OWN_UUID = "5b0d9e57-6f0e-4d0a-8a0e-0f9c53a5f0b1";
+const DATES = { created: "2025-11-03T08:15:00+00:00", updated: "2026-01-31T11:59:58+00:00" };
+const text = (data, locale = null) => [{ locale, scope: null, data }];
+const VALUES = {
+  name: text("Lampe à poser", "fr_FR"),
+  weight: text({ amount: "1.2000", unit: "KILOGRAM" }),
+  is_sold: text(true),
+  price: text([{ amount: "19.90", currency: "EUR" }]),
+};
+const links = (products) => ({ PACK: { products, product_models: [], groups: [] } });
+const product = (first, values, products) => ({
+  ...first, enabled: true, family: "lamps", categories: ["indoor", "sale_2026"], groups: [], parent: null, values, ...DATES,
+  associations: links(products), quantified_associations: {},
+});
+const withIdentifier = (first) => product(first, VALUES, ["bulb-3"]);
+const MODEL = {
+  code: "lamps/é", family: "lamps", family_variant: "lamps_by_colour", parent: null, categories: ["indoor"],
+  values: { name: VALUES.name }, ...DATES, associations: {}, quantified_associations: {}, metadata: { workflow_status: "working_copy" },
+};
+const OLD = { saved: withIdentifier({ identifier: SKU }), removed: { identifier: SKU }, told: { uuid: uuid5(NAMESPACE, SKU), identifier: SKU } };
+const BOTH = { told: { uuid: OWN_UUID, identifier: SKU }, removed: { identifier: SKU, uuid: OWN_UUID } };
+const PIMS = {
+  "5.0.1": { ...OLD, time: "event_date" },
+  "5.0.2": OLD,
+  "6.0": OLD,
+  "7.0": { ...BOTH, saved: withIdentifier({ uuid: OWN_UUID, identifier: SKU }) },
+  "7.0 with UUIDs": { ...BOTH, saved: product({ uuid: OWN_UUID }, { sku: text(SKU), ...VALUES }, [OWN_UUID]) },
+};
+
+function asSentBy(pim, { saved, removed, told, time = "event_datetime" }, number) {
+  const cases = { product: [saved, removed, told], product_model: [MODEL, { code: MODEL.code }, { code: MODEL.code }] };
+  Object.entries(cases).forEach(([entity, [onSave, onRemoval, known]], half) =>
+    [["created", "created"], ["updated", "updated"], ["removed", "deleted"]].forEach(([action, becomes], third) => {
+      const id = `c2a5cf3e-0000-4000-8000-0000000000${number}${3 * half + third}`;
+      const head = { action: `${entity}.${action}`, event_id: id, [time]: "2026-01-31T12:59:59+01:00", author: "julia", author_type: "ui" };
+      const data = { resource: action === "removed" ? onRemoval : onSave };
+      const body = php(JSON.stringify({ events: [{ ...head, pim_source: "http://localhost:8080", data }] }));
+      const event = { id, time: "2026-01-31T11:59:59Z", data: { [entity]: known, author: { identifier: "julia", type: "user" } } };
+      const type = `com.akeneo.pim.v1.${entity.replace("_", "-")}.${becomes}`;
+      write({ pim, type, format: "events-api", path: "/ingest/events-api/golden", headers: signedByPim(body), body, ...delivered(type, [event]) });
+    }),
+  );
+}
+Object.entries(PIMS).forEach(([pim, bodies], number) => asSentBy(pim, bodies, number));

@@ -45,6 +45,7 @@ ENTRY = {
     "url": PIM,
     "key": "golden",
     "clients": [{"client_id": "1_erp", "username": "erp_1234"}],
+    "identifier_attribute": "sku",
     "ingest_key": "the-ingest-key-of-the-pim",
     "events_api_secret": "the-secret-that-the-pim-made",
     "relay_secret": "the-relay-secret-of-the-pim",
@@ -102,16 +103,23 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def test_the_delivered_bytes_are_those_that_javascript_made(world: World, format_: Format) -> None:
     for vector in (each for each in VECTORS if each["format"] == format_):
         expected = {key: vector[key] for key in ("delivered", "without_identifier") if key in vector}
-        assert await world.delivered(vector) == expected, vector["type"]
+        assert await world.delivered(vector) == expected, (vector["type"], vector.get("pim"))
 
 
 def test_there_is_a_vector_for_each_type_and_each_way_in() -> None:
-    found = Counter((vector["type"], vector["format"]) for vector in VECTORS)
+    found = Counter((vector["type"], vector["format"]) for vector in VECTORS if "pim" not in vector)
     assert len(TYPES) == 45
     assert found == Counter(
         (type_, format_) for format_ in Format for type_ in TYPES if format_.carries(type_)
     )
     assert {type_ for type_, format_ in found if format_ == Format.EVENTS_API} == set(EVENTS_API_TYPES)
+
+
+def test_there_is_a_vector_for_each_event_of_each_version_of_a_pim() -> None:
+    found = Counter(vector["pim"] for vector in VECTORS if "pim" in vector)
+    assert found == dict.fromkeys(("5.0.1", "5.0.2", "6.0", "7.0", "7.0 with UUIDs"), len(EVENTS_API_TYPES))
+    with_uuids = [vector for vector in VECTORS if vector.get("pim") == "7.0 with UUIDs"]
+    assert '"identifier"' not in "".join(each["body"] for each in with_uuids if "removed" not in each["body"])
 
 
 def test_the_vectors_are_those_of_the_catalog_as_it_is() -> None:

@@ -255,6 +255,19 @@ def test_clients_are_listed_and_revoked(aep: Aep, place: tuple[str, Path]) -> No
     assert (gone.status, "not listed" in gone.err) == (2, True)
 
 
+def test_the_identifier_attribute_is_set_kept_and_removed(aep: Aep, tmp_path: Path) -> None:
+    place = ("--pims", tmp_path / "pims.json")
+
+    def kept(*options: str) -> str | None:
+        assert aep("pims", "add", PIM, *place, *options).status == 0
+        (entry,) = orjson.loads(place[1].read_bytes())
+        return entry.get("identifier_attribute")
+
+    assert kept("--identifier-attribute", "sku") == "sku"
+    assert kept() == "sku"
+    assert kept("--identifier-attribute", "") is None
+
+
 def test_clients_to_probe_for_are_listed_and_added_to(aep: Aep, tmp_path: Path) -> None:
     place = ("--pims", tmp_path / "pims.json")
     aep("pims", "add", PIM, *place, "--auth", "probe", "--client", "erp", "--client", "erp")
@@ -315,6 +328,7 @@ def test_the_data_folder_is_its_owners_alone_and_holds_no_secret_in_the_clear(
         (("add", "https://user:pass@pim.example.com"), "user name"),
         (("add", f"{PIM}?query"), "base URL"),
         (("add", f"{PIM}/new", "--auth", "probe", "--client", ""), "client_id"),
+        (("add", f"{PIM}/new", "--identifier-attribute", "no code"), "identifier_attribute"),
         (("client", PIM, ""), "client_id"),
         (("client", PIM, "x" * 257), "client_id"),
         (("client", "https://unknown.example.com", "erp"), "aep pims add"),

@@ -121,7 +121,10 @@ REFUSED: dict[str, tuple[Callable[[World], Any], Way, int, str, str]] = {
     ),
     "another time": (lambda w: w.webhook(age=400), Way.EVENTS_API, 401, "clock", PIM),
     "no signature": (
-        lambda w: w.post(f"/ingest/events-api/{KEY}", b"", {}), Way.EVENTS_API, 401, "credentials", PIM,
+        lambda w: w.post(f"/ingest/events-api/{KEY}", b"{}", {}), Way.EVENTS_API, 401, "credentials", PIM,
+    ),
+    "the Test of a PIM 5.0.0": (
+        lambda w: w.post(f"/ingest/events-api/{KEY}", b"", {}), Way.EVENTS_API, 401, "unsigned_test", PIM,
     ),
     "malformed events alone": (lambda w: w.webhook(MALFORMED), Way.EVENTS_API, 400, "malformed", PIM),
     "no webhook": (lambda w: w.webhook(b"{"), Way.EVENTS_API, 400, "malformed", PIM),

@@ -294,6 +294,46 @@ def test_more_than_1000_events_are_too_many() -> None:
         taken(*[an_event()] * 1001)
 
 
+VALUES_WITH_SKU = {"name": [{"data": "Lamp"}], "sku": [{"locale": None, "scope": None, "data": "LMP-1"}]}
+WITH_ATTRIBUTE = TENANT.model_copy(update={"identifier_attribute": "sku"})
+
+
+@pytest.mark.parametrize(
+    ("resource", "tenant", "product"),
+    [
+        ({"values": VALUES_WITH_SKU}, WITH_ATTRIBUTE, {"uuid": UUID, "identifier": "LMP-1"}),
+        ({"values": VALUES_WITH_SKU, "identifier": "A"}, WITH_ATTRIBUTE, {"uuid": UUID, "identifier": "A"}),
+        ({"values": VALUES_WITH_SKU}, TENANT, {"uuid": UUID}),
+        *(
+            ({"values": values}, WITH_ATTRIBUTE, {"uuid": UUID})
+            for values in (None, [], {}, {"sku": None}, {"sku": []}, {"sku": [7]}, {"sku": [{"data": 7}]})
+        ),
+        ({"values": {"sku": [{"data": "\ud800"}]}}, WITH_ATTRIBUTE, {"uuid": UUID}),
+    ],
+)
+def test_the_identifier_is_taken_from_the_values_where_the_attribute_is_known(
+    resource: dict[str, Any], tenant: Tenant, product: dict[str, str]
+) -> None:
+    (data,) = data_of(an_event(resource={"uuid": UUID, **resource}), tenant=tenant)
+    assert data["product"] == product
+
+
+def test_the_identifier_is_taken_from_values_of_which_another_is_unreadable() -> None:
+    values = VALUES_WITH_SKU | {"name": "here"}
+    body = php({"events": [an_event(resource={"uuid": UUID, "values": values})]})
+    for unreadable in (b"1e400", b'[{"data":"\\ud800"}]', b"[" * 2000 + b"]" * 2000):
+        read = events_api.read(body.replace(b'"here"', unreadable), WITH_ATTRIBUTE, catalog.load())
+        (event,) = read.events
+        assert json.loads(event.data_json)["product"] == {"uuid": UUID, "identifier": "LMP-1"}
+
+
+def test_the_first_pims_call_the_time_event_date() -> None:
+    event = an_event(event_datetime=None, event_date="2026-01-31T13:00:00+01:00")
+    assert taken(event).events[0].time == "2026-01-31T12:00:00Z"
+    refused = taken(an_event(event_datetime=None, event_date="yesterday"), an_event())
+    assert [problem.field for problem in refused.problems] == ["events[0].event_date"]
+
+
 # --- whose it is -------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 import structlog
 
+from clock import ManualClock
 from event_platform.domain import filters, json_form
 from event_platform.domain.events import Event
 from event_platform.domain.events_api import made_up_uuid
@@ -139,3 +140,18 @@ def test_who_gets_a_made_up_uuid_without_the_identifier_is_told_of_once_an_hour(
     assert told(made_up) == []
     now[0] = 3600.0
     assert told(made_up) == [lacking.id]
+
+
+def test_who_wants_identifiers_and_gets_products_without_is_told_of_once_an_hour() -> None:
+    without = with_data(an_event(), {"product": {"uuid": "00000000-0000-4000-8000-000000000001"}})
+    model = replace(an_event(), type="com.akeneo.pim.v1.product-model.updated")
+    wanting, knowing = subscription(send_product_identifier=True), subscription()
+    check = IdentifierCheck(ManualClock())
+    matched = fanned_out(without, [wanting, knowing])
+    assert len(matched) == 2
+    with structlog.testing.capture_logs() as lines:
+        for event in (WITH_IDENTIFIER, model, without, without):
+            check.look(PIM, event, matched)
+    (line,) = lines
+    assert (line["event"], line["subscription_id"]) == ("subscription.lacks_identifiers", wanting.id)
+    assert "--identifier-attribute" in line["advice"]

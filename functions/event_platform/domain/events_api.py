@@ -32,10 +32,16 @@ MAX_TEXT_LENGTH = 1024
 """The most characters of a user name, an identifier, a code or a time. A PIM's have at most 255."""
 UNKNOWN_AUTHOR = "unknown"
 """The author of an event that names none: the schemas want one, and nobody's event is lost for it."""
+UNSIGNED_TEST = "unsigned_test"
+"""The reason of a refusal: PIMs 5.0.0 and 5.0.1 sign their events, but not the call of the button Test."""
 TOLD = 10
 
 _AUTHOR_TYPES = {"ui": "user", "api": "api", "system": "system"}
 _OTHER_AUTHOR_TYPE = "unknown-user-type"
+_LEVELS = 3
+"""The levels of an event down to the members of `data.resource`."""
+_LEVELS_WITH_VALUES = 6
+"""The levels down to the members of `data.resource.values.<attribute>[]`."""
 _UNIX_SECONDS = re.compile(r"\d{1,12}", re.ASCII)
 _OFFSET_WITHOUT_COLON = re.compile(r"([+-]\d\d)(\d\d)$", re.ASCII)
 
@@ -100,8 +106,10 @@ def call_of(headers: Mapping[str, str], *now: datetime) -> Call:
     """
     signature, timestamp = headers.get(SIGNATURE_HEADER, ""), headers.get(TIMESTAMP_HEADER, "")
     if not signature or _UNIX_SECONDS.fullmatch(timestamp) is None:
+        is_bare = not signature and not timestamp and headers.get("Content-Length", "0") == "0"
         raise Unauthenticated(
-            f"{SIGNATURE_HEADER} and {TIMESTAMP_HEADER} (unix seconds) are needed, as a PIM sends them"
+            f"{SIGNATURE_HEADER} and {TIMESTAMP_HEADER} (unix seconds) are needed, as a PIM sends them",
+            UNSIGNED_TEST if is_bare else "",
         )
     ages = [each.timestamp() - int(timestamp) for each in now]
     if not any(-MAX_AHEAD_SECONDS <= age <= MAX_AGE_SECONDS for age in ages):
@@ -136,7 +144,7 @@ def read_if_body(body: bytes, tenant: Tenant, catalog: Catalog) -> Taken | None:
 
 
 def _read(body: bytes, value: Any, tenant: Tenant, catalog: Catalog) -> Taken:
-    values = _events_in(body, value)
+    values = _events_in(body, value, _LEVELS if tenant.identifier_attribute is None else _LEVELS_WITH_VALUES)
     problems: list[Problem] = []
     events: list[Event] = []
     skipped: Counter[str] = Counter()
@@ -187,9 +195,9 @@ def _loads(body: bytes) -> Any:
         return error
 
 
-def _events_in(body: bytes, value: Any) -> list[Any]:
+def _events_in(body: bytes, value: Any, levels: int) -> list[Any]:
     if isinstance(value, orjson.JSONDecodeError):
-        if readable := list(islice(_events_apart(body), MAX_EVENTS + 1)):
+        if readable := list(islice(_events_apart(body, levels), MAX_EVENTS + 1)):
             return _not_too_many(readable)
         where = f"line {value.lineno}, column {value.colno}"
         raise InvalidRequest(Problem("", f"the body is not JSON: {value.msg} at {where}")) from value
@@ -212,13 +220,13 @@ class _Unreadable:
     problem: str
 
 
-def _events_apart(body: bytes) -> Iterator[Any]:
+def _events_apart(body: bytes, levels: int) -> Iterator[Any]:
     """Reads the events of a body that is no JSON as a whole, each by itself and without what is thrown away.
 
     Half of a surrogate pair, a number that is too large or thousands of levels in the values of a product
-    cost nothing so. The deepest that is needed is a member of `events[].data.resource`.
+    cost nothing so. Of each event, so many levels are read.
     """
-    for event in json_parts.groups(body, 2, levels=3):
+    for event in json_parts.groups(body, 2, levels=levels):
         if event.parent == "events":
             try:
                 yield json_parts.parse(event.text_of(body))
@@ -264,7 +272,7 @@ def _event(value: Any, reader: _Reader, tenant: Tenant, catalog: Catalog) -> Eve
         return None
     holder = cast("dict[str, Any]", value)
     event_id = reader.text(holder, "", "event_id", MAX_ID_LENGTH)
-    time = _time(reader.text(holder, "", "event_datetime"), reader)
+    time = _time(holder, reader)
     author = _author(holder, tenant)
     becomes = _ACTIONS.get(reader.text(holder, "", "action"))
     resource = reader.object(reader.object(holder.get("data"), "data").get("resource"), "data.resource")
@@ -288,10 +296,25 @@ def _entity(entity: str, resource: Mapping[str, Any], reader: _Reader, tenant: T
         return {"code": reader.text(resource, "data.resource.", "code")}
     if resource.get("uuid") is not None:
         known_as = reader.text(resource, "data.resource.", "uuid")
-        identifier = _text(resource.get("identifier"))
+        identifier = _text(resource.get("identifier")) or _identifier_in_values(resource, tenant)
         return {"uuid": known_as} | ({"identifier": identifier} if identifier else {})
     identifier = reader.text(resource, "data.resource.", "identifier")
     return {"uuid": made_up_uuid(tenant.name, identifier), "identifier": identifier}
+
+
+def _identifier_in_values(resource: Mapping[str, Any], tenant: Tenant) -> str:
+    """The value of the PIM's identifier attribute; empty when there is none.
+
+    With the option to send UUIDs, a PIM has the identifier there alone, but for a removed product.
+    """
+    values: Any = resource.get("values")
+    if tenant.identifier_attribute is None or not isinstance(values, dict):
+        return ""
+    match cast("dict[str, Any]", values).get(tenant.identifier_attribute):
+        case [{"data": data}, *_]:
+            return _text(cast("object", data))
+        case _:
+            return ""
 
 
 def _author(holder: Mapping[str, Any], tenant: Tenant) -> dict[str, str]:
@@ -303,11 +326,14 @@ def _author(holder: Mapping[str, Any], tenant: Tenant) -> dict[str, str]:
     return {"identifier": name, "type": author_type}
 
 
-def _time(text: str, reader: _Reader) -> str:
-    if not text:
+def _time(holder: Mapping[str, Any], reader: _Reader) -> str:
+    """When it happened; PIMs 5.0.0 and 5.0.1 say it as `event_date`. Empty when anything is wrong with it."""
+    has_old_name = holder.get("event_datetime") is None and isinstance(holder.get("event_date"), str)
+    name = "event_date" if has_old_name else "event_datetime"
+    if not (text := reader.text(holder, "", name)):
         return ""
     try:
         return normalise_rfc3339(_OFFSET_WITHOUT_COLON.sub(r"\1:\2", text))
     except ValueError as error:
-        reader.wrong("event_datetime", str(error))
+        reader.wrong(name, str(error))
         return ""

@@ -72,6 +72,10 @@ Secrets = Annotated[
 JsonPointer = Annotated[str, StringConstraints(pattern=r"^(/[^/]*)+$")]
 
 
+AttributeCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,255}$")]
+"""The code of an attribute, as a PIM takes it."""
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -123,6 +127,7 @@ class Tenant(_Entry):
     auth: Literal["token-info", "platform-key", "probe"] = "token-info"
     clients: tuple[PimClient, ...] = ()
     token_info_client_id: JsonPointer = "/client_id"  # noqa: S105 - a pointer
+    identifier_attribute: AttributeCode | None = None
     ingest_key: Secrets = ()
     events_api_secret: Secrets = Field(default=(), repr=False)
     relay_secret: Secrets = Field(default=(), repr=False)

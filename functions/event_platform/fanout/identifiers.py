@@ -1,4 +1,4 @@
-"""Subscriptions that get products by UUIDs that the PIM does not know, and nothing else (ingest.md 3)."""
+"""Subscriptions that are not told which product of the PIM an event is about (ingest.md 3)."""
 
 from collections.abc import Iterable
 
@@ -7,6 +7,7 @@ from cachetools import TTLCache
 
 from ..domain.events import Event
 from ..domain.events_api import has_made_up_uuid
+from ..domain.facts import IDENTIFIER_TYPES
 from ..ports import Clock
 from .fanout import Matched
 
@@ -14,6 +15,11 @@ log = structlog.get_logger()
 
 TOLD_AGAIN_SECONDS = 3600
 SUBSCRIPTIONS_REMEMBERED = 10_000
+ASK_FOR_IT = "its PIM has no product UUIDs: send_product_identifier must be true"
+SAY_WHERE_IT_IS = (
+    "send_product_identifier is true, but an event of a product came without its identifier. If the PIM sends"
+    " products with UUIDs, run `aep pims add URL --identifier-attribute CODE`, or switch that off in the PIM"
+)
 
 
 class IdentifierCheck:
@@ -26,16 +32,22 @@ class IdentifierCheck:
 
     def look(self, tenant: str, event: Event, matched: Iterable[Matched]) -> None:
         """Looks at who gets an event of the tenant (its normalised URL)."""
-        if not has_made_up_uuid(event, tenant):
+        if event.type not in IDENTIFIER_TYPES:
+            return
+        if not event.facts.has_identifier:
+            wants, advice = True, SAY_WHERE_IT_IS
+        elif has_made_up_uuid(event, tenant):
+            wants, advice = False, ASK_FOR_IT
+        else:
             return
         for match in matched:
             subscription = match.subscription
-            if subscription.send_product_identifier or subscription.id in self._told:
+            if subscription.send_product_identifier is not wants or subscription.id in self._told:
                 continue
             self._told[subscription.id] = True
             log.warning(
                 "subscription.lacks_identifiers",
                 tenant=tenant,
                 subscription_id=subscription.id,
-                advice="its PIM has no product UUIDs: send_product_identifier must be true",
+                advice=advice,
             )
