@@ -134,6 +134,9 @@ def test_an_ed25519_key_is_taken() -> None:
 DEAR_NUMBERS = DEAR.private_numbers()
 N = DEAR_NUMBERS.public_numbers.n
 FACTORS = (DEAR_NUMBERS.p, DEAR_NUMBERS.q, DEAR_NUMBERS.dmp1, DEAR_NUMBERS.dmq1, DEAR_NUMBERS.iqmp)
+ED25519 = ed25519.Ed25519PrivateKey.generate().private_bytes(
+    serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+)
 REFUSED: dict[str, Callable[[], str]] = {
     "16,384 bits": lambda: pem_of(a_dear_key(16_384)),
     "numbers that do not fit": lambda: rsa_key(a_number(4484), 65537, *(a_number(2242) for _ in range(6))),
@@ -153,6 +156,9 @@ REFUSED: dict[str, Callable[[], str]] = {
     ),
     "DSA": lambda: dsa_key(8000),
     "DSA, larger than is read": lambda: dsa_key(30_000),
+    "Ed448 with a key of Ed25519's length": lambda: pem(
+        "PRIVATE KEY", ED25519.replace(b"\x2b\x65\x70", b"\x2b\x65\x71", 1)
+    ),
     "X25519": lambda: pem_of(x25519.X25519PrivateKey.generate()),
     "encrypted": lambda: EC_KEY.private_bytes(
         serialization.Encoding.PEM,

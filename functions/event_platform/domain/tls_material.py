@@ -96,7 +96,7 @@ def private_key_of(pem: str) -> PrivateKey:
         )
         if isinstance(key, rsa.RSAPrivateKey):
             _check_rsa(key.private_numbers())
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
         raise _wrong_key(f"{_FORM_NAMES[label]} whose numbers or curve cannot be used") from error
     if not isinstance(key, PrivateKey) or not _is_taken(key.public_key()):
         size = f" of {key.key_size} bits" if isinstance(key, rsa.RSAPrivateKey) else ""
