@@ -43,6 +43,8 @@ LABELS: Mapping[str, Sequence[str]] = {
     "ingest_refused": ("tenant", "way", "reason"),
 }
 """The fields of a line that are labels of its metric: each has as many values as there are PIMs at most."""
+ONLY: Mapping[str, str] = {"suspensions": 'jsonPayload.by="platform"'}
+"""What else must hold for a line to be counted: a user who suspends calls nobody."""
 
 
 def logged(metric: str) -> str:
@@ -229,11 +231,12 @@ class Observability(Part):
 
     def _metric(self, name: str, event: str, told: str) -> gcp.logging.Metric:
         labels = LABELS.get(name, ())
+        only = f" AND {ONLY[name]}" if name in ONLY else ""
         return gcp.logging.Metric(
             name,
             name=f"event_platform/{name}",
             description=told,
-            filter=f'resource.type="cloud_run_revision" AND jsonPayload.event="{event}"',
+            filter=f'resource.type="cloud_run_revision" AND jsonPayload.event="{event}"{only}',
             metric_descriptor={
                 "metric_kind": "DELTA",
                 "value_type": "INT64",

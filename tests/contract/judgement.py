@@ -162,15 +162,24 @@ class JudgementContract:
     # At once
 
     @pytest.mark.parametrize("status", [404, 301])
+    @pytest.mark.provokes("subscription.suspended", "delivery.attempted")
     async def test_some_answers_suspend_at_once(
         self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription, status: int
     ) -> None:
         receivers.answers[subscription.config.destination] = Answer(status)
-        await instance.attempts(subscription, 1)
+        with capture_logs() as lines:
+            await instance.attempts(subscription, 1)
         suspended = await self.now(world, subscription)
         assert (suspended.status, suspended.epoch) == (Status.SUSPENDED, 1)
         assert suspended.updated_at == world.clock.now() + timedelta(microseconds=1)
         message = f"the endpoint answered {status}"
+        (line,) = [each for each in lines if each["event"] == "subscription.suspended"]
+        assert (line["subscription_id"], line["by"], line["reason"], line["log_level"]) == (
+            subscription.id,
+            "platform",
+            message,
+            "warning",
+        )
         assert await world.ends() == [("failed_to_deliver_event", message, 1)]
         assert await world.actions() == [("subscription_suspended_by_the_platform", message)]
 
@@ -205,7 +214,9 @@ class JudgementContract:
             await sent.wait()
             await instance.settle(settlement)
 
-        await asyncio.gather(*map(attempt, deliveries))
+        with capture_logs() as lines:
+            await asyncio.gather(*map(attempt, deliveries))
+        assert [each["event"] for each in lines].count("subscription.suspended") == 1
         assert (await self.now(world, subscription)).epoch == 1
         assert len(await world.actions()) == 1
         assert await world.ends() == [("failed_to_deliver_event", "the endpoint answered 404", 8)]
@@ -252,6 +263,7 @@ class JudgementContract:
 
     # By the success rate
 
+    @pytest.mark.provokes("subscription.suspended")
     async def test_a_success_rate_below_90_percent_suspends(
         self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:

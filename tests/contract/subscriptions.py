@@ -11,8 +11,10 @@ from typing import Protocol
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from clock import START
+from event_platform.domain.actions import Action, Actor
 from event_platform.domain.errors import Conflict, NotFound
 from event_platform.domain.subscriptions import (
     HttpsConfig,
@@ -157,6 +159,37 @@ class SubscriptionsContract:
         assert (changed.status, changed.epoch) == (Status.SUSPENDED, 1)
         assert await store.subscription(OWNER, sid, subscription.id) == changed
         assert await store.current(subscription.id) == changed
+
+    @pytest.mark.provokes("subscription.suspended")
+    @pytest.mark.parametrize(
+        ("action", "level"),
+        [(Action(Actor.USER), "info"), (Action(Actor.PLATFORM, reason="it has no right"), "warning")],
+        ids=["by a user", "by the platform"],
+    )
+    @pytest.mark.parametrize("with_its_subscriber", [False, True])
+    async def test_each_suspension_is_one_line_of_the_log(
+        self, store: Store, subscription: Subscription, action: Action, level: str, with_its_subscriber: bool
+    ) -> None:
+        sid, suspended = subscription.subscriber_id, partial(suspend, now=LATER)
+        with capture_logs() as lines:
+            for _ in range(2):  # the second time it is suspended already
+                if with_its_subscriber:
+                    await store.change_subscriber(
+                        OWNER, sid, lambda same: same, and_subscriptions=suspended, action=action
+                    )
+                else:
+                    await store.change_subscription(OWNER, sid, subscription.id, suspended, action=action)
+        assert [line for line in lines if line["event"] == "subscription.suspended"] == [
+            {
+                "event": "subscription.suspended",
+                "log_level": level,
+                "subscription_id": subscription.id,
+                "tenant": OWNER.tenant,
+                "client_id": OWNER.client_id,
+                "by": action.by,
+                "reason": action.reason,
+            }
+        ]
 
     async def test_a_change_that_raises_leaves_the_record(
         self, store: Store, subscription: Subscription

@@ -564,6 +564,14 @@ class TestEmbeddedBroker(BrokerContract):
         await eventually(lambda: len(consumer.got) == 6)
         assert consumer.events == [f"event-{number}" for number in range(6)]
 
+    @pytest.mark.provokes("delivery.nacked")
+    async def test_a_delivery_that_our_code_failed_on_is_handed_out_again_with_backoff(
+        self, world: World, subscription: Subscription
+    ) -> None:
+        await super().test_a_delivery_that_our_code_failed_on_is_handed_out_again_with_backoff(
+            world, subscription
+        )
+
     async def test_a_lane_that_is_cancelled_outside_of_a_stop_is_a_fault(
         self, world: EmbeddedWorld, subscription: Subscription
     ) -> None:

@@ -144,6 +144,7 @@ class TestStoredPims(RegistryContract):
             await world.clock.advance(SEEN_WITHIN)
             assert PIM in await names(world)
 
+    @pytest.mark.provokes("pims.weak_secrets")
     async def test_a_stored_key_that_is_easy_to_guess_is_in_force_and_warned_of(self, tmp_path: Path) -> None:
         weak = Tenant(
             url=PIM, ingest_key=(SecretStr("k"),), relay_secret=(SecretStr("long enough a secret"),)

@@ -341,6 +341,7 @@ class TestFirestoreTenants(RegistryContract):
         assert [tenant.url or tenant.host_pattern for tenant in found] == [PIM, OTHER, PATTERN.host_pattern]
         assert found[0].ingest_key == listed[1].ingest_key
 
+    @pytest.mark.provokes("pims.weak_secrets")
     async def test_a_stored_key_that_is_easy_to_guess_is_in_force_and_warned_of(
         self, registry_world: StoredWorld
     ) -> None:

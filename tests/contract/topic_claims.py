@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from structlog.testing import capture_logs
 
 from clock import START
 from contract.logs import EVERYTHING
@@ -178,7 +179,12 @@ class TopicClaimsContract:
         await changed(world, asleep, partial(suspend, now=START))
         for pending in await world.due():
             await world.outbox.settle(pending, None)
-        taker = await add(world, ELSEWHERE, takes_topic=True)
+        with capture_logs() as lines:
+            taker = await add(world, ELSEWHERE, takes_topic=True)
+        logged = [line for line in lines if line["event"] == "subscription.suspended"]
+        assert [(line["subscription_id"], line["by"], line["reason"]) for line in logged] == [
+            (first.id, "platform", LOST.reason)
+        ]
         for subscription, expected in (
             (first, Status.SUSPENDED),
             (asleep, Status.SUSPENDED),
@@ -198,6 +204,7 @@ class TopicClaimsContract:
         assert (notification.kind, notification.owner) == (Kind.SUSPENDED_BY_SYSTEM, OWNER)
         assert (notification.subscription_id, notification.reason) == (first.id, LOST.reason)
 
+    @pytest.mark.provokes("subscription.suspended")
     async def test_a_change_takes_it_too(self, world: World) -> None:
         first, second = await add(world, OWNER), await add(world, ELSEWHERE, OTHERS[0])
         await changed(world, second, to(TOPIC), takes_topic=True)

@@ -22,7 +22,7 @@ from event_platform.notify.routes import PATH as NOTIFICATIONS_PATH
 from event_platform.permissions import DELIVERIES_TOPICS, PERMISSIONS, PUBLISHES_TO, TOPICS_PUBLISH
 from stack.environment import SECRETS as SECRET_NAMES
 from stack.function import RUNTIME
-from stack.observability import ALERTS, LOGGED
+from stack.observability import ALERTS
 from stack.source import FOLDER, digest, files
 
 PUBSUB = f"serviceAccount:service-{PROJECT_NUMBER}@gcp-sa-pubsub.iam.gserviceaccount.com"
@@ -361,12 +361,6 @@ def test_every_queue_is_watched(production: Deployed) -> None:
     watched = [each for alert in ALERTS for each in re.findall(r'full_match\("(.+?)"\)', alert.filter)]
     for name in production.all("pubsub/subscription:Subscription"):
         assert any(re.fullmatch(pattern, name) for pattern in watched), name
-
-
-def test_what_metrics_count_is_logged_by_the_code() -> None:
-    code = "".join(path.read_text() for path in FOLDER.rglob("*.py"))
-    for event, _ in LOGGED.values():
-        assert f'"{event}"' in code, event
 
 
 def test_what_is_refused_is_counted_by_pim(production: Deployed) -> None:

@@ -200,6 +200,7 @@ def test_the_pause_follows_what_is_written(frames: int, seconds: float, pause: f
     assert pause_after(frames, seconds) == pytest.approx(pause)
 
 
+@pytest.mark.provokes("store.wal_large")
 async def test_a_reader_that_stays_is_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "LONGEST_SECONDS", 0.01)
     monkeypatch.setattr(checkpoints, "SHORTEST_SECONDS", 0.01)

@@ -506,6 +506,7 @@ def test_a_turn_is_found_anew_when_a_clock_has_gone_back() -> None:
 
 
 @pytest.mark.parametrize("days", JUMPS)
+@pytest.mark.provokes("clock.jumped")
 async def test_a_jump_is_one_line_of_the_log_and_noted_in_the_file(world: World, days: int) -> None:
     watch = ClockWatch(world.clock, world.database, on_fault=lambda error: None)
     with capture_logs() as lines:
@@ -521,3 +522,18 @@ async def test_a_jump_is_one_line_of_the_log_and_noted_in_the_file(world: World,
     assert [(line["seconds"], line["log_level"]) for line in jumps] == [(days * DAY, "warning")]
     assert jumps[0]["wall_clock"][:10] != jumps[0]["platform_time"][:10]
     assert await world.database.read(times.lead) == 0, "a stop takes the note away"
+
+
+@pytest.mark.provokes("clock.followed")
+async def test_that_the_time_went_forward_with_the_clock_is_logged(world: World) -> None:
+    watch = ClockWatch(world.clock, world.database, on_fault=lambda error: None)
+    with capture_logs() as lines:
+        await watch.start()
+        world.clock.move(10)
+        for _ in range(1000):  # looks, each of which may wait for the store
+            await world.clock.manual.advance(1)
+            if any(line["event"] == "clock.followed" for line in lines):
+                break
+        await watch.stop()
+    (followed,) = [line for line in lines if line["event"] == "clock.followed"]
+    assert (followed["seconds"], followed["log_level"]) == (10 * DAY, "warning")

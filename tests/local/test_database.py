@@ -92,6 +92,26 @@ async def test_a_refusal_that_wrote_nothing_leaves_the_caches_of_jobs(database: 
     assert await notes(database) == []
 
 
+async def test_what_jobs_want_done_after_their_commit_is_done_once_and_not_for_what_was_undone(
+    database: Database,
+) -> None:
+    done: list[str] = []
+
+    def job(text: str, *, fails: bool = False) -> Callable[[sqlite3.Connection], None]:
+        def run(connection: sqlite3.Connection) -> None:
+            note(text)(connection)
+            database.after_commit.append(lambda: done.append(text))
+            if fails:
+                raise Conflict("the state forbids it")
+
+        return run
+
+    jobs = [job("one"), job("two", fails=True), job("three")]
+    await asyncio.gather(*map(database.write, jobs), return_exceptions=True)
+    await database.write(job("four"))
+    assert done == await notes(database) == ["one", "three", "four"]
+
+
 async def test_a_disk_that_takes_nothing_more_is_unavailable_and_undoes_the_commit(
     database: Database,
 ) -> None:

@@ -90,6 +90,7 @@ def test_slow_receivers_leave_descriptors_for_clients(silent_receivers: list[int
     assert child.returncode == 0
 
 
+@pytest.mark.provokes("connections.lowered")
 def test_a_platform_with_few_files_says_so_and_delivers(tmp_path: Path) -> None:
     with (
         command(tmp_path, "inbox", "--port", "0") as inbox,

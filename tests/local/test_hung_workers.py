@@ -160,6 +160,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     assert owner.faults == []
 
 
+@pytest.mark.provokes("worker.killed", "worker.replaced")
 async def test_a_worker_that_hangs_is_killed_and_replaced_and_its_lanes_go_on_in_order(world: World) -> None:
     await world.subscribe("second")
     await world.subscribe("first")

@@ -218,6 +218,7 @@ def environment(catalog_: object, text: bytes) -> dict[str, str]:
     return dict(os.environ)
 
 
+@pytest.mark.provokes("reading.failed")
 async def test_a_process_that_ends_is_503_and_the_next_body_gets_a_new_one(process: ReadingProcess) -> None:
     with structlog.testing.capture_logs() as lines, pytest.raises(Overloaded):
         await process.run("pim", end, b"")
@@ -236,6 +237,7 @@ async def test_a_body_that_takes_too_long_is_503(
     assert await process.run("pim", pid, b"") > 0
 
 
+@pytest.mark.provokes("reading.replaced")
 async def test_a_process_that_hangs_is_replaced_before_it_gets_a_body(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -54,6 +54,7 @@ async def until_limited(client: Client, *call: Any) -> tuple[list[int], Answer]:
         (("POST", "/subscribers/a/subscriptions/b/explain", {"type": BENCHMARK}), CallType.TRIAL),
     ],
 )
+@pytest.mark.provokes("calls.limited")
 async def test_too_many_calls_are_429_and_hold_up_no_other_client(
     client: Client, other: Client, call: Any, limit: CallType
 ) -> None:
@@ -93,6 +94,7 @@ async def test_benchmarks_are_limited_by_their_deliveries(client: Client) -> Non
     assert (await client.call("POST", "/benchmark", body)).status == 202
 
 
+@pytest.mark.provokes("refusals.counted")
 async def test_refusals_beyond_so_many_are_answered_400_and_counted_in_one_entry(client: Client) -> None:
     async def refuse(event_type: str) -> None:
         body = subscription_body(events=[event_type])

@@ -158,6 +158,7 @@ def test_who_logs_goes_on_when_nobody_reads_the_log_any_more() -> None:
     os.close(writing)
 
 
+@pytest.mark.provokes("log.lines_dropped")
 @pytest.mark.usefixtures("logged")
 def test_lines_that_a_full_disk_does_not_take_are_counted_when_there_is_room_again(pipe: Pipe) -> None:
     with_room = os.dup(pipe.writing)

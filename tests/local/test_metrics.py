@@ -640,6 +640,7 @@ def test_the_page_agrees_with_what_the_receiver_saw(tmp_path: Path, inbox: str) 
     assert not [name for name in found if "_created" in name]
 
 
+@pytest.mark.provokes("metrics.ready")
 def test_it_has_a_port_of_its_own_and_is_not_on_the_public_one(tmp_path: Path) -> None:
     with server(tmp_path, *one_pim.arguments(tmp_path), settings=with_metrics()) as serve:
         assert "aep_events_accepted_total" in scrape(serve.metrics)
@@ -664,6 +665,7 @@ def lines_of(serve: Child, event: str) -> list[dict[str, str]]:
     return [line for line in lines if line["event"] == event]
 
 
+@pytest.mark.provokes("metrics.not_served")
 def test_a_metrics_port_that_is_taken_is_warned_of_once_and_the_platform_serves(
     tmp_path: Path, inbox: str
 ) -> None:

@@ -130,6 +130,7 @@ async def test_no_owner_and_no_pim_takes_all_places(world: World) -> None:
     await stop(running, world.clock)
 
 
+@pytest.mark.provokes("notification.set_aside", "notification.nacked")
 async def test_what_failed_too_often_stays_for_the_next_start_and_is_said_once(world: World) -> None:
     running = world.notifier()
     with capture_logs() as lines:

@@ -100,6 +100,7 @@ def named_in(said: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("harm", LOSING_NOTHING.values(), ids=LOSING_NOTHING)
+@pytest.mark.provokes("store.replaced")
 async def test_what_is_written_into_a_file_that_is_not_ours_is_refused_and_what_was_before_is_kept(
     running: Running, tmp_path: Path, harm: Harm
 ) -> None:
@@ -170,6 +171,7 @@ async def test_files_of_a_platform_that_runs_on_the_new_ones_are_left_alone(
     assert "one" in notes(tmp_path / "moved" / module.FILE)
 
 
+@pytest.mark.provokes("store.not_kept")
 async def test_what_cannot_be_kept_is_tried_again_until_there_is_room(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

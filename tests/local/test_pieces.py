@@ -317,6 +317,7 @@ async def test_a_fault_in_the_fan_out_of_one_tenant_holds_up_no_other(world: Wor
 
 
 @pytest.mark.parametrize("begun", [0, 1])
+@pytest.mark.provokes("event.dead_lettered", "fan_out.failed")
 async def test_an_event_on_which_our_code_keeps_failing_becomes_a_dead_letter_and_the_others_go_on(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: int
 ) -> None:
@@ -561,6 +562,7 @@ async def test_few_of_many_snapshots_are_in_memory(world: World) -> None:
 
 
 @pytest.mark.parametrize("bound", ["number", "bytes"])
+@pytest.mark.provokes("changes.refused_behind")
 async def test_who_changes_a_subscription_after_each_event_has_to_wait_when_many_snapshots_do(
     world: World, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:

@@ -150,6 +150,7 @@ REFUSED: dict[str, tuple[Callable[[World], Any], Way, int, str, str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.provokes("ingest.refused")
 async def test_what_is_refused_is_logged(world: World, what: str) -> None:
     call, way, status, reason, tenant = REFUSED[what]
     with suppress(aiohttp.ClientConnectionError):  # a body that is too large is not read to its end

@@ -62,6 +62,7 @@ def test_the_reserve_has_its_room_and_is_for_its_owner_alone(room: Room, tmp_pat
     assert room.problem is None
 
 
+@pytest.mark.provokes("store.out_of_room")
 def test_with_little_left_nothing_is_taken_in_until_there_is_enough(room: Room, disk: Disk) -> None:
     disk.free = LEAST_BYTES - 1
     with capture_logs() as logs:

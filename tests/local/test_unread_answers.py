@@ -139,6 +139,7 @@ async def answer_to(
     return int(status.split()[1]), dict(line.lower().split(": ", 1) for line in lines), body
 
 
+@pytest.mark.provokes("answers.refused")
 async def test_an_owner_who_reads_no_answers_has_a_quarter_of_the_bytes_and_others_are_answered(
     answering: Answering, port: int, silent: Silent
 ) -> None:

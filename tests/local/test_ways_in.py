@@ -111,6 +111,7 @@ def a_cloudevent(**more: Any) -> bytes:
 # --- the Events API ----------------------------------------------------------------------------------
 
 
+@pytest.mark.provokes("events.accepted")
 def test_ten_events_of_a_pim_are_delivered(world: World) -> None:
     events = [an_update() for _ in range(10)]
     answer = world.webhook(php(*events))
@@ -123,6 +124,7 @@ def test_ten_events_of_a_pim_are_delivered(world: World) -> None:
         assert body["time"] == "2026-01-31T12:00:00Z"
 
 
+@pytest.mark.provokes("subscription.lacks_identifiers")
 def test_a_subscription_that_cannot_know_the_product_is_warned_of_once(world: World) -> None:
     events = [an_update(data={"resource": {"identifier": f"LMP-{number}"}}) for number in range(3)]
     assert world.webhook(php(*events)).json()["accepted"] == 3
@@ -139,6 +141,7 @@ def test_the_test_button_and_an_empty_list_are_200(world: World, body: bytes) ->
     assert (answer.status_code, answer.json()) == (200, {"accepted": 0, "skipped": 0, "malformed": 0})
 
 
+@pytest.mark.provokes("events.skipped")
 def test_what_is_left_out_is_counted_and_logged(world: World) -> None:
     good = an_update()
     answer = world.webhook(php(an_update(action="family.created"), an_update(event_id=7), good))
@@ -238,6 +241,7 @@ def test_a_secondary_signature_is_enough(world: World) -> None:
     assert world.post(f"/ingest/relay/{KEY}", body, headers).status_code == 202
 
 
+@pytest.mark.provokes("relay.differs")
 def test_an_event_that_fits_no_schema_is_delivered_and_logged(world: World) -> None:
     data = {"product": {"uuid": "none"}, "count": 9007199254740993}  # which a double cannot hold
     body = a_cloudevent(data=data)
@@ -249,6 +253,7 @@ def test_an_event_that_fits_no_schema_is_delivered_and_logged(world: World) -> N
     assert "data.product.uuid does not fit the schema" in line["reasons"]
 
 
+@pytest.mark.provokes("relay.skipped")
 def test_what_cannot_be_delivered_is_2xx_and_logged_once_a_minute(world: World) -> None:
     old = a_cloudevent(time=(datetime.now(UTC) - timedelta(days=4, hours=1)).isoformat())
     for body in (b"", b"{", b"[]", a_cloudevent(type="com.akeneo.pim.v9.new"), old):

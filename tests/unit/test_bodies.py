@@ -118,6 +118,7 @@ async def test_what_is_sent_wrongly_from_the_address_of_a_pim_takes_no_room_of_w
     assert world.bodies.size == UNPROVED_BYTES + PROVED_BYTES + RESERVE_BYTES
 
 
+@pytest.mark.provokes("bodies.refused")
 async def test_refusals_are_logged_once_a_minute(world: World) -> None:
     await world.proved(PROVED_BYTES)
     with structlog.testing.capture_logs() as lines:

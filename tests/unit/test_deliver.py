@@ -172,6 +172,7 @@ def test_the_correlation_id_is_the_event_id_percent_encoded(event_id: str, heade
         (a_delivery(epoch=1, attempts=2, failures=2), SUBSCRIPTION, "suspended"),
     ],
 )
+@pytest.mark.provokes("delivery.ended")
 async def test_what_is_no_longer_wanted_is_dropped_without_an_attempt(
     delivery: Delivery, subscription: Subscription, message: str
 ) -> None:
@@ -459,6 +460,7 @@ async def test_while_most_origins_fail_an_error_that_was_answered_uses_up_its_re
     assert (settlement.delivery.failures, settlement.is_our_fault) == (1, False)
 
 
+@pytest.mark.provokes("egress.failing")
 async def test_that_most_origins_fail_is_told_once_a_minute_for_an_alert() -> None:
     egress, clock = a_failing_egress(), ManualClock()
     sender = ScriptedSender(clock, *[RESET] * 3)
@@ -479,8 +481,16 @@ async def test_that_most_origins_fail_is_told_once_a_minute_for_an_alert() -> No
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (OutOfSockets("too many open files"), "egress.out_of_sockets"),
-        (NoResolver("no nameserver answers"), "egress.no_resolver"),
+        pytest.param(
+            OutOfSockets("too many open files"),
+            "egress.out_of_sockets",
+            marks=pytest.mark.provokes("egress.out_of_sockets"),
+        ),
+        pytest.param(
+            NoResolver("no nameserver answers"),
+            "egress.no_resolver",
+            marks=pytest.mark.provokes("egress.no_resolver"),
+        ),
     ],
 )
 async def test_being_unable_to_connect_is_no_attempt_and_is_told_once_a_minute_without_a_traceback(

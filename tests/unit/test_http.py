@@ -106,6 +106,7 @@ async def test_each_answer_is_told_with_its_endpoint() -> None:
     assert told == [(well, 200), (well, 405), (None, 404)]
 
 
+@pytest.mark.provokes("request.unavailable")
 async def test_a_part_that_is_away_is_logged_once_a_minute_and_cut() -> None:
     async def fails(request: Request) -> Response:
         raise StoreUnavailable("away: " + "x" * 10_000)

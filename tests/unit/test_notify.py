@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import orjson
+import pytest
 from structlog.testing import capture_logs
 
 from clock import START, ManualClock
@@ -164,6 +165,7 @@ async def test_both_channels_are_used_and_one_mail_is_enough() -> None:
     assert len(world.post.mails) == 1
 
 
+@pytest.mark.provokes("notification.postponed")
 async def test_a_mail_that_is_not_taken_for_now_is_tried_again_alone() -> None:
     world = World("email", "webhook", answers=[Answer(200)], failures=[BUSY, BUSY])
     first = await world.tell()
@@ -181,11 +183,13 @@ async def test_the_fifth_attempt_at_a_mail_is_the_last() -> None:
     assert await world.tell(mail_attempts=4) == Told(((Channel.EMAIL, Result.FAILED),))
 
 
+@pytest.mark.provokes("notification.failed")
 async def test_a_mail_that_is_refused_for_good_is_given_up() -> None:
     world = World("email", failures=[MailFailure("unknown", permanent=True, code=550)])
     assert await world.tell() == Told(((Channel.EMAIL, Result.FAILED),))
 
 
+@pytest.mark.provokes("notification.not_sent")
 async def test_without_a_mail_server_the_webhook_still_goes_out() -> None:
     world = World("email", "webhook", answers=[Answer(200)])
     world.telling = replace(world.telling, mailer=None)
@@ -199,6 +203,7 @@ async def test_a_subscriber_that_is_known_no_more_is_told_nothing() -> None:
     assert (world.endpoint.asked, world.post.mails) == ([], [])
 
 
+@pytest.mark.provokes("notification.merged", "notification.sent")
 async def test_beyond_the_allowance_changes_are_merged_into_one_mail_that_says_how_many() -> None:
     world = World("email")
     for number in range(50):

@@ -181,6 +181,7 @@ async def test_a_handled_message_is_acknowledged() -> None:
     assert function.buried == []
 
 
+@pytest.mark.provokes("message.dead_lettered")
 async def test_malformed_content_becomes_a_dead_letter() -> None:
     function = Function(raising(MalformedMessage("the attribute lane is missing")))
     status, lines = await function.push(envelope(attempt=3))
@@ -231,6 +232,7 @@ async def test_an_envelope_that_cannot_be_read_becomes_a_dead_letter_as_it_came(
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("the disk is full"), PublishFailed("no topic", (0,))])
+@pytest.mark.provokes("message.unavailable")
 async def test_what_is_unavailable_has_the_message_pushed_again(error: Exception) -> None:
     function = Function(raising(error))
     status, lines = await function.push(envelope(attempt=1000))

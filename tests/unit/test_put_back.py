@@ -101,6 +101,7 @@ async def tick(schedule: Schedule, topics: Topics, clock: ManualClock) -> int:
     return await put_back(schedule, publisher=topics, clock=clock, project="a-project")
 
 
+@pytest.mark.provokes("retries.put_back")
 async def test_what_is_due_goes_back_to_its_topic_and_off_the_schedule() -> None:
     schedule, clock = Schedule([due(1)], [due(2, "deliveries-1")]), ManualClock()
     topics = Topics(clock)

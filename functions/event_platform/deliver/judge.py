@@ -112,8 +112,6 @@ class Judge:
             )
         except StoreUnavailable as error:
             log.warning("success_rate.not_judged", subscription_id=under.id, error=str(error))
-        else:
-            log.warning("subscription.suspended", subscription_id=under.id, reason=reason)
 
     async def _write(self, written: list[Series]) -> bool:
         """Adds what is kept of these series to the store; False when it has to wait."""

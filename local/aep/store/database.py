@@ -171,6 +171,8 @@ class Database:
         self.path = folder / FILE
         self.on_rollback: list[Callable[[], None]] = []
         """Called in the writer thread after work was undone: caches that jobs keep must be dropped."""
+        self.after_commit: list[Callable[[], None]] = []
+        """Jobs put here what the writer thread calls once, after their commit; not when they are undone."""
         self._jobs: queue.SimpleQueue[_Entry[Any] | None] = queue.SimpleQueue()
         self._gathering_for: Set[str | None] | None = None
         """The tenants of the last commit, while the writer rests after it."""
@@ -437,6 +439,7 @@ class Database:
         except sqlite3.DatabaseError as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            self.after_commit.clear()
             self._undone()
             batch += [entry for call in calls for entry in call]
             calls.clear()
@@ -449,13 +452,15 @@ class Database:
             if connection.total_changes > changes:
                 self.room.works()
                 self._meters.committed(time.monotonic() - started, len(batch))
+            while self.after_commit:
+                self.after_commit.pop(0)()
         finally:
             backlog.put_back([entry for call in calls for entry in call])
 
     def _run(self, connection: sqlite3.Connection, call: Sequence[_Entry[Any]]) -> None:
         """One call of a job for all the entries of `call`; when it raises, one for each of them."""
         failure: Exception | None = None
-        changes = connection.total_changes
+        changes, waiting = connection.total_changes, len(self.after_commit)
         connection.execute("SAVEPOINT job")
         try:
             results = call[0].job(connection, [entry.item for entry in call])
@@ -465,6 +470,7 @@ class Database:
             if _is_the_files(error):
                 raise  # SQLite may have undone the whole transaction
             connection.execute("ROLLBACK TO job")
+            del self.after_commit[waiting:]
             # A refusal that wrote nothing must not cost all tenants their caches.
             if connection.total_changes > changes or not isinstance(error, EventPlatformError):
                 self._undone()

@@ -17,6 +17,7 @@ from event_platform.adapters.records import (
     subscription_document,
     subscription_of,
 )
+from event_platform.adapters.suspension_lines import log_suspensions
 from event_platform.domain.actions import BY_THE_PLATFORM, Action, Actor, entry_of
 from event_platform.domain.errors import Conflict, NotFound, TooManyRequests
 from event_platform.domain.limits import LineLimit
@@ -230,7 +231,7 @@ class SqliteSubscriptions:
         self._put_subscription(connection, after)
         self._release_topics(connection, [(before, after)])
         _log(connection, before, after, action)
-        put_notifications(connection, notifications_of([(before, after)], action))
+        self._announce(connection, [(before, after)], action)
         return [after, *lost]
 
     def revoke_in(
@@ -286,7 +287,7 @@ class SqliteSubscriptions:
                 _log(connection, subscription_before, subscription, action)
         self._release_topics(connection, zip(rest, changed, strict=True))
         changes: list[Change] = [(before, after), *zip(rest, changed, strict=True)]
-        put_notifications(connection, notifications_of(changes, action))
+        self._announce(connection, changes, action)
         return after, changed
 
     async def current(self, subscription_id: str) -> Subscription | None:
@@ -420,9 +421,15 @@ class SqliteSubscriptions:
             if suspended is not other:
                 self._put_subscription(connection, suspended)
                 _log(connection, other, suspended, LOST)
-                put_notifications(connection, notifications_of([(other, suspended)], LOST))
+                self._announce(connection, [(other, suspended)], LOST)
                 lost.append(suspended)
         return lost
+
+    def _announce(self, connection: sqlite3.Connection, changes: Sequence[Change], action: Action) -> None:
+        """Puts the notifications of the changes, and has suspensions logged once they are committed."""
+        put_notifications(connection, notifications_of(changes, action))
+        if any(after.status is Status.SUSPENDED for _, after in changes):
+            self._database.after_commit.append(partial(log_suspensions, changes, action))
 
     def _release_topics(
         self, connection: sqlite3.Connection, changes: Iterable[tuple[Subscription, Subscription]]

@@ -37,6 +37,7 @@ from ...domain.subscriptions import (
 from ...domain.topic_claims import LOST, is_named_by, topic_named, topic_to_claim, topic_to_release
 from ...ports import Clock, Publisher, Seal
 from ..records import subscriber_document, subscriber_of, subscription_document, subscription_of
+from ..suspension_lines import log_suspensions
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore, document_id
 from .entries import fields_of
 from .outbox import FirestoreOutbox
@@ -213,19 +214,22 @@ class FirestoreSubscriptions:
         action: Action = BY_THE_PLATFORM,
         takes_topic: bool = False,
     ) -> Subscription:
-        written: dict[str, Subscription] = {}
+        written: dict[str, tuple[Subscription, Subscription, Sequence[Change]]] = {}
 
         async def job() -> Subscription:
             snapshot = await self._firestore.get(self._subscription_at(subscription_id))
             self._subscription_of(snapshot, owner, subscriber_id, subscription_id)
             if done := written.get(snapshot.get("change")):
-                return done  # by an earlier try of which no answer came
+                before, after, lost = done  # by an earlier try of which no answer came
+                log_suspensions([(before, after)], action)
+                log_suspensions(lost, LOST)
+                return after
             batch = self._firestore.client.batch()
             before, after, token = self._change(batch, snapshot, change, action)
             if len(batch):
                 lost = await self._claim_topic(batch, before, after, takes_topic=takes_topic)
                 await self._release_topics(batch, [(before, after)])
-                written[token] = after
+                written[token] = before, after, lost
                 await self._commit(batch, owner.tenant, [(before, after)], action, lost=lost)
             return after
 
@@ -440,6 +444,8 @@ class FirestoreSubscriptions:
         finally:  # also when no answer came: it may have been written
             for each in tenants:
                 self._versions.changed(each)
+        log_suspensions(changes, action)
+        log_suspensions(lost, LOST)
         if self._publisher is not None:
             await self._outbox.announce(put, written, self._publisher)
 

@@ -1,0 +1,32 @@
+"""The line `subscription.suspended` of the platform's log, for every suspension whatever its cause."""
+
+from collections.abc import Iterable
+
+import structlog
+
+from ..domain.actions import Action, Actor
+from ..domain.notifications import Change
+from ..domain.subscriptions import Status, Subscription
+
+log = structlog.get_logger()
+
+
+def log_suspensions(changes: Iterable[Change], action: Action) -> None:
+    """Writes a line for each change that suspended a subscription; for stores, after the commit.
+
+    `by` is `platform` or `user`: the alert of the deployment counts those of the platform.
+    """
+    for before, after in changes:
+        if not isinstance(after, Subscription) or after.status is not Status.SUSPENDED:
+            continue
+        if before.status is Status.SUSPENDED:
+            continue
+        write = log.info if action.by is Actor.USER else log.warning
+        write(
+            "subscription.suspended",
+            subscription_id=after.id,
+            tenant=after.owner.tenant,
+            client_id=after.owner.client_id,
+            by=action.by,
+            reason=action.reason,
+        )

@@ -1,0 +1,77 @@
+"""Each event of the log that the deployment counts, or that a page names, is provoked by a test.
+
+The tests are those that bear the marker `provokes`, which fails them when the event is not logged
+(`tests/log_events.py`).
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from event_platform.domain.notifications import Result
+from stack.observability import ALERTS, LOGGED, ONLY
+from stack.source import FOLDER
+
+REPOSITORY = FOLDER.parent
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "SECURITY.md", *(REPOSITORY / "docs").rglob("*.md")]
+NAME = r"[a-z][a-z_]*\.[a-z][a-z_]*"
+SURELY_EVENTS = re.compile(rf'(?:[Ll]og lines? |jsonPayload\.event=|"event": ?|the line )[`"]({NAME})[`"]')
+NO_EVENTS = {
+    "aep.db": "a file",
+    "secrets.key": "a file",
+    "config.topic_id": "a field",
+    "secret.primary": "a field",
+    "secret.secondary": "a field",
+    "subscription.resumed": "a type of notifications",
+    "subscription.revoked": "a type of notifications",
+}
+"""Texts of the code in the form of an event which pages name as something else."""
+
+
+def texts_of_the_code() -> set[str]:
+    """All that could be the name of an event: constants, and what the results of notifications make."""
+    found = {f"notification.{result}" for result in Result}
+    for path in [*FOLDER.rglob("*.py"), *(REPOSITORY / "local").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+    return found
+
+
+def named_by_pages() -> set[str]:
+    texts = "\n".join(page.read_text() for page in PAGES)
+    quoted = set(re.findall(rf'[`"]({NAME})[`"]', texts))
+    return (quoted & texts_of_the_code() | set(SURELY_EVENTS.findall(texts))) - set(NO_EVENTS)
+
+
+def provoked() -> set[str]:
+    """What the decorators and parameters of tests are marked with."""
+    return {
+        name
+        for path in (REPOSITORY / "tests").rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.provokes"
+        for name in _texts(call)
+    }
+
+
+def _texts(call: ast.Call) -> Iterator[str]:
+    for argument in call.args:
+        assert isinstance(argument, ast.Constant), "write the event out, so that it is found"
+        yield str(argument.value)
+
+
+def test_every_event_that_is_counted_or_named_is_provoked_by_a_test() -> None:
+    counted = {event for event, _ in LOGGED.values()}
+    assert sorted((counted | named_by_pages()) - provoked()) == []
+
+
+def test_what_is_no_event_is_still_named() -> None:
+    texts = "\n".join(page.read_text() for page in PAGES)
+    assert [name for name in NO_EVENTS if f"`{name}`" not in texts and f'"{name}"' not in texts] == []
+
+
+def test_alerts_look_at_metrics_that_are_made_and_only_the_platforms_suspensions_alert() -> None:
+    looked_at = {each for alert in ALERTS for each in re.findall(r"event_platform/([a-z_]+)", alert.filter)}
+    assert looked_at <= set(LOGGED)
+    assert ONLY == {"suspensions": 'jsonPayload.by="platform"'}
