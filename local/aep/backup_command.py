@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .errors import BackupRefused
+from .errors import BackupRefused, WrongKey
 from .options import DEFAULT_DATA, AsJson, Data, settings
 from .output import echo, echo_json, fail
 from .store import keys
@@ -25,16 +25,29 @@ def backup(
     FILE is one consistent file of mode 0600, and stands under its name only when it is whole. `aep restore`
     puts it in the place of the store. Events that were delivered after the backup are then delivered again.
     """
-    key = None if settings().secrets_key is not None else (data / keys.KEY_FILE).absolute()
+    has_key_from_setting = settings().secrets_key is not None
     try:
         size = back_up(data, file, overwrite=force)
     except BackupRefused as error:
         fail(str(error))
+    key = None if has_key_from_setting else _file_of_key(data)
     if as_json:
         shown = None if key is None else str(key)
         echo_json({"file": str(file.absolute()), "bytes": size, "key_file": shown})
         return
     echo(f"{file}: {size / 1e6:.1f} MB")
-    needed = "the value of AEP_SECRETS_KEY" if key is None else f"a copy of {key}"
+    needed = "the AEP_SECRETS_KEY that the platform runs with" if key is None else f"a copy of {key}"
     echo(f"A restore also needs {needed}, which is not in it: keep that apart, as safe as a password.")
     echo(f"To restore, stop the platform and run `aep restore {file} --data {data}`.")
+
+
+def _file_of_key(data: Path) -> Path | None:
+    """The folder's file of keys; None if it is not what the store's secrets are sealed with.
+
+    Then the platform has its key from its own environment.
+    """
+    try:
+        keys.check_folder(data, keys.load(data, None))
+    except WrongKey:
+        return None
+    return (data / keys.KEY_FILE).absolute()

@@ -12,6 +12,7 @@ SetupError              the root: one line that says what to do, for standard er
 ├── MoveRefused         records cannot come into a store as they are, or a file is in the way
 ├── WrongKey            the folder's secrets were sealed with another key
 │   └── MalformedKey    AEP_SECRETS_KEY holds no key
+├── NothingToRotate     secrets are to be sealed with a new key, and there is none
 ├── BadPims             the registry of PIMs is not usable as it is
 ├── NoGooglePackages    a command for Google Cloud lacks Google's clients
 └── GoogleFailed        Google Cloud refuses, or does not answer
@@ -64,6 +65,10 @@ class WrongKey(SetupError):
 
 class MalformedKey(WrongKey):
     """Raised when AEP_SECRETS_KEY is no key: wrong usage, as any other wrong setting is."""
+
+
+class NothingToRotate(SetupError):
+    """Raised when a rotation would leave every secret sealed as it was."""
 
 
 class BadPims(SetupError):

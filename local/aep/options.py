@@ -27,6 +27,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_DATA = Path("aep-data")
 
 
+def is_default(context: typer.Context, name: str) -> bool:
+    """True if neither an option nor a variable gave the parameter its value."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "DEFAULT"
+
+
 def settings(**given: Any) -> Settings:
     """From the environment, overridden by what is `given`; ends the command when one is wrong."""
     try:

@@ -16,9 +16,9 @@ from event_platform.domain.tenants import STRONG, PimClient, Tenant, is_strong
 from event_platform.settings import Settings
 
 from . import client_commands
-from .options import DEFAULT_DATA, AsJson, Data
+from .options import DEFAULT_DATA, AsJson, Data, is_default
 from .output import echo, echo_json, fail, show
-from .registry import PimsFile, open_registry, pim_name, pim_url
+from .registry import PimsFile, check_may_make, has_registry, open_registry, pim_name, pim_url
 from .store import calls, database
 from .store.calls import CallKey, LastCalls
 
@@ -38,6 +38,7 @@ class Auth(StrEnum):
 
 @pims.command("add")
 def add(
+    context: typer.Context,
     url: Annotated[str, typer.Argument(help="The PIM's base URL, as in its browser address.")],
     auth: Annotated[
         Auth | None, typer.Option(help="How clients prove themselves; token-info unless set before.")
@@ -77,8 +78,11 @@ def add(
     is taken in: save its URL in the PIM first, and press Test there afterwards.
     """
     name = pim_url(url)
+    is_new = pims_file is None and not has_registry(data)
+    if is_new and is_default(context, "data"):
+        check_may_make(data)
     webhook_secret = _secret_from_input(events_api_secret)
-    with open_registry(pims_file, data) as entries:
+    with open_registry(pims_file, data, makes=True) as entries:
         before = entries.get(name)
         rotated = {"ingest_key": rotate, "relay_secret": rotate_relay}
         after, new = _added(before or Tenant(url=name), auth, client or [], rotated)
@@ -87,7 +91,9 @@ def add(
         if webhook_secret is not None:
             after = _with_events_api_secret(after, webhook_secret)
         entries.put(after)
-    _print_secrets(after, new, as_json=as_json)
+    if is_new:
+        echo(f"aep: made a registry in the new data folder {data.absolute()}", err=True)
+    _print_secrets(after, new, (pims_file or data).absolute(), as_json=as_json)
 
 
 pims.command("client")(client_commands.set_client)
@@ -105,7 +111,7 @@ def list_pims(pims_file: PimsFile = None, data: Data = DEFAULT_DATA, as_json: As
     serve` on that data folder saw is there within 5 seconds.
     """
     tenants: list[Tenant] = []
-    if pims_file is not None or (data / database.FILE).exists():  # looking makes no folder
+    if pims_file is not None or has_registry(data):  # looking makes no folder
         with open_registry(pims_file, data) as entries:
             tenants = entries.all()
     known = _last_calls(data)
@@ -184,11 +190,11 @@ def _with_events_api_secret(tenant: Tenant, secret: SecretStr) -> Tenant:
     return tenant.model_copy(update={"events_api_secret": (secret, *others[:1])})
 
 
-def _print_secrets(tenant: Tenant, new: dict[str, str], *, as_json: bool) -> None:
+def _print_secrets(tenant: Tenant, new: dict[str, str], where_kept: Path, *, as_json: bool) -> None:
     if as_json:
         echo_json(_row(tenant) | new)
         return
-    echo(f"{tenant.url} is registered (auth: {tenant.auth}, key: {tenant.key}).")
+    echo(f"{tenant.url} is registered in {where_kept} (auth: {tenant.auth}, key: {tenant.key}).")
     where, base = _row(tenant), Settings().public_url or "https://YOUR-PLATFORM"
     if "ingest_key" in new:
         echo(

@@ -23,6 +23,7 @@ from . import pims
 from .errors import BadPims
 from .output import fail
 from .store import database, keys
+from .store.running import folders_in_use
 
 PimsFile = Annotated[
     Path | None,
@@ -56,12 +57,17 @@ class Entries:
 
 
 @contextlib.contextmanager
-def open_registry(pims_file: Path | None, data: Path) -> Iterator[Entries]:
-    """The entries of the file or of the data folder, which no other command changes meanwhile."""
+def open_registry(pims_file: Path | None, data: Path, *, makes: bool = False) -> Iterator[Entries]:
+    """The entries of the file or of the data folder, which no other command changes meanwhile.
+
+    A folder without a registry gets one only if the command `makes` it; else the command ends.
+    """
     try:
         if pims_file is not None:
             yield _entries_of_file(pims_file)
             return
+        if not makes and not has_registry(data):
+            fail(f"there is no registry in {data.absolute()}: name the platform's data folder with --data")
         seal = keys.load(data, Settings().secrets_key)
         with database.beside_the_server(data) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -124,6 +130,25 @@ def pim_url(text: str) -> str:
         return normalise_pim_url(text, allow_http=True)
     except ValueError as error:
         fail(f"{text!r} {error}")
+
+
+def has_registry(data: Path) -> bool:
+    """True if the folder has a store, in which the registry is."""
+    return (data / database.FILE).exists()
+
+
+def check_may_make(data: Path) -> None:
+    """Ends the command if a platform runs on another folder.
+
+    For a folder that nobody named: a registry that is made there is read by nobody.
+    """
+    running = sorted(folder for folder in folders_in_use() if folder != data.resolve())
+    if running:
+        more = f" (and {len(running) - 1} more)" if len(running) > 1 else ""
+        fail(
+            f"there is no registry in {data.absolute()}, and a platform runs on {running[0]}{more}:"
+            f" name its folder with --data, or make a registry here with --data {data}"
+        )
 
 
 def pim_name(entries: Entries, text: str) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from event_platform.adapters.seal import AesGcmSeal
 
+from .errors import NothingToRotate
 from .google import keys as google_keys
 from .google import reseal as on_google
 from .options import DEFAULT_DATA, AsJson, Data, settings
@@ -43,6 +44,8 @@ def rotate(
     """
     if google is not None:
         both = google_keys.load()
+        if not both.records.has_older_keys and not both.registry.has_older_keys:
+            raise NothingToRotate(_ONE_KEY.format("AEP_SECRETS_KEY or AEP_REGISTRY_KEY"))
         records = asyncio.run(on_google.reseal(google, both))
         ids = {"key_id": both.records.key_id, "registry_key_id": both.registry.key_id}
     else:
@@ -56,6 +59,12 @@ def rotate(
     echo("Backups made before still need the key until then: keep it apart for as long as you keep them.")
 
 
+_ONE_KEY = (
+    "nothing was rotated: all is sealed with the first key already. Put a new key before it in {}, separated"
+    " by a comma (`openssl rand -base64 32` makes one), and run this again"
+)
+
+
 def _rotate_folder(data: Path) -> tuple[int, AesGcmSeal]:
     database.file_of(data)
     configured = _configured()
@@ -64,6 +73,8 @@ def _rotate_folder(data: Path) -> tuple[int, AesGcmSeal]:
         if configured is None:
             keys.put_before(data)
         seal = configured or keys.load(data, None)
+        if keys.is_marked_by_first(connection, seal):
+            raise NothingToRotate(_ONE_KEY.format("AEP_SECRETS_KEY"))
         records = reseal(connection, seal)
         if configured is None:
             keys.forget_older(data)

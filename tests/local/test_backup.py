@@ -14,7 +14,7 @@ import pytest
 
 import one_pim
 from aep.errors import BackupRefused, NoStore
-from aep.store import database, figures, room, schema
+from aep.store import database, figures, keys, room, schema
 from aep.store.backup import back_up
 from aep_here import run
 from event_platform.domain.errors import StoreUnavailable
@@ -190,6 +190,7 @@ def test_what_is_no_store_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_it_says_what_a_restore_needs_besides(tmp_path: Path) -> None:
     data = tmp_path / "data"
+    seal = keys.load(data, None)
     store(data)
     ended = run("backup", str(tmp_path / "one.db"), "--data", str(data))
     assert ended.status == 0
@@ -199,6 +200,16 @@ def test_it_says_what_a_restore_needs_besides(tmp_path: Path) -> None:
     assert ended.status == 0
     assert "AEP_SECRETS_KEY" in ended.out
     assert settings["AEP_SECRETS_KEY"] not in ended.out
+    with closing(database.connect(data / database.FILE)) as connection:
+        keys.mark(connection, seal)
+    keys.put_before(data)
+    keys.forget_older(data)  # so that the folder's key is another than the one that seals
+    for name in ("three.db", "four.db"):
+        ended = run("backup", str(tmp_path / name), "--data", str(data))
+        assert ended.status == 0
+        assert "the AEP_SECRETS_KEY that the platform runs with" in ended.out
+        assert "secrets.key" not in ended.out
+        (data / "secrets.key").unlink(missing_ok=True)
 
 
 def test_when_it_was_made_is_noted_for_metrics_and_doctor(tmp_path: Path) -> None:
@@ -236,6 +247,7 @@ def test_it_ends_before_the_disk_of_the_store_is_full(
 
 def test_json_says_the_same_to_a_script(tmp_path: Path) -> None:
     data, target = tmp_path / "data", tmp_path / "copy.db"
+    keys.load(data, None)
     store(data)
     ended = run("backup", str(target), "--data", str(data), "--json")
     assert orjson.loads(ended.out) == {

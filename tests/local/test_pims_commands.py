@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 import pytest
 
-from aep import cli
+from aep import cli, registry
+from aep.store.running import folders_in_use
 from processes import Child, Client, send_events, server, until
 
 PIM = "https://pim.example.com"
@@ -135,6 +136,47 @@ def test_a_secret_is_never_a_word_of_the_command_and_never_empty(
     assert told in ended.err
     assert "my-secret" not in ended.err
     assert not (tmp_path / "pims.json").exists()
+
+
+def test_add_says_where_the_registry_is_and_whether_it_made_it(
+    aep: Aep, place: tuple[str, Path], tmp_path: Path
+) -> None:
+    first, second = aep("pims", "add", PIM, *place), aep("pims", "add", PIM, *place)
+    assert f"registered in {place[1]} " in first.out
+    assert (f"new data folder {place[1]}" in first.err) == (place[0] == "--data")
+    assert second.err == ""
+    assert not (tmp_path / "aep-data").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("client", PIM, "erp"), ("clients", PIM), ("revoke", PIM, "erp"), ("remove", PIM)]
+)
+def test_only_add_makes_a_registry(aep: Aep, tmp_path: Path, words: tuple[str, ...]) -> None:
+    ended = aep("pims", *words, "--data", tmp_path / "none")
+    assert ended.status == 2
+    assert f"no registry in {tmp_path / 'none'}" in ended.err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("told", ["nothing", "option", "variable", "file", "registry"])
+def test_no_registry_is_made_beside_a_platform_that_runs_elsewhere_unless_told_so(
+    aep: Aep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "folders_in_use", lambda: {Path("/var/lib/aep")})
+    if told == "registry":
+        aep("pims", "add", "https://other.example.com", "--data", "aep-data")
+    if told == "variable":
+        monkeypatch.setenv("AEP_DATA", "aep-data")
+    options = {"option": ("--data", "aep-data"), "file": ("--pims", "pims.json")}.get(told, ())
+    ended = aep("pims", "add", PIM, *options)
+    if told != "nothing":
+        assert ended.status == 0, ended.err
+        return
+    assert ended.status == 2
+    assert f"no registry in {tmp_path / 'aep-data'}" in ended.err
+    assert "a platform runs on /var/lib/aep: name its folder with --data" in ended.err
+    assert not any(tmp_path.iterdir())
 
 
 def test_list_shows_the_entries_and_never_a_secret(aep: Aep, place: tuple[str, Path]) -> None:
@@ -503,6 +545,12 @@ def test_a_running_server_follows_every_change_within_5_seconds(aep: Aep, runnin
     aep("pims", "remove", *keyed)
     follows(second, second_client_key, [401, 401, 401])
     assert statuses(first, first_client_key) == [401, 401, 401]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows what a process has open")
+def test_the_folder_of_a_running_server_is_found(running: Running, tmp_path: Path) -> None:
+    assert running.data.resolve() in folders_in_use()
+    assert tmp_path not in folders_in_use()
 
 
 def test_a_running_server_keeps_what_was_good_when_the_file_turns_bad(running: Running) -> None:

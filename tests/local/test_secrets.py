@@ -118,6 +118,24 @@ def test_keys_of_the_settings_rotate_by_their_order(folder: Path) -> None:
     assert run("pims", "list", "--data", str(folder), settings={"AEP_SECRETS_KEY": text(NEW)}).status == 0
 
 
+def test_a_rotation_without_a_new_key_is_refused(folder: Path) -> None:
+    (folder_key,) = (folder / keys.KEY_FILE).read_text().split()
+    before = ids_of_keys(folder)
+    for given in (folder_key, f"{folder_key},{folder_key}", f"{folder_key},{text(NEW)}"):
+        ended = rotate(folder, AEP_SECRETS_KEY=given)
+        assert (ended.status, ended.out) == (1, "")
+        assert "nothing was rotated" in ended.err
+        assert folder_key not in ended.err
+    assert ids_of_keys(folder) == before
+
+
+def test_a_rotation_in_firestore_needs_a_new_key_in_one_of_the_two() -> None:
+    settings = {"AEP_SECRETS_KEY": text(NEW), "AEP_REGISTRY_KEY": text(REGISTRY)}
+    ended = run("secrets", "rotate", "--google", "project", settings=settings)
+    assert (ended.status, ended.out) == (1, "")
+    assert "nothing was rotated" in ended.err
+
+
 def test_a_store_of_another_key_is_left_as_it_is(folder: Path) -> None:
     before = ids_of_keys(folder)
     ended = rotate(folder, AEP_SECRETS_KEY=text(NEW))

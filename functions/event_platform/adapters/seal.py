@@ -29,6 +29,7 @@ class AesGcmSeal:
             raise ValueError(f"keys must have {KEY_BYTES} bytes, and there must be one")
         self.key_id = key_id(keys[0])
         self._ciphers = {key_id(key): AESGCM(key) for key in keys}
+        self.has_older_keys = len(self._ciphers) > 1
 
     def seal(self, plain: str, *, context: str) -> str:
         nonce = secrets.token_bytes(_NONCE_BYTES)

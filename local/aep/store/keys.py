@@ -74,6 +74,12 @@ def mark(connection: sqlite3.Connection, seal: Seal) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_CHECK, sealed))
 
 
+def is_marked_by_first(connection: sqlite3.Connection, seal: AesGcmSeal) -> bool:
+    """True if the store's secrets are sealed with the first key of this seal."""
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (_CHECK,)).fetchone()
+    return row is not None and row[0].partition(".")[0] == seal.key_id
+
+
 def put_before(folder: Path) -> None:
     """A new key before those of the folder's file: it seals from now on, and the others still open."""
     keys = [_new_key(), *_from_file(folder)]

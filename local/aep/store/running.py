@@ -1,0 +1,29 @@
+"""Finds the data folders on which a platform runs on this machine."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from .database import FILE
+from .locking import LOCK
+
+PROCESSES = Path("/proc")
+
+
+def folders_in_use() -> set[Path]:
+    """Returns the folders whose database and lock a process has open, as far as this user may see that.
+
+    Only Linux shows it; elsewhere none is found.
+    """
+    found: set[Path] = set()
+    for process in PROCESSES.glob("[0-9]*"):
+        opened = set(_open_files(process / "fd"))
+        found |= {path.parent for path in opened if path.name == FILE and path.with_name(LOCK) in opened}
+    return found
+
+
+def _open_files(descriptors: Path) -> Iterator[Path]:
+    with contextlib.suppress(OSError):  # it has ended, or it is another user's
+        for descriptor in descriptors.iterdir():
+            with contextlib.suppress(OSError):
+                yield descriptor.readlink()
