@@ -221,6 +221,7 @@ async def test_a_body_that_did_not_arrive_is_logged(world: World) -> None:
     assert (line["status"], line["reason"], line["tenant"], line["bytes"]) == (400, "incomplete", PIM, 1000)
 
 
+@pytest.mark.provokes("events.accepted")
 async def test_what_is_taken_is_observed(world: World) -> None:
     assert await world.events() == 202
     assert await world.webhook() == 200

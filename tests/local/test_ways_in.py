@@ -111,7 +111,6 @@ def a_cloudevent(**more: Any) -> bytes:
 # --- the Events API ----------------------------------------------------------------------------------
 
 
-@pytest.mark.provokes("events.accepted")
 def test_ten_events_of_a_pim_are_delivered(world: World) -> None:
     events = [an_update() for _ in range(10)]
     answer = world.webhook(php(*events))
