@@ -22,6 +22,7 @@ from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
 from event_platform.domain.egress import Egress
 from event_platform.domain.outcomes import Answer, Reason, TransportFailure
 from event_platform.domain.subscriptions import Owner, Status, Subscription, resume
+from event_platform.domain.suspension import first_minute, series_of
 from event_platform.ports import (
     Settlements,
     SubscriptionChanges,
@@ -323,6 +324,31 @@ class JudgementContract:
         await world.clock.advance(90)
         await instance.attempts(resumed, 5)
         assert (await self.now(world, subscription)).status is Status.ACTIVE
+
+    async def test_failures_are_written_within_seconds_and_successes_within_ten_without_another_attempt(
+        self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
+    ) -> None:
+        await instance.attempts(subscription, 2)
+        assert await self.counted(world, subscription) == (0, 0)
+        await world.clock.advance(10)
+        await self.until_counted(world, subscription, (2, 0))
+        receivers.answers[subscription.config.destination] = Answer(503)
+        await instance.attempts(subscription, 3)
+        assert await self.counted(world, subscription) == (2, 1)  # a write a second at most
+        await world.clock.advance(1)
+        await self.until_counted(world, subscription, (2, 3))
+
+    async def until_counted(
+        self, world: World, subscription: Subscription, expected: tuple[int, int]
+    ) -> None:
+        """Waits for a write that nobody waits for."""
+        async with asyncio.timeout(30):
+            while await self.counted(world, subscription) != expected:  # noqa: ASYNC110 - a store's
+                await asyncio.sleep(0.01)
+
+    async def counted(self, world: World, subscription: Subscription) -> tuple[int, int]:
+        counts = await world.counts.since(series_of(subscription), first_minute(world.clock.now()))
+        return sum(each.succeeded for each in counts.values()), sum(each.failed for each in counts.values())
 
     # Our own fault
 

@@ -1,8 +1,10 @@
 """Counts what attempts came to, and suspends subscriptions with too low a success rate (wire contract 11).
 
-Successes cost no write: they are kept by minute, and written with the next failure or after 10 s.
+Successes cost no write: they are kept by minute, and written with the next failure or after 10 s. Failures
+are written after 1 s at the latest.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping
 
@@ -38,7 +40,8 @@ FAILURES_REMEMBERED = 10_000
 class Judge:
     """Judges where a failure was counted, at most every 10 s for each series. Used in the event loop only.
 
-    Counts that cannot be written wait for the next time: nothing else depends on them.
+    Counts that cannot be written wait for the next time: nothing else depends on them. While some are kept a
+    task writes them when their time is over, so that they do not wait for another attempt.
     """
 
     def __init__(
@@ -53,6 +56,9 @@ class Judge:
         self._written: TTLCache[Series, bool] = _memory(FAILURES_KEPT_SECONDS, clock)
         self._judged: TTLCache[Series, bool] = _memory(JUDGED_EVERY_SECONDS, clock)
         self._suspects: deque[tuple[float, Series, int]] = deque(maxlen=FAILURES_REMEMBERED)
+        self._failed_lately: set[Series] = set()
+        """Series with failures that are kept."""
+        self._flushing: asyncio.Task[None] | None = None
 
     async def settled(self, settlement: Settlement) -> None:
         """An attempt was made, and what follows from it is durable."""
@@ -62,11 +68,39 @@ class Judge:
         if under is None or succeeded is None or not under.is_paced:
             return
         self._count(settlement, series_of(under), succeeded=succeeded)
-        if self._clock.monotonic() - self._written_at >= SUCCESSES_KEPT_SECONDS:
-            self._written_at = self._clock.monotonic()
+        if self._is_due():
             await self._write(list(self._kept))
         if not succeeded:
             await self._failed(under)
+        self._flush_soon()
+
+    async def stop(self) -> None:
+        """Ends the task; what is kept is lost."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.gather(self._flushing, return_exceptions=True)
+
+    def _is_due(self) -> bool:
+        """True once 10 s have passed since it was true the last time."""
+        if self._clock.monotonic() - self._written_at < SUCCESSES_KEPT_SECONDS:
+            return False
+        self._written_at = self._clock.monotonic()
+        return True
+
+    def _flush_soon(self) -> None:
+        """Has a task write what is kept. Raises what ended the last one."""
+        if self._flushing is not None and self._flushing.done():
+            self._flushing.result()
+            self._flushing = None
+        if self._flushing is None and self._kept:
+            self._flushing = asyncio.create_task(self._flush())
+
+    async def _flush(self) -> None:
+        while self._kept:
+            await self._clock.sleep(FAILURES_KEPT_SECONDS)
+            due = list(self._kept) if self._is_due() else list(self._failed_lately)
+            if due and not await self._write(due):
+                await self._clock.sleep(SUCCESSES_KEPT_SECONDS)
 
     def _count(self, settlement: Settlement, series: Series, *, succeeded: bool) -> None:
         now = self._clock.now()
@@ -75,6 +109,7 @@ class Judge:
             self._of(series, minute).succeeded += 1
             return
         self._of(series, minute).add(Count(failed=1, first_failed_at=now.timestamp()))
+        self._failed_lately.add(series)
         if settlement.outcome is not None and settlement.outcome.status is None:  # nothing answered
             self._suspects.append((self._clock.monotonic(), series, minute))
 
@@ -118,6 +153,7 @@ class Judge:
         counts: Mapping[Series, dict[int, Count]] = {
             series: self._kept.pop(series) for series in written if series in self._kept
         }
+        self._failed_lately.difference_update(written)
         try:
             await self._counts.add(counts)
         except StoreUnavailable as error:
@@ -125,6 +161,8 @@ class Judge:
             for series, minutes in counts.items():
                 for minute, count in minutes.items():
                     self._of(series, minute).add(count)
+                    if count.failed:
+                        self._failed_lately.add(series)
             return False
         return True
 

@@ -134,6 +134,7 @@ class Dispatcher:
         for each in late:
             each.cancel()
         await asyncio.gather(*tasks, *late, return_exceptions=True)
+        await self._judge.stop()
 
     def _under_way(self) -> list["asyncio.Future[Any]"]:
         runners = [lane.runner for lane in self._lanes.values() if lane.runner is not None]
