@@ -8,7 +8,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,6 @@ ENDPOINTS = ("/quiet-0", "/quiet-1")
 RATE = 50
 """Events a second of the PIM beside, each to both endpoints."""
 SAMPLE_SECONDS = 0.5
-BACK_SECONDS = 20.0
 
 
 def https_to(url: str, **more: Any) -> dict[str, Any]:
@@ -95,6 +94,11 @@ class World:
             paths.append(f"{at}/{made['id']}")
         return paths
 
+    def unsubscribe(self, paths: Sequence[str]) -> None:
+        """Deletes subscriptions of the attacker."""
+        for path in paths:
+            self.client.call("DELETE", path, expect=200)
+
     def measure(self, seconds: float) -> Figures:
         """What the PIM beside gets meanwhile."""
         load = Load(round(RATE * seconds), connections=8, rate=RATE)
@@ -121,9 +125,9 @@ class World:
             ended.set()
             thread.join()
 
-    def pss_after(self, below: float) -> float:
-        """The memory when it is back below that, or after 20 s."""
-        deadline = time.monotonic() + BACK_SECONDS
+    def pss_after(self, below: float, *, within: float) -> float:
+        """The memory when it is back below that, or after so many seconds."""
+        deadline = time.monotonic() + within
         while (now := self.platform.pss_mb()) > below and time.monotonic() < deadline:
             time.sleep(SAMPLE_SECONDS)
         return now

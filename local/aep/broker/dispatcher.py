@@ -35,6 +35,9 @@ log = structlog.get_logger()
 Handler = Callable[[Delivery], Awaitable[Settlement]]
 
 IN_MEMORY_PER_LANE = 128
+READ_FIRST = 8
+"""A lane reads so many deliveries first, and twice as many each time until it reads IN_MEMORY_PER_LANE: a
+crowd fills thousands of lanes, which need few at a time."""
 BYTES_AT_ONCE = 256 * 1024
 """What one reading of a lane may bring."""
 BODIES_READ_AT_ONCE = 4
@@ -77,6 +80,7 @@ class _Lane:
     last_position: int = 0
     more_on_disk: bool = False
     reading: bool = False
+    read_next: int = READ_FIRST
     busy: bool = False
     unsettled: int = 0
     runner: "asyncio.Task[None] | None" = None
@@ -207,9 +211,12 @@ class Dispatcher:
     async def _read_on(self, lane: _Lane) -> None:
         lane.reading, lane.more_on_disk = True, False
         owner = lane.owner
+        if owner is not None and not self._turns.take(owner):
+            await self._turns.wait(owner)
+        limit, lane.read_next = lane.read_next, min(IN_MEMORY_PER_LANE, 2 * lane.read_next)
         room = 0 if owner is None else self._budget.reserve(owner, BYTES_AT_ONCE)
         try:
-            found = await self._queue.waiting(lane.key, lane.last_position, IN_MEMORY_PER_LANE, room)
+            found = await self._queue.waiting(lane.key, lane.last_position, limit, room)
         except StoreUnavailable as error:
             lane.more_on_disk = True
             await self._store_is_away(error)

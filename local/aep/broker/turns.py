@@ -14,8 +14,8 @@ a round cost less each, and hold up whatever the event loop has to do beside the
 EACH_IN_A_ROUND = 4
 """The number of one owner's attempts that may begin in a round or a rest whatever others do; it is
 BEGIN_IN_A_ROUND for an owner who has little to do."""
-FEW = 0.05
-"""The part of one core up to which an owner has little to do."""
+FEW = 200
+"""The attempts in COUNTED_SECONDS up to which an owner has little to do."""
 COUNTED_SECONDS = 1.0
 SHARE = 0.25
 """The part of one core that this event loop takes at most while somebody delivers who has little to do."""
@@ -46,7 +46,7 @@ class Turns:
         """The owners that had more than a little to do in the last second that was counted."""
         self._is_shared = False
         """True if another owner delivered then, who had little to do."""
-        self._used = self._counted_used = 0.0
+        self._used = 0.0
         self._credit = 0.0
         """The CPU time in seconds that may be used now; below zero when more was used."""
         self._has_rested = False
@@ -119,17 +119,16 @@ class Turns:
         return min(REST_AT_MOST, max(0.0, -self._credit) / SHARE)
 
     def _count_anew(self, now: float) -> None:
-        """Finds the crowds of the time that was counted; takes all attempts in it for equally dear."""
-        used = self._cpu_time()
-        cost = (used - self._counted_used) / max(1, sum(self._counted.values()))
-        few = FEW * (now - self._counted_from)  # infinite for the first round: nothing is known yet
-        self._crowds = {owner for owner, number in self._counted.items() if number * cost > few}
+        """Finds the crowds of the time that was counted: who began many attempts, or waits to begin more."""
+        few = FEW * (now - self._counted_from) / COUNTED_SECONDS  # infinite for the first round
+        waiting = self._waiting.keys()
+        self._crowds = {key for key, number in self._counted.items() if number > few or key in waiting}
         was_shared, self._is_shared = self._is_shared, 0 < len(self._crowds) < len(self._counted)
         if not was_shared:
-            self._credit, self._looked_at, self._used = 0.0, now, used
+            self._credit, self._looked_at, self._used = 0.0, now, self._cpu_time()
         self._most = BEGIN_IN_A_ROUND if len(self._counted) > 1 else BEGIN_ALONE_IN_A_ROUND
         self._counted.clear()
-        self._counted_from, self._counted_used = now, used
+        self._counted_from = now
 
 
 class Senders:
