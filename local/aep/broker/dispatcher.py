@@ -35,7 +35,7 @@ log = structlog.get_logger()
 Handler = Callable[[Delivery], Awaitable[Settlement]]
 
 IN_MEMORY_PER_LANE = 128
-READ_FIRST = 8
+READ_FIRST = 2
 """A lane reads so many deliveries first, and twice as many each time until it reads IN_MEMORY_PER_LANE: a
 crowd fills thousands of lanes, which need few at a time."""
 BYTES_AT_ONCE = 256 * 1024
