@@ -27,8 +27,6 @@ LOOKS_AFTER_GROWTH = 12
 GROWN_BYTES = 8 * 1024 * 1024
 """The growth of the memory that is worth a look, and that shows that a crowd is still there."""
 
-_STATM = Path("/proc/self/statm")
-
 
 def configure_malloc() -> None:
     """Has glibc return large blocks when they are freed, and keep the small ones in few arenas.
@@ -71,7 +69,7 @@ class MemoryUpkeep:
         self._clock = clock
         self._tasks = WatchedTasks(on_fault)
         self._shrink = shrink
-        self._resident_bytes = resident_bytes or _resident_bytes
+        self._resident_bytes = resident_bytes or resident_bytes_of
         self._trim = trim or _malloc_trim()
         self._task: asyncio.Task[None] | None = None
 
@@ -108,9 +106,12 @@ class MemoryUpkeep:
             trimmed = before = self._resident_bytes()
 
 
-def _resident_bytes() -> int:
-    """Returns the resident memory of this process that it shares with no file."""
-    _, resident, shared, *_ = _STATM.read_text().split()
+def resident_bytes_of(process: int | str = "self") -> int:
+    """Returns the resident memory of a process that it shares with no file; 0 where that is not to be had."""
+    try:
+        _, resident, shared, *_ = Path(f"/proc/{process}/statm").read_text().split()
+    except FileNotFoundError:  # no Linux, or the process has ended
+        return 0
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 

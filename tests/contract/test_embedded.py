@@ -118,6 +118,7 @@ class Listening:
 
     def __init__(self) -> None:
         self.queued: list[Queued] = []
+        self.is_idle = False
         self._came = asyncio.Event()
 
     async def start(self) -> None:

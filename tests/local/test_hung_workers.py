@@ -28,6 +28,8 @@ from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
 from aep.workers.channel import Channel
 from aep.workers.owner import (
+    GROWN_BYTES,
+    IDLE_ROUNDS,
     ROUND_SECONDS,
     SILENT_ROUNDS,
     START_ROUNDS,
@@ -72,7 +74,7 @@ class World:
     """The owner in this process, two workers as processes, and rounds that the test makes."""
 
     def __init__(self, owner: "Owner", processes: WorkerProcesses, receiver: Receiver, url: str) -> None:
-        self.clock, self.meters = owner.clock, owner.meters
+        self.clock, self.meters, self.resident_bytes = owner.clock, owner.meters, owner.resident_bytes
         self.subscriptions, self.queue, self.workers = owner.subscriptions, owner.queue, owner.workers
         self.processes, self.receiver, self.url = processes, receiver, url
         self.subscriber = a_subscriber()
@@ -121,6 +123,7 @@ class Owner:
 
     def __init__(self, folder: Path, processes: Processes) -> None:
         self.clock, self.meters, self.faults = ManualClock(datetime.now(UTC)), Meters(), list[BaseException]()
+        self.resident_bytes: dict[int, int] = {}
         self.database = Database(folder)
         self.database.open()
         self.subscriptions = SqliteSubscriptions(self.database, SEAL)
@@ -137,6 +140,7 @@ class Owner:
             clock=self.clock,
             write_log=lambda lines: None,
             on_fault=self.faults.append,
+            resident_bytes=lambda pid: self.resident_bytes.get(pid, 0),
         )
         self.subscriptions.copies = self.workers
 
@@ -221,6 +225,34 @@ async def test_a_change_waits_for_a_worker_that_hangs_only_until_that_is_killed(
     await eventually(lambda: world.meters.ended)  # the new one drops what waits
     await eventually(lambda: world.meters.queued == 0)
     assert len(world.receiver.of("first")) == 1
+
+
+async def test_an_idle_worker_that_keeps_memory_is_replaced_and_a_busy_one_is_not(world: World) -> None:
+    await world.subscribe("second")
+    await world.subscribe("first")
+    grown, other = world.processes.started
+    world.resident_bytes[grown.pid] = GROWN_BYTES
+    world.receiver.open.clear()
+    ids = await world.emit(0)
+    await eventually(lambda: len(world.receiver.got) == 2)
+    for _ in range(2 * IDLE_ROUNDS):
+        await world.round()
+    assert not world.is_replaced(grown)
+    world.receiver.open.set()
+    await eventually(lambda: world.meters.delivered == 2)
+    with structlog.testing.capture_logs() as lines:
+        while not lines:
+            await world.round()
+        await eventually(lambda: world.is_replaced(grown))
+    assert world.workers.problem() is None  # nobody waits for it
+    await world.started()
+    ids += await world.emit(1, 3)
+    await eventually(lambda: world.meters.queued == 0)
+    assert world.receiver.of("first") == world.receiver.of("second") == ids
+    assert [line["event"] for line in lines] == ["worker.renewed", "worker.replaced"]
+    assert (lines[0]["worker"], lines[0]["pid"], lines[0]["grown_bytes"]) == (0, grown.pid, GROWN_BYTES)
+    assert world.meters.processes_replaced == {"worker": 0, "reading": 0}
+    assert not other.reap()
 
 
 async def test_workers_live_on_when_the_owner_or_the_machine_stood_still(world: World) -> None:

@@ -102,4 +102,4 @@ async def test_pages_that_are_kept_of_the_file_are_read_again_after_they_were_dr
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_this_process_can_be_measured() -> None:
-    assert memory._resident_bytes() > MIB
+    assert memory.resident_bytes_of() > MIB

@@ -140,6 +140,11 @@ class Dispatcher:
         await asyncio.gather(*tasks, *late, return_exceptions=True)
         await self._judge.stop()
 
+    @property
+    def is_idle(self) -> bool:
+        """True if nothing waits in memory and nothing is under way."""
+        return not self._lanes
+
     def _under_way(self) -> list["asyncio.Future[Any]"]:
         runners = [lane.runner for lane in self._lanes.values() if lane.runner is not None]
         return [each for each in (*runners, *self._settling) if not each.done()]

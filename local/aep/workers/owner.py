@@ -19,6 +19,7 @@ from event_platform.settings import Settings
 from ..broker.dispatcher import DRAIN_SECONDS
 from ..broker.queue import DurableQueue
 from ..broker.rows import LaneKey, Queued, Taken
+from ..memory import resident_bytes_of
 from ..meters import Meters
 from ..store.subscriptions import SqliteSubscriptions
 from ..tasks import WatchedTasks
@@ -36,6 +37,11 @@ WAITED_FOR_ROUNDS = 5
 """The same while somebody waits until the worker knows of a change; and then the platform is not ready."""
 START_ROUNDS = 60
 """The same for a worker that starts."""
+
+IDLE_ROUNDS = 10
+GROWN_BYTES = 32 * 1024 * 1024
+"""A worker that was idle for so many rounds, and has grown by so much since it started, is replaced. Python
+keeps the memory of objects for others of their size: what a crowd took would stay."""
 
 log = structlog.get_logger()
 
@@ -90,7 +96,9 @@ class Workers:
         clock: Clock,
         write_log: Callable[[bytes], None],
         on_fault: Callable[[BaseException], None],
+        resident_bytes: Callable[[int], int] = resident_bytes_of,
     ) -> None:
+        self._resident_bytes = resident_bytes
         self._processes = processes
         self._queue = queue
         self._subscriptions = subscriptions
@@ -128,7 +136,7 @@ class Workers:
 
     def problem(self) -> str | None:
         """Returns what keeps deliveries from being made now, in one line; None if nothing does."""
-        silent = sum(not desk.is_started or desk.silent_rounds >= WAITED_FOR_ROUNDS for desk in self._desks)
+        silent = sum(desk.is_away or desk.silent_rounds >= WAITED_FOR_ROUNDS for desk in self._desks)
         return f"{silent} of {len(self._desks)} workers do not answer; they are replaced" if silent else None
 
     def put(self, queued: Sequence[Queued]) -> None:
@@ -204,7 +212,7 @@ class Workers:
         # Before this it knows no record, and afterwards it is told of each change.
         desk.is_told = True
         if await _is_answered(desk.channel.call("start")):
-            desk.started()
+            desk.started(self._resident_bytes(desk.process.pid))
 
     async def _watch(self) -> None:
         while True:
@@ -213,8 +221,12 @@ class Workers:
                 self._check(desk)
 
     def _check(self, desk: "_Desk") -> None:
-        """Ends a worker that was silent for too long."""
+        """Ends a worker that was silent for too long, or keeps memory for nothing."""
         desk.count_round()
+        if desk.idle_rounds >= IDLE_ROUNDS and desk.beginning is None and not desk.is_killed:
+            grown = self._resident_bytes(desk.process.pid) - desk.resident_bytes
+            if grown >= GROWN_BYTES:
+                desk.beginning = self._tasks.start(self._renew(desk, grown))
         if desk.silent_rounds < self._silent_rounds_at_most(desk):
             return
         if desk.is_killed:  # a round ago, but the system has not closed its socket
@@ -230,6 +242,14 @@ class Workers:
         self._meters.process_replaced("worker")
         desk.is_killed = True
         desk.process.kill()
+
+    async def _renew(self, desk: "_Desk", grown: int) -> None:
+        """Replaces a worker that works, after it has handed out nothing more."""
+        log.info("worker.renewed", worker=desk.number, pid=desk.process.pid, grown_bytes=grown)
+        desk.is_renewed = True
+        if await _is_answered(desk.channel.call("stop")) and not desk.is_killed:
+            desk.is_killed = True
+            desk.process.kill()
 
     def _silent_rounds_at_most(self, desk: "_Desk") -> int:
         if desk.told and self._changes_waiting:
@@ -248,6 +268,7 @@ class Workers:
             self._on_fault(error)
             return
         other = self._desks[desk.number] = self._desk(desk.number, process)
+        other.is_away = not desk.is_renewed
         log.info("worker.replaced", worker=desk.number, pid=process.pid)
         other.beginning = self._tasks.start(self._begin(other))
 
@@ -294,7 +315,15 @@ class _Desk:
         """Changes that it was told of, and has not answered."""
         self.is_started = False
         """True once it knows which lanes have work. What comes before that stays in the file."""
+        self.is_away = False
+        """True while it starts in place of one that did not answer."""
         self.beginning: asyncio.Task[None] | None = None
+        """Has it begin, or end to be replaced."""
+        self.is_renewed = False
+        self.resident_bytes = 0
+        """Its memory when it had started."""
+        self._asked: asyncio.Future[Any] | None = None
+        self.idle_rounds = 0
         self.silent_rounds = 0
         self.is_killed = False
         self._behind: set[LaneKey] = set()
@@ -304,11 +333,16 @@ class _Desk:
         """Counts a round in which nothing came from the worker, and asks it again."""
         self.silent_rounds = 0 if self.channel.has_heard else self.silent_rounds + 1
         self.channel.has_heard = False
-        self.channel.call("answer")
+        asked = self._asked
+        is_idle = asked is not None and asked.done() and not asked.cancelled() and asked.result() is True
+        self.idle_rounds = self.idle_rounds + 1 if is_idle else 0
+        self._asked = self.channel.call("answer")
 
-    def started(self) -> None:
+    def started(self, resident_bytes: int) -> None:
         """Has the worker read what came while it started; from now on it is sent what comes."""
-        self.is_started = True
+        self.is_started, self.is_away = True, False
+        self.resident_bytes = resident_bytes
+        self.beginning = None
         self._has_room()
 
     def put(self, queued: Sequence[Queued]) -> None:

@@ -23,6 +23,9 @@ GATHERED_FOR_SECONDS = 0.002
 class Live(Protocol):
     """The worker's dispatcher."""
 
+    @property
+    def is_idle(self) -> bool: ...
+
     async def start(self) -> None: ...
 
     def put(self, queued: Sequence[Queued]) -> None: ...
@@ -41,10 +44,12 @@ class RemoteStore:
         self._delivered: list[Taken] = []
         self._settling: dict[int, asyncio.Future[None]] = {}
         self.settings: asyncio.Future[Settings] = asyncio.get_running_loop().create_future()
+        self._live: Live | None = None
         self._is_served = asyncio.Event()
 
     def serve(self, live: Live, stop: Callable[[], Any]) -> None:
         """What the owner tells and asks for, beside the records."""
+        self._live = live
         self.start, self.put, self.read_on, self.stop = live.start, live.put, live.read_on, stop
         self._is_served.set()
 
@@ -53,8 +58,9 @@ class RemoteStore:
         self.settings.set_result(settings)
         await self._is_served.wait()
 
-    def answer(self) -> None:
-        """Does nothing: that it is answered shows that this process runs."""
+    def answer(self) -> bool:
+        """Returns whether the worker is idle; that it is answered shows that this process runs."""
+        return self._live is not None and self._live.is_idle
 
     # LaneQueue
 
