@@ -25,6 +25,8 @@ from .output import fail
 from .store import database, keys
 from .store.running import folders_in_use
 
+FOLDERS_SHOWN = 5
+
 PimsFile = Annotated[
     Path | None,
     typer.Option("--pims", metavar="FILE", help="Work on this JSON list instead of the data folder."),
@@ -144,9 +146,9 @@ def check_may_make(data: Path) -> None:
     """
     running = sorted(folder for folder in folders_in_use() if folder != data.resolve())
     if running:
-        more = f" (and {len(running) - 1} more)" if len(running) > 1 else ""
+        shown = ", ".join(map(str, running[:FOLDERS_SHOWN])) + (", …" if running[FOLDERS_SHOWN:] else "")
         fail(
-            f"there is no registry in {data.absolute()}, and a platform runs on {running[0]}{more}:"
+            f"there is no registry in {data.absolute()}, and a platform runs on {shown}:"
             f" name its folder with --data, or make a registry here with --data {data}"
         )
 

@@ -48,7 +48,6 @@ def tenant(**entry: Any) -> Tenant:
         ({"url": URL, "clients": [{"client_id": "a", "key_sha256": SHA.upper()}]}, "clients.0.key_sha256\n"),
         ({"url": URL, "clients": [{"client_id": "a", "key_sha256": SHA[1:]}]}, "clients.0.key_sha256\n"),
         ({"url": URL, "clients": [{"client_id": "a", "key": "k"}]}, "clients.0.key\n"),
-        ({"url": URL, "clients": [{"client_id": "a", "username": ""}]}, "clients.0.username\n"),
         (
             {"url": URL, "clients": [{"client_id": "a", "previous_keys": [{"key_sha256": SHA}]}]},
             "clients.0.previous_keys.0.until\n",

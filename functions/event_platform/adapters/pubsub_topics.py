@@ -42,7 +42,7 @@ def rules_on_one_machine(account: str | None, environ: Mapping[str, str] = os.en
     """For a platform that has no queues at Google."""
     missing = None
     if not _is_installed("google.pubsub_v1"):
-        missing = f"{_NOT_SET_UP} install akeneo-event-platform[pubsub]"
+        missing = f"{_NOT_SET_UP} install the platform's wheel with its extra packages `pubsub`"
     elif not environ.get(CREDENTIALS_FILE) and not environ.get(EMULATOR_HOST):
         missing = f"{_NOT_SET_UP} set {CREDENTIALS_FILE}"
     return TopicRules(missing=missing, account=account)

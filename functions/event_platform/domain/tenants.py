@@ -93,7 +93,7 @@ class PimClient(_Entry):
     client_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_CLIENT_ID_LENGTH)]
     key_sha256: Sha256Hex | None = None
     previous_keys: Annotated[tuple[PreviousKey, ...], Field(max_length=MAX_PREVIOUS_KEYS)] = ()
-    username: Annotated[str, StringConstraints(min_length=1)] | None = None
+    username: str | None = None
 
     def keys_at(self, now: datetime) -> list[str]:
         """The SHA-256 of each platform key that is good then, the newest first."""
