@@ -28,7 +28,7 @@ from .domain.mail_servers import MailServer, check_sender, mail_server_of
 from .domain.pace import SPREAD_OF_COPIES
 from .domain.queue_messages import EVENTS_TOPIC
 from .domain.rates import Limits
-from .domain.tenants import Tenant, check_entered
+from .domain.tenants import Tenant, check_secrets
 
 
 def _split(value: Any) -> Any:
@@ -39,7 +39,7 @@ def _listed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     tenants = TypeAdapter(list[Tenant]).validate_json(value)
-    check_entered(tenants)
+    check_secrets(tenants)
     return tenants
 
 

@@ -27,7 +27,7 @@ from pydantic.alias_generators import to_camel
 
 from event_platform.adapters.seal import keys_from_base64
 from event_platform.domain.mail_servers import check_sender, mail_server_of
-from event_platform.domain.tenants import Tenant, check_entered
+from event_platform.domain.tenants import MIN_SECRET_LENGTH, Tenant, check_secrets
 
 from .environment import check_setting
 
@@ -133,7 +133,7 @@ class DeploymentSettings(_Part):
     @classmethod
     def _are_pims(cls, pims: SecretStr | None) -> SecretStr | None:
         if pims is not None:
-            check_entered(_LIST_OF_PIMS.validate_json(pims.get_secret_value()))
+            check_secrets(_LIST_OF_PIMS.validate_json(pims.get_secret_value()), MIN_SECRET_LENGTH)
         return pims
 
     @field_validator("smtp_url")

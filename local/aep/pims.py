@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from event_platform.adapters.records import tenant_document, tenant_of
 from event_platform.domain.errors import StoreUnavailable
-from event_platform.domain.tenants import WEAK_SECRET_FIX, Tenant, check_entered, in_force, plain_http_problem
+from event_platform.domain.tenants import WEAK_SECRET_FIX, Tenant, check_secrets, in_force, plain_http_problem
 from event_platform.ports import Clock, Seal
 
 from .errors import BadPims
@@ -71,7 +71,7 @@ class Pims:
             stored = [tenant for tenant in map(self._stored, rows) if tenant and self._is_allowed(tenant)]
             listed = parse(text, allow_http=self._allow_http) if text is not None else []
             self._tenants = in_force(listed, stored)
-            for tenant in stored:
+            for tenant in self._tenants:
                 if weak := tenant.weak_secrets():
                     log.warning("pims.weak_secrets", tenant=tenant.name, secrets=weak, fix=WEAK_SECRET_FIX)
             self._raw = (text, rows)
@@ -118,7 +118,7 @@ def parse(text: str, *, allow_http: bool) -> list[Tenant]:
     for tenant in tenants:
         check(tenant, allow_http=allow_http)
     try:
-        check_entered(tenants)
+        check_secrets(tenants)
     except ValueError as error:
         raise BadPims(f"the list of PIMs, {error}") from None
     for field in ("key", "name"):

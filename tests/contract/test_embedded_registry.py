@@ -231,16 +231,26 @@ class TestListedPims(RegistryContract):
         assert sorted(await names(listed)) == [OTHER, PIM]
         await StoredWorld.mend(listed)
 
-    @pytest.mark.parametrize("key", ["\N{HORIZONTAL ELLIPSIS}", "k", "15 characters..", "sixteen letters\n"])
-    async def test_a_key_that_is_easy_to_guess_is_refused_where_it_is_entered(
-        self, listed: ListedWorld, key: str
-    ) -> None:
+    @pytest.mark.parametrize("key", ["\N{HORIZONTAL ELLIPSIS}", "sixteen letters.\n"])
+    async def test_a_key_that_is_not_printable_ascii_is_refused(self, listed: ListedWorld, key: str) -> None:
         strong = SecretStr("sixteen letters.")
         await listed.put(Tenant(url=PIM, ingest_key=(strong, SecretStr(key))))
         with pytest.raises(BadPims, match=r"entry 0, ingest_key\.1: must have at least 16 printable ASCII"):
             await listed.registry.open()
         await listed.put(Tenant(url=PIM, ingest_key=(strong,)))
         await listed.registry.open()
+
+    @pytest.mark.parametrize("key", ["k", "15 characters.."])
+    async def test_a_listed_key_that_is_short_is_in_force_and_warned_of(
+        self, listed: ListedWorld, key: str
+    ) -> None:
+        await listed.put(Tenant(url=PIM, ingest_key=(SecretStr(key),)))
+        with capture_logs() as logs:
+            await listed.registry.open()
+            (found,) = await listed.registry.tenants()
+        assert found.ingest_key == (SecretStr(key),)
+        (line,) = [line for line in logs if line["event"] == "pims.weak_secrets"]
+        assert (line["tenant"], line["secrets"]) == (PIM, ["ingest_key.0"])
 
     async def test_a_bad_file_is_refused_at_the_start(self, listed: ListedWorld) -> None:
         await listed.put(a_tenant(HTTP))

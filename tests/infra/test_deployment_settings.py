@@ -50,7 +50,7 @@ def test_four_keys_are_enough() -> None:
         ({"event-platform:registryKey": f"{KEY},{REGISTRY_KEY}"}, "must be another key than secretsKey"),
         ({"event-platform:pims": '[{"url": "ftp://pim"}]'}, "event-platform:pims"),
         (
-            {"event-platform:pims": '[{"url": "https://pim.example.com", "ingest_key": ["\u2026"]}]'},
+            {"event-platform:pims": '[{"url": "https://p.example", "ingest_key": ["15 characters.."]}]'},
             r"event-platform:pims: .*entry 0, ingest_key\.0: must have at least 16 printable ASCII",
         ),
         ({"event-platform:deliveryShards": "2"}, "event-platform:deliveryShards: is no key"),

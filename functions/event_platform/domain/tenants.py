@@ -29,8 +29,11 @@ SECRET_FIELDS = ("ingest_key", "events_api_secret", "relay_secret")
 """The fields of an entry that are secrets of a PIM."""
 MIN_SECRET_LENGTH = 16
 STRONG = f"must have at least {MIN_SECRET_LENGTH} printable ASCII characters"
-"""What is demanded of a secret where it is entered. Stored ones may be older than this rule."""
-WEAK_SECRET_FIX = f"each {STRONG}: make others with `aep pims add URL --rotate --rotate-relay`"
+"""What is demanded of a secret where it is entered. In a registry there may be older ones."""
+WEAK_SECRET_FIX = (
+    f"each {STRONG}: make others with `aep pims add URL --rotate --rotate-relay`, in a list with"
+    " `openssl rand -base64 32`"
+)
 
 
 class Way(StrEnum):
@@ -49,10 +52,10 @@ def is_client_id(text: str) -> bool:
     return 0 < len(text) <= MAX_CLIENT_ID_LENGTH and text.isprintable()
 
 
-def is_strong(secret: SecretStr) -> bool:
+def is_strong(secret: SecretStr, at_least: int = MIN_SECRET_LENGTH) -> bool:
     """True if a secret of a PIM may be entered; see STRONG."""
     text = secret.get_secret_value()
-    return len(text) >= MIN_SECRET_LENGTH and text.isascii() and text.isprintable()
+    return len(text) >= at_least and text.isascii() and text.isprintable()
 
 
 def _as_list(value: object) -> object:
@@ -172,13 +175,13 @@ class Tenant(_Entry):
         """SHA-256 of each ingest key: what presented keys are compared with."""
         return tuple(hashlib.sha256(key.get_secret_value().encode()).digest() for key in self.ingest_key)
 
-    def weak_secrets(self) -> list[str]:
-        """Names the secrets that could not be entered today, such as `ingest_key.0`."""
+    def weak_secrets(self, at_least: int = MIN_SECRET_LENGTH) -> list[str]:
+        """Names the secrets that are shorter, or not printable ASCII, such as `ingest_key.0`."""
         return [
             f"{name}.{index}"
             for name in SECRET_FIELDS
             for index, secret in enumerate(getattr(self, name))
-            if not is_strong(secret)
+            if not is_strong(secret, at_least)
         ]
 
     def covers(self, pim_url: str) -> bool:
@@ -200,10 +203,10 @@ def plain_http_problem(tenant: Tenant, *, allow_http: bool) -> str | None:
     return f"{tenant.url}: the URL of a PIM must begin with https:// (http:// works with --dev only)"
 
 
-def check_entered(listed: Iterable[Tenant]) -> None:
-    """Raises ValueError that names the first secret of a list that is too easy to guess."""
+def check_secrets(listed: Iterable[Tenant], at_least: int = 1) -> None:
+    """Raises ValueError that names the first secret of a list that is shorter, or not printable ASCII."""
     for index, tenant in enumerate(listed):
-        for field in tenant.weak_secrets():
+        for field in tenant.weak_secrets(at_least):
             raise ValueError(f"entry {index}, {field}: {STRONG}, such as `openssl rand -base64 32` makes")
 
 

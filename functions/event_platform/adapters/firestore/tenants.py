@@ -77,7 +77,7 @@ class FirestoreTenants:
         documents = await self._firestore.query(query, patience=patience)
         stored = [tenant for tenant in map(self._stored, documents) if tenant and self._is_allowed(tenant)]
         self._tenants = in_force(self._listed, stored)
-        for tenant in stored:
+        for tenant in self._tenants:
             if weak := tenant.weak_secrets():
                 log.warning("pims.weak_secrets", tenant=tenant.name, secrets=weak, fix=WEAK_SECRET_FIX)
         self._version = version
