@@ -532,19 +532,37 @@ def test_a_running_server_follows_every_change_within_5_seconds(aep: Aep, runnin
     follows(second, second_client_key, [202, 202, 200])
     assert statuses(first, first_client_key) == [202, 202, 200]
 
-    last_client_key = new_client_key("--key", "--overlap", "0", "--username", "erp_1")
-    follows(second, last_client_key, [202, 202, 200])
-    assert statuses(first, first_client_key) == [202, 202, 401]
-    assert statuses(first, second_client_key) == [202, 202, 401]
-    aep("pims", "client", keyed[0], "erp", *keyed[1:], "--username", "erp_2")
-    aep("pims", "revoke", keyed[0], "erp", *keyed[1:])
-    follows(second, last_client_key, [202, 202, 401])
-
     for url, place in places.items():
         assert aep("pims", "remove", url, *place).status == 0
     aep("pims", "remove", *keyed)
     follows(second, second_client_key, [401, 401, 401])
     assert statuses(first, first_client_key) == [401, 401, 401]
+
+
+def test_the_key_of_a_running_app_is_good_until_its_overlap_or_the_client_ends(
+    aep: Aep, running: Running
+) -> None:
+    keyed = ("https://overlap.example.com", "--data", running.data)
+
+    def new_key(*options: str) -> str:
+        return aep("pims", "client", keyed[0], "erp", *keyed[1:], *options, "--json").json["key"]
+
+    def statuses(*keys: str) -> list[int]:
+        clients = [Client(running.serve.url, keyed[0], key, "erp") for key in keys]
+        return [client.call("GET", "/subscribers").status_code for client in clients]
+
+    aep("pims", "add", *keyed, "--auth", "platform-key")
+    first = new_key()
+    until(lambda: statuses(first) == [200], "the first key in force")
+    second = new_key("--key")
+    until(lambda: statuses(second) == [200], "the second key in force")
+    assert aep("pims", "client", keyed[0], "erp", *keyed[1:], "--username", "erp_1").status == 0
+    assert statuses(first, second) == [200, 200]
+    third = new_key("--key", "--overlap", "0")
+    until(lambda: statuses(third) == [200], "the third key in force")
+    assert statuses(first, second) == [401, 401]
+    aep("pims", "revoke", keyed[0], "erp", *keyed[1:])
+    until(lambda: statuses(third) == [401], "the end of the client's keys")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows what a process has open")
