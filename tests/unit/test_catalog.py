@@ -1,5 +1,6 @@
 """The event catalog: what it knows, and what it says of data."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -77,6 +78,18 @@ def test_every_type_of_an_entity_names_it_alike(prefix: str, key: str) -> None:
     }
     assert len(identities) == 1
     assert {path[0] for path in identities.pop()} == {key}
+
+
+@pytest.mark.parametrize("change", [str, str.upper, str.title])
+def test_a_uuid_names_the_same_entity_in_any_case(change: Callable[[str], str]) -> None:
+    lower = "0e0f6b1c-8f2d-4b57-9a1c-2f6d0c1b7a55"
+    assert UPDATED.identity_of({"product": {"uuid": change(lower)}}) == (lower,)
+
+
+def test_the_case_of_what_is_no_uuid_stays() -> None:
+    attribute = CATALOG["com.akeneo.pim.v1.attribute.updated"]
+    assert attribute.identity_of({"attribute": {"code": "Main_Colour"}}) == ("Main_Colour",)
+    assert UPDATED.identity_of({"product": {"uuid": "AB" * 18}}) == ("AB" * 18,)
 
 
 @pytest.mark.parametrize(

@@ -392,6 +392,13 @@ def test_the_refusal_of_an_old_call_says_so() -> None:
         events_api.call_of(signed(b"", int((START - timedelta(minutes=6)).timestamp())), START)
 
 
+def test_an_upper_case_uuid_is_the_same_product_and_is_delivered_as_it_came() -> None:
+    upper = "0E0F6B1C-8F2D-4B57-9A1C-2F6D0C1B7A55"
+    (event,) = taken(an_event(resource={"uuid": upper})).events
+    assert event.identity == (upper.lower(),)
+    assert json.loads(event.data_json)["product"]["uuid"] == upper
+
+
 def test_a_made_up_uuid_is_told_from_a_pims() -> None:
     made_up, own = taken(
         an_event(resource={"identifier": "a"}), an_event(resource={"identifier": "a", "uuid": UUID})

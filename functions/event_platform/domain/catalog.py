@@ -1,5 +1,6 @@
 """The event types that the platform knows: `event-catalog.json` (wire contract 9) and the operator's own."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -15,6 +16,8 @@ Data = dict[str, Any]
 
 MAX_PROBLEMS = 100
 """Problems of one event's data that are listed."""
+UUID_LENGTH = 36
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 BENCHMARK = "com.akeneo.benchmark.v1.test"
 """The type of the test events that the platform itself makes (wire contract 14)."""
 
@@ -81,9 +84,14 @@ class EventType:
         return {**self.schema, "$id": url}
 
     def identity_of(self, data: Data) -> tuple[str, ...]:
-        """The values that name the entity in `data`, or () when the type names none or one is missing."""
-        values = tuple(_look_up(data, path) for path in self.identity)
-        return cast("tuple[str, ...]", values) if all(isinstance(value, str) for value in values) else ()
+        """The values that name the entity in `data`, or () when the type names none or one is missing.
+
+        UUIDs are in lower case here, as an upper-case one names the same entity (RFC 9562, 4).
+        """
+        values = [_look_up(data, path) for path in self.identity]
+        if not all(isinstance(value, str) for value in values):
+            return ()
+        return tuple(_lower_uuid(value) for value in cast("list[str]", values))
 
 
 @dataclass(frozen=True)
@@ -142,6 +150,11 @@ def _look_up(data: Any, path: tuple[str, ...]) -> Any:
             return None
         data = cast("Data", data).get(key)
     return data
+
+
+def _lower_uuid(value: str) -> str:
+    is_uuid = len(value) == UUID_LENGTH and _UUID.fullmatch(value) is not None
+    return value.lower() if is_uuid else value
 
 
 def _without_instance(error: Any) -> str:

@@ -182,7 +182,9 @@ def has_made_up_uuid(event: Event, tenant: str) -> bool:
     identifier, known_as = product.get("identifier"), product.get("uuid")
     if not isinstance(identifier, str) or not isinstance(known_as, str) or known_as[14:15] != "5":
         return False
-    return not json_form.has_lone_surrogates(identifier) and known_as == made_up_uuid(tenant, identifier)
+    return not json_form.has_lone_surrogates(identifier) and known_as.lower() == made_up_uuid(
+        tenant, identifier
+    )
 
 
 def _loads(body: bytes) -> Any:
