@@ -2,9 +2,10 @@
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,10 @@ from .domain.pace import SPREAD_OF_COPIES
 from .domain.queue_messages import EVENTS_TOPIC
 from .domain.rates import Limits
 from .domain.tenants import Tenant, check_secrets
+
+PREFIX = "AEP_"
+UNKNOWN_NAMED = 20
+"""How many variables that nothing reads are named."""
 
 
 def _split(value: Any) -> Any:
@@ -243,6 +248,19 @@ def _mail_server(smtp_url: SecretStr | None, mail_from: str | None) -> MailServe
     if smtp_url is None or mail_from is None:
         return None
     return mail_server_of(smtp_url.get_secret_value(), mail_from)
+
+
+def unknown_variables(environment: Mapping[str, str], *more: str) -> Mapping[str, str | None]:
+    """The `AEP_` variables that nothing here reads, each with the known name that is most like it.
+
+    `more` are names that are read elsewhere. A variable that is misspelt would else be ignored in silence.
+    """
+    known = set(more)
+    for model in (Settings, ManageSettings, IngestSettings, FanoutSettings, DeliverSettings, NotifySettings):
+        fields = model.model_fields.items()
+        known |= {PREFIX + name.upper() for name, field in fields if field.validation_alias is None}
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    return {name: next(iter(get_close_matches(name, known, n=1)), None) for name in unknown[:UNKNOWN_NAMED]}
 
 
 def wrong_setting(error: ValidationError) -> str:

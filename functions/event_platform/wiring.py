@@ -4,6 +4,7 @@ The imports stand inside, so that a function loads what it needs and no more.
 """
 
 import gc
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from importlib import import_module
@@ -318,6 +319,8 @@ def _registry(settings: told.RegistrySettings, firestore: "Firestore", seal: "Se
 
 def _app(settings: told.FunctionSettings, routes: Sequence[Route]) -> "Answers":
     telemetry.configure(settings.log_level)
+    for name, nearest in told.unknown_variables(os.environ).items():
+        log.warning("settings.unknown_variable", variable=name, nearest=nearest)
     health = Route("/health", http.healthy, methods=["GET"])
     return Answers(http.App([*routes, health], settings.trusted_proxies))
 

@@ -194,6 +194,8 @@ async def _serve(
 
     if host in ("0.0.0.0", "::") and settings.public_url is None:  # noqa: S104 - looked for, not used
         log.warning("settings.public_url_missing", fix="set AEP_PUBLIC_URL: it stands in every event")
+    for name, nearest in options.unknown_variables(os.environ).items():
+        log.warning("settings.unknown_variable", variable=name, nearest=nearest)
     _say_if_lowered(settings.connections)
     with serving.listen(host, port) as listener:
         platform = Platform(

@@ -38,7 +38,7 @@ from event_platform.settings import Settings
 from . import pims as registry
 from .accepting import RAISE_THE_LIMIT
 from .errors import BadPims, StoreDamaged, WrongKey
-from .options import wrong_setting
+from .options import unknown_variables, wrong_setting
 from .steady_clock import told
 from .store import calls, database, identity, keys, schema, times
 from .store.calls import LastCalls
@@ -113,6 +113,7 @@ def everything(folder: Path, pims_file: str | None) -> list[Check]:
     return [
         *of_the_program(settings),
         *wrong,
+        *unknown_settings(os.environ),
         *of_the_folder(folder, settings),
         *asyncio.run(of_the_surroundings(folder, settings, os.environ)),
     ]
@@ -153,6 +154,13 @@ async def of_the_surroundings(
         program("pulumi", ["version"], "deploying"),
         program("node", ["--version"], "developing: the type checker and clients in TypeScript"),
     ]
+
+
+def unknown_settings(environment: Mapping[str, str]) -> Iterator[Check]:
+    """A finding for each variable that is misspelt, and none when there is no such one."""
+    for name, nearest in unknown_variables(environment).items():
+        meant = f"did you mean {nearest}?" if nearest else "docs/settings.md lists them"
+        yield problem("settings", f"nothing reads {name}: {meant}")
 
 
 def sqlite(version: tuple[int, ...]) -> Check:

@@ -1,5 +1,6 @@
 """The options that several commands share, and the catalog's types by name."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 
 from event_platform.domain import catalog
 from event_platform.settings import Settings, catalog_with, wrong_setting
+from event_platform.settings import unknown_variables as unknown_to_settings
 
 from .output import fail
 
@@ -31,6 +33,26 @@ def is_default(context: typer.Context, name: str) -> bool:
     """True if neither an option nor a variable gave the parameter its value."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "DEFAULT"
+
+
+READ_BY_COMMANDS = (
+    "AEP_DATA",
+    "AEP_INBOX_SECRET",
+    "AEP_INGEST_KEY",
+    "AEP_INGEST_URL",
+    "AEP_METRICS_PORT",
+    "AEP_PIM_CLIENT_ID",
+    "AEP_PIM_TOKEN",
+    "AEP_PIM_URL",
+    "AEP_SIGNING_SECRET",
+    "AEP_WORKERS",
+)
+"""Variables that commands read beside the settings."""
+
+
+def unknown_variables(environment: Mapping[str, str]) -> Mapping[str, str | None]:
+    """The `AEP_` variables that no command reads, each with the known name that is most like it."""
+    return unknown_to_settings(environment, *READ_BY_COMMANDS)
 
 
 def settings(**given: Any) -> Settings:

@@ -50,6 +50,14 @@ def finding(ended: Ended, name: str) -> str:
     return f"{line[:9].strip()}: {line[30:]}"
 
 
+def test_a_misspelt_variable_is_a_finding_with_the_known_one(data: Path) -> None:
+    ended = ask(data, AEP_TRUSTED_PROXY="1")
+    assert (
+        finding(ended, "settings")
+        == "problem: nothing reads AEP_TRUSTED_PROXY: did you mean AEP_TRUSTED_PROXIES?"
+    )
+
+
 # A platform that is well, and one that is not
 
 

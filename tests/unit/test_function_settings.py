@@ -2,13 +2,23 @@
 
 import base64
 import os
+import re
 from collections.abc import Mapping
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from aep import options
 from event_platform import wiring
-from event_platform.settings import DeliverSettings, FanoutSettings, ManageSettings, Settings
+from event_platform.settings import (
+    DeliverSettings,
+    FanoutSettings,
+    FunctionSettings,
+    ManageSettings,
+    Settings,
+)
 
 KEY = base64.b64encode(bytes(32)).decode()
 GOOD = {
@@ -113,3 +123,22 @@ def test_networks_are_opened_by_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().refuse_networks == closed
     monkeypatch.delenv("AEP_ALLOW_NETWORKS")
     assert Settings().allow_networks == ()
+
+
+@pytest.mark.provokes("settings.unknown_variable")
+def test_a_misspelt_variable_is_named_at_start_with_the_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring.telemetry, "configure", lambda level: None)
+    monkeypatch.setenv("AEP_LOG_LEVL", "a-secret-perhaps")
+    monkeypatch.setenv("AEP_DEV", "false")
+    with capture_logs() as lines:
+        wiring._app(FunctionSettings(), [])  # pyright: ignore[reportCallIssue] - from the environment
+    named = [line for line in lines if line["event"] == "settings.unknown_variable"]
+    assert [(line["variable"], line["nearest"]) for line in named] == [("AEP_LOG_LEVL", "AEP_LOG_LEVEL")]
+    assert "a-secret-perhaps" not in str(lines)
+
+
+def test_every_variable_that_the_pages_name_is_known() -> None:
+    pages = Path(__file__).parents[2].joinpath("docs").rglob("*.md")
+    named = {name for page in pages for name in re.findall(r"\bAEP_[A-Z_]+\b", page.read_text())}
+    assert len(named) > 25
+    assert options.unknown_variables(dict.fromkeys(named, "")) == {}
