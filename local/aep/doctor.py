@@ -22,6 +22,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import orjson
 import pycares
 from pydantic import ValidationError
 
@@ -31,7 +32,7 @@ from event_platform.adapters.pubsub_topics import rules_on_one_machine
 from event_platform.adapters.smtp import SmtpMailer
 from event_platform.domain.broker_messages import TopicRules
 from event_platform.domain.mail_servers import MailServer
-from event_platform.domain.tenants import Tenant
+from event_platform.domain.tenants import PIMS_NAMED, ROUTE_FIX, Tenant, may_lack_token_info
 from event_platform.domain.timestamps import is_ahead
 from event_platform.settings import Settings
 
@@ -135,6 +136,7 @@ def of_the_folder(folder: Path, settings: Settings) -> Iterator[Check]:
     yield store(folder)
     yield from files(figures_of(folder), datetime.now(UTC))
     yield pims(folder, settings)
+    yield from tokens(folder, settings)
     yield senders(folder, settings, datetime.now(UTC))
 
 
@@ -290,6 +292,15 @@ def pims(folder: Path, settings: Settings) -> Check:
     if listed + stored == 0:
         return missing("pims", "none: register one with `aep pims add URL`, or set AEP_PIMS")
     return ok("pims", f"{stored} in the data folder, {listed} in AEP_PIMS")
+
+
+def tokens(folder: Path, settings: Settings) -> Iterator[Check]:
+    """A finding when PIMs are asked about tokens by a route that they may not have."""
+    known = list(_read(folder, _proofs_of_tenants) or ())
+    with suppress(BadPims):  # which is a finding of its own
+        known += _listed(settings, allow_http=True)
+    if unsure := sorted({tenant.name for tenant in known if may_lack_token_info(tenant)}):
+        yield missing("tokens", f"{', '.join(unsure[:PIMS_NAMED])}: {ROUTE_FIX}")
 
 
 def senders(folder: Path, settings: Settings, now: datetime) -> Check:
@@ -477,6 +488,12 @@ def _read(folder: Path, job: Callable[[sqlite3.Connection], T]) -> T | None:
 
 def _names_of_tenants(connection: sqlite3.Connection) -> list[str]:
     return [name for (name,) in connection.execute("SELECT name FROM tenants")]
+
+
+def _proofs_of_tenants(connection: sqlite3.Connection) -> list[Tenant]:
+    """The PIMs with how their callers are proved; nothing that is sealed."""
+    documents = [orjson.loads(text) for (text,) in connection.execute("SELECT document FROM tenants")]
+    return [Tenant(url=each["url"], auth=each["auth"]) for each in documents if each.get("url")]
 
 
 def _is_address(host: str) -> bool:

@@ -13,7 +13,16 @@ from pydantic import ValidationError
 
 from event_platform.adapters.records import tenant_document, tenant_of
 from event_platform.domain.errors import StoreUnavailable
-from event_platform.domain.tenants import WEAK_SECRET_FIX, Tenant, check_secrets, in_force, plain_http_problem
+from event_platform.domain.tenants import (
+    PIMS_NAMED,
+    ROUTE_FIX,
+    WEAK_SECRET_FIX,
+    Tenant,
+    check_secrets,
+    in_force,
+    may_lack_token_info,
+    plain_http_problem,
+)
 from event_platform.ports import Clock, Seal
 
 from .errors import BadPims
@@ -74,6 +83,8 @@ class Pims:
             for tenant in self._tenants:
                 if weak := tenant.weak_secrets():
                     log.warning("pims.weak_secrets", tenant=tenant.name, secrets=weak, fix=WEAK_SECRET_FIX)
+            if unsure := [tenant.name for tenant in self._tenants if may_lack_token_info(tenant)]:
+                log.warning("pims.token_info", tenants=unsure[:PIMS_NAMED], fix=ROUTE_FIX)
             self._raw = (text, rows)
             log.info("pims.read", pims=len(self._tenants))
         self._read_at = begun

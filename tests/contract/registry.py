@@ -10,6 +10,7 @@ from typing import Protocol
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from clock import ManualClock
 from event_platform.domain.tenants import Tenant
@@ -129,6 +130,16 @@ class RegistryContract:
         raise AssertionError("a subclass gives the world")
 
     # Entries
+
+    @pytest.mark.provokes("pims.token_info")
+    async def test_pims_that_may_have_no_token_info_are_named_with_the_cure(self, world: World) -> None:
+        await world.put(Tenant(url=PIM))
+        await world.put(Tenant(url="https://acme.cloud.akeneo.com"))
+        with capture_logs() as logs:
+            await world.registry.tenants()
+        (line,) = [line for line in logs if line["event"] == "pims.token_info"]
+        assert line["tenants"] == [PIM]
+        assert "--auth platform-key" in line["fix"]
 
     async def test_a_registry_without_entries_is_empty(self, world: World) -> None:
         assert not await world.registry.tenants()

@@ -182,6 +182,20 @@ def test_stored_pims_are_counted(data: Path) -> None:
     assert finding(ask(data), "pims") == "ok: 1 in the data folder, 0 in AEP_PIMS"
 
 
+def test_a_pim_that_may_have_no_token_info_is_a_finding_with_the_cure(data: Path, tmp_path: Path) -> None:
+    for url in ("https://pim.example.com", "https://acme.cloud.akeneo.com"):
+        assert run("pims", "add", url, "--data", str(data)).status == 0
+    listed = tmp_path / "pims.json"
+    listed.write_text(
+        '[{"url": "https://other.example.com"}, {"url": "https://p.example.com", "auth": "probe"}]'
+    )
+    said = finding(ask(data, AEP_PIMS=str(listed)), "tokens")
+    assert said.startswith(
+        "missing: https://other.example.com, https://pim.example.com: if they are self-hosted"
+    )
+    assert "aep pims add URL --auth platform-key" in said
+
+
 # The machine
 
 

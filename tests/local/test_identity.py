@@ -188,6 +188,19 @@ async def test_the_permission_is_there_unless_the_answer_takes_it_away(
     assert (await pim.verifier().verify(pim.headers("token"), ADDRESS)).may_subscribe is allowed
 
 
+@pytest.mark.provokes("pim.unknown")
+async def test_the_operator_learns_which_pim_is_unknown_and_the_command_once_a_minute(pim: Pim) -> None:
+    stranger = CallerVerifier(Registry(), pim.world.gateway, pim.clock, allow_http=True)
+    with capture_logs() as logs:
+        for _ in range(3):
+            said = await refused(stranger, pim.headers("the-token"))
+            assert said.startswith(f"X-PIM-URL names {pim.url}, a PIM that")
+    (line,) = logs
+    assert (line["event"], line["url"], line["times"]) == ("pim.unknown", pim.url, 1)
+    assert f"`aep pims add {pim.url}`" in line["fix"]
+    assert "the-token" not in str(line)
+
+
 async def test_an_unknown_pim_is_refused_without_a_call(pim: Pim) -> None:
     stranger = CallerVerifier(Registry(), pim.world.gateway, pim.clock, allow_http=True)
     assert "X-PIM-URL" in await refused(stranger, pim.headers(pim.token()))

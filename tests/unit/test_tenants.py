@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from clock import START
-from event_platform.domain.tenants import PimClient, Tenant, tenant_key
+from event_platform.domain.tenants import PimClient, Tenant, may_lack_token_info, tenant_key
 from event_platform.domain.urls import normalise_pim_url
 
 URL = "https://pim.example.com"
@@ -169,3 +169,19 @@ def test_a_client_without_a_key_has_none_that_is_good() -> None:
 )
 def test_an_entry_covers_its_own_pims_only(entry: dict[str, Any], pim_url: str, covered: bool) -> None:
     assert Tenant.model_validate(entry).covers(normalise_pim_url(pim_url, allow_http=True)) is covered
+
+
+@pytest.mark.parametrize(
+    ("entry", "may_lack"),
+    [
+        ({"url": "https://pim.example.com"}, True),
+        ({"url": "https://acme.cloud.akeneo.com"}, False),
+        ({"url": "https://acme.trial.akeneo.cloud"}, False),
+        ({"url": "https://akeneo.com.example.com"}, True),
+        ({"url": "https://pim.example.com", "auth": "platform-key"}, False),
+        ({"url": "https://pim.example.com", "auth": "probe"}, False),
+        ({"host_pattern": PATTERN}, False),
+    ],
+)
+def test_a_pim_outside_of_the_cloud_may_have_no_token_info(entry: dict[str, Any], may_lack: bool) -> None:
+    assert may_lack_token_info(Tenant.model_validate(entry)) is may_lack

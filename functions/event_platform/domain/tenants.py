@@ -22,6 +22,7 @@ from pydantic import (
 
 from .urls import host_and_port, normalise_pim_url
 
+CLOUD_HOSTS = (".akeneo.com", ".akeneo.cloud")
 MAX_CLIENT_ID_LENGTH = 256
 MAX_PREVIOUS_KEYS = 4
 """The most keys of a client that are good beside its newest."""
@@ -33,6 +34,14 @@ STRONG = f"must have at least {MIN_SECRET_LENGTH} printable ASCII characters"
 WEAK_SECRET_FIX = (
     f"each {STRONG}: make others with `aep pims add URL --rotate --rotate-relay`, in a list with"
     " `openssl rand -base64 32`"
+)
+
+
+PIMS_NAMED = 20
+"""How many PIMs one line of the log names."""
+ROUTE_FIX = (
+    "if they are self-hosted they have no token-info route, and every token is refused: run"
+    " `aep pims add URL --auth platform-key` and `aep pims client URL ID` for each client"
 )
 
 
@@ -194,6 +203,12 @@ class Tenant(_Entry):
     def client(self, client_id: str) -> PimClient | None:
         """The listed client of that id."""
         return next((client for client in self.clients if client.client_id == client_id), None)
+
+
+def may_lack_token_info(tenant: Tenant) -> bool:
+    """True for a PIM outside of Akeneo's cloud whose tokens are proved by a route that only the cloud has."""
+    host = "" if tenant.url is None else host_and_port(tenant.url)[0]
+    return bool(host) and tenant.auth == "token-info" and not host.endswith(CLOUD_HOSTS)
 
 
 def plain_http_problem(tenant: Tenant, *, allow_http: bool) -> str | None:

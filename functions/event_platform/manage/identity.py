@@ -32,6 +32,7 @@ REMEMBERED = 10_000
 
 KEYS_SHOWN = 20
 KEY_SHOWN = 100
+URL_SHOWN = 200
 """The keys of a PIM's answer that a log line shows, and the characters of each."""
 
 HEADERS = ("X-PIM-URL", "X-PIM-TOKEN", "X-PIM-CLIENT-ID")
@@ -85,7 +86,13 @@ class CallerVerifier:
             raise Unauthenticated(f"X-PIM-URL {error}") from error
         tenant = next((entry for entry in await self._registry.tenants() if entry.covers(pim_url)), None)
         if tenant is None:
-            raise Unauthenticated("X-PIM-URL names a PIM that this platform is not configured for")
+            if times := self._lines.count("pim.unknown"):
+                shown = pim_url[:URL_SHOWN]
+                fix = f"if it is one of yours, register it with `aep pims add {shown}`"
+                log.warning("pim.unknown", url=shown, times=times, fix=fix)
+            raise Unauthenticated(
+                f"X-PIM-URL names {pim_url}, a PIM that this platform is not configured for"
+            )
         verdict = await self._verdict(tenant, pim_url, token, client_id, address)
         if verdict.refusal:
             raise Unauthenticated(verdict.refusal)

@@ -12,7 +12,15 @@ from google.cloud.firestore_v1.base_document import DocumentSnapshot
 
 from ... import data_model
 from ...domain.errors import StoreUnavailable
-from ...domain.tenants import WEAK_SECRET_FIX, Tenant, in_force, plain_http_problem
+from ...domain.tenants import (
+    PIMS_NAMED,
+    ROUTE_FIX,
+    WEAK_SECRET_FIX,
+    Tenant,
+    in_force,
+    may_lack_token_info,
+    plain_http_problem,
+)
 from ...ports import Clock, Seal
 from ..records import tenant_document, tenant_of
 from .client import Firestore
@@ -80,6 +88,8 @@ class FirestoreTenants:
         for tenant in self._tenants:
             if weak := tenant.weak_secrets():
                 log.warning("pims.weak_secrets", tenant=tenant.name, secrets=weak, fix=WEAK_SECRET_FIX)
+        if unsure := [tenant.name for tenant in self._tenants if may_lack_token_info(tenant)]:
+            log.warning("pims.token_info", tenants=unsure[:PIMS_NAMED], fix=ROUTE_FIX)
         self._version = version
         log.info("pims.read", pims=len(self._tenants))
 
