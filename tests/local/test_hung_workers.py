@@ -227,6 +227,7 @@ async def test_a_change_waits_for_a_worker_that_hangs_only_until_that_is_killed(
     assert len(world.receiver.of("first")) == 1
 
 
+@pytest.mark.provokes("worker.renewed")
 async def test_an_idle_worker_that_keeps_memory_is_replaced_and_a_busy_one_is_not(world: World) -> None:
     await world.subscribe("second")
     await world.subscribe("first")
