@@ -20,7 +20,7 @@ import structlog
 import one_pim
 from cpu import cpu_seconds
 from event_platform.adapters import reading
-from event_platform.adapters.reading import ReadingProcess
+from event_platform.adapters.reading import NICENESS, ReadingProcess
 from event_platform.domain import catalog
 from event_platform.domain.errors import InvalidRequest, Overloaded, TooLarge
 from event_platform.domain.tenants import Tenant
@@ -216,6 +216,14 @@ def pid(catalog_: object, text: bytes) -> int:
 
 def environment(catalog_: object, text: bytes) -> dict[str, str]:
     return dict(os.environ)
+
+
+def niceness(catalog_: object, text: bytes) -> int:
+    return os.nice(0)
+
+
+async def test_a_process_gives_way_to_all_others(process: ReadingProcess) -> None:
+    assert await process.run("pim", niceness, b"") == min(19, os.nice(0) + NICENESS)
 
 
 @pytest.mark.provokes("reading.failed")
