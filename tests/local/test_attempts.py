@@ -25,6 +25,9 @@ HOG, OTHER = ("https://pim.example.com", "hog"), ("https://pim.example.com", "ot
 class Unjudged:
     async def settled(self, settlement: Settlement) -> None: ...
 
+    async def stop(self) -> None:
+        pass
+
 
 class World:
     """A queue of one delivery for each lane, and a dispatcher whose handler the test answers for."""

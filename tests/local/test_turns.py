@@ -23,7 +23,7 @@ class World:
     """Turns, and in which order owners began."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.turns = Turns(lambda: 0.0)
         self.began: list[tuple[str, str]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -104,9 +104,8 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: float = 0.0002) -> None:
         self.cost, self.now, self.used, self.rested = cost, 0.0, 0.0, 0.0
         self._loop = asyncio.get_running_loop()
-        monkeypatch.setattr(self._loop, "time", lambda: self.now)
         monkeypatch.setattr(self._loop, "call_later", self._rest)
-        self.turns = Turns(lambda: self.used)
+        self.turns = Turns(lambda: self.now, lambda: self.used)
         self.began = Counter[tuple[str, str]]()
 
     def _rest(self, delay: float, callback: Callable[[], None]) -> asyncio.Handle:

@@ -110,7 +110,7 @@ class Dispatcher:
         self._lanes: dict[LaneKey, _Lane] = {}
         self._budget = budget or bytes_in_flight()
         self._attempts = attempts or attempts_at_once(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        self._turns = Turns()
+        self._turns = Turns(clock.monotonic)
         self._reading_bodies = asyncio.Semaphore(BODIES_READ_AT_ONCE)
         self._settling: set[asyncio.Future[Any]] = set()
         self._tasks = WatchedTasks(on_fault)

@@ -33,7 +33,10 @@ class Turns:
     event loop and machine are free most of the time for the one who has little to do.
     """
 
-    def __init__(self, cpu_time: Callable[[], float] = time.thread_time) -> None:
+    def __init__(
+        self, monotonic: Callable[[], float], cpu_time: Callable[[], float] = time.thread_time
+    ) -> None:
+        self._monotonic = monotonic
         self._cpu_time = cpu_time
         self._most = self._left = BEGIN_ALONE_IN_A_ROUND
         self._begun: dict[OwnerKey, int] = {}  # in this round
@@ -107,7 +110,7 @@ class Turns:
 
     def _rest(self) -> float:
         """Returns how many seconds those who wait rest now."""
-        now = asyncio.get_running_loop().time()
+        now = self._monotonic()
         if now - self._counted_from >= COUNTED_SECONDS:
             self._count_anew(now)
         if not self._is_shared:
