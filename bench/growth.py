@@ -1,4 +1,4 @@
-"""What a platform holds during a long run, and whether it grows."""
+"""The memory, descriptors and files of a platform during a long run, and a check that they do not grow."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Parts:
 
 
 def growth(name: str, unit: str, early: Parts, late: Parts, value: Callable[[Sample], float]) -> list[Figure]:
-    """What the samples come to early and late, of each part what is behind its first third."""
+    """Returns the values of the samples early and late; the first third of each part does not count."""
     first, last = (
         median(value(sample) for part in parts.samples for sample in part[len(part) // 3 :])
         for parts in (early, late)

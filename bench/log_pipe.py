@@ -26,7 +26,7 @@ class LogPipe:
 
     @contextmanager
     def unread(self) -> Iterator[None]:
-        """Nobody reads during the block."""
+        """Stops reading during the block."""
         self._goes_on.clear()
         try:
             yield

@@ -13,7 +13,7 @@ from typing import Any
 TICKS = os.sysconf("SC_CLK_TCK")
 PROC = Path("/proc")
 ENDED = FileNotFoundError, ProcessLookupError
-"""What reading about a process raises that has ended meanwhile."""
+"""The errors of reading about a process that has ended meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

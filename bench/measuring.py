@@ -35,7 +35,7 @@ class Options:
     backlog: int = 1_000_000
     log_entries: int = 1_000_000
     soak_seconds: float | None = None
-    """None: what a soak takes by itself."""
+    """The length of a soak; None for its default."""
     seed: int = 1
     log_level: str | None = None
     workers: int | None = None

@@ -55,7 +55,7 @@ class Mounts:
             self.close()
             raise LeftOut(f"no mount: {why}")
         self.not_frozen: str | None = started["not_frozen"]
-        """Why the disk cannot be frozen."""
+        """The reason why the disk cannot be frozen; None if it can."""
 
     def __enter__(self) -> "Mounts":
         return self
@@ -107,7 +107,7 @@ class _Nameserver:
 
 
 def _dns_answer(query: bytes) -> bytes:
-    """To a query with one question (RFC 1035 4.1): 127.0.0.1 if an IPv4 address is wanted, else nothing."""
+    """Returns the answer to a query with one question (RFC 1035 4.1): 127.0.0.1 for IPv4, else nothing."""
     end = query.index(b"\0", 12) + 5
     found = _THIS_MACHINE if query[end - 4 : end - 2] == _TYPE_A else b""
     counts = b"\0\1" + (b"\0\1" if found else b"\0\0") + bytes(4)
@@ -160,7 +160,7 @@ class _Machine:
         filler.unlink()
 
     def frozen(self, seconds: float) -> None:
-        """By a process of its own, which thaws the disk whatever becomes of this one."""
+        """Freezes the disk, by a process of its own that thaws it whatever becomes of this one."""
         script = 'fsfreeze --freeze "$0" && { sleep "$1"; fsfreeze --unfreeze "$0"; }'
         command = ["sh", "-c", script, str(self._disk), str(seconds)]
         subprocess.run(command, check=True, start_new_session=True)  # noqa: S603 - constant

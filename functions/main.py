@@ -13,8 +13,8 @@ from uvicorn_worker import UvicornWorker
 from event_platform import wiring
 
 IDLE_SECONDS = 620
-"""How long a connection is kept between two requests. Google's load balancer keeps one for 600 s, and a
-request that it sends at the moment when we close is lost. The framework has no setting for it."""
+"""Seconds for which a connection is kept between two requests. Google's load balancer keeps one for 600 s,
+and a request that it sends at the moment when we close is lost. The framework has no setting for it."""
 UvicornWorker.CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "timeout_keep_alive": IDLE_SECONDS}
 
 

@@ -189,7 +189,7 @@ def http() -> requests.Session:
 
 
 def not_ready(url: str) -> str:
-    """Why a platform is not ready; empty for one that is."""
+    """Returns the reason why a platform is not ready; empty for one that is."""
     response = http().get(f"{url}/ready", timeout=10)
     return response.json()["errors"][0]["message"] if response.status_code == 503 else ""
 

@@ -36,9 +36,9 @@ RATE = 200
 HEALTHY = ("/healthy-0", "/healthy-1")
 AT_RANDOM = ("/random-0/", "/random-1/")
 TOO_SLOW = "/slow-6/"
-"""Of a receiver that is suspended again and again, as one that refuses connections is."""
+"""The path of a receiver that is suspended again and again, as one that refuses connections is."""
 SETTINGS = {"AEP_RETRY_DELAYS": "1,2,4,8,16,16,16"}
-"""Longer in all than any fault lasts, so that no event fails for good."""
+"""The retry delays are longer in all than any fault, so that no event fails for good."""
 CONNECTIONS = 50
 SAMPLE_SECONDS = 3.0
 QUIET = 0.25
@@ -50,7 +50,7 @@ WATCHED = "subscription.suspended", "delivery.ended", "egress.failing"
 """Events of the log that are counted besides errors."""
 ENDED = "ended by itself with status"
 LEAST_ANSWER_SECONDS = 1.0
-"""What the management API gets for an answer during a fault, if a quarter of the fault is less."""
+"""The management API has a quarter of a fault to answer during it, and this long at least."""
 COLUMNS = (
     *("", "fault", "accepted", "delivered", "at random", "lost", "twice"),
     *("p50 ms", "p99 ms", "PSS MB", "fds", "files MB", "WAL MB"),
@@ -69,7 +69,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Minute:
-    """What was seen in one minute. Moments are monotonic nanoseconds."""
+    """The events and deliveries of one minute. Moments are monotonic nanoseconds."""
 
     fault: str
     began: int
@@ -144,7 +144,7 @@ class _World:
         """The log lines about what went wrong, and how many there were of each kind."""
 
     def faults(self) -> list[Fault]:
-        """Those that can be had here, in turns."""
+        """Returns the faults that this machine allows, in turns."""
         found: list[Fault] = []
         clock, disk = self._clock, self._mounts
         if clock is not None:
@@ -183,7 +183,7 @@ class _World:
         self._troubled = [too_slow, refusing_one]
 
     def order(self, run: str) -> dict[str, object]:
-        """Of the publisher."""
+        """Returns the order for the publisher."""
         return {
             "url": f"{self._platform.url}/ingest",
             "key": INGEST_KEY,
@@ -394,12 +394,12 @@ def _growth(minutes: Sequence[Minute]) -> list[Figure]:
 
 
 def _percentile(latencies: list[float], percent: float) -> float:
-    """As `percentile`; 0 if nothing was due."""
+    """Returns `percentile`, or 0 if nothing was due."""
     return percentile(latencies, percent) if latencies else 0.0
 
 
 def _by_minute(minutes: Sequence[Minute]) -> list[Figure]:
-    """For the file."""
+    """Returns the figures of each minute, for the file."""
     return [
         Figure(f"minute {number}, {minute.fault}: {name}", value, unit, is_shown=False)
         for number, minute in enumerate(minutes)

@@ -91,7 +91,7 @@ def _killed(bench: Bench, installation: Installation, end: float) -> list[Sample
 
 
 def _sample(platform: Platform) -> Sample:
-    """With files but for the ids of the last 10 minutes."""
+    """Returns a sample in which the size of the files leaves out the ids of the last 10 minutes."""
     data = platform.folder / "data"
     files = sum(path.stat().st_size for path in data.iterdir())
     remembered = _remembered(data / "aep.db")

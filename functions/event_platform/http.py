@@ -55,7 +55,7 @@ PIECE_BYTES = 32 * 1024
 ANSWERS_BYTES, RESERVE_OF_ANSWERS_BYTES = 48 * MIB, 16 * MIB
 """The bytes of all larger answers that are being sent."""
 LARGEST_ANSWER_BYTES = 4 * MIB
-"""What a caller may have whatever others do. A page of the log has up to 2.4 MB."""
+"""The bytes that a caller may have whatever others do. A page of the log has up to 2.4 MB."""
 ANSWERS_RETRY_SECONDS = 5
 MESSAGE_CHARACTERS, FIELD_CHARACTERS = 1000, 256
 """The length of each problem that an answer or the log tells: it may quote a path or a key of any length."""

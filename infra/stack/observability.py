@@ -44,7 +44,7 @@ LABELS: Mapping[str, Sequence[str]] = {
 }
 """The fields of a line that are labels of its metric: each has as many values as there are PIMs at most."""
 ONLY: Mapping[str, str] = {"suspensions": 'jsonPayload.by="platform"'}
-"""What else must hold for a line to be counted: a user who suspends calls nobody."""
+"""Further conditions for a line to be counted: a suspension by a user alerts nobody."""
 
 
 def logged(metric: str) -> str:

@@ -27,7 +27,7 @@ CHUNK_OVERHEAD_BYTES = 64 * 1024
 ANSWER_SECONDS = 30.0
 """The time in which a client has to read an answer."""
 ANSWER_BUFFER_BYTES = 4 * 1024
-"""What may wait unread in a connection without being counted. Most answers are smaller."""
+"""The bytes that may wait unread in a connection without being counted. Most answers are smaller."""
 
 _SAFE = "".join(f"{name}: {value}\r\n" for name, value in SAFE.items()).encode()
 _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")

@@ -24,7 +24,7 @@ COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 CHECKPOINT_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0)
 COMMIT_JOBS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 PROCESSES = ("worker", "reading")
-"""Our own that are replaced when they hang."""
+"""The processes of ours that are replaced when they hang."""
 DELIVERY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 900, 3600, 86400)
 
 
@@ -159,7 +159,7 @@ class Meters:
         self.dead_events += 1
 
     def events_replayed(self, events: int) -> None:
-        """So many events that were dead letters wait for their fan-out again."""
+        """Counts events that were dead letters and wait for their fan-out again."""
         self.events_to_fan_out += events
         self.dead_events -= events
 

@@ -217,7 +217,7 @@ class _Collector(Collector):
         yield from (queued, delivered, ended)
 
     def _pims(self) -> Iterable[Metric]:
-        """By PIM and way in. Those beyond the first 200 PIMs share a label, as subscriptions do."""
+        """Returns the figures of calls by PIM and way in. PIMs beyond the first 200 share a label."""
         named = set(islice(dict.fromkeys(tenant for tenant, _ in self._meters.last_calls), PIMS_NAMED))
         taken: dict[tuple[str, Way], float] = {}
         for (tenant, way), last in self._meters.last_calls.items():

@@ -60,7 +60,7 @@ class Notifier:
         self._tasks = WatchedTasks(on_fault)
         self._new = asyncio.Event()
         self._due: dict[str, Pending] = {}
-        """What was read last and is not begun, by its id."""
+        """The notifications that were read last and are not begun, by id."""
         self._is_outdated = True
         """True if something new may be due since the last reading."""
         self._ended: set[str] = set()

@@ -203,7 +203,7 @@ class Platform:
         return figures_of(self._database.folder, takes_in=self._problem() is None)
 
     def _problem(self) -> object | None:
-        """Why nothing is taken in; None if all is well."""
+        """Returns the reason why nothing is taken in; None if all is well."""
         return self._database.ended or self._database.room.problem
 
     async def _ready(self, request: Request) -> Response:

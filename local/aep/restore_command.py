@@ -48,7 +48,7 @@ def restore(
 
 
 def _needed(data: Path, own: Settings) -> str | None:
-    """What the store's secrets need before a start; None if the key fits."""
+    """Returns the advice for a store whose secrets need another key before a start; None if the key fits."""
     path = data / keys.KEY_FILE
     if own.secrets_key is None and not path.exists():
         return f"The key is missing: put the {keys.KEY_FILE} of the backup at {path}, or set AEP_SECRETS_KEY."

@@ -24,14 +24,14 @@ from .output import echo
 
 BACKLOG = 2048
 CONNECTIONS = 4096
-"""As many as clients may have open at once, unless the caller says another number."""
+"""The connections that clients may have open at once, unless the caller says another number."""
 IDLE_SECONDS = 75
-"""How long a connection is kept between two requests: longer than most proxies keep one. A proxy that sends a
-request at the moment when we close gets no answer, and its client a 502."""
+"""Seconds for which a connection is kept between two requests: longer than most proxies keep one. A proxy
+that sends a request at the moment when we close gets no answer, and its client a 502."""
 SILENT_SECONDS = 30
 """The time for which a peer may leave what was sent to it unacknowledged, or have no room for it."""
 UNSENT_BYTES = 32 * 1024
-"""What the system may hold of a connection's answers that it cannot send, as their client does not read."""
+"""The bytes of a connection's answers that the system may hold while their client does not read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ LOOK_EVERY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a look at the wall clock found, in seconds: a jump of it, and a step of the platform's time."""
+    """The result of a look at the wall clock, in seconds: its jump, and a step of the platform's time."""
 
     jumped: float = 0.0
     followed: float = 0.0

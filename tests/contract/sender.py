@@ -19,7 +19,7 @@ from records import OWNER
 SHORT = 0.3
 """The deadline of exchanges that are to run into it."""
 LONG = 1.2
-"""The same where a part of it is used up, so that what is left can be told from all of it."""
+"""The deadline where a part of it is used up, so that the rest can be told from all of it."""
 LATE = 5.0
 """A busy machine may be so late; without a deadline the exchanges would take 30 s or have no end."""
 AMPLE = 10.0

@@ -34,7 +34,7 @@ BACK_MB = 30.0
 """By how much the memory may be larger after the attack than before."""
 BACK_SECONDS = 20.0
 LEFT_SECONDS = 400.0
-"""The same where a million deliveries are left to be dropped."""
+"""The seconds to get back where a million deliveries are left to be dropped."""
 KIB = 1024
 MIB = 1024 * KIB
 DELETED = "com.akeneo.pim.v1.product.deleted"

@@ -45,7 +45,7 @@ def named_by_pages() -> set[str]:
 
 
 def provoked() -> set[str]:
-    """What the decorators and parameters of tests are marked with."""
+    """Returns the names that the decorators and parameters of tests are marked with."""
     return {
         name
         for path in (REPOSITORY / "tests").rglob("*.py")

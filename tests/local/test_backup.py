@@ -231,7 +231,7 @@ def test_when_it_was_made_is_noted_for_metrics_and_doctor(tmp_path: Path) -> Non
 def test_it_ends_before_the_disk_of_the_store_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is written meanwhile stays in the write-ahead log."""
+    """Writes that come meanwhile stay in the write-ahead log."""
     data = tmp_path / "data"
     store(data, megabytes=1)
     monkeypatch.setattr(database, "STEPS_BETWEEN_LOOKS", 1)

@@ -92,7 +92,7 @@ def test_after_a_complete_checkpoint_none_begins_until_something_was_committed(s
 
 
 def test_none_begins_while_the_first_commit_behind_a_complete_one_is_under_way(store: Store) -> None:
-    """That commit begins the log anew, which a checkpoint must not meet."""
+    """The first commit begins the log anew, which a checkpoint must not meet."""
     store.write()
     store.copier.copy()
     store.writing.execute("BEGIN IMMEDIATE")

@@ -390,7 +390,7 @@ class OneRecord:
 
 
 async def requests_in_20_seconds(days: int, retry_after: float | None) -> int:
-    """To a receiver that answers 429 to everything; the wall clock jumps after 5 s."""
+    """Counts requests to a receiver that answers 429 to everything; the wall clock jumps after 5 s."""
     clock, record = MovedClock(), OneRecord(a_subscription(a_subscriber()))
     pacer = Pacer(record, record, clock, Limits())
     sent = 0

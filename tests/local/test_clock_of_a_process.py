@@ -23,7 +23,7 @@ DAYS = 10
 DAY = 86400.0
 SETTINGS = {"AEP_RETRY_DELAYS": ",".join(["1"] * 60), "AEP_TIMEOUT": "30"}
 SECONDS = 30.0
-"""For each thing that is waited for, on a machine with neighbours."""
+"""The longest wait for each condition, on a machine with neighbours."""
 
 
 @pytest.fixture
@@ -137,6 +137,6 @@ def test_a_jump_is_said_by_ready_and_doctor_and_a_restart_goes_on(
 
 
 def doctors_line(folder: Path) -> str:
-    """What `aep doctor` says of the clock, by the clock of the machine."""
+    """Returns the line of `aep doctor` about the clock, by the clock of the machine."""
     lines = run("doctor", "--data", str(folder / "data")).out.splitlines()
     return next(line for line in lines if line[9:].startswith("clock "))

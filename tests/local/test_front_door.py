@@ -117,7 +117,7 @@ def test_who_is_wrong_too_often_is_429_and_holds_up_nobody_else(world: World, wa
 def test_who_is_right_passes_though_others_at_its_address_are_wrong_too_often(
     world: World, way: str, was_right: bool
 ) -> None:
-    """As a PIM whose secret was made anew, in a mass edit, and its extensions behind the same proxy."""
+    """Plays a PIM whose secret was made anew, in a mass edit, and its extensions behind the same proxy."""
     shared = new_address()
     if was_right:
         assert world.call(way, True, shared).status_code in (200, 202)

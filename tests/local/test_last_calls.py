@@ -48,7 +48,7 @@ class World:
         return dict(await self.database.read(calls.read))
 
     async def eventually_written(self) -> dict[Any, LastCalls]:
-        """What is written, once something is: the writer is a thread of its own."""
+        """Returns the written calls as soon as there are some: the writer is a thread of its own."""
         deadline = time.monotonic() + 10
         while not (found := await self.written()):
             assert time.monotonic() < deadline, "nothing was written"

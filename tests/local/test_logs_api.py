@@ -45,7 +45,7 @@ KEYS = [
     "occurrences",
     "events",
 ]
-"""Of an action's entry; one of a subscriber has no subscription_id."""
+"""The fields of an action's entry; one of a subscriber has no subscription_id."""
 SECRET = "a-secret-that-nobody-may-ever-see"
 
 

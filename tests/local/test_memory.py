@@ -43,7 +43,7 @@ class Process:
         self.resident, self.freed = self.resident - self.freed, 0
 
     async def looks(self, number: int) -> list[str]:
-        """What is done in so many looks."""
+        """Returns the actions of a number of looks."""
         self.done.clear()
         for _ in range(number):
             await self.clock.advance(LOOK_SECONDS)

@@ -1,4 +1,4 @@
-"""What ingest refuses is in the log, once a minute for each PIM, way in, status and reason."""
+"""Calls that ingest refuses are in the log, once a minute for each PIM, way in, status and reason."""
 
 import asyncio
 import hmac

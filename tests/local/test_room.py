@@ -23,7 +23,7 @@ SMALL = 4096
 
 
 class Disk:
-    """What is left on the disk of a test, in place of what the machine has."""
+    """The free space on the disk of a test, in place of the machine's."""
 
     def __init__(self) -> None:
         self.free = 1000 * MB

@@ -1,4 +1,4 @@
-"""What systemd hears of `aep serve`, over a socket like its own."""
+"""The messages of `aep serve` to systemd, over a socket like its own."""
 
 import os
 import re
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(params=["path", "abstract"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a service reaches its manager, as NOTIFY_SOCKET names it."""
+    """The address of a service's manager, as NOTIFY_SOCKET names it."""
     return f"@aep-test-{uuid.uuid4()}" if request.param == "abstract" else str(tmp_path / "notify")
 
 

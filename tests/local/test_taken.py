@@ -1,4 +1,4 @@
-"""How what receivers took is settled: many deliveries at once, of which some may have gone already."""
+"""Settling of what receivers took: many deliveries at once, of which some may have gone already."""
 
 import asyncio
 import sqlite3

@@ -119,7 +119,7 @@ class Machine:
         self.used += self.cost
 
     async def crowd(self, owner: tuple[str, str], until: float) -> None:
-        """So many that some always wait."""
+        """Keeps enough deliveries running that some always wait."""
 
         async def attempts() -> None:
             while self.now < until:

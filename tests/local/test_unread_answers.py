@@ -43,7 +43,7 @@ class Answering:
         return PlainTextResponse("x" * request.path_params["size"])
 
     async def change(self, request: Request) -> Response:
-        """What is refused after it was begun would be made again."""
+        """A change that is refused after it was begun would be made again."""
         note_owner(request, request.headers["owner"])
         self.changes += 1
         await self.release.wait()

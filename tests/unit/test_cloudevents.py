@@ -315,7 +315,7 @@ DELTAS = [name for name in catalog.load().types if name.endswith(".delta")]
 
 
 def without(value: Any, keys: tuple[str, ...]) -> Any:
-    """The same JSON without these keys in what `changes` holds, at any depth."""
+    """Returns the JSON without these keys in what `changes` holds, at any depth."""
     if isinstance(value, list):
         return [without(item, keys) for item in value]
     if isinstance(value, dict):

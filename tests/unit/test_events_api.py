@@ -222,7 +222,7 @@ def test_what_is_needed_and_unreadable_costs_its_event_alone() -> None:
 
 
 def test_reading_events_apart_takes_little_time() -> None:
-    """As much as is read in the event loop: up to 256 KiB of 40,000 values, which are no JSON together."""
+    """Reads as much as the event loop does: up to 256 KiB of 40,000 values, which are no JSON together."""
     text = b'{"events":[{"data":[' + b"[]," * 20_000 + b"1],}]}"
 
     def refused() -> None:

@@ -42,7 +42,7 @@ def door(time: Time) -> FrontDoor:
 
 
 def wrong(door: FrontDoor, times: int, *, address: str = STRANGER, pim: str = "", entry: str = "") -> int:
-    """How many of so many made-up credentials are told to be wrong; the others are told to wait."""
+    """Returns how many of the made-up credentials are told to be wrong; the others are told to wait."""
     looked_at = 0
     for _ in range(times):
         try:

@@ -29,7 +29,7 @@ NEVER = 1e9
 
 @pytest.fixture(autouse=True)
 def no_time_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is answered may be answered late, and what is known stays known."""
+    """Lets answers come late, and keeps the answers that are known."""
     for name in ("LOOKUP_SECONDS", "ASK_SECONDS", "ASKED_SECONDS"):
         monkeypatch.setattr(resolvers, name, NEVER)
 
@@ -159,7 +159,7 @@ async def test_a_lookup_under_way_ends_by_the_configuration_that_it_began_with(m
 
 
 async def test_a_file_that_is_mounted_over_the_machines_own_is_followed(tmp_path: Path) -> None:
-    """In a mount namespace, by the resolver as it is used, with nothing injected but when it looks."""
+    """Asks the resolver as it is used, in a mount namespace; only the time of its looks is injected."""
     if not may_mount():
         pytest.skip("this user may not make a mount namespace")
     async with DnsServer({NAME: [[OLD]]}) as old, DnsServer({NAME: [[NEW]]}) as new:

@@ -70,7 +70,7 @@ def test_a_key_under_the_label_of_another_form_is_taken_and_labelled_anew(
 
 
 def relabelled(text: str) -> str:
-    """The same bytes under the label of PKCS#8."""
+    """Returns the bytes under the label of PKCS#8."""
     label = text.partition("-----BEGIN ")[2].partition("-----")[0]
     return text.replace(f"{label}-----", "PRIVATE KEY-----")
 

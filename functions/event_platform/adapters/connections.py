@@ -1,4 +1,4 @@
-"""What connections of all protocols share: how long they are kept, and how the log calls one that failed."""
+"""Rules for connections of all protocols: how long they are kept, and the log's words for a failure."""
 
 import errno
 import os

@@ -21,13 +21,13 @@ log = structlog.get_logger()
 
 CONFIGURATION = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf")
 LOOK_SECONDS = 2.0
-"""How often lookups look at the identity of these files. One that failed looks again."""
+"""Seconds between two looks at the identity of these files. A lookup that failed looks again at once."""
 LOOKUP_SECONDS = 3.0
 """The time for a lookup; with that for the question below it ends before a delivery's usual deadline."""
 ASK_SECONDS = 1.5
 """The time that a nameserver has to answer that question."""
 ASKED_SECONDS = 5.0
-"""How long what came of that question counts, so that many names that fail cost one question in 5 s."""
+"""Seconds for which the result of that question counts, so that many names that fail cost one question."""
 _FIRST_TRY_SECONDS = 1.0  # the second one gets twice that
 _TRIES = 2
 _ANSWERS = frozenset({pycares.errno.ARES_ENODATA, pycares.errno.ARES_ENOTFOUND})

@@ -329,7 +329,7 @@ def _author(holder: Mapping[str, Any], tenant: Tenant) -> dict[str, str]:
 
 
 def _time(holder: Mapping[str, Any], reader: _Reader) -> str:
-    """When it happened; PIMs 5.0.0 and 5.0.1 say it as `event_date`. Empty when anything is wrong with it."""
+    """Returns the event's time, which PIMs 5.0.0 and 5.0.1 call `event_date`; empty when it is not valid."""
     has_old_name = holder.get("event_datetime") is None and isinstance(holder.get("event_date"), str)
     name = "event_date" if has_old_name else "event_datetime"
     if not (text := reader.text(holder, "", name)):

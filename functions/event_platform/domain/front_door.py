@@ -1,4 +1,4 @@
-"""How often strangers may be wrong: what wrong credentials may cost us, and the PIMs that are asked.
+"""Allowances for wrong credentials, which bound their cost for us and for the PIMs that are asked.
 
 Decisions alone. A credential that we check ourselves is checked first, and counted if it was wrong. One that
 a PIM has to be asked about needs a place in the allowances of its address and of that PIM before, and gets it

@@ -30,7 +30,7 @@ SECRET_FIELDS = ("ingest_key", "events_api_secret", "relay_secret")
 """The fields of an entry that are secrets of a PIM."""
 MIN_SECRET_LENGTH = 16
 STRONG = f"must have at least {MIN_SECRET_LENGTH} printable ASCII characters"
-"""What is demanded of a secret where it is entered. In a registry there may be older ones."""
+"""The rule for a secret where it is entered. A registry may hold older ones that break it."""
 WEAK_SECRET_FIX = (
     f"each {STRONG}: make others with `aep pims add URL --rotate --rotate-relay`, in a list with"
     " `openssl rand -base64 32`"
@@ -46,7 +46,7 @@ ROUTE_FIX = (
 
 
 class Way(StrEnum):
-    """How a PIM's events come in: by its ingest key, its own webhook, or Akeneo's Event Platform."""
+    """The ways by which a PIM's events come in: its ingest key, its own webhook, Akeneo's Event Platform."""
 
     CLOUDEVENTS = "cloudevents"
     EVENTS_API = "events-api"

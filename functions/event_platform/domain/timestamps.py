@@ -10,7 +10,7 @@ _RFC3339 = re.compile(
 
 
 AHEAD_AT_MOST = timedelta(minutes=1)
-"""How far apart the clocks of several machines may be."""
+"""The largest difference between the clocks of several machines."""
 
 
 def is_ahead(moment: datetime, now: datetime) -> bool:

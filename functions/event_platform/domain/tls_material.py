@@ -53,7 +53,7 @@ _OTHER_TEXTS = {
     "PRIVATE KEY-----": "a block whose BEGIN and END do not fit each other, or with more than base64 in it",
     "-----BEGIN ": "a block with another label",
 }
-"""What a text holds that has no block of a private key, by what shows it; the first that is found counts."""
+"""The contents of a text without a block of a private key, by what shows them; the first found counts."""
 _PBES = rb"\x06.\x2a\x86\x48\x86\xf7\x0d\x01[\x05\x0c]"  # password-based encryption of PKCS#5 or PKCS#12
 _OTHER_FORMS = {
     "an encrypted key (PKCS#8); `openssl pkey` decrypts it": rb"\x30" + _LENGTH + _PBES,
@@ -61,7 +61,7 @@ _OTHER_FORMS = {
     "a certificate": rb"\x30" + _LENGTH + rb"(?:\xa0\x03)?\x02",
     "a key of another kind, such as DSA or RSA-PSS (PKCS#8)": rb"\x02\x01[\x00\x01]\x30",
 }
-"""What DER holds that is no private key of these kinds, by how its outer sequence begins."""
+"""The content of DER that is no private key of these kinds, by the beginning of its outer sequence."""
 
 
 def certificates_of(pem: str, *, max_characters: int) -> list[x509.Certificate]:

@@ -1,4 +1,4 @@
-"""What ingest refuses, told to the operator: the sender may be the only one to see the answer."""
+"""Log lines about calls that ingest refuses. Without them the sender alone may see the answer."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from ..ports import IngestObserver
 log = structlog.get_logger()
 
 Refusal = errors.EventPlatformError | ClientDisconnect
-"""What ends a call without its events having been taken."""
+"""The errors that end a call without its events having been taken."""
 
 REASONS: Mapping[type[errors.EventPlatformError], str] = {
     errors.InvalidRequest: "malformed",

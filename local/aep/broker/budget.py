@@ -7,7 +7,7 @@ RESERVE_BYTES = 16 * MIB
 """The bytes beyond the shared ones, for owners who hold less than MINIMUM_BYTES."""
 MINIMUM_BYTES = 256 * 1024
 ATTEMPTS_AT_ONCE = 2048
-"""Those that hold a connection or open one, in a process. Each may try four addresses at once."""
+"""The attempts of a process that hold a connection or open one. Each may try four addresses at once."""
 FILES_OF_ATTEMPT = 8
 """Files for an attempt, of those this process may open: four for its sockets, and as many for all else."""
 

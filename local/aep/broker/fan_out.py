@@ -21,7 +21,7 @@ REST_AT_MOST = 0.05
 events of its tenant find writer and event loop free half of the time. Lanes are emptied far more slowly than
 pieces fill them."""
 REST_FOR_OTHERS, REST_FOR_OTHERS_AT_MOST = 9, 0.5
-"""The same while other tenants send events: nine times as long, so that they find them free."""
+"""The factor and the limit in seconds while other tenants send events, so that they find both free."""
 BACKOFF_AT_MOST = 60.0
 FAULTS_AT_MOST = 100
 """The failures of our own code in a row, after which a tenant's events are fanned out one by one. One that

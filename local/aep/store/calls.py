@@ -30,13 +30,13 @@ class LastCalls:
 
 
 def put(connection: sqlite3.Connection, calls: Iterable[tuple[CallKey, LastCalls]]) -> None:
-    """For a job: writes the last calls of some PIMs."""
+    """Writes the last calls of some PIMs, in a job."""
     rows = [(*key, *astuple(last)) for key, last in calls]
     connection.executemany("INSERT OR REPLACE INTO last_calls VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def read(connection: sqlite3.Connection) -> Mapping[CallKey, LastCalls]:
-    """For a job: all that is known; nothing in a file of an older program."""
+    """Returns the last calls of all PIMs, in a job; none from a file of an older program."""
     try:
         rows = connection.execute(
             "SELECT tenant, way, taken_at, answered_at, refused_at, status, reason FROM last_calls"
@@ -48,7 +48,7 @@ def read(connection: sqlite3.Connection) -> Mapping[CallKey, LastCalls]:
 
 
 def read_those_of(connection: sqlite3.Connection, tenants: Iterable[str]) -> Mapping[CallKey, LastCalls]:
-    """For a job: what is known of these PIMs and of calls that were nobody's; drops what is of others."""
+    """Returns the last calls of these PIMs and of no PIM, in a job, and deletes those of others."""
     names = {"", *tenants}
     known = read(connection)
     others = {(tenant,) for tenant, _ in known if tenant not in names}

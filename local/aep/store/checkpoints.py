@@ -22,11 +22,11 @@ from ..meters import Meters
 log = structlog.get_logger()
 
 WANTED_FRAMES = 2000
-"""About so many frames (pages, of 4 KiB) come between two checkpoints while much is written: 8 MiB."""
+"""The frames (pages of 4 KiB) between two checkpoints while much is written: 8 MiB, roughly."""
 LONGEST_SECONDS = 2.0
 SHORTEST_SECONDS = 0.05
 FEW_FRAMES = 256
-"""So many frames are copied while the writer waits, so that the log can begin anew; that takes some 5 ms."""
+"""The frames that are copied while the writer waits, so that the log can begin anew; that takes some 5 ms."""
 MOST_FRAMES = 8192
 """A log of so many frames is copied while the writer waits, however much is left."""
 ROUNDS = 4
@@ -63,7 +63,7 @@ class Checkpoints:
             self._thread.join()
 
     def committed(self) -> None:
-        """Something was committed."""
+        """Notes that something was committed."""
         if not self._committed.is_set():
             self._committed.set()
 
@@ -136,7 +136,7 @@ class Copier:
         self._excluding.close()
 
     def _checkpoint_alone(self) -> tuple[int, int]:
-        """As `_checkpoint` while no transaction writes, so that the next one begins the log anew.
+        """Runs `_checkpoint` while no transaction writes, so that the next one begins the log anew.
 
         One that was open meanwhile would go on behind what it found in the log, even if all that is copied.
         """
@@ -156,7 +156,7 @@ class Copier:
         return max(0, frames), max(0, frames - copied)
 
     def _version(self) -> int:
-        """Another value than before if another connection has committed meanwhile."""
+        """Returns a number that changes when another connection commits."""
         return self._connection.execute("PRAGMA data_version").fetchone()[0]
 
 

@@ -12,7 +12,7 @@ from .identity import clear_mark
 from .locking import PRIVATE, is_at
 
 PARTIAL = ".partial"
-"""What the name of a copy ends with until it is whole."""
+"""The end of a copy's name until it is whole."""
 
 
 def write_copy(connection: sqlite3.Connection, target: Path) -> int:

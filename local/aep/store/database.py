@@ -185,7 +185,7 @@ class Database:
         self._read_until = 0.0
         self._closing = threading.Event()
         self.ended: StoreUnavailable | None = None
-        """Why nothing is written or read any more."""
+        """The reason why nothing is written or read any more; None as long as it is."""
 
     def open(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Takes the folder and starts the writer. Raises DataFolderInUse, StoreDamaged, StoreUnavailable.
@@ -295,7 +295,7 @@ class Database:
         return future
 
     async def read(self, job: Job[Result]) -> Result:
-        """What `job` returned on a connection that only reads and sees every commit so far.
+        """Returns the result of `job` on a connection that only reads and sees every commit so far.
 
         Raises StoreUnavailable, also when it takes longer than READ_SECONDS.
         """

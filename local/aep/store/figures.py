@@ -9,7 +9,7 @@ from .identity import wal_of
 from .room import free_bytes
 
 _LONGEST_TIME = 64
-"""More bytes than a time in ISO 8601 has."""
+"""A size in bytes that no time in ISO 8601 reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def note_backup(folder: Path, at: datetime) -> None:
 
 
 def last_backup(folder: Path) -> datetime | None:
-    """When the last backup was made, as `note_backup` has noted it."""
+    """Returns the time of the last backup, as `note_backup` has noted it; None if there was none."""
     try:
         with (folder / LAST_BACKUP).open() as file:
             at = datetime.fromisoformat(file.read(_LONGEST_TIME).strip())

@@ -1,4 +1,4 @@
-"""Whether the files of the store are still those that the platform opened, and whether they belong together.
+"""Checks that the files of the store are still those that the platform opened, and that they belong together.
 
 A backup that is put in the place of a file in use, or an `rm`, leaves the platform with a file without a
 name: what it writes there is gone when it ends. A write-ahead log knows nothing of the file that it was
@@ -26,7 +26,7 @@ MARK_AT = 68
 """The offset of `application_id` in the header, 4 bytes (sqlite.org/fileformat2.html 1.3.16)."""
 MARK_BYTES = 4
 KEPT = ".kept-"
-"""What stands before the time in the name of a file that was kept when another one took its place."""
+"""The text before the time in the name of a file that was kept when another one took its place."""
 CURE = "restore a backup with `aep restore FILE`, which moves the old files of the store out of the way"
 
 
@@ -138,7 +138,7 @@ def write_mark(lock: int, mark: bytes) -> None:
 
 
 def read_mark(lock: int) -> bytes:
-    """What the open file `lock` says; empty if it says nothing."""
+    """Returns the mark in the open file `lock`; empty if it has none."""
     return os.pread(lock, 2 * MARK_BYTES, 0)
 
 
@@ -189,7 +189,7 @@ def check(path: Path) -> None:
 
 
 def read_lock(path: Path) -> bytes:
-    """What the file `lock` beside the database says; empty if it says nothing."""
+    """Returns the mark in the file `lock` beside the database; empty if it has none."""
     try:
         with path.with_name(LOCK).open("rb") as file:
             return read_mark(file.fileno())

@@ -1,4 +1,4 @@
-"""What becomes of a store whose file was removed or replaced while the platform ran on it."""
+"""Keeps the content of a store whose file was removed or replaced while the platform ran on it."""
 
 import os
 import sqlite3
@@ -58,7 +58,7 @@ def _kept(files: OwnFiles, connection: sqlite3.Connection, target: Path, stoppin
 
 
 def _place_of(files: OwnFiles) -> Path | None:
-    """Where the database is now; None if it has no name any more, or one that the system does not tell."""
+    """Returns the path of the database now; None if it has none, or one that the system does not tell."""
     try:
         place = Path(f"/proc/self/fd/{files.descriptor}").readlink()
         return place if is_at(place, os.fstat(files.descriptor)) else None

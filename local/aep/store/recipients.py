@@ -15,7 +15,7 @@ MIB = 1024 * 1024
 SNAPSHOTS_OF_OWNER, BYTES_OF_OWNER = 64, 32 * MIB
 """The snapshots that may wait for one owner's changes, and their size."""
 TENANT_FACTOR = 4
-"""What all owners of a tenant may have together, in shares of one owner."""
+"""The limit for all owners of a tenant together, in shares of one owner."""
 RETRY_SECONDS = 5
 
 

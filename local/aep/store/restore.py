@@ -18,7 +18,7 @@ from .identity import clear_mark, kept_name, shm_of, wal_of, write_mark
 from .locking import ALL_OF_SQLITE, OWN_BYTE, PRIVATE, lock_database, lock_of, lock_of_database, try_lock
 
 RESTORING = ".restoring"
-"""What the name of the new file ends with until it is whole."""
+"""The end of the new file's name until it is whole."""
 CHECK_SECONDS = 60.0
 """The time for looking for damage; 60 s are enough for some 10 GB."""
 STEPS = 100_000
@@ -28,7 +28,7 @@ COPIED_AT_ONCE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore did. `kept` is the file that was there before; None if there was none."""
+    """The result of a restore. `kept` is the file that was there before; None if there was none."""
 
     size: int
     kept: Path | None

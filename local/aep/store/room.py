@@ -20,16 +20,16 @@ log = structlog.get_logger()
 RESERVE = "reserve"
 RESERVE_BYTES = 8 * 1024 * 1024
 LEAST_BYTES = 16 * 1024 * 1024
-"""With less than this left on the disk nothing more is taken in."""
+"""The bytes that must be free on the disk; with less nothing more is taken in."""
 ENOUGH_BYTES = 32 * 1024 * 1024
-"""Once so much is left, it is again."""
+"""The free bytes from which on the store takes in again."""
 LOOK_SECONDS = 1.0
 _OUT_OF_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 """The errors of SQLite that a full disk, or a used up quota, can be behind."""
 
 
 class Room:
-    """What is left on the disk of a folder. Used by the thread that writes; the two facts are read by all.
+    """The free space on the disk of a folder. Used by the thread that writes; the two facts are read by all.
 
     `is_short`: only work that needs next to no room is done. `failure`: what the last commit failed of.
     `reserve` is the size of the reserve in bytes.
@@ -45,7 +45,7 @@ class Room:
 
     @property
     def problem(self) -> str | None:
-        """Why nothing can be written, or nothing is taken in; None if all is well."""
+        """The reason why nothing can be written, or nothing is taken in; None if all is well."""
         return self._shortage() if self.is_short else self.failure
 
     def is_due(self, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""What the file says of time: the last one in it, and how far the platform's is from the wall clock."""
+"""The times in the file: the last one in it, and the distance of the platform's from the wall clock."""
 
 import sqlite3
 import time

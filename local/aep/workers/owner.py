@@ -34,9 +34,9 @@ when the owner itself stood still, or the whole machine, that is one round howev
 SILENT_ROUNDS = 15
 """A worker that was silent for so many rounds is killed and replaced."""
 WAITED_FOR_ROUNDS = 5
-"""The same while somebody waits until the worker knows of a change; and then the platform is not ready."""
+"""The silent rounds while somebody waits until the worker knows of a change; then we are not ready."""
 START_ROUNDS = 60
-"""The same for a worker that starts."""
+"""The silent rounds that a worker has to start."""
 
 IDLE_ROUNDS = 10
 GROWN_BYTES = 32 * 1024 * 1024
@@ -67,7 +67,7 @@ class Process(Protocol):
 
 
 class Processes(Protocol):
-    """Those that deliver for this owner."""
+    """The processes that deliver for this owner."""
 
     @property
     def started(self) -> Sequence[Process]: ...
@@ -165,7 +165,7 @@ class Workers:
         self._tell("forget", ids)
 
     async def in_force(self) -> None:
-        """As `Copies`: also when a worker has ended, which sends nothing more.
+        """Waits as `Copies` does; also ends when a worker has ended, which sends nothing more.
 
         A worker that does not answer is killed first, within WAITED_FOR_ROUNDS.
         """

@@ -37,7 +37,7 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self.expires_at = expiry(self._loop.time())
-        """When it is not kept any more, by the loop's clock."""
+        """The time by the loop's clock from which it is not kept any more."""
         self._transport: asyncio.Transport
         self._readable = select.poll()
         self._reader: AnswerReader | None = None
