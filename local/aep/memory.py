@@ -79,10 +79,7 @@ class MemoryUpkeep:
             self._task = self._tasks.start(self._run(self._trim))
 
     async def stop(self) -> None:
-        self._tasks.stopping = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.stop(self._task)
 
     async def _run(self, trim: Callable[[], object]) -> None:
         trimmed = before = self._resident_bytes()

@@ -62,10 +62,8 @@ class CallObserver:
 
     async def stop(self) -> None:
         """Writes what is new for the last time."""
-        self._tasks.stopping = True
+        await self._tasks.stop(self._writing)
         if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
             await self._write()
 
     def _last(self, tenant: str, way: Way) -> LastCalls:

@@ -162,10 +162,8 @@ class ClockWatch:
         self._watching = self._tasks.start(self._watch())
 
     async def stop(self) -> None:
-        self._tasks.stopping = True
+        await self._tasks.stop(self._watching)
         if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
             with suppress(StoreUnavailable):
                 await self._database.write(
                     lambda connection: times.note_lead(connection, 0), needs_room=False

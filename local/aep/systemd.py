@@ -3,7 +3,6 @@
 Without NOTIFY_SOCKET in the environment nobody is told.
 """
 
-import asyncio
 import os
 import socket
 from collections.abc import AsyncGenerator, Mapping
@@ -61,9 +60,7 @@ async def watchdog(clock: Clock, tasks: WatchedTasks) -> AsyncGenerator[None, No
     try:
         yield
     finally:
-        tasks.stopping = True
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
+        await tasks.stop(beating)
 
 
 async def _beat(seconds: float, clock: Clock) -> None:

@@ -21,6 +21,14 @@ class WatchedTasks:
         task.add_done_callback(self._ended)
         return task
 
+    async def stop(self, *tasks: "asyncio.Task[None] | None") -> None:
+        """Cancels the tasks and waits for their end. From now on no cancellation is a fault."""
+        self.stopping = True
+        running = [task for task in tasks if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
     def error_of(self, ended: "asyncio.Future[Any]") -> BaseException | None:
         """What ended it that should not have."""
         if not ended.cancelled():

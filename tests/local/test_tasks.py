@@ -41,6 +41,16 @@ async def test_a_cancellation_is_a_fault_unless_it_is_a_stop() -> None:
     assert len(faults) == 1
 
 
+async def test_a_stop_waits_for_the_end_of_its_tasks_and_is_no_fault() -> None:
+    faults: list[BaseException] = []
+    tasks = WatchedTasks(faults.append)
+    running = [tasks.start(for_ever()), tasks.start(for_ever())]
+    await tasks.stop(*running, None)
+    assert all(task.cancelled() for task in running)
+    await asyncio.sleep(0)  # for those that are told of it
+    assert not faults
+
+
 async def test_a_task_may_end() -> None:
     faults: list[BaseException] = []
     await ended(WatchedTasks(faults.append).start(nothing()))

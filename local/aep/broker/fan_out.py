@@ -55,10 +55,7 @@ class FanOut:
 
     async def stop(self) -> None:
         """Begins no further piece; the writer finishes one that it has."""
-        self._tasks.stopping = True
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._tasks.stop(*self._running)
 
     def behind(self, tenant: str) -> None:
         """Events of the tenant wait for their fan-out."""

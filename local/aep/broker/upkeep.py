@@ -39,10 +39,7 @@ class Upkeep:
         self._running = [self._tasks.start(self._wake_retries()), self._tasks.start(self._clean_up())]
 
     async def stop(self) -> None:
-        self._tasks.stopping = True
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._tasks.stop(*self._running)
 
     def scheduled(self, due_at: float) -> None:
         """A retry is on the schedule, due at that time (unix seconds)."""
