@@ -133,6 +133,7 @@ def test_other_failures_leave_the_reserve_alone(room: Room, tmp_path: Path, code
     assert room.problem is None
 
 
+@pytest.mark.provokes("store.no_reserve")
 def test_a_file_system_that_cannot_keep_room_is_used_without(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
