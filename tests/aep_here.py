@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 
 from aep import cli
+from plain_words import check_words
 from processes import environment
 
 
@@ -34,7 +35,9 @@ def run(*arguments: str, settings: Mapping[str, str] | None = None) -> Ended:
         pytest.raises(SystemExit) as ended,
     ):
         cli.main()
-    return Ended(int(ended.value.code or 0), _text(out), _text(err))
+    said = _text(err)
+    check_words(said)
+    return Ended(int(ended.value.code or 0), _text(out), said)
 
 
 def _text(stream: io.TextIOWrapper) -> str:

@@ -10,7 +10,7 @@ import structlog
 from event_platform.domain.filters import matching, parse
 from event_platform.domain.filters.syntax import Node
 
-pytest_plugins = ["emulator_fixtures", "kafka_broker", "cpu_watchdog", "log_events"]
+pytest_plugins = ["emulator_fixtures", "kafka_broker", "cpu_watchdog", "log_events", "plain_words"]
 
 pytest.register_assert_rewrite("contract", "main_path")
 

@@ -30,6 +30,7 @@ from .domain.pace import SPREAD_OF_COPIES
 from .domain.queue_messages import EVENTS_TOPIC
 from .domain.rates import Limits
 from .domain.tenants import Tenant, check_secrets
+from .domain.validation_words import words_of
 
 PREFIX = "AEP_"
 UNKNOWN_NAMED = 20
@@ -267,5 +268,4 @@ def wrong_setting(error: ValidationError) -> str:
     """The first wrong variable and what was expected, without the value that it has."""
     first = error.errors(include_url=False, include_input=False)[0]
     name = str(first["loc"][0])
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{name if name.isupper() else 'AEP_' + name.upper()}: {message}"
+    return f"{name if name.isupper() else 'AEP_' + name.upper()}: {words_of(first)}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from . import unanswered
 from .event_files import EventFile, event_in
 from .options import AsJson
 from .output import console, echo, echo_json, fail, text
@@ -56,7 +57,7 @@ class _App:
                     if any(each["id"] == subscription for each in await self._call(session, "GET", path)):
                         return await self._call(session, "POST", f"{path}/{subscription}/{action}", body)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            fail(f"no answer from {self._base} ({type(error).__name__}): check --url", 1)
+            fail(f"no answer from {self._base} ({unanswered.why(error)}): check --url", 1)
         return fail(f"no subscription {subscription} of this client", 1)
 
     async def _call(self, session: "aiohttp.ClientSession", method: str, path: str, body: Any = None) -> Any:

@@ -24,6 +24,7 @@ from event_platform.domain import catalog, signatures
 from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.subscriptions import Status
 
+from . import unanswered
 from .doctor import Check, missing, ok, problem
 
 ARRIVAL_SECONDS = 60.0
@@ -115,7 +116,7 @@ async def _checked(name: str, work: Awaitable[str]) -> Check:
     except _Failed as failure:
         return problem(name, str(failure))
     except (aiohttp.ClientError, TimeoutError) as error:
-        return problem(name, f"no answer ({type(error).__name__}): {str(error)[:200]}")
+        return problem(name, f"no answer ({unanswered.why(error)}): look at the URL, the network, DNS")
 
 
 async def _tls(url: str, context: ssl.SSLContext) -> Check:
@@ -130,7 +131,7 @@ async def _tls(url: str, context: ssl.SSLContext) -> Check:
     except ssl.SSLCertVerificationError as error:
         return problem("tls", f"{error.verify_message}: a new domain's certificate takes up to an hour")
     except (OSError, TimeoutError) as error:
-        return problem("tls", f"no connection ({type(error).__name__}): look at the URL, the network, DNS")
+        return problem("tls", f"no connection ({unanswered.why(error)}): look at the URL, the network, DNS")
     days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / 86400
     if days < FEW_DAYS:
         return problem("tls", f"the certificate ends in {days:.0f} days: have it renewed")

@@ -419,8 +419,8 @@ def program(name: str, arguments: Sequence[str], needed_for: str) -> Check:
         ran = subprocess.run(  # noqa: S603 - a program of the user's own PATH, asked for its version
             [path, *arguments], capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=True
         )
-    except (OSError, subprocess.SubprocessError) as error:
-        return problem(name, f"{path} does not run ({type(error).__name__}): install it again")
+    except (OSError, subprocess.SubprocessError):
+        return problem(name, f"{path} does not run: install it again")
     said = re.search(r"[0-9]+(\.[0-9]+)+", ran.stdout + ran.stderr)
     return ok(name, f"{said.group() if said else 'unknown version'}, {path}")
 

@@ -26,6 +26,7 @@ from event_platform.adapters.records import (
 from event_platform.domain.lanes import LANES_AT_START
 from event_platform.domain.subscriptions import Status, Subscriber, Subscription
 from event_platform.domain.tenants import Tenant
+from event_platform.domain.validation_words import words_of
 from event_platform.ports import Seal
 
 from .errors import BadExport, MoveRefused, WrongKey
@@ -147,7 +148,7 @@ def read(path: Path) -> ExportFile:
         return ExportFile.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise BadExport(f"{path} is damaged, {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise BadExport(f"{path} is damaged, {'.'.join(map(str, first['loc']))}: {words_of(first)}") from None
 
 
 def open_with(file: ExportFile, seal: Seal) -> Records:

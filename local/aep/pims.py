@@ -23,6 +23,7 @@ from event_platform.domain.tenants import (
     may_lack_token_info,
     plain_http_problem,
 )
+from event_platform.domain.validation_words import words_of
 from event_platform.ports import Clock, Seal
 
 from .errors import BadPims
@@ -164,4 +165,4 @@ def _tenant(entry: Any, where: str) -> Tenant:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"]))
-        raise BadPims(f"the list of PIMs, {where}{', ' if field else ''}{field}: {first['msg']}") from None
+        raise BadPims(f"the list of PIMs, {where}{', ' if field else ''}{field}: {words_of(first)}") from None

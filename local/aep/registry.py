@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from event_platform.adapters.records import tenant_of
 from event_platform.domain.tenants import SECRET_FIELDS, Tenant
 from event_platform.domain.urls import normalise_pim_url
+from event_platform.domain.validation_words import words_of
 from event_platform.ports import Seal
 from event_platform.settings import Settings
 
@@ -88,7 +89,7 @@ def _in_one_line(error: ValidationError) -> str:
     field = ".".join(map(str, first["loc"]))
     if error.title == Settings.__name__:
         field = f"AEP_{str(first['loc'][0]).upper()}"
-    return f"{field}: {first['msg']}" if field else first["msg"]
+    return f"{field}: {words_of(first)}" if field else words_of(first)
 
 
 def _entries_of_file(path: Path) -> Entries:

@@ -28,6 +28,7 @@ from starlette.routing import Route
 
 from aep import bounds, serving
 from event_platform.http import App
+from plain_words import check_words
 from processes import Child, Client, server
 
 PIM = "https://pim.example.com"
@@ -147,7 +148,9 @@ class Answer:
         body = orjson.loads(self.raw)
         assert list(body) == ["errors"]
         assert all(error["message"] for error in body["errors"])
-        return " | ".join(error["message"] for error in body["errors"])
+        said = " | ".join(error["message"] for error in body["errors"])
+        check_words(said)
+        return said
 
 
 def message(method: str, path: str, headers: Headers = (), body: bytes | None = None) -> bytes:
@@ -340,8 +343,8 @@ BAD_CREDENTIALS: list[tuple[str, str | bytes, str]] = [
     ("X-PIM-URL", "https://pim.example.com\tx", "X-PIM-URL must have at most 2048 printable characters"),
     ("X-PIM-URL", f"{PIM}/" + "a" * 2048, "X-PIM-URL must have at most 2048 printable characters"),
     ("X-PIM-URL", f"{PIM}, {PIM}", "X-PIM-URL must be a URL of at most"),
-    ("X-PIM-URL", "https://pim.example.com.", "X-PIM-URL names a PIM that this platform is not"),
-    ("X-PIM-URL", "https://pim.example.com/../", "X-PIM-URL names a PIM that this platform is not"),
+    ("X-PIM-URL", "https://pim.example.com.", "X-PIM-URL names https://pim.example.com., a PIM"),
+    ("X-PIM-URL", "https://pim.example.com/../", "X-PIM-URL names https://pim.example.com"),
     ("X-PIM-TOKEN", f"Bearer {KEY}", "X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID"),
     ("X-PIM-TOKEN", KEY.upper(), "X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID"),
     ("X-PIM-TOKEN", f"{KEY}, {KEY}", "X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID"),
@@ -551,7 +554,7 @@ BAD_JSON: dict[str, tuple[bytes, str]] = {
     "deep arrays": (b"[" * 4_000, "nested deeper than 200 levels"),
     "deep objects": (b'{"a":' * 4_000 + b"1" + b"}" * 4_000, "nested deeper than 200 levels"),
     "just too deep": (b"[" * 201 + b"]" * 201, "nested deeper than 200 levels"),
-    "beyond 2^53": (b'{"name": 9007199254740992}', "the integer 9007199254740992 is beyond"),
+    "beyond 2^53": (b'{"name": 9007199254740992}', "the integer 9007199254740992, beyond"),
     "5,000 digits": (b'{"name": -' + b"9" * 5_000 + b"}", "the integer -999"),
     "250,000 digits": (b'{"name": ' + b"9" * 250_000 + b"}", "the integer 999"),
     "1e400": (b'{"name": 1e400}', "the number 1e400"),
@@ -567,12 +570,12 @@ def test_what_is_no_json_that_we_take_is_400(world: World, method: str, path: st
         for media_type in (STRUCTURED, BATCH, JSON):
             answer = sent_in(world, body, media_type)
             assert answer.status == 400
-            assert answer.message().startswith(f"the body is {expected}")
+            assert answer.message().startswith((f"the body is {expected}", f"the body holds {expected}"))
             assert len(answer.message()) < 300
         return
     answer = managed(world, method, path, body=body)
     assert answer.status == 400
-    assert answer.message().startswith(f"the body is {expected}")
+    assert answer.message().startswith((f"the body is {expected}", f"the body holds {expected}"))
     assert len(answer.message()) < 300
 
 

@@ -241,7 +241,7 @@ def test_a_long_unknown_type_is_not_quoted_whole() -> None:
         (b"", BATCH, ("", "the body is empty; a CloudEvent is needed")),
         (b"{", PLAIN, ("", "the body is not JSON: Expecting property name enclosed in double quotes")),
         (b"\xff", PLAIN, ("", "the body is not UTF-8: invalid start byte at byte 0")),
-        (b'{"data":9007199254740993}', PLAIN, ("", "the body is the integer 9007199254740993 is beyond")),
+        (b'{"data":9007199254740993}', PLAIN, ("", "the body holds the integer 9007199254740993, beyond")),
         (b"[" * 1000, PLAIN, ("", "the body is nested deeper than 200 levels")),
         (b"{}", BATCH, ("", "the body must be an array of CloudEvents")),
         (b"[]", STRUCTURED, ("", "must be a CloudEvent: a JSON object")),

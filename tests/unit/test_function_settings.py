@@ -74,11 +74,11 @@ def test_a_function_needs_only_the_keys_of_what_it_reads(
         ("notify", {"AEP_MAIL_FROM": "the operator"}, "AEP_MAIL_FROM: must be an e-mail address"),
         ("deliver", {"AEP_SECRETS_KEY": "c2VjcmV0"}, "AEP_SECRETS_KEY must be the base64 of 32 random bytes"),
         ("ingest", {"AEP_REGISTRY_KEY": "c2VjcmV0"}, "AEP_REGISTRY_KEY must be the base64 of 32 random"),
-        ("deliver", {"AEP_RETRY_DELAYS": "5,soon"}, "AEP_RETRY_DELAYS: .* valid number"),
+        ("deliver", {"AEP_RETRY_DELAYS": "5,soon"}, "AEP_RETRY_DELAYS: must be a number"),
         ("deliver", {"AEP_ALLOW_NETWORKS": "10.20.30.40/8"}, "AEP_ALLOW_NETWORKS: must be networks such as"),
         ("manage", {"AEP_ALLOW_NETWORKS": "inside"}, "AEP_ALLOW_NETWORKS: must be networks such as"),
         ("fanout", {"AEP_PUBLIC_URL": "events"}, "AEP_PUBLIC_URL: must begin with https"),
-        ("ingest", {"AEP_TOPIC_EVENTS": "no/topic"}, "AEP_TOPIC_EVENTS: .* match pattern"),
+        ("ingest", {"AEP_TOPIC_EVENTS": "no/topic"}, "AEP_TOPIC_EVENTS: must be letters"),
         ("manage", {"AEP_PIMS": '[{"url": "https://pim.example.com", "key": 7}]'}, "AEP_PIMS: .* string"),
         (
             "ingest",
@@ -102,7 +102,7 @@ def test_a_wrong_event_type_stops_the_start_with_its_place(
     function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AEP_EVENT_TYPES", '[{"type": "com.example.order"}]')
-    with pytest.raises(wiring.WrongSettings, match=r"^aep: AEP_EVENT_TYPES: \[0\]\.trigger: Field required$"):
+    with pytest.raises(wiring.WrongSettings, match=r"^aep: AEP_EVENT_TYPES: \[0\]\.trigger: is required$"):
         wiring.check(function)
 
 

@@ -261,12 +261,12 @@ def test_what_is_no_json_is_malformed(text: bytes, message: str, round_integers:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        (b"9007199254740992", IntegerTooLarge, "9007199254740992 is beyond"),
-        (b"-9007199254740992", IntegerTooLarge, "-9007199254740992 is beyond"),
-        (b"[18446744073709551616]", IntegerTooLarge, "is beyond"),
-        (b"9" * 5000, IntegerTooLarge, "is beyond"),
-        (b"1e309", MalformedJson, "1e309 is too large"),
-        (b"[-1.8e308]", MalformedJson, "-1.8e308 is too large"),
+        (b"9007199254740992", IntegerTooLarge, "9007199254740992, beyond"),
+        (b"-9007199254740992", IntegerTooLarge, "-9007199254740992, beyond"),
+        (b"[18446744073709551616]", IntegerTooLarge, "beyond"),
+        (b"9" * 5000, IntegerTooLarge, "beyond"),
+        (b"1e309", MalformedJson, "1e309, which is too large"),
+        (b"[-1.8e308]", MalformedJson, "-1.8e308, which is too large"),
         (b"1e99999", MalformedJson, "is too large"),
     ],
 )

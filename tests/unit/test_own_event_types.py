@@ -60,24 +60,24 @@ def test_what_is_no_list_of_entries_is_refused(text: bytes, told: str) -> None:
 def test_a_missing_field_is_named(field: str) -> None:
     lacking = entry()
     del lacking[field]
-    with pytest.raises(ValueError, match=rf"^\[1\]\.{field}: Field required"):
+    with pytest.raises(ValueError, match=rf"^\[1\]\.{field}: is required"):
         read(ORDER_TYPE, lacking)
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"type": "no/path"}, r"\[0\]\.type: .*pattern"),
+        ({"type": "no/path"}, r"\[0\]\.type: must be words"),
         ({"type": "x" * 129}, r"\[0\]\.type: .*128"),
         ({"trigger": ""}, r"\[0\]\.trigger: "),
-        ({"identity": "order.number"}, r"\[0\]\.identity: .*list"),
-        ({"identity": ["order..number"]}, r"\[0\]\.identity\.0: .*pattern"),
+        ({"identity": "order.number"}, r"\[0\]\.identity: must be an array"),
+        ({"identity": ["order..number"]}, r"\[0\]\.identity\.0: must be names"),
         ({"identity": ["order.id"]}, rf"\[0\] {ORDER}: identity must hold paths that lead to texts"),
-        ({"schema": []}, r"\[0\]\.schema: .*dictionary"),
+        ({"schema": []}, r"\[0\]\.schema: must be an object"),
         ({"schema": {"type": "objct"}}, rf"\[0\] {ORDER}: schema must be a JSON Schema"),
         ({"schema": {"$ref": "https://example.com/other"}}, "schema must be .* that stands alone"),
         ({"schema": {"$ref": "#/$defs/none"}}, "schema must be .* that stands alone"),
-        ({"example": "A-1"}, r"\[0\]\.example: .*dictionary"),
+        ({"example": "A-1"}, r"\[0\]\.example: must be an object"),
         ({"example": {}}, rf"\[0\] {ORDER}: example does not fit the schema: .*required"),
         ({"example": {"order": {"number": 1}}}, "example does not fit the schema at order.number"),
         ({"type": UPDATED}, rf"\[0\] {UPDATED}: the catalog has this type already"),

@@ -72,7 +72,7 @@ def _parse(body: bytes, plain: bool) -> json_form.Json:
     try:
         return json_form.parse(body, plain=plain)
     except MalformedJson as error:
-        raise InvalidRequest(Problem("", f"the body is {error}")) from error
+        raise InvalidRequest(Problem("", error.said_of("the body"))) from error
 
 
 def _binary(headers: Mapping[str, str], data: json_form.Json) -> dict[str, Any]:

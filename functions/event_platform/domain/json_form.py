@@ -47,9 +47,23 @@ _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 class MalformedJson(ValueError):
     """Raised when a text is not JSON, or is JSON that we refuse; the message says why and where."""
 
+    verb = "is"
+
+    def said_of(self, text: str) -> str:
+        """The sentence about the text, such as `the body`."""
+        return f"{text} {self.verb} {self}"
+
 
 class IntegerTooLarge(MalformedJson):
     """Raised when an integer is beyond ±(2^53 - 1), which JavaScript would round (wire contract 9)."""
+
+    verb = "holds"
+
+
+class NumberTooLarge(MalformedJson):
+    """Raised when a number is beyond what a double can hold."""
+
+    verb = "holds"
 
 
 def parse(
@@ -268,7 +282,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _safe_integer(digits: str) -> int:
     if len(digits) > 17 or abs(value := int(digits)) > MAX_SAFE_INTEGER:
         raise IntegerTooLarge(
-            f"the integer {digits[:40]} is beyond ±(2^53 - 1) and would be rounded; send it as a string"
+            f"the integer {digits[:40]}, beyond ±(2^53 - 1), which would be rounded; send it as a string"
         )
     return value
 
@@ -280,7 +294,7 @@ def _rounded_integer(digits: str) -> int | float:
 def _finite_float(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise MalformedJson(f"the number {digits[:40]} is too large")
+        raise NumberTooLarge(f"the number {digits[:40]}, which is too large")
     return value
 
 

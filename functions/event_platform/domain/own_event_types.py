@@ -16,6 +16,7 @@ from pydantic import (
 
 from . import catalog
 from .catalog import Catalog, EventType
+from .validation_words import words_of
 
 MAX_TYPES = 500
 """Own types at most: each is in the descriptions that clients load."""
@@ -40,7 +41,7 @@ def extended(shipped: Catalog, text: str | bytes) -> Catalog:
         entries = TypeAdapter(list[_Entry]).validate_python(_list_of(text))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise ValueError(f"{_place(first['loc'])}: {first['msg']}") from None
+        raise ValueError(f"{_place(first['loc'])}: {words_of(first)}") from None
     types = dict(shipped.types)
     for index, entry in enumerate(entries):
         at = f"[{index}] {entry.type}"

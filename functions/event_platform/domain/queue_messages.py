@@ -111,7 +111,7 @@ def _values(text: bytes) -> list[Any]:
         depth = json_form.MAX_DEPTH + _DEPTH_OF_DATA
         values = json_form.parse(text, round_integers=True, max_depth=depth)
     except MalformedJson as error:
-        raise MalformedMessage(f"the data are {error}") from error
+        raise MalformedMessage(error.said_of("the data")) from error
     if not isinstance(values, list):
         raise MalformedMessage("the data must be an array of CloudEvents")
     return values

@@ -57,7 +57,7 @@ def read(body: bytes, catalog: Catalog, now: datetime) -> Relayed:
     try:
         value = _parse(body)
     except MalformedJson as error:
-        return Relayed(None, [f"the body is {error}"], id_in(body))
+        return Relayed(None, [error.said_of("the body")], id_in(body))
     if not isinstance(value, dict):
         return Relayed(None, ["the body is no JSON object"])
     event_id, event_type, data = value.get("id"), value.get("type"), value.get("data")

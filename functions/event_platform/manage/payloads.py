@@ -29,6 +29,7 @@ from ..domain.catalog import Catalog
 from ..domain.errors import InvalidRequest, Problem
 from ..domain.subscriptions import REDACTED, HttpsConfig
 from ..domain.urls import host_and_port_of_broker, normalise_endpoint_url, normalise_pim_url
+from ..domain.validation_words import words_of
 from ..first_use import FirstUse
 
 MAX_PROBLEMS = 100
@@ -72,23 +73,6 @@ _REFUSED_HEADERS = frozenset(
 )
 
 _UNKNOWN_EVENT_TYPE = "unknown_event_type"
-
-_MESSAGES: Mapping[str, str] = {
-    "missing": "is required",
-    "string_type": "must be a string",
-    "bool_type": "must be true or false",
-    "list_type": "must be an array",
-    "dict_type": "must be an object",
-    "model_type": "must be an object",
-    "model_attributes_type": "must be an object",
-    "string_too_short": "must have at least {min_length} character(s)",
-    "string_too_long": "must have at most {max_length} characters",
-    "string_pattern_mismatch": "must have the form {pattern}",
-    "too_short": "must hold at least {min_length}",
-    "too_long": "must hold at most {max_length}",
-    "literal_error": "must be {expected}",
-}
-"""Plain words for pydantic's common errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -580,15 +564,11 @@ def _problems(error: ValidationError, under: str, rules: Rules) -> list[Problem]
 
 def _problem(error: ErrorDetails, under: str, rules: Rules) -> Problem:
     field = under + ".".join(str(part)[:128] for part in error["loc"] if part != "[key]")
-    if error["type"] == "value_error":
-        message = str(error.get("ctx", {}).get("error", error["msg"]))
-    elif error["type"] == _UNKNOWN_EVENT_TYPE:
+    if error["type"] == _UNKNOWN_EVENT_TYPE:
         name = error.get("ctx", {})["name"]
         message = f"unknown event type {name!r}; did you mean {rules.known.nearest(name)!r}?"
     else:
-        template = _MESSAGES.get(error["type"])
-        plain = error["msg"][:1].lower() + error["msg"][1:]
-        message = template.format(**error.get("ctx", {})) if template else plain
+        message = words_of(error)
     if not field:
         return Problem("", f"the body {message}")
     return Problem(field, message)

@@ -315,7 +315,7 @@ async def _json(request: Request, *, or_empty: bool = False) -> Any:
     try:
         value = json_form.parse(body)
     except json_form.MalformedJson as error:
-        raise InvalidRequest(Problem("", f"the body is {error}")) from error
+        raise InvalidRequest(Problem("", error.said_of("the body"))) from error
     if json_form.has_lone_surrogates(value):
         raise InvalidRequest(Problem("", "the body holds half of a surrogate pair, which is no character"))
     request.state.redaction = Redaction(value)

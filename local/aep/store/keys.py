@@ -128,7 +128,10 @@ def _replace(path: Path, keys: Sequence[bytes]) -> None:
 
 def _written(path: Path, keys: Sequence[bytes]) -> Path:
     """A file beside `path` with the keys, one a line, on disk."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
+    except OSError as error:  # its name is one by chance
+        raise OSError(error.errno, error.strerror, str(path)) from None
     with os.fdopen(handle, "w") as file:
         file.write("".join(base64.b64encode(key).decode() + "\n" for key in keys))
         file.flush()

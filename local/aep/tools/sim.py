@@ -30,7 +30,9 @@ from event_platform.domain import catalog
 from event_platform.domain.catalog import EventType
 from event_platform.domain.facts import IDENTIFIER_TYPES
 from event_platform.domain.timestamps import to_rfc3339
+from event_platform.domain.validation_words import words_of
 
+from .. import unanswered
 from . import formats
 from .formats import CloudEvent, Format, Post
 
@@ -259,7 +261,7 @@ async def _model(request: Request, model: type[_M]) -> _M:
         return model.model_validate(_json_object(await request.body()))
     except ValidationError as error:
         first = error.errors()[0]
-        raise PimError(422, f'Property "{".".join(map(str, first["loc"]))}": {first["msg"]}') from None
+        raise PimError(422, f'Property "{".".join(map(str, first["loc"]))}": {words_of(first)}') from None
 
 
 def _basic_credentials(authorization: str) -> tuple[str, str]:
@@ -411,7 +413,7 @@ async def _post(session: "aiohttp.ClientSession", url: str, post: Post) -> _Answ
             text = await answer.text(errors="replace")
     except (aiohttp.ClientError, TimeoutError) as error:
         is_final = isinstance(error, aiohttp.InvalidURL)
-        return _Answered(error=f"no answer from {url}: {error or type(error).__name__}", is_final=is_final)
+        return _Answered(error=f"no answer from {url}: {unanswered.why(error)}", is_final=is_final)
     error = f"{url} answered {answer.status}: {text[:300]}"
     if answer.status != post.success:
         return _Answered(error=error, is_final=answer.status < 500)

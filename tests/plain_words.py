@@ -1,0 +1,57 @@
+"""No text for people holds the words of libraries or of our own inside.
+
+All problems that a test has found in an input, all answers with an error in this process, those of the table
+of wrong requests, and what commands write to standard error are looked at: so all tables of wrong input are.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from event_platform import http
+from event_platform.domain.errors import InvalidRequest, Problem
+
+FORBIDDEN = {
+    "a word of pydantic": r"Value error|Assertion failed|Input should|Field required|Extra inputs|pydantic",
+    "a word of asyncio": r"ssl:default|\[Errno|Connect call failed|Cannot connect to host",
+    "the name of an exception": r"\b(?:[A-Z][a-z]+)+(?:Error|Exception)\b|Traceback",
+    "a regular expression": r"\^\[|\[A-Za-z|\[a-z0-9|\[0-9a-f|\]\+\$|\{1,\d+\}\$",
+    "an object of Python": r"<class |object at 0x",
+    "a plural of one": r"(?<![\d.,])\b1 (?:events|subscriptions|subscribers|deliveries|attempts|keys|PIMs)\b",
+    "a temporary name": r"(?:secrets\.key|pims\.json)\w{6,}",
+    "a sentence with two verbs": r"the body is the (?:integer|number)",
+}
+_PATTERNS = {what: re.compile(pattern) for what, pattern in FORBIDDEN.items()}
+
+
+def faults_of(text: str) -> list[str]:
+    """What stands in the text that people cannot be expected to understand; lines of the log may hold it."""
+    said = "\n".join(line for line in text.splitlines() if not line.startswith("{"))
+    return [f"{what}: {said[:500]}" for what, pattern in _PATTERNS.items() if pattern.search(said)]
+
+
+def check_words(text: str) -> None:
+    """Fails the test if the text is not for people."""
+    assert not (faults := faults_of(text)), faults
+
+
+@pytest.fixture(autouse=True)
+def texts_are_for_people(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Looks at the problems and the answers that come about in this process while a test runs."""
+    faults: list[str] = []
+    make, answer = InvalidRequest.__init__, http.error_response
+
+    def made(self: InvalidRequest, *problems: Problem) -> None:
+        make(self, *problems)
+        faults.extend(fault for problem in problems for fault in faults_of(problem.message))
+
+    def answered(status: int, *problems: Problem, **more: Any) -> Any:
+        faults.extend(fault for problem in problems for fault in faults_of(problem.message))
+        return answer(status, *problems, **more)
+
+    monkeypatch.setattr(InvalidRequest, "__init__", made)
+    monkeypatch.setattr(http, "error_response", answered)
+    yield
+    assert not faults, faults[:5]
