@@ -25,7 +25,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture
 def compiles(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each filter is compiled."""
+    """Counts how often each filter is compiled."""
     counted: Counter[str] = Counter()
 
     def counting(expression: str) -> Node:

@@ -18,7 +18,7 @@ def fill(writing: int) -> None:
 
 
 def read_all(reading: int) -> bytes:
-    """What is in a pipe now."""
+    """Returns the bytes that are in a pipe now."""
     found = b""
     while select.select([reading], [], [], 0)[0] and (piece := os.read(reading, 1 << 16)):
         found += piece

@@ -1,4 +1,4 @@
-"""What a piece of work leaves to the garbage collector."""
+"""Finds the objects that a piece of work leaves to the garbage collector."""
 
 import contextlib
 import gc

@@ -139,5 +139,5 @@ def data_of(event: Event) -> Any:
 
 
 def accepted_of(message: Message, types: Catalog) -> Accepted:
-    """What `events_messages` wrote."""
+    """Returns what `events_messages` wrote."""
     return Accepted(*acceptance_of(message), list(events_of(message, types)))

@@ -34,7 +34,7 @@ from .domain.validation_words import words_of
 
 PREFIX = "AEP_"
 UNKNOWN_NAMED = 20
-"""How many variables that nothing reads are named."""
+"""The largest number of variables that are named though nothing reads them."""
 
 
 def _split(value: Any) -> Any:

@@ -19,7 +19,7 @@ SECRETS: Mapping[str, str] = {
 """The variables that come from Secret Manager, and the secrets' names there."""
 
 PIMS_WITHOUT_SECRETS = "aep-pims-without-secrets"
-"""What AEP_PIMS is for functions that take in no events: the list without the PIMs' secrets."""
+"""The secret that AEP_PIMS is for functions that take in no events: the list without the PIMs' secrets."""
 
 SET_BY_THE_STACK = frozenset(
     {

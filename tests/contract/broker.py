@@ -32,7 +32,7 @@ from records import CATEGORY, OWNER, PIM, UPDATED, a_subscriber, a_subscription,
 Handler = Callable[[Delivery], Awaitable[Settlement]]
 
 STEPPED_SECONDS = 30.0
-"""How long a test moves its clock at most, in seconds of the machine."""
+"""The seconds of the machine for which a test moves its clock at most."""
 
 
 class World(Protocol):

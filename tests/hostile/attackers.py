@@ -27,7 +27,7 @@ from bench.workers import hear, say
 
 UPDATED = "com.akeneo.pim.v1.product.updated"
 SOURCES = [f"127.0.0.{number}" for number in range(66, 74)]
-"""Where attackers come from: an address counts as one client, and the PIM beside has another one."""
+"""The addresses of attackers: an address counts as one client, and the PIM beside has another one."""
 KIB = 1024
 Order = dict[str, Any]
 Attack = Callable[[Order, threading.Event], "str | dict[str, Any]"]

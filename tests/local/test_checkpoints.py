@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from aep.store.database import Database
 from eventually import eventually
 
 CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
+Checkpoint = Callable[[], tuple[int, int]]
 
 
 class Store:
@@ -120,48 +121,49 @@ def test_what_a_reader_keeps_is_copied_when_it_has_ended(store: Store) -> None:
     assert store.copier.is_complete
 
 
-def test_the_log_begins_anew_though_the_writer_never_rests(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+def check_log_begins_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch, interrupted: Callable[[Checkpoint], tuple[int, int]]
 ) -> None:
-    """It commits during each step of a checkpoint but the last one, for which it waits."""
+    """Checks that the log stays short though each checkpoint but the last is interrupted in this way."""
     monkeypatch.setattr(checkpoints, "WANTED_FRAMES", 20)
     checkpoint = store.copier._checkpoint  # pyright: ignore[reportPrivateUsage]
-
-    def interrupted() -> tuple[int, int]:
-        if store.commits.locked():
-            return checkpoint()
-        with reading(store.path):  # what is committed from here on is left, as if it came during the copy
-            store.write()
-            return checkpoint()
-
-    monkeypatch.setattr(store.copier, "_checkpoint", interrupted)
+    monkeypatch.setattr(
+        store.copier,
+        "_checkpoint",
+        lambda: checkpoint() if store.commits.locked() else interrupted(checkpoint),
+    )
     for _ in range(10):
         store.write(30)
         store.copier.copy()
     assert store.log_bytes() < 100 * 4096
+
+
+def test_the_log_begins_anew_though_the_writer_never_rests(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It commits during each step of a checkpoint but the last one, for which it waits."""
+
+    def interrupted(checkpoint: Checkpoint) -> tuple[int, int]:
+        with reading(store.path):  # what is committed from here on is left, as if it came during the copy
+            store.write()
+            return checkpoint()
+
+    check_log_begins_anew(store, monkeypatch, interrupted)
 
 
 def test_the_log_begins_anew_though_a_transaction_is_open_at_every_checkpoint_but_the_last(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such a checkpoint copies all that was committed, and so says that nothing is left."""
-    monkeypatch.setattr(checkpoints, "WANTED_FRAMES", 20)
-    checkpoint = store.copier._checkpoint  # pyright: ignore[reportPrivateUsage]
 
-    def interrupted() -> tuple[int, int]:
-        if store.commits.locked():
-            return checkpoint()
+    def interrupted(checkpoint: Checkpoint) -> tuple[int, int]:
         store.writing.execute("BEGIN IMMEDIATE")
         store.write()
         found = checkpoint()
         store.writing.execute("COMMIT")
         return found
 
-    monkeypatch.setattr(store.copier, "_checkpoint", interrupted)
-    for _ in range(10):
-        store.write(30)
-        store.copier.copy()
-    assert store.log_bytes() < 100 * 4096
+    check_log_begins_anew(store, monkeypatch, interrupted)
 
 
 def test_a_long_log_is_copied_to_the_end_however_much_is_left(

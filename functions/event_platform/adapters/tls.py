@@ -12,7 +12,7 @@ def client_context() -> ssl.SSLContext:
 
 
 def restricted(context: ssl.SSLContext) -> ssl.SSLContext:
-    """The same context, with which no peer can choose dear work for us or a name of its own.
+    """Returns the context, with which no peer can choose dear work for us or a name of its own.
 
     A certificate counts for the names in its subjectAltName only: OpenSSL would take the common name where
     there are none, which is no host name by any rule (RFC 9525 2). Keys are agreed on over P-256, which every

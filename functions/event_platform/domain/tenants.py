@@ -38,7 +38,7 @@ WEAK_SECRET_FIX = (
 
 
 PIMS_NAMED = 20
-"""How many PIMs one line of the log names."""
+"""The largest number of PIMs that one line of the log names."""
 ROUTE_FIX = (
     "if they are self-hosted they have no token-info route, and every token is refused: run"
     " `aep pims add URL --auth platform-key` and `aep pims client URL ID` for each client"

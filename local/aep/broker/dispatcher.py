@@ -358,5 +358,5 @@ class Dispatcher:
 
 
 def _without_body(settlement: Settlement) -> Settlement:
-    """The same settlement without the delivery's body, which the file has."""
+    """Returns the settlement without the delivery's body, which the file has."""
     return replace(settlement, delivery=replace(settlement.delivery, body=b""))
