@@ -56,7 +56,7 @@ class CallObserver:
     async def start(self) -> None:
         """Reads what is known from before of PIMs that there are. Raises StoreUnavailable."""
         names = [tenant.name for tenant in await self._registry.tenants()]
-        known = await self._database.write(partial(calls.read_those_of, tenants=names))
+        known = await self._database.write(partial(calls.read_those_of, tenants=names), needs_room=False)
         self._meters.last_calls.update(known)
         self._writing = self._tasks.start(self._write_periodically())
 

@@ -103,6 +103,17 @@ async def test_it_is_known_after_a_restart_of_pims_that_there_are(world: World) 
     assert set(await world.written()) == {(PIM, Way.RELAY), ("", Way.RELAY)}
 
 
+async def test_a_start_on_a_full_disk_knows_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.observer.taken(PIM, Way.RELAY, 1)
+    await world.observer.stop()
+    monkeypatch.setattr(world.database.room, "look", lambda: None)  # the real disk has room
+    monkeypatch.setattr(world.database.room, "is_short", True)
+    again = world.again(PIM)
+    await again.start()
+    assert set(world.meters.last_calls) == {(PIM, Way.RELAY)}
+    await again.stop()
+
+
 async def test_what_the_store_did_not_take_is_written_later(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
