@@ -27,6 +27,7 @@ class Store:
         self.path = folder / database.FILE
         self.writing = database.connect(self.path)
         database.prepare(self.writing)
+        self.writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that no migration counts in its size
         self.copying = database.connect(self.path)
         self.commits = threading.Lock()
         self.excluding = database.connect(self.path)
