@@ -14,7 +14,10 @@ from event_platform.settings import unknown_variables as unknown_to_settings
 from .output import fail
 
 Data = Annotated[
-    Path, typer.Option("--data", envvar="AEP_DATA", metavar="DIR", help="The platform's data folder.")
+    Path,
+    typer.Option(
+        "--data", envvar="AEP_DATA", metavar="DIR", file_okay=False, help="The platform's data folder."
+    ),
 ]
 EventTypes = Annotated[
     str | None,

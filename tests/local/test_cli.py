@@ -34,6 +34,18 @@ def test_wrong_usage_is_one_line_with_status_2(tmp_path: Path, arguments: list[s
         assert line.startswith(f"aep: {message}")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["doctor"], ["restore", "backup.db"], ["pims", "list"], ["pims", "add", "https://pim.example"]],
+)
+def test_data_that_is_a_file_is_named(tmp_path: Path, arguments: list[str]) -> None:
+    file = tmp_path / "a-file"
+    file.touch()
+    ended = run(*arguments, "--data", str(file))
+    assert ended.status == 2
+    assert "aep: Invalid value for '--data'" in ended.err
+
+
 @pytest.mark.parametrize("group", [[], ["pims"], ["dead"]], ids=["aep", "pims", "dead"])
 def test_a_group_of_commands_without_one_shows_what_there_is(group: list[str]) -> None:
     ended = run(*group)
