@@ -66,7 +66,7 @@ def test_the_backup_is_the_store_and_what_was_there_is_kept(data: Path, backup: 
     assert done.is_checked
     assert done.kept is not None
     assert mark(done.kept) == "now"
-    assert names(data) == {"aep.db", done.kept.name, "lock", "secrets.key"}
+    assert names(data) == {"aep.db", done.kept.name, "last-backup", "lock", "secrets.key"}
 
 
 def test_what_was_there_is_kept_with_its_log_and_can_be_restored_itself(data: Path, backup: Path) -> None:
