@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from event_platform.domain.words import counted
 from event_platform.http import SAFE
 
 from .accepting import Place
@@ -248,7 +249,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if version not in ("1.0", "1.1"):
             self._stop(self._refuse, b"505 HTTP Version Not Supported", "send the request as HTTP/1.1")
         if self._hosts > 1 or (self._hosts == 0 and version == "1.1"):
-            message = f"the header Host must be there once; it is there {self._hosts} times"
+            message = f"the header Host must be there once; it is there {counted(self._hosts, 'time')}"
             self._stop(self._refuse, b"400 Bad Request", message)
         if not self._codings:
             return

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from event_platform.domain.errors import NotFound, StoreUnavailable
+from event_platform.domain.words import counted
 
 from .broker import dead_letters
 from .broker.dead_letters import DeadLetter
@@ -161,7 +162,7 @@ def _number(text: str) -> int:
 
 
 def _told(done: str, number: int) -> str:
-    return f"{done} {number} dead letter{'' if number == 1 else 's'}"
+    return f"{done} {counted(number, 'dead letter')}"
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from event_platform.adapters.tls import client_context
 from event_platform.domain import catalog, signatures
 from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.subscriptions import Status
+from event_platform.domain.words import counted
 
 from . import unanswered
 from .doctor import Check, missing, ok, problem
@@ -134,8 +135,8 @@ async def _tls(url: str, context: ssl.SSLContext) -> Check:
         return problem("tls", f"no connection ({unanswered.why(error)}): look at the URL, the network, DNS")
     days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / 86400
     if days < FEW_DAYS:
-        return problem("tls", f"the certificate ends in {days:.0f} days: have it renewed")
-    return ok("tls", f"the certificate is good for {days:.0f} days")
+        return problem("tls", f"the certificate ends in {counted(round(days), 'day')}: have it renewed")
+    return ok("tls", f"the certificate is good for {counted(round(days), 'day')}")
 
 
 async def _health(session: aiohttp.ClientSession, url: str) -> str:
@@ -184,7 +185,7 @@ async def _ingest(session: aiohttp.ClientSession, url: str, key: SecretStr | Non
 
 
 async def _client(api: "_Api") -> str:
-    return f"known, with {len(await api.call('GET', '/subscribers', expect=200))} subscribers"
+    return f"known, with {counted(len(await api.call('GET', '/subscribers', expect=200)), 'subscriber')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from event_platform.domain.broker_messages import TopicRules
 from event_platform.domain.mail_servers import MailServer
 from event_platform.domain.tenants import PIMS_NAMED, ROUTE_FIX, Tenant, may_lack_token_info
 from event_platform.domain.timestamps import is_ahead
+from event_platform.domain.words import counted
 from event_platform.settings import Settings
 
 from . import pims as registry
@@ -276,7 +277,7 @@ def files(found: Figures, now: datetime) -> Iterator[Check]:
         yield missing("backup", "none is known: run `aep backup FILE`, each day")
         return
     age = max(timedelta(), now - found.backup_at)
-    shown = f"the last one is {age.days} days and {age.seconds // 3600} hours old"
+    shown = f"the last one is {counted(age.days, 'day')} and {counted(age.seconds // 3600, 'hour')} old"
     if age > OLD_BACKUP:
         yield problem("backup", f"{shown}: run `aep backup FILE`, each day")
     else:

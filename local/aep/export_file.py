@@ -4,7 +4,6 @@ It is one JSON document of mode 0600. Its secrets are sealed with a key that is 
 """
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,6 +29,7 @@ from event_platform.domain.validation_words import words_of
 from event_platform.ports import Seal
 
 from .errors import BadExport, MoveRefused, WrongKey
+from .files import new_beside
 from .store.copies import sync_folder
 
 FORMAT = "aep-export"
@@ -117,9 +117,9 @@ def write(path: Path, records: Records, seal: Seal) -> None:
         subscribers=[subscriber_document(each, seal) for each in records.subscribers],
         subscriptions=[subscription_document(each, seal) for each in records.subscriptions],
     )
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
+    descriptor, temporary = new_beside(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content.model_dump_json(indent=1).encode())
             file.flush()
             os.fsync(file.fileno())
@@ -127,7 +127,7 @@ def write(path: Path, records: Records, seal: Seal) -> None:
     except FileExistsError:
         raise MoveRefused(f"{path} exists: choose another name, or remove it") from None
     finally:
-        Path(temporary).unlink()
+        temporary.unlink()
     sync_folder(path.parent)
 
 

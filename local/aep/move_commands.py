@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from event_platform.adapters.seal import AesGcmSeal
+from event_platform.domain.words import counted
 
 from . import export_file
 from .errors import WrongKey
@@ -95,7 +96,7 @@ def import_(
         shown = {"key_id": seal.key_id, **records.counts(), "new": new, "there_already": there}
         echo_json(shown)
         return
-    echo(f"{_counted(records)}: {new} records are new, {there} were there already.")
+    echo(f"{_counted(records)}; new: {new}, there already: {there}.")
     echo(f"Their secrets are sealed with the key {seal.key_id}. Remove {file}: nobody needs it any more.")
 
 
@@ -117,14 +118,14 @@ def _seal_of_folder(data: Path, content: ExportFile) -> AesGcmSeal:
 
 def _counted(records: Records) -> str:
     counts = records.counts()
-    return (
-        f"{counts['pims']} PIMs, {counts['subscribers']} subscribers, {counts['subscriptions']} subscriptions"
-    )
+    nouns = {"pims": "PIM", "subscribers": "subscriber", "subscriptions": "subscription"}
+    return ", ".join(counted(counts[name], noun) for name, noun in nouns.items())
 
 
 def _stays(waiting: Waiting) -> str:
     return (
-        f"WARNING: {waiting.queued} deliveries wait in lanes, {waiting.retries} for a retry and"
-        f" {waiting.dead_letters} as dead letters, and {waiting.accepted} events for their deliveries."
-        " They do not move: let them go out first, see `aep status`."
+        f"WARNING: what waits does not move: {counted(waiting.queued, 'delivery')} in lanes,"
+        f" {waiting.retries} for a retry, {counted(waiting.dead_letters, 'dead letter')}, and"
+        f" {counted(waiting.accepted, 'event')} not fanned out yet."
+        " Let it go out first, see `aep status`."
     )

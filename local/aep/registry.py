@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +21,7 @@ from event_platform.settings import Settings
 
 from . import pims
 from .errors import BadPims
+from .files import new_beside
 from .output import fail
 from .store import database, keys
 from .store.running import folders_in_use
@@ -98,10 +98,10 @@ def _entries_of_file(path: Path) -> Entries:
     def save(entries: Entries) -> None:
         content = json.dumps([_plain(tenant) for tenant in entries.all()], indent=2) + "\n"
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600: it holds secrets
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        descriptor, temporary = new_beside(path)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(content)
-        Path(temporary).replace(path)
+        temporary.replace(path)
 
     return Entries(pims.parse(text, allow_http=True), save)
 

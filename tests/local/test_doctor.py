@@ -232,7 +232,7 @@ def test_the_files_and_the_last_backup_are_shown_with_what_to_do() -> None:
     new = Figures(1_500_000, 300_000, 10**9, now - timedelta(hours=30), takes_in=True)
     assert [(each.state, each.detail) for each in doctor.files(new, now)] == [
         (State.OK, "1.5 MB, and 0.3 MB of write-ahead log"),
-        (State.OK, "the last one is 1 days and 6 hours old"),
+        (State.OK, "the last one is 1 day and 6 hours old"),
     ]
     old = Figures(1, doctor.LARGE_LOG_BYTES + 1, 10**9, now - timedelta(days=8), takes_in=True)
     found = list(doctor.files(old, now))

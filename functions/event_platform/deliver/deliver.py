@@ -225,7 +225,8 @@ def _observed(
 def _end(outcome: Outcome, result: Result, now: datetime) -> DeliveryEnd:
     if not isinstance(result, Answer):
         detail = result.detail if isinstance(result, TransportFailure | Refusal) else ""
-        return DeliveryEnd(Operation.FAILED, detail or str(outcome.reason), now, outcome.reason)
+        message = detail or str(outcome.reason).replace("_", " ")
+        return DeliveryEnd(Operation.FAILED, message, now, outcome.reason)
     excerpt = result.body[:EXCERPT_BYTES].decode("utf-8", "replace")
     message = f"the endpoint answered {result.status}"
     return DeliveryEnd(Operation.FAILED, message, now, outcome.reason, result.status, excerpt)

@@ -11,6 +11,7 @@ from ..domain.errors import Conflict
 from ..domain.limits import CallType
 from ..domain.subscriptions import Status
 from ..domain.timestamps import to_rfc3339
+from ..domain.words import counted
 from ..ports import Clock, Intake, Subscriptions
 from .identity import Caller
 from .limits import CallerLimits
@@ -50,7 +51,8 @@ async def start_benchmark(
     deliveries = wanted.count * receivers
     if deliveries > MAX_DELIVERIES:
         raise Conflict(
-            f"{wanted.count} events for {receivers} benchmark subscriptions are {deliveries} deliveries; at"
+            f"{counted(wanted.count, 'event')} for {counted(receivers, 'benchmark subscription')} are"
+            f" {deliveries} deliveries; at"
             f" most {MAX_DELIVERIES} are made: lower count to {MAX_DELIVERIES // receivers}"
         )
     key = f"{caller.owner.tenant}\n{caller.owner.client_id}"

@@ -5,7 +5,6 @@ import contextlib
 import os
 import secrets
 import sqlite3
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from event_platform.adapters.seal import KEY_BYTES, AesGcmSeal, keys_from_base64
 from event_platform.ports import Seal
 
 from ..errors import MalformedKey, WrongKey
+from ..files import new_beside
 from . import database
 from .copies import sync_folder
 from .database import KEY_FILE
@@ -128,12 +128,9 @@ def _replace(path: Path, keys: Sequence[bytes]) -> None:
 
 def _written(path: Path, keys: Sequence[bytes]) -> Path:
     """A file beside `path` with the keys, one a line, on disk."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
-    except OSError as error:  # its name is one by chance
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    with os.fdopen(handle, "w") as file:
+    descriptor, temporary = new_beside(path)
+    with os.fdopen(descriptor, "w") as file:
         file.write("".join(base64.b64encode(key).decode() + "\n" for key in keys))
         file.flush()
         os.fsync(file.fileno())
-    return Path(temporary)
+    return temporary

@@ -12,6 +12,7 @@ from rich.console import Console
 from starlette.types import ASGIApp
 
 from event_platform import telemetry
+from event_platform.domain.words import counted
 
 from .. import options, serving
 from ..log_lines import GatheredLines, to_background
@@ -100,7 +101,7 @@ def run_emit(
         echo(f"{result.accepted} accepted, {result.failed} failed in {seconds} s")
     if result.failed:
         advice = _advice(format, result.error or "")
-        fail(f"{result.failed} events were not accepted; {result.error}. {advice}", 1)
+        fail(f"not accepted: {counted(result.failed, 'event')}; {result.error}. {advice}", 1)
 
 
 def run_inbox(

@@ -27,6 +27,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from event_platform.domain.words import counted
+
 from .. import output
 from ..output import echo, text
 from . import sim
@@ -173,7 +175,7 @@ class _Demo:
             with stage("change a subscription, its secrets sent back redacted"):
                 await self._patch()
             with stage("suspend it: events pass by") as note:
-                note(f"{await self._suspended()} events not sent to it")
+                note(f"{counted(await self._suspended(), 'event')} not sent to it")
             with stage("resume it: events arrive again"):
                 await self._resumed()
 
@@ -242,7 +244,7 @@ class _Demo:
         )
         if emitted.failed:
             self._children.check()
-            message = f"{emitted.failed} events were not accepted: {emitted.error}"
+            message = f"not accepted: {counted(emitted.failed, 'event')}: {emitted.error}"
             raise DemoFailed(message, self._platform.last_words())
         for subscription in subscriptions:
             self._expected[subscription].update(ids)
@@ -263,7 +265,7 @@ class _Demo:
 
     def _check_signatures(self) -> None:
         if bad := self._progress.counts["bad signatures"]:
-            raise DemoFailed(f"{bad} deliveries had a wrong signature", self._platform.last_words())
+            raise DemoFailed(f"{counted(bad, 'delivery')} had a wrong signature", self._platform.last_words())
 
     def _missing(self) -> dict[str, int]:
         names = {self._plain: "/ok", self._flaky: "/flaky"}
@@ -308,7 +310,7 @@ class _Demo:
 
     def _check_passed_by(self) -> None:
         if arrived := self._watch.delivered[self._plain].keys() & set(self._passed_by):
-            raise DemoFailed(f"{len(arrived)} events reached a suspended subscription")
+            raise DemoFailed(f"{counted(len(arrived), 'event')} reached a suspended subscription")
 
 
 def _remembering(events: Iterator[sim.CloudEvent], ids: list[str]) -> Iterator[sim.CloudEvent]:
@@ -594,7 +596,7 @@ class Progress:
     def _counters(self) -> str:
         counts = self.counts
         return (
-            f"{self.emitted.accepted} events accepted · {counts['delivered']} delivered · "
+            f"{counted(self.emitted.accepted, 'event')} accepted · {counts['delivered']} delivered · "
             f"{counts['verified']} verified · {counts['retried']} retried · latency {self._latency()}"
         )
 
