@@ -176,7 +176,9 @@ def _understood(name: str, documents: Sequence[Document], record_of: Callable[[D
             records.append(record_of(document))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             # Not the error's text: it could quote a secret.
-            raise BadExport(f"the file is damaged, {name}[{number}]: {type(error).__name__}") from None
+            is_missing = isinstance(error, KeyError)
+            wrong = f"{error} is missing" if is_missing else "a value is not what was exported"
+            raise BadExport(f"the file is damaged, {name}[{number}]: {wrong}") from None
     return records
 
 
