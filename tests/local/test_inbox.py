@@ -15,9 +15,11 @@ import pytest
 from rich.console import Console
 
 from aep import serving
+from aep.accepting import UNREAD_BYTES
 from aep.tools import commands, inbox
 from aep.tools.inbox import Behaviour, Received, Settings
 from event_platform.domain import signatures
+from processes import http
 
 PRIMARY = "primary-secret-of-the-test"
 SECONDARY = "secondary-secret-of-the-test"
@@ -215,6 +217,16 @@ async def test_what_came_can_be_read_back_with_headers_and_body() -> None:
     assert event["headers"]["x-custom"] == "kept"
     assert event["headers"]["x-akeneo-signature-primary"] == signature
     assert event["body"] == body.decode()
+
+
+async def test_more_can_be_read_back_than_the_server_holds_for_a_client() -> None:
+    app, size = inbox.create_app(), 4 * 1024 * 1024
+    for number in range(UNREAD_BYTES // size + 1):
+        app.state.inbox.take("/ok", Behaviour.OK, {}, b"x" * size + str(number).encode())
+    async with serving.running(app) as url:
+        events = await asyncio.to_thread(lambda: http().get(f"{url}/_inbox/events", timeout=60).json())
+    assert [event["body"][size:] for event in events] == [str(number) for number in range(len(events))]
+    assert sum(len(event["body"]) for event in events) > UNREAD_BYTES
 
 
 async def test_reading_back_goes_on_after_a_number() -> None:

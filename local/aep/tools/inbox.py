@@ -1,9 +1,10 @@
 """A receiver of deliveries and notifications: verifies, keeps count, can play receivers in trouble."""
 
 import asyncio
+import json
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,7 +14,7 @@ from typing import Any
 from cachetools import LRUCache
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from event_platform.domain import json_form, signatures
@@ -222,7 +223,14 @@ async def _get_events(request: Request) -> Response:
     after = request.query_params.get("after", "0")
     if not (after.isascii() and after.isdigit()):
         return JSONResponse({"message": "after: the number of the last delivery that you have, or 0"}, 400)
-    return JSONResponse([asdict(received) for received in _inbox(request).after(int(after))])
+    return StreamingResponse(_as_list(_inbox(request).after(int(after))), media_type="application/json")
+
+
+async def _as_list(found: Sequence[Received]) -> AsyncIterator[bytes]:
+    """Gives a list of JSON in pieces: as one answer it may be more than the server holds for a client."""
+    for number, received in enumerate(found):
+        yield (b"," if number else b"[") + json.dumps(asdict(received)).encode()
+    yield b"]" if found else b"[]"
 
 
 async def _health(_: Request) -> Response:
