@@ -320,6 +320,13 @@ class _Store:
             self._tally.writes["management"] += 2  # the record and its log entry
 
 
+class _JudgeWithoutTasks(Judge):
+    """A judge that writes with attempts alone, as there is no event loop."""
+
+    def _flush_soon(self) -> None:
+        pass
+
+
 def _now(done: Awaitable[None]) -> None:
     """Runs what never waits, as it works on memory alone, without an event loop."""
     steps = done.__await__()
@@ -606,7 +613,7 @@ class Shard:
         number, record = push.instance.number, push.message.subscribed.record
         judge = self._judges.get(number)
         if judge is None:
-            judge = Judge(self._store, self._store, Egress(), self._clock)  # type: ignore[arg-type]
+            judge = _JudgeWithoutTasks(self._store, self._store, Egress(), self._clock)  # type: ignore[arg-type]
             self._judges[number] = judge
         _now(judge.settled(Settlement(_NONE, outcome, tried_under=record)))
 
