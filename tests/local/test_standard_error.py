@@ -10,6 +10,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from processes import environment
+
 SIZE = 1_000_000
 """More than a pipe takes at once."""
 LOGS = """
@@ -98,7 +100,9 @@ def test_long_lines_of_the_owner_and_a_worker_never_stand_within_each_other(tmp_
         "--data",
         str(tmp_path),
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment({})
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)  # so that writers take turns
