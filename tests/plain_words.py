@@ -27,7 +27,7 @@ _PATTERNS = {what: re.compile(pattern) for what, pattern in FORBIDDEN.items()}
 
 
 def faults_of(text: str) -> list[str]:
-    """What stands in the text that people cannot be expected to understand; lines of the log may hold it."""
+    """Returns what people cannot be expected to understand of a text; lines of the log may hold it."""
     said = "\n".join(line for line in text.splitlines() if not line.startswith("{"))
     return [f"{what}: {said[:500]}" for what, pattern in _PATTERNS.items() if pattern.search(said)]
 

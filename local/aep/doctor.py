@@ -70,7 +70,7 @@ ADVICE: Mapping[str, str] = {
     "wrong_key": "compare its ingest key, or make another by `aep pims add URL --rotate`",
     "clock": "set its clock and this one (NTP)",
 }
-"""What to do about the reason of a refused call."""
+"""The cure for each reason of a refused call."""
 _ANSWERS_OF_A_RESOLVER = {pycares.errno.ARES_ENODATA, pycares.errno.ARES_ENOTFOUND}
 
 
@@ -305,7 +305,7 @@ def tokens(folder: Path, settings: Settings) -> Iterator[Check]:
 
 
 def senders(folder: Path, settings: Settings, now: datetime) -> Check:
-    """Whether the last calls of each PIM were taken. A PIM sends nothing twice, and tells nobody."""
+    """Checks that the last calls of each PIM were taken. A PIM sends nothing twice, and tells nobody."""
     known = _read(folder, calls.read) or {}
     registered = set(_read(folder, _names_of_tenants) or ())
     with suppress(BadPims):  # which is a finding of its own
@@ -445,7 +445,7 @@ def last_time(folder: Path) -> datetime | None:
 
 
 def lead(folder: Path) -> float:
-    """How far the platform's time was ahead of the machine's clock when it last looked."""
+    """Returns how far the platform's time was ahead of the machine's clock when it last looked."""
     return _read(folder, times.lead) or 0.0
 
 
@@ -479,7 +479,7 @@ def _listed(settings: Settings, *, allow_http: bool) -> list[Tenant]:
 
 
 def _read(folder: Path, job: Callable[[sqlite3.Connection], T]) -> T | None:
-    """What the job returns; None when the file cannot be read, which is a finding of its own."""
+    """Returns the result of the job; None when the file cannot be read, which is a finding of its own."""
     file = folder / database.FILE
     if file.exists():
         with suppress(sqlite3.DatabaseError), closing(database.connect_to_read(file)) as connection:

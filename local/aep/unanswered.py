@@ -1,11 +1,11 @@
-"""Why a call of a command got no answer, in words."""
+"""Words for a call of a command that got no answer."""
 
 import os
 import ssl
 
 
 def why(error: Exception) -> str:
-    """What to say of an error of aiohttp or of a socket, whose own words are for programmers."""
+    """Returns words for an error of aiohttp or of a socket, whose own are for programmers."""
     import aiohttp  # takes 0.2 s, and most commands call nobody
 
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error

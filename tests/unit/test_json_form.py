@@ -338,7 +338,7 @@ def test_brackets_in_strings_hide_no_nesting(plain: bool, before: bytes, after: 
 
 
 def test_nesting_is_looked_for_in_little_time() -> None:
-    """Of a million brackets, which a glance does not settle; it took more than a second."""
+    """Reads a million brackets, which a glance does not settle; it took more than a second."""
     text = (b"[" * 199 + b"]" * 199) * 2500
     assert cpu_seconds(lambda: json_form._check_depth(text, 200)) < 0.5
 

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a value, in plain words and without its own."""
+"""Plain words for what pydantic finds wrong with a value."""
 
 from collections.abc import Mapping
 from typing import Any
