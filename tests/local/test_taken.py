@@ -112,6 +112,16 @@ async def test_what_has_gone_already_is_not_counted_and_holds_up_no_other(world:
     assert (world.meters.delivered, world.meters.queued) == (4, 1)
 
 
+async def test_what_is_settled_twice_at_once_counts_once_and_leaves_the_event_to_others(world: World) -> None:
+    taken = await world.accepted(1)
+    await world.database.write(  # another delivery refers to the event, too
+        lambda connection: connection.execute("INSERT INTO event_uses VALUES (?, 2)", (taken[0][3],))
+    )
+    await asyncio.gather(world.settle(taken * 2), world.settle(taken))
+    assert await world.left() == (0, 1)
+    assert (world.meters.delivered, world.meters.queued) == (1, 0)
+
+
 async def test_what_a_store_cannot_take_is_told_of_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = await world.accepted(2)
 

@@ -6,7 +6,7 @@ Implements the ports `Intake` (with fan-out, in the same transaction or later) a
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
@@ -273,8 +273,8 @@ class DurableQueue:
         """
         return self._on_its_way(settlement, lingers=True)
 
-    def settle_taken(self, taken: Sequence[Taken]) -> "Iterator[tuple[Sequence[Taken], asyncio.Future[Any]]]":
-        """Does what `settle_soon` does for many: gives parts of them, each with its future."""
+    def settle_taken(self, taken: Sequence[Taken]) -> "list[tuple[Sequence[Taken], asyncio.Future[Any]]]":
+        """Does what `settle_soon` does for many; returns the parts of them, each with its future."""
         by_tenant: dict[str | None, list[Taken]] = {}
         for each in taken:
             by_tenant.setdefault(self._tenant_of(each[4]), []).append(each)
@@ -284,22 +284,23 @@ class DurableQueue:
             for *_, subscription_id, accepted_at in present:
                 self._meters.taken(subscription_id, now - accepted_at)
 
-        for tenant, of_tenant in by_tenant.items():
-            for start in range(0, len(of_tenant), TAKEN_AT_ONCE):
-                part = of_tenant[start : start + TAKEN_AT_ONCE]
-                yield (
-                    part,
-                    self._database.write_jointly(
-                        self._remove,
-                        part,
-                        committed,
-                        weight=len(part),
-                        lingers=True,
-                        gives_way=True,
-                        tenant=tenant,
-                        needs_room=False,
-                    ),
-                )
+        def on_its_way(part: Sequence[Taken], tenant: str | None) -> "asyncio.Future[Any]":
+            return self._database.write_jointly(
+                self._remove,
+                part,
+                committed,
+                weight=len(part),
+                lingers=True,
+                gives_way=True,
+                tenant=tenant,
+                needs_room=False,
+            )
+
+        return [
+            (part := of_tenant[start : start + TAKEN_AT_ONCE], on_its_way(part, tenant))
+            for tenant, of_tenant in by_tenant.items()
+            for start in range(0, len(of_tenant), TAKEN_AT_ONCE)
+        ]
 
     def _on_its_way(self, settlement: Settlement, *, lingers: bool = False) -> "asyncio.Future[Any]":
         seconds = (self._clock.now() - settlement.delivery.accepted_at).total_seconds()
@@ -614,13 +615,8 @@ class DurableQueue:
 
     def _remove(self, connection: sqlite3.Connection, parts: Sequence[Sequence[Taken]]) -> list[list[Taken]]:
         """A joint job: those of each part that were still there, and are gone now."""
-        rows = bulk.rows(
-            connection,
-            "DELETE FROM deliveries WHERE (subscription_no, lane, position) IN {keys} RETURNING position",
-            [each[:3] for part in parts for each in part],
-        )
-        removed = {position for (position,) in rows}
-        present = [[each for each in part if each[2] in removed] for part in parts]
+        removed = _take_out(connection, [each[:3] for part in parts for each in part])
+        present = [[each for each in part if _is_first(each[2], removed)] for part in parts]
         release_events(connection, [each[3] for part in present for each in part])
         return present
 
@@ -629,18 +625,13 @@ class DurableQueue:
     ) -> list["_Settled | None"]:
         """A joint job: what each changed; None for a delivery that has gone."""
         receipts = [receipt_of(settlement.delivery) for settlement in settlements]
-        removed = bulk.change(
-            connection,
-            "DELETE FROM deliveries WHERE (subscription_no, lane, position) IN {keys}",
-            [(*receipt.key, receipt.position) for receipt in receipts],
-        )
-        if removed < len(receipts):
-            if len(receipts) > 1:
-                raise _SomeHaveGone  # which of them, a call for each alone tells
-            return [None]
+        removed = _take_out(connection, [(*receipt.key, receipt.position) for receipt in receipts])
         results: list[_Settled | None] = []
         finished: list[int] = []
         for settlement, receipt in zip(settlements, receipts, strict=True):
+            if not _is_first(receipt.position, removed):
+                results.append(None)
+                continue
             delivery = settlement.delivery
             back: Sequence[Queued] = ()
             if settlement.retry_at is not None:
@@ -724,10 +715,6 @@ class DurableQueue:
         return queued
 
 
-class _SomeHaveGone(Exception):
-    """Raised inside a joint job to have it done for each item alone."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Batch:
     """A request's events, and when they came (unix seconds)."""
@@ -755,6 +742,24 @@ class _Settled:
 
     back: Sequence[Queued]
     changed: Sequence[Subscription]
+
+
+def _take_out(connection: sqlite3.Connection, keys: Sequence[tuple[int, ...]]) -> set[int]:
+    """Deletes deliveries by subscription, lane and position; returns the positions that were there."""
+    rows = bulk.rows(
+        connection,
+        "DELETE FROM deliveries WHERE (subscription_no, lane, position) IN {keys} RETURNING position",
+        keys,
+    )
+    return {position for (position,) in rows}
+
+
+def _is_first(position: int, removed: set[int]) -> bool:
+    """Returns True once for each position that was removed: whoever settles it again finds nothing."""
+    if position not in removed:
+        return False
+    removed.remove(position)
+    return True
 
 
 def _forget(connection: sqlite3.Connection, table: str, *, now: float, kept: float, limit: int) -> int:
