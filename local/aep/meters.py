@@ -115,28 +115,19 @@ class Meters:
             self.failed_by_us += settlement.is_our_fault
         if settlement.back_to_lane:
             return
-        own = self._of(settlement.delivery.subscription_id)
-        self.queued -= 1
-        own.queued -= 1
+        own = self._left_lane(settlement.delivery.subscription_id)
         if settlement.retry_at is not None:
             self.retries += 1
         elif (end := settlement.end) is not None:
             self.ended[end.operation, end.reason or ""] += 1
             own.ended += 1
         else:
-            self.delivered += 1
-            own.delivered += 1
-            self.delivery_seconds.observe(seconds)
+            self._delivered(own, seconds)
 
     def taken(self, subscription_id: str, seconds: float) -> None:
         """A receiver took a delivery, which is on disk `seconds` after the event was accepted."""
         self.attempts[Kind.DELIVERED, ""] += 1
-        self.queued -= 1
-        self.delivered += 1
-        own = self._of(subscription_id)
-        own.queued -= 1
-        own.delivered += 1
-        self.delivery_seconds.observe(seconds)
+        self._delivered(self._left_lane(subscription_id), seconds)
 
     def woken(self, subscription_ids: Iterable[str]) -> None:
         """Retries that were due are back in their lanes."""
@@ -148,8 +139,7 @@ class Meters:
 
     def buried(self, subscription_id: str) -> None:
         """A delivery became a dead letter."""
-        self.queued -= 1
-        self._of(subscription_id).queued -= 1
+        self._left_lane(subscription_id)
         self.dead_letters += 1
 
     def event_dead_lettered(self) -> None:
@@ -215,6 +205,17 @@ class Meters:
             number += 1
         self.queued += number
         return number
+
+    def _left_lane(self, subscription_id: str) -> OfSubscription:
+        own = self._of(subscription_id)
+        self.queued -= 1
+        own.queued -= 1
+        return own
+
+    def _delivered(self, own: OfSubscription, seconds: float) -> None:
+        self.delivered += 1
+        own.delivered += 1
+        self.delivery_seconds.observe(seconds)
 
     def _of(self, subscription_id: str) -> OfSubscription:
         """A subscription that was not among the first stays in `other` for good, so deltas fit."""

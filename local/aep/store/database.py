@@ -64,13 +64,13 @@ LOOK_SECONDS = 2.0
 class _Entry(Generic[Result]):
     job: JointJob[Any, Result]
     item: Any
-    weight: int
-    joint: bool
-    lingers: bool
-    gives_way: bool
-    tenant: str | None
     future: "asyncio.Future[Result]"
     on_commit: Callable[[Result], None] | None
+    joint: bool = False
+    weight: int = 1
+    lingers: bool = False
+    gives_way: bool = False
+    tenant: str | None = None
     result: Result | None = None
     error: BaseException | None = None
 
@@ -235,7 +235,8 @@ class Database:
         of the commits and before this returns. Raises StoreUnavailable when the disk can't take it; what
         `needs_room` is not tried while the disk is nearly full.
         """
-        return await self._submit(_alone, job, on_commit, joint=False, needs_room=needs_room)
+        entry = _Entry(_alone, job, self._future(), on_commit)
+        return await self._submit(entry, needs_room=needs_room)
 
     def write_jointly(
         self,
@@ -257,42 +258,23 @@ class Database:
         after all that does not, in its own order; a crowd of it shares no commit with what is done for other
         tenants.
         """
-        return self._submit(
-            job,
-            item,
-            on_commit,
-            joint=True,
-            weight=weight,
-            lingers=lingers,
-            gives_way=gives_way,
-            tenant=tenant,
-            needs_room=needs_room,
-        )
+        entry = _Entry(job, item, self._future(), on_commit, True, weight, lingers, gives_way, tenant)
+        return self._submit(entry, needs_room=needs_room)
 
-    def _submit(
-        self,
-        job: JointJob[Any, Result],
-        item: Any,
-        on_commit: Callable[[Result], None] | None,
-        *,
-        joint: bool,
-        weight: int = 1,
-        lingers: bool = False,
-        gives_way: bool = False,
-        tenant: str | None = None,
-        needs_room: bool = True,
-    ) -> "asyncio.Future[Result]":
-        future: asyncio.Future[Result] = self._loop.create_future()
+    def _future(self) -> "asyncio.Future[Any]":
+        return self._loop.create_future()
+
+    def _submit(self, entry: _Entry[Result], *, needs_room: bool) -> "asyncio.Future[Result]":
         if self.ended is not None:
-            future.set_exception(self.ended)
+            entry.future.set_exception(self.ended)
         elif needs_room and self.room.is_short:
-            future.set_exception(StoreUnavailable(self.room.problem))
+            entry.future.set_exception(StoreUnavailable(self.room.problem))
         else:
-            self._jobs.put(_Entry(job, item, weight, joint, lingers, gives_way, tenant, future, on_commit))
+            self._jobs.put(entry)
             gathering_for = self._gathering_for
-            if gathering_for is not None and not gives_way and tenant not in gathering_for:
+            if gathering_for is not None and not entry.gives_way and entry.tenant not in gathering_for:
                 self._gathered.set()
-        return future
+        return entry.future
 
     async def read(self, job: Job[Result]) -> Result:
         """Returns the result of `job` on a connection that only reads and sees every commit so far.
