@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
+from . import __version__
 from .bodies import Share
 from .budget import MIB, Budget
 from .domain import errors, front_door
@@ -279,9 +280,18 @@ async def read_body(request: Request, limit: int, share: Share | None = None) ->
     return body
 
 
-async def healthy(request: Request) -> Response:
-    """The answer to /health: requests are taken."""
-    return json_response({"status": "ok"})
+def health_route(archive: str | None = None) -> Route:
+    """Returns the route of /health, which tells that requests are taken, and what was deployed.
+
+    `archive` is the name of the source archive, where there is one.
+    """
+    told = {"status": "ok", "version": __version__, **({"archive": archive} if archive else {})}
+    body = orjson.dumps(told)
+
+    async def healthy(request: Request) -> Response:
+        return Response(body, media_type="application/json")
+
+    return Route("/health", healthy, methods=["GET"])
 
 
 def _answer_to(

@@ -103,6 +103,7 @@ Connections = Annotated[int, Field(ge=16, le=16_384)]
 Proxies = Annotated[int, Field(ge=0, le=16)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ServiceAccount = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}@[a-z0-9.-]{1,200}\.gserviceaccount\.com$")]
+Archive = Annotated[str, Field(max_length=200, pattern=r"^[\x21-\x7e]+$")]
 Topic = Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]+$")]
 
 
@@ -163,7 +164,10 @@ class Settings(AttemptSettings, DestinationSettings):
 
 
 class FunctionSettings(BaseSettings):
-    """What every function on Google Cloud is told; `maintain` needs no more."""
+    """What every function on Google Cloud is told; `maintain` needs no more.
+
+    `archive` is the name of the source archive that was deployed, for /health.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="AEP_", frozen=True, hide_input_in_errors=True, defer_build=True
@@ -172,6 +176,7 @@ class FunctionSettings(BaseSettings):
     project: Annotated[str, Field(min_length=1, validation_alias="GOOGLE_CLOUD_PROJECT")]
     log_level: LogLevel = "info"
     trusted_proxies: Proxies = 1  # Google's front end
+    archive: Archive | None = None
 
 
 class RecordsSettings(FunctionSettings):

@@ -321,7 +321,7 @@ def _app(settings: told.FunctionSettings, routes: Sequence[Route]) -> "Answers":
     telemetry.configure(settings.log_level)
     for name, nearest in told.unknown_variables(os.environ).items():
         log.warning("settings.unknown_variable", variable=name, nearest=nearest)
-    health = Route("/health", http.healthy, methods=["GET"])
+    health = http.health_route(settings.archive)
     return Answers(http.App([*routes, health], settings.trusted_proxies))
 
 

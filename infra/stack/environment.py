@@ -24,6 +24,7 @@ PIMS_WITHOUT_SECRETS = "aep-pims-without-secrets"
 SET_BY_THE_STACK = frozenset(
     {
         "GOOGLE_CLOUD_PROJECT",
+        "AEP_ARCHIVE",
         "AEP_PUBLIC_URL",
         "AEP_DELIVERIES_SHARDS",
         "AEP_DESTINATION_ACCOUNT",

@@ -144,6 +144,7 @@ class Platform:
     def _function(self, name: str, *, public: bool = False) -> CloudFunction:
         values: dict[str, pulumi.Input[str]] = {
             "GOOGLE_CLOUD_PROJECT": self.settings.project,
+            "AEP_ARCHIVE": self.source.archive.name,
             "AEP_DELIVERIES_SHARDS": str(self.settings.deliveries_shards),
             "AEP_DESTINATION_ACCOUNT": self.destinations.email,
             **({"AEP_MAIL_FROM": self.settings.mail_from} if self.settings.mail_from else {}),

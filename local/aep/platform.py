@@ -17,7 +17,7 @@ from event_platform.adapters.reading import ReadingProcess
 from event_platform.adapters.smtp import SmtpMailer
 from event_platform.domain import retries
 from event_platform.domain.errors import Problem, StoreUnavailable
-from event_platform.http import App, error_response, json_response
+from event_platform.http import App, error_response, health_route, json_response
 from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
 
@@ -157,7 +157,7 @@ class Platform:
                 )
             ),
             asyncapi.route(settings.event_types, settings.public_url or base_url),
-            Route("/health", _healthy, methods=["GET"]),
+            health_route(),
             Route("/ready", self._ready, methods=["GET"]),
         ]
         routes.append(openapi.route(routes, settings.event_types, self._outgoing.topic_rules))
@@ -222,7 +222,3 @@ class Platform:
         await self._outgoing.close()
         await self._gateway.close()
         await self._database.close()
-
-
-async def _healthy(request: Request) -> Response:
-    return json_response({"status": "ok"})

@@ -379,6 +379,12 @@ def test_the_archive_is_the_folder_of_functions(stack: Deployed) -> None:
     assert not [name for name in files(FOLDER) if "__pycache__" in name]
 
 
+def test_each_function_is_told_what_was_deployed(stack: Deployed) -> None:
+    archive = stack.one("storage/bucketObject:BucketObject", "functions")["name"]
+    told = {config["environmentVariables"]["AEP_ARCHIVE"] for config in stack.functions().values()}
+    assert told == {archive}
+
+
 def test_the_runtime_is_the_one_that_is_checked() -> None:
     pyproject = (FOLDER.parent / "pyproject.toml").read_text()
     checked = re.search(r'^pythonVersion = "3\.(\d+)"$', pyproject, re.MULTILINE)

@@ -3,15 +3,18 @@
 import base64
 import os
 import re
+import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
+import orjson
 import pytest
 from structlog.testing import capture_logs
 
+import asgi
 from aep import options
-from event_platform import wiring
+from event_platform import __version__, wiring
 from event_platform.settings import (
     DeliverSettings,
     FanoutSettings,
@@ -123,6 +126,24 @@ def test_networks_are_opened_by_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().refuse_networks == closed
     monkeypatch.delenv("AEP_ALLOW_NETWORKS")
     assert Settings().allow_networks == ()
+
+
+@pytest.mark.parametrize("function", wiring.SETTINGS)
+async def test_each_function_tells_what_was_deployed(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring.telemetry, "configure", lambda level: None)
+    monkeypatch.setenv("AEP_ARCHIVE", "functions-0123456789abcdef.zip")
+    app = wiring._app(wiring.SETTINGS[function](), [])  # pyright: ignore[reportCallIssue]
+    sent = await asgi.get(app, "/health")
+    assert orjson.loads(sent) == {
+        "status": "ok",
+        "version": __version__,
+        "archive": "functions-0123456789abcdef.zip",
+    }
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    pyproject = Path(__file__).parents[2].joinpath("pyproject.toml").read_text()
+    assert tomllib.loads(pyproject)["project"]["version"] == __version__
 
 
 @pytest.mark.provokes("settings.unknown_variable")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from .. import __version__
 from ..domain.catalog import BENCHMARK
 from ..domain.cloudevents import BATCH, MAX_EVENTS, STRUCTURED
 from ..domain.events import MAX_EVENT_BYTES
@@ -416,7 +417,7 @@ INGEST = [
     ),
 ]
 
-_HEALTHY = Content(ref("Health"), {"status": "ok"})
+_HEALTHY = Content(ref("Health"), {"status": "ok", "version": __version__})
 _READY = Content(ref("Ready"), {"status": "ok"})
 OPEN = [
     Operation(
@@ -445,7 +446,9 @@ OPEN = [
         200,
         Content({"type": "object"}),
     ),
-    Operation("GET", "/health", "health", "Whether the process is alive", 200, _HEALTHY),
+    Operation(
+        "GET", "/health", "health", "Whether the process is alive, and what was deployed", 200, _HEALTHY
+    ),
     Operation(
         "GET",
         "/ready",

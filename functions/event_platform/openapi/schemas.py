@@ -537,7 +537,13 @@ def _responses() -> dict[str, Schema]:
             accepted={"type": "integer", "minimum": 0, "maximum": 1},
             skipped={"type": "integer", "minimum": 0, "maximum": 1},
         ),
-        "Health": an_object("Requests are taken.", status={"const": "ok"}),
+        "Health": an_object(
+            "Requests are taken.",
+            ("archive",),
+            status={"const": "ok"},
+            version=text("The version of the platform."),
+            archive=text("The source archive that was deployed, on Google Cloud."),
+        ),
         "Ready": an_object(
             "Requests are taken.",
             ("clock",),
