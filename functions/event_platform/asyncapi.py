@@ -160,7 +160,7 @@ def _data(event_type: EventType, schema_base: str) -> Part:
 
 
 def _cloud_event() -> Part:
-    """Wire contract 9."""
+    """The envelope (contract/wire.md 9)."""
     properties: Part = {
         "specversion": {"const": "1.0"},
         "id": {"type": "string", "description": "The same for every attempt and every subscription."},
@@ -181,7 +181,7 @@ def _cloud_event() -> Part:
 
 
 def _headers() -> Part:
-    """Wire contract 10."""
+    """The headers of a delivery (contract/wire.md 10)."""
     signature: Part = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
     properties: Part = {
         "Content-Type": {"const": "application/json"},

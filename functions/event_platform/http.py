@@ -38,7 +38,7 @@ STATUS_OF: Mapping[type[errors.EventPlatformError], int] = {
     errors.NoResolver: 503,
     errors.PublishFailed: 503,
 }
-"""The error table (wire contract 2)."""
+"""The error table (contract/wire.md 2)."""
 
 CACHED: Mapping[str, str] = {"Cache-Control": "public, max-age=3600"}
 """Of descriptions, which change with a release or with the operator's settings."""

@@ -1,4 +1,4 @@
-"""The registry of PIMs on one machine: entries in the store, overridden by those of a file (ingest.md 1)."""
+"""The registry of PIMs on one machine: entries of the store, overridden by a file (contract/ingest.md 1)."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""What follows from a receiver's failures for its subscription, whatever the stores are (wire contract 11).
+"""What follows from a receiver's failures for its subscription, with any store (contract/wire.md 11).
 
 A subclass gives the fixture `world`: the ports on its stores, with nothing in them, and deliveries that its
 `Settlements` take.

@@ -1,4 +1,4 @@
-"""Records in a real Kafka broker, and what each of its failures is called (wire contract 10b and 13)."""
+"""Records in a real Kafka broker, and what each of its failures is called (contract/wire.md 10b and 13)."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""Publishing to subscribers' Pub/Sub topics (wire contract 10b and 13): on Google's emulator, and against a
+"""Publishing to subscribers' Pub/Sub topics (contract/wire.md 10b, 13): on Google's emulator, and against a
 server that answers as Google does where the emulator cannot."""
 
 import asyncio

@@ -1,7 +1,7 @@
 """From a receiver's behaviour on the wire to what follows from it: real sockets, sender and `deliver`.
 
 What an implementation of the sender makes of the bytes is told in full by `contract/sender.py`; here each
-kind of failure goes the whole way to its settlement (wire contract 11 and 13).
+kind of failure goes the whole way to its settlement (contract/wire.md 11 and 13).
 """
 
 import ssl

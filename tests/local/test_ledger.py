@@ -1,6 +1,6 @@
 """The ledger of 100,000 deliveries to receivers of every kind, through kills: nothing ends silently.
 
-For each subscription accepted = delivered + the sum of `occurrences` in the log (wire contract 13), where
+For each subscription accepted = delivered + the sum of `occurrences` in the log (contract/wire.md 13), where
 delivered is what the receiver answered 2xx to, each event once.
 """
 

@@ -1,4 +1,4 @@
-"""`GET /api/v1/logs` against wire contract 13: what calls leave in the log, and how it is read."""
+"""`GET /api/v1/logs` against contract/wire.md 13: what calls leave in the log, and how it is read."""
 
 import itertools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The management API against the wire contract, sections 2 to 6 and 8.
+"""The management API against contract/wire.md 2 to 6 and 8.
 
 The app is served over a socket, on the real SQLite store, and asks a simulated PIM over a socket. Each
 test has a PIM of its own: they are paths of one server. Only the clock is a test's own.

@@ -1,4 +1,4 @@
-"""The Events API webhook and the relay over sockets, against a running platform (ingest.md 3 and 4)."""
+"""The Events API webhook and the relay over sockets, on a running platform (contract/ingest.md 3 and 4)."""
 
 import json
 import socket

@@ -1,6 +1,6 @@
 """Wrong requests to every route of management and ingest, byte for byte as they travel.
 
-Each is answered with its status and says what is wrong, in the contract's order of checks (wire contract 2),
+Each is answered with its status and says what is wrong, in the order of checks of contract/wire.md 2,
 changes nothing in the store and leaves no error in the log. What a JSON body may hold is the matter of
 test_manage_api.py, test_payloads.py and test_cloudevents.py; here are what HTTP adds, and hostile values.
 """

@@ -1,4 +1,4 @@
-"""CloudEvents over HTTP, in three modes, as validated events (ingest.md 2)."""
+"""CloudEvents over HTTP, in three modes, as validated events (contract/ingest.md 2)."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The config that is stored from one that was sent (wire contract 4): what is hidden, and what moves."""
+"""The config that is stored from one that was sent (contract/wire.md 4): what is hidden, and what moves."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""What follows from handling a delivery once (wire contract 10, 11 and 13)."""
+"""What follows from handling a delivery once (contract/wire.md 10, 11 and 13)."""
 
 from collections.abc import Sequence
 from dataclasses import replace

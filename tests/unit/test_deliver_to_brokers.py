@@ -1,4 +1,4 @@
-"""What follows from handing a delivery to Pub/Sub or Kafka (wire contract 10b, 11 and 13)."""
+"""What follows from handing a delivery to Pub/Sub or Kafka (contract/wire.md 10b, 11 and 13)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""The bytes in which an event is delivered (wire contract 9)."""
+"""The bytes in which an event is delivered (contract/wire.md 9)."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The webhook of a PIM's own Events API, as validated events (ingest.md 3)."""
+"""The webhook of a PIM's own Events API, as validated events (contract/ingest.md 3)."""
 
 import json
 import uuid

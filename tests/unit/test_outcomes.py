@@ -1,4 +1,4 @@
-"""What follows from each answer and each failure (wire contract 11 and 13)."""
+"""What follows from each answer and each failure (contract/wire.md 11 and 13)."""
 
 import pytest
 

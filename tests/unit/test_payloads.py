@@ -1,4 +1,4 @@
-"""Request bodies of the management API: every problem, with its field (wire contract 3, 4 and 8)."""
+"""Request bodies of the management API: every problem, with its field (contract/wire.md 3, 4 and 8)."""
 
 import base64
 from contextlib import suppress
@@ -317,7 +317,7 @@ def test_plain_http_is_for_those_who_allow_it() -> None:
     assert validated(HttpsBody, sent, rules=rules).url == "http://localhost:8080/"
 
 
-# --- custom headers (section 8) ----------------------------------------------------------------------
+# --- custom headers (contract/wire.md 8) -------------------------------------------------------------
 
 WRONG_NAME = "the name must be 1 to 128 letters, digits and hyphens"
 WRONG_VALUE = "the value must be at most 256 printable ASCII characters"

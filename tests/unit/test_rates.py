@@ -1,4 +1,4 @@
-"""The rate of a subscription, its lanes, and `Retry-After` (wire contract 10 and 11)."""
+"""The rate of a subscription, its lanes, and `Retry-After` (contract/wire.md 10 and 11)."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime

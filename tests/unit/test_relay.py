@@ -1,4 +1,4 @@
-"""What Akeneo's own Event Platform delivers, to be delivered on (ingest.md 4)."""
+"""What Akeneo's own Event Platform delivers, to be delivered on (contract/ingest.md 4)."""
 
 import json
 from datetime import timedelta

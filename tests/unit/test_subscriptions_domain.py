@@ -1,4 +1,4 @@
-"""How the status of subscribers and subscriptions may change (wire contract 2 and 5)."""
+"""How the status of subscribers and subscriptions may change (contract/wire.md 2 and 5)."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""When the success rate suspends a subscription (wire contract 11)."""
+"""When the success rate suspends a subscription (contract/wire.md 11)."""
 
 from collections.abc import Sequence
 from dataclasses import replace

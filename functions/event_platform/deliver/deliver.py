@@ -173,7 +173,7 @@ _NOTHING = _Follows()
 def _what_follows(
     tried: Delivery, outcome: Outcome, result: Result, config: Config, now: datetime, policy: DeliverPolicy
 ) -> _Follows:
-    """Wire contract 11: what follows from each kind of outcome."""
+    """Returns what follows from each kind of outcome (contract/wire.md 11)."""
     match outcome.kind:
         case Kind.DELIVERED:
             return _NOTHING

@@ -1,4 +1,4 @@
-"""Counts what attempts came to, and suspends subscriptions with too low a success rate (wire contract 11).
+"""Counts what attempts came to, and suspends subscriptions with too low a success rate (contract/wire.md 11).
 
 Successes cost no write: they are kept by minute, and written with the next failure or after 10 s. Failures
 are written after 1 s at the latest.

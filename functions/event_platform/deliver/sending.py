@@ -26,7 +26,7 @@ class Senders:
     async def to_broker(
         self, delivery: Delivery, config: PubSubConfig | KafkaConfig, *, owner: Owner, timeout: float
     ) -> Published | Refusal | TransportFailure:
-        """The body as it is, unsigned (wire contract 10b)."""
+        """The body as it is, unsigned (contract/wire.md 10b)."""
         kind, body = delivery.event_type, delivery.body
         if isinstance(config, PubSubConfig):
             return await self.pubsub.publish(config, attributes_of(kind, config), body, timeout=timeout)

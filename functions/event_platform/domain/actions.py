@@ -1,4 +1,4 @@
-"""Who did what to a subscriber or subscription, and the log entry that tells of it (wire contract 13).
+"""Who did what to a subscriber or subscription, and the log entry that tells of it (contract/wire.md 13).
 
 A store that changes a record calls `entry_of` with the record before and after, and writes the entry in the
 same commit: what else hangs on a change takes the same three arguments.

@@ -1,4 +1,4 @@
-"""Test events of benchmarks (wire contract 14): what they hold, and whose they are."""
+"""Test events of benchmarks (contract/wire.md 14): what they hold, and whose they are."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What goes to Pub/Sub and Kafka besides the body, and which topics it may go to (wire contract 10b)."""
+"""What goes to Pub/Sub and Kafka besides the body, and which topics it may go to (contract/wire.md 10b)."""
 
 from dataclasses import dataclass
 from typing import Any

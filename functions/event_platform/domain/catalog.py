@@ -1,4 +1,4 @@
-"""The event types that the platform knows: `event-catalog.json` (wire contract 9) and the operator's own."""
+"""The known event types: those of `event-catalog.json` (contract/wire.md 9) and the operator's own."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ MAX_PROBLEMS = 100
 UUID_LENGTH = 36
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 BENCHMARK = "com.akeneo.benchmark.v1.test"
-"""The type of the test events that the platform itself makes (wire contract 14)."""
+"""The type of the test events that the platform itself makes (contract/wire.md 14)."""
 
 
 class Validator(Protocol):
@@ -124,7 +124,7 @@ def load() -> Catalog:
 
 
 def schema_url(schema_base: str, name: str) -> str:
-    """Where the schema of a type is served (wire contract 9); `schema_base` is the URL of all of them."""
+    """Where the schema of a type is served (contract/wire.md 9); `schema_base` is the URL of all of them."""
     return f"{schema_base}/{name}.schema.json"
 
 

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 over HTTP, in its three modes, as validated events (ingest.md 2).
+"""CloudEvents 1.0 over HTTP, in its three modes, as validated events (contract/ingest.md 2).
 
 Pure: bytes and headers in, events or the list of every problem out.
 """
@@ -43,7 +43,7 @@ def read(media_type: str, headers: Mapping[str, str], body: bytes, context: Cont
 
     Raises UnsupportedMediaType, InvalidRequest (every bad event by its index and field), TooLarge
     (events, or one event's data) and Forbidden (an event that claims another PIM); of several that apply,
-    the first in the contract's order of checks (wire contract 2).
+    the first in the contract's order of checks (contract/wire.md 2).
     """
     if not body:
         raise InvalidRequest(Problem("", "the body is empty; a CloudEvent is needed"))
@@ -154,7 +154,7 @@ def _event(
 
 
 def _check_pim(value: Any, context: Context) -> None:
-    """The attribute `pimurl` may repeat what the credential says, and nothing else (ingest.md 1)."""
+    """The attribute `pimurl` may repeat what the credential says, and nothing else (contract/ingest.md 1)."""
     claimed = value.get("pimurl")
     if claimed is None:
         return

@@ -80,7 +80,7 @@ class Settlement:
 
     @property
     def succeeded(self) -> bool | None:
-        """What the attempt counts as for the success rate (wire contract 11); None when it does not count.
+        """What the attempt counts as for the success rate (contract/wire.md 11); None when it does not count.
 
         A 429 counts once the delivery was given up for it. What is our own fault never does.
         """

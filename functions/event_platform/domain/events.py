@@ -1,4 +1,4 @@
-"""Events, and the bytes in which they are delivered (wire contract 9)."""
+"""Events, and the bytes in which they are delivered (contract/wire.md 9)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ from .facts import Facts
 
 SOURCE = "akeneo-event-platform"
 MAX_EVENT_BYTES = 900 * 1024
-"""The largest size of an event's data as they are delivered (ingest.md 2), whichever way they came in. Every
-store and topic that an event goes through takes that much."""
+"""Largest size of an event's data as they are delivered (contract/ingest.md 2), in whatever format it came.
+Every store and topic that an event goes through takes that much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Event:
 
     `data_json` is `data` in JavaScript's form, and `facts` are what fan-out needs of `data` besides: the
     parsed data are not kept. `identity` names the entity and decides the lane. A test event of a benchmark
-    names in `benchmark_client` whose benchmark subscriptions it is for (wire contract 14).
+    names in `benchmark_client` whose benchmark subscriptions it is for (contract/wire.md 14).
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The webhook of a PIM's own Events API, as validated events (ingest.md 3).
+"""The webhook of a PIM's own Events API, as validated events (contract/ingest.md 3).
 
 Pure. Every PIM from 5.0 on can send it; the body is what PHP's json_encode makes of up to ten events.
 """

@@ -14,7 +14,7 @@ IDENTIFIER_TYPES = frozenset(
     f"com.akeneo.pim.v1.product.{action}"
     for action in ("created", "updated", "updated.delta", "deleted", "became-complete", "became-incomplete")
 )
-"""The types whose `data.product.identifier` is delivered only on request (wire contract 4)."""
+"""The types whose `data.product.identifier` is delivered only on request (contract/wire.md 4)."""
 
 _ENTITIES = {"com.akeneo.pim.v1.product.": "product", "com.akeneo.pim.v1.product-model.": "product_model"}
 _DELTAS = frozenset(f"{prefix}updated.delta" for prefix in _ENTITIES)

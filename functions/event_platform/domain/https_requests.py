@@ -1,4 +1,4 @@
-"""The request of an https delivery, and what of its answer may be shown (wire contract 4 and 10)."""
+"""The request of an https delivery, and what of its answer may be shown (contract/wire.md 4 and 10)."""
 
 import re
 from dataclasses import replace
@@ -17,7 +17,7 @@ _NEEDS_NO_QUOTES = re.compile(r"[!#$&-~]+")
 
 
 def request_headers(event_id: str, body: bytes, config: HttpsConfig) -> list[tuple[str, str]]:
-    """The headers of a delivery, in the contract's order (wire contract 10); custom ones come last.
+    """The headers of a delivery, in the contract's order (contract/wire.md 10); custom ones come last.
 
     An event id may hold any character, so it is percent-encoded as the HTTP binding of CloudEvents
     does (3.1.3.2).
@@ -42,7 +42,7 @@ def _quoted(event_id: str) -> str:
 
 
 def without_secrets(result: Answer | TransportFailure, config: HttpsConfig) -> Answer | TransportFailure:
-    """An answer that echoes a secret of ours must not carry it into the log (wire contract 4)."""
+    """An answer that echoes a secret of ours must not carry it into the log (contract/wire.md 4)."""
     if not isinstance(result, Answer):
         return result
     body = result.body

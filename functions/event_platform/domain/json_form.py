@@ -1,4 +1,4 @@
-"""JSON as JavaScript reads and writes it (wire contract 9).
+"""JSON as JavaScript reads and writes it (contract/wire.md 9).
 
 A delivered body equals `JSON.stringify(JSON.parse(body))` byte for byte, because receivers verify
 signatures over that. `parse` reads, `stringify` writes; the rules are those of ECMA-262 (25.5, and
@@ -55,7 +55,7 @@ class MalformedJson(ValueError):
 
 
 class IntegerTooLarge(MalformedJson):
-    """Raised when an integer is beyond ±(2^53 - 1), which JavaScript would round (wire contract 9)."""
+    """Raised when an integer is beyond ±(2^53 - 1), which JavaScript would round (contract/wire.md 9)."""
 
     verb = "holds"
 

@@ -1,4 +1,4 @@
-"""Log entries: what they hold, which of them are one, and what a reader may ask for (wire contract 13).
+"""Log entries: what they hold, which of them are one, and what a reader may ask for (contract/wire.md 13).
 
 accepted = delivered + the sum of `occurrences` over the entries of the two operations of a delivery's end.
 """
@@ -26,7 +26,7 @@ class Operation(StrEnum):
 
 
 MERGED_WITHIN = {Operation.FAILED: timedelta(minutes=5), Operation.DROPPED: timedelta(hours=1)}
-"""Equal entries of one subscription within this time are one entry (wire contract 13)."""
+"""Equal entries of one subscription within this time are one entry (contract/wire.md 13)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What subscribers are told of their subscriptions, and in which words (wire contract 12).
+"""What subscribers are told of their subscriptions, and in which words (contract/wire.md 12).
 
 A store that changes records calls `notifications_of` with all the changes of a commit, and keeps what it
 returns in the same commit until it was told.
@@ -20,7 +20,7 @@ from .timestamps import to_rfc3339
 
 WEBHOOK_SECONDS = 5.0
 WEBHOOK_PAUSES = (1.0, 2.0)
-"""Seconds before the second and the third attempt (wire contract 12)."""
+"""Seconds before the second and the third attempt (contract/wire.md 12)."""
 MAIL_RETRIES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
 """When a mail that the server did not take for now is tried again, each counted from the attempt before."""
 MERGED_EVERY = timedelta(minutes=10)

@@ -1,4 +1,4 @@
-"""What came back from an attempt, and what it means: one table (wire contract 11 and 13)."""
+"""What came back from an attempt, and what it means: one table (contract/wire.md 11 and 13)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -103,7 +103,7 @@ _KINDS: Mapping[Reason, Kind] = {
     Reason.DESTINATION_REDIRECTED: Kind.SUSPENDING,
     Reason.TOPIC_NOT_FOUND: Kind.SUSPENDING,
 }
-"""Every reason has its consequence (wire contract 13, "What follows from a reason")."""
+"""Every reason has its consequence (contract/wire.md 13, "What follows from a reason")."""
 
 
 def classify(result: Result) -> Outcome:

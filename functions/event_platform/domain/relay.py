@@ -1,4 +1,4 @@
-"""Events that Akeneo's own Event Platform delivers to us, to be delivered on (ingest.md 4).
+"""Events that Akeneo's own Event Platform delivers to us, to be delivered on (contract/ingest.md 4).
 
 Pure. What comes was accepted over there, so nothing in it is refused: a refusal would count against our
 subscription there until it is suspended.

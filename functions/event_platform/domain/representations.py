@@ -1,4 +1,4 @@
-"""Subscribers and subscriptions as responses and the log show them, redacted (wire contract 3 and 4)."""
+"""Subscribers and subscriptions as responses and the log show them, redacted (contract/wire.md 3 and 4)."""
 
 from collections.abc import Sequence
 from typing import Any

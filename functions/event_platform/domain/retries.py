@@ -1,4 +1,4 @@
-"""When a delivery is tried again, and when no more (wire contract 11)."""
+"""When a delivery is tried again, and when no more (contract/wire.md 11)."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ AFTER_OUR_FAULT = timedelta(minutes=5)
 """Where no delays are set."""
 
 KAFKA_DELAYS = tuple(timedelta(seconds=each) for each in (5, 10, 20, 40, 80, 160, 320, 600, 600, 265))
-"""Doubling from 5 s to 10 min; the last one comes 35 min after the first attempt (wire contract 11)."""
+"""Doubling from 5 s to 10 min; the last one comes 35 min after the first attempt (contract/wire.md 11)."""
 
 
 def longest(delays: Sequence[timedelta]) -> timedelta:

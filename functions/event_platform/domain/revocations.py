@@ -1,4 +1,4 @@
-"""The events that tell that a connection or App is gone from the PIM (wire contract 5)."""
+"""The events that tell that a connection or App is gone from the PIM (contract/wire.md 5)."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Signatures of delivered bodies (wire contract 10)."""
+"""Signatures of delivered bodies (contract/wire.md 10)."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""Subscribers and subscriptions: what they hold, and how their status may change (wire contract 3 to 5)."""
+"""Subscribers and subscriptions: what they hold, how their status may change (contract/wire.md 3 to 5)."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ SUBSCRIPTIONS_PER_SUBSCRIBER = 20
 SHOWN_AFTER_DELETION = timedelta(days=30)
 
 REDACTED = "***redacted***"
-"""What stands for a secret wherever one would be shown (wire contract 4)."""
+"""What stands for a secret wherever one would be shown (contract/wire.md 4)."""
 
 Headers: TypeAlias = Mapping[str, SecretStr]
 
@@ -77,7 +77,7 @@ class HttpsConfig:
 
     @property
     def destination(self) -> str:
-        """What notifications and the operator's overview name (wire contract 12)."""
+        """What notifications and the operator's overview name (contract/wire.md 12)."""
         return self.url
 
     @property
@@ -152,7 +152,7 @@ class Subscription:
 
     `epoch` counts suspensions, resumptions and the deletion: deliveries of an older epoch are dropped.
     `lanes` is the number of ordering keys that its deliveries travel under, `rate` None until the receiver
-    first slowed it down. `filter` is an expression of wire contract 7.
+    first slowed it down. `filter` is an expression of contract/wire.md 7.
     """
 
     id: str
@@ -185,7 +185,7 @@ class Subscription:
 
     @property
     def is_paced(self) -> bool:
-        """Whether its rate adapts and its success rate is judged: for https only (wire contract 11)."""
+        """Whether its rate adapts and its success rate is judged: for https only (contract/wire.md 11)."""
         return isinstance(self.config, HttpsConfig)
 
 
@@ -219,13 +219,13 @@ def _first_rate(created_at: datetime) -> Rate:
 
 
 def check_known(record: Subscriber | Subscription, now: datetime) -> None:
-    """Raises NotFound for what was deleted more than 30 days ago (wire contract 2)."""
+    """Raises NotFound for what was deleted more than 30 days ago (contract/wire.md 2)."""
     if record.status is Status.DELETED and now - record.updated_at > SHOWN_AFTER_DELETION:
         raise NotFound(f"{_noun(record)} {record.id} is unknown")
 
 
 def check_changeable(record: Subscriber | Subscription, now: datetime) -> None:
-    """Raises Conflict for what is deleted or revoked and so can't be changed (wire contract 2)."""
+    """Raises Conflict for what is deleted or revoked and so can't be changed (contract/wire.md 2)."""
     check_known(record, now)
     if record.status in (Status.DELETED, Status.REVOKED):
         raise Conflict(f"{_noun(record)} {record.id} is {record.status} and cannot be changed")

@@ -1,4 +1,4 @@
-"""When the platform suspends a subscription by itself (wire contract 11): the success rate of the last hour.
+"""When the platform suspends a subscription by itself (contract/wire.md 11): by the last hour's success rate.
 
 Attempts are counted by minute, in a series that begins anew with each epoch and each URL: what failed before
 a resume, or at another endpoint, says nothing about this one.

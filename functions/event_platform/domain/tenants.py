@@ -1,4 +1,4 @@
-"""Tenants: the PIMs that the platform works for, and how each proves who calls (ingest.md 1)."""
+"""Tenants: the PIMs that the platform works for, and how each proves who calls (contract/ingest.md 1)."""
 
 import fnmatch
 import hashlib
@@ -57,7 +57,7 @@ Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 def is_client_id(text: str) -> bool:
-    """True if a caller can have this client id (wire contract 1), so that records may have it as owner."""
+    """True if a caller can have this client id (contract/wire.md 1), so that records may have it as owner."""
     return 0 < len(text) <= MAX_CLIENT_ID_LENGTH and text.isprintable()
 
 
@@ -245,5 +245,5 @@ def without_secrets(entries: Iterable[Tenant]) -> list[dict[str, Any]]:
 
 
 def tenant_key(url: str) -> str:
-    """The short name of a tenant in paths and topics: 16 hex digits, stable for a URL (ingest.md 1)."""
+    """Short name of a tenant in paths and topics: 16 hex digits, stable for a URL (contract/ingest.md 1)."""
     return hashlib.sha256(_pim_url(url).encode()).hexdigest()[:16]

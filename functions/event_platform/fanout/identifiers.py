@@ -1,4 +1,4 @@
-"""Subscriptions that are not told which product of the PIM an event is about (ingest.md 3)."""
+"""Subscriptions that are not told which product of the PIM an event is about (contract/ingest.md 3)."""
 
 from collections.abc import Iterable
 

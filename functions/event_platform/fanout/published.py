@@ -1,4 +1,4 @@
-"""Events that a PIM publishes to its own topic: what the message holds, as validated events (ingest.md).
+"""Events that a PIM publishes to its own topic, read and validated (contract/ingest.md).
 
 CloudEvents in three modes, https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md and
 batch mode besides, and bodies of the Events API. Whoever may publish there is the PIM, so nothing is signed.

@@ -1,4 +1,4 @@
-"""Revokes what a client has, once its connection or App is gone from the PIM (wire contract 5)."""
+"""Revokes what a client has, once its connection or App is gone from the PIM (contract/wire.md 5)."""
 
 from datetime import datetime
 from functools import partial

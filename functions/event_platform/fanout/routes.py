@@ -1,4 +1,4 @@
-"""The push routes of fanout: the events that ingest accepted, and those that PIMs publish (ingest.md)."""
+"""Push routes of fanout: events that ingest accepted, and those that PIMs publish (contract/ingest.md)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The function `ingest`: takes a PIM's events in (ingest.md 1 to 4)."""
+"""The function `ingest`: takes a PIM's events in (contract/ingest.md 1 to 4)."""
 
 from .routes import Ingest, routes
 

@@ -1,4 +1,4 @@
-"""The HTTP routes of ingest: authenticate, read, accept, answer (ingest.md 1 to 4)."""
+"""The HTTP routes of ingest: authenticate, read, accept, answer (contract/ingest.md 1 to 4)."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""The function `manage`: the management API (wire contract 1 to 6 and 8) and the event schemas."""
+"""The function `manage`: the management API (contract/wire.md 1 to 6 and 8) and the event schemas."""
 
 from .payloads import FIRST_BODY
 from .routes import Manage, routes

@@ -1,4 +1,4 @@
-"""The use case of a benchmark: test events for the caller's benchmark subscriptions (wire contract 14)."""
+"""The use case of a benchmark: test events for the caller's benchmark subscriptions (contract/wire.md 14)."""
 
 from itertools import islice
 from typing import Any

@@ -23,7 +23,7 @@ _NOTHING_STORED = "is the redaction mark, but nothing is stored; send the value"
 
 
 def config_of(wanted: ConfigBody, stored: Config | None) -> Config:
-    """`wanted`, with what is redacted in it or absent from it taken from `stored` (wire contract 4).
+    """`wanted`, with what is redacted in it or absent from it taken from `stored` (contract/wire.md 4).
 
     What would let somebody see a hidden secret does not follow to another origin, broker, project or type of
     destination, nor to TLS that is weaker or trusts others: all but signing secrets. A password does not

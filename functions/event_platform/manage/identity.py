@@ -1,4 +1,4 @@
-"""Who calls: the triple of PIM, token and client id, verified by asking the PIM (wire contract 1)."""
+"""Who calls: the triple of PIM, token and client id, verified by asking the PIM (contract/wire.md 1)."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""The use cases around the log: to read it, and to write down what was refused (wire contract 13)."""
+"""The use cases around the log: to read it, and to write down what was refused (contract/wire.md 13)."""
 
 import base64
 import binascii

@@ -1,7 +1,4 @@
-"""Request bodies of the management API: what is valid, and every problem of what is not.
-
-Wire contract 3, 4 and 8.
-"""
+"""Request bodies of the management API, and every problem of an invalid one (contract/wire.md 3, 4, 8)."""
 
 import re
 from collections.abc import Mapping
@@ -49,7 +46,7 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,256}", re.ASCII)
 _PROJECT = re.compile(r"([a-z0-9.-]{1,200}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
 _REFUSED_HEADERS = frozenset(
     {
-        # Named by the contract (section 8) …
+        # Named by contract/wire.md 8 …
         "content-type",
         "user-agent",
         "x-correlation-id",
@@ -262,7 +259,7 @@ MAPS = frozenset({"contact", "config", "secret", "headers", "sasl_auth", "tls", 
 
 
 class Body(BaseModel):
-    """Unknown keys are ignored (wire contract 2); types are not coerced.
+    """Unknown keys are ignored (contract/wire.md 2); types are not coerced.
 
     Of something new, null and, for an object, `[]` are as an absent field. In a change null puts the default
     back, or is refused where something new needs the field, and `[]` for an object is `{}`.
@@ -383,7 +380,7 @@ DestinationType = Literal["https", "pubsub", "kafka"]
 
 
 class OptionsBody(Body):
-    """`options`: stored and returned, without effect (wire contract 4)."""
+    """`options`: stored and returned, without effect (contract/wire.md 4)."""
 
     send_product_identifier_in_changes: bool | None = None
 
@@ -416,7 +413,7 @@ class SubscriptionPatch(_SubscriptionFields):
 
 
 def _number_of(value: Any) -> Any:
-    """A numeric string is a number too (wire contract 14)."""
+    """A numeric string is a number too (contract/wire.md 14)."""
     if isinstance(value, str) and re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
         return float(value)
     return value
@@ -429,7 +426,7 @@ def _short(value: Any) -> Any:
 
 
 class BenchmarkBody(Body):
-    """A benchmark (wire contract 14); `size` is in kB of 1,024 bytes."""
+    """A benchmark (contract/wire.md 14); `size` is in kB of 1,024 bytes."""
 
     type: Literal["com.akeneo.benchmark.v1.test"]
     count: Annotated[int, Field(ge=1, le=MAX_BENCHMARK_EVENTS)] = 1000
@@ -493,7 +490,7 @@ def parse_subscriber(body: Any, *, rules: Rules) -> SubscriberBody:
 
 
 def webhook_problems(channels: Any, url: object, secret: object) -> list[Problem]:
-    """What is missing for notifications by webhook (wire contract 3), where the channels list it."""
+    """What is missing for notifications by webhook (contract/wire.md 3), where the channels list it."""
     if not isinstance(channels, list | tuple) or "webhook" not in channels:
         return []
     needed = {"contact.notification_webhook_url": url, "contact.notification_webhook_secret": secret}

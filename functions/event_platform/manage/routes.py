@@ -1,4 +1,4 @@
-"""The HTTP routes of the management API: parse, call one use case, map the result (wire contract 2)."""
+"""The HTTP routes of the management API: parse, call one use case, map the result (contract/wire.md 2)."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -269,7 +269,7 @@ async def _explanation(request: Request) -> Response:
 
 
 def _schemas(manage: Manage) -> Sequence[Route]:
-    """The JSON Schemas of `data`, where `dataschema` points, and their index (wire contract 9); public."""
+    """The JSON Schemas of `data`, where `dataschema` points, and their index (contract/wire.md 9); public."""
 
     def url_of(request: Request, name: str) -> str:
         return schema_url(_schema_base(manage, request), name)

@@ -1,4 +1,4 @@
-"""The use cases around subscribers (wire contract 3)."""
+"""The use cases around subscribers (contract/wire.md 3)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The use cases around subscriptions (wire contract 4 and 5)."""
+"""The use cases around subscriptions (contract/wire.md 4 and 5)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

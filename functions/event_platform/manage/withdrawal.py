@@ -12,7 +12,7 @@ ACTION = Action(Actor.PLATFORM, reason="the connection has no Event Platform per
 
 
 class Withdrawals:
-    """Acts on what a token check found (wire contract 1), once in a while and not for each call."""
+    """Acts on what a token check found (contract/wire.md 1), once in a while and not for each call."""
 
     def __init__(self, subscriptions: Subscriptions, clock: Clock) -> None:
         self._subscriptions = subscriptions

@@ -78,7 +78,7 @@ async def notify(pending: Pending, *, telling: Telling) -> Told:
     if Channel.EMAIL not in channels:
         if results[0][1] is not Result.FAILED:
             return Told(results)
-        if not await _is_allowed([Channel.EMAIL], subscriber, telling):  # wire contract 12: an e-mail instead
+        if not await _is_allowed([Channel.EMAIL], subscriber, telling):  # contract/wire.md 12: a mail instead
             return await _held(tuple(results), pending, telling)
     return await _by_mail(tuple(results), pending, mail, telling)
 

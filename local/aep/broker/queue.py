@@ -54,9 +54,9 @@ log = structlog.get_logger()
 OWNERS_KEPT = 20_000
 """The number of subscriptions whose owners we keep in memory."""
 REMEMBERED_FOR = 600.0
-"""Seconds for which an id that came in is remembered (ingest.md 2)."""
+"""Seconds for which an id that came in is remembered (contract/ingest.md 2)."""
 RELAYED_FOR = 86400.0
-"""The same for relayed events: their signature has no time, so a copy is good for ever (ingest.md 4)."""
+"""The same for relayed events: their signature has no time and never expires (contract/ingest.md 4)."""
 
 LONGEST_DELAY = timedelta(days=31)
 """The longest delay of a retry that can be set."""
@@ -790,7 +790,7 @@ def record_end(
     event_type: str,
     attempts: int,
 ) -> None:
-    """Counts the end in its log entry (wire contract 13), which names the first events it stands for."""
+    """Counts the end in its log entry (contract/wire.md 13), which names the first events it stands for."""
     event = {"event_id": event_id, "type": event_type, "attempts": attempts}
     row = connection.execute(
         "SELECT id, first_at, events FROM log_entries WHERE subscription_id = ? AND operation = ?"

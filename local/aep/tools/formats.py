@@ -1,4 +1,4 @@
-"""The requests in which events travel to a platform's ingest, one form for each way in (ingest.md 2 to 4)."""
+"""The requests that bring events to a platform's ingest, one for each format (contract/ingest.md 2 to 4)."""
 
 import json
 import time
@@ -19,7 +19,7 @@ CloudEvent = dict[str, Any]
 PIM_MOST_EVENTS = 10
 """Events in one request of a PIM's Events API."""
 PIM_PATIENCE_SECONDS = 0.5
-"""How long a PIM waits for the answer; it does not send again (ingest.md 3)."""
+"""How long a PIM waits for the answer; it does not send again (contract/ingest.md 3)."""
 PATIENCE_SECONDS = 10.0
 EVENTS_API_PLACE, RELAY_PLACE = "/ingest/events-api/", "/ingest/relay/"
 
@@ -161,7 +161,7 @@ def _resource(event: CloudEvent) -> dict[str, Any]:
 
 
 def _relayed(event: CloudEvent) -> dict[str, Any]:
-    """As Akeneo's Event Platform delivers it (wire contract 9)."""
+    """As Akeneo's Event Platform delivers it (contract/wire.md 9)."""
     return {
         "specversion": "1.0",
         "id": event["id"],

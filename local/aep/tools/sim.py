@@ -98,7 +98,7 @@ class Pim:
         return client
 
     def grant(self, client: Client, form: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a token request (wire contract 1)."""
+        """The answer to a token request (contract/wire.md 1)."""
         match form.get("grant_type"):
             case "password":
                 self._check_password(client, form.get("username"), form.get("password"))

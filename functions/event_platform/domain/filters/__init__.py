@@ -1,4 +1,4 @@
-"""Filters of subscriptions (wire contract 7): parsed once, matched as closures, explained by parts."""
+"""Filters of subscriptions (contract/wire.md 7): parsed once, matched as closures, explained by parts."""
 
 from ..facts import Facts
 from .errors import FilterError

@@ -1,4 +1,4 @@
-"""The grammar of wire contract 7, on lark, and the words for what does not fit it."""
+"""The grammar of contract/wire.md 7, on lark, and the words for what does not fit it."""
 
 # lark's hints leave these open.
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
