@@ -11,7 +11,7 @@ from event_platform.domain.tenants import MAX_PREVIOUS_KEYS, PimClient, Tenant
 
 from .options import DEFAULT_DATA, AsJson, Data
 from .output import echo, echo_json, fail, show
-from .registry import Entries, PimsFile, open_registry, pim_name
+from .registry import Entries, PimsFile, Place, Project, open_registry, pim_name
 
 OVERLAP_SECONDS = 3600.0
 LONGEST_OVERLAP_SECONDS = 30 * 86400.0
@@ -38,6 +38,7 @@ def set_client(
         ),
     ] = None,
     pims_file: PimsFile = None,
+    google: Project = None,
     data: Data = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
@@ -51,15 +52,16 @@ def set_client(
     """
     now = datetime.now(UTC)
     new_key: str | None = None
-    with open_registry(pims_file, data) as entries:
-        tenant = _tenant(entries, url)
+    place = Place(data, pims_file, google)
+    with open_registry(place) as entries:
+        tenant = _tenant(entries, url, place)
         before = tenant.client(client_id)
         after = before or PimClient(client_id=client_id)
         has_keys = tenant.auth == "platform-key"
         if key and not has_keys:
             fail(
                 f"--key: clients of {tenant.name} prove themselves by {tenant.auth};"
-                f" `aep pims add {tenant.name} --auth platform-key` changes that"
+                f" `{place.command(f'add {tenant.name} --auth platform-key')}` changes that"
             )
         if has_keys and (key or after.key_sha256 is None):
             new_key = secrets.token_urlsafe(32)
@@ -71,7 +73,7 @@ def set_client(
         if tenant.auth == "token-info" and username is None:
             fail(
                 f"the PIM says who the clients of {tenant.name} are: --username sets a client's user;"
-                f" keys are for PIMs with `aep pims add {tenant.name} --auth platform-key`"
+                f" keys are for PIMs with `{place.command(f'add {tenant.name} --auth platform-key')}`"
             )
         if after != before:
             entries.put(_with_client(tenant, after))
@@ -90,7 +92,11 @@ def set_client(
 
 
 def list_clients(
-    url: PimUrl, pims_file: PimsFile = None, data: Data = DEFAULT_DATA, as_json: AsJson = False
+    url: PimUrl,
+    pims_file: PimsFile = None,
+    google: Project = None,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
 ) -> None:
     """List the clients of a PIM that the registry knows.
 
@@ -99,13 +105,15 @@ def list_clients(
     Where the PIM is asked about tokens (token-info), a client need not be listed to call.
     """
     now = datetime.now(UTC)
-    with open_registry(pims_file, data) as entries:
-        tenant = _tenant(entries, url)
+    place = Place(data, pims_file, google)
+    with open_registry(place) as entries:
+        tenant = _tenant(entries, url, place)
     rows = [_shown(tenant, client, now) for client in tenant.clients]
     if as_json:
         echo_json(rows)
     elif not rows:
-        echo(f"No client of {tenant.name} is listed; `aep pims client {tenant.name} CLIENT_ID` lists one.")
+        lists_one = place.command(f"client {tenant.name} CLIENT_ID")
+        echo(f"No client of {tenant.name} is listed; `{lists_one}` lists one.")
     else:
         show(
             ("client", "user in the PIM", "platform keys", "earlier keys good until"),
@@ -125,6 +133,7 @@ def revoke_client(
     url: PimUrl,
     client_id: ClientId,
     pims_file: PimsFile = None,
+    google: Project = None,
     data: Data = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
@@ -135,10 +144,11 @@ def revoke_client(
     Its subscriptions stay as they are. Where the PIM is asked about tokens (token-info), end the client's
     connection in the PIM.
     """
-    with open_registry(pims_file, data) as entries:
-        tenant = _tenant(entries, url)
+    place = Place(data, pims_file, google)
+    with open_registry(place) as entries:
+        tenant = _tenant(entries, url, place)
         if tenant.client(client_id) is None:
-            fail(f"{client_id} is not listed: `aep pims clients {tenant.name}` shows who is")
+            fail(f"{client_id} is not listed: `{place.command(f'clients {tenant.name}')}` shows who is")
         kept = tuple(each for each in tenant.clients if each.client_id != client_id)
         entries.put(tenant.model_copy(update={"clients": kept}))
     if as_json:
@@ -149,11 +159,11 @@ def revoke_client(
         echo("The PIM still vouches for its tokens: end its connection there.")
 
 
-def _tenant(entries: Entries, url: str) -> Tenant:
+def _tenant(entries: Entries, url: str, place: Place) -> Tenant:
     name = pim_name(entries, url)
     tenant = entries.get(name)
     if tenant is None:
-        fail(f"{name} is not in the registry: run `aep pims add {name}` first")
+        fail(f"{name} is not in the registry: run `{place.command(f'add {name}')}` first")
     return tenant
 
 

@@ -159,6 +159,11 @@ def put(connection: sqlite3.Connection, tenant: Tenant, seal: Seal) -> None:
     connection.execute("INSERT OR REPLACE INTO tenants VALUES (?, ?)", (tenant.name, document))
 
 
+def remove(connection: sqlite3.Connection, name: str) -> None:
+    """For a job: takes an entry out of the store."""
+    connection.execute("DELETE FROM tenants WHERE name = ?", (name,))
+
+
 def _tenant(entry: Any, where: str) -> Tenant:
     try:
         return Tenant.model_validate(entry)

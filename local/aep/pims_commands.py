@@ -1,12 +1,13 @@
-"""`aep pims`: the registry of PIMs, in the data folder or in a file, and the credentials of each."""
+"""`aep pims`: the registry of PIMs, in a data folder, a file or a project, and the credentials of each."""
 
 import contextlib
+import os
 import secrets
+import shlex
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +19,7 @@ from event_platform.settings import Settings
 from . import client_commands
 from .options import DEFAULT_DATA, AsJson, Data, is_default
 from .output import echo, echo_json, fail, show
-from .registry import PimsFile, check_may_make, has_registry, open_registry, pim_name, pim_url
+from .registry import PimsFile, Place, Project, check_may_make, open_registry, pim_name, pim_url
 from .store import calls, database
 from .store.calls import CallKey, LastCalls
 
@@ -67,6 +68,7 @@ def add(
         ),
     ] = None,
     pims_file: PimsFile = None,
+    google: Project = None,
     data: Data = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
@@ -75,14 +77,16 @@ def add(
     Example: aep pims add https://pim.example.com
 
     A running platform takes the change in within 5 seconds. With --events-api-secret - the PIM's own webhook
-    is taken in: save its URL in the PIM first, and press Test there afterwards.
+    is taken in: save its URL in the PIM first, and press Test there afterwards. With --google the functions
+    of the project need no release for it; AEP_REGISTRY_KEY, the stack's key, seals the secrets.
     """
     name = pim_url(url)
-    is_new = pims_file is None and not has_registry(data)
+    place = Place(data, pims_file, google)
+    is_new = place.is_new
     if is_new and is_default(context, "data"):
         check_may_make(data)
     webhook_secret = _secret_from_input(events_api_secret)
-    with open_registry(pims_file, data, makes=True) as entries:
+    with open_registry(place, makes=True) as entries:
         before = entries.get(name)
         rotated = {"ingest_key": rotate, "relay_secret": rotate_relay}
         after, new = _added(before or Tenant(url=name), auth, client or [], rotated)
@@ -93,7 +97,7 @@ def add(
         entries.put(after)
     if is_new:
         echo(f"aep: made a registry in the new data folder {data.absolute()}", err=True)
-    _print_secrets(after, new, (pims_file or data).absolute(), as_json=as_json)
+    _print_secrets(after, new, place, as_json=as_json)
 
 
 pims.command("client")(client_commands.set_client)
@@ -102,35 +106,47 @@ pims.command("revoke")(client_commands.revoke_client)
 
 
 @pims.command("list")
-def list_pims(pims_file: PimsFile = None, data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+def list_pims(
+    pims_file: PimsFile = None, google: Project = None, data: Data = DEFAULT_DATA, as_json: AsJson = False
+) -> None:
     """List the PIMs and the paths at which each sends its events.
 
     Example: aep pims list --json
 
     Of each it shows when an event was taken last and which call was refused last, by each way in. What `aep
-    serve` on that data folder saw is there within 5 seconds.
+    serve` on that data folder saw is there within 5 seconds. With --google the log of ingest has it instead.
     """
+    place = Place(data, pims_file, google)
     tenants: list[Tenant] = []
-    if pims_file is not None or has_registry(data):  # looking makes no folder
-        with open_registry(pims_file, data) as entries:
+    if not place.is_new:  # looking makes no folder
+        with open_registry(place) as entries:
             tenants = entries.all()
-    known = _last_calls(data)
+            for name in entries.unreadable:
+                echo(
+                    f"aep: the entry of {name} cannot be understood, so the functions ignore it:"
+                    f" `{place.command(f'remove {name}')}`, then add it again",
+                    err=True,
+                )
+    known = _last_calls(place)
     if as_json:
-        echo_json([_row(tenant) | _calls_in_json(tenant, known) for tenant in tenants])
+        echo_json([_row(tenant) | _calls_in_json(tenant, known or {}) for tenant in tenants])
         return
-    show(
-        ("PIM", "key", "auth", "ingest path", "last event taken", "last call refused"),
-        [
-            (row["url"], row["key"], row["auth"], row["ingest_path"], *_calls_in_words(tenant, known))
-            for tenant, row in ((tenant, _row(tenant)) for tenant in tenants)
-        ],
-    )
+    headers = ["PIM", "key", "auth", "ingest path"]
+    if known is not None:
+        headers += ["last event taken", "last call refused"]
+    rows: list[list[str]] = []
+    for tenant in tenants:
+        row = _row(tenant)
+        calls_seen = () if known is None else _calls_in_words(tenant, known)
+        rows.append([row["url"], row["key"], row["auth"], row["ingest_path"], *calls_seen])
+    show(headers, rows)
 
 
 @pims.command("remove")
 def remove(
     url: Annotated[str, typer.Argument(help="The PIM's base URL or host pattern, as `list` shows it.")],
     pims_file: PimsFile = None,
+    google: Project = None,
     data: Data = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
@@ -138,10 +154,11 @@ def remove(
 
     Example: aep pims remove https://pim.example.com
     """
-    with open_registry(pims_file, data) as entries:
+    place = Place(data, pims_file, google)
+    with open_registry(place) as entries:
         name = pim_name(entries, url)
         if not entries.remove(name):
-            fail(f"{name} is not in the registry; `aep pims list` shows what is")
+            fail(f"{name} is not in the registry; `{place.command('list')}` shows what is")
     if as_json:
         echo_json({"removed": name})
     else:
@@ -190,12 +207,12 @@ def _with_events_api_secret(tenant: Tenant, secret: SecretStr) -> Tenant:
     return tenant.model_copy(update={"events_api_secret": (secret, *others[:1])})
 
 
-def _print_secrets(tenant: Tenant, new: dict[str, str], where_kept: Path, *, as_json: bool) -> None:
+def _print_secrets(tenant: Tenant, new: dict[str, str], place: Place, *, as_json: bool) -> None:
     if as_json:
         echo_json(_row(tenant) | new)
         return
-    echo(f"{tenant.url} is registered in {where_kept} (auth: {tenant.auth}, key: {tenant.key}).")
-    where, base = _row(tenant), Settings().public_url or "https://YOUR-PLATFORM"
+    echo(f"{tenant.url} is registered in {place} (auth: {tenant.auth}, key: {tenant.key}).")
+    where, base = _row(tenant), _base_url(place)
     if "ingest_key" in new:
         echo(
             "Ingest key (shown only now). Whoever sends this PIM's CloudEvents posts them to\n"
@@ -212,7 +229,7 @@ def _print_secrets(tenant: Tenant, new: dict[str, str], where_kept: Path, *, as_
     else:
         echo(
             "  Save it there, copy the secret that appears, and give it to\n"
-            f"  aep pims add {tenant.url} --events-api-secret -"
+            f"  {place.command(f'add {tenant.url} --events-api-secret -')}"
         )
     echo(
         f"Akeneo's own Event Platform: the url of an https subscription there:\n  {base}{where['relay_path']}"
@@ -221,6 +238,27 @@ def _print_secrets(tenant: Tenant, new: dict[str, str], where_kept: Path, *, as_
         echo(f"  Its primary secret (shown only now): {new['relay_secret']}")
     else:
         echo("  Its secret was shown when it was made; --rotate-relay makes another beside it.")
+    if place.project is not None:
+        echo(
+            "The functions know it within 5 seconds, without a release. An entry of the same URL in `pims` of"
+            " the\nstack goes before it. Next: a token and a first event, as docs/operate.md says."
+        )
+    elif place.file is not None:
+        echo(_HOW_FILES_COUNT.format(shlex.quote(str(place.file))))
+
+
+_HOW_FILES_COUNT = (
+    "The file counts where it is given: on one machine as `aep serve --pims {0}`, for a stack as\n"
+    '  pulumi config set --secret pims "$(cat {0})" && pulumi up'
+)
+
+
+def _base_url(place: Place) -> str:
+    """Returns what stands before the paths of ingest, as far as it is known."""
+    if place.project is None:
+        return Settings().public_url or "https://YOUR-PLATFORM"
+    known = os.environ.get("AEP_INGEST_URL", "").rstrip("/")
+    return known.removesuffix("/ingest") or "https://YOUR-INGEST"
 
 
 def _row(tenant: Tenant) -> dict[str, str]:
@@ -235,10 +273,13 @@ def _row(tenant: Tenant) -> dict[str, str]:
     }
 
 
-def _last_calls(data: Path) -> Mapping[CallKey, LastCalls]:
-    if not (data / database.FILE).exists():
+def _last_calls(place: Place) -> Mapping[CallKey, LastCalls] | None:
+    """Returns None for a project, which keeps them in its log."""
+    if place.project is not None:
+        return None
+    if not (place.data / database.FILE).exists():
         return {}
-    with contextlib.closing(database.connect_to_read(data / database.FILE)) as connection:
+    with contextlib.closing(database.connect_to_read(place.data / database.FILE)) as connection:
         return calls.read(connection)
 
 

@@ -1,10 +1,13 @@
-"""The entries of the registry of PIMs while a command works on them, in the data folder or in a file."""
+"""The entries of the registry of PIMs while a command works on them: in a folder, a file or a project."""
 
+import asyncio
 import contextlib
 import json
 import os
+import shlex
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +16,7 @@ import typer
 from pydantic import ValidationError
 
 from event_platform.adapters.records import tenant_of
+from event_platform.adapters.seal import KeylessSeal
 from event_platform.domain.tenants import SECRET_FIELDS, Tenant
 from event_platform.domain.urls import normalise_pim_url
 from event_platform.domain.validation_words import words_of
@@ -22,6 +26,9 @@ from event_platform.settings import Settings
 from . import pims
 from .errors import BadPims
 from .files import new_beside
+from .google import keys as google_keys
+from .google import registry as on_google
+from .options import DEFAULT_DATA
 from .output import fail
 from .store import database, keys
 from .store.running import folders_in_use
@@ -34,12 +41,61 @@ PimsFile = Annotated[
 ]
 
 
-class Entries:
-    """The entries by name; `save` writes what was changed."""
+Project = Annotated[
+    str | None,
+    typer.Option(
+        "--google", metavar="PROJECT", help="Work on the registry in the Firestore of a Google Cloud project."
+    ),
+]
 
-    def __init__(self, tenants: list[Tenant], save: Callable[["Entries"], None]) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the registry is: in the Firestore of a project, else in a file, else in the data folder."""
+
+    data: Path
+    file: Path | None = None
+    project: str | None = None
+
+    def __str__(self) -> str:
+        if self.project is not None:
+            return f"the Firestore of {self.project}"
+        return str((self.file or self.data).absolute())
+
+    def command(self, words: str) -> str:
+        """Returns a command of `aep pims` that works on this place, as one types it."""
+        if self.project is not None:
+            option = ["--google", self.project]
+        elif self.file is not None:
+            option = ["--pims", str(self.file)]
+        else:
+            option = [] if self.data == DEFAULT_DATA else ["--data", str(self.data)]
+        return " ".join(["aep pims", words, *([shlex.join(option)] if option else [])])
+
+    @property
+    def is_new(self) -> bool:
+        """True for a data folder that has no registry yet."""
+        return self.project is None and self.file is None and not has_registry(self.data)
+
+
+class Entries:
+    """The entries by name. `unreadable` are the names of those that cannot be understood.
+
+    A change is written by `put` or `remove`, which get the entries as they are after it.
+    """
+
+    def __init__(
+        self,
+        tenants: Iterable[Tenant],
+        *,
+        put: Callable[["Entries", Tenant], None],
+        remove: Callable[["Entries", str], None],
+        unreadable: Sequence[str] = (),
+    ) -> None:
         self._tenants = {tenant.name: tenant for tenant in tenants}
-        self._save = save
+        self._put = put
+        self._remove = remove
+        self.unreadable = unreadable
 
     def get(self, name: str) -> Tenant | None:
         return self._tenants.get(name)
@@ -50,29 +106,39 @@ class Entries:
     def put(self, tenant: Tenant) -> None:
         checked = Tenant.model_validate(_plain(tenant))
         self._tenants[checked.name] = checked
-        self._save(self)
+        self._put(self, checked)
 
     def remove(self, name: str) -> bool:
-        found = self._tenants.pop(name, None) is not None
+        found = self._tenants.pop(name, None) is not None or name in self.unreadable
         if found:
-            self._save(self)
+            self._remove(self, name)
         return found
 
 
 @contextlib.contextmanager
-def open_registry(pims_file: Path | None, data: Path, *, makes: bool = False) -> Iterator[Entries]:
-    """The entries of the file or of the data folder, which no other command changes meanwhile.
+def open_registry(place: Place, *, makes: bool = False) -> Iterator[Entries]:
+    """The entries of a place, which no other command changes meanwhile.
 
-    A folder without a registry gets one only if the command `makes` it; else the command ends.
+    A folder without a registry gets one only if the command `makes` one; else the command ends. In a project,
+    only a command that makes an entry needs the key that seals its secrets.
     """
     try:
-        if pims_file is not None:
-            yield _entries_of_file(pims_file)
+        if place.project is not None:
+            if place.file is not None:
+                fail("--pims and --google name two registries: give one of them")
+            seal = google_keys.load_registry() if makes else KeylessSeal()
+            yield _entries_of_project(place.project, seal)
             return
-        if not makes and not has_registry(data):
-            fail(f"there is no registry in {data.absolute()}: name the platform's data folder with --data")
-        seal = keys.load(data, Settings().secrets_key)
-        with database.beside_the_server(data) as connection:
+        if place.file is not None:
+            yield _entries_of_file(place.file)
+            return
+        if not makes and not has_registry(place.data):
+            fail(
+                f"there is no registry in {place.data.absolute()}:"
+                " name the platform's data folder with --data"
+            )
+        seal = keys.load(place.data, Settings().secrets_key)
+        with database.beside_the_server(place.data) as connection:
             connection.execute("BEGIN IMMEDIATE")
             keys.check(connection, seal)
             yield _entries_of_store(connection, seal)
@@ -95,7 +161,7 @@ def _in_one_line(error: ValidationError) -> str:
 def _entries_of_file(path: Path) -> Entries:
     text = path.read_text(encoding="utf-8") if path.exists() else "[]"
 
-    def save(entries: Entries) -> None:
+    def save(entries: Entries, _: object) -> None:
         content = json.dumps([_plain(tenant) for tenant in entries.all()], indent=2) + "\n"
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = new_beside(path)
@@ -103,18 +169,31 @@ def _entries_of_file(path: Path) -> Entries:
             file.write(content)
         temporary.replace(path)
 
-    return Entries(pims.parse(text, allow_http=True), save)
+    return Entries(pims.parse(text, allow_http=True), put=save, remove=save)
 
 
 def _entries_of_store(connection: sqlite3.Connection, seal: Seal) -> Entries:
     stored = [tenant_of(orjson.loads(text), seal) for text in pims.stored_documents(connection)]
+    return Entries(
+        stored,
+        put=lambda _, tenant: pims.put(connection, tenant, seal),
+        remove=lambda _, name: pims.remove(connection, name),
+    )
 
-    def save(entries: Entries) -> None:
-        connection.execute("DELETE FROM tenants")
-        for tenant in entries.all():
-            pims.put(connection, tenant, seal)
 
-    return Entries(stored, save)
+def _entries_of_project(project: str, seal: Seal) -> Entries:
+    read = {entry.name: entry for entry in asyncio.run(on_google.read(project, seal))}
+
+    def put(_: Entries, tenant: Tenant) -> None:
+        pims.check(tenant, allow_http=Settings().dev)
+        asyncio.run(on_google.put(project, tenant, seal, read.get(tenant.name)))
+
+    return Entries(
+        [entry.tenant for entry in read.values() if entry.tenant is not None],
+        put=put,
+        remove=lambda _, name: asyncio.run(on_google.remove(project, name)),
+        unreadable=[entry.name for entry in read.values() if entry.tenant is None],
+    )
 
 
 def _plain(tenant: Tenant) -> dict[str, Any]:
@@ -156,4 +235,4 @@ def check_may_make(data: Path) -> None:
 
 def pim_name(entries: Entries, text: str) -> str:
     """The name of an entry: a host pattern as it is written, or the normalised URL."""
-    return text if entries.get(text) else pim_url(text)
+    return text if entries.get(text) or text in entries.unreadable else pim_url(text)

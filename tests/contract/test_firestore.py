@@ -1,13 +1,15 @@
 """The store on Google Cloud passes the suites of the ports, on Google's emulator."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count, cycle
 from typing import Any
 
 import pytest
-from google.cloud.firestore_v1 import DELETE_FIELD
+from google.api_core.exceptions import ServiceUnavailable
+from google.cloud.firestore_v1 import DELETE_FIELD, AsyncWriteBatch
+from google.cloud.firestore_v1.types import WriteResult
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -50,7 +52,7 @@ from event_platform.adapters.firestore.tenants import FirestoreTenants
 from event_platform.adapters.seal import AesGcmSeal, KeylessSeal
 from event_platform.adapters.settlements import QueueSettlements
 from event_platform.domain.deliveries import Delivery
-from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.errors import Conflict, StoreUnavailable
 from event_platform.domain.logs import DeliveryEnd, LogEntry, LogQuery, LogType, Operation
 from event_platform.domain.notifications import Allowance
 from event_platform.domain.outcomes import Reason
@@ -365,6 +367,48 @@ class TestFirestoreTenants(RegistryContract):
         (stored,) = await database.client.collection("tenants").get()
         assert PIM in str(stored.to_dict())
         assert "an-ingest-key-of-tests" not in str(stored.to_dict())
+
+
+async def test_an_entry_is_replaced_only_as_it_was_seen(firestore: Firestore) -> None:
+    new, newer = a_tenant(ingest_key="new"), a_tenant(ingest_key="newer")
+    await tenants.put_over(firestore, a_tenant(), SEAL, None)
+    (seen,) = await tenants.stored_entries(firestore)
+    with pytest.raises(Conflict, match=f"{PIM} was changed by somebody else"):
+        await tenants.put_over(firestore, new, SEAL, None)  # as by one who saw none
+    await tenants.put_over(firestore, new, SEAL, seen)
+    with pytest.raises(Conflict):
+        await tenants.put_over(firestore, newer, SEAL, seen)
+    await tenants.remove(firestore, PIM)
+    with pytest.raises(Conflict):
+        await tenants.put_over(firestore, newer, SEAL, seen)
+    assert await tenants.stored_entries(firestore) == []
+
+
+@dataclass(frozen=True, slots=True)
+class LosingAnswers(Firestore):
+    """Commits, and the answer to the first commit is lost."""
+
+    lost: list[bool] = field(default_factory=list)
+
+    async def commit(self, batch: AsyncWriteBatch) -> Sequence[WriteResult]:
+        results = await Firestore.commit(self, batch)
+        if not self.lost:
+            self.lost.append(True)
+            raise ServiceUnavailable("the answer is lost")
+        return results
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_a_change_whose_answer_was_lost_is_made_once(firestore: Firestore, is_there: bool) -> None:
+    seen = None
+    if is_there:
+        await tenants.put_over(firestore, a_tenant(ingest_key="old"), SEAL, None)
+        (seen,) = await tenants.stored_entries(firestore)
+    losing = LosingAnswers(firestore.client)
+    await tenants.put_over(losing, a_tenant(ingest_key="new"), SEAL, seen)
+    assert losing.lost
+    (found,) = await FirestoreTenants(firestore, SEAL, ManualClock()).tenants()
+    assert found == a_tenant(ingest_key="new")
 
 
 class FirestoreScheduleWorld:

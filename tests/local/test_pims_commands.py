@@ -18,6 +18,7 @@ from aep.store.running import folders_in_use
 from processes import Child, Client, send_events, server, until
 
 PIM = "https://pim.example.com"
+REGISTRY_KEY = base64.b64encode(bytes(range(32))).decode()
 KEY_OF_PIM = hashlib.sha256(PIM.encode()).hexdigest()[:16]
 FOLLOWS_WITHIN = 5.0
 
@@ -55,9 +56,23 @@ def aep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
-@pytest.fixture(params=["data", "pims"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
-    """Where the registry is: the option that says so, in each of its two forms."""
+Place = tuple[str, str | Path]
+"""Where the registry is: the option that says so, and its value."""
+
+
+@pytest.fixture
+def on_google(firestore_host: str, project: str, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The registry of a project that has a key and no entry yet."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_host)
+    monkeypatch.setenv("AEP_REGISTRY_KEY", REGISTRY_KEY)
+    return "--google", project
+
+
+@pytest.fixture(params=["data", "pims", pytest.param("google", marks=pytest.mark.emulators)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Each place that a registry can be in."""
+    if request.param == "google":
+        return request.getfixturevalue("on_google")
     return f"--{request.param}", tmp_path / ("folder" if request.param == "data" else "pims.json")
 
 
@@ -67,7 +82,7 @@ def contents(path: Path) -> bytes:
     return b"".join(file.read_bytes() for file in files if file.is_file())
 
 
-def test_add_prints_the_new_secrets_once(aep: Aep, place: tuple[str, Path]) -> None:
+def test_add_prints_the_new_secrets_once(aep: Aep, place: Place) -> None:
     added = aep("pims", "add", PIM, *place, "--json").json
     assert list(added) == [
         "url",
@@ -86,7 +101,7 @@ def test_add_prints_the_new_secrets_once(aep: Aep, place: tuple[str, Path]) -> N
     }
 
 
-def test_add_says_where_each_secret_goes(aep: Aep, place: tuple[str, Path]) -> None:
+def test_add_says_where_each_secret_goes(aep: Aep, place: Place) -> None:
     first, second = aep("pims", "add", PIM, *place), aep("pims", "add", PIM, *place)
     assert first.status == second.status == 0
     assert re.search(r"/ingest with the header  Authorization: Bearer [\w-]{43}\n", first.out)
@@ -96,9 +111,10 @@ def test_add_says_where_each_secret_goes(aep: Aep, place: tuple[str, Path]) -> N
 
 
 def test_add_prints_the_urls_of_both_other_ways_in(
-    aep: Aep, place: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+    aep: Aep, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AEP_PUBLIC_URL", "https://events.example.com")
+    monkeypatch.setenv("AEP_INGEST_URL", "https://events.example.com/ingest")  # a project's may be elsewhere
     out = aep("pims", "add", PIM, *place).out
     assert f"  https://events.example.com/ingest/events-api/{KEY_OF_PIM}\n" in out
     assert f"  https://events.example.com/ingest/relay/{KEY_OF_PIM}\n" in out
@@ -139,10 +155,11 @@ def test_a_secret_is_never_a_word_of_the_command_and_never_empty(
 
 
 def test_add_says_where_the_registry_is_and_whether_it_made_it(
-    aep: Aep, place: tuple[str, Path], tmp_path: Path
+    aep: Aep, place: Place, tmp_path: Path
 ) -> None:
     first, second = aep("pims", "add", PIM, *place), aep("pims", "add", PIM, *place)
-    assert f"registered in {place[1]} " in first.out
+    where = f"the Firestore of {place[1]}" if place[0] == "--google" else place[1]
+    assert f"registered in {where} " in first.out
     assert (f"new data folder {place[1]}" in first.err) == (place[0] == "--data")
     assert second.err == ""
     assert not (tmp_path / "aep-data").exists()
@@ -179,7 +196,7 @@ def test_no_registry_is_made_beside_a_platform_that_runs_elsewhere_unless_told_s
     assert not any(tmp_path.iterdir())
 
 
-def test_list_shows_the_entries_and_never_a_secret(aep: Aep, place: tuple[str, Path]) -> None:
+def test_list_shows_the_entries_and_never_a_secret(aep: Aep, place: Place) -> None:
     assert aep("pims", "list", *place, "--json").json == []
     added = aep("pims", "add", PIM, *place, "--json").json
     aep("pims", "add", "https://keyed.example.com", *place, "--auth", "platform-key")
@@ -203,7 +220,7 @@ def test_list_shows_the_entries_and_never_a_secret(aep: Aep, place: tuple[str, P
             assert hashlib.sha256(secret.encode()).hexdigest() not in listed.out
 
 
-def test_a_url_is_one_entry_however_it_is_written(aep: Aep, place: tuple[str, Path]) -> None:
+def test_a_url_is_one_entry_however_it_is_written(aep: Aep, place: Place) -> None:
     first = aep("pims", "add", "https://PIM.example.com:443/", *place, "--json").json
     aep("pims", "add", f"{PIM}/", *place)
     assert [row["url"] for row in aep("pims", "list", *place, "--json").json] == [PIM]
@@ -252,9 +269,7 @@ def test_a_platform_key_is_stored_as_its_hash_and_another_goes_beside_it(aep: Ae
 
 
 @pytest.mark.parametrize("auth", ["token-info", "platform-key", "probe"])
-def test_a_username_is_set_for_every_way_and_touches_no_key(
-    aep: Aep, place: tuple[str, Path], auth: str
-) -> None:
+def test_a_username_is_set_for_every_way_and_touches_no_key(aep: Aep, place: Place, auth: str) -> None:
     aep("pims", "add", PIM, *place, "--auth", auth)
     made = aep("pims", "client", PIM, "erp", *place, "--username", "erp_1", "--json").json
     assert ("key" in made) == (auth == "platform-key")
@@ -266,7 +281,7 @@ def test_a_username_is_set_for_every_way_and_touches_no_key(
     assert aep("pims", "client", PIM, "erp", *place, "--username", "", "--json").json["username"] is None
 
 
-def test_a_client_that_has_a_key_gets_another_only_when_told_so(aep: Aep, place: tuple[str, Path]) -> None:
+def test_a_client_that_has_a_key_gets_another_only_when_told_so(aep: Aep, place: Place) -> None:
     aep("pims", "add", PIM, *place, "--client", "erp")  # as a client of token-info, without a key
     aep("pims", "add", PIM, *place, "--auth", "platform-key")
     assert "key" in aep("pims", "client", PIM, "erp", *place, "--json").json
@@ -281,7 +296,7 @@ def test_a_client_that_has_a_key_gets_another_only_when_told_so(aep: Aep, place:
     assert aep("pims", "clients", PIM, *place, "--json").json == before
 
 
-def test_clients_are_listed_and_revoked(aep: Aep, place: tuple[str, Path]) -> None:
+def test_clients_are_listed_and_revoked(aep: Aep, place: Place) -> None:
     aep("pims", "add", PIM, *place, "--auth", "platform-key")
     assert "No client" in aep("pims", "clients", PIM, *place).out
     key = aep("pims", "client", PIM, "erp", *place, "--json").json["key"]
@@ -318,7 +333,7 @@ def test_clients_to_probe_for_are_listed_and_added_to(aep: Aep, tmp_path: Path) 
     assert (entry["auth"], entry["clients"]) == ("probe", [{"client_id": "erp"}, {"client_id": "shop"}])
 
 
-def test_remove_takes_one_entry_away(aep: Aep, place: tuple[str, Path]) -> None:
+def test_remove_takes_one_entry_away(aep: Aep, place: Place) -> None:
     for url in (PIM, "https://other.example.com"):
         aep("pims", "add", url, *place)
     assert aep("pims", "remove", f"{PIM}/", *place).out == f"removed {PIM}\n"
@@ -386,7 +401,7 @@ def test_the_data_folder_is_its_owners_alone_and_holds_no_secret_in_the_clear(
     ],
 )
 def test_wrong_input_is_one_line_and_status_2_and_changes_nothing(
-    aep: Aep, place: tuple[str, Path], words: tuple[str, ...], named: str
+    aep: Aep, place: Place, words: tuple[str, ...], named: str
 ) -> None:
     aep("pims", "add", PIM, *place, "--auth", "platform-key")
     aep("pims", "add", "https://info.example.com", *place)

@@ -1,9 +1,9 @@
-"""The two keys of a project, for commands of its operator."""
+"""The keys of a project, for commands of its operator."""
 
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from event_platform.adapters.seal import SplitSeal
+from event_platform.adapters.seal import AesGcmSeal, SplitSeal
 
 from ..output import fail
 from ..store.keys import configured
@@ -24,4 +24,19 @@ def load() -> SplitSeal:
             "--google needs AEP_SECRETS_KEY and AEP_REGISTRY_KEY: the keys of its functions, in each a comma"
             " before any older one"
         )
-    return SplitSeal(configured(keys.secrets_key), configured(keys.registry_key, variable="AEP_REGISTRY_KEY"))
+    return SplitSeal(configured(keys.secrets_key), _registry_seal(keys.registry_key))
+
+
+def load_registry() -> AesGcmSeal:
+    """The seal of the registry alone; ends the command when its key is missing. Raises MalformedKey."""
+    key = _Keys().registry_key
+    if key is None:
+        fail(
+            "with --google new secrets are sealed with AEP_REGISTRY_KEY: set it to the stack's key, as by"
+            ' export AEP_REGISTRY_KEY="$(pulumi -C infra config get registryKey)"'
+        )
+    return _registry_seal(key)
+
+
+def _registry_seal(key: SecretStr) -> AesGcmSeal:
+    return configured(key, variable="AEP_REGISTRY_KEY")

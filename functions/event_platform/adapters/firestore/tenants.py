@@ -11,7 +11,7 @@ from google.cloud.firestore_v1 import AsyncDocumentReference, AsyncQuery, AsyncW
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
 
 from ... import data_model
-from ...domain.errors import StoreUnavailable
+from ...domain.errors import Conflict, StoreUnavailable
 from ...domain.tenants import (
     PIMS_NAMED,
     ROUTE_FIX,
@@ -23,7 +23,7 @@ from ...domain.tenants import (
 )
 from ...ports import Clock, Seal
 from ..records import tenant_document, tenant_of
-from .client import Firestore
+from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 
 log = structlog.get_logger()
 
@@ -81,8 +81,7 @@ class FirestoreTenants:
         version = (snapshot.to_dict() or {}).get("version", 0)
         if version == self._version:
             return
-        query = AsyncQuery(self._firestore.client.collection(data_model.TENANTS))
-        documents = await self._firestore.query(query, patience=patience)
+        documents = await stored_entries(self._firestore, patience=patience)
         stored = [tenant for tenant in map(self._stored, documents) if tenant and self._is_allowed(tenant)]
         self._tenants = in_force(self._listed, stored)
         for tenant in self._tenants:
@@ -98,7 +97,12 @@ class FirestoreTenants:
         try:
             return tenant_of(orjson.loads(snapshot.get("document")), self._seal)
         except (ValueError, TypeError, KeyError) as error:  # JSON, seal and validation errors are ValueErrors
-            log.error("pims.entry_unreadable", error=type(error).__name__, document=snapshot.id)
+            log.error(
+                "pims.entry_unreadable",
+                error=type(error).__name__,
+                tenant=name_of(snapshot),
+                fix="look at it with `aep pims list --google PROJECT`, remove it and add it again",
+            )
             return None
 
     def _is_allowed(self, tenant: Tenant) -> bool:
@@ -109,25 +113,70 @@ class FirestoreTenants:
         return problem is None
 
 
+async def stored_entries(
+    firestore: Firestore, *, patience: float | None = None
+) -> Sequence[DocumentSnapshot]:
+    """Returns all entries as they are stored. Raises StoreUnavailable."""
+    query = AsyncQuery(firestore.client.collection(data_model.TENANTS))
+    return await firestore.query(query, patience=patience)
+
+
+def name_of(snapshot: DocumentSnapshot) -> str:
+    """Returns the URL or pattern of a stored entry, or the id of a document that has none."""
+    return str((snapshot.to_dict() or {}).get("name") or snapshot.id)
+
+
 async def put(firestore: Firestore, tenant: Tenant, seal: Seal) -> None:
     """Adds or replaces an entry; in force within 5 s. Raises StoreUnavailable."""
-    name = tenant.name
-    fields = {"name": name, "document": orjson.dumps(tenant_document(tenant, seal)).decode()}
     batch = firestore.client.batch()
-    batch.set(_entry_at(firestore, name), fields)
-    await _commit(firestore, batch)
+    batch.set(_entry_at(firestore, tenant.name), _fields(tenant, seal))
+    _raise_version(firestore, batch)
+    await firestore.run(lambda: firestore.commit(batch))
+
+
+async def put_over(firestore: Firestore, tenant: Tenant, seal: Seal, seen: DocumentSnapshot | None) -> None:
+    """Adds an entry, or replaces the one that was seen; in force within 5 s.
+
+    Raises Conflict when somebody else added or changed it since, and StoreUnavailable.
+    """
+    reference, fields = _entry_at(firestore, tenant.name), _fields(tenant, seal)
+
+    async def job() -> None:
+        batch = firestore.client.batch()
+        if seen is None:
+            batch.create(reference, fields)
+        else:
+            same = firestore.client.write_option(last_update_time=seen.update_time)
+            batch.update(reference, fields, option=same)
+        _raise_version(firestore, batch)
+        try:
+            await firestore.commit(batch)
+        except (ALREADY_EXISTS, MISSING, PRECONDITION_FAILED):
+            # A try that got no answer may have been made. No other has the same sealed texts.
+            if (await firestore.get(reference)).to_dict() != fields:
+                raise Conflict(
+                    f"the entry of {tenant.name} was changed by somebody else meanwhile: nothing was changed"
+                    " here, run the command again"
+                ) from None
+
+    await firestore.run(job)
 
 
 async def remove(firestore: Firestore, name: str) -> None:
     """Takes out the entry of that URL or pattern; in force within 5 s. Raises StoreUnavailable."""
     batch = firestore.client.batch()
     batch.delete(_entry_at(firestore, name))
-    await _commit(firestore, batch)
-
-
-async def _commit(firestore: Firestore, batch: AsyncWriteBatch) -> None:
-    batch.set(_version_at(firestore), {"version": Increment(1)}, merge=True)
+    _raise_version(firestore, batch)
     await firestore.run(lambda: firestore.commit(batch))
+
+
+def _fields(tenant: Tenant, seal: Seal) -> dict[str, str]:
+    return {"name": tenant.name, "document": orjson.dumps(tenant_document(tenant, seal)).decode()}
+
+
+def _raise_version(firestore: Firestore, batch: AsyncWriteBatch) -> None:
+    """Has the functions read the entries again."""
+    batch.set(_version_at(firestore), {"version": Increment(1)}, merge=True)
 
 
 def _entry_at(firestore: Firestore, name: str) -> AsyncDocumentReference:

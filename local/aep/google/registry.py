@@ -1,0 +1,82 @@
+"""The registry of PIMs in the Firestore of a project, as a command of its operator works on it.
+
+The wheel does not bring Google's packages, so they are imported when a command needs them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from event_platform.adapters.records import tenant_of
+from event_platform.adapters.seal import KeylessSeal
+from event_platform.ports import Seal
+
+from ..errors import WrongKey
+from .connection import firestore_of
+
+if TYPE_CHECKING:
+    from google.cloud.firestore_v1.base_document import DocumentSnapshot
+
+    from event_platform.domain.tenants import Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTenant:
+    """An entry as a command read it: `tenant` is None if it cannot be understood."""
+
+    name: str
+    tenant: "Tenant | None"
+    snapshot: "DocumentSnapshot"
+
+
+async def read(project: str, seal: Seal) -> Sequence[StoredTenant]:
+    """Returns the entries of the project's registry.
+
+    With a KeylessSeal their secrets stay sealed. Raises WrongKey when a secret was sealed with none of the
+    seal's keys; StoreUnavailable, NoGooglePackages, GoogleFailed.
+    """
+    async with firestore_of(project) as firestore:
+        from event_platform.adapters.firestore import tenants
+
+        snapshots = await tenants.stored_entries(firestore)
+        return [
+            StoredTenant(tenants.name_of(snapshot), _tenant(snapshot, seal, project), snapshot)
+            for snapshot in snapshots
+        ]
+
+
+async def put(project: str, tenant: "Tenant", seal: Seal, seen: StoredTenant | None) -> None:
+    """Adds the entry, or replaces the one that was read; in force within 5 s.
+
+    Raises Conflict when it was changed since; StoreUnavailable, NoGooglePackages, GoogleFailed.
+    """
+    async with firestore_of(project) as firestore:
+        from event_platform.adapters.firestore import tenants
+
+        await tenants.put_over(firestore, tenant, seal, None if seen is None else seen.snapshot)
+
+
+async def remove(project: str, name: str) -> None:
+    """Removes the entry; in force within 5 s. Raises StoreUnavailable, NoGooglePackages, GoogleFailed."""
+    async with firestore_of(project) as firestore:
+        from event_platform.adapters.firestore import tenants
+
+        await tenants.remove(firestore, name)
+
+
+def _tenant(snapshot: "DocumentSnapshot", seal: Seal, project: str) -> "Tenant | None":
+    try:
+        document: dict[str, Any] = orjson.loads(snapshot.get("document"))
+        sealed = tenant_of(document, KeylessSeal())
+    except (ValueError, TypeError, KeyError):  # JSON and validation errors are ValueErrors
+        return None
+    try:
+        return tenant_of(document, seal)
+    except ValueError as error:
+        raise WrongKey(
+            f"the secrets of {sealed.name} were sealed with none of the keys in AEP_REGISTRY_KEY: take the"
+            " stack's (`pulumi config get registryKey`); if that key is lost, `aep pims remove"
+            f" {sealed.name} --google {project}` and add it again"
+        ) from error
