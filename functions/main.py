@@ -16,6 +16,9 @@ IDLE_SECONDS = 620
 """Seconds for which a connection is kept between two requests. Google's load balancer keeps one for 600 s,
 and a request that it sends at the moment when we close is lost. The framework has no setting for it."""
 UvicornWorker.CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "timeout_keep_alive": IDLE_SECONDS}
+# The framework kills a worker that gives no sign of life for so long. Between two requests an instance has no
+# CPU, so the requests that end a pause would be lost: docs/decisions/0060-functions-that-are-frozen.md.
+os.environ["CLOUD_RUN_TIMEOUT_SECONDS"] = "0"
 
 
 @aio.http

@@ -134,7 +134,7 @@ class GooglePlatform:
         """
         self.project = project
         self._ack_seconds = ack_seconds
-        ports = _free_ports(len(FUNCTIONS))
+        ports = free_ports(len(FUNCTIONS))
         common = {
             "GOOGLE_CLOUD_PROJECT": project,
             PUBSUB_HOST: pubsub,
@@ -191,7 +191,7 @@ class GooglePlatform:
     async def another(self, name: str) -> Function:
         """A second instance of a function. Nothing is pushed to it: Google would spread the requests."""
         first = self.functions[name]
-        (port,) = _free_ports(1)
+        (port,) = free_ports(1)
         second = Function(name, port, first.environment, first.log.with_name(f"{name}-{port}.log"))
         self._others.append(second)
         await second.start()
@@ -286,7 +286,8 @@ async def running(
         await platform.stop()
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
+    """Returns ports that nothing listened on a moment ago."""
     with contextlib.ExitStack() as held:
         probes = [held.enter_context(socket.socket()) for _ in range(number)]
         for probe in probes:

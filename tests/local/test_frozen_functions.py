@@ -1,0 +1,94 @@
+"""A function whose instance got no CPU between two requests, as Cloud Run has it, answers the next ones."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from aep.tools.on_google import FUNCTIONS, Function, free_ports
+from processes import environment
+
+LIMIT_SECONDS = 2
+"""What Google writes into CLOUD_RUN_TIMEOUT_SECONDS is the function's own, 60 s and more."""
+FROZEN_SECONDS = 2 * LIMIT_SECONDS
+AWAKE_SECONDS = 2.5
+"""The time that a request takes here: the framework looks for workers without a heartbeat each second."""
+ANSWER_SECONDS = 60.0
+BEGINNING, REST = b"GET /health HTTP/1.1\r\nHost: function\r\n", b"Connection: close\r\n\r\n"
+
+
+@pytest_asyncio.fixture
+async def functions(tmp_path: Path) -> AsyncIterator[list[Function]]:
+    """The six, each started by the framework as on Google; nothing that they would call is there."""
+    told = environment(
+        {
+            "CLOUD_RUN_TIMEOUT_SECONDS": str(LIMIT_SECONDS),
+            "GOOGLE_CLOUD_PROJECT": "test",
+            "PUBSUB_EMULATOR_HOST": "127.0.0.1:1",
+            "FIRESTORE_EMULATOR_HOST": "127.0.0.1:1",
+            "AEP_SECRETS_KEY": "A" * 43 + "=",
+            "AEP_REGISTRY_KEY": "B" * 42 + "A=",
+            "AEP_PUBLIC_URL": "https://events.example.com",
+        }
+    )
+    started = [
+        Function(name, port, told, tmp_path / f"{name}.log")
+        for name, port in zip(FUNCTIONS, free_ports(len(FUNCTIONS)), strict=True)
+    ]
+    try:
+        async with asyncio.TaskGroup() as group:
+            for function in started:
+                group.create_task(function.start())
+        yield started
+    finally:
+        await asyncio.gather(*(function.stop() for function in started))
+
+
+class Request:
+    """A request of which the beginning wakes the function, and the rest comes later."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def begin(cls, function: Function) -> "Request":
+        begun = cls(*await asyncio.open_connection("127.0.0.1", function.port))
+        await begun._send(BEGINNING)
+        return begun
+
+    async def finish(self) -> str:
+        """Returns the status line of the answer, or what came instead of one."""
+        try:
+            await self._send(REST)
+            line = await asyncio.wait_for(self._reader.readline(), ANSWER_SECONDS)
+        except ConnectionError as error:
+            return type(error).__name__
+        finally:
+            self._writer.close()
+        return line.decode().strip() or "closed"
+
+    async def _send(self, part: bytes) -> None:
+        self._writer.write(part)
+        await self._writer.drain()
+
+
+async def woken(function: Function) -> list[str]:
+    """Freezes the function for longer than its limit; three requests wake it at once."""
+    assert function.process is not None
+    group = function.process.pid
+    os.killpg(group, signal.SIGSTOP)
+    await asyncio.sleep(FROZEN_SECONDS)
+    begun = [await Request.begin(function) for _ in range(3)]
+    os.killpg(group, signal.SIGCONT)
+    await asyncio.sleep(AWAKE_SECONDS)
+    return list(await asyncio.gather(*(request.finish() for request in begun)))
+
+
+async def test_a_function_that_was_frozen_answers_those_who_wake_it(functions: list[Function]) -> None:
+    answers = await asyncio.gather(*map(woken, functions))
+    assert {function.name: each for function, each in zip(functions, answers, strict=True)} == dict.fromkeys(
+        FUNCTIONS, ["HTTP/1.1 200 OK"] * 3
+    )
