@@ -3,7 +3,8 @@
 Topics and push subscriptions of the minimal one are made on the Pub/Sub emulator, and carry events there.
 A wrong program is refused by the policies.
 
-Google is not asked: the CLI finds a stand-in for Google's provider on PATH, or these tests are skipped.
+Google is not asked: the CLI finds the stand-in for Google's provider on PATH (`tests/infra/standin`). Without
+the CLI these tests are skipped.
 """
 
 import asyncio
@@ -40,6 +41,7 @@ from main_path import (
 from one_pim import PIM, PRIMARY
 from processes import server
 from stack.source import FOLDER
+from standin import launcher
 
 REPOSITORY = FOLDER.parent
 FUNCTION = "gcp:cloudfunctionsv2/function:Function"
@@ -99,6 +101,7 @@ class Pulumi:
     def _environment(self) -> Mapping[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AEP_", "GOOGLE_"))}
         return kept | {
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "PULUMI_BACKEND_URL": f"file://{self.folder / 'state'}",
             "PULUMI_CONFIG_PASSPHRASE": "for tests",
             "PULUMI_HOME": str(self.folder / "home"),
@@ -110,10 +113,8 @@ class Pulumi:
 
 @pytest.fixture
 def pulumi(tmp_path: Path) -> Pulumi:
-    require(
-        "pulumi with a stand-in for Google's provider",
-        shutil.which("pulumi") and shutil.which("pulumi-resource-gcp"),
-    )
+    require("pulumi", shutil.which("pulumi"))
+    launcher.install(tmp_path / "bin")
     return Pulumi(tmp_path, "")
 
 
