@@ -16,10 +16,11 @@ import uvloop
 
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
-from event_platform.domain import json_form, signatures
-from event_platform.domain.events import Event, envelope
-from event_platform.domain.facts import Facts
-from event_platform.domain.outcomes import Answer
+from event_platform.domain.attempts import signatures
+from event_platform.domain.attempts.outcomes import Answer
+from event_platform.domain.events import json_form
+from event_platform.domain.events.event import Event, envelope
+from event_platform.domain.events.facts import Facts
 from event_platform.domain.subscriptions import Owner
 
 from .events import TYPE, event_id, structured

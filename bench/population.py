@@ -9,11 +9,11 @@ from enum import StrEnum
 
 from pydantic import SecretStr
 
-from event_platform.domain import rates
-from event_platform.domain.lanes import LANES_AT_START
-from event_platform.domain.outcomes import Answer, Outcome, Reason, TransportFailure, classify
-from event_platform.domain.queue_messages import deliveries_topic
-from event_platform.domain.rates import HALVED_AFTER, Limits, Rate
+from event_platform.domain.attempts.outcomes import Answer, Outcome, Reason, TransportFailure, classify
+from event_platform.domain.messages.queue_messages import deliveries_topic
+from event_platform.domain.pace import rates
+from event_platform.domain.pace.lanes import LANES_AT_START
+from event_platform.domain.pace.rates import HALVED_AFTER, Limits, Rate
 from event_platform.domain.subscriptions import HttpsConfig, Owner, Subscription
 
 from .throughput import Allowance

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 import orjson
 
-from event_platform.domain import json_form
 from event_platform.domain.deliveries import Delivery
-from event_platform.domain.events import Event, envelope
-from event_platform.domain.facts import Facts
-from event_platform.domain.queue_messages import delivery_message
-from event_platform.domain.rates import LANES_AT_MOST
+from event_platform.domain.events import json_form
+from event_platform.domain.events.event import Event, envelope
+from event_platform.domain.events.facts import Facts
+from event_platform.domain.messages.queue_messages import delivery_message
+from event_platform.domain.pace.rates import LANES_AT_MOST
 
 from .events import TYPE, event_id, structured
 

@@ -26,18 +26,19 @@ from cachetools import LRUCache
 from event_platform.adapters.firestore.subscriptions import TENANTS_HELD
 from event_platform.deliver.edge import HELD_AT_MOST, TRIED_WITHIN
 from event_platform.deliver.judge import Judge
-from event_platform.domain import rates, retries
+from event_platform.domain.attempts import retries
+from event_platform.domain.attempts.egress import Egress
+from event_platform.domain.attempts.outcomes import Kind as OutcomeKind
+from event_platform.domain.attempts.outcomes import Outcome, Reason
 from event_platform.domain.deliveries import Delivery, Settlement
-from event_platform.domain.egress import Egress
-from event_platform.domain.messages import Message
-from event_platform.domain.outcomes import Kind as OutcomeKind
-from event_platform.domain.outcomes import Outcome, Reason
-from event_platform.domain.pace import COPY_SECONDS, SPREAD_OF_COPIES, Turn, paced
-from event_platform.domain.queue_messages import is_alone
-from event_platform.domain.rates import Limits, Observation, Rate
+from event_platform.domain.messages.message import Message
+from event_platform.domain.messages.queue_messages import is_alone
+from event_platform.domain.pace import rates
+from event_platform.domain.pace.pace import COPY_SECONDS, SPREAD_OF_COPIES, Turn, paced
+from event_platform.domain.pace.rates import Limits, Observation, Rate
 from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.domain.suspension import HOUR_MINUTES, Count, Series
-from event_platform.fanout.recent import LANES_KEPT, RecentLanes
+from event_platform.fanout.recent_lanes import LANES_KEPT, RecentLanes
 from event_platform.maintain.put_back import BEGINNING_SECONDS, MOST_OF_A_PAGE
 
 from .cloud import CloudRun, Instance, Lane, Push, Pushing, PushSubscription, Simulation

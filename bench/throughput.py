@@ -15,10 +15,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
 from pathlib import Path
 
-from event_platform.domain import rates
-from event_platform.domain.lanes import LANES_AT_START
-from event_platform.domain.pace import COPY_SECONDS, SPREAD_OF_COPIES, TokenBucket, Turn
-from event_platform.domain.rates import Limits, Observation, Rate
+from event_platform.domain.pace import rates
+from event_platform.domain.pace.lanes import LANES_AT_START
+from event_platform.domain.pace.pace import COPY_SECONDS, SPREAD_OF_COPIES, TokenBucket, Turn
+from event_platform.domain.pace.rates import Limits, Observation, Rate
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BURST_SECONDS = 0.1

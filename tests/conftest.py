@@ -7,12 +7,18 @@ from weakref import WeakValueDictionary
 import pytest
 import structlog
 
-from event_platform.domain.filters import matching, parse
+from event_platform.domain.filters import closures, parse
 from event_platform.domain.filters.syntax import Node
 
-pytest_plugins = ["emulator_fixtures", "kafka_broker", "cpu_watchdog", "log_events", "plain_words"]
+pytest_plugins = [
+    "support.emulator_fixtures",
+    "support.kafka_broker",
+    "support.cpu_watchdog",
+    "support.log_events",
+    "support.plain_words",
+]
 
-pytest.register_assert_rewrite("contract", "main_path")
+pytest.register_assert_rewrite("contract", "support")
 
 # Plain lines: rich's tracebacks take longer than the tests.
 structlog.configure(
@@ -32,6 +38,6 @@ def compiles(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counted[expression] += 1
         return parse(expression)
 
-    monkeypatch.setattr(matching, "_compiled_before", WeakValueDictionary())
-    monkeypatch.setattr(matching, "parse", counting)
+    monkeypatch.setattr(closures, "_compiled_before", WeakValueDictionary())
+    monkeypatch.setattr(closures, "parse", counting)
     return counted

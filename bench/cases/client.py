@@ -2,7 +2,7 @@
 
 import time
 
-from event_platform.domain.lanes import LANES_AT_START
+from event_platform.domain.pace.lanes import LANES_AT_START
 
 from .. import integrity
 from ..errors import BenchFailed

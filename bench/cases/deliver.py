@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from aep import emulators
+from aep.google import emulators
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.firestore.client import connect
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions

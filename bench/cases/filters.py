@@ -8,9 +8,10 @@ from statistics import median
 
 from pydantic import SecretStr
 
-from event_platform.domain import catalog, filters, json_form
-from event_platform.domain.events import Event
-from event_platform.domain.facts import Facts
+from event_platform.domain import filters
+from event_platform.domain.events import catalog, json_form
+from event_platform.domain.events.event import Event
+from event_platform.domain.events.facts import Facts
 from event_platform.domain.subscriptions import (
     SUBSCRIBERS_PER_PIM,
     SUBSCRIPTIONS_PER_SUBSCRIBER,

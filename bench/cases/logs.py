@@ -14,8 +14,15 @@ from pathlib import Path
 from aep.store.database import FILE, Database, connect, prepare
 from aep.store.logs import SqliteLogs, put_entry
 from aep.store.schema import LOG_KINDS, LOG_SCOPES, log_index
-from event_platform.domain.logs import FAILED_DELIVERY, LogEntry, LogQuery, LogType, Operation, Position
-from event_platform.domain.outcomes import Reason
+from event_platform.domain.attempts.outcomes import Reason
+from event_platform.domain.record.logs import (
+    FAILED_DELIVERY,
+    LogEntry,
+    LogQuery,
+    LogType,
+    Operation,
+    Position,
+)
 from event_platform.domain.subscriptions import Owner
 
 from ..figures import Figure, below, case, percentile

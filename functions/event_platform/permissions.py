@@ -6,7 +6,7 @@ calls that the functions make. https://cloud.google.com/firestore/native/docs/se
 
 from collections.abc import Mapping
 
-from .domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, NOTIFICATIONS_TOPIC
+from .domain.messages.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, NOTIFICATIONS_TOPIC
 
 ENTITIES_GET = "datastore.entities.get"
 ENTITIES_LIST = "datastore.entities.list"

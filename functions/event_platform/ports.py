@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from .domain.actions import BY_THE_PLATFORM, Action
+from .domain.attempts.outcomes import Answer, Published, Refusal, TransportFailure
 from .domain.deliveries import Delivery, Settlement
-from .domain.events import Event
-from .domain.logs import DeliveryEnd, LogEntry, LogQuery
-from .domain.messages import Message
-from .domain.notifications import Allowance, Mail, MailFailure, Pending
-from .domain.outcomes import Answer, Published, Refusal, TransportFailure
+from .domain.events.event import Event
+from .domain.messages.message import Message
+from .domain.record.actions import BY_THE_PLATFORM, Action
+from .domain.record.logs import DeliveryEnd, LogEntry, LogQuery
+from .domain.record.notifications import Allowance, Mail, MailFailure, Pending
 from .domain.subscriptions import KafkaConfig, Owner, PubSubConfig, Subscriber, Subscription
 from .domain.suspension import Count, Series
 from .domain.tenants import Tenant, Way

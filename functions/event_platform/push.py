@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from .budget import Budget
 from .domain.errors import Unavailable
-from .domain.messages import MalformedMessage, Message
+from .domain.messages.message import MalformedMessage, Message
 from .http import Direct, read_body
 from .ports import Publisher
 from .tracebacks import drop_tracebacks

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from .domain import json_form
-from .domain.catalog import Catalog
 from .domain.errors import TooLarge
+from .domain.events import json_form
+from .domain.events.catalog import Catalog
 from .domain.tenants import Tenant
 from .ports import Reader
 

@@ -21,14 +21,14 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from .domain import catalog
 from .domain.addresses import IpNetwork
-from .domain.catalog import Catalog
 from .domain.deliveries import DeliverPolicy
+from .domain.events import catalog
+from .domain.events.catalog import Catalog
 from .domain.mail_servers import MailServer, check_sender, mail_server_of
-from .domain.pace import SPREAD_OF_COPIES
-from .domain.queue_messages import EVENTS_TOPIC
-from .domain.rates import Limits
+from .domain.messages.queue_messages import EVENTS_TOPIC
+from .domain.pace.pace import SPREAD_OF_COPIES
+from .domain.pace.rates import Limits
 from .domain.tenants import Tenant, check_secrets
 from .domain.validation_words import words_of
 
@@ -63,7 +63,7 @@ def catalog_with(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    from .domain.own_event_types import extended  # most have none and start without it
+    from .domain.events.own_event_types import extended  # most have none and start without it
 
     text: str | bytes = value
     if not value.lstrip().startswith("["):

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import orjson
 import structlog
 
-from .domain import json_form
+from .domain.events import json_form
 
 
 def configure(level: str, lines: Any = None) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .adapters.firestore.client import Firestore
     from .adapters.guard import GuardedNetwork
-    from .adapters.pubsub import PubSubPublisher
+    from .adapters.pubsub.publisher import PubSubPublisher
     from .adapters.seal import AesGcmSeal
     from .ports import RecordSender, Seal, TenantRegistry
 
@@ -75,15 +75,16 @@ def start(function: str | None) -> None:
 @cache
 def manage() -> "Answers":
     """The management API."""
-    from . import asyncapi, manage, openapi
+    from . import manage
     from .adapters.clock import SystemClock
     from .adapters.firestore.logs import FirestoreLogs
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.guard import TrustedNetwork
     from .adapters.https import HttpsPimGateway, HttpsSender
-    from .adapters.pubsub_intake import PubSubIntake
-    from .adapters.pubsub_topics import PubSubTopics, rules_on_google
+    from .adapters.pubsub.intake import PubSubIntake
+    from .adapters.pubsub.topics import PubSubTopics, rules_on_google
     from .adapters.seal import KeylessSeal
+    from .descriptions import asyncapi, openapi
     from .manage.identity import CallerVerifier
 
     settings, clock = _read(told.ManageSettings), SystemClock()
@@ -120,8 +121,8 @@ def ingest() -> "Answers":
     """Takes a PIM's events in."""
     from . import ingest
     from .adapters.clock import SystemClock
-    from .adapters.pubsub import load_client
-    from .adapters.pubsub_intake import PubSubIntake
+    from .adapters.pubsub.intake import PubSubIntake
+    from .adapters.pubsub.publisher import load_client
     from .adapters.reading import ReadingProcess
 
     load_client()
@@ -138,7 +139,7 @@ def fanout() -> "Answers":
     from . import fanout
     from .adapters.clock import SystemClock
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
-    from .adapters.pubsub import load_client
+    from .adapters.pubsub.publisher import load_client
     from .adapters.reading import ReadingProcess
     from .adapters.seal import KeylessSeal
 
@@ -173,9 +174,9 @@ def deliver() -> "Answers":
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.firestore.success_counts import FirestoreSuccessCounts
     from .adapters.https import HttpsSender
-    from .adapters.pubsub_topics import PubSubTopics, rules_on_google
+    from .adapters.pubsub.topics import PubSubTopics, rules_on_google
     from .adapters.settlements import QueueSettlements
-    from .domain.egress import Egress
+    from .domain.attempts.egress import Egress
 
     settings, clock = _read(told.DeliverSettings), SystemClock()
     firestore, seal, publisher = _firestore(settings), _seal(settings), _publisher(settings)
@@ -191,7 +192,7 @@ def deliver() -> "Answers":
 
     @cache
     def kafka_sender() -> "RecordSender":
-        from .adapters.kafka import KafkaSender
+        from .adapters.kafka.sender import KafkaSender
 
         return KafkaSender(guard)
 
@@ -305,7 +306,7 @@ def _firestore(settings: told.FunctionSettings) -> "Firestore":
 
 
 def _publisher(settings: told.FunctionSettings) -> "PubSubPublisher":
-    from .adapters.pubsub import PubSubPublisher
+    from .adapters.pubsub.publisher import PubSubPublisher
 
     return PubSubPublisher(settings.project)
 

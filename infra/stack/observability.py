@@ -14,7 +14,11 @@ from pulumi_gcp.monitoring import (
     AlertPolicyConditionConditionThresholdArgs,
 )
 
-from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, NOTIFICATIONS_TOPIC
+from event_platform.domain.messages.queue_messages import (
+    DEAD_LETTERS_TOPIC,
+    EVENTS_TOPIC,
+    NOTIFICATIONS_TOPIC,
+)
 from event_platform.permissions import DELIVERIES_TOPICS
 
 from .part import Part, Project

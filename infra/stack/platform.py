@@ -8,7 +8,11 @@ from typing import Any
 import pulumi
 import pulumi_gcp as gcp
 
-from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, NOTIFICATIONS_TOPIC
+from event_platform.domain.messages.queue_messages import (
+    DEAD_LETTERS_TOPIC,
+    EVENTS_TOPIC,
+    NOTIFICATIONS_TOPIC,
+)
 from event_platform.domain.tenants import without_secrets
 from event_platform.fanout.routes import EVENTS_PATH, PIM_EVENTS_PATH
 from event_platform.notify.routes import PATH as NOTIFICATIONS_PATH

@@ -3,7 +3,7 @@
 import pulumi
 import pulumi_gcp as gcp
 
-from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC
+from event_platform.domain.messages.queue_messages import DEAD_LETTERS_TOPIC
 from event_platform.push import ATTEMPTS_OF_OURS
 
 from .function import CloudFunction

@@ -1,5 +1,5 @@
 """`python -m aep`."""
 
-from aep.cli import main
+from aep.cli.main import main
 
 main()

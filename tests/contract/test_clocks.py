@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from aep.steady_clock import SteadyClock
-from clock import START, ManualClock
-from contract.clocks import ClockContract, Pass
+from aep.store.steady_clock import SteadyClock
+from contract.suites.clocks import ClockContract, Pass
 from event_platform.adapters.clock import SystemClock
-from eventually import eventually
+from support.clock import START, ManualClock
+from support.eventually import eventually
 
 
 async def wait(seconds: float) -> None:

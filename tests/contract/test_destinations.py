@@ -1,4 +1,4 @@
-"""The vectors of `contract/destinations.py`, each when a subscription is made and when a delivery is sent."""
+"""The vectors of `suites/destinations.py`, each when a subscription is made and when a delivery is sent."""
 
 import socket
 from collections.abc import AsyncIterator
@@ -8,18 +8,18 @@ from urllib.parse import urlsplit
 import pytest
 from aiohappyeyeballs import AddrInfoType
 
-from contract.destinations import VECTORS, Vector
-from contract.servers import DnsServer
+from contract.suites.destinations import VECTORS, Vector
 from contract.test_https_sender import resolver_of
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
+from event_platform.domain.attempts.outcomes import Reason, TransportFailure
 from event_platform.domain.errors import InvalidRequest
-from event_platform.domain.outcomes import Reason, TransportFailure
 from event_platform.domain.urls import normalise_endpoint_url
 from event_platform.manage.guarding import parsed_and_guarded
 from event_platform.manage.payloads import HttpsBody, Rules, parse_subscription
 from event_platform.manage.subscriptions import HOSTS
-from records import OWNER, PIM, PRIMARY, UPDATED
+from support.records import OWNER, PIM, PRIMARY, UPDATED
+from support.servers import DnsServer
 
 NOTHING_OPENED = "no connection leaves this machine"
 

@@ -19,44 +19,44 @@ from aep.broker import queue as broker_queue
 from aep.broker.budget import bytes_in_flight
 from aep.broker.dispatcher import Dispatcher, LaneQueue
 from aep.broker.fan_out import FanOut
+from aep.broker.live import Records
 from aep.broker.pacer import Pacer
 from aep.broker.queue import DurableQueue
-from aep.broker.rows import LaneKey, Queued
+from aep.broker.queued import LaneKey, Queued
 from aep.broker.upkeep import Upkeep
-from aep.meters import Meters
-from aep.sending import Records
+from aep.runtime.meters import Meters
+from aep.runtime.tasks import TaskCancelled
 from aep.store import outbox
 from aep.store.database import Database
 from aep.store.logs import SqliteLogs
 from aep.store.outbox import DUE_OF_SUBSCRIBER, SqliteOutbox
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
-from aep.tasks import TaskCancelled
 from aep.workers.owner import Workers
 from aep.workers.remote import Live, RemoteStore
-from clock import START, ManualClock
-from contract.broker import BrokerContract, Consumer, Handler, World, a_removal, failing
-from contract.judgement import Instance, JudgementContract
-from contract.judgement import World as JudgementWorld
-from contract.logs import LogsContract
-from contract.logs import World as LogsWorld
-from contract.outbox import OutboxContract
-from contract.outbox import World as OutboxWorld
-from contract.paces import PacesContract
-from contract.paces import World as PacesWorld
-from contract.subscriptions import Store, SubscriptionsContract
-from contract.success_counts import SuccessCountsContract
-from contract.topic_claims import TopicClaimsContract
+from contract.suites.broker import BrokerContract, Consumer, Handler, World, a_removal, failing
+from contract.suites.judgement import Instance, JudgementContract
+from contract.suites.judgement import World as JudgementWorld
+from contract.suites.logs import LogsContract
+from contract.suites.logs import World as LogsWorld
+from contract.suites.outbox import OutboxContract
+from contract.suites.outbox import World as OutboxWorld
+from contract.suites.paces import PacesContract
+from contract.suites.paces import World as PacesWorld
+from contract.suites.subscriptions import Store, SubscriptionsContract
+from contract.suites.success_counts import SuccessCountsContract
+from contract.suites.topic_claims import TopicClaimsContract
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.deliver import Judge
+from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.deliveries import Delivery, Settlement
-from event_platform.domain.egress import Egress
-from event_platform.domain.rates import Limits
+from event_platform.domain.pace.rates import Limits
 from event_platform.domain.subscriptions import Owner, Subscription, resume, suspend
 from event_platform.ports import Logs, SuccessCounts
 from event_platform.settings import Settings
-from eventually import eventually
-from records import OWNER, PIM, an_event
+from support.clock import START, ManualClock
+from support.eventually import eventually
+from support.records import OWNER, PIM, an_event
 
 KEPT = ("accepted", "snapshots", "fan_outs", "events", "event_uses", "deliveries", "retries")
 SEAL = AesGcmSeal(b"\x01" * 32)

@@ -11,11 +11,11 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from aep import pims
 from aep.errors import BadPims
-from aep.pims import Pims
+from aep.store import tenants
 from aep.store.database import Database, beside_the_server
-from contract.registry import (
+from aep.store.tenants import Pims
+from contract.suites.registry import (
     OTHER,
     PATTERN,
     PIM,
@@ -47,7 +47,7 @@ class StoredWorld:
 
     async def put(self, tenant: Tenant) -> None:
         with beside_the_server(self._folder) as connection:
-            pims.put(connection, tenant, SEAL)
+            tenants.put(connection, tenant, SEAL)
 
     async def remove(self, tenant: Tenant) -> None:
         self._run("DELETE FROM tenants WHERE name = ?", tenant.name)
@@ -60,7 +60,7 @@ class StoredWorld:
 
     async def spoil_entry(self, tenant: Tenant) -> None:
         with beside_the_server(self._folder) as connection:
-            pims.put(connection, tenant, OTHER_SEAL)
+            tenants.put(connection, tenant, OTHER_SEAL)
 
     async def close(self) -> None:
         await self._database.close()

@@ -13,16 +13,15 @@ from google.cloud.firestore_v1.types import WriteResult
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from clock import START, ManualClock
-from contract.judgement import JudgementContract
-from contract.judgement import World as JudgementWorld
-from contract.logs import LogsContract
-from contract.logs import World as LogsWorld
-from contract.outbox import OutboxContract
-from contract.outbox import World as OutboxWorld
-from contract.paces import PacesContract
-from contract.paces import World as PacesWorld
-from contract.registry import (
+from contract.suites.judgement import JudgementContract
+from contract.suites.judgement import World as JudgementWorld
+from contract.suites.logs import LogsContract
+from contract.suites.logs import World as LogsWorld
+from contract.suites.outbox import OutboxContract
+from contract.suites.outbox import World as OutboxWorld
+from contract.suites.paces import PacesContract
+from contract.suites.paces import World as PacesWorld
+from contract.suites.registry import (
     OTHER,
     PATTERN,
     PIM,
@@ -32,12 +31,12 @@ from contract.registry import (
     ingest_keys,
     names,
 )
-from contract.registry import World as RegistryWorld
-from contract.retry_schedule import RetryScheduleContract, a_delivery
-from contract.retry_schedule import World as ScheduleWorld
-from contract.subscriptions import Store, SubscriptionsContract, anything
-from contract.success_counts import SERIES, SuccessCountsContract
-from contract.topic_claims import TopicClaimsContract
+from contract.suites.registry import World as RegistryWorld
+from contract.suites.retry_schedule import RetryScheduleContract, a_delivery
+from contract.suites.retry_schedule import World as ScheduleWorld
+from contract.suites.subscriptions import Store, SubscriptionsContract, anything
+from contract.suites.success_counts import SERIES, SuccessCountsContract
+from contract.suites.topic_claims import TopicClaimsContract
 from event_platform import data_model
 from event_platform.adapters.firestore import tenants
 from event_platform.adapters.firestore.client import Firestore, connect
@@ -51,12 +50,12 @@ from event_platform.adapters.firestore.success_counts import FirestoreSuccessCou
 from event_platform.adapters.firestore.tenants import FirestoreTenants
 from event_platform.adapters.seal import AesGcmSeal, KeylessSeal
 from event_platform.adapters.settlements import QueueSettlements
+from event_platform.domain.attempts.outcomes import Reason
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.errors import Conflict, StoreUnavailable
-from event_platform.domain.logs import DeliveryEnd, LogEntry, LogQuery, LogType, Operation
-from event_platform.domain.notifications import Allowance
-from event_platform.domain.outcomes import Reason
-from event_platform.domain.rates import Rate
+from event_platform.domain.pace.rates import Rate
+from event_platform.domain.record.logs import DeliveryEnd, LogEntry, LogQuery, LogType, Operation
+from event_platform.domain.record.notifications import Allowance
 from event_platform.domain.subscriptions import (
     HttpsConfig,
     Status,
@@ -68,8 +67,9 @@ from event_platform.domain.subscriptions import (
 from event_platform.domain.suspension import Count, Series
 from event_platform.domain.tenants import Tenant
 from event_platform.ports import Logs, SuccessCounts
-from records import OWNER, PUBSUB_CONFIG, a_subscriber, a_subscription
-from tcp_proxy import TcpProxy
+from support.clock import START, ManualClock
+from support.records import OWNER, PUBSUB_CONFIG, a_subscriber, a_subscription
+from support.tcp_proxy import TcpProxy
 
 SECRETS = (
     "a primary secret of tests",

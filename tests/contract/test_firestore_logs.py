@@ -12,18 +12,26 @@ from google.api_core.exceptions import AlreadyExists, FailedPrecondition, Servic
 from google.cloud.firestore_v1 import AsyncWriteBatch
 from google.cloud.firestore_v1.types import WriteResult
 
-from clock import START, ManualClock
-from contract.logs import EVERYTHING, STRANGER, a_refusal
-from contract.retry_schedule import a_delivery
+from contract.suites.logs import EVERYTHING, STRANGER, a_refusal
+from contract.suites.retry_schedule import a_delivery
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
 from event_platform.adapters.firestore.logs import FirestoreLogs
+from event_platform.domain.attempts.outcomes import Reason
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.errors import StoreUnavailable
-from event_platform.domain.logs import KEPT_FOR, DeliveryEnd, LogEntry, LogQuery, LogType, Operation, Position
-from event_platform.domain.outcomes import Reason
+from event_platform.domain.record.logs import (
+    KEPT_FOR,
+    DeliveryEnd,
+    LogEntry,
+    LogQuery,
+    LogType,
+    Operation,
+    Position,
+)
 from event_platform.domain.subscriptions import Subscription
-from records import OWNER, a_subscriber, a_subscription
+from support.clock import START, ManualClock
+from support.records import OWNER, a_subscriber, a_subscription
 
 Hook = Callable[[], Awaitable[None]]
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)

@@ -13,8 +13,7 @@ from google.cloud.firestore_v1 import AsyncDocumentReference, AsyncQuery, AsyncW
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.types import WriteResult
 
-from clock import ManualClock
-from contract.subscriptions import LATER, anything
+from contract.suites.subscriptions import LATER, anything
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
@@ -34,8 +33,9 @@ from event_platform.domain.subscriptions import (
     resume,
     suspend,
 )
-from records import OWNER, PIM, PRIMARY, a_subscriber, a_subscription
-from tcp_proxy import TcpProxy
+from support.clock import ManualClock
+from support.records import OWNER, PIM, PRIMARY, a_subscriber, a_subscription
+from support.tcp_proxy import TcpProxy
 
 SEAL = AesGcmSeal(b"\x01" * 32)
 SEEN_WITHIN = 5.0

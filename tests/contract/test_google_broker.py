@@ -31,9 +31,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as AsgiMessage
 
 from aep.google import dead_letters
-from clock import ManualClock
-from contract import broker
-from contract.broker import BrokerContract, Consumer, Handler, World, delivered, failing
+from contract.suites import broker
+from contract.suites.broker import BrokerContract, Consumer, Handler, World, delivered, failing
 from event_platform import data_model, deliver, fanout, maintain
 from event_platform.adapters.firestore.client import connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
@@ -41,21 +40,22 @@ from event_platform.adapters.firestore.logs import FirestoreLogs
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
-from event_platform.adapters.pubsub import PubSubPublisher, publisher_client
-from event_platform.adapters.pubsub_intake import PubSubIntake
+from event_platform.adapters.pubsub.intake import PubSubIntake
+from event_platform.adapters.pubsub.publisher import PubSubPublisher, publisher_client
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.adapters.settlements import QueueSettlements
-from event_platform.domain import catalog
+from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.deliveries import Delivery, Settlement
-from event_platform.domain.egress import Egress
-from event_platform.domain.logs import LogQuery, LogType
-from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC
+from event_platform.domain.events import catalog
+from event_platform.domain.messages.message import Message
+from event_platform.domain.messages.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC
+from event_platform.domain.record.logs import LogQuery, LogType
 from event_platform.domain.subscriptions import Subscription, suspend
 from event_platform.http import App
-from eventually import eventually
-from records import OWNER, PIM, an_event
-from senders import https_by
+from support.clock import ManualClock
+from support.eventually import eventually
+from support.records import OWNER, PIM, an_event
+from support.senders import https_by
 
 SEAL = AesGcmSeal(b"\x01" * 32)
 DELIVERIES = "deliveries-0"

@@ -9,13 +9,13 @@ import orjson
 import pytest
 
 from aep.google import dead_letters
-from aep_here import Ended, run
-from contract.pubsub import Project
-from contract.retry_schedule import a_delivery
-from event_platform.adapters.pubsub import PubSubPublisher
-from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, delivery_message
+from contract.suites.retry_schedule import a_delivery
+from event_platform.adapters.pubsub.publisher import PubSubPublisher
+from event_platform.domain.messages.message import Message
+from event_platform.domain.messages.queue_messages import DEAD_LETTERS_TOPIC, delivery_message
 from event_platform.push import DELIVERY_COUNT, SOURCE_PROJECT, SOURCE_SUBSCRIPTION, Pushed, dead_letter
+from support.aep_here import Ended, run
+from support.pubsub_project import Project
 
 DELIVERIES = "deliveries-0"
 NOWHERE = "127.0.0.1:1"

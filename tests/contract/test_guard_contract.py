@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from contract.guard import GuardContract, MakeGuard, dns
-from contract.servers import DnsServer
+from contract.suites.guard import GuardContract, MakeGuard, dns
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.resolvers import public_names
+from support.servers import DnsServer
 
 __all__ = ["dns"]
 

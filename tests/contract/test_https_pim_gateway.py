@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from contract.pim_gateway import HOST, PATTERN, TOKEN, MakeGateway, PimGatewayContract, refusal
-from contract.sender import certificates
-from contract.servers import OK, DnsServer, answers, serve
+from contract.suites.pim_gateway import HOST, PATTERN, TOKEN, MakeGateway, PimGatewayContract, refusal
+from contract.suites.sender import certificates
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway
 from event_platform.adapters.resolvers import local_names, public_names
 from event_platform.domain.tenants import Tenant
 from event_platform.ports import PimGateway
-from processes import free_port
+from support.processes import free_port
+from support.servers import OK, DnsServer, answers, serve
 
 __all__ = ["certificates"]
 

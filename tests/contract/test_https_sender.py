@@ -15,7 +15,7 @@ import pytest
 import uvloop
 from aiohappyeyeballs import AddrInfoType
 
-from contract.sender import (
+from contract.suites.sender import (
     AMPLE,
     HEADERS,
     OTHER_OWNER,
@@ -26,7 +26,6 @@ from contract.sender import (
     reason_of,
     status_of,
 )
-from contract.servers import OK, Certificates, DnsServer, Peer, answers, serve
 from event_platform.adapters import descriptors, guard
 from event_platform.adapters.connections import MAX_AGE_SECONDS
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
@@ -36,12 +35,13 @@ from event_platform.adapters.http_client.client import default_tls
 from event_platform.adapters.http_client.connection import PIECE_BYTES, Connection
 from event_platform.adapters.https import HttpsSender
 from event_platform.adapters.resolvers import Resolver, public_names
+from event_platform.domain.attempts.outcomes import Reason
 from event_platform.domain.errors import NoResolver, OutOfSockets
-from event_platform.domain.outcomes import Reason
 from event_platform.ports import Sender
-from eventually import eventually
-from processes import free_port
-from records import OWNER
+from support.eventually import eventually
+from support.processes import free_port
+from support.records import OWNER
+from support.servers import OK, Certificates, DnsServer, Peer, answers, serve
 
 __all__ = ["certificates"]
 

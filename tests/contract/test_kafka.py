@@ -18,15 +18,22 @@ from aiohappyeyeballs import AddrInfoType
 from aiokafka.errors import KafkaError
 from pydantic import SecretStr
 
-from event_platform.adapters import kafka as kafka_module
 from event_platform.adapters.guard import AddressRefused, GuardedNetwork
-from event_platform.adapters.kafka import KafkaSender
-from event_platform.adapters.kafka_client import Producer, SlowWork
-from event_platform.domain.outcomes import Kind, Published, Reason, Refusal, TransportFailure, classify
+from event_platform.adapters.kafka import sender as kafka_module
+from event_platform.adapters.kafka.client import Producer, SlowWork
+from event_platform.adapters.kafka.sender import KafkaSender
+from event_platform.domain.attempts.outcomes import (
+    Kind,
+    Published,
+    Reason,
+    Refusal,
+    TransportFailure,
+    classify,
+)
 from event_platform.domain.subscriptions import KafkaConfig
-from eventually import eventually
-from kafka_broker import KafkaBroker
-from records import KAFKA_CONFIG, OWNER
+from support.eventually import eventually
+from support.kafka_broker import KafkaBroker
+from support.records import KAFKA_CONFIG, OWNER
 
 HEADERS = [("type", b"com.akeneo.pim.v1.product.updated"), ("X-Stage", b"production")]
 AMPLE = 5.0

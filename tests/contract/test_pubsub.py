@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from clock import ManualClock
-from contract.pubsub import Project
-from event_platform.adapters.pubsub import PubSubPublisher
-from event_platform.adapters.pubsub_intake import PubSubIntake
-from event_platform.domain import catalog
+from event_platform.adapters.pubsub.intake import PubSubIntake
+from event_platform.adapters.pubsub.publisher import PubSubPublisher
 from event_platform.domain.errors import PublishFailed
-from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import EVENTS_TOPIC
-from records import PIM, accepted_of, an_event
+from event_platform.domain.events import catalog
+from event_platform.domain.messages.message import Message
+from event_platform.domain.messages.queue_messages import EVENTS_TOPIC
+from support.clock import ManualClock
+from support.pubsub_project import Project
+from support.records import PIM, accepted_of, an_event
 
 TOPIC = EVENTS_TOPIC
 

@@ -8,21 +8,21 @@ import pytest
 import uvicorn
 from google.pubsub_v1.types import PubsubMessage
 
-from clock import ManualClock
-from contract.pubsub import Project
 from event_platform.adapters.clock import SystemClock
-from event_platform.adapters.pubsub import PubSubPublisher
-from event_platform.adapters.pubsub_intake import PubSubIntake
+from event_platform.adapters.pubsub.intake import PubSubIntake
+from event_platform.adapters.pubsub.publisher import PubSubPublisher
 from event_platform.adapters.reading import ReadingProcess
-from event_platform.domain import catalog
-from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, delivery_of
+from event_platform.domain.events import catalog
+from event_platform.domain.messages.message import Message
+from event_platform.domain.messages.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, delivery_of
 from event_platform.domain.subscriptions import Subscription
 from event_platform.domain.tenants import Tenant
 from event_platform.fanout import Fanout, routes
 from event_platform.http import App
 from event_platform.push import REASON, SOURCE_PROJECT, SOURCE_SUBSCRIPTION
-from records import PIM, UPDATED, a_subscriber, a_subscription, an_event
+from support.clock import ManualClock
+from support.pubsub_project import Project
+from support.records import PIM, UPDATED, a_subscriber, a_subscription, an_event
 
 DELIVERIES = "deliveries-0"
 PIM_TOPIC = "pim-events-pim"

@@ -14,20 +14,27 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 from pydantic import SecretStr
 
-from contract.pubsub import Project
-from event_platform.adapters import pubsub_topics
-from event_platform.adapters.pubsub import EMULATOR_HOST, publisher_client
-from event_platform.adapters.pubsub_topics import (
+from event_platform.adapters.pubsub import topics as pubsub_topics
+from event_platform.adapters.pubsub.publisher import EMULATOR_HOST, publisher_client
+from event_platform.adapters.pubsub.topics import (
     CREDENTIALS_FILE,
     PubSubTopics,
     rules_on_google,
     rules_on_one_machine,
 )
-from event_platform.domain.broker_messages import TopicRules
+from event_platform.domain.attempts.broker_messages import TopicRules
+from event_platform.domain.attempts.outcomes import (
+    Kind,
+    Published,
+    Reason,
+    Refusal,
+    TransportFailure,
+    classify,
+)
 from event_platform.domain.errors import DestinationsNotSetUp
-from event_platform.domain.outcomes import Kind, Published, Reason, Refusal, TransportFailure, classify
 from event_platform.domain.subscriptions import PubSubConfig
 from event_platform.domain.topic_claims import PROOF_LABEL
+from support.pubsub_project import Project
 
 CONFIG = PubSubConfig("their-project", "pim-events", {"X-Stage": SecretStr("production")})
 ATTRIBUTES = {"type": "com.akeneo.pim.v1.product.updated", "X-Stage": "production"}

@@ -1,7 +1,7 @@
 """From a receiver's behaviour on the wire to what follows from it: real sockets, sender and `deliver`.
 
-What an implementation of the sender makes of the bytes is told in full by `contract/sender.py`; here each
-kind of failure goes the whole way to its settlement (contract/wire.md 11 and 13).
+What an implementation of the sender makes of the bytes is told in full by `contract/suites/sender.py`; here
+each kind of failure goes the whole way to its settlement (contract/wire.md 11 and 13).
 """
 
 import ssl
@@ -11,21 +11,21 @@ from datetime import timedelta
 
 import pytest
 
-from clock import START, ManualClock
-from contract.sender import AMPLE, SHORT, certificates
-from contract.servers import OK, Certificates, DnsServer, Peer, Play, answers, serve
+from contract.suites.sender import AMPLE, SHORT, certificates
 from contract.test_https_sender import resolver_of
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
 from event_platform.adapters.resolvers import public_names
 from event_platform.deliver import deliver
+from event_platform.domain.attempts.egress import Egress
+from event_platform.domain.attempts.outcomes import Kind, Reason
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
-from event_platform.domain.egress import Egress
-from event_platform.domain.outcomes import Kind, Reason
 from event_platform.domain.subscriptions import Subscription
-from processes import free_port
-from records import UPDATED, a_subscriber, a_subscription
-from senders import https_by
+from support.clock import START, ManualClock
+from support.processes import free_port
+from support.records import UPDATED, a_subscriber, a_subscription
+from support.senders import https_by
+from support.servers import OK, Certificates, DnsServer, Peer, Play, answers, serve
 
 __all__ = ["certificates"]
 

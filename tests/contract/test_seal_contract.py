@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.seal import MakeSeal, SealContract
+from contract.suites.seal import MakeSeal, SealContract
 from event_platform.adapters.seal import AesGcmSeal
 
 

@@ -10,13 +10,13 @@ from email.message import EmailMessage
 import pytest
 from pydantic import SecretStr
 
-from clock import START
-from contract.servers import Certificates
 from event_platform.adapters.smtp import DEADLINE_SECONDS, SmtpMailer
 from event_platform.domain.mail_servers import MailServer
-from event_platform.domain.notifications import WEBHOOK_PAUSES, WEBHOOK_SECONDS, Mail, MailFailure
-from mail_server import MAIL_PASSWORD, USER, MailBox, mail_server
-from processes import free_port
+from event_platform.domain.record.notifications import WEBHOOK_PAUSES, WEBHOOK_SECONDS, Mail, MailFailure
+from support.clock import START
+from support.mail_server import MAIL_PASSWORD, USER, MailBox, mail_server
+from support.processes import free_port
+from support.servers import Certificates
 
 FROM = "events@example.com"
 OPS = "ops@example.com"

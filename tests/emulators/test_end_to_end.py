@@ -14,18 +14,17 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from aep.tools.on_google import Function, GooglePlatform, running
-from aep_here import run
-from contract.pubsub import Project
-from event_platform.domain.catalog import BENCHMARK
+from aep.google.functions_on_emulators import Function, GooglePlatform, running
 from event_platform.domain.deliveries import Delivery
-from event_platform.domain.events import envelope
-from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import Accepted, delivery_message, events_messages
+from event_platform.domain.events.catalog import BENCHMARK
+from event_platform.domain.events.event import envelope
+from event_platform.domain.messages.message import Message
+from event_platform.domain.messages.queue_messages import Accepted, delivery_message, events_messages
 from event_platform.domain.tenants import tenant_key
-from kafka_broker import KafkaBroker
-from mail_server import MailBox, mail_server
-from main_path import (
+from support.aep_here import run
+from support.kafka_broker import KafkaBroker
+from support.mail_server import MailBox, mail_server
+from support.main_path import (
     IN_FORCE_SECONDS,
     Subscribed,
     a_500_is_tried_again,
@@ -37,9 +36,10 @@ from main_path import (
     until,
     what_nobody_can_read_becomes_a_dead_letter,
 )
-from one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
-from processes import http, received, send_events, server
-from records import ORDER, ORDER_TYPE, an_event
+from support.one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
+from support.processes import http, received, send_events, server
+from support.pubsub_project import Project
+from support.records import ORDER, ORDER_TYPE, an_event
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -20,9 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aep.serving import running
-from asgi import post
-from contract.subscriptions import anything
+from aep.serving.server import running
+from contract.suites.subscriptions import anything
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
@@ -35,16 +34,17 @@ from event_platform.adapters.https import HttpsSender
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.adapters.settlements import QueueSettlements
 from event_platform.deliver import Deliver, Judge, routes
+from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.deliveries import DeliverPolicy, Delivery
-from event_platform.domain.egress import Egress
-from event_platform.domain.messages import Message
-from event_platform.domain.pace import SPREAD_OF_COPIES
-from event_platform.domain.queue_messages import delivery_message
-from event_platform.domain.rates import Limits
+from event_platform.domain.messages.message import Message
+from event_platform.domain.messages.queue_messages import delivery_message
+from event_platform.domain.pace.pace import SPREAD_OF_COPIES
+from event_platform.domain.pace.rates import Limits
 from event_platform.domain.subscriptions import Subscription
 from event_platform.http import App
-from records import UPDATED, a_subscriber, a_subscription
-from senders import https_by
+from support.asgi import post
+from support.records import UPDATED, a_subscriber, a_subscription
+from support.senders import https_by
 
 CLOCK = SystemClock()
 SEAL = AesGcmSeal(b"\x01" * 32)

@@ -18,9 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aep.serving import running
-from clock import ManualClock
-from contract.pubsub import Project
+from aep.serving.server import running
 from event_platform import telemetry, wiring
 from event_platform.adapters import https
 from event_platform.adapters.firestore.client import Firestore, connect
@@ -29,10 +27,10 @@ from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
 from event_platform.data_model import NOTIFICATIONS, RETRIES
 from event_platform.deliver import edge
-from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.deliveries import Delivery
-from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import (
+from event_platform.domain.events.catalog import BENCHMARK
+from event_platform.domain.messages.message import Message
+from event_platform.domain.messages.queue_messages import (
     DEAD_LETTERS_TOPIC,
     EVENTS_TOPIC,
     NOTIFICATIONS_TOPIC,
@@ -41,9 +39,11 @@ from event_platform.domain.queue_messages import (
 )
 from event_platform.domain.tenants import tenant_key
 from event_platform.permissions import DELIVERIES_TOPICS, PERMISSIONS, PERMISSIONS_OF_CALLS, PUBLISHES_TO
-from one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
-from processes import Client, http, send_events
-from records import UPDATED
+from support.clock import ManualClock
+from support.one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
+from support.processes import Client, http, send_events
+from support.pubsub_project import Project
+from support.records import UPDATED
 
 TOPIC = "deliveries-0"
 WEBHOOK_SECRET = "the-secret-of-the-notifications"

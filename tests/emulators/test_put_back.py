@@ -7,20 +7,18 @@ from functools import partial
 
 import pytest
 
-from clock import START, ManualClock
-from contract.pubsub import Project
-from contract.subscriptions import anything
+from contract.suites.subscriptions import anything
 from event_platform import data_model
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.outbox import PUBLISHED_BY_OTHERS_AFTER, FirestoreOutbox
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
-from event_platform.adapters.pubsub import PubSubPublisher
+from event_platform.adapters.pubsub.publisher import PubSubPublisher
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.deliveries import Delivery
-from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import (
+from event_platform.domain.messages.message import Message
+from event_platform.domain.messages.queue_messages import (
     DEAD_LETTERS_TOPIC,
     NOTIFICATIONS_TOPIC,
     delivery_of,
@@ -28,7 +26,9 @@ from event_platform.domain.queue_messages import (
 )
 from event_platform.domain.subscriptions import suspend
 from event_platform.maintain import publish_notifications, put_back
-from records import OWNER, UPDATED, a_subscriber, a_subscription
+from support.clock import START, ManualClock
+from support.pubsub_project import Project
+from support.records import OWNER, UPDATED, a_subscriber, a_subscription
 
 ENTRIES = 60
 TOPIC = "deliveries-3"

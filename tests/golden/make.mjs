@@ -1,6 +1,6 @@
 // Writes vectors.jsonl: for every event type and every way in, a request and the exact bytes that are delivered.
 //
-//     node tests/golden/make.mjs functions/event_platform/domain/event-catalog.json > tests/golden/vectors.jsonl
+//     node tests/golden/make.mjs functions/event_platform/domain/events/event-catalog.json > tests/golden/vectors.jsonl
 //
 // None of the platform's code takes part: JavaScript itself says what JSON.stringify(JSON.parse(data)) is, the
 // envelope is put together in the contract's order of keys, and signatures are those of node's crypto. Each line is

@@ -18,8 +18,8 @@ import pytest
 
 from hostile import keys
 from hostile.world import HOSTILE_KEY, UPDATED, Figures, World, https_to, world
-from mail_server import MailBox, mail_server
-from processes import http
+from support.mail_server import MailBox, mail_server
+from support.processes import http
 
 from bench.machine import Disturbance  # isort: skip - behind world, which says where the bench is
 from bench.measuring import Bench, Options, bench

@@ -12,8 +12,8 @@ import trustme
 
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
-from event_platform.domain.outcomes import Reason, TransportFailure
-from records import OWNER
+from event_platform.domain.attempts.outcomes import Reason, TransportFailure
+from support.records import OWNER
 
 HEADERS = [("Content-Type", "application/json")]
 

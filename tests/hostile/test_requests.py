@@ -18,13 +18,13 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from aep import serving
-from aep.platform import Platform
+from aep.serving import server
+from aep.wiring import Platform
 from event_platform.domain import filters
 from event_platform.settings import Settings
-from garbage import garbage_frames
 from hostile import keys
-from records import CATEGORY, PIM, UPDATED
+from support.garbage import garbage_frames
+from support.records import CATEGORY, PIM, UPDATED
 
 KEY = "the-platform-key-of-the-client"
 INGEST_KEY = "the-ingest-key-of-the-pim"
@@ -91,7 +91,7 @@ async def here(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Here]:
     faults: list[BaseException] = []
     platform = Platform(settings, folder, base_url="http://test", on_fault=faults.append)
     await platform.start()
-    async with serving.running(platform.app) as url:
+    async with server.running(platform.app) as url:
         port = int(url.rpartition(":")[2])
         body = orjson.dumps({"name": "ERP", "contact": {"technical_email": "ops@example.com"}})
         headers = IDENTITY | {"Content-Type": "application/json", "Content-Length": str(len(body))}

@@ -25,7 +25,7 @@ from bench.measuring import Bench, Load, Measured
 from bench.platform import PIMS, SECRET, Installation, Platform, free_port
 from bench.workers import Worker
 
-from processes import Client, SimulatedPim, server
+from support.processes import Client, SimulatedPim, server
 
 HOSTILE_KEY = "an-ingest-key-of-the-attacker"
 HOSTILE_PATH = "hostile"

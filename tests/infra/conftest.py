@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from deployed import Deployed, configuration, deploy
+from support.deployed import Deployed, configuration, deploy
 
 STACKS = ("production", "minimal")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from deployed import KEY, KEYS, REGISTRY_KEY, SECRETS, configuration
 from stack.settings import WrongConfiguration, read
+from support.deployed import KEY, KEYS, REGISTRY_KEY, SECRETS, configuration
 
 LEAST = {
     "gcp:project": "my-project",

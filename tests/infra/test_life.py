@@ -23,11 +23,13 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from aep.tools.on_google import Function, GooglePlatform
-from components import require
-from deployed import SECRETS, configuration
-from mail_server import mail_server
-from main_path import (
+from aep.google.functions_on_emulators import Function, GooglePlatform
+from stack.source import FOLDER
+from standin import launcher
+from support.components import require
+from support.deployed import SECRETS, configuration
+from support.mail_server import mail_server
+from support.main_path import (
     IN_FORCE_SECONDS,
     PIM_TOPIC,
     a_500_is_tried_again,
@@ -38,10 +40,8 @@ from main_path import (
     subscribe,
     what_nobody_can_read_becomes_a_dead_letter,
 )
-from one_pim import PIM, PRIMARY
-from processes import server
-from stack.source import FOLDER
-from standin import launcher
+from support.one_pim import PIM, PRIMARY
+from support.processes import server
 
 REPOSITORY = FOLDER.parent
 FUNCTION = "gcp:cloudfunctionsv2/function:Function"

@@ -1,14 +1,14 @@
 """Each event of the log that the deployment counts, or that a page names, is provoked by a test.
 
 The tests are those that bear the marker `provokes`, which fails them when the event is not logged
-(`tests/log_events.py`).
+(`tests/support/log_events.py`).
 """
 
 import ast
 import re
 from collections.abc import Iterator
 
-from event_platform.domain.notifications import Result
+from event_platform.domain.record.notifications import Result
 from stack.observability import ALERTS, LOGGED, ONLY
 from stack.source import FOLDER
 

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.routing import compile_path
 
-from deployed import PROJECT_NUMBER, SECRETS, Deployed
 from event_platform import wiring
 from event_platform.data_model import EXPIRING, INDEXES, UNINDEXED
 from event_platform.deliver.routes import PATH as DELIVERIES_PATH
@@ -24,6 +23,7 @@ from stack.environment import SECRETS as SECRET_NAMES
 from stack.function import RUNTIME
 from stack.observability import ALERTS
 from stack.source import FOLDER, digest, files
+from support.deployed import PROJECT_NUMBER, SECRETS, Deployed
 
 PUBSUB = f"serviceAccount:service-{PROJECT_NUMBER}@gcp-sa-pubsub.iam.gserviceaccount.com"
 PROJECT = "my-event-platform"
@@ -375,7 +375,9 @@ def test_what_is_refused_is_counted_by_pim(production: Deployed) -> None:
 def test_the_archive_is_the_folder_of_functions(stack: Deployed) -> None:
     archive = stack.one("storage/bucketObject:BucketObject", "functions")
     assert archive["name"] == f"functions-{digest(FOLDER)}.zip"
-    assert {"main.py", "requirements.txt", "event_platform/domain/event-catalog.json"} <= set(files(FOLDER))
+    assert {"main.py", "requirements.txt", "event_platform/domain/events/event-catalog.json"} <= set(
+        files(FOLDER)
+    )
     assert not [name for name in files(FOLDER) if "__pycache__" in name]
 
 

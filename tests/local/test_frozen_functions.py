@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from aep.tools.on_google import FUNCTIONS, Function, free_ports
-from processes import environment
+from aep.google.functions_on_emulators import FUNCTIONS, Function, free_ports
+from support.processes import environment
 
 LIMIT_SECONDS = 2
 """What Google writes into CLOUD_RUN_TIMEOUT_SECONDS is the function's own, 60 s and more."""

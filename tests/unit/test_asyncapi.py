@@ -9,10 +9,11 @@ import jsonschema_rs
 import orjson
 import pytest
 
-from event_platform import asyncapi
-from event_platform.domain import catalog, json_form, signatures
-from event_platform.domain.own_event_types import extended
-from records import ORDER, ORDER_TYPE
+from event_platform.descriptions import asyncapi
+from event_platform.domain.attempts import signatures
+from event_platform.domain.events import catalog, json_form
+from event_platform.domain.events.own_event_types import extended
+from support.records import ORDER, ORDER_TYPE
 
 SPEC = "https://events.example.com/spec"
 DOCUMENT = asyncapi.document(catalog.load(), SPEC)

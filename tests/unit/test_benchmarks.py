@@ -5,19 +5,20 @@ from typing import Any
 
 import pytest
 
-from clock import START, ManualClock
-from event_platform.domain import catalog, filters, json_form
-from event_platform.domain.benchmarks import Benchmark
-from event_platform.domain.catalog import BENCHMARK
+from event_platform.domain import filters
 from event_platform.domain.errors import TooManyRequests
-from event_platform.domain.events import Event
+from event_platform.domain.events import catalog, json_form
+from event_platform.domain.events.benchmarks import Benchmark
+from event_platform.domain.events.catalog import BENCHMARK
+from event_platform.domain.events.event import Event
 from event_platform.domain.matching import checks
-from event_platform.domain.messages import MalformedMessage, Message
-from event_platform.domain.queue_messages import Accepted, events_messages
+from event_platform.domain.messages.message import MalformedMessage, Message
+from event_platform.domain.messages.queue_messages import Accepted, events_messages
 from event_platform.domain.subscriptions import Owner, Status
 from event_platform.fanout import fan_out, matches
 from event_platform.manage.pauses import Pauses
-from records import CATEGORY, OWNER, PIM, a_subscriber, a_subscription, accepted_of, an_event, data_of
+from support.clock import START, ManualClock
+from support.records import CATEGORY, OWNER, PIM, a_subscriber, a_subscription, accepted_of, an_event, data_of
 
 ID = "0199c1a4-5d3e-7a1b-9c2d-3e4f5a6b7c8d"
 SUBSCRIPTION = a_subscription(a_subscriber())

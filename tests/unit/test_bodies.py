@@ -6,9 +6,9 @@ from contextlib import ExitStack
 import pytest
 import structlog
 
-from clock import ManualClock
 from event_platform.bodies import PROVED_BYTES, RESERVE_BYTES, UNPROVED_BYTES, Bodies, Share
 from event_platform.domain.errors import Overloaded
+from support.clock import ManualClock
 
 MIB = 1024 * 1024
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from event_platform.domain import catalog
+from event_platform.domain.events import catalog
 
 CATALOG = catalog.load()
 NAMES = sorted(CATALOG.types)

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from clock import START
-from event_platform.domain import catalog, relay
-from event_platform.domain.cloudevents import BATCH, STRUCTURED, Context, read
 from event_platform.domain.errors import Forbidden, InvalidRequest, TooLarge, UnsupportedMediaType
-from event_platform.domain.events import Event
-from event_platform.domain.facts import Facts
+from event_platform.domain.events import catalog
+from event_platform.domain.events.event import Event
+from event_platform.domain.events.facts import Facts
+from event_platform.domain.ingest_formats import relay
+from event_platform.domain.ingest_formats.cloudevents import BATCH, STRUCTURED, Context, read
+from support.clock import START
 
 PLAIN = "application/json"
 UPDATED = "com.akeneo.pim.v1.product.updated"

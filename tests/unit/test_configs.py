@@ -8,10 +8,10 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
-from event_platform.adapters.records import subscription_document, subscription_of
 from event_platform.adapters.seal import AesGcmSeal
-from event_platform.domain import representations as show
+from event_platform.documents import subscription_document, subscription_of
 from event_platform.domain.errors import InvalidRequest
+from event_platform.domain.record import representations as show
 from event_platform.domain.subscriptions import (
     REDACTED,
     Config,
@@ -22,7 +22,7 @@ from event_platform.domain.subscriptions import (
 )
 from event_platform.manage.configs import config_of
 from event_platform.manage.payloads import HttpsBody, KafkaBody, PubSubBody, SaslBody, SecretBody, TlsBody
-from records import KAFKA_CONFIG, PUBSUB_CONFIG, a_subscriber, a_subscription, https_config
+from support.records import KAFKA_CONFIG, PUBSUB_CONFIG, a_subscriber, a_subscription, https_config
 
 CONFIGS = [https_config(), PUBSUB_CONFIG, KAFKA_CONFIG, replace(KAFKA_CONFIG, tls=None)]
 SECRETS = ["a password of tests", "a client key of tests", "a header value of tests", "a primary secret"]

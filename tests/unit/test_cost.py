@@ -27,9 +27,9 @@ from bench.cost import (
     without_logs,
 )
 
-from deployed import configuration
 from stack.platform import sizes
 from stack.settings import read
+from support.deployed import configuration
 
 
 def test_a_price_is_for_its_unit() -> None:

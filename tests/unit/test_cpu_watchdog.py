@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import pytest
 import uvloop
 
-import cpu_watchdog
-from eventually import eventually
-from watched_aep import WatchedLoop
+from support import cpu_watchdog
+from support.eventually import eventually
+from support.watched_aep import WatchedLoop
 
 TOO_LONG = 1.5 * cpu_watchdog.LIMIT_SECONDS
 OF_THE_PRODUCT = """
@@ -107,8 +107,17 @@ def test_a_test_fails_for_what_it_made(tmp_path: Path) -> None:
         f"async def test_long():\n    of_the_product.busy({TOO_LONG})\n"
         "async def test_short():\n    pass\n"
     )
-    paths = os.pathsep.join([str(Path(cpu_watchdog.__file__).parent), str(tmp_path)])
-    options = ["-p", "cpu_watchdog", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "--rootdir", "."]
+    paths = os.pathsep.join([str(Path(cpu_watchdog.__file__).parents[1]), str(tmp_path)])
+    options = [
+        "-p",
+        "support.cpu_watchdog",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "asyncio_mode=auto",
+        "--rootdir",
+        ".",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(file)],
         cwd=tmp_path,

@@ -9,20 +9,20 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from clock import START, ManualClock
 from event_platform.deliver import deliver
+from event_platform.domain.attempts.egress import Egress
+from event_platform.domain.attempts.https_requests import request_headers
+from event_platform.domain.attempts.outcomes import Answer, Kind, Outcome, Reason, TransportFailure
+from event_platform.domain.attempts.signatures import sign
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
-from event_platform.domain.egress import Egress
 from event_platform.domain.errors import CannotConnect, NoResolver, OutOfSockets
-from event_platform.domain.https_requests import request_headers
-from event_platform.domain.logs import DeliveryEnd, Operation
-from event_platform.domain.outcomes import Answer, Kind, Outcome, Reason, TransportFailure
-from event_platform.domain.rates import Observation
-from event_platform.domain.signatures import sign
+from event_platform.domain.pace.rates import Observation
+from event_platform.domain.record.logs import DeliveryEnd, Operation
 from event_platform.domain.subscriptions import HttpsConfig, Owner, Status, Subscription
 from event_platform.domain.suspension import Suspension
-from records import PRIMARY, UPDATED, a_subscriber, a_subscription, https_config
-from senders import https_by
+from support.clock import START, ManualClock
+from support.records import PRIMARY, UPDATED, a_subscriber, a_subscription, https_config
+from support.senders import https_by
 
 POLICY = DeliverPolicy([timedelta(minutes=minutes) for minutes in (5, 10, 20)], timedelta(days=3), timeout=5)
 SUBSCRIPTION = replace(a_subscription(a_subscriber()), epoch=2)

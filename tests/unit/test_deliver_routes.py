@@ -5,22 +5,22 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-from asgi import post
-from clock import START
 from event_platform.deliver import Deliver, Judge, routes
+from event_platform.domain.attempts.egress import Egress
+from event_platform.domain.attempts.outcomes import Answer
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
-from event_platform.domain.egress import Egress
 from event_platform.domain.errors import StoreUnavailable
-from event_platform.domain.messages import Message
-from event_platform.domain.outcomes import Answer
-from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, delivery_message
-from event_platform.domain.rates import Limits
+from event_platform.domain.messages.message import Message
+from event_platform.domain.messages.queue_messages import DEAD_LETTERS_TOPIC, delivery_message
+from event_platform.domain.pace.rates import Limits
 from event_platform.domain.subscriptions import Owner
 from event_platform.domain.suspension import Count, minute_of, series_of
 from event_platform.http import App
 from event_platform.push import REASON
-from records import UPDATED, a_subscriber, a_subscription
-from senders import https_by
+from support.asgi import post
+from support.clock import START
+from support.records import UPDATED, a_subscriber, a_subscription
+from support.senders import https_by
 
 SUBSCRIPTION = a_subscription(a_subscriber())
 DELIVERY = Delivery(

@@ -6,19 +6,27 @@ from datetime import timedelta
 
 import pytest
 
-from clock import START, ManualClock
 from event_platform.deliver import Judge, Senders, deliver
-from event_platform.domain import catalog, json_form
-from event_platform.domain.broker_messages import record_key
+from event_platform.domain.attempts.broker_messages import record_key
+from event_platform.domain.attempts.egress import Egress
+from event_platform.domain.attempts.outcomes import Kind, Published, Reason, Refusal, TransportFailure
+from event_platform.domain.attempts.retries import KAFKA_DELAYS
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
-from event_platform.domain.egress import Egress
-from event_platform.domain.events import envelope
-from event_platform.domain.logs import DeliveryEnd, Operation
-from event_platform.domain.outcomes import Kind, Published, Reason, Refusal, TransportFailure
-from event_platform.domain.retries import KAFKA_DELAYS
+from event_platform.domain.events import catalog, json_form
+from event_platform.domain.events.event import envelope
+from event_platform.domain.record.logs import DeliveryEnd, Operation
 from event_platform.domain.subscriptions import Config, KafkaConfig, Owner, PubSubConfig, Subscription
-from records import KAFKA_CONFIG, OWNER, PUBSUB_CONFIG, UPDATED, a_subscriber, a_subscription, an_event
-from senders import Unused
+from support.clock import START, ManualClock
+from support.records import (
+    KAFKA_CONFIG,
+    OWNER,
+    PUBSUB_CONFIG,
+    UPDATED,
+    a_subscriber,
+    a_subscription,
+    an_event,
+)
+from support.senders import Unused
 
 POLICY = DeliverPolicy([timedelta(minutes=minutes) for minutes in (5, 10, 20)], timedelta(days=3), timeout=5)
 ENTITY = "00000000-0000-4000-8000-000000000001"

@@ -16,11 +16,11 @@ from bench.cost import success_counts
 from bench.population import START, Kind, Mix, Tenant, busiest_shard, of_shard, population, tenant_rates
 from bench.shard import Deployment, Shard, Tally, Times, fanned_out
 
-from deployed import configuration
-from event_platform.domain.rates import Rate
+from event_platform.domain.pace.rates import Rate
 from event_platform.domain.subscriptions import Status
 from stack.platform import sizes
 from stack.settings import read
+from support.deployed import configuration
 
 MIX = replace(Mix(), batch=3.0, most_of_a_tenant=30.0)
 ALL_KINDS = replace(MIX, kinds=tuple((kind, 1.0) for kind in Kind))

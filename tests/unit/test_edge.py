@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from clock import START, ManualClock
 from event_platform.deliver import Senders
 from event_platform.deliver.edge import HELD_AT_MOST, TRIED_WITHIN, Edge
-from event_platform.domain import catalog
+from event_platform.domain.attempts.egress import Egress
+from event_platform.domain.attempts.outcomes import Answer, Published
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
-from event_platform.domain.egress import Egress
 from event_platform.domain.errors import OutOfSockets, StoreUnavailable
-from event_platform.domain.outcomes import Answer, Published
-from event_platform.domain.rates import Limits, Rate
+from event_platform.domain.events import catalog
+from event_platform.domain.pace.rates import Limits, Rate
 from event_platform.domain.subscriptions import Owner, Subscription, suspend
-from records import KAFKA_CONFIG, UPDATED, a_subscriber, a_subscription
+from support.clock import START, ManualClock
+from support.records import KAFKA_CONFIG, UPDATED, a_subscriber, a_subscription
 
 TIMEOUT = 5.0
 LANES = 16

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from event_platform.domain.egress import Egress
+from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.subscriptions import HttpsConfig, Owner
 
 PIM = "https://pim.example"

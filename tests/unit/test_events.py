@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from event_platform.domain import catalog, json_form
-from event_platform.domain.events import Event, envelope, without_identifier
-from event_platform.domain.facts import IDENTIFIER_TYPES, Facts
+from event_platform.domain.events import catalog, json_form
+from event_platform.domain.events.event import Event, envelope, without_identifier
+from event_platform.domain.events.facts import IDENTIFIER_TYPES, Facts
 
 PRODUCT = "com.akeneo.pim.v1.product."
 UUID = "00000000-0000-4000-8000-000000000001"

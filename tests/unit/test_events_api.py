@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from clock import START
-from cpu import cpu_seconds
-from event_platform.domain import catalog, events_api
 from event_platform.domain.errors import InvalidRequest, TooLarge, Unauthenticated
-from event_platform.domain.events_api import SIGNATURE_HEADER, TIMESTAMP_HEADER, Taken
+from event_platform.domain.events import catalog
+from event_platform.domain.ingest_formats import events_api
+from event_platform.domain.ingest_formats.events_api import SIGNATURE_HEADER, TIMESTAMP_HEADER, Taken
 from event_platform.domain.tenants import Tenant
-from processes import signature
+from support.clock import START
+from support.cpu import cpu_seconds
+from support.processes import signature
 
 PIM = "https://pim.example.com"
 UUID = "0e0f6b1c-8f2d-4b57-9a1c-2f6d0c1b7a55"

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_platform.domain import json_form
-from event_platform.domain.events import Event, without_identifier
-from event_platform.domain.events_api import has_made_up_uuid, made_up_uuid
-from event_platform.domain.facts import IDENTIFIER_TYPES
+from event_platform.domain.events import json_form
+from event_platform.domain.events.event import Event, without_identifier
+from event_platform.domain.events.facts import IDENTIFIER_TYPES
+from event_platform.domain.ingest_formats.events_api import has_made_up_uuid, made_up_uuid
 from event_platform.domain.revocations import client_gone
-from records import PIM, UPDATED, an_event, with_data
+from support.records import PIM, UPDATED, an_event, with_data
 
 DELTA = f"{UPDATED}.delta"
 FIELDS = ("user", "user_type", "attribute", "scope", "locale", "ready_on_scopes")

@@ -7,15 +7,16 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from clock import ManualClock
-from event_platform.domain import filters, json_form
-from event_platform.domain.events import Event
-from event_platform.domain.events_api import made_up_uuid
-from event_platform.domain.lanes import lane_of
+from event_platform.domain import filters
+from event_platform.domain.events import json_form
+from event_platform.domain.events.event import Event
+from event_platform.domain.ingest_formats.events_api import made_up_uuid
+from event_platform.domain.pace.lanes import lane_of
 from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.fanout import IdentifierCheck, Matched, fan_out, matches
 from event_platform.ports import Clock
-from records import PIM, UPDATED, a_subscriber, a_subscription, an_event, data_of, with_data
+from support.clock import ManualClock
+from support.records import PIM, UPDATED, a_subscriber, a_subscription, an_event, data_of, with_data
 
 SCHEMAS = "https://events.example.com/spec"
 SUBSCRIBER = a_subscriber()

@@ -12,27 +12,28 @@ from typing import Any
 
 import pytest
 
-from asgi import post
-from clock import START, ManualClock
 from event_platform.adapters.reading import ReadingProcess
-from event_platform.domain import catalog, json_form
 from event_platform.domain.errors import Overloaded, PublishFailed, StoreUnavailable
-from event_platform.domain.lanes import lane_of
-from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import (
+from event_platform.domain.events import catalog, json_form
+from event_platform.domain.messages.message import Message
+from event_platform.domain.messages.queue_messages import (
     Accepted,
     deliveries_topic,
     delivery_of,
     events_messages,
     is_alone,
 )
+from event_platform.domain.pace.lanes import lane_of
 from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.domain.tenants import Tenant
-from event_platform.fanout import Fanout, IdentifierCheck, messages, routes
-from event_platform.fanout.recent import RecentLanes
+from event_platform.fanout import Fanout, IdentifierCheck, routes
+from event_platform.fanout import accepted as messages
+from event_platform.fanout.recent_lanes import RecentLanes
 from event_platform.http import App
 from event_platform.push import REASON
-from records import PIM, UPDATED, a_subscriber, a_subscription, an_event, data_of
+from support.asgi import post
+from support.clock import START, ManualClock
+from support.records import PIM, UPDATED, a_subscriber, a_subscription, an_event, data_of
 
 SCHEMAS = "https://events.example.com/spec"
 DELIVERIES = deliveries_topic(PIM, 4)

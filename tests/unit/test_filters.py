@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
-from event_platform.domain import catalog, json_form
-from event_platform.domain.events import Event
-from event_platform.domain.facts import Facts
+from event_platform.domain.events import catalog, json_form
+from event_platform.domain.events.event import Event
+from event_platform.domain.events.facts import Facts
 from event_platform.domain.filters import (
     MAX_LENGTH,
     MAX_NESTING,

@@ -14,11 +14,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from event_platform.domain import catalog, json_form
-from event_platform.domain.events import Event
-from event_platform.domain.facts import Facts
+from event_platform.domain.events import catalog, json_form
+from event_platform.domain.events.event import Event
+from event_platform.domain.events.facts import Facts
 from event_platform.domain.filters import FilterError, explain, parse, predicate_of
-from records import data_of
+from support.records import data_of
 
 CASES = int(os.environ.get("AEP_TEST_FILTER_CASES", "5000"))
 IS_LONG = CASES > 5000

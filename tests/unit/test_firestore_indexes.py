@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from clock import START
 from event_platform import data_model
 from event_platform.adapters.firestore.client import connect
 from event_platform.adapters.firestore.logs import query_of
 from event_platform.data_model import Index
-from event_platform.domain.logs import ACTIONS, ERRORS, LogQuery, LogType, Operation, Position
-from event_platform.domain.outcomes import Reason
-from records import OWNER
+from event_platform.domain.attempts.outcomes import Reason
+from event_platform.domain.record.logs import ACTIONS, ERRORS, LogQuery, LogType, Operation, Position
+from support.clock import START
+from support.records import OWNER
 
 MOST_INDEXES = 200
 """Of a database: https://cloud.google.com/firestore/quotas"""

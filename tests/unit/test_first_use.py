@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from event_platform.first_use import FirstUse
-from eventually import eventually
+from support.eventually import eventually
 
 
 async def test_it_is_loaded_once_in_a_thread_while_the_loop_goes_on() -> None:
@@ -46,7 +46,8 @@ async def test_what_failed_is_loaded_again() -> None:
 USED = """
 import sys
 from event_platform.manage.payloads import FIRST_BODY, ContactBody, Rules, validated
-from event_platform.domain import catalog, filters
+from event_platform.domain import filters
+from event_platform.domain.events import catalog
 FIRST_BODY.load()
 loaded = set(sys.modules)
 filters.predicate_of('user = "erp"')

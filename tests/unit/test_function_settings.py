@@ -12,8 +12,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-import asgi
-from aep import options
+from aep.cli import options
 from event_platform import __version__, wiring
 from event_platform.settings import (
     DeliverSettings,
@@ -22,6 +21,7 @@ from event_platform.settings import (
     ManageSettings,
     Settings,
 )
+from support import asgi
 
 KEY = base64.b64encode(bytes(32)).decode()
 GOOD = {

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from contract.servers import answers, serve
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.http_client.answers import MAX_BODY_BYTES, AnswerReader, NotHttp
 from event_platform.adapters.https import HttpsSender
-from event_platform.domain.outcomes import Answer, TransportFailure
-from fuzzing import CASES, fuzzed
-from records import OWNER
+from event_platform.domain.attempts.outcomes import Answer, TransportFailure
+from support.fuzzing import CASES, fuzzed
+from support.records import OWNER
+from support.servers import answers, serve
 
 FEW = max(CASES // 3, 10)
 

@@ -10,18 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from clock import START, ManualClock
-from event_platform.domain import events_api, front_door, mail_servers, rates, relay, urls
+from event_platform.domain import front_door, mail_servers, urls
+from event_platform.domain.attempts.outcomes import Answer
 from event_platform.domain.errors import InvalidRequest, Unauthenticated
-from event_platform.domain.messages import MalformedMessage
-from event_platform.domain.outcomes import Answer
+from event_platform.domain.ingest_formats import events_api, relay
+from event_platform.domain.messages.message import MalformedMessage
+from event_platform.domain.pace import rates
 from event_platform.domain.tenants import Tenant
 from event_platform.http import only_once
 from event_platform.ingest.routes import digest_of
 from event_platform.manage import payloads
 from event_platform.manage.identity import HEADERS, CallerVerifier
 from event_platform.push import pushed_of
-from fuzzing import CASES, fuzzed
+from support.clock import START, ManualClock
+from support.fuzzing import CASES, fuzzed
 
 PIM = "https://pim.example.com"
 RELAY_SECRETS = Tenant.model_validate({"url": PIM, "relay_secret": "the-relay-secret"}).relay_secret

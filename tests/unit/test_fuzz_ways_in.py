@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clock import START
-from event_platform.domain import catalog, cloudevents, events_api, json_form, relay
 from event_platform.domain.errors import Forbidden, InvalidRequest, TooLarge, UnsupportedMediaType
-from event_platform.domain.events import Event, envelope
-from event_platform.domain.queue_messages import Accepted, events_messages
+from event_platform.domain.events import catalog, json_form
+from event_platform.domain.events.event import Event, envelope
+from event_platform.domain.ingest_formats import cloudevents, events_api, relay
+from event_platform.domain.messages.queue_messages import Accepted, events_messages
 from event_platform.domain.tenants import Tenant
-from fuzzing import CASES, fuzzed
-from records import accepted_of
+from support.clock import START
+from support.fuzzing import CASES, fuzzed
+from support.records import accepted_of
 
 REFUSALS = (InvalidRequest, TooLarge, UnsupportedMediaType, Forbidden)
 PIM = "https://pim.example.com"

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from contract.guard import REFUSED_NAMES, SILENT, TRICKS, dns, refusal
-from contract.servers import DnsServer
+from contract.suites.guard import REFUSED_NAMES, SILENT, TRICKS, dns, refusal
 from event_platform.adapters.guard import (
     MAX_ADDRESSES,
     AddressRefused,
@@ -19,6 +18,7 @@ from event_platform.adapters.guard import (
 )
 from event_platform.adapters.resolvers import CaresResolver, local_names, public_names
 from event_platform.domain.addresses import IpAddress
+from support.servers import DnsServer
 
 __all__ = ["dns"]
 

@@ -13,7 +13,7 @@ from event_platform.adapters.http_client.answers import (
     AnswerReader,
     NotHttp,
 )
-from event_platform.domain.outcomes import Answer
+from event_platform.domain.attempts.outcomes import Answer
 
 READ_AT_ONCE = 256 * 1024
 """What uvloop hands to a protocol in one call."""

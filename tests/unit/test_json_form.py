@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from components import require
-from cpu import cpu_seconds
-from event_platform.domain import json_form
-from event_platform.domain.json_form import IntegerTooLarge, MalformedJson
+from event_platform.domain.events import json_form
+from event_platform.domain.events.json_form import IntegerTooLarge, MalformedJson
+from support.components import require
+from support.cpu import cpu_seconds
 
 VECTORS = [
     (vector["text"], vector["javascript"])

@@ -17,21 +17,22 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
-from contract.servers import DnsServer
-from dear_keys import a_certificate, a_dear_key, pem_of
-from event_platform.adapters import kafka, kafka_client
 from event_platform.adapters.connections import MAX_AGE_SECONDS
 from event_platform.adapters.guard import GuardedNetwork
-from event_platform.adapters.kafka import KafkaSender
-from event_platform.adapters.kafka_client import MAX_FRAME_BYTES, SlowWork
+from event_platform.adapters.kafka import client
+from event_platform.adapters.kafka import sender as kafka
+from event_platform.adapters.kafka.client import MAX_FRAME_BYTES, SlowWork
+from event_platform.adapters.kafka.sender import KafkaSender
 from event_platform.adapters.resolvers import public_names
+from event_platform.domain.attempts.outcomes import Published, Reason, Refusal, TransportFailure
 from event_platform.domain.errors import NoResolver
-from event_platform.domain.outcomes import Published, Reason, Refusal, TransportFailure
 from event_platform.domain.subscriptions import KafkaConfig, Owner, Sasl, Tls
-from eventually import eventually
-from garbage import garbage_frames
-from records import OWNER
-from scripted_kafka import VERSIONS, Api, ScriptedBroker, Topic, a_topic
+from support.dear_keys import a_certificate, a_dear_key, pem_of
+from support.eventually import eventually
+from support.garbage import garbage_frames
+from support.records import OWNER
+from support.scripted_kafka import VERSIONS, Api, ScriptedBroker, Topic, a_topic
+from support.servers import DnsServer
 
 SASL = Sasl("PLAIN", "aep", SecretStr("secret"))
 TOPIC = "pim.events"
@@ -169,7 +170,7 @@ async def test_a_long_answer_is_not_parsed(sender: KafkaSender, topics: list[Top
 async def test_the_partitions_of_many_topics_are_bounded_together(
     sender: KafkaSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_client, "MAX_PARTITIONS", 30)
+    monkeypatch.setattr(client, "MAX_PARTITIONS", 30)
     broker = ScriptedBroker(lambda names: [a_topic(name, partitions=10) for name in names or ()])
     async with broker.listening():
         results = [await appended(sender, broker.address, topic) for topic in ("a", "b", "c")]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_platform.domain.lanes import lane_of
+from event_platform.domain.pace.lanes import lane_of
 
 UUID = "00000000-0000-4000-8000-000000000001"
 

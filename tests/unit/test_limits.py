@@ -16,7 +16,7 @@ from event_platform.domain.subscriptions import (
     Owner,
 )
 from event_platform.manage.benchmarks import MAX_DELIVERIES
-from records import OWNER, PIM
+from support.records import OWNER, PIM
 
 SHOP = Owner(PIM, "shop")
 ELSEWHERE = Owner("https://other.example.com", OWNER.client_id)

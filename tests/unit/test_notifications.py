@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from clock import START
 from event_platform.adapters.smtp import message_of
-from event_platform.domain.actions import BY_THE_PLATFORM, Action, Actor
+from event_platform.domain.attempts.outcomes import Answer, Reason, TransportFailure
 from event_platform.domain.mail_servers import MailServer
-from event_platform.domain.notifications import (
+from event_platform.domain.record.actions import BY_THE_PLATFORM, Action, Actor
+from event_platform.domain.record.notifications import (
     Channel,
     Kind,
     Notification,
@@ -20,9 +20,9 @@ from event_platform.domain.notifications import (
     may_succeed_later,
     notifications_of,
 )
-from event_platform.domain.outcomes import Answer, Reason, TransportFailure
 from event_platform.domain.subscriptions import Contact, Status, delete_subscriber, delete_subscription
-from records import UPDATED, a_subscriber, a_subscription
+from support.clock import START
+from support.records import UPDATED, a_subscriber, a_subscription
 
 BY_THE_USER = Action(Actor.USER)
 SUBSCRIBER = a_subscriber()

@@ -9,11 +9,11 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from clock import START, ManualClock
-from event_platform.domain import signatures
-from event_platform.domain.actions import Action, Actor
+from event_platform.domain.attempts import signatures
+from event_platform.domain.attempts.outcomes import Answer, Reason, TransportFailure
 from event_platform.domain.errors import NotFound
-from event_platform.domain.notifications import (
+from event_platform.domain.record.actions import Action, Actor
+from event_platform.domain.record.notifications import (
     Channel,
     Mail,
     MailFailure,
@@ -23,11 +23,11 @@ from event_platform.domain.notifications import (
     body_of,
     notifications_of,
 )
-from event_platform.domain.outcomes import Answer, Reason, TransportFailure
 from event_platform.domain.subscriptions import Owner, Status, Subscriber
 from event_platform.notify import Telling, notify, settle
-from memory_outbox import MemoryOutbox
-from records import OWNER, a_subscriber, a_subscription
+from support.clock import START, ManualClock
+from support.memory_outbox import MemoryOutbox
+from support.records import OWNER, a_subscriber, a_subscription
 
 SECRET = "a webhook secret of tests"
 NO_ANSWER = TransportFailure(Reason.DESTINATION_TIMEOUT)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from event_platform import openapi
-from event_platform.domain import catalog
-from event_platform.domain.broker_messages import TopicRules
+from event_platform.descriptions import openapi
+from event_platform.descriptions.openapi import document as module
+from event_platform.domain.attempts.broker_messages import TopicRules
+from event_platform.domain.events import catalog
 from event_platform.http import App
-from event_platform.openapi import document as module
 
 
 async def ask(app: App) -> bytes:

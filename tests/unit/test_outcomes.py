@@ -2,7 +2,7 @@
 
 import pytest
 
-from event_platform.domain.outcomes import Answer, Kind, Outcome, Reason, TransportFailure, classify
+from event_platform.domain.attempts.outcomes import Answer, Kind, Outcome, Reason, TransportFailure, classify
 
 KIND_OF_REASON = {
     "destination_timeout": "retryable",

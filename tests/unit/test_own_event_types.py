@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from event_platform.domain import catalog
-from event_platform.domain.own_event_types import extended
+from event_platform.domain.events import catalog
+from event_platform.domain.events.own_event_types import extended
 from event_platform.settings import catalog_with
-from records import ORDER, ORDER_TYPE, UPDATED
+from support.records import ORDER, ORDER_TYPE, UPDATED
 
 
 def entry(**changes: Any) -> dict[str, Any]:

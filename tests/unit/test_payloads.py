@@ -13,12 +13,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, SecretStr
 
-from clock import START
-from cpu import cpu_seconds
-from event_platform.domain import catalog
-from event_platform.domain.broker_messages import TopicRules
-from event_platform.domain.catalog import Catalog
+from event_platform.domain.attempts.broker_messages import TopicRules
 from event_platform.domain.errors import InvalidRequest
+from event_platform.domain.events import catalog
+from event_platform.domain.events.catalog import Catalog
 from event_platform.manage.payloads import (
     HttpsBody,
     KafkaBody,
@@ -30,6 +28,8 @@ from event_platform.manage.payloads import (
     parse_subscription_patch,
     validated,
 )
+from support.clock import START
+from support.cpu import cpu_seconds
 
 REDACTED = "***redacted***"
 UPDATED = "com.akeneo.pim.v1.product.updated"

@@ -6,14 +6,14 @@ from importlib import import_module
 
 import pytest
 
-from clock import ManualClock
-from event_platform.domain.actions import Action, Actor
-from event_platform.domain.messages import Message
-from event_platform.domain.notifications import Pending, notifications_of
+from event_platform.domain.messages.message import Message
+from event_platform.domain.record.actions import Action, Actor
+from event_platform.domain.record.notifications import Pending, notifications_of
 from event_platform.domain.subscriptions import Status
 from event_platform.maintain import publish_notifications
-from memory_outbox import MemoryOutbox
-from records import a_subscriber, a_subscription
+from support.clock import ManualClock
+from support.memory_outbox import MemoryOutbox
+from support.records import a_subscriber, a_subscription
 
 MODULE = import_module("event_platform.maintain.publish_notifications")
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from clock import START, ManualClock
-from event_platform.adapters.pubsub_intake import PubSubIntake
-from event_platform.domain import catalog
+from event_platform.adapters.pubsub.intake import PubSubIntake
 from event_platform.domain.errors import PublishFailed
-from event_platform.domain.events import Event
-from event_platform.domain.messages import Message
-from records import PIM, accepted_of, an_event
+from event_platform.domain.events import catalog
+from event_platform.domain.events.event import Event
+from event_platform.domain.messages.message import Message
+from support.clock import START, ManualClock
+from support.records import PIM, accepted_of, an_event
 
 CATALOG = catalog.load()
 

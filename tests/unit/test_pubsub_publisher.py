@@ -10,9 +10,9 @@ from google.api_core.exceptions import InvalidArgument, NotFound, ServiceUnavail
 from google.auth.exceptions import TransportError
 from google.pubsub_v1 import PublishRequest, PublishResponse
 
-from event_platform.adapters.pubsub import CONCURRENT_REQUESTS, PubSubPublisher, publisher_client
+from event_platform.adapters.pubsub.publisher import CONCURRENT_REQUESTS, PubSubPublisher, publisher_client
 from event_platform.domain.errors import PublishFailed
-from event_platform.domain.messages import Message
+from event_platform.domain.messages.message import Message
 
 
 class RecordedClient:

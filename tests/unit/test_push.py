@@ -12,11 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from asgi import post
 from event_platform import push
 from event_platform.budget import Budget
 from event_platform.domain.errors import PublishFailed, StoreUnavailable
-from event_platform.domain.messages import MalformedMessage, Message
+from event_platform.domain.messages.message import MalformedMessage, Message
 from event_platform.http import App
 from event_platform.push import (
     DELIVERY_COUNT,
@@ -31,7 +30,8 @@ from event_platform.push import (
     push_route,
     pushed_of,
 )
-from garbage import garbage_frames
+from support.asgi import post
+from support.garbage import garbage_frames
 
 SUBSCRIPTION = "projects/p/subscriptions/events-push"
 

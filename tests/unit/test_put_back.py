@@ -7,16 +7,16 @@ from datetime import datetime
 import pytest
 import structlog
 
-from clock import START, ManualClock
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.errors import PublishFailed, TopicMissing
-from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC
+from event_platform.domain.messages.message import Message
+from event_platform.domain.messages.queue_messages import DEAD_LETTERS_TOPIC
 from event_platform.maintain import put_back
 from event_platform.maintain.put_back import BEGINNING_SECONDS, FIRST_PAGE, MOST_OF_A_PAGE, PAGE_BYTES
 from event_platform.ports import Due
 from event_platform.push import REASON, SOURCE_PROJECT, SOURCE_SUBSCRIPTION
-from records import UPDATED
+from support.clock import START, ManualClock
+from support.records import UPDATED
 
 TOPIC = "deliveries-0"
 

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from clock import START
-from event_platform.domain import catalog, json_form
 from event_platform.domain.deliveries import Delivery
-from event_platform.domain.events import Event, without_identifier
-from event_platform.domain.facts import Facts
-from event_platform.domain.messages import MalformedMessage, Message
-from event_platform.domain.queue_messages import (
+from event_platform.domain.events import catalog, json_form
+from event_platform.domain.events.event import Event, without_identifier
+from event_platform.domain.events.facts import Facts
+from event_platform.domain.messages.message import MalformedMessage, Message
+from event_platform.domain.messages.queue_messages import (
     Accepted,
     deliveries_topic,
     delivery_message,
@@ -22,7 +21,8 @@ from event_platform.domain.queue_messages import (
     events_messages,
     events_of,
 )
-from records import PIM, UPDATED, accepted_of, an_event, with_data
+from support.clock import START
+from support.records import PIM, UPDATED, accepted_of, an_event, with_data
 
 CATALOG = catalog.load()
 MAX_ATTRIBUTE_BYTES = 1024

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from clock import ManualClock
 from event_platform.adapters.settlements import QueueSettlements
 from event_platform.domain.deliveries import Delivery, Settlement
-from event_platform.domain.logs import DeliveryEnd, Operation
-from event_platform.domain.messages import Message
-from event_platform.domain.queue_messages import delivery_of
-from records import UPDATED
+from event_platform.domain.messages.message import Message
+from event_platform.domain.messages.queue_messages import delivery_of
+from event_platform.domain.record.logs import DeliveryEnd, Operation
+from support.clock import ManualClock
+from support.records import UPDATED
 
 NOW = ManualClock().now()
 DELIVERY = Delivery(

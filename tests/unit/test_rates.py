@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clock import START
-from event_platform.domain.pace import paced
-from event_platform.domain.rates import (
+from event_platform.domain.pace.pace import paced
+from event_platform.domain.pace.rates import (
     Limits,
     Observation,
     Rate,
@@ -20,7 +19,8 @@ from event_platform.domain.rates import (
     lanes_needed,
     retry_after,
 )
-from records import a_subscriber, a_subscription
+from support.clock import START
+from support.records import a_subscriber, a_subscription
 
 LIMITS = Limits(1, 100)
 

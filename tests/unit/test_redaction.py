@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpu import cpu_seconds
-from event_platform.domain.redaction import MAX_BODY, MAX_TEXT, TOO_LARGE, Redaction
+from event_platform.domain.record.redaction import MAX_BODY, MAX_TEXT, TOO_LARGE, Redaction
 from event_platform.domain.subscriptions import REDACTED
+from support.cpu import cpu_seconds
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

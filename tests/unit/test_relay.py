@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from clock import START
-from event_platform.domain import catalog, relay
+from event_platform.domain.attempts.signatures import PRIMARY_HEADER, SECONDARY_HEADER
 from event_platform.domain.errors import Unauthenticated
-from event_platform.domain.events import MAX_EVENT_BYTES
-from event_platform.domain.relay import Relayed
-from event_platform.domain.signatures import PRIMARY_HEADER, SECONDARY_HEADER
-from processes import signature
+from event_platform.domain.events import catalog
+from event_platform.domain.events.event import MAX_EVENT_BYTES
+from event_platform.domain.ingest_formats import relay
+from event_platform.domain.ingest_formats.relay import Relayed
+from support.clock import START
+from support.processes import signature
 
 UPDATED = "com.akeneo.pim.v1.product.updated"
 UUID = "0e0f6b1c-8f2d-4b57-9a1c-2f6d0c1b7a55"

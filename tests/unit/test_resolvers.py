@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from contract.servers import EVERY_NAME, DnsServer
 from event_platform.adapters import resolvers
 from event_platform.adapters.resolvers import (
     CaresResolver,
@@ -20,7 +19,8 @@ from event_platform.adapters.resolvers import (
     Resolver,
     ResolverSilent,
 )
-from eventually import eventually
+from support.eventually import eventually
+from support.servers import EVERY_NAME, DnsServer
 
 NAME, NS = "hooks.example.org", 2
 OLD, NEW = "10.0.0.1", "10.0.0.2"

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from clock import START
-from event_platform.domain.retries import retry_at, throttling_is_over
+from event_platform.domain.attempts.retries import retry_at, throttling_is_over
+from support.clock import START
 
 DELAYS = [timedelta(minutes=minutes) for minutes in (5, 10, 20)]
 

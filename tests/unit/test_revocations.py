@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from event_platform.domain.revocations import client_gone, revoking
-from records import an_event, with_data
+from support.records import an_event, with_data
 
 CONNECTION = "com.akeneo.pim.v1.connection.deleted"
 APP = "com.akeneo.pim.v1.app.deleted"

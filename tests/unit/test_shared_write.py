@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from clock import ManualClock
 from event_platform.adapters.firestore.sharing import SharedWrite
+from support.clock import ManualClock
 
 
 class Writes:

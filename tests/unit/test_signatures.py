@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from event_platform.domain.signatures import sign, verify
+from event_platform.domain.attempts.signatures import sign, verify
 
 
 @pytest.mark.parametrize(

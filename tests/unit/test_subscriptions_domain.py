@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from clock import START
 from event_platform.domain.errors import Conflict, NotFound
 from event_platform.domain.subscriptions import (
     Status,
@@ -19,7 +18,8 @@ from event_platform.domain.subscriptions import (
     resume,
     suspend,
 )
-from records import a_subscriber, a_subscription
+from support.clock import START
+from support.records import a_subscriber, a_subscription
 
 LATER = START + timedelta(hours=1)
 Change = Callable[[Subscription, datetime], Subscription]

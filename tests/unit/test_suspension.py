@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clock import START
+from event_platform.domain.attempts.outcomes import Answer, Outcome, Reason, TransportFailure, classify
 from event_platform.domain.deliveries import Delivery, Settlement
-from event_platform.domain.logs import DeliveryEnd, Operation
-from event_platform.domain.outcomes import Answer, Outcome, Reason, TransportFailure, classify
+from event_platform.domain.record.logs import DeliveryEnd, Operation
 from event_platform.domain.subscriptions import Subscription, delete_subscription, resume, suspend
 from event_platform.domain.suspension import (
     Count,
@@ -20,7 +19,8 @@ from event_platform.domain.suspension import (
     reason_to_suspend,
     series_of,
 )
-from records import UPDATED, a_subscriber, a_subscription
+from support.clock import START
+from support.records import UPDATED, a_subscriber, a_subscription
 
 SUBSCRIPTION = a_subscription(a_subscriber())
 DELIVERY = Delivery(

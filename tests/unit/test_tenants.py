@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from clock import START
 from event_platform.domain.tenants import PimClient, Tenant, may_lack_token_info, tenant_key
 from event_platform.domain.urls import normalise_pim_url
+from support.clock import START
 
 URL = "https://pim.example.com"
 PATTERN = "*.cloud.akeneo.com"

@@ -8,8 +8,6 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 
-from cpu import cpu_seconds
-from dear_keys import a_certificate, a_dear_key, a_number, dsa_key, integer, pem, pem_of, rsa_key, sequence
 from event_platform.domain.tls_material import (
     MAX_CA_CHARACTERS,
     MAX_CERTIFICATES,
@@ -17,6 +15,18 @@ from event_platform.domain.tls_material import (
     check_pair,
     private_key_of,
     with_right_label,
+)
+from support.cpu import cpu_seconds
+from support.dear_keys import (
+    a_certificate,
+    a_dear_key,
+    a_number,
+    dsa_key,
+    integer,
+    pem,
+    pem_of,
+    rsa_key,
+    sequence,
 )
 
 EC_KEY = ec.generate_private_key(ec.SECP256R1())

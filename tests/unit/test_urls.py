@@ -2,7 +2,6 @@
 
 import pytest
 
-from cpu import cpu_seconds
 from event_platform.domain.urls import (
     BAD_PORTS,
     check_endpoint_url,
@@ -10,6 +9,7 @@ from event_platform.domain.urls import (
     normalise_endpoint_url,
     normalise_pim_url,
 )
+from support.cpu import cpu_seconds
 
 BAD_EITHER_WAY = [
     ("", "printable ASCII"),

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from components import require
+from support.components import require
 
 sys.path.append(str(Path(__file__).parents[2]))  # the bench is not installed with the packages
 

@@ -7,8 +7,8 @@ import re
 import ssl
 from collections.abc import Mapping
 
+from ..domain.attempts.outcomes import Reason, TransportFailure
 from ..domain.errors import NoResolver, OutOfSockets
-from ..domain.outcomes import Reason, TransportFailure
 from .resolvers import ResolverSilent
 
 REASON_OF_ERRNO: Mapping[int | None, Reason] = {

@@ -4,8 +4,8 @@ guard lets pass."""
 import ssl
 from collections.abc import Hashable
 
+from ..domain.attempts.outcomes import Answer, Reason, TransportFailure
 from ..domain.errors import PimUnavailable
-from ..domain.outcomes import Answer, Reason, TransportFailure
 from ..domain.subscriptions import Owner
 from ..domain.tenants import Tenant
 from ..tracebacks import drop_tracebacks

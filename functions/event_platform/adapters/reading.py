@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import structlog
 
-from ..domain.catalog import Catalog
 from ..domain.errors import EventPlatformError, Overloaded, TooLarge
+from ..domain.events.catalog import Catalog
 
 log = structlog.get_logger()
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from ..documents import TENANT_CONTEXT
+
 KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D 8.2.2: a random nonce of 96 bits
 _SEALED = re.compile(r"[0-9a-f]{8}\.[A-Za-z0-9_-]+")
-TENANT_CONTEXT = "tenant "
-"""The beginning of the context of a secret of the registry; that of any other is the id of its record."""
 _SEPARATORS = re.compile(r"[,\s]+")
 
 

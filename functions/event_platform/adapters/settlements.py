@@ -4,7 +4,7 @@ The message is acknowledged by the answer to its push, so all is written before 
 """
 
 from ..domain.deliveries import Delivery, Settlement
-from ..domain.queue_messages import delivery_message
+from ..domain.messages.queue_messages import delivery_message
 from ..domain.suspension import Suspension
 from ..ports import EndLog, Publisher, RetrySchedule, Subscriptions
 

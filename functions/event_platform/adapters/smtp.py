@@ -11,7 +11,7 @@ from email.message import EmailMessage
 import aiosmtplib
 
 from ..domain.mail_servers import MailServer
-from ..domain.notifications import Mail, MailFailure
+from ..domain.record.notifications import Mail, MailFailure
 from .tls import client_context, restricted
 
 DEADLINE_SECONDS = 20.0

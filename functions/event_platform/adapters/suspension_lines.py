@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import structlog
 
-from ..domain.actions import Action, Actor
-from ..domain.notifications import Change
+from ..domain.record.actions import Action, Actor
+from ..domain.record.notifications import Change
 from ..domain.subscriptions import Status, Subscription
 
 log = structlog.get_logger()

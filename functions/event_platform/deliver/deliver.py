@@ -6,14 +6,24 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from ..domain import rates, retries
+from ..domain.attempts import retries
+from ..domain.attempts.egress import Egress
+from ..domain.attempts.https_requests import EXCERPT_BYTES, request_headers, without_secrets
+from ..domain.attempts.outcomes import (
+    Answer,
+    Kind,
+    Outcome,
+    Reason,
+    Refusal,
+    Result,
+    TransportFailure,
+    classify,
+)
 from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
-from ..domain.egress import Egress
 from ..domain.errors import CannotConnect
-from ..domain.https_requests import EXCERPT_BYTES, request_headers, without_secrets
-from ..domain.logs import DeliveryEnd, Operation
-from ..domain.outcomes import Answer, Kind, Outcome, Reason, Refusal, Result, TransportFailure, classify
-from ..domain.rates import Observation
+from ..domain.pace import rates
+from ..domain.pace.rates import Observation
+from ..domain.record.logs import DeliveryEnd, Operation
 from ..domain.subscriptions import Config, HttpsConfig, KafkaConfig, Status, Subscription
 from ..domain.suspension import Suspension
 from ..domain.timestamps import to_rfc3339

@@ -8,11 +8,11 @@ import asyncio
 
 import structlog
 
+from ..domain.attempts.egress import Egress
 from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
-from ..domain.egress import Egress
 from ..domain.errors import CannotConnect, StoreUnavailable
-from ..domain.pace import COPY_SECONDS, Turn, to_be_sent
-from ..domain.rates import Limits, Rate
+from ..domain.pace.pace import COPY_SECONDS, Turn, to_be_sent
+from ..domain.pace.rates import Limits, Rate
 from ..ports import Clock, Paces, SubscriptionLookup
 from .deliver import deliver
 from .observer import Observer

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import structlog
 from cachetools import TTLCache
 
+from ..domain.attempts.egress import WITHIN_SECONDS, Egress
 from ..domain.deliveries import Settlement
-from ..domain.egress import WITHIN_SECONDS, Egress
 from ..domain.errors import StoreUnavailable
 from ..domain.subscriptions import Subscription
 from ..domain.suspension import (

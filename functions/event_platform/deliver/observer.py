@@ -9,11 +9,11 @@ from weakref import WeakValueDictionary
 import structlog
 from cachetools import LRUCache
 
-from ..domain import rates
 from ..domain.deliveries import Settlement
 from ..domain.errors import StoreUnavailable
-from ..domain.pace import paced
-from ..domain.rates import Limits
+from ..domain.pace import rates
+from ..domain.pace.pace import paced
+from ..domain.pace.rates import Limits
 from ..domain.subscriptions import Subscription
 from ..ports import Clock, Paces, SubscriptionLookup
 

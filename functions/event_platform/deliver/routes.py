@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from starlette.routing import Route
 
+from ..domain.attempts.egress import Egress
 from ..domain.deliveries import DeliverPolicy
-from ..domain.egress import Egress
 from ..domain.errors import StoreUnavailable
-from ..domain.queue_messages import DEAD_LETTERS_TOPIC, delivery_of, is_alone
-from ..domain.rates import Limits
+from ..domain.messages.queue_messages import DEAD_LETTERS_TOPIC, delivery_of, is_alone
+from ..domain.pace.rates import Limits
 from ..ports import Clock, Paces, Publisher, Settlements, SubscriptionLookup
 from ..push import Pushed, bury_on, push_route
 from .edge import Edge

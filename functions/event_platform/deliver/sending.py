@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ..domain.broker_messages import attributes_of, record_headers, record_key
-from ..domain.catalog import Catalog
+from ..domain.attempts.broker_messages import attributes_of, record_headers, record_key
+from ..domain.attempts.outcomes import Published, Refusal, TransportFailure
 from ..domain.deliveries import Delivery
-from ..domain.outcomes import Published, Refusal, TransportFailure
+from ..domain.events.catalog import Catalog
 from ..domain.subscriptions import KafkaConfig, Owner, PubSubConfig
 from ..ports import RecordSender, Sender, TopicSender
 

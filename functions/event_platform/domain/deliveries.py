@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from .logs import DeliveryEnd
-from .outcomes import Kind, Outcome
-from .rates import Observation
+from .attempts.outcomes import Kind, Outcome
+from .pace.rates import Observation
+from .record.logs import DeliveryEnd
 from .subscriptions import Subscription
 from .suspension import Suspension
 

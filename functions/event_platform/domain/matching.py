@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from . import filters
-from .benchmarks import is_benchmarked
-from .events import Event
+from .events.benchmarks import is_benchmarked
+from .events.event import Event
 from .subscriptions import Status, Subscription
 
 Part = Literal["status", "source", "events", "filter"]

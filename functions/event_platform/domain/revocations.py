@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from .actions import Action, Actor
-from .events import Event
+from .events.event import Event
+from .record.actions import Action, Actor
 from .tenants import is_client_id
 
 _GONE: Mapping[str, str] = {

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 from pydantic import SecretStr
 
 from .errors import Conflict, NotFound
-from .lanes import LANES_AT_START
-from .rates import Rate
+from .pace.lanes import LANES_AT_START
+from .pace.rates import Rate
 from .urls import host_and_port_of_broker, host_of
 
 SUBSCRIBERS_PER_PIM = 20

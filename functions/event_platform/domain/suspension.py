@@ -11,7 +11,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
-from .actions import Action, Actor
+from .record.actions import Action, Actor
 from .subscriptions import Status, Subscription, suspend
 
 HOUR_MINUTES = 60

@@ -4,7 +4,7 @@ Whoever names a topic first holds it, without any proof, until none of its subsc
 Another client that proves that the topic is its own takes it, and suspends the subscriptions of the first.
 """
 
-from .actions import Action, Actor
+from .record.actions import Action, Actor
 from .subscriptions import PubSubConfig, Status, Subscription
 
 PROOF_LABEL = "aep-subscription"

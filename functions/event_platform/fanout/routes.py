@@ -5,18 +5,18 @@ from dataclasses import dataclass
 
 from starlette.routing import Route
 
-from ..domain.catalog import Catalog
+from ..domain.events.catalog import Catalog
 from ..domain.limits import LineLimit
-from ..domain.messages import MalformedMessage
-from ..domain.queue_messages import DEAD_LETTERS_TOPIC, Accepted
+from ..domain.messages.message import MalformedMessage
+from ..domain.messages.queue_messages import DEAD_LETTERS_TOPIC, Accepted
 from ..domain.tenants import Tenant, with_key
 from ..ports import ActiveSubscriptions, Clock, Publisher, Reader, Subscriptions, TenantRegistry
 from ..push import Pushed, bury_on, push_route, room_for_large_pushes
 from ..reading import Reading
-from .identifiers import IdentifierCheck
-from .messages import CompiledFilters, fan_out_accepted, read_accepted
-from .published import published_events
-from .recent import RecentLanes
+from .accepted import CompiledFilters, fan_out_accepted, read_accepted
+from .identifier_check import IdentifierCheck
+from .published_events import published_events
+from .recent_lanes import RecentLanes
 
 EVENTS_PATH = "/events"
 PIM_EVENTS_PATH = "/pim-events/{key}"

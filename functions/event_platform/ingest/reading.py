@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from ..domain import cloudevents, events_api, relay
-from ..domain.catalog import Catalog
-from ..domain.cloudevents import Context
-from ..domain.events import Event
+from ..domain.events.catalog import Catalog
+from ..domain.events.event import Event
+from ..domain.ingest_formats import cloudevents, events_api, relay
+from ..domain.ingest_formats.cloudevents import Context
 from ..domain.tenants import Tenant
 from ..reading import LARGE_BYTES, MAX_VALUES, MAX_WEBHOOK_VALUES, check_values
 

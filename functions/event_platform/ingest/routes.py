@@ -13,11 +13,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..bodies import Bodies, Share
-from ..domain import events_api, relay, signatures
-from ..domain.catalog import Catalog
+from ..domain.attempts import signatures
 from ..domain.errors import EventPlatformError, TooLarge, Unauthenticated, Unavailable
-from ..domain.events import Event
+from ..domain.events.catalog import Catalog
+from ..domain.events.event import Event
 from ..domain.front_door import FrontDoor
+from ..domain.ingest_formats import events_api, relay
 from ..domain.limits import LineLimit
 from ..domain.tenants import Tenant, Way, with_key
 from ..http import (

@@ -2,7 +2,7 @@
 
 import structlog
 
-from ..domain.queue_messages import NOTIFICATIONS_TOPIC, notification_message
+from ..domain.messages.queue_messages import NOTIFICATIONS_TOPIC, notification_message
 from ..ports import Clock, PublishedOutbox, Publisher
 
 log = structlog.get_logger()

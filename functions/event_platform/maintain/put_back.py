@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import structlog
 
 from ..domain.errors import PublishFailed, StoreUnavailable, TopicMissing, Unavailable
-from ..domain.messages import Message
-from ..domain.queue_messages import DEAD_LETTERS_TOPIC, delivery_message
+from ..domain.messages.message import Message
+from ..domain.messages.queue_messages import DEAD_LETTERS_TOPIC, delivery_message
 from ..ports import Clock, Due, Publisher, RetrySchedule
 from ..push import Pushed, dead_letter
 

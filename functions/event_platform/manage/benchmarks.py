@@ -6,8 +6,8 @@ from typing import Any
 import structlog
 import uuid_utils
 
-from ..domain.benchmarks import Benchmark
 from ..domain.errors import Conflict
+from ..domain.events.benchmarks import Benchmark
 from ..domain.limits import CallType
 from ..domain.subscriptions import Status
 from ..domain.timestamps import to_rfc3339

@@ -14,10 +14,11 @@ import structlog
 import uuid_utils
 from cachetools import TTLCache
 
-from ..domain.actions import Call
+from ..domain.attempts.outcomes import Reason
 from ..domain.errors import InvalidRequest, Problem, StoreUnavailable
 from ..domain.limits import LIMITS, CallType, LineLimit, OwnerAllowances
-from ..domain.logs import (
+from ..domain.record.actions import Call
+from ..domain.record.logs import (
     ACTIONS,
     ERRORS,
     MESSAGE_LENGTH,
@@ -30,8 +31,7 @@ from ..domain.logs import (
     Operation,
     Position,
 )
-from ..domain.outcomes import Reason
-from ..domain.redaction import Redaction
+from ..domain.record.redaction import Redaction
 from ..domain.subscriptions import Owner
 from ..domain.timestamps import normalise_rfc3339, to_rfc3339
 from ..ports import Clock, Logs

@@ -20,10 +20,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from ..domain import catalog, filters, json_form, tls_material
-from ..domain.broker_messages import TYPE, TopicRules
-from ..domain.catalog import Catalog
+from ..domain import filters, tls_material
+from ..domain.attempts.broker_messages import TYPE, TopicRules
 from ..domain.errors import InvalidRequest, Problem
+from ..domain.events import catalog, json_form
+from ..domain.events.catalog import Catalog
 from ..domain.subscriptions import REDACTED, HttpsConfig
 from ..domain.urls import host_and_port_of_broker, normalise_endpoint_url, normalise_pim_url
 from ..domain.validation_words import words_of

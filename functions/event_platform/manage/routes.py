@@ -9,14 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..domain import catalog, json_form
-from ..domain import representations as show
-from ..domain.actions import Action, Actor
-from ..domain.broker_messages import TopicRules
-from ..domain.catalog import Catalog, schema_url
+from ..domain.attempts.broker_messages import TopicRules
 from ..domain.errors import InvalidRequest, NotFound, Problem, TooLarge, UnsupportedMediaType
+from ..domain.events import catalog, json_form
+from ..domain.events.catalog import Catalog, schema_url
 from ..domain.limits import CallType
-from ..domain.redaction import Redaction
+from ..domain.record import representations as show
+from ..domain.record.actions import Action, Actor
+from ..domain.record.redaction import Redaction
 from ..http import (
     CACHED,
     as_it_is,

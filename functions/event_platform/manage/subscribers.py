@@ -8,8 +8,8 @@ from typing import Any
 import uuid_utils
 from pydantic import SecretStr
 
-from ..domain.actions import Action
 from ..domain.errors import Forbidden, InvalidRequest, Problem
+from ..domain.record.actions import Action
 from ..domain.subscriptions import (
     REDACTED,
     SUBSCRIBERS_PER_PIM,

@@ -7,10 +7,10 @@ from typing import Any
 
 import uuid_utils
 
-from ..domain.actions import Action
-from ..domain.broker_messages import TopicRules
-from ..domain.catalog import Catalog
+from ..domain.attempts.broker_messages import TopicRules
 from ..domain.errors import Conflict, InvalidRequest, NotFound
+from ..domain.events.catalog import Catalog
+from ..domain.record.actions import Action
 from ..domain.subscriptions import (
     SUBSCRIPTIONS_PER_SUBSCRIBER,
     HttpsConfig,

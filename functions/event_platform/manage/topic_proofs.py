@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ..domain.broker_messages import TopicRules
+from ..domain.attempts.broker_messages import TopicRules
 from ..domain.errors import InvalidRequest, Problem, TopicHeld
 from ..domain.subscriptions import Owner, Subscription
 from ..domain.topic_claims import PROOF_LABEL

@@ -6,13 +6,13 @@ from typing import Any
 import structlog
 import uuid_utils
 
-from ..domain.catalog import BENCHMARK, Catalog
-from ..domain.cloudevents import Context, read_value
+from ..domain.attempts.https_requests import EXCERPT_BYTES, request_headers, without_secrets
+from ..domain.attempts.outcomes import Answer, TransportFailure, classify
 from ..domain.errors import Conflict, InvalidRequest, Problem
-from ..domain.events import Event, envelope, example_of
-from ..domain.https_requests import EXCERPT_BYTES, request_headers, without_secrets
+from ..domain.events.catalog import BENCHMARK, Catalog
+from ..domain.events.event import Event, envelope, example_of
+from ..domain.ingest_formats.cloudevents import Context, read_value
 from ..domain.matching import Check, checks
-from ..domain.outcomes import Answer, TransportFailure, classify
 from ..domain.subscriptions import REDACTED, HttpsConfig, Subscription, check_changeable, check_known
 from ..domain.timestamps import to_rfc3339
 from ..ports import Clock, Sender, Subscriptions

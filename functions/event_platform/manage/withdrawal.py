@@ -2,7 +2,7 @@
 
 from cachetools import TTLCache
 
-from ..domain.actions import Action, Actor
+from ..domain.record.actions import Action, Actor
 from ..domain.subscriptions import Owner, Status, Subscription, suspend
 from ..ports import Clock, Subscriptions
 from .identity import REMEMBERED, Caller

@@ -7,9 +7,11 @@ from typing import Any
 
 import structlog
 
-from ..domain import json_form, signatures
+from ..domain.attempts import signatures
+from ..domain.attempts.outcomes import Answer, TransportFailure
 from ..domain.errors import NotFound
-from ..domain.notifications import (
+from ..domain.events import json_form
+from ..domain.record.notifications import (
     HELD_FOR_ANOTHER,
     MERGED_AT_MOST,
     WEBHOOK_PAUSES,
@@ -30,7 +32,6 @@ from ..domain.notifications import (
     merged_body_of,
     merged_mail_of,
 )
-from ..domain.outcomes import Answer, TransportFailure
 from ..domain.subscriptions import Contact, Subscriber
 from ..domain.timestamps import to_rfc3339
 from ..ports import Clock, Mailer, Outbox, Sender, SubscriberLookup

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from starlette.routing import Route
 
-from ..domain.queue_messages import DEAD_LETTERS_TOPIC, notification_id_of
+from ..domain.messages.queue_messages import DEAD_LETTERS_TOPIC, notification_id_of
 from ..ports import PublishedOutbox, Publisher
 from ..push import Pushed, bury_on, push_route
 from .notify import Telling, notify, settle

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from event_platform.domain.errors import NotFound
-from event_platform.domain.logs import DeliveryEnd, Operation
+from event_platform.domain.record.logs import DeliveryEnd, Operation
 
 from .queue import DROPPED, REPLAYED, count_moved, record_end
-from .rows import DELIVERY_COLUMNS, release_events
+from .queued import DELIVERY_COLUMNS, release_events
 
 AT_ONCE = 500
 """How many share a commit, so that the server never waits long for its turn."""

@@ -21,13 +21,13 @@ from event_platform.budget import Budget
 from event_platform.deliver import Judge
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import CannotConnect, StoreUnavailable
-from event_platform.domain.events import Envelope
+from event_platform.domain.events.event import Envelope
 from event_platform.ports import Clock
 
-from ..tasks import WatchedTasks
+from ..runtime.tasks import WatchedTasks
 from .budget import OwnerKey, attempts_at_once, bytes_in_flight
 from .pacer import Pacer
-from .rows import SMALL_BODY, LaneKey, Queued
+from .queued import SMALL_BODY, LaneKey, Queued
 from .turns import Turns
 
 log = structlog.get_logger()

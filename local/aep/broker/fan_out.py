@@ -10,7 +10,7 @@ import structlog
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.ports import Clock
 
-from ..tasks import WatchedTasks
+from ..runtime.tasks import WatchedTasks
 from .queue import DurableQueue
 
 log = structlog.get_logger()

@@ -13,14 +13,14 @@ from itertools import count
 
 from cachetools import LRUCache
 
-from event_platform.domain.events import Envelope, Event
+from event_platform.domain.events.event import Envelope, Event
 from event_platform.domain.subscriptions import Recipient
 from event_platform.fanout import IdentifierCheck, fan_out
 
 from ..store import accepted, bulk
 from ..store.accepted import Waiting
 from ..store.recipients import Recipients, delete_snapshot, put_snapshot, snapshot
-from .rows import LaneKey, Queued, Receipt, insert_deliveries, release_events
+from .queued import LaneKey, Queued, Receipt, insert_deliveries, release_events
 
 WORK_OF_EVENT = 4
 BYTES_OF_WORK = 2048

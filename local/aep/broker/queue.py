@@ -17,22 +17,22 @@ import structlog
 
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import StoreUnavailable
-from event_platform.domain.events import Envelope, Event
-from event_platform.domain.logs import EVENTS_LISTED, FAILED_DELIVERY, KEPT_FOR, DeliveryEnd, LogType
+from event_platform.domain.events.event import Envelope, Event
+from event_platform.domain.record.logs import EVENTS_LISTED, FAILED_DELIVERY, KEPT_FOR, DeliveryEnd, LogType
 from event_platform.domain.revocations import client_gone, revoking
 from event_platform.domain.subscriptions import SHOWN_AFTER_DELETION, Owner, Subscription
 from event_platform.domain.suspension import Suspension
 from event_platform.fanout import IdentifierCheck
 from event_platform.ports import Clock
 
-from ..meters import Counted, Meters
+from ..runtime.meters import Counted, Meters
 from ..store import accepted, bulk
 from ..store.database import WEIGHT_AT_ONCE, Database
 from ..store.subscriptions import SqliteSubscriptions
 from ..store.success_counts import drop_expired
 from .budget import OwnerKey
 from .pieces import WORK_AT_ACCEPTANCE, Piece, Pieces, Rows, work_of
-from .rows import (
+from .queued import (
     DELIVERY_COLUMNS,
     QUEUED,
     SMALL_BODY,

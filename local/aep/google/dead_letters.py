@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from event_platform.adapters.pubsub import EMULATOR_HOST, PubSubPublisher, publisher_client
+from event_platform.adapters.pubsub.publisher import EMULATOR_HOST, PubSubPublisher, publisher_client
 from event_platform.domain.errors import NotFound, PublishFailed
-from event_platform.domain.messages import MalformedMessage, Message
-from event_platform.domain.queue_messages import DEAD_LETTERS_TOPIC, delivery_of
+from event_platform.domain.messages.message import MalformedMessage, Message
+from event_platform.domain.messages.queue_messages import DEAD_LETTERS_TOPIC, delivery_of
 from event_platform.push import (
     DELIVERY_COUNT,
     MESSAGE_ID,

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from event_platform.adapters.records import tenant_of
+from event_platform.documents import tenant_of
 from event_platform.domain.errors import Conflict
 from event_platform.ports import Seal
 
 from ..errors import MoveRefused, WrongKey
-from ..export_file import Records, records_of
+from ..store.export_file import Records, records_of
 from ..store.reseal import RESEALS
 from .connection import firestore_of
 

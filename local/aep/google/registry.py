@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from event_platform.adapters.records import tenant_of
 from event_platform.adapters.seal import KeylessSeal
+from event_platform.documents import tenant_of
 from event_platform.ports import Seal
 
 from ..errors import WrongKey

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from event_platform.domain.events import Event, event_of_row
+from event_platform.domain.events.event import Event, event_of_row
 
 from . import bulk
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from ..meters import Meters
+from ..runtime.meters import Meters
 
 log = structlog.get_logger()
 

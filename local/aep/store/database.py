@@ -19,7 +19,7 @@ import structlog
 from event_platform.domain.errors import EventPlatformError, StoreUnavailable
 
 from ..errors import NoStore, StoreReplaced
-from ..meters import Meters
+from ..runtime.meters import Meters
 from . import identity, keeping, schema
 from .checkpoints import Checkpoints
 from .identity import OwnFiles

@@ -14,10 +14,10 @@ from event_platform.adapters.seal import KEY_BYTES, AesGcmSeal, keys_from_base64
 from event_platform.ports import Seal
 
 from ..errors import MalformedKey, WrongKey
-from ..files import new_beside
 from . import database
 from .copies import sync_folder
 from .database import KEY_FILE
+from .files import new_beside
 
 _CHECK = "seal_check"
 

@@ -7,13 +7,7 @@ from typing import Any
 
 import orjson
 
-from event_platform.domain.logs import (
-    FAILED_DELIVERY,
-    OFF_HTTP,
-    LogEntry,
-    LogQuery,
-    LogType,
-)
+from event_platform.domain.record.logs import FAILED_DELIVERY, OFF_HTTP, LogEntry, LogQuery, LogType
 from event_platform.domain.subscriptions import Owner
 
 from .database import Database

@@ -7,15 +7,14 @@ from typing import Any, TypeVar
 
 import orjson
 
-from event_platform.adapters.records import subscriber_of, subscription_of, tenant_of
-from event_platform.domain.pace import with_pace_of
+from event_platform.documents import subscriber_of, subscription_of, tenant_of
+from event_platform.domain.pace.pace import with_pace_of
 from event_platform.domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCRIBER
 from event_platform.ports import Seal
 
-from .. import pims
 from ..errors import MoveRefused, WrongKey
-from ..export_file import Records, records_of
-from . import keys
+from . import keys, tenants
+from .export_file import Records, records_of
 from .reseal import RESEALS
 from .subscriptions import put_subscriber, put_subscription
 from .topic_claims import claim_if_free
@@ -71,7 +70,7 @@ def bring_in(connection: sqlite3.Connection, seal: Seal, records: Records) -> in
             connection, "SELECT document FROM tenants WHERE name = ?", tenant.name, seal, tenant_of
         )
         if there is None:
-            pims.put(connection, tenant, seal)
+            tenants.put(connection, tenant, seal)
             new += 1
         elif there != tenant:
             raise _differs(f"the PIM {tenant.name}")

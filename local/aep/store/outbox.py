@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from event_platform.adapters.records import notification_document, notification_of
-from event_platform.domain.notifications import (
+from event_platform.documents import notification_document, notification_of
+from event_platform.domain.record.notifications import (
     HELD_FOR_ANOTHER,
     LONGEST_WAIT,
     Allowance,

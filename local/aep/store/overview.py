@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from event_platform.adapters.records import rate_of
-from event_platform.domain.rates import Limits, Rate
+from event_platform.documents import rate_of
+from event_platform.domain.pace.rates import Limits, Rate
 from event_platform.domain.subscriptions import PubSubConfig
 from event_platform.domain.suspension import Series, first_minute
 

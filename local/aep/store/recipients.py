@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import orjson
 
 from event_platform.domain import filters
-from event_platform.domain.catalog import BENCHMARK
 from event_platform.domain.errors import TooManyRequests
+from event_platform.domain.events.catalog import BENCHMARK
 from event_platform.domain.subscriptions import Owner, Recipient, Status
 
 MIB = 1024 * 1024

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from event_platform.adapters.records import (
+from event_platform.documents import (
     subscriber_document,
     subscriber_of,
     subscription_document,

@@ -10,19 +10,19 @@ from typing import Protocol
 import orjson
 import structlog
 
-from event_platform.adapters.records import (
+from event_platform.adapters.suspension_lines import log_suspensions
+from event_platform.documents import (
     pace_document,
     subscriber_document,
     subscriber_of,
     subscription_document,
     subscription_of,
 )
-from event_platform.adapters.suspension_lines import log_suspensions
-from event_platform.domain.actions import BY_THE_PLATFORM, Action, Actor, entry_of
 from event_platform.domain.errors import Conflict, NotFound, TooManyRequests
 from event_platform.domain.limits import LineLimit
-from event_platform.domain.notifications import Change, notifications_of
-from event_platform.domain.pace import with_pace_of
+from event_platform.domain.pace.pace import with_pace_of
+from event_platform.domain.record.actions import BY_THE_PLATFORM, Action, Actor, entry_of
+from event_platform.domain.record.notifications import Change, notifications_of
 from event_platform.domain.subscriptions import (
     Owner,
     Status,

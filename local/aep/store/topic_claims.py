@@ -4,7 +4,7 @@ import sqlite3
 
 import orjson
 
-from event_platform.adapters.records import subscription_of
+from event_platform.documents import subscription_of
 from event_platform.domain.errors import TopicHeld
 from event_platform.domain.subscriptions import Owner, PubSubConfig, Subscription
 from event_platform.domain.topic_claims import is_named_by, topic_named

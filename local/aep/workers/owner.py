@@ -11,18 +11,18 @@ from typing import Any, Protocol
 
 import structlog
 
-from event_platform.domain.actions import Action
+from event_platform.domain.record.actions import Action
 from event_platform.domain.subscriptions import Owner, Subscription
 from event_platform.ports import Clock, SuccessCounts
 from event_platform.settings import Settings
 
 from ..broker.dispatcher import DRAIN_SECONDS
 from ..broker.queue import DurableQueue
-from ..broker.rows import LaneKey, Queued, Taken
-from ..memory import resident_bytes_of
-from ..meters import Meters
+from ..broker.queued import LaneKey, Queued, Taken
+from ..runtime.memory import resident_bytes_of
+from ..runtime.meters import Meters
+from ..runtime.tasks import WatchedTasks
 from ..store.subscriptions import SqliteSubscriptions
-from ..tasks import WatchedTasks
 from .channel import Channel
 
 STOP_SECONDS = DRAIN_SECONDS + 1.0

@@ -18,10 +18,10 @@ from event_platform import telemetry
 from event_platform.adapters.http_client.client import default_tls
 from event_platform.ports import Clock
 
-from ..log_lines import LAST_WRITE_SECONDS, BackgroundFile, GatheredLines, as_text
-from ..memory import MemoryUpkeep, collect_garbage_rarely, configure_malloc
-from ..sending import Outgoing, dispatcher
-from ..steady_clock import SteadyClock
+from ..broker.live import Outgoing, dispatcher
+from ..runtime.log_lines import LAST_WRITE_SECONDS, BackgroundFile, GatheredLines, as_text
+from ..runtime.memory import MemoryUpkeep, collect_garbage_rarely, configure_malloc
+from ..store.steady_clock import SteadyClock
 from .channel import Channel
 from .remote import RemoteStore
 

@@ -5,15 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from event_platform.domain.actions import BY_THE_PLATFORM, Action
 from event_platform.domain.deliveries import Settlement
-from event_platform.domain.events import Envelope
+from event_platform.domain.events.event import Envelope
+from event_platform.domain.record.actions import BY_THE_PLATFORM, Action
 from event_platform.domain.subscriptions import Owner, Subscription
 from event_platform.domain.suspension import Count, Series
 from event_platform.settings import Settings
 
 from ..broker.queue import receipt_of
-from ..broker.rows import LaneKey, Queued, Taken
+from ..broker.queued import LaneKey, Queued, Taken
 from .channel import Channel
 
 GATHERED_FOR_SECONDS = 0.002

@@ -14,7 +14,7 @@ from cachetools import LRUCache
 
 from ... import data_model
 from ...domain.deliveries import Delivery
-from ...domain.logs import (
+from ...domain.record.logs import (
     EVENTS_LISTED,
     FAILED_DELIVERY,
     KEPT_FOR,

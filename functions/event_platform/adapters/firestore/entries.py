@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from ... import data_model
-from ...domain.logs import EVENTS_LISTED, KEPT_FOR, LogEntry, LogType
+from ...domain.record.logs import EVENTS_LISTED, KEPT_FOR, LogEntry, LogType
 from ...domain.subscriptions import Owner
 
 PART_OF = "part_of"

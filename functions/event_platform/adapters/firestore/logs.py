@@ -19,7 +19,7 @@ from google.cloud.firestore_v1 import (
 from google.cloud.firestore_v1.base_query import FieldFilter
 
 from ... import data_model
-from ...domain.logs import KEPT_FOR, LogEntry, LogQuery, Position
+from ...domain.record.logs import KEPT_FOR, LogEntry, LogQuery, Position
 from ...domain.subscriptions import Owner
 from ...ports import Clock
 from .client import ALREADY_EXISTS, Firestore

@@ -14,11 +14,11 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 from google.cloud.firestore_v1.types import WriteResult
 
 from ... import data_model
+from ...documents import notification_document, notification_of
 from ...domain.errors import PublishFailed, StoreUnavailable
-from ...domain.notifications import HELD_FOR_ANOTHER, Allowance, Notification, Pending, hour_of
-from ...domain.queue_messages import NOTIFICATIONS_TOPIC, notification_message
+from ...domain.messages.queue_messages import NOTIFICATIONS_TOPIC, notification_message
+from ...domain.record.notifications import HELD_FOR_ANOTHER, Allowance, Notification, Pending, hour_of
 from ...ports import Clock, Publisher
-from ..records import notification_document, notification_of
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 
 log = structlog.get_logger()

@@ -15,12 +15,12 @@ from google.cloud.firestore_v1 import AsyncDocumentReference
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
 
 from ... import data_model
+from ...documents import rate_document, rate_of_document
 from ...domain.errors import StoreUnavailable
-from ...domain.pace import COPY_SECONDS, with_pace_of
-from ...domain.rates import Rate
+from ...domain.pace.pace import COPY_SECONDS, with_pace_of
+from ...domain.pace.rates import Rate
 from ...domain.subscriptions import Subscription
 from ...ports import Clock
-from ..records import rate_document, rate_of_document
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 from .subscriptions import SUBSCRIPTIONS_HELD, FirestoreSubscriptions
 

@@ -11,7 +11,7 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 
 from ... import data_model
 from ...domain.deliveries import Delivery
-from ...domain.messages import MalformedMessage, Message
+from ...domain.messages.message import MalformedMessage, Message
 from ...domain.timestamps import is_ahead
 from ...ports import Clock, Due
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore

@@ -19,10 +19,11 @@ from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.base_query import FieldFilter
 
 from ... import data_model
-from ...domain.actions import BY_THE_PLATFORM, Action, entry_of
+from ...documents import subscriber_document, subscriber_of, subscription_document, subscription_of
 from ...domain.errors import Conflict, NotFound
-from ...domain.notifications import Change, notifications_of
-from ...domain.pace import with_pace_of
+from ...domain.pace.pace import with_pace_of
+from ...domain.record.actions import BY_THE_PLATFORM, Action, entry_of
+from ...domain.record.notifications import Change, notifications_of
 from ...domain.subscriptions import (
     SHOWN_AFTER_DELETION,
     SUBSCRIBERS_PER_PIM,
@@ -36,7 +37,6 @@ from ...domain.subscriptions import (
 )
 from ...domain.topic_claims import LOST, is_named_by, topic_named, topic_to_claim, topic_to_release
 from ...ports import Clock, Publisher, Seal
-from ..records import subscriber_document, subscriber_of, subscription_document, subscription_of
 from ..suspension_lines import log_suspensions
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore, document_id
 from .entries import fields_of

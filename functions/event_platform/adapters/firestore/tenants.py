@@ -11,6 +11,7 @@ from google.cloud.firestore_v1 import AsyncDocumentReference, AsyncQuery, AsyncW
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
 
 from ... import data_model
+from ...documents import tenant_document, tenant_of
 from ...domain.errors import Conflict, StoreUnavailable
 from ...domain.tenants import (
     PIMS_NAMED,
@@ -22,7 +23,6 @@ from ...domain.tenants import (
     plain_http_problem,
 )
 from ...ports import Clock, Seal
-from ..records import tenant_document, tenant_of
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 
 log = structlog.get_logger()

@@ -2,7 +2,7 @@
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from ...domain.outcomes import Answer
+from ...domain.attempts.outcomes import Answer
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of status line and headers, with those of the interim answers (1xx) before."""

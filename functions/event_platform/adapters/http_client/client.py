@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Hashable
 from functools import cache
 
-from ...domain.outcomes import Answer
+from ...domain.attempts.outcomes import Answer
 from ..connections import OUR_FAULT
 from ..guard import TrustedNetwork
 from ..tls import client_context, restricted

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable, Hashable
 from typing import cast
 
-from ...domain.outcomes import Answer
+from ...domain.attempts.outcomes import Answer
 from ..connections import expiry
 from .answers import AnswerReader, NotHttp
 

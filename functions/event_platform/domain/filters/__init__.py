@@ -1,9 +1,9 @@
 """Filters of subscriptions (contract/wire.md 7): parsed once, matched as closures, explained by parts."""
 
-from ..facts import Facts
+from ..events.facts import Facts
+from .closures import Predicate, is_compiled, predicate_of
 from .errors import FilterError
 from .explain import Explanation, Part, explain
-from .matching import Predicate, is_compiled, predicate_of
 from .syntax import FIELDS, MAX_LENGTH, MAX_NESTING, MAX_OPERATORS, load, parse
 
 __all__ = [

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..events import Event
-from ..facts import Facts
-from .matching import looks_at, wanted_by
+from ..events.event import Event
+from ..events.facts import Facts
+from .closures import looks_at, wanted_by
 from .syntax import And, Comparison, Node, Not, Or, parse
 
 _SHOWN_VALUES = 10

@@ -1,0 +1,1 @@
+"""Kafka: records for subscribers' topics, on aiokafka."""

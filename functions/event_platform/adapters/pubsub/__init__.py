@@ -1,0 +1,1 @@
+"""Pub/Sub: our own topics, and those of subscribers."""

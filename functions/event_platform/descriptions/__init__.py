@@ -1,0 +1,1 @@
+"""Descriptions for machines: OpenAPI of the routes, AsyncAPI of what is delivered."""

@@ -1,0 +1,627 @@
+"""The JSON Schemas of request and response bodies.
+
+Those of requests come from the models that validate them. What a model's validators check in code, so that
+its schema cannot tell, is said here field by field.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, get_args
+
+from ...domain import filters, tls_material
+from ...domain.attempts.broker_messages import TopicRules
+from ...domain.attempts.outcomes import Kind, Reason
+from ...domain.events.catalog import Catalog
+from ...domain.events.event import MAX_EVENT_BYTES
+from ...domain.ingest_formats import events_api
+from ...domain.ingest_formats.cloudevents import MAX_EVENTS, MAX_ID_LENGTH
+from ...domain.matching import Part
+from ...domain.record.logs import (
+    ACTIONS,
+    ERRORS,
+    EVENTS_LISTED,
+    FAILED_DELIVERY,
+    VALIDATION_ERROR,
+    LogQuery,
+    LogType,
+)
+from ...domain.subscriptions import REDACTED, Status
+from ...domain.urls import MAX_URL_LENGTH
+from ...manage import payloads
+from ...manage.logs import MAX_LIMIT
+from . import examples
+
+Schema: TypeAlias = dict[str, Any]
+
+
+def components(known: Catalog, topics: TopicRules) -> dict[str, Schema]:
+    """All schemas of the document, by name; subscriptions get the types `known`."""
+    return {
+        **_subscriber_requests(),
+        **_subscription_requests(),
+        **_trial_requests(),
+        **_configs("", lambda secret: secret, topics),
+        **_configs("Change", lambda secret: {"anyOf": [MARK, secret]}, topics),
+        **_responses(),
+        **_events(known),
+    }
+
+
+def ref(name: str) -> Schema:
+    """A reference to one of them."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def array_of(name: str, **keywords: Any) -> Schema:
+    """An array of them."""
+    return {"type": "array", "items": ref(name), **keywords}
+
+
+def text(description: str, **keywords: Any) -> Schema:
+    """A string."""
+    return {"type": "string", "description": description, **keywords}
+
+
+def an_object(description: str, optional: tuple[str, ...] = (), **properties: Schema) -> Schema:
+    """An object that has every property that is not named optional."""
+    return {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "required": [name for name in properties if name not in optional],
+    }
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _or_empty(schema: Schema) -> Schema:
+    """A field that is an object. Some clients write an empty one as an empty array."""
+    return {"anyOf": [schema, {"type": "array", "maxItems": 0}]}
+
+
+def _accepts_null(schema: Schema) -> bool:
+    return schema.get("type") == "null" or any(map(_accepts_null, schema.get("anyOf", ())))
+
+
+def _of(model: type[payloads.Body], description: str, **fields: Schema) -> Schema:
+    """The schema of a model; `fields` take the place of what it says of them.
+
+    Whatever something new does not need may be null. Defaults stay where the model requires something,
+    which is where it is no PATCH: there, what is absent stays as it was.
+    """
+    schema = model.model_json_schema()
+    properties: dict[str, Schema] = schema["properties"]
+    if unknown := fields.keys() - properties.keys():
+        raise LookupError(f"{model.__name__} has no {sorted(unknown)}")
+    for field in properties.values():
+        field.pop("title", None)
+        if "required" not in schema or field.get("default") is None:
+            field.pop("default", None)
+    properties |= fields
+    for name in properties.keys() - {*schema.get("required", ()), *model.needed}:
+        if not _accepts_null(properties[name]):
+            properties[name] = _or_null(properties[name])
+    required = {"required": schema["required"]} if "required" in schema else {}
+    return {"type": "object", "description": description, "properties": properties, **required}
+
+
+# Requests
+
+MARK: Schema = {"const": REDACTED, "description": "As it was: the stored value is kept."}
+URL = text(
+    "An https URL without user name, password and fragment, whose host has public addresses.",
+    format="uri",
+    maxLength=MAX_URL_LENGTH,
+)
+NAME = text("Not only blanks.", minLength=1, maxLength=payloads.MAX_NAME_LENGTH, pattern=r"\S")
+EMAIL = text("An e-mail address.", format="email", maxLength=payloads.MAX_EMAIL_LENGTH)
+SECRET = text("Signs what is sent; never returned.", minLength=16, maxLength=256)
+PASSWORD = text("Never returned.", minLength=1, maxLength=1024)
+AUTHORITIES = text(
+    f"At most {tls_material.MAX_CERTIFICATES} certificates in PEM.",
+    pattern="-----BEGIN ",
+    maxLength=tls_material.MAX_CA_CHARACTERS,
+)
+CHAIN = text(
+    f"At most {tls_material.MAX_CERTIFICATES} certificates in PEM, that of the key first.",
+    pattern="-----BEGIN ",
+    maxLength=tls_material.MAX_CHAIN_CHARACTERS,
+)
+KEY = text(
+    f"A private key in PEM, not encrypted: RSA of at most {tls_material.MAX_RSA_BITS} bits, EC or Ed25519;"
+    " in PKCS#8, PKCS#1 or SEC1, whichever of their labels it has.",
+    pattern="-----BEGIN ",
+    maxLength=tls_material.MAX_KEY_CHARACTERS,
+)
+HEADER_VALUE = text("Printable ASCII; never returned.", maxLength=256, pattern="^[ -~]*$")
+
+DESTINATIONS = {"https": "Https", "pubsub": "PubSub", "kafka": "Kafka"}
+KAFKA = (
+    "A Kafka topic. The user needs WRITE on it. Without tls the connection is not encrypted (SASL_PLAINTEXT);"
+    " every broker of the cluster must have public addresses."
+)
+PROJECT = text(
+    "The project's id, not its number.", pattern=r"^([a-z0-9.-]{1,200}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$"
+)
+
+
+def _subscriber_requests() -> dict[str, Schema]:
+    return {
+        "NewSubscriber": _of(
+            payloads.SubscriberBody, "A new subscriber.", name=NAME, contact=ref("NewContact")
+        ),
+        "NewContact": _of(
+            payloads.ContactBody,
+            "Where a subscriber is told of changes; by email unless notification_channels says otherwise."
+            " URL and secret are required while webhook is listed.",
+            technical_email=EMAIL,
+            notification_webhook_url=URL,
+            notification_webhook_secret=SECRET,
+        ),
+        "SubscriberChange": _of(
+            payloads.SubscriberPatch,
+            "What changes of a subscriber; the rest stays as it was.",
+            name=NAME,
+            contact=_or_empty(ref("ContactChange")),
+        ),
+        "ContactChange": _of(
+            payloads.ContactPatch,
+            "Merged key by key. An empty notification_channels means email again.",
+            technical_email=EMAIL,
+            notification_webhook_url=URL,
+            notification_webhook_secret={"anyOf": [MARK, SECRET]},
+        ),
+    }
+
+
+def _subscription_requests() -> dict[str, Schema]:
+    shared = {
+        "events": array_of("EventType", minItems=1, maxItems=payloads.MAX_EVENT_TYPES),
+        "subject": text("The PIM's URL; must be the one that X-PIM-URL names."),
+        "filter": text(
+            "Which of these events are delivered; null or empty: all of them. Comparisons like"
+            ' attribute = "name" or locale in ["en_US", "fr_FR"] with and, or, not and parentheses.'
+            f" Fields: {', '.join(filters.FIELDS)}. At most {filters.MAX_OPERATORS} logical operators.",
+            maxLength=filters.MAX_LENGTH,
+        ),
+        "options": _or_empty(ref("Options")),
+    }
+
+    def new(kind: str, name: str) -> Schema:
+        return _of(
+            payloads.SubscriptionBody,
+            "Events to have delivered.",
+            type={"type": "string", "enum": [kind]},
+            config=ref(f"{name}Config"),
+            **shared,
+        )
+
+    return {
+        "NewSubscription": {
+            "oneOf": [ref(f"New{name}Subscription") for name in DESTINATIONS.values()],
+            "discriminator": {
+                "propertyName": "type",
+                "mapping": {
+                    kind: ref(f"New{name}Subscription")["$ref"] for kind, name in DESTINATIONS.items()
+                },
+            },
+        },
+        **{f"New{name}Subscription": new(kind, name) for kind, name in DESTINATIONS.items()},
+        "SubscriptionChange": _of(
+            payloads.SubscriptionPatch,
+            "What changes of a subscription; the rest stays as it was. config is replaced as a whole, but"
+            " for headers that are absent. type may change when a config for it comes along. Header values,"
+            " Kafka's password and key must be sent anew when the URL's scheme, host or port, the broker,"
+            " the project or the type changes, and when tls is left out or its server_name or ca_pem changes;"
+            " the password also when the SASL mechanism changes.",
+            config={"anyOf": [ref(f"{name}ConfigChange") for name in DESTINATIONS.values()]},
+            **shared,
+        ),
+        "Options": _of(payloads.OptionsBody, "Stored and returned, without effect."),
+    }
+
+
+def _trial_requests() -> dict[str, Schema]:
+    size = {"minimum": 0, "maximum": 10}
+    return {
+        "NewTrial": _of(
+            payloads.TestBody,
+            "Which example to send.",
+            type={
+                "type": "string",
+                "description": "One of the subscription's events; the first when absent.",
+            },
+        ),
+        "EventToExplain": an_object(
+            "An event as ingest takes it; an id is made up when it has none.",
+            ("id", "specversion", "time", "pimurl"),
+            **_EVENT_ATTRIBUTES,
+        ),
+        "NewBenchmark": _of(
+            payloads.BenchmarkBody,
+            "The test events to send.",
+            size={
+                "description": "Bytes of data at least, in kB of 1,024; a number or one in a string.",
+                "anyOf": [
+                    {"type": "number", **size},
+                    {"type": "string", "pattern": r"^(10(\.0{1,9})?|[0-9](\.[0-9]{1,9})?)$"},
+                ],
+                "default": 0,
+            },
+            custom_data={"description": "Any JSON of at most 10 kB, which each event carries."},
+        ),
+    }
+
+
+def _pubsub(topics: TopicRules) -> str:
+    if topics.missing is not None:
+        return f"A topic of Google Pub/Sub. Refused here: {topics.missing}."
+    account = topics.account or "the platform's account, which its operator names"
+    return f"A topic of Google Pub/Sub. Grant the role roles/pubsub.publisher on it to {account}."
+
+
+def _refusing(headers: Schema, names: str) -> Schema:
+    """The schema of custom headers without these names (a pattern)."""
+    schema, empty = headers["anyOf"]
+    refused = {"allOf": [schema["propertyNames"], {"not": {"pattern": names}}]}
+    return {"anyOf": [schema | {"propertyNames": refused}, empty]}
+
+
+def _configs(suffix: str, secret: Callable[[Schema], Schema], topics: TopicRules) -> dict[str, Schema]:
+    """The configs of all destinations; `secret` makes of a secret's schema what stands in its place."""
+    headers = _or_empty(
+        {
+            "type": "object",
+            "description": "Custom headers. Names are compared without case. Refused are Content-Type,"
+            " User-Agent, X-Correlation-ID, Host, Authorization, Cookie, X-AKENEO-SIGNATURE-* and the"
+            " hop-by-hop and framing headers of HTTP.",
+            "maxProperties": payloads.MAX_CUSTOM_HEADERS,
+            "propertyNames": {"pattern": "^[A-Za-z0-9-]{1,128}$"},
+            "additionalProperties": secret(HEADER_VALUE),
+        }
+    )
+    no_secret: Schema = {"const": "", "description": "None."}
+    tls = ref(f"KafkaTls{suffix}")
+    return {
+        f"HttpsConfig{suffix}": _of(
+            payloads.HttpsBody,
+            "Where events are POSTed to.",
+            url=URL,
+            secret=ref(f"SigningSecrets{suffix}"),
+            headers=headers,
+        ),
+        f"SigningSecrets{suffix}": _of(
+            payloads.SecretBody,
+            "Each signs every delivery: two of them let a receiver rotate.",
+            primary=secret(SECRET),
+            secondary={"anyOf": [secret(SECRET), no_secret]},
+        ),
+        f"PubSubConfig{suffix}": _of(
+            payloads.PubSubBody,
+            _pubsub(topics),
+            project_id=PROJECT,
+            headers=_refusing(headers, "^([Tt][Yy][Pp][Ee]$|[Gg][Oo][Oo][Gg])"),
+        ),
+        f"KafkaConfig{suffix}": _of(
+            payloads.KafkaBody,
+            KAFKA,
+            broker=text("host:port", pattern=r"^.+:\d{1,5}$"),
+            sasl_auth=ref(f"KafkaSasl{suffix}"),
+            tls=tls if suffix else _or_empty(tls),
+            headers=_refusing(headers, "^[Tt][Yy][Pp][Ee]$"),
+        ),
+        f"KafkaSasl{suffix}": _of(
+            payloads.SaslBody, "scram_variant is required for scram.", password=secret(PASSWORD)
+        ),
+        f"KafkaTls{suffix}": _of(
+            payloads.TlsBody,
+            "Certificates and key of a client.",
+            ca_pem=AUTHORITIES,
+            client_cert_pem=CHAIN,
+            client_key_pem=secret(KEY),
+        ),
+    }
+
+
+# Responses
+
+ID = text("UUIDv7.", format="uuid")
+TIME = text("UTC.", format="date-time")
+HIDDEN: Schema = {"type": "string", "enum": [REDACTED]}
+
+
+OPERATION: Schema = {"type": "string", "enum": sorted(ACTIONS | ERRORS)}
+REASON: Schema = {"type": "string", "enum": [str(reason) for reason in Reason]}
+
+DAY = text("The whole of this day, in UTC.", format="date")
+
+LOG_PARAMETERS: dict[str, Schema] = {
+    "log_type": {"type": "string", "enum": [str(each) for each in LogType]},
+    "operation": OPERATION,
+    "error_reason": REASON,
+    "subscriber_id": text("Of this subscriber.", minLength=1, maxLength=64),
+    "subscription_id": text("Of this subscription.", minLength=1, maxLength=64),
+    "from": {"anyOf": [text("At or after this time.", format="date-time"), DAY]},
+    "to": {"anyOf": [text("Before this time.", format="date-time"), DAY]},
+    "order": {"type": "string", "enum": ["asc", "desc"], "default": "desc"},
+    "limit": {
+        "type": "integer",
+        "description": f"More than {MAX_LIMIT} count as {MAX_LIMIT}, with a warning in the answer.",
+        "minimum": 1,
+        "default": LogQuery().limit,
+    },
+    "cursor": text("next_cursor of the page before.", pattern="^[A-Za-z0-9_-]+$", maxLength=256),
+}
+
+
+def _responses() -> dict[str, Schema]:
+    own = [status for status in Status if status is not Status.SUSPENDED]
+    return {
+        "Subscriber": an_object(
+            "An application that subscribes.",
+            id=ID,
+            name={"type": "string"},
+            subject=text("The PIM's URL as it was first sent."),
+            status=_status(own),
+            contact=ref("Contact"),
+            created_at=TIME,
+            updated_at=TIME,
+        ),
+        "Contact": an_object(
+            "Where the subscriber is told of changes.",
+            ("notification_webhook_url",),
+            technical_email=EMAIL,
+            notification_channels={"type": "array", "items": {"enum": ["email", "webhook"]}},
+            notification_webhook_url={"type": "string", "format": "uri"},
+        ),
+        "Subscription": an_object(
+            "What is delivered, and where.",
+            ("filter", "options"),
+            id=ID,
+            config={"anyOf": [ref(f"Shown{name}Config") for name in DESTINATIONS.values()]},
+            events=array_of("EventType"),
+            type={"type": "string", "enum": list(DESTINATIONS)},
+            source={"type": "string", "enum": ["pim", "benchmark"]},
+            subject=text("The PIM's URL."),
+            status=_status(Status),
+            subscriber_id=ID,
+            created_at=TIME,
+            updated_at=TIME,
+            filter=text("As it was sent; there when there is one."),
+            send_product_identifier={"type": "boolean"},
+            options=ref("Options"),
+        ),
+        "ShownHttpsConfig": an_object(
+            "The config with its secrets hidden.",
+            ("headers",),
+            url={"type": "string", "format": "uri"},
+            secret=an_object(
+                "secondary is there when it is set.", ("secondary",), primary=HIDDEN, secondary=HIDDEN
+            ),
+            headers={"type": "object", "additionalProperties": HIDDEN},
+        ),
+        "ShownPubSubConfig": an_object(
+            "The config with its attributes' values hidden.",
+            ("headers",),
+            project_id={"type": "string"},
+            topic_id={"type": "string"},
+            headers={"type": "object", "additionalProperties": HIDDEN},
+        ),
+        "ShownKafkaConfig": an_object(
+            "The config with its secrets hidden.",
+            ("tls", "headers"),
+            broker={"type": "string"},
+            topic={"type": "string"},
+            sasl_auth=an_object(
+                "scram_variant is there for scram.",
+                ("scram_variant",),
+                mechanism={"enum": ["plain", "scram"]},
+                username={"type": "string"},
+                password=HIDDEN,
+                scram_variant={"enum": ["sha-256", "sha-512"]},
+            ),
+            tls=an_object(
+                "Certificates and key of a client.",
+                server_name={"type": "string"},
+                ca_pem={"type": "string"},
+                client_cert_pem={"type": "string"},
+                client_key_pem=HIDDEN,
+            ),
+            headers={"type": "object", "additionalProperties": HIDDEN},
+        ),
+        "LogPage": an_object(
+            "Entries in their order.",
+            ("warnings",),
+            items=array_of("LogEntry"),
+            next_cursor=_or_null(text("Leads on.")),
+            warnings=array_of("Error", description="What was not done as the query asks."),
+        ),
+        "LogEntry": an_object(
+            "Who did what, a delivery's end, or a refused call. A key without a value is left out.",
+            (
+                *("subscriber_id", "subscription_id", "error_type", "error_reason", "error_code"),
+                *("error_message", "documentation_url"),
+            ),
+            log_id=text("The same while an entry grows."),
+            log_type={"type": "string", "enum": [str(each) for each in LogType]},
+            timestamp=TIME,
+            operation=OPERATION,
+            subscriber_id={"type": "string"},
+            subscription_id={"type": "string"},
+            error_type={"enum": [FAILED_DELIVERY, VALIDATION_ERROR]},
+            error_reason=REASON,
+            error_code={"type": "integer"},
+            error_message=text("Of an action: why the platform took it."),
+            documentation_url=text("On errors of deliveries.", format="uri"),
+            request={
+                "type": "object",
+                "description": "body (an empty text if there was none), method and url (the path) of a call,"
+                " secrets redacted.",
+            },
+            response={
+                "type": "object",
+                "description": "The resource, the refusal, or what the endpoint answered.",
+            },
+            occurrences={"type": "integer", "minimum": 1},
+            events={
+                "type": "array",
+                "maxItems": EVENTS_LISTED,
+                "items": an_object(
+                    "One that it stands for.",
+                    event_id={"type": "string"},
+                    type={"type": "string"},
+                    attempts={"type": "integer"},
+                ),
+            },
+        ),
+        "Trial": an_object(
+            "What was sent, and what came back.",
+            event=ref("ShownEvent"),
+            outcome={
+                "enum": [str(kind) for kind in Kind],
+                "description": "What would follow for a delivery: retryable means later, suspending the end.",
+            },
+            status=_or_null({"type": "integer", "description": "Null: no answer came."}),
+            reason=_or_null(REASON),
+            milliseconds={"type": "number", "minimum": 0},
+            request=an_object(
+                "As it was sent.",
+                method={"const": "POST"},
+                url={"type": "string", "format": "uri"},
+                headers={
+                    "type": "object",
+                    "description": "In their order; the values of custom ones are redacted.",
+                    "additionalProperties": {"type": "string"},
+                },
+                body=text("The bytes that were signed and sent, as UTF-8."),
+            ),
+            detail=text("More about a failure to get an answer."),
+            response=_or_null(
+                an_object(
+                    "What was answered.",
+                    status={"type": "integer"},
+                    body=text("The first kilobyte, without secrets of the subscription."),
+                )
+            ),
+        ),
+        "EventExplanation": an_object(
+            "What each part of the subscription says.",
+            event=ref("ShownEvent"),
+            matches={"type": "boolean", "description": "Whether all parts pass."},
+            checks={
+                "type": "array",
+                "items": an_object(
+                    "One part.",
+                    part={"enum": list(get_args(Part))},
+                    passes={"type": "boolean"},
+                    message={"type": "string"},
+                ),
+            },
+        ),
+        "ShownEvent": an_object("The event it is about.", id={"type": "string"}, type={"type": "string"}),
+        "Benchmark": an_object("It was started.", id=ID, count={"type": "integer", "minimum": 1}),
+        "Explanation": an_object(
+            "What an error means.", error={"type": "string"}, explanation={"type": "string"}
+        ),
+        "Accepted": an_object(
+            "The events are durable.", accepted={"type": "integer", "minimum": 0, "maximum": MAX_EVENTS}
+        ),
+        "Taken": an_object(
+            "What can be taken is durable.",
+            accepted={"type": "integer", "minimum": 0, "maximum": MAX_EVENTS},
+            skipped={"type": "integer", "minimum": 0, "description": "Of unknown actions."},
+            malformed={"type": "integer", "minimum": 0, "description": "The log tells what is wrong."},
+        ),
+        "Relayed": an_object(
+            "The event is durable, or nothing that can be delivered.",
+            accepted={"type": "integer", "minimum": 0, "maximum": 1},
+            skipped={"type": "integer", "minimum": 0, "maximum": 1},
+        ),
+        "Health": an_object(
+            "Requests are taken.",
+            ("archive",),
+            status={"const": "ok"},
+            version=text("The version of the platform."),
+            archive=text("The source archive that was deployed, on Google Cloud."),
+        ),
+        "Ready": an_object(
+            "Requests are taken.",
+            ("clock",),
+            status={"const": "ok"},
+            clock=text("What is wrong with the machine's clock, since it jumped."),
+        ),
+        "Errors": {
+            **an_object("What is wrong.", errors=array_of("Error", minItems=1)),
+            "examples": [examples.ERRORS],
+        },
+        "Error": an_object(
+            "One thing that is wrong. Further keys may come.",
+            ("field",),
+            message=text("What to do about it, in one line."),
+            field=text("The dotted path of what it is about."),
+        ),
+    }
+
+
+def _status(known: Any) -> Schema:
+    return {"type": "string", "enum": [str(status) for status in known]}
+
+
+# Events
+
+
+_EVENT_ATTRIBUTES: dict[str, Schema] = {
+    "specversion": _or_null({"const": "1.0"}),
+    "id": text("Folds repetitions for 10 minutes.", minLength=1, maxLength=MAX_ID_LENGTH),
+    "type": ref("EventType"),
+    "time": _or_null(text("When it happened; now when absent.", format="date-time")),
+    "pimurl": _or_null(text("The event's PIM, if anything.")),
+    "data": ref("EventData"),
+}
+
+
+def _events(known: Catalog) -> dict[str, Schema]:
+    return {
+        "EventType": {
+            "type": "string",
+            "enum": list(known.types),
+            "description": "The schema of a type's data is served at /spec/{type}.schema.json.",
+        },
+        "EventTypes": an_object(
+            "What there is to subscribe to.",
+            types={
+                "type": "array",
+                "items": an_object(
+                    "An event type.",
+                    type=ref("EventType"),
+                    trigger=text("When the PIM sends it."),
+                    certainty=text("Where the form of its data is known from."),
+                    schema=text("Where the JSON Schema of its data is served.", format="uri"),
+                ),
+            },
+        ),
+        "CloudEvent": {
+            **an_object(
+                "A CloudEvent 1.0. source, subject, datacontenttype and dataschema are the platform's to set;"
+                " further attributes are ignored.",
+                ("specversion", "time", "pimurl"),
+                **_EVENT_ATTRIBUTES,
+            ),
+        },
+        "EventData": {
+            "type": "object",
+            "description": f"Fits the schema of the event's type; at most {MAX_EVENT_BYTES // 1024} KiB.",
+        },
+        "CloudEvents": array_of("CloudEvent", maxItems=MAX_EVENTS),
+        "EventsApiRequest": an_object(
+            "What a PIM sends.",
+            events={
+                "type": "array",
+                "maxItems": MAX_EVENTS,
+                "description": "Of each event `action`, `event_id`, `event_datetime`, `author`,"
+                " `author_type`, and `uuid`, `identifier` or `code` of `data.resource` are read."
+                " Actions that are taken in: " + ", ".join(events_api.ACTIONS),
+            },
+        ),
+    }

@@ -1,0 +1,58 @@
+"""What goes to Pub/Sub and Kafka besides the body, and which topics it may go to (contract/wire.md 10b)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..events import json_form
+from ..events.catalog import Catalog
+from ..subscriptions import KafkaConfig, PubSubConfig
+
+TYPE = "type"
+"""The attribute, or record header, that names the event type."""
+_BETWEEN = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRules:
+    """Which Pub/Sub topics subscribers may name.
+
+    `own_project` is the one that our queues are in: who could have us publish there could write into them.
+    `missing` says what the operator has to set up before there are any; None when all is there. `account` is
+    the service account that publishes, None for whatever account Google's credentials are.
+    """
+
+    own_project: str | None = None
+    missing: str | None = None
+    account: str | None = None
+
+    def check(self, project_id: str) -> None:
+        """Raises ValueError, saying why, for a project whose topics we do not publish to."""
+        if project_id.isdecimal():  # ours has one too, which is not known here
+            raise ValueError("must be the project's id, not its number")
+        if project_id == self.own_project:
+            raise ValueError("must not be the platform's own project")
+
+
+def attributes_of(event_type: str, config: PubSubConfig) -> dict[str, str]:
+    """The attributes of a message."""
+    return {TYPE: event_type} | {name: value.get_secret_value() for name, value in config.headers.items()}
+
+
+def record_headers(event_type: str, config: KafkaConfig) -> list[tuple[str, bytes]]:
+    """The headers of a record."""
+    return [
+        (TYPE, event_type.encode()),
+        *((name, value.get_secret_value().encode()) for name, value in config.headers.items()),
+    ]
+
+
+def record_key(event_type: str, event_id: str, body: bytes, known: Catalog) -> bytes:
+    """The entity's identity, so that one entity's changes share a partition; the event's id without one.
+
+    The parts of an identity are joined by a slash. `body` is a delivery's.
+    """
+    identity: tuple[str, ...] = ()
+    if event_type in known and known[event_type].identity:
+        envelope: Any = json_form.parse(body, round_integers=True, max_depth=json_form.MAX_DEPTH + 1)
+        identity = known[event_type].identity_of(envelope["data"])
+    return (_BETWEEN.join(identity) or event_id).encode("utf-8", "surrogatepass")

@@ -1,0 +1,130 @@
+"""Whose fault it is when nobody can be reached: ours, when most of many unrelated origins fail at once."""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from ..subscriptions import Owner
+
+ORIGINS_AT_LEAST = 20
+ORIGINS_OF_AN_OWNER = 7
+"""The hosts of one owner that count among these 20, so that at least three owners must have tried."""
+WITHIN_SECONDS = 60.0
+TOLD_EVERY_SECONDS = 60.0
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(slots=True)
+class _Group:
+    members: int = 0
+    failing: int = 0
+
+    @property
+    def fails(self) -> bool:
+        return 2 * self.failing > self.members
+
+
+class _Groups(Generic[K]):
+    """Groups by their keys, and how many of them fail: those in which most members do.
+
+    `counted` is the number of members, at most `counted_of_each` of each group.
+    """
+
+    def __init__(self, counted_of_each: int = 0) -> None:
+        self._groups: dict[K, _Group] = {}
+        self._counted_of_each = counted_of_each
+        self.counted = 0
+        self.failing = 0
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    @property
+    def most_fail(self) -> bool:
+        return 2 * self.failing > len(self._groups)
+
+    def change(self, key: K, members: int, failing: int) -> tuple[int, int]:
+        """Adds to the numbers of one group; returns what it adds to those of groups and of failing groups."""
+        groups_before, failing_before = len(self._groups), self.failing
+        group = self._groups.setdefault(key, _Group())
+        self.failing -= group.fails
+        self.counted -= min(group.members, self._counted_of_each)
+        group.members += members
+        group.failing += failing
+        self.failing += group.fails
+        self.counted += min(group.members, self._counted_of_each)
+        if group.members == 0:
+            del self._groups[key]
+        return len(self._groups) - groups_before, self.failing - failing_before
+
+
+class Egress:
+    """The results of each owner's latest attempt of the last minute at each host.
+
+    Times are monotonic seconds. Each instance holds its own record: the network that fails is its own.
+    """
+
+    def __init__(self) -> None:
+        self._latest: OrderedDict[tuple[Owner, str], tuple[float, bool]] = OrderedDict()  # the oldest first
+        self._hosts: _Groups[str] = _Groups()
+        self._owners: _Groups[Owner] = _Groups(ORIGINS_OF_AN_OWNER)
+        self._pims: _Groups[str] = _Groups()
+        self._told_at: dict[str, float] = {}
+
+    @property
+    def origins(self) -> int:
+        """How many hosts were tried within the last minute, as of the last call."""
+        return len(self._hosts)
+
+    @property
+    def failing(self) -> int:
+        """The number of them that failed for most of the owners that tried them."""
+        return self._hosts.failing
+
+    def observe(self, owner: Owner, host: str, now: float, *, failed: bool) -> None:
+        """An attempt of this owner's at `host` got an answer, or failed in transport."""
+        self._forget_old(now)
+        tried = owner, host
+        before = self._latest.pop(tried, None)
+        self._latest[tried] = (now, failed)
+        if before is None:
+            self._change(owner, host, 1, failed)
+        elif before[1] != failed:
+            self._change(owner, host, 0, failed - before[1])
+
+    def is_failing(self, now: float) -> bool:
+        """True if most of at least 20 hosts failed within the last minute, and for most PIMs.
+
+        A PIM fails when most of its owners do, and an owner when most of its hosts do. An owner counts with 7
+        hosts at most. So nobody's dead hosts speak for others, however many hosts and clients he makes.
+        """
+        self._forget_old(now)
+        return (
+            len(self._hosts) >= ORIGINS_AT_LEAST
+            and self._owners.counted >= ORIGINS_AT_LEAST
+            and self._hosts.most_fail
+            and self._pims.most_fail
+        )
+
+    def is_to_be_told(self, now: float) -> bool:
+        """True once a minute, for those who ask while it fails."""
+        return self.is_due("failing", now)
+
+    def is_due(self, line: str, now: float) -> bool:
+        """True if this line was not logged within the last minute. It is then."""
+        told_at = self._told_at.get(line)
+        if told_at is not None and now - told_at < TOLD_EVERY_SECONDS:
+            return False
+        self._told_at[line] = now
+        return True
+
+    def _forget_old(self, now: float) -> None:
+        while self._latest and now - next(iter(self._latest.values()))[0] > WITHIN_SECONDS:
+            (owner, host), (_, failed) = self._latest.popitem(last=False)
+            self._change(owner, host, -1, -failed)
+
+    def _change(self, owner: Owner, host: str, tried: int, failing: int) -> None:
+        self._hosts.change(host, tried, failing)
+        self._pims.change(owner.tenant, *self._owners.change(owner, tried, failing))

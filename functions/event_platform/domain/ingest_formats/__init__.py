@@ -1,0 +1,1 @@
+"""The formats in which events are taken in, each as validated events."""

@@ -1,0 +1,1 @@
+"""Messages between the functions, as topics carry them."""

@@ -1,0 +1,172 @@
+"""Fan-out of a message: accepted events in, one delivery for each match out."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import structlog
+from cachetools import LRUCache
+
+from ..domain import filters
+from ..domain.deliveries import Delivery
+from ..domain.errors import PublishFailed
+from ..domain.events.catalog import Catalog
+from ..domain.events.event import Event
+from ..domain.messages.message import Message
+from ..domain.messages.queue_messages import (
+    Accepted,
+    acceptance_of,
+    deliveries_topic,
+    delivery_message,
+    events_of,
+    size_of,
+)
+from ..domain.subscriptions import Subscription
+from ..first_use import FirstUse
+from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions
+from .identifier_check import IdentifierCheck
+from .matched import Matched, fan_out
+from .recent_lanes import RecentLanes
+from .revoking import revoke
+
+log = structlog.get_logger()
+
+MESSAGES_AT_ONCE = 10_000
+BYTES_AT_ONCE = 32_000_000
+"""What is held in memory of a large fan-out: it is rendered and published piece by piece."""
+SECONDS_AT_ONCE = 0.005
+"""The time that the event loop works on one message before it works on others."""
+TENANTS_HELD = 1000
+"""The number of tenants whose compiled filters are kept."""
+PARSER = FirstUse(filters.load)
+
+Item = TypeVar("Item")
+
+
+async def read_accepted(message: Message, catalog: Catalog) -> Accepted:
+    """Reads what `events_messages` wrote. Raises MalformedMessage.
+
+    The event loop works on other messages too.
+    """
+    tenant, accepted_at = acceptance_of(message)
+    events = [event async for event in _in_turns(events_of(message, catalog))]
+    return Accepted(tenant, accepted_at, events)
+
+
+class CompiledFilters:
+    """The predicates of each tenant's active subscriptions by their filters."""
+
+    def __init__(self) -> None:
+        self._held: LRUCache[str, tuple[Sequence[Subscription], Mapping[str, filters.Predicate]]] = LRUCache(
+            TENANTS_HELD
+        )
+
+    async def of(self, tenant: str, active: Sequence[Subscription]) -> Mapping[str, filters.Predicate]:
+        """Compiles those that the list before did not have, while the event loop works on other messages."""
+        held = self._held.get(tenant)
+        if held is not None and held[0] is active:
+            return held[1]
+        if any(each.filter is not None and not filters.is_compiled(each.filter) for each in active):
+            await PARSER.ready()
+        predicates: dict[str, filters.Predicate] = {}
+        async for each in _in_turns(active):
+            if each.filter is not None:
+                predicates[each.filter] = filters.predicate_of(each.filter)
+        self._held[tenant] = active, predicates
+        return predicates
+
+
+async def fan_out_accepted(
+    accepted: Accepted,
+    *,
+    subscriptions: ActiveSubscriptions,
+    records: Subscriptions,
+    publisher: Publisher,
+    clock: Clock,
+    recent: RecentLanes,
+    shards: int,
+    schema_base: str,
+    identifiers: IdentifierCheck,
+    compiled: CompiledFilters,
+) -> int:
+    """Publishes one delivery for each match; how many they are. The caller has the events repeated on errors.
+
+    Who is gone from the PIM is revoked first, so that nothing is published for it. Raises StoreUnavailable,
+    and PublishFailed when a delivery was not taken twice.
+    """
+    await revoke(accepted, clock.now(), records=records)
+    active = await subscriptions.active(accepted.tenant)
+    predicates = await compiled.of(accepted.tenant, active)
+    topic = deliveries_topic(accepted.tenant, shards)
+    published = 0
+    async for piece in _pieces(_deliveries(accepted, active, predicates, schema_base, identifiers)):
+        await _publish(publisher, topic, recent.marked(piece))
+        published += len(piece)
+    log.info("events.fanned_out", tenant=accepted.tenant, events=len(accepted.events), deliveries=published)
+    return published
+
+
+def _deliveries(
+    accepted: Accepted,
+    active: Sequence[Subscription],
+    predicates: Mapping[str, filters.Predicate],
+    schema_base: str,
+    identifiers: IdentifierCheck,
+) -> Iterator[Message]:
+    """Group by group, of as many subscriptions as make a piece: a lane's messages then share requests."""
+    size = max(1, MESSAGES_AT_ONCE // max(1, len(accepted.events)))
+    for start in range(0, len(active), size):
+        group = active[start : start + size]
+        for event in accepted.events:
+            matched = fan_out(event, group, predicates, schema_base)
+            identifiers.look(accepted.tenant, event, matched)
+            for match in matched:
+                yield _delivery(accepted, event, match)
+
+
+def _delivery(accepted: Accepted, event: Event, match: Matched) -> Message:
+    return delivery_message(
+        Delivery(
+            subscription_id=match.subscription.id,
+            event_id=event.id,
+            event_type=event.type,
+            accepted_at=accepted.accepted_at,
+            lane=match.lane,
+            lanes=match.subscription.lanes,
+            epoch=match.subscription.epoch,
+            body=match.envelope.addressed_to(match.subscription.id),
+        )
+    )
+
+
+async def _in_turns(items: Iterable[Item]) -> AsyncIterator[Item]:
+    """The items, each made when it is drawn; lets the event loop work on other things in between."""
+    began = time.monotonic()
+    for item in items:
+        yield item
+        if time.monotonic() - began > SECONDS_AT_ONCE:
+            await asyncio.sleep(0)
+            began = time.monotonic()
+
+
+async def _pieces(messages: Iterable[Message]) -> AsyncIterator[list[Message]]:
+    piece: list[Message] = []
+    size = 0
+    async for message in _in_turns(messages):
+        piece.append(message)
+        size += size_of(message)
+        if len(piece) == MESSAGES_AT_ONCE or size >= BYTES_AT_ONCE:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
+async def _publish(publisher: Publisher, topic: str, messages: Sequence[Message]) -> None:
+    """What failed is published once more: a nack would have everything repeated, also what was taken."""
+    try:
+        await publisher.publish(topic, messages)
+    except PublishFailed as error:
+        log.warning("deliveries.publish_repeated", topic=topic, failed=len(error.failed), error=str(error))
+        await publisher.publish(topic, [messages[position] for position in error.failed])

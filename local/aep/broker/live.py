@@ -1,0 +1,75 @@
+"""What sends to receivers on this machine, and the live side of the broker on it: with the owner of the file,
+or in a worker."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from event_platform.adapters.guard import GuardedNetwork
+from event_platform.adapters.https import HttpsSender
+from event_platform.adapters.kafka.sender import KafkaSender
+from event_platform.adapters.pubsub.topics import PubSubTopics, rules_on_one_machine
+from event_platform.deliver import Judge, Senders, deliver
+from event_platform.domain.attempts.egress import Egress
+from event_platform.ports import Clock, Paces, SubscriptionChanges, SubscriptionLookup, SuccessCounts
+from event_platform.settings import Settings
+
+from .dispatcher import Dispatcher, LaneQueue
+from .pacer import Pacer
+
+
+class Records(SubscriptionLookup, SubscriptionChanges, Paces, Protocol):
+    """What delivery needs of the subscriptions."""
+
+
+class Outgoing:
+    """The senders of a process, behind one guard."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.guard = GuardedNetwork(
+            allow_loopback=settings.dev,
+            allow_networks=settings.allow_networks,
+            refuse_networks=settings.refuse_networks,
+        )
+        self.https = HttpsSender(self.guard)
+        self.topic_rules = rules_on_one_machine(settings.destination_account)
+        self.topics = PubSubTopics(self.topic_rules)
+        self._kafka = KafkaSender(self.guard)
+        self.senders = Senders(self.https, self.topics, self._kafka_sender, settings.event_types)
+
+    async def _kafka_sender(self) -> KafkaSender:
+        return self._kafka
+
+    async def close(self) -> None:
+        await self.https.close()
+        await self.topics.close()
+        await self._kafka.close()
+
+
+def dispatcher(
+    settings: Settings,
+    queue: LaneQueue,
+    subscriptions: Records,
+    counts: SuccessCounts,
+    senders: Senders,
+    clock: Clock,
+    *,
+    on_fault: Callable[[BaseException], None],
+) -> Dispatcher:
+    """The live side: lanes, paces and the judge, which send what the queue holds."""
+    egress = Egress()
+    return Dispatcher(
+        queue,
+        partial(
+            deliver,
+            subscriptions=subscriptions,
+            senders=senders,
+            clock=clock,
+            policy=settings.deliver_policy(),
+            egress=egress,
+        ),
+        Pacer(subscriptions, subscriptions, clock, settings.rate_limits()),
+        Judge(counts, subscriptions, egress, clock),
+        clock,
+        on_fault=on_fault,
+    )

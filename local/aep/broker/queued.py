@@ -1,0 +1,181 @@
+"""Deliveries as the queue holds them: their rows in the file, and how these are put in and released."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeAlias
+
+from event_platform.domain.deliveries import Delivery
+from event_platform.domain.events.event import Envelope
+
+from ..store import bulk
+from .budget import OwnerKey
+
+SMALL_BODY = 16 * 1024
+"""A larger body stays on disk when its delivery goes back to a lane; it is read for the next attempt."""
+WITHOUT_BODY = 500
+"""Bytes that a queued delivery takes in memory without its body, roughly."""
+
+
+class LaneKey(NamedTuple):
+    """An ordering key: one message of it is outstanding at a time."""
+
+    subscription_no: int
+    lane: int
+
+
+class Receipt(NamedTuple):
+    """The place of a delivery in the queue; what `Delivery.receipt` holds."""
+
+    key: LaneKey
+    position: int
+    event_no: int
+
+
+Taken: TypeAlias = tuple[int, int, int, int, str, float]
+"""A delivery that a receiver took: the numbers of its receipt, the id of its subscription, and when its event
+was accepted (unix seconds). A plain tuple, which travels between processes at the least cost."""
+
+
+@dataclass(slots=True)
+class Queued:
+    """A delivery as the queue holds it; its body is put together when it leaves.
+
+    Without `envelope` the body is on disk only. `is_kept` is the dispatcher's: the bytes count in its budget.
+    """
+
+    receipt: Receipt
+    owner: OwnerKey
+    subscription_id: str
+    event_id: str
+    event_type: str
+    accepted_at: float
+    lanes: int
+    epoch: int
+    body_size: int
+    envelope: Envelope | None = field(repr=False)
+    attempts: int = 0
+    failures: int = 0
+    first_attempt_at: float | None = None
+    nacks: int = 0
+    is_kept: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles it as a row, which travels between processes at less than half the cost of named fields."""
+        receipt, envelope = self.receipt, self.envelope
+        before, after = (
+            (None, None) if envelope is None else (envelope.before_subject, envelope.after_subject)
+        )
+        row = (
+            *receipt.key, receipt.position, receipt.event_no, self.subscription_id, self.event_id,
+            self.event_type, self.accepted_at, self.lanes, self.epoch, before, after, self.body_size,
+            self.attempts, self.failures, self.first_attempt_at, self.nacks,
+        )  # fmt: skip
+        return queued_of, (row, self.owner)
+
+    def size(self) -> int:
+        """Bytes that it takes in memory with its body, roughly."""
+        return self.body_size + WITHOUT_BODY
+
+    def size_now(self) -> int:
+        """Bytes that it takes in memory now, roughly."""
+        return WITHOUT_BODY if self.envelope is None else self.body_size + WITHOUT_BODY
+
+    def delivery(self) -> Delivery:
+        """The delivery as `deliver` takes it; its body must have been read."""
+        assert self.envelope is not None  # noqa: S101 - see above
+        return Delivery(
+            subscription_id=self.subscription_id,
+            event_id=self.event_id,
+            event_type=self.event_type,
+            accepted_at=moment_of(self.accepted_at),
+            lane=self.receipt.key.lane,
+            lanes=self.lanes,
+            epoch=self.epoch,
+            body=self.envelope.addressed_to(self.subscription_id),
+            attempts=self.attempts,
+            failures=self.failures,
+            first_attempt_at=None if self.first_attempt_at is None else moment_of(self.first_attempt_at),
+            receipt=self.receipt,
+        )
+
+
+DELIVERY_COLUMNS = (
+    "subscription_no, lane, position, event_no, lanes, epoch, attempts, failures, first_attempt_at"
+)
+QUEUED = """
+    SELECT d.subscription_no, d.lane, d.position, d.event_no, s.id, e.id, e.type, e.accepted_at,
+           d.lanes, d.epoch, CASE WHEN length(e.after_subject) <= :room THEN e.before_subject END,
+           CASE WHEN length(e.after_subject) <= :room THEN e.after_subject END, length(e.after_subject),
+           d.attempts, d.failures, d.first_attempt_at, d.nacks
+    FROM deliveries d
+    JOIN events e ON e.no = d.event_no
+    JOIN subscriptions s ON s.no = d.subscription_no
+"""
+
+
+def insert_deliveries(connection: sqlite3.Connection, queued: Sequence[Queued]) -> None:
+    rows = [
+        (
+            *entry.receipt.key,
+            entry.receipt.position,
+            entry.receipt.event_no,
+            entry.lanes,
+            entry.epoch,
+            entry.attempts,
+            entry.failures,
+            entry.first_attempt_at,
+        )
+        for entry in queued
+    ]
+    bulk.insert(connection, f"deliveries ({DELIVERY_COLUMNS})", rows)
+
+
+def release_events(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
+    """One delivery less refers to an event, each time its number stands here; with the last one it goes."""
+    times = Counter(numbers)
+    connection.executemany(
+        "UPDATE event_uses SET remaining = remaining - ? WHERE event_no = ?",
+        [(count - 1, number) for number, count in times.items() if count > 1],
+    )
+    one_less = "UPDATE event_uses SET remaining = remaining - 1 WHERE event_no IN {keys}"
+    remaining = dict(
+        bulk.rows(connection, f"{one_less} RETURNING event_no, remaining", [(number,) for number in times])
+    )
+    gone = [number for number in times if remaining.get(number, 0) <= 0]
+    bulk.change(connection, "DELETE FROM events WHERE no IN {keys}", [(number,) for number in gone])
+    shared = [(number,) for number in gone if number in remaining]
+    bulk.change(connection, "DELETE FROM event_uses WHERE event_no IN {keys}", shared)
+
+
+def queued_of(row: Sequence[Any], owner: OwnerKey) -> Queued:
+    """A row of `QUEUED`."""
+    (subscription_no, lane, position, event_no, subscription_id, event_id, event_type, accepted_at) = row[:8]
+    (lanes, epoch, before, after, body_size, attempts, failures, first_attempt_at, nacks) = row[8:]
+    return Queued(
+        receipt=Receipt(LaneKey(subscription_no, lane), position, event_no),
+        owner=owner,
+        subscription_id=subscription_id,
+        event_id=event_id,
+        event_type=event_type,
+        accepted_at=accepted_at,
+        lanes=lanes,
+        epoch=epoch,
+        body_size=body_size,
+        envelope=None if after is None else Envelope(before, after),
+        attempts=attempts,
+        failures=failures,
+        first_attempt_at=first_attempt_at,
+        nacks=nacks,
+    )
+
+
+def subscription_id_of(row: Sequence[Any]) -> str:
+    """The subscription's id in a row of `QUEUED`."""
+    return row[4]
+
+
+def moment_of(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,212 @@
+"""`aep pims client`, `clients` and `revoke`: the clients of a PIM, their platform keys and their users."""
+
+import hashlib
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from event_platform.domain.tenants import MAX_PREVIOUS_KEYS, PimClient, Tenant
+
+from ..output import echo, echo_json, fail, show
+from .options import DEFAULT_DATA, AsJson, Data
+from .registry import Entries, PimsFile, Place, Project, open_registry, pim_name
+
+OVERLAP_SECONDS = 3600.0
+LONGEST_OVERLAP_SECONDS = 30 * 86400.0
+
+PimUrl = Annotated[str, typer.Argument(metavar="URL", help="The PIM's base URL.")]
+ClientId = Annotated[str, typer.Argument(metavar="CLIENT_ID", help="The client's id.")]
+
+
+def set_client(
+    url: PimUrl,
+    client_id: ClientId,
+    username: Annotated[
+        str | None,
+        typer.Option(help="The client's user in the PIM, whose changes are the client's own; '' for none."),
+    ] = None,
+    key: Annotated[bool, typer.Option("--key", help="Issue another platform key.")] = False,
+    overlap: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=LONGEST_OVERLAP_SECONDS,
+            metavar="SECONDS",
+            help=f"How long earlier keys stay good beside another; {OVERLAP_SECONDS:.0f} unless given.",
+        ),
+    ] = None,
+    pims_file: PimsFile = None,
+    google: Project = None,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Set the user of a PIM's client, or issue a platform key to the client and print it once.
+
+    Example: aep pims client https://pim.example.com 2_1x8s --username erp_4711
+
+    The user may be set for every way in which clients prove themselves, and touches no key. Where that way is
+    platform-key, a client that has no key gets one, which it sends as X-PIM-TOKEN; with --key it gets
+    another, and the one before stays good for an hour, so that the app that runs can be given the new one.
+    """
+    now = datetime.now(UTC)
+    new_key: str | None = None
+    place = Place(data, pims_file, google)
+    with open_registry(place) as entries:
+        tenant = _tenant(entries, url, place)
+        before = tenant.client(client_id)
+        after = before or PimClient(client_id=client_id)
+        has_keys = tenant.auth == "platform-key"
+        if key and not has_keys:
+            fail(
+                f"--key: clients of {tenant.name} prove themselves by {tenant.auth};"
+                f" `{place.command(f'add {tenant.name} --auth platform-key')}` changes that"
+            )
+        if has_keys and (key or after.key_sha256 is None):
+            new_key = secrets.token_urlsafe(32)
+            after = _with_key(after, new_key, now, OVERLAP_SECONDS if overlap is None else overlap)
+        if overlap is not None and not key:
+            fail("--overlap says how long earlier keys stay good beside another: give --key too")
+        if username is not None:
+            after = after.model_copy(update={"username": username or None})
+        if tenant.auth == "token-info" and username is None:
+            fail(
+                f"the PIM says who the clients of {tenant.name} are: --username sets a client's user;"
+                f" keys are for PIMs with `{place.command(f'add {tenant.name} --auth platform-key')}`"
+            )
+        if after != before:
+            entries.put(_with_client(tenant, after))
+    if as_json:
+        shown = _shown(tenant, after, now)
+        echo_json({"url": tenant.name, **shown, **({"key": new_key} if new_key is not None else {})})
+        return
+    if username is not None:
+        echo(_about_user(client_id, after.username))
+    elif new_key is None:
+        echo(_unchanged(tenant, client_id) if after == before else f"{client_id} is listed.")
+    if new_key is not None:
+        echo(f"X-PIM-TOKEN of client {client_id} (shown only now):\n  {new_key}")
+        for previous in after.previous_keys:
+            echo(f"A key from before stays good until {_time(previous.until)}.")
+
+
+def list_clients(
+    url: PimUrl,
+    pims_file: PimsFile = None,
+    google: Project = None,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """List the clients of a PIM that the registry knows.
+
+    Example: aep pims clients https://pim.example.com
+
+    Where the PIM is asked about tokens (token-info), a client need not be listed to call.
+    """
+    now = datetime.now(UTC)
+    place = Place(data, pims_file, google)
+    with open_registry(place) as entries:
+        tenant = _tenant(entries, url, place)
+    rows = [_shown(tenant, client, now) for client in tenant.clients]
+    if as_json:
+        echo_json(rows)
+    elif not rows:
+        lists_one = place.command(f"client {tenant.name} CLIENT_ID")
+        echo(f"No client of {tenant.name} is listed; `{lists_one}` lists one.")
+    else:
+        show(
+            ("client", "user in the PIM", "platform keys", "earlier keys good until"),
+            [
+                (
+                    row["client_id"],
+                    row["username"] or "",
+                    row["platform_keys"],
+                    ", ".join(row["previous_keys_until"]),
+                )
+                for row in rows
+            ],
+        )
+
+
+def revoke_client(
+    url: PimUrl,
+    client_id: ClientId,
+    pims_file: PimsFile = None,
+    google: Project = None,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Take a client off the list of a PIM: its platform keys end within 5 seconds.
+
+    Example: aep pims revoke https://pim.example.com 2_1x8s
+
+    Its subscriptions stay as they are. Where the PIM is asked about tokens (token-info), end the client's
+    connection in the PIM.
+    """
+    place = Place(data, pims_file, google)
+    with open_registry(place) as entries:
+        tenant = _tenant(entries, url, place)
+        if tenant.client(client_id) is None:
+            fail(f"{client_id} is not listed: `{place.command(f'clients {tenant.name}')}` shows who is")
+        kept = tuple(each for each in tenant.clients if each.client_id != client_id)
+        entries.put(tenant.model_copy(update={"clients": kept}))
+    if as_json:
+        echo_json({"url": tenant.name, "revoked": client_id})
+        return
+    echo(f"{client_id} is no listed client of {tenant.name} any more. Its subscriptions stay as they are.")
+    if tenant.auth == "token-info":
+        echo("The PIM still vouches for its tokens: end its connection there.")
+
+
+def _tenant(entries: Entries, url: str, place: Place) -> Tenant:
+    name = pim_name(entries, url)
+    tenant = entries.get(name)
+    if tenant is None:
+        fail(f"{name} is not in the registry: run `{place.command(f'add {name}')}` first")
+    return tenant
+
+
+def _with_key(client: PimClient, key: str, now: datetime, overlap: float) -> PimClient:
+    """The client with a new key, beside which no earlier one stays good for longer than the overlap."""
+    changed = client.with_new_key(hashlib.sha256(key.encode()).hexdigest(), now, timedelta(seconds=overlap))
+    if len(changed.previous_keys) > MAX_PREVIOUS_KEYS:
+        fail(
+            f"client {client.client_id} has {MAX_PREVIOUS_KEYS} earlier keys that are still good;"
+            " `--key --overlap 0` ends them"
+        )
+    return changed
+
+
+def _with_client(tenant: Tenant, client: PimClient) -> Tenant:
+    """The entry with that client, in the place where it was."""
+    ids = [each.client_id for each in tenant.clients]
+    clients = [client if each.client_id == client.client_id else each for each in tenant.clients]
+    return tenant.model_copy(
+        update={"clients": tuple(clients if client.client_id in ids else [*clients, client])}
+    )
+
+
+def _shown(tenant: Tenant, client: PimClient, now: datetime) -> dict[str, Any]:
+    return {
+        "client_id": client.client_id,
+        "username": client.username,
+        "platform_keys": len(client.keys_at(now)) if tenant.auth == "platform-key" else 0,
+        "previous_keys_until": [_time(each.until) for each in client.previous_keys if each.until > now],
+    }
+
+
+def _unchanged(tenant: Tenant, client_id: str) -> str:
+    if tenant.auth == "platform-key":
+        return f"The key of {client_id} was shown when it was issued; --key issues another beside it."
+    return f"{client_id} is listed already; --username NAME sets its user in the PIM."
+
+
+def _about_user(client_id: str, username: str | None) -> str:
+    if username is None:
+        return f"Client {client_id} has no user in the PIM any more."
+    return f"What {username} changes in the PIM is now marked as client {client_id}'s own."
+
+
+def _time(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

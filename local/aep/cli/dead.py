@@ -1,0 +1,210 @@
+"""`aep dead`: the deliveries that the platform's own code failed on."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from event_platform.domain.errors import NotFound, StoreUnavailable
+from event_platform.domain.words import counted
+
+from ..broker import dead_letters
+from ..broker.dead_letters import DeadLetter
+from ..google import dead_letters as google_letters
+from ..google.dead_letters import PULL_SUBSCRIPTION, Letter, Replayed
+from ..output import echo, echo_json, fail, show
+from ..store import database, times
+from ..store.identity import with_cure
+from .options import DEFAULT_DATA, AsJson, Data
+
+dead = typer.Typer(
+    no_args_is_help=True,
+    help="Dead letters: deliveries and events that the platform's own code failed on 100 times.\n\n"
+    "Example: aep dead list",
+)
+
+Ids = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, as `aep dead list` shows them.")
+]
+All = Annotated[bool, typer.Option("--all", help="All that there are now.")]
+Google = Annotated[
+    str | None,
+    typer.Option("--google", metavar="PROJECT", help="Those of a Google Cloud project instead."),
+]
+PullSubscription = Annotated[
+    str, typer.Option(metavar="NAME", help="With --google: the pull subscription of the dead letters' topic.")
+]
+BUSY_MILLISECONDS = 30_000
+"""A server under load commits without a pause, so the turn of another process can take a while to come."""
+MOST_DIGITS = 19
+Move = Callable[[sqlite3.Connection, Sequence[int], datetime], int]
+
+
+@dead.command("list")
+def list_dead(
+    data: Data = DEFAULT_DATA,
+    google: Google = None,
+    pull_subscription: PullSubscription = PULL_SUBSCRIPTION,
+    as_json: AsJson = False,
+) -> None:
+    """List the dead letters, oldest first, with the error of each.
+
+    Example: aep dead list --json
+
+    With --google these are messages of any topic; while they are read nobody else gets them.
+    """
+    if google is not None:
+        _list_google(google, pull_subscription, as_json=as_json)
+        return
+    with _store(data) as connection:
+        letters = list(dead_letters.listed(connection))
+    if as_json:
+        echo_json([_plain(letter) for letter in letters])
+        return
+    show(("id", "since", "subscription", "event", "type", "attempts", "error"), map(_cells, letters))
+
+
+@dead.command("replay")
+def replay(
+    ids: Ids = None,
+    every: All = False,
+    data: Data = DEFAULT_DATA,
+    google: Google = None,
+    pull_subscription: PullSubscription = PULL_SUBSCRIPTION,
+    as_json: AsJson = False,
+) -> None:
+    """Put dead letters back on the queue: a running platform takes them up within 5 seconds.
+
+    Example: aep dead replay 4711 4712
+
+    Do it when what failed is mended. One that is older than AEP_MAX_AGE, or whose subscription was
+    suspended or deleted since, then ends with a log entry. With --google each goes to the topic that it came
+    from; one that does not tell stays, and the status is 1.
+    """
+    if google is not None:
+        _replay_google(google, pull_subscription, _asked(ids, every=every), as_json=as_json)
+        return
+    _change(dead_letters.replay, "replayed", ids, data, every=every, as_json=as_json)
+
+
+@dead.command("drop")
+def drop(ids: Ids = None, every: All = False, data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """Give dead letters up: each is counted in a log entry of its subscription, if it has one, and goes.
+
+    Example: aep dead drop --all
+    """
+    _change(dead_letters.drop, "dropped", ids, data, every=every, as_json=as_json)
+
+
+def _change(move: Move, done: str, ids: list[str] | None, data: Path, *, every: bool, as_json: bool) -> None:
+    numbers = [_number(each) for each in _asked(ids, every=every)]
+    with _store(data) as connection:
+        try:
+            chosen = dead_letters.chosen(connection, numbers)
+        except NotFound as error:
+            fail(str(error))
+        number = move(connection, chosen, times.now(connection))
+    if as_json:
+        echo_json({done: number})
+    else:
+        echo(_told(done, number))
+
+
+def _list_google(project: str, name: str, *, as_json: bool) -> None:
+    async def read() -> Sequence[Letter]:
+        async with google_letters.opened(project, name) as opened:
+            return opened.letters
+
+    letters = asyncio.run(read())
+    if as_json:
+        echo_json([_plain_google(letter) for letter in letters])
+        return
+    rows = (tuple(_plain_google(letter).values()) for letter in letters)
+    show(("id", "since", "from", "subscription", "event", "error"), rows)
+
+
+def _replay_google(project: str, name: str, ids: Sequence[str], *, as_json: bool) -> None:
+    async def work() -> Replayed:
+        async with google_letters.opened(project, name) as opened:
+            return await opened.replay(opened.chosen(ids))
+
+    try:
+        done = asyncio.run(work())
+    except NotFound as error:
+        fail(str(error))
+    if as_json:
+        echo_json({"replayed": done.replayed, "left": done.left})
+    else:
+        echo(_told("replayed", done.replayed))
+    for letter_id, reason in done.left.items():
+        echo(f"aep: dead letter {letter_id} stays: {reason}", err=True)
+    if done.left:
+        raise SystemExit(1)
+
+
+def _asked(ids: Sequence[str] | None, *, every: bool) -> Sequence[str]:
+    """The ids; none with --all."""
+    if every == bool(ids):
+        fail("give the ids of dead letters, or --all; `aep dead list` shows them")
+    return ids or ()
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < MOST_DIGITS):
+        fail(f"no dead letter {text}: ids are numbers, as `aep dead list` shows them")
+    return int(text)
+
+
+def _told(done: str, number: int) -> str:
+    return f"{done} {counted(number, 'dead letter')}"
+
+
+@contextlib.contextmanager
+def _store(data: Path) -> Iterator[sqlite3.Connection]:
+    path = database.file_of(data)
+    try:
+        with database.beside_the_server(data) as connection:
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise StoreUnavailable(f"{path} cannot be worked on: {with_cure(error)}") from error
+
+
+def _plain(letter: DeadLetter) -> dict[str, Any]:
+    plain = asdict(letter)
+    del plain["event_no"]
+    plain["subscription_id"] = letter.subscription_id or None
+    return plain | {"at": _moment(letter.at), "accepted_at": _moment(letter.accepted_at)}
+
+
+def _cells(letter: DeadLetter) -> tuple[str, ...]:
+    event = (letter.event_id, letter.event_type)
+    return (
+        str(letter.id),
+        _moment(letter.at),
+        letter.subscription_id or "all of the PIM",
+        *event,
+        str(letter.attempts),
+        letter.error,
+    )
+
+
+def _plain_google(letter: Letter) -> dict[str, str]:
+    return {
+        "id": letter.id,
+        "at": _moment(letter.at.timestamp()),
+        "from": letter.origin,
+        "subscription_id": letter.subscription_id,
+        "event_id": letter.event_id,
+        "error": letter.reason,
+    }
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,102 @@
+"""`aep doctor`: what of the environment works, or of a platform that was deployed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from ..output import echo, echo_json, fail
+from .options import DEFAULT_DATA, AsJson, Data
+
+if TYPE_CHECKING:
+    from ..doctor.machine import Check
+
+WAIT_SECONDS = 420.0
+"""The first retry comes after 5 minutes, and on Google Cloud with the next minute's tick."""
+
+
+def doctor(
+    data: Data = DEFAULT_DATA,
+    pims_file: Annotated[
+        str | None, typer.Option("--pims", metavar="FILE", help="The JSON list of PIMs, as for `aep serve`.")
+    ] = None,
+    deployed: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Check a running platform instead: its management API's base URL."),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="With --deployed: an `aep inbox` that the platform reaches."),
+    ] = None,
+    email: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="With --endpoint: who is told by mail, as a subscriber."),
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, help="With --endpoint: seconds in which the retry must come.")
+    ] = WAIT_SECONDS,
+    as_json: AsJson = False,
+) -> None:
+    """Check what the platform and its tools need, one line each, with what to do.
+
+    Example: aep doctor --data /var/lib/aep
+
+    Changes nothing. Exit status 1 only when something is broken that `aep serve` needs.
+
+    With --deployed a running platform is checked from outside, and the status is 1 when anything fails.
+    Its address of ingest is AEP_INGEST_URL (else URL/ingest). AEP_INGEST_KEY sends a test event in;
+    AEP_PIM_URL, AEP_PIM_CLIENT_ID and AEP_PIM_TOKEN call as a client; --endpoint makes subscriptions for the
+    time of the check and sends them test events, a retry included.
+    """
+    if deployed is not None:
+        found = asyncio.run(_tell(_of_deployed(deployed, endpoint, email, wait), as_json=as_json))
+        failed = any(check.state == "problem" for check in found)
+    else:
+        if endpoint is not None or email is not None:
+            fail("--endpoint and --email go with --deployed URL")
+        from ..doctor import machine as checks  # so that the other commands start without what it needs
+
+        found = checks.everything(data, pims_file)
+        failed = any(check.needed for check in found)
+        if not as_json:
+            for check in found:
+                _show(check)
+    if as_json:
+        echo_json([asdict(check) for check in found])
+    if failed:
+        raise SystemExit(1)
+
+
+def _of_deployed(url: str, endpoint: str | None, email: str | None, wait: float) -> AsyncIterator["Check"]:
+    from ..doctor import deployed
+
+    for name, value in (("--deployed", url), ("--endpoint", endpoint)):
+        if value is not None and (
+            urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc
+        ):
+            fail(f"{name} {value}: give a base URL, such as https://events.example.com")
+    receiver = None
+    if endpoint is not None:
+        if email is None:
+            fail(
+                "--endpoint needs --email ADDRESS: who is told by mail that the test's subscriptions are gone"
+            )
+        receiver = deployed.Receiver(endpoint, email)
+    return deployed.everything(url, deployed.Credentials(), receiver, retry_within=wait)
+
+
+async def _tell(checks: AsyncIterator["Check"], *, as_json: bool) -> list["Check"]:
+    """Each as it is done, since some take minutes."""
+    found: list[Check] = []
+    async for check in checks:
+        found.append(check)
+        if not as_json:
+            _show(check)
+    return found
+
+
+def _show(check: "Check") -> None:
+    echo(f"{check.state:8} {check.name:20} {check.detail}")

@@ -1,0 +1,50 @@
+"""The option `--event`: an event in whatever form a person has one."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from ..output import fail
+
+EventFile = Annotated[
+    Path,
+    typer.Option(
+        "--event",
+        metavar="FILE",
+        help="A CloudEvent, a delivered body, or what `aep events TYPE` prints; - for standard input.",
+    ),
+]
+
+
+def event_in(file: Path) -> dict[str, Any]:
+    """The event, with at least a `type` and `data` that is an object; ends the command when there is none.
+
+    Of an entry of the catalog, as JSON or as `aep events TYPE` prints it, its example.
+    """
+    where = f"--event {file}"
+    before, is_printed, example = _text_of(file, where).partition("\n\nexample:\n")
+    try:
+        found = orjson.loads(example if is_printed else before)
+    except orjson.JSONDecodeError as error:
+        fail(f"{where} must hold one event in JSON: {error}")
+    if is_printed:
+        found = {"type": before.partition("\n")[0], "example": found}
+    if not isinstance(found, dict) or not isinstance(found.get("type"), str):
+        fail(f"{where} must hold one event, an object with type and data")
+    if "data" not in found and "example" in found:
+        found = {"type": found["type"], "data": found["example"]}
+    if not isinstance(found.get("data"), dict):
+        fail(f"{where} must hold one event: its data must be an object")
+    return found
+
+
+def _text_of(file: Path, where: str) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        fail(f"{where} must hold UTF-8: {error}")
+    except OSError as error:
+        fail(f"{where}: {error.strerror}")

@@ -1,0 +1,55 @@
+"""`aep events`: the catalog of event types."""
+
+from typing import Annotated
+
+import typer
+
+from event_platform.domain.events import catalog
+
+from ..output import echo, echo_json, show, to_json
+from . import events_page
+from .options import AsJson, EventTypes, known_type
+from .options import event_types as read_event_types
+
+
+def events(
+    event_type: Annotated[
+        str | None, typer.Argument(metavar="[TYPE]", help="Show this type's schema and an example.")
+    ] = None,
+    as_json: AsJson = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a page with all of them.")] = False,
+    event_types: EventTypes = None,
+) -> None:
+    """Show the event types that a subscription can have, or one of them in full.
+
+    Example: aep events com.akeneo.pim.v1.product.updated
+
+    The certainty says where a type's form is known from. A type's JSON is an entry as --event-types takes it.
+    """
+    types = read_event_types(event_types)
+    if event_type is not None:
+        _show(known_type(event_type, types), as_json=as_json)
+    elif as_markdown:
+        echo(events_page.page(types), nl=False)
+    elif as_json:
+        echo_json([_summary(each) for each in types.types.values()])
+    else:
+        rows = ((each.name, each.trigger, each.certainty) for each in types.types.values())
+        show(("type", "trigger", "certainty"), rows)
+
+
+def _show(event_type: catalog.EventType, *, as_json: bool) -> None:
+    paths = [".".join(path) for path in event_type.identity]
+    if as_json:
+        more = {"identity": paths, "schema": event_type.schema, "example": event_type.example}
+        echo_json(_summary(event_type) | more)
+        return
+    echo(f"{event_type.name}\n{event_type.trigger}\n")
+    echo(f"certainty: {event_type.certainty}")
+    echo(f"ordered by: {', '.join(paths) or 'nothing; its events have no order'}")
+    echo(f"\nschema of data:\n{to_json(event_type.schema, indent=True)}")
+    echo(f"\nexample:\n{to_json(event_type.example, indent=True)}")
+
+
+def _summary(event_type: catalog.EventType) -> dict[str, str]:
+    return {"type": event_type.name, "trigger": event_type.trigger, "certainty": event_type.certainty}

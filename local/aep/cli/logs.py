@@ -1,0 +1,145 @@
+"""`aep logs` and `aep status`: what the log and the queue of a data folder hold, of all clients."""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.record.logs import LogEntry, LogType
+from event_platform.domain.timestamps import to_rfc3339
+
+from ..output import echo, echo_json, fail, show
+from ..store import accepted, database, logs, overview, times
+from ..store.identity import with_cure
+from ..store.overview import State
+from .options import DEFAULT_DATA, AsJson, Data, settings
+
+POLL_SECONDS = 1.0
+MOST_AT_ONCE = 10_000
+
+Limit = Annotated[
+    int, typer.Option("--limit", min=1, max=MOST_AT_ONCE, help="So many of the newest entries.")
+]
+
+
+def list_logs(
+    subscription: Annotated[
+        str | None, typer.Option("--subscription", metavar="ID", help="Of this subscription only.")
+    ] = None,
+    log_type: Annotated[LogType | None, typer.Option("--type", help="Of this type only.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+    limit: Limit = 50,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Show the log of all clients, oldest first: actions, refused calls, undelivered events.
+
+    Example: aep logs --subscription 0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f --follow
+
+    With --json one line is one entry. An entry that further events are counted in comes again with --follow.
+    """
+    with _store(data) as connection:
+        if subscription is not None and not logs.is_known(connection, subscription):
+            fail(f"no subscription {subscription}: `aep status` lists them")
+
+        def newest(number: int, after: float | None = None) -> list[LogEntry]:
+            return logs.latest(
+                connection, subscription_id=subscription, log_type=log_type, limit=number, changed_after=after
+            )
+
+        entries = newest(limit)
+        _print(entries, as_json=as_json, as_table=not follow)
+        with contextlib.suppress(KeyboardInterrupt):
+            seen = {entry.id: entry.occurrences for entry in entries}
+            last = max((entry.at.timestamp() for entry in entries), default=0.0)
+            while follow:
+                time.sleep(POLL_SECONDS)
+                # What is committed late may be a little older than what was seen.
+                come = [
+                    entry
+                    for entry in newest(MOST_AT_ONCE, last - 10)
+                    if seen.get(entry.id) != entry.occurrences
+                ]
+                _print(come, as_json=as_json, as_table=False)
+                seen |= {entry.id: entry.occurrences for entry in come}
+                last = max((entry.at.timestamp() for entry in come), default=last)
+
+
+def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """Show each subscription with its rate, what waits for it, what ended undelivered, and its last error.
+
+    Example: aep status --json
+
+    The rate is in deliveries a second. The share of attempts that succeeded in the last hour is what a
+    subscription is suspended by. Delivered events are counted by a running platform at /metrics.
+    """
+    limits = settings().rate_limits()
+    with _store(data) as connection:
+        states = overview.states(connection, times.now(connection), limits)
+        to_fan_out = accepted.number_of(connection)
+    if as_json:
+        echo_json([_plain_state(state) for state in states])
+        return
+    columns = ("subscription", "destination", "PIM", "client", "status")
+    columns += ("rate", "lanes", "succeeded", "queued", "retries", "ended", "last error")
+    rows: list[tuple[str, ...]] = []
+    for state in states:
+        cells = (state.id, state.destination, state.tenant, state.client_id, state.status)
+        numbers = (f"{state.rate:g}/s", str(state.lanes), _share(state))
+        numbers += (str(state.queued), str(state.retries), str(state.ended))
+        rows.append((*cells, *numbers, _last_error(state)))
+    show(columns, rows)
+    if to_fan_out:
+        echo(f"{to_fan_out} accepted events wait for their deliveries to be queued")
+
+
+@contextlib.contextmanager
+def _store(data: Path) -> Iterator[sqlite3.Connection]:
+    path = database.file_of(data)
+    try:
+        with database.beside_the_server(data) as connection:
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise StoreUnavailable(f"{path} cannot be read: {with_cure(error)}") from error
+
+
+def _print(entries: Sequence[LogEntry], *, as_json: bool, as_table: bool) -> None:
+    if as_json:
+        for entry in entries:
+            echo_json(_plain(entry))
+    elif as_table:
+        show(("time", "operation", "subscription", "×", "message"), map(_cells, entries))
+    else:
+        for entry in entries:
+            echo("  ".join(_cells(entry)))
+
+
+def _cells(entry: LogEntry) -> tuple[str, ...]:
+    subject = entry.subscription_id or entry.subscriber_id or ""
+    text = " ".join(": ".join(filter(None, (entry.error_reason, entry.error_message))).split())
+    return to_rfc3339(entry.at), entry.operation, subject, str(entry.occurrences), text
+
+
+def _plain(entry: LogEntry) -> dict[str, Any]:
+    plain = asdict(entry)
+    owner = plain.pop("owner")
+    return {"log_id": plain.pop("id"), **owner, **plain, "at": to_rfc3339(entry.at)}
+
+
+def _plain_state(state: State) -> dict[str, Any]:
+    at = to_rfc3339(state.last_error_at) if state.last_error_at else None
+    return asdict(state) | {"last_error_at": at}
+
+
+def _share(state: State) -> str:
+    return "" if state.success_rate is None else f"{state.success_rate:.1%} of {state.attempts}"
+
+
+def _last_error(state: State) -> str:
+    return f"{to_rfc3339(state.last_error_at)} {state.last_error}" if state.last_error_at else ""

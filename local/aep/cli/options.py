@@ -1,0 +1,81 @@
+"""The options that several commands share, and the catalog's types by name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from event_platform.domain.events import catalog
+from event_platform.settings import Settings, catalog_with, wrong_setting
+from event_platform.settings import unknown_variables as unknown_to_settings
+
+from ..output import fail
+
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data", envvar="AEP_DATA", metavar="DIR", file_okay=False, help="The platform's data folder."
+    ),
+]
+EventTypes = Annotated[
+    str | None,
+    typer.Option(
+        "--event-types",
+        envvar="AEP_EVENT_TYPES",
+        metavar="FILE",
+        help="A JSON list of event types beside the catalog's.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DEFAULT_DATA = Path("aep-data")
+
+
+def is_default(context: typer.Context, name: str) -> bool:
+    """True if neither an option nor a variable gave the parameter its value."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "DEFAULT"
+
+
+READ_BY_COMMANDS = (
+    "AEP_DATA",
+    "AEP_INBOX_SECRET",
+    "AEP_INGEST_KEY",
+    "AEP_INGEST_URL",
+    "AEP_METRICS_PORT",
+    "AEP_PIM_CLIENT_ID",
+    "AEP_PIM_TOKEN",
+    "AEP_PIM_URL",
+    "AEP_SIGNING_SECRET",
+    "AEP_WORKERS",
+)
+"""Variables that commands read beside the settings."""
+
+
+def unknown_variables(environment: Mapping[str, str]) -> Mapping[str, str | None]:
+    """The `AEP_` variables that no command reads, each with the known name that is most like it."""
+    return unknown_to_settings(environment, *READ_BY_COMMANDS)
+
+
+def settings(**given: Any) -> Settings:
+    """From the environment, overridden by what is `given`; ends the command when one is wrong."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        fail(wrong_setting(error))
+
+
+def event_types(source: str | None) -> catalog.Catalog:
+    """The catalog with the types of `source`, a path or a list; ends the command when one is wrong."""
+    try:
+        return catalog_with(source) if source is not None else catalog.load()
+    except ValueError as error:
+        fail(f"--event-types: {error}")
+
+
+def known_type(name: str, types: catalog.Catalog) -> catalog.EventType:
+    """The catalog's entry; ends the command when there is none."""
+    if name not in types:
+        fail(f"unknown event type {name}: did you mean {types.nearest(name)}? `aep events` lists them")
+    return types[name]

@@ -1,0 +1,313 @@
+"""`aep pims`: the registry of PIMs, in a data folder, a file or a project, and the credentials of each."""
+
+import contextlib
+import os
+import secrets
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from pydantic import SecretStr
+
+from event_platform.domain.tenants import STRONG, PimClient, Tenant, is_strong
+from event_platform.settings import Settings
+
+from ..output import echo, echo_json, fail, show
+from ..store import calls, database
+from ..store.calls import CallKey, LastCalls
+from . import clients as client_commands
+from .options import DEFAULT_DATA, AsJson, Data, is_default
+from .registry import PimsFile, Place, Project, check_may_make, open_registry, pim_name, pim_url
+
+pims = typer.Typer(
+    no_args_is_help=True,
+    help="The PIMs that the platform works for, and their credentials.\n\nExample: aep pims list",
+)
+
+
+class Auth(StrEnum):
+    """How a PIM's clients prove themselves."""
+
+    TOKEN_INFO = "token-info"  # noqa: S105 - the name of a way
+    PLATFORM_KEY = "platform-key"
+    PROBE = "probe"
+
+
+@pims.command("add")
+def add(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(help="The PIM's base URL, as in its browser address.")],
+    auth: Annotated[
+        Auth | None, typer.Option(help="How clients prove themselves; token-info unless set before.")
+    ] = None,
+    client: Annotated[
+        list[str] | None, typer.Option(help="A client id to list, for --auth probe. Repeatable.")
+    ] = None,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Add a new ingest key; the one before it stays good.")
+    ] = False,
+    rotate_relay: Annotated[
+        bool, typer.Option("--rotate-relay", help="Add a new relay secret; the one before it stays good.")
+    ] = False,
+    identifier_attribute: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE",
+            help="The PIM's identifier attribute, if it sends products with their UUID; '' for none.",
+        ),
+    ] = None,
+    events_api_secret: Annotated[
+        str | None,
+        typer.Option(
+            metavar="-",
+            help="Read from standard input the secret that the PIM shows at its Event subscription.",
+        ),
+    ] = None,
+    pims_file: PimsFile = None,
+    google: Project = None,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Add a PIM, or change it, and print its new secrets once.
+
+    Example: aep pims add https://pim.example.com
+
+    A running platform takes the change in within 5 seconds. With --events-api-secret - the PIM's own webhook
+    is taken in: save its URL in the PIM first, and press Test there afterwards. With --google the functions
+    of the project need no release for it; AEP_REGISTRY_KEY, the stack's key, seals the secrets.
+    """
+    name = pim_url(url)
+    place = Place(data, pims_file, google)
+    is_new = place.is_new
+    if is_new and is_default(context, "data"):
+        check_may_make(data)
+    webhook_secret = _secret_from_input(events_api_secret)
+    with open_registry(place, makes=True) as entries:
+        before = entries.get(name)
+        rotated = {"ingest_key": rotate, "relay_secret": rotate_relay}
+        after, new = _added(before or Tenant(url=name), auth, client or [], rotated)
+        if identifier_attribute is not None:
+            after = after.model_copy(update={"identifier_attribute": identifier_attribute or None})
+        if webhook_secret is not None:
+            after = _with_events_api_secret(after, webhook_secret)
+        entries.put(after)
+    if is_new:
+        echo(f"aep: made a registry in the new data folder {data.absolute()}", err=True)
+    _print_secrets(after, new, place, as_json=as_json)
+
+
+pims.command("client")(client_commands.set_client)
+pims.command("clients")(client_commands.list_clients)
+pims.command("revoke")(client_commands.revoke_client)
+
+
+@pims.command("list")
+def list_pims(
+    pims_file: PimsFile = None, google: Project = None, data: Data = DEFAULT_DATA, as_json: AsJson = False
+) -> None:
+    """List the PIMs and the paths at which each sends its events.
+
+    Example: aep pims list --json
+
+    Of each it shows when an event was taken last and which call was refused last, by each way in. What `aep
+    serve` on that data folder saw is there within 5 seconds. With --google the log of ingest has it instead.
+    """
+    place = Place(data, pims_file, google)
+    tenants: list[Tenant] = []
+    if not place.is_new:  # looking makes no folder
+        with open_registry(place) as entries:
+            tenants = entries.all()
+            for name in entries.unreadable:
+                echo(
+                    f"aep: the entry of {name} cannot be understood, so the functions ignore it:"
+                    f" `{place.command(f'remove {name}')}`, then add it again",
+                    err=True,
+                )
+    known = _last_calls(place)
+    if as_json:
+        echo_json([_row(tenant) | _calls_in_json(tenant, known or {}) for tenant in tenants])
+        return
+    headers = ["PIM", "key", "auth", "ingest path"]
+    if known is not None:
+        headers += ["last event taken", "last call refused"]
+    rows: list[list[str]] = []
+    for tenant in tenants:
+        row = _row(tenant)
+        calls_seen = () if known is None else _calls_in_words(tenant, known)
+        rows.append([row["url"], row["key"], row["auth"], row["ingest_path"], *calls_seen])
+    show(headers, rows)
+
+
+@pims.command("remove")
+def remove(
+    url: Annotated[str, typer.Argument(help="The PIM's base URL or host pattern, as `list` shows it.")],
+    pims_file: PimsFile = None,
+    google: Project = None,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Take a PIM out of the registry: its events and its clients are refused from then on.
+
+    Example: aep pims remove https://pim.example.com
+    """
+    place = Place(data, pims_file, google)
+    with open_registry(place) as entries:
+        name = pim_name(entries, url)
+        if not entries.remove(name):
+            fail(f"{name} is not in the registry; `{place.command('list')}` shows what is")
+    if as_json:
+        echo_json({"removed": name})
+    else:
+        echo(f"removed {name}")
+
+
+def _added(
+    before: Tenant, auth: Auth | None, clients: list[str], rotated: Mapping[str, bool]
+) -> tuple[Tenant, dict[str, str]]:
+    """The entry after `add`, and the secrets that were made for it."""
+    new: dict[str, str] = {}
+    update: dict[str, Any] = {}
+    for field, is_rotated in rotated.items():
+        kept: tuple[SecretStr, ...] = getattr(before, field)
+        if not kept or is_rotated:
+            new[field] = secrets.token_urlsafe(32)
+            update[field] = (SecretStr(new[field]), *kept[:1])
+    if auth is not None:
+        update["auth"] = auth.value
+    known = {client.client_id for client in before.clients}
+    update["clients"] = (
+        *before.clients,
+        *(PimClient(client_id=client_id) for client_id in dict.fromkeys(clients) if client_id not in known),
+    )
+    return before.model_copy(update=update), new
+
+
+def _secret_from_input(option: str | None) -> SecretStr | None:
+    """A secret on the command line would be seen by every process of the machine."""
+    if option is None:
+        return None
+    if option != "-":
+        fail("--events-api-secret takes - and reads the secret from standard input")
+    secret = sys.stdin.readline().strip()
+    if not secret:
+        fail("--events-api-secret -: there is no secret on standard input")
+    entered = SecretStr(secret)
+    if not is_strong(entered):
+        fail(f"--events-api-secret -: the secret {STRONG}; copy the whole secret that the PIM shows")
+    return entered
+
+
+def _with_events_api_secret(tenant: Tenant, secret: SecretStr) -> Tenant:
+    """The newest first; the one before it stays good for what is on its way."""
+    others = [kept for kept in tenant.events_api_secret if kept != secret]
+    return tenant.model_copy(update={"events_api_secret": (secret, *others[:1])})
+
+
+def _print_secrets(tenant: Tenant, new: dict[str, str], place: Place, *, as_json: bool) -> None:
+    if as_json:
+        echo_json(_row(tenant) | new)
+        return
+    echo(f"{tenant.url} is registered in {place} (auth: {tenant.auth}, key: {tenant.key}).")
+    where, base = _row(tenant), _base_url(place)
+    if "ingest_key" in new:
+        echo(
+            "Ingest key (shown only now). Whoever sends this PIM's CloudEvents posts them to\n"
+            f"  {base}{where['ingest_path']} with the header  Authorization: Bearer {new['ingest_key']}"
+        )
+    else:
+        echo("Its ingest key was shown when it was made; --rotate makes another beside it.")
+    echo(
+        "The PIM's own Events API: in the PIM, a connection's Event subscription, field URL:\n"
+        f"  {base}{where['events_api_path']}"
+    )
+    if tenant.events_api_secret:
+        echo("  Its secret is known here: press Test in the PIM.")
+    else:
+        echo(
+            "  Save it there, copy the secret that appears, and give it to\n"
+            f"  {place.command(f'add {tenant.url} --events-api-secret -')}"
+        )
+    echo(
+        f"Akeneo's own Event Platform: the url of an https subscription there:\n  {base}{where['relay_path']}"
+    )
+    if "relay_secret" in new:
+        echo(f"  Its primary secret (shown only now): {new['relay_secret']}")
+    else:
+        echo("  Its secret was shown when it was made; --rotate-relay makes another beside it.")
+    if place.project is not None:
+        echo(
+            "The functions know it within 5 seconds, without a release. An entry of the same URL in `pims` of"
+            " the\nstack goes before it. Next: a token and a first event, as docs/operate.md says."
+        )
+    elif place.file is not None:
+        echo(_HOW_FILES_COUNT.format(shlex.quote(str(place.file))))
+
+
+_HOW_FILES_COUNT = (
+    "The file counts where it is given: on one machine as `aep serve --pims {0}`, for a stack as\n"
+    '  pulumi config set --secret pims "$(cat {0})" && pulumi up'
+)
+
+
+def _base_url(place: Place) -> str:
+    """Returns what stands before the paths of ingest, as far as it is known."""
+    if place.project is None:
+        return Settings().public_url or "https://YOUR-PLATFORM"
+    known = os.environ.get("AEP_INGEST_URL", "").rstrip("/")
+    return known.removesuffix("/ingest") or "https://YOUR-INGEST"
+
+
+def _row(tenant: Tenant) -> dict[str, str]:
+    takes_events = tenant.url is not None
+    return {
+        "url": tenant.name,
+        "key": tenant.key,
+        "auth": tenant.auth,
+        "ingest_path": "/ingest" if takes_events else "",
+        "events_api_path": f"/ingest/events-api/{tenant.key}" if takes_events else "",
+        "relay_path": f"/ingest/relay/{tenant.key}" if takes_events else "",
+    }
+
+
+def _last_calls(place: Place) -> Mapping[CallKey, LastCalls] | None:
+    """Returns None for a project, which keeps them in its log."""
+    if place.project is not None:
+        return None
+    if not (place.data / database.FILE).exists():
+        return {}
+    with contextlib.closing(database.connect_to_read(place.data / database.FILE)) as connection:
+        return calls.read(connection)
+
+
+def _calls_in_json(tenant: Tenant, known: Mapping[CallKey, LastCalls]) -> dict[str, Any]:
+    """By way in, as far as calls came; nothing of a PIM from which none did."""
+    found = {
+        way.value: {
+            "last_taken_at": _time_of(last.taken_at),
+            "last_refused": None
+            if last.refused_at is None
+            else {"at": _time_of(last.refused_at), "status": last.status, "reason": last.reason},
+        }
+        for (name, way), last in known.items()
+        if name == tenant.name
+    }
+    return {"calls": found} if found else {}
+
+
+def _calls_in_words(tenant: Tenant, known: Mapping[CallKey, LastCalls]) -> tuple[str, str]:
+    own = [(way, last) for (name, way), last in known.items() if name == tenant.name]
+    taken = [f"{_time_of(last.taken_at)} {way}" for way, last in own if last.taken_at is not None]
+    refused = [
+        f"{_time_of(last.refused_at)} {way} {last.status} {last.reason}"
+        for way, last in own
+        if last.refused_at is not None
+    ]
+    return ", ".join(taken), ", ".join(refused)
+
+
+def _time_of(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,87 @@
+"""`aep secrets`: the keys that seal what the store keeps secret."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from event_platform.adapters.seal import AesGcmSeal
+
+from ..errors import NothingToRotate
+from ..google import keys as google_keys
+from ..google import reseal as on_google
+from ..output import echo, echo_json
+from ..store import database, keys
+from ..store.reseal import reseal
+from .options import DEFAULT_DATA, AsJson, Data, settings
+
+secrets = typer.Typer(
+    no_args_is_help=True,
+    help="The keys that seal secrets in the store.\n\nExample: aep secrets rotate --data /var/lib/aep",
+)
+
+
+@secrets.command()
+def rotate(
+    data: Data = DEFAULT_DATA,
+    google: Annotated[
+        str | None,
+        typer.Option("--google", metavar="PROJECT", help="Those in the Firestore of a Google Cloud project."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Seal all secrets in the store anew, with a new key.
+
+    Example: aep secrets rotate --data /var/lib/aep
+
+    Stop the platform on the folder first. Its key file gets a new key, and the old one goes once nothing is
+    sealed with it; ended at any moment, the command can be begun again. Where AEP_SECRETS_KEY holds the keys,
+    put the new one before the old one, separated by a comma: the first one seals. So it is with --google too,
+    where the registry of PIMs has a key of its own, AEP_REGISTRY_KEY; the functions go on, and must know old
+    and new keys before.
+    """
+    if google is not None:
+        both = google_keys.load()
+        if not both.records.has_older_keys and not both.registry.has_older_keys:
+            raise NothingToRotate(_ONE_KEY.format("AEP_SECRETS_KEY or AEP_REGISTRY_KEY"))
+        records = asyncio.run(on_google.reseal(google, both))
+        ids = {"key_id": both.records.key_id, "registry_key_id": both.registry.key_id}
+    else:
+        records, seal = _rotate_folder(data)
+        ids = {"key_id": seal.key_id}
+    if as_json:
+        echo_json({"records": records, **ids})
+        return
+    registry = f", those of the registry with {ids['registry_key_id']}" if google is not None else ""
+    echo(f"Records sealed with the key {ids['key_id']}{registry}: {records}.")
+    echo("Backups made before still need the key until then: keep it apart for as long as you keep them.")
+
+
+_ONE_KEY = (
+    "nothing was rotated: all is sealed with the first key already. Put a new key before it in {}, separated"
+    " by a comma (`openssl rand -base64 32` makes one), and run this again"
+)
+
+
+def _rotate_folder(data: Path) -> tuple[int, AesGcmSeal]:
+    database.file_of(data)
+    configured = _configured()
+    with database.exclusive(data), contextlib.closing(database.connect(data / database.FILE)) as connection:
+        database.prepare(connection)
+        if configured is None:
+            keys.put_before(data)
+        seal = configured or keys.load(data, None)
+        if keys.is_marked_by_first(connection, seal):
+            raise NothingToRotate(_ONE_KEY.format("AEP_SECRETS_KEY"))
+        records = reseal(connection, seal)
+        if configured is None:
+            keys.forget_older(data)
+    return records, seal
+
+
+def _configured() -> AesGcmSeal | None:
+    """The seal of AEP_SECRETS_KEY, if that is set."""
+    key = settings().secrets_key
+    return keys.configured(key) if key is not None else None

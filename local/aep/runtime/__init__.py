@@ -1,0 +1,1 @@
+"""What every process of the platform runs on: tasks, memory, log lines, counts, and messages to systemd."""

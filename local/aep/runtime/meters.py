@@ -1,0 +1,227 @@
+"""What the platform counts about itself, in plain numbers: cheap to add to, read when somebody asks.
+
+The writer thread adds to the commits, the thread of checkpoints to those, the event loop to everything else,
+so no lock is needed.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from event_platform.domain.attempts.outcomes import Kind
+from event_platform.domain.deliveries import Settlement
+from event_platform.domain.tenants import Way
+
+from ..store.calls import CallKey, LastCalls
+
+SUBSCRIPTIONS_NAMED = 200
+PIMS_NAMED = 200
+OTHER = "other"
+"""Stands for all subscriptions beyond those that are counted by name, and for paths that are no route."""
+
+COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+CHECKPOINT_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0)
+COMMIT_JOBS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+PROCESSES = ("worker", "reading")
+"""The processes of ours that are replaced when they hang."""
+DELIVERY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 900, 3600, 86400)
+
+
+class Histogram:
+    """Counts of values up to each bound, and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+@dataclass(slots=True)
+class OfSubscription:
+    """What is counted for each subscription."""
+
+    queued: int = 0
+    delivered: int = 0
+    ended: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The numbers that the file holds at a start; `queued` by subscription id."""
+
+    retries: int
+    dead_letters: int
+    to_fan_out: int
+    queued: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class Meters:
+    """All of it. Made once, and given to the parts that have something to count."""
+
+    events_accepted: int = 0
+    events_repeated: int = 0
+    events_to_fan_out: int = 0
+    deliveries_accepted: int = 0
+    queued: int = 0
+    retries: int = 0
+    dead_letters: int = 0
+    dead_events: int = 0
+    faults: int = 0
+    failed_by_us: int = 0
+    delivered: int = 0
+    ended: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    attempts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    notifications: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    delivery_seconds: Histogram = field(default_factory=lambda: Histogram(DELIVERY_SECONDS))
+    commit_seconds: Histogram = field(default_factory=lambda: Histogram(COMMIT_SECONDS))
+    commit_jobs: Histogram = field(default_factory=lambda: Histogram(COMMIT_JOBS))
+    commits_failed: int = 0
+    checkpoint_seconds: Histogram = field(default_factory=lambda: Histogram(CHECKPOINT_SECONDS))
+    processes_replaced: Counter[str] = field(
+        default_factory=lambda: Counter[str](dict.fromkeys(PROCESSES, 0))
+    )
+    subscriptions: dict[str, OfSubscription] = field(default_factory=dict[str, OfSubscription])
+    other: OfSubscription = field(default_factory=OfSubscription)
+    last_calls: dict[CallKey, LastCalls] = field(default_factory=dict[CallKey, LastCalls])
+    refusals: Counter[tuple[str, Way, int]] = field(default_factory=Counter[tuple[str, Way, int]])
+
+    def accepted(self, events: int, new: int, to_fan_out: int = 0) -> None:
+        """A request's events are on disk, and so many of them wait for their fan-out."""
+        self.events_accepted += events
+        self.events_repeated += events - new
+        self.events_to_fan_out += to_fan_out
+
+    def fanned_out(self, events: int) -> None:
+        """Notes that so many events that waited for fan-out have their deliveries on the queue."""
+        self.events_to_fan_out -= events
+
+    def put_into_lanes(self, subscription_ids: Iterable[str]) -> None:
+        """One new delivery for each of the subscriptions is on the queue."""
+        self.deliveries_accepted += self._put_into_lanes(subscription_ids)
+
+    def settled(self, settlement: Settlement, seconds: float) -> None:
+        """What follows from an attempt is on disk, `seconds` after the event was accepted."""
+        if (outcome := settlement.outcome) is not None:
+            self.attempts[outcome.kind, outcome.reason or ""] += 1
+            self.failed_by_us += settlement.is_our_fault
+        if settlement.back_to_lane:
+            return
+        own = self._left_lane(settlement.delivery.subscription_id)
+        if settlement.retry_at is not None:
+            self.retries += 1
+        elif (end := settlement.end) is not None:
+            self.ended[end.operation, end.reason or ""] += 1
+            own.ended += 1
+        else:
+            self._delivered(own, seconds)
+
+    def taken(self, subscription_id: str, seconds: float) -> None:
+        """A receiver took a delivery, which is on disk `seconds` after the event was accepted."""
+        self.attempts[Kind.DELIVERED, ""] += 1
+        self._delivered(self._left_lane(subscription_id), seconds)
+
+    def woken(self, subscription_ids: Iterable[str]) -> None:
+        """Retries that were due are back in their lanes."""
+        self.retries -= self._put_into_lanes(subscription_ids)
+
+    def faulted(self) -> None:
+        """Our own code failed on a delivery."""
+        self.faults += 1
+
+    def buried(self, subscription_id: str) -> None:
+        """A delivery became a dead letter."""
+        self._left_lane(subscription_id)
+        self.dead_letters += 1
+
+    def event_dead_lettered(self) -> None:
+        """An accepted event became a dead letter in place of its fan-out."""
+        self.faults += 1
+        self.events_to_fan_out -= 1
+        self.dead_events += 1
+
+    def events_replayed(self, events: int) -> None:
+        """Counts events that were dead letters and wait for their fan-out again."""
+        self.events_to_fan_out += events
+        self.dead_events -= events
+
+    def told(self, results: Iterable[tuple[str, str]]) -> None:
+        """A notification was told, or not: by which channel and with what result."""
+        self.notifications.update(results)
+
+    def moved_elsewhere(self, *, replayed: int, dropped: int) -> None:
+        """Another process has made retries of so many dead letters, and ended others."""
+        self.retries += replayed
+        self.dead_letters -= replayed + dropped
+
+    def opened(self, counted: Counted) -> None:
+        """Takes over what the file held at the start."""
+        self.retries = counted.retries
+        self.dead_letters = counted.dead_letters
+        self.events_to_fan_out = counted.to_fan_out
+        for each in (*self.subscriptions.values(), self.other):
+            each.queued = 0
+        for subscription_id, queued in counted.queued.items():
+            self._of(subscription_id).queued += queued
+        self.queued = sum(counted.queued.values())
+
+    def committed(self, seconds: float, jobs: int) -> None:
+        """The writer has made the changes of so many jobs durable."""
+        self.commit_seconds.observe(seconds)
+        self.commit_jobs.observe(jobs)
+
+    def checkpointed(self, seconds: float) -> None:
+        """The write-ahead log was copied into the file."""
+        self.checkpoint_seconds.observe(seconds)
+
+    def commit_failed(self) -> None:
+        """The disk did not take a commit."""
+        self.commits_failed += 1
+
+    def process_replaced(self, process: str) -> None:
+        """One of PROCESSES hung."""
+        self.processes_replaced[process] += 1
+
+    def answered(self, route: str, status: int) -> None:
+        """A request got its answer."""
+        self.requests[route, str(status)] += 1
+
+    def refused(self, tenant: str, way: Way, status: int) -> None:
+        """A call of ingest was refused; `tenant` is empty when nothing says whose it was."""
+        self.refusals[tenant, way, status] += 1
+
+    def _put_into_lanes(self, subscription_ids: Iterable[str]) -> int:
+        number = 0
+        for subscription_id in subscription_ids:
+            self._of(subscription_id).queued += 1
+            number += 1
+        self.queued += number
+        return number
+
+    def _left_lane(self, subscription_id: str) -> OfSubscription:
+        own = self._of(subscription_id)
+        self.queued -= 1
+        own.queued -= 1
+        return own
+
+    def _delivered(self, own: OfSubscription, seconds: float) -> None:
+        self.delivered += 1
+        own.delivered += 1
+        self.delivery_seconds.observe(seconds)
+
+    def _of(self, subscription_id: str) -> OfSubscription:
+        """A subscription that was not among the first stays in `other` for good, so deltas fit."""
+        own = self.subscriptions.get(subscription_id)
+        if own is None:
+            if len(self.subscriptions) >= SUBSCRIPTIONS_NAMED:
+                return self.other
+            own = self.subscriptions[subscription_id] = OfSubscription()
+        return own

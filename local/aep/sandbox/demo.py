@@ -1,0 +1,605 @@
+"""The demo: the whole way of an event on this machine, through the public interfaces only.
+
+Starts the platform, a simulated PIM and an inbox as child processes, subscribes with a token of the PIM,
+sends events in every format and holds what arrives against what was accepted.
+"""
+
+import asyncio
+import base64
+import contextlib
+import os
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import aiohttp
+import orjson
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from event_platform.domain.words import counted
+
+from .. import output
+from ..output import echo, text
+from . import sim
+from .inbox import percentile
+from .ingest_requests import Format
+from .sim import DEFAULT_CLIENT, Emitted
+
+FLAKY_EVERY = 20  # more failures would end in a suspension: the success rate has to stay above 90 %
+STOP_SECONDS = 4
+TYPE_OF = {
+    Format.STRUCTURED: "com.akeneo.pim.v1.product.updated.delta",
+    Format.BATCH: "com.akeneo.pim.v1.product.created",
+    Format.BINARY: "com.akeneo.pim.v1.product-model.updated",
+}
+SERVE_SETTINGS = {
+    "AEP_RETRY_DELAYS": "1,2,4",
+    "AEP_RATE_MIN": "100",  # the real start, 10 a second, would need minutes for what is sent here
+}
+PATCHED = ("X-Demo-Stage", "patched")
+
+
+class DemoFailed(Exception):
+    """Raised when a step did not end as it must; `lines` are the last words of the child concerned."""
+
+    def __init__(self, message: str, lines: list[str] | None = None) -> None:
+        super().__init__(message)
+        self.lines = lines or []
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A platform that runs: its URLs, and what tells how it goes when it goes wrong."""
+
+    manage: str
+    ingest: str
+    last_words: Callable[[], list[str]]
+
+
+Start: TypeAlias = Callable[["Children", Path, Mapping[str, Any]], AbstractAsyncContextManager[Platform]]
+"""Starts a platform for the PIM of an entry of the registry, with a folder for what it keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the demo is played: how the platform starts, and how much of it in which time."""
+
+    start: Start
+    what: str = "the platform"
+    rate: float = 60
+    events_per_format: int = 180
+    events_per_act: int = 20
+    steps_seconds: float = 23
+    delivered_seconds: float = 8
+    act_seconds: float = 4
+    in_force_seconds: float = 0
+
+
+@asynccontextmanager
+async def one_machine(children: "Children", folder: Path, pim: Mapping[str, Any]) -> AsyncIterator[Platform]:
+    """`aep serve`, which ends with the other children."""
+    pims = folder / "pims.json"
+    pims.write_bytes(orjson.dumps([pim]))
+    data = str(folder / "data")
+    arguments = ("--port", "0", "--metrics-port", "0", "--dev", "--data", data, "--pims", str(pims))
+    url = await children.start("serve", *arguments, settings=SERVE_SETTINGS)
+    yield Platform(url, url, children.last_words)
+
+
+def run_demo(console: Console | None = None, stage: Stage | None = None) -> int:
+    """Runs the demo to its end; the exit status, 0 when nothing was lost and every signature fitted."""
+    console = console or output.console()
+    progress = Progress(console)
+    try:
+        asyncio.run(_demo(progress, stage or Stage(one_machine)))
+    except DemoFailed as failure:
+        echo(f"aep demo: {failure}", err=True)
+        for line in failure.lines:
+            echo(f"  | {line}", err=True)
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        echo("aep demo: interrupted, everything it started is stopped", err=True)
+        return 130
+    console.print(progress.summary())
+    return 0
+
+
+async def _demo(progress: "Progress", where: Stage) -> None:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - asyncio.run made it
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    with progress.shown(), tempfile.TemporaryDirectory(prefix="aep-demo-") as folder:
+        async with Children() as children, aiohttp.ClientSession() as session:
+            try:
+                async with asyncio.timeout(where.steps_seconds):
+                    await _Demo(children, session, progress, Path(folder), where).run()
+            except TimeoutError:
+                children.check()
+                message = f"not finished within {where.steps_seconds:g} s, during: {progress.current}"
+                raise DemoFailed(message, children.last_words()) from None
+
+
+class _Demo:
+    """The steps in their order, each with what it must come to."""
+
+    def __init__(
+        self,
+        children: "Children",
+        session: aiohttp.ClientSession,
+        progress: "Progress",
+        folder: Path,
+        where: Stage,
+    ) -> None:
+        self._where = where
+        self._children = children
+        self._session = session
+        self._progress = progress
+        self._folder = folder
+        self._secrets = (secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+        self._ingest_key = secrets.token_urlsafe(32)
+        self._expected: defaultdict[str, set[str]] = defaultdict(set)  # event ids by subscription
+        self._seed = 0
+
+    async def run(self) -> None:
+        async with contextlib.AsyncExitStack() as running:
+            with self._progress.stage(f"start the PIM, the inbox and {self._where.what}") as note:
+                await self._start(running)
+                note(self._platform.manage)
+            await self._steps()
+
+    async def _steps(self) -> None:
+        stage = self._progress.stage
+        with stage("get a token from the PIM") as note:
+            self._api = await self._management_api()
+            note(f"client {DEFAULT_CLIENT.client_id}")
+        with stage("create a subscriber and two subscriptions") as note:
+            await self._subscribe()
+            note(f"/ok and /flaky (fails once on every {FLAKY_EVERY}th event)")
+        async with _Watch(self._session, self._inbox, self._progress) as self._watch:
+            for format_ in TYPE_OF:
+                with stage(f"send events, CloudEvents {format_}"):
+                    await self._emit(format_, self._where.events_per_format, self._plain, self._flaky)
+            with stage("deliver them, retries included"):
+                await self._all_delivered(seconds=self._where.delivered_seconds)
+            with stage("change a subscription, its secrets sent back redacted"):
+                await self._patch()
+            with stage("suspend it: events pass by") as note:
+                note(f"{counted(await self._suspended(), 'event')} not sent to it")
+            with stage("resume it: events arrive again"):
+                await self._resumed()
+
+    async def _start(self, running: contextlib.AsyncExitStack) -> None:
+        primary, secondary = self._secrets
+        inbox = ("inbox", "--port", "0", "--quiet", "--every", str(FLAKY_EVERY), "--keep", "20000")
+        self._pim, self._inbox = await asyncio.gather(
+            self._children.start("sim", "--port", "0"),
+            self._children.start(*inbox, f"--secret={primary}", f"--secondary-secret={secondary}"),
+        )
+        pim = {"url": self._pim, "ingest_key": self._ingest_key, "auth": "token-info"}
+        started = self._where.start(self._children, self._folder, pim)
+        self._platform = await running.enter_async_context(started)
+
+    async def _management_api(self) -> "_Api":
+        password = {
+            "grant_type": "password",
+            "username": DEFAULT_CLIENT.username,
+            "password": DEFAULT_CLIENT.password,
+        }
+        pim = _Api(self._session, self._pim, self._children)
+        credentials = f"{DEFAULT_CLIENT.client_id}:{DEFAULT_CLIENT.secret}"
+        basic = f"Basic {base64.b64encode(credentials.encode()).decode()}"
+        tokens = await pim.call(
+            "POST", "/api/oauth/v1/token", 200, password, headers={"Authorization": basic}
+        )
+        identity = {
+            "X-PIM-URL": self._pim,
+            "X-PIM-TOKEN": tokens["access_token"],
+            "X-PIM-CLIENT-ID": DEFAULT_CLIENT.client_id,
+        }
+        return _Api(self._session, f"{self._platform.manage}/api/v1", self._children, identity)
+
+    async def _subscribe(self) -> None:
+        contact = {"technical_email": "demo@example.com"}
+        subscriber = await self._api.call("POST", "/subscribers", 201, {"name": "Demo", "contact": contact})
+        self._subscriptions = f"/subscribers/{subscriber['id']}/subscriptions"
+        self._plain = await self._subscription("/ok")
+        self._flaky = await self._subscription("/flaky")
+        await self._in_force()
+
+    async def _in_force(self) -> None:
+        """A change takes effect within the 5 s that are promised, or on one machine with its answer."""
+        await asyncio.sleep(self._where.in_force_seconds)
+
+    async def _subscription(self, path: str) -> str:
+        primary, secondary = self._secrets
+        config = {"url": self._inbox + path, "secret": {"primary": primary, "secondary": secondary}}
+        wanted = {"events": list(TYPE_OF.values()), "type": "https", "config": config}
+        created = await self._api.call("POST", self._subscriptions, 201, wanted)
+        return created["id"]
+
+    async def _emit(self, format_: Format, count: int, *subscriptions: str) -> list[str]:
+        """Sends events that `subscriptions` have to get; their ids."""
+        ids: list[str] = []
+        self._seed += 1
+        emitted = self._progress.emitted
+        drawn = _remembering(sim.events(TYPE_OF[format_], count, self._seed), ids)
+        await sim.emit(
+            drawn,
+            to=self._platform.ingest,
+            key=self._ingest_key,
+            rate=self._where.rate,
+            format=format_,
+            into=emitted,
+        )
+        if emitted.failed:
+            self._children.check()
+            message = f"not accepted: {counted(emitted.failed, 'event')}: {emitted.error}"
+            raise DemoFailed(message, self._platform.last_words())
+        for subscription in subscriptions:
+            self._expected[subscription].update(ids)
+        self._progress.expected = sum(map(len, self._expected.values()))
+        return ids
+
+    async def _all_delivered(self, *, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while missing := self._missing():
+            self._children.check()
+            self._watch.check()
+            self._check_signatures()
+            if time.monotonic() > deadline:
+                text = ", ".join(f"{number} at {name}" for name, number in missing.items())
+                raise DemoFailed(f"lost or late: {text}", self._platform.last_words())
+            await asyncio.sleep(0.05)
+        self._check_signatures()
+
+    def _check_signatures(self) -> None:
+        if bad := self._progress.counts["bad signatures"]:
+            raise DemoFailed(f"{counted(bad, 'delivery')} had a wrong signature", self._platform.last_words())
+
+    def _missing(self) -> dict[str, int]:
+        names = {self._plain: "/ok", self._flaky: "/flaky"}
+        missing = {
+            names[subscription]: len(ids - self._watch.delivered[subscription].keys())
+            for subscription, ids in self._expected.items()
+        }
+        return {name: number for name, number in missing.items() if number}
+
+    async def _patch(self) -> None:
+        """What a client does that shows a form: reads the row, changes it and sends it back."""
+        path = f"{self._subscriptions}/{self._plain}"
+        row = await self._api.call("GET", path, 200)
+        if any(secret in orjson.dumps(row).decode() for secret in self._secrets):
+            raise DemoFailed("the platform returned a secret")
+        name, value = PATCHED
+        row["config"]["headers"] = {name: value}
+        await self._api.call("PATCH", path, 200, row)
+        await self._in_force()
+        ids = await self._emit(Format.BATCH, self._where.events_per_act, self._plain, self._flaky)
+        await self._all_delivered(seconds=self._where.act_seconds)
+        for event_id in ids:
+            if self._watch.delivered[self._plain][event_id]["headers"].get(name.lower()) != value:
+                raise DemoFailed(f"a delivery after the change lacks the header {name}")
+
+    async def _suspended(self) -> int:
+        path = f"{self._subscriptions}/{self._plain}"
+        await self._api.call("POST", f"{path}/suspend", 202)
+        await self._in_force()
+        self._passed_by = await self._emit(Format.STRUCTURED, self._where.events_per_act, self._flaky)
+        await self._all_delivered(seconds=self._where.act_seconds)
+        self._check_passed_by()
+        return len(self._passed_by)
+
+    async def _resumed(self) -> None:
+        path = f"{self._subscriptions}/{self._plain}"
+        await self._api.call("POST", f"{path}/resume", 202)
+        await self._in_force()
+        await self._emit(Format.BINARY, self._where.events_per_act, self._plain, self._flaky)
+        await self._all_delivered(seconds=self._where.act_seconds)
+        self._check_passed_by()
+
+    def _check_passed_by(self) -> None:
+        if arrived := self._watch.delivered[self._plain].keys() & set(self._passed_by):
+            raise DemoFailed(f"{counted(len(arrived), 'event')} reached a suspended subscription")
+
+
+def _remembering(events: Iterator[sim.CloudEvent], ids: list[str]) -> Iterator[sim.CloudEvent]:
+    for event in events:
+        ids.append(event["id"])
+        yield event
+
+
+@dataclass(frozen=True, slots=True)
+class _Api:
+    """JSON requests to one base URL, each with the status that it must be answered."""
+
+    session: aiohttp.ClientSession
+    base: str
+    children: "Children"
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        expect: int,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        url = self.base + path
+        try:
+            async with self.session.request(
+                method, url, json=body, headers={**self.identity, **(headers or {})}
+            ) as answer:
+                status, text = answer.status, await answer.text(errors="replace")
+        except aiohttp.ClientError as error:
+            self.children.check()
+            raise DemoFailed(f"{method} {url}: {error}", self.children.last_words()) from error
+        if status != expect:
+            message = f"{method} {url} answered {status} in place of {expect}: {text[:300]}"
+            raise DemoFailed(message, self.children.last_words())
+        return orjson.loads(text)
+
+
+class _Watch:
+    """Follows what the inbox got: for each subscription the deliveries that it took, by event id."""
+
+    def __init__(self, session: aiohttp.ClientSession, inbox: str, progress: "Progress") -> None:
+        self.delivered: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+        self._session = session
+        self._inbox = inbox
+        self._progress = progress
+        self._last = 0
+
+    async def __aenter__(self) -> "_Watch":
+        self._task = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, aiohttp.ClientError):
+            await self._task
+
+    def check(self) -> None:
+        """Raises DemoFailed when the inbox could not be followed any longer."""
+        if self._task.done() and (error := self._task.exception()) is not None:
+            raise DemoFailed(f"the inbox does not answer: {error}") from error
+
+    async def _follow(self) -> None:
+        while True:
+            url = f"{self._inbox}/_inbox/events"
+            async with self._session.get(url, params={"after": self._last}) as answer:
+                for received in await answer.json():
+                    self._last = received["number"]
+                    self._note(received)
+            self._progress.tick()
+            await asyncio.sleep(0.15)
+
+    def _note(self, received: dict[str, Any]) -> None:
+        self._progress.note(received)
+        if received["status"] == 200 and received["verified"]:
+            self.delivered[received["subject"]].setdefault(received["id"], received)
+
+
+class Children:
+    """The processes that the demo started. Leaving the block stops every one of them."""
+
+    def __init__(self) -> None:
+        self._children: list[_Child] = []
+
+    async def __aenter__(self) -> "Children":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(child.stop() for child in self._children))
+
+    async def start(self, command: str, *arguments: str, settings: Mapping[str, str] | None = None) -> str:
+        """Starts `aep COMMAND …`; the URL of its ready line."""
+        # what is set for a platform of the user's must not reach this one: it might send real e-mail
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AEP_")}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "aep", command, *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment | dict(settings or {}),
+            limit=2**20,
+        )
+        child = _Child(command, process)
+        self._children.append(child)
+        return await child.ready()
+
+    def check(self) -> None:
+        """Raises DemoFailed when one has ended by itself."""
+        for child in self._children:
+            if (status := child.process.returncode) is not None:
+                raise DemoFailed(f"aep {child.name} ended with status {status}", list(child.last))
+
+    def last_words(self) -> list[str]:
+        """The last lines of standard error of the child started last, which is the platform."""
+        return list(self._children[-1].last) if self._children else []
+
+
+class _Child:
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self.process = process
+        self.last: deque[str] = deque(maxlen=8)
+        self._url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        # both pipes are read to their end, or a child that talks would stand still
+        self._readers = [
+            asyncio.create_task(self._read(process.stdout, self._on_output)),
+            asyncio.create_task(self._read(process.stderr, self.last.append)),
+        ]
+
+    async def ready(self) -> str:
+        """The URL; DemoFailed when the process ended or said nothing for 12 s."""
+        ended = asyncio.create_task(self.process.wait())
+        await asyncio.wait({self._url, ended}, timeout=12, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if self._url.done():
+            return self._url.result()
+        if self.process.returncode is not None:
+            await asyncio.wait(self._readers, timeout=1)
+            message = f"aep {self.name} ended with status {self.process.returncode} before it was ready"
+            raise DemoFailed(message, list(self.last))
+        raise DemoFailed(f"aep {self.name} was not ready within 12 s", list(self.last))
+
+    async def stop(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        try:
+            await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
+        await asyncio.gather(*self._readers)
+
+    async def _read(self, stream: asyncio.StreamReader | None, take: Callable[[str], None]) -> None:
+        assert stream is not None  # noqa: S101 - it was asked for as a pipe
+        async for line in stream:
+            take(line.decode("utf-8", "replace").rstrip())
+
+    def _on_output(self, line: str) -> None:
+        word, _, url = line.partition(" ")
+        if word == "ready" and not self._url.done():
+            self._url.set_result(url.strip())
+
+
+@dataclass(slots=True)
+class _Stage:
+    name: str
+    started: float = field(default_factory=time.monotonic)
+    seconds: float | None = None
+    failed: bool = False
+    detail: str = ""
+
+
+class Progress:
+    """What the demo has come to, shown live on a terminal and as plain lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.emitted = Emitted()
+        self.expected = 0
+        self.counts: Counter[str] = Counter()
+        self._console = console
+        self._stages: list[_Stage] = []
+        self._latencies: list[float] = []  # of first attempts: a retry waits on purpose
+        self._recent: deque[dict[str, Any]] = deque(maxlen=5)
+        self._started = time.monotonic()
+        self._ticked = (self._started, "")
+
+    @property
+    def current(self) -> str:
+        return self._stages[-1].name if self._stages else "start"
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        if not self._console.is_terminal:
+            yield
+            return
+        with Live(
+            console=self._console, get_renderable=self._view, refresh_per_second=8, redirect_stderr=False
+        ):
+            yield
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[str], None]]:
+        """A step that begins and, when nothing is raised, ends; gives a function that takes its detail."""
+        stage = _Stage(name)
+        self._stages.append(stage)
+
+        def detail(text: str) -> None:
+            stage.detail = text
+
+        try:
+            yield detail
+        except BaseException:
+            stage.failed = True
+            raise
+        finally:
+            stage.seconds = time.monotonic() - stage.started
+            if not self._console.is_terminal:
+                self._console.print(self._stage_line(stage), soft_wrap=True)
+
+    def note(self, received: dict[str, Any]) -> None:
+        """Counts one delivery that the inbox reports."""
+        taken = received["status"] == 200 and not received["duplicate"]
+        self.counts["delivered"] += taken
+        self.counts["verified"] += taken and received["verified"] is True
+        self.counts["bad signatures"] += received["verified"] is False
+        self.counts["retried"] += received["attempt"] > 1 and not received["duplicate"]
+        self.counts["duplicates"] += received["duplicate"]
+        if taken and received["attempt"] == 1 and received["latency_ms"] is not None:
+            self._latencies.append(received["latency_ms"])
+        self._recent.append(received)
+
+    def tick(self) -> None:
+        """Prints the counters every two seconds where nothing is shown live."""
+        when, last = self._ticked
+        now, line = time.monotonic(), self._counters()
+        if not self._console.is_terminal and now - when >= 2 and line != last:
+            self._console.print(text(f"    {line}"), soft_wrap=True)
+            self._ticked = (now, line)
+
+    def summary(self) -> Table:
+        counts = self.counts
+        rows = {
+            "events accepted by the platform": self.emitted.accepted,
+            "deliveries due": self.expected,
+            "delivered": counts["delivered"],
+            "signatures verified": counts["verified"],
+            "wrong signatures": counts["bad signatures"],
+            "retried after a failure": counts["retried"],
+            "duplicates": counts["duplicates"],
+            "latency p50 / p99": self._latency(),
+            "time": f"{time.monotonic() - self._started:.1f} s",
+        }
+        table = Table(title="Nothing was lost, every signature fitted", title_style="bold green")
+        table.add_column("")
+        table.add_column("", justify="right")
+        table.show_header = False
+        for name, value in rows.items():
+            table.add_row(name, str(value))
+        return table
+
+    def _view(self) -> RenderableType:
+        deliveries = Table.grid(padding=(0, 2))
+        for received in self._recent:
+            style = "green" if received["status"] == 200 else "yellow"
+            latency = f"{received['latency_ms'] or 0:.0f} ms"
+            cells = (received["path"], str(received["type"]), str(received["id"]), latency)
+            deliveries.add_row(text(received["status"], style), *map(text, cells))
+        stages = [self._stage_line(stage) for stage in self._stages]
+        view = [*stages, text(""), text(self._counters(), "bold")]
+        for line in view:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        return Group(*view, deliveries)
+
+    def _stage_line(self, stage: _Stage) -> Text:
+        mark, style = ("✗", "red") if stage.failed else ("✓", "green") if stage.seconds else ("…", "cyan")
+        seconds = stage.seconds if stage.seconds is not None else time.monotonic() - stage.started
+        parts = [text(mark, style), text(f" {stage.name}"), text(f"  {seconds:.1f} s", "dim")]
+        return text("").join([*parts, text(f"  {stage.detail}", "dim")] if stage.detail else parts)
+
+    def _counters(self) -> str:
+        counts = self.counts
+        return (
+            f"{counted(self.emitted.accepted, 'event')} accepted · {counts['delivered']} delivered · "
+            f"{counts['verified']} verified · {counts['retried']} retried · latency {self._latency()}"
+        )
+
+    def _latency(self) -> str:
+        p50, p99 = percentile(self._latencies, 50), percentile(self._latencies, 99)
+        return "-" if p50 is None or p99 is None else f"{p50:.0f} / {p99:.0f} ms"

@@ -1,0 +1,177 @@
+"""The requests that bring events to a platform's ingest, one for each format (contract/ingest.md 2 to 4)."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from event_platform.domain.attempts import signatures
+from event_platform.domain.events import json_form
+from event_platform.domain.events.catalog import schema_url
+from event_platform.domain.events.event import SOURCE
+from event_platform.domain.ingest_formats import events_api
+
+CloudEvent = dict[str, Any]
+
+PIM_MOST_EVENTS = 10
+"""Events in one request of a PIM's Events API."""
+PIM_PATIENCE_SECONDS = 0.5
+"""How long a PIM waits for the answer; it does not send again (contract/ingest.md 3)."""
+PATIENCE_SECONDS = 10.0
+EVENTS_API_PLACE, RELAY_PLACE = "/ingest/events-api/", "/ingest/relay/"
+
+_ACTION_OF = {event_type: action for action, event_type in events_api.ACTIONS.items()}
+_AUTHOR_TYPES = {"user": "ui", "api": "api"}
+_RELAYED_SUBJECT = "01890a5d-ac96-774b-bcce-b302099a8057"  # of the subscription at Akeneo's Event Platform
+_SPEC = "https://event-platform.example.com"
+
+
+class Format(StrEnum):
+    """The three ways in which CloudEvents travel, a PIM's Events API, and Akeneo's own Event Platform."""
+
+    STRUCTURED = "structured"
+    BATCH = "batch"
+    BINARY = "binary"
+    EVENTS_API = "events-api"
+    RELAY = "relay"
+
+    @property
+    def place(self) -> str | None:
+        """What the URL must hold that events are sent to, which ends in a PIM's key; None: any platform's."""
+        return {Format.EVENTS_API: EVENTS_API_PLACE, Format.RELAY: RELAY_PLACE}.get(self)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the sender waits for an answer."""
+        return PIM_PATIENCE_SECONDS if self is Format.EVENTS_API else PATIENCE_SECONDS
+
+    @property
+    def is_sent_again(self) -> bool:
+        """Whether the sender repeats a request that failed."""
+        return self is not Format.EVENTS_API
+
+    def carries(self, event_type: str) -> bool:
+        """Whether events of the type can travel so: the Events API knows products and product models."""
+        return self is not Format.EVENTS_API or event_type in _ACTION_OF
+
+    def most_events(self, batch: int) -> int:
+        """How many events go into a request, when `batch` are wanted."""
+        match self:
+            case Format.BATCH:
+                return batch
+            case Format.EVENTS_API:
+                return min(batch, PIM_MOST_EVENTS)
+            case _:
+                return 1
+
+
+EVENTS_API_TYPES = tuple(sorted(_ACTION_OF))
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A request with so many events; `success` is the status that says that they were taken in."""
+
+    headers: dict[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    events: int
+    success: int
+
+
+def post(group: Sequence[CloudEvent], format: Format, key: str) -> Post:  # noqa: A002 - as CloudEvents name it
+    """The request of these events now; `key` is the ingest key, or the secret that signs."""
+    match format:
+        case Format.STRUCTURED:
+            headers, body = _bearer(key, "application/cloudevents+json"), orjson.dumps(group[0])
+        case Format.BATCH:
+            headers, body = _bearer(key, "application/cloudevents-batch+json"), orjson.dumps(group)
+        case Format.BINARY:
+            attributes = ("specversion", "id", "source", "type", "time")
+            of_it = {f"ce-{name}": group[0][name] for name in attributes}
+            headers, body = of_it | _bearer(key, "application/json"), orjson.dumps(group[0]["data"])
+        case Format.EVENTS_API:
+            body = _php_json({"events": [_as_the_pim_says(event) for event in group]})
+            headers = _signed_by_a_pim(body, key)
+        case Format.RELAY:
+            body = json_form.stringify(_relayed(group[0]))
+            headers = _signed_by_the_event_platform(group[0]["id"], body, key)
+    return Post(headers, body, len(group), 200 if format is Format.EVENTS_API else 202)
+
+
+def _bearer(key: str, content_type: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}", "Content-Type": content_type}
+
+
+def _signed_by_a_pim(body: bytes, secret: str) -> dict[str, str]:
+    timestamp = str(int(time.time()))
+    return {
+        "Content-Type": "application/json",
+        events_api.SIGNATURE_HEADER: signatures.sign(b"%b.%b" % (timestamp.encode(), body), secret),
+        events_api.TIMESTAMP_HEADER: timestamp,
+    }
+
+
+def _signed_by_the_event_platform(event_id: str, body: bytes, secret: str) -> dict[str, str]:
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "akeneo/event-platform",
+        "X-Correlation-ID": event_id,
+        signatures.PRIMARY_HEADER: signatures.sign(body, secret),
+        signatures.ALGORITHM_HEADER: signatures.ALGORITHM,
+    }
+
+
+def _php_json(value: Any) -> bytes:
+    """As PHP's json_encode writes it by default: slashes and all that is not ASCII escaped."""
+    return json.dumps(value, separators=(",", ":")).replace("/", "\\/").encode()
+
+
+def _as_the_pim_says(event: CloudEvent) -> dict[str, Any]:
+    author = event["data"]["author"]
+    moment = datetime.fromisoformat(event["time"]).astimezone()  # with the offset of this machine
+    return {
+        "action": _ACTION_OF[event["type"]],
+        "event_id": event["id"],
+        "event_datetime": moment.isoformat(timespec="seconds"),
+        "author": author["identifier"],
+        "author_type": _AUTHOR_TYPES.get(author["type"], "system"),
+        "pim_source": "http://localhost:8080",  # the setting's default, which most leave as it is
+        "data": {"resource": _resource(event)},
+    }
+
+
+def _resource(event: CloudEvent) -> dict[str, Any]:
+    """What the PIM tells of an entity: all of it, or of one that was removed what names it."""
+    noun = "product" if "product" in event["data"] else "product_model"
+    known_as: dict[str, Any] = event["data"][noun]
+    if event["type"].endswith(".deleted"):
+        return known_as
+    values = {
+        "name": [{"locale": "de_DE", "scope": None, "data": "Gelenkleuchte für Schreibtische"}],
+        "description": [{"locale": "fr_FR", "scope": "ecommerce", "data": "<p>Lampe à poser / 40 W</p>"}],
+        "weight": [{"locale": None, "scope": None, "data": {"amount": "1.2500", "unit": "KILOGRAM"}}],
+    }
+    times = {"created": "2026-01-05T09:30:00+00:00", "updated": "2026-01-31T12:00:00+00:00"}
+    own = {"enabled": True, "groups": []} if noun == "product" else {"family_variant": "lamps_by_colour"}
+    both = {"family": "lamps", "parent": None, "categories": ["office", "lighting"], "values": values}
+    return {**known_as, **both, **own, **times, "associations": {}, "quantified_associations": {}}
+
+
+def _relayed(event: CloudEvent) -> dict[str, Any]:
+    """As Akeneo's Event Platform delivers it (contract/wire.md 9)."""
+    return {
+        "specversion": "1.0",
+        "id": event["id"],
+        "source": SOURCE,
+        "type": event["type"],
+        "subject": _RELAYED_SUBJECT,
+        "datacontenttype": "application/json",
+        "dataschema": schema_url(_SPEC, event["type"]),
+        "time": event["time"],
+        "data": event["data"],
+    }

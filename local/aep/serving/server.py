@@ -1,0 +1,214 @@
+"""How an ASGI app is served on a port from the command line: one `ready` line, a clean end on a signal."""
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
+
+from event_platform.adapters import descriptors
+
+from ..errors import CannotListen
+from ..output import echo
+from .accepting import Acceptor, Place
+from .bounds import BoundedHttpProtocol
+
+BACKLOG = 2048
+CONNECTIONS = 4096
+"""The connections that clients may have open at once, unless the caller says another number."""
+IDLE_SECONDS = 75
+"""Seconds for which a connection is kept between two requests: longer than most proxies keep one. A proxy
+that sends a request at the moment when we close gets no answer, and its client a 502."""
+SILENT_SECONDS = 30
+"""The time for which a peer may leave what was sent to it unacknowledged, or have no room for it."""
+UNSENT_BYTES = 32 * 1024
+"""The bytes of a connection's answers that the system may hold while their client does not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Paths of the certificate chain and its key, in PEM."""
+
+    certificate: Path
+    key: Path
+
+
+def announce(url: str) -> None:
+    """The line that scripts wait for. Flushed, as standard output is a pipe there."""
+    echo(f"ready {url}")
+
+
+def run(
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    drain: float = 5,
+    ready: Callable[[str], None] = announce,
+) -> None:
+    """Serves until SIGINT or SIGTERM and then returns; port 0 takes a free one.
+
+    Running requests get `drain` seconds to end; a second SIGINT cuts that short. Raises CannotListen, and
+    SystemExit(3) when the app's lifespan fails to start.
+    """
+    with listen(host, port) as listener:
+        asyncio.run(serve_on(listener, app, drain=drain, ready=ready))
+
+
+async def serve_on(
+    listener: socket.socket,
+    app: ASGIApp,
+    *,
+    drain: float = 5,
+    ready: Callable[[str], None] = announce,
+    tls: Tls | None = None,
+    behind_proxies: bool = False,
+    connections: int = CONNECTIONS,
+) -> None:
+    """Does what `run` does, in a running loop and on a socket that listens.
+
+    It is for an app that must know its own URL.
+
+    `connections` are open at once at most.
+    `behind_proxies` says that all connections come from few addresses, so that none of them has a limit.
+    """
+    url = url_of(listener, tls)
+    server = _Server(
+        app,
+        drain=drain,
+        ready=lambda: ready(url),
+        tls=tls,
+        by_address=not behind_proxies,
+        connections=connections,
+    )
+    await server.serve(sockets=[listener])
+
+
+@contextlib.asynccontextmanager
+async def running(
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    tls: Tls | None = None,
+    connections: int = CONNECTIONS,
+) -> AsyncIterator[str]:
+    """Serves inside the running loop, for as long as the block lasts; gives the URL."""
+    with listen(host, port) as listener:
+        started = asyncio.Event()
+        server = _Server(app, drain=1, ready=started.set, signals=False, tls=tls, connections=connections)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        waiting = asyncio.create_task(started.wait())
+        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if serving.done():
+            await serving  # a start that failed raises here
+        try:
+            yield url_of(listener, tls)
+        finally:
+            server.should_exit = True
+            await serving
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises CannotListen."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections have this, too, as they inherit it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_SECONDS * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        other = "--port; 0 takes a free one" if error.errno == errno.EADDRINUSE else "--host or --port"
+        raise CannotListen(
+            f"cannot listen on {host}:{port}: {error.strerror}. Choose another {other}"
+        ) from error
+    return listener
+
+
+def url_of(listener: socket.socket, tls: Tls | None = None) -> str:
+    """The base URL of what listens there, without a trailing slash."""
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        drain: float,
+        ready: Callable[[], None],
+        signals: bool = True,
+        tls: Tls | None = None,
+        by_address: bool = True,
+        connections: int = CONNECTIONS,
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            http=BoundedHttpProtocol,
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # App counts the proxies instead of trusting addresses
+            backlog=BACKLOG,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=drain,  # pyright: ignore[reportArgumentType] - given to asyncio.wait_for
+            server_header=False,
+            ssl_certfile=tls.certificate if tls else None,
+            ssl_keyfile=tls.key if tls else None,
+        )
+        super().__init__(config)
+        self._ready = ready
+        self._signals = signals
+        self._by_address = by_address
+        self._most = descriptors.most_clients(connections, descriptors.limit())
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts as uvicorn does, but for who accepts the connections."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            raise SystemExit(STARTUP_FAILURE)
+        self.servers = [  # pyright: ignore[reportAttributeAccessIssue] - closed and waited for alike
+            Acceptor(
+                listener, self._protocol, tls=self.config.ssl, most=self._most, by_address=self._by_address
+            )
+            for listener in sockets or []
+        ]
+        self.started = True
+        self._ready()
+
+    def _protocol(self, place: Place) -> BoundedHttpProtocol:
+        protocol = BoundedHttpProtocol(self.config, self.server_state, self.lifespan.state)
+        protocol.place = place
+        return protocol
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does, but without raising the signal again at the end: that status would not be 0."""
+        if not self._signals or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,225 @@
+"""All functions on one machine: builds the parts, wires them, starts and stops them in order."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from event_platform import ingest, manage, notify
+from event_platform.adapters.guard import TrustedNetwork
+from event_platform.adapters.https import HttpsPimGateway
+from event_platform.adapters.reading import ReadingProcess
+from event_platform.adapters.smtp import SmtpMailer
+from event_platform.descriptions import asyncapi, openapi
+from event_platform.domain.attempts import retries
+from event_platform.domain.errors import Problem, StoreUnavailable
+from event_platform.http import App, error_response, health_route, json_response
+from event_platform.manage.identity import CallerVerifier
+from event_platform.settings import Settings
+
+from .broker.fan_out import FanOut
+from .broker.live import Outgoing, dispatcher
+from .broker.notifier import Notifier
+from .broker.queue import DurableQueue
+from .broker.upkeep import Upkeep
+from .runtime.memory import MemoryUpkeep
+from .runtime.meters import Meters
+from .serving import metrics
+from .serving.last_calls import CallObserver
+from .store import keys
+from .store.database import Database
+from .store.figures import Figures, figures_of
+from .store.logs import SqliteLogs
+from .store.outbox import SqliteOutbox
+from .store.room import RESERVE_BYTES
+from .store.steady_clock import ClockWatch, SteadyClock, told
+from .store.subscriptions import SqliteSubscriptions
+from .store.success_counts import SqliteSuccessCounts
+from .store.tenants import Pims
+from .workers.owner import Processes, Workers
+
+log = structlog.get_logger()
+
+
+class Platform:
+    """The platform on one data folder; `app` serves it between `start` and `stop`.
+
+    `metrics_app` serves /metrics alone, as that has no credentials.
+    `base_url` is where it is reached when `AEP_PUBLIC_URL` is not set. `on_fault` is called when a part
+    that must run has ended by an error. `workers` are the processes that deliver, without any this process
+    does; `write_log` takes the lines that they log, and `clock` is theirs too.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        *,
+        base_url: str,
+        on_fault: Callable[[BaseException], None],
+        workers: Processes | None = None,
+        write_log: Callable[[bytes], None] = lambda lines: None,
+        clock: SteadyClock | None = None,
+    ) -> None:
+        clock = self._clock = clock or SteadyClock()
+        self._seal = keys.load(folder, settings.secrets_key)
+        meters = Meters()
+        self._database = Database(folder, meters, on_fault=on_fault, reserve=RESERVE_BYTES)
+        self._clock_watch = ClockWatch(clock, self._database, on_fault=on_fault)
+        self._subscriptions = SqliteSubscriptions(self._database, self._seal)
+        self._pims = Pims(self._database, self._seal, clock, source=settings.pims, allow_http=settings.dev)
+        self._outgoing = Outgoing(settings)
+        self._gateway = HttpsPimGateway(self._outgoing.guard, TrustedNetwork())
+        self._queue = DurableQueue(
+            self._database,
+            self._subscriptions,
+            clock,
+            schema_base=f"{settings.public_url or base_url}/spec",
+            meters=meters,
+            longest_delay=retries.longest(settings.deliver_policy().retry_delays),
+        )
+        counts = SqliteSuccessCounts(self._database)
+        self._workers: Workers | None = None
+        if workers is not None and workers.started:
+            self._live = self._workers = Workers(
+                workers,
+                self._queue,
+                self._subscriptions,
+                counts,
+                settings=settings,
+                meters=meters,
+                clock=clock,
+                write_log=write_log,
+                on_fault=on_fault,
+            )
+            self._subscriptions.copies = self._live
+        else:
+            self._live = dispatcher(
+                settings,
+                self._queue,
+                self._subscriptions,
+                counts,
+                self._outgoing.senders,
+                clock,
+                on_fault=on_fault,
+            )
+        self._memory = MemoryUpkeep(clock, on_fault=on_fault, shrink=self._database.shrink_caches)
+        self._upkeep = Upkeep(self._queue, clock, on_fault=on_fault)
+        self._fan_out = FanOut(self._queue, clock, on_fault=on_fault)
+        mail_server = settings.mail_server()
+        outbox = SqliteOutbox(self._database, clock)
+        self._notifier = Notifier(
+            outbox,
+            notify.Telling(
+                subscribers=self._subscriptions,
+                outbox=outbox,
+                sender=self._outgoing.https,
+                clock=clock,
+                mailer=SmtpMailer(mail_server) if mail_server is not None else None,
+                base_url=settings.public_url or base_url,
+            ),
+            meters,
+            clock,
+            on_fault=on_fault,
+        )
+        self._subscriptions.on_change.append(self._notifier.look)
+        self._observer = CallObserver(self._database, self._pims, meters, clock, on_fault=on_fault)
+        self._reader = ReadingProcess(
+            settings.event_types, on_replaced=partial(meters.process_replaced, "reading")
+        )
+        verifier = CallerVerifier(self._pims, self._gateway, clock, allow_http=settings.dev)
+        routes = [
+            # The router goes through them in turn, and most requests are events.
+            *ingest.routes(
+                ingest.Ingest(
+                    self._pims, self._queue, settings.event_types, clock, self._reader, self._observer
+                )
+            ),
+            *manage.routes(
+                manage.Manage(
+                    verifier,
+                    self._subscriptions,
+                    SqliteLogs(self._database),
+                    self._outgoing.guard,
+                    clock,
+                    self._queue,
+                    self._outgoing.https,
+                    settings.dev,
+                    settings.public_url or base_url,
+                    settings.event_types,
+                    settings.timeout,
+                    self._outgoing.topic_rules,
+                    self._outgoing.topics,
+                )
+            ),
+            asyncapi.route(settings.event_types, settings.public_url or base_url),
+            health_route(),
+            Route("/ready", self._ready, methods=["GET"]),
+        ]
+        routes.append(openapi.route(routes, settings.event_types, self._outgoing.topic_rules))
+        counted = metrics.CountedAnswers(routes, meters)
+        self.app = App(routes, settings.trusted_proxies, counted)
+        self.metrics_app = App([metrics.route(meters, self._queue.look, self._measure)])
+
+    async def start(self) -> None:
+        """Opens the folder and goes on with what waits there. Raises SetupError, StoreUnavailable."""
+        loading = asyncio.ensure_future(manage.FIRST_BODY.ready())  # filters of the file need some of it, too
+        await asyncio.to_thread(self._database.open, asyncio.get_running_loop())
+        try:
+            await self._database.write(partial(keys.check, seal=self._seal), needs_room=False)
+            await self._clock_watch.start()
+            await self._pims.open()
+            await self._queue.open(
+                self._live.put, self._upkeep.scheduled, self._fan_out.behind, self._live.read_on
+            )
+            await self._live.start()
+            self._upkeep.start()
+            self._memory.start()
+            await self._fan_out.start()
+            await self._notifier.start()
+            await self._observer.start()
+            await loading
+        except BaseException:
+            await self._close()
+            raise
+
+    async def stop(self) -> None:
+        """Hands out nothing more, waits for what is on its way, and closes the folder."""
+        await asyncio.gather(
+            self._live.stop(),
+            self._upkeep.stop(),
+            self._memory.stop(),
+            self._fan_out.stop(),
+            self._notifier.stop(),
+            self._observer.stop(),
+        )
+        await self._close()
+
+    def _measure(self) -> Figures:
+        return figures_of(self._database.folder, takes_in=self._problem() is None)
+
+    def _problem(self) -> object | None:
+        """Returns the reason why nothing is taken in; None if all is well."""
+        return self._database.ended or self._database.room.problem
+
+    async def _ready(self, request: Request) -> Response:
+        """Requests are taken only between start and stop, so here it is ready unless a part of it is not."""
+        if (reason := self._problem()) is not None:
+            raise StoreUnavailable(str(reason))
+        if self._workers is not None and (problem := self._workers.problem()) is not None:
+            return error_response(503, Problem("", problem))
+        if not self._clock.is_apart:
+            return json_response({"status": "ok"})
+        return json_response({"status": "ok", "clock": told(self._clock.lead)})
+
+    async def _close(self) -> None:
+        await self._clock_watch.stop()
+        await self._reader.close()
+        await self._outgoing.close()
+        await self._gateway.close()
+        await self._database.close()

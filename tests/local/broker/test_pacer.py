@@ -1,0 +1,166 @@
+"""The pace on one machine: what is written, and when the next delivery may leave."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import orjson
+import pytest
+
+from aep.broker.pacer import Pacer
+from aep.store.database import Database
+from aep.store.subscriptions import SqliteSubscriptions
+from event_platform.adapters.seal import AesGcmSeal
+from event_platform.documents import subscription_document, subscription_of
+from event_platform.domain.deliveries import Delivery, Settlement
+from event_platform.domain.pace.rates import Limits, Observation, Rate
+from event_platform.domain.subscriptions import Subscription, suspend
+from support.clock import START, ManualClock
+from support.records import KAFKA_CONFIG, OWNER, PIM, UPDATED, a_subscriber, a_subscription
+
+SEAL = AesGcmSeal(b"\x01" * 32)
+
+
+@dataclass
+class World:
+    """A pacer on a store with one subscription."""
+
+    database: Database
+    store: SqliteSubscriptions
+    subscription: Subscription
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    def __post_init__(self) -> None:
+        self.pacer = Pacer(self.store, self.store, self.clock, Limits())
+
+    async def current(self) -> Subscription:
+        found = await self.store.current(self.subscription.id)
+        assert found is not None
+        return found
+
+    async def documents(self) -> list[tuple[float, str]]:
+        return await self.database.read(
+            lambda connection: connection.execute("SELECT updated_at, document FROM subscriptions").fetchall()
+        )
+
+    async def observe(self, *seen: Observation) -> None:
+        """Told at once, as by so many lanes."""
+        await asyncio.gather(*(self.pacer.observe(self.settled(each)) for each in seen))
+
+    def settled(self, seen: Observation) -> Settlement:
+        delivery = Delivery(self.subscription.id, "event-1", UPDATED, START, 0, 16, 0, b"{}")
+        return Settlement(delivery, None, pace=seen)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    database = Database(tmp_path)
+    database.open()
+    store = SqliteSubscriptions(database, SEAL)
+    subscriber = a_subscriber()
+    await store.add_subscriber(subscriber, limit=20)
+    subscription = a_subscription(subscriber)
+    await store.add_subscription(subscription, lambda _: None, limit=20)
+    yield World(database, store, subscription)
+    await database.close()
+
+
+def at(seconds: float) -> Observation:
+    """A 429 of an attempt under the first rate that began so many seconds after the start."""
+    return Observation(START + timedelta(seconds=seconds), Rate(START), 0.1, throttled=True)
+
+
+async def test_sixteen_lanes_that_see_429s_at_once_lower_the_rate_once(world: World) -> None:
+    await world.clock.advance(10)
+    await world.observe(*(at(9 + number / 100) for number in range(16)))
+    rate = (await world.current()).current_rate
+    assert (rate.base, rate.ceiling) == (9.5, pytest.approx(17.1))
+
+
+async def test_the_pace_is_stored_and_the_record_counts_as_unchanged(world: World) -> None:
+    ((updated_at, _),) = await world.documents()
+    await world.clock.advance(10)
+    await world.observe(at(9))
+    ((still, document),) = await world.documents()
+    assert subscription_of(orjson.loads(document), SEAL) == await world.current()
+    assert (await world.current()).rate is not None
+    assert (still, (await world.current()).updated_at) == (updated_at, world.subscription.updated_at)
+
+
+async def test_more_lanes_are_in_force_for_the_next_event(world: World) -> None:
+    async def lanes() -> int:
+        return await world.database.write(
+            lambda connection: world.store.active(connection, PIM).of(UPDATED)[0].lanes
+        )
+
+    assert await lanes() == 16
+    await world.clock.advance(40)
+    await world.observe(Observation(START + timedelta(seconds=39), Rate(START), 1.0))
+    assert await lanes() == 64
+    assert (await world.current()).rate is None
+
+
+async def test_a_change_of_the_pace_of_no_record_is_none(world: World) -> None:
+    await world.store.change_pace("unknown", lambda before: replace(before, lanes=1))
+
+
+def test_a_document_from_before_the_rate_has_the_rate_at_the_start() -> None:
+    subscription = a_subscription(a_subscriber())
+    document = subscription_document(subscription, SEAL)
+    del document["rate"], document["lanes_changed_at"]
+    assert subscription_of(document, SEAL) == subscription
+    assert subscription.current_rate == Rate(subscription.created_at)
+
+
+async def test_deliveries_leave_at_the_rate(world: World) -> None:
+    left: list[float] = []
+
+    async def lane() -> None:
+        while True:
+            await world.pacer.wait(world.subscription.id, 0)
+            left.append(world.clock.monotonic())
+
+    lanes = [asyncio.create_task(lane()) for _ in range(4)]
+    await world.clock.advance(3)
+    for task in lanes:
+        task.cancel()
+    await asyncio.gather(*lanes, return_exceptions=True)
+    assert len(left) == pytest.approx(10 * 3 + 3**2 / 2, abs=2)
+
+
+async def test_a_pause_ends_for_what_is_suspended_meanwhile(world: World) -> None:
+    await world.clock.advance(10)
+    await world.observe(replace(at(9), retry_after=START + timedelta(seconds=1000)))
+    waiting = asyncio.create_task(world.pacer.wait(world.subscription.id, 0))
+    await world.clock.advance(5)
+    assert not waiting.done()
+    await world.store.change_subscription(
+        OWNER,
+        world.subscription.subscriber_id,
+        world.subscription.id,
+        partial(suspend, now=world.clock.now()),
+    )
+    await world.clock.advance(1)
+    assert waiting.done()
+
+
+async def test_brokers_have_no_pace(world: World) -> None:
+    subscription = a_subscription(a_subscriber(), config=KAFKA_CONFIG)
+    lookup = Lookup(subscription)
+    pacer = Pacer(lookup, world.store, world.clock, Limits(1, 1))
+    async with asyncio.timeout(5):
+        for _ in range(100):
+            await pacer.wait(subscription.id, 0)
+
+
+class Lookup:
+    """The port `SubscriptionLookup`."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+
+    async def current(self, subscription_id: str) -> Subscription | None:
+        return self._subscription

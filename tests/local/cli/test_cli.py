@@ -1,0 +1,74 @@
+"""The command line's manners: one line on standard error that says what to do, status 2 for wrong usage."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from aep.cli import main
+from support.aep_here import run
+from support.processes import command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serve", "--port", "x"], "Invalid value for '--port'"),
+        (["serve", "--data", "/dev/null"], "--data /dev/null is not a folder"),
+        (
+            ["serve", "--tls-cert", "/dev/null", "--tls-key", "/dev/null"],
+            "--tls-cert /dev/null and --tls-key",
+        ),
+        (["pims", "client"], "Missing argument"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["pims", "add", "https://pim.example.com", "--auth", "magic"], "Invalid value for '--auth'"),
+    ],
+)
+def test_wrong_usage_is_one_line_with_status_2(tmp_path: Path, arguments: list[str], message: str) -> None:
+    with command(tmp_path, *arguments) as child:
+        assert child.wait() == 2
+        assert child.stdout() == ""
+        (line,) = child.stderr().splitlines()
+        assert line.startswith(f"aep: {message}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["doctor"], ["restore", "backup.db"], ["pims", "list"], ["pims", "add", "https://pim.example"]],
+)
+def test_data_that_is_a_file_is_named(tmp_path: Path, arguments: list[str]) -> None:
+    file = tmp_path / "a-file"
+    file.touch()
+    ended = run(*arguments, "--data", str(file))
+    assert ended.status == 2
+    assert "aep: Invalid value for '--data'" in ended.err
+
+
+@pytest.mark.parametrize("group", [[], ["pims"], ["dead"]], ids=["aep", "pims", "dead"])
+def test_a_group_of_commands_without_one_shows_what_there_is(group: list[str]) -> None:
+    ended = run(*group)
+    assert ended.status == 2
+    assert "Commands" in ended.out
+    assert ended.err == "aep: Missing command; choose one of those above\n"
+
+
+def commands_of(command: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands_of(below, *path, name)
+
+
+@pytest.mark.parametrize("path", list(commands_of(typer.main.get_command(main.app))), ids=" ".join)
+def test_every_help_has_an_example(path: tuple[str, ...]) -> None:
+    ended = run(*path, "--help")
+    assert ended.status == 0
+    assert f"Example: {' '.join(['aep', *path])}" in " ".join(ended.out.split())
+
+
+def test_looking_at_a_folder_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    with command(tmp_path, "pims", "list", "--json", "--data", str(tmp_path / "data")) as child:
+        assert child.wait() == 0
+        assert child.stdout() == "[]\n"
+    assert not (tmp_path / "data").exists()

@@ -1,0 +1,130 @@
+"""Golden vectors: for each type and each way in, a request and the exact bytes that are delivered.
+
+`tests/golden/make.mjs` made them with JavaScript alone; this feeds them to the routes of ingest and reads the
+queue behind.
+"""
+
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from aep.broker.queue import DurableQueue
+from aep.broker.queued import Queued
+from aep.sandbox.ingest_requests import EVENTS_API_TYPES, Format
+from aep.serving import server
+from aep.store.database import Database
+from aep.store.subscriptions import SqliteSubscriptions
+from aep.store.tenants import Pims
+from event_platform import ingest
+from event_platform.adapters.reading import ReadingProcess
+from event_platform.adapters.seal import AesGcmSeal
+from event_platform.domain.events import catalog
+from event_platform.domain.events.facts import IDENTIFIER_TYPES
+from event_platform.http import App
+from support.clock import ManualClock
+from support.components import require
+from support.records import PIM, a_subscriber, a_subscription
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+VECTORS: list[dict[str, Any]] = [
+    orjson.loads(line) for line in (GOLDEN / "vectors.jsonl").read_bytes().splitlines()
+]
+CATALOG = catalog.load()
+TYPES = list(CATALOG.types)
+WITH, WITHOUT = (f"0190f3a0-0000-7000-8000-00000000000{number}" for number in (1, 2))
+ENTRY = {
+    "url": PIM,
+    "key": "golden",
+    "clients": [{"client_id": "1_erp", "username": "erp_1234"}],
+    "identifier_attribute": "sku",
+    "ingest_key": "the-ingest-key-of-the-pim",
+    "events_api_secret": "the-secret-that-the-pim-made",
+    "relay_secret": "the-relay-secret-of-the-pim",
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """The routes of ingest on a server, and what the queue behind them was given to deliver."""
+
+    session: aiohttp.ClientSession
+    url: str
+    queued: list[Queued]
+
+    async def delivered(self, vector: dict[str, Any]) -> dict[str, Any]:
+        """What is delivered of it, in the vector's form."""
+        self.queued.clear()
+        url, body = self.url + vector["path"], vector["body"].encode()
+        async with self.session.post(url, data=body, headers=vector["headers"]) as answer:
+            assert answer.status in (200, 202), await answer.text()
+        bodies: dict[str, list[str]] = {WITH: [], WITHOUT: []}
+        for queued in self.queued:
+            bodies[queued.subscription_id].append(queued.delivery().body.decode())
+        return {"delivered": bodies[WITH]} | (
+            {"without_identifier": bodies[WITHOUT]} if bodies[WITHOUT] else {}
+        )
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    clock, seal, queued = ManualClock(), AesGcmSeal(b"\x01" * 32), list[Queued]()
+    async with AsyncExitStack() as stack:
+        database = Database(tmp_path)
+        database.open()
+        stack.push_async_callback(database.close)
+        subscriptions = SqliteSubscriptions(database, seal)
+        subscriber = a_subscriber()
+        await subscriptions.add_subscriber(subscriber, limit=1)
+        for id_, types in ((WITH, TYPES), (WITHOUT, sorted(IDENTIFIER_TYPES))):
+            made = a_subscription(subscriber, events=types, send_product_identifier=id_ == WITH)
+            made = replace(made, id=id_, filter=None)
+            await subscriptions.add_subscription(made, lambda subscriber: None, limit=2)
+        queue = DurableQueue(database, subscriptions, clock, schema_base="https://events.example.com/spec")
+        await queue.open(queued.extend, lambda due_at: None)
+        pims = Pims(database, seal, clock, source=orjson.dumps([ENTRY]).decode(), allow_http=False)
+        await pims.open()
+        routes = ingest.routes(ingest.Ingest(pims, queue, CATALOG, clock, ReadingProcess(CATALOG)))
+        app = App(list(routes))
+        url = await stack.enter_async_context(server.running(app))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        yield World(session, url, queued)
+
+
+@pytest.mark.parametrize("format_", list(Format))
+async def test_the_delivered_bytes_are_those_that_javascript_made(world: World, format_: Format) -> None:
+    for vector in (each for each in VECTORS if each["format"] == format_):
+        expected = {key: vector[key] for key in ("delivered", "without_identifier") if key in vector}
+        assert await world.delivered(vector) == expected, (vector["type"], vector.get("pim"))
+
+
+def test_there_is_a_vector_for_each_type_and_each_way_in() -> None:
+    found = Counter((vector["type"], vector["format"]) for vector in VECTORS if "pim" not in vector)
+    assert len(TYPES) == 45
+    assert found == Counter(
+        (type_, format_) for format_ in Format for type_ in TYPES if format_.carries(type_)
+    )
+    assert {type_ for type_, format_ in found if format_ == Format.EVENTS_API} == set(EVENTS_API_TYPES)
+
+
+def test_there_is_a_vector_for_each_event_of_each_version_of_a_pim() -> None:
+    found = Counter(vector["pim"] for vector in VECTORS if "pim" in vector)
+    assert found == dict.fromkeys(("5.0.1", "5.0.2", "6.0", "7.0", "7.0 with UUIDs"), len(EVENTS_API_TYPES))
+    with_uuids = [vector for vector in VECTORS if vector.get("pim") == "7.0 with UUIDs"]
+    assert '"identifier"' not in "".join(each["body"] for each in with_uuids if "removed" not in each["body"])
+
+
+def test_the_vectors_are_those_of_the_catalog_as_it_is() -> None:
+    require("node", node := shutil.which("node"))
+    path = Path(catalog.__file__).with_name("event-catalog.json")
+    made = subprocess.run([str(node), GOLDEN / "make.mjs", path], capture_output=True, check=True)
+    same = made.stdout == (GOLDEN / "vectors.jsonl").read_bytes()
+    assert same, "make them anew as make.mjs says, and look at what is different"

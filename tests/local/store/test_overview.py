@@ -1,0 +1,102 @@
+"""What an operator is told of each subscription."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from aep.store.database import Database
+from aep.store.overview import State, states
+from aep.store.subscriptions import SqliteSubscriptions
+from aep.store.success_counts import SqliteSuccessCounts
+from event_platform.adapters.seal import AesGcmSeal
+from event_platform.domain.pace.rates import Limits, Rate
+from event_platform.domain.subscriptions import Subscription, delete_subscription, resume, suspend
+from event_platform.domain.suspension import Count, minute_of, series_of
+from support.clock import START
+from support.records import OWNER, a_subscriber, a_subscription
+
+LIMITS = Limits(1, 50)
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = Database(tmp_path)
+    database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> SqliteSubscriptions:
+    return SqliteSubscriptions(database, AesGcmSeal(b"\x01" * 32))
+
+
+@pytest.fixture
+async def subscription(store: SqliteSubscriptions) -> Subscription:
+    subscriber = a_subscriber()
+    await store.add_subscriber(subscriber, limit=20)
+    subscription = a_subscription(subscriber)
+    await store.add_subscription(subscription, lambda _: None, limit=20)
+    return subscription
+
+
+async def told(database: Database, *, minutes: float = 0) -> State:
+    (state,) = await database.read(
+        lambda connection: states(connection, START + timedelta(minutes=minutes), LIMITS)
+    )
+    return state
+
+
+async def test_a_new_subscription_begins_with_ten_a_second(
+    database: Database, subscription: Subscription
+) -> None:
+    state = await told(database)
+    assert (state.id, state.destination, state.status) == (
+        subscription.id,
+        subscription.config.destination,
+        "active",
+    )
+    assert (state.rate, state.lanes, state.attempts, state.success_rate) == (10, 16, 0, None)
+    assert (await told(database, minutes=5)).rate == 50
+
+
+async def test_the_rate_and_the_lanes_are_those_that_the_receiver_led_to(
+    database: Database, store: SqliteSubscriptions, subscription: Subscription
+) -> None:
+    rate = Rate(START, base=4, ceiling=20)
+    await store.change_pace(subscription.id, lambda before: replace(before, rate=rate, lanes=4))
+    state = await told(database)
+    assert (state.rate, state.lanes) == (4, 4)
+    assert (await told(database, minutes=0.25)).rate == 20
+
+
+async def test_the_success_rate_is_that_of_the_last_hour_since_the_last_resume(
+    database: Database, store: SqliteSubscriptions, subscription: Subscription
+) -> None:
+    counts = SqliteSuccessCounts(database)
+    this = minute_of(START)
+    minutes = {this - 60: Count(0, 100), this - 59: Count(10, 1), this: Count(85, 4)}
+    await counts.add({series_of(subscription): minutes})
+    state = await told(database)
+    assert (state.attempts, state.success_rate) == (100, 0.95)
+    for change in (suspend, resume):
+        await store.change_subscription(
+            OWNER,
+            subscription.subscriber_id,
+            subscription.id,
+            lambda before, change=change: change(before, START),
+        )
+    state = await told(database)
+    assert (state.attempts, state.success_rate) == (0, None)
+
+
+async def test_a_deleted_subscription_is_not_told(
+    database: Database, store: SqliteSubscriptions, subscription: Subscription
+) -> None:
+    await store.change_subscription(
+        OWNER, subscription.subscriber_id, subscription.id, lambda before: delete_subscription(before, START)
+    )
+    assert await database.read(lambda connection: states(connection, START, LIMITS)) == []

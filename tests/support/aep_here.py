@@ -1,0 +1,45 @@
+"""The command `aep` in this process, for commands that end by themselves: a start of its own takes long."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from unittest import mock
+
+import pytest
+
+from aep.cli import main
+from support.plain_words import check_words
+from support.processes import environment
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How it ended and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run(*arguments: str, settings: Mapping[str, str] | None = None) -> Ended:
+    """`aep` with the arguments; `settings` are AEP_ variables."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with (
+        mock.patch.object(sys, "argv", ["aep", *arguments]),
+        mock.patch.dict(os.environ, environment(settings or {}), clear=True),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main.main()
+    said = _text(err)
+    check_words(said)
+    return Ended(int(ended.value.code or 0), _text(out), said)
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
