@@ -6,6 +6,7 @@ reading an answer, could hold a connection and its memory for ever.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -35,6 +36,7 @@ _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
 _END_OF_HEAD = b"\r\n\r\n"
 _LEAST_OF_CHUNKS = 64
 """A piece of a chunked body has at least so many bytes, or one of line breaks would be many pieces."""
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -54,6 +56,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._reading_body = False
         self._body_left = 0
         """Bytes of a body of declared length that are still to come."""
+        self._read_ahead: int | None = None
+        """The length that a head declares with which some of its body is parsed, as it was found there."""
         self._chunk_allowance = 0
         self._is_answering = False
         self._held = b""
@@ -104,6 +108,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 self._stop(
                     self._refuse, b"400 Bad Request", f"the header Host is longer than {HOST_BYTES} bytes"
                 )
+        elif name == b"content-length":
+            self._body_left = int(value)
         elif name == b"transfer-encoding":
             self._codings.append(value)
         elif name == b"expect" and value.lower() == b"100-continue":
@@ -115,23 +121,24 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._hosts = 0
         self._codings = []
+        self._body_left = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._bytes_beside_body = 0
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > HEAD_BYTES:
+        if self._bytes_beside_body > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
             self._stop(self._refuse_head)
+        self._bytes_beside_body = 0
         self._check_framing()
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._asks_to_upgrade = True
             return
         self._reading_body = True
         self._chunk_allowance = CHUNK_OVERHEAD_BYTES
-        self._body_left = 0
-        if not self._codings:
-            self._body_left = next((int(each) for name, each in self.headers if name == b"content-length"), 0)
         self._expect_within(BODY_SECONDS)
         super().on_headers_complete()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
         self._bytes_beside_body = 0
@@ -226,15 +233,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _end_of_piece(self, data: bytes, start: int) -> int:
         """Returns where a request may end: httptools goes on with the next one by itself."""
-        if self._body_left:
-            return min(len(data), start + self._body_left)
-        search_from = start
+        self._read_ahead = None
         if self._reading_body:
-            search_from += _LEAST_OF_CHUNKS
-        elif (line_end := data.find(b"\n", start, start + 3)) >= 0:
+            if self._body_left:
+                return min(len(data), start + self._body_left)
+            return _end_of_head(data, start + _LEAST_OF_CHUNKS)
+        if (line_end := data.find(b"\n", start, start + 3)) >= 0:
             return line_end + 1  # perhaps the rest of the end of a head
-        found = data.find(_END_OF_HEAD, search_from)
-        return len(data) if found < 0 else found + len(_END_OF_HEAD)
+        end = _end_of_head(data, start)
+        if end < len(data) and (found := _LENGTH.search(data, start, end)):
+            self._read_ahead = int(found[1])
+            return min(len(data), end + self._read_ahead)
+        return end
 
     def _hold(self, data: bytes, start: int) -> None:
         """Keeps what came before its time until the answer that goes before it is given."""
@@ -250,6 +260,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._stop(self._refuse, b"505 HTTP Version Not Supported", "send the request as HTTP/1.1")
         if self._hosts > 1 or (self._hosts == 0 and version == "1.1"):
             message = f"the header Host must be there once; it is there {counted(self._hosts, 'time')}"
+            self._stop(self._refuse, b"400 Bad Request", message)
+        if self._read_ahead is not None and (self._codings or self._body_left != self._read_ahead):
+            message = "a request has one Content-Length or one Transfer-Encoding"
             self._stop(self._refuse, b"400 Bad Request", message)
         if not self._codings:
             return
@@ -333,3 +346,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             b"connection: close\r\n\r\n%b" % (status, len(body), _SAFE, body)
         )
         self.transport.close()
+
+
+def _end_of_head(data: bytes, start: int) -> int:
+    """Returns where the first end of a head, or of trailers, is from `start` on; the end if there is none."""
+    found = data.find(_END_OF_HEAD, start)
+    return len(data) if found < 0 else found + len(_END_OF_HEAD)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import queue
 import sqlite3
@@ -57,7 +58,10 @@ READ_SECONDS = 30.0
 """A read is ended after so long: what it sees stays in the write-ahead log for that time."""
 STEPS_BETWEEN_LOOKS = 100_000
 LOOK_SECONDS = 2.0
-"""The time between two looks at the files while nothing is written; each commit looks, too."""
+"""The time between two looks at the files while nothing is written."""
+LOOK_SECONDS_OF_COMMITS = 0.05
+"""The time between two looks at the files while there are commits. Each call to the system gives Python's
+lock away, which costs more than the look itself."""
 
 
 @dataclass(slots=True)
@@ -183,6 +187,7 @@ class Database:
         self.room = Room(folder, reserve)
         self._lock = contextlib.ExitStack()
         self._read_until = 0.0
+        self._looked_at = -math.inf
         self._closing = threading.Event()
         self.ended: StoreUnavailable | None = None
         """The reason why nothing is written or read any more; None as long as it is."""
@@ -340,7 +345,7 @@ class Database:
                     while (batch := self._take(backlog, connection)) is not None:
                         with self._checkpoints.commits:
                             self._commit(connection, batch, backlog)
-                        self._files.check()
+                        self._look_at_files(LOOK_SECONDS_OF_COMMITS)
                         self._checkpoints.committed()
                         busy = sum(entry.jobs for entry in batch) >= BUSY_JOBS
                         if busy:
@@ -350,7 +355,7 @@ class Database:
                         batch = []
                         if busy:
                             self._gather(backlog)
-                    self._files.check()
+                    self._look_at_files(0)
                 except StoreReplaced as error:
                     self._end(StoreUnavailable(f"nothing is taken in any more: {error}"), batch, backlog)
                     log.critical("store.replaced", file=str(self.path), reason=str(error))
@@ -378,7 +383,7 @@ class Database:
             try:
                 backlog.add(self._jobs.get(timeout=LOOK_SECONDS))
             except queue.Empty:
-                self._files.check()
+                self._look_at_files(0)
                 self._look_for_room(connection)
         with contextlib.suppress(queue.Empty):
             until = time.monotonic() + LINGER_SECONDS
@@ -386,6 +391,13 @@ class Database:
                 timeout = max(0.0, until - time.monotonic()) if backlog.lingers() else 0.0
                 backlog.add(self._jobs.get(timeout=timeout))
         return backlog.take() or None
+
+    def _look_at_files(self, seconds: float) -> None:
+        """Looks at them if the last look was so long ago. Raises StoreReplaced when one is not ours."""
+        now = time.monotonic()
+        if now - self._looked_at >= seconds:
+            self._looked_at = now
+            self._files.check()
 
     def _look_for_room(self, connection: sqlite3.Connection) -> None:
         """Looks at the disk once in a while, and after a failure whether the store can be written again."""

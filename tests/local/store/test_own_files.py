@@ -80,7 +80,8 @@ class Running:
 
 
 @pytest.fixture
-async def running(tmp_path: Path) -> Running:
+async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
+    monkeypatch.setattr(module, "LOOK_SECONDS_OF_COMMITS", 0)
     return await Running(tmp_path / "data").open()
 
 
@@ -128,6 +129,16 @@ async def test_it_is_noticed_when_nothing_is_written(
     harm(running.file)
     assert "Nothing was lost" in await running.fault()
     await running.database.close()
+
+
+async def test_what_is_taken_in_between_two_looks_is_kept(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS_OF_COMMITS", 3600)
+    replace(running.file)
+    await running.note("two")
+    await running.database.close()
+    assert notes(named_in(await running.fault(), tmp_path)) == ["one", "two"]
 
 
 async def test_it_is_noticed_at_the_stop(running: Running, tmp_path: Path) -> None:

@@ -153,8 +153,8 @@ def _look_up(data: Any, path: tuple[str, ...]) -> Any:
 
 
 def _lower_uuid(value: str) -> str:
-    is_uuid = len(value) == UUID_LENGTH and _UUID.fullmatch(value) is not None
-    return value.lower() if is_uuid else value
+    lower = value.lower() if len(value) == UUID_LENGTH else value
+    return lower if lower != value and _UUID.fullmatch(value) is not None else value
 
 
 def _without_instance(error: Any) -> str:
