@@ -268,13 +268,15 @@ async def read_body(request: Request, limit: int, share: Share | None = None) ->
         raise too_large
     body: bytes | bytearray = b""
     async for chunk in request.stream():
+        if not chunk:  # the last one
+            continue
         if len(body) + len(chunk) > limit:
             raise too_large
         if share is not None and not share.take(len(chunk)):
             await share.grow(len(chunk))
         if not body:
             body = chunk  # which is all of nearly every body
-        elif chunk:
+        else:
             body = bytearray(body) if isinstance(body, bytes) else body
             body += chunk
     return body

@@ -206,7 +206,7 @@ async def _serve(
             on_fault=on_fault,
             workers=workers,
             clock=clock,
-            write_log=lambda text: lines.error(text.removesuffix(b"\n")),
+            write_log=lambda text: lines.info(text.removesuffix(b"\n")),
         )
         await platform.start()
         memory.collect_garbage_rarely()

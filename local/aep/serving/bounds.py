@@ -39,6 +39,43 @@ _LEAST_OF_CHUNKS = 64
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
 
 
+class _Joined:
+    """A transport for one answer, whose first write leaves with the second one.
+
+    An answer is a head and, nearly always at once, its body. Each write is a call to the system and a packet.
+    """
+
+    __slots__ = ("_first", "_has_begun", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._first: bytes | None = None
+        self._has_begun = False
+
+    def write(self, data: bytes) -> None:
+        if self._first is not None:
+            first, self._first = self._first, None
+            self._transport.writelines((first, data))
+        elif self._has_begun:
+            self._transport.write(data)
+        else:
+            self._has_begun, self._first = True, data
+            self._loop.call_soon(self._flush)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._first is not None and not self._transport.is_closing():
+            self._transport.write(self._first)
+        self._first = None
+
+
 class BoundedHttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 on httptools; what goes over a bound is answered 400, 408 or 431, and closed.
 
@@ -136,6 +173,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._chunk_allowance = CHUNK_OVERHEAD_BYTES
         self._expect_within(BODY_SECONDS)
         super().on_headers_complete()
+        self.cycle.transport = _Joined(self.transport, self.loop)  # type: ignore[assignment]
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

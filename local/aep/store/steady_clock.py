@@ -57,7 +57,7 @@ class SteadyClock:
         descriptor: int | None = None,
     ) -> None:
         self._wall = wall
-        self._monotonic = monotonic
+        self.monotonic = self._monotonic = monotonic
         self._last = -math.inf
         self.descriptor = _shared_memory() if descriptor is None else descriptor
         self._ahead = memoryview(mmap.mmap(self.descriptor, 8)).cast("d")  # of the monotonic clock
@@ -73,9 +73,6 @@ class SteadyClock:
 
     def wall(self) -> datetime:
         return datetime.fromtimestamp(self._wall(), UTC)
-
-    def monotonic(self) -> float:
-        return self._monotonic()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
