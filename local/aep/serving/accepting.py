@@ -55,8 +55,6 @@ class Place:
     def busy(self) -> None:
         """The client has sent a request, and waits for us."""
         self.is_idle = False
-        if self._places is not None:
-            self._places.move_to_end(self)
 
     def idle(self) -> None:
         """Notes that we wait for the client from now on."""

@@ -152,8 +152,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
-        if len(self.headers) > HEADER_LINES:
-            self._stop(self._refuse_head)
 
     def on_message_begin(self) -> None:
         self._hosts = 0
@@ -162,7 +160,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        if self._bytes_beside_body > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
+        is_long = self._bytes_beside_body > HEAD_BYTES and self._head_bytes() > HEAD_BYTES
+        if is_long or len(self.headers) > HEADER_LINES:
             self._stop(self._refuse_head)
         self._bytes_beside_body = 0
         self._check_framing()
