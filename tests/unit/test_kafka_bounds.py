@@ -186,7 +186,7 @@ async def test_the_partitions_of_many_topics_are_bounded_together(
 async def test_no_connection_is_shared_with_another_owner(sender: KafkaSender) -> None:
     broker = ScriptedBroker(lambda names: [a_topic(name) for name in names or ()])
     async with broker.listening():
-        for owner in (OWNER, OWNER, replace(OWNER, client_id="another")):
+        for owner in (OWNER, OWNER, OWNER._replace(client_id="another")):
             assert await appended(sender, broker.address, owner=owner) == Published()
     assert sender.producers == 2
 

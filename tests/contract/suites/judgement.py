@@ -138,7 +138,7 @@ class JudgementContract:
 
     async def subscribe(self, world: World, number: int = 1) -> Subscription:
         """To a host of its own, by one of three owners of a PIM."""
-        owner = OWNER if number % 3 == 1 else replace(OWNER, client_id=f"client-{number % 3}")
+        owner = OWNER if number % 3 == 1 else OWNER._replace(client_id=f"client-{number % 3}")
         subscriber = a_subscriber(owner, now=world.clock.now())
         await world.subscriptions.add_subscriber(subscriber, limit=100)
         url = f"https://receiver-{number}.example.com/hook"

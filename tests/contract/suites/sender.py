@@ -5,7 +5,6 @@ import os
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Protocol
 
 import pytest
@@ -24,7 +23,7 @@ LATE = 5.0
 """A busy machine may be so late; without a deadline the exchanges would take 30 s or have no end."""
 AMPLE = 10.0
 """The deadline of exchanges that are to end long before it."""
-OTHER_OWNER = replace(OWNER, client_id="another")
+OTHER_OWNER = OWNER._replace(client_id="another")
 HEADERS = [("Content-Type", "application/json")]
 LIMIT = 64 * 1024
 
