@@ -111,7 +111,7 @@ def as_it_is(request: Request) -> None:
 
 def base_url(request: Request) -> str:
     """Where the client reached us, without a slash at the end."""
-    return str(request.base_url).rstrip("/")
+    return str(request.base_url.replace(scheme=request.app.scheme_of(request))).rstrip("/")
 
 
 def only_once(headers: Headers, *names: str) -> None:
@@ -156,7 +156,7 @@ class App:
     """Our routes as an ASGI app: answers errors, completes the answers' headers, knows who the client is.
 
     It stands in place of Starlette's own, which wraps a request and its answer six times. `proxies` is the
-    number of proxies in front of us that append to X-Forwarded-For. A fault of our own is answered 500 and
+    number of proxies in front of us, whose X-Forwarded-For and X-Forwarded-Proto are trusted. A fault of our own is answered 500 and
     raised, so that the server logs it with its traceback.
     """
 
@@ -238,6 +238,11 @@ class App:
             return ""
         heard = ",".join(request.headers.getlist("x-forwarded-for")) if self._proxies else ""
         return front_door.client_of(request.client.host, heard, self._proxies)
+
+    def scheme_of(self, request: Request) -> str:
+        """The scheme of the URL that the client called: https where a proxy in front ends TLS."""
+        heard = ",".join(request.headers.getlist("x-forwarded-proto")) if self._proxies else ""
+        return front_door.scheme_of(request.url.scheme, heard, self._proxies)
 
 
 def _completed(

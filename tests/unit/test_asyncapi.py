@@ -13,6 +13,8 @@ from event_platform.descriptions import asyncapi
 from event_platform.domain.attempts import signatures
 from event_platform.domain.events import catalog, json_form
 from event_platform.domain.events.own_event_types import extended
+from event_platform.http import App
+from support import asgi
 from support.records import ORDER, ORDER_TYPE
 
 SPEC = "https://events.example.com/spec"
@@ -109,3 +111,10 @@ def test_an_own_type_is_described_and_its_inner_references_are_left_to_its_own_s
     assert ASYNCAPI.is_valid(document)
     assert ORDER in document["channels"]["deliveries"]["messages"]
     assert document["components"]["schemas"][ORDER] == {"$ref": f"{SPEC}/{ORDER}.schema.json"}
+
+
+@pytest.mark.parametrize(("proxies", "base"), [(1, "https://test"), (0, "http://test")])
+async def test_urls_have_the_scheme_that_a_trusted_proxy_names(proxies: int, base: str) -> None:
+    app = App([asyncapi.route(catalog.load(), None)], proxies)
+    described = await asgi.get(app, "/asyncapi.json", (b"x-forwarded-proto", b"https"))
+    assert described == orjson.dumps(asyncapi.document(catalog.load(), f"{base}/spec"))

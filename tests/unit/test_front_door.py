@@ -15,6 +15,7 @@ from event_platform.domain.front_door import (
     Allowances,
     FrontDoor,
     client_of,
+    scheme_of,
     site_of,
 )
 
@@ -254,3 +255,22 @@ def test_the_client_is_whom_the_outermost_trusted_proxy_saw(
     forwarded_for: str, proxies: int, client: str
 ) -> None:
     assert client_of("10.0.0.1", forwarded_for, proxies) == client
+
+
+@pytest.mark.parametrize(
+    ("forwarded_proto", "proxies", "scheme"),
+    [
+        ("https", 0, "http"),
+        ("https", 1, "https"),
+        ("HTTPS", 1, "https"),
+        ("https, http", 1, "http"),
+        ("made up, https, http", 2, "https"),
+        ("https", 2, "https"),
+        ("", 1, "http"),
+        ("javascript", 1, "http"),
+    ],
+)
+def test_the_scheme_is_what_the_outermost_trusted_proxy_saw(
+    forwarded_proto: str, proxies: int, scheme: str
+) -> None:
+    assert scheme_of("http", forwarded_proto, proxies) == scheme

@@ -179,3 +179,14 @@ def client_of(peer: str, forwarded_for: str, proxies: int) -> str:
         return str(ipaddress.ip_address(heard))
     except ValueError:
         return peer
+
+
+def scheme_of(scheme: str, forwarded_proto: str, proxies: int) -> str:
+    """The scheme that the client used: the connection's, or what the outermost of `proxies` trusted ones saw.
+
+    Some proxies append to X-Forwarded-Proto, and most replace it, so there may be fewer values than proxies.
+    """
+    if proxies == 0:
+        return scheme
+    heard = forwarded_proto.rsplit(",", proxies)[-proxies:][0].strip().lower()
+    return heard if heard in ("http", "https") else scheme
