@@ -156,8 +156,8 @@ class App:
     """Our routes as an ASGI app: answers errors, completes the answers' headers, knows who the client is.
 
     It stands in place of Starlette's own, which wraps a request and its answer six times. `proxies` is the
-    number of proxies in front of us, whose X-Forwarded-For and X-Forwarded-Proto are trusted. A fault of our own is answered 500 and
-    raised, so that the server logs it with its traceback.
+    number of proxies in front of us, whose X-Forwarded-For and X-Forwarded-Proto are trusted. A fault of our
+    own is answered 500 and raised, so that the server logs it with its traceback.
     """
 
     def __init__(self, routes: Sequence[Route], proxies: int = 0, answered: Answered | None = None) -> None:

@@ -37,6 +37,10 @@ UNKNOWN_NAMED = 20
 """The largest number of variables that are named though nothing reads them."""
 
 
+MAX_ADDRESSES = 10
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
+
+
 def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -54,6 +58,20 @@ def _networks(value: Any) -> Any:
         return [ipaddress.ip_network(part) for part in _split(value)]
     except ValueError as error:
         raise ValueError("must be networks such as 10.20.0.0/16 or fd12::/16, separated by commas") from error
+
+
+def _is_address(value: str) -> bool:
+    matched = _ADDRESS.fullmatch(value)
+    return matched is not None and 0 < int(matched["port"]) < 65536
+
+
+def _addresses(value: Any) -> Any:
+    found = _split(value)
+    if len(found) > MAX_ADDRESSES or not all(map(_is_address, found)):
+        raise ValueError(
+            f"must be at most {MAX_ADDRESSES} of host:port, such as 1.1.1.1:443, separated by commas"
+        )
+    return found
 
 
 def catalog_with(value: Any) -> Any:
@@ -94,6 +112,7 @@ def _mail_from(value: str | None, info: ValidationInfo) -> str | None:
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400, allow_inf_nan=False)]
 RetryDelays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[IpNetwork, ...], NoDecode, BeforeValidator(_networks)]
+Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 PerSecond = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EventTypes = Annotated[InstanceOf[Catalog], NoDecode, BeforeValidator(catalog_with)]
@@ -166,7 +185,8 @@ class Settings(AttemptSettings, DestinationSettings):
 class FunctionSettings(BaseSettings):
     """What every function on Google Cloud is told; `maintain` needs no more.
 
-    `archive` is the name of the source archive that was deployed, for /health.
+    `archive` is the name of the source archive that was deployed, for /health. With `await_network` the port
+    opens only when Firestore and one of these addresses can be connected to.
     """
 
     model_config = SettingsConfigDict(
@@ -177,6 +197,7 @@ class FunctionSettings(BaseSettings):
     log_level: LogLevel = "info"
     trusted_proxies: Proxies = 1  # Google's front end
     archive: Archive | None = None
+    await_network: Addresses = ()
 
 
 class RecordsSettings(FunctionSettings):

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+NETWORK_WITHIN = 120.0
+"""Seconds. Google's page on direct VPC egress speaks of "a minute or more", and up to 80 s were seen. Cloud
+Run itself waits 240 s for the port."""
+
 S = TypeVar("S", bound=told.FunctionSettings)
 
 SETTINGS: Mapping[str, type[told.FunctionSettings]] = {
@@ -47,6 +51,10 @@ class WrongSettings(SystemExit):
     """Raised when a setting is missing or wrong: ends the process with one line on standard error."""
 
 
+class NoNetwork(SystemExit):
+    """Raised when the network did not come: ends the process with one line on standard error."""
+
+
 def check(function: str | None) -> None:
     """Raises WrongSettings for the function that is about to start; nothing is built yet."""
     if function is not None and function in SETTINGS:
@@ -58,7 +66,7 @@ def check(function: str | None) -> None:
 
 
 def start(function: str | None) -> None:
-    """Builds the function that is about to start. Raises WrongSettings.
+    """Builds the function that is about to start. Raises WrongSettings, NoNetwork.
 
     A port that is open gets requests, so all that the first of them needs is loaded before; it is shared by
     the server's processes then. No connection is opened: they would not survive the server's fork.
@@ -70,6 +78,21 @@ def start(function: str | None) -> None:
     globals()[function]()
     gc.freeze()
     gc.enable()
+    await_network(_read(SETTINGS[function]))
+
+
+def await_network(settings: told.FunctionSettings, limit: float = NETWORK_WITHIN) -> None:
+    """Returns when the network is there, where it comes later than the instance. Raises NoNetwork."""
+    if not settings.await_network:
+        return
+    from .adapters.firestore.client import address
+    from .adapters.reachability import Unreachable, wait_until_reachable
+
+    try:
+        seconds = wait_until_reachable([address()], settings.await_network, limit=limit)
+    except Unreachable as error:
+        raise NoNetwork(f"aep: {error}: is there a way out (NAT, firewall)? See AEP_AWAIT_NETWORK") from None
+    log.info("network.reached", seconds=round(seconds, 1))
 
 
 @cache
@@ -180,7 +203,10 @@ def deliver() -> "Answers":
 
     settings, clock = _read(told.DeliverSettings), SystemClock()
     firestore, seal, publisher = _firestore(settings), _seal(settings), _publisher(settings)
-    schedule, egress = FirestoreRetrySchedule(firestore, clock), Egress()
+    schedule, egress = (
+        FirestoreRetrySchedule(firestore, clock),
+        Egress(network_comes_later=bool(settings.await_network)),
+    )
     subscriptions = FirestoreSubscriptions(
         firestore, seal, clock, buckets=settings.version_buckets, publisher=publisher
     )

@@ -41,6 +41,8 @@ into 1 GiB."""
 CONCURRENCY_OF_DELIVER = 250
 """A delivery has at most 900 KiB once it is read, and what is being read has a bound of its own (push.py). So
 220 MiB of bodies, 40 MiB that are read and some copies of these fit into 1 GiB."""
+PUBLIC_ADDRESSES = "1.1.1.1:443,9.9.9.9:443"
+"""Well-known ones, of Cloudflare and of Quad9, that show whether an instance has a way out."""
 CALLS_OUT = frozenset({"manage", "deliver", "notify"})
 """They speak to others than Google: to PIMs, receivers, a mail server."""
 
@@ -48,12 +50,14 @@ CALLS_OUT = frozenset({"manage", "deliver", "notify"})
 def sizes(settings: DeploymentSettings) -> Mapping[str, Size]:
     """What an instance of each function is, and how many there may be."""
     outstanding = settings.outstanding_messages
+    # A new instance has no network for up to 80 s then, and its requests wait for so long.
+    ready = 1 if settings.static_egress else 0
 
     def instances(messages: int, concurrency: int) -> int:
         return math.ceil(ROOM * messages / concurrency)
 
     return {
-        "manage": Size(max_instances=10),
+        "manage": Size(max_instances=10, min_instances=ready),
         "ingest": Size(
             max_instances=50,
             concurrency=CONCURRENCY_OF_INGEST,
@@ -65,6 +69,7 @@ def sizes(settings: DeploymentSettings) -> Mapping[str, Size]:
             max_instances=instances(outstanding * settings.topics_of_deliveries, CONCURRENCY_OF_DELIVER),
             concurrency=CONCURRENCY_OF_DELIVER,
             memory="1Gi",
+            min_instances=ready,
         ),
         "maintain": Size(max_instances=2, concurrency=4, timeout=180),
         "notify": Size(max_instances=10),
@@ -146,6 +151,7 @@ class Platform:
         return {"AEP_PIMS": Sealed("AEP_PIMS", value, self.project, name=PIMS_WITHOUT_SECRETS)}
 
     def _function(self, name: str, *, public: bool = False) -> CloudFunction:
+        egress = self.egress if name in CALLS_OUT else None
         values: dict[str, pulumi.Input[str]] = {
             "GOOGLE_CLOUD_PROJECT": self.settings.project,
             "AEP_ARCHIVE": self.source.archive.name,
@@ -154,6 +160,7 @@ class Platform:
             **({"AEP_MAIL_FROM": self.settings.mail_from} if self.settings.mail_from else {}),
             # The load balancer appends the client's address and its own to X-Forwarded-For.
             **({"AEP_TRUSTED_PROXIES": "2"} if self.settings.domain else {}),
+            **({"AEP_AWAIT_NETWORK": PUBLIC_ADDRESSES} if egress else {}),
             **self._told_of_manage(name),
             **self.settings.settings,
         }
@@ -165,7 +172,7 @@ class Platform:
             environment=read_by(name, values),
             secrets=list(read_by(name, self._secrets_of(name)).values()),
             public=public,
-            egress=self.egress if name in CALLS_OUT else None,
+            egress=egress,
         )
 
     def _secrets_of(self, name: str) -> Mapping[str, Sealed]:

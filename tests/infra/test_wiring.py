@@ -252,11 +252,11 @@ def test_ingest_has_the_memory_for_the_greatest_requests_at_once(stack: Deployed
     assert config["maxInstanceRequestConcurrency"] * held + reads_one + process <= 2**30
 
 
-def test_ingest_waits_warm_in_production_and_nothing_does_in_the_minimal_stack(
+def test_ingest_and_who_waits_for_a_network_wait_warm_in_production_and_nothing_does_in_the_minimal_stack(
     production: Deployed, minimal: Deployed
 ) -> None:
     warm = {name: config["minInstanceCount"] for name, config in production.functions().items()}
-    assert {name for name, count in warm.items() if count} == {"ingest"}
+    assert {name: count for name, count in warm.items() if count} == {"ingest": 1, "manage": 1, "deliver": 1}
     assert not any(config["minInstanceCount"] for config in minimal.functions().values())
 
 
@@ -323,6 +323,18 @@ def test_what_calls_out_leaves_from_one_address(production: Deployed, minimal: D
     assert through == {"manage", "deliver", "notify"}
     assert production.one("compute/routerNat:RouterNat", "egress")["natIpAllocateOption"] == "MANUAL_ONLY"
     assert not [each for each in minimal.resources if each.type.startswith("gcp:compute/")]
+
+
+def test_who_leaves_through_the_network_waits_for_it(production: Deployed, minimal: Deployed) -> None:
+    awaited = {
+        name: config["environmentVariables"]["AEP_AWAIT_NETWORK"]
+        for name, config in production.functions().items()
+        if "AEP_AWAIT_NETWORK" in config["environmentVariables"]
+    }
+    assert awaited == dict.fromkeys(("manage", "deliver", "notify"), "1.1.1.1:443,9.9.9.9:443")
+    assert not any(
+        "AEP_AWAIT_NETWORK" in each["environmentVariables"] for each in minimal.functions().values()
+    )
 
 
 def test_the_domain_leads_to_ingest_and_manage(production: Deployed) -> None:

@@ -516,3 +516,71 @@ async def test_being_unable_to_connect_is_no_attempt_and_is_told_once_a_minute_w
     assert [each["event"] for each in lines] == [line] * 2
     assert all(each["log_level"] == "error" and "exc_info" not in each for each in lines)
     assert (egress.origins, egress.failing) == (0, 0)
+
+
+# --- a network that comes later ----------------------------------------------------------------------
+
+TIMEOUT = TransportFailure(Reason.DESTINATION_TIMEOUT, "no complete answer within 5 s")
+
+
+async def before_a_network(
+    *results: Result, delivery: Delivery | None = None, egress: Egress | None = None
+) -> list[Settlement]:
+    """What follows from attempts one after the other, in an instance that is new unless `egress` is given."""
+    egress, clock = egress or Egress(network_comes_later=True), ManualClock()
+    sender = ScriptedSender(clock, *results)
+    return [
+        await deliver(
+            delivery or a_delivery(),
+            subscriptions=Lookup(SUBSCRIPTION),
+            senders=https_by(sender),
+            clock=clock,
+            policy=POLICY,
+            egress=egress,
+        )
+        for _ in results
+    ]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        Reason.DESTINATION_TIMEOUT,
+        Reason.DNS_LOOKUP_FAILURE,
+        Reason.NETWORK_UNREACHABLE,
+        Reason.CONNECTION_REFUSED,
+    ],
+)
+async def test_until_the_first_connection_a_transport_failure_counts_against_nobody(reason: Reason) -> None:
+    egress = Egress(network_comes_later=True)
+    (settlement,) = await before_a_network(TransportFailure(reason), egress=egress)
+    assert (settlement.delivery.attempts, settlement.delivery.failures) == (1, 0)
+    assert settlement.retry_at == START + timedelta(minutes=5, seconds=TOOK)
+    assert (settlement.succeeded, settlement.pace, settlement.suspension) == (None, None, None)
+    assert (egress.origins, egress.failing) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "first", [Answer(200), Answer(503), RESET, TransportFailure(Reason.INVALID_CERTIFICATE)]
+)
+async def test_after_a_connection_anywhere_a_transport_failure_uses_up_its_retry(first: Result) -> None:
+    _, settlement = await before_a_network(first, TIMEOUT)
+    assert (settlement.delivery.failures, settlement.succeeded) == (1, False)
+
+
+async def test_60_seconds_after_the_first_attempt_a_transport_failure_uses_up_its_retry() -> None:
+    settlements = await before_a_network(*[TIMEOUT] * 42)  # TOOK seconds each
+    failures = [settlement.delivery.failures for settlement in settlements]
+    assert failures == [0] * 41 + [1]
+    assert settlements[-1].succeeded is False
+
+
+@pytest.mark.parametrize(
+    ("attempts", "failures", "then"),
+    [(0, 0, 0), (1, 1, 1), (1, 0, 1), (2, 1, 2)],
+)
+async def test_a_delivery_has_one_free_retry_at_most(attempts: int, failures: int, then: int) -> None:
+    before = a_delivery(attempts=attempts, failures=failures, first_attempt_at=START)
+    (settlement,) = await before_a_network(TIMEOUT, delivery=before)
+    assert settlement.delivery.failures == then
+    assert settlement.succeeded is None, "the receiver has no part in it, free or not"

@@ -169,3 +169,25 @@ def test_it_says_what_a_look_at_every_latest_attempt_says(
         latest[pair] = (now, failed)
     recent = {pair: failing for pair, (at, failing) in latest.items() if now - at <= 60}
     assert egress.is_failing(now) == says(recent)
+
+
+# --- a network that comes later ----------------------------------------------------------------------
+
+
+def test_without_a_connection_yet_a_new_instance_may_have_had_no_network() -> None:
+    egress = Egress(network_comes_later=True)
+    assert egress.had_no_network(100.0, 105.0, connected=False)
+    assert not egress.had_no_network(101.0, 101.1, connected=True)
+    assert egress.had_no_network(101.0, 106.0, connected=False), "it began before the connection was made"
+    assert not egress.had_no_network(101.2, 106.2, connected=False)
+
+
+def test_60_seconds_after_the_first_attempt_a_missing_network_is_no_excuse() -> None:
+    egress = Egress(network_comes_later=True)
+    assert egress.had_no_network(100.0, 105.0, connected=False)
+    assert egress.had_no_network(160.0, 165.0, connected=False)
+    assert not egress.had_no_network(160.1, 165.1, connected=False)
+
+
+def test_where_the_network_is_there_from_the_start_nothing_is_excused() -> None:
+    assert not Egress().had_no_network(0.0, 5.0, connected=False)

@@ -81,6 +81,8 @@ def test_a_function_needs_only_the_keys_of_what_it_reads(
         ("deliver", {"AEP_ALLOW_NETWORKS": "10.20.30.40/8"}, "AEP_ALLOW_NETWORKS: must be networks such as"),
         ("manage", {"AEP_ALLOW_NETWORKS": "inside"}, "AEP_ALLOW_NETWORKS: must be networks such as"),
         ("fanout", {"AEP_PUBLIC_URL": "events"}, "AEP_PUBLIC_URL: must begin with https"),
+        ("deliver", {"AEP_AWAIT_NETWORK": "192.0.2.1"}, "AEP_AWAIT_NETWORK: must be at most 10 of host:port"),
+        ("notify", {"AEP_AWAIT_NETWORK": "192.0.2.1:99999"}, "AEP_AWAIT_NETWORK: must be at most 10 of host"),
         ("ingest", {"AEP_TOPIC_EVENTS": "no/topic"}, "AEP_TOPIC_EVENTS: must be letters"),
         ("manage", {"AEP_PIMS": '[{"url": "https://pim.example.com", "key": 7}]'}, "AEP_PIMS: .* string"),
         (

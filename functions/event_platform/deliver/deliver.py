@@ -18,6 +18,7 @@ from ..domain.attempts.outcomes import (
     Result,
     TransportFailure,
     classify,
+    has_connected,
 )
 from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
 from ..domain.errors import CannotConnect
@@ -103,13 +104,17 @@ async def _attempt(
     latency = ended - started
     outcome = classify(result)
     in_transport = isinstance(result, TransportFailure) and outcome.kind is Kind.RETRYABLE
-    egress.observe(subscription.owner, config.host, ended, failed=in_transport)
+    had_no_network = egress.had_no_network(started, ended, connected=has_connected(result)) and in_transport
+    if not had_no_network:
+        egress.observe(subscription.owner, config.host, ended, failed=in_transport)
     we_fail = outcome.kind is not Kind.DELIVERED and _we_fail(egress, ended)
-    is_ours = in_transport and we_fail
-    tried = delivery.after_attempt(now, used_a_retry=outcome.kind is Kind.RETRYABLE and not is_ours)
+    is_ours = in_transport and (we_fail or had_no_network)
+    # without a network one attempt is free: none was yet if each so far used up a retry
+    is_free = is_ours and (we_fail or delivery.attempts == delivery.failures)
+    tried = delivery.after_attempt(now, used_a_retry=outcome.kind is Kind.RETRYABLE and not is_free)
     follows = (
         _Follows(retry_at=retries.again_at(settled_at, policy.retry_delays))
-        if is_ours
+        if is_free
         else _what_follows(tried, outcome, result, config, settled_at, policy)
     )
     settlement = Settlement(

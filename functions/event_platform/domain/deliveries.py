@@ -60,7 +60,7 @@ class Settlement:
     `outcome` is None when nothing was sent; `pace` is what an attempt told about the receiver's pace.
     `delivery` bears the counts that the next attempt starts from. `tried_under` is the record that an attempt
     was made under; `suspension` is applied along with the end. `is_our_fault` marks an attempt that failed
-    as most others did, for a reason of ours.
+    for a reason of ours: as most others did, or before this instance had a network.
     """
 
     delivery: Delivery

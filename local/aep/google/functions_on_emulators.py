@@ -67,8 +67,8 @@ class Function:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def start(self) -> None:
-        """Starts it again after an end, on the same port. Raises FunctionFailed."""
+    async def start(self, within: float = READY_SECONDS) -> None:
+        """Starts it, also after an end, on the same port. Raises FunctionFailed if it takes longer."""
         framework = [sys.executable, "-m", "functions_framework", "--source", str(SOURCE)]
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
@@ -79,7 +79,7 @@ class Function:
                 env=dict(self.environment),
                 start_new_session=True,
             )
-        await self._ready()
+        await self._ready(within)
 
     def kill(self) -> None:
         """SIGKILL to the whole group, as a lost instance ends."""
@@ -105,9 +105,9 @@ class Function:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
 
-    async def _ready(self) -> None:
+    async def _ready(self, within: float) -> None:
         assert self.process is not None  # noqa: S101 - set by start
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + within
         timeout = aiohttp.ClientTimeout(total=10)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while time.monotonic() < deadline and self.process.returncode is None:

@@ -171,6 +171,11 @@ class Firestore:
         await self.client.aclose()
 
 
+def address() -> str:
+    """`host:port` of Firestore, or of the emulator that the environment names."""
+    return os.environ.get("FIRESTORE_EMULATOR_HOST") or "firestore.googleapis.com:443"
+
+
 def connect(
     project: str | None = None,
     *,

@@ -1,5 +1,6 @@
 """Whose fault it is when nobody can be reached: ours, when most of many unrelated origins fail at once."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ ORIGINS_AT_LEAST = 20
 ORIGINS_OF_AN_OWNER = 7
 """The hosts of one owner that count among these 20, so that at least three owners must have tried."""
 WITHIN_SECONDS = 60.0
+CONNECTS_WITHIN_SECONDS = 60.0
+"""Seconds after its first attempt in which a new instance may have no network yet."""
 TOLD_EVERY_SECONDS = 60.0
 
 K = TypeVar("K", bound=Hashable)
@@ -66,7 +69,10 @@ class Egress:
     Times are monotonic seconds. Each instance holds its own record: the network that fails is its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, network_comes_later: bool = False) -> None:
+        """`network_comes_later`: a new instance may not be able to connect anywhere yet."""
+        self._connected_at = math.inf if network_comes_later else -math.inf
+        self._first_began: float | None = None
         self._latest: OrderedDict[tuple[Owner, str], tuple[float, bool]] = OrderedDict()  # the oldest first
         self._hosts: _Groups[str] = _Groups()
         self._owners: _Groups[Owner] = _Groups(ORIGINS_OF_AN_OWNER)
@@ -82,6 +88,20 @@ class Egress:
     def failing(self) -> int:
         """The number of them that failed for most of the owners that tried them."""
         return self._hosts.failing
+
+    def had_no_network(self, began: float, ended: float, *, connected: bool) -> bool:
+        """True if an attempt may have failed because this instance had no network yet.
+
+        It did not connect, and it began before any attempt that connected had ended, not later than 60 s
+        after the first attempt.
+        """
+        if began >= self._connected_at:
+            return False
+        if self._first_began is None:
+            self._first_began = began
+        if connected:
+            self._connected_at = min(self._connected_at, ended)
+        return not connected and began - self._first_began <= CONNECTS_WITHIN_SECONDS
 
     def observe(self, owner: Owner, host: str, now: float, *, failed: bool) -> None:
         """An attempt of this owner's at `host` got an answer, or failed in transport."""

@@ -106,6 +106,22 @@ _KINDS: Mapping[Reason, Kind] = {
 """Every reason has its consequence (contract/wire.md 13, "What follows from a reason")."""
 
 
+_AFTER_CONNECTING = frozenset(
+    {
+        Reason.INVALID_CERTIFICATE,
+        Reason.INVALID_TLS_HANDSHAKE,
+        Reason.CONNECTION_RESET,
+        Reason.UNEXPECTED_EOF,
+        Reason.SERVER_GOAWAY,
+    }
+)
+
+
+def has_connected(result: Result) -> bool:
+    """True if the result shows that a connection was made. A timeout leaves that open."""
+    return not isinstance(result, TransportFailure) or result.reason in _AFTER_CONNECTING
+
+
 def classify(result: Result) -> Outcome:
     """The outcome of an attempt. Total: every status from 0 to 999 and every reason has one."""
     if isinstance(result, Answer):

@@ -3,13 +3,10 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest_asyncio
-
-from aep.google.functions_on_emulators import FUNCTIONS, Function, free_ports
-from support.processes import environment
+from aep.google.functions_on_emulators import FUNCTIONS, Function
+from support.lone_functions import functions, start, stopped_in_the_end
 
 LIMIT_SECONDS = 2
 """What Google writes into CLOUD_RUN_TIMEOUT_SECONDS is the function's own, 60 s and more."""
@@ -18,33 +15,6 @@ AWAKE_SECONDS = 2.5
 """The time that a request takes here: the framework looks for workers without a heartbeat each second."""
 ANSWER_SECONDS = 60.0
 BEGINNING, REST = b"GET /health HTTP/1.1\r\nHost: function\r\n", b"Connection: close\r\n\r\n"
-
-
-@pytest_asyncio.fixture
-async def functions(tmp_path: Path) -> AsyncIterator[list[Function]]:
-    """The six, each started by the framework as on Google; nothing that they would call is there."""
-    told = environment(
-        {
-            "CLOUD_RUN_TIMEOUT_SECONDS": str(LIMIT_SECONDS),
-            "GOOGLE_CLOUD_PROJECT": "test",
-            "PUBSUB_EMULATOR_HOST": "127.0.0.1:1",
-            "FIRESTORE_EMULATOR_HOST": "127.0.0.1:1",
-            "AEP_SECRETS_KEY": "A" * 43 + "=",
-            "AEP_REGISTRY_KEY": "B" * 42 + "A=",
-            "AEP_PUBLIC_URL": "https://events.example.com",
-        }
-    )
-    started = [
-        Function(name, port, told, tmp_path / f"{name}.log")
-        for name, port in zip(FUNCTIONS, free_ports(len(FUNCTIONS)), strict=True)
-    ]
-    try:
-        async with asyncio.TaskGroup() as group:
-            for function in started:
-                group.create_task(function.start())
-        yield started
-    finally:
-        await asyncio.gather(*(function.stop() for function in started))
 
 
 class Request:
@@ -87,8 +57,10 @@ async def woken(function: Function) -> list[str]:
     return list(await asyncio.gather(*(request.finish() for request in begun)))
 
 
-async def test_a_function_that_was_frozen_answers_those_who_wake_it(functions: list[Function]) -> None:
-    answers = await asyncio.gather(*map(woken, functions))
-    assert {function.name: each for function, each in zip(functions, answers, strict=True)} == dict.fromkeys(
-        FUNCTIONS, ["HTTP/1.1 200 OK"] * 3
-    )
+async def test_a_function_that_was_frozen_answers_those_who_wake_it(tmp_path: Path) -> None:
+    six = functions(tmp_path, {"CLOUD_RUN_TIMEOUT_SECONDS": str(LIMIT_SECONDS)})
+    async with stopped_in_the_end(six):
+        await start(six)
+        answers = await asyncio.gather(*map(woken, six))
+    answered = dict(zip(FUNCTIONS, answers, strict=True))
+    assert answered == dict.fromkeys(FUNCTIONS, ["HTTP/1.1 200 OK"] * 3)
