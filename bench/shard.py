@@ -34,8 +34,9 @@ from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.messages.message import Message
 from event_platform.domain.messages.queue_messages import is_alone
 from event_platform.domain.pace import rates
-from event_platform.domain.pace.pace import COPY_SECONDS, SPREAD_OF_COPIES, Turn, paced
 from event_platform.domain.pace.rates import Limits, Observation, Rate
+from event_platform.domain.pace.turns import COPY_SECONDS, SPREAD_OF_COPIES, Turn
+from event_platform.domain.paced import paced
 from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.domain.suspension import HOUR_MINUTES, Count, Series
 from event_platform.fanout.recent_lanes import LANES_KEPT, RecentLanes

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from event_platform.domain.pace import rates
 from event_platform.domain.pace.lanes import LANES_AT_START
-from event_platform.domain.pace.pace import COPY_SECONDS, SPREAD_OF_COPIES, TokenBucket, Turn
 from event_platform.domain.pace.rates import Limits, Observation, Rate
+from event_platform.domain.pace.turns import COPY_SECONDS, SPREAD_OF_COPIES, TokenBucket, Turn
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BURST_SECONDS = 0.1

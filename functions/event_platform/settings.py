@@ -27,8 +27,8 @@ from .domain.events import catalog
 from .domain.events.catalog import Catalog
 from .domain.mail_servers import MailServer, check_sender, mail_server_of
 from .domain.messages.queue_messages import EVENTS_TOPIC
-from .domain.pace.pace import SPREAD_OF_COPIES
 from .domain.pace.rates import Limits
+from .domain.pace.turns import SPREAD_OF_COPIES
 from .domain.tenants import Tenant, check_secrets
 from .domain.validation_words import words_of
 

@@ -1,1 +1,1 @@
-"""The platform on one machine: embedded broker and store, server, command line and tools."""
+"""The platform on one machine: embedded broker and store, server, command line and sandbox."""

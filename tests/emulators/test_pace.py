@@ -38,8 +38,8 @@ from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.deliveries import DeliverPolicy, Delivery
 from event_platform.domain.messages.message import Message
 from event_platform.domain.messages.queue_messages import delivery_message
-from event_platform.domain.pace.pace import SPREAD_OF_COPIES
 from event_platform.domain.pace.rates import Limits
+from event_platform.domain.pace.turns import SPREAD_OF_COPIES
 from event_platform.domain.subscriptions import Subscription
 from event_platform.http import App
 from support.asgi import post

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_platform.domain.pace.pace import TokenBucket
+from event_platform.domain.pace.turns import TokenBucket
 
 A_LITTLE = 1e-6  # what floats lose
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_platform.domain.pace.pace import paced
 from event_platform.domain.pace.rates import (
     Limits,
     Observation,
@@ -19,6 +18,7 @@ from event_platform.domain.pace.rates import (
     lanes_needed,
     retry_after,
 )
+from event_platform.domain.paced import paced
 from support.clock import START
 from support.records import a_subscriber, a_subscription
 

@@ -11,8 +11,9 @@ import structlog
 from ..domain.attempts.egress import Egress
 from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
 from ..domain.errors import CannotConnect, StoreUnavailable
-from ..domain.pace.pace import COPY_SECONDS, Turn, to_be_sent
 from ..domain.pace.rates import Limits, Rate
+from ..domain.pace.turns import COPY_SECONDS, Turn
+from ..domain.paced import to_be_sent
 from ..ports import Clock, Paces, SubscriptionLookup
 from .deliver import deliver
 from .observer import Observer

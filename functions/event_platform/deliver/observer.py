@@ -12,8 +12,8 @@ from cachetools import LRUCache
 from ..domain.deliveries import Settlement
 from ..domain.errors import StoreUnavailable
 from ..domain.pace import rates
-from ..domain.pace.pace import paced
 from ..domain.pace.rates import Limits
+from ..domain.paced import paced
 from ..domain.subscriptions import Subscription
 from ..ports import Clock, Paces, SubscriptionLookup
 

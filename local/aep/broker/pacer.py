@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from event_platform.deliver.observer import Observer
 from event_platform.domain.deliveries import Settlement
-from event_platform.domain.pace.pace import TokenBucket, to_be_sent
 from event_platform.domain.pace.rates import Limits
+from event_platform.domain.pace.turns import TokenBucket
+from event_platform.domain.paced import to_be_sent
 from event_platform.domain.subscriptions import Subscription
 from event_platform.ports import Clock, Paces, SubscriptionLookup
 

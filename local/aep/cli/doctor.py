@@ -1,6 +1,7 @@
 """`aep doctor`: what of the environment works, or of a platform that was deployed."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 import typer
 
 from ..output import echo, echo_json, fail
-from .options import DEFAULT_DATA, AsJson, Data
+from .options import DEFAULT_DATA, AsJson, Data, unknown_variables
 
 if TYPE_CHECKING:
     from ..doctor.machine import Check
@@ -59,7 +60,7 @@ def doctor(
             fail("--endpoint and --email go with --deployed URL")
         from ..doctor import machine as checks  # so that the other commands start without what it needs
 
-        found = checks.everything(data, pims_file)
+        found = checks.everything(data, pims_file, unknown_variables(os.environ))
         failed = any(check.needed for check in found)
         if not as_json:
             for check in found:

@@ -17,8 +17,8 @@ from event_platform.domain.tenants import STRONG, PimClient, Tenant, is_strong
 from event_platform.settings import Settings
 
 from ..output import echo, echo_json, fail, show
+from ..runtime.meters import CallKey, LastCalls
 from ..store import calls, database
-from ..store.calls import CallKey, LastCalls
 from . import clients as client_commands
 from .options import DEFAULT_DATA, AsJson, Data, is_default
 from .registry import PimsFile, Place, Project, check_may_make, open_registry, pim_name, pim_url

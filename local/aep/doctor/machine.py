@@ -35,14 +35,13 @@ from event_platform.domain.mail_servers import MailServer
 from event_platform.domain.tenants import PIMS_NAMED, ROUTE_FIX, Tenant, may_lack_token_info
 from event_platform.domain.timestamps import is_ahead
 from event_platform.domain.words import counted
-from event_platform.settings import Settings
+from event_platform.settings import Settings, wrong_setting
 
-from ..cli.options import unknown_variables, wrong_setting
 from ..errors import BadPims, StoreDamaged, WrongKey
+from ..runtime.meters import LastCalls
 from ..serving.accepting import RAISE_THE_LIMIT
 from ..store import calls, database, identity, keys, schema, times
 from ..store import tenants as registry
-from ..store.calls import LastCalls
 from ..store.figures import Figures, figures_of
 from ..store.room import megabytes
 from ..store.steady_clock import told
@@ -109,13 +108,16 @@ def broken(name: str, detail: str) -> Check:
     return Check(name, State.PROBLEM, detail, needed=True)
 
 
-def everything(folder: Path, pims_file: str | None) -> list[Check]:
-    """All checks, of the platform that `aep serve` with these options would be."""
+def everything(folder: Path, pims_file: str | None, unknown: Mapping[str, str | None]) -> list[Check]:
+    """All checks, of the platform that `aep serve` with these options would be.
+
+    `unknown` are the `AEP_` variables that nothing reads, each with the name that may be meant.
+    """
     settings, wrong = _settings(pims_file)
     return [
         *of_the_program(settings),
         *wrong,
-        *unknown_settings(os.environ),
+        *unknown_settings(unknown),
         *of_the_folder(folder, settings),
         *asyncio.run(of_the_surroundings(folder, settings, os.environ)),
     ]
@@ -159,9 +161,9 @@ async def of_the_surroundings(
     ]
 
 
-def unknown_settings(environment: Mapping[str, str]) -> Iterator[Check]:
+def unknown_settings(unknown: Mapping[str, str | None]) -> Iterator[Check]:
     """A finding for each variable that is misspelt, and none when there is no such one."""
-    for name, nearest in unknown_variables(environment).items():
+    for name, nearest in unknown.items():
         meant = f"did you mean {nearest}?" if nearest else "docs/settings.md lists them"
         yield problem("settings", f"nothing reads {name}: {meant}")
 

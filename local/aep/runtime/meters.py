@@ -13,8 +13,6 @@ from event_platform.domain.attempts.outcomes import Kind
 from event_platform.domain.deliveries import Settlement
 from event_platform.domain.tenants import Way
 
-from ..store.calls import CallKey, LastCalls
-
 SUBSCRIPTIONS_NAMED = 200
 PIMS_NAMED = 200
 OTHER = "other"
@@ -26,6 +24,28 @@ COMMIT_JOBS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 PROCESSES = ("worker", "reading")
 """The processes of ours that are replaced when they hang."""
 DELIVERY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 900, 3600, 86400)
+
+CallKey = tuple[str, Way]
+"""A PIM, empty where nothing said whose calls they were, and its way in."""
+
+
+@dataclass(slots=True)
+class LastCalls:
+    """The last calls of a PIM by one way in, in unix seconds.
+
+    `answered_at` is when a call was taken, also one without events.
+    """
+
+    taken_at: float | None = None
+    answered_at: float | None = None
+    refused_at: float | None = None
+    status: int | None = None
+    reason: str | None = None
+
+    @property
+    def is_refused_now(self) -> bool:
+        """True if the last call was refused."""
+        return self.refused_at is not None and self.refused_at > (self.answered_at or 0)
 
 
 class Histogram:

@@ -11,10 +11,9 @@ from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.tenants import Way
 from event_platform.ports import Clock, TenantRegistry
 
-from ..runtime.meters import Meters
+from ..runtime.meters import CallKey, LastCalls, Meters
 from ..runtime.tasks import WatchedTasks
 from ..store import calls
-from ..store.calls import CallKey, LastCalls
 from ..store.database import Database
 
 log = structlog.get_logger()

@@ -2,31 +2,11 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 
 from event_platform.domain.tenants import Way
 
-CallKey = tuple[str, Way]
-"""A PIM, empty where nothing said whose calls they were, and its way in."""
-
-
-@dataclass(slots=True)
-class LastCalls:
-    """The last calls of a PIM by one way in, in unix seconds.
-
-    `answered_at` is when a call was taken, also one without events.
-    """
-
-    taken_at: float | None = None
-    answered_at: float | None = None
-    refused_at: float | None = None
-    status: int | None = None
-    reason: str | None = None
-
-    @property
-    def is_refused_now(self) -> bool:
-        """True if the last call was refused."""
-        return self.refused_at is not None and self.refused_at > (self.answered_at or 0)
+from ..runtime.meters import CallKey, LastCalls
 
 
 def put(connection: sqlite3.Connection, calls: Iterable[tuple[CallKey, LastCalls]]) -> None:

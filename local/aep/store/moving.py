@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import orjson
 
 from event_platform.documents import subscriber_of, subscription_of, tenant_of
-from event_platform.domain.pace.pace import with_pace_of
+from event_platform.domain.paced import with_pace_of
 from event_platform.domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCRIBER
 from event_platform.ports import Seal
 

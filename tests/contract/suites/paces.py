@@ -15,8 +15,8 @@ import pytest
 from contract.suites.subscriptions import anything
 from event_platform.deliver.observer import Observer
 from event_platform.domain.deliveries import Delivery, Settlement
-from event_platform.domain.pace.pace import paced
 from event_platform.domain.pace.rates import Limits, Observation, Rate
+from event_platform.domain.paced import paced
 from event_platform.domain.subscriptions import Status, Subscription, suspend
 from event_platform.ports import Paces, SubscriptionLookup, Subscriptions
 from support.clock import START, ManualClock

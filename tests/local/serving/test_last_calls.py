@@ -11,11 +11,10 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from aep.runtime.meters import PIMS_NAMED, Meters
+from aep.runtime.meters import PIMS_NAMED, LastCalls, Meters
 from aep.serving import metrics
 from aep.serving.last_calls import WRITE_EVERY, CallObserver
 from aep.store import calls
-from aep.store.calls import LastCalls
 from aep.store.database import Database
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.tenants import Tenant, Way

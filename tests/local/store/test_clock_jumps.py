@@ -26,8 +26,8 @@ from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.attempts.outcomes import Answer, Kind, Outcome
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
 from event_platform.domain.pace import rates
-from event_platform.domain.pace.pace import Turn
 from event_platform.domain.pace.rates import Limits, Observation, Rate
+from event_platform.domain.pace.turns import Turn
 from event_platform.domain.record.notifications import Allowance
 from event_platform.domain.subscriptions import Subscription, suspend
 from event_platform.domain.suspension import Count, Series

@@ -17,8 +17,9 @@ from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from ... import data_model
 from ...documents import rate_document, rate_of_document
 from ...domain.errors import StoreUnavailable
-from ...domain.pace.pace import COPY_SECONDS, with_pace_of
 from ...domain.pace.rates import Rate
+from ...domain.pace.turns import COPY_SECONDS
+from ...domain.paced import with_pace_of
 from ...domain.subscriptions import Subscription
 from ...ports import Clock
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore

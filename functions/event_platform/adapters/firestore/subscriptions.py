@@ -21,7 +21,7 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 from ... import data_model
 from ...documents import subscriber_document, subscriber_of, subscription_document, subscription_of
 from ...domain.errors import Conflict, NotFound
-from ...domain.pace.pace import with_pace_of
+from ...domain.paced import with_pace_of
 from ...domain.record.actions import BY_THE_PLATFORM, Action, entry_of
 from ...domain.record.notifications import Change, notifications_of
 from ...domain.subscriptions import (

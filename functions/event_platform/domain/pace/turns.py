@@ -1,13 +1,11 @@
-"""The pace at which deliveries leave for one subscription, and how what came back changes it."""
+"""When the next delivery may leave: by a token bucket in one process, by turns of lanes among several."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ..subscriptions import Status, Subscription
 from ..timestamps import is_ahead
-from . import rates
-from .rates import Limits, Observation, Rate
+from .rates import Limits, Rate
 
 COPY_SECONDS = 2.0
 """How old the rate may be that is known of a subscription on its way, where instances keep copies."""
@@ -56,37 +54,3 @@ class Turn:
             ahead = rate.slot(self.lane, self.lanes, after, self.limits)
             self._found = rate, now, after + timedelta(seconds=ahead)
         return max(rate.held_for(now), (self._found[2] - now).total_seconds(), 0.0)
-
-
-def to_be_sent(subscription: Subscription | None, epoch: int) -> Subscription | None:
-    """The subscription when deliveries of the epoch are sent to it: what ends unsent needs no pace."""
-    if subscription is None or subscription.status is not Status.ACTIVE or subscription.epoch != epoch:
-        return None
-    return subscription
-
-
-def paced(
-    subscription: Subscription, seen: Observation, latency: float, now: datetime, limits: Limits
-) -> Subscription:
-    """With the rate and the lanes that follow from an attempt; the same object when nothing changes.
-
-    `latency` is the moving average. `updated_at` stays: it tells of changes by the subscriber.
-    """
-    rate = rates.after(subscription.current_rate, seen, now, limits)
-    lanes = rates.lanes_after(
-        subscription.lanes,
-        subscription.lanes_changed_at or subscription.created_at,
-        rate.at(now, limits),
-        latency,
-        now,
-    )
-    if rate != subscription.current_rate:
-        subscription = replace(subscription, rate=rate)
-    if lanes != subscription.lanes:
-        subscription = replace(subscription, lanes=lanes, lanes_changed_at=now)
-    return subscription
-
-
-def with_pace_of(subscription: Subscription, other: Subscription) -> Subscription:
-    """The subscription with the rate and the lanes of `other`."""
-    return replace(subscription, rate=other.rate, lanes=other.lanes, lanes_changed_at=other.lanes_changed_at)

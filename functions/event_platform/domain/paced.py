@@ -1,0 +1,42 @@
+"""The pace of a subscription: how answers change it, and what needs none."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from .pace import rates
+from .pace.rates import Limits, Observation
+from .subscriptions import Status, Subscription
+
+
+def to_be_sent(subscription: Subscription | None, epoch: int) -> Subscription | None:
+    """The subscription when deliveries of the epoch are sent to it: what ends unsent needs no pace."""
+    if subscription is None or subscription.status is not Status.ACTIVE or subscription.epoch != epoch:
+        return None
+    return subscription
+
+
+def paced(
+    subscription: Subscription, seen: Observation, latency: float, now: datetime, limits: Limits
+) -> Subscription:
+    """With the rate and the lanes that follow from an attempt; the same object when nothing changes.
+
+    `latency` is the moving average. `updated_at` stays: it tells of changes by the subscriber.
+    """
+    rate = rates.after(subscription.current_rate, seen, now, limits)
+    lanes = rates.lanes_after(
+        subscription.lanes,
+        subscription.lanes_changed_at or subscription.created_at,
+        rate.at(now, limits),
+        latency,
+        now,
+    )
+    if rate != subscription.current_rate:
+        subscription = replace(subscription, rate=rate)
+    if lanes != subscription.lanes:
+        subscription = replace(subscription, lanes=lanes, lanes_changed_at=now)
+    return subscription
+
+
+def with_pace_of(subscription: Subscription, other: Subscription) -> Subscription:
+    """The subscription with the rate and the lanes of `other`."""
+    return replace(subscription, rate=other.rate, lanes=other.lanes, lanes_changed_at=other.lanes_changed_at)
