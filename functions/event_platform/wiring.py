@@ -55,14 +55,14 @@ class NoNetwork(SystemExit):
     """Raised when the network did not come: ends the process with one line on standard error."""
 
 
-def check(function: str | None) -> None:
-    """Raises WrongSettings for the function that is about to start; nothing is built yet."""
-    if function is not None and function in SETTINGS:
-        settings = _read(SETTINGS[function])
-        if isinstance(settings, told.SecretsSettings):
-            _seal(settings)
-        if isinstance(settings, told.IngestSettings):
-            _registry_seal(settings)
+def check(function: str) -> told.FunctionSettings:
+    """Returns the settings of a function, of which nothing is built yet. Raises WrongSettings."""
+    settings = _read(SETTINGS[function])
+    if isinstance(settings, told.SecretsSettings):
+        _seal(settings)
+    if isinstance(settings, told.IngestSettings):
+        _registry_seal(settings)
+    return settings
 
 
 def start(function: str | None) -> None:
@@ -73,12 +73,12 @@ def start(function: str | None) -> None:
     """
     if function is None or function not in SETTINGS:
         return
-    check(function)
+    settings = check(function)
     gc.disable()  # what is loaded stays: there is nothing to find in it, now or later
     globals()[function]()
     gc.freeze()
     gc.enable()
-    await_network(_read(SETTINGS[function]))
+    await_network(settings)
 
 
 def await_network(settings: told.FunctionSettings, limit: float = NETWORK_WITHIN) -> None:

@@ -13,8 +13,12 @@ from typing import Any, TypeVar
 import orjson
 import pytest
 import pytest_asyncio
+from google.cloud.firestore_v1.base_query import FieldFilter
 
+from aep.google.emulators import FIRESTORE_HOST
 from aep.google.functions_on_emulators import Function, GooglePlatform, running
+from event_platform.adapters.firestore.client import connect
+from event_platform.data_model import RETRIES
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.events.catalog import BENCHMARK
 from event_platform.domain.events.event import envelope
@@ -40,6 +44,7 @@ from support.one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
 from support.processes import http, received, send_events, server
 from support.pubsub_project import Project
 from support.records import ORDER, ORDER_TYPE, an_event
+from support.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -282,6 +287,43 @@ async def test_a_suspension_is_in_force_in_every_instance_within_5_seconds(
     await asyncio.sleep(IN_FORCE_SECONDS)
     await subscribed.got(await subscribed.send())
     assert not {each["id"] for each in await subscribed.taken()} & set(passed_by)
+
+
+async def test_what_an_instance_sends_before_its_network_is_there_counts_against_nobody(
+    platform: GooglePlatform, inbox: str, firestore_host: str
+) -> None:
+    store, receiver = TcpProxy(firestore_host), TcpProxy(inbox.removeprefix("http://"))
+    for proxy in (store, receiver):
+        await proxy.mend()  # it has a port from now on, behind which is nothing
+        await proxy.cut()
+    (made,) = await subscribe(platform, f"http://{receiver.address}", "shop", ("/late",))
+    late = replace(made, inbox=inbox)
+    settings = {FIRESTORE_HOST: store.address, "AEP_AWAIT_NETWORK": store.address, "AEP_RETRY_DELAYS": "3600"}
+    starting = asyncio.create_task(platform.another("deliver", settings))
+    await store.mend()
+    instance = await starting
+    failed = await push_delivery(instance, late)
+    (retry,) = await retries_of(platform.project, firestore_host, failed)
+    assert (retry["attempts"], retry["failures"]) == (1, 0)
+    await receiver.mend()
+    await late.got([await push_delivery(instance, late)])
+    await receiver.cut()
+    failed = await push_delivery(instance, late)
+    (retry,) = await retries_of(platform.project, firestore_host, failed)
+    assert (retry["attempts"], retry["failures"]) == (1, 1), "its network was there before"
+    assert await late.status(platform.functions["manage"]) == "active"
+    await late.delete()
+    await instance.stop()
+    await store.cut()
+
+
+async def retries_of(project: str, firestore_host: str, event_id: str) -> list[dict[str, Any]]:
+    """The entries of an event in the retry schedule."""
+    firestore = connect(project, emulator=firestore_host)
+    query = firestore.client.collection(RETRIES).where(filter=FieldFilter("event_id", "==", event_id))
+    found = [snapshot.to_dict() or {} for snapshot in await firestore.query(query)]
+    await firestore.close()
+    return found
 
 
 async def test_a_404_suspends_and_the_removal_of_the_connection_revokes(

@@ -192,11 +192,15 @@ class GooglePlatform:
         await self._topics.transport.close()
         await self._pushes.transport.close()
 
-    async def another(self, name: str) -> Function:
-        """A second instance of a function. Nothing is pushed to it: Google would spread the requests."""
+    async def another(self, name: str, settings: Mapping[str, str] | None = None) -> Function:
+        """A second instance of a function, with other settings where some are given.
+
+        Nothing is pushed to it: Google would spread the requests.
+        """
         first = self.functions[name]
         (port,) = free_ports(1)
-        second = Function(name, port, first.environment, first.log.with_name(f"{name}-{port}.log"))
+        environment = {**first.environment, **(settings or {})}
+        second = Function(name, port, environment, first.log.with_name(f"{name}-{port}.log"))
         self._others.append(second)
         await second.start()
         return second

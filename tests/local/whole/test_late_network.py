@@ -4,6 +4,8 @@ import asyncio
 import socket
 from pathlib import Path
 
+import pytest
+
 from aep.google.functions_on_emulators import FUNCTIONS, Function
 from support.lone_functions import functions, start, stopped_in_the_end
 
@@ -25,6 +27,7 @@ async def opened_early(six: list[Function], public: socket.socket) -> list[str]:
     return [function.name for function in six if takes_connections(function.port)]
 
 
+@pytest.mark.timeout(240)
 async def test_a_function_opens_its_port_only_when_its_network_is_there(tmp_path: Path) -> None:
     with socket.socket() as store, socket.create_server(("127.0.0.1", 0)) as public:
         store.bind(("127.0.0.1", 0))
@@ -36,7 +39,10 @@ async def test_a_function_opens_its_port_only_when_its_network_is_there(tmp_path
         six = functions(tmp_path, told)
         async with stopped_in_the_end(six):
             starting = asyncio.create_task(start(six))
-            assert await opened_early(six, public) == []
+            looking = asyncio.create_task(opened_early(six, public))
+            await asyncio.wait({starting, looking}, return_when=asyncio.FIRST_COMPLETED)
+            assert not starting.done(), starting.exception()
+            assert looking.result() == []
             store.listen()
             await starting
         said = {function.name: "\n".join(function.lines()) for function in six}
