@@ -121,9 +121,17 @@ class Platform:
             "destinationAccount": self.destinations.email,
             "egressAddresses": [self.egress.address] if self.egress else [],
             "domainAddress": self.front_door.address if self.front_door else None,
-            "source": self.source.archive.name,
+            "project": self.settings.project,
+            "region": self.settings.region,
+            "archive": self.source.archive.name,
+            "functions": {function.function_name: function.url for function in self.functions},
             "nextSteps": self._next_steps(),
         }
+
+    @property
+    def functions(self) -> Sequence[CloudFunction]:
+        """All six."""
+        return (self.manage, self.ingest, self.fanout, self.deliver, self.maintain, self.notify)
 
     @property
     def public_url(self) -> pulumi.Input[str]:
@@ -206,7 +214,7 @@ class Platform:
             NOTIFICATIONS_TOPIC: {NOTIFICATIONS_TOPIC: self.notifications.topic},
             DEAD_LETTERS_TOPIC: {DEAD_LETTERS_TOPIC: self.dead_letters.topic},
         }
-        for function in (self.manage, self.ingest, self.fanout, self.deliver, self.maintain, self.notify):
+        for function in self.functions:
             for written in sorted(PUBLISHES_TO[function.function_name]):
                 for name, topic in topics[written].items():
                     function.may_publish_to(name, topic)
@@ -240,12 +248,37 @@ class Platform:
         return pulumi.Output.concat(base, "/ingest")
 
     def _next_steps(self) -> Sequence[pulumi.Input[str]]:
-        steps: list[pulumi.Input[str]] = [pulumi.Output.concat("check: curl ", self.public_url, "/health")]
+        """Returns what leads from the first `up` to the first event; docs/operate.md has it with reasons."""
+        steps: list[pulumi.Input[str]] = []
         if self.front_door:
             domain = self.settings.domain
-            steps.insert(0, pulumi.Output.concat(f"DNS: {domain} A ", self.front_door.address))
+            steps.append(
+                pulumi.Output.concat(
+                    f"DNS: {domain} A ", self.front_door.address, "; its certificate comes within an hour"
+                )
+            )
+        steps += [
+            pulumi.Output.concat("check: curl ", self.public_url, "/health"),
+            pulumi.Output.concat(
+                "check all six: pulumi stack output --json | ../.venv/bin/aep doctor --deployed ",
+                self.public_url,
+                " --stack -",
+            ),
+        ]
         if self.settings.pims is None:
-            steps.append("name your PIMs: pulumi config set --secret pims '[…]', then pulumi up")
+            key = 'export AEP_REGISTRY_KEY="$(pulumi config get registryKey)"'
+            address = 'AEP_INGEST_URL="$(pulumi stack output ingestUrl)"'
+            add = "../.venv/bin/aep pims add https://YOUR-PIM"
+            configure = 'pulumi config set --secret pims "$(cat pims.json)" && pulumi up'
+            steps += [
+                f"what the next command reads: {key} {address}",
+                f"the first PIM, whose ingest key is printed once: {add} --google {self.settings.project}",
+                f"or in the configuration instead: {add} --pims pims.json && {configure}",
+            ]
+        steps.append(
+            "a token, a subscriber, a subscription, the first event, and where to look: docs/operate.md,"
+            " 'The first event'"
+        )
         if not (self.settings.alert_emails or self.settings.alert_channels):
             steps.append("have alerts reach you: pulumi config set --path 'alertEmails[0]' you@example.com")
         return steps

@@ -93,6 +93,7 @@ class DeploymentSettings(_Part):
     project: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$", alias="gcp:project")]
     region: Annotated[str, Field(pattern=r"^[a-z]+-[a-z]+\d+$", alias="gcp:region")]
     store_location: Annotated[str, Field(min_length=3)] | None = None
+    attempt: Annotated[int, Field(ge=1, le=10_000)] = 1
 
     secrets_key: SecretStr
     registry_key: SecretStr

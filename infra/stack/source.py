@@ -1,4 +1,4 @@
-"""What is deployed: the folder `functions/`, byte for byte, under a name that its content gives."""
+"""What is deployed: the folder `functions/`, byte for byte, under a name that content and attempt give."""
 
 import hashlib
 from collections.abc import Mapping
@@ -28,6 +28,11 @@ def digest(folder: Path) -> str:
     return total.hexdigest()[:16]
 
 
+def archive_name(attempt: int) -> str:
+    """Returns the archive's name. With a raised attempt the same source has another and is built anew."""
+    return f"functions-{digest(FOLDER)}{f'-{attempt}' if attempt > 1 else ''}.zip"
+
+
 class Source(Part):
     """The archive of the functions, and the account that builds them."""
 
@@ -48,7 +53,7 @@ class Source(Part):
         self.archive = gcp.storage.BucketObject(
             "functions",
             bucket=self.bucket.name,
-            name=f"functions-{digest(FOLDER)}.zip",
+            name=archive_name(self.settings.attempt),
             source=pulumi.AssetArchive(archive),
             opts=self.child(),
         )

@@ -14,6 +14,7 @@ SetupError              the root: one line that says what to do, for standard er
 │   └── MalformedKey    AEP_SECRETS_KEY holds no key
 ├── NothingToRotate     secrets are to be sealed with a new key, and there is none
 ├── BadPims             the registry of PIMs is not usable as it is
+├── BadOutputs          the outputs of a stack are not usable
 ├── NoGooglePackages    a command for Google Cloud lacks Google's clients
 └── GoogleFailed        Google Cloud refuses, or does not answer
 """
@@ -73,6 +74,10 @@ class NothingToRotate(SetupError):
 
 class BadPims(SetupError):
     """Raised when the list of PIMs cannot be read or an entry is wrong."""
+
+
+class BadOutputs(SetupError):
+    """Raised when the outputs of a stack cannot be read, or something is missing in them."""
 
 
 class NoGooglePackages(SetupError):

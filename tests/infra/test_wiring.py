@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.routing import compile_path
 
+from aep.google.functions_on_emulators import FUNCTIONS
+from aep.google.release import StackOutputs
 from event_platform import wiring
 from event_platform.data_model import EXPIRING, INDEXES, UNINDEXED
 from event_platform.deliver.routes import PATH as DELIVERIES_PATH
@@ -22,8 +24,8 @@ from event_platform.permissions import DELIVERIES_TOPICS, PERMISSIONS, PUBLISHES
 from stack.environment import SECRETS as SECRET_NAMES
 from stack.function import RUNTIME
 from stack.observability import ALERTS
-from stack.source import FOLDER, digest, files
-from support.deployed import PROJECT_NUMBER, SECRETS, Deployed
+from stack.source import FOLDER, archive_name, digest, files
+from support.deployed import PROJECT_NUMBER, SECRETS, Deployed, configuration, deploy
 
 PUBSUB = f"serviceAccount:service-{PROJECT_NUMBER}@gcp-sa-pubsub.iam.gserviceaccount.com"
 PROJECT = "my-event-platform"
@@ -386,7 +388,7 @@ def test_what_is_refused_is_counted_by_pim(production: Deployed) -> None:
 
 def test_the_archive_is_the_folder_of_functions(stack: Deployed) -> None:
     archive = stack.one("storage/bucketObject:BucketObject", "functions")
-    assert archive["name"] == f"functions-{digest(FOLDER)}.zip"
+    assert archive["name"] == archive_name(1) == f"functions-{digest(FOLDER)}.zip"
     assert {"main.py", "requirements.txt", "event_platform/domain/events/event-catalog.json"} <= set(
         files(FOLDER)
     )
@@ -397,6 +399,33 @@ def test_each_function_is_told_what_was_deployed(stack: Deployed) -> None:
     archive = stack.one("storage/bucketObject:BucketObject", "functions")["name"]
     told = {config["environmentVariables"]["AEP_ARCHIVE"] for config in stack.functions().values()}
     assert told == {archive}
+
+
+def test_a_raised_attempt_has_an_archive_of_its_own() -> None:
+    """So Google builds anew what it did not build, and Pulumi takes for built."""
+    again = deploy(configuration("minimal") | {"event-platform:attempt": "2"})
+    archive = again.one("storage/bucketObject:BucketObject", "functions")["name"]
+    assert archive == f"functions-{digest(FOLDER)}-2.zip"
+    for function in again.all("cloudfunctionsv2/function:Function").values():
+        assert function.inputs["buildConfig"]["source"]["storageSource"]["object"] == archive
+
+
+def test_the_outputs_are_what_the_doctor_compares_with(stack: Deployed) -> None:
+    outputs = StackOutputs.model_validate(stack.outputs)
+    assert outputs.archive == stack.one("storage/bucketObject:BucketObject", "functions")["name"]
+    assert dict(outputs.functions) == {name: f"https://{name}-abc.a.run.app" for name in FUNCTIONS}
+    assert (outputs.project, outputs.region) == ("my-event-platform", "europe-west1")
+
+
+def test_the_next_steps_lead_to_the_first_event(production: Deployed, minimal: Deployed) -> None:
+    steps: list[str] = minimal.outputs["nextSteps"]
+    order = ["curl https://manage-abc.a.run.app/health", "aep doctor --deployed", "AEP_REGISTRY_KEY"]
+    order += ["aep pims add https://YOUR-PIM --google my-event-platform", "--pims pims.json"]
+    order += ["a token, a subscriber, a subscription, the first event", "alertEmails"]
+    assert [text for step, text in zip(steps, order, strict=True) if text in step] == order
+    assert "DNS: events.example.com A 203.0.113.7" in production.outputs["nextSteps"][0]
+    page = (FOLDER.parent / "docs" / "operate.md").read_text()
+    assert "## The first event" in page
 
 
 def test_the_runtime_is_the_one_that_is_checked() -> None:

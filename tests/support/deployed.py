@@ -66,9 +66,10 @@ class Recorder(mocks.Mocks):
 
 @dataclass(frozen=True)
 class Deployed:
-    """All that a stack created."""
+    """All that a stack created, and its outputs."""
 
     resources: list[Resource]
+    outputs: Mapping[str, Any]
 
     def all(self, kind: str) -> Mapping[str, Resource]:
         """By name those of a type, such as `pubsub/topic:Topic`."""
@@ -103,11 +104,10 @@ def deploy(told: Mapping[str, Any]) -> Deployed:
     settings = read(told, secret=set(told))
     recorder = Recorder(settings.project)
 
-    async def run() -> None:
+    async def run() -> Mapping[str, Any]:
         set_mocks(recorder, project="event-platform", stack="test")
-        for value in Platform(settings).told.values():
-            pulumi.Output.from_input(value)
+        outputs = pulumi.Output.from_input(Platform(settings).told)
         await wait_for_rpcs()
+        return await outputs.future() or {}
 
-    asyncio.run(run())
-    return Deployed(recorder.resources)
+    return Deployed(recorder.resources, asyncio.run(run()))

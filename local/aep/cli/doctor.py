@@ -28,6 +28,13 @@ def doctor(
         str | None,
         typer.Option(metavar="URL", help="Check a running platform instead: its management API's base URL."),
     ] = None,
+    stack: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --deployed: what `pulumi stack output --json` printed; - for standard input.",
+        ),
+    ] = None,
     endpoint: Annotated[
         str | None,
         typer.Option(metavar="URL", help="With --deployed: an `aep inbox` that the platform reaches."),
@@ -48,16 +55,17 @@ def doctor(
     Changes nothing. Exit status 1 only when something is broken that `aep serve` needs.
 
     With --deployed a running platform is checked from outside, and the status is 1 when anything fails.
-    Its address of ingest is AEP_INGEST_URL (else URL/ingest). AEP_INGEST_KEY sends a test event in;
-    AEP_PIM_URL, AEP_PIM_CLIENT_ID and AEP_PIM_TOKEN call as a client; --endpoint makes subscriptions for the
-    time of the check and sends them test events, a retry included.
+    Its address of ingest is AEP_INGEST_URL (else the stack's, else URL/ingest). With --stack it tells whether
+    each of the six functions runs what was deployed last. AEP_INGEST_KEY sends a test event in; AEP_PIM_URL,
+    AEP_PIM_CLIENT_ID and AEP_PIM_TOKEN call as a client; --endpoint makes subscriptions for the time of the
+    check and sends them test events, a retry included.
     """
     if deployed is not None:
-        found = asyncio.run(_tell(_of_deployed(deployed, endpoint, email, wait), as_json=as_json))
+        found = asyncio.run(_tell(_of_deployed(deployed, stack, endpoint, email, wait), as_json=as_json))
         failed = any(check.state == "problem" for check in found)
     else:
-        if endpoint is not None or email is not None:
-            fail("--endpoint and --email go with --deployed URL")
+        if endpoint is not None or email is not None or stack is not None:
+            fail("--stack, --endpoint and --email go with --deployed URL")
         from ..doctor import machine as checks  # so that the other commands start without what it needs
 
         found = checks.everything(data, pims_file, unknown_variables(os.environ))
@@ -71,8 +79,11 @@ def doctor(
         raise SystemExit(1)
 
 
-def _of_deployed(url: str, endpoint: str | None, email: str | None, wait: float) -> AsyncIterator["Check"]:
+def _of_deployed(
+    url: str, stack: str | None, endpoint: str | None, email: str | None, wait: float
+) -> AsyncIterator["Check"]:
     from ..doctor import deployed
+    from ..google import release
 
     for name, value in (("--deployed", url), ("--endpoint", endpoint)):
         if value is not None and (
@@ -86,7 +97,8 @@ def _of_deployed(url: str, endpoint: str | None, email: str | None, wait: float)
                 "--endpoint needs --email ADDRESS: who is told by mail that the test's subscriptions are gone"
             )
         receiver = deployed.Receiver(endpoint, email)
-    return deployed.everything(url, deployed.Credentials(), receiver, retry_within=wait)
+    outputs = release.read_outputs(stack) if stack is not None else None
+    return deployed.everything(url, deployed.Credentials(), receiver, retry_within=wait, stack=outputs)
 
 
 async def _tell(checks: AsyncIterator["Check"], *, as_json: bool) -> list["Check"]:

@@ -26,6 +26,8 @@ from event_platform.domain.events.catalog import BENCHMARK
 from event_platform.domain.subscriptions import Status
 from event_platform.domain.words import counted
 
+from ..google import release
+from ..google.release import StackOutputs
 from ..runtime import unanswered
 from .machine import Check, missing, ok, problem
 
@@ -76,23 +78,33 @@ class _Failed(Exception):
 
 
 async def everything(
-    url: str, known: Credentials, receiver: Receiver | None, *, retry_within: float
+    url: str,
+    known: Credentials,
+    receiver: Receiver | None,
+    *,
+    retry_within: float,
+    stack: StackOutputs | None = None,
 ) -> AsyncIterator[Check]:
-    """All checks of the platform whose management API is at the URL. `retry_within` is in seconds."""
+    """All checks of the platform whose management API is at the URL. `retry_within` is in seconds.
+
+    With the outputs of a stack, what each of its functions runs is compared with them.
+    """
     url = url.rstrip("/")
     context = client_context()
     yield await _tls(url, context)
     connector = aiohttp.TCPConnector(ssl=context)
+    ingest_url = known.ingest_url or (stack.ingest_url if stack is not None else f"{url}/ingest")
     async with aiohttp.ClientSession(timeout=_ANSWER, connector=connector) as session:
+        if stack is not None:
+            async for check in release.checks(session, stack):
+                yield check
         reachable = await _checked("manage", _health(session, url))
         yield reachable
         if reachable.state == "problem":
             return
         yield await _checked("openapi", _openapi(session, url))
         yield await _checked("strangers", _strangers(session, url))
-        yield await _checked(
-            "ingest", _ingest(session, known.ingest_url or f"{url}/ingest", known.ingest_key)
-        )
+        yield await _checked("ingest", _ingest(session, ingest_url, known.ingest_key))
         triple = known.triple()
         if triple is None:
             yield missing(

@@ -1,0 +1,222 @@
+"""Which archive each function of a stack runs, against the one that the stack deployed last.
+
+A function tells it by /health. The private ones answer nobody outside, and with a domain manage alone is
+reached. For these Cloud Run is asked: the newest revision that is ready has the archive in a variable.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import aiohttp
+import orjson
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from event_platform.domain.validation_words import words_of
+
+from ..doctor.machine import Check, ok, problem
+from ..errors import BadOutputs, GoogleFailed, NoGooglePackages
+from ..runtime import unanswered
+
+MAX_OUTPUTS = 1024 * 1024
+MAX_ANSWER = 1024 * 1024
+RUN_API = "https://run.googleapis.com/v2"
+ARCHIVE = "AEP_ARCHIVE"
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_SIGN_IN = "`gcloud auth application-default login`, as somebody with roles/run.viewer"
+_SHORT = aiohttp.ClientTimeout(total=30)
+
+Text = Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class StackOutputs(BaseModel):
+    """What of `pulumi stack output --json` is needed."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=AliasGenerator(to_camel))
+
+    project: Text
+    region: Text
+    archive: Text
+    ingest_url: Text
+    functions: Annotated[Mapping[str, Text], Field(min_length=1, max_length=100)]
+
+
+def read_outputs(source: str) -> StackOutputs:
+    """Reads a file, or standard input for `-`. Raises BadOutputs that names what is wrong."""
+    try:
+        if source == "-":
+            text = sys.stdin.buffer.read(MAX_OUTPUTS + 1)
+        else:
+            with Path(source).open("rb") as file:
+                text = file.read(MAX_OUTPUTS + 1)
+    except OSError as error:
+        raise BadOutputs(f"--stack {source} cannot be read: {error.strerror or error}") from error
+    try:
+        if len(text) > MAX_OUTPUTS:
+            raise ValueError(f"it has more than {MAX_OUTPUTS} bytes")
+        return StackOutputs.model_validate(orjson.loads(text))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        wrong = f"{'.'.join(map(str, first['loc']))}: {words_of(first)}"
+    except ValueError as error:
+        wrong = str(error)
+    raise BadOutputs(
+        f"--stack {source} is not what `pulumi stack output --json` of this version prints ({wrong})"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a function runs. `waiting` is a newer revision that is not ready, "" if there is none."""
+
+    archive: str
+    told_by: str
+    waiting: str = ""
+
+
+class _CannotTell(Exception):
+    """Raised when nothing says what a function runs; the text says what to do."""
+
+
+async def checks(
+    session: aiohttp.ClientSession, stack: StackOutputs, *, api: str = RUN_API
+) -> AsyncIterator[Check]:
+    """One check for each function of the stack."""
+    google = _CloudRun(session, stack, api)
+    for name, url in stack.functions.items():
+        yield await _check(session, google, stack, name, url)
+
+
+async def _check(
+    session: aiohttp.ClientSession, google: "_CloudRun", stack: StackOutputs, name: str, url: str
+) -> Check:
+    title = f"release of {name}"
+    try:
+        running = await _told_by_health(session, url) or await google.running(name)
+    except (NoGooglePackages, GoogleFailed, _CannotTell) as error:
+        return problem(title, str(error))
+    if running.archive != stack.archive:
+        return problem(
+            title,
+            f"runs {running.archive or 'no known archive'} ({running.told_by}) and not {stack.archive} as the"
+            " stack says: its build or its start failed. See the log of its build; then `pulumi config set"
+            " attempt N`, with N one higher than before (2 at first), and `pulumi up`",
+        )
+    if running.waiting:
+        return problem(
+            title,
+            f"its newest revision {running.waiting} is not ready: see the log of {name}, then `pulumi up`",
+        )
+    return ok(title, f"runs {running.archive} ({running.told_by})")
+
+
+async def _told_by_health(session: aiohttp.ClientSession, url: str) -> Running | None:
+    """Returns None where the function's own answer is not to be had."""
+    try:
+        async with session.get(f"{url}/health", timeout=_SHORT) as answer:
+            if answer.status != 200:
+                return None
+            told = _object(await _read(answer))
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return None
+    version = told.get("version")
+    return Running(str(told.get("archive") or ""), f"/health, version {version}" if version else "/health")
+
+
+class _CloudRun:
+    """Cloud Run's API, with Google's usual credentials, which are looked for once."""
+
+    def __init__(self, session: aiohttp.ClientSession, stack: StackOutputs, api: str) -> None:
+        self._session = session
+        self._services = f"{api}/projects/{stack.project}/locations/{stack.region}/services"
+        self._project = stack.project
+        self._token: str | GoogleFailed | NoGooglePackages | None = None
+
+    async def running(self, name: str) -> Running:
+        """Raises _CannotTell, NoGooglePackages, GoogleFailed."""
+        service = await self._get(f"{self._services}/{name}")
+        ready, newest = (_last(service.get(key)) for key in ("latestReadyRevision", "latestCreatedRevision"))
+        if not ready:
+            return Running("", "Cloud Run: no revision of it is ready", newest)
+        revision = await self._get(f"{self._services}/{name}/revisions/{ready}")
+        archives = [
+            str(variable.get("value", ""))
+            for container in revision.get("containers") or []
+            for variable in container.get("env") or []
+            if variable.get("name") == ARCHIVE
+        ]
+        return Running(
+            archives[0] if archives else "", f"Cloud Run: {ready}", newest if newest != ready else ""
+        )
+
+    async def _get(self, url: str) -> dict[str, Any]:
+        token = await self._access_token()
+        headers = {"Authorization": f"Bearer {token}", "x-goog-user-project": self._project}
+        try:
+            async with self._session.get(url, headers=headers, timeout=_SHORT) as answer:
+                status, text = answer.status, await _read(answer)
+            return _object(text) if status == 200 else self._refused(status)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise _CannotTell(f"Cloud Run does not answer ({unanswered.why(error)})") from error
+
+    async def _access_token(self) -> str:
+        """Returns a token, looked for once. Raises NoGooglePackages, GoogleFailed."""
+        if self._token is None:
+            try:
+                self._token = await asyncio.to_thread(access_token)
+            except (GoogleFailed, NoGooglePackages) as error:
+                self._token = error
+        if isinstance(self._token, str):
+            return self._token
+        raise self._token
+
+    def _refused(self, status: int) -> NoReturn:
+        if status == 404:
+            raise _CannotTell(f"there is no such function in {self._project}: run `pulumi up --refresh`")
+        raise _CannotTell(f"Cloud Run answered {status}: sign in by {_SIGN_IN}")
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """Returns the body. Raises ValueError for one that is too large to be an answer of these."""
+    text = b""
+    async for part in answer.content.iter_any():
+        text += part
+        if len(text) > MAX_ANSWER:
+            raise ValueError(f"more than {MAX_ANSWER} bytes")
+    return text
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """Returns the JSON object. Raises ValueError."""
+    found = orjson.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    return found
+
+
+def access_token() -> str:
+    """Returns a token of Google's usual credentials. Raises NoGooglePackages, GoogleFailed."""
+    try:
+        import google.auth
+        from google.auth.exceptions import GoogleAuthError
+        from google.auth.transport.requests import Request
+    except ImportError as error:
+        raise NoGooglePackages(
+            "what Google runs is asked for with `pip install google-auth requests`"
+        ) from error
+    try:
+        credentials, _ = google.auth.default(scopes=[_SCOPE])
+        credentials.refresh(Request())
+    except GoogleAuthError as error:
+        raise GoogleFailed(
+            f"Google does not say what runs without credentials: sign in by {_SIGN_IN}"
+        ) from error
+    return credentials.token
+
+
+def _last(path: Any) -> str:
+    return str(path or "").rpartition("/")[2]
