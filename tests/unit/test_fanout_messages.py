@@ -156,6 +156,7 @@ async def test_others_are_served_while_a_large_message_is_read_and_fanned_out(
     assert turns > 1000, "one after each event that was read, and each delivery that was made"
 
 
+@pytest.mark.provokes("events.fanned_out")
 async def test_without_a_match_nothing_is_published() -> None:
     world = World()
     assert await world.push(accepted(1)) == 204

@@ -265,6 +265,7 @@ class RegistryContract:
 
     # What can't be read
 
+    @pytest.mark.provokes("pims.not_reread")
     async def test_while_nothing_can_be_read_the_last_good_entries_stay(self, world: World) -> None:
         for tenant in (FULL, PATTERN):
             await world.put(tenant)

@@ -1,0 +1,134 @@
+"""The commands of *The first event* in docs/operate.md, from a registry without a PIM to a delivered event.
+
+They run as the page has them, in one shell, against the six functions on Google's emulators. `pulumi` is a
+script that prints what a stack has; what the page has a reader paste is pasted here.
+"""
+
+import asyncio
+import json
+import os
+import re
+import stat
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from aep.google.functions_on_emulators import FUNCTIONS, GooglePlatform, running
+from stack.source import FOLDER
+from support.main_path import until
+from support.processes import environment, received, server
+
+REPOSITORY = FOLDER.parent
+PAGE = REPOSITORY / "docs" / "operate.md"
+ARCHIVE = "functions-0123456789abcdef.zip"
+SECONDS = 120
+
+
+def blocks() -> Sequence[str]:
+    """The shell blocks of the section, without the indentation of their list."""
+    section = PAGE.read_text().partition("\n## The first event\n")[2].partition("\n## ")[0]
+    found = re.findall(r"^( *)```sh\n(.*?)^ *```$", section, re.MULTILINE | re.DOTALL)
+    return ["".join(line.removeprefix(indent) for line in text.splitlines(True)) for indent, text in found]
+
+
+class Shell:
+    """A reader's shell: what a block exports or defines is there in the next."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        (folder / ".venv").symlink_to(REPOSITORY / ".venv")
+        self._folder = folder
+        self._state = folder / "state.sh"
+        self._state.touch()
+        path = f"{folder}:{REPOSITORY / '.venv/bin'}:{os.environ['PATH']}"
+        self._environment = environment({}) | dict(settings) | {"PATH": path}
+        self.said = ""
+
+    def run(self, block: str) -> str:
+        """What it printed. It has to end well."""
+        kept = f"{{ export -p; declare -f; }} >{self._state}.new && mv {self._state}.new {self._state}"
+        script = f"set -aeuo pipefail\nsource {self._state}\n{block}\n{kept}"
+        ended = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert ended.returncode == 0, block + ended.stdout + ended.stderr
+        self.said += ended.stdout
+        return ended.stdout
+
+
+def a_pulumi(folder: Path, project: str, platform: GooglePlatform) -> None:
+    """Prints what the page asks the stack for, and fails for anything else."""
+    functions = {name: platform.functions[name].url for name in FUNCTIONS}
+    told = {
+        "project": project,
+        "region": "europe-west1",
+        "archive": ARCHIVE,
+        "functions": functions,
+        "managementUrl": functions["manage"],
+        "ingestUrl": f"{functions['ingest']}/ingest",
+    }
+    registry_key = platform.functions["ingest"].environment["AEP_REGISTRY_KEY"]
+    answers = {
+        "-C infra config get gcp:project": project,
+        "-C infra config get registryKey": registry_key,
+        "-C infra stack output --json": json.dumps(told),
+        **{f"-C infra stack output {name}": told[name] for name in ("managementUrl", "ingestUrl")},
+    }
+    script = folder / "pulumi"
+    cases = "\n".join(f"{words!r}) cat <<'E'\n{answer}\nE\n;;" for words, answer in answers.items())
+    script.write_text(f'#!/bin/sh\ncase "$*" in\n{cases}\n*) exit 1;;\nesac\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+
+
+def follow(shell: Shell, endpoint: str) -> None:
+    """As a reader does: one block after the other, pasting what was printed."""
+    pasted = {"AEP_INGEST_KEY": r"Bearer (\S+)", "AEP_PIM_TOKEN": r"X-PIM-TOKEN of client .*\n +(\S+)"}
+    for block in blocks():
+        lines: list[str] = []
+        for line in block.splitlines():
+            name = line.removeprefix("export ").partition("=…")[0]
+            if name in pasted and "=…" in line:  # the reader ran what stands above it first
+                said = shell.run("\n".join(lines))
+                lines = [f"export {name}={re.findall(pasted[name], said)[0]}"]
+            else:
+                lines.append(line)
+        shell.run("\n".join(lines).replace("https://inbox.example.com/first", endpoint))
+
+
+async def test_whoever_follows_the_page_gets_the_first_event(
+    pubsub_host: str, firestore_host: str, project: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    with server(tmp_path, "inbox", "--quiet", "--secret", "my-signing-secret") as inbox:
+        async with running(
+            project,
+            pubsub=pubsub_host,
+            firestore=firestore_host,
+            folder=tmp_path,
+            settings={"AEP_ARCHIVE": ARCHIVE},
+        ) as platform:
+            a_pulumi(folder, project, platform)
+            shell = Shell(folder, {"FIRESTORE_EMULATOR_HOST": firestore_host, "AEP_DEV": "true"})
+            await asyncio.to_thread(follow, shell, f"{inbox.url}/first")
+            assert [line for line in shell.said.splitlines() if line.startswith("problem")] == []
+            assert shell.said.count(f"runs {ARCHIVE}") == len(FUNCTIONS)
+            assert "1 accepted, 0 failed" in shell.said
+
+            async def came() -> Sequence[Mapping[str, object]] | None:
+                return await asyncio.to_thread(received, inbox.url, "/first") or None
+
+            (delivery,) = await until(came, "the first event at the inbox")
+    assert delivery["status"] == 200  # the inbox refuses a wrong signature
+
+
+@pytest.mark.parametrize("word", ["MY-PROJECT", "REGION"])
+def test_nothing_is_left_to_be_filled_in_but_what_is_said(word: str) -> None:
+    assert not [block for block in blocks() if word in block]
