@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.routing import compile_path
 
+from aep.doctor.release import StackOutputs
 from aep.google.functions_on_emulators import FUNCTIONS
-from aep.google.release import StackOutputs
 from event_platform import wiring
 from event_platform.data_model import EXPIRING, INDEXES, UNINDEXED
 from event_platform.deliver.routes import PATH as DELIVERIES_PATH

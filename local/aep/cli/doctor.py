@@ -82,8 +82,7 @@ def doctor(
 def _of_deployed(
     url: str, stack: str | None, endpoint: str | None, email: str | None, wait: float
 ) -> AsyncIterator["Check"]:
-    from ..doctor import deployed
-    from ..google import release
+    from ..doctor import deployed, release
 
     for name, value in (("--deployed", url), ("--endpoint", endpoint)):
         if value is not None and (

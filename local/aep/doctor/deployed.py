@@ -26,10 +26,10 @@ from event_platform.domain.events.catalog import BENCHMARK
 from event_platform.domain.subscriptions import Status
 from event_platform.domain.words import counted
 
-from ..google import release
-from ..google.release import StackOutputs
 from ..runtime import unanswered
+from . import release
 from .machine import Check, missing, ok, problem
+from .release import StackOutputs
 
 ARRIVAL_SECONDS = 60.0
 AGAIN_SECONDS = 5.0

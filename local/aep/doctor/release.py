@@ -18,9 +18,9 @@ from pydantic.alias_generators import to_camel
 
 from event_platform.domain.validation_words import words_of
 
-from ..doctor.machine import Check, ok, problem
 from ..errors import BadOutputs, GoogleFailed, NoGooglePackages
 from ..runtime import unanswered
+from .machine import Check, ok, problem
 
 MAX_OUTPUTS = 1024 * 1024
 MAX_ANSWER = 1024 * 1024

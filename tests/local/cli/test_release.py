@@ -14,10 +14,10 @@ import orjson
 import pytest
 from aiohttp import web
 
+from aep.doctor import release
 from aep.doctor.machine import Check
+from aep.doctor.release import StackOutputs, read_outputs
 from aep.errors import BadOutputs, GoogleFailed
-from aep.google import release
-from aep.google.release import StackOutputs, read_outputs
 from support.aep_here import Ended, run
 
 FUNCTIONS = ("manage", "ingest", "fanout", "deliver", "maintain", "notify")
