@@ -88,6 +88,21 @@ def test_a_connection_is_made_to_a_name_and_to_an_address_of_either_family() -> 
         connect(f"[::1]:{listener.getsockname()[1]}", 5.0)
 
 
+def test_of_a_name_with_many_addresses_four_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        here, nothing = listener.getsockname(), ("127.0.0.1", free_port())
+
+        def resolve_to(*addresses: tuple[str, int]) -> None:
+            found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in addresses]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+        resolve_to(nothing, nothing, nothing, here)
+        connect(STORE, 5.0)
+        resolve_to(nothing, nothing, nothing, nothing, here)
+        with pytest.raises(ConnectionRefusedError):
+            connect(STORE, 5.0)
+
+
 def function_settings(monkeypatch: pytest.MonkeyPatch, *, store: str, await_network: str) -> FunctionSettings:
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", store)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 TRY_SECONDS = 2.0
 PAUSE_SECONDS = 0.5
+ADDRESSES_TRIED = 4
 
 
 class Unreachable(Exception):
@@ -16,9 +17,22 @@ class Unreachable(Exception):
 
 
 def connect(address: str, timeout: float) -> None:
-    """Opens a connection to `host:port` and closes it. Raises OSError."""
+    """Opens a connection to `host:port` and closes it. Raises OSError.
+
+    A name's first four addresses are tried, for `timeout` seconds each.
+    """
     host, _, port = address.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout).close()
+    found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[:ADDRESSES_TRIED]
+    for number, (family, kind, protocol, _, where) in enumerate(found, 1):
+        with socket.socket(family, kind, protocol) as opened:
+            opened.settimeout(timeout)
+            try:
+                opened.connect(where)
+            except OSError:
+                if number == len(found):
+                    raise
+            else:
+                return
 
 
 def wait_until_reachable(
