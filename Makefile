@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
-.PHONY: help setup demo demo-google requirements events-page test test-emulators test-hostile lint audit bench serve format infra-preview infra-test
+.PHONY: help setup demo demo-google requirements events-page pictures test test-emulators test-hostile lint audit bench serve format infra-preview infra-test
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -33,6 +33,9 @@ requirements: setup ## Export what is deployed from uv.lock to functions/require
 
 events-page: setup ## Write docs/events.md from the catalog
 	@$(BIN)/aep events --markdown > docs/events.md
+
+pictures: setup ## Draw those pictures of docs/architecture.md that follow from the code
+	@$(BIN)/python docs/pictures.py
 
 test: setup ## Run every test that this machine can run
 	@$(BIN)/pytest
