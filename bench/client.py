@@ -16,7 +16,7 @@ import uvloop
 
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
-from event_platform.domain.attempts import signatures
+from event_platform.domain.attempts.delivery_headers import Sent, signed
 from event_platform.domain.attempts.outcomes import Answer
 from event_platform.domain.events import json_form
 from event_platform.domain.events.event import Event, envelope
@@ -61,14 +61,7 @@ def _post(order: dict[str, Any], number: int) -> Post:
         sent["id"], TYPE, sent["time"], Facts(TYPE, sent["data"]), json_form.stringify(sent["data"]), ()
     )
     body = envelope(event, f"{order['url']}/spec", with_identifier=True).addressed_to(SUBSCRIPTION)
-    headers = [
-        ("Content-Type", "application/json"),
-        ("User-Agent", "akeneo/event-platform"),
-        ("X-Correlation-ID", event_id(order["run"], number)),
-        (signatures.PRIMARY_HEADER, signatures.sign(body, order["secret"])),
-        (signatures.ALGORITHM_HEADER, signatures.ALGORITHM),
-    ]
-    return headers, body
+    return signed(Sent(event_id(order["run"], number), body, order["secret"])), body
 
 
 if __name__ == "__main__":

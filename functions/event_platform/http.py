@@ -18,6 +18,7 @@ from .bodies import Share
 from .budget import MIB, Budget
 from .domain import errors, front_door
 from .domain.limits import LineLimit
+from .domain.record.answers import ErrorAnswer
 from .tracebacks import drop_tracebacks
 
 log = structlog.get_logger()
@@ -86,12 +87,14 @@ def error_response(
     status: int, *problems: errors.Problem, headers: Mapping[str, str] | None = None
 ) -> Response:
     """The error body of the contract; where a problem has a field, it is named in a key of its own too."""
-    entries = [
-        {"message": _cut(str(problem), MESSAGE_CHARACTERS)}
-        | ({"field": _cut(problem.field, FIELD_CHARACTERS)} if problem.field else {})
-        for problem in problems
-    ]
-    return json_response({"errors": entries}, status, headers)
+    return json_response({"errors": [_error(problem) for problem in problems]}, status, headers)
+
+
+def _error(problem: errors.Problem) -> ErrorAnswer:
+    answer: ErrorAnswer = {"message": _cut(str(problem), MESSAGE_CHARACTERS)}
+    if problem.field:
+        answer["field"] = _cut(problem.field, FIELD_CHARACTERS)
+    return answer
 
 
 def _cut(text: str, characters: int) -> str:

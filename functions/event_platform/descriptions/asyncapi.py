@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ..domain.attempts.delivery_headers import CORRELATION_ID, DELIVERY_HEADERS, DeliveryHeader
 from ..domain.attempts.https_requests import request_headers
-from ..domain.attempts.signatures import ALGORITHM, ALGORITHM_HEADER, PRIMARY_HEADER, SECONDARY_HEADER
 from ..domain.events.catalog import Catalog, EventType, schema_url
 from ..domain.events.event import SOURCE, envelope, example_of
 from ..domain.events.facts import IDENTIFIER_TYPES
@@ -99,7 +99,7 @@ def document(known: Catalog, schema_base: str) -> Part:
                     "headers": _ref("components/schemas", "DeliveryHeaders"),
                     "correlationId": {
                         "description": "The event's id, the same for every attempt and subscription.",
-                        "location": "$message.header#/X-Correlation-ID",
+                        "location": f"$message.header#/{CORRELATION_ID.name}",
                     },
                 }
             },
@@ -182,21 +182,16 @@ def _cloud_event() -> Part:
 
 def _headers() -> Part:
     """The headers of a delivery (contract/wire.md 10)."""
-    signature: Part = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-    properties: Part = {
-        "Content-Type": {"const": "application/json"},
-        "User-Agent": {"const": "akeneo/event-platform"},
-        "X-Correlation-ID": {"type": "string", "description": "The event's id, percent-encoded."},
-        PRIMARY_HEADER: {
-            **signature,
-            "description": "HMAC-SHA256 of the raw body with secret.primary, in lower-case hex.",
-        },
-        SECONDARY_HEADER: {**signature, "description": "The same with secret.secondary, when there is one."},
-        ALGORITHM_HEADER: {"const": ALGORITHM},
-    }
     return {
         "type": "object",
         "description": "Then follow the subscription's custom headers, at most 5.",
-        "properties": properties,
-        "required": [name for name in properties if name != SECONDARY_HEADER],
+        "properties": {header.name: _header(header) for header in DELIVERY_HEADERS},
+        "required": [header.name for header in DELIVERY_HEADERS if not header.is_optional],
     }
+
+
+def _header(header: DeliveryHeader) -> Part:
+    if header.fixed is not None:
+        return {"const": header.fixed}
+    pattern = {"pattern": header.pattern} if header.pattern is not None else {}
+    return {"type": "string", **pattern, "description": header.description}

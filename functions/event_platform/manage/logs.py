@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import structlog
@@ -18,6 +18,7 @@ from ..domain.attempts.outcomes import Reason
 from ..domain.errors import InvalidRequest, Problem, StoreUnavailable
 from ..domain.limits import LIMITS, CallType, LineLimit, OwnerAllowances
 from ..domain.record.actions import Call
+from ..domain.record.answers import LogEntryAnswer, LogPageAnswer
 from ..domain.record.logs import (
     ACTIONS,
     ERRORS,
@@ -178,13 +179,13 @@ def _shown_problems(error: InvalidRequest, redaction: Redaction) -> list[dict[st
 
 async def read_page(
     caller: Caller, parameters: Iterable[tuple[str, str]], *, logs: Logs, base: str
-) -> dict[str, Any]:
-    """One page as the contract shows it; `base` begins the documentation's URLs. Raises InvalidRequest."""
+) -> LogPageAnswer:
+    """Returns one page; `base` begins the documentation's URLs. Raises InvalidRequest."""
     query, warnings = parse_query(parameters)
     found = await logs.entries(caller.owner, replace(query, limit=query.limit + 1))
     page = found[: query.limit]
     more = len(found) > query.limit
-    answer = {
+    answer: LogPageAnswer = {
         "items": [shown(entry, base) for entry in page],
         "next_cursor": _cursor(page[-1], query) if more else None,
     }
@@ -193,8 +194,8 @@ async def read_page(
     return answer
 
 
-def shown(entry: LogEntry, base: str) -> dict[str, Any]:
-    """The entry with the keys in the contract's order, without those that have no value."""
+def shown(entry: LogEntry, base: str) -> LogEntryAnswer:
+    """Returns the entry without the keys that have no value."""
     documented = (entry.error_reason or entry.operation) if entry.is_of_a_delivery else None
     members = {
         "log_id": entry.id,
@@ -213,7 +214,7 @@ def shown(entry: LogEntry, base: str) -> dict[str, Any]:
         "occurrences": entry.occurrences,
         "events": list(entry.events),
     }
-    return {name: value for name, value in members.items() if value is not None}
+    return cast("LogEntryAnswer", {name: value for name, value in members.items() if value is not None})
 
 
 def parse_query(parameters: Iterable[tuple[str, str]]) -> tuple[LogQuery, Sequence[Problem]]:

@@ -1,6 +1,5 @@
 """Request bodies of the management API, and every problem of an invalid one (contract/wire.md 3, 4, 8)."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
@@ -20,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from ..domain import filters, tls_material
+from ..domain import fields, filters, tls_material
 from ..domain.attempts.broker_messages import TYPE, TopicRules
 from ..domain.errors import InvalidRequest, Problem
 from ..domain.events import catalog, json_form
@@ -32,44 +31,6 @@ from ..first_use import FirstUse
 
 MAX_PROBLEMS = 100
 """Problems of one body that are told; the others are counted."""
-MAX_NAME_LENGTH = 255
-MAX_EMAIL_LENGTH = 254
-"""The limit of RFC 5321 (4.5.3.1.3, less the angle brackets)."""
-MAX_CUSTOM_HEADERS = 5
-MAX_PASSWORD_LENGTH = 1024
-MAX_EVENT_TYPES = 1000
-MAX_BENCHMARK_EVENTS = 10_000
-MAX_CUSTOM_DATA = 10 * 1024
-MAX_CHANNELS = 100
-"""Many times as many as there are; bounds the work that a wrong list makes, and the answer to it."""
-_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,128}", re.ASCII)
-_HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,256}", re.ASCII)
-_PROJECT = re.compile(r"([a-z0-9.-]{1,200}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
-_REFUSED_HEADERS = frozenset(
-    {
-        # Named by contract/wire.md 8 …
-        "content-type",
-        "user-agent",
-        "x-correlation-id",
-        "host",
-        "authorization",
-        "cookie",
-        # … and the hop-by-hop and framing headers of HTTP (RFC 9110 7.6.1 and 10.1.1, RFC 9112 6).
-        "connection",
-        "proxy-connection",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "content-length",
-        "expect",
-        "http2-settings",
-        "proxy-authenticate",
-        "proxy-authorization",
-    }
-)
-
 _UNKNOWN_EVENT_TYPE = "unknown_event_type"
 
 
@@ -100,16 +61,16 @@ def _same_pim(value: str, info: ValidationInfo[Rules]) -> str:
 
 
 def _name(value: str) -> str:
-    if len(value) > MAX_NAME_LENGTH or not value.strip():
-        raise ValueError(f"must have 1 to {MAX_NAME_LENGTH} characters, not only blanks")
+    if len(value) > fields.MAX_NAME_LENGTH or not value.strip():
+        raise ValueError(f"must have 1 to {fields.MAX_NAME_LENGTH} characters, not only blanks")
     return value
 
 
 def _email(value: str) -> str:
     from email_validator import EmailNotValidError, validate_email  # takes 20 ms: not at the start
 
-    if len(value) > MAX_EMAIL_LENGTH:  # which the validator looks at after its slow steps
-        raise ValueError(f"must be an e-mail address: it has more than {MAX_EMAIL_LENGTH} characters")
+    if len(value) > fields.MAX_EMAIL_LENGTH:  # which the validator looks at after its slow steps
+        raise ValueError(f"must be an e-mail address: it has more than {fields.MAX_EMAIL_LENGTH} characters")
     try:  # internal domains are fine: whoever runs the platform runs its mail server too
         validate_email(value, check_deliverability=False, globally_deliverable=False)
         return value
@@ -119,8 +80,10 @@ def _email(value: str) -> str:
 
 
 def _secret(value: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
-    if not _is_redacted(value, info.context) and not 16 <= len(value) <= 256:
-        raise ValueError("must have 16 to 256 characters")
+    if not _is_redacted(value, info.context) and not (
+        fields.MIN_SECRET_LENGTH <= len(value) <= fields.MAX_SECRET_LENGTH
+    ):
+        raise ValueError(f"must have {fields.MIN_SECRET_LENGTH} to {fields.MAX_SECRET_LENGTH} characters")
     return value
 
 
@@ -153,9 +116,9 @@ def _filter(expression: str) -> str:
 
 
 def _header_name(name: str) -> str:
-    if _HEADER_NAME.fullmatch(name) is None:
+    if not fields.fits(fields.HEADER_NAME, name):
         raise ValueError("the name must be 1 to 128 letters, digits and hyphens")
-    if name.lower() in _REFUSED_HEADERS or name.lower().startswith("x-akeneo-signature-"):
+    if fields.REFUSED_HEADERS.refuses(name):
         raise ValueError("is set by the platform and cannot be a custom header")
     return name
 
@@ -173,16 +136,19 @@ def _attribute_name(name: str) -> str:
 
 
 def _header_value(value: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
-    if _HEADER_VALUE.fullmatch(value.get_secret_value()) is None:
-        raise ValueError("the value must be at most 256 printable ASCII characters")
+    text = value.get_secret_value()
+    if len(text) > fields.MAX_HEADER_VALUE_LENGTH or not fields.fits(fields.HEADER_VALUE, text):
+        raise ValueError(
+            f"the value must be at most {fields.MAX_HEADER_VALUE_LENGTH} printable ASCII characters"
+        )
     _is_redacted(value, info.context)
     return value
 
 
 def _few_headers(headers: Any) -> Any:
     """Before each of them is checked, and named when it is wrong."""
-    if isinstance(headers, dict) and len(headers) > MAX_CUSTOM_HEADERS:
-        raise ValueError(f"must hold at most {MAX_CUSTOM_HEADERS} headers")
+    if isinstance(headers, dict) and len(headers) > fields.MAX_CUSTOM_HEADERS:
+        raise ValueError(f"must hold at most {fields.MAX_CUSTOM_HEADERS} headers")
     return headers
 
 
@@ -211,8 +177,8 @@ def _private_key(pem: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
 
 def _password(value: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
     _is_redacted(value, info.context)
-    if not 1 <= len(value) <= MAX_PASSWORD_LENGTH:
-        raise ValueError(f"must have 1 to {MAX_PASSWORD_LENGTH} characters")
+    if not 1 <= len(value) <= fields.MAX_PASSWORD_LENGTH:
+        raise ValueError(f"must have 1 to {fields.MAX_PASSWORD_LENGTH} characters")
     return value
 
 
@@ -223,7 +189,7 @@ def _broker(value: str) -> str:
 
 def _project(value: str, info: ValidationInfo[Rules]) -> str:
     info.context.topics.check(value)
-    if _PROJECT.fullmatch(value) is None:
+    if not fields.fits(fields.PROJECT, value):
         raise ValueError("must be a project's id: 6 to 30 lower-case letters, digits and hyphens")
     return value
 
@@ -248,11 +214,13 @@ Name = Annotated[str, AfterValidator(_name)]
 Filter = Annotated[str, StringConstraints(max_length=filters.MAX_LENGTH), AfterValidator(_filter)]
 EventTypes = Annotated[
     list[Annotated[str, AfterValidator(_known_event)]],
-    Field(min_length=1, max_length=MAX_EVENT_TYPES),
+    Field(min_length=1, max_length=fields.MAX_EVENT_TYPES),
     AfterValidator(_fold),
 ]
-Channels = Annotated[list[Literal["email", "webhook"]], Field(max_length=MAX_CHANNELS), AfterValidator(_fold)]
-NonEmpty = Annotated[str, StringConstraints(min_length=1, max_length=249)]
+Channels = Annotated[
+    list[Literal["email", "webhook"]], Field(max_length=fields.MAX_CHANNELS), AfterValidator(_fold)
+]
+NonEmpty = Annotated[str, StringConstraints(min_length=1, max_length=fields.MAX_KAFKA_TEXT_LENGTH)]
 
 
 MAPS = frozenset({"contact", "config", "secret", "headers", "sasl_auth", "tls", "options"})
@@ -339,7 +307,7 @@ class PubSubBody(Body):
     """`config` of a Pub/Sub destination."""
 
     project_id: Annotated[str, AfterValidator(_project)]
-    topic_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$")]
+    topic_id: Annotated[str, StringConstraints(pattern=fields.TOPIC)]
     headers: Attributes | None = None
 
 
@@ -371,7 +339,7 @@ class KafkaBody(Body):
     """`config` of a Kafka destination."""
 
     broker: Annotated[str, AfterValidator(_broker)]
-    topic: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+    topic: Annotated[str, StringConstraints(pattern=fields.KAFKA_TOPIC)]
     sasl_auth: SaslBody
     tls: TlsBody | None = None
     headers: RecordHeaders | None = None
@@ -415,14 +383,14 @@ class SubscriptionPatch(_SubscriptionFields):
 
 def _number_of(value: Any) -> Any:
     """A numeric string is a number too (contract/wire.md 14)."""
-    if isinstance(value, str) and re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
+    if isinstance(value, str) and fields.fits(fields.NUMBER, value):
         return float(value)
     return value
 
 
 def _short(value: Any) -> Any:
-    if len(json_form.stringify(value)) > MAX_CUSTOM_DATA:
-        raise ValueError(f"must have at most {MAX_CUSTOM_DATA // 1024} kB as JSON")
+    if len(json_form.stringify(value)) > fields.MAX_CUSTOM_DATA:
+        raise ValueError(f"must have at most {fields.MAX_CUSTOM_DATA // 1024} kB as JSON")
     return value
 
 
@@ -430,8 +398,8 @@ class BenchmarkBody(Body):
     """A benchmark (contract/wire.md 14); `size` is in kB of 1,024 bytes."""
 
     type: Literal["com.akeneo.benchmark.v1.test"]
-    count: Annotated[int, Field(ge=1, le=MAX_BENCHMARK_EVENTS)] = 1000
-    size: Annotated[float, BeforeValidator(_number_of), Field(ge=0, le=10)] = 0
+    count: Annotated[int, Field(ge=1, le=fields.MAX_BENCHMARK_EVENTS)] = 1000
+    size: Annotated[float, BeforeValidator(_number_of), Field(ge=0, le=fields.MAX_BENCHMARK_SIZE)] = 0
     custom_data: Annotated[Any, AfterValidator(_short)] = None
 
 

@@ -166,7 +166,7 @@ def routes(manage: Manage) -> Sequence[Route]:
             rules=rules_of(caller),
             **timed,
         )
-        return json_response({"id": started.id, "count": started.count}, 202)
+        return json_response(show.benchmark(started), 202)
 
     async def send_test(caller: Caller, request: Request) -> Response:
         sent = await trials.send_test(

@@ -13,6 +13,7 @@ from ..domain.events.catalog import BENCHMARK, Catalog
 from ..domain.events.event import Event, envelope, example_of
 from ..domain.ingest_formats.cloudevents import Context, read_value
 from ..domain.matching import Check, checks
+from ..domain.record.answers import ShownResponse, TrialAnswer
 from ..domain.subscriptions import REDACTED, HttpsConfig, Subscription, check_changeable, check_known
 from ..domain.timestamps import to_rfc3339
 from ..ports import Clock, Sender, Subscriptions
@@ -41,8 +42,8 @@ class Trial:
     result: Answer | TransportFailure
     milliseconds: float
 
-    def shown(self) -> dict[str, Any]:
-        """As it is answered; the body's text in UTF-8 is the bytes that were sent."""
+    def shown(self) -> TrialAnswer:
+        """Returns the answer; the body's text in UTF-8 is the bytes that were sent."""
         outcome = classify(self.result)
         return {
             "event": {"id": self.event.id, "type": self.event.type},
@@ -56,15 +57,13 @@ class Trial:
                 "headers": dict(self.headers),
                 "body": self.body.decode(),
             },
-            **_shown(self.result),
+            "detail": self.result.detail if isinstance(self.result, TransportFailure) else "",
+            "response": _shown(self.result) if isinstance(self.result, Answer) else None,
         }
 
 
-def _shown(result: Answer | TransportFailure) -> dict[str, Any]:
-    if isinstance(result, TransportFailure):
-        return {"detail": result.detail, "response": None}
-    excerpt = result.body[:EXCERPT_BYTES].decode("utf-8", "replace")
-    return {"detail": "", "response": {"status": result.status, "body": excerpt}}
+def _shown(answer: Answer) -> ShownResponse:
+    return {"status": answer.status, "body": answer.body[:EXCERPT_BYTES].decode("utf-8", "replace")}
 
 
 async def send_test(

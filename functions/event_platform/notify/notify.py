@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from ..domain.attempts import signatures
+from ..domain.attempts.delivery_headers import Sent, signed
 from ..domain.attempts.outcomes import Answer, TransportFailure
 from ..domain.errors import NotFound
 from ..domain.events import json_form
@@ -150,13 +150,7 @@ async def _by_webhook(
     assert url is not None  # noqa: S101 - management refuses a webhook without them
     assert secret is not None  # noqa: S101
     body = json_form.stringify(content)
-    headers = [
-        ("Content-Type", "application/json"),
-        ("User-Agent", "akeneo/event-platform"),
-        ("X-Correlation-ID", notification.id),
-        (signatures.PRIMARY_HEADER, signatures.sign(body, secret.get_secret_value())),
-        (signatures.ALGORITHM_HEADER, signatures.ALGORITHM),
-    ]
+    headers = signed(Sent(notification.id, body, secret.get_secret_value()))
     attempts = 1
     post = partial(telling.sender.post, url, headers, body, owner=notification.owner, timeout=WEBHOOK_SECONDS)
     result = await post()

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from event_platform.domain.attempts import signatures
+from event_platform.domain.attempts.delivery_headers import Sent, signed
 from event_platform.domain.events import json_form
 from event_platform.domain.events.catalog import schema_url
 from event_platform.domain.events.event import SOURCE
@@ -99,7 +100,7 @@ def post(group: Sequence[CloudEvent], format: Format, key: str) -> Post:  # noqa
             headers = _signed_by_a_pim(body, key)
         case Format.RELAY:
             body = json_form.stringify(_relayed(group[0]))
-            headers = _signed_by_the_event_platform(group[0]["id"], body, key)
+            headers = dict(signed(Sent(group[0]["id"], body, key)))
     return Post(headers, body, len(group), 200 if format is Format.EVENTS_API else 202)
 
 
@@ -113,16 +114,6 @@ def _signed_by_a_pim(body: bytes, secret: str) -> dict[str, str]:
         "Content-Type": "application/json",
         events_api.SIGNATURE_HEADER: signatures.sign(b"%b.%b" % (timestamp.encode(), body), secret),
         events_api.TIMESTAMP_HEADER: timestamp,
-    }
-
-
-def _signed_by_the_event_platform(event_id: str, body: bytes, secret: str) -> dict[str, str]:
-    return {
-        "Content-Type": "application/json",
-        "User-Agent": "akeneo/event-platform",
-        "X-Correlation-ID": event_id,
-        signatures.PRIMARY_HEADER: signatures.sign(body, secret),
-        signatures.ALGORITHM_HEADER: signatures.ALGORITHM,
     }
 
 

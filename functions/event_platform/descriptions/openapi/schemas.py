@@ -5,26 +5,21 @@ its schema cannot tell, is said here field by field.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias
 
-from ...domain import filters, tls_material
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+
+from ...domain import fields, filters, tls_material
 from ...domain.attempts.broker_messages import TopicRules
-from ...domain.attempts.outcomes import Kind, Reason
+from ...domain.attempts.outcomes import Reason
 from ...domain.events.catalog import Catalog
 from ...domain.events.event import MAX_EVENT_BYTES
 from ...domain.ingest_formats import events_api
 from ...domain.ingest_formats.cloudevents import MAX_EVENTS, MAX_ID_LENGTH
-from ...domain.matching import Part
-from ...domain.record.logs import (
-    ACTIONS,
-    ERRORS,
-    EVENTS_LISTED,
-    FAILED_DELIVERY,
-    VALIDATION_ERROR,
-    LogQuery,
-    LogType,
-)
-from ...domain.subscriptions import REDACTED, Status
+from ...domain.record import answers
+from ...domain.record.logs import ACTIONS, ERRORS, LogQuery, LogType
+from ...domain.subscriptions import REDACTED
 from ...domain.urls import MAX_URL_LENGTH
 from ...manage import payloads
 from ...manage.logs import MAX_LIMIT
@@ -114,10 +109,14 @@ URL = text(
     format="uri",
     maxLength=MAX_URL_LENGTH,
 )
-NAME = text("Not only blanks.", minLength=1, maxLength=payloads.MAX_NAME_LENGTH, pattern=r"\S")
-EMAIL = text("An e-mail address.", format="email", maxLength=payloads.MAX_EMAIL_LENGTH)
-SECRET = text("Signs what is sent; never returned.", minLength=16, maxLength=256)
-PASSWORD = text("Never returned.", minLength=1, maxLength=1024)
+NAME = text("Not only blanks.", minLength=1, maxLength=fields.MAX_NAME_LENGTH, pattern=r"\S")
+EMAIL = text("An e-mail address.", format="email", maxLength=fields.MAX_EMAIL_LENGTH)
+SECRET = text(
+    "Signs what is sent; never returned.",
+    minLength=fields.MIN_SECRET_LENGTH,
+    maxLength=fields.MAX_SECRET_LENGTH,
+)
+PASSWORD = text("Never returned.", minLength=1, maxLength=fields.MAX_PASSWORD_LENGTH)
 AUTHORITIES = text(
     f"At most {tls_material.MAX_CERTIFICATES} certificates in PEM.",
     pattern="-----BEGIN ",
@@ -134,16 +133,16 @@ KEY = text(
     pattern="-----BEGIN ",
     maxLength=tls_material.MAX_KEY_CHARACTERS,
 )
-HEADER_VALUE = text("Printable ASCII; never returned.", maxLength=256, pattern="^[ -~]*$")
+HEADER_VALUE = text(
+    "Printable ASCII; never returned.", maxLength=fields.MAX_HEADER_VALUE_LENGTH, pattern=fields.HEADER_VALUE
+)
 
 DESTINATIONS = {"https": "Https", "pubsub": "PubSub", "kafka": "Kafka"}
 KAFKA = (
     "A Kafka topic. The user needs WRITE on it. Without tls the connection is not encrypted (SASL_PLAINTEXT);"
     " every broker of the cluster must have public addresses."
 )
-PROJECT = text(
-    "The project's id, not its number.", pattern=r"^([a-z0-9.-]{1,200}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$"
-)
+PROJECT = text("The project's id, not its number.", pattern=fields.PROJECT)
 
 
 def _subscriber_requests() -> dict[str, Schema]:
@@ -177,7 +176,7 @@ def _subscriber_requests() -> dict[str, Schema]:
 
 def _subscription_requests() -> dict[str, Schema]:
     shared = {
-        "events": array_of("EventType", minItems=1, maxItems=payloads.MAX_EVENT_TYPES),
+        "events": array_of("EventType", minItems=1, maxItems=fields.MAX_EVENT_TYPES),
         "subject": text("The PIM's URL; must be the one that X-PIM-URL names."),
         "filter": text(
             "Which of these events are delivered; null or empty: all of them. Comparisons like"
@@ -223,7 +222,7 @@ def _subscription_requests() -> dict[str, Schema]:
 
 
 def _trial_requests() -> dict[str, Schema]:
-    size = {"minimum": 0, "maximum": 10}
+    size = {"minimum": 0, "maximum": fields.MAX_BENCHMARK_SIZE}
     return {
         "NewTrial": _of(
             payloads.TestBody,
@@ -249,7 +248,10 @@ def _trial_requests() -> dict[str, Schema]:
                 ],
                 "default": 0,
             },
-            custom_data={"description": "Any JSON of at most 10 kB, which each event carries."},
+            custom_data={
+                "description": f"Any JSON of at most {fields.MAX_CUSTOM_DATA // 1024} kB, which each event"
+                " carries."
+            },
         ),
     }
 
@@ -273,11 +275,11 @@ def _configs(suffix: str, secret: Callable[[Schema], Schema], topics: TopicRules
     headers = _or_empty(
         {
             "type": "object",
-            "description": "Custom headers. Names are compared without case. Refused are Content-Type,"
-            " User-Agent, X-Correlation-ID, Host, Authorization, Cookie, X-AKENEO-SIGNATURE-* and the"
+            "description": "Custom headers. Names are compared without case. Refused are"
+            f" {', '.join(fields.REFUSED_HEADERS.names)}, {fields.REFUSED_HEADERS.prefix}* and the"
             " hop-by-hop and framing headers of HTTP.",
-            "maxProperties": payloads.MAX_CUSTOM_HEADERS,
-            "propertyNames": {"pattern": "^[A-Za-z0-9-]{1,128}$"},
+            "maxProperties": fields.MAX_CUSTOM_HEADERS,
+            "propertyNames": {"pattern": fields.HEADER_NAME},
             "additionalProperties": secret(HEADER_VALUE),
         }
     )
@@ -355,172 +357,38 @@ LOG_PARAMETERS: dict[str, Schema] = {
 }
 
 
+class _Schemas(GenerateJsonSchema):
+    """Names schemas as clients know them, and leaves out titles, which would repeat the names."""
+
+    def normalize_name(self, name: str) -> str:
+        return name.removesuffix("Answer")
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+
+def _described(*answered: Any) -> dict[str, Schema]:
+    """The schemas of answers, and of what they consist of."""
+    adapters: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (each.__name__, "serialization", TypeAdapter(each)) for each in answered
+    ]
+    _, found = TypeAdapter.json_schemas(
+        adapters, ref_template=ref("{model}")["$ref"], schema_generator=_Schemas
+    )
+    schemas: dict[str, Schema] = found["$defs"]
+    return {name: {key: schema[key] for key in schema if key != "title"} for name, schema in schemas.items()}
+
+
 def _responses() -> dict[str, Schema]:
-    own = [status for status in Status if status is not Status.SUSPENDED]
     return {
-        "Subscriber": an_object(
-            "An application that subscribes.",
-            id=ID,
-            name={"type": "string"},
-            subject=text("The PIM's URL as it was first sent."),
-            status=_status(own),
-            contact=ref("Contact"),
-            created_at=TIME,
-            updated_at=TIME,
+        **_described(
+            answers.SubscriberAnswer,
+            answers.SubscriptionAnswer,
+            answers.LogPageAnswer,
+            answers.TrialAnswer,
+            answers.EventExplanationAnswer,
+            answers.BenchmarkAnswer,
         ),
-        "Contact": an_object(
-            "Where the subscriber is told of changes.",
-            ("notification_webhook_url",),
-            technical_email=EMAIL,
-            notification_channels={"type": "array", "items": {"enum": ["email", "webhook"]}},
-            notification_webhook_url={"type": "string", "format": "uri"},
-        ),
-        "Subscription": an_object(
-            "What is delivered, and where.",
-            ("filter", "options"),
-            id=ID,
-            config={"anyOf": [ref(f"Shown{name}Config") for name in DESTINATIONS.values()]},
-            events=array_of("EventType"),
-            type={"type": "string", "enum": list(DESTINATIONS)},
-            source={"type": "string", "enum": ["pim", "benchmark"]},
-            subject=text("The PIM's URL."),
-            status=_status(Status),
-            subscriber_id=ID,
-            created_at=TIME,
-            updated_at=TIME,
-            filter=text("As it was sent; there when there is one."),
-            send_product_identifier={"type": "boolean"},
-            options=ref("Options"),
-        ),
-        "ShownHttpsConfig": an_object(
-            "The config with its secrets hidden.",
-            ("headers",),
-            url={"type": "string", "format": "uri"},
-            secret=an_object(
-                "secondary is there when it is set.", ("secondary",), primary=HIDDEN, secondary=HIDDEN
-            ),
-            headers={"type": "object", "additionalProperties": HIDDEN},
-        ),
-        "ShownPubSubConfig": an_object(
-            "The config with its attributes' values hidden.",
-            ("headers",),
-            project_id={"type": "string"},
-            topic_id={"type": "string"},
-            headers={"type": "object", "additionalProperties": HIDDEN},
-        ),
-        "ShownKafkaConfig": an_object(
-            "The config with its secrets hidden.",
-            ("tls", "headers"),
-            broker={"type": "string"},
-            topic={"type": "string"},
-            sasl_auth=an_object(
-                "scram_variant is there for scram.",
-                ("scram_variant",),
-                mechanism={"enum": ["plain", "scram"]},
-                username={"type": "string"},
-                password=HIDDEN,
-                scram_variant={"enum": ["sha-256", "sha-512"]},
-            ),
-            tls=an_object(
-                "Certificates and key of a client.",
-                server_name={"type": "string"},
-                ca_pem={"type": "string"},
-                client_cert_pem={"type": "string"},
-                client_key_pem=HIDDEN,
-            ),
-            headers={"type": "object", "additionalProperties": HIDDEN},
-        ),
-        "LogPage": an_object(
-            "Entries in their order.",
-            ("warnings",),
-            items=array_of("LogEntry"),
-            next_cursor=_or_null(text("Leads on.")),
-            warnings=array_of("Error", description="What was not done as the query asks."),
-        ),
-        "LogEntry": an_object(
-            "Who did what, a delivery's end, or a refused call. A key without a value is left out.",
-            (
-                *("subscriber_id", "subscription_id", "error_type", "error_reason", "error_code"),
-                *("error_message", "documentation_url"),
-            ),
-            log_id=text("The same while an entry grows."),
-            log_type={"type": "string", "enum": [str(each) for each in LogType]},
-            timestamp=TIME,
-            operation=OPERATION,
-            subscriber_id={"type": "string"},
-            subscription_id={"type": "string"},
-            error_type={"enum": [FAILED_DELIVERY, VALIDATION_ERROR]},
-            error_reason=REASON,
-            error_code={"type": "integer"},
-            error_message=text("Of an action: why the platform took it."),
-            documentation_url=text("On errors of deliveries.", format="uri"),
-            request={
-                "type": "object",
-                "description": "body (an empty text if there was none), method and url (the path) of a call,"
-                " secrets redacted.",
-            },
-            response={
-                "type": "object",
-                "description": "The resource, the refusal, or what the endpoint answered.",
-            },
-            occurrences={"type": "integer", "minimum": 1},
-            events={
-                "type": "array",
-                "maxItems": EVENTS_LISTED,
-                "items": an_object(
-                    "One that it stands for.",
-                    event_id={"type": "string"},
-                    type={"type": "string"},
-                    attempts={"type": "integer"},
-                ),
-            },
-        ),
-        "Trial": an_object(
-            "What was sent, and what came back.",
-            event=ref("ShownEvent"),
-            outcome={
-                "enum": [str(kind) for kind in Kind],
-                "description": "What would follow for a delivery: retryable means later, suspending the end.",
-            },
-            status=_or_null({"type": "integer", "description": "Null: no answer came."}),
-            reason=_or_null(REASON),
-            milliseconds={"type": "number", "minimum": 0},
-            request=an_object(
-                "As it was sent.",
-                method={"const": "POST"},
-                url={"type": "string", "format": "uri"},
-                headers={
-                    "type": "object",
-                    "description": "In their order; the values of custom ones are redacted.",
-                    "additionalProperties": {"type": "string"},
-                },
-                body=text("The bytes that were signed and sent, as UTF-8."),
-            ),
-            detail=text("More about a failure to get an answer."),
-            response=_or_null(
-                an_object(
-                    "What was answered.",
-                    status={"type": "integer"},
-                    body=text("The first kilobyte, without secrets of the subscription."),
-                )
-            ),
-        ),
-        "EventExplanation": an_object(
-            "What each part of the subscription says.",
-            event=ref("ShownEvent"),
-            matches={"type": "boolean", "description": "Whether all parts pass."},
-            checks={
-                "type": "array",
-                "items": an_object(
-                    "One part.",
-                    part={"enum": list(get_args(Part))},
-                    passes={"type": "boolean"},
-                    message={"type": "string"},
-                ),
-            },
-        ),
-        "ShownEvent": an_object("The event it is about.", id={"type": "string"}, type={"type": "string"}),
-        "Benchmark": an_object("It was started.", id=ID, count={"type": "integer", "minimum": 1}),
         "Explanation": an_object(
             "What an error means.", error={"type": "string"}, explanation={"type": "string"}
         ),
@@ -555,17 +423,7 @@ def _responses() -> dict[str, Schema]:
             **an_object("What is wrong.", errors=array_of("Error", minItems=1)),
             "examples": [examples.ERRORS],
         },
-        "Error": an_object(
-            "One thing that is wrong. Further keys may come.",
-            ("field",),
-            message=text("What to do about it, in one line."),
-            field=text("The dotted path of what it is about."),
-        ),
     }
-
-
-def _status(known: Any) -> Schema:
-    return {"type": "string", "enum": [str(status) for status in known]}
 
 
 # Events

@@ -1,8 +1,9 @@
 """Subscribers and subscriptions as responses and the log show them, redacted (contract/wire.md 3 and 4)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
+from ..events.benchmarks import Benchmark
 from ..events.event import Event
 from ..matching import Check
 from ..subscriptions import (
@@ -17,11 +18,22 @@ from ..subscriptions import (
     Tls,
 )
 from ..timestamps import to_rfc3339
+from .answers import (
+    BenchmarkAnswer,
+    ContactAnswer,
+    EventExplanationAnswer,
+    ShownConfig,
+    ShownKafkaSasl,
+    ShownKafkaTls,
+    ShownOptions,
+    SubscriberAnswer,
+    SubscriptionAnswer,
+)
 
 
-def subscriber(record: Subscriber) -> dict[str, Any]:
-    """The keys in the contract's order."""
-    contact: dict[str, Any] = {
+def subscriber(record: Subscriber) -> SubscriberAnswer:
+    """Returns the answer without the webhook's secret."""
+    contact: ContactAnswer = {
         "technical_email": record.contact.technical_email,
         "notification_channels": list(record.contact.notification_channels),
     }
@@ -38,9 +50,9 @@ def subscriber(record: Subscriber) -> dict[str, Any]:
     }
 
 
-def subscription(record: Subscription) -> dict[str, Any]:
-    """The keys in the contract's order."""
-    shown: dict[str, Any] = {
+def subscription(record: Subscription) -> SubscriptionAnswer:
+    """Returns the answer with its secrets and header values redacted."""
+    shown: SubscriptionAnswer = {
         "id": record.id,
         "config": config(record.config),
         "events": list(record.events),
@@ -51,15 +63,18 @@ def subscription(record: Subscription) -> dict[str, Any]:
         "subscriber_id": record.subscriber_id,
         "created_at": to_rfc3339(record.created_at),
         "updated_at": to_rfc3339(record.updated_at),
+        "filter": record.filter or "",
+        "send_product_identifier": record.send_product_identifier,
     }
-    if record.filter is not None:
-        shown["filter"] = record.filter
-    shown["send_product_identifier"] = record.send_product_identifier
-    return shown if record.options is None else shown | {"options": dict(record.options)}
+    if record.filter is None:
+        del shown["filter"]
+    if record.options is not None:
+        shown["options"] = cast("ShownOptions", {**record.options})
+    return shown
 
 
-def explanation(event: Event, found: Sequence[Check]) -> dict[str, Any]:
-    """Whether a subscription gets an event, and what each of its parts says."""
+def explanation(event: Event, found: Sequence[Check]) -> EventExplanationAnswer:
+    """Returns whether a subscription gets an event, and what each of its parts says."""
     return {
         "event": {"id": event.id, "type": event.type},
         "matches": all(check.passes for check in found),
@@ -67,32 +82,39 @@ def explanation(event: Event, found: Sequence[Check]) -> dict[str, Any]:
     }
 
 
-def config(shown: Config) -> dict[str, Any]:
-    """The config with its secrets and header values redacted."""
-    headers = {"headers": dict.fromkeys(shown.headers, REDACTED)} if shown.headers else {}
+def benchmark(started: Benchmark) -> BenchmarkAnswer:
+    """Returns the answer to who started a benchmark."""
+    return {"id": started.id, "count": started.count}
+
+
+def config(shown: Config) -> ShownConfig:
+    """Returns the config with its secrets and header values redacted."""
+    answer: ShownConfig
     match shown:
         case HttpsConfig():
-            secret = {"primary": REDACTED} | ({"secondary": REDACTED} if shown.secondary_secret else {})
-            return {"url": shown.url, "secret": secret} | headers
+            answer = {"url": shown.url, "secret": {"primary": REDACTED}}
+            if shown.secondary_secret:
+                answer["secret"]["secondary"] = REDACTED
         case PubSubConfig():
-            return {"project_id": shown.project_id, "topic_id": shown.topic_id} | headers
+            answer = {"project_id": shown.project_id, "topic_id": shown.topic_id}
         case KafkaConfig():
-            return {
-                "broker": shown.broker,
-                "topic": shown.topic,
-                "sasl_auth": _sasl(shown.sasl),
-                **({"tls": _tls(shown.tls)} if shown.tls is not None else {}),
-                **headers,
-            }
+            answer = {"broker": shown.broker, "topic": shown.topic, "sasl_auth": _sasl(shown.sasl)}
+            if shown.tls is not None:
+                answer["tls"] = _tls(shown.tls)
+    if shown.headers:
+        answer["headers"] = dict.fromkeys(shown.headers, REDACTED)
+    return answer
 
 
-def _sasl(sasl: Sasl) -> dict[str, str]:
-    known: dict[str, str] = {"username": sasl.username, "password": REDACTED}
+def _sasl(sasl: Sasl) -> ShownKafkaSasl:
     scram, _, variant = sasl.mechanism.lower().partition("-")
-    return {"mechanism": scram} | known | ({"scram_variant": variant} if variant else {})
+    answer: ShownKafkaSasl = {"mechanism": scram, "username": sasl.username, "password": REDACTED}
+    if variant:
+        answer["scram_variant"] = variant
+    return answer
 
 
-def _tls(tls: Tls) -> dict[str, str]:
+def _tls(tls: Tls) -> ShownKafkaTls:
     return {
         "server_name": tls.server_name,
         "ca_pem": tls.ca_pem,

@@ -1,0 +1,87 @@
+"""The platform's own headers of what it sends by https: one table (contract/wire.md 8 and 10).
+
+Deliveries and notifications are sent with them, AsyncAPI describes them, and no custom header may have such a
+name.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+from urllib.parse import quote
+
+from . import signatures
+
+_SAFE_IN_HEADER = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
+_NEEDS_NO_QUOTES = re.compile(r"[!#$&-~]+")
+
+
+class Sent(NamedTuple):
+    """What the values of the headers are made of."""
+
+    id: str
+    body: bytes
+    primary_secret: str
+    secondary_secret: str | None = None
+
+
+class DeliveryHeader(NamedTuple):
+    """A header. `value` returns None if it is left out; `fixed` is the value if that is always the same."""
+
+    name: str
+    value: Callable[[Sent], str | None]
+    description: str = ""
+    fixed: str | None = None
+    pattern: str | None = None
+    is_optional: bool = False
+
+
+def _fixed(name: str, value: str) -> DeliveryHeader:
+    def always(sent: Sent) -> str:
+        return value
+
+    return DeliveryHeader(name, always, fixed=value)
+
+
+def _correlation_id(sent: Sent) -> str:
+    """Returns the id. It may hold any character, so it is percent-encoded as the HTTP binding of CloudEvents
+    does (3.1.3.2)."""
+    if _NEEDS_NO_QUOTES.fullmatch(sent.id) is not None:
+        return sent.id
+    return quote(sent.id, safe=_SAFE_IN_HEADER, errors="replace")
+
+
+def _primary(sent: Sent) -> str:
+    return signatures.sign(sent.body, sent.primary_secret)
+
+
+def _secondary(sent: Sent) -> str | None:
+    return None if sent.secondary_secret is None else signatures.sign(sent.body, sent.secondary_secret)
+
+
+CORRELATION_ID = DeliveryHeader("X-Correlation-ID", _correlation_id, "The event's id, percent-encoded.")
+
+DELIVERY_HEADERS = (
+    _fixed("Content-Type", "application/json"),
+    _fixed("User-Agent", "akeneo/event-platform"),
+    CORRELATION_ID,
+    DeliveryHeader(
+        signatures.PRIMARY_HEADER,
+        _primary,
+        "HMAC-SHA256 of the raw body with secret.primary, in lower-case hex.",
+        pattern="^[0-9a-f]{64}$",
+    ),
+    DeliveryHeader(
+        signatures.SECONDARY_HEADER,
+        _secondary,
+        "The same with secret.secondary, when there is one.",
+        pattern="^[0-9a-f]{64}$",
+        is_optional=True,
+    ),
+    _fixed(signatures.ALGORITHM_HEADER, signatures.ALGORITHM),
+)
+"""In the contract's order. What stands here is sent, described, and refused as a custom header."""
+
+
+def signed(sent: Sent) -> list[tuple[str, str]]:
+    """Returns the headers with their values."""
+    return [(header.name, value) for header in DELIVERY_HEADERS if (value := header.value(sent)) is not None]

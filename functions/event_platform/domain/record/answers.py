@@ -1,0 +1,257 @@
+"""The answers of the management API, each as a typed dict (contract/wire.md 2, 3, 4, 13 and 14).
+
+The type checker holds what builds an answer against these types, and OpenAPI describes it by them. The keys
+stand in the contract's order. A docstring is the description of the schema.
+"""
+
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from ..attempts.outcomes import Kind, Reason
+from ..matching import Part
+from ..subscriptions import REDACTED, Status
+from .logs import ACTIONS, ERRORS, EVENTS_LISTED, FAILED_DELIVERY, VALIDATION_ERROR, LogType
+
+
+def _one_of(*values: str) -> Any:
+    return Field(json_schema_extra={"enum": [*values]})
+
+
+def _text(description: str, **keywords: Any) -> Any:
+    return Field(description=description, json_schema_extra=keywords or None)
+
+
+Id: TypeAlias = Annotated[str, _text("UUIDv7.", format="uuid")]
+Time: TypeAlias = Annotated[str, _text("UTC.", format="date-time")]
+Url: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "uri"})]
+Hidden: TypeAlias = Annotated[str, _one_of(REDACTED)]
+HiddenHeaders: TypeAlias = dict[str, Hidden]
+EventTypeName: TypeAlias = Annotated[str, Field(json_schema_extra={"$ref": "#/components/schemas/EventType"})]
+ReasonName: TypeAlias = Annotated[str, _one_of(*Reason)]
+Operation: TypeAlias = Annotated[str, _one_of(*sorted(ACTIONS | ERRORS))]
+AtLeastOne: TypeAlias = Annotated[int, Field(ge=1)]
+
+
+# Subscribers
+
+
+class ContactAnswer(TypedDict):
+    """Where the subscriber is notified of changes."""
+
+    technical_email: Annotated[str, _text("An e-mail address.", format="email")]
+    notification_channels: list[Annotated[str, _one_of("email", "webhook")]]
+    notification_webhook_url: NotRequired[Url]
+
+
+class SubscriberAnswer(TypedDict):
+    """An application that subscribes."""
+
+    id: Id
+    name: str
+    subject: Annotated[str, _text("The PIM's URL as it was first sent.")]
+    status: Annotated[str, _one_of(*(status for status in Status if status is not Status.SUSPENDED))]
+    contact: ContactAnswer
+    created_at: Time
+    updated_at: Time
+
+
+# Subscriptions
+
+
+class ShownSecrets(TypedDict):
+    """secondary is there when it is set."""
+
+    primary: Hidden
+    secondary: NotRequired[Hidden]
+
+
+class ShownHttpsConfig(TypedDict):
+    """The config with its secrets hidden."""
+
+    url: Url
+    secret: ShownSecrets
+    headers: NotRequired[HiddenHeaders]
+
+
+class ShownPubSubConfig(TypedDict):
+    """The config with its attributes' values hidden."""
+
+    project_id: str
+    topic_id: str
+    headers: NotRequired[HiddenHeaders]
+
+
+class ShownKafkaSasl(TypedDict):
+    """scram_variant is there for scram."""
+
+    mechanism: Annotated[str, _one_of("plain", "scram")]
+    username: str
+    password: Hidden
+    scram_variant: NotRequired[Annotated[str, _one_of("sha-256", "sha-512")]]
+
+
+class ShownKafkaTls(TypedDict):
+    """Certificates and key of a client."""
+
+    server_name: str
+    ca_pem: str
+    client_cert_pem: str
+    client_key_pem: Hidden
+
+
+class ShownKafkaConfig(TypedDict):
+    """The config with its secrets hidden."""
+
+    broker: str
+    topic: str
+    sasl_auth: ShownKafkaSasl
+    tls: NotRequired[ShownKafkaTls]
+    headers: NotRequired[HiddenHeaders]
+
+
+ShownConfig: TypeAlias = ShownHttpsConfig | ShownPubSubConfig | ShownKafkaConfig
+
+
+class ShownOptions(TypedDict):
+    """Stored and returned, without effect."""
+
+    send_product_identifier_in_changes: NotRequired[bool | None]
+
+
+class SubscriptionAnswer(TypedDict):
+    """What is delivered, and where."""
+
+    id: Id
+    config: ShownConfig
+    events: list[EventTypeName]
+    type: Annotated[str, _one_of("https", "pubsub", "kafka")]
+    source: Annotated[str, _one_of("pim", "benchmark")]
+    subject: Annotated[str, _text("The PIM's URL.")]
+    status: Annotated[str, _one_of(*Status)]
+    subscriber_id: Id
+    created_at: Time
+    updated_at: Time
+    filter: NotRequired[Annotated[str, _text("As it was sent; there when there is one.")]]
+    send_product_identifier: bool
+    options: NotRequired[ShownOptions]
+
+
+# The log
+
+
+class ListedEvent(TypedDict):
+    """One that it stands for."""
+
+    event_id: str
+    type: str
+    attempts: int
+
+
+class LogEntryAnswer(TypedDict):
+    """Who did what, a delivery's end, or a refused call. A key without a value is left out."""
+
+    log_id: Annotated[str, _text("The same while an entry grows.")]
+    log_type: Annotated[str, _one_of(*LogType)]
+    timestamp: Time
+    operation: Operation
+    subscriber_id: NotRequired[str]
+    subscription_id: NotRequired[str]
+    error_type: NotRequired[Annotated[str, _one_of(FAILED_DELIVERY, VALIDATION_ERROR)]]
+    error_reason: NotRequired[ReasonName]
+    error_code: NotRequired[int]
+    error_message: NotRequired[Annotated[str, _text("Of an action: why the platform took it.")]]
+    documentation_url: NotRequired[Annotated[str, _text("On errors of deliveries.", format="uri")]]
+    request: Annotated[
+        dict[str, Any],
+        _text(
+            "body (an empty text if there was none), method and url (the path) of a call, secrets redacted."
+        ),
+    ]
+    response: Annotated[dict[str, Any], _text("The resource, the refusal, or what the endpoint answered.")]
+    occurrences: AtLeastOne
+    events: Annotated[list[ListedEvent], Field(max_length=EVENTS_LISTED)]
+
+
+class ErrorAnswer(TypedDict):
+    """One thing that is wrong. Further keys may come."""
+
+    message: Annotated[str, _text("What to do about it, in one line.")]
+    field: NotRequired[Annotated[str, _text("The dotted path of what it is about.")]]
+
+
+class LogPageAnswer(TypedDict):
+    """Entries in their order."""
+
+    items: list[LogEntryAnswer]
+    next_cursor: Annotated[str | None, _text("Leads on.")]
+    warnings: NotRequired[Annotated[list[ErrorAnswer], _text("What was not done as the query asks.")]]
+
+
+# Tests, explanations and benchmarks
+
+
+class ShownEvent(TypedDict):
+    """The event it is about."""
+
+    id: str
+    type: str
+
+
+class ShownRequest(TypedDict):
+    """As it was sent."""
+
+    method: Literal["POST"]
+    url: Url
+    headers: Annotated[dict[str, str], _text("In their order; the values of custom ones are redacted.")]
+    body: Annotated[str, _text("The bytes that were signed and sent, as UTF-8.")]
+
+
+class ShownResponse(TypedDict):
+    """What was answered."""
+
+    status: int
+    body: Annotated[str, _text("The first kilobyte, without secrets of the subscription.")]
+
+
+class TrialAnswer(TypedDict):
+    """What was sent, and what came back."""
+
+    event: ShownEvent
+    outcome: Annotated[
+        str,
+        Field(
+            description="What would follow for a delivery: retryable means later, suspending the end.",
+            json_schema_extra={"enum": [*Kind]},
+        ),
+    ]
+    status: Annotated[int | None, _text("Null: no answer came.")]
+    reason: ReasonName | None
+    milliseconds: Annotated[float, Field(ge=0)]
+    request: ShownRequest
+    detail: Annotated[str, _text("More about a failure to get an answer.")]
+    response: ShownResponse | None
+
+
+class CheckAnswer(TypedDict):
+    """One part."""
+
+    part: Part
+    passes: bool
+    message: str
+
+
+class EventExplanationAnswer(TypedDict):
+    """What each part of the subscription says."""
+
+    event: ShownEvent
+    matches: Annotated[bool, _text("Whether all parts pass.")]
+    checks: list[CheckAnswer]
+
+
+class BenchmarkAnswer(TypedDict):
+    """It was started."""
+
+    id: Id
+    count: AtLeastOne
