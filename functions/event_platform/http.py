@@ -42,16 +42,16 @@ STATUS_OF: Mapping[type[errors.EventPlatformError], int] = {
 """The error table (contract/wire.md 2)."""
 
 CACHED: Mapping[str, str] = {"Cache-Control": "public, max-age=3600"}
-"""Of descriptions, which change with a release or with the operator's settings."""
+"""The headers of descriptions, which change with a release or with the operator's settings."""
 
 SAFE: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every answer that does not say otherwise, as OWASP's REST Security Cheat Sheet has it."""
+"""The headers of every answer that sets no others, as OWASP's REST Security Cheat Sheet has it."""
 OVER_TLS: Mapping[str, str] = {"Strict-Transport-Security": "max-age=31536000"}
-"""Of answers over TLS of our own; elsewhere a browser must ignore it (RFC 6797 7.2)."""
+"""The header of answers over TLS of our own; elsewhere a browser must ignore it (RFC 6797 7.2)."""
 PIECE_BYTES = 32 * 1024
 """The bytes of an answer that are handed to the server at a time."""
 ANSWERS_BYTES, RESERVE_OF_ANSWERS_BYTES = 48 * MIB, 16 * MIB
@@ -324,7 +324,8 @@ def _log_unavailable(error: errors.Unavailable, request: Request) -> None:
     if times := request.app.lines.count((type(error), request.scope.get("endpoint"))):
         path = _cut(request.url.path, FIELD_CHARACTERS)
         text = _cut(str(error), MESSAGE_CHARACTERS)
-        log.warning("request.unavailable", path=path, error=text, times=times)
+        cause = None if error.__cause__ is None else _cut(repr(error.__cause__), MESSAGE_CHARACTERS)
+        log.warning("request.unavailable", path=path, error=text, cause=cause, times=times)
 
 
 def _answer_to_ours(error: errors.EventPlatformError, request: Request) -> Response:

@@ -35,7 +35,7 @@ memory several times."""
 WAIT_SECONDS = 20.0
 """A push waits so long until others have ended, and is then refused, to be pushed again within 60 s."""
 ATTEMPTS_OF_OURS = 100
-"""So often may our own code fail on a message before it becomes a dead letter."""
+"""The number of times that our own code may fail on a message before it becomes a dead letter."""
 
 MAX_ATTRIBUTES = 100
 MAX_ATTRIBUTE_NAME_BYTES = 256

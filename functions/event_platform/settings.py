@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -30,7 +31,7 @@ from .domain.messages.queue_messages import EVENTS_TOPIC
 from .domain.pace.rates import Limits
 from .domain.pace.turns import SPREAD_OF_COPIES
 from .domain.tenants import Tenant, check_secrets
-from .domain.validation_words import words_of
+from .domain.validation_words import json_words, words_of
 
 PREFIX = "AEP_"
 UNKNOWN_NAMED = 20
@@ -48,7 +49,11 @@ def _split(value: Any) -> Any:
 def _listed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    tenants = TypeAdapter(list[Tenant]).validate_json(value)
+    try:
+        entries = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"is {json_words(error)}") from None
+    tenants = TypeAdapter(list[Tenant]).validate_python(entries)
     check_secrets(tenants)
     return tenants
 
@@ -291,7 +296,9 @@ def unknown_variables(environment: Mapping[str, str], *more: str) -> Mapping[str
 
 
 def wrong_setting(error: ValidationError) -> str:
-    """The first wrong variable and what was expected, without the value that it has."""
+    """The first wrong variable, the place in it and what was expected, without the value that it has."""
     first = error.errors(include_url=False, include_input=False)[0]
-    name = str(first["loc"][0])
-    return f"{name if name.isupper() else 'AEP_' + name.upper()}: {words_of(first)}"
+    name, *place = map(str, first["loc"])
+    variable = name if name.isupper() else PREFIX + name.upper()
+    where = f"{variable}, {'.'.join(place)}" if place else variable
+    return f"{where}: {words_of(first)}"

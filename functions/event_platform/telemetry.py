@@ -44,6 +44,24 @@ def configure(level: str, lines: Any = None) -> None:
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
 
 
+def configure_of_commands() -> None:
+    """Sends warnings and errors of a command to standard error: its output is what it was asked for.
+
+    The stream is looked up for each line, and no logger is kept, as several commands may run in a process.
+    """
+    structlog.configure(
+        processors=[
+            _severity,
+            _timestamp,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_dumps),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_: structlog.BytesLogger(sys.stderr.buffer),
+        cache_logger_on_first_use=False,
+    )
+
+
 def standard_error() -> TextIO:
     """`sys.stderr`, made to write all that it is given: with PYTHONUNBUFFERED it may write but a part."""
     if isinstance(sys.stderr.buffer, io.RawIOBase):

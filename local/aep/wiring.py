@@ -185,20 +185,22 @@ class Platform:
             await self._observer.start()
             await loading
         except BaseException:
-            await self._close()
+            await self.stop()
             raise
 
     async def stop(self) -> None:
         """Hands out nothing more, waits for what is on its way, and closes the folder."""
-        await asyncio.gather(
-            self._live.stop(),
-            self._upkeep.stop(),
-            self._memory.stop(),
-            self._fan_out.stop(),
-            self._notifier.stop(),
-            self._observer.stop(),
-        )
-        await self._close()
+        try:
+            await asyncio.gather(
+                self._live.stop(),
+                self._upkeep.stop(),
+                self._memory.stop(),
+                self._fan_out.stop(),
+                self._notifier.stop(),
+                self._observer.stop(),
+            )
+        finally:
+            await self._close()
 
     def _measure(self) -> Figures:
         return figures_of(self._database.folder, takes_in=self._problem() is None)

@@ -251,6 +251,8 @@ class TestListedPims(RegistryContract):
         assert found.ingest_key == (SecretStr(key),)
         (line,) = [line for line in logs if line["event"] == "pims.weak_secrets"]
         assert (line["tenant"], line["secrets"]) == (PIM, ["ingest_key.0"])
+        for cure in ("at least 16", "aep pims add URL --rotate", "openssl rand -base64 32"):
+            assert cure in line["fix"]
 
     async def test_a_bad_file_is_refused_at_the_start(self, listed: ListedWorld) -> None:
         await listed.put(a_tenant(HTTP))

@@ -50,6 +50,6 @@ class TestHttpsPimGateway(PimGatewayContract):
     async def test_a_refusal_names_the_reason(self, make_gateway: MakeGateway) -> None:
         async with DnsServer({HOST: [["127.0.0.1"]]}) as dns:
             gateway = make_gateway(dns=dns)
-            assert "invalid_destination_configuration" in await refusal(gateway, PATTERN, f"https://{HOST}")
+            assert "the host has no public address" in await refusal(gateway, PATTERN, f"https://{HOST}")
             pim = f"http://127.0.0.1:{free_port()}"
-            assert "connection_refused" in await refusal(gateway, Tenant(url=pim), pim)
+            assert "connection refused" in await refusal(gateway, Tenant(url=pim), pim)

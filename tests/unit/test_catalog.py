@@ -102,15 +102,15 @@ def test_data_without_its_entity_has_no_identity(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("data", "path", "message"),
     [
-        ([], "", "is not of type"),
+        ([], "", "must be an object"),
         ({"product": {"uuid": UUID}}, "", "author"),
-        ({"product": {"uuid": "1"}, "author": AUTHOR}, "product.uuid", "uuid"),
-        ({"product": {"uuid": 1}, "author": AUTHOR}, "product.uuid", "is not of type"),
+        ({"product": {"uuid": "1"}, "author": AUTHOR}, "product.uuid", "must be a UUID"),
+        ({"product": {"uuid": 1}, "author": AUTHOR}, "product.uuid", "must be a string"),
         ({"product": {}, "author": AUTHOR}, "product", "uuid"),
         (
             {"product": {"uuid": UUID}, "author": {"identifier": "erp", "type": "robot"}},
             "author.type",
-            "robot",
+            'must be one of "user", "api", ',
         ),
     ],
 )
@@ -133,10 +133,9 @@ def test_all_problems_are_named() -> None:
     assert sorted(path for path, _ in problems) == ["author.identifier", "author.type", "product.uuid"]
 
 
-def test_a_problem_does_not_quote_a_long_value() -> None:
+def test_a_problem_does_not_quote_the_value() -> None:
     ((_, message),) = UPDATED.problems_of({"product": {"uuid": "x" * 10_000}, "author": AUTHOR})
-    assert len(message) == 200
-    assert message.endswith("...")
+    assert message == "must be a UUID"
 
 
 @pytest.mark.parametrize(

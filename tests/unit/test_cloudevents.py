@@ -175,7 +175,7 @@ def test_data_with_a_lone_surrogate_is_validated_all_the_same() -> None:
     author = {"identifier": "\ud83d", "type": "robot\udc00"}
     ((field, message),) = problems_in(an_event(data=DATA | {"author": author}))
     assert field == "data.author.type"
-    assert "robot\ufffd" in message
+    assert message.startswith('must be one of "user", ')
 
 
 # --- refusals ----------------------------------------------------------------------------------------
@@ -206,8 +206,8 @@ def test_data_with_a_lone_surrogate_is_validated_all_the_same() -> None:
         ({"data": []}, "data", "must be an object"),
         ({"data": "{}"}, "data", "must be an object"),
         ({"data_base64": "e30="}, "data_base64", "is not taken; send JSON in data"),
-        ({"data": {"product": {"uuid": UUID}}}, "data", '"author" is a required property'),
-        ({"data": DATA | {"product": {"uuid": "1"}}}, "data.product.uuid", '"1" is not a "uuid"'),
+        ({"data": {"product": {"uuid": UUID}}}, "data", '"author" is required'),
+        ({"data": DATA | {"product": {"uuid": "1"}}}, "data.product.uuid", "must be a UUID"),
     ],
 )
 def test_a_bad_event_is_refused_by_its_field(attributes: dict[str, Any], field: str, message: str) -> None:
@@ -240,8 +240,8 @@ def test_a_long_unknown_type_is_not_quoted_whole() -> None:
     [
         (b"", STRUCTURED, ("", "the body is empty; a CloudEvent is needed")),
         (b"", BATCH, ("", "the body is empty; a CloudEvent is needed")),
-        (b"{", PLAIN, ("", "the body is not JSON: Expecting property name enclosed in double quotes")),
-        (b"\xff", PLAIN, ("", "the body is not UTF-8: invalid start byte at byte 0")),
+        (b"{", PLAIN, ("", "the body is not JSON at line 1, column 2: a name in double quotes is expected")),
+        (b"\xff", PLAIN, ("", "the body is not UTF-8 from byte 0 on")),
         (b'{"data":9007199254740993}', PLAIN, ("", "the body holds the integer 9007199254740993, beyond")),
         (b"[" * 1000, PLAIN, ("", "the body is nested deeper than 200 levels")),
         (b"{}", BATCH, ("", "the body must be an array of CloudEvents")),

@@ -208,7 +208,7 @@ def test_an_event_that_is_no_json_costs_none_beside_it(broken: bytes) -> None:
     found = events_api.read(text, TENANT, catalog.load())
     assert [event.id for event in found.events][:1] == ["0"]
     assert (found.malformed, len(found.events)) == (1, 2)
-    assert str(found.problems[0]).startswith("events[1]: is not JSON: ")
+    assert str(found.problems[0]).startswith("events[1]: is not JSON at line 1, column ")
 
 
 def test_what_is_needed_and_unreadable_costs_its_event_alone() -> None:

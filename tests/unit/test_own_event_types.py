@@ -26,7 +26,7 @@ def test_an_own_type_is_known_beside_the_catalogs() -> None:
     assert list(known.types) == [*catalog.load().types, ORDER]
     added = known[ORDER]
     assert added.problems_of({"order": {"number": "A-2"}}) == []
-    assert added.problems_of({"order": {"number": 2}}) == [("order.number", '2 is not of type "string"')]
+    assert added.problems_of({"order": {"number": 2}}) == [("order.number", "must be a string")]
     assert added.identity_of({"order": {"number": "A-2"}}) == ("A-2",)
     assert added.certainty == "defined by the operator"
 
@@ -75,8 +75,8 @@ def test_a_missing_field_is_named(field: str) -> None:
         ({"identity": ["order.id"]}, rf"\[0\] {ORDER}: identity must hold paths that lead to texts"),
         ({"schema": []}, r"\[0\]\.schema: must be an object"),
         ({"schema": {"type": "objct"}}, rf"\[0\] {ORDER}: schema must be a JSON Schema"),
-        ({"schema": {"$ref": "https://example.com/other"}}, "schema must be .* that stands alone"),
-        ({"schema": {"$ref": "#/$defs/none"}}, "schema must be .* that stands alone"),
+        ({"schema": {"$ref": "https://example.com/other"}}, "schema must stand alone"),
+        ({"schema": {"$ref": "#/$defs/none"}}, "schema must stand alone"),
         ({"example": "A-1"}, r"\[0\]\.example: must be an object"),
         ({"example": {}}, rf"\[0\] {ORDER}: example does not fit the schema: .*required"),
         ({"example": {"order": {"number": 1}}}, "example does not fit the schema at order.number"),

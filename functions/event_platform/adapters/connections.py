@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from ..domain.attempts.outcomes import Reason, TransportFailure
 from ..domain.errors import NoResolver, OutOfSockets
 from .resolvers import ResolverSilent
+from .tls_words import tls_words
 
 REASON_OF_ERRNO: Mapping[int | None, Reason] = {
     errno.ECONNREFUSED: Reason.CONNECTION_REFUSED,
@@ -55,11 +56,11 @@ def failure_of(error: OSError) -> TransportFailure:
     """Returns what a connection failed of. Raises CannotConnect where that is no peer's doing."""
     match error:
         case ResolverSilent():
-            raise NoResolver(f"names cannot be looked up: {error}") from error
+            raise NoResolver("names cannot be looked up: no nameserver answers") from error
         case ssl.SSLCertVerificationError():
-            return TransportFailure(Reason.INVALID_CERTIFICATE, _words(error.verify_message))
+            return TransportFailure(Reason.INVALID_CERTIFICATE, tls_words(error))
         case ssl.SSLError():  # its errno counts from 1 by OpenSSL's own rules
-            return TransportFailure(Reason.INVALID_TLS_HANDSHAKE, _words(error.reason))
+            return TransportFailure(Reason.INVALID_TLS_HANDSHAKE, tls_words(error))
         case ConnectionResetError(errno=None):  # asyncio's word for a peer that hangs up during TLS
             return TransportFailure(Reason.INVALID_TLS_HANDSHAKE, "closed during the TLS handshake")
     if error.errno in OUR_FAULT:
@@ -68,8 +69,3 @@ def failure_of(error: OSError) -> TransportFailure:
         ) from error
     reason = REASON_OF_ERRNO.get(error.errno, Reason.DESTINATION_FAILURE)
     return TransportFailure(reason, os.strerror(error.errno).lower() if error.errno else "connection failed")
-
-
-def _words(openssl: str | None) -> str:
-    """OpenSSL's `WRONG_VERSION_NUMBER` and the like, on one line."""
-    return " ".join((openssl or "TLS failed").replace("_", " ").lower().split())

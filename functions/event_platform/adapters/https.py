@@ -49,7 +49,7 @@ class HttpsPimGateway:
         headers = [("Authorization", f"Bearer {token}"), ("Accept", "application/json")]
         result = await _result(client, "GET", pim_url + path, headers, None, pim_url, PIM_SECONDS)
         if isinstance(result, TransportFailure):
-            raise PimUnavailable(f"the PIM could not be asked: {result.reason}")
+            raise PimUnavailable(f"the PIM could not be asked: {result.detail or 'no answer came'}")
         if result.status == 429 or 300 <= result.status <= 399 or result.status >= 500:
             raise PimUnavailable(f"the PIM could not be asked: it answered {result.status}")
         return result

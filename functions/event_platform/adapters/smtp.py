@@ -13,6 +13,7 @@ import aiosmtplib
 from ..domain.mail_servers import MailServer
 from ..domain.record.notifications import Mail, MailFailure
 from .tls import client_context, restricted
+from .tls_words import tls_words
 
 DEADLINE_SECONDS = 20.0
 _GOODBYE_SECONDS = 1.0
@@ -110,10 +111,8 @@ def _of_the_connection(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         match cause:
-            case ssl.SSLCertVerificationError():
-                return "the mail server's certificate is not valid: " + cause.verify_message
             case ssl.SSLError():
-                return "TLS with the mail server failed"
+                return f"no TLS with the mail server: {tls_words(cause)}"
             case TimeoutError():
                 return "the mail server did not answer in time"
             case ConnectionRefusedError():

@@ -167,7 +167,7 @@ def _delays(config: Config, policy: DeliverPolicy) -> Sequence[timedelta]:
 
 
 def _without_secrets(result: Result, config: Config) -> Result:
-    """Of what brokers say nothing is shown but words of ours."""
+    """Takes secrets out of an endpoint's answer. Results of brokers are in our own words already."""
     if isinstance(config, HttpsConfig) and isinstance(result, Answer):
         return without_secrets(result, config)
     return result

@@ -138,7 +138,7 @@ class KafkaConfig:
 
     @property
     def host(self) -> str:
-        """Of the broker that is asked first."""
+        """The host of the broker that is asked first."""
         return host_and_port_of_broker(self.broker)[0]
 
 

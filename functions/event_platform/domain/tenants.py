@@ -33,7 +33,7 @@ STRONG = f"must have at least {MIN_SECRET_LENGTH} printable ASCII characters"
 """The rule for a secret where it is entered. A registry may hold older ones that break it."""
 WEAK_SECRET_FIX = (
     f"each {STRONG}: make others with `aep pims add URL --rotate --rotate-relay`, in a list with"
-    " `openssl rand -base64 32`"
+    " `openssl rand -base64 32`; that of the webhook is made anew in the PIM"
 )
 
 

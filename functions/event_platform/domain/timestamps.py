@@ -38,5 +38,5 @@ def normalise_rfc3339(text: str) -> str:
         if offset != "Z":
             in_utc = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"not a date and time that exists: {error}") from error
+        raise ValueError("not a date and time that exists: check the day and the hour") from error
     return in_utc + (match["fraction"] or "") + "Z"

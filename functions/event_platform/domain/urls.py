@@ -12,6 +12,8 @@ _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]*)?", re.IGNORECA
 """Host and port. URL parsers disagree on anything else, such as `a[::1]b` or `[v1.example]`."""
 _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):(\d{1,5})", re.ASCII)
 MAX_PORT = 65535
+_NO_PORT = f"must have a port from 1 to {MAX_PORT}"
+_NO_HOST_NAME = "must name a host that can be looked up; a name in other letters than ASCII follows IDNA"
 DEFAULT_PORTS = {"https": 443, "http": 80}
 BAD_PORTS = frozenset(
     (
@@ -95,7 +97,7 @@ def _with_ascii_host(text: str) -> str:
         host, colon, port = authority.partition(":")
         ascii_host = "" if not host else idna.encode(host, uts46=True, std3_rules=True).decode()
     except ValueError as error:  # also idna's own
-        raise ValueError(f"must name a host: {error}") from error
+        raise ValueError(_NO_HOST_NAME) from error
     return parts._replace(netloc=f"{user}{at}{ascii_host}{colon}{port}").geturl()
 
 
@@ -110,9 +112,12 @@ def _split(text: str, *, allow_http: bool) -> SplitResult:
         raise ValueError(_EXPECTED)
     try:
         parts = urlsplit(text)
+    except ValueError as error:
+        raise ValueError("must be a URL; an IPv6 address in it is written as [2001:db8::1]") from error
+    try:
         port = parts.port
     except ValueError as error:
-        raise ValueError(f"must be a URL: {error}") from error
+        raise ValueError(_NO_PORT) from error
     schemes = ("https", "http") if allow_http else ("https",)
     if parts.scheme not in schemes:
         raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
@@ -123,7 +128,7 @@ def _split(text: str, *, allow_http: bool) -> SplitResult:
     if _AUTHORITY.fullmatch(parts.netloc) is None:
         raise ValueError("must name a host of letters, digits, hyphens and dots, or an IP address")
     if port == 0:
-        raise ValueError("must have a port from 1 to 65535")
+        raise ValueError(_NO_PORT)
     return parts
 
 

@@ -13,12 +13,12 @@ HostOf: TypeAlias = Callable[[str], str]
 
 
 def host_of_endpoint(url: str) -> str:
-    """Of a URL."""
+    """Returns the host of a URL."""
     return host_and_port(normalise_endpoint_url(url, allow_http=True))[0]
 
 
 def host_of_broker(broker: str) -> str:
-    """Of host:port."""
+    """Returns the host of host:port."""
     return host_and_port_of_broker(broker)[0]
 
 

@@ -74,9 +74,18 @@ def _email(value: str) -> str:
     try:  # internal domains are fine: whoever runs the platform runs its mail server too
         validate_email(value, check_deliverability=False, globally_deliverable=False)
         return value
-    except EmailNotValidError as error:
-        wrong = str(error)
-    raise ValueError(f"must be an e-mail address: {wrong}")  # out there, so that no frame of theirs is kept
+    except EmailNotValidError:
+        pass
+    raise ValueError(f"must be an e-mail address{_fault_of_email(value)}")  # without a frame of theirs
+
+
+def _fault_of_email(value: str) -> str:
+    name, at, host = value.rpartition("@")
+    if not at:
+        return " such as name@example.com: it has no @"
+    if not name or not host:
+        return f" such as name@example.com: nothing is {'before' if not name else 'after'} the @"
+    return ": it has characters, dots or lengths that no address has"
 
 
 def _secret(value: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:

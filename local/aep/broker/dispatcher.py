@@ -237,7 +237,7 @@ class Dispatcher:
             lane.more_on_disk = True
 
     async def _process(self, lane: _Lane, entry: Queued) -> None:
-        """Until the delivery has left the head of its lane, settled or a dead letter; or until a stop."""
+        """Returns when the delivery has left the head of its lane, settled or a dead letter, or at a stop."""
         while not self._tasks.stopping:
             try:
                 await self._pacer.wait(entry.subscription_id, entry.epoch)

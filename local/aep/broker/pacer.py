@@ -14,7 +14,7 @@ from event_platform.ports import Clock, Paces, SubscriptionLookup
 BURST_SECONDS = 0.1
 """A subscription that rested may send this much of a second's rate at once."""
 LOOK_AGAIN_SECONDS = 1.0
-"""While waiting: for a subscription that was suspended meanwhile, or a rate that has changed."""
+"""The time after which whoever waits looks for a suspension, or for a rate that has changed."""
 SHORTEST_WAIT = 1e-5
 """Seconds; less is what floats lose."""
 KEPT_SECONDS = 600.0

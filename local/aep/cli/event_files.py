@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from event_platform.domain.validation_words import json_words
+
 from ..output import fail
 
 EventFile = Annotated[
@@ -29,7 +31,7 @@ def event_in(file: Path) -> dict[str, Any]:
     try:
         found = orjson.loads(example if is_printed else before)
     except orjson.JSONDecodeError as error:
-        fail(f"{where} must hold one event in JSON: {error}")
+        fail(f"{where} must hold one event in JSON, and is {json_words(error)}")
     if is_printed:
         found = {"type": before.partition("\n")[0], "example": found}
     if not isinstance(found, dict) or not isinstance(found.get("type"), str):
@@ -45,6 +47,6 @@ def _text_of(file: Path, where: str) -> str:
     try:
         return sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
     except UnicodeDecodeError as error:
-        fail(f"{where} must hold UTF-8: {error}")
+        fail(f"{where} must hold UTF-8, and does not from byte {error.start} on: save it in that encoding")
     except OSError as error:
         fail(f"{where}: {error.strerror}")

@@ -31,6 +31,7 @@ from ..runtime.log_lines import GatheredLines, to_background
 from ..runtime.tasks import WatchedTasks
 from ..serving import server
 from ..serving.accepting import RAISE_THE_LIMIT
+from ..store import files
 from ..store.identity import with_cure
 from . import options, sandbox, trials
 from .backup import backup
@@ -87,7 +88,13 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8080,
     data: Annotated[
-        Path, typer.Option(envvar="AEP_DATA", metavar="DIR", help="The folder of queue, store and key.")
+        Path,
+        typer.Option(
+            envvar="AEP_DATA",
+            metavar="DIR",
+            callback=options.data_folder,
+            help="The folder of queue, store and key.",
+        ),
     ] = Path("aep-data"),
     pims_file: Annotated[
         str | None,
@@ -129,8 +136,6 @@ def serve(
         given["pims"] = pims_file
     settings = options.settings(**given, **({"dev": True} if dev else {}))
     tls = _tls(tls_cert, tls_key)
-    if data.exists() and not data.is_dir():
-        fail(f"--data {data} is not a folder; name one, or a path to make it at")
     _allow_many_connections()
     from .. import wiring  # noqa: F401 - before the workers are forked, so that it is in memory once
     from ..store.steady_clock import SteadyClock
@@ -250,6 +255,7 @@ async def _metrics(app: ASGIApp, host: str, port: int) -> AsyncGenerator[None, N
 
 def main() -> None:
     """The entry point of the command."""
+    telemetry.configure_of_commands()
     try:
         # Not typer's own way of ending, which puts usage errors into a box of several lines.
         raise SystemExit(app(standalone_mode=False))
@@ -266,7 +272,7 @@ def main() -> None:
     except sqlite3.DatabaseError as error:
         fail(f"the store cannot be used: {with_cure(error)}", 1)
     except OSError as error:
-        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+        fail(files.with_cure(error), 1)
 
 
 def _tls(certificate: Path | None, key: Path | None) -> server.Tls | None:

@@ -13,10 +13,24 @@ from event_platform.settings import unknown_variables as unknown_to_settings
 
 from ..output import fail
 
+
+def data_folder(path: Path) -> Path:
+    """Returns the data folder that was named; ends the command if that path, or one above it, is a file."""
+    if (
+        file := next((each for each in (path, *path.parents) if each.exists() and not each.is_dir()), None)
+    ) is not None:
+        fail(f"--data {path} is no folder: {file} is a file. Name a folder, or a path to make one at")
+    return path
+
+
 Data = Annotated[
     Path,
     typer.Option(
-        "--data", envvar="AEP_DATA", metavar="DIR", file_okay=False, help="The platform's data folder."
+        "--data",
+        envvar="AEP_DATA",
+        metavar="DIR",
+        callback=data_folder,
+        help="The platform's data folder.",
     ),
 ]
 EventTypes = Annotated[

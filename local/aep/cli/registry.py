@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import shlex
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,7 +28,7 @@ from ..google import registry as on_google
 from ..output import fail
 from ..store import database, keys
 from ..store import tenants as pims
-from ..store.files import new_beside
+from ..store.files import written_beside
 from ..store.running import folders_in_use
 from .options import DEFAULT_DATA
 
@@ -164,10 +163,7 @@ def _entries_of_file(path: Path) -> Entries:
     def save(entries: Entries, _: object) -> None:
         content = json.dumps([_plain(tenant) for tenant in entries.all()], indent=2) + "\n"
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = new_beside(path)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
-        temporary.replace(path)
+        written_beside(path, content.encode()).replace(path)
 
     return Entries(pims.parse(text, allow_http=True), put=save, remove=save)
 

@@ -40,6 +40,7 @@ class CallObserver:
         self._tasks = WatchedTasks(on_fault)
         self._writing: asyncio.Task[None] | None = None
         self._changed: set[CallKey] = set()
+        self._is_behind = False
 
     def taken(self, tenant: str, way: Way, events: int) -> None:
         last = self._last(tenant, way)
@@ -87,4 +88,10 @@ class CallObserver:
             await self._database.write(lambda connection: calls.put(connection, rows))
         except StoreUnavailable as error:
             self._changed |= changed
-            log.warning("last_calls.not_written", error=str(error))
+            if not self._is_behind:
+                log.warning("last_calls.not_written", error=str(error))
+            self._is_behind = True
+        else:
+            if self._is_behind:
+                log.info("last_calls.written_again")
+            self._is_behind = False

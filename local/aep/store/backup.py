@@ -11,7 +11,7 @@ from event_platform.domain.errors import StoreUnavailable
 
 from ..errors import BackupRefused
 from . import copies, database, figures, room
-from .identity import with_cure
+from .identity import with_cure, words_of
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ def back_up(folder: Path, target: Path, *, overwrite: bool) -> int:
             ) from error
         if room.is_out_of_room(error):
             raise StoreUnavailable(
-                f"{source} could not be copied to {target.parent}: {error};"
+                f"{source} could not be copied to {target.parent}: {words_of(error)};"
                 f" {room.megabytes(room.free_bytes(target.parent))} are left there, and"
                 f" {room.megabytes(source.stat().st_size)} are needed: make room, or choose another folder"
             ) from error

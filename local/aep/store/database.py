@@ -50,7 +50,7 @@ GATHERING_SECONDS = 0.004
 """After a commit of BUSY_JOBS the writer rests, so that the next one serves more: each costs a sync,
 and hands the lock of Python to and fro. The rest ends for who had nothing in that commit."""
 LINGER_SECONDS = 0.02
-"""What nobody waits for lingers so long for work to share a commit with, or until BUSY_JOBS are there."""
+"""The time that work for which nobody waits lingers for other work to share a commit with."""
 WEIGHT_AT_ONCE = 256
 """The weight of the items that one call of a joint job gets."""
 KEPT_PAGES = 4096  # 16 MiB
@@ -363,7 +363,7 @@ class Database:
                     raise StoreReplaced(f"{error} while the platform ran on {self.folder}. {kept}") from None
         except BaseException as error:  # noqa: BLE001 - reported as a fault; the thread ends here
             if self.ended is None:
-                self._end(StoreUnavailable(f"the store's writer has ended: {error!r}"), batch, backlog)
+                self._end(StoreUnavailable("the store's writer has ended; the log says why"), batch, backlog)
             self._loop.call_soon_threadsafe(self._on_fault, error)
 
     def _gather(self, backlog: "_Backlog") -> None:

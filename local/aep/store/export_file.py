@@ -3,7 +3,6 @@
 It is one JSON document of mode 0600. Its secrets are sealed with a key that is not in it.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,12 +24,12 @@ from event_platform.documents import (
 from event_platform.domain.pace.lanes import LANES_AT_START
 from event_platform.domain.subscriptions import Status, Subscriber, Subscription
 from event_platform.domain.tenants import Tenant
-from event_platform.domain.validation_words import words_of
+from event_platform.domain.validation_words import json_words, words_of
 from event_platform.ports import Seal
 
 from ..errors import BadExport, MoveRefused, WrongKey
 from .copies import sync_folder
-from .files import new_beside
+from .files import written_beside
 
 FORMAT = "aep-export"
 VERSION = 1
@@ -117,12 +116,8 @@ def write(path: Path, records: Records, seal: Seal) -> None:
         subscribers=[subscriber_document(each, seal) for each in records.subscribers],
         subscriptions=[subscription_document(each, seal) for each in records.subscriptions],
     )
-    descriptor, temporary = new_beside(path)
+    temporary = written_beside(path, content.model_dump_json(indent=1).encode())
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.model_dump_json(indent=1).encode())
-            file.flush()
-            os.fsync(file.fileno())
         path.hardlink_to(temporary)
     except FileExistsError:
         raise MoveRefused(f"{path} exists: choose another name, or remove it") from None
@@ -136,7 +131,7 @@ def read(path: Path) -> ExportFile:
     try:
         content = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise BadExport(f"{path} is no whole file of `aep export`: {error}") from None
+        raise BadExport(f"{path} is no whole file of `aep export`: it is {json_words(error)}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BadExport(f"{path} is no file of `aep export`")
     if content.get("version") != VERSION:

@@ -11,6 +11,7 @@ say whether a write-ahead log that was left is that of the file beside it.
 
 import os
 import secrets
+import shlex
 import sqlite3
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +29,28 @@ MARK_BYTES = 4
 KEPT = ".kept-"
 """The text before the time in the name of a file that was kept when another one took its place."""
 CURE = "restore a backup with `aep restore FILE`, which moves the old files of the store out of the way"
+
+_WORDS = {
+    sqlite3.SQLITE_FULL: "its disk is full",
+    sqlite3.SQLITE_IOERR: "its disk does not read or write",
+    sqlite3.SQLITE_CANTOPEN: "a file cannot be opened or made",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged",
+    sqlite3.SQLITE_NOTADB: "the file is no database",
+    sqlite3.SQLITE_BUSY: "another process holds it",
+    sqlite3.SQLITE_LOCKED: "another process holds it",
+    sqlite3.SQLITE_READONLY: "the file may not be written to",
+    sqlite3.SQLITE_INTERRUPT: "it took too long and was ended",
+    sqlite3.SQLITE_PERM: "the file may not be opened",
+    sqlite3.SQLITE_AUTH: "the file may not be opened",
+}
+_CURES = {
+    sqlite3.SQLITE_FULL: "make room on the disk of the data folder",
+    sqlite3.SQLITE_CANTOPEN: "look at the rights of the data folder and at the room on its disk",
+    sqlite3.SQLITE_CORRUPT: CURE,
+    sqlite3.SQLITE_NOTADB: CURE,
+    sqlite3.SQLITE_READONLY: "run this as the user who owns the data folder",
+    sqlite3.SQLITE_PERM: "run this as the user who owns the data folder",
+}
 
 
 class OwnFiles:
@@ -149,14 +172,28 @@ def check_present(path: Path) -> None:
     """
     if path.exists():
         return
-    left = sorted(path.parent.glob(f"{path.name}*{KEPT}*Z"))
+    stores = sorted(path.parent.glob(f"{path.name}{KEPT}*Z"))
+    logs = sorted(path.parent.glob(f"{wal_of(path).name}{KEPT}*Z"))
     if _size(wal_of(path)) > 0:
-        left.append(wal_of(path))
-    if left:
-        raise StoreDamaged(
-            f"{path} is gone, but {left[-1].name} is there: {CURE}; to begin with an empty store, move that"
-            " file to another folder first"
+        logs.append(wal_of(path))
+    if not stores and not logs:
+        return
+    if stores:
+        cure = (
+            f"{stores[-1]} is the newest store that was kept: put it back with"
+            f" `{restoring(stores[-1], path.parent)}`, or restore a backup in the same way"
         )
+    else:
+        cure = f"{logs[-1].name} is there: {CURE}"
+    raise StoreDamaged(
+        f"{path} is gone, but {cure}; to begin with an empty store, move the files that are left of it to"
+        " another folder first"
+    )
+
+
+def restoring(file: Path, folder: Path) -> str:
+    """The command that puts a store into the place of that of a data folder."""
+    return f"aep restore {shlex.quote(str(file))} --data {shlex.quote(str(folder))}"
 
 
 def check_wal(path: Path, database: int, lock: bytes) -> None:
@@ -198,12 +235,19 @@ def read_lock(path: Path) -> bytes:
 
 
 def with_cure(error: sqlite3.DatabaseError) -> str:
-    """The error, and what to do when it says that the file is damaged or its disk is full."""
+    """Words for the error, and what to do when they say that the file is damaged or its disk is full."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    if code == sqlite3.SQLITE_FULL:
-        return f"{error}: make room on the disk of the data folder"
-    return f"{error}: {CURE}" if damaged else str(error)
+    cure = _CURES.get(code)
+    return f"{words_of(error)}: {cure}" if cure else words_of(error)
+
+
+def words_of(error: sqlite3.DatabaseError) -> str:
+    """Our words for an error of SQLite, by its kind (sqlite.org/rescode.html).
+
+    Other kinds are faults of ours, and quoted so that they can be reported.
+    """
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return _WORDS.get(code) or f"a fault of the platform's own, please report it: {error}"
 
 
 def _is_there(path: Path, found: os.stat_result) -> bool:

@@ -10,7 +10,7 @@ import structlog
 
 from ..errors import BackupRefused
 from .copies import write_copy
-from .identity import OwnFiles, kept_name, wal_of
+from .identity import OwnFiles, kept_name, restoring, wal_of, words_of
 from .locking import READERS_OF_SQLITE, is_at, try_lock
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ def _kept(files: OwnFiles, connection: sqlite3.Connection, target: Path, stoppin
     while True:
         try:
             if (place := _place_of(files)) is not None and _is_copied_whole(connection):
-                return f"Nothing was lost: all that was accepted is in {place}"
+                return _said_of(place, files)
             write_copy(connection, target)
         except (BackupRefused, sqlite3.DatabaseError, OSError) as error:
             if not is_said:
@@ -52,9 +52,24 @@ def _kept(files: OwnFiles, connection: sqlite3.Connection, target: Path, stoppin
                 log.error("store.not_kept", file=str(target), error=str(error), fix=fix)
             is_said = True
             if stopping.wait(RETRY_SECONDS):
-                return f"What had not been delivered is lost, as {target} could not be written: {error}"
+                return f"What had not been delivered is lost, as {target} could not be written: {_why(error)}"
         else:
-            return f"Nothing was lost: all that was accepted is in {target}, to be restored by `aep restore`"
+            return _said_of(target, files)
+
+
+def _said_of(kept: Path, files: OwnFiles) -> str:
+    command = restoring(kept, files.path.parent)
+    return f"Nothing was lost: all that was accepted is in {kept}. Put it back with `{command}`"
+
+
+def _why(error: BackupRefused | sqlite3.DatabaseError | OSError) -> str:
+    match error:
+        case sqlite3.DatabaseError():
+            return words_of(error)
+        case OSError():
+            return error.strerror or "the system refuses it"
+        case _:
+            return str(error)
 
 
 def _place_of(files: OwnFiles) -> Path | None:

@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import os
 import secrets
 import sqlite3
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from ..errors import MalformedKey, WrongKey
 from . import database
 from .copies import sync_folder
 from .database import KEY_FILE
-from .files import new_beside
+from .files import written_beside
 
 _CHECK = "seal_check"
 
@@ -128,9 +127,4 @@ def _replace(path: Path, keys: Sequence[bytes]) -> None:
 
 def _written(path: Path, keys: Sequence[bytes]) -> Path:
     """A file beside `path` with the keys, one a line, on disk."""
-    descriptor, temporary = new_beside(path)
-    with os.fdopen(descriptor, "w") as file:
-        file.write("".join(base64.b64encode(key).decode() + "\n" for key in keys))
-        file.flush()
-        os.fsync(file.fileno())
-    return temporary
+    return written_beside(path, b"".join(base64.b64encode(key) + b"\n" for key in keys))

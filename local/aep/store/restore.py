@@ -14,7 +14,7 @@ from typing import BinaryIO
 from ..errors import DataFolderInUse, RestoreRefused
 from . import database, schema
 from .copies import sync_folder
-from .identity import clear_mark, kept_name, shm_of, wal_of, write_mark
+from .identity import clear_mark, kept_name, shm_of, wal_of, words_of, write_mark
 from .locking import ALL_OF_SQLITE, OWN_BYTE, PRIVATE, lock_database, lock_of, lock_of_database, try_lock
 
 RESTORING = ".restoring"
@@ -128,7 +128,9 @@ def _check(new: Path, source: Path) -> bool:
             _check_schema(connection, source)
             return _is_whole(connection, source)
     except sqlite3.DatabaseError as error:
-        raise RestoreRefused(f"{source} is damaged, or no store ({error}): give another backup") from error
+        raise RestoreRefused(
+            f"{source} is damaged, or no store ({words_of(error)}): give another backup"
+        ) from error
 
 
 def _check_schema(connection: sqlite3.Connection, source: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from .identity import with_cure
+from .identity import with_cure, words_of
 
 log = structlog.get_logger()
 
@@ -138,7 +138,7 @@ def explained(error: sqlite3.DatabaseError, folder: Path) -> str:
     """The error and what to do: when the disk may be full, how much is left on it."""
     if not is_out_of_room(error):
         return with_cure(error)
-    return f"{error}; {megabytes(free_bytes(folder))} are left on its disk: make room there"
+    return f"{words_of(error)}; {megabytes(free_bytes(folder))} are left on its disk: make room there"
 
 
 def megabytes(size: int) -> str:

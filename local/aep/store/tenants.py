@@ -23,7 +23,7 @@ from event_platform.domain.tenants import (
     may_lack_token_info,
     plain_http_problem,
 )
-from event_platform.domain.validation_words import words_of
+from event_platform.domain.validation_words import json_words, words_of
 from event_platform.ports import Clock, Seal
 
 from ..errors import BadPims
@@ -114,8 +114,12 @@ def source_text(source: str | None) -> str | None:
         return source
     try:
         return Path(source).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadPims(f"the list of PIMs {source} cannot be read: {error}") from error
+    except OSError as error:
+        raise BadPims(f"the list of PIMs {source} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadPims(
+            f"the list of PIMs {source} is not UTF-8 from byte {error.start} on: save it in that encoding"
+        ) from error
 
 
 def parse(text: str, *, allow_http: bool) -> list[Tenant]:
@@ -123,7 +127,7 @@ def parse(text: str, *, allow_http: bool) -> list[Tenant]:
     try:
         entries = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise BadPims(f"the list of PIMs is not JSON: {error}") from error
+        raise BadPims(f"the list of PIMs is {json_words(error)}") from error
     if not isinstance(entries, list):
         raise BadPims('the list of PIMs must be a JSON array of entries such as {"url": "https://…"}')
     tenants = [_tenant(entry, f"entry {index}") for index, entry in enumerate(entries)]

@@ -187,7 +187,7 @@ class Workers:
         self._tell_fault(told)
 
     def _tell_fault(self, answered: "asyncio.Future[Any]") -> None:
-        """Of a call to a worker; it is cancelled when the worker has ended, which `_ended` tells."""
+        """Reports the error of a call to a worker; `_ended` reports a worker that ended and so cancels it."""
         if not answered.cancelled() and (error := answered.exception()) is not None:
             self._on_fault(error)
 

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+import structlog
 import typer
 
 from aep.cli import main
+from aep.doctor import machine
 from support.aep_here import run
 from support.processes import command
 
@@ -16,7 +19,7 @@ from support.processes import command
     ("arguments", "message"),
     [
         (["serve", "--port", "x"], "Invalid value for '--port'"),
-        (["serve", "--data", "/dev/null"], "--data /dev/null is not a folder"),
+        (["serve", "--data", "/dev/null"], "--data /dev/null is no folder: /dev/null is a file"),
         (
             ["serve", "--tls-cert", "/dev/null", "--tls-key", "/dev/null"],
             "--tls-cert /dev/null and --tls-key",
@@ -41,9 +44,29 @@ def test_wrong_usage_is_one_line_with_status_2(tmp_path: Path, arguments: list[s
 def test_data_that_is_a_file_is_named(tmp_path: Path, arguments: list[str]) -> None:
     file = tmp_path / "a-file"
     file.touch()
-    ended = run(*arguments, "--data", str(file))
-    assert ended.status == 2
-    assert "aep: Invalid value for '--data'" in ended.err
+    for path in (file, file / "below", file / "far" / "below"):
+        ended = run(*arguments, "--data", str(path))
+        assert ended.status == 2
+        assert ended.err == (
+            f"aep: --data {path} is no folder: {file} is a file. Name a folder, or a path to make one at\n"
+        )
+
+
+def test_lines_of_the_log_are_no_part_of_what_a_command_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def looked_up(host: str, network: object) -> machine.Check:
+        log = structlog.get_logger()
+        log.info("resolver.renewed", reason="of no interest to who asked")
+        log.warning("resolver.renewed", reason="of interest")
+        return machine.ok("names", host)
+
+    monkeypatch.setattr(machine, "names", looked_up)
+    for _ in range(2):  # each run has a standard error of its own
+        ended = run("doctor", "--json", "--data", str(tmp_path / "data"))
+        assert "names" in {check["name"] for check in orjson.loads(ended.out)}
+        (line,) = ended.err.splitlines()
+        assert orjson.loads(line)["reason"] == "of interest"
 
 
 @pytest.mark.parametrize("group", [[], ["pims"], ["dead"]], ids=["aep", "pims", "dead"])

@@ -82,6 +82,7 @@ async def test_what_is_freed_later_goes_back_too_and_then_there_are_no_more_look
     assert await process.looks(3) == []
 
 
+@pytest.mark.provokes("memory.store_unavailable")
 async def test_memory_goes_back_also_while_the_store_is_away(process: Process) -> None:
     process.resident += 2 * GROWN_BYTES
     process.is_store_away = True

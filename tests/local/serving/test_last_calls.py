@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from structlog.testing import capture_logs
 
 from aep.runtime.meters import PIMS_NAMED, LastCalls, Meters
 from aep.serving import metrics
@@ -21,6 +22,7 @@ from event_platform.domain.tenants import Tenant, Way
 from support import one_pim
 from support.aep_here import Ended, run
 from support.clock import START, ManualClock
+from support.eventually import eventually
 from support.processes import Child, http, send_events, server, signature, until, with_metrics
 
 SECRET = "the-secret-that-the-pim-made"
@@ -113,19 +115,25 @@ async def test_a_start_on_a_full_disk_knows_them(world: World, monkeypatch: pyte
     await again.stop()
 
 
-async def test_what_the_store_did_not_take_is_written_later(
+@pytest.mark.provokes("last_calls.not_written", "last_calls.written_again")
+async def test_what_the_store_did_not_take_is_written_later_and_said_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*arguments: Any) -> None:
         raise StoreUnavailable("the disk is full")
 
     world.observer.taken(PIM, Way.RELAY, 1)
-    with monkeypatch.context() as patched:
-        patched.setattr(world.database, "write", away)
+    with capture_logs() as lines:
+        with monkeypatch.context() as patched:
+            patched.setattr(world.database, "write", away)
+            for _ in range(3):
+                await world.clock.advance(WRITE_EVERY)
+        assert await world.written() == {}
+        assert [line["event"] for line in lines] == ["last_calls.not_written"]
         await world.clock.advance(WRITE_EVERY)
-    assert await world.written() == {}
-    await world.clock.advance(WRITE_EVERY)
-    assert set(await world.eventually_written()) == {(PIM, Way.RELAY)}
+        assert set(await world.eventually_written()) == {(PIM, Way.RELAY)}
+        await eventually(lambda: len(lines) == 2)
+    assert lines[1]["event"] == "last_calls.written_again"
 
 
 def test_metrics_name_so_many_pims_and_no_more() -> None:

@@ -1,6 +1,8 @@
 """`aep backup`: a copy that a platform goes on from, whatever is killed while it is made."""
 
+import errno
 import fcntl
+import os
 import shutil
 import signal
 import stat
@@ -226,6 +228,18 @@ def test_when_it_was_made_is_noted_for_metrics_and_doctor(tmp_path: Path) -> Non
     for wrong in ("", "yesterday", "2026-11-30T12:00:00", "x" * 1000):
         (data / database.LAST_BACKUP).write_text(wrong)
         assert figures.last_backup(data) is None
+
+
+@pytest.mark.provokes("store.backup_not_noted")
+def test_a_backup_is_made_though_it_cannot_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(folder: Path, at: datetime) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    data = tmp_path / "data"
+    store(data)
+    monkeypatch.setattr(figures, "note_backup", fail)
+    assert back_up(data, tmp_path / "copy.db", overwrite=False) == (tmp_path / "copy.db").stat().st_size
+    assert figures.last_backup(data) is None
 
 
 def test_it_ends_before_the_disk_of_the_store_is_full(

@@ -223,6 +223,37 @@ async def test_a_reader_that_stays_is_logged_once(tmp_path: Path, monkeypatch: p
         await store.close()
 
 
+@pytest.mark.provokes("store.checkpoint_failed")
+async def test_checkpoints_that_fail_are_logged_once_and_made_when_they_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "LONGEST_SECONDS", 0.01)
+    monkeypatch.setattr(checkpoints, "SHORTEST_SECONDS", 0.01)
+    copy, failed, meters = Copier.copy, 0, Meters()
+
+    def fail_three_times(copier: Copier) -> int:
+        nonlocal failed
+        if failed < 3:
+            failed += 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return copy(copier)
+
+    monkeypatch.setattr(Copier, "copy", fail_three_times)
+    store = Database(tmp_path, meters)
+    store.open()
+    try:
+        with capture_logs() as logs:
+            number = 0
+            while sum(meters.checkpoint_seconds.counts) == 0:
+                number += 1
+                row = (str(number), "x")
+                await store.write(lambda c, row=row: c.execute("INSERT INTO meta VALUES (?, ?)", row))
+        assert failed == 3
+        assert [entry["event"] for entry in logs].count("store.checkpoint_failed") == 1
+    finally:
+        await store.close()
+
+
 async def test_nothing_is_lost_while_checkpoints_and_commits_meet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -260,7 +260,8 @@ def test_a_file_that_may_not_grow_is_said_and_written_again_when_it_may(tmp_path
     message, problem = said.split(" | ")
     assert message == problem
     assert re.fullmatch(
-        "the store cannot be written: disk I/O error; [0-9.]+ MB are left on its disk: make room there",
+        "the store cannot be written: its disk does not read or write; [0-9.]+ MB are left on its disk:"
+        " make room there",
         message,
     )
     assert kept_all == "True"

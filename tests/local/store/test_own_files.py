@@ -1,6 +1,8 @@
 """The files of the store, when others remove, replace or overwrite them, before a start or while it runs."""
 
 import errno
+import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -91,10 +93,16 @@ def notes(file: Path) -> list[str]:
         return [text for (text,) in connection.execute("SELECT text FROM notes ORDER BY text")]
 
 
-def named_in(said: str, folder: Path) -> Path:
+def restoring(said: str) -> list[str]:
+    """The arguments of the command that is said to put all that was accepted back."""
+    words = re.search(r"Nothing was lost: .+ Put it back with `aep (restore .+)`", said)
+    assert words is not None, said
+    return shlex.split(words[1])
+
+
+def named_in(said: str) -> Path:
     """The file that is said to hold all that was accepted."""
-    words = said.replace(",", " ").split()
-    return next(Path(word) for word in reversed(words) if word.startswith(str(folder)))
+    return Path(restoring(said)[1])
 
 
 # While it runs
@@ -116,7 +124,7 @@ async def test_what_is_written_into_a_file_that_is_not_ours_is_refused_and_what_
             await running.database.read(lambda c: c.execute("SELECT 1").fetchone())
         await running.database.close()
     assert "Nothing was lost" in said
-    assert "one" in notes(named_in(said, tmp_path))
+    assert "one" in notes(named_in(said))
     assert [line["event"] for line in lines if line["log_level"] == "critical"] == ["store.replaced"]
 
 
@@ -144,7 +152,7 @@ async def test_what_is_taken_in_between_two_looks_is_kept(
 async def test_it_is_noticed_at_the_stop(running: Running, tmp_path: Path) -> None:
     backup_of(running.file).replace(running.file)
     await running.database.close()
-    assert notes(named_in(await running.fault(), tmp_path)) == ["one"]
+    assert notes(named_in(await running.fault())) == ["one"]
     assert notes(running.file) == []
 
 
@@ -203,7 +211,7 @@ async def test_what_cannot_be_kept_is_tried_again_until_there_is_room(
     said = await running.fault()
     await running.database.close()
     assert len(tries) == 3
-    assert "one" in notes(named_in(said, tmp_path))
+    assert "one" in notes(named_in(said))
     assert [line["event"] for line in lines].count("store.not_kept") <= 1
 
 
@@ -310,6 +318,23 @@ async def test_a_log_without_its_file_is_refused_and_stays(
     assert machine.store(crashed).needed
 
 
+async def test_a_start_after_the_file_was_removed_names_what_was_kept_of_it(running: Running) -> None:
+    running.file.unlink()
+    with pytest.raises(module.StoreUnavailable):
+        await running.note("refused")
+    kept = named_in(await running.fault())
+    await running.database.close()
+    older = kept.with_name("aep.db.kept-20200101T000000.000000Z")  # moved away by a restore
+    older.write_bytes(b"")
+    with pytest.raises(StoreDamaged) as refused:
+        start(running.file.parent)
+    command = re.search(r"`aep (.+?)`", str(refused.value))
+    assert command is not None
+    assert shlex.split(command[1]) == ["restore", str(kept), "--data", str(running.file.parent)]
+    assert run(*shlex.split(command[1])).status == 0
+    assert "one" in notes(running.file)
+
+
 async def test_a_pair_from_one_snapshot_is_taken_once_the_lock_file_is_removed(crashed: Path) -> None:
     (crashed / "lock").write_text("12345678")  # that of a later run
     with pytest.raises(SetupError, match=f"remove {crashed / 'lock'}"):
@@ -325,7 +350,7 @@ async def test_a_damaged_file_is_said_to_be_one_with_the_cure(crashed: Path) -> 
     with (crashed / module.FILE).open("r+b") as file:
         file.seek(100)
         file.write(b"\xff" * 2000)  # the page of the schema
-    with pytest.raises(module.StoreUnavailable, match=r"malformed.*aep restore FILE"):
+    with pytest.raises(module.StoreUnavailable, match=r"damaged.*aep restore FILE"):
         start(crashed)
     key = {"AEP_SECRETS_KEY": "A" * 43 + "="}
     listed = run("pims", "list", "--data", str(crashed), settings=key)
@@ -352,7 +377,8 @@ def test_a_platform_whose_file_was_replaced_ends_and_a_restore_goes_on_with_what
             assert "Traceback" not in serve.stderr()
             last = serve.stderr().splitlines()[-1]
     assert last.startswith("aep: aep.db was removed, or replaced")
-    ended = run("restore", str(named_in(last, tmp_path)), "--data", str(data))
+    assert restoring(last)[2:] == ["--data", str(data)]
+    ended = run(*restoring(last))
     assert ended.status == 0, ended.err
     retry_soon = {"AEP_RETRY_DELAYS": "0.1,0.1"}
     with (

@@ -62,7 +62,7 @@ def test_the_reserve_has_its_room_and_is_for_its_owner_alone(room: Room, tmp_pat
     assert room.problem is None
 
 
-@pytest.mark.provokes("store.out_of_room")
+@pytest.mark.provokes("store.out_of_room", "store.room_again")
 def test_with_little_left_nothing_is_taken_in_until_there_is_enough(room: Room, disk: Disk) -> None:
     disk.free = LEAST_BYTES - 1
     with capture_logs() as logs:
@@ -121,14 +121,24 @@ def test_a_quota_that_is_used_up_is_met_when_the_reserve_is_made_again(
     assert not room.is_short
 
 
-@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY])
-def test_other_failures_leave_the_reserve_alone(room: Room, tmp_path: Path, code: int) -> None:
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (sqlite3.SQLITE_BUSY, "another process holds it"),
+        (
+            sqlite3.SQLITE_READONLY,
+            "the file may not be written to: run this as the user who owns the data folder",
+        ),
+        (sqlite3.SQLITE_MISMATCH, "a fault of the platform's own, please report it: what SQLite says"),
+    ],
+)
+def test_other_failures_leave_the_reserve_alone(room: Room, tmp_path: Path, code: int, words: str) -> None:
     error = sqlite3.OperationalError("what SQLite says")
     error.sqlite_errorcode = code
     room.failed(error)
     assert (tmp_path / RESERVE).exists()
     assert not room.is_short
-    assert room.problem == "the store cannot be written: what SQLite says"
+    assert room.problem == f"the store cannot be written: {words}"
     room.works()
     assert room.problem is None
 
@@ -150,7 +160,7 @@ def test_a_file_system_that_cannot_keep_room_is_used_without(
 
 
 def test_a_command_that_finds_the_disk_full_says_what_to_do() -> None:
-    assert with_cure(full()) == "database or disk is full: make room on the disk of the data folder"
+    assert with_cure(full()) == "its disk is full: make room on the disk of the data folder"
 
 
 # In the store
@@ -181,6 +191,7 @@ async def test_what_needs_no_room_is_done_though_little_is_left(database: Databa
     await database.write(put)
 
 
+@pytest.mark.provokes("store.commit_failed")
 async def test_the_store_says_that_it_cannot_be_written_until_it_can(database: Database) -> None:
     """Nobody writes meanwhile, so it finds out by itself."""
 

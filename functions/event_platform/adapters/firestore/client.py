@@ -122,7 +122,7 @@ class Firestore:
                 timeout=self.patience if patience is None else patience,
             )
         except exceptions.RetryError as error:
-            raise StoreUnavailable(f"Firestore: {error.cause or error}") from error
+            raise StoreUnavailable("Firestore does not answer as it should; try it again") from error
 
     async def get(
         self, reference: AsyncDocumentReference, *, attempt: float | None = None

@@ -157,7 +157,7 @@ class FirestoreOutbox:
     async def _update(
         self, reference: AsyncDocumentReference, fields: dict[str, Any], *, written_at: Any = None
     ) -> None:
-        """Of what is there, and as it was written at that time if one is given."""
+        """Changes fields of a document that is there, and was written at that time if one is given."""
         client = self._firestore.client
         option = client.write_option(last_update_time=written_at) if written_at is not None else None
 

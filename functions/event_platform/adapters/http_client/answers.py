@@ -5,14 +5,14 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 from ...domain.attempts.outcomes import Answer
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Of status line and headers, with those of the interim answers (1xx) before."""
+"""The largest status line and headers, with those of the interim answers (1xx) before."""
 MAX_HEAD_LINES = 256
 """The lines of the same head; a line that goes on with a header (folded) counts, too."""
 MAX_BODY_BYTES = 64 * 1024
 MAX_PIECES = 512
 """Chunks of a body, and parts of an answer as they come from the network."""
 _MAX_BYTES = MAX_HEAD_BYTES + 8 * MAX_BODY_BYTES
-"""Of an answer on the wire: a chunk of a few bytes comes with as many around it, and has extensions."""
+"""The largest answer on the wire: a chunk of a few bytes comes with as many around it, and has extensions."""
 _PARSED_AT_ONCE = 1024
 """Bytes of a head or of chunks. What the parser does for each line or chunk cannot be stopped in between."""
 _MAX_AROUND_CHUNKS = 8 * 1024
@@ -125,7 +125,7 @@ class AnswerReader:
     # What the parser calls
 
     def on_message_begin(self) -> None:
-        """Of an answer that follows, too: to a request that wasn't sent."""
+        """Counts an answer's head. A second answer is one to a request that was not sent."""
         if self.answer is not None:
             self.is_reusable = False
         self._head_bytes += _SHORTEST_HEAD

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+import structlog
 from aiokafka import errors
 from cachetools import LRUCache
 from cryptography.hazmat.primitives import serialization
@@ -28,6 +29,7 @@ from ..resolvers import NameNotResolved
 from ..tls import restricted
 from .client import NotKafka, Producer, SlowWork
 
+log = structlog.get_logger()
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # names hosts and users; we log what came of it
 
 IDLE_SECONDS = 60.0
@@ -215,7 +217,7 @@ async def _end(kept: _Kept) -> None:
 
 
 def _look(started: asyncio.Task[None]) -> None:
-    """Else asyncio would log that nobody asked why it did not start: all who did may have gone."""
+    """Retrieves the error of a start, so that asyncio does not log it when all who waited have gone."""
     if not started.cancelled():
         started.exception()
 
@@ -345,4 +347,5 @@ def _failure_of(error: BaseException | None) -> Refusal | TransportFailure | Non
                 Reason.UNEXPECTED_EOF, "a broker closed the connection"
             )
         case _:
-            return TransportFailure(Reason.DESTINATION_FAILURE, f"the broker failed: {type(error).__name__}")
+            log.info("kafka.failed", error=type(error).__name__)
+            return _OTHER

@@ -135,7 +135,9 @@ class PubSubTopics:
         try:
             self._credentials = await asyncio.to_thread(self._make_credentials, self._rules.account)
         except GoogleAuthError as error:
-            raise DestinationsNotSetUp(f"no credentials of Google's were found: {error}") from error
+            raise DestinationsNotSetUp(
+                "no credentials of Google's were found: set them up where this runs"
+            ) from error
         return publisher_client(credentials=self._credentials)
 
 
@@ -173,7 +175,9 @@ async def _refreshed(credentials: "Credentials") -> None:
     try:
         await asyncio.to_thread(credentials.refresh, Request())
     except GoogleAuthError as error:
-        raise DestinationsNotSetUp(f"no token to publish with: {error}") from error
+        raise DestinationsNotSetUp(
+            "Google gave no token to publish with: look at the rights of the account"
+        ) from error
 
 
 def _request(config: PubSubConfig, attributes: Mapping[str, str], body: bytes) -> Any:
@@ -200,13 +204,13 @@ def _failure_of(error: Exception) -> Refusal | TransportFailure:
         case exceptions.Unauthenticated():
             return Refusal(Reason.AUTHENTICATION_FAILED, "Pub/Sub does not take our token")
         case exceptions.InvalidArgument() | exceptions.FailedPrecondition():
-            return Refusal(Reason.PUBLISH_REJECTED, f"Pub/Sub refuses the event: {type(error).__name__}")
+            return Refusal(Reason.PUBLISH_REJECTED, "Pub/Sub refuses the event")
         case exceptions.DeadlineExceeded():
             return TransportFailure(Reason.DESTINATION_TIMEOUT, "Pub/Sub did not answer in time")
         case exceptions.ServiceUnavailable():
             return TransportFailure(Reason.DESTINATION_FAILURE, "Pub/Sub cannot be reached")
         case _:
-            return Refusal(Reason.DESTINATION_FAILURE, f"Pub/Sub failed: {type(error).__name__}")
+            return Refusal(Reason.DESTINATION_FAILURE, "Pub/Sub failed")
 
 
 def _is_installed(package: str) -> bool:

@@ -81,7 +81,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     },
     "type": {"schema": schemas.ref("EventType"), "example": examples.UPDATED},
 }
-"""Of paths, by name."""
+"""The parameters of paths, by name."""
 
 ANY_TIME = {
     400: "Not a valid HTTP request.",

@@ -7,7 +7,7 @@ from .delivery_headers import Sent, signed
 from .outcomes import Answer, TransportFailure
 
 EXCERPT_BYTES = 1024
-"""Of an endpoint's answer are shown."""
+"""The bytes of an endpoint's answer that are shown."""
 SECRET_LENGTH_AT_LEAST = 4
 """Shorter header values are no secrets, and stand in every other text."""
 

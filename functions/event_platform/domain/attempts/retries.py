@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 THROTTLED_FOR_AT_LEAST = timedelta(hours=1)
 THROTTLED_ATTEMPTS_AT_LEAST = 5
 AFTER_OUR_FAULT = timedelta(minutes=5)
-"""Where no delays are set."""
+"""The delay where none are set."""
 
 KAFKA_DELAYS = tuple(timedelta(seconds=each) for each in (5, 10, 20, 40, 80, 160, 320, 600, 600, 265))
 """Doubling from 5 s to 10 min; the last one comes 35 min after the first attempt (contract/wire.md 11)."""

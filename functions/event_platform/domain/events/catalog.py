@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 
 import orjson
 
+from ..validation_words import schema_words
 from . import json_form
 
 Data = dict[str, Any]
@@ -68,7 +69,7 @@ class EventType:
             return []
         all_errors = self._validator.iter_errors
         errors = [self._first_error(data)] if first_only else islice(all_errors(data), MAX_PROBLEMS)
-        return [(".".join(map(str, error.instance_path)), _without_instance(error)) for error in errors]
+        return [(".".join(map(str, error.instance_path)), schema_words(error)) for error in errors]
 
     def _first_error(self, data: Any) -> Any:
         import jsonschema_rs
@@ -155,9 +156,3 @@ def _look_up(data: Any, path: tuple[str, ...]) -> Any:
 def _lower_uuid(value: str) -> str:
     lower = value.lower() if len(value) == UUID_LENGTH else value
     return lower if lower != value and _UUID.fullmatch(value) is not None else value
-
-
-def _without_instance(error: Any) -> str:
-    """The validator's message; it quotes the value that failed, which is shortened here."""
-    message = str(error.message)
-    return message if len(message) <= 200 else message[:197] + "..."

@@ -15,6 +15,8 @@ from typing import Any, NoReturn, TypeAlias, cast
 
 import orjson
 
+from ..validation_words import json_words
+
 Json: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
 
 MAX_DEPTH = 200
@@ -84,11 +86,11 @@ def parse(
     try:
         characters = text.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise MalformedJson(f"not UTF-8: {error.reason} at byte {error.start}") from error
+        raise MalformedJson(f"not UTF-8 from byte {error.start} on") from error
     try:
         value = _decoder(round_integers).decode(characters)
     except json.JSONDecodeError as error:
-        raise MalformedJson(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
+        raise MalformedJson(json_words(error)) from error
     return value
 
 

@@ -14,7 +14,7 @@ from pydantic import (
     ValidationError,
 )
 
-from ..validation_words import words_of
+from ..validation_words import json_words, schema_words, words_of
 from . import catalog
 from .catalog import Catalog, EventType
 
@@ -57,7 +57,7 @@ def _list_of(text: str | bytes) -> list[Any]:
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"is not JSON: {error}") from None
+        raise ValueError(f"is {json_words(error)}") from None
     if not isinstance(found, list):
         raise ValueError("must be a JSON array of entries with type, trigger, identity, schema and example")
     entries = cast("list[Any]", found)
@@ -70,16 +70,22 @@ def _checked(entry: _Entry, at: str) -> EventType:
     try:
         jsonschema_rs.Draft202012Validator(entry.data, validate_formats=True, offline=True)
     except ValueError as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"{at}: schema must be a JSON Schema (2020-12) that stands alone: {reason}"
-        ) from None
+        raise ValueError(f"{at}: schema {_fault_of_schema(error)}") from None
     event_type = catalog.of([entry.model_dump()])[entry.type]
     for path, message in event_type.problems_of(entry.example):
         raise ValueError(f"{at}: example does not fit the schema{' at ' if path else ''}{path}: {message}")
     if entry.identity and not event_type.identity_of(entry.example):
         raise ValueError(f"{at}: identity must hold paths that lead to texts in the example, or be []")
     return event_type
+
+
+def _fault_of_schema(error: ValueError) -> str:
+    if isinstance(error, jsonschema_rs.ValidationError):
+        if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Referencing):
+            return 'must stand alone: a "$ref" in it leads out of it, or to nothing in it'
+        where = ".".join(map(str, error.instance_path))
+        return f"must be a JSON Schema (2020-12): {where}{' ' if where else ''}{schema_words(error)}"
+    return "must be a JSON Schema (2020-12)"
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -25,8 +25,8 @@ MAX_EVENTS = 1000
 MAX_ID_LENGTH = 256
 MANY_PROBLEMS = 100
 LARGE_EVENT_BYTES = 16 * 1024
-"""Of an event beyond either, the first problem of its data is told, not each: half a million of them, which
-fit into one event, would take the validator seconds."""
+"""The limits beyond which only the first problem of an event's data is named: half a million of them fit into
+one event, and would take the validator seconds."""
 
 
 @dataclass(frozen=True, slots=True)

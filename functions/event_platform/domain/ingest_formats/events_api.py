@@ -3,6 +3,7 @@
 Pure. Every PIM from 5.0 on can send it; the body is what PHP's json_encode makes of up to ten events.
 """
 
+import json
 import re
 import uuid
 from collections import Counter
@@ -23,6 +24,7 @@ from ..events.event import Event
 from ..events.facts import Facts
 from ..tenants import Tenant
 from ..timestamps import normalise_rfc3339
+from ..validation_words import json_words
 from . import json_parts
 from .cloudevents import MAX_EVENTS, MAX_ID_LENGTH
 
@@ -203,8 +205,7 @@ def _events_in(body: bytes, value: Any, levels: int) -> list[Any]:
     if isinstance(value, orjson.JSONDecodeError):
         if readable := list(islice(_events_apart(body, levels), MAX_EVENTS + 1)):
             return _not_too_many(readable)
-        where = f"line {value.lineno}, column {value.colno}"
-        raise InvalidRequest(Problem("", f"the body is not JSON: {value.msg} at {where}")) from value
+        raise InvalidRequest(Problem("", f"the body is {json_words(value)}")) from value
     events = cast("dict[str, Any]", value).get("events") if isinstance(value, dict) else None
     if not isinstance(events, list):
         raise InvalidRequest(Problem("events", "must be an array of events, as the Events API sends them"))
@@ -234,8 +235,8 @@ def _events_apart(body: bytes, levels: int) -> Iterator[Any]:
         if event.parent == "events":
             try:
                 yield json_parts.parse(event.text_of(body))
-            except ValueError as error:
-                yield _Unreadable(f"is not JSON: {error}")
+            except json.JSONDecodeError as error:
+                yield _Unreadable(f"is {json_words(error)}")
 
 
 @dataclass(frozen=True, slots=True)
