@@ -146,7 +146,7 @@ async def test_what_is_taken_in_between_two_looks_is_kept(
     replace(running.file)
     await running.note("two")
     await running.database.close()
-    assert notes(named_in(await running.fault(), tmp_path)) == ["one", "two"]
+    assert notes(named_in(await running.fault())) == ["one", "two"]
 
 
 async def test_it_is_noticed_at_the_stop(running: Running, tmp_path: Path) -> None:
