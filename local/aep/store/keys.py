@@ -94,7 +94,10 @@ def _from_file(folder: Path) -> Sequence[bytes]:
     path = folder / KEY_FILE
     if not path.exists():
         if (folder / database.FILE).exists():
-            raise WrongKey(f"{path} is missing, and the store cannot be read without it: put it back")
+            raise WrongKey(
+                f"{path} is missing, and the store cannot be read without it: put it back, or set"
+                " AEP_SECRETS_KEY to the key that the platform runs with"
+            )
         _make(path)
     try:
         return keys_from_base64(path.read_text())
