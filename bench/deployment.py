@@ -203,8 +203,8 @@ def limits(found: Found, mix: Mix) -> list[Limit]:
         ("window of the shard", deployment.outstanding / found.outstanding, "deliveriesShards"),
         ("instances of deliver", deployment.most_deliver / found.deliver, "deliveriesShards"),
         ("instances of fanout", deployment.most_fanout / found.fanout, "outstandingMessages"),
-        ("instances of ingest", deployment.most_ingest / found.ingest, "code: infra/stack/platform.py"),
-        ("ingest, one event a request", deployment.most_ingest / alone, "code: infra/stack/platform.py"),
+        ("instances of ingest", deployment.most_ingest / found.ingest, "maxInstances"),
+        ("ingest, one event a request", deployment.most_ingest / alone, "maxInstances"),
         ("retries put back", put_back / found.retries, "code: pages one after the other"),
         (
             "documents of success counts, 1 write/s each",

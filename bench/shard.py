@@ -47,7 +47,7 @@ from .cost import CPU_SHARE_USED, Assumed, Function, with_work
 from .population import Mix, Subscribed, Tenant, moment
 
 ROOM = 1.5
-"""Of instances × concurrency over what Pub/Sub has outstanding, as `infra/stack/platform.py` deploys it."""
+"""Of instances × concurrency over what Pub/Sub has outstanding, as `infra/stack/sizes.py` deploys it."""
 
 
 @dataclass(frozen=True, slots=True)

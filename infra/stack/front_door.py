@@ -1,5 +1,7 @@
 """The platform's own domain: one address for manage and ingest, behind Cloud Armor."""
 
+import hashlib
+
 import pulumi
 import pulumi_gcp as gcp
 from pulumi_gcp.compute import (
@@ -18,6 +20,14 @@ REQUESTS_A_MINUTE = 6000
 
 LAST = 2147483647
 """The priority that Cloud Armor wants of its default rule."""
+
+
+def certificate_name(domain: str) -> str:
+    """Returns a name that changes with the domain.
+
+    A certificate in use cannot be deleted, nor be given another domain: the next one is made beside it.
+    """
+    return f"event-platform-{hashlib.sha256(domain.encode()).hexdigest()[:8]}"
 
 
 class FrontDoor(Part):
@@ -44,13 +54,21 @@ class FrontDoor(Part):
             opts=self.child(),
         )
         certificate = gcp.compute.ManagedSslCertificate(
-            "front-door", name="event-platform", managed={"domains": [domain]}, opts=self.child()
+            "front-door", name=certificate_name(domain), managed={"domains": [domain]}, opts=self.child()
+        )
+        tls = gcp.compute.SSLPolicy(
+            "front-door",
+            name="event-platform",
+            profile="MODERN",
+            min_tls_version="TLS_1_2",
+            opts=self.child(),
         )
         proxy = gcp.compute.TargetHttpsProxy(
             "front-door",
             name="event-platform",
             url_map=urls.id,
             ssl_certificates=[certificate.id],
+            ssl_policy=tls.id,
             opts=self.child(),
         )
         address = gcp.compute.GlobalAddress(
@@ -113,5 +131,7 @@ class FrontDoor(Part):
             load_balancing_scheme="EXTERNAL_MANAGED",
             security_policy=self._armor.id,
             backends=[{"group": group.id}],
+            # Each line; those of requests that went well are left out again, see observability.py.
+            log_config={"enable": True, "sample_rate": 1.0},
             opts=self.child(),
         )

@@ -1,7 +1,6 @@
-"""A function with its account, and with what that account may do: what `permissions.py` says and no more."""
+"""The functions, each with its account and with what that may do: what `permissions.py` says and no more."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import pulumi
 import pulumi_gcp as gcp
@@ -15,22 +14,52 @@ from event_platform.permissions import PERMISSIONS, TOPICS_PUBLISH
 
 from .egress import Egress
 from .part import Part, Project
+from .rights import EffectiveRights
 from .sealed import Sealed
+from .sizes import CPUS_OF_AN_INSTANCE, Size
 from .source import Source
 
 RUNTIME = "python311"
 """The version that the tests run on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What an instance is and how many there may be. `memory` as Google writes it, `timeout` in seconds."""
+class Identity(Part):
+    """The account of a function, with the rights that it needs when the function starts."""
 
-    max_instances: int
-    concurrency: int = 80
-    memory: str = "512Mi"
-    timeout: int = 60
-    min_instances: int = 0
+    def __init__(self, name: str, project: Project, *, secrets: Sequence[Sealed]) -> None:
+        super().__init__("Identity", name, project)
+        self.function_name = name
+        self.secrets = secrets
+        self.account = gcp.serviceaccount.Account(
+            name,
+            account_id=f"aep-{name}",
+            display_name=f"The function {name} of the event platform",
+            opts=self.child(),
+        )
+        readers = [secret.readable_by(name, self.account, self.child()) for secret in secrets]
+        self.rights: Sequence[pulumi.Resource] = [*readers, *self._use_of_the_store()]
+        self.register_outputs({})
+
+    def _use_of_the_store(self) -> Sequence[pulumi.Resource]:
+        """Grants a role of its own. Firestore knows no rights on a collection, so it is the project's."""
+        permissions = sorted(PERMISSIONS[self.function_name] - {TOPICS_PUBLISH})
+        if not permissions:
+            return []
+        role = gcp.projects.IAMCustomRole(
+            f"{self.function_name}-role",
+            role_id=f"eventPlatform{self.function_name.capitalize()}{self.settings.role_suffix}",
+            title=f"Event platform: {self.function_name}",
+            permissions=permissions,
+            opts=self.child(),
+        )
+        granted = gcp.projects.IAMMember(
+            f"{self.function_name}-role",
+            project=self.settings.project,
+            role=role.id,
+            member=self.account.member,
+            opts=self.child(),
+        )
+        return [granted]
 
 
 class CloudFunction(Part):
@@ -38,26 +67,20 @@ class CloudFunction(Part):
 
     def __init__(
         self,
-        name: str,
-        project: Project,
+        identity: Identity,
         size: Size,
         *,
         source: Source,
+        rights: EffectiveRights,
         environment: Mapping[str, pulumi.Input[str]],
-        secrets: Sequence[Sealed],
         public: bool = False,
         egress: Egress | None = None,
     ) -> None:
-        super().__init__("CloudFunction", name, project)
+        name = identity.function_name
+        super().__init__("CloudFunction", name, identity.project)
         self.function_name = name
-        self.account = gcp.serviceaccount.Account(
-            name,
-            account_id=f"aep-{name}",
-            display_name=f"The function {name} of the event platform",
-            opts=self.child(),
-        )
+        self.account = identity.account
         self.caller = None if public else self._caller()
-        may_read = [secret.readable_by(name, self.account, self.child()) for secret in secrets]
         self.function = gcp.cloudfunctionsv2.Function(
             name,
             name=name,
@@ -66,11 +89,12 @@ class CloudFunction(Part):
                 runtime=RUNTIME,
                 entry_point=name,
                 service_account=source.builder.id,
+                docker_repository=source.images.id,
                 source=FunctionBuildConfigSourceArgs(storage_source=source.object()),
             ),
             service_config=FunctionServiceConfigArgs(
                 service_account_email=self.account.email,
-                available_cpu="1",
+                available_cpu=str(CPUS_OF_AN_INSTANCE),
                 available_memory=size.memory,
                 timeout_seconds=size.timeout,
                 max_instance_request_concurrency=size.concurrency,
@@ -78,12 +102,12 @@ class CloudFunction(Part):
                 max_instance_count=size.max_instances,
                 ingress_settings=self._ingress(public),
                 environment_variables=dict(environment),
-                secret_environment_variables=[secret.variable() for secret in secrets],
+                secret_environment_variables=[secret.variable() for secret in identity.secrets],
                 direct_vpc_egress="VPC_EGRESS_ALL_TRAFFIC" if egress else None,
                 direct_vpc_network_interfaces=[egress.interface()] if egress else None,
             ),
             labels=self.settings.labels,
-            opts=self.child(*source.builds, *may_read, *self._uses_the_store()),
+            opts=self.child(rights.reached),
         )
         self.url = self._address()
         self.may_call = gcp.cloudrunv2.ServiceIamMember(
@@ -126,24 +150,3 @@ class CloudFunction(Part):
         if not public:
             return "ALLOW_INTERNAL_ONLY"
         return "ALLOW_INTERNAL_AND_GCLB" if self.settings.domain else "ALLOW_ALL"
-
-    def _uses_the_store(self) -> Sequence[pulumi.Resource]:
-        """The function's own role. Firestore knows no rights on a collection, so it is the project's."""
-        permissions = sorted(PERMISSIONS[self.function_name] - {TOPICS_PUBLISH})
-        if not permissions:
-            return []
-        role = gcp.projects.IAMCustomRole(
-            f"{self.function_name}-role",
-            role_id=f"eventPlatform{self.function_name.capitalize()}",
-            title=f"Event platform: {self.function_name}",
-            permissions=permissions,
-            opts=self.child(),
-        )
-        granted = gcp.projects.IAMMember(
-            f"{self.function_name}-role",
-            project=self.settings.project,
-            role=role.id,
-            member=self.account.member,
-            opts=self.child(),
-        )
-        return [granted]

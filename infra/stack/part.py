@@ -15,13 +15,8 @@ class Project:
 
     settings: DeploymentSettings
     apis: Sequence[gcp.projects.Service]
-    number: pulumi.Output[str]
-
-    def agent(self, service: str) -> pulumi.Output[str]:
-        """Google's own account that works for a service in this project, as a member."""
-        return self.number.apply(
-            lambda number: f"serviceAccount:service-{number}@gcp-sa-{service}.iam.gserviceaccount.com"
-        )
+    pubsub: gcp.projects.ServiceIdentity
+    """Google's own account that moves messages for Pub/Sub here. It exists once it was asked for."""
 
 
 class Part(pulumi.ComponentResource):
@@ -33,7 +28,10 @@ class Part(pulumi.ComponentResource):
         self.settings = project.settings
 
     def child(
-        self, *after: pulumi.Resource, holds_data: bool = False, replace_first: bool | None = None
+        self,
+        *after: pulumi.Input[pulumi.Resource],
+        holds_data: bool = False,
+        replace_first: bool | None = None,
     ) -> pulumi.ResourceOptions:
         """Options of a resource of this component; one that holds data is protected against deletion."""
         return pulumi.ResourceOptions(

@@ -1,7 +1,5 @@
 """The event platform on Google Cloud, as one description: what there is and who may call whom."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,67 +11,30 @@ from event_platform.domain.messages.queue_messages import (
     EVENTS_TOPIC,
     NOTIFICATIONS_TOPIC,
 )
-from event_platform.domain.tenants import without_secrets
 from event_platform.fanout.routes import EVENTS_PATH, PIM_EVENTS_PATH
 from event_platform.notify.routes import PATH as NOTIFICATIONS_PATH
 from event_platform.permissions import DELIVERIES_TOPICS, PUBLISHES_TO
+from event_platform.wiring import SETTINGS
 
 from .egress import Egress
 from .environment import PIMS_WITHOUT_SECRETS, read_by
 from .front_door import FrontDoor
-from .function import CloudFunction, Size
+from .function import CloudFunction, Identity
 from .observability import Observability
 from .project import project_of
 from .queue import DeadLetters, Queue
+from .rights import EffectiveRights
 from .schedule import Schedule
 from .sealed import Sealed
 from .settings import DeploymentSettings
+from .sizes import sizes_of
 from .source import Source
 from .store import Store
 
-ROOM = 1.5
-"""Instances × concurrency are above the messages that Pub/Sub has outstanding by this: docs/scale.md."""
-CONCURRENCY = 80
-CONCURRENCY_OF_INGEST = 20
-"""Ingest holds what a request brought until that is durable: 20 MiB of a PIM's webhook, or 31 MiB that 5 MiB
-of CloudEvents become. As many of these at once, 200 MiB to read one of them and 150 MiB for the process fit
-into 1 GiB."""
-CONCURRENCY_OF_DELIVER = 250
-"""A delivery has at most 900 KiB once it is read, and what is being read has a bound of its own (push.py). So
-220 MiB of bodies, 40 MiB that are read and some copies of these fit into 1 GiB."""
 PUBLIC_ADDRESSES = "1.1.1.1:443,9.9.9.9:443"
 """Well-known ones, of Cloudflare and of Quad9, that show whether an instance has a way out."""
 CALLS_OUT = frozenset({"manage", "deliver", "notify"})
 """They speak to others than Google: to PIMs, receivers, a mail server."""
-
-
-def sizes(settings: DeploymentSettings) -> Mapping[str, Size]:
-    """What an instance of each function is, and how many there may be."""
-    outstanding = settings.outstanding_messages
-    # A new instance has no network for up to 80 s then, and its requests wait for so long.
-    ready = 1 if settings.static_egress else 0
-
-    def instances(messages: int, concurrency: int) -> int:
-        return math.ceil(ROOM * messages / concurrency)
-
-    return {
-        "manage": Size(max_instances=10, min_instances=ready),
-        "ingest": Size(
-            max_instances=50,
-            concurrency=CONCURRENCY_OF_INGEST,
-            memory="1Gi",
-            min_instances=settings.ingest_min_instances,
-        ),
-        "fanout": Size(max_instances=instances(outstanding, CONCURRENCY), memory="1Gi"),
-        "deliver": Size(
-            max_instances=instances(outstanding * settings.topics_of_deliveries, CONCURRENCY_OF_DELIVER),
-            concurrency=CONCURRENCY_OF_DELIVER,
-            memory="1Gi",
-            min_instances=ready,
-        ),
-        "maintain": Size(max_instances=2, concurrency=4, timeout=180),
-        "notify": Size(max_instances=10),
-    }
 
 
 class Platform:
@@ -88,7 +49,9 @@ class Platform:
         self.secrets = self._secrets()
         self.pims_without_secrets = self._pims_without_secrets()
         self.destinations = self._account_for_destinations()
-        self.sizes = sizes(settings)
+        self.sizes = sizes_of(settings)
+        self.identities = {name: self._identity(name) for name in SETTINGS}
+        self.rights = self._rights()
 
         self.manage = self._function("manage", public=True)
         self.ingest = self._function("ingest", public=True)
@@ -97,7 +60,7 @@ class Platform:
         self.maintain = self._function("maintain")
         self.notify = self._function("notify")
 
-        self.dead_letters = DeadLetters(self.project)
+        self.dead_letters = DeadLetters(self.project, self.rights)
         self.events = self._queue(EVENTS_TOPIC, self.fanout, EVENTS_PATH)
         self.pim_events = self._queues_of_pims()
         self.deliveries = [
@@ -108,7 +71,7 @@ class Platform:
         self._let_functions_publish()
 
         self._let_functions_act_for_destinations()
-        self.schedule = Schedule(self.project, self.maintain)
+        self.schedule = Schedule(self.project, self.maintain, self.store)
         self.front_door = self._front_door()
         self.observability = Observability(self.project)
 
@@ -152,11 +115,19 @@ class Platform:
         }
 
     def _pims_without_secrets(self) -> Mapping[str, Sealed]:
-        pims = self.settings.listed_pims
-        if not pims:
+        value = self.settings.pims_without_secrets
+        if value is None:
             return {}
-        value = json.dumps(without_secrets(pims))
         return {"AEP_PIMS": Sealed("AEP_PIMS", value, self.project, name=PIMS_WITHOUT_SECRETS)}
+
+    def _identity(self, name: str) -> Identity:
+        return Identity(name, self.project, secrets=list(read_by(name, self._secrets_of(name)).values()))
+
+    def _rights(self) -> EffectiveRights:
+        granted = [right for identity in self.identities.values() for right in identity.rights]
+        return EffectiveRights(
+            self.project, self.source.bucket, [*self.source.builds, self.project.pubsub, *granted]
+        )
 
     def _function(self, name: str, *, public: bool = False) -> CloudFunction:
         egress = self.egress if name in CALLS_OUT else None
@@ -173,12 +144,11 @@ class Platform:
             **self.settings.settings,
         }
         return CloudFunction(
-            name,
-            self.project,
+            self.identities[name],
             self.sizes[name],
             source=self.source,
+            rights=self.rights,
             environment=read_by(name, values),
-            secrets=list(read_by(name, self._secrets_of(name)).values()),
             public=public,
             egress=egress,
         )

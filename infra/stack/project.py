@@ -36,7 +36,10 @@ def project_of(settings: DeploymentSettings) -> Project:
         )
         for api in (*APIS, *(["compute"] if needs_network else []))
     ]
-    number = gcp.organizations.get_project_output(
-        project_id=settings.project, opts=pulumi.InvokeOutputOptions(depends_on=apis)
-    ).number
-    return Project(settings, apis, number)
+    pubsub = gcp.projects.ServiceIdentity(
+        "pubsub",
+        project=settings.project,
+        service="pubsub.googleapis.com",
+        opts=pulumi.ResourceOptions(depends_on=apis),
+    )
+    return Project(settings, apis, pubsub)

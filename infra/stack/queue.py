@@ -8,6 +8,7 @@ from event_platform.push import ATTEMPTS_OF_OURS
 
 from .function import CloudFunction
 from .part import Part, Project
+from .rights import EffectiveRights
 
 WEEK = "604800s"
 NEVER = ""
@@ -17,7 +18,7 @@ ACK_SECONDS = 60
 class DeadLetters(Part):
     """The topic of dead letters, kept for an operator in a subscription that nobody is pushed from."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, rights: EffectiveRights) -> None:
         super().__init__("DeadLetters", DEAD_LETTERS_TOPIC, project)
         self.topic = gcp.pubsub.Topic(
             DEAD_LETTERS_TOPIC,
@@ -39,8 +40,8 @@ class DeadLetters(Part):
             f"{DEAD_LETTERS_TOPIC}-pubsub",
             topic=self.topic.name,
             role="roles/pubsub.publisher",
-            member=project.agent("pubsub"),
-            opts=self.child(),
+            member=project.pubsub.member,
+            opts=self.child(rights.reached),
         )
         self.register_outputs({})
 
@@ -93,7 +94,7 @@ class Queue(Part):
             f"{name}-pubsub",
             subscription=subscription.name,
             role="roles/pubsub.subscriber",  # Pub/Sub acknowledges what it made a dead letter
-            member=project.agent("pubsub"),
+            member=project.pubsub.member,
             opts=self.child(),
         )
         self.register_outputs({})

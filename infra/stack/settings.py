@@ -27,12 +27,20 @@ from pydantic.alias_generators import to_camel
 
 from event_platform.adapters.seal import keys_from_base64
 from event_platform.domain.mail_servers import check_sender, mail_server_of
-from event_platform.domain.tenants import MIN_SECRET_LENGTH, Tenant, check_secrets
+from event_platform.domain.tenants import MIN_SECRET_LENGTH, Tenant, check_secrets, without_secrets
+from event_platform.wiring import SETTINGS
 
 from .environment import check_setting
+from .sizes import check_sizes
 
 NAMESPACE = "event-platform"
-PROVIDER_KEYS = ("gcp:project", "gcp:region")
+PROVIDER_KEYS = ("gcp:project", "gcp:region", "gcp:userProjectOverride", "gcp:billingProject")
+SECRET_BYTES = 65_536
+"""https://cloud.google.com/secret-manager/quotas"""
+OWN_VARIABLES_BYTES = 2_048
+"""What the stack itself sets of a function's variables takes less."""
+VARIABLES_BYTES = 32_768 - OWN_VARIABLES_BYTES
+"""https://cloud.google.com/run/docs/configuring/services/overview-environment-variables"""
 SECRET_KEYS = frozenset({"secretsKey", "registryKey", "pims", "smtpUrl"})
 
 
@@ -87,11 +95,26 @@ Listed = BeforeValidator(_read)
 _LIST_OF_PIMS = TypeAdapter(list[Tenant])
 
 
+def _public(pims: Sequence[Tenant]) -> str:
+    return json.dumps(without_secrets(pims))
+
+
+def _check_size(value: str) -> None:
+    """Raises ValueError for more than Secret Manager keeps in a version."""
+    if (size := len(value.encode())) > SECRET_BYTES:
+        raise ValueError(
+            f"takes {size:,} bytes, and Google keeps {SECRET_BYTES:,} in a secret. PIMs beyond that belong in"
+            " the registry: `aep pims add URL --google PROJECT`"
+        )
+
+
 class DeploymentSettings(_Part):
     """The whole configuration of a stack."""
 
     project: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$", alias="gcp:project")]
     region: Annotated[str, Field(pattern=r"^[a-z]+-[a-z]+\d+$", alias="gcp:region")]
+    user_project_override: Annotated[bool, Field(alias="gcp:userProjectOverride")] = False
+    billing_project: Annotated[str | None, Field(alias="gcp:billingProject")] = None
     store_location: Annotated[str, Field(min_length=3)] | None = None
     attempt: Annotated[int, Field(ge=1, le=10_000)] = 1
 
@@ -104,7 +127,9 @@ class DeploymentSettings(_Part):
     pim_topics: Annotated[Sequence[PimTopic], Listed] = ()
     deliveries_shards: Annotated[int, Field(ge=1, le=1000)] = 1
     deliveries_topics: Annotated[int, Field(ge=1, le=1000)] | None = None
-    outstanding_messages: Annotated[int, Field(ge=1, le=100_000)] = 3000
+    outstanding_messages: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    cloud_run_cpus: Annotated[int, Field(ge=1, le=100_000)] = 20
+    max_instances: Annotated[Mapping[str, Annotated[int, Field(ge=1, le=1000)]], Listed] = {}
     ingest_min_instances: Annotated[int, Field(ge=0, le=100)] = 0
     settings: Annotated[Mapping[str, str], Listed] = {}
 
@@ -114,9 +139,11 @@ class DeploymentSettings(_Part):
     alert_emails: Annotated[Sequence[EmailStr], Listed] = ()
     alert_channels: Annotated[Sequence[str], Listed] = ()
 
+    rights_seconds: Annotated[int, Field(ge=0, le=900)] = 120
     protect: bool = True
     point_in_time_recovery: bool = True
     backup_days: Annotated[int, Field(ge=0, le=98)] = 7
+    role_suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{0,16}$")] = ""
     labels: Annotated[Mapping[str, str], Listed] = {}
 
     @field_validator("secrets_key", "registry_key")
@@ -130,11 +157,20 @@ class DeploymentSettings(_Part):
             ) from None
         return key
 
+    @field_validator("secrets_key", "registry_key", "pims", "smtp_url")
+    @classmethod
+    def _fits_into_a_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _check_size(value.get_secret_value())
+        return value
+
     @field_validator("pims")
     @classmethod
     def _are_pims(cls, pims: SecretStr | None) -> SecretStr | None:
         if pims is not None:
-            check_secrets(_LIST_OF_PIMS.validate_json(pims.get_secret_value()), MIN_SECRET_LENGTH)
+            listed = _LIST_OF_PIMS.validate_json(pims.get_secret_value())
+            check_secrets(listed, MIN_SECRET_LENGTH)
+            _check_size(_public(listed))
         return pims
 
     @field_validator("smtp_url")
@@ -154,7 +190,20 @@ class DeploymentSettings(_Part):
     def _are_settings(cls, settings: Mapping[str, str]) -> Mapping[str, str]:
         for variable, value in settings.items():
             check_setting(variable, value)
+        taken = sum(len(f"{variable}{value}".encode()) for variable, value in settings.items())
+        if taken > VARIABLES_BYTES:
+            raise ValueError(
+                f"take {taken:,} bytes, and there are {VARIABLES_BYTES:,} beside what the stack sets: Google"
+                " gives a function 32 KiB for all its variables"
+            )
         return settings
+
+    @field_validator("max_instances")
+    @classmethod
+    def _are_functions(cls, most: Mapping[str, int]) -> Mapping[str, int]:
+        for name in most.keys() - SETTINGS.keys():
+            raise ValueError(f"there is no function {name!r}, but {', '.join(SETTINGS)}")
+        return most
 
     @field_validator("labels")
     @classmethod
@@ -175,9 +224,15 @@ class DeploymentSettings(_Part):
                 "registryKey: must be another key than secretsKey, which ingest is not to know; where there"
                 " was one key, put it behind the new one, after a comma"
             )
+        if (self.user_project_override or self.billing_project) and self.billing_project != self.project:
+            raise ValueError(
+                "gcp:billingProject: must be the project of gcp:project, whose quota counts what you deploy;"
+                " set it together with gcp:userProjectOverride"
+            )
         keys = [topic.key for topic in self.pim_topics]
         if len(keys) != len(set(keys)):
             raise ValueError("pimTopics: names a PIM twice")
+        check_sizes(self)
         return self
 
     @staticmethod
@@ -188,6 +243,11 @@ class DeploymentSettings(_Part):
     def listed_pims(self) -> Sequence[Tenant]:
         """The entries of `pims`."""
         return _LIST_OF_PIMS.validate_json(self.pims.get_secret_value()) if self.pims else []
+
+    @property
+    def pims_without_secrets(self) -> str | None:
+        """The list of PIMs for functions that take in no events."""
+        return _public(self.listed_pims) if self.listed_pims else None
 
     @property
     def topics_of_deliveries(self) -> int:
@@ -226,7 +286,7 @@ def _wrong_key(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:
-        return f"{NAMESPACE}:{message}"
+        return message if message.startswith(PROVIDER_KEYS) else f"{NAMESPACE}:{message}"
     key, *deeper = map(str, first["loc"])
     name = key if key in PROVIDER_KEYS else f"{NAMESPACE}:{key}"
     if first["type"] == "missing" and not deeper:

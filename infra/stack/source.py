@@ -10,6 +10,10 @@ from pulumi_gcp.cloudfunctionsv2 import FunctionBuildConfigSourceStorageSourceAr
 
 from .part import Part, Project
 
+IMAGES = "gcf-artifacts"
+"""The repository that Google makes for the images of functions, unless it is there."""
+IMAGES_KEPT = 5
+MONTH = "2592000s"
 FOLDER = Path(__file__).parents[2] / "functions"
 
 
@@ -34,7 +38,7 @@ def archive_name(attempt: int) -> str:
 
 
 class Source(Part):
-    """The archive of the functions, and the account that builds them."""
+    """The archive of the functions, the account that builds them, and the images that come of it."""
 
     def __init__(self, project: Project) -> None:
         super().__init__("Source", "source", project)
@@ -44,6 +48,7 @@ class Source(Part):
             location=self.settings.region,
             uniform_bucket_level_access=True,
             public_access_prevention="enforced",
+            force_destroy=True,  # it holds nothing but archives of the source
             labels=self.settings.labels,
             opts=self.child(),
         )
@@ -55,6 +60,19 @@ class Source(Part):
             bucket=self.bucket.name,
             name=archive_name(self.settings.attempt),
             source=pulumi.AssetArchive(archive),
+            opts=self.child(),
+        )
+        self.images = gcp.artifactregistry.Repository(
+            "images",
+            repository_id=IMAGES,
+            location=self.settings.region,
+            format="DOCKER",
+            description="Images of the functions; old ones are deleted",
+            cleanup_policies=[
+                {"id": "old", "action": "DELETE", "condition": {"tag_state": "ANY", "older_than": MONTH}},
+                {"id": "latest", "action": "KEEP", "most_recent_versions": {"keep_count": IMAGES_KEPT}},
+            ],
+            labels=self.settings.labels,
             opts=self.child(),
         )
         self.builder = gcp.serviceaccount.Account(

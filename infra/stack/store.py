@@ -1,5 +1,6 @@
 """The Firestore database with the indexes and lifetimes that `data_model.py` names."""
 
+import pulumi
 import pulumi_gcp as gcp
 
 from event_platform.data_model import EXPIRES_AT, EXPIRING, INDEXES, UNINDEXED
@@ -18,6 +19,8 @@ service cloud.firestore {
 """
 """What Firebase's web and mobile clients may do. The functions are not bound by it."""
 DAY_SECONDS = 86400
+CHANGES_AT_ONCE = 10
+"""Indexes and exemptions in the making at a time. Of many, Firestore refuses some: "too much contention"."""
 
 
 class Store(Part):
@@ -42,6 +45,8 @@ class Store(Part):
             deletion_policy="DELETE",  # when it is destroyed on purpose; the provider would leave it behind
             opts=self.child(holds_data=True),
         )
+        self.changes: list[pulumi.Resource] = []
+        """The indexes and exemptions."""
         self._index()
         self._refuse_clients()
         if self.settings.backup_days:
@@ -55,25 +60,33 @@ class Store(Part):
         self.register_outputs({})
 
     def _index(self) -> None:
+        def in_turn() -> pulumi.ResourceOptions:
+            """Options by which the first change is made alone and each later one waits for an earlier one."""
+            return self.child(*self.changes[-CHANGES_AT_ONCE:][:1])
+
         for index in INDEXES:
-            gcp.firestore.Index(
-                "-".join([index.collection, *(_named(field, order) for field, order in index.fields)]),
-                database=self.database.name,
-                collection=index.collection,
-                fields=[{"field_path": field, "order": order} for field, order in index.fields],
-                opts=self.child(),
+            self.changes.append(
+                gcp.firestore.Index(
+                    "-".join([index.collection, *(_named(field, order) for field, order in index.fields)]),
+                    database=self.database.name,
+                    collection=index.collection,
+                    fields=[{"field_path": field, "order": order} for field, order in index.fields],
+                    opts=in_turn(),
+                )
             )
         for collection, fields in UNINDEXED.items():
             for field in fields:
                 expires = field == EXPIRES_AT and collection in EXPIRING
-                gcp.firestore.Field(
-                    f"{collection}-{field}",
-                    database=self.database.name,
-                    collection=collection,
-                    field=field,
-                    index_config={},
-                    ttl_config={} if expires else None,
-                    opts=self.child(),
+                self.changes.append(
+                    gcp.firestore.Field(
+                        f"{collection}-{field}",
+                        database=self.database.name,
+                        collection=collection,
+                        field=field,
+                        index_config={},
+                        ttl_config={} if expires else None,
+                        opts=in_turn(),
+                    )
                 )
 
     def _refuse_clients(self) -> None:

@@ -166,6 +166,7 @@ def test_the_life_of_the_minimal_stack_whose_topics_are_real_and_carry_events(
     pulumi.stack = "minimal"
     pulumi.start(
         gcp__project=project,
+        gcp__billingProject=project,
         gcp__pubsubCustomEndpoint=f"http://{pubsub_host}/v1/",
         pimTopics=json.dumps([{"pim": PIM, "publisher": "serviceAccount:pim@x.iam.gserviceaccount.com"}]),
     )

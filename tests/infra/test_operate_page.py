@@ -2,7 +2,7 @@
 
 import re
 
-from stack.observability import ALERTS
+from stack.alerts import ALERTS
 from stack.settings import DeploymentSettings
 from stack.source import FOLDER
 

@@ -1,9 +1,11 @@
-"""The marker `provokes`: a test that bears it must have the program write these events to its log.
+"""The markers `provokes` and `alerts`: a test that bears one has the program write what it names to its log.
 
     @pytest.mark.provokes("delivery.ended")
+    @pytest.mark.alerts("ingest-refused")
 
-Whoever marks a test without provoking the event sees it fail. Lines of this process count, and those that
-commands which the test started wrote to their standard error.
+The first names events, the second alerts of the deployment that look at our lines: one line must match the
+alert's filter. Whoever marks a test without provoking it sees it fail. Lines of this process count, and those
+that commands which the test started wrote to their standard error.
 """
 
 from collections.abc import Generator, Iterator
@@ -15,30 +17,45 @@ import orjson
 import pytest
 from structlog import BoundLoggerBase
 
+from support.logging_filter import matches
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Runs the test, and fails it if an event of its markers was not logged meanwhile."""
-    expected = {name for marker in item.iter_markers("provokes") for name in marker.args}
-    if not expected:
+    """Runs the test, and fails it if what its markers name was not logged meanwhile."""
+    events = {name for marker in item.iter_markers("provokes") for name in marker.args}
+    alerts = {name for marker in item.iter_markers("alerts") for name in marker.args}
+    if not events | alerts:
         return (yield)
     folder = item.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     before = _sizes(folder)
     with _recorded() as seen:
         result = yield
-    missing = expected - seen - set(_events_since(folder, before))
+    lines = [*seen, *_lines_since(folder, before)]
+    missing = events - {line.get("event", "") for line in lines}
     assert not missing, f"the test is marked with events that nothing logged while it ran: {missing}"
+    silent = {name for name in alerts if not any(_calls_somebody(name, line) for line in lines)}
+    assert not silent, f"the test is marked with alerts that no line of it matches: {silent}"
     return result
 
 
+def _calls_somebody(alert: str, line: dict[str, Any]) -> bool:
+    """True if a line of ours on Google Cloud would match the alert."""
+    from stack.alerts import ALERTS, Line
+
+    (condition,) = (each.condition for each in ALERTS if each.name == alert)
+    assert isinstance(condition, Line), f"{alert} looks at figures"
+    return matches(condition.filter, {"resource": {"type": "cloud_run_revision"}, "jsonPayload": line})
+
+
 @contextmanager
-def _recorded() -> Iterator[set[str]]:
-    """The events that are logged in this process, whatever processors a test sets up for itself."""
-    seen: set[str] = set()
+def _recorded() -> Iterator[list[dict[str, Any]]]:
+    """The lines that are logged in this process, whatever processors a test sets up for itself."""
+    seen: list[dict[str, Any]] = []
     write = BoundLoggerBase._proxy_to_logger
 
     def recording(self: Any, method_name: str, event: str | None = None, **values: Any) -> Any:
-        seen.add(event or "")
+        seen.append({**self._context, **values, "event": event or ""})
         return write(self, method_name, event, **values)
 
     BoundLoggerBase._proxy_to_logger = recording
@@ -52,10 +69,10 @@ def _sizes(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_size for path in folder.rglob("*.err")}
 
 
-def _events_since(folder: Path, before: dict[Path, int]) -> Iterator[str]:
+def _lines_since(folder: Path, before: dict[Path, int]) -> Iterator[dict[str, Any]]:
     for path in _sizes(folder):
         with path.open("rb") as file:
             file.seek(before.get(path, 0))
             for line in file:
                 if line.startswith(b"{") and line.endswith(b"}\n"):
-                    yield orjson.loads(line).get("event", "")
+                    yield orjson.loads(line)

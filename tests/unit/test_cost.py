@@ -27,8 +27,8 @@ from bench.cost import (
     without_logs,
 )
 
-from stack.platform import sizes
 from stack.settings import read
+from stack.sizes import sizes_of
 from support.deployed import configuration
 
 
@@ -172,7 +172,7 @@ def test_a_warm_instance_is_paid_for_each_second_and_saves_a_cold_start() -> Non
 
 def test_costs_are_computed_for_what_is_deployed() -> None:
     told = configuration("production")
-    deployed, assumed = sizes(read(told, secret=told)), Assumed()
+    deployed, assumed = sizes_of(read(told, secret=told)), Assumed()
     for name, function in (
         ("ingest", assumed.ingest),
         ("fanout", assumed.fanout),

@@ -461,6 +461,7 @@ async def test_while_most_origins_fail_an_error_that_was_answered_uses_up_its_re
 
 
 @pytest.mark.provokes("egress.failing")
+@pytest.mark.alerts("egress-failing")
 async def test_that_most_origins_fail_is_told_once_a_minute_for_an_alert() -> None:
     egress, clock = a_failing_egress(), ManualClock()
     sender = ScriptedSender(clock, *[RESET] * 3)
@@ -489,7 +490,7 @@ async def test_that_most_origins_fail_is_told_once_a_minute_for_an_alert() -> No
         pytest.param(
             NoResolver("no nameserver answers"),
             "egress.no_resolver",
-            marks=pytest.mark.provokes("egress.no_resolver"),
+            marks=[pytest.mark.provokes("egress.no_resolver"), pytest.mark.alerts("no-resolver")],
         ),
     ],
 )

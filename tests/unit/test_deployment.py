@@ -18,8 +18,8 @@ from bench.shard import Deployment, Shard, Tally, Times, fanned_out
 
 from event_platform.domain.pace.rates import Rate
 from event_platform.domain.subscriptions import Status
-from stack.platform import sizes
 from stack.settings import read
+from stack.sizes import sizes_of
 from support.deployed import configuration
 
 MIX = replace(Mix(), batch=3.0, most_of_a_tenant=30.0)
@@ -200,7 +200,7 @@ def test_a_fifth_of_the_tenants_sends_most_of_the_load() -> None:
 def test_the_simulated_deployment_is_the_one_that_is_made() -> None:
     told = configuration("production")
     settings = read(told, secret=told)
-    made = sizes(settings)
+    made = sizes_of(settings)
     simulated = Deployment(shards=settings.deliveries_shards)
     assert simulated.outstanding == settings.outstanding_messages
     assert simulated.most_ingest == made["ingest"].max_instances

@@ -164,6 +164,7 @@ class JudgementContract:
 
     @pytest.mark.parametrize("status", [404, 301])
     @pytest.mark.provokes("subscription.suspended", "delivery.attempted")
+    @pytest.mark.alerts("subscriptions-suspended")
     async def test_some_answers_suspend_at_once(
         self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription, status: int
     ) -> None:

@@ -167,6 +167,7 @@ async def test_what_is_refused_is_logged(world: World, what: str) -> None:
     assert world.observed.taken_calls == []
 
 
+@pytest.mark.alerts("ingest-refused")
 async def test_a_line_a_minute_stands_for_all(world: World) -> None:
     for _ in range(30):
         await world.webhook(secret="another")
