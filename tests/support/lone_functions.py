@@ -9,8 +9,6 @@ from aep.google.functions_on_emulators import FUNCTIONS, Function, free_ports
 from support.processes import environment
 
 NOWHERE = "127.0.0.1:1"
-START_SECONDS = 100.0
-"""Six start at once, on two cores that others use too."""
 
 
 def functions(folder: Path, settings: Mapping[str, str]) -> list[Function]:
@@ -45,4 +43,4 @@ async def start(functions: Iterable[Function]) -> None:
     """Returns when all take requests. Raises FunctionFailed in a group."""
     async with asyncio.TaskGroup() as group:
         for function in functions:
-            group.create_task(function.start(START_SECONDS))
+            group.create_task(function.start())
