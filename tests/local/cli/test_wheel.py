@@ -1,0 +1,51 @@
+"""The wheel, built and installed: the command and `python -m aep` run from it alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.processes import environment
+
+ROOT = Path(__file__).parents[3]
+UV = Path(sys.executable).with_name("uv")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the wheel brings; its dependencies are those of this environment."""
+    wheels, folder = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("installed")
+    build = ["build", "--quiet", "--offline", "--wheel", "--no-build-isolation", "--out-dir", str(wheels)]
+    subprocess.run([UV, *build, "--python", sys.executable, str(ROOT)], check=True, timeout=100)
+    (wheel,) = wheels.glob("*.whl")
+    install = ["pip", "install", "--quiet", "--offline", "--no-deps", "--python", sys.executable]
+    subprocess.run([UV, *install, "--target", str(folder), str(wheel)], check=True, timeout=100)
+    return folder
+
+
+def run(installed: Path, *command: str) -> str:
+    """What the command prints in an empty folder, where the packages are those of the wheel."""
+    ended = subprocess.run(
+        [sys.executable, *command],
+        cwd=installed.parent,
+        env=environment({"PYTHONPATH": str(installed)}),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_command_of_the_wheel_runs(installed: Path) -> None:
+    shown = run(installed, str(installed / "bin" / "aep"), "events", "--json")
+    assert "com.akeneo.pim.v1.product.updated" in shown, "the catalog comes with it"
+    assert " aep " in run(installed, str(installed / "bin" / "aep"), "--help")
+
+
+def test_it_runs_as_a_module_too(installed: Path) -> None:
+    where = run(installed, "-c", "import aep, event_platform; print(aep.__file__, event_platform.__file__)")
+    assert all(file.startswith(str(installed)) for file in where.split())
+    assert " aep " in run(installed, "-m", "aep", "--help")
