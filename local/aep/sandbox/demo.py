@@ -7,13 +7,11 @@ sends events in every format and holds what arrives against what was accepted.
 import asyncio
 import base64
 import contextlib
-import os
 import secrets
 import signal
-import sys
 import tempfile
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,22 +20,19 @@ from typing import Any, TypeAlias
 
 import aiohttp
 import orjson
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from event_platform.domain.words import counted
 
 from .. import output
-from ..output import echo, text
+from ..output import echo
 from . import sim
-from .inbox import percentile
+from .demo_processes import Children, DemoFailed
+from .demo_view import Progress
 from .ingest_requests import Format
-from .sim import DEFAULT_CLIENT, Emitted
+from .sim import DEFAULT_CLIENT
 
 FLAKY_EVERY = 20  # more failures would end in a suspension: the success rate has to stay above 90 %
-STOP_SECONDS = 4
 TYPE_OF = {
     Format.STRUCTURED: "com.akeneo.pim.v1.product.updated.delta",
     Format.BATCH: "com.akeneo.pim.v1.product.created",
@@ -50,14 +45,6 @@ SERVE_SETTINGS = {
 PATCHED = ("X-Demo-Stage", "patched")
 
 
-class DemoFailed(Exception):
-    """Raised when a step did not end as it must; `lines` are the last words of the child concerned."""
-
-    def __init__(self, message: str, lines: list[str] | None = None) -> None:
-        super().__init__(message)
-        self.lines = lines or []
-
-
 @dataclass(frozen=True, slots=True)
 class Platform:
     """A platform that runs: its URLs, and what tells how it goes when it goes wrong."""
@@ -67,7 +54,7 @@ class Platform:
     last_words: Callable[[], list[str]]
 
 
-Start: TypeAlias = Callable[["Children", Path, Mapping[str, Any]], AbstractAsyncContextManager[Platform]]
+Start: TypeAlias = Callable[[Children, Path, Mapping[str, Any]], AbstractAsyncContextManager[Platform]]
 """Starts a platform for the PIM of an entry of the registry, with a folder for what it keeps."""
 
 
@@ -87,7 +74,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def one_machine(children: "Children", folder: Path, pim: Mapping[str, Any]) -> AsyncIterator[Platform]:
+async def one_machine(children: Children, folder: Path, pim: Mapping[str, Any]) -> AsyncIterator[Platform]:
     """`aep serve`, which ends with the other children."""
     pims = folder / "pims.json"
     pims.write_bytes(orjson.dumps([pim]))
@@ -115,7 +102,7 @@ def run_demo(console: Console | None = None, stage: Stage | None = None) -> int:
     return 0
 
 
-async def _demo(progress: "Progress", where: Stage) -> None:
+async def _demo(progress: Progress, where: Stage) -> None:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - asyncio.run made it
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -135,9 +122,9 @@ class _Demo:
 
     def __init__(
         self,
-        children: "Children",
+        children: Children,
         session: aiohttp.ClientSession,
-        progress: "Progress",
+        progress: Progress,
         folder: Path,
         where: Stage,
     ) -> None:
@@ -325,7 +312,7 @@ class _Api:
 
     session: aiohttp.ClientSession
     base: str
-    children: "Children"
+    children: Children
     identity: Mapping[str, str] = field(default_factory=dict)
 
     async def call(
@@ -354,7 +341,7 @@ class _Api:
 class _Watch:
     """Follows what the inbox got: for each subscription the deliveries that it took, by event id."""
 
-    def __init__(self, session: aiohttp.ClientSession, inbox: str, progress: "Progress") -> None:
+    def __init__(self, session: aiohttp.ClientSession, inbox: str, progress: Progress) -> None:
         self.delivered: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
         self._session = session
         self._inbox = inbox
@@ -389,217 +376,3 @@ class _Watch:
         self._progress.note(received)
         if received["status"] == 200 and received["verified"]:
             self.delivered[received["subject"]].setdefault(received["id"], received)
-
-
-class Children:
-    """The processes that the demo started. Leaving the block stops every one of them."""
-
-    def __init__(self) -> None:
-        self._children: list[_Child] = []
-
-    async def __aenter__(self) -> "Children":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*(child.stop() for child in self._children))
-
-    async def start(self, command: str, *arguments: str, settings: Mapping[str, str] | None = None) -> str:
-        """Starts `aep COMMAND …`; the URL of its ready line."""
-        # what is set for a platform of the user's must not reach this one: it might send real e-mail
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("AEP_")}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "aep", command, *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment | dict(settings or {}),
-            limit=2**20,
-        )
-        child = _Child(command, process)
-        self._children.append(child)
-        return await child.ready()
-
-    def check(self) -> None:
-        """Raises DemoFailed when one has ended by itself."""
-        for child in self._children:
-            if (status := child.process.returncode) is not None:
-                raise DemoFailed(f"aep {child.name} ended with status {status}", list(child.last))
-
-    def last_words(self) -> list[str]:
-        """The last lines of standard error of the child started last, which is the platform."""
-        return list(self._children[-1].last) if self._children else []
-
-
-class _Child:
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
-        self.name = name
-        self.process = process
-        self.last: deque[str] = deque(maxlen=8)
-        self._url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        # both pipes are read to their end, or a child that talks would stand still
-        self._readers = [
-            asyncio.create_task(self._read(process.stdout, self._on_output)),
-            asyncio.create_task(self._read(process.stderr, self.last.append)),
-        ]
-
-    async def ready(self) -> str:
-        """The URL; DemoFailed when the process ended or said nothing for 12 s."""
-        ended = asyncio.create_task(self.process.wait())
-        await asyncio.wait({self._url, ended}, timeout=12, return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        if self._url.done():
-            return self._url.result()
-        if self.process.returncode is not None:
-            await asyncio.wait(self._readers, timeout=1)
-            message = f"aep {self.name} ended with status {self.process.returncode} before it was ready"
-            raise DemoFailed(message, list(self.last))
-        raise DemoFailed(f"aep {self.name} was not ready within 12 s", list(self.last))
-
-    async def stop(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
-        try:
-            await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
-            await self.process.wait()
-        await asyncio.gather(*self._readers)
-
-    async def _read(self, stream: asyncio.StreamReader | None, take: Callable[[str], None]) -> None:
-        assert stream is not None  # noqa: S101 - it was asked for as a pipe
-        async for line in stream:
-            take(line.decode("utf-8", "replace").rstrip())
-
-    def _on_output(self, line: str) -> None:
-        word, _, url = line.partition(" ")
-        if word == "ready" and not self._url.done():
-            self._url.set_result(url.strip())
-
-
-@dataclass(slots=True)
-class _Stage:
-    name: str
-    started: float = field(default_factory=time.monotonic)
-    seconds: float | None = None
-    failed: bool = False
-    detail: str = ""
-
-
-class Progress:
-    """What the demo has come to, shown live on a terminal and as plain lines elsewhere."""
-
-    def __init__(self, console: Console) -> None:
-        self.emitted = Emitted()
-        self.expected = 0
-        self.counts: Counter[str] = Counter()
-        self._console = console
-        self._stages: list[_Stage] = []
-        self._latencies: list[float] = []  # of first attempts: a retry waits on purpose
-        self._recent: deque[dict[str, Any]] = deque(maxlen=5)
-        self._started = time.monotonic()
-        self._ticked = (self._started, "")
-
-    @property
-    def current(self) -> str:
-        return self._stages[-1].name if self._stages else "start"
-
-    @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
-        if not self._console.is_terminal:
-            yield
-            return
-        with Live(
-            console=self._console, get_renderable=self._view, refresh_per_second=8, redirect_stderr=False
-        ):
-            yield
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[str], None]]:
-        """A step that begins and, when nothing is raised, ends; gives a function that takes its detail."""
-        stage = _Stage(name)
-        self._stages.append(stage)
-
-        def detail(text: str) -> None:
-            stage.detail = text
-
-        try:
-            yield detail
-        except BaseException:
-            stage.failed = True
-            raise
-        finally:
-            stage.seconds = time.monotonic() - stage.started
-            if not self._console.is_terminal:
-                self._console.print(self._stage_line(stage), soft_wrap=True)
-
-    def note(self, received: dict[str, Any]) -> None:
-        """Counts one delivery that the inbox reports."""
-        taken = received["status"] == 200 and not received["duplicate"]
-        self.counts["delivered"] += taken
-        self.counts["verified"] += taken and received["verified"] is True
-        self.counts["bad signatures"] += received["verified"] is False
-        self.counts["retried"] += received["attempt"] > 1 and not received["duplicate"]
-        self.counts["duplicates"] += received["duplicate"]
-        if taken and received["attempt"] == 1 and received["latency_ms"] is not None:
-            self._latencies.append(received["latency_ms"])
-        self._recent.append(received)
-
-    def tick(self) -> None:
-        """Prints the counters every two seconds where nothing is shown live."""
-        when, last = self._ticked
-        now, line = time.monotonic(), self._counters()
-        if not self._console.is_terminal and now - when >= 2 and line != last:
-            self._console.print(text(f"    {line}"), soft_wrap=True)
-            self._ticked = (now, line)
-
-    def summary(self) -> Table:
-        counts = self.counts
-        rows = {
-            "events accepted by the platform": self.emitted.accepted,
-            "deliveries due": self.expected,
-            "delivered": counts["delivered"],
-            "signatures verified": counts["verified"],
-            "wrong signatures": counts["bad signatures"],
-            "retried after a failure": counts["retried"],
-            "duplicates": counts["duplicates"],
-            "latency p50 / p99": self._latency(),
-            "time": f"{time.monotonic() - self._started:.1f} s",
-        }
-        table = Table(title="Nothing was lost, every signature fitted", title_style="bold green")
-        table.add_column("")
-        table.add_column("", justify="right")
-        table.show_header = False
-        for name, value in rows.items():
-            table.add_row(name, str(value))
-        return table
-
-    def _view(self) -> RenderableType:
-        deliveries = Table.grid(padding=(0, 2))
-        for received in self._recent:
-            style = "green" if received["status"] == 200 else "yellow"
-            latency = f"{received['latency_ms'] or 0:.0f} ms"
-            cells = (received["path"], str(received["type"]), str(received["id"]), latency)
-            deliveries.add_row(text(received["status"], style), *map(text, cells))
-        stages = [self._stage_line(stage) for stage in self._stages]
-        view = [*stages, text(""), text(self._counters(), "bold")]
-        for line in view:
-            line.no_wrap, line.overflow = True, "ellipsis"
-        return Group(*view, deliveries)
-
-    def _stage_line(self, stage: _Stage) -> Text:
-        mark, style = ("✗", "red") if stage.failed else ("✓", "green") if stage.seconds else ("…", "cyan")
-        seconds = stage.seconds if stage.seconds is not None else time.monotonic() - stage.started
-        parts = [text(mark, style), text(f" {stage.name}"), text(f"  {seconds:.1f} s", "dim")]
-        return text("").join([*parts, text(f"  {stage.detail}", "dim")] if stage.detail else parts)
-
-    def _counters(self) -> str:
-        counts = self.counts
-        return (
-            f"{counted(self.emitted.accepted, 'event')} accepted · {counts['delivered']} delivered · "
-            f"{counts['verified']} verified · {counts['retried']} retried · latency {self._latency()}"
-        )
-
-    def _latency(self) -> str:
-        p50, p99 = percentile(self._latencies, 50), percentile(self._latencies, 99)
-        return "-" if p50 is None or p99 is None else f"{p50:.0f} / {p99:.0f} ms"

@@ -12,7 +12,8 @@ from ..google import emulators, functions_on_emulators
 from ..google.emulators import EmulatorFailed
 from ..output import echo
 from . import demo
-from .demo import SERVE_SETTINGS, Children, DemoFailed, Platform, Stage
+from .demo import SERVE_SETTINGS, Platform, Stage
+from .demo_processes import Children, DemoFailed
 
 LAST_LINES = 8
 
