@@ -11,8 +11,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 
-from aep.store.database import FILE, Database, connect, prepare
+from aep.store.database import Database
 from aep.store.logs import SqliteLogs, put_entry
+from aep.store.migrations import prepare
+from aep.store.opening import FILE, connect
 from aep.store.schema import LOG_KINDS, LOG_SCOPES, log_index
 from event_platform.domain.attempts.outcomes import Reason
 from event_platform.domain.record.logs import (

@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 
 from aep.errors import BadPims
 from aep.store import tenants
-from aep.store.database import Database, beside_the_server
+from aep.store.database import Database
+from aep.store.opening import beside_the_server
 from aep.store.tenants import Pims
 from contract.suites.registry import (
     OTHER,

@@ -12,7 +12,8 @@ from datetime import datetime
 from event_platform.domain.errors import NotFound
 from event_platform.domain.record.logs import DeliveryEnd, Operation
 
-from .queue import DROPPED, REPLAYED, count_moved, record_end
+from ..store.ends import record_end
+from .counted import DROPPED, REPLAYED, count_moved
 from .queued import DELIVERY_COLUMNS, release_events
 
 AT_ONCE = 500

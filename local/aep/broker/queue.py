@@ -4,21 +4,19 @@ Implements the ports `Intake` (with fan-out, in the same transaction or later) a
 """
 
 import asyncio
-import hashlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from typing import Any, TypeAlias
 
-import orjson
 import structlog
 
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.events.event import Envelope, Event
-from event_platform.domain.record.logs import EVENTS_LISTED, FAILED_DELIVERY, KEPT_FOR, DeliveryEnd, LogType
+from event_platform.domain.record.logs import KEPT_FOR
 from event_platform.domain.revocations import client_gone, revoking
 from event_platform.domain.subscriptions import SHOWN_AFTER_DELETION, Owner, Subscription
 from event_platform.domain.suspension import Suspension
@@ -26,10 +24,14 @@ from event_platform.fanout import IdentifierCheck
 from event_platform.ports import Clock
 
 from ..runtime.meters import Counted, Meters
-from ..store import accepted, bulk
-from ..store.database import WEIGHT_AT_ONCE, Database
+from ..store import accepted
+from ..store.backlog import WEIGHT_AT_ONCE
+from ..store.database import Database
+from ..store.ends import record_end
 from ..store.subscriptions import SqliteSubscriptions
 from ..store.success_counts import drop_expired
+from ..store.times import moment_of, seconds_of
+from . import counted, seen
 from .budget import OwnerKey
 from .pieces import WORK_AT_ACCEPTANCE, Piece, Pieces, Rows, work_of
 from .queued import (
@@ -42,22 +44,20 @@ from .queued import (
     Receipt,
     Taken,
     insert_deliveries,
-    moment_of,
+    is_first,
     queued_of,
+    receipt_of,
     release_events,
     subscription_id_of,
+    take_out,
 )
+from .seen import Batch, new_events
 from .turns import Senders
 
 log = structlog.get_logger()
 
 OWNERS_KEPT = 20_000
 """The number of subscriptions whose owners we keep in memory."""
-REMEMBERED_FOR = 600.0
-"""Seconds for which an id that came in is remembered (contract/ingest.md 2)."""
-RELAYED_FOR = 86400.0
-"""The same for relayed events: their signature has no time and never expires (contract/ingest.md 4)."""
-
 LONGEST_DELAY = timedelta(days=31)
 """The longest delay of a retry that can be set."""
 
@@ -67,8 +67,6 @@ TAKEN_AT_ONCE = 64
 """The deliveries that were taken and are settled as one item of the writer's work."""
 LOOK_SECONDS = 1.0
 """The time for which the result of a look into the file is good."""
-REPLAYED, DROPPED = "dead_letters_replayed", "dead_letters_dropped"
-"""Counts in `meta` of what other processes did with dead letters."""
 
 
 Listener: TypeAlias = Callable[[Sequence[Queued]], None]
@@ -122,8 +120,8 @@ class DurableQueue:
         self._read_on = read_on
         self._scheduled = scheduled
         self._behind = behind
-        self._pieces.numbers = count(await self._database.read(_highest_number) + 1)
-        await self._database.write(_counted, self._opened, needs_room=False)
+        self._pieces.numbers = count(await self._database.read(counted.highest_number) + 1)
+        await self._database.write(counted.counted, self._opened, needs_room=False)
 
     async def look(self) -> float:
         """Brings the meters up to date with what other processes changed in the file.
@@ -143,19 +141,19 @@ class DurableQueue:
         """Returns when the oldest event that waits was accepted."""
         oldest, moved, self._meters.dead_events = await self._database.read(
             lambda connection: (
-                _oldest_accepted_at(connection),
-                _moved(connection),
+                counted.oldest_accepted_at(connection),
+                counted.moved(connection),
                 accepted.number_of_dead(connection),
             )
         )
         new = {name: number - self._moved.get(name, 0) for name, number in moved.items()}
-        self._meters.moved_elsewhere(replayed=new[REPLAYED], dropped=new[DROPPED])
+        self._meters.moved_elsewhere(replayed=new[counted.REPLAYED], dropped=new[counted.DROPPED])
         self._moved = moved
         return oldest
 
-    def _opened(self, counted: tuple[Counted, dict[str, int]]) -> None:
-        self._meters.opened(counted[0])
-        self._moved = counted[1]
+    def _opened(self, found: tuple[Counted, dict[str, int]]) -> None:
+        self._meters.opened(found[0])
+        self._moved = found[1]
 
     async def accept(self, tenant: str, events: Sequence[Event], *, relayed: bool = False) -> None:
         """Port `Intake`: the check of ids, their memory and the events in one commit.
@@ -173,7 +171,7 @@ class DurableQueue:
                 self._behind(tenant)
 
         self._senders.note(tenant, self._clock.monotonic())
-        batch = _Batch(tenant, events, self._clock.now().timestamp(), relayed)
+        batch = Batch(tenant, events, self._clock.now().timestamp(), relayed)
         weight = len(events) + sum(len(event.data_json) for event in events) // BYTES_OF_WEIGHT
         result = await self._database.write_jointly(
             self._accept, batch, committed, weight=weight, tenant=tenant
@@ -491,10 +489,7 @@ class DurableQueue:
         now = self._clock.now().timestamp()
 
         def job(connection: sqlite3.Connection) -> int:
-            ids = max(
-                _forget(connection, table, now=now, kept=kept, limit=limit)
-                for table, kept in (("seen", REMEMBERED_FOR), ("relayed", RELAYED_FOR))
-            )
+            ids = seen.drop_expired(connection, now, limit)
             entries = connection.execute(
                 "DELETE FROM log_entries WHERE id IN"
                 " (SELECT id FROM log_entries WHERE at < ? ORDER BY at LIMIT ?)",
@@ -523,13 +518,13 @@ class DurableQueue:
         """A joint job: a piece of each tenant."""
         return [self._pieces.next(connection, tenant) for tenant in tenants]
 
-    def _accept(self, connection: sqlite3.Connection, batches: Sequence["_Batch"]) -> list["_Accepted"]:
+    def _accept(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> list["_Accepted"]:
         """A joint job: what becomes of each batch's new events.
 
         Whoever is gone from the PIM is revoked before the event that says so is fanned out. What is too much
         work waits for `Pieces.next`, and behind it whatever the tenant sends meanwhile.
         """
-        new = self._new_events(connection, batches)
+        new = new_events(connection, self._pieces.numbers, batches)
         rows = Rows()
         waiting: list[accepted.Waiting] = []
         results: list[_Accepted] = []
@@ -556,9 +551,7 @@ class DurableQueue:
         rows.insert(connection)
         return results
 
-    def _revoke(
-        self, connection: sqlite3.Connection, batch: "_Batch", event: Event
-    ) -> Sequence[Subscription]:
+    def _revoke(self, connection: sqlite3.Connection, batch: Batch, event: Event) -> Sequence[Subscription]:
         client_id = client_gone(event)
         if client_id is None:
             return ()
@@ -567,56 +560,10 @@ class DurableQueue:
             connection, Owner(batch.tenant, client_id), now=moment_of(batch.now), action=revoking(event)
         )
 
-    def _new_events(self, connection: sqlite3.Connection, batches: Sequence["_Batch"]) -> list[list[Event]]:
-        """The events of each batch whose ids did not come in lately, and remembers those."""
-        keyed = [
-            (batch, event, _key_of(batch.tenant, event.id)) for batch in batches for event in batch.events
-        ]
-        keys = [(key,) for _, _, key in keyed]
-        seen = dict(bulk.rows(connection, "SELECT key, at FROM seen WHERE key IN {keys}", keys))
-        expired: list[tuple[bytes]] = []
-        rows: list[tuple[int, bytes, float]] = []
-        new: dict[int, list[Event]] = {id(batch): [] for batch in batches}
-        known = self._relayed_before(connection, keyed)
-        for batch, event, key in keyed:
-            if key in known and batch.relayed:
-                continue
-            at = seen.get(key)
-            if at is not None and abs(batch.now - at) < REMEMBERED_FOR:
-                continue
-            if at is not None:
-                expired.append((key,))
-            seen[key] = batch.now
-            rows.append((next(self._pieces.numbers), key, batch.now))
-            new[id(batch)].append(event)
-        bulk.change(connection, "DELETE FROM seen WHERE key IN {keys}", expired)
-        bulk.insert(connection, "seen (no, key, at)", rows)
-        return list(new.values())
-
-    def _relayed_before(
-        self, connection: sqlite3.Connection, keyed: Sequence[tuple["_Batch", Event, bytes]]
-    ) -> set[bytes]:
-        """Returns which ids of relayed events were relayed in the last 24 hours; remembers the others."""
-        relayed = {key: batch.now for batch, _, key in keyed if batch.relayed}
-        if not relayed:
-            return set()
-        rows = bulk.rows(
-            connection, "SELECT key, at FROM relayed WHERE key IN {keys}", [(key,) for key in relayed]
-        )
-        known = {key for key, at in rows if abs(relayed[key] - at) < RELAYED_FOR}
-        bulk.change(
-            connection,
-            "DELETE FROM relayed WHERE key IN {keys}",
-            [(key,) for key, _ in rows if key not in known],
-        )
-        new = [(key, now) for key, now in relayed.items() if key not in known]
-        bulk.insert(connection, "relayed (key, at)", new)
-        return known
-
     def _remove(self, connection: sqlite3.Connection, parts: Sequence[Sequence[Taken]]) -> list[list[Taken]]:
         """A joint job: those of each part that were still there, and are gone now."""
-        removed = _take_out(connection, [each[:3] for part in parts for each in part])
-        present = [[each for each in part if _is_first(each[2], removed)] for part in parts]
+        removed = take_out(connection, [each[:3] for part in parts for each in part])
+        present = [[each for each in part if is_first(each[2], removed)] for part in parts]
         release_events(connection, [each[3] for part in present for each in part])
         return present
 
@@ -625,11 +572,11 @@ class DurableQueue:
     ) -> list["_Settled | None"]:
         """A joint job: what each changed; None for a delivery that has gone."""
         receipts = [receipt_of(settlement.delivery) for settlement in settlements]
-        removed = _take_out(connection, [(*receipt.key, receipt.position) for receipt in receipts])
+        removed = take_out(connection, [(*receipt.key, receipt.position) for receipt in receipts])
         results: list[_Settled | None] = []
         finished: list[int] = []
         for settlement, receipt in zip(settlements, receipts, strict=True):
-            if not _is_first(receipt.position, removed):
+            if not is_first(receipt.position, removed):
                 results.append(None)
                 continue
             delivery = settlement.delivery
@@ -683,7 +630,7 @@ class DurableQueue:
                 delivery.epoch,
                 delivery.attempts,
                 delivery.failures,
-                _seconds(delivery.first_attempt_at),
+                seconds_of(delivery.first_attempt_at),
                 due_at,
             ),
         )
@@ -709,20 +656,10 @@ class DurableQueue:
             envelope=None if after is None else Envelope(before, after),
             attempts=delivery.attempts,
             failures=delivery.failures,
-            first_attempt_at=_seconds(delivery.first_attempt_at),
+            first_attempt_at=seconds_of(delivery.first_attempt_at),
         )
         insert_deliveries(connection, [queued])
         return queued
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """A request's events, and when they came (unix seconds)."""
-
-    tenant: str
-    events: Sequence[Event]
-    now: float
-    relayed: bool
 
 
 @dataclass(slots=True)
@@ -742,144 +679,3 @@ class _Settled:
 
     back: Sequence[Queued]
     changed: Sequence[Subscription]
-
-
-def _take_out(connection: sqlite3.Connection, keys: Sequence[tuple[int, ...]]) -> set[int]:
-    """Deletes deliveries by subscription, lane and position; returns the positions that were there."""
-    rows = bulk.rows(
-        connection,
-        "DELETE FROM deliveries WHERE (subscription_no, lane, position) IN {keys} RETURNING position",
-        keys,
-    )
-    return {position for (position,) in rows}
-
-
-def _is_first(position: int, removed: set[int]) -> bool:
-    """Returns True once for each position that was removed: whoever settles it again finds nothing."""
-    if position not in removed:
-        return False
-    removed.remove(position)
-    return True
-
-
-def _forget(connection: sqlite3.Connection, table: str, *, now: float, kept: float, limit: int) -> int:
-    """Deletes up to `limit` ids, the oldest first, whose time is too far from now, before or after."""
-    return connection.execute(
-        f"DELETE FROM {table} WHERE no <= (SELECT max(no) FROM"  # noqa: S608 - a constant
-        f" (SELECT no, at FROM {table} ORDER BY no LIMIT ?) WHERE at NOT BETWEEN ? AND ?)",
-        (limit, now - kept, now + kept),
-    ).rowcount
-
-
-def _key_of(tenant: str, event_id: str) -> bytes:
-    return hashlib.sha256(f"{tenant}\n{event_id}".encode()).digest()[:16]
-
-
-def receipt_of(delivery: Delivery) -> Receipt:
-    """Where it stands in this queue."""
-    assert isinstance(delivery.receipt, Receipt)  # noqa: S101 - every delivery of this queue has one
-    return delivery.receipt
-
-
-def record_end(
-    connection: sqlite3.Connection,
-    end: DeliveryEnd,
-    *,
-    subscription_id: str,
-    event_id: str,
-    event_type: str,
-    attempts: int,
-) -> None:
-    """Counts the end in its log entry (contract/wire.md 13), which names the first events it stands for."""
-    event = {"event_id": event_id, "type": event_type, "attempts": attempts}
-    row = connection.execute(
-        "SELECT id, first_at, events FROM log_entries WHERE subscription_id = ? AND operation = ?"
-        " AND message = ? ORDER BY first_at DESC LIMIT 1",
-        (subscription_id, end.operation, end.message),
-    ).fetchone()
-    if row is None or not end.joins(moment_of(row[1])):
-        written = connection.execute(
-            "INSERT INTO log_entries (id, tenant, client_id, log_type, error_type, subscriber_id,"
-            " subscription_id, operation, message, reason, status, excerpt, occurrences, events, first_at,"
-            " at)"
-            " SELECT ?, tenant, json_extract(document, '$.client_id'), ?, ?, subscriber_id,"
-            " id, ?, ?, ?, ?, ?, 1, ?, ?, ? FROM subscriptions WHERE id = ?",
-            (
-                end.entry_id(subscription_id),
-                LogType.ERROR,
-                FAILED_DELIVERY,
-                end.operation,
-                end.message,
-                end.reason,
-                end.status,
-                end.excerpt,
-                orjson.dumps([event]).decode(),
-                end.at.timestamp(),
-                end.at.timestamp(),
-                subscription_id,
-            ),
-        ).rowcount
-        if not written:
-            raise LookupError(f"the end of a delivery for {subscription_id}, of which there is no record")
-        return
-    entry_id, _, listed = row
-    events = orjson.loads(listed)
-    if len(events) < EVENTS_LISTED:
-        events.append(event)
-    connection.execute(
-        "UPDATE log_entries SET occurrences = occurrences + 1, events = ?, excerpt = ?, at = max(at, ?)"
-        " WHERE id = ?",
-        (orjson.dumps(events).decode(), end.excerpt, end.at.timestamp(), entry_id),
-    )
-
-
-def _highest_number(connection: sqlite3.Connection) -> int:
-    """The last number given out: events, ids seen and positions share one numbering."""
-    (highest,) = connection.execute(
-        "SELECT max(highest) FROM (SELECT max(no) AS highest FROM events UNION ALL SELECT max(no) FROM seen"
-        " UNION ALL SELECT max(position) FROM dead_letters UNION ALL SELECT max(position) FROM deliveries"
-        " UNION ALL SELECT max(position) FROM retries UNION ALL SELECT max(no) + 1 FROM accepted)"
-    ).fetchone()
-    return highest or 0
-
-
-def _counted(connection: sqlite3.Connection) -> tuple[Counted, dict[str, int]]:
-    """A job: all that the meters follow from now on."""
-    (retries,) = connection.execute("SELECT count(*) FROM retries").fetchone()
-    (dead_letters,) = connection.execute("SELECT count(*) FROM dead_letters").fetchone()
-    rows = connection.execute(
-        "SELECT s.id, d.number FROM"
-        " (SELECT subscription_no, count(*) AS number FROM deliveries GROUP BY subscription_no) d"
-        " JOIN subscriptions s ON s.no = d.subscription_no"
-    )
-    return Counted(retries, dead_letters, accepted.number_of(connection), dict(rows.fetchall())), _moved(
-        connection
-    )
-
-
-def count_moved(connection: sqlite3.Connection, name: str, number: int) -> None:
-    """Counts what another process than the server did: REPLAYED or DROPPED dead letters."""
-    connection.execute(
-        "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name)"
-        " DO UPDATE SET value = CAST(value AS INTEGER) + excluded.value",
-        (name, number),
-    )
-
-
-def _moved(connection: sqlite3.Connection) -> dict[str, int]:
-    rows = connection.execute("SELECT name, value FROM meta WHERE name IN (?, ?)", (REPLAYED, DROPPED))
-    return {REPLAYED: 0, DROPPED: 0} | {name: int(value) for name, value in rows}
-
-
-def _oldest_accepted_at(connection: sqlite3.Connection) -> float | None:
-    """An event that a dead letter keeps is left out: nothing goes on with it before somebody looks at it."""
-    return connection.execute(
-        "SELECT min(accepted_at) FROM ("
-        "SELECT accepted_at FROM (SELECT accepted_at FROM events WHERE NOT EXISTS"
-        " (SELECT 1 FROM dead_letters WHERE event_no = events.no) ORDER BY no LIMIT 1)"
-        " UNION ALL SELECT accepted_at FROM (SELECT accepted_at FROM accepted ORDER BY no LIMIT 1))"
-    ).fetchone()[0]
-
-
-def _seconds(moment: datetime | None) -> float | None:
-    return None if moment is None else moment.timestamp()

@@ -4,13 +4,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
 
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.events.event import Envelope
 
 from ..store import bulk
+from ..store.times import moment_of
 from .budget import OwnerKey
 
 SMALL_BODY = 16 * 1024
@@ -177,5 +177,25 @@ def subscription_id_of(row: Sequence[Any]) -> str:
     return row[4]
 
 
-def moment_of(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+def receipt_of(delivery: Delivery) -> Receipt:
+    """Where it stands in this queue."""
+    assert isinstance(delivery.receipt, Receipt)  # noqa: S101 - every delivery of this queue has one
+    return delivery.receipt
+
+
+def take_out(connection: sqlite3.Connection, keys: Sequence[tuple[int, ...]]) -> set[int]:
+    """Deletes deliveries by subscription, lane and position; returns the positions that were there."""
+    rows = bulk.rows(
+        connection,
+        "DELETE FROM deliveries WHERE (subscription_no, lane, position) IN {keys} RETURNING position",
+        keys,
+    )
+    return {position for (position,) in rows}
+
+
+def is_first(position: int, removed: set[int]) -> bool:
+    """Returns True once for each position that was removed: whoever settles it again finds nothing."""
+    if position not in removed:
+        return False
+    removed.remove(position)
+    return True

@@ -19,7 +19,7 @@ from ..broker.dead_letters import DeadLetter
 from ..google import dead_letters as google_letters
 from ..google.dead_letters import PULL_SUBSCRIPTION, Letter, Replayed
 from ..output import echo, echo_json, fail, show
-from ..store import database, times
+from ..store import opening, times
 from ..store.identity import with_cure
 from .options import DEFAULT_DATA, AsJson, Data
 
@@ -167,9 +167,9 @@ def _told(done: str, number: int) -> str:
 
 @contextlib.contextmanager
 def _store(data: Path) -> Iterator[sqlite3.Connection]:
-    path = database.file_of(data)
+    path = opening.file_of(data)
     try:
-        with database.beside_the_server(data) as connection:
+        with opening.beside_the_server(data) as connection:
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
             yield connection
     except sqlite3.DatabaseError as error:

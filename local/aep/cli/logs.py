@@ -15,7 +15,7 @@ from event_platform.domain.record.logs import LogEntry, LogType
 from event_platform.domain.timestamps import to_rfc3339
 
 from ..output import echo, echo_json, fail, show
-from ..store import accepted, database, logs, overview, times
+from ..store import accepted, logs, opening, overview, times
 from ..store.identity import with_cure
 from ..store.overview import State
 from .options import DEFAULT_DATA, AsJson, Data, settings
@@ -101,9 +101,9 @@ def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
 
 @contextlib.contextmanager
 def _store(data: Path) -> Iterator[sqlite3.Connection]:
-    path = database.file_of(data)
+    path = opening.file_of(data)
     try:
-        with database.beside_the_server(data) as connection:
+        with opening.beside_the_server(data) as connection:
             yield connection
     except sqlite3.DatabaseError as error:
         raise StoreUnavailable(f"{path} cannot be read: {with_cure(error)}") from error

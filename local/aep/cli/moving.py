@@ -14,7 +14,7 @@ from ..errors import WrongKey
 from ..google import keys as google_keys
 from ..google import moving as on_google
 from ..output import echo, echo_json
-from ..store import database, export_file, keys, moving
+from ..store import export_file, keys, migrations, moving, opening
 from ..store.export_file import ExportFile, Records
 from ..store.moving import Waiting
 from .options import DEFAULT_DATA, AsJson, Data, settings
@@ -40,9 +40,9 @@ def export(file: File, data: Data = DEFAULT_DATA, google: Google = None, as_json
         both = google_keys.load()
         seal, records = both.records, asyncio.run(on_google.take_out(google, both))
     else:
-        database.file_of(data)
+        opening.file_of(data)
         seal = keys.load(data, settings().secrets_key)
-        with database.beside_the_server(data) as connection:
+        with opening.beside_the_server(data) as connection:
             records, waiting = moving.take_out(connection, seal)
     export_file.write(file, records, seal)
     if as_json:
@@ -87,8 +87,8 @@ def import_(
     else:
         seal = _seal_of_folder(data, content)
         records = export_file.open_with(content, seal)
-        with database.exclusive(data), contextlib.closing(database.connect(data / database.FILE)) as store:
-            database.prepare(store)
+        with opening.exclusive(data), contextlib.closing(opening.connect(data / opening.FILE)) as store:
+            migrations.prepare(store)
             new = moving.bring_in(store, seal, records)
     there = sum(records.counts().values()) - new
     if as_json:
@@ -103,7 +103,7 @@ def _seal_of_folder(data: Path, content: ExportFile) -> AesGcmSeal:
     """The seal that the platform on the folder will have. Makes no key: nobody could have sealed with it."""
     given, own = settings().secrets_key, data / keys.KEY_FILE
     if given is None:
-        if not own.exists() and not (data / database.FILE).exists():
+        if not own.exists() and not (data / opening.FILE).exists():
             raise WrongKey(
                 f"AEP_SECRETS_KEY must hold the key {content.key_id}, which the file was sealed with;"
                 f" the platform on {data} gets it too, or another one that stands before it"

@@ -18,7 +18,7 @@ from event_platform.settings import Settings
 
 from ..output import echo, echo_json, fail, show
 from ..runtime.meters import CallKey, LastCalls
-from ..store import calls, database
+from ..store import calls, opening
 from . import clients as client_commands
 from .options import DEFAULT_DATA, AsJson, Data, is_default
 from .registry import PimsFile, Place, Project, check_may_make, open_registry, pim_name, pim_url
@@ -277,9 +277,9 @@ def _last_calls(place: Place) -> Mapping[CallKey, LastCalls] | None:
     """Returns None for a project, which keeps them in its log."""
     if place.project is not None:
         return None
-    if not (place.data / database.FILE).exists():
+    if not (place.data / opening.FILE).exists():
         return {}
-    with contextlib.closing(database.connect_to_read(place.data / database.FILE)) as connection:
+    with contextlib.closing(opening.connect_to_read(place.data / opening.FILE)) as connection:
         return calls.read(connection)
 
 

@@ -26,7 +26,7 @@ from ..errors import BadPims
 from ..google import keys as google_keys
 from ..google import registry as on_google
 from ..output import fail
-from ..store import database, keys
+from ..store import keys, opening
 from ..store import tenants as pims
 from ..store.files import written_beside
 from ..store.running import folders_in_use
@@ -137,7 +137,7 @@ def open_registry(place: Place, *, makes: bool = False) -> Iterator[Entries]:
                 " name the platform's data folder with --data"
             )
         seal = keys.load(place.data, Settings().secrets_key)
-        with database.beside_the_server(place.data) as connection:
+        with opening.beside_the_server(place.data) as connection:
             connection.execute("BEGIN IMMEDIATE")
             keys.check(connection, seal)
             yield _entries_of_store(connection, seal)
@@ -212,7 +212,7 @@ def pim_url(text: str) -> str:
 
 def has_registry(data: Path) -> bool:
     """True if the folder has a store, in which the registry is."""
-    return (data / database.FILE).exists()
+    return (data / opening.FILE).exists()
 
 
 def check_may_make(data: Path) -> None:

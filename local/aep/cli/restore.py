@@ -9,7 +9,7 @@ from event_platform.settings import Settings
 
 from ..errors import RestoreRefused, WrongKey
 from ..output import echo, echo_json, fail
-from ..store import database, keys
+from ..store import keys, opening
 from ..store.restore import CHECK_SECONDS
 from ..store.restore import restore as put_in_place
 from .options import DEFAULT_DATA, AsJson, Data, settings
@@ -36,10 +36,10 @@ def restore(
     needed = _needed(data, own)
     if as_json:
         kept = None if done.kept is None else str(done.kept.absolute())
-        shown = {"file": str((data / database.FILE).absolute()), "bytes": done.size, "kept": kept}
+        shown = {"file": str((data / opening.FILE).absolute()), "bytes": done.size, "kept": kept}
         echo_json(shown | {"checked": done.is_checked, "key": needed is None})
         return
-    echo(f"{data / database.FILE}: {done.size / 1e6:.1f} MB from {file}")
+    echo(f"{data / opening.FILE}: {done.size / 1e6:.1f} MB from {file}")
     if not done.is_checked:
         echo(f"WARNING: {CHECK_SECONDS:g} s were not enough to look for damage in all of it; none was found.")
     if done.kept is not None:

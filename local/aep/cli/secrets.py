@@ -13,7 +13,7 @@ from ..errors import NothingToRotate
 from ..google import keys as google_keys
 from ..google import reseal as on_google
 from ..output import echo, echo_json
-from ..store import database, keys
+from ..store import keys, migrations, opening
 from ..store.reseal import reseal
 from .options import DEFAULT_DATA, AsJson, Data, settings
 
@@ -66,10 +66,10 @@ _ONE_KEY = (
 
 
 def _rotate_folder(data: Path) -> tuple[int, AesGcmSeal]:
-    database.file_of(data)
+    opening.file_of(data)
     configured = _configured()
-    with database.exclusive(data), contextlib.closing(database.connect(data / database.FILE)) as connection:
-        database.prepare(connection)
+    with opening.exclusive(data), contextlib.closing(opening.connect(data / opening.FILE)) as connection:
+        migrations.prepare(connection)
         if configured is None:
             keys.put_before(data)
         seal = configured or keys.load(data, None)

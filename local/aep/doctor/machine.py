@@ -40,7 +40,7 @@ from event_platform.settings import Settings, wrong_setting
 from ..errors import BadPims, StoreDamaged, WrongKey
 from ..runtime.meters import LastCalls
 from ..serving.accepting import RAISE_THE_LIMIT
-from ..store import calls, database, identity, keys, schema, times
+from ..store import calls, identity, keys, migrations, opening, schema, times
 from ..store import tenants as registry
 from ..store.figures import Figures, figures_of
 from ..store.room import megabytes
@@ -209,7 +209,7 @@ def data_folder(folder: Path) -> Check:
         return broken("data folder", f"{nearest} is not writable ({error.strerror}): run as its owner")
     if nearest != folder:
         return ok("data folder", f"{folder} does not exist; the first start makes it")
-    file = folder / database.FILE
+    file = folder / opening.FILE
     if file.exists() and not os.access(file, os.R_OK | os.W_OK):
         return broken("data folder", f"{file} is not writable: give it to the user that runs the platform")
     if folder.stat().st_mode & 0o077:
@@ -228,7 +228,7 @@ def disk(free: int) -> Check:
 
 def key(folder: Path, settings: Settings) -> Check:
     path = folder / keys.KEY_FILE
-    if settings.secrets_key is None and not path.exists() and not (folder / database.FILE).exists():
+    if settings.secrets_key is None and not path.exists() and not (folder / opening.FILE).exists():
         return ok("key", f"{path} is made by the first start")
     try:
         seal = keys.load(folder, settings.secrets_key)
@@ -244,7 +244,7 @@ def key(folder: Path, settings: Settings) -> Check:
 
 
 def store(folder: Path) -> Check:
-    file = folder / database.FILE
+    file = folder / opening.FILE
     try:
         identity.check(file)
     except StoreDamaged as error:
@@ -252,8 +252,8 @@ def store(folder: Path) -> Check:
     if not file.exists():
         return ok("store", "none yet; the first start makes it")
     try:
-        with closing(database.connect_to_read(file)) as connection:
-            found = database.version(connection)
+        with closing(opening.connect_to_read(file)) as connection:
+            found = migrations.version(connection)
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
         return broken("store", f"{file} cannot be read: {identity.with_cure(error)}")
@@ -482,9 +482,9 @@ def _listed(settings: Settings, *, allow_http: bool) -> list[Tenant]:
 
 def _read(folder: Path, job: Callable[[sqlite3.Connection], T]) -> T | None:
     """Returns the result of the job; None when the file cannot be read, which is a finding of its own."""
-    file = folder / database.FILE
+    file = folder / opening.FILE
     if file.exists():
-        with suppress(sqlite3.DatabaseError), closing(database.connect_to_read(file)) as connection:
+        with suppress(sqlite3.DatabaseError), closing(opening.connect_to_read(file)) as connection:
             return job(connection)
     return None
 

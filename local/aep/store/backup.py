@@ -10,7 +10,7 @@ import structlog
 from event_platform.domain.errors import StoreUnavailable
 
 from ..errors import BackupRefused
-from . import copies, database, figures, room
+from . import copies, database, figures, opening, room
 from .identity import with_cure, words_of
 
 log = structlog.get_logger()
@@ -22,7 +22,7 @@ def back_up(folder: Path, target: Path, *, overwrite: bool) -> int:
     It is ended when the disk of the store becomes nearly full meanwhile. Raises BackupRefused, NoStore,
     StoreUnavailable, OSError.
     """
-    source = database.file_of(folder)
+    source = opening.file_of(folder)
     _check(target, folder, overwrite=overwrite)
     began_at, has_room = datetime.now(UTC), room.free_bytes(folder) >= room.LEAST_BYTES
 
@@ -30,7 +30,7 @@ def back_up(folder: Path, target: Path, *, overwrite: bool) -> int:
         return room.free_bytes(folder) < room.LEAST_BYTES
 
     try:
-        with contextlib.closing(database.connect_to_read(source)) as connection:
+        with contextlib.closing(opening.connect_to_read(source)) as connection:
             if has_room:
                 connection.set_progress_handler(is_out_of_room, database.STEPS_BETWEEN_LOOKS)
             size = copies.write_copy(connection, target)
@@ -59,7 +59,7 @@ def back_up(folder: Path, target: Path, *, overwrite: bool) -> int:
 def _check(target: Path, folder: Path, *, overwrite: bool) -> None:
     if not target.parent.is_dir():
         raise BackupRefused(f"the folder {target.parent} does not exist: make it first")
-    if target.parent.samefile(folder) and target.name in database.OWN_FILES:
+    if target.parent.samefile(folder) and target.name in opening.OWN_FILES:
         raise BackupRefused(f"{target} is the platform's own: give the backup another name")
     if target.exists() and not target.is_file():
         raise BackupRefused(f"{target} is not a file: give the name of a file for the backup")

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .database import FILE, LAST_BACKUP, PRIVATE
 from .identity import wal_of
+from .opening import FILE, LAST_BACKUP, PRIVATE
 from .room import free_bytes
 
 _LONGEST_TIME = 64

@@ -13,10 +13,10 @@ from event_platform.adapters.seal import KEY_BYTES, AesGcmSeal, keys_from_base64
 from event_platform.ports import Seal
 
 from ..errors import MalformedKey, WrongKey
-from . import database
+from . import opening
 from .copies import sync_folder
-from .database import KEY_FILE
 from .files import written_beside
+from .opening import KEY_FILE
 
 _CHECK = "seal_check"
 
@@ -57,12 +57,12 @@ def check_folder(folder: Path, seal: Seal) -> None:
 
     What else is wrong with the file is left to others.
     """
-    file = folder / database.FILE
+    file = folder / opening.FILE
     if file.exists():
         # The error is also that of a store without any secrets, which cannot be marked here.
         with (
             contextlib.suppress(sqlite3.DatabaseError),
-            contextlib.closing(database.connect_to_read(file)) as connection,
+            contextlib.closing(opening.connect_to_read(file)) as connection,
         ):
             check(connection, seal)
 
@@ -93,7 +93,7 @@ def forget_older(folder: Path) -> None:
 def _from_file(folder: Path) -> Sequence[bytes]:
     path = folder / KEY_FILE
     if not path.exists():
-        if (folder / database.FILE).exists():
+        if (folder / opening.FILE).exists():
             raise WrongKey(
                 f"{path} is missing, and the store cannot be read without it: put it back, or set"
                 " AEP_SECRETS_KEY to the key that the platform runs with"

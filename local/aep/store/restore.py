@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import DataFolderInUse, RestoreRefused
-from . import database, schema
+from . import migrations, opening, schema
 from .copies import sync_folder
 from .identity import clear_mark, kept_name, shm_of, wal_of, words_of, write_mark
 from .locking import ALL_OF_SQLITE, OWN_BYTE, PRIVATE, lock_database, lock_of, lock_of_database, try_lock
@@ -43,7 +43,7 @@ def restore(folder: Path, source: Path) -> Restored:
     the new one, or none beside the kept one, which a start refuses until the restore is run again. Raises
     DataFolderInUse, RestoreRefused, OSError.
     """
-    path = folder / database.FILE
+    path = folder / opening.FILE
     _check_source(source, path)
     with lock_of(folder) as lock, contextlib.ExitStack() as stack:
         if path.exists():
@@ -124,7 +124,7 @@ def _check(new: Path, source: Path) -> bool:
     False if there was not enough time to look for damage in all of it.
     """
     try:
-        with contextlib.closing(database.connect(new)) as connection:  # closing folds its log into it
+        with contextlib.closing(opening.connect(new)) as connection:  # closing folds its log into it
             _check_schema(connection, source)
             return _is_whole(connection, source)
     except sqlite3.DatabaseError as error:
@@ -134,7 +134,7 @@ def _check(new: Path, source: Path) -> bool:
 
 
 def _check_schema(connection: sqlite3.Connection, source: Path) -> None:
-    found, known = database.version(connection), len(schema.MIGRATIONS)
+    found, known = migrations.version(connection), len(schema.MIGRATIONS)
     if found > known:
         raise RestoreRefused(
             f"{source} has schema version {found}, this program knows up to {known}: restore it with the"

@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from .database import FILE
 from .locking import LOCK
+from .opening import FILE
 
 PROCESSES = Path("/proc")
 

@@ -1,4 +1,4 @@
-"""The times in the file: the last one in it, and the distance of the platform's from the wall clock."""
+"""Times in the file: unix seconds and moments, the last time in it, and its distance from the wall clock."""
 
 import sqlite3
 import time
@@ -37,3 +37,13 @@ def lead(connection: sqlite3.Connection) -> int:
     """Returns what was noted last."""
     row = connection.execute("SELECT value FROM meta WHERE name = ?", (_LEAD,)).fetchone()
     return int(row[0]) if row else 0
+
+
+def moment_of(seconds: float) -> datetime:
+    """Returns the moment of unix seconds."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def seconds_of(moment: datetime | None) -> float | None:
+    """Returns the unix seconds of a moment, if there is one."""
+    return None if moment is None else moment.timestamp()

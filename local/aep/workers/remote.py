@@ -12,8 +12,7 @@ from event_platform.domain.subscriptions import Owner, Subscription
 from event_platform.domain.suspension import Count, Series
 from event_platform.settings import Settings
 
-from ..broker.queue import receipt_of
-from ..broker.queued import LaneKey, Queued, Taken
+from ..broker.queued import LaneKey, Queued, Taken, receipt_of
 from .channel import Channel
 
 GATHERED_FOR_SECONDS = 0.002

@@ -24,7 +24,7 @@ from aep.broker.queue import DurableQueue
 from aep.broker.queued import LaneKey, Queued
 from aep.doctor.machine import last_time
 from aep.runtime.meters import Meters
-from aep.store import accepted, database, moving, recipients
+from aep.store import accepted, moving, opening, recipients
 from aep.store.database import Database
 from aep.store.recipients import Recipients
 from aep.store.subscriptions import SqliteSubscriptions
@@ -348,7 +348,7 @@ async def test_an_event_on_which_our_code_keeps_failing_becomes_a_dead_letter_an
     (said,) = [each for each in logs if each["event"] == "event.dead_lettered"]
     assert (said["event_id"], said["tenant"], said["log_level"]) == (bad, PIM, "error")
     assert await world.count("snapshots") == await world.count("accepted") == 0
-    with closing(database.connect(tmp_path / database.FILE)) as beside:
+    with closing(opening.connect(tmp_path / opening.FILE)) as beside:
         (letter,) = dead_letters.listed(beside)
         assert (letter.event_id, letter.subscription_id) == (bad, "")
         assert "a bug, for the test" in letter.error
@@ -370,7 +370,7 @@ async def test_a_dead_event_can_be_dropped(world: World, tmp_path: Path) -> None
         while await world.queue.fan_out_alone(PIM):
             pass
     assert world.meters.dead_events == await world.count("dead_events") == 30
-    with closing(database.connect(tmp_path / database.FILE)) as beside:
+    with closing(opening.connect(tmp_path / opening.FILE)) as beside:
         assert dead_letters.drop(beside, dead_letters.chosen(beside, []), world.clock.now()) == 30
     await world.clock.advance(2)
     await world.queue.look()
@@ -678,7 +678,7 @@ def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(tmp_path: Path) 
                 kills += 1
             child.kill()
     assert kills == 4
-    with closing(sqlite3.connect(tmp_path / database.FILE)) as file:
+    with closing(sqlite3.connect(tmp_path / opening.FILE)) as file:
         pairs = file.execute(
             "SELECT event_no, subscription_no, count(*) FROM deliveries GROUP BY 1, 2"
         ).fetchall()
@@ -711,7 +711,7 @@ async def test_commands_tell_of_what_waits_for_its_fan_out(world: World, tmp_pat
     await world.queue.accept(PIM, many())
     ended = run("status", "--data", str(tmp_path))
     assert "100 accepted events wait" in ended.out
-    with database.beside_the_server(tmp_path) as beside:
+    with opening.beside_the_server(tmp_path) as beside:
         _, waiting = moving.take_out(beside, SEAL)
     assert (waiting.accepted, waiting.total) == (EVENTS, EVENTS)
     assert last_time(tmp_path) == world.clock.now()

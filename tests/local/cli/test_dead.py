@@ -15,7 +15,7 @@ import pytest
 
 from aep.broker import dead_letters
 from aep.broker.queued import DELIVERY_COLUMNS
-from aep.store import database
+from aep.store import migrations, opening
 from event_platform.domain.errors import NotFound
 from support import one_pim
 from support.aep_here import run
@@ -289,8 +289,8 @@ def test_an_unknown_id_is_named_and_nothing_is_changed(tmp_path: Path, dead: lis
 @pytest.mark.parametrize("arguments", [[], ["1", "--all"], ["x"]])
 def test_which_ones_has_to_be_said(tmp_path: Path, file: Path, arguments: list[str]) -> None:
     file.parent.mkdir()
-    with closing(database.connect(file)) as connection:
-        database.prepare(connection)
+    with closing(opening.connect(file)) as connection:
+        migrations.prepare(connection)
     for verb in ("replay", "drop"):
         complaint = aep_dead(tmp_path, verb, *arguments, status=2)
         assert complaint.startswith("aep: ")
@@ -306,7 +306,7 @@ def test_what_another_command_took_first_is_not_moved_twice(
     tmp_path: Path, dead: list[str], file: Path
 ) -> None:
     now = datetime.now(UTC)
-    with closing(database.connect(file)) as one, closing(database.connect(file)) as other:
+    with closing(opening.connect(file)) as one, closing(opening.connect(file)) as other:
         chosen = dead_letters.chosen(one, ())
         assert dead_letters.drop(other, chosen[:2], now) == 2
         assert dead_letters.replay(one, chosen, now) == 2

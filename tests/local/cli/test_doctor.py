@@ -12,7 +12,7 @@ import pytest
 
 from aep.doctor import machine
 from aep.doctor.machine import State
-from aep.store import database, keys, schema
+from aep.store import keys, migrations, opening, schema
 from aep.store.figures import Figures
 from event_platform.adapters.guard import TrustedNetwork
 from event_platform.adapters.resolvers import local_names
@@ -34,8 +34,8 @@ def data(tmp_path: Path) -> Path:
     """A folder as a first start leaves it."""
     folder = tmp_path / "data"
     seal = keys.load(folder, None)
-    with closing(database.connect(folder / database.FILE)) as connection:
-        database.prepare(connection)
+    with closing(opening.connect(folder / opening.FILE)) as connection:
+        migrations.prepare(connection)
         keys.check(connection, seal)
     return folder
 

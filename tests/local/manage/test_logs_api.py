@@ -8,7 +8,7 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from aep.store import database, schema
+from aep.store import migrations, opening, schema
 from aep.store.logs import read, sql_of
 from event_platform.domain.record.logs import LogQuery, LogType, Operation, Position
 from event_platform.domain.subscriptions import Owner
@@ -424,8 +424,8 @@ async def test_every_error_is_explained_without_credentials(world: World) -> Non
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with many entries of a few clients."""
     path = tmp_path_factory.mktemp("many") / "aep.db"
-    with database.connect(path) as connection:
-        database.prepare(connection)
+    with opening.connect(path) as connection:
+        migrations.prepare(connection)
         connection.execute("BEGIN")
         connection.executemany(
             "INSERT INTO log_entries VALUES (?, 'https://pim.example.com', ?, ?, ?, ?, ?, ?, 'm', ?, 500,"
@@ -472,7 +472,7 @@ async def test_every_query_is_a_search_in_an_index_that_has_its_order(
 ) -> None:
     owner = Owner("https://pim.example.com", "client-1")
     query = LogQuery(**scope, **kind, newest_first=newest_first, after=Position(10_000.0, f"{10_000:032}"))
-    with database.connect(many) as connection:
+    with opening.connect(many) as connection:
         statement, values = sql_of(owner, query)
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
         assert len(plan) == 1
@@ -489,10 +489,10 @@ async def test_every_query_is_a_search_in_an_index_that_has_its_order(
 async def test_an_older_store_keeps_its_entries_and_learns_whose_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with database.connect(tmp_path / "aep.db") as connection:
+    with opening.connect(tmp_path / "aep.db") as connection:
         with monkeypatch.context() as patched:
             patched.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
-            database.prepare(connection)
+            migrations.prepare(connection)
         connection.execute(
             "INSERT INTO subscriptions VALUES (1, 'id-1', 'sid-1', 'https://pim.example.com', 'active', 0,"
             ' \'{"client_id": "erp"}\')'
@@ -503,7 +503,7 @@ async def test_an_older_store_keeps_its_entries_and_learns_whose_they_are(
                 " 'destination_failure', 503, 'x', 7, '[]', 1.5, 2.5)",
                 (entry, subscription),
             )
-        database.prepare(connection)
+        migrations.prepare(connection)
         (entry,) = read(connection, Owner("https://pim.example.com", "erp"), LogQuery())
         assert (entry.id, entry.subscriber_id, entry.subscription_id) == ("known", "sid-1", "id-1")
         assert (entry.error_code, entry.response) == (503, {"status": 503, "body": "x"})

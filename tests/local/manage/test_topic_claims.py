@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aep.store import database, moving, schema
+from aep.store import migrations, moving, opening, schema
 from aep.store.database import Database
 from aep.store.export_file import Records
 from aep.store.subscriptions import SqliteSubscriptions, put_subscription
@@ -163,8 +163,8 @@ async def test_what_is_imported_holds_its_topics_as_far_as_they_are_free(tmp_pat
     seal, topic = AesGcmSeal(b"\x01" * 32), PubSubConfig("their-project", "pim-events")
     subscribers = [a_subscriber(Owner(f"https://pim-{number}.example.com", "erp")) for number in range(3)]
     imported = [a_subscription(subscriber, config=topic) for subscriber in subscribers[:2]]
-    with closing(database.connect(tmp_path / database.FILE)) as connection:
-        database.prepare(connection)
+    with closing(opening.connect(tmp_path / opening.FILE)) as connection:
+        migrations.prepare(connection)
         records = Records(tenants=[], subscribers=subscribers, subscriptions=imported)
         moving.bring_in(connection, seal, records)
     opened = Database(tmp_path)

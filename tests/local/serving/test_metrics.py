@@ -28,7 +28,7 @@ from aep.broker.queue import LOOK_SECONDS, DurableQueue
 from aep.broker.upkeep import Upkeep
 from aep.runtime.meters import OTHER, SUBSCRIPTIONS_NAMED, Counted, Histogram, Meters
 from aep.serving import metrics
-from aep.store import database as store
+from aep.store import opening
 from aep.store.database import Database
 from aep.store.figures import Figures
 from aep.store.subscriptions import SqliteSubscriptions
@@ -298,7 +298,7 @@ async def test_faults_of_ours_and_dead_letters_are_counted_and_seen_to_leave(
     assert (found["aep_dead_letters"], found["aep_deliveries_queued"]) == (2, 1)
     assert found["aep_delivery_faults_total"] == 4
     assert found[f'aep_subscription_deliveries_queued{{subscription="{subscription.id}"}}'] == 1
-    with closing(store.connect(tmp_path / store.FILE)) as beside:
+    with closing(opening.connect(tmp_path / opening.FILE)) as beside:
         ids = dead_letters.chosen(beside, ())
         dead_letters.replay(beside, ids, world.clock.now())
     found = await world.samples()

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from aep.errors import BackupRefused, NoStore
-from aep.store import database, figures, keys, room, schema
+from aep.store import database, figures, keys, migrations, opening, room, schema
 from aep.store.backup import back_up
 from event_platform.domain.errors import StoreUnavailable
 from support import one_pim
@@ -29,8 +29,8 @@ BEGUN = 1_000_000  # bytes of a copy that is under way
 def store(folder: Path, *, megabytes: int = 0) -> Path:
     """A data folder with a mark, and events of that size that nobody waits for; its file."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    with closing(database.connect(folder / database.FILE)) as connection:
-        database.prepare(connection)
+    with closing(opening.connect(folder / opening.FILE)) as connection:
+        migrations.prepare(connection)
         connection.execute("INSERT INTO meta VALUES ('mark', 'first')")
         connection.execute("BEGIN")
         for number in range(megabytes):
@@ -40,7 +40,7 @@ def store(folder: Path, *, megabytes: int = 0) -> Path:
                 (number - megabytes,),
             )
         connection.execute("COMMIT")
-    return folder / database.FILE
+    return folder / opening.FILE
 
 
 def is_whole(file: Path) -> bool:
@@ -74,7 +74,7 @@ def backing_up(folder: Path, data: Path, target: Path, *more: str) -> Iterator[C
 def test_the_copy_holds_one_moment_and_is_for_its_owner_alone(tmp_path: Path) -> None:
     data, target = tmp_path / "data", tmp_path / "copy.db"
     source = store(data)
-    with closing(database.connect(source)) as writing:
+    with closing(opening.connect(source)) as writing:
         writing.execute("BEGIN IMMEDIATE")
         writing.execute("UPDATE meta SET value = 'second' WHERE name = 'mark'")  # not committed yet
         size = back_up(data, target, overwrite=False)
@@ -97,7 +97,7 @@ def test_the_copy_is_set_up_as_the_platform_needs_it(tmp_path: Path) -> None:
 
 def test_a_backup_of_an_older_schema_leaves_it_as_it_is(tmp_path: Path) -> None:
     source = store(tmp_path / "data")
-    with closing(database.connect(source)) as connection:
+    with closing(opening.connect(source)) as connection:
         connection.execute("PRAGMA user_version = 0")
     back_up(tmp_path / "data", tmp_path / "copy.db", overwrite=False)
     assert one_pim.rows(source, "PRAGMA user_version") == [(0,)]
@@ -178,7 +178,7 @@ def test_what_a_killed_backup_left_is_no_hindrance(tmp_path: Path, left: bytes |
 def test_what_is_no_store_leaves_nothing_behind(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    (data / database.FILE).write_bytes(b"no database, whatever it is called" * 100)
+    (data / opening.FILE).write_bytes(b"no database, whatever it is called" * 100)
     ended = run("backup", str(tmp_path / "copy.db"), "--data", str(data))
     assert ended.status == 1
     assert ended.err.startswith("aep: ")
@@ -202,7 +202,7 @@ def test_it_says_what_a_restore_needs_besides(tmp_path: Path) -> None:
     assert ended.status == 0
     assert "AEP_SECRETS_KEY" in ended.out
     assert settings["AEP_SECRETS_KEY"] not in ended.out
-    with closing(database.connect(data / database.FILE)) as connection:
+    with closing(opening.connect(data / opening.FILE)) as connection:
         keys.mark(connection, seal)
     keys.put_before(data)
     keys.forget_older(data)  # so that the folder's key is another than the one that seals
@@ -223,10 +223,10 @@ def test_when_it_was_made_is_noted_for_metrics_and_doctor(tmp_path: Path) -> Non
     found = figures.figures_of(data)
     assert found.backup_at is not None
     assert before <= found.backup_at <= datetime.now(UTC)
-    assert found.file_bytes == (data / database.FILE).stat().st_size
-    assert stat.S_IMODE((data / database.LAST_BACKUP).stat().st_mode) == 0o600
+    assert found.file_bytes == (data / opening.FILE).stat().st_size
+    assert stat.S_IMODE((data / opening.LAST_BACKUP).stat().st_mode) == 0o600
     for wrong in ("", "yesterday", "2026-11-30T12:00:00", "x" * 1000):
-        (data / database.LAST_BACKUP).write_text(wrong)
+        (data / opening.LAST_BACKUP).write_text(wrong)
         assert figures.last_backup(data) is None
 
 

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from aep.runtime.meters import Meters
-from aep.store import checkpoints, database
+from aep.store import checkpoints, migrations, opening
 from aep.store.checkpoints import LONGEST_SECONDS, SHORTEST_SECONDS, WANTED_FRAMES, Copier, pause_after
 from aep.store.database import Database
 from support.eventually import eventually
@@ -24,13 +24,13 @@ class Store:
     """A new file with one who writes and one who copies."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / database.FILE
-        self.writing = database.connect(self.path)
-        database.prepare(self.writing)
+        self.path = folder / opening.FILE
+        self.writing = opening.connect(self.path)
+        migrations.prepare(self.writing)
         self.writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that no migration counts in its size
-        self.copying = database.connect(self.path)
+        self.copying = opening.connect(self.path)
         self.commits = threading.Lock()
-        self.excluding = database.connect(self.path)
+        self.excluding = opening.connect(self.path)
         self.copier = Copier(self.copying, self.excluding, self.commits)
         self.made: list[str] = []
         self.copying.set_trace_callback(self._note)
@@ -42,7 +42,7 @@ class Store:
         self.writing.execute("INSERT INTO meta VALUES (?, ?)", row)
 
     def log_bytes(self) -> int:
-        return self.path.with_name(f"{database.FILE}-wal").stat().st_size
+        return self.path.with_name(f"{opening.FILE}-wal").stat().st_size
 
     def _note(self, statement: str) -> None:
         if statement == CHECKPOINT:
@@ -59,7 +59,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A transaction that reads, and stays open."""
-    with closing(database.connect_to_read(path)) as connection:
+    with closing(opening.connect_to_read(path)) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM meta").fetchone()
         yield connection
@@ -67,13 +67,13 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def test_no_connection_of_ours_makes_checkpoints_by_itself(store: Store, tmp_path: Path) -> None:
     assert store.writing.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
-    with database.beside_the_server(tmp_path) as connection:
+    with opening.beside_the_server(tmp_path) as connection:
         assert connection.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
 
 
 def test_a_command_beside_the_server_makes_none_when_it_ends(store: Store, tmp_path: Path) -> None:
     before = store.path.read_bytes()
-    with database.beside_the_server(tmp_path) as connection:
+    with opening.beside_the_server(tmp_path) as connection:
         connection.execute("INSERT INTO meta VALUES ('command', ?)", ("x" * 10_000_000,))
     assert store.path.read_bytes() == before, "it is in the log alone"
     store.copier.copy()
@@ -268,6 +268,6 @@ async def test_nothing_is_lost_while_checkpoints_and_commits_meet(
         await store.write(lambda c, row=row: c.execute("INSERT INTO meta VALUES (?, ?)", row))
     await eventually(lambda: sum(meters.checkpoint_seconds.counts) > 0)
     await asyncio.wait_for(store.close(), 10)
-    with closing(database.connect_to_read(store.path)) as connection:
+    with closing(opening.connect_to_read(store.path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT count(*) FROM meta").fetchone() == (300,)

@@ -19,8 +19,8 @@ from structlog.testing import capture_logs
 
 from aep.errors import DataFolderInUse
 from aep.runtime.meters import Meters
+from aep.store import backlog, locking, migrations, opening, schema, writer
 from aep.store import database as module
-from aep.store import locking, schema
 from aep.store.database import Database
 from event_platform.domain.errors import Conflict, StoreUnavailable
 from support.eventually import eventually
@@ -39,7 +39,7 @@ async def notes(database: Database) -> list[str]:
     return [text for (text,) in await database.read(lambda c: c.execute("SELECT text FROM notes").fetchall())]
 
 
-def note(text: str, *, then: Exception | None = None) -> module.Job[str]:
+def note(text: str, *, then: Exception | None = None) -> backlog.Job[str]:
     def job(connection: sqlite3.Connection) -> str:
         connection.execute("INSERT INTO notes VALUES (?)", (text,))
         if then is not None:
@@ -164,7 +164,7 @@ async def test_commits_are_announced_in_their_order_and_before_the_writers_go_on
 
 
 async def test_what_waits_together_shares_a_commit(database: Database, tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / module.FILE, isolation_level=None)) as other:
+    with closing(sqlite3.connect(tmp_path / opening.FILE, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # keeps the writer from its next commit
         writes = [asyncio.ensure_future(database.write(note(str(number)))) for number in range(50)]
         await asyncio.sleep(0)
@@ -228,7 +228,7 @@ async def test_a_joint_call_that_fails_fails_for_the_item_only_that_fails_alone(
 
 async def test_a_joint_call_gets_no_more_than_its_weight(database: Database) -> None:
     job = Noted()
-    half = module.WEIGHT_AT_ONCE // 2
+    half = backlog.WEIGHT_AT_ONCE // 2
     await while_the_writer_is_busy(
         database,
         *(partial(database.write_jointly, job, item, weight=half) for item in ("one", "two", "three")),
@@ -254,8 +254,8 @@ async def test_commits_of_joint_jobs_are_announced_in_the_order_in_which_they_we
 async def test_a_long_job_does_not_drag_others_into_its_commit(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "COMMIT_SECONDS", 0.0)
-    with closing(sqlite3.connect(tmp_path / module.FILE, isolation_level=None)) as other:
+    monkeypatch.setattr(writer, "COMMIT_SECONDS", 0.0)
+    with closing(sqlite3.connect(tmp_path / opening.FILE, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # so that all of these wait together
         writes = [asyncio.ensure_future(database.write(note(str(number)))) for number in range(20)]
         await asyncio.sleep(0)
@@ -300,7 +300,7 @@ async def test_a_writer_that_ends_by_a_fault_keeps_nobody_waiting(tmp_path: Path
 
 
 async def test_a_file_that_is_no_store_is_said_to_be_unreadable(tmp_path: Path) -> None:
-    (tmp_path / module.FILE).write_bytes(b"not a database, and longer than a header of one" * 100)
+    (tmp_path / opening.FILE).write_bytes(b"not a database, and longer than a header of one" * 100)
     with pytest.raises(StoreUnavailable, match="cannot be read: the file is no database"):
         Database(tmp_path).open()
 
@@ -318,7 +318,7 @@ async def test_a_folder_in_use_is_refused(database: Database, tmp_path: Path) ->
 async def test_removing_the_lock_file_lets_no_second_platform_in(database: Database, tmp_path: Path) -> None:
     (tmp_path / "lock").unlink()
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / module.FILE).symlink_to(database.path)
+    (tmp_path / "other" / opening.FILE).symlink_to(database.path)
     for folder in (tmp_path, tmp_path / "other"):
         assert "already runs the platform" in in_another_process(OPEN, folder)
     await database.write(note("goes on"))
@@ -327,7 +327,7 @@ async def test_removing_the_lock_file_lets_no_second_platform_in(database: Datab
 def test_a_program_that_knows_the_lock_file_only_keeps_others_out(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as older:
         fcntl.flock(older, fcntl.LOCK_EX)
-        with pytest.raises(DataFolderInUse), module.exclusive(tmp_path):
+        with pytest.raises(DataFolderInUse), opening.exclusive(tmp_path):
             pass
 
 
@@ -338,14 +338,14 @@ def test_a_system_without_locks_of_open_files_has_the_lock_file(
         raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr(locking.fcntl, "fcntl", refuse)
-    with capture_logs() as lines, module.exclusive(tmp_path):
+    with capture_logs() as lines, opening.exclusive(tmp_path):
         pass
     assert [line["event"] for line in lines] == ["store.locks_missing"]
 
 
 async def test_commands_in_other_processes_leave_the_log_of_a_running_platform(database: Database) -> None:
     """SQLite removes it when the last connection is closed, and tells by its locks which one is."""
-    wal = database.path.with_name(f"{module.FILE}-wal")
+    wal = database.path.with_name(f"{opening.FILE}-wal")
     await database.write(note("one"))
     before = wal.stat()
     for script in (READ, BESIDE):
@@ -354,15 +354,15 @@ async def test_commands_in_other_processes_leave_the_log_of_a_running_platform(d
 
 
 def test_a_command_that_has_migrated_keeps_the_locks_of_sqlite(tmp_path: Path) -> None:
-    with module.beside_the_server(tmp_path) as connection:  # a new folder is migrated, too
+    with opening.beside_the_server(tmp_path) as connection:  # a new folder is migrated, too
         connection.execute("INSERT INTO meta VALUES ('one', '')")
         assert in_another_process(READ, tmp_path) == ""
-        assert (tmp_path / f"{module.FILE}-wal").exists()
+        assert (tmp_path / f"{opening.FILE}-wal").exists()
 
 
 OPEN = """
 import pathlib, sys
-from aep.store.database import exclusive
+from aep.store.opening import exclusive
 with exclusive(pathlib.Path(sys.argv[1])):
     print("is in")
 """
@@ -374,7 +374,7 @@ connection.close()
 """
 BESIDE = """
 import pathlib, sys
-from aep.store.database import beside_the_server
+from aep.store.opening import beside_the_server
 with beside_the_server(pathlib.Path(sys.argv[1])) as connection:
     connection.execute("INSERT INTO meta VALUES ('beside', '')")
 """
@@ -395,7 +395,7 @@ async def test_a_folder_is_free_again_after_close(tmp_path: Path) -> None:
 
 
 async def test_a_file_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / module.FILE)) as connection:
+    with closing(sqlite3.connect(tmp_path / opening.FILE)) as connection:
         connection.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
         with pytest.raises(StoreUnavailable, match=f"knows versions up to {len(schema.MIGRATIONS)}"):
             Database(tmp_path).open()
@@ -442,10 +442,10 @@ async def test_a_command_beside_a_running_server_never_migrates_its_file(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "CREATE TABLE more (x);"))
-    with pytest.raises(DataFolderInUse), module.beside_the_server(tmp_path):
+    with pytest.raises(DataFolderInUse), opening.beside_the_server(tmp_path):
         pass
-    with closing(sqlite3.connect(tmp_path / module.FILE)) as connection:
-        assert module.version(connection) == len(schema.MIGRATIONS) - 1
+    with closing(sqlite3.connect(tmp_path / opening.FILE)) as connection:
+        assert migrations.version(connection) == len(schema.MIGRATIONS) - 1
 
 
 async def test_space_that_is_no_longer_used_goes_back_to_the_disk(tmp_path: Path) -> None:
@@ -462,18 +462,18 @@ async def test_space_that_is_no_longer_used_goes_back_to_the_disk(tmp_path: Path
         pass
     await database.close()  # the last connection checkpoints
     kept = module.KEPT_PAGES * 4096
-    assert kept * 0.9 < (tmp_path / module.FILE).stat().st_size < kept * 1.2
+    assert kept * 0.9 < (tmp_path / opening.FILE).stat().st_size < kept * 1.2
 
 
 async def test_every_commit_reaches_the_disk(tmp_path: Path) -> None:
-    with closing(module.connect(tmp_path / module.FILE)) as connection:
+    with closing(opening.connect(tmp_path / opening.FILE)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
 
 @pytest.fixture
 def lingering_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LINGER_SECONDS", 60)
+    monkeypatch.setattr(writer, "LINGER_SECONDS", 60)
 
 
 @pytest.mark.usefixtures("lingering_for_long")
@@ -499,9 +499,9 @@ async def test_what_lingers_is_written_when_nothing_else_comes(database: Databas
 @pytest.mark.usefixtures("lingering_for_long")
 async def test_what_lingers_is_written_as_soon_as_there_is_much_of_it(database: Database) -> None:
     job = Noted()
-    writes = [database.write_jointly(job, str(number), lingers=True) for number in range(module.BUSY_JOBS)]
+    writes = [database.write_jointly(job, str(number), lingers=True) for number in range(backlog.BUSY_JOBS)]
     await asyncio.gather(*writes)
-    assert len(await notes(database)) == module.BUSY_JOBS
+    assert len(await notes(database)) == backlog.BUSY_JOBS
 
 
 @pytest.mark.usefixtures("lingering_for_long")
@@ -517,7 +517,7 @@ async def test_what_lingers_is_written_at_the_end(tmp_path: Path) -> None:
 async def test_what_gives_way_is_done_after_what_comes_later_and_in_its_order(database: Database) -> None:
     holding, go_on = await held(database)
     order = list[str]()
-    job, number = Noted(), 3 * module.GIVING_WAY_PER_COMMIT
+    job, number = Noted(), 3 * backlog.GIVING_WAY_PER_COMMIT
     giving_way = [
         database.write_jointly(job, str(each), order.append, gives_way=True) for each in range(number)
     ]
@@ -555,9 +555,9 @@ async def held(database: Database) -> "tuple[asyncio.Future[None], threading.Eve
 @pytest.mark.parametrize(
     ("tenant", "crowd", "jobs"),
     [
-        ("quiet", module.BUSY_JOBS, [1, module.BUSY_JOBS]),
-        ("busy", module.BUSY_JOBS, [1 + module.BUSY_JOBS]),
-        ("quiet", module.BUSY_JOBS - 1, [module.BUSY_JOBS]),
+        ("quiet", backlog.BUSY_JOBS, [1, backlog.BUSY_JOBS]),
+        ("busy", backlog.BUSY_JOBS, [1 + backlog.BUSY_JOBS]),
+        ("quiet", backlog.BUSY_JOBS - 1, [backlog.BUSY_JOBS]),
     ],
     ids=["of another tenant", "of the same tenant", "only a few"],
 )
@@ -587,7 +587,7 @@ async def test_a_crowd_that_gives_way_has_its_place_in_every_other_commit(tmp_pa
     job, order, number = Noted(), list[str](), count()
     crowd = [
         database.write_jointly(job, str(n), order.append, gives_way=True, tenant="busy")
-        for n in range(module.BUSY_JOBS)
+        for n in range(backlog.BUSY_JOBS)
     ]
 
     def again(result: str) -> None:
@@ -608,14 +608,14 @@ async def test_a_crowd_that_gives_way_has_its_place_in_every_other_commit(tmp_pa
 async def test_who_had_nothing_in_a_busy_commit_does_not_wait_for_more_to_gather(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "GATHERING_SECONDS", 60.0)
+    monkeypatch.setattr(writer, "GATHERING_SECONDS", 60.0)
     database = Database(tmp_path)
     database.open()
     await database.write(note_table)
     job = Noted()
     for tenant in ("busy", "quiet"):
         holding, go_on = await held(database)
-        busy = [database.write_jointly(job, f"{tenant} {n}", tenant=tenant) for n in range(module.BUSY_JOBS)]
+        busy = [database.write_jointly(job, f"{tenant} {n}", tenant=tenant) for n in range(backlog.BUSY_JOBS)]
         go_on.set()
         await asyncio.gather(holding, *busy)  # after which the writer rests
         await database.write_jointly(job, f"after {tenant}", tenant=f"not {tenant}")
@@ -626,7 +626,7 @@ async def test_what_gives_way_is_written_at_the_end(tmp_path: Path) -> None:
     database = Database(tmp_path)
     database.open()
     await database.write(note_table)
-    number = 2 * module.GIVING_WAY_PER_COMMIT
+    number = 2 * backlog.GIVING_WAY_PER_COMMIT
     giving_way = [database.write_jointly(Noted(), str(each), gives_way=True) for each in range(number)]
     await database.close()
     assert len(await asyncio.gather(*giving_way)) == number
@@ -651,7 +651,7 @@ async def test_files_are_for_their_owner_alone_whoever_made_the_folder(tmp_path:
 def test_a_command_beside_the_server_makes_private_files(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        with module.beside_the_server(tmp_path):
+        with opening.beside_the_server(tmp_path):
             assert set(modes(tmp_path).values()) == {0o600}
     finally:
         os.umask(before)
@@ -672,7 +672,7 @@ async def test_files_with_wider_rights_are_narrowed_at_the_start_and_that_is_sai
             (tmp_path / "aep.db").chmod(0o644)
             (tmp_path / "lock").chmod(0o660)
     (tmp_path / "secrets.key").touch(mode=0o640)
-    module.narrow(tmp_path)
+    opening.narrow(tmp_path)
     assert (tmp_path / "secrets.key").stat().st_mode & 0o777 == 0o600
 
 

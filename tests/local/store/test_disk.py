@@ -20,7 +20,7 @@ import orjson
 import pytest
 import requests
 
-from aep.store import database, schema
+from aep.store import migrations, opening, schema
 from support import one_pim
 from support.processes import (
     Child,
@@ -65,7 +65,7 @@ class SmallDisk:
     def query(self, sql: str) -> str:
         """The first value of a query, asked from inside its file system."""
         script = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone())"
-        python = [sys.executable, "-c", script, str(self.data / database.FILE), sql]
+        python = [sys.executable, "-c", script, str(self.data / opening.FILE), sql]
         return subprocess.run(self.inside(*python), check=True, capture_output=True, text=True).stdout.strip()
 
     def fill(self) -> None:
@@ -324,7 +324,7 @@ def test_a_kill_during_checkpoints_loses_nothing_that_was_committed(tmp_path: Pa
         after = random.uniform(0.02, 0.3)
         lines = run_and_kill(WRITE_AND_CHECKPOINT, str(tmp_path), str(committed + 1), after=after)
         announced = int(lines[-1])
-        with closing(database.connect(tmp_path / database.FILE)) as connection:
+        with closing(opening.connect(tmp_path / opening.FILE)) as connection:
             names = {int(name) for (name,) in connection.execute("SELECT name FROM meta")}
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert set(range(1, announced + 1)) <= names
@@ -335,7 +335,7 @@ class Checkpoints:
     """What the index of the write-ahead log says of checkpoints (sqlite.org/walformat.html 2.1.1)."""
 
     def __init__(self, data: Path) -> None:
-        with (data / f"{database.FILE}-shm").open("rb") as file:
+        with (data / f"{opening.FILE}-shm").open("rb") as file:
             self._index = mmap.mmap(file.fileno(), 136, access=mmap.ACCESS_READ)
 
     def under_way(self) -> bool:
@@ -388,8 +388,8 @@ def test_a_platform_killed_in_the_middle_of_a_checkpoint_loses_nothing(tmp_path:
                 in_the_middle += checkpoints.under_way()
                 sender.join(10)
                 answered |= set(sender.answered)
-            assert one_pim.rows(data / database.FILE, "PRAGMA integrity_check") == [("ok",)]
-            kept = {event_id for (event_id,) in one_pim.rows(data / database.FILE, "SELECT id FROM events")}
+            assert one_pim.rows(data / opening.FILE, "PRAGMA integrity_check") == [("ok",)]
+            kept = {event_id for (event_id,) in one_pim.rows(data / opening.FILE, "SELECT id FROM events")}
             assert answered <= kept
         print(f"{in_the_middle} of 6 kills in the middle of a checkpoint")
         assert in_the_middle > 0
@@ -404,14 +404,14 @@ def test_a_platform_killed_in_the_middle_of_a_checkpoint_loses_nothing(tmp_path:
 
 
 def test_a_kill_during_a_migration_leaves_the_old_file(tmp_path: Path) -> None:
-    with closing(database.connect(tmp_path / database.FILE)) as connection:
-        database.prepare(connection)
+    with closing(opening.connect(tmp_path / opening.FILE)) as connection:
+        migrations.prepare(connection)
         connection.execute("INSERT INTO meta VALUES ('before', '')")
     for _ in range(5):
         run_and_kill(MIGRATE_SLOWLY, str(tmp_path), after=random.uniform(0.0, 0.4))
-        with closing(database.connect(tmp_path / database.FILE)) as connection:
+        with closing(opening.connect(tmp_path / opening.FILE)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            assert database.version(connection) == len(schema.MIGRATIONS)
+            assert migrations.version(connection) == len(schema.MIGRATIONS)
             assert connection.execute("SELECT name FROM meta").fetchall() == [("before",)]
             tables = connection.execute("SELECT name FROM sqlite_schema").fetchall()
             assert ("copies",) not in tables
@@ -434,7 +434,7 @@ def test_after_killed_migrations_one_succeeds_and_so_does_the_older_program_befo
         with command(tmp_path, *arguments, "--port", "0") as older:
             assert older.wait(20) == 1
             assert f"knows versions up to {len(schema.MIGRATIONS)}" in older.stderr()
-    file = data / database.FILE
+    file = data / opening.FILE
     assert one_pim.rows(file, "PRAGMA integrity_check") == [("ok",)]
     assert one_pim.rows(file, "SELECT count(*) FROM copies") == [(3_000_000,)]
     assert {event_id for (event_id,) in one_pim.rows(file, "SELECT id FROM events")} == sent

@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from aep.google import moving as on_google
-from aep.store import database, keys, moving
+from aep.store import keys, migrations, moving, opening
 from aep.store import tenants as pims
 from aep.store.export_file import Records
 from aep.store.subscriptions import put_subscriber, put_subscription
@@ -81,7 +81,7 @@ def text(*several: bytes) -> str:
 
 
 def connect_to(folder: Path) -> Any:
-    return closing(database.connect(folder / database.FILE))
+    return closing(opening.connect(folder / opening.FILE))
 
 
 def a_folder(folder: Path, records: Records = RECORDS, *, key: bytes = OLD) -> Path:
@@ -89,7 +89,7 @@ def a_folder(folder: Path, records: Records = RECORDS, *, key: bytes = OLD) -> P
     folder.mkdir()
     seal = AesGcmSeal(key)
     with connect_to(folder) as connection:
-        database.prepare(connection)
+        migrations.prepare(connection)
         keys.check(connection, seal)
         put_all(connection, records, seal)
     return folder
@@ -229,11 +229,11 @@ def test_a_pim_has_no_more_subscribers_than_allowed(file: Path, tmp_path: Path) 
 
 
 def test_it_is_refused_while_the_platform_runs(file: Path, tmp_path: Path) -> None:
-    with database.exclusive(tmp_path / "to"):
+    with opening.exclusive(tmp_path / "to"):
         ended = import_(file, "--data", str(tmp_path / "to"))
     assert ended.status == 1
     assert "already runs the platform" in ended.err
-    assert (tmp_path / "to" / database.FILE).stat().st_size == 0
+    assert (tmp_path / "to" / opening.FILE).stat().st_size == 0
 
 
 # Keys and files that do not fit
@@ -255,7 +255,7 @@ def test_the_key_of_the_folder_must_seal(file: Path, tmp_path: Path) -> None:
     ended = import_(file, "--data", str(tmp_path / "to"))
     assert ended.status == 1
     assert f"its key {own.key_id} must be the first" in ended.err
-    assert not (tmp_path / "to" / database.FILE).exists()
+    assert not (tmp_path / "to" / opening.FILE).exists()
 
 
 def test_a_store_of_another_key_is_left_as_it_is(file: Path, tmp_path: Path) -> None:

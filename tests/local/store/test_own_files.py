@@ -16,10 +16,10 @@ from structlog.testing import capture_logs
 
 from aep.doctor import machine
 from aep.errors import SetupError, StoreDamaged, StoreReplaced
-from aep.store import database as module
-from aep.store import identity, keeping
+from aep.store import identity, keeping, opening, writer
 from aep.store.backup import back_up
 from aep.store.database import Database
+from event_platform.domain.errors import StoreUnavailable
 from support import one_pim
 from support.aep_here import run
 from support.eventually import eventually
@@ -83,7 +83,7 @@ class Running:
 
 @pytest.fixture
 async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
-    monkeypatch.setattr(module, "LOOK_SECONDS_OF_COMMITS", 0)
+    monkeypatch.setattr(writer, "LOOK_SECONDS_OF_COMMITS", 0)
     return await Running(tmp_path / "data").open()
 
 
@@ -115,12 +115,12 @@ async def test_what_is_written_into_a_file_that_is_not_ours_is_refused_and_what_
 ) -> None:
     with capture_logs() as lines:
         harm(running.file)
-        with pytest.raises(module.StoreUnavailable, match="was removed, or replaced"):
+        with pytest.raises(StoreUnavailable, match="was removed, or replaced"):
             await running.note("refused")
         said = await running.fault()
-        with pytest.raises(module.StoreUnavailable, match="nothing is taken in any more"):
+        with pytest.raises(StoreUnavailable, match="nothing is taken in any more"):
             await running.note("later")
-        with pytest.raises(module.StoreUnavailable, match="nothing is taken in any more"):
+        with pytest.raises(StoreUnavailable, match="nothing is taken in any more"):
             await running.database.read(lambda c: c.execute("SELECT 1").fetchone())
         await running.database.close()
     assert "Nothing was lost" in said
@@ -132,7 +132,7 @@ async def test_what_is_written_into_a_file_that_is_not_ours_is_refused_and_what_
 async def test_it_is_noticed_when_nothing_is_written(
     tmp_path: Path, harm: Harm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(writer, "LOOK_SECONDS", 0.01)
     running = await Running(tmp_path / "data").open()
     harm(running.file)
     assert "Nothing was lost" in await running.fault()
@@ -142,7 +142,7 @@ async def test_it_is_noticed_when_nothing_is_written(
 async def test_what_is_taken_in_between_two_looks_is_kept(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOOK_SECONDS_OF_COMMITS", 3600)
+    monkeypatch.setattr(writer, "LOOK_SECONDS_OF_COMMITS", 3600)
     replace(running.file)
     await running.note("two")
     await running.database.close()
@@ -161,7 +161,7 @@ async def test_a_backup_that_is_copied_over_the_file_is_noticed_and_left_as_it_i
 ) -> None:
     """The file keeps its identity, and a backup that was made in this very run is another file."""
     running.file.write_bytes(backup_of(running.file).read_bytes())
-    with pytest.raises(module.StoreUnavailable, match="was overwritten"):
+    with pytest.raises(StoreUnavailable, match="was overwritten"):
         await running.note("refused")
     assert "is lost" in await running.fault()
     await running.database.close()
@@ -180,14 +180,14 @@ async def test_files_of_a_platform_that_runs_on_the_new_ones_are_left_alone(
     other = Database(tmp_path / "data")
     other.open()
     await other.write(lambda c: c.execute("CREATE TABLE notes (text TEXT)"))
-    with pytest.raises(module.StoreUnavailable):
+    with pytest.raises(StoreUnavailable):
         await running.note("refused")
     await running.fault()
     await running.database.close()
     await other.write(lambda c: c.execute("INSERT INTO notes VALUES ('other')"))
     await other.close()
     assert notes(other.path) == ["other"]
-    assert "one" in notes(tmp_path / "moved" / module.FILE)
+    assert "one" in notes(tmp_path / "moved" / opening.FILE)
 
 
 @pytest.mark.provokes("store.not_kept")
@@ -206,7 +206,7 @@ async def test_what_cannot_be_kept_is_tried_again_until_there_is_room(
 
     monkeypatch.setattr(keeping, "write_copy", full_at_first)
     running.file.unlink()
-    with capture_logs() as lines, pytest.raises(module.StoreUnavailable):
+    with capture_logs() as lines, pytest.raises(StoreUnavailable):
         await running.note("refused")
     said = await running.fault()
     await running.database.close()
@@ -223,7 +223,7 @@ async def test_what_could_not_be_kept_until_the_stop_is_said_to_be_lost(
 
     monkeypatch.setattr(keeping, "write_copy", full)
     running.file.unlink()
-    with pytest.raises(module.StoreUnavailable):
+    with pytest.raises(StoreUnavailable):
         await running.note("refused")
     assert not running.faults, "the platform waits for room"
     await running.database.close()
@@ -249,7 +249,7 @@ async def test_a_full_disk_at_the_start_is_no_hindrance(
 
 
 def test_a_file_that_takes_no_number_is_not_taken_for_an_overwritten_one(tmp_path: Path) -> None:
-    with module.exclusive(tmp_path) as files, capture_logs() as lines:
+    with opening.exclusive(tmp_path) as files, capture_logs() as lines:
         files.mark(cast("sqlite3.Connection", Full()))
         assert files.path.stat().st_size == 0
         assert not files.is_overwritten()
@@ -273,13 +273,13 @@ async def crashed(running: Running, tmp_path: Path) -> Path:
     """The folder of a platform that was killed: "one" is in its write-ahead log only."""
     shutil.copytree(tmp_path / "data", tmp_path / "crashed")
     await running.database.close()
-    assert beside(tmp_path / "crashed" / module.FILE, "-wal").stat().st_size > 0
+    assert beside(tmp_path / "crashed" / opening.FILE, "-wal").stat().st_size > 0
     return tmp_path / "crashed"
 
 
 async def test_the_log_that_a_kill_left_is_taken_up_wherever_the_folder_is(crashed: Path) -> None:
     Database(crashed).open()
-    assert notes(crashed / module.FILE) == ["one"]
+    assert notes(crashed / opening.FILE) == ["one"]
 
 
 def start(folder: Path) -> None:
@@ -287,40 +287,40 @@ def start(folder: Path) -> None:
 
 
 def command(folder: Path) -> None:
-    with module.beside_the_server(folder):
+    with opening.beside_the_server(folder):
         pass
 
 
-@pytest.mark.parametrize("opening", [start, command])
+@pytest.mark.parametrize("opens", [start, command])
 async def test_a_backup_beside_an_old_log_is_refused_before_it_is_damaged(
-    crashed: Path, tmp_path: Path, opening: Callable[[Path], None]
+    crashed: Path, tmp_path: Path, opens: Callable[[Path], None]
 ) -> None:
     backup = (tmp_path / "backup.db").read_bytes()
-    (crashed / module.FILE).write_bytes(backup)
+    (crashed / opening.FILE).write_bytes(backup)
     with pytest.raises(StoreDamaged, match="aep restore"):
-        opening(crashed)
-    assert (crashed / module.FILE).read_bytes() == backup
+        opens(crashed)
+    assert (crashed / opening.FILE).read_bytes() == backup
     assert "aep restore" in machine.store(crashed).detail
     assert run("restore", str(tmp_path / "backup.db"), "--data", str(crashed)).status == 0
-    opening(crashed)
-    assert notes(crashed / module.FILE) == []
+    opens(crashed)
+    assert notes(crashed / opening.FILE) == []
 
 
-@pytest.mark.parametrize("opening", [start, command])
+@pytest.mark.parametrize("opens", [start, command])
 async def test_a_log_without_its_file_is_refused_and_stays(
-    crashed: Path, opening: Callable[[Path], None]
+    crashed: Path, opens: Callable[[Path], None]
 ) -> None:
-    (crashed / module.FILE).unlink()
-    before = beside(crashed / module.FILE, "-wal").read_bytes()
+    (crashed / opening.FILE).unlink()
+    before = beside(crashed / opening.FILE, "-wal").read_bytes()
     with pytest.raises(StoreDamaged, match="is gone"):
-        opening(crashed)
-    assert beside(crashed / module.FILE, "-wal").read_bytes() == before
+        opens(crashed)
+    assert beside(crashed / opening.FILE, "-wal").read_bytes() == before
     assert machine.store(crashed).needed
 
 
 async def test_a_start_after_the_file_was_removed_names_what_was_kept_of_it(running: Running) -> None:
     running.file.unlink()
-    with pytest.raises(module.StoreUnavailable):
+    with pytest.raises(StoreUnavailable):
         await running.note("refused")
     kept = named_in(await running.fault())
     await running.database.close()
@@ -341,16 +341,16 @@ async def test_a_pair_from_one_snapshot_is_taken_once_the_lock_file_is_removed(c
         start(crashed)
     (crashed / "lock").unlink()
     start(crashed)
-    assert notes(crashed / module.FILE) == ["one"]
+    assert notes(crashed / opening.FILE) == ["one"]
 
 
 async def test_a_damaged_file_is_said_to_be_one_with_the_cure(crashed: Path) -> None:
     for ending in ("-wal", "-shm"):
-        beside(crashed / module.FILE, ending).unlink()
-    with (crashed / module.FILE).open("r+b") as file:
+        beside(crashed / opening.FILE, ending).unlink()
+    with (crashed / opening.FILE).open("r+b") as file:
         file.seek(100)
         file.write(b"\xff" * 2000)  # the page of the schema
-    with pytest.raises(module.StoreUnavailable, match=r"damaged.*aep restore FILE"):
+    with pytest.raises(StoreUnavailable, match=r"damaged.*aep restore FILE"):
         start(crashed)
     key = {"AEP_SECRETS_KEY": "A" * 43 + "="}
     listed = run("pims", "list", "--data", str(crashed), settings=key)
@@ -372,7 +372,7 @@ def test_a_platform_whose_file_was_replaced_ends_and_a_restore_goes_on_with_what
             back_up(data, backup, overwrite=False)
             one_pim.subscribe(serve, f"{failing.url}/hook")
             waiting = one_pim.emit(serve, 3)
-            backup.replace(data / module.FILE)
+            backup.replace(data / opening.FILE)
             assert serve.wait(30) == 1
             assert "Traceback" not in serve.stderr()
             last = serve.stderr().splitlines()[-1]
@@ -385,7 +385,7 @@ def test_a_platform_whose_file_was_replaced_ends_and_a_restore_goes_on_with_what
         server(tmp_path, "inbox", "--quiet", "--port", port) as inbox,
         server(tmp_path, *one_pim.arguments(tmp_path), settings=retry_soon),
     ):
-        rows = one_pim.rows(data / module.FILE, "SELECT id FROM events")
+        rows = one_pim.rows(data / opening.FILE, "SELECT id FROM events")
         received = one_pim.ids_received(inbox.url)
         assert set(waiting) <= {event_id for (event_id,) in rows} | set(received)
 

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from aep.errors import DataFolderInUse, RestoreRefused, StoreDamaged
-from aep.store import database, keys, restore, schema
+from aep.store import keys, opening, restore, schema
 from aep.store.backup import back_up
 from aep.store.restore import restore as put_in_place
 from support.aep_here import run
@@ -22,10 +22,10 @@ from support.aep_here import run
 def store(folder: Path, mark: str) -> Path:
     """A data folder with its key and a mark; its file."""
     seal = keys.load(folder, None)
-    with database.beside_the_server(folder) as connection:
+    with opening.beside_the_server(folder) as connection:
         keys.check(connection, seal)
         connection.execute("INSERT INTO meta VALUES ('mark', ?)", (mark,))
-    return folder / database.FILE
+    return folder / opening.FILE
 
 
 def mark(file: Path) -> str:
@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Path:
     """A folder whose store has the mark "now", and whose backup has "before"."""
     store(tmp_path / "data", "before")
     back_up(tmp_path / "data", tmp_path / "backup.db", overwrite=False)
-    with database.beside_the_server(tmp_path / "data") as connection:
+    with opening.beside_the_server(tmp_path / "data") as connection:
         connection.execute("UPDATE meta SET value = 'now' WHERE name = 'mark'")
     return tmp_path / "data"
 
@@ -59,7 +59,7 @@ def names(folder: Path) -> set[str]:
 def test_the_backup_is_the_store_and_what_was_there_is_kept(data: Path, backup: Path) -> None:
     backup.chmod(0o444)
     done = put_in_place(data, backup)
-    file = data / database.FILE
+    file = data / opening.FILE
     assert mark(file) == mark(backup) == "before"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert done.size == file.stat().st_size
@@ -70,15 +70,15 @@ def test_the_backup_is_the_store_and_what_was_there_is_kept(data: Path, backup: 
 
 
 def test_what_was_there_is_kept_with_its_log_and_can_be_restored_itself(data: Path, backup: Path) -> None:
-    file = data / database.FILE
-    with closing(database.connect(file)) as connection:
+    file = data / opening.FILE
+    with closing(opening.connect(file)) as connection:
         connection.execute("UPDATE meta SET value = 'in the log' WHERE name = 'mark'")
         shutil.copytree(data, data.with_name("killed"))
     killed = data.with_name("killed")
     done = put_in_place(killed, backup)
     assert done.kept is not None
     assert f"{done.kept.name}-wal" in names(killed)
-    assert mark(killed / database.FILE) == "before"
+    assert mark(killed / opening.FILE) == "before"
     put_in_place(data, done.kept)
     assert mark(file) == "in the log"
 
@@ -86,7 +86,7 @@ def test_what_was_there_is_kept_with_its_log_and_can_be_restored_itself(data: Pa
 def test_a_folder_without_a_store_gets_one(tmp_path: Path, backup: Path) -> None:
     done = put_in_place(tmp_path / "new", backup)
     assert done.kept is None
-    assert mark(tmp_path / "new" / database.FILE) == "before"
+    assert mark(tmp_path / "new" / opening.FILE) == "before"
 
 
 def test_an_older_store_is_restored_and_the_start_migrates_it(
@@ -94,7 +94,7 @@ def test_an_older_store_is_restored_and_the_start_migrates_it(
 ) -> None:
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "CREATE TABLE more (x);"))
     put_in_place(data, backup)
-    with database.beside_the_server(data) as connection:
+    with opening.beside_the_server(data) as connection:
         assert connection.execute("SELECT * FROM more").fetchall() == []
 
 
@@ -102,7 +102,7 @@ def test_what_a_killed_restore_left_is_no_hindrance(data: Path, backup: Path) ->
     for ending in ("", "-wal", "-shm"):
         (data / f"aep.db.restoring{ending}").write_bytes(b"garbage" * 1000)
     put_in_place(data, backup)
-    assert mark(data / database.FILE) == "before"
+    assert mark(data / opening.FILE) == "before"
     assert not any("restoring" in name for name in names(data))
 
 
@@ -113,10 +113,10 @@ def test_between_its_two_moves_nothing_starts_and_it_can_be_run_again(
         patched.setattr(Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             put_in_place(data, backup)
-    with pytest.raises(StoreDamaged, match="is gone"), database.beside_the_server(data):
+    with pytest.raises(StoreDamaged, match="is gone"), opening.beside_the_server(data):
         pass
     assert put_in_place(data, backup).kept is None
-    assert mark(data / database.FILE) == "before"
+    assert mark(data / opening.FILE) == "before"
 
 
 def killed(*_: object) -> None:
@@ -129,7 +129,7 @@ def test_a_large_file_is_restored_when_the_time_for_the_check_is_over(
     monkeypatch.setattr(restore, "CHECK_SECONDS", -1)
     monkeypatch.setattr(restore, "STEPS", 1)
     assert not put_in_place(data, backup).is_checked
-    assert mark(data / database.FILE) == "before"
+    assert mark(data / opening.FILE) == "before"
 
 
 # What is refused, and changes nothing
@@ -143,13 +143,13 @@ def refused(data: Path, source: Path, error: type[Exception], match: str) -> Non
 
 
 def test_a_folder_that_a_platform_runs_on_is_refused(data: Path, backup: Path) -> None:
-    with database.exclusive(data):
+    with opening.exclusive(data):
         refused(data, backup, DataFolderInUse, "already runs the platform")
 
 
 def test_a_folder_that_a_command_works_on_is_refused(data: Path, backup: Path) -> None:
     """It would write into the file that is moved away, and its end would remove the new one's log."""
-    with open_elsewhere(data / database.FILE):
+    with open_elsewhere(data / opening.FILE):
         refused(data, backup, DataFolderInUse, "another command")
     put_in_place(data, backup)
 
@@ -177,7 +177,7 @@ sys.stdin.read()
 
 def test_a_file_that_a_platform_runs_on_is_refused(data: Path, tmp_path: Path) -> None:
     other = store(tmp_path / "other", "of another platform")
-    with database.exclusive(tmp_path / "other"):
+    with opening.exclusive(tmp_path / "other"):
         refused(data, other, RestoreRefused, "aep backup")
 
 
@@ -185,7 +185,7 @@ def test_what_is_no_store_or_damaged_is_refused(data: Path, backup: Path, tmp_pa
     wrong = tmp_path / "wrong.db"
     refused(data, wrong, RestoreRefused, "not a file")
     refused(data, tmp_path, RestoreRefused, "not a file")
-    refused(data, data / database.FILE, RestoreRefused, "the store itself")
+    refused(data, data / opening.FILE, RestoreRefused, "the store itself")
     for content in (b"", b"not a database" * 1000):
         wrong.write_bytes(content)
         refused(data, wrong, RestoreRefused, "wrong.db is (damaged|not a store)")

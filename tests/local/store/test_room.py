@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from aep.runtime.meters import Meters
-from aep.store import database as module
+from aep.store import opening, writer
 from aep.store import room as room_module
 from aep.store.database import Database
 from aep.store.identity import with_cure
@@ -37,7 +37,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
     monkeypatch.setattr(room_module, "free_bytes", disk.free_bytes)
     monkeypatch.setattr(room_module, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(writer, "LOOK_SECONDS", 0.01)
     return disk
 
 
@@ -213,14 +213,14 @@ async def test_a_start_without_room_for_the_log_gives_the_reserve_up(
     database.open()
     await database.close()
     disk.free = 0
-    connect = module.connect
+    connect = opening.connect
 
     def on_a_full_disk(path: Path) -> sqlite3.Connection:
         if (tmp_path / RESERVE).exists():
             raise full()
         return connect(path)
 
-    monkeypatch.setattr(module, "connect", on_a_full_disk)
+    monkeypatch.setattr(opening, "connect", on_a_full_disk)
     database = Database(tmp_path, reserve=SMALL)
     database.open()
     assert database.room.is_short
@@ -236,7 +236,7 @@ async def test_a_start_that_the_reserve_does_not_help_says_how_much_is_left(
     def on_a_full_disk(path: Path) -> sqlite3.Connection:
         raise full()
 
-    monkeypatch.setattr(module, "connect", on_a_full_disk)
+    monkeypatch.setattr(opening, "connect", on_a_full_disk)
     with pytest.raises(
         StoreUnavailable, match=r"disk is full; 0\.3 MB are left on its disk: make room there"
     ):

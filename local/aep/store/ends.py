@@ -1,0 +1,61 @@
+"""Ends of deliveries in the log of the SQLite file."""
+
+import sqlite3
+
+import orjson
+
+from event_platform.domain.record.logs import EVENTS_LISTED, FAILED_DELIVERY, DeliveryEnd, LogType
+
+from .times import moment_of
+
+
+def record_end(
+    connection: sqlite3.Connection,
+    end: DeliveryEnd,
+    *,
+    subscription_id: str,
+    event_id: str,
+    event_type: str,
+    attempts: int,
+) -> None:
+    """Counts the end in its log entry (contract/wire.md 13), which names the first events it stands for."""
+    event = {"event_id": event_id, "type": event_type, "attempts": attempts}
+    row = connection.execute(
+        "SELECT id, first_at, events FROM log_entries WHERE subscription_id = ? AND operation = ?"
+        " AND message = ? ORDER BY first_at DESC LIMIT 1",
+        (subscription_id, end.operation, end.message),
+    ).fetchone()
+    if row is None or not end.joins(moment_of(row[1])):
+        written = connection.execute(
+            "INSERT INTO log_entries (id, tenant, client_id, log_type, error_type, subscriber_id,"
+            " subscription_id, operation, message, reason, status, excerpt, occurrences, events, first_at,"
+            " at)"
+            " SELECT ?, tenant, json_extract(document, '$.client_id'), ?, ?, subscriber_id,"
+            " id, ?, ?, ?, ?, ?, 1, ?, ?, ? FROM subscriptions WHERE id = ?",
+            (
+                end.entry_id(subscription_id),
+                LogType.ERROR,
+                FAILED_DELIVERY,
+                end.operation,
+                end.message,
+                end.reason,
+                end.status,
+                end.excerpt,
+                orjson.dumps([event]).decode(),
+                end.at.timestamp(),
+                end.at.timestamp(),
+                subscription_id,
+            ),
+        ).rowcount
+        if not written:
+            raise LookupError(f"the end of a delivery for {subscription_id}, of which there is no record")
+        return
+    entry_id, _, listed = row
+    events = orjson.loads(listed)
+    if len(events) < EVENTS_LISTED:
+        events.append(event)
+    connection.execute(
+        "UPDATE log_entries SET occurrences = occurrences + 1, events = ?, excerpt = ?, at = max(at, ?)"
+        " WHERE id = ?",
+        (orjson.dumps(events).decode(), end.excerpt, end.at.timestamp(), entry_id),
+    )
