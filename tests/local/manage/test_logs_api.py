@@ -13,7 +13,7 @@ from aep.store.logs import read, sql_of
 from event_platform.domain.record.logs import LogQuery, LogType, Operation, Position
 from event_platform.domain.subscriptions import Owner
 from event_platform.manage.logs import EXPLANATIONS
-from local.manage.test_manage_api import (
+from support.management import (
     PRIMARY,
     REDACTED,
     WEBHOOK,
@@ -25,12 +25,7 @@ from local.manage.test_manage_api import (
     subscriber_body,
     subscription_body,
 )
-from local.manage.test_manage_api import client as its_client
-from local.manage.test_manage_api import other as its_other
-from local.manage.test_manage_api import pim as its_pim
-from local.manage.test_manage_api import world as its_world
 
-world, pim, client, other = its_world, its_pim, its_client, its_other
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEYS = [

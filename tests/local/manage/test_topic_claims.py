@@ -16,14 +16,9 @@ from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.errors import TopicHeld
 from event_platform.domain.subscriptions import Owner, PubSubConfig, Status
 from event_platform.domain.topic_claims import LOST, PROOF_LABEL
-from local.manage.test_manage_api import Answer, Client, path_of, subscription_body
-from local.manage.test_manage_api import client as its_client
-from local.manage.test_manage_api import other as its_other
-from local.manage.test_manage_api import pim as its_pim
-from local.manage.test_manage_api import world as its_world
+from support.management import Answer, Client, path_of, subscription_body
 from support.records import a_subscriber, a_subscription
 
-world, pim, client, other = its_world, its_pim, its_client, its_other
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PROJECT = "their-project"

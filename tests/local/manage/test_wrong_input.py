@@ -2,7 +2,7 @@
 
 Each is answered with its status and says what is wrong, in the order of checks of contract/wire.md 2,
 changes nothing in the store and leaves no error in the log. What a JSON body may hold is the matter of
-test_manage_api.py, test_payloads.py and test_cloudevents.py; here are what HTTP adds, and hostile values.
+test_order_of_checks.py, test_payloads.py and test_cloudevents.py; here is what HTTP adds, and hostile values.
 """
 
 import asyncio

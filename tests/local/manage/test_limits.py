@@ -9,13 +9,8 @@ from structlog.testing import capture_logs
 from event_platform.domain.events.catalog import BENCHMARK
 from event_platform.domain.limits import LIMITS, CallType, Limit
 from event_platform.domain.record.logs import MORE_REFUSED
-from local.manage.test_manage_api import Answer, Client, subscription_body
-from local.manage.test_manage_api import client as its_client
-from local.manage.test_manage_api import other as its_other
-from local.manage.test_manage_api import pim as its_pim
-from local.manage.test_manage_api import world as its_world
+from support.management import Answer, Client, subscription_body
 
-world, pim, client, other = its_world, its_pim, its_client, its_other
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEPT = LIMITS[CallType.REFUSED].burst
