@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from aep.runtime.meters import Meters
+from aep.store import database as database_module
 from aep.store import opening, writer
 from aep.store import room as room_module
 from aep.store.database import Database
@@ -220,7 +221,7 @@ async def test_a_start_without_room_for_the_log_gives_the_reserve_up(
             raise full()
         return connect(path)
 
-    monkeypatch.setattr(opening, "connect", on_a_full_disk)
+    monkeypatch.setattr(database_module, "connect", on_a_full_disk)
     database = Database(tmp_path, reserve=SMALL)
     database.open()
     assert database.room.is_short
@@ -236,7 +237,7 @@ async def test_a_start_that_the_reserve_does_not_help_says_how_much_is_left(
     def on_a_full_disk(path: Path) -> sqlite3.Connection:
         raise full()
 
-    monkeypatch.setattr(opening, "connect", on_a_full_disk)
+    monkeypatch.setattr(database_module, "connect", on_a_full_disk)
     with pytest.raises(
         StoreUnavailable, match=r"disk is full; 0\.3 MB are left on its disk: make room there"
     ):
