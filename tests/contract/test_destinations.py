@@ -16,7 +16,9 @@ from event_platform.domain.attempts.outcomes import Reason, TransportFailure
 from event_platform.domain.errors import InvalidRequest
 from event_platform.domain.urls import normalise_endpoint_url
 from event_platform.manage.guarding import parsed_and_guarded
-from event_platform.manage.payloads import HttpsBody, Rules, parse_subscription
+from event_platform.manage.payloads.body import Rules
+from event_platform.manage.payloads.configs import HttpsBody
+from event_platform.manage.payloads.subscriptions import parse_subscription
 from event_platform.manage.subscriptions import HOSTS
 from support.records import OWNER, PIM, PRIMARY, UPDATED
 from support.servers import DnsServer

@@ -21,7 +21,14 @@ from event_platform.domain.subscriptions import (
     Sasl,
 )
 from event_platform.manage.configs import config_of
-from event_platform.manage.payloads import HttpsBody, KafkaBody, PubSubBody, SaslBody, SecretBody, TlsBody
+from event_platform.manage.payloads.configs import (
+    HttpsBody,
+    KafkaBody,
+    PubSubBody,
+    SaslBody,
+    SecretBody,
+    TlsBody,
+)
 from support.records import KAFKA_CONFIG, PUBSUB_CONFIG, a_subscriber, a_subscription, https_config
 
 CONFIGS = [https_config(), PUBSUB_CONFIG, KAFKA_CONFIG, replace(KAFKA_CONFIG, tls=None)]

@@ -45,7 +45,9 @@ async def test_what_failed_is_loaded_again() -> None:
 
 USED = """
 import sys
-from event_platform.manage.payloads import FIRST_BODY, ContactBody, Rules, validated
+from event_platform.manage.payloads.body import Rules, validated
+from event_platform.manage.payloads.subscribers import ContactBody
+from event_platform.manage.payloads.values import FIRST_BODY
 from event_platform.domain import filters
 from event_platform.domain.events import catalog
 FIRST_BODY.load()

@@ -19,15 +19,16 @@ from event_platform.domain.pace import rates
 from event_platform.domain.tenants import Tenant
 from event_platform.http import only_once
 from event_platform.ingest.routes import digest_of
-from event_platform.manage import payloads
 from event_platform.manage.identity import HEADERS, CallerVerifier
+from event_platform.manage.payloads.body import Rules
+from event_platform.manage.payloads.subscriptions import parse_subscription
 from event_platform.push import pushed_of
 from support.clock import START, ManualClock
 from support.fuzzing import CASES, fuzzed
 
 PIM = "https://pim.example.com"
 RELAY_SECRETS = Tenant.model_validate({"url": PIM, "relay_secret": "the-relay-secret"}).relay_secret
-RULES = payloads.Rules(PIM, allow_http=True, is_new=True)
+RULES = Rules(PIM, allow_http=True, is_new=True)
 PEM = """-----BEGIN CERTIFICATE-----
 MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA
 -----END CERTIFICATE-----
@@ -146,14 +147,14 @@ def by_signature_headers(both: tuple[str, str]) -> None:
 
 def by_config(part: dict[str, Any]) -> None:
     body = {"events": [], "type": "https", "config": {"url": "https://x.example", **part}}
-    payloads.parse_subscription(body, rules=RULES)
+    parse_subscription(body, rules=RULES)
 
 
 def by_kafka(pems: tuple[str, str, str]) -> None:
     ca, certificate, key = pems
     tls = {"ca_pem": ca, "client_cert_pem": certificate, "client_key_pem": key, "verify_hostname": True}
     config = {"broker": "b.example:9092", "topic": "t", "tls": tls}
-    payloads.parse_subscription({"events": [], "type": "kafka", "config": config}, rules=RULES)
+    parse_subscription({"events": [], "type": "kafka", "config": config}, rules=RULES)
 
 
 PEMS = broken(PEM, PEM.replace("CERTIFICATE", "PRIVATE KEY"), PEM * 2)

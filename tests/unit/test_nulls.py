@@ -7,27 +7,23 @@ import pytest
 from pydantic import BaseModel
 
 from event_platform.domain.errors import InvalidRequest
-from event_platform.manage.payloads import (
-    MAPS,
-    BenchmarkBody,
-    Body,
-    ContactBody,
-    ContactPatch,
+from event_platform.manage.payloads.body import MAPS, Body, Rules, validated
+from event_platform.manage.payloads.configs import (
     HttpsBody,
     KafkaBody,
-    OptionsBody,
     PubSubBody,
-    Rules,
     SaslBody,
     SecretBody,
+    TlsBody,
+)
+from event_platform.manage.payloads.subscribers import (
+    ContactBody,
+    ContactPatch,
     SubscriberBody,
     SubscriberPatch,
-    SubscriptionBody,
-    SubscriptionPatch,
-    TestBody,
-    TlsBody,
-    validated,
 )
+from event_platform.manage.payloads.subscriptions import OptionsBody, SubscriptionBody, SubscriptionPatch
+from event_platform.manage.payloads.trials import BenchmarkBody, TestBody
 from unit.test_payloads import CHANGE, CONTACT, HTTPS, KAFKA, NEW, PUBSUB, SASL, SUBSCRIBER, SUBSCRIPTION, TLS
 
 HOOK = {"notification_webhook_url": "https://a.example.com", "notification_webhook_secret": "s" * 16}

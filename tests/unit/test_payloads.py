@@ -17,17 +17,10 @@ from event_platform.domain.attempts.broker_messages import TopicRules
 from event_platform.domain.errors import InvalidRequest
 from event_platform.domain.events import catalog
 from event_platform.domain.events.catalog import Catalog
-from event_platform.manage.payloads import (
-    HttpsBody,
-    KafkaBody,
-    PubSubBody,
-    Rules,
-    SubscriberBody,
-    SubscriberPatch,
-    parse_subscription,
-    parse_subscription_patch,
-    validated,
-)
+from event_platform.manage.payloads.body import Rules, validated
+from event_platform.manage.payloads.configs import HttpsBody, KafkaBody, PubSubBody
+from event_platform.manage.payloads.subscribers import SubscriberBody, SubscriberPatch
+from event_platform.manage.payloads.subscriptions import parse_subscription, parse_subscription_patch
 from support.clock import START
 from support.cpu import cpu_seconds
 

@@ -1,6 +1,6 @@
 """The function `manage`: the management API (contract/wire.md 1 to 6 and 8) and the event schemas."""
 
-from .payloads import FIRST_BODY
+from .payloads.values import FIRST_BODY
 from .routes import Manage, routes
 
 __all__ = ["FIRST_BODY", "Manage", "routes"]

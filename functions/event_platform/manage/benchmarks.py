@@ -16,7 +16,8 @@ from ..ports import Clock, Intake, Subscriptions
 from .identity import Caller
 from .limits import CallerLimits
 from .pauses import Pauses
-from .payloads import BenchmarkBody, Rules, validated
+from .payloads.body import Rules, validated
+from .payloads.trials import BenchmarkBody
 from .subscribers import check_permission
 
 log = structlog.get_logger()

@@ -17,7 +17,7 @@ from ..domain.subscriptions import (
     Tls,
 )
 from ..domain.urls import host_and_port_of_broker, origin_of
-from .payloads import ConfigBody, HttpsBody, KafkaBody, PubSubBody, SaslBody, TlsBody
+from .payloads.configs import ConfigBody, HttpsBody, KafkaBody, PubSubBody, SaslBody, TlsBody
 
 _NOTHING_STORED = "is the redaction mark, but nothing is stored; send the value"
 

@@ -34,7 +34,8 @@ from .identity import HEADERS, Caller, CallerVerifier
 from .limits import CallerLimits
 from .parameters import check_whole_list
 from .pauses import Pauses
-from .payloads import FIRST_BODY, Rules
+from .payloads.body import Rules
+from .payloads.values import FIRST_BODY
 from .topic_proofs import TopicProofs
 from .withdrawal import Withdrawals
 

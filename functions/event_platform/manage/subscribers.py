@@ -25,13 +25,12 @@ from ..domain.subscriptions import (
 from ..ports import Clock, DestinationGuard, Subscriptions
 from .guarding import HostOf, host_of_endpoint, parsed_and_guarded
 from .identity import Caller
-from .payloads import (
+from .payloads.body import Rules, validated
+from .payloads.subscribers import (
     ContactBody,
     ContactPatch,
-    Rules,
     SubscriberPatch,
     parse_subscriber,
-    validated,
     webhook_problems,
 )
 

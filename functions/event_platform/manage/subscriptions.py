@@ -26,10 +26,10 @@ from ..ports import Clock, DestinationGuard, Subscriptions
 from .configs import config_of
 from .guarding import HostOf, host_of_broker, host_of_endpoint, parsed_and_guarded
 from .identity import Caller
-from .payloads import (
-    ConfigBody,
+from .payloads.body import Rules
+from .payloads.configs import ConfigBody
+from .payloads.subscriptions import (
     OptionsBody,
-    Rules,
     SubscriptionPatch,
     parse_subscription,
     parse_subscription_patch,

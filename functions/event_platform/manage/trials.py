@@ -19,7 +19,8 @@ from ..domain.timestamps import to_rfc3339
 from ..ports import Clock, Sender, Subscriptions
 from .identity import Caller
 from .pauses import Pauses
-from .payloads import Rules, TestBody, validated
+from .payloads.body import Rules, validated
+from .payloads.trials import TestBody
 from .subscribers import check_permission
 
 log = structlog.get_logger()

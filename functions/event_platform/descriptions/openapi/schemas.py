@@ -21,8 +21,9 @@ from ...domain.record import answers
 from ...domain.record.logs import ACTIONS, ERRORS, LogQuery, LogType
 from ...domain.subscriptions import REDACTED
 from ...domain.urls import MAX_URL_LENGTH
-from ...manage import payloads
 from ...manage.logs import MAX_LIMIT
+from ...manage.payloads import configs, subscribers, subscriptions, trials
+from ...manage.payloads.body import Body
 from . import examples
 
 Schema: TypeAlias = dict[str, Any]
@@ -79,7 +80,7 @@ def _accepts_null(schema: Schema) -> bool:
     return schema.get("type") == "null" or any(map(_accepts_null, schema.get("anyOf", ())))
 
 
-def _of(model: type[payloads.Body], description: str, **fields: Schema) -> Schema:
+def _of(model: type[Body], description: str, **fields: Schema) -> Schema:
     """The schema of a model; `fields` take the place of what it says of them.
 
     Whatever something new does not need may be null. Defaults stay where the model requires something,
@@ -148,10 +149,10 @@ PROJECT = text("The project's id, not its number.", pattern=fields.PROJECT)
 def _subscriber_requests() -> dict[str, Schema]:
     return {
         "NewSubscriber": _of(
-            payloads.SubscriberBody, "A new subscriber.", name=NAME, contact=ref("NewContact")
+            subscribers.SubscriberBody, "A new subscriber.", name=NAME, contact=ref("NewContact")
         ),
         "NewContact": _of(
-            payloads.ContactBody,
+            subscribers.ContactBody,
             "Where a subscriber is told of changes; by email unless notification_channels says otherwise."
             " URL and secret are required while webhook is listed.",
             technical_email=EMAIL,
@@ -159,13 +160,13 @@ def _subscriber_requests() -> dict[str, Schema]:
             notification_webhook_secret=SECRET,
         ),
         "SubscriberChange": _of(
-            payloads.SubscriberPatch,
+            subscribers.SubscriberPatch,
             "What changes of a subscriber; the rest stays as it was.",
             name=NAME,
             contact=_or_empty(ref("ContactChange")),
         ),
         "ContactChange": _of(
-            payloads.ContactPatch,
+            subscribers.ContactPatch,
             "Merged key by key. An empty notification_channels means email again.",
             technical_email=EMAIL,
             notification_webhook_url=URL,
@@ -189,7 +190,7 @@ def _subscription_requests() -> dict[str, Schema]:
 
     def new(kind: str, name: str) -> Schema:
         return _of(
-            payloads.SubscriptionBody,
+            subscriptions.SubscriptionBody,
             "Events to have delivered.",
             type={"type": "string", "enum": [kind]},
             config=ref(f"{name}Config"),
@@ -208,7 +209,7 @@ def _subscription_requests() -> dict[str, Schema]:
         },
         **{f"New{name}Subscription": new(kind, name) for kind, name in DESTINATIONS.items()},
         "SubscriptionChange": _of(
-            payloads.SubscriptionPatch,
+            subscriptions.SubscriptionPatch,
             "What changes of a subscription; the rest stays as it was. config is replaced as a whole, but"
             " for headers that are absent. type may change when a config for it comes along. Header values,"
             " Kafka's password and key must be sent anew when the URL's scheme, host or port, the broker,"
@@ -217,7 +218,7 @@ def _subscription_requests() -> dict[str, Schema]:
             config={"anyOf": [ref(f"{name}ConfigChange") for name in DESTINATIONS.values()]},
             **shared,
         ),
-        "Options": _of(payloads.OptionsBody, "Stored and returned, without effect."),
+        "Options": _of(subscriptions.OptionsBody, "Stored and returned, without effect."),
     }
 
 
@@ -225,7 +226,7 @@ def _trial_requests() -> dict[str, Schema]:
     size = {"minimum": 0, "maximum": fields.MAX_BENCHMARK_SIZE}
     return {
         "NewTrial": _of(
-            payloads.TestBody,
+            trials.TestBody,
             "Which example to send.",
             type={
                 "type": "string",
@@ -238,7 +239,7 @@ def _trial_requests() -> dict[str, Schema]:
             **_EVENT_ATTRIBUTES,
         ),
         "NewBenchmark": _of(
-            payloads.BenchmarkBody,
+            trials.BenchmarkBody,
             "The test events to send.",
             size={
                 "description": "Bytes of data at least, in kB of 1,024; a number or one in a string.",
@@ -287,26 +288,26 @@ def _configs(suffix: str, secret: Callable[[Schema], Schema], topics: TopicRules
     tls = ref(f"KafkaTls{suffix}")
     return {
         f"HttpsConfig{suffix}": _of(
-            payloads.HttpsBody,
+            configs.HttpsBody,
             "Where events are POSTed to.",
             url=URL,
             secret=ref(f"SigningSecrets{suffix}"),
             headers=headers,
         ),
         f"SigningSecrets{suffix}": _of(
-            payloads.SecretBody,
+            configs.SecretBody,
             "Each signs every delivery: two of them let a receiver rotate.",
             primary=secret(SECRET),
             secondary={"anyOf": [secret(SECRET), no_secret]},
         ),
         f"PubSubConfig{suffix}": _of(
-            payloads.PubSubBody,
+            configs.PubSubBody,
             _pubsub(topics),
             project_id=PROJECT,
             headers=_refusing(headers, "^([Tt][Yy][Pp][Ee]$|[Gg][Oo][Oo][Gg])"),
         ),
         f"KafkaConfig{suffix}": _of(
-            payloads.KafkaBody,
+            configs.KafkaBody,
             KAFKA,
             broker=text("host:port", pattern=r"^.+:\d{1,5}$"),
             sasl_auth=ref(f"KafkaSasl{suffix}"),
@@ -314,10 +315,10 @@ def _configs(suffix: str, secret: Callable[[Schema], Schema], topics: TopicRules
             headers=_refusing(headers, "^[Tt][Yy][Pp][Ee]$"),
         ),
         f"KafkaSasl{suffix}": _of(
-            payloads.SaslBody, "scram_variant is required for scram.", password=secret(PASSWORD)
+            configs.SaslBody, "scram_variant is required for scram.", password=secret(PASSWORD)
         ),
         f"KafkaTls{suffix}": _of(
-            payloads.TlsBody,
+            configs.TlsBody,
             "Certificates and key of a client.",
             ca_pem=AUTHORITIES,
             client_cert_pem=CHAIN,
