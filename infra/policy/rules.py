@@ -1,6 +1,10 @@
-"""The rules of the policy pack. In a preview, those that need what is not known yet are passed over."""
+"""The rules of the policy pack. What a preview does not know yet counts as given: `up` looks at it."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from pulumi_policy import ReportViolation, ResourceValidationArgs
+from pulumi_policy.proxy import UnknownValueError
 
 EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
 PUBLIC = {"manage", "ingest"}
@@ -26,6 +30,14 @@ PRIVATE_INGRESS = "ALLOW_INTERNAL_ONLY"
 def members(args: ResourceValidationArgs) -> set[str]:
     """Whom a binding names, in any of the forms that Google's resources have."""
     return {args.props["member"]} if "member" in args.props else set(args.props.get("members") or [])
+
+
+def is_given(values: Mapping[str, Any], name: str) -> bool:
+    """True if the value is there, or will be once what it follows from is created."""
+    try:
+        return bool(values.get(name))
+    except UnknownValueError:
+        return True
 
 
 def nobody_else_is_public(args: ResourceValidationArgs, report: ReportViolation) -> None:
@@ -71,7 +83,7 @@ def pushes_prove_who_calls(args: ResourceValidationArgs, report: ReportViolation
     if args.resource_type != "gcp:pubsub/subscription:Subscription" or "pushConfig" not in args.props:
         return
     token = args.props["pushConfig"].get("oidcToken") or {}
-    if not (token.get("serviceAccountEmail") and token.get("audience")):
+    if not (is_given(token, "serviceAccountEmail") and is_given(token, "audience")):
         report(f"{args.name} pushes without an OIDC token for its audience", args.urn)
 
 

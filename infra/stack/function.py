@@ -45,9 +45,10 @@ class Identity(Part):
         permissions = sorted(PERMISSIONS[self.function_name] - {TOPICS_PUBLISH})
         if not permissions:
             return []
+        role_id = f"eventPlatform{self.function_name.capitalize()}{self.settings.role_suffix}"
         role = gcp.projects.IAMCustomRole(
             f"{self.function_name}-role",
-            role_id=f"eventPlatform{self.function_name.capitalize()}{self.settings.role_suffix}",
+            role_id=role_id,
             title=f"Event platform: {self.function_name}",
             permissions=permissions,
             opts=self.child(),
@@ -55,9 +56,9 @@ class Identity(Part):
         granted = gcp.projects.IAMMember(
             f"{self.function_name}-role",
             project=self.settings.project,
-            role=role.id,
+            role=f"projects/{self.settings.project}/roles/{role_id}",  # its id, which a preview knows as well
             member=self.account.member,
-            opts=self.child(),
+            opts=self.child(role),
         )
         return [granted]
 
@@ -110,15 +111,22 @@ class CloudFunction(Part):
             opts=self.child(rights.reached),
         )
         self.url = self._address()
-        self.may_call = gcp.cloudrunv2.ServiceIamMember(
-            f"{name}-invoker",
+        self.may_call = self._invokers()
+        self.register_outputs({})
+
+    def _invokers(self) -> Sequence[pulumi.Resource]:
+        """Lets its caller or everybody in; nobody where the organisation refuses `allUsers`."""
+        if self.caller is None and not self.settings.all_users:
+            return []
+        invoker = gcp.cloudrunv2.ServiceIamMember(
+            f"{self.function_name}-invoker",
             name=self.function.name,
             location=self.settings.region,
             role="roles/run.invoker",
             member=self.caller.member if self.caller else "allUsers",
             opts=self.child(),
         )
-        self.register_outputs({})
+        return [invoker]
 
     def may_publish_to(self, topic: str, resource: gcp.pubsub.Topic) -> None:
         """Lets the function publish to one topic. `topic` is its name."""

@@ -88,7 +88,7 @@ class Queue(Part):
             message_retention_duration=WEEK,
             expiration_policy={"ttl": NEVER},
             labels=self.settings.labels,
-            opts=self.child(function.may_call, dead_letters.may_be_written, holds_data=True),
+            opts=self.child(*function.may_call, dead_letters.may_be_written, holds_data=True),
         )
         gcp.pubsub.SubscriptionIAMMember(
             f"{name}-pubsub",

@@ -33,6 +33,6 @@ class Schedule(Part):
                 "http_method": "POST",
                 "oidc_token": {"service_account_email": maintain.caller.email, "audience": maintain.url},
             },
-            opts=self.child(maintain.may_call, *store.changes),
+            opts=self.child(*maintain.may_call, *store.changes),
         )
         self.register_outputs({})

@@ -134,6 +134,7 @@ class DeploymentSettings(_Part):
     settings: Annotated[Mapping[str, str], Listed] = {}
 
     domain: Annotated[str, Field(pattern=r"^([a-z0-9-]+\.)+[a-z]{2,}$")] | None = None
+    all_users: bool = True
     static_egress: bool = False
 
     alert_emails: Annotated[Sequence[EmailStr], Listed] = ()

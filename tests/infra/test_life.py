@@ -171,7 +171,9 @@ def test_the_life_of_the_minimal_stack_whose_topics_are_real_and_carry_events(
         pimTopics=json.dumps([{"pim": PIM, "publisher": "serviceAccount:pim@x.iam.gserviceaccount.com"}]),
     )
     there = Emulated(pubsub_host, project)
-    assert "to create" in pulumi.run("preview", "--policy-pack", "policy")
+    preview = pulumi.run("preview", "--policy-pack", "policy")
+    assert "to create" in preview
+    assert "advisory" not in preview
     assert not there.all("topics")
 
     live(pulumi)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pulumi_policy import ResourceValidationArgs
 from pulumi_policy.policy import PolicyResourceOptions
+from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
 from rules import RULES
 
@@ -57,6 +58,15 @@ def refused(kind: str, props: Mapping[str, Any], *, protect: bool = True) -> lis
 )
 def test_what_is_right_passes(kind: str, props: Mapping[str, Any]) -> None:
     assert refused(kind, props) == []
+
+
+def test_a_value_that_a_preview_does_not_know_is_no_violation_and_no_advisory() -> None:
+    token = {"serviceAccountEmail": UNKNOWN_STRING_VALUE, "audience": UNKNOWN_STRING_VALUE}
+    props = unknown_checking_proxy({"pushConfig": {"oidcToken": token}})
+    assert refused(SUBSCRIPTION, props) == []
+    without = unknown_checking_proxy({"pushConfig": {"oidcToken": {"audience": UNKNOWN_STRING_VALUE}}})
+    (message,) = refused(SUBSCRIPTION, without)
+    assert "without an OIDC token" in message
 
 
 @pytest.mark.parametrize(

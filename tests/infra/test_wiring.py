@@ -179,6 +179,12 @@ def test_only_manage_and_ingest_are_public(stack: Deployed) -> None:
     }
 
 
+def test_an_organisation_that_refuses_all_users_is_not_asked_to_take_them() -> None:
+    stack = deploy({**configuration("minimal"), "event-platform:allUsers": "false"})
+    invokers = stack.all("cloudrunv2/serviceIamMember:ServiceIamMember").values()
+    assert {each.inputs["name"] for each in invokers} == {"fanout", "deliver", "maintain", "notify"}
+
+
 def test_what_is_private_is_reached_from_inside_alone(production: Deployed, minimal: Deployed) -> None:
     for stack, public in ((production, "ALLOW_INTERNAL_AND_GCLB"), (minimal, "ALLOW_ALL")):
         for name, config in stack.functions().items():
