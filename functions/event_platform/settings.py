@@ -40,10 +40,18 @@ UNKNOWN_NAMED = 20
 
 MAX_ADDRESSES = 10
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
+PACKED_AS = Path(__file__).with_name("archive.txt")
+"""In an archive that the stack has packed: the name of the archive."""
 
 
 def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _check_archive(archive: str) -> str:
+    if PACKED_AS.exists() and (packed := PACKED_AS.read_text()) != archive:
+        raise ValueError(f"must be {packed}, from which this code is: deploy {archive} again")
+    return archive
 
 
 def _listed(value: Any) -> Any:
@@ -127,7 +135,7 @@ Connections = Annotated[int, Field(ge=16, le=16_384)]
 Proxies = Annotated[int, Field(ge=0, le=16)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ServiceAccount = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}@[a-z0-9.-]{1,200}\.gserviceaccount\.com$")]
-Archive = Annotated[str, Field(max_length=200, pattern=r"^[\x21-\x7e]+$")]
+Archive = Annotated[str, Field(max_length=200, pattern=r"^[\x21-\x7e]+$"), AfterValidator(_check_archive)]
 Topic = Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]+$")]
 
 
@@ -190,8 +198,9 @@ class Settings(AttemptSettings, DestinationSettings):
 class FunctionSettings(BaseSettings):
     """What every function on Google Cloud is told; `maintain` needs no more.
 
-    `archive` is the name of the source archive that was deployed, for /health. With `await_network` the port
-    opens only when Firestore and one of these addresses can be connected to.
+    `archive` is the name of the source archive that was deployed, for /health. The code has to be from it: after
+    a build that failed, Google may start the code of before with the settings of now. With `await_network` the
+    port opens only when Firestore and one of these addresses can be connected to.
     """
 
     model_config = SettingsConfigDict(

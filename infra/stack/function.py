@@ -23,6 +23,16 @@ RUNTIME = "python311"
 """The version that the tests run on."""
 
 
+class NeverBuilt(pulumi.RunError):
+    """Raised when a function is in the stack's state but has no service, as its creation failed."""
+
+    def __init__(self, function: str, attempt: int) -> None:
+        super().__init__(
+            f"the function {function} was never built, or never started. When the cause is away (Cloud Build,"
+            f" History): `pulumi config set attempt {attempt + 1}`, then `pulumi up`"
+        )
+
+
 class Identity(Part):
     """The account of a function, with the rights that it needs when the function starts."""
 
@@ -152,7 +162,13 @@ class CloudFunction(Part):
         A preview may hold the configuration without it; the function's other address is unknown then as well.
         """
         config = self.function.service_config
-        return self.function.url.apply(lambda _: config.apply(lambda known: known.uri or "" if known else ""))
+        return self.function.url.apply(lambda _: config.apply(lambda known: self._known(known and known.uri)))
+
+    def _known(self, address: str | None) -> str:
+        """Raises NeverBuilt where a deployment finds no address: Pulumi takes a failed creation for made."""
+        if not address and not pulumi.runtime.is_dry_run():
+            raise NeverBuilt(self.function_name, self.settings.attempt)
+        return address or ""
 
     def _ingress(self, public: bool) -> str:
         if not public:

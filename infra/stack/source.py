@@ -15,6 +15,8 @@ IMAGES = "gcf-artifacts"
 IMAGES_KEPT = 5
 MONTH = "2592000s"
 FOLDER = Path(__file__).parents[2] / "functions"
+PACKED_AS = "event_platform/archive.txt"
+"""The file in which the archive names itself, by which the code knows where it is from."""
 
 
 def files(folder: Path) -> Mapping[str, Path]:
@@ -55,6 +57,7 @@ class Source(Part):
         archive: dict[str, pulumi.Asset | pulumi.Archive] = {
             name: pulumi.FileAsset(path) for name, path in files(FOLDER).items()
         }
+        archive[PACKED_AS] = pulumi.StringAsset(archive_name(self.settings.attempt))
         self.archive = gcp.storage.BucketObject(
             "functions",
             bucket=self.bucket.name,

@@ -1,5 +1,7 @@
 """The life of both example stacks with the real Pulumi: up, nothing to do, a release, refresh, destroy.
 
+The build of a function fails on the way: in the minimal stack when it is created, in the other in a release.
+The step of docs/operate.md repeats it.
 Topics and push subscriptions of the minimal one are made on the Pub/Sub emulator, and carry events there.
 A wrong program is refused by the policies.
 
@@ -24,8 +26,10 @@ import pytest
 import requests
 
 from aep.google.functions_on_emulators import Function, GooglePlatform
+from event_platform.wiring import SETTINGS
 from stack.source import FOLDER
 from standin import launcher
+from standin.cloud import Cloud
 from support.components import require
 from support.deployed import SECRETS, configuration
 from support.mail_server import mail_server
@@ -61,6 +65,11 @@ class Pulumi:
     def source(self) -> Path:
         return self.folder / "functions"
 
+    @property
+    def cloud(self) -> Cloud:
+        """What Google has, and what fails there."""
+        return Cloud(self.folder / "cloud")
+
     def start(self, **config: str) -> None:
         """A new stack from the example, with its secrets and what is changed of its configuration."""
         for name in ("infra", "functions"):
@@ -69,7 +78,8 @@ class Pulumi:
         for name in ("pyproject.toml", "uv.lock"):  # by which Pulumi guesses how Python is set up
             shutil.copy(REPOSITORY / name, self.folder)
         (self.folder / ".venv").symlink_to(sys.prefix)
-        (self.folder / "state").mkdir()
+        for name in ("state", "cloud"):
+            (self.folder / name).mkdir()
         self.run("stack", "init", self.stack)  # and so it is the one that is meant from here on
         for key in SECRETS.keys() & configuration(self.stack).keys():
             self.run("config", "set", "--secret", key, SECRETS[key])
@@ -93,6 +103,15 @@ class Pulumi:
         assert (ended.returncode != 0) is fails, told[-5000:]
         return told
 
+    def up(self, *arguments: str, fails: bool = False) -> str:
+        """Runs `pulumi up` without its preview."""
+        return self.run("up", "--yes", "--skip-preview", *arguments, fails=fails)
+
+    def archive(self) -> str:
+        """Returns the name of the archive that the stack's state has."""
+        (archive,) = (each for each in self.resources().values() if each["type"] == ARCHIVE)
+        return archive["inputs"]["name"]
+
     def resources(self) -> Mapping[str, Mapping[str, Any]]:
         """What the stack's state holds, by URN."""
         exported = json.loads(self.run("stack", "export", "--show-secrets"))
@@ -102,6 +121,7 @@ class Pulumi:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AEP_", "GOOGLE_"))}
         return kept | {
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "STANDIN_CLOUD": str(self.folder / "cloud"),
             "PULUMI_BACKEND_URL": f"file://{self.folder / 'state'}",
             "PULUMI_CONFIG_PASSPHRASE": "for tests",
             "PULUMI_HOME": str(self.folder / "home"),
@@ -127,18 +147,45 @@ def changed(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping
     )
 
 
-def live(pulumi: Pulumi) -> None:
-    """From an empty project to an empty project."""
-    pulumi.run("up", "--yes", "--skip-preview", "--policy-pack", "policy")
-    first = pulumi.resources()
-    pulumi.run("up", "--yes", "--skip-preview", "--expect-no-changes")
-
+def change_the_source(pulumi: Pulumi) -> None:
     with (pulumi.source / "main.py").open("a") as main:
         main.write("# a release\n")
-    pulumi.run("up", "--yes", "--skip-preview")
-    assert changed(first, pulumi.resources()) == [*[FUNCTION] * 6, ARCHIVE]
 
-    pulumi.run("refresh", "--yes", "--expect-no-changes")
+
+def fail_builds_of(pulumi: Pulumi, function: str) -> None:
+    fault = {"type": FUNCTION.removeprefix("gcp:"), "name": function, "how": "half-way"}
+    pulumi.cloud.write_plan(faults=[fault])
+
+
+def a_first_build_that_fails_is_repeated(pulumi: Pulumi, function: str) -> None:
+    """An `up` alone does not build it: Pulumi takes the function for made. It names the step that does."""
+    fail_builds_of(pulumi, function)
+    assert "Build failed" in pulumi.up("--policy-pack", "policy", fails=True)
+    told = pulumi.up(fails=True)
+    assert f"the function {function} was never built" in told
+    assert "`pulumi config set attempt 2`, then `pulumi up`" in told
+    assert pulumi.cloud.archives()[function] is None
+
+    pulumi.run("config", "set", "attempt", "2")
+    pulumi.run("up", "--yes", "--policy-pack", "policy")
+    assert set(pulumi.cloud.archives().values()) == {pulumi.archive()}
+
+
+def a_build_that_fails_in_a_release_is_repeated(pulumi: Pulumi, function: str) -> None:
+    """The next `up` is green while the function runs the code of before, until the step is taken."""
+    before = pulumi.archive()
+    change_the_source(pulumi)
+    fail_builds_of(pulumi, function)
+    assert "Build failed" in pulumi.up(fails=True)
+    pulumi.up()
+    others = {name: pulumi.archive() for name in SETTINGS}
+    assert pulumi.archive() != before
+    assert pulumi.cloud.archives() == others | {function: before}
+
+    pulumi.run("config", "set", "attempt", "2")
+    pulumi.up()
+    assert pulumi.archive().endswith("-2.zip")
+    assert pulumi.cloud.archives() == {name: pulumi.archive() for name in SETTINGS}
 
 
 def end(pulumi: Pulumi) -> None:
@@ -147,6 +194,7 @@ def end(pulumi: Pulumi) -> None:
     pulumi.run("state", "unprotect", "--all", "--yes")
     pulumi.run("destroy", "--yes", "--skip-preview")
     assert not pulumi.resources()
+    assert not list(pulumi.cloud.all())
 
 
 @pytest.mark.timeout(1500)
@@ -154,7 +202,10 @@ def test_the_life_of_the_production_stack(pulumi: Pulumi) -> None:
     pulumi.stack = "production"
     pulumi.start()
     assert "to create" in pulumi.run("preview")
-    live(pulumi)
+    pulumi.up("--policy-pack", "policy")
+    pulumi.up("--expect-no-changes")
+    a_build_that_fails_in_a_release_is_repeated(pulumi, "deliver")
+    pulumi.run("refresh", "--yes", "--expect-no-changes")
     pulumi.run("preview", "--expect-no-changes")
     end(pulumi)
 
@@ -176,7 +227,14 @@ def test_the_life_of_the_minimal_stack_whose_topics_are_real_and_carry_events(
     assert "advisory" not in preview
     assert not there.all("topics")
 
-    live(pulumi)
+    a_first_build_that_fails_is_repeated(pulumi, "fanout")
+    first = pulumi.resources()
+    pulumi.up("--expect-no-changes")
+    change_the_source(pulumi)
+    pulumi.up()
+    assert changed(first, pulumi.resources()) == [*[FUNCTION] * 6, ARCHIVE]
+    pulumi.run("refresh", "--yes", "--expect-no-changes")
+
     topics = there.all("topics")
     assert set(topics) == {"events", "deliveries-0", "notifications", "dead-letters", PIM_TOPIC}
     subscriptions = there.all("subscriptions")

@@ -124,10 +124,6 @@ def engine(cloud: Cloud) -> Engine:
     return Engine()
 
 
-def plan(folder: Path, **keys: Any) -> None:
-    (folder / "faults.json").write_text(json.dumps(keys))
-
-
 def email(name: str) -> str:
     return f"aep-{name}@{PROJECT}.iam.gserviceaccount.com"
 
@@ -144,6 +140,7 @@ def function(archive: str, memory: str = "1Gi") -> Mapping[str, Any]:
         "serviceConfig": {
             "serviceAccountEmail": email("deliver"),
             "availableMemory": memory,
+            "environmentVariables": {"AEP_ARCHIVE": archive},
         },
     }
 
@@ -201,9 +198,9 @@ def test_a_certificate_is_replaced_for_another_domain_and_a_function_changed_in_
 
 
 def test_a_build_that_fails_in_creation_leaves_a_function_that_is_taken_for_made(
-    engine: Engine, cloud: Cloud, tmp_path: Path
+    engine: Engine, cloud: Cloud
 ) -> None:
-    plan(tmp_path, faults=[{"type": FUNCTION.removeprefix("gcp:"), "how": "half-way"}])
+    cloud.write_plan(faults=[{"type": FUNCTION.removeprefix("gcp:"), "how": "half-way"}])
     with pytest.raises(Aborted, match="Error waiting for Creating function: Error code 3"):
         engine.up(FUNCTION, "deliver", function("v1.zip"))
     assert engine.up(FUNCTION, "deliver", function("v1.zip")) == "same"
@@ -225,26 +222,28 @@ def test_a_build_that_fails_in_creation_leaves_a_function_that_is_taken_for_made
 
 
 def test_a_build_that_fails_in_a_release_leaves_the_new_archive_in_the_state(
-    engine: Engine, cloud: Cloud, tmp_path: Path
+    engine: Engine, cloud: Cloud
 ) -> None:
     engine.up(FUNCTION, "deliver", function("v1.zip"))
-    plan(tmp_path, faults=[{"type": FUNCTION.removeprefix("gcp:"), "call": "update", "how": "half-way"}])
+    cloud.write_plan(faults=[{"type": FUNCTION.removeprefix("gcp:"), "call": "update", "how": "half-way"}])
     with pytest.raises(Aborted, match="Error waiting for Updating function"):
         engine.up(FUNCTION, "deliver", function("v2.zip"))
     assert engine.up(FUNCTION, "deliver", function("v2.zip")) == "same"
+    assert cloud.archives() == {"deliver": "v1.zip"}
     engine.refresh(FUNCTION, "deliver")
-    assert engine.up(FUNCTION, "deliver", function("v2.zip")) == "same"
+    for _ in range(2):  # only settings differ now, or the memory: the code of before does not start with them
+        with pytest.raises(Aborted, match="Container Healthcheck failed"):
+            engine.up(FUNCTION, "deliver", function("v2.zip"))
+        engine.refresh(FUNCTION, "deliver")
     assert cloud.archives() == {"deliver": "v1.zip"}
 
     assert engine.up(FUNCTION, "deliver", function("v2-2.zip")) == "update"
     assert cloud.archives() == {"deliver": "v2-2.zip"}
 
 
-def test_any_other_update_that_fails_is_seen_by_a_refresh(
-    engine: Engine, cloud: Cloud, tmp_path: Path
-) -> None:
+def test_any_other_update_that_fails_is_seen_by_a_refresh(engine: Engine, cloud: Cloud) -> None:
     engine.up(TOPIC, "events", {"name": "events", "messageRetentionDuration": "600s"})
-    plan(tmp_path, faults=[{"type": "pubsub/topic:Topic", "how": "refused", "error": "Error 403: no"}])
+    cloud.write_plan(faults=[{"type": "pubsub/topic:Topic", "how": "refused", "error": "Error 403: no"}])
     longer = {"name": "events", "messageRetentionDuration": "1200s"}
     with pytest.raises(Aborted, match="Error 403: no"):
         engine.up(TOPIC, "events", longer)
@@ -253,20 +252,16 @@ def test_any_other_update_that_fails_is_seen_by_a_refresh(
     assert engine.up(TOPIC, "events", longer) == "update"
 
 
-def test_any_other_creation_that_fails_half_way_is_forgotten(
-    engine: Engine, cloud: Cloud, tmp_path: Path
-) -> None:
-    plan(tmp_path, faults=[{"type": "pubsub/topic:Topic", "how": "half-way", "times": 1}])
+def test_any_other_creation_that_fails_half_way_is_forgotten(engine: Engine, cloud: Cloud) -> None:
+    cloud.write_plan(faults=[{"type": "pubsub/topic:Topic", "how": "half-way", "times": 1}])
     for expected in ("Error 500", "Error 409: Resource 'projects/my-event-platform/topics/events'"):
         with pytest.raises(Aborted, match=expected):
             engine.up(TOPIC, "events", {"name": "events"})
-    assert json.loads((tmp_path / "faults.json").read_text()) == {"faults": []}
+    assert cloud.plan() == {"faults": []}
 
 
-def test_a_function_fails_until_the_rights_of_its_accounts_are_in_force(
-    engine: Engine, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan(tmp_path, ready_after={"rights": 60})
+def test_a_function_fails_until_the_rights_of_its_accounts_are_in_force(engine: Engine, cloud: Cloud) -> None:
+    cloud.write_plan(ready_after={"rights": 60})
     for name, account, reason in (
         ("build", "builder", "missing permission on the build service account"),
         ("read", "deliver", "Permission denied on secret"),
@@ -279,8 +274,8 @@ def test_a_function_fails_until_the_rights_of_its_accounts_are_in_force(
     assert engine.up(FUNCTION, "deliver", function("v1.zip")) == "create"
 
 
-def test_an_alert_is_refused_until_its_metric_is_known(engine: Engine, cloud: Cloud, tmp_path: Path) -> None:
-    plan(tmp_path, ready_after={"metrics": 60})
+def test_an_alert_is_refused_until_its_metric_is_known(engine: Engine, cloud: Cloud) -> None:
+    cloud.write_plan(ready_after={"metrics": 60})
     metric = "logging.googleapis.com/user/event_platform/ends"
     condition = {"displayName": "x", "conditionThreshold": {"filter": f'metric.type="{metric}" x="y"'}}
     alert = {"displayName": "x", "combiner": "OR", "conditions": [condition]}
@@ -291,10 +286,8 @@ def test_an_alert_is_refused_until_its_metric_is_known(engine: Engine, cloud: Cl
     assert engine.up(ALERT, "ends", alert) == "create"
 
 
-def test_googles_own_account_is_unknown_until_it_was_asked_for(
-    engine: Engine, cloud: Cloud, tmp_path: Path
-) -> None:
-    plan(tmp_path, ready_after={"agents": 0})
+def test_googles_own_account_is_unknown_until_it_was_asked_for(engine: Engine, cloud: Cloud) -> None:
+    cloud.write_plan(ready_after={"agents": 0})
     grant = {"topic": "dead-letters", "role": "roles/pubsub.publisher", "member": PUBSUB}
     with pytest.raises(Aborted, match="Error 400: Service account service-123456789012@gcp-sa-pubsub"):
         engine.up(TOPIC_GRANT, "dead-letters-pubsub", grant)

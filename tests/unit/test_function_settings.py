@@ -148,6 +148,24 @@ async def test_each_function_tells_what_was_deployed(function: str, monkeypatch:
     }
 
 
+@pytest.mark.parametrize("packed", ["functions-old.zip", "functions-new.zip", None])
+def test_code_of_another_archive_does_not_start(
+    packed: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """So that after a build that failed nothing tells of the new archive while the old code runs."""
+    name = tmp_path / "archive.txt"
+    if packed:
+        name.write_text(packed)
+    monkeypatch.setattr("event_platform.settings.PACKED_AS", name)
+    monkeypatch.setenv("AEP_ARCHIVE", "functions-new.zip")
+    if packed == "functions-old.zip":
+        with pytest.raises(SystemExit) as ended:
+            wiring.check("maintain")
+        assert "AEP_ARCHIVE: must be functions-old.zip, from which this code is" in str(ended.value)
+    else:
+        wiring.check("maintain")
+
+
 def test_the_version_is_that_of_the_package() -> None:
     pyproject = Path(__file__).parents[2].joinpath("pyproject.toml").read_text()
     assert tomllib.loads(pyproject)["project"]["version"] == __version__

@@ -7,7 +7,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,11 @@ from .outputs import FUNCTION
 from .wire import Properties
 
 FAULTS = "faults.json"
+
+
+def archive_of(function: Properties) -> str:
+    """Returns the name of the archive that a function is built from."""
+    return function["buildConfig"]["source"]["storageSource"]["object"]
 
 
 @dataclass(slots=True)
@@ -54,11 +59,13 @@ class Cloud:
         """Records a resource that is created from now on."""
         self.write(Made(token, identity, inputs, time.time(), **state))
 
-    def update(self, token: str, identity: str, inputs: Properties) -> None:
-        """Records that a resource was changed. A function that was not built is built now."""
-        made = self.find(token, identity)
-        since = made.since if made else time.time()
-        self.write(Made(token, identity, inputs, since))
+    def update(self, token: str, identity: str, inputs: Properties, changed: Collection[str]) -> None:
+        """Records that arguments of a resource were changed. A function that was not built is built now."""
+        made = self.find(token, identity) or Made(token, identity, inputs, time.time())
+        made.inputs = {name: value for name, value in made.inputs.items() if name not in changed}
+        made.inputs |= {name: value for name, value in inputs.items() if name in changed}
+        made.works = made.works or "buildConfig" in changed
+        self.write(made)
 
     def write(self, made: Made) -> None:
         """Replaces the record of a resource."""
@@ -71,12 +78,14 @@ class Cloud:
     def archives(self) -> dict[str, str | None]:
         """Returns the archive that each function runs by the function's name; None if it was never built."""
         return {
-            made.inputs["name"]: made.inputs["buildConfig"]["source"]["storageSource"]["object"]
-            if made.works
-            else None
+            made.inputs["name"]: archive_of(made.inputs) if made.works else None
             for made in self.all()
             if made.token == FUNCTION
         }
+
+    def write_plan(self, **keys: Any) -> None:
+        """Writes `faults.json`, which `faults.py` describes."""
+        (self._folder / FAULTS).write_text(json.dumps(keys))
 
     def plan(self) -> dict[str, Any]:
         """Returns what `faults.json` says."""
@@ -96,7 +105,7 @@ class Cloud:
                 return None
             fault["times"] = fault.get("times", 1) - 1
             plan["faults"] = [each for each in faults if each.get("times", 1) > 0]
-            (self._folder / FAULTS).write_text(json.dumps(plan))
+            self.write_plan(**plan)
             return fault
 
     def _file(self, token: str, identity: str) -> Path:

@@ -12,11 +12,11 @@
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .cloud import Cloud, Made
+from .cloud import Cloud, Made, archive_of
 from .outputs import AGENT, FUNCTION, PROJECT_NUMBER
 from .wire import Properties
 
@@ -35,6 +35,10 @@ NO_RIGHT_TO_BUILD = (
 NO_RIGHT_TO_READ = (
     "Error waiting for {verb} function: Error code 3, message: Could not create or update Cloud Run service. "
     "Permission denied on secret for Revision service account {account}."
+)
+NO_START = (
+    "Error waiting for {verb} function: Error code 3, message: Could not create or update Cloud Run service "
+    "{name}, Container Healthcheck failed."
 )
 NO_SERVICE = "googleapi: Error 404: Resource '{name}' of kind 'SERVICE' in region '{region}' does not exist."
 NO_AGENT = "googleapi: Error 400: Service account {account} does not exist., badRequest"
@@ -55,7 +59,13 @@ class Failure:
 
 
 def failure_of(
-    cloud: Cloud, call: str, token: str, urn: str, identity: str, inputs: Properties
+    cloud: Cloud,
+    call: str,
+    token: str,
+    urn: str,
+    identity: str,
+    inputs: Properties,
+    changed: Collection[str],
 ) -> Failure | None:
     """Returns how a call of Google's API fails, or None if it succeeds. `call` is `create` or `update`."""
     if fault := cloud.take_fault(token, urn.rsplit("::", 1)[-1], call):
@@ -66,6 +76,13 @@ def failure_of(
     made = cloud.find(token, identity)
     if call == "create" and made is not None and not made.remembered:
         return Failure(EXISTS.format(id=identity))
+    if (
+        made is not None
+        and token == FUNCTION
+        and "buildConfig" not in changed
+        and _starts_other_code(made, inputs)
+    ):
+        return Failure(NO_START.format(verb=VERBS[call], name=inputs["name"]), half_way=True)
     return _not_ready(cloud, call, token, inputs)
 
 
@@ -87,6 +104,12 @@ def _not_ready(cloud: Cloud, call: str, token: str, inputs: Properties) -> Failu
         if f"{account.split('@gcp-sa-')[1].split('.')[0]}.googleapis.com" not in known:
             return Failure(NO_AGENT.format(account=account))
     return None
+
+
+def _starts_other_code(made: Made, inputs: Properties) -> bool:
+    """True if settings that name an archive meet the code of another, which does not start with them."""
+    wanted = inputs["serviceConfig"].get("environmentVariables", {}).get("AEP_ARCHIVE")
+    return made.works and wanted not in (None, archive_of(made.inputs))
 
 
 def _without_rights(cloud: Cloud, call: str, inputs: Properties, seconds: float) -> Failure | None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -178,15 +178,16 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         if request.preview:
             return provider_pb2.UpdateResponse(properties=to_struct(result))
         # After a failure the engine updates again. Where nothing differs, Google is asked nothing.
-        if self._cloud and not _changes(token, olds, old_inputs, news):
+        changed = {_top(path) for path, _ in _changes(token, olds, old_inputs, news)}
+        if self._cloud and not changed:
             return provider_pb2.UpdateResponse(properties=to_struct(olds))
-        if failure := self._failure_of("update", token, request.urn, request.id, news):
+        if failure := self._failure_of("update", token, request.urn, request.id, news, changed):
             # What was asked for is in the state from now on, though Google has what it had before.
             _fail_initialization(context, request.id, result, failure.error)
         if self._emulator and token in emulator.TYPES:
             self._try(context, self._emulator.update, token, request.id, news, old_inputs, self._settings)
         if self._cloud:
-            self._cloud.update(token, request.id, news)
+            self._cloud.update(token, request.id, news, changed)
         return provider_pb2.UpdateResponse(properties=to_struct(result))
 
     def Read(self, request: Any, context: Context) -> Any:
@@ -244,9 +245,17 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.InvokeResponse(**{"return": to_struct({**given, **answer})})  # pyright: ignore
 
     def _failure_of(
-        self, call: str, token: str, urn: str, identity: str, inputs: Properties
+        self,
+        call: str,
+        token: str,
+        urn: str,
+        identity: str,
+        inputs: Properties,
+        changed: Collection[str] = (),
     ) -> Failure | None:
-        return failure_of(self._cloud, call, token, urn, identity, inputs) if self._cloud else None
+        if self._cloud is None:
+            return None
+        return failure_of(self._cloud, call, token, urn, identity, inputs, changed)
 
     def _read_from_cloud(self, cloud: Cloud, token: str, request: Any) -> Any:
         made = cloud.find(token, request.id)
