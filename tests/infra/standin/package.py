@@ -1,15 +1,15 @@
 """The resource types of the installed package pulumi_gcp: their arguments and the documentation of these."""
 
-import importlib
-import importlib.util
 import inspect
 import json
 import re
+import sys
 import typing
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pulumi_gcp
 from pulumi import _types
 
 
@@ -19,22 +19,18 @@ class UnknownType(Exception):
 
 def folder() -> Path:
     """Returns where the package is installed."""
-    spec = importlib.util.find_spec("pulumi_gcp")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent
+    return Path(pulumi_gcp.__file__).parent
 
 
 @cache
 def resource_classes() -> dict[str, tuple[str, str]]:
-    """Returns module and class by token, from the package's table: importing 200 modules takes too long."""
+    """Returns service and class by token, from the package's table."""
     found: dict[str, tuple[str, str]] = {}
     table_of_modules = (folder() / "__init__.py").read_text()
     for table in re.findall(r'resource_modules="""(.*?)"""', table_of_modules, re.DOTALL):
         for entry in json.loads(table):
-            file = re.sub(r"(?<!^)(?=[A-Z])", "_", entry["mod"].rsplit("/", 1)[-1]).lower()
             for token, name in entry["classes"].items():
-                found[token] = (f"{entry['fqn']}.{file}", name)
+                found[token] = (entry["fqn"].removeprefix("pulumi_gcp").removeprefix("."), name)
     return found
 
 
@@ -42,15 +38,13 @@ def resource_classes() -> dict[str, tuple[str, str]]:
 def classes(token: str) -> tuple[type, type]:
     """Returns the class of a resource and that of its arguments. Raises UnknownType."""
     try:
-        module_name, name = resource_classes()[token]
+        service, name = resource_classes()[token]
     except KeyError:
         raise UnknownType(f"unrecognized resource type: {token}") from None
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError:  # the file has another name, as iam_member for IAMMember
-        module = importlib.import_module(module_name.rsplit(".", 1)[0])
-    resource = getattr(module, name)
-    module = importlib.import_module(resource.__module__)
+    # By attributes, as programs do: the package loads a service when it is first used, and after an import of
+    # a module inside of it the service lacks its names.
+    resource = getattr(getattr(pulumi_gcp, service), name)
+    module = sys.modules[resource.__module__]
     arguments = getattr(module, f"{name}Args", None) or getattr(module, f"{name}InitArgs")
     return resource, arguments
 
