@@ -198,9 +198,9 @@ class Settings(AttemptSettings, DestinationSettings):
 class FunctionSettings(BaseSettings):
     """What every function on Google Cloud is told; `maintain` needs no more.
 
-    `archive` is the name of the source archive that was deployed, for /health. The code has to be from it: after
-    a build that failed, Google may start the code of before with the settings of now. With `await_network` the
-    port opens only when Firestore and one of these addresses can be connected to.
+    `archive` is the name of the source archive that was deployed, for /health. The code has to be from it:
+    after a build that failed, Google may start the code of before with the settings of now. With
+    `await_network` the port opens only when Firestore and one of these addresses can be connected to.
     """
 
     model_config = SettingsConfigDict(

@@ -13,7 +13,7 @@ from starlette.routing import compile_path
 
 from aep.doctor.release import StackOutputs
 from aep.google.functions_on_emulators import FUNCTIONS
-from event_platform import wiring
+from event_platform import settings, wiring
 from event_platform.data_model import EXPIRING, INDEXES, UNINDEXED
 from event_platform.deliver.routes import PATH as DELIVERIES_PATH
 from event_platform.domain.tenants import tenant_key
@@ -25,7 +25,7 @@ from stack.alerts import ALERTS, Figure
 from stack.environment import SECRETS as SECRET_NAMES
 from stack.front_door import certificate_name
 from stack.function import RUNTIME
-from stack.source import FOLDER, archive_name, digest, files
+from stack.source import FOLDER, PACKED_AS, archive_name, digest, files
 from support.deployed import PROJECT_NUMBER, SECRETS, Deployed, configuration, deploy
 
 PUBSUB = f"serviceAccount:service-{PROJECT_NUMBER}@gcp-sa-pubsub.iam.gserviceaccount.com"
@@ -426,6 +426,12 @@ def test_the_archive_is_the_folder_of_functions(stack: Deployed) -> None:
         files(FOLDER)
     )
     assert not [name for name in files(FOLDER) if "__pycache__" in name]
+
+
+def test_the_archive_names_itself_where_its_code_reads_it(stack: Deployed) -> None:
+    archive = stack.one("storage/bucketObject:BucketObject", "functions")
+    assert archive["source"].assets[PACKED_AS].text == archive["name"]
+    assert FOLDER / PACKED_AS == settings.PACKED_AS
 
 
 def test_each_function_is_told_what_was_deployed(stack: Deployed) -> None:
