@@ -1,7 +1,7 @@
 """The life of both example stacks with the real Pulumi: up, nothing to do, a release, refresh, destroy.
 
-The build of a function fails on the way: in the minimal stack when it is created, in the other in a release.
-The step of docs/operate.md repeats it.
+Nothing that is ordered is ready at once, and the stack waits for it by itself. The build of a function fails:
+in the minimal stack when it is created, in the other in a release. The step of docs/operate.md repeats it.
 Topics and push subscriptions of the minimal one are made on the Pub/Sub emulator, and carry events there.
 A wrong program is refused by the policies.
 
@@ -52,6 +52,9 @@ FUNCTION = "gcp:cloudfunctionsv2/function:Function"
 ARCHIVE = "gcp:storage/bucketObject:BucketObject"
 STACK = "pulumi:pulumi:Stack"
 SECONDS = 300
+RIGHTS_SECONDS = 4
+READY_AFTER = {"rights": RIGHTS_SECONDS - 1, "agents": RIGHTS_SECONDS - 1, "metrics": 3600}
+"""When what the stack orders is ready at the stand-in for Google."""
 
 
 @dataclass
@@ -83,6 +86,9 @@ class Pulumi:
         self.run("stack", "init", self.stack)  # and so it is the one that is meant from here on
         for key in SECRETS.keys() & configuration(self.stack).keys():
             self.run("config", "set", "--secret", key, SECRETS[key])
+        # What is ordered is ready later, and the stack waits for it: rights here within seconds, not minutes.
+        self.cloud.write_plan(ready_after=READY_AFTER)
+        self.run("config", "set", "rightsSeconds", str(RIGHTS_SECONDS))
         for key, value in config.items():
             self.run("config", "set", key.replace("__", ":"), value)
 
@@ -154,7 +160,7 @@ def change_the_source(pulumi: Pulumi) -> None:
 
 def fail_builds_of(pulumi: Pulumi, function: str) -> None:
     fault = {"type": FUNCTION.removeprefix("gcp:"), "name": function, "how": "half-way"}
-    pulumi.cloud.write_plan(faults=[fault])
+    pulumi.cloud.write_plan(faults=[fault], ready_after=READY_AFTER)
 
 
 def a_first_build_that_fails_is_repeated(pulumi: Pulumi, function: str) -> None:
