@@ -162,7 +162,9 @@ class CloudFunction(Part):
         A preview may hold the configuration without it; the function's other address is unknown then as well.
         """
         config = self.function.service_config
-        return self.function.url.apply(lambda _: config.apply(lambda known: self._known(known and known.uri)))
+        return self.function.url.apply(
+            lambda _: config.apply(lambda known: self._known(known.uri if known else None))
+        )
 
     def _known(self, address: str | None) -> str:
         """Raises NeverBuilt where a deployment finds no address: Pulumi takes a failed creation for made."""
