@@ -1,39 +1,18 @@
 """The command line `aep`: parses, calls, and turns errors into one line that says what to do."""
 
-import asyncio
-import contextlib
-import os
-import resource
-import signal
 import sqlite3
-import ssl
-import sys
-from collections.abc import AsyncGenerator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
 
-import structlog
 import typer
-import uvloop
-from starlette.types import ASGIApp
 from typer.exceptions import TyperException
 
 from event_platform import telemetry
-from event_platform.adapters import descriptors
-from event_platform.adapters.clock import SystemClock
 from event_platform.domain.errors import EventPlatformError
-from event_platform.settings import Settings
 
-from ..errors import CannotListen, MalformedKey, SetupError, StoreReplaced
-from ..output import echo, fail
-from ..runtime import memory, systemd
-from ..runtime.log_lines import GatheredLines, to_background
-from ..runtime.tasks import WatchedTasks
-from ..serving import server
-from ..serving.accepting import RAISE_THE_LIMIT
+from ..errors import MalformedKey, SetupError
+from ..output import fail
 from ..store import files
 from ..store.identity import with_cure
-from . import options, sandbox, trials
+from . import sandbox, trials
 from .backup import backup
 from .dead import dead
 from .doctor import doctor
@@ -44,12 +23,7 @@ from .moving import export, import_
 from .pims import pims
 from .restore import restore
 from .secrets import secrets
-
-if TYPE_CHECKING:
-    from ..store.steady_clock import SteadyClock
-    from ..workers.owner import Processes
-
-log = structlog.get_logger()
+from .serve import serve
 
 app = typer.Typer(
     name="aep",
@@ -72,185 +46,7 @@ app.command()(trials.explain)
 app.command("logs")(list_logs)
 app.command()(status)
 sandbox.mount(app)
-
-DEV_WARNING = (
-    "WARNING: --dev allows plain http and loopback addresses for PIMs, endpoints and webhooks. Never use it"
-    " where others can reach this port."
-)
-METRICS_PORT = 9464
-METRICS_CONNECTIONS = 64
-GRACE_SECONDS = 1.5
-"""What requests that are being answered get at a stop; deliveries have their own time after it."""
-
-
-@app.command()
-def serve(
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8080,
-    data: Annotated[
-        Path,
-        typer.Option(
-            envvar="AEP_DATA",
-            metavar="DIR",
-            callback=options.data_folder,
-            help="The folder of queue, store and key.",
-        ),
-    ] = Path("aep-data"),
-    pims_file: Annotated[
-        str | None,
-        typer.Option("--pims", metavar="FILE", help="A JSON list of PIMs, re-read when it changes."),
-    ] = None,
-    event_types: options.EventTypes = None,
-    dev: Annotated[
-        bool, typer.Option("--dev", help="Allow plain http and loopback addresses. For development only.")
-    ] = False,
-    tls_cert: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Serve https with this certificate chain (PEM).")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key (PEM).")] = None,
-    metrics_host: Annotated[str, typer.Option(help="The address to serve /metrics on.")] = "127.0.0.1",
-    metrics_port: Annotated[
-        int,
-        typer.Option(
-            envvar="AEP_METRICS_PORT", min=0, max=65535, help="The port of /metrics; 0 does not serve it."
-        ),
-    ] = METRICS_PORT,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            envvar="AEP_WORKERS",
-            min=0,
-            max=64,
-            help="Processes that deliver, with 0 the one that takes events in; 1 unless there is one core.",
-        ),
-    ] = None,
-) -> None:
-    """Run the platform on this machine: management API, ingest and delivery.
-
-    Example: aep serve --port 8080 --data /var/lib/aep --pims pims.json
-
-    Prints "ready http://HOST:PORT" when it takes requests; SIGTERM drains and ends it.
-    """
-    given: dict[str, Any] = {"event_types": options.event_types(event_types)}
-    if pims_file is not None:
-        given["pims"] = pims_file
-    settings = options.settings(**given, **({"dev": True} if dev else {}))
-    tls = _tls(tls_cert, tls_key)
-    _allow_many_connections()
-    from .. import wiring  # noqa: F401 - before the workers are forked, so that it is in memory once
-    from ..store.steady_clock import SteadyClock
-    from ..workers import process
-
-    memory.collect_garbage_rarely()
-    memory.configure_malloc()
-    number = _workers_usual() if workers is None else workers
-    clock = SteadyClock()
-    with (
-        process.forked(number, clock) as processes,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        lines = GatheredLines(to_background())  # behind the fork, as it starts threads
-        telemetry.configure(settings.log_level, lines)
-        if settings.dev:
-            echo(DEV_WARNING, err=True)
-        try:
-            fault = runner.run(
-                _serve(settings, data, host, port, tls, (metrics_host, metrics_port), processes, clock, lines)
-            )
-        finally:
-            lines.flush()
-    if isinstance(fault, StoreReplaced):
-        raise fault
-    if fault is not None:
-        fail(f"stopped by a fault of its own ({type(fault).__name__}); see the log. Nothing was lost", 1)
-
-
-async def _serve(
-    settings: Settings,
-    data: Path,
-    host: str,
-    port: int,
-    tls: server.Tls | None,
-    metrics_at: tuple[str, int],
-    workers: "Processes",
-    clock: "SteadyClock",
-    lines: GatheredLines,
-) -> BaseException | None:
-    from ..wiring import Platform  # so that the other commands start without it
-
-    faults: list[BaseException] = []
-    is_served = False  # while it is not, the signal would end the process as it stands
-
-    def on_fault(error: BaseException) -> None:
-        if not isinstance(error, StoreReplaced):  # which the store has logged
-            log.critical("platform.fault", exc_info=error)
-        faults.append(error)
-        if is_served:
-            signal.raise_signal(signal.SIGTERM)
-
-    def ready(url: str) -> None:
-        nonlocal is_served
-        is_served = True
-        lines.flush()  # what was logged on the way can be read by whoever waits for this
-        if faults:
-            signal.raise_signal(signal.SIGTERM)
-        else:
-            server.announce(url)
-            systemd.notify("READY=1")
-
-    if host in ("0.0.0.0", "::") and settings.public_url is None:  # noqa: S104 - looked for, not used
-        log.warning("settings.public_url_missing", fix="set AEP_PUBLIC_URL: it stands in every event")
-    for name, nearest in options.unknown_variables(os.environ).items():
-        log.warning("settings.unknown_variable", variable=name, nearest=nearest)
-    _say_if_lowered(settings.connections)
-    with server.listen(host, port) as listener:
-        platform = Platform(
-            settings,
-            data,
-            base_url=server.url_of(listener, tls),
-            on_fault=on_fault,
-            workers=workers,
-            clock=clock,
-            write_log=lambda text: lines.info(text.removesuffix(b"\n")),
-        )
-        await platform.start()
-        memory.collect_garbage_rarely()
-        try:
-            async with (
-                systemd.watchdog(SystemClock(), WatchedTasks(on_fault)),
-                _metrics(platform.metrics_app, *metrics_at),
-            ):
-                await server.serve_on(
-                    listener,
-                    platform.app,
-                    drain=GRACE_SECONDS,
-                    ready=ready,
-                    tls=tls,
-                    behind_proxies=settings.trusted_proxies > 0,
-                    connections=settings.connections,
-                )
-        finally:
-            is_served = False
-            systemd.notify("STOPPING=1")
-            await platform.stop()
-    return faults[0] if faults else None
-
-
-@contextlib.asynccontextmanager
-async def _metrics(app: ASGIApp, host: str, port: int) -> AsyncGenerator[None, None]:
-    """Serves /metrics on a port of its own; without it when that is 0 or taken."""
-    async with contextlib.AsyncExitStack() as stack:
-        if port:
-            try:
-                url = await stack.enter_async_context(
-                    server.running(app, host=host, port=port, connections=METRICS_CONNECTIONS)
-                )
-            except CannotListen as error:
-                fix = "set --metrics-host and --metrics-port; port 0 turns /metrics off"
-                log.warning("metrics.not_served", error=str(error.__cause__), host=host, port=port, fix=fix)
-            else:
-                log.info("metrics.ready", url=f"{url}/metrics")
-        yield
+app.command()(serve)
 
 
 def main() -> None:
@@ -273,45 +69,3 @@ def main() -> None:
         fail(f"the store cannot be used: {with_cure(error)}", 1)
     except OSError as error:
         fail(files.with_cure(error), 1)
-
-
-def _tls(certificate: Path | None, key: Path | None) -> server.Tls | None:
-    if certificate is None and key is None:
-        return None
-    if certificate is None or key is None:
-        fail("--tls-cert and --tls-key go together: give both", 2)
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
-    except ssl.SSLError:
-        fail(f"--tls-cert {certificate} and --tls-key {key} must be a certificate chain and its key, in PEM")
-    except OSError as error:
-        fail(f"--tls-cert {certificate}, --tls-key {key}: {error.strerror or error}", 2)
-    return server.Tls(certificate, key)
-
-
-def _workers_usual() -> int:
-    """Taking in and keeping the file need a core, delivering needs another one."""
-    return 1 if _cores() > 1 else 0
-
-
-def _cores() -> int:
-    """Those that this process may run on, by its affinity."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _allow_many_connections() -> None:
-    """Every lane may hold a connection; the usual soft limit of 1,024 files is for select(2)."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if (allowed := descriptors.limit()) < descriptors.LEAST:
-        fail(f"at most {allowed} files may be open, and {descriptors.LEAST} are needed: {RAISE_THE_LIMIT}")
-
-
-def _say_if_lowered(asked: int) -> None:
-    files = descriptors.limit()
-    if (most := descriptors.most_clients(asked, files)) < asked:
-        log.warning(
-            "connections.lowered", asked=asked, connections=most, open_files=files, fix=RAISE_THE_LIMIT
-        )

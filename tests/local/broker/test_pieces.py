@@ -20,16 +20,11 @@ from aep.broker import dead_letters, pieces
 from aep.broker import fan_out as fan_out_module
 from aep.broker import queue as broker_queue
 from aep.broker.fan_out import FanOut, rest_after
-from aep.broker.queue import DurableQueue
 from aep.broker.queued import LaneKey, Queued
 from aep.doctor.machine import last_time
-from aep.runtime.meters import Meters
 from aep.store import accepted, moving, opening, recipients
-from aep.store.database import Database
 from aep.store.recipients import Recipients
-from aep.store.subscriptions import SqliteSubscriptions
 from contract.suites.broker import a_removal, delivered
-from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.errors import TooManyRequests
 from event_platform.domain.events.event import Event
 from event_platform.domain.record.actions import BY_THE_PLATFORM, Action, Actor
@@ -42,28 +37,22 @@ from event_platform.domain.subscriptions import (
 )
 from support.aep_here import run
 from support.clock import ManualClock
+from support.embedded import SEAL, Embedded
 from support.eventually import eventually
 from support.records import CATEGORY, OWNER, PIM, UPDATED, a_subscriber, a_subscription, an_event, with_data
 
-SEAL = AesGcmSeal(b"k" * 32)
 OTHER = "https://other.example.com"
 SUBSCRIPTIONS = 10
 EVENTS = 100
 WORK_OF_PIECE = 50
 
 
-class World:
+class World(Embedded):
     """The queue on a folder. What is fanned out in pieces waits for the test to ask for one."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
-        self.meters = Meters()
-        self.database = Database(folder, self.meters)
-        self.database.open()
-        self.subscriptions = SqliteSubscriptions(self.database, SEAL)
-        self.queue = DurableQueue(
-            self.database, self.subscriptions, self.clock, schema_base="https://x/spec", meters=self.meters
-        )
+        super().__init__(folder, self.clock)
         self.behind: list[str] = []
         self.put: list[Sequence[Queued]] = []
         self.read_on: list[Sequence[LaneKey]] = []
@@ -97,10 +86,6 @@ class World:
 
     async def rows(self, statement: str) -> list[Any]:
         return await self.database.read(lambda connection: connection.execute(statement).fetchall())
-
-    async def count(self, table: str) -> int:
-        ((number,),) = await self.rows(f"SELECT count(*) FROM {table}")  # noqa: S608 - of the tests
-        return number
 
     async def deliveries(self) -> Counter[tuple[str, str]]:
         """How often each pair of event and subscription is on the queue."""

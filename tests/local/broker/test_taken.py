@@ -9,36 +9,26 @@ from pathlib import Path
 import pytest
 
 from aep.broker import queue as broker_queue
-from aep.broker.queue import DurableQueue
 from aep.broker.queued import Queued, Taken
-from aep.runtime.meters import Meters
-from aep.store.database import Database
-from aep.store.subscriptions import SqliteSubscriptions
-from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.subscriptions import Owner
 from support.clock import ManualClock
+from support.embedded import Embedded
 from support.records import PIM, a_subscriber, a_subscription, an_event
 
 OTHER = "https://other.example.com"
 
 
-class World:
+class World(Embedded):
     """The queue on a folder, and what it told of deliveries."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
-        self.meters = Meters()
-        self.database = Database(folder, self.meters)
-        self.subscriptions = SqliteSubscriptions(self.database, AesGcmSeal(b"k" * 32))
-        self.queue = DurableQueue(
-            self.database, self.subscriptions, self.clock, schema_base="https://x/spec", meters=self.meters
-        )
+        super().__init__(folder, self.clock)
         self.put: list[Queued] = []
         self._numbers = count(1)
 
     async def open(self) -> None:
-        self.database.open()
         await self.queue.open(self.put.extend, lambda due_at: None)
         for pim in (PIM, OTHER):
             subscriber = a_subscriber(Owner(pim, "client"))

@@ -24,16 +24,13 @@ from starlette.routing import Route
 from aep.broker import dead_letters
 from aep.broker.dispatcher import Dispatcher
 from aep.broker.pacer import Pacer
-from aep.broker.queue import LOOK_SECONDS, DurableQueue
+from aep.broker.queue import LOOK_SECONDS
 from aep.broker.upkeep import Upkeep
 from aep.runtime.meters import OTHER, SUBSCRIPTIONS_NAMED, Counted, Histogram, Meters
 from aep.serving import metrics
 from aep.store import opening
-from aep.store.database import Database
 from aep.store.figures import Figures
-from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
-from event_platform.adapters.seal import AesGcmSeal
 from event_platform.deliver import Judge
 from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.attempts.outcomes import Kind, Outcome, Reason
@@ -46,6 +43,7 @@ from event_platform.http import App, json_response
 from support import one_pim
 from support.aep_here import run
 from support.clock import START, ManualClock
+from support.embedded import Embedded
 from support.eventually import eventually
 from support.processes import Child, free_port, http, received, server, until, with_metrics
 from support.records import OWNER, PIM, a_subscriber, a_subscription, an_event
@@ -114,18 +112,12 @@ async def test_the_files_their_disk_and_the_last_backup_are_looked_at_when_asked
 # The broker and the store, counted as they work
 
 
-class World:
+class World(Embedded):
     """The embedded broker with meters, and a handler that answers as it is told."""
 
     def __init__(self, folder: Path, meters: Meters | None = None) -> None:
         self.clock = ManualClock()
-        self.meters = meters or Meters()
-        self.database = Database(folder, self.meters)
-        self.database.open()
-        self.subscriptions = SqliteSubscriptions(self.database, AesGcmSeal(b"\x01" * 32))
-        self.queue = DurableQueue(
-            self.database, self.subscriptions, self.clock, schema_base="https://x/spec", meters=self.meters
-        )
+        super().__init__(folder, self.clock, meters)
         self.answer: Callable[[Delivery], Settlement] = delivered
         self._dispatcher: Dispatcher | None = None
         self._upkeep = Upkeep(self.queue, self.clock, on_fault=_fail)

@@ -12,15 +12,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from aep.broker.pacer import Pacer
-from aep.broker.queue import DurableQueue
 from aep.doctor.machine import last_time
 from aep.store import times
-from aep.store.database import Database
 from aep.store.outbox import SqliteOutbox
 from aep.store.steady_clock import FOLLOWED_AFTER, ClockWatch, Seen, SteadyClock
-from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
-from event_platform.adapters.seal import AesGcmSeal
 from event_platform.deliver import Judge, deliver
 from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.attempts.outcomes import Answer, Kind, Outcome
@@ -33,6 +29,7 @@ from event_platform.domain.subscriptions import Subscription, suspend
 from event_platform.domain.suspension import Count, Series
 from support import one_pim
 from support.clock import START, MovedClock
+from support.embedded import Embedded
 from support.records import OWNER, PIM, UPDATED, a_subscriber, a_subscription, an_event
 from support.senders import https_by
 
@@ -188,22 +185,13 @@ def test_a_process_that_was_forked_has_the_same_time() -> None:
 # The parts that keep time
 
 
-class World:
+class World(Embedded):
     """A store, its queue, and a subscription."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clock = MovedClock()
-        self.database = Database(folder)
-        self.database.open()
-        self.subscriptions = SqliteSubscriptions(self.database, AesGcmSeal(b"\x01" * 32))
-        self.queue = DurableQueue(
-            self.database,
-            self.subscriptions,
-            self.clock,
-            schema_base="https://x",
-            longest_delay=LONGEST,
-        )
+        super().__init__(folder, self.clock, longest_delay=LONGEST)
 
     async def subscribe(self) -> Subscription:
         subscriber = a_subscriber()

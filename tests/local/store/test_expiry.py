@@ -7,30 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from aep.broker.queue import DurableQueue
 from aep.broker.queued import Receipt
-from aep.store.database import Database
-from aep.store.subscriptions import SqliteSubscriptions
-from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.deliveries import Settlement
 from event_platform.domain.record.logs import DeliveryEnd, Operation
 from event_platform.domain.subscriptions import delete_subscriber, delete_subscription
 from support.clock import START, ManualClock
+from support.embedded import Embedded
 from support.records import OWNER, PIM, a_subscriber, a_subscription, an_event
 
 
-class Store:
+class Store(Embedded):
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
-        self.database = Database(folder)
-        self.database.open()
-        self.subscriptions = SqliteSubscriptions(self.database, AesGcmSeal(b"\x01" * 32))
-        self.queue = DurableQueue(self.database, self.subscriptions, self.clock, schema_base="https://x")
-
-    async def count(self, table: str) -> int:
-        return await self.database.read(
-            lambda connection: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
-        )
+        super().__init__(folder, self.clock)
 
 
 @pytest.fixture
