@@ -43,14 +43,13 @@ class Budget:
 
     def take(self, owner: Hashable, size: int) -> bool:
         """Does what `hold` does, but returns False where that would wait. `release` gives it back."""
-        if not self.has_room(owner, size):
-            return False
-        self.take_anyway(owner, size)
-        return True
+        return owner not in self._waiting and self._take(owner, size, HELD_OF_FREE)
 
     def has_room(self, owner: Hashable, size: int) -> bool:
         """True if `take` would take so much."""
-        return owner not in self._waiting and self._fits(owner, size, HELD_OF_FREE)
+        if owner in self._waiting:
+            return False
+        return self._fits(self._of.get(owner, 0) + size, size, HELD_OF_FREE)
 
     def take_anyway(self, owner: Hashable, size: int) -> None:
         """Takes what is held already, whether there is room or not. `release` gives it back."""
@@ -59,10 +58,7 @@ class Budget:
 
     def keep(self, owner: Hashable, size: int) -> bool:
         """Takes bytes for something that may be needed later; False if the owner has to do without."""
-        if owner in self._waiting or not self._fits(owner, size, KEPT_OF_FREE):
-            return False
-        self.take_anyway(owner, size)
-        return True
+        return owner not in self._waiting and self._take(owner, size, KEPT_OF_FREE)
 
     def reserve(self, owner: Hashable, most: int) -> int:
         """Takes up to `most` bytes that the owner may keep; returns how many."""
@@ -96,8 +92,16 @@ class Budget:
         finally:
             self._end(owner, size, is_beyond=is_beyond)
 
-    def _fits(self, owner: Hashable, size: int, of_free: int) -> bool:
+    def _take(self, owner: Hashable, size: int, of_free: int) -> bool:
         used = self._of.get(owner, 0) + size
+        if not self._fits(used, size, of_free):
+            return False
+        self._of[owner] = used
+        self.in_use += size
+        return True
+
+    def _fits(self, used: int, size: int, of_free: int) -> bool:
+        """True if an owner who takes `size` may hold `used` then."""
         return used * of_free <= self._shared - self.in_use or (
             used <= self._minimum and self.in_use + size <= self._all
         )
@@ -142,9 +146,8 @@ class Budget:
             del self._waiting[owner]
             return False
         size = waiting[0][1]
-        if not self._fits(owner, size, HELD_OF_FREE):
+        if not self._take(owner, size, HELD_OF_FREE):
             return False
-        self.take_anyway(owner, size)
         self._grant(owner, is_beyond=False)
         return True
 

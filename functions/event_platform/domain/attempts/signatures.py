@@ -14,7 +14,8 @@ ALGORITHM_HEADER = "X-AKENEO-SIGNATURE-ALGORITHM"
 def sign(body: bytes | bytearray, secret: str, prefix: bytes = b"") -> str:
     """Lower-case hex HMAC-SHA256 of the raw body, behind `prefix`."""
     state = _keyed(secret).copy()
-    state.update(prefix)
+    if prefix:
+        state.update(prefix)
     state.update(body)
     return state.hexdigest()
 
