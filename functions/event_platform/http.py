@@ -145,7 +145,10 @@ def kept_response(request: Request, body: bytes, headers: Mapping[str, str] | No
 
 
 class Direct:
-    """A handler as an ASGI app: a route to it does without what Starlette wraps around functions."""
+    """A handler as an ASGI app, of a path without parameters.
+
+    `App` finds it by its path, and does without what Starlette wraps around functions.
+    """
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -166,6 +169,12 @@ class App:
     def __init__(self, routes: Sequence[Route], proxies: int = 0, answered: Answered | None = None) -> None:
         self.routes = routes
         self._router = Router(routes, redirect_slashes=False)
+        self._direct = {
+            (method, route.path): route.endpoint
+            for route in routes
+            if isinstance(route.endpoint, Direct)
+            for method in route.methods or ()
+        }
         self._proxies = proxies
         self._answered = answered
         self.lines = LineLimit(time.monotonic)
@@ -194,7 +203,12 @@ class App:
             return send(message)
 
         try:
-            await self._router.app(scope, receive, complete)
+            direct = self._direct.get((scope["method"], scope["path"]))
+            if direct is None:
+                await self._router.app(scope, receive, complete)
+            else:
+                scope["endpoint"] = direct
+                await direct(scope, receive, complete)
         except (errors.EventPlatformError, HTTPException, ClientDisconnect) as error:
             if started:
                 raise

@@ -42,7 +42,8 @@ class RemoteStore:
         self._current: dict[str, Subscription] = {}
         self._delivered: list[Taken] = []
         self._settling: dict[int, asyncio.Future[None]] = {}
-        self.settings: asyncio.Future[Settings] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.settings: asyncio.Future[Settings] = self._loop.create_future()
         self._live: Live | None = None
         self._is_served = asyncio.Event()
 
@@ -81,14 +82,14 @@ class RemoteStore:
 
     def settle_soon(self, settlement: Settlement) -> "asyncio.Future[None]":
         delivery = settlement.delivery
-        receipt, loop = receipt_of(delivery), asyncio.get_running_loop()
+        receipt = receipt_of(delivery)
         if not self._delivered:
-            loop.call_later(GATHERED_FOR_SECONDS, self._tell_delivered)
+            self._loop.call_later(GATHERED_FOR_SECONDS, self._tell_delivered)
         key, position, event_no = receipt
         accepted_at = delivery.accepted_at.timestamp()
         row = (key.subscription_no, key.lane, position, event_no, delivery.subscription_id, accepted_at)
         self._delivered.append(row)
-        future = self._settling[position] = loop.create_future()
+        future = self._settling[position] = self._loop.create_future()
         return future
 
     async def nack(self, queued: Queued) -> None:

@@ -28,6 +28,7 @@ class HttpClient:
         self._tls = restricted(tls) if tls is not None else default_tls()
         self._pool = Pool()
         self._connections: set[Connection] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
         self._all_lost = asyncio.Event()
 
@@ -48,7 +49,9 @@ class HttpClient:
         Raises InvalidUrl, ValueError for headers, TimeoutError, NotHttp, EOFError, ClosedHere,
         AddressRefused, NameNotResolved, ResolverSilent, and the OSError that the connection ended with.
         """
-        deadline = asyncio.get_running_loop().time() + timeout
+        if self._loop is None:  # to ask for it is a call to the system
+            self._loop = asyncio.get_running_loop()
+        deadline = self._loop.time() + timeout
         target = target_of(method, url)
         head, content = request_to(target, headers, body)
         key = owner, target.origin

@@ -35,8 +35,8 @@ class Connection(asyncio.Protocol):
         self.has_answered = False
         """Whether a byte came of the answer to the last request."""
         self._on_lost = on_lost
-        self._loop = asyncio.get_running_loop()
-        self.expires_at = expiry(self._loop.time())
+        self.loop = asyncio.get_running_loop()
+        self.expires_at = expiry(self.loop.time())
         """The time by the loop's clock from which it is not kept any more."""
         self._transport: asyncio.Transport
         self._readable = select.poll()
@@ -55,9 +55,9 @@ class Connection(asyncio.Protocol):
         self.has_answered = False
         if not self.is_open:  # since it was made, or kept
             raise self._end
-        self._waiter = waiter = self._loop.create_future()
+        self._waiter = waiter = self.loop.create_future()
         self._reader = reader = AnswerReader()
-        timer = self._loop.call_at(deadline, self._expire)
+        timer = self.loop.call_at(deadline, self._expire)
         try:
             if len(body) <= PIECE_BYTES:
                 self._transport.writelines((head, body))  # what is not taken yet waits in the transport

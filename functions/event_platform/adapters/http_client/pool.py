@@ -58,7 +58,7 @@ class Pool:
         of_owner = self._of_owner.get(owner)
         if of_owner is None:
             of_owner = self._of_owner[owner] = _Kept()
-        loop = asyncio.get_running_loop()
+        loop = connection.loop
         now = loop.time()
         if of_owner.number >= MAX_KEPT_OF_OWNER or now >= connection.expires_at:
             connection.drop()
