@@ -78,6 +78,8 @@ class Egress:
         self._owners: _Groups[Owner] = _Groups(ORIGINS_OF_AN_OWNER)
         self._pims: _Groups[str] = _Groups()
         self._told_at: dict[str, float] = {}
+        self._old_from = -math.inf
+        """Up to this time nothing is older than a minute."""
 
     @property
     def origins(self) -> int:
@@ -141,7 +143,13 @@ class Egress:
         return True
 
     def _forget_old(self, now: float) -> None:
-        while self._latest and now - next(iter(self._latest.values()))[0] > WITHIN_SECONDS:
+        if now <= self._old_from:
+            return
+        self._old_from = now
+        while self._latest:
+            self._old_from = next(iter(self._latest.values()))[0] + WITHIN_SECONDS
+            if now <= self._old_from:
+                return
             (owner, host), (_, failed) = self._latest.popitem(last=False)
             self._change(owner, host, -1, -failed)
 

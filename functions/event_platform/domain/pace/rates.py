@@ -60,7 +60,7 @@ class Rate:
 
     def grown_for(self, now: datetime) -> float:
         """Seconds of growth; negative while a pause lasts, and 0 if a clock has gone back since."""
-        if is_ahead(self.since, now):
+        if self.since > now and is_ahead(self.since, now):
             return 0.0
         return (now - self.grows_from()).total_seconds()
 
@@ -165,7 +165,7 @@ def after(rate: Rate, seen: Observation, now: datetime, limits: Limits) -> Rate:
     An attempt that was sent under another rate lost the race of those that saw the same 429s. If a clock has
     gone back since the rate was written, it begins anew at its base, to grow and to be lowered again.
     """
-    if is_ahead(rate.since, now):
+    if rate.since > now and is_ahead(rate.since, now):
         return Rate(now, rate.base, rate.ceiling)
     if not seen.throttled or seen.sent_under != rate:
         return rate
