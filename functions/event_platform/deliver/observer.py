@@ -2,6 +2,7 @@
 Google alike."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from functools import partial
 from weakref import WeakValueDictionary
@@ -23,6 +24,8 @@ Follow = Callable[[Subscription], Subscription]
 log = structlog.get_logger()
 
 LATENCIES_KEPT = 20_000
+LOOK_SECONDS = 1.0
+"""What was taken changes no more than the number of lanes, which is looked at so often."""
 
 
 class Observer:
@@ -37,7 +40,8 @@ class Observer:
         self._paces = paces
         self._clock = clock
         self._limits = limits
-        self._latencies: LRUCache[str, float] = LRUCache(LATENCIES_KEPT)
+        self._latencies: LRUCache[str, tuple[float, float]] = LRUCache(LATENCIES_KEPT)
+        """Averages, and when the last look at the pace was (monotonic seconds)."""
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def observe(self, settlement: Settlement) -> None:
@@ -53,8 +57,13 @@ class Observer:
         seen, subscription_id = settlement.pace, settlement.delivery.subscription_id
         if seen is None:
             return None
-        latency = rates.with_latency(self._latencies.get(subscription_id), seen.latency)
-        self._latencies[subscription_id] = latency
+        at = self._clock.monotonic()
+        average, looked_at = self._latencies.get(subscription_id, (None, -math.inf))
+        latency = rates.with_latency(average, seen.latency)
+        is_due = seen.throttled or at - looked_at >= LOOK_SECONDS
+        self._latencies[subscription_id] = latency, at if is_due else looked_at
+        if not is_due:
+            return None
         change = partial(paced, seen=seen, latency=latency, now=self._clock.now(), limits=self._limits)
         under = settlement.tried_under
         return None if under is not None and change(under) is under else change

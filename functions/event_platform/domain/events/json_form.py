@@ -78,7 +78,7 @@ def parse(
     MalformedJson for anything that is not RFC 8259 JSON, for nesting deeper than `max_depth`, and, unless
     rounding, for numbers that overflow a double.
     """
-    if not _is_shallow(text, max_depth):
+    if not plain and not _is_shallow(text, max_depth):
         _check_depth(text, max_depth)
     if plain:
         with suppress(orjson.JSONDecodeError):  # the reader below says better what is wrong
@@ -97,7 +97,7 @@ def parse(
 def is_quick(text: bytes | bytearray) -> bool:
     """True if up to 256 KiB of JSON are read and written in a few milliseconds, whatever they hold.
 
-    What is plain and not nested deeply is read and written by orjson alone, and the rest partly in Python.
+    What is plain is read and written by orjson alone, and the rest partly in Python.
     """
     if len(text) <= QUICK_BYTES:
         return True
@@ -105,7 +105,7 @@ def is_quick(text: bytes | bytearray) -> bool:
     at_most = _count_values(text)
     if is_small and at_most <= _QUICK_CAREFUL_VALUES:
         return True  # a glance, which is all that most batches need
-    is_careful = not (is_plain(text) and _is_shallow(text, MAX_DEPTH))
+    is_careful = not is_plain(text)
     if is_careful and not is_small:
         return False
     most = _QUICK_CAREFUL_VALUES if is_careful else _QUICK_VALUES
@@ -125,10 +125,14 @@ def _count_values(text: bytes | bytearray) -> int:
 
 
 def is_plain(source: bytes | bytearray) -> bool:
-    """Whether nothing in a JSON text takes a form in JavaScript that differs from the usual one."""
+    """True if nothing in a JSON text takes a form in JavaScript that differs from the usual one.
+
+    And if a glance tells that it is not nested deeper than MAX_DEPTH.
+    """
     if _ESCAPE_OF_CARE.search(source) is not None or _INDEX_KEY.search(source) is not None:
         return False
-    return _NUMBER_OF_CARE.search(_outside_strings(source)) is None
+    outside = _outside_strings(source)
+    return _NUMBER_OF_CARE.search(outside) is None and _are_shallow(outside, MAX_DEPTH)
 
 
 def stringify(value: Json, *, plain: bool = False) -> bytes:
@@ -262,9 +266,14 @@ def _outside_strings(text: bytes | bytearray) -> bytes:
 
 def _is_shallow(text: bytes | bytearray, max_depth: int) -> bool:
     """Whether a glance suffices to say that `text` is no deeper than that; else `_check_depth` counts."""
-    if text.count(b"[") + text.count(b"{") <= max_depth:
+    return text.count(b"[") + text.count(b"{") <= max_depth or _are_shallow(_outside_strings(text), max_depth)
+
+
+def _are_shallow(outside: bytes, max_depth: int) -> bool:
+    """`_is_shallow` for what stands beside the strings of a text."""
+    if outside.count(b"[") + outside.count(b"{") <= max_depth:
         return True
-    brackets = _outside_strings(text).translate(None, _NO_BRACKETS)
+    brackets = outside.translate(None, _NO_BRACKETS)
     for _ in range(min(_GLANCED_LEVELS, max_depth)):
         brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
     return not brackets
