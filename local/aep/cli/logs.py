@@ -128,8 +128,8 @@ def _cells(entry: LogEntry) -> tuple[str, ...]:
 
 def _plain(entry: LogEntry) -> dict[str, Any]:
     plain = asdict(entry)
-    owner = plain.pop("owner")
-    return {"log_id": plain.pop("id"), **owner, **plain, "at": to_rfc3339(entry.at)}
+    del plain["owner"]
+    return {"log_id": plain.pop("id"), **entry.owner._asdict(), **plain, "at": to_rfc3339(entry.at)}
 
 
 def _plain_state(state: State) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import orjson
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from event_platform.domain.validation_words import words_of
+from event_platform.domain.validation_words import json_words, words_of
 
 from ..errors import BadOutputs, GoogleFailed, NoGooglePackages
 from ..runtime import unanswered
@@ -62,6 +62,8 @@ def read_outputs(source: str) -> StackOutputs:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         wrong = f"{'.'.join(map(str, first['loc']))}: {words_of(first)}"
+    except orjson.JSONDecodeError as error:
+        wrong = json_words(error)
     except ValueError as error:
         wrong = str(error)
     raise BadOutputs(
