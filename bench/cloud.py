@@ -7,13 +7,27 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from .cost import CPU_SHARE_USED
 
 T = TypeVar("T")
+Steps: TypeAlias = Coroutine["Pause", None, None]
+"""What a function does with a request, in steps between which it pauses."""
+
+
+class Pause:
+    """Simulated seconds that are awaited: `Simulation.play` goes on after them."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __await__(self) -> Generator["Pause", None, None]:
+        yield self
 
 
 class Simulation:
@@ -27,6 +41,14 @@ class Simulation:
     def at(self, moment: float, do: Callable[..., None], *arguments: Any) -> None:
         self._order += 1
         heapq.heappush(self._planned, (moment, self._order, do, arguments))
+
+    def play(self, steps: Steps) -> None:
+        """Goes on with what waits for nothing but simulated seconds, as an event loop would."""
+        try:
+            pause = steps.send(None)
+        except StopIteration:
+            return
+        self.at(self.now + pause.seconds, self.play, steps)
 
     def run(self, until: float) -> None:
         planned, pop = self._planned, heapq.heappop

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from pydantic import SecretStr
 
-from event_platform.domain.attempts.outcomes import Answer, Outcome, Reason, TransportFailure, classify
+from event_platform.domain.attempts.outcomes import Answer, Reason, Result, TransportFailure
 from event_platform.domain.messages.queue_messages import deliveries_topic
 from event_platform.domain.pace import rates
 from event_platform.domain.pace.lanes import LANES_AT_START
@@ -68,11 +68,9 @@ class Mix:
     timeout: float = 5.0
 
 
-DELIVERED = classify(Answer(204))
-ERROR = classify(Answer(503))
-THROTTLED = classify(Answer(429))
-TIMED_OUT = classify(TransportFailure(Reason.DESTINATION_TIMEOUT))
-REFUSED = classify(TransportFailure(Reason.CONNECTION_REFUSED))
+DELIVERED, ERROR, THROTTLED = Answer(204), Answer(503), Answer(429)
+TIMED_OUT = TransportFailure(Reason.DESTINATION_TIMEOUT)
+REFUSED = TransportFailure(Reason.CONNECTION_REFUSED)
 REFUSES_AFTER = 0.005
 
 
@@ -86,7 +84,7 @@ class Receiver:
     allowance: Allowance | None
     mix: Mix
 
-    def answers(self, now: float, chance: random.Random) -> tuple[Outcome, float]:
+    def answers(self, now: float, chance: random.Random) -> tuple[Result, float]:
         """What comes back from a request of this moment, and after how long."""
         if now >= self.trouble_at:
             return (REFUSED, REFUSES_AFTER) if self.kind is Kind.DOWN else (TIMED_OUT, self.mix.timeout)

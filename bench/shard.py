@@ -6,46 +6,49 @@ The functions' instances serve all shards, and a shard gets its part of them: th
 exact, that of one of many but for the chance by which loads balance (`tests/unit/test_deployment.py`
 compares both).
 
-Decisions are the product's own: `Turn`, `paced`, `retry_at`, `classify`, `RecentLanes`, `Judge`. What stands
-here is their order, as in `deliver/edge.py`: asyncio would be too slow for millions of deliveries.
+What deliver does is the product's own: an instance has the `Pipeline` with the pace at the `Edge`, the
+`Observer` and the `Judge`. Its clock is the simulation's, and no event loop runs, which would be too slow for
+millions of deliveries. What stands here is the world around it: receivers, the queue, the records.
 """
 
 import heapq
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from cachetools import LRUCache
 
 from event_platform.adapters.firestore.subscriptions import TENANTS_HELD
-from event_platform.deliver.edge import HELD_AT_MOST, TRIED_WITHIN
-from event_platform.deliver.judge import Judge
-from event_platform.domain.attempts import retries
+from event_platform.deliver import Judge, Observer, Pipeline
+from event_platform.deliver.deliver import ended_unsent, settlement_of
+from event_platform.deliver.edge import Edge, Push
 from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.attempts.outcomes import Kind as OutcomeKind
-from event_platform.domain.attempts.outcomes import Outcome, Reason
-from event_platform.domain.deliveries import Delivery, Settlement
+from event_platform.domain.attempts.outcomes import classify
+from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
 from event_platform.domain.messages.message import Message
 from event_platform.domain.messages.queue_messages import is_alone
-from event_platform.domain.pace import rates
 from event_platform.domain.pace.rates import Limits, Observation, Rate
-from event_platform.domain.pace.turns import COPY_SECONDS, SPREAD_OF_COPIES, Turn
-from event_platform.domain.paced import paced
+from event_platform.domain.pace.turns import COPY_SECONDS, SPREAD_OF_COPIES
+from event_platform.domain.record.logs import DeliveryEnd, Operation
 from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.domain.suspension import HOUR_MINUTES, Count, Series
 from event_platform.fanout.recent_lanes import LANES_KEPT, RecentLanes
 from event_platform.maintain.put_back import BEGINNING_SECONDS, MOST_OF_A_PAGE
 
-from .cloud import CloudRun, Instance, Lane, Push, Pushing, PushSubscription, Simulation
+from .cloud import CloudRun, Instance, Lane, Pause, Pushing, PushSubscription, Simulation
+from .cloud import Push as Pushed
 from .cost import CPU_SHARE_USED, Assumed, Function, with_work
-from .population import Mix, Subscribed, Tenant, moment
+from .population import START, Mix, Subscribed, Tenant, moment
 
+MAX_AGE = timedelta(days=3)
 ROOM = 1.5
 """Of instances × concurrency over what Pub/Sub has outstanding, as `infra/stack/sizes.py` deploys it."""
 
@@ -152,7 +155,7 @@ def fanned_out(
     read: Counter[bool] = Counter()
     done: list[Published] = []
 
-    def fan_out(push: Push[_Request]) -> None:
+    def fan_out(push: Pushed[_Request]) -> None:
         request = push.message
         deliveries = request.events * len(request.tenant.subscriptions)
         work = with_work(assumed.fanout, deliveries).cpu_seconds
@@ -164,7 +167,7 @@ def fanned_out(
         ends_at = instance.works(simulation.now, work) + times.publish * (1 if is_held else 2)
         simulation.at(ends_at, published, push, instance)
 
-    def published(push: Push[_Request], instance: Instance) -> None:
+    def published(push: Pushed[_Request], instance: Instance) -> None:
         request = push.message
         done.append(
             Published(request.tenant, request.events, request.accepted_at, simulation.now, instance.number)
@@ -234,19 +237,11 @@ def needed(function: Function, rate: float, times: Times) -> float:
     return rate * max(function.cpu_seconds, open_seconds / function.concurrency) / CPU_SHARE_USED
 
 
-@dataclass(slots=True, eq=False)
-class Sent:
-    """A delivery on its way."""
+class Sent(NamedTuple):
+    """A message of the queue. The delivery's receipt is its subscription."""
 
-    subscribed: Subscribed
-    lane: int
-    lanes: int
-    epoch: int
-    accepted_at: float
+    delivery: Delivery
     alone: bool
-    attempts: int = 0
-    failures: int = 0
-    first_attempt_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -269,7 +264,7 @@ class Tally:
 
 
 class _Clock:
-    """The port `Clock`, for the product's parts that only ask for the time."""
+    """The port `Clock` of the product's parts."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
@@ -284,14 +279,45 @@ class _Clock:
         return self._simulation.now
 
     async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError("nobody sleeps here")
+        await Pause(seconds)
+
+
+class _Records:
+    """What an instance knows of the shard's subscriptions: a rate, once there is one, from a copy of 2 s."""
+
+    def __init__(self, subscribed: Mapping[str, Subscribed], simulation: Simulation, tally: Tally) -> None:
+        self._subscribed = subscribed
+        self._simulation = simulation
+        self._tally = tally
+        self._copies: dict[str, tuple[Rate | None, float]] = {}
+
+    async def current(self, subscription_id: str) -> Subscription:
+        record = self._subscribed[subscription_id].record
+        if record.rate is None:
+            return record
+        rate, read_at = self._copies.get(subscription_id, (None, -math.inf))
+        if self._simulation.now - read_at >= COPY_SECONDS:
+            rate = self._read(record)
+        return record if rate is record.rate else replace(record, rate=rate)
+
+    async def change_pace(self, subscription_id: str, change: Callable[[Subscription], Subscription]) -> None:
+        subscribed = self._subscribed[subscription_id]
+        before, after = subscribed.record, change(subscribed.record)
+        if after is not before:
+            self._tally.writes["paces"] += 1 + (after.lanes != before.lanes or before.rate is None)
+            subscribed.record = after
+        self._read(after)
+
+    def _read(self, record: Subscription) -> Rate | None:
+        self._copies[record.id] = (record.rate, self._simulation.now)
+        return record.rate
 
 
 class _Store:
     """The counts and the records of the shard's subscriptions, for the product's `Judge`."""
 
-    def __init__(self, subscribed: Sequence[Subscribed], tally: Tally) -> None:
-        self._subscribed = {each.record.id: each for each in subscribed}
+    def __init__(self, subscribed: Mapping[str, Subscribed], tally: Tally) -> None:
+        self._subscribed = subscribed
         self._tally = tally
         self._counts: dict[Series, dict[int, Count]] = {}
 
@@ -329,16 +355,6 @@ class _JudgeWithoutTasks(Judge):
         pass
 
 
-def _now(done: Awaitable[None]) -> None:
-    """Runs what never waits, as it works on memory alone, without an event loop."""
-    steps = done.__await__()
-    try:
-        next(steps)
-    except StopIteration:
-        return
-    raise AssertionError("it waits for something")
-
-
 class Shard:
     """One push subscription of deliveries, and its part of the instances of deliver."""
 
@@ -358,14 +374,14 @@ class Shard:
         self._chance = chance
         self._deployment = deployment
         self._assumed, self._times = assumed or Assumed(), times or Times()
-        self._limits = deployment.limits
-        self._timeout = timeout
+        self._policy = DeliverPolicy(self._times.retry_delays, MAX_AGE, timeout)
         self.simulation = simulation = Simulation()
         self._clock = _Clock(simulation)
         self.tally = Tally()
         self.subscribed = [each for tenant in tenants for each in tenant.subscriptions]
         self._names = {tenant.name for tenant in tenants}
-        self._store = _Store(self.subscribed, self.tally)
+        self._by_id = {each.record.id: each for each in self.subscribed}
+        self._store = _Store(self._by_id, self.tally)
         self.deliver = _cloud_run(
             simulation,
             chance,
@@ -376,11 +392,9 @@ class Shard:
         self.pushes: PushSubscription[Sent] = PushSubscription(
             simulation, self.deliver, self._handle, pushing=pushing
         )
-        self._judges: dict[int, Judge] = {}
-        self._copies: dict[tuple[int, str], tuple[Rate | None, float]] = {}
-        self._latencies: dict[str, float] = {}
+        self._instances: dict[int, Pipeline[Push]] = {}
         self._lanes: dict[tuple[str, int, int], Lane[Sent]] = {}
-        self._retries: list[tuple[datetime, int, Sent]] = []
+        self._retries: list[tuple[datetime, int, Delivery]] = []
         self._ends_logged: dict[tuple[int, str], float] = {}
         self._order = 0
         simulation.at(self._times.tick, self._tick)
@@ -431,93 +445,100 @@ class Shard:
         messages = [Message(b"", {}, f"{each.record.id}/{each.record.epoch}/{lane}") for each, lane in sent]
         for (subscribed, lane), message in zip(sent, recent.marked(messages), strict=True):
             record = subscribed.record
-            self._into_lane(
-                Sent(subscribed, lane, record.lanes, record.epoch, request.accepted_at, is_alone(message))
+            accepted_at = moment(request.accepted_at)
+            delivery = Delivery(
+                record.id, "", "", accepted_at, lane, record.lanes, record.epoch, b"", receipt=subscribed
             )
+            self._into_lane(delivery, alone=is_alone(message))
         self.tally.published += len(sent)
 
-    def _into_lane(self, sent: Sent) -> None:
+    def _into_lane(self, delivery: Delivery, *, alone: bool = False) -> None:
         """In the order of publishing: one that is late makes those behind it late."""
-        key = (sent.subscribed.record.id, sent.epoch, sent.lane)
+        key = (delivery.subscription_id, delivery.epoch, delivery.lane)
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane[Sent]()
         lane.last_at = max(lane.last_at, self.simulation.now + hop(self._chance, self._times))
-        self.simulation.at(lane.last_at, self.pushes.add, lane, sent)
+        self.simulation.at(lane.last_at, self.pushes.add, lane, Sent(delivery, alone))
 
-    # What `Deliver` and `Edge` do with a push
+    # The world around deliver
 
-    def _handle(self, push: Push[Sent]) -> None:
-        instance = push.instance
-        ready = instance.works(self.simulation.now, self._assumed.deliver.cpu_seconds)
-        self.simulation.at(ready, self._begin, push)
+    def _handle(self, push: Pushed[Sent]) -> None:
+        ready = push.instance.works(self.simulation.now, self._assumed.deliver.cpu_seconds)
+        self.simulation.at(ready, self.simulation.play, self._carry_out(push))
 
-    def _begin(self, push: Push[Sent]) -> None:
-        sent = push.message
-        if not self._is_sent(sent):
-            self.tally.dropped += 1
-            self._logged(push, "dropped")
-            return
-        if self._known(push).current_rate.held_for(self._clock.now()) > 0:
-            self._turn(push, self._last_start(push), self._attempt, self._back_to_lane)
-        else:
-            self._attempt(push)
+    async def _carry_out(self, pushed: Pushed[Sent]) -> None:
+        number = pushed.instance.number
+        pipeline = self._instances.get(number)
+        if pipeline is None:
+            pipeline = self._instances[number] = self._instance(number)
+        delivery, alone = pushed.message
+        await pipeline.carry_out(Push(delivery, pushed.began, alone))
+        self.pushes.acknowledge(pushed)
 
-    def _is_sent(self, sent: Sent) -> bool:
-        record = sent.subscribed.record
-        return record.status is Status.ACTIVE and record.epoch == sent.epoch
+    def _instance(self, number: int) -> Pipeline[Push]:
+        clock, limits = self._clock, self._deployment.limits
+        records = _Records(self._by_id, self.simulation, self.tally)
+        return Pipeline(
+            pace=Edge(records, clock, limits, timeout=self._policy.timeout, deadline=_no_deadline),
+            attempt=partial(self._attempt, records),
+            observer=Observer(records, records, clock, limits),
+            settle=partial(self._settle, number),
+            judge=_JudgeWithoutTasks(self._store, self._store, Egress(), clock),  # type: ignore[arg-type]
+        )
 
-    def _last_start(self, push: Push[Sent]) -> float:
-        return push.began + TRIED_WITHIN - self._timeout
-
-    def _attempt(self, push: Push[Sent]) -> None:
-        sent, now = push.message, self.simulation.now
-        if not self._is_sent(sent):
-            self._begin(push)
-            return
-        sent.attempts += 1
-        sent.first_attempt_at = sent.first_attempt_at or self._clock.now()
+    async def _attempt(self, records: _Records, delivery: Delivery) -> Settlement:
+        """As `deliver` does, without a request."""
+        began, began_at = self.simulation.now, self._clock.now()
+        subscription = await records.current(delivery.subscription_id)
+        end = ended_unsent(delivery, subscription, began_at, self._policy.max_age)
+        if end is not None:
+            return Settlement(delivery, None, end=end)
         self.tally.attempts += 1
-        outcome, seconds = sent.subscribed.receiver.answers(now, self._chance)
-        under = self._known(push)
-        self.simulation.at(now + seconds, self._answered, push, outcome, now, under)
+        result, seconds = _subscribed(delivery).receiver.answers(began, self._chance)
+        await Pause(seconds)
+        outcome = classify(result)
+        self.tally.throttled += outcome.kind is OutcomeKind.THROTTLED
+        return settlement_of(
+            delivery,
+            subscription,
+            result,
+            outcome,
+            began_at=began_at,
+            latency=seconds,
+            now=self._clock.now(),
+            policy=self._policy,
+        )
 
-    def _answered(self, push: Push[Sent], outcome: Outcome, began: float, under: Subscription) -> None:
-        sent, now = push.message, self._clock.now()
-        self._observe(push, outcome, began, under)
-        match outcome.kind:
-            case OutcomeKind.DELIVERED:
-                self.tally.arrived += 1
-                arrived = (began + self.simulation.now) / 2
-                self.tally.arrivals.setdefault(sent.subscribed, []).append((sent.accepted_at, arrived))
-                self._judge(push, outcome)
-                self._hold(push)
-            case OutcomeKind.THROTTLED:
-                self.tally.throttled += 1
-                if retries.throttling_is_over(sent.attempts, sent.first_attempt_at or now, now):
-                    self._fail(push, outcome)
-                else:
-                    self._turn(push, self._last_start(push), self._attempt, self._back_to_lane)
-            case _:
-                sent.failures += 1
-                due = retries.retry_at(sent.failures, now, self._times.retry_delays)
-                if due is None:
-                    self._fail(push, outcome)
-                    return
-                self._order += 1
-                heapq.heappush(self._retries, (due, self._order, sent))
-                self.tally.writes["retries"] += 1
-                self._judge(push, outcome)
-                self.simulation.at(self.simulation.now + self._times.publish, self._hold, push)
+    async def _settle(self, instance: int, push: Push, settlement: Settlement) -> None:
+        delivery = settlement.delivery
+        if settlement.retry_at is not None:
+            self._order += 1
+            heapq.heappush(self._retries, (settlement.retry_at, self._order, delivery))
+            self.tally.writes["retries"] += 1
+            await Pause(self._times.publish)
+        elif settlement.back_to_lane:
+            self.tally.put_back += 1
+            self._into_lane(delivery)
+            await Pause(self._times.publish)
+        elif settlement.end is not None:
+            await self._log(instance, delivery, settlement.end)
+        else:
+            self._arrived(delivery, settlement.pace)
 
-    def _fail(self, push: Push[Sent], outcome: Outcome) -> None:
-        self.tally.failed += 1
-        self._judge(push, outcome)
-        self._logged(push, str(outcome.reason))
+    def _arrived(self, delivery: Delivery, seen: Observation | None) -> None:
+        """It was taken in the middle of the exchange."""
+        self.tally.arrived += 1
+        arrived = self.simulation.now - (seen.latency / 2 if seen is not None else 0.0)
+        accepted = (delivery.accepted_at - START).total_seconds()
+        self.tally.arrivals.setdefault(_subscribed(delivery), []).append((accepted, arrived))
 
-    def _logged(self, push: Push[Sent], what: str) -> None:
+    async def _log(self, instance: int, delivery: Delivery, end: DeliveryEnd) -> None:
         """An end is written before the answer; an instance writes its part of an entry once a second."""
-        key = (push.instance.number, f"{push.message.subscribed.record.id} {what}")
+        is_dropped = end.operation is Operation.DROPPED
+        self.tally.dropped += is_dropped
+        self.tally.failed += not is_dropped
+        key = (instance, f"{delivery.subscription_id} {end.operation} {end.message}")
         now = self.simulation.now
         written_at = max(now, self._ends_logged.get(key, -math.inf) + 1.0)
         if written_at > now and self._ends_logged[key] > now:  # the write that waits takes this end too
@@ -525,99 +546,7 @@ class Shard:
         else:
             self._ends_logged[key] = written_at
             self.tally.writes["log entries"] += 1
-        self.simulation.at(written_at + self._times.publish, self.pushes.acknowledge, push)
-
-    def _back_to_lane(self, push: Push[Sent]) -> None:
-        """To the lane's end, and the push stays until the turn comes."""
-        sent = push.message
-        if not self._is_sent(sent):
-            self._begin(push)
-            return
-        self.tally.put_back += 1
-        self._into_lane(replace(sent, alone=False))
-        self.simulation.at(self.simulation.now + self._times.publish, self._wait, push)
-
-    def _hold(self, push: Push[Sent]) -> None:
-        if push.message.alone:
-            self.pushes.acknowledge(push)
-        else:
-            self._wait(push)
-
-    def _wait(self, push: Push[Sent]) -> None:
-        until = push.began + HELD_AT_MOST
-        answer = self.pushes.acknowledge
-
-        def too_late(push: Push[Sent]) -> None:
-            self.simulation.at(max(until, self.simulation.now), answer, push)
-
-        self._turn(push, until, answer, too_late)
-
-    def _turn(
-        self,
-        push: Push[Sent],
-        by: float,
-        comes: Callable[[Push[Sent]], None],
-        is_too_late: Callable[[Push[Sent]], None],
-    ) -> None:
-        """Goes on at the lane's turn, looked at every 2 s; or at once when that is later than `by`."""
-        turn = Turn(push.message.lane, push.message.lanes, self._limits)
-
-        def look() -> None:
-            record = self._known(push)
-            seconds = turn.wait(record.current_rate, self._clock.now()) if self._is_sent(push.message) else 0
-            if seconds == 0:
-                comes(push)
-            elif self.simulation.now + seconds > by:
-                is_too_late(push)
-            else:
-                self.simulation.at(self.simulation.now + min(seconds, COPY_SECONDS), look)
-
-        look()
-
-    def _known(self, push: Push[Sent]) -> Subscription:
-        """The record with the rate that the instance knows: a copy of 2 s, once there is a rate at all."""
-        record = push.message.subscribed.record
-        if record.rate is None:
-            return record
-        key = (push.instance.number, record.id)
-        rate, read_at = self._copies.get(key, (None, -math.inf))
-        if self.simulation.now - read_at >= COPY_SECONDS:
-            rate = self._reread(key, record)
-        return record if rate is record.rate else replace(record, rate=rate)
-
-    def _reread(self, key: tuple[int, str], record: Subscription) -> Rate | None:
-        self._copies[key] = (record.rate, self.simulation.now)
-        return record.rate
-
-    def _observe(self, push: Push[Sent], outcome: Outcome, began: float, under: Subscription) -> None:
-        """As `Observer` does: what an attempt told is written when it changes the rate or the lanes."""
-        if outcome.status is None and outcome.reason is not Reason.DESTINATION_TIMEOUT:
-            return
-        subscribed = push.message.subscribed
-        name = subscribed.record.id
-        seconds = self.simulation.now - began
-        latency = rates.with_latency(self._latencies.get(name), seconds)
-        self._latencies[name] = latency
-        throttled = outcome.kind is OutcomeKind.THROTTLED or outcome.reason is Reason.DESTINATION_TIMEOUT
-        seen = Observation(moment(began), under.current_rate, seconds, throttled=throttled)
-        now = self._clock.now()
-        known = self._known(push)
-        if paced(known, seen, latency, now, self._limits) is known:
-            return
-        record = subscribed.record
-        after = paced(record, seen, latency, now, self._limits)
-        if after is not record:
-            self.tally.writes["paces"] += 1 + (after.lanes != record.lanes or record.rate is None)
-            subscribed.record = after
-        self._reread((push.instance.number, name), after)
-
-    def _judge(self, push: Push[Sent], outcome: Outcome) -> None:
-        number, record = push.instance.number, push.message.subscribed.record
-        judge = self._judges.get(number)
-        if judge is None:
-            judge = _JudgeWithoutTasks(self._store, self._store, Egress(), self._clock)  # type: ignore[arg-type]
-            self._judges[number] = judge
-        _now(judge.settled(Settlement(_NONE, outcome, tried_under=record)))
+        await Pause(written_at - now + self._times.publish)
 
     # What maintain does
 
@@ -633,10 +562,19 @@ class Shard:
         for _ in range(max(1, MOST_OF_A_PAGE // self._deployment.shards)):
             if not self._retries or self._retries[0][0] > self._clock.now():
                 break
-            _, _, sent = heapq.heappop(self._retries)
+            _, _, delivery = heapq.heappop(self._retries)
             self.tally.writes["deletes of retries"] += 1
-            self._into_lane(replace(sent, alone=False))
+            self._into_lane(delivery)
         self.simulation.at(now + self._times.page, self._put_back_page, end)
 
 
-_NONE = Delivery("", "", "", moment(0), 0, 1, 0, b"")
+def _subscribed(delivery: Delivery) -> Subscribed:
+    return cast("Subscribed", delivery.receipt)
+
+
+_NEVER = nullcontext()
+
+
+def _no_deadline(seconds: float) -> AbstractAsyncContextManager[None]:
+    """Nothing in memory is late."""
+    return _NEVER

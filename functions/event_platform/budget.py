@@ -86,11 +86,37 @@ class Budget:
     @asynccontextmanager
     async def hold(self, owner: Hashable, size: int) -> AsyncIterator[None]:
         """Waits until the owner may hold so many bytes, and holds them during the block."""
-        is_beyond = not self.take(owner, size) and await self._turn(owner, size)
+        is_beyond = not self.take(owner, size) and await self.wait(owner, size)
         try:
             yield
         finally:
-            self._end(owner, size, is_beyond=is_beyond)
+            self.end(owner, size, is_beyond=is_beyond)
+
+    async def wait(self, owner: Hashable, size: int) -> bool:
+        """Waits until the owner may hold so much, where `take` does not take it; `end` gives it back.
+
+        True if it goes beyond the bounds.
+        """
+        granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(owner, deque()).append((granted, size))
+        self._serve()
+        try:
+            return await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled():
+                self.end(owner, size, is_beyond=granted.result())
+            else:
+                granted.cancel()
+                self._serve()
+            raise
+
+    def end(self, owner: Hashable, size: int, *, is_beyond: bool) -> None:
+        """Gives back what `wait` has returned for, or with `is_beyond=False` what was taken."""
+        if is_beyond:
+            self._beyond = False
+            self._serve()
+        else:
+            self.release(owner, size)
 
     def _take(self, owner: Hashable, size: int, of_free: int) -> bool:
         used = self._of.get(owner, 0) + size
@@ -105,28 +131,6 @@ class Budget:
         return used * of_free <= self._shared - self.in_use or (
             used <= self._minimum and self.in_use + size <= self._all
         )
-
-    def _end(self, owner: Hashable, size: int, *, is_beyond: bool) -> None:
-        if is_beyond:
-            self._beyond = False
-            self._serve()
-        else:
-            self.release(owner, size)
-
-    async def _turn(self, owner: Hashable, size: int) -> bool:
-        """Waits for the owner's turn; True if the bytes go beyond the bounds."""
-        granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(owner, deque()).append((granted, size))
-        self._serve()
-        try:
-            return await granted
-        except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled():
-                self._end(owner, size, is_beyond=granted.result())
-            else:
-                granted.cancel()
-                self._serve()
-            raise
 
     def _serve(self) -> None:
         """Grants what fits: one of each owner, as often as something fits; then one beyond the bounds."""

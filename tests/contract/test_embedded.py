@@ -47,7 +47,7 @@ from contract.suites.subscriptions import Store, SubscriptionsContract
 from contract.suites.success_counts import SuccessCountsContract
 from contract.suites.topic_claims import TopicClaimsContract
 from event_platform.adapters.seal import AesGcmSeal
-from event_platform.deliver import Judge
+from event_platform.deliver import Judge, Observer
 from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.pace.rates import Limits
@@ -60,6 +60,7 @@ from support.records import OWNER, PIM, an_event
 
 KEPT = ("accepted", "snapshots", "fan_outs", "events", "event_uses", "deliveries", "retries")
 SEAL = AesGcmSeal(b"\x01" * 32)
+UNPACED = Limits(100_000, 100_000)
 
 
 @dataclass(frozen=True)
@@ -453,7 +454,8 @@ class EmbeddedWorld:
         return Dispatcher(
             queue,
             handler,
-            Pacer(records, records, self.clock, Limits(100_000, 100_000)),
+            Pacer(records, self.clock, UNPACED),
+            Observer(records, records, self.clock, UNPACED),
             Judge(counts, records, Egress(), self.clock),
             self.clock,
             on_fault=self.faults.append,

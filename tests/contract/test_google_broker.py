@@ -44,6 +44,7 @@ from event_platform.adapters.pubsub.intake import PubSubIntake
 from event_platform.adapters.pubsub.publisher import PubSubPublisher, publisher_client
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.adapters.settlements import QueueSettlements
+from event_platform.deliver.edge import Push
 from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.events import catalog
@@ -160,7 +161,7 @@ class GoogleWorld:
 
     async def _serve(self, handler: Handler) -> None:
         stack = self._functions
-        stack.enter_context(mock.patch.object(DELIVER_ROUTES, "Edge", standing_in(handler)))
+        stack.enter_context(mock.patch.object(DELIVER_ROUTES, "pipeline", unpaced(handler)))
         records, egress = self._records(), Egress()
         fanning = fanout.Fanout(
             UNUSED, records, records, self._publisher, catalog.load(), self.clock, "https://x/spec", UNUSED
@@ -255,20 +256,27 @@ class _Unused:
 UNUSED: Any = _Unused()
 
 
-def standing_in(handler: Handler) -> Callable[..., Any]:
-    """The suite's handler in the place of the edge of deliver: the suite is of the queue, not of the pace."""
+def unpaced(handler: Handler) -> Callable[[deliver.Deliver], deliver.Pipeline[Push]]:
+    """The pipeline with the suite's handler and without a pace: the suite is of the queue."""
 
     class Unpaced:
-        def __init__(self, *effects: object) -> None:
+        async def before(self, push: Push) -> Delivery:
+            return push.delivery
+
+        async def again(self, push: Push, settlement: Settlement) -> bool:
+            return False
+
+        def after(self, push: Push, settlement: Settlement) -> None:
             pass
 
-        async def attempt(self, delivery: Delivery, began: float) -> Settlement:
-            return await handler(delivery)
+    def pipeline(function: deliver.Deliver) -> deliver.Pipeline[Push]:
+        async def settle(push: Push, settlement: Settlement) -> None:
+            await function.settlements.settle(settlement)
 
-        async def hold(self, settlement: Settlement, began: float, *, alone: bool) -> None:
-            pass
+        observer = deliver.Observer(UNUSED, UNUSED, UNUSED, UNUSED)
+        return deliver.Pipeline(Unpaced(), handler, observer, settle, function.judge)
 
-    return Unpaced
+    return pipeline
 
 
 @asynccontextmanager

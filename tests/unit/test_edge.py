@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from event_platform.deliver import Senders
-from event_platform.deliver.edge import HELD_AT_MOST, TRIED_WITHIN, Edge
+from event_platform.deliver import Deliver, Judge, Senders
+from event_platform.deliver.edge import HELD_AT_MOST, TRIED_WITHIN
+from event_platform.deliver.edge import Push as Pushed
+from event_platform.deliver.routes import pipeline
 from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.attempts.outcomes import Answer, Published
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
@@ -30,11 +32,16 @@ DELIVERY = Delivery(SUBSCRIPTION.id, "event-1", UPDATED, START, lane=0, lanes=LA
 
 @dataclass
 class Push:
-    """A push on its way: when its attempts were made, what it was settled as, when it was answered."""
+    """A push on its way, and when it was answered."""
 
     task: "asyncio.Task[None]"
-    settlements: list[Settlement]
     answered: list[float]
+
+
+class Unjudged(Judge):
+    def __init__(self) -> None: ...
+
+    async def settled(self, settlement: Settlement) -> None: ...
 
 
 @dataclass
@@ -51,12 +58,26 @@ class World:
     sent: list[float] = field(default_factory=list[float])
     asked: int = 0
     written: int = 0
+    settled: list[Settlement] = field(default_factory=list[Settlement])
 
     def __post_init__(self) -> None:
         policy = DeliverPolicy([timedelta(minutes=5)], timedelta(days=3), TIMEOUT)
         world: Any = self
         senders = Senders(world, world, world.kafka, catalog.load())
-        self.edge = Edge(world, world, senders, self.clock, policy, self.limits, Egress())
+        self.pipeline = pipeline(
+            Deliver(
+                subscriptions=world,
+                paces=world,
+                senders=senders,
+                settlements=world,
+                publisher=world,
+                clock=self.clock,
+                policy=policy,
+                limits=self.limits,
+                egress=Egress(),
+                judge=Unjudged(),
+            )
+        )
 
     async def kafka(self) -> "World":
         return self
@@ -83,17 +104,17 @@ class World:
     async def append(self, *record: Any, owner: Owner, timeout: float) -> Published:
         return Published()
 
+    async def settle(self, settlement: Settlement) -> None:
+        self.settled.append(settlement)
+
     def push(self, delivery: Delivery = DELIVERY, *, alone: bool = False) -> Push:
-        settlements: list[Settlement] = []
         answered: list[float] = []
 
         async def one() -> None:
-            began = self.clock.monotonic()
-            settlements.append(await self.edge.attempt(delivery, began))
-            await self.edge.hold(settlements[0], began, alone=alone)
+            await self.pipeline.carry_out(Pushed(delivery, self.clock.monotonic(), alone))
             answered.append(self.clock.monotonic())
 
-        return Push(asyncio.create_task(one()), settlements, answered)
+        return Push(asyncio.create_task(one()), answered)
 
 
 def a_429(**headers: str) -> Answer:
@@ -159,7 +180,7 @@ async def test_what_ends_unsent_is_not_held() -> None:
     push = world.push()
     await world.clock.advance(0)
     assert (world.sent, push.answered) == ([], [0.0])
-    assert push.settlements[0].end is not None
+    assert world.settled[0].end is not None
 
 
 async def test_a_push_is_answered_after_45_seconds_however_far_the_turn() -> None:
@@ -197,19 +218,19 @@ async def test_a_push_on_hold_is_let_go_when_the_subscription_is_suspended() -> 
 
 async def test_a_429_is_tried_again_at_the_lanes_pace_inside_the_push() -> None:
     world = World([a_429(), a_429(), Answer(200, {}, b"")])
-    push = world.push()
+    world.push()
     await world.clock.advance(10)
     assert world.sent == pytest.approx([0.0, 1.6, 3.2], abs=0.01)
-    assert push.settlements[0].outcome is not None
-    assert (push.settlements[0].back_to_lane, push.settlements[0].delivery.attempts) == (False, 3)
-    assert push.settlements[0].delivery.failures == 0
+    assert world.settled[0].outcome is not None
+    assert (world.settled[0].back_to_lane, world.settled[0].delivery.attempts) == (False, 3)
+    assert world.settled[0].delivery.failures == 0
 
 
 async def test_a_429_goes_to_the_lanes_end_with_its_counts_after_30_seconds() -> None:
     world = World([a_429()])
     push = world.push(alone=True)
     await world.clock.advance(HELD_AT_MOST)
-    settlement = push.settlements[0]
+    settlement = world.settled[0]
     assert settlement.back_to_lane
     assert world.sent[-1] + TIMEOUT <= TRIED_WITHIN
     assert settlement.delivery.attempts == len(world.sent) == 16
@@ -230,9 +251,9 @@ async def test_a_429_lowers_the_rate_before_the_next_attempt() -> None:
 async def test_an_event_that_is_throttled_for_an_hour_ends() -> None:
     world = World([a_429()])
     tried = replace(DELIVERY, attempts=5, first_attempt_at=START - timedelta(hours=1))
-    push = world.push(tried)
+    world.push(tried)
     await world.clock.advance(0)
-    assert push.settlements[0].end is not None
+    assert world.settled[0].end is not None
 
 
 # --- a pause that the receiver asked for ---------------------------------------------------------------
@@ -255,7 +276,7 @@ async def test_in_a_long_pause_the_delivery_goes_to_the_lanes_end_untried() -> N
     world = World(subscription=paused(600))
     push = world.push(alone=True)
     await world.clock.advance(HELD_AT_MOST + 1)
-    settlement = push.settlements[0]
+    settlement = world.settled[0]
     assert (world.sent, settlement.back_to_lane, settlement.delivery.attempts) == ([], True, 0)
     assert push.answered == [HELD_AT_MOST]
 
@@ -278,7 +299,7 @@ async def test_a_pace_that_cannot_be_written_fails_no_delivery() -> None:
     push = world.push()
     await world.clock.advance(5)
     assert len(world.sent) == 2
-    assert push.settlements[0].outcome is not None
+    assert world.settled[0].outcome is not None
     assert push.answered
 
 
@@ -304,9 +325,9 @@ async def test_without_the_subscription_the_message_is_pushed_again() -> None:
 
 async def test_a_push_is_tried_again_when_there_are_sockets_again_and_no_retry_is_used_up() -> None:
     world = World(out_of_sockets_until=3.0)
-    push = world.push()
+    world.push()
     await world.clock.advance(10)
-    (settlement,) = push.settlements
+    (settlement,) = world.settled
     assert settlement.is_delivered
     assert (settlement.delivery.attempts, settlement.delivery.failures) == (1, 0)
     assert len(world.sent) <= 4
@@ -314,8 +335,8 @@ async def test_a_push_is_tried_again_when_there_are_sockets_again_and_no_retry_i
 
 async def test_it_goes_back_to_its_lane_when_there_are_none_for_long() -> None:
     world = World(out_of_sockets_until=600.0)
-    push = world.push()
+    world.push()
     await world.clock.advance(60)
-    (settlement,) = push.settlements
+    (settlement,) = world.settled
     assert (settlement.outcome, settlement.back_to_lane, settlement.end) == (None, True, None)
     assert (settlement.delivery.attempts, settlement.delivery.failures) == (0, 0)

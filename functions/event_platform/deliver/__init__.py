@@ -2,7 +2,9 @@
 
 from .deliver import deliver
 from .judge import Judge
+from .observer import Observer
+from .pipeline import Attempt, Pipeline
 from .routes import Deliver, routes
 from .sending import Senders
 
-__all__ = ["Deliver", "Judge", "Senders", "deliver", "routes"]
+__all__ = ["Attempt", "Deliver", "Judge", "Observer", "Pipeline", "Senders", "deliver", "routes"]

@@ -50,10 +50,10 @@ async def deliver(
     """
     subscription = await subscriptions.current(delivery.subscription_id)
     now = clock.now()
-    if (end := _not_to_be_sent(delivery, subscription, now, policy.max_age)) is not None:
+    if (end := ended_unsent(delivery, subscription, now, policy.max_age)) is not None:
         log.info("delivery.ended", **_ids(delivery), operation=end.operation, message=end.message)
         return Settlement(delivery, None, end=end)
-    assert subscription is not None  # noqa: S101 - _not_to_be_sent ends a delivery without one
+    assert subscription is not None  # noqa: S101 - ended_unsent ends a delivery without one
     try:
         return await _attempt(
             delivery, subscription, now, senders=senders, clock=clock, policy=policy, egress=egress
@@ -64,9 +64,10 @@ async def deliver(
         raise
 
 
-def _not_to_be_sent(
+def ended_unsent(
     delivery: Delivery, subscription: Subscription | None, now: datetime, max_age: timedelta
 ) -> DeliveryEnd | None:
+    """Returns the end of a delivery that must not be sent; None if it may be."""
     if subscription is None:
         return DeliveryEnd(Operation.DROPPED, Status.DELETED, now)
     if subscription.status is not Status.ACTIVE:
@@ -111,25 +112,59 @@ async def _attempt(
     is_ours = in_transport and (we_fail or had_no_network)
     # without a network one attempt is free: none was yet if each so far used up a retry
     is_free = is_ours and (we_fail or delivery.attempts == delivery.failures)
-    tried = delivery.after_attempt(now, used_a_retry=outcome.kind is Kind.RETRYABLE and not is_free)
-    follows = (
-        _Follows(retry_at=retries.again_at(settled_at, policy.retry_delays))
-        if is_free
-        else _what_follows(tried, outcome, result, config, settled_at, policy)
+    settlement = settlement_of(
+        delivery,
+        subscription,
+        result,
+        outcome,
+        began_at=now,
+        latency=latency,
+        now=settled_at,
+        policy=policy,
+        we_fail=we_fail,
+        is_ours=is_ours,
+        is_free=is_free,
     )
-    settlement = Settlement(
+    _log_attempt(settlement, result, latency)
+    return settlement
+
+
+def settlement_of(
+    delivery: Delivery,
+    subscription: Subscription,
+    result: Result,
+    outcome: Outcome,
+    *,
+    began_at: datetime,
+    latency: float,
+    now: datetime,
+    policy: DeliverPolicy,
+    we_fail: bool = False,
+    is_ours: bool = False,
+    is_free: bool = False,
+) -> Settlement:
+    """Returns what follows from an attempt under the subscription, which ended `now` after `latency` seconds.
+
+    `we_fail`: most origins cannot be reached from here. `is_ours`: this attempt failed by a fault of ours.
+    `is_free`: it uses up no retry for that.
+    """
+    tried = delivery.after_attempt(began_at, used_a_retry=outcome.kind is Kind.RETRYABLE and not is_free)
+    follows = (
+        _Follows(retry_at=retries.again_at(now, policy.retry_delays))
+        if is_free
+        else _what_follows(tried, outcome, result, subscription.config, now, policy)
+    )
+    return Settlement(
         tried,
         outcome,
         follows.retry_at,
         follows.back_to_lane,
         follows.end,
-        pace=None if is_ours else _observed(subscription, result, outcome, now, latency, settled_at),
+        pace=None if is_ours else _observed(subscription, result, outcome, began_at, latency, now),
         tried_under=subscription,
         suspension=None if we_fail else _suspension(subscription, outcome, follows.end),
         is_our_fault=is_ours,
     )
-    _log_attempt(settlement, result, latency)
-    return settlement
 
 
 def _log_attempt(settlement: Settlement, result: Result, latency: float) -> None:

@@ -5,19 +5,21 @@ instances. So the answer waits for the lane's next turn, which every instance fi
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import structlog
 
-from ..domain.attempts.egress import Egress
-from ..domain.deliveries import DeliverPolicy, Delivery, Settlement
+from ..domain.deliveries import Delivery, Settlement
 from ..domain.errors import CannotConnect, StoreUnavailable
 from ..domain.pace.rates import Limits, Rate
 from ..domain.pace.turns import COPY_SECONDS, Turn
 from ..domain.paced import to_be_sent
-from ..ports import Clock, Paces, SubscriptionLookup
-from .deliver import deliver
-from .observer import Observer
-from .sending import Senders
+from ..ports import Clock, SubscriptionLookup
+from .observer import Follow, Observer
+from .pipeline import Attempt, TurnTooLate, back_to_lane
 
 log = structlog.get_logger()
 
@@ -28,80 +30,69 @@ SOCKETS_RETRY_SECONDS = 1.0
 HELD_AT_MOST = 45.0
 """Seconds after the push began at which it is answered, its turn or not. The ack deadline is 60 s."""
 
+Deadline: TypeAlias = Callable[[float], AbstractAsyncContextManager[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A delivery as it was pushed. `began` is when the push came, in monotonic seconds.
+
+    `alone`: nothing follows in its lane that would have to wait, unless it is this delivery itself.
+    """
+
+    delivery: Delivery
+    began: float
+    alone: bool
+
 
 class Edge:
-    """Sends what was pushed, at the pace of its lane. `began` is when the push came, in monotonic seconds."""
+    """The pace of pushes: it waits before the attempt in a pause alone, and else before the answer."""
 
     def __init__(
         self,
         subscriptions: SubscriptionLookup,
-        paces: Paces,
-        senders: Senders,
         clock: Clock,
-        policy: DeliverPolicy,
         limits: Limits,
-        egress: Egress,
+        *,
+        timeout: float,
+        deadline: Deadline = asyncio.timeout,
     ) -> None:
+        """`timeout` is how long an attempt may take; `deadline` ends a block after so many seconds."""
         self._subscriptions = subscriptions
-        self._senders = senders
         self._clock = clock
-        self._policy = policy
         self._limits = limits
-        self._egress = egress
-        self._observer = Observer(subscriptions, paces, clock, limits)
+        self._timeout = timeout
+        self._deadline = deadline
 
-    async def attempt(self, delivery: Delivery, began: float) -> Settlement:
-        """Returns what follows from the attempts at the delivery, each at the lane's turn.
-
-        There is more than one attempt after a 429, or when this instance cannot connect. The delivery goes
-        back to its lane, tried or not, when the next turn comes too late: at a slow pace, or in a pause that
-        the receiver asked for. Raises StoreUnavailable, and what is a fault of ours.
-        """
-        last_start = began + TRIED_WITHIN - self._policy.timeout
+    async def before(self, push: Push) -> Delivery:
+        """Returns the delivery at once, or in a pause at its turn. Raises TurnTooLate."""
+        delivery = push.delivery
         subscription = await self._subscriptions.current(delivery.subscription_id)
         sent_to = to_be_sent(subscription, delivery.epoch)
         paused = sent_to is not None and sent_to.current_rate.held_for(self._clock.now()) > 0
-        if paused and not await self._turn_comes(delivery, last_start):
-            return Settlement(delivery, None, back_to_lane=True)
-        while True:
-            try:
-                settlement = await deliver(
-                    delivery,
-                    subscriptions=self._subscriptions,
-                    senders=self._senders,
-                    clock=self._clock,
-                    policy=self._policy,
-                    egress=self._egress,
-                )
-            except CannotConnect:  # later, as after a 429
-                await self._clock.sleep(SOCKETS_RETRY_SECONDS)
-                settlement = Settlement(delivery, None, back_to_lane=True)
-            await self._observe(settlement)
-            delivery = settlement.delivery
-            if not (settlement.back_to_lane and await self._turn_comes(delivery, last_start)):
-                return settlement
+        if paused and not await self._turn_comes(delivery, self._last_start(push)):
+            raise TurnTooLate(delivery)
+        return delivery
 
-    async def hold(self, settlement: Settlement, began: float, *, alone: bool) -> None:
-        """Returns when the lane's next message may be pushed; at once when nothing was sent.
+    async def again(self, push: Push, settlement: Settlement) -> bool:
+        """True at the lane's next turn, after a 429 or when this instance could not connect.
 
-        `alone`: nothing follows that would have to wait, unless it is this delivery itself.
+        False, at once, if that comes too late: at a slow pace, or in a pause that the receiver asked for.
         """
-        sent = settlement.outcome is not None and not alone
-        if not (sent or settlement.back_to_lane):
-            return
-        until = began + HELD_AT_MOST
+        return await self._turn_comes(settlement.delivery, self._last_start(push))
+
+    def after(self, push: Push, settlement: Settlement) -> Awaitable[None] | None:
+        """Holds the push until the lane's next message may be pushed; not at all when nothing was sent."""
+        sent = settlement.outcome is not None and not push.alone
+        return self._hold(push, settlement) if sent or settlement.back_to_lane else None
+
+    def _last_start(self, push: Push) -> float:
+        return push.began + TRIED_WITHIN - self._timeout
+
+    async def _hold(self, push: Push, settlement: Settlement) -> None:
+        until = push.began + HELD_AT_MOST
         if not await self._turn_comes(settlement.delivery, until, self._known_rate(settlement)):
             await self._clock.sleep(max(0.0, until - self._clock.monotonic()))
-
-    async def _observe(self, settlement: Settlement) -> None:
-        """A pace that cannot be written leaves the delivery as it is."""
-        if (change := self._observer.seen(settlement)) is None:
-            return
-        try:
-            async with asyncio.timeout(OBSERVED_WITHIN):
-                await self._observer.follow(settlement.delivery.subscription_id, change)
-        except TimeoutError:
-            log.warning("pace.not_changed", subscription_id=settlement.delivery.subscription_id, error="slow")
 
     @staticmethod
     def _known_rate(settlement: Settlement) -> Rate | None:
@@ -139,10 +130,34 @@ class Edge:
         That is when nothing is sent any more, and of brokers.
         """
         try:
-            async with asyncio.timeout(COPY_SECONDS):
+            async with self._deadline(COPY_SECONDS):
                 subscription = await self._subscriptions.current(delivery.subscription_id)
         except (StoreUnavailable, TimeoutError) as error:
             log.warning("pace.not_read", subscription_id=delivery.subscription_id, error=str(error))
             return known
         sent_to = to_be_sent(subscription, delivery.epoch)
         return sent_to.current_rate if sent_to is not None and sent_to.is_paced else None
+
+
+class TimelyObserver(Observer):
+    """An observer whose changes end soon: a pace that cannot be written leaves the delivery as it is."""
+
+    async def follow(self, subscription_id: str, change: Follow) -> None:
+        try:
+            async with asyncio.timeout(OBSERVED_WITHIN):
+                await super().follow(subscription_id, change)
+        except TimeoutError:
+            log.warning("pace.not_changed", subscription_id=subscription_id, error="slow")
+
+
+def until_connected(attempt: Attempt, clock: Clock) -> Attempt:
+    """The attempt, after which a delivery goes back to its lane if this instance cannot connect."""
+
+    async def attempted(delivery: Delivery) -> Settlement:
+        try:
+            return await attempt(delivery)
+        except CannotConnect:  # later, as after a 429
+            await clock.sleep(SOCKETS_RETRY_SECONDS)
+            return back_to_lane(delivery)
+
+    return attempted

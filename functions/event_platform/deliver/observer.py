@@ -44,11 +44,6 @@ class Observer:
         """Averages, and when the last look at the pace was (monotonic seconds)."""
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def observe(self, settlement: Settlement) -> None:
-        """Has the rate and the lanes follow what an attempt told; a store that is away leaves them."""
-        if (change := self.seen(settlement)) is not None:
-            await self.follow(settlement.delivery.subscription_id, change)
-
     def seen(self, settlement: Settlement) -> Follow | None:
         """Notes what an attempt told; what is to be changed for it, nearly always nothing.
 

@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.routing import Route
 
 from ..domain.attempts.egress import Egress
-from ..domain.deliveries import DeliverPolicy
+from ..domain.deliveries import DeliverPolicy, Settlement
 from ..domain.errors import StoreUnavailable
 from ..domain.messages.queue_messages import DEAD_LETTERS_TOPIC, delivery_of, is_alone
 from ..domain.pace.rates import Limits
 from ..ports import Clock, Paces, Publisher, Settlements, SubscriptionLookup
 from ..push import Pushed, bury_on, push_route
-from .edge import Edge
+from .deliver import deliver
+from .edge import Edge, Push, TimelyObserver, until_connected
 from .judge import Judge
+from .pipeline import Pipeline
 from .sending import Senders
 
 PATH = "/{topic}"
@@ -38,36 +41,48 @@ class Deliver:
     judge: Judge
 
 
+def pipeline(function: Deliver) -> Pipeline[Push]:
+    """The steps of a push."""
+
+    async def settle(push: Push, settlement: Settlement) -> None:
+        await function.settlements.settle(settlement)
+
+    subscriptions, clock = function.subscriptions, function.clock
+    attempt = partial(
+        deliver,
+        subscriptions=subscriptions,
+        senders=function.senders,
+        clock=clock,
+        policy=function.policy,
+        egress=function.egress,
+    )
+    return Pipeline(
+        pace=Edge(subscriptions, clock, function.limits, timeout=function.policy.timeout),
+        attempt=until_connected(attempt, clock),
+        observer=TimelyObserver(subscriptions, function.paces, clock, function.limits),
+        settle=settle,
+        judge=function.judge,
+    )
+
+
 def routes(function: Deliver) -> Sequence[Route]:
     """The route of deliver: the push subscription of a topic of deliveries points to the topic's name.
 
     The name is the delivery's receipt: where it goes when it goes back to its lane.
     """
+    carried = pipeline(function)
 
-    edge = Edge(
-        function.subscriptions,
-        function.paces,
-        function.senders,
-        function.clock,
-        function.policy,
-        function.limits,
-        function.egress,
-    )
-
-    async def attempt(pushed: Pushed) -> None:
+    async def carry_out(pushed: Pushed) -> None:
         began = function.clock.monotonic()
         delivery = delivery_of(pushed.message, pushed.parameters["topic"])
         deadline = asyncio.timeout(ENDED_WITHIN)
         try:
             async with deadline:
-                settlement = await edge.attempt(delivery, began)
-                await function.settlements.settle(settlement)
-                await function.judge.settled(settlement)
-                await edge.hold(settlement, began, alone=is_alone(pushed.message))
+                await carried.carry_out(Push(delivery, began, is_alone(pushed.message)))
         except TimeoutError as error:
             if deadline.expired():
                 raise StoreUnavailable(f"not settled within {ENDED_WITHIN:g} s") from error
             raise
 
     bury = bury_on(function.publisher, DEAD_LETTERS_TOPIC)
-    return [push_route(PATH, attempt, bury=bury, room_for_reading_only=True)]
+    return [push_route(PATH, carry_out, bury=bury, room_for_reading_only=True)]

@@ -9,7 +9,7 @@ budget of bytes (docs/decisions/0029).
 import asyncio
 import resource
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import structlog
 
 from event_platform.budget import Budget
-from event_platform.deliver import Judge
+from event_platform.deliver import Attempt, Judge, Observer, Pipeline
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import CannotConnect, StoreUnavailable
 from event_platform.domain.events.event import Envelope
@@ -31,8 +31,6 @@ from .queued import SMALL_BODY, LaneKey, Queued
 from .turns import Turns
 
 log = structlog.get_logger()
-
-Handler = Callable[[Delivery], Awaitable[Settlement]]
 
 IN_MEMORY_PER_LANE = 128
 READ_FIRST = 2
@@ -82,18 +80,26 @@ class _Lane:
     reading: bool = False
     read_next: int = READ_FIRST
     busy: bool = False
+    attempt: bool | None = None
+    """What is held of the budget of attempts: None for nothing, True for one beyond the bounds."""
+    body: bool | None = None
+    """The same of the budget of bytes, for a body that is not kept."""
     unsettled: int = 0
     runner: "asyncio.Task[None] | None" = None
 
 
 class Dispatcher:
-    """Hands deliveries to `handle` and has what follows settled. Start once; `stop` is the end."""
+    """Carries out what waits in lanes. Start once; `stop` is the end.
+
+    It is the pipeline's host: the pace of a lane is the subscription's bucket, and what the process may hold.
+    """
 
     def __init__(
         self,
         queue: LaneQueue,
-        handle: Handler,
+        handle: Attempt,
         pacer: Pacer,
+        observer: Observer,
         judge: Judge,
         clock: Clock,
         *,
@@ -105,6 +111,7 @@ class Dispatcher:
         self._handle = handle
         self._pacer = pacer
         self._judge = judge
+        self._pipeline = Pipeline(self, self._attempt, observer, self._settle, judge)
         self._clock = clock
         self._on_fault = on_fault
         self._lanes: dict[LaneKey, _Lane] = {}
@@ -240,23 +247,17 @@ class Dispatcher:
         """Returns when the delivery has left the head of its lane, settled or a dead letter, or at a stop."""
         while not self._tasks.stopping:
             try:
-                await self._pacer.wait(entry.subscription_id, entry.epoch)
-                if not self._turns.take(entry.owner):
-                    await self._turns.wait(entry.owner)
-                if self._attempts.take(entry.owner, 1):
-                    try:
-                        await self._hand_out(lane, entry)
-                    finally:
-                        self._attempts.release(entry.owner, 1)
-                else:
-                    async with self._attempts.hold(entry.owner, 1):
-                        await self._hand_out(lane, entry)
-            except CannotConnect:  # says nothing about this delivery either
-                continue
-            except StoreUnavailable as error:  # says nothing about this delivery
+                await self._pipeline.carry_out(lane)
+            except CannotConnect:  # says nothing about this delivery
                 lane.busy = False
+                self._release_body(lane, entry)
+                await self._clock.sleep(SOCKETS_RETRY_SECONDS)  # meanwhile the others have no turn either
+            except StoreUnavailable as error:  # says nothing about this delivery either
+                lane.busy = False
+                self._release(lane, entry)
                 await self._store_is_away(error)
             except Exception as error:
+                self._release(lane, entry)
                 log.exception("delivery.nacked", event_id=entry.event_id, nacks=entry.nacks + 1)
                 if await self._nack(entry, error):
                     return
@@ -267,47 +268,69 @@ class Dispatcher:
                 return
             finally:
                 lane.busy = False
+                if lane.attempt is not None:  # else it is released
+                    self._release(lane, entry)
 
-    async def _hand_out(self, lane: _Lane, entry: Queued) -> None:
-        try:
-            if entry.envelope is not None:
-                await self._attempt(lane, entry)
-            else:
-                async with self._budget.hold(entry.owner, entry.size()):
-                    entry.envelope = await self._read_body(entry)
-                    await self._attempt(lane, entry)
-        except CannotConnect:
-            lane.busy = False
-            await self._clock.sleep(SOCKETS_RETRY_SECONDS)  # meanwhile the others have no turn either
-            raise
+    # The pace of the pipeline
 
-    async def _attempt(self, lane: _Lane, entry: Queued) -> None:
+    async def before(self, lane: _Lane) -> Delivery:
+        """Returns the lane's first delivery once it may be sent and this process has room for the attempt."""
+        entry = lane.waiting[0]
+        owner = entry.owner
+        await self._pacer.wait(entry.subscription_id, entry.epoch)
+        if not self._turns.take(owner):
+            await self._turns.wait(owner)
+        lane.attempt = not self._attempts.take(owner, 1) and await self._attempts.wait(owner, 1)
+        if entry.envelope is None:
+            size = entry.size()
+            lane.body = not self._budget.take(owner, size) and await self._budget.wait(owner, size)
+            entry.envelope = await self._read_body(entry)
         lane.busy = True
         delivery = entry.delivery()
         if entry.body_size > SMALL_BODY or not entry.is_kept:
             entry.envelope = None  # so that the body is in memory once
+        return delivery
+
+    async def again(self, lane: _Lane, settlement: Settlement) -> bool:
+        """It always goes back to its lane, where its turn is waited for."""
+        return False
+
+    def after(self, lane: _Lane, settlement: Settlement) -> None:
+        """The next may come at once: it waits before its own attempt."""
+        self._release(lane, lane.waiting[0])
+
+    def _release(self, lane: _Lane, entry: Queued) -> None:
+        """Gives back what `before` has taken of the budgets."""
+        if lane.body is not None:
+            self._release_body(lane, entry)
+        if lane.attempt:
+            self._attempts.end(entry.owner, 1, is_beyond=True)
+        elif lane.attempt is not None:
+            self._attempts.release(entry.owner, 1)
+        lane.attempt = None
+
+    def _release_body(self, lane: _Lane, entry: Queued) -> None:
+        if lane.body is not None:
+            self._budget.end(entry.owner, entry.size(), is_beyond=lane.body)
+            lane.body = None
+
+    async def _attempt(self, delivery: Delivery) -> Settlement:
         settlement = await self._handle(delivery)
-        del delivery
-        if entry.body_size > SMALL_BODY:  # settling may take a while
+        if len(delivery.body) > SMALL_BODY:  # settling may take a while
             settlement = _without_body(settlement)
-        await self._settle(lane, settlement)
+        return settlement
 
     async def _read_body(self, entry: Queued) -> Envelope:
         async with self._reading_bodies:
             return await self._queue.envelope(entry.receipt.event_no)
 
     async def _settle(self, lane: _Lane, settlement: Settlement) -> None:
-        """The pace is told first, so that what goes back to its lane finds the lower rate."""
-        await self._pacer.observe(settlement)
+        """The lane goes on before the commit for a few that the receiver has taken."""
         if settlement.is_delivered and lane.unsettled < UNSETTLED_PER_LANE:
-            self._settle_soon(lane, settlement)
+            lane.unsettled += 1
+            self._watch(self._queue.settle_soon(settlement), lane, settlement)
         else:
             await self._until_settled(settlement)
-        await self._judge.settled(settlement)
-
-    def _settle_soon(self, lane: _Lane, settlement: Settlement) -> None:
-        lane.unsettled += 1
-        self._watch(self._queue.settle_soon(settlement), lane, settlement)
 
     def _watch(self, future: "asyncio.Future[Any]", lane: _Lane, settlement: Settlement) -> None:
         self._settling.add(future)

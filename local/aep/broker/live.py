@@ -9,7 +9,7 @@ from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
 from event_platform.adapters.kafka.sender import KafkaSender
 from event_platform.adapters.pubsub.topics import PubSubTopics, rules_on_one_machine
-from event_platform.deliver import Judge, Senders, deliver
+from event_platform.deliver import Judge, Observer, Senders, deliver
 from event_platform.domain.attempts.egress import Egress
 from event_platform.ports import Clock, Paces, SubscriptionChanges, SubscriptionLookup, SuccessCounts
 from event_platform.settings import Settings
@@ -57,7 +57,7 @@ def dispatcher(
     on_fault: Callable[[BaseException], None],
 ) -> Dispatcher:
     """The live side: lanes, paces and the judge, which send what the queue holds."""
-    egress = Egress()
+    egress, limits = Egress(), settings.rate_limits()
     return Dispatcher(
         queue,
         partial(
@@ -68,7 +68,8 @@ def dispatcher(
             policy=settings.deliver_policy(),
             egress=egress,
         ),
-        Pacer(subscriptions, subscriptions, clock, settings.rate_limits()),
+        Pacer(subscriptions, clock, limits),
+        Observer(subscriptions, subscriptions, clock, limits),
         Judge(counts, subscriptions, egress, clock),
         clock,
         on_fault=on_fault,

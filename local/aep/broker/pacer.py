@@ -1,15 +1,13 @@
-"""The pace of each subscription on one machine: when its next delivery may leave, and what attempts told."""
+"""The pace of each subscription on one machine: when its next delivery may leave."""
 
 import asyncio
 from dataclasses import dataclass, field
 
-from event_platform.deliver.observer import Observer
-from event_platform.domain.deliveries import Settlement
 from event_platform.domain.pace.rates import Limits
 from event_platform.domain.pace.turns import TokenBucket
 from event_platform.domain.paced import to_be_sent
 from event_platform.domain.subscriptions import Subscription
-from event_platform.ports import Clock, Paces, SubscriptionLookup
+from event_platform.ports import Clock, SubscriptionLookup
 
 BURST_SECONDS = 0.1
 """A subscription that rested may send this much of a second's rate at once."""
@@ -31,9 +29,8 @@ class _Pace:
 class Pacer:
     """Token buckets that follow the rates of subscriptions. Used in the event loop only."""
 
-    def __init__(self, subscriptions: SubscriptionLookup, paces: Paces, clock: Clock, limits: Limits) -> None:
+    def __init__(self, subscriptions: SubscriptionLookup, clock: Clock, limits: Limits) -> None:
         self._subscriptions = subscriptions
-        self._observer = Observer(subscriptions, paces, clock, limits)
         self._clock = clock
         self._limits = limits
         self._by_id: dict[str, _Pace] = {}
@@ -46,22 +43,19 @@ class Pacer:
         One lane waits for the next token and the others for their turn, so that a rate which falls meanwhile
         is obeyed by all that has not left yet.
         """
-        subscription = await self._to_be_sent(subscription_id, epoch)
+        subscription = to_be_sent(await self._subscriptions.current(subscription_id), epoch)
         if subscription is None or not subscription.is_paced:
             return
         pace = self._pace(subscription_id)
         if not pace.turn.locked() and self._takes_a_token(pace.bucket, subscription):
             return
         async with pace.turn:
-            while (subscription := await self._to_be_sent(subscription_id, epoch)) is not None:
-                if self._takes_a_token(pace.bucket, subscription):
+            while True:
+                subscription = to_be_sent(await self._subscriptions.current(subscription_id), epoch)
+                if subscription is None or self._takes_a_token(pace.bucket, subscription):
                     return
                 seconds = self._seconds_to_wait(pace.bucket, subscription)
                 await self._clock.sleep(min(seconds, LOOK_AGAIN_SECONDS))
-
-    async def observe(self, settlement: Settlement) -> None:
-        """Has the rate and the lanes follow what an attempt told; a store that is away leaves them."""
-        await self._observer.observe(settlement)
 
     def clean_up(self) -> None:
         """Forgets what rested so long that its bucket is full again, as a new one is."""
@@ -69,9 +63,6 @@ class Pacer:
         self._by_id = {
             key: pace for key, pace in self._by_id.items() if pace.used_at > before or pace.turn.locked()
         }
-
-    async def _to_be_sent(self, subscription_id: str, epoch: int) -> Subscription | None:
-        return to_be_sent(await self._subscriptions.current(subscription_id), epoch)
 
     def _takes_a_token(self, bucket: TokenBucket, subscription: Subscription) -> bool:
         """Whether one was there, and is taken now."""

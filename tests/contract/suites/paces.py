@@ -13,13 +13,14 @@ from typing import Protocol
 import pytest
 
 from contract.suites.subscriptions import anything
-from event_platform.deliver.observer import Observer
+from event_platform.deliver import Observer
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.pace.rates import Limits, Observation, Rate
 from event_platform.domain.paced import paced
 from event_platform.domain.subscriptions import Status, Subscription, suspend
 from event_platform.ports import Paces, SubscriptionLookup, Subscriptions
 from support.clock import START, ManualClock
+from support.observing import observe
 from support.records import OWNER, UPDATED, a_subscriber, a_subscription
 
 LIMITS = Limits(spread=3)
@@ -137,7 +138,7 @@ class PacesContract:
                 for observer in observers
                 for lane in range(8)
             ]
-            await asyncio.gather(*(observer.observe(told(subscription, each)) for observer, each in seen))
+            await asyncio.gather(*(observe(observer, told(subscription, each)) for observer, each in seen))
             rate = (await self.known(world.instances[0], subscription)).current_rate
             assert rate.since == world.clock.now()
             lowest = sent_under.at(START + timedelta(seconds=began), LIMITS) / 2

@@ -12,6 +12,7 @@ from aep.broker.dispatcher import Dispatcher
 from aep.broker.pacer import Pacer
 from aep.broker.queued import LaneKey, Queued, Receipt
 from event_platform.budget import Budget
+from event_platform.deliver import Observer
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import CannotConnect, NoResolver, OutOfSockets
 from event_platform.domain.events.event import Envelope
@@ -41,7 +42,8 @@ class World:
         self.dispatcher = Dispatcher(
             self,  # pyright: ignore[reportArgumentType]
             self.handle,
-            Pacer(self, self, self.clock, Limits(100, 100)),  # pyright: ignore[reportArgumentType]
+            Pacer(self, self.clock, Limits(100, 100)),
+            Observer(self, self, self.clock, Limits(100, 100)),  # pyright: ignore[reportArgumentType]
             Unjudged(),  # pyright: ignore[reportArgumentType]
             self.clock,
             on_fault=lambda error: None,

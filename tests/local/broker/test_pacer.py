@@ -14,11 +14,13 @@ from aep.broker.pacer import Pacer
 from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions
 from event_platform.adapters.seal import AesGcmSeal
+from event_platform.deliver import Observer
 from event_platform.documents import subscription_document, subscription_of
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.pace.rates import Limits, Observation, Rate
 from event_platform.domain.subscriptions import Subscription, suspend
 from support.clock import START, ManualClock
+from support.observing import observe
 from support.records import KAFKA_CONFIG, OWNER, PIM, UPDATED, a_subscriber, a_subscription
 
 SEAL = AesGcmSeal(b"\x01" * 32)
@@ -34,7 +36,8 @@ class World:
     clock: ManualClock = field(default_factory=ManualClock)
 
     def __post_init__(self) -> None:
-        self.pacer = Pacer(self.store, self.store, self.clock, Limits())
+        self.pacer = Pacer(self.store, self.clock, Limits())
+        self.observer = Observer(self.store, self.store, self.clock, Limits())
 
     async def current(self) -> Subscription:
         found = await self.store.current(self.subscription.id)
@@ -48,7 +51,7 @@ class World:
 
     async def observe(self, *seen: Observation) -> None:
         """Told at once, as by so many lanes."""
-        await asyncio.gather(*(self.pacer.observe(self.settled(each)) for each in seen))
+        await asyncio.gather(*(observe(self.observer, self.settled(each)) for each in seen))
 
     def settled(self, seen: Observation) -> Settlement:
         delivery = Delivery(self.subscription.id, "event-1", UPDATED, START, 0, 16, 0, b"{}")
@@ -150,7 +153,7 @@ async def test_a_pause_ends_for_what_is_suspended_meanwhile(world: World) -> Non
 async def test_brokers_have_no_pace(world: World) -> None:
     subscription = a_subscription(a_subscriber(), config=KAFKA_CONFIG)
     lookup = Lookup(subscription)
-    pacer = Pacer(lookup, world.store, world.clock, Limits(1, 1))
+    pacer = Pacer(lookup, world.clock, Limits(1, 1))
     async with asyncio.timeout(5):
         for _ in range(100):
             await pacer.wait(subscription.id, 0)

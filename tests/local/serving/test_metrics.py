@@ -31,7 +31,7 @@ from aep.serving import metrics
 from aep.store import opening
 from aep.store.figures import Figures
 from aep.store.success_counts import SqliteSuccessCounts
-from event_platform.deliver import Judge
+from event_platform.deliver import Judge, Observer
 from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.attempts.outcomes import Kind, Outcome, Reason
 from event_platform.domain.deliveries import Delivery, Settlement
@@ -49,6 +49,7 @@ from support.processes import Child, free_port, http, received, server, until, w
 from support.records import OWNER, PIM, a_subscriber, a_subscription, an_event
 
 MICROSECONDS_A_DELIVERY = 20.0
+UNPACED = Limits(100_000, 100_000)
 """Several times what it takes on a slow machine, and a small part of what a delivery costs."""
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -129,7 +130,8 @@ class World(Embedded):
         self._dispatcher = Dispatcher(
             self.queue,
             handle,
-            Pacer(self.subscriptions, self.subscriptions, self.clock, Limits(100_000, 100_000)),
+            Pacer(self.subscriptions, self.clock, UNPACED),
+            Observer(self.subscriptions, self.subscriptions, self.clock, UNPACED),
             Judge(SqliteSuccessCounts(self.database), self.subscriptions, Egress(), self.clock),
             self.clock,
             on_fault=_fail,

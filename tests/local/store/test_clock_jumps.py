@@ -17,7 +17,7 @@ from aep.store import times
 from aep.store.outbox import SqliteOutbox
 from aep.store.steady_clock import FOLLOWED_AFTER, ClockWatch, Seen, SteadyClock
 from aep.store.success_counts import SqliteSuccessCounts
-from event_platform.deliver import Judge, deliver
+from event_platform.deliver import Judge, Observer, deliver
 from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.attempts.outcomes import Answer, Kind, Outcome
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
@@ -30,6 +30,7 @@ from event_platform.domain.suspension import Count, Series
 from support import one_pim
 from support.clock import START, MovedClock
 from support.embedded import Embedded
+from support.observing import observe
 from support.records import OWNER, PIM, UPDATED, a_subscriber, a_subscription, an_event
 from support.senders import https_by
 
@@ -380,7 +381,7 @@ class OneRecord:
 async def requests_in_20_seconds(days: int, retry_after: float | None) -> int:
     """Counts requests to a receiver that answers 429 to everything; the wall clock jumps after 5 s."""
     clock, record = MovedClock(), OneRecord(a_subscription(a_subscriber()))
-    pacer = Pacer(record, record, clock, Limits())
+    pacer, observer = Pacer(record, clock, Limits()), Observer(record, record, clock, Limits())
     sent = 0
 
     async def lane() -> None:
@@ -394,7 +395,7 @@ async def requests_in_20_seconds(days: int, retry_after: float | None) -> int:
             seen = Observation(began, under.current_rate, 0.05, throttled=True, retry_after=until)
             delivery = Delivery(under.id, "event-1", UPDATED, START, 0, 16, 0, b"{}")
             throttled = Outcome(Kind.THROTTLED, None, 429)
-            await pacer.observe(Settlement(delivery, throttled, pace=seen, tried_under=under))
+            await observe(observer, Settlement(delivery, throttled, pace=seen, tried_under=under))
 
     lanes = [asyncio.create_task(lane()) for _ in range(LANES)]
     await clock.advance(5)
