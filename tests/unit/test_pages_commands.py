@@ -1,0 +1,65 @@
+"""Each command `aep …` that a page shows exists, with the options that it is given."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from aep.cli.main import app
+
+REPOSITORY = Path(__file__).parents[2]
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "SECURITY.md", *(REPOSITORY / "docs").glob("*.md")]
+START = re.compile(r"(?:^|[\s`(|&])(?:\.venv/bin/|\.\./\.venv/bin/)?aep ([a-z][^`\n]*)", re.MULTILINE)
+END = {"|", "||", "&&", "&", ";", ">", "<", "#"}
+
+
+def shown(page: Path) -> Iterator[list[str]]:
+    """The words behind `aep` of each command, to its end in the shell."""
+    text = page.read_text().replace("\\\n", " ")
+    code = re.findall(r"^ *```[a-z]*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    code += re.findall(r"`[^`\n]+`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL))
+    for part in code:
+        for words in START.findall(part):
+            lexer = shlex.shlex(words, posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            found: list[str] = []
+            try:
+                for word in lexer:
+                    if word in END:
+                        break
+                    found.append(word)
+            except ValueError:  # a quotation that goes on beyond the line: what stands before it counts
+                pass
+            yield found
+
+
+def problem(words: list[str]) -> str | None:
+    """What is unknown of a command line."""
+    command: Any = typer.main.get_command(app)
+    rest = list(words)
+    while (commands := getattr(command, "commands", None)) and rest and not rest[0].startswith("-"):
+        name = rest.pop(0)
+        if name == "…":  # stands for any of them
+            return None
+        if name not in commands:
+            return f"there is no command {name}"
+        command = commands[name]
+    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    for word in rest:
+        name = word.partition("=")[0].rstrip(",.:)]")
+        if name.startswith("--") and name not in {*options, "--help"}:
+            return f"{command.name} has no option {name}"
+    return None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_exists_with_its_options(page: Path) -> None:
+    assert [(words, wrong) for words in shown(page) if words and (wrong := problem(words))] == []
+
+
+def test_the_pages_show_commands() -> None:
+    assert sum(len(list(shown(page))) for page in PAGES) > 100
