@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import subprocess
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,8 +18,8 @@ import pytest
 
 from aep.google.functions_on_emulators import FUNCTIONS, GooglePlatform, running
 from stack.source import FOLDER
-from support.main_path import until
-from support.processes import environment, received, server
+from support.one_pim import PIM
+from support.processes import Client, environment, received, send_events, server, until
 
 REPOSITORY = FOLDER.parent
 PAGE = REPOSITORY / "docs" / "operate.md"
@@ -87,19 +88,35 @@ def a_pulumi(folder: Path, project: str, platform: GooglePlatform) -> None:
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
 
 
-def follow(shell: Shell, endpoint: str) -> None:
-    """As a reader does: one block after the other, pasting what was printed."""
-    pasted = {"AEP_INGEST_KEY": r"Bearer (\S+)", "AEP_PIM_TOKEN": r"X-PIM-TOKEN of client .*\n +(\S+)"}
+def follow(shell: Shell, platform: GooglePlatform, endpoint: str) -> None:
+    """As a reader does: one block after the other, pasting what was printed, and not within 5 seconds."""
+    printed = {"AEP_INGEST_KEY": r"Bearer (\S+)", "AEP_PIM_TOKEN": r"X-PIM-TOKEN of client .*\n +(\S+)"}
+    pasted: dict[str, str] = {}
     for block in blocks():
         lines: list[str] = []
         for line in block.splitlines():
-            name = line.removeprefix("export ").partition("=…")[0]
-            if name in pasted and "=…" in line:  # the reader ran what stands above it first
-                said = shell.run("\n".join(lines))
-                lines = [f"export {name}={re.findall(pasted[name], said)[0]}"]
+            name, is_pasted, _ = line.removeprefix("export ").partition("=…")
+            if is_pasted:
+                said = shell.run("\n".join(lines))  # the reader ran what stands above it first
+                pasted[name] = re.findall(printed[name], said)[0]
+                lines = [f"export {name}={pasted[name]}"]
             else:
                 lines.append(line)
         shell.run("\n".join(lines).replace("https://inbox.example.com/first", endpoint))
+        if "AEP_PIM_TOKEN" in block:
+            until(lambda: is_known(platform, pasted), "the PIM and its client at the functions", seconds=60)
+
+
+def is_known(platform: GooglePlatform, pasted: Mapping[str, str]) -> bool:
+    """True once ingest and manage have read the registry again. Its event has no subscription."""
+    author = {"identifier": "julia", "type": "user"}
+    data = {"product": {"uuid": str(uuid.uuid4())}, "author": author}
+    event = {"id": str(uuid.uuid4()), "type": "com.akeneo.pim.v1.product.created", "data": data}
+    client = Client(platform.functions["manage"].url, PIM, pasted["AEP_PIM_TOKEN"], "first-app")
+    return (
+        client.call("GET", "/subscribers").status_code == 200
+        and send_events(platform.functions["ingest"].url, pasted["AEP_INGEST_KEY"], event) == 202
+    )
 
 
 async def test_whoever_follows_the_page_gets_the_first_event(
@@ -117,15 +134,14 @@ async def test_whoever_follows_the_page_gets_the_first_event(
         ) as platform:
             a_pulumi(folder, project, platform)
             shell = Shell(folder, {"FIRESTORE_EMULATOR_HOST": firestore_host, "AEP_DEV": "true"})
-            await asyncio.to_thread(follow, shell, f"{inbox.url}/first")
+            await asyncio.to_thread(follow, shell, platform, f"{inbox.url}/first")
             assert [line for line in shell.said.splitlines() if line.startswith("problem")] == []
             assert shell.said.count(f"runs {ARCHIVE}") == len(FUNCTIONS)
             assert "1 accepted, 0 failed" in shell.said
 
-            async def came() -> Sequence[Mapping[str, object]] | None:
-                return await asyncio.to_thread(received, inbox.url, "/first") or None
-
-            (delivery,) = await until(came, "the first event at the inbox")
+            (delivery,) = await asyncio.to_thread(
+                until, lambda: received(inbox.url, "/first"), "the first event at the inbox", seconds=60
+            )
     assert delivery["status"] == 200  # the inbox refuses a wrong signature
 
 
