@@ -21,7 +21,7 @@ from rich.table import Table
 
 from event_platform.adapters.firestore.success_counts import PARTS
 from event_platform.deliver.judge import SUCCESSES_KEPT_SECONDS
-from event_platform.maintain.put_back import BEGINNING_SECONDS, MOST_OF_A_PAGE
+from event_platform.maintain.requeue import BEGINNING_SECONDS, MOST_OF_A_PAGE
 
 from .cloud import Pushing
 from .cost import (

@@ -41,7 +41,7 @@ from event_platform.domain.record.logs import DeliveryEnd, Operation
 from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.domain.suspension import HOUR_MINUTES, Count, Series
 from event_platform.fanout.recent_lanes import LANES_KEPT, RecentLanes
-from event_platform.maintain.put_back import BEGINNING_SECONDS, MOST_OF_A_PAGE
+from event_platform.maintain.requeue import BEGINNING_SECONDS, MOST_OF_A_PAGE
 
 from .cloud import CloudRun, Instance, Lane, Pause, Pushing, PushSubscription, Simulation
 from .cloud import Push as Pushed
@@ -552,9 +552,9 @@ class Shard:
 
     def _tick(self) -> None:
         self.simulation.at(self.simulation.now + self._times.tick, self._tick)
-        self._put_back_page(self.simulation.now + BEGINNING_SECONDS)
+        self._requeue_page(self.simulation.now + BEGINNING_SECONDS)
 
-    def _put_back_page(self, end: float) -> None:
+    def _requeue_page(self, end: float) -> None:
         """A page holds retries of all shards alike."""
         now = self.simulation.now
         if now >= end or not self._retries or self._retries[0][0] > self._clock.now():
@@ -565,7 +565,7 @@ class Shard:
             _, _, delivery = heapq.heappop(self._retries)
             self.tally.writes["deletes of retries"] += 1
             self._into_lane(delivery)
-        self.simulation.at(now + self._times.page, self._put_back_page, end)
+        self.simulation.at(now + self._times.page, self._requeue_page, end)
 
 
 def _subscribed(delivery: Delivery) -> Subscribed:

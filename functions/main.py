@@ -53,7 +53,7 @@ async def maintain(request: Request) -> Response:
 
 @aio.http
 async def notify(request: Request) -> Response:
-    """Pushed by `notifications`: tells a subscriber, by e-mail and by webhook."""
+    """Pushed by `notifications`: notifies a subscriber, by e-mail and by webhook."""
     return wiring.notify()
 
 

@@ -84,11 +84,11 @@ class Bodies:
 
     @property
     def size(self) -> int:
-        """All bytes that are held."""
+        """The bytes that are held in all."""
         return sum(self._used.values())
 
     def of(self, pim: str) -> Share:
-        """The share of a body whose sender was proved; a block gives it back at its end."""
+        """The share of a body whose sender was proved; a block releases it at its end."""
         return Share(self, pim, None, None)
 
     def unproved(self, reserve: Hashable, has_reserve: HasReserve, *, is_known: bool = False) -> Share:

@@ -19,7 +19,7 @@ AT_ONCE_OF_ROOM = 8
 
 
 class Budget:
-    """Used in one event loop only. Those who wait are served in turn by owner, and in order within one.
+    """A budget of bytes, used in one event loop only. Owners who wait are served round robin, each in order.
 
     `reserve` is there beyond the `shared` amount for owners who hold no more than the `minimum`. One of those
     who wait goes beyond the bounds at a time: that of the owner whose turn it is. So each gets through,
@@ -42,7 +42,7 @@ class Budget:
         """The amount that is held or kept, without what goes beyond the bounds."""
 
     def take(self, owner: Hashable, size: int) -> bool:
-        """Does what `hold` does, but returns False where that would wait. `release` gives it back."""
+        """Does what `hold` does, but returns False if that would wait. `release` ends it."""
         return owner not in self._waiting and self._take(owner, size, HELD_OF_FREE)
 
     def has_room(self, owner: Hashable, size: int) -> bool:
@@ -52,7 +52,7 @@ class Budget:
         return self._fits(self._of.get(owner, 0) + size, size, HELD_OF_FREE)
 
     def take_anyway(self, owner: Hashable, size: int) -> None:
-        """Takes what is held already, whether there is room or not. `release` gives it back."""
+        """Takes what is held already, whether there is room or not. `release` ends it."""
         self._of[owner] = self._of.get(owner, 0) + size
         self.in_use += size
 
@@ -156,7 +156,7 @@ class Budget:
         return True
 
     def _grant(self, owner: Hashable, *, is_beyond: bool) -> None:
-        """Grants the owner's first, who has not given up; the owner's next turn comes after the others'."""
+        """Grants the owner's first that has not given up. The owner is served again after the others."""
         waiting = self._waiting[owner]
         waiting.popleft()[0].set_result(is_beyond)
         if waiting:

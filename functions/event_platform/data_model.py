@@ -1,4 +1,4 @@
-"""What the Firestore database holds, as data: collections, indexes, and which field ends a document's life.
+"""The content of the Firestore database, as data: collections, indexes, and the fields of expiry.
 
 The adapters write by these names and the infrastructure sets the database up by them; `docs/data-model.md`
 describes the documents.
@@ -25,7 +25,7 @@ TOPIC_CLAIMS = "topic_claims"
 NOTIFICATION_COUNTS = "notification_counts"
 
 EXPIRES_AT = "expires_at"
-"""In every collection of `EXPIRING`: the time after which Firestore deletes the document by itself."""
+"""The field with the time after which Firestore deletes a document of a collection of `EXPIRING`."""
 
 
 Order: TypeAlias = Literal["ASCENDING", "DESCENDING"]
@@ -41,7 +41,7 @@ class Index:
 
 LOG_SCOPES: Sequence[str] = ("", "subscriber_id", "subscription_id")
 LOG_KINDS: Sequence[str] = ("", "log_type", "operation", "error_reason")
-"""What a client's log can be narrowed to: one of each, with two indexes for every pair ("" is no filter)."""
+"""The filters of a client's log: one of each, with two indexes for every pair ("" is no filter)."""
 
 
 def _of_log(scope: str, kind: str, order: Order) -> Index:
@@ -59,7 +59,7 @@ INDEXES: Sequence[Index] = (
     Index(SUBSCRIPTIONS, (("tenant", "ASCENDING"), ("status", "ASCENDING"))),
     *(_of_log(scope, kind, order) for scope, kind, order in product(LOG_SCOPES, LOG_KINDS, _ORDERS)),
 )
-"""All that the queries of the adapters need beside the indexes of single fields."""
+"""The indexes that the queries of the adapters need beside the indexes of single fields."""
 
 UNINDEXED: Mapping[str, Sequence[str]] = {
     SUBSCRIBERS: ("document", "slot", "change", EXPIRES_AT),

@@ -172,7 +172,7 @@ def notification_document(notification: Notification) -> Document:
 
 
 def notification_of(document: Mapping[str, Any]) -> Notification:
-    """What `notification_document` wrote."""
+    """Reads what `notification_document` wrote."""
     return Notification(
         id=document["id"],
         kind=Kind(document["kind"]),

@@ -1,4 +1,4 @@
-"""What the two HTTP functions share: reading a JSON body within its limit, and the table of errors."""
+"""The parts that the two HTTP functions share: reading a JSON body within its limit, the table of errors."""
 
 import time
 from collections.abc import Awaitable, Callable, Container, Hashable, Mapping, Sequence
@@ -18,7 +18,7 @@ from .bodies import Share
 from .budget import MIB, Budget
 from .domain import errors, front_door
 from .domain.limits import LineLimit
-from .domain.record.answers import ErrorAnswer
+from .domain.record.answers import ErrorAnswer, ErrorsAnswer, HealthAnswer
 from .tracebacks import drop_tracebacks
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ LARGEST_ANSWER_BYTES = 4 * MIB
 """The bytes that a caller may have whatever others do. A page of the log has up to 2.4 MB."""
 ANSWERS_RETRY_SECONDS = 5
 MESSAGE_CHARACTERS, FIELD_CHARACTERS = 1000, 256
-"""The length of each problem that an answer or the log tells: it may quote a path or a key of any length."""
+"""The length of each problem that an answer or the log shows: it may quote a path or a key of any length."""
 _OWNER = "event_platform.owner"
 _STRANGERS = "strangers"
 _FAULT = errors.Problem("", "an internal error; it was logged and nothing was changed")
@@ -75,7 +75,7 @@ _SAFE_OVER_TLS = _raw({**SAFE, **OVER_TLS})
 
 Handler = Callable[[Request], Awaitable[Response]]
 Answered = Callable[[Scope, int], None]
-"""Told of each answer: the request's scope, where Starlette noted the `endpoint`, and the status."""
+"""Called for each answer: the request's scope, where Starlette noted the `endpoint`, and the status."""
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -87,7 +87,8 @@ def error_response(
     status: int, *problems: errors.Problem, headers: Mapping[str, str] | None = None
 ) -> Response:
     """The error body of the contract; where a problem has a field, it is named in a key of its own too."""
-    return json_response({"errors": [_error(problem) for problem in problems]}, status, headers)
+    answer: ErrorsAnswer = {"errors": [_error(problem) for problem in problems]}
+    return json_response(answer, status, headers)
 
 
 def _error(problem: errors.Problem) -> ErrorAnswer:
@@ -113,7 +114,7 @@ def as_it_is(request: Request) -> None:
 
 
 def base_url(request: Request) -> str:
-    """Where the client reached us, without a slash at the end."""
+    """Returns the URL at which the client reached us, without a slash at the end."""
     return str(request.base_url.replace(scheme=request.app.scheme_of(request))).rstrip("/")
 
 
@@ -125,7 +126,7 @@ def only_once(headers: Headers, *names: str) -> None:
 
 
 def client_address(request: Request) -> str:
-    """Whose allowance a request counts against."""
+    """Returns the address against whose allowance a request counts."""
     return front_door.site_of(request.app.client_of(request))
 
 
@@ -305,12 +306,14 @@ async def read_body(request: Request, limit: int, share: Share | None = None) ->
 
 
 def health_route(archive: str | None = None) -> Route:
-    """Returns the route of /health, which tells that requests are taken, and what was deployed.
+    """Returns the route of /health, which says that requests are taken, and what was deployed.
 
     `archive` is the name of the source archive, where there is one.
     """
-    told = {"status": "ok", "version": __version__, **({"archive": archive} if archive else {})}
-    body = orjson.dumps(told)
+    health: HealthAnswer = {"status": "ok", "version": __version__}
+    if archive:
+        health["archive"] = archive
+    body = orjson.dumps(health)
 
     async def healthy(request: Request) -> Response:
         return Response(body, media_type="application/json")

@@ -26,10 +26,10 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
     "maintain": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
     "notify": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
 }
-"""By the function's name in `main.py`."""
+"""The permissions of each function, by its name in `main.py`."""
 
 DELIVERIES_TOPICS = "deliveries"
-"""All of `deliveries-0`, `deliveries-1`, …"""
+"""The beginning of `deliveries-0`, `deliveries-1`, …"""
 
 PUBLISHES_TO: Mapping[str, frozenset[str]] = {
     "manage": frozenset({EVENTS_TOPIC, NOTIFICATIONS_TOPIC}),
@@ -50,4 +50,4 @@ PERMISSIONS_OF_CALLS: Mapping[str, frozenset[str]] = {
     "Firestore/Commit, a deletion": frozenset({ENTITIES_DELETE}),
     "Publisher/Publish": frozenset({TOPICS_PUBLISH}),
 }
-"""What Google asks for: by method, and for Commit by what each of its writes does."""
+"""The permissions that Google asks for, by method, and for Commit by each kind of write."""

@@ -1,4 +1,4 @@
-"""What the functions need from the world around them. Each protocol is named after the need.
+"""Ports: the protocols of what the functions need. Each is named after the need.
 
 The embedded store and broker and Google's services implement these; the suites in `tests/contract`
 say what an implementation must do.
@@ -48,7 +48,7 @@ class TenantRegistry(Protocol):
     """The PIMs that the platform works for."""
 
     async def tenants(self) -> Sequence[Tenant]:
-        """All entries, exact URLs before patterns; at most 5 s old."""
+        """Returns all entries, exact URLs before patterns; at most 5 s old."""
         ...
 
 
@@ -131,7 +131,7 @@ class Subscriptions(SubscriptionChanges, Protocol):
     once; what they raise reaches the caller and leaves the record as it was, as does returning the same
     object. Every method raises StoreUnavailable when the store is away, and a change is durable and in
     force for new deliveries when it returns (on Google: within 5 s). Each record that a change makes another
-    one of gets its log entry, by `action`, and what is to be told of it its place in the outbox, in the same
+    one of gets its log entry, by `action`, and its notification a place in the outbox, in the same
     commit.
 
     A Pub/Sub topic is held by the client that named it first, until none of its subscriptions names it any
@@ -164,7 +164,7 @@ class Subscriptions(SubscriptionChanges, Protocol):
         ...
 
     async def subscribers(self, owner: Owner) -> Sequence[Subscriber]:
-        """All but the deleted ones, oldest first."""
+        """Returns all but the deleted ones, oldest first."""
         ...
 
     async def change_subscriber(
@@ -196,7 +196,7 @@ class Subscriptions(SubscriptionChanges, Protocol):
         ...
 
     async def subscriptions(self, owner: Owner, subscriber_id: str) -> Sequence[Subscription]:
-        """All but the deleted ones, oldest first."""
+        """Returns all but the deleted ones, oldest first."""
         ...
 
 
@@ -212,7 +212,7 @@ class SubscriptionLookup(Protocol):
     """The subscription that a delivery is for."""
 
     async def current(self, subscription_id: str) -> Subscription | None:
-        """As it is now (on Google at most 5 s ago); None when there is no such record any more."""
+        """Returns it as it is now (on Google at most 5 s ago); None if there is no such record any more."""
         ...
 
 
@@ -239,7 +239,7 @@ class SuccessCounts(Protocol):
         ...
 
     async def since(self, series: Series, minute: int) -> Mapping[int, Count]:
-        """What all have counted in the series in that minute and the 59 after it."""
+        """Returns what all have counted in the series in that minute and the 59 after it."""
         ...
 
 
@@ -252,7 +252,7 @@ class ActiveSubscriptions(Protocol):
 
 
 class Intake(Protocol):
-    """Where ingest leaves events."""
+    """Takes the events of ingest."""
 
     async def accept(self, tenant: str, events: Sequence[Event], *, relayed: bool = False) -> None:
         """Makes the events durable, all or none, when it returns.
@@ -287,7 +287,7 @@ class TopicSender(Protocol):
     async def publish(
         self, config: PubSubConfig, attributes: Mapping[str, str], body: bytes, *, timeout: float
     ) -> Published | Refusal | TransportFailure:
-        """Within `timeout` seconds in all. Raises DestinationsNotSetUp, which is no fault of the topic's."""
+        """Publishes within `timeout` seconds in all. Raises DestinationsNotSetUp, no fault of the topic's."""
         ...
 
 
@@ -323,7 +323,7 @@ class Mailer(Protocol):
 
 
 class Outbox(Protocol):
-    """Notifications from the commit of the change until they are told.
+    """Notifications from the commit of the change until they are sent.
 
     All methods raise StoreUnavailable.
     """
@@ -335,14 +335,14 @@ class Outbox(Protocol):
     async def settle(
         self, pending: Pending, again_at: datetime | None, merged: Sequence[Pending] = ()
     ) -> None:
-        """It was told and leaves the outbox; or its mail, tried once more now, is tried again then.
+        """Removes it after it was sent; or notes one more attempt at its mail, which is tried again then.
 
         The same goes for the others that were `merged` with it.
         """
         ...
 
     async def hold(self, pending: Pending, until: datetime, *, mail_attempts: int) -> None:
-        """It is held, and due then."""
+        """Holds it until then."""
         ...
 
     async def held(self, subscriber_id: str, limit: int) -> Sequence[Pending]:
@@ -359,7 +359,7 @@ class PublishedOutbox(Outbox, Protocol):
     """An outbox whose notifications travel through a topic, by their ids."""
 
     async def pending(self, notification_id: str) -> Pending | None:
-        """None when it was told already. Raises StoreUnavailable."""
+        """Returns it; None if it was sent already. Raises StoreUnavailable."""
         ...
 
     async def published(self, pending: Sequence[Pending]) -> None:
@@ -368,7 +368,7 @@ class PublishedOutbox(Outbox, Protocol):
 
 
 class Settlements(Protocol):
-    """Where deliver leaves what follows from an attempt."""
+    """Applies what follows from an attempt."""
 
     async def settle(self, settlement: Settlement) -> None:
         """Applies all of it or nothing; settling a delivery that has gone changes nothing.
@@ -382,7 +382,7 @@ class Publisher(Protocol):
     """Puts messages on a topic."""
 
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
-        """All of them are durable when it returns; `topic` is the short name.
+        """Publishes the messages, which are durable when it returns; `topic` is the short name.
 
         Messages of one ordering key keep their order. Raises PublishFailed, which names those that may be
         published again (each of them may have got there all the same).
@@ -417,7 +417,7 @@ class RetrySchedule(Protocol):
         ...
 
     async def lease(self, shard: int, seconds: float) -> bool:
-        """Whether this caller may work on the shard for that long: nobody else can meanwhile."""
+        """True if this caller may work on the shard for that long; nobody else can meanwhile."""
         ...
 
     async def release(self, shard: int) -> None:

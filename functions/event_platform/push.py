@@ -1,4 +1,4 @@
-"""What the functions called by Pub/Sub push share: the envelope, and what each end of a message answers.
+"""The parts that functions called by Pub/Sub push share: the envelope, and the answer to each end.
 
 A 2xx acknowledges the message, anything else has Pub/Sub push it again.
 """
@@ -69,7 +69,7 @@ class Pushed:
 
 _ACKNOWLEDGED = Response(status_code=204)
 Handle: TypeAlias = Callable[[Pushed], Awaitable[None]]
-Bury: TypeAlias = Callable[[Message], Awaitable[None]]
+PublishDeadLetter: TypeAlias = Callable[[Message], Awaitable[None]]
 """Puts a dead letter where an operator finds it; durable when it returns. Raises Unavailable."""
 
 
@@ -101,7 +101,7 @@ def pushed_of(body: bytes, parameters: Mapping[str, str] | None = None) -> Pushe
         message = envelope.message
         published_at = message.publish_time.astimezone(UTC) if message.publish_time else None
     except ValidationError as error:
-        raise MalformedMessage(f"the push envelope: {_told(error)}") from error
+        raise MalformedMessage(f"the push envelope: {_problems_of(error)}") from error
     except (ValueError, OverflowError) as error:
         raise MalformedMessage("the push envelope holds a value that nothing is made of") from error
     return Pushed(
@@ -123,7 +123,7 @@ def push_route(
     path: str,
     handle: Handle,
     *,
-    bury: Bury,
+    publish_dead_letter: PublishDeadLetter,
     room: Budget | None = None,
     room_for_reading_only: bool = False,
     attempts: int = ATTEMPTS_OF_OURS,
@@ -180,7 +180,7 @@ def push_route(
             drop_tracebacks(error)
 
     async def _dead_letter(pushed: Pushed, reason: str, exc_info: Exception | None = None) -> None:
-        await bury(dead_letter(pushed, reason))
+        await publish_dead_letter(dead_letter(pushed, reason))
         log.error(
             "message.dead_lettered",
             path=path,
@@ -219,13 +219,13 @@ def dead_letter(pushed: Pushed, reason: str) -> Message:
     return Message(pushed.message.data, {**dict(kept), **ours})
 
 
-def bury_on(publisher: Publisher, topic: str) -> Bury:
+def dead_letters_to(publisher: Publisher, topic: str) -> PublishDeadLetter:
     """Publishes dead letters to a topic."""
 
-    async def bury(letter: Message) -> None:
+    async def publish(letter: Message) -> None:
         await publisher.publish(topic, [letter])
 
-    return bury
+    return publish
 
 
 def _may_be_published(name: str, value: str) -> bool:
@@ -240,8 +240,8 @@ def _cut(text: str, limit: int) -> str:
     return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 
 
-def _told(error: ValidationError) -> str:
-    """Where it is wrong and how, without the values."""
+def _problems_of(error: ValidationError) -> str:
+    """Returns where it is wrong and how, without the values."""
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     places = [f"{'.'.join(map(str, problem['loc']))} {problem['type']}".strip() for problem in problems[:5]]
     return _cut("; ".join(places), 500)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def check_values(body: bytes | bytearray, at_most: int) -> None:
-    """Raises TooLarge if a body holds more JSON values than that, which is told without parsing it."""
+    """Raises TooLarge if a body holds more JSON values than that, without parsing it."""
     if json_form.has_more_values(body, at_most):
         raise TooLarge(f"the body holds more than {at_most} JSON values; send fewer events at a time")
 

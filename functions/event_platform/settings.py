@@ -143,7 +143,7 @@ Topic = Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z][A
 
 
 class DestinationSettings(BaseSettings):
-    """As which service account we publish to subscribers' Pub/Sub topics."""
+    """The service account that publishes to subscribers' Pub/Sub topics."""
 
     model_config = SettingsConfigDict(env_prefix="AEP_", frozen=True, defer_build=True)
 
@@ -151,7 +151,7 @@ class DestinationSettings(BaseSettings):
 
 
 class AttemptSettings(BaseSettings):
-    """What decides about attempts and their pace. Times are seconds and may have fractions."""
+    """Settings of attempts and their pace. Times are seconds and may have fractions."""
 
     model_config = SettingsConfigDict(env_prefix="AEP_", frozen=True, defer_build=True)
 
@@ -175,7 +175,7 @@ class AttemptSettings(BaseSettings):
 
 
 class Settings(AttemptSettings, DestinationSettings):
-    """What the platform on one machine can be told."""
+    """Settings of the platform on one machine."""
 
     pims: str | None = None  # a path, or the list itself when it begins with [
     dev: bool = False
@@ -191,12 +191,12 @@ class Settings(AttemptSettings, DestinationSettings):
     event_types: EventTypes = Field(default_factory=catalog.load)  # own ones: as pims, a path or the list
 
     def mail_server(self) -> MailServer | None:
-        """Where mails are handed in; None when there are none."""
+        """The mail server; None if there is none."""
         return _mail_server(self.smtp_url, self.mail_from)
 
 
 class FunctionSettings(BaseSettings):
-    """What every function on Google Cloud is told; `maintain` needs no more.
+    """Settings of every function on Google Cloud; `maintain` needs no more.
 
     `archive` is the name of the source archive that was deployed, for /health. The code has to be from it:
     after a build that failed, Google may start the code of before with the settings of now. With
@@ -236,13 +236,13 @@ class RegistrySettings(RecordsSettings):
 
 
 class CatalogSettings(RecordsSettings):
-    """For functions that know event types: the same own ones in all of them."""
+    """Settings of functions that know event types: the same own ones in all of them."""
 
     event_types: EventTypes = Field(default_factory=catalog.load)
 
 
 class ManageSettings(CatalogSettings, RegistrySettings, SecretsSettings, DestinationSettings):
-    """For `manage`. `public_url` is where it is reached, which else is taken from each request."""
+    """Settings of `manage`. `public_url` is where it is reached, which else is taken from each request."""
 
     public_url: PublicUrl | None = None
     topic_events: Topic = EVENTS_TOPIC  # takes the test events of benchmarks
@@ -257,31 +257,31 @@ class IngestSettings(CatalogSettings, RegistrySettings):
 
 
 class FanoutSettings(CatalogSettings, RegistrySettings):
-    """For `fanout`. `public_url` is where `manage` is reached: the schemas are there."""
+    """Settings of `fanout`. `public_url` is where `manage` is reached: the schemas are there."""
 
     public_url: PublicUrl
     deliveries_shards: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
 class DeliverSettings(CatalogSettings, SecretsSettings, AttemptSettings, DestinationSettings):
-    """For `deliver`, which answers each push within the queue's ack deadline."""
+    """Settings of `deliver`, which answers each push within the queue's ack deadline."""
 
     timeout: Annotated[Seconds, Field(le=10)] = 5
 
     def rate_limits(self) -> Limits:
-        """The same, for instances that keep copies of the rate."""
+        """Returns the limits for instances that keep copies of the rate."""
         return replace(super().rate_limits(), spread=SPREAD_OF_COPIES)
 
 
 class NotifySettings(SecretsSettings):
-    """For `notify`. `public_url` is where `manage` is reached: mails say what to call there."""
+    """Settings of `notify`. `public_url` is where `manage` is reached: mails say what to call there."""
 
     public_url: PublicUrl | None = None
     smtp_url: SmtpUrl | None = None
     mail_from: MailFrom = None
 
     def mail_server(self) -> MailServer | None:
-        """Where mails are handed in; None when there are none."""
+        """The mail server; None if there is none."""
         return _mail_server(self.smtp_url, self.mail_from)
 
 

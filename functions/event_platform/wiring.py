@@ -1,4 +1,4 @@
-"""Who gets which adapter on Google Cloud. A function's app is built once, when its process starts.
+"""Wires the adapters of each function on Google Cloud. An app is built once, when its process starts.
 
 The imports stand inside, so that a function loads what it needs and no more.
 """
@@ -17,8 +17,20 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import http, telemetry
-from . import settings as told
 from .first_use import FirstUse
+from .settings import (
+    DeliverSettings,
+    FanoutSettings,
+    FunctionSettings,
+    IngestSettings,
+    ManageSettings,
+    NotifySettings,
+    RecordsSettings,
+    RegistrySettings,
+    SecretsSettings,
+    unknown_variables,
+    wrong_setting,
+)
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -35,15 +47,15 @@ NETWORK_WITHIN = 120.0
 """Seconds. Google's page on direct VPC egress speaks of "a minute or more", and up to 80 s were seen. Cloud
 Run itself waits 240 s for the port."""
 
-S = TypeVar("S", bound=told.FunctionSettings)
+S = TypeVar("S", bound=FunctionSettings)
 
-SETTINGS: Mapping[str, type[told.FunctionSettings]] = {
-    "manage": told.ManageSettings,
-    "ingest": told.IngestSettings,
-    "fanout": told.FanoutSettings,
-    "deliver": told.DeliverSettings,
-    "maintain": told.FunctionSettings,
-    "notify": told.NotifySettings,
+SETTINGS: Mapping[str, type[FunctionSettings]] = {
+    "manage": ManageSettings,
+    "ingest": IngestSettings,
+    "fanout": FanoutSettings,
+    "deliver": DeliverSettings,
+    "maintain": FunctionSettings,
+    "notify": NotifySettings,
 }
 
 
@@ -55,12 +67,12 @@ class NoNetwork(SystemExit):
     """Raised when the network did not come: ends the process with one line on standard error."""
 
 
-def check(function: str) -> told.FunctionSettings:
+def check(function: str) -> FunctionSettings:
     """Returns the settings of a function, of which nothing is built yet. Raises WrongSettings."""
     settings = _read(SETTINGS[function])
-    if isinstance(settings, told.SecretsSettings):
+    if isinstance(settings, SecretsSettings):
         _seal(settings)
-    if isinstance(settings, told.IngestSettings):
+    if isinstance(settings, IngestSettings):
         _registry_seal(settings)
     return settings
 
@@ -81,7 +93,7 @@ def start(function: str | None) -> None:
     await_network(settings)
 
 
-def await_network(settings: told.FunctionSettings, limit: float = NETWORK_WITHIN) -> None:
+def await_network(settings: FunctionSettings, limit: float = NETWORK_WITHIN) -> None:
     """Returns when the network is there, where it comes later than the instance. Raises NoNetwork."""
     if not settings.await_network:
         return
@@ -110,7 +122,7 @@ def manage() -> "Answers":
     from .descriptions import asyncapi, openapi
     from .manage.identity import CallerVerifier
 
-    settings, clock = _read(told.ManageSettings), SystemClock()
+    settings, clock = _read(ManageSettings), SystemClock()
     firestore, seal = _firestore(settings), _seal(settings)
     guard = _guard(settings)
     subscriptions = FirestoreSubscriptions(
@@ -149,7 +161,7 @@ def ingest() -> "Answers":
     from .adapters.reading import ReadingProcess
 
     load_client()
-    settings, clock = _read(told.IngestSettings), SystemClock()
+    settings, clock = _read(IngestSettings), SystemClock()
     registry = _registry(settings, _firestore(settings), _registry_seal(settings))
     intake = PubSubIntake(_publisher(settings), clock, topic=settings.topic_events)
     reader = ReadingProcess(settings.event_types)
@@ -167,7 +179,7 @@ def fanout() -> "Answers":
     from .adapters.seal import KeylessSeal
 
     load_client()
-    settings, clock = _read(told.FanoutSettings), SystemClock()
+    settings, clock = _read(FanoutSettings), SystemClock()
     firestore, seal, publisher = _firestore(settings), KeylessSeal(), _publisher(settings)
     subscriptions = FirestoreSubscriptions(
         firestore, seal, clock, buckets=settings.version_buckets, publisher=publisher
@@ -201,7 +213,7 @@ def deliver() -> "Answers":
     from .adapters.settlements import QueueSettlements
     from .domain.attempts.egress import Egress
 
-    settings, clock = _read(told.DeliverSettings), SystemClock()
+    settings, clock = _read(DeliverSettings), SystemClock()
     firestore, seal, publisher = _firestore(settings), _seal(settings), _publisher(settings)
     schedule, egress = (
         FirestoreRetrySchedule(firestore, clock),
@@ -254,7 +266,7 @@ def maintain() -> "Answers":
     from .adapters.firestore.outbox import FirestoreOutbox
     from .adapters.firestore.retries import FirestoreRetrySchedule
 
-    settings, clock = _read(told.FunctionSettings), SystemClock()
+    settings, clock = _read(FunctionSettings), SystemClock()
     firestore = _firestore(settings)
     function = maintain.Maintain(
         FirestoreRetrySchedule(firestore, clock),
@@ -276,11 +288,11 @@ def notify() -> "Answers":
     from .adapters.https import HttpsSender
     from .adapters.smtp import SmtpMailer
 
-    settings, clock = _read(told.NotifySettings), SystemClock()
+    settings, clock = _read(NotifySettings), SystemClock()
     firestore, seal = _firestore(settings), _seal(settings)
     server = settings.mail_server()
     outbox = FirestoreOutbox(firestore, clock)
-    telling = notify.Telling(
+    services = notify.NotifyServices(
         subscribers=FirestoreSubscriptions(firestore, seal, clock, buckets=settings.version_buckets),
         outbox=outbox,
         sender=HttpsSender(_guard(settings)),
@@ -288,21 +300,21 @@ def notify() -> "Answers":
         mailer=SmtpMailer(server) if server is not None else None,
         base_url=settings.public_url or "",
     )
-    return _app(settings, notify.routes(notify.Notify(outbox, telling, _publisher(settings))))
+    return _app(settings, notify.routes(notify.Notify(outbox, services, _publisher(settings))))
 
 
 def _read(model: type[S]) -> S:
     try:
         return model()  # pyright: ignore[reportCallIssue] - from the environment
     except ValidationError as error:
-        raise WrongSettings(f"aep: {told.wrong_setting(error)}") from None
+        raise WrongSettings(f"aep: {wrong_setting(error)}") from None
 
 
-def _seal(settings: told.SecretsSettings) -> "AesGcmSeal":
+def _seal(settings: SecretsSettings) -> "AesGcmSeal":
     return _seal_of("AEP_SECRETS_KEY", settings.secrets_key)
 
 
-def _registry_seal(settings: told.IngestSettings) -> "AesGcmSeal":
+def _registry_seal(settings: IngestSettings) -> "AesGcmSeal":
     return _seal_of("AEP_REGISTRY_KEY", settings.registry_key)
 
 
@@ -315,7 +327,7 @@ def _seal_of(variable: str, keys: "SecretStr") -> "AesGcmSeal":
         raise WrongSettings(f"aep: {error}") from None
 
 
-def _guard(settings: told.RecordsSettings) -> "GuardedNetwork":
+def _guard(settings: RecordsSettings) -> "GuardedNetwork":
     from .adapters.guard import GuardedNetwork
 
     return GuardedNetwork(
@@ -325,28 +337,28 @@ def _guard(settings: told.RecordsSettings) -> "GuardedNetwork":
     )
 
 
-def _firestore(settings: told.FunctionSettings) -> "Firestore":
+def _firestore(settings: FunctionSettings) -> "Firestore":
     from .adapters.firestore.client import connect
 
     return connect(settings.project)
 
 
-def _publisher(settings: told.FunctionSettings) -> "PubSubPublisher":
+def _publisher(settings: FunctionSettings) -> "PubSubPublisher":
     from .adapters.pubsub.publisher import PubSubPublisher
 
     return PubSubPublisher(settings.project)
 
 
-def _registry(settings: told.RegistrySettings, firestore: "Firestore", seal: "Seal") -> "TenantRegistry":
+def _registry(settings: RegistrySettings, firestore: "Firestore", seal: "Seal") -> "TenantRegistry":
     from .adapters.clock import SystemClock
     from .adapters.firestore.tenants import FirestoreTenants
 
     return FirestoreTenants(firestore, seal, SystemClock(), listed=settings.pims, allow_http=settings.dev)
 
 
-def _app(settings: told.FunctionSettings, routes: Sequence[Route]) -> "Answers":
+def _app(settings: FunctionSettings, routes: Sequence[Route]) -> "Answers":
     telemetry.configure(settings.log_level)
-    for name, nearest in told.unknown_variables(os.environ).items():
+    for name, nearest in unknown_variables(os.environ).items():
         log.warning("settings.unknown_variable", variable=name, nearest=nearest)
     health = http.health_route(settings.archive)
     return Answers(http.App([*routes, health], settings.trusted_proxies))

@@ -18,6 +18,7 @@ from event_platform.adapters.smtp import SmtpMailer
 from event_platform.descriptions import asyncapi, openapi
 from event_platform.domain.attempts import retries
 from event_platform.domain.errors import Problem, StoreUnavailable
+from event_platform.domain.record.answers import ReadyAnswer
 from event_platform.http import App, error_response, health_route, json_response
 from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
@@ -115,7 +116,7 @@ class Platform:
         outbox = SqliteOutbox(self._database, clock)
         self._notifier = Notifier(
             outbox,
-            notify.Telling(
+            notify.NotifyServices(
                 subscribers=self._subscriptions,
                 outbox=outbox,
                 sender=self._outgoing.https,
@@ -215,9 +216,10 @@ class Platform:
             raise StoreUnavailable(str(reason))
         if self._workers is not None and (problem := self._workers.problem()) is not None:
             return error_response(503, Problem("", problem))
-        if not self._clock.is_apart:
-            return json_response({"status": "ok"})
-        return json_response({"status": "ok", "clock": told(self._clock.lead)})
+        answer: ReadyAnswer = {"status": "ok"}
+        if self._clock.is_apart:
+            answer["clock"] = told(self._clock.lead)
+        return json_response(answer)
 
     async def _close(self) -> None:
         await self._clock_watch.stop()

@@ -564,7 +564,7 @@ async def test_tenants_are_spread_over_the_buckets(world: World) -> None:
     tenants = [f"https://pim-{number}.example.com" for number in range(40)]
     for tenant in tenants:
         batch = world.firestore.client.batch()
-        versions.raise_in(batch, tenant)
+        versions.bump(batch, tenant)
         await world.firestore.commit(batch)
     assert [await versions.of(tenant) for tenant in tenants] == [(1, 0)] * 40
     assert world.firestore.reads == {"versions": 4}

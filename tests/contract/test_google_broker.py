@@ -189,7 +189,7 @@ class GoogleWorld:
     async def _tick(self) -> None:
         while True:
             await self.clock.sleep(TICK_SECONDS)
-            await maintain.put_back(
+            await maintain.requeue_due(
                 self._schedule, publisher=self._publisher, clock=self.clock, project="a-project"
             )
 

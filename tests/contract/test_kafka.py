@@ -414,7 +414,7 @@ async def test_so_many_producers_are_kept_and_one_in_use_is_never_ended(
 
     in_use = sender._take(OWNER, config("in-use"))
     for name in ("a", "b", "c"):
-        sender._give_back(sender._take(OWNER, config(name)), keep=True)
+        sender._release(sender._take(OWNER, config(name)), keep=True)
     assert sender.producers == 2
     assert not in_use.is_retired
-    sender._give_back(in_use, keep=True)
+    sender._release(in_use, keep=True)

@@ -122,7 +122,7 @@ def test_nothing_older_than_a_minute_is_kept_though_nobody_asks() -> None:
 
 def test_it_is_told_once_a_minute() -> None:
     egress = Egress()
-    assert [at for at in range(0, 150, 10) if egress.is_to_be_told(at)] == [0, 60, 120]
+    assert [at for at in range(0, 150, 10) if egress.should_log(at)] == [0, 60, 120]
 
 
 Pair = tuple[int, int, int]

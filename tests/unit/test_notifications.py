@@ -140,7 +140,7 @@ Since then nothing is delivered, and events are not kept for later.
 
 What to do: put right what stands under "Why", at the destination or in the PIM, and then call
   POST https://events.example.com/api/v1/subscribers/{SUBSCRIBER.id}/subscriptions/{SUBSCRIPTION.id}/resume
-What was not delivered, and why, is told by
+What was not delivered, and why, is shown by
   GET https://events.example.com/api/v1/logs?subscription_id={SUBSCRIPTION.id}
 
 This mail was sent by itself; an answer is read by nobody.

@@ -17,14 +17,14 @@ from event_platform.domain.record.notifications import (
     Channel,
     Mail,
     MailFailure,
+    NotificationResult,
     Pending,
     Result,
-    Told,
     body_of,
     notifications_of,
 )
 from event_platform.domain.subscriptions import Owner, Status, Subscriber
-from event_platform.notify import Telling, notify, settle
+from event_platform.notify import NotifyServices, notify, settle
 from support.clock import START, ManualClock
 from support.memory_outbox import MemoryOutbox
 from support.records import OWNER, a_subscriber, a_subscription
@@ -95,10 +95,14 @@ class World:
         self.endpoint = Endpoint(self.clock, list(answers))
         self.post = Post(list(failures))
         self.outbox = MemoryOutbox(self.clock)
-        self.telling = Telling(Known(self.subscriber), self.outbox, self.endpoint, self.clock, self.post)
+        self.services = NotifyServices(
+            Known(self.subscriber), self.outbox, self.endpoint, self.clock, self.post
+        )
 
-    async def tell(self, *, mail_attempts: int = 0) -> Told:
-        telling = asyncio.create_task(notify(Pending(self.notification, mail_attempts), telling=self.telling))
+    async def tell(self, *, mail_attempts: int = 0) -> NotificationResult:
+        telling = asyncio.create_task(
+            notify(Pending(self.notification, mail_attempts), services=self.services)
+        )
         await self.clock.advance(3)
         return await telling
 
@@ -111,9 +115,9 @@ class World:
         (notification,) = notifications_of([(before, after)], Action(actor))
         return Pending(notification)
 
-    async def told(self, pending: Pending) -> Told:
+    async def told(self, pending: Pending) -> NotificationResult:
         """Tells it and applies what came of it, as the hosts do."""
-        told = await notify(pending, telling=self.telling)
+        told = await notify(pending, services=self.services)
         await settle(self.outbox, pending, told)
         return told
 
@@ -124,7 +128,7 @@ class World:
 
 async def test_a_webhook_is_signed_with_the_notification_secret_only() -> None:
     world = World("webhook", answers=[Answer(204)])
-    assert await world.tell() == Told([(Channel.WEBHOOK, Result.SENT)])
+    assert await world.tell() == NotificationResult([(Channel.WEBHOOK, Result.SENT)])
     ((_, url, headers, body, timeout),) = world.endpoint.asked
     assert (url, timeout) == ("https://hooks.example.com/aep", 5)
     assert orjson.loads(body) == body_of(world.notification)
@@ -140,14 +144,16 @@ async def test_a_webhook_is_signed_with_the_notification_secret_only() -> None:
 
 async def test_the_second_attempt_follows_after_1_s_and_the_third_after_2_more() -> None:
     world = World("webhook", answers=[Answer(503), NO_ANSWER, Answer(200)])
-    assert await world.tell() == Told([(Channel.WEBHOOK, Result.SENT)])
+    assert await world.tell() == NotificationResult([(Channel.WEBHOOK, Result.SENT)])
     assert [at for at, *_ in world.endpoint.asked] == [0, 1, 3]
     assert len({body for *_, body, _ in world.endpoint.asked}) == 1
 
 
 async def test_a_mail_stands_in_for_a_webhook_that_failed_three_times() -> None:
     world = World("webhook", answers=[Answer(429), Answer(500), NO_ANSWER])
-    assert await world.tell() == Told(((Channel.WEBHOOK, Result.FAILED), (Channel.EMAIL, Result.SENT)))
+    assert await world.tell() == NotificationResult(
+        ((Channel.WEBHOOK, Result.FAILED), (Channel.EMAIL, Result.SENT))
+    )
     (mail,) = world.post.mails
     assert mail.recipient == "ops@example.com"
 
@@ -155,13 +161,17 @@ async def test_a_mail_stands_in_for_a_webhook_that_failed_three_times() -> None:
 async def test_404_and_a_redirect_are_final() -> None:
     for status in (404, 302):
         world = World("webhook", answers=[Answer(status)])
-        assert await world.tell() == Told(((Channel.WEBHOOK, Result.FAILED), (Channel.EMAIL, Result.SENT)))
+        assert await world.tell() == NotificationResult(
+            ((Channel.WEBHOOK, Result.FAILED), (Channel.EMAIL, Result.SENT))
+        )
         assert len(world.endpoint.asked) == 1
 
 
 async def test_both_channels_are_used_and_one_mail_is_enough() -> None:
     world = World("email", "webhook", answers=[Answer(400)])
-    assert await world.tell() == Told(((Channel.WEBHOOK, Result.FAILED), (Channel.EMAIL, Result.SENT)))
+    assert await world.tell() == NotificationResult(
+        ((Channel.WEBHOOK, Result.FAILED), (Channel.EMAIL, Result.SENT))
+    )
     assert len(world.post.mails) == 1
 
 
@@ -172,34 +182,38 @@ async def test_a_mail_that_is_not_taken_for_now_is_tried_again_alone() -> None:
     assert first.results == ((Channel.WEBHOOK, Result.SENT), (Channel.EMAIL, Result.POSTPONED))
     assert first.again_at == START + timedelta(minutes=1)
     second = await world.tell(mail_attempts=1)
-    assert second == Told(((Channel.EMAIL, Result.POSTPONED),), START + timedelta(seconds=3, minutes=5))
+    assert second == NotificationResult(
+        ((Channel.EMAIL, Result.POSTPONED),), START + timedelta(seconds=3, minutes=5)
+    )
     assert len(world.endpoint.asked) == 1
-    assert await world.tell(mail_attempts=2) == Told(((Channel.EMAIL, Result.SENT),))
+    assert await world.tell(mail_attempts=2) == NotificationResult(((Channel.EMAIL, Result.SENT),))
     assert len({mail.id for mail in world.post.mails}) == 1
 
 
 async def test_the_fifth_attempt_at_a_mail_is_the_last() -> None:
     world = World("email", failures=[BUSY])
-    assert await world.tell(mail_attempts=4) == Told(((Channel.EMAIL, Result.FAILED),))
+    assert await world.tell(mail_attempts=4) == NotificationResult(((Channel.EMAIL, Result.FAILED),))
 
 
 @pytest.mark.provokes("notification.failed")
 async def test_a_mail_that_is_refused_for_good_is_given_up() -> None:
     world = World("email", failures=[MailFailure("unknown", permanent=True, code=550)])
-    assert await world.tell() == Told(((Channel.EMAIL, Result.FAILED),))
+    assert await world.tell() == NotificationResult(((Channel.EMAIL, Result.FAILED),))
 
 
 @pytest.mark.provokes("notification.not_sent")
 async def test_without_a_mail_server_the_webhook_still_goes_out() -> None:
     world = World("email", "webhook", answers=[Answer(200)])
-    world.telling = replace(world.telling, mailer=None)
-    assert await world.tell() == Told(((Channel.WEBHOOK, Result.SENT), (Channel.EMAIL, Result.NOT_SENT)))
+    world.services = replace(world.services, mailer=None)
+    assert await world.tell() == NotificationResult(
+        ((Channel.WEBHOOK, Result.SENT), (Channel.EMAIL, Result.NOT_SENT))
+    )
 
 
 async def test_a_subscriber_that_is_known_no_more_is_told_nothing() -> None:
     world = World("email", "webhook")
-    world.telling = replace(world.telling, subscribers=Known(None))
-    assert await world.tell() == Told()
+    world.services = replace(world.services, subscribers=Known(None))
+    assert await world.tell() == NotificationResult()
     assert (world.endpoint.asked, world.post.mails) == ([], [])
 
 
@@ -294,7 +308,9 @@ async def test_other_owners_cannot_use_up_what_an_owner_may_send_to_an_address()
         hostile.subscriber = replace(hostile.subscriber, owner=owner)
         hostile.subscription = replace(hostile.subscription, owner=owner, subscriber_id=hostile.subscriber.id)
         hostile.outbox = victim.outbox
-        hostile.telling = replace(victim.telling, subscribers=Known(hostile.subscriber), mailer=hostile.post)
+        hostile.services = replace(
+            victim.services, subscribers=Known(hostile.subscriber), mailer=hostile.post
+        )
         hostile.clock = victim.clock
         for _ in range(30):
             await hostile.told(hostile.another())

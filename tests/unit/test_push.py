@@ -157,7 +157,7 @@ class Function:
                 raise unburied
             self.buried.append(letter)
 
-        self._app = App([push_route("/push/{key}", handle, bury=bury)])
+        self._app = App([push_route("/push/{key}", handle, publish_dead_letter=bury)])
 
     async def push(self, body: bytes) -> tuple[int, list[dict[str, Any]]]:
         """The status and the lines that were logged."""
@@ -216,7 +216,7 @@ async def test_a_message_that_is_not_taken_does_not_wait_for_the_garbage_collect
         pass
 
     errors = {b"malformed": MalformedMessage, b"away": StoreUnavailable, b"fault": KeyError}
-    app = App([push_route("/push", handle, bury=bury)])
+    app = App([push_route("/push", handle, publish_dead_letter=bury)])
     for body in b"{}", envelope(b"malformed"), envelope(b"away"), envelope(b"fault", attempt=100):
         with garbage_frames() as kept:
             assert await post(app, "/push", body) != 500
@@ -314,7 +314,7 @@ def room_for(pushes: int, *, minimum: int = 1) -> Budget:
 
 async def test_large_pushes_wait_for_room_in_order_and_small_ones_never() -> None:
     handle = Handling()
-    app = App([push_route("/", handle, bury=no_letter, room=room_for(1))])
+    app = App([push_route("/", handle, publish_dead_letter=no_letter, room=room_for(1))])
     pushes = [asyncio.create_task(post(app, "/", envelope(b"x" * (LARGE - n)))) for n in range(5)]
     await let_all_run()
     assert handle.sizes == [LARGE, LARGE - 1]
@@ -328,7 +328,7 @@ async def test_large_pushes_wait_for_room_in_order_and_small_ones_never() -> Non
 
 async def test_large_pushes_of_one_pim_leave_room_for_those_of_another() -> None:
     handle = Handling()
-    app = App([push_route("/{key}", handle, bury=no_letter, room=room_for(2))])
+    app = App([push_route("/{key}", handle, publish_dead_letter=no_letter, room=room_for(2))])
     pushes = [asyncio.create_task(post(app, "/loud", envelope(b"x" * LARGE))) for _ in range(5)]
     await let_all_run()
     assert len(handle.sizes) == 2
@@ -341,7 +341,9 @@ async def test_large_pushes_of_one_pim_leave_room_for_those_of_another() -> None
 
 async def test_a_push_that_needs_room_for_reading_only_gives_it_back_before_it_is_handled() -> None:
     handle = Handling()
-    app = App([push_route("/", handle, bury=no_letter, room=room_for(1), room_for_reading_only=True)])
+    app = App(
+        [push_route("/", handle, publish_dead_letter=no_letter, room=room_for(1), room_for_reading_only=True)]
+    )
     pushes = [asyncio.create_task(post(app, "/", envelope(b"x" * LARGE))) for _ in range(5)]
     await let_all_run()
     assert handle.sizes == [LARGE] * 5
@@ -353,7 +355,7 @@ async def test_a_push_larger_than_all_room_is_taken_alone_and_who_finds_none_is_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     handle, room = Handling(), room_for(0, minimum=0)
-    app = App([push_route("/", handle, bury=no_letter, room=room)])
+    app = App([push_route("/", handle, publish_dead_letter=no_letter, room=room)])
     first = asyncio.create_task(post(app, "/", envelope(b"x" * 2 * LARGE)))
     await let_all_run()
     monkeypatch.setattr(push, "WAIT_SECONDS", 0.01)

@@ -1,1 +1,1 @@
-"""What the platform uses of the world: each module implements ports with one technology."""
+"""Adapters: each module implements ports with one technology."""

@@ -39,7 +39,7 @@ def expiry(opened_at: float) -> float:
     return opened_at + MAX_AGE_SECONDS * random.uniform(0.8, 1.0)  # noqa: S311 - no secret
 
 
-def most_telling(summary: str) -> int | None:
+def most_specific(summary: str) -> int | None:
     """The errno in aiohappyeyeballs' summary of a host's several addresses that failed in different ways.
 
     That there is no route to one of them, often by IPv6, says less than what another one did. If we could not
@@ -48,8 +48,8 @@ def most_telling(summary: str) -> int | None:
     numbers = [int(number) for number in _ERRNO_IN_TEXT.findall(summary)]
     if (ours := next((each for each in numbers if each in OUR_FAULT), None)) is not None:
         return ours
-    telling = [each for each in numbers if REASON_OF_ERRNO.get(each) is not Reason.NETWORK_UNREACHABLE]
-    return next(iter(telling + numbers), None)
+    specific = [each for each in numbers if REASON_OF_ERRNO.get(each) is not Reason.NETWORK_UNREACHABLE]
+    return next(iter(specific + numbers), None)
 
 
 def failure_of(error: OSError) -> TransportFailure:

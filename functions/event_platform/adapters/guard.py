@@ -1,4 +1,4 @@
-"""Where we may connect to: looks names up and opens sockets, and refuses what is not public.
+"""Connections to others: looks names up and opens sockets, and refuses what is not public.
 
 A stranger's URL is checked three times: by `check` when a subscription is made, on the addresses that a
 lookup gives, and on the very address that a socket is opened for. The last is what counts: it leaves no
@@ -22,12 +22,12 @@ from cachetools import TTLCache
 
 from ..domain.addresses import IpAddress, IpNetwork, is_globally_routable
 from . import descriptors
-from .connections import most_telling
+from .connections import most_specific
 from .resolvers import MakeResolver, Resolver, local_names, public_names
 
 CHECK_SECONDS = 2.0
 KEPT_SECONDS = 10.0
-"""How long what a name resolved to is used for further connections."""
+"""The time for which the addresses of a name are used for further connections."""
 _MAX_KEPT_NAMES = 1000
 MAX_ADDRESSES = 32
 """The number of a name's addresses that are looked at; an answer may hold thousands."""
@@ -90,7 +90,7 @@ class TrustedNetwork:
                 socket_factory=self.open_socket,
             )
         except OSError as error:
-            if error.errno is None and (number := most_telling(str(error))) is not None:
+            if error.errno is None and (number := most_specific(str(error))) is not None:
                 raise OSError(number, os.strerror(number)) from error
             raise
 
@@ -115,19 +115,19 @@ class TrustedNetwork:
             await resolver.close()
 
     async def _addresses(self, host: str) -> Sequence[str]:
-        """By one lookup for all who connect to the name meanwhile and soon after, each to another one first.
+        """Returns the addresses, by one lookup for all who connect to the name meanwhile and soon after.
 
         Whoever asks may be cancelled, the lookup goes on for the others.
         """
         lookup = self._lookups.get(host)
         if lookup is None:
-            lookup = self._lookups[host] = asyncio.create_task(self._in_turn(host))
+            lookup = self._lookups[host] = asyncio.create_task(self._addresses_of(host))
             lookup.add_done_callback(partial(self._forget_failed, host))
         found = await asyncio.shield(lookup)
         found.rotate(-1)
         return tuple(found)
 
-    async def _in_turn(self, host: str) -> deque[str]:
+    async def _addresses_of(self, host: str) -> deque[str]:
         return deque(await self.resolve(host))
 
     def _forget_failed(self, host: str, lookup: asyncio.Task[deque[str]]) -> None:

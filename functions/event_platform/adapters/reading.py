@@ -55,13 +55,13 @@ class ReadingProcess:
         self._catalog = catalog
         self._on_replaced = on_replaced
         self._child: _Child | None = None
-        self._turn = asyncio.Lock()
-        self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._lock = asyncio.Lock()
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._rest: asyncio.TimerHandle | None = None
 
     async def run(self, owner: str, function: Callable[..., T], body: Body, *arguments: object) -> T:
         """The function's result. Raises what it raises, and Overloaded if the process fails."""
-        async with self._turn_of(owner), self._turn:
+        async with self._lock_of(owner), self._lock:
             if self._rest is not None:
                 self._rest.cancel()
             try:
@@ -97,18 +97,18 @@ class ReadingProcess:
             await child.process.wait()
 
     @asynccontextmanager
-    async def _turn_of(self, owner: str) -> AsyncGenerator[None, None]:
-        lock, waiting = self._turns.get(owner, (asyncio.Lock(), 0))
-        self._turns[owner] = lock, waiting + 1
+    async def _lock_of(self, owner: str) -> AsyncGenerator[None, None]:
+        lock, waiting = self._locks.get(owner, (asyncio.Lock(), 0))
+        self._locks[owner] = lock, waiting + 1
         try:
             async with lock:
                 yield
         finally:
-            _, waiting = self._turns[owner]
+            _, waiting = self._locks[owner]
             if waiting == 1:
-                del self._turns[owner]
+                del self._locks[owner]
             else:
-                self._turns[owner] = lock, waiting - 1
+                self._locks[owner] = lock, waiting - 1
 
     async def _end_if_hung(self) -> None:
         """Kills a process that does not answer, so that the body goes to a new one."""

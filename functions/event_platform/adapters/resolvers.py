@@ -242,7 +242,7 @@ def _identity_of(paths: Sequence[str]) -> Identity:
 
 
 def _identity(path: str) -> tuple[int, int, int, int] | None:
-    """Returns what tells the file from another one, or None where there is none. Follows links."""
+    """Returns what identifies the file, or None if there is none. Follows links."""
     try:
         found = Path(path).stat()
     except OSError:

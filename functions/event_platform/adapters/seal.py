@@ -79,7 +79,7 @@ class SplitSeal:
 
 
 def key_id(key: bytes) -> str:
-    """The name of a key, which tells nothing of it: 8 hex digits of its SHA-256."""
+    """The name of a key, which reveals nothing of it: 8 hex digits of its SHA-256."""
     return hashlib.sha256(key).hexdigest()[:8]
 
 

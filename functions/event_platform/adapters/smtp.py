@@ -76,7 +76,7 @@ class SmtpMailer:
 
 
 def message_of(mail: Mail, server: MailServer) -> EmailMessage:
-    """The mail in RFC 5322's form; its id is the same for each attempt, so that a repetition can be told."""
+    """Returns the mail in RFC 5322's form; its id is the same for each attempt, to recognise repetitions."""
     message = EmailMessage()
     message["From"] = server.sender
     message["To"] = mail.recipient
@@ -89,7 +89,7 @@ def message_of(mail: Mail, server: MailServer) -> EmailMessage:
 
 
 def _failure(error: Exception) -> MailFailure:
-    """What a server says may quote addresses, so `detail` is in our own words."""
+    """Returns the failure. A server's words may quote addresses, so `detail` is in our own."""
     match error:
         case aiosmtplib.SMTPRecipientsRefused():
             code = error.recipients[0].code

@@ -43,7 +43,7 @@ async def deliver(
     policy: DeliverPolicy,
     egress: Egress,
 ) -> Settlement:
-    """Returns what follows from handling `delivery` now; the caller has it applied by `Settlements.settle`.
+    """Handles `delivery` now. Returns the settlement, which the caller applies by `Settlements.settle`.
 
     Raises only for faults of ours: a receiver's failure is a settlement. After CannotConnect nothing was
     sent, so the delivery can be handled again as it is.
@@ -190,9 +190,9 @@ def _log_attempt(settlement: Settlement, result: Result, latency: float) -> None
 
 
 def _we_fail(egress: Egress, now: float) -> bool:
-    """Whether most origins cannot be reached from here; said once a minute, for an alert."""
+    """True if most origins cannot be reached from here; logged once a minute, for an alert."""
     failing = egress.is_failing(now)
-    if failing and egress.is_to_be_told(now):
+    if failing and egress.should_log(now):
         log.error("egress.failing", origins=egress.origins, failing=egress.failing)
     return failing
 
@@ -210,7 +210,7 @@ def _without_secrets(result: Result, config: Config) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class _Follows:
-    """What of a settlement follows from the outcome; nothing from a delivery."""
+    """The parts of a settlement that follow from the outcome; none if it was delivered."""
 
     retry_at: datetime | None = None
     back_to_lane: bool = False
@@ -240,7 +240,7 @@ def _what_follows(
 
 
 def _suspension(subscription: Subscription, outcome: Outcome, end: DeliveryEnd | None) -> Suspension | None:
-    """Later than the end by as little as the log tells apart, which shows it after that."""
+    """Returns one microsecond after the end, so that the log sorts it after it."""
     if outcome.kind is not Kind.SUSPENDING or end is None:
         return None
     return Suspension(subscription, end.message, end.at + timedelta(microseconds=1))
@@ -254,7 +254,7 @@ def _observed(
     latency: float,
     now: datetime,
 ) -> Observation | None:
-    """What the attempt tells about the receiver's pace; a connection that failed tells nothing.
+    """Returns what the attempt shows of the receiver's pace; None for a connection that failed.
 
     Brokers have no pace to follow.
     """

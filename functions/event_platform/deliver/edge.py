@@ -1,4 +1,4 @@
-"""The pace where the queue pushes: when a delivery is sent, and when its push is answered.
+"""The pace on a queue that pushes: when a delivery is sent, and when its push is answered.
 
 The queue pushes the next message of a lane when this one's push is answered, and no counter is shared between
 instances. So the answer waits for the lane's next turn, which every instance finds by the same rate.
@@ -96,7 +96,7 @@ class Edge:
 
     @staticmethod
     def _known_rate(settlement: Settlement) -> Rate | None:
-        """The rate of the attempt that was just made, where asking for it would tell no newer one.
+        """Returns the rate of the attempt that was just made, if the store has no newer one.
 
         What a receiver refused has changed it. When the turn has come it is asked for in any case.
         """

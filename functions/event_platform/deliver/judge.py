@@ -34,7 +34,7 @@ FAILURES_KEPT_SECONDS = 1.0
 """A destination that is down is one write a second for its counts, not one for each attempt."""
 SERIES_REMEMBERED = 20_000
 FAILURES_REMEMBERED = 10_000
-"""How many of the last minute can be taken back."""
+"""The number of counts of the last minute that can be taken back."""
 
 
 class Judge:
@@ -88,7 +88,7 @@ class Judge:
         return True
 
     def _flush_soon(self) -> None:
-        """Has a task write what is kept. Raises what ended the last one."""
+        """Starts a task that writes what is kept. Raises what ended the last one."""
         if self._flushing is not None and self._flushing.done():
             self._flushing.result()
             self._flushing = None

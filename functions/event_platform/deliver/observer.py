@@ -1,4 +1,4 @@
-"""What attempts tell about a receiver's pace, made the subscription's rate and lanes: on one machine and on
+"""Adapts rate and lanes of a subscription to what attempts show of its receiver, on one machine and on
 Google alike."""
 
 import asyncio
@@ -31,8 +31,8 @@ LOOK_SECONDS = 1.0
 class Observer:
     """Keeps the moving average of each subscription's latency, and writes what follows from attempts.
 
-    Used in the event loop only. Of the 429s that come at once, one looks and writes and the others then find
-    it done.
+    Used in the event loop only. Concurrent 429s lower the rate once: the first writes, the others see the
+    change.
     """
 
     def __init__(self, subscriptions: SubscriptionLookup, paces: Paces, clock: Clock, limits: Limits) -> None:
@@ -41,11 +41,11 @@ class Observer:
         self._clock = clock
         self._limits = limits
         self._latencies: LRUCache[str, tuple[float, float]] = LRUCache(LATENCIES_KEPT)
-        """Averages, and when the last look at the pace was (monotonic seconds)."""
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Averages, and when the pace was last checked (monotonic seconds)."""
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def seen(self, settlement: Settlement) -> Follow | None:
-        """Notes what an attempt told; what is to be changed for it, nearly always nothing.
+        """Notes the facts of an attempt. Returns the change that follows, nearly always None.
 
         By the record that the attempt was made under: what another one changed since needs no change of ours.
         """
@@ -69,7 +69,7 @@ class Observer:
             known = await self._subscriptions.current(subscription_id)
             if known is None or change(known) is known:
                 return
-            async with self._turns.setdefault(subscription_id, asyncio.Lock()):
+            async with self._locks.setdefault(subscription_id, asyncio.Lock()):
                 known = await self._subscriptions.current(subscription_id)
                 if known is not None and change(known) is not known:
                     await self._paces.change_pace(subscription_id, change)

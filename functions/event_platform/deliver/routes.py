@@ -13,7 +13,7 @@ from ..domain.errors import StoreUnavailable
 from ..domain.messages.queue_messages import DEAD_LETTERS_TOPIC, delivery_of, is_alone
 from ..domain.pace.rates import Limits
 from ..ports import Clock, Paces, Publisher, Settlements, SubscriptionLookup
-from ..push import Pushed, bury_on, push_route
+from ..push import Pushed, dead_letters_to, push_route
 from .deliver import deliver
 from .edge import Edge, Push, TimelyObserver, until_connected
 from .judge import Judge
@@ -27,7 +27,7 @@ ENDED_WITHIN = 55.0
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """What deliver works with."""
+    """The services of deliver."""
 
     subscriptions: SubscriptionLookup
     paces: Paces
@@ -84,5 +84,5 @@ def routes(function: Deliver) -> Sequence[Route]:
                 raise StoreUnavailable(f"not settled within {ENDED_WITHIN:g} s") from error
             raise
 
-    bury = bury_on(function.publisher, DEAD_LETTERS_TOPIC)
-    return [push_route(PATH, carry_out, bury=bury, room_for_reading_only=True)]
+    publish_dead_letter = dead_letters_to(function.publisher, DEAD_LETTERS_TOPIC)
+    return [push_route(PATH, carry_out, publish_dead_letter=publish_dead_letter, room_for_reading_only=True)]

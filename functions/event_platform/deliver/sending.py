@@ -1,4 +1,4 @@
-"""Who sends to which type of destination."""
+"""The senders by type of destination."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

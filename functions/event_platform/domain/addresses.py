@@ -31,7 +31,7 @@ _REFUSED_V6 = tuple(
 
 
 def is_globally_routable(address: IpAddress) -> bool:
-    """Whether an address is public by the IANA special-purpose registries, and hides no other address."""
+    """True if an address is public by the IANA special-purpose registries, and hides no other address."""
     if address.is_multicast or address.is_reserved or not address.is_global:
         return False
     if isinstance(address, ipaddress.IPv6Address):

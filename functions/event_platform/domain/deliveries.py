@@ -13,7 +13,7 @@ from .suspension import Suspension
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event for one subscription, on its way.
+    """One event for one subscription, through all its attempts.
 
     `attempts` counts the tries so far, `failures` those that used up a retry (a 429 does not).
     `lanes` and `epoch` are the subscription's when the delivery was put into `lane`. `receipt` is the
@@ -34,7 +34,7 @@ class Delivery:
     receipt: object = field(default=None, repr=False, compare=False)
 
     def after_attempt(self, began_at: datetime, *, used_a_retry: bool) -> "Delivery":
-        """With one attempt more. Written out, as `replace` would take as long as the rest of an attempt."""
+        """Returns it with one attempt more; `replace` would take as long as the rest of an attempt."""
         return Delivery(
             self.subscription_id,
             self.event_id,
@@ -53,11 +53,11 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What follows from handling a delivery once; the port `Settlements` applies it as a whole.
+    """The settlement of a delivery that was handled once; the port `Settlements` applies it as a whole.
 
     Exactly one of these holds: it was delivered (all fields empty), it goes on the retry schedule
     (`retry_at`), it goes back to its lane (`back_to_lane`), or it ended undelivered (`end`).
-    `outcome` is None when nothing was sent; `pace` is what an attempt told about the receiver's pace.
+    `outcome` is None when nothing was sent; `pace` is what an attempt showed of the receiver's pace.
     `delivery` bears the counts that the next attempt starts from. `tried_under` is the record that an attempt
     was made under; `suspension` is applied along with the end. `is_our_fault` marks an attempt that failed
     for a reason of ours: as most others did, or before this instance had a network.
@@ -75,12 +75,13 @@ class Settlement:
 
     @property
     def is_delivered(self) -> bool:
-        """Whether the receiver has taken it, so that nothing is left to do but to remove it."""
+        """True if the receiver has taken it, so that it only has to be removed."""
         return self.outcome is not None and self.outcome.kind is Kind.DELIVERED
 
     @property
     def succeeded(self) -> bool | None:
-        """What the attempt counts as for the success rate (contract/wire.md 11); None when it does not count.
+        """True if the attempt counts for the success rate, False if against it; None if it does not count
+        (contract/wire.md 11).
 
         A 429 counts once the delivery was given up for it. What is our own fault never does.
         """

@@ -27,13 +27,17 @@ PROJECT = r"^([a-z0-9.-]{1,200}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$"
 TOPIC = r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$"
 KAFKA_TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 MAX_KAFKA_TEXT_LENGTH = 249
-"""Of a user name, and of the name that a broker's certificate is for."""
+"""The length of a user name, and of the name that a broker's certificate is for."""
 
 MAX_BENCHMARK_EVENTS = 10_000
 MAX_BENCHMARK_SIZE = 10
-"""In kB of 1,024 bytes."""
+"""The size of an event's data, in kB of 1,024 bytes."""
 NUMBER = r"^\d{1,9}(\.\d{1,9})?$"
 MAX_CUSTOM_DATA = 10 * 1024
+
+MAX_ID_LENGTH = 64
+"""The length of an id in a query of the log."""
+MAX_CURSOR_LENGTH = 256
 
 
 class RefusedHeaders(NamedTuple):

@@ -18,7 +18,7 @@ from .errors import TooManyRequests
 
 ADDRESS_BURST, ADDRESS_PER_SECOND = 50, 1.0
 PIM_BURST, PIM_PER_SECOND = 200, 4.0
-"""How many wrong ones there may be at once, and how many a second from then on.
+"""The number of wrong credentials at once, and of those a second from then on.
 
 No address can use up what a PIM's callers share.
 """
@@ -28,7 +28,7 @@ FRESH_SECONDS = 10.0
 """The time for which a proved holder passes without a further check, and need not be remembered again."""
 REMEMBERED = 10_000
 _IPV6_SITE = 64
-"""What one client has of IPv6: it may take another address of these for each request."""
+"""The network of IPv6 that one client has: it can take another address of it for each request."""
 
 Monotonic = Callable[[], float]
 
@@ -53,7 +53,7 @@ class Allowances:
         """Takes as many, which `wait` has said to be there."""
         self._full_at[key] = self._full(key) + count * self._interval
 
-    def give_back(self, key: Hashable) -> None:
+    def refund(self, key: Hashable) -> None:
         """Undoes a `take` of one."""
         self._full_at[key] = self._full(key) - self._interval
 
@@ -85,7 +85,7 @@ class FrontDoor:
     def count_wrong(self, address: str, credential: Hashable) -> None:
         """Counts a credential that we found to be wrong. Raises TooManyRequests when too many others were.
 
-        The same one counts once in a minute: who is set up wrongly is to read that, not to be told to wait.
+        The same one counts once in a minute: who is set up wrongly reads that in place of a request to wait.
         """
         digest = hashlib.sha256(repr((address, credential)).encode()).digest()  # a credential may have 32 KB
         if digest in self._wrong:
@@ -142,7 +142,7 @@ class FrontDoor:
 
         def proved() -> None:
             for allowances, key in takes:
-                allowances.give_back(key)
+                allowances.refund(key)
             self.remember(*proves)
 
         return Admission(proved, must_queue)
@@ -154,7 +154,7 @@ def _too_many(whose: str, wait: float) -> TooManyRequests:
 
 @lru_cache(REMEMBERED)
 def site_of(address: str) -> str:
-    """What counts as one address: of IPv6 the /64 that one client has. Text that is no address, as it is."""
+    """Returns what counts as one address: of IPv6 the client's /64. Other text is returned as it is."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

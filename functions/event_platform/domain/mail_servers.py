@@ -1,4 +1,4 @@
-"""Where mails are handed in, as an operator writes it down: a URL and the address that mails come from."""
+"""The mail server as an operator writes it down: a URL, and the address that mails come from."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ class MailServer:
 
     @property
     def sender_domain(self) -> str:
-        """In ASCII, as the protocol wants it."""
+        """The host in ASCII, as the protocol wants it."""
         return _checked(self.sender).ascii_domain
 
 

@@ -13,7 +13,7 @@ Part = Literal["status", "source", "events", "filter"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one part of a subscription says to an event."""
+    """The answer of one part of a subscription to an event."""
 
     part: Part
     passes: bool
@@ -21,7 +21,7 @@ class Check:
 
 
 def checks(event: Event, subscription: Subscription) -> list[Check]:
-    """Each part's answer for an event of the subscription's tenant; it gets the event when all pass."""
+    """Returns each part's answer for an event of the subscription's tenant; it gets the event if all pass."""
     return [
         _status(subscription),
         _source(event, subscription),

@@ -18,9 +18,9 @@ def to_be_sent(subscription: Subscription | None, epoch: int) -> Subscription | 
 def paced(
     subscription: Subscription, seen: Observation, latency: float, now: datetime, limits: Limits
 ) -> Subscription:
-    """With the rate and the lanes that follow from an attempt; the same object when nothing changes.
+    """Returns it with the rate and the lanes that follow from an attempt; the same object if nothing changes.
 
-    `latency` is the moving average. `updated_at` stays: it tells of changes by the subscriber.
+    `latency` is the moving average. `updated_at` stays: it is the time of changes by the subscriber.
     """
     rate = rates.after(subscription.current_rate, seen, now, limits)
     lanes = rates.lanes_after(

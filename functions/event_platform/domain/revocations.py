@@ -1,4 +1,4 @@
-"""The events that tell that a connection or App is gone from the PIM (contract/wire.md 5)."""
+"""Events that say that a connection or App was removed from the PIM (contract/wire.md 5)."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,11 @@ _GONE: Mapping[str, str] = {
     "com.akeneo.pim.v1.connection.deleted": "connection",
     "com.akeneo.pim.v1.app.deleted": "app",
 }
-"""By type, the part of `data` that names the client id."""
+"""The part of `data` that names the client id, by event type."""
 
 
 def client_gone(event: Event) -> str | None:
-    """The client id whose connection or App was removed; None when the event tells no such thing.
+    """Returns the client id whose connection or App was removed; None if the event is of another kind.
 
     What no caller can have as client id names nobody: a store may be unable to look for it, and events from
     a relay come unchecked.

@@ -19,7 +19,7 @@ SUBSCRIPTIONS_PER_SUBSCRIBER = 20
 SHOWN_AFTER_DELETION = timedelta(days=30)
 
 REDACTED = "***redacted***"
-"""What stands for a secret wherever one would be shown (contract/wire.md 4)."""
+"""The text that is shown in place of a secret (contract/wire.md 4)."""
 
 Headers: TypeAlias = Mapping[str, SecretStr]
 
@@ -34,7 +34,7 @@ class Status(StrEnum):
 
 
 class Owner(NamedTuple):
-    """Whose data it is: a client (connection or App) of one PIM. `tenant` is the PIM's normalised URL."""
+    """An owner of data: a client (connection or App) of one PIM. `tenant` is the PIM's normalised URL."""
 
     tenant: str
     client_id: str
@@ -42,7 +42,7 @@ class Owner(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """Where a subscriber is told of changes."""
+    """The addresses at which a subscriber is notified of changes."""
 
     technical_email: str
     notification_channels: tuple[str, ...] = ("email",)
@@ -76,12 +76,12 @@ class HttpsConfig:
 
     @property
     def destination(self) -> str:
-        """What notifications and the operator's overview name (contract/wire.md 12)."""
+        """The destination as notifications and the operator's overview name it (contract/wire.md 12)."""
         return self.url
 
     @property
     def host(self) -> str:
-        """Whose fault it is when nothing gets there."""
+        """The origin by which outages are counted."""
         return host_of(self.url)
 
 
@@ -103,7 +103,7 @@ class PubSubConfig:
 
 @dataclass(frozen=True, slots=True)
 class Sasl:
-    """Who we are to a Kafka cluster. `mechanism` is Kafka's name of it: PLAIN, SCRAM-SHA-256 or -512."""
+    """Credentials for a Kafka cluster. `mechanism` is Kafka's name: PLAIN, SCRAM-SHA-256 or -512."""
 
     mechanism: str
     username: str
@@ -147,7 +147,7 @@ Config: TypeAlias = HttpsConfig | PubSubConfig | KafkaConfig
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What a subscriber wants to have delivered, and where.
+    """A subscription: the events that are delivered, and their destination.
 
     `epoch` counts suspensions, resumptions and the deletion: deliveries of an older epoch are dropped.
     `lanes` is the number of ordering keys that its deliveries travel under, `rate` None until the receiver
@@ -184,7 +184,7 @@ class Subscription:
 
     @property
     def is_paced(self) -> bool:
-        """Whether its rate adapts and its success rate is judged: for https only (contract/wire.md 11)."""
+        """True if its rate adapts and its success rate is judged: for https only (contract/wire.md 11)."""
         return isinstance(self.config, HttpsConfig)
 
 
@@ -232,12 +232,12 @@ def check_changeable(record: Subscriber | Subscription, now: datetime) -> None:
 
 def suspend(subscription: Subscription, now: datetime) -> Subscription:
     """Suspended; the same object when it already is. Raises Conflict when deleted or revoked."""
-    return _turn(subscription, Status.SUSPENDED, now)
+    return _with_status(subscription, Status.SUSPENDED, now)
 
 
 def resume(subscription: Subscription, now: datetime) -> Subscription:
     """Active again; the same object when it already is. Raises Conflict when deleted or revoked."""
-    return _turn(subscription, Status.ACTIVE, now)
+    return _with_status(subscription, Status.ACTIVE, now)
 
 
 def revoke_subscription(subscription: Subscription, now: datetime) -> Subscription:
@@ -266,7 +266,7 @@ def delete_subscriber(subscriber: Subscriber, now: datetime) -> Subscriber:
     return replace(subscriber, status=Status.DELETED, updated_at=now)
 
 
-def _turn(subscription: Subscription, status: Status, now: datetime) -> Subscription:
+def _with_status(subscription: Subscription, status: Status, now: datetime) -> Subscription:
     check_changeable(subscription, now)
     if subscription.status is status:
         return subscription

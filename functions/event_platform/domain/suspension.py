@@ -1,4 +1,4 @@
-"""When the platform suspends a subscription by itself (contract/wire.md 11): by the last hour's success rate.
+"""Suspension by the platform, for the last hour's success rate (contract/wire.md 11).
 
 Attempts are counted by minute, in a series that begins anew with each epoch and each URL: what failed before
 a resume, or at another endpoint, says nothing about this one.
@@ -20,7 +20,7 @@ SETTLED_AT_LEAST = 20
 RATE_AT_LEAST = 90  # percent
 JUDGED_EVERY_SECONDS = 10.0
 JUDGED_AFTER_SECONDS = 60.0
-"""How long after the hour's first failure nobody is judged: a restart of the endpoint takes that long."""
+"""The time after the hour's first failure before a judgement: a restart of the endpoint takes that long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Suspension:
 
     @property
     def action(self) -> Action:
-        """As the log tells it."""
+        """The action for the log."""
         return Action(Actor.PLATFORM, reason=self.reason)
 
     def of(self, before: Subscription) -> Subscription:
@@ -50,7 +50,7 @@ class Suspension:
 
 
 class Series(NamedTuple):
-    """What is counted together."""
+    """The attempts that are counted together."""
 
     subscription_id: str
     epoch: int
@@ -58,7 +58,7 @@ class Series(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The same for everybody who counts in it; 32 hex digits."""
+        """The name of the series, 32 hex digits; the same for all who count in it."""
         return _key(self)
 
 
@@ -89,7 +89,7 @@ def minute_of(moment: datetime) -> int:
 
 
 def first_minute(now: datetime) -> int:
-    """Where the hour begins that ends with the minute of `now`."""
+    """Returns the first minute of the hour that ends with the minute of `now`."""
     return minute_of(now) - HOUR_MINUTES + 1
 
 

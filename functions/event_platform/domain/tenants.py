@@ -176,7 +176,7 @@ class Tenant(_Entry):
 
     @property
     def name(self) -> str:
-        """What an entry is known by: its URL or its host pattern."""
+        """The name of an entry: its URL or its host pattern."""
         return self.url or self.host_pattern or ""
 
     @cached_property
@@ -194,7 +194,7 @@ class Tenant(_Entry):
         ]
 
     def covers(self, pim_url: str) -> bool:
-        """Whether a normalised PIM URL is this tenant's."""
+        """True if a normalised PIM URL is this tenant's."""
         if self.host_pattern is None:
             return pim_url == self.url
         host, _ = host_and_port(pim_url)
@@ -212,7 +212,7 @@ def may_lack_token_info(tenant: Tenant) -> bool:
 
 
 def plain_http_problem(tenant: Tenant, *, allow_http: bool) -> str | None:
-    """What is wrong with a PIM that is spoken to without TLS, unless that is allowed."""
+    """Returns what is wrong with a PIM without TLS; None if it has TLS, or none is needed."""
     if allow_http or tenant.url is None or not tenant.url.startswith("http:"):
         return None
     return f"{tenant.url}: the URL of a PIM must begin with https:// (http:// works with --dev only)"

@@ -26,7 +26,7 @@ def to_rfc3339(moment: datetime) -> str:
 
 
 def normalise_rfc3339(text: str) -> str:
-    """The same moment in UTC with `Z`, its fraction of a second kept digit by digit (contract/ingest.md 2).
+    """Returns the same moment in UTC with `Z`, its fraction kept digit by digit (contract/ingest.md 2).
 
     Raises ValueError when `text` is no RFC 3339 date-time (RFC 3339 section 5.6). A leap second
     (`:60`) and more than 30 digits of a fraction are refused, since no receiver could hold them.

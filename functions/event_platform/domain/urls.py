@@ -86,7 +86,7 @@ def host_and_port_of_broker(broker: str) -> tuple[str, int]:
 
 
 def _with_ascii_host(text: str) -> str:
-    """What else is not printable ASCII is left for the check that follows."""
+    """Returns the text with its host in ASCII; other characters are left for the check that follows."""
     import idna  # its tables take time to load, and few hosts need them
 
     if not text.isprintable():  # urlsplit drops tabs and line ends

@@ -54,7 +54,7 @@ _FORMS: Mapping[str, str] = {
         "must be a service account, such as name@project.iam.gserviceaccount.com"
     ),
 }
-"""Each pattern that a field of ours has, in words."""
+"""The patterns of our fields, in words."""
 
 
 def words_of(error: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 MESSAGES_AT_ONCE = 10_000
 BYTES_AT_ONCE = 32_000_000
-"""What is held in memory of a large fan-out: it is rendered and published piece by piece."""
+"""The bounds of a piece of a large fan-out, which is rendered and published piece by piece."""
 SECONDS_AT_ONCE = 0.005
 """The time that the event loop works on one message before it works on others."""
 TENANTS_HELD = 1000
@@ -50,7 +50,7 @@ async def read_accepted(message: Message, catalog: Catalog) -> Accepted:
     The event loop works on other messages too.
     """
     tenant, accepted_at = acceptance_of(message)
-    events = [event async for event in _in_turns(events_of(message, catalog))]
+    events = [event async for event in _with_pauses(events_of(message, catalog))]
     return Accepted(tenant, accepted_at, events)
 
 
@@ -70,7 +70,7 @@ class CompiledFilters:
         if any(each.filter is not None and not filters.is_compiled(each.filter) for each in active):
             await PARSER.ready()
         predicates: dict[str, filters.Predicate] = {}
-        async for each in _in_turns(active):
+        async for each in _with_pauses(active):
             if each.filter is not None:
                 predicates[each.filter] = filters.predicate_of(each.filter)
         self._held[tenant] = active, predicates
@@ -140,7 +140,7 @@ def _delivery(accepted: Accepted, event: Event, match: Matched) -> Message:
     )
 
 
-async def _in_turns(items: Iterable[Item]) -> AsyncIterator[Item]:
+async def _with_pauses(items: Iterable[Item]) -> AsyncIterator[Item]:
     """The items, each made when it is drawn; lets the event loop work on other things in between."""
     began = time.monotonic()
     for item in items:
@@ -153,7 +153,7 @@ async def _in_turns(items: Iterable[Item]) -> AsyncIterator[Item]:
 async def _pieces(messages: Iterable[Message]) -> AsyncIterator[list[Message]]:
     piece: list[Message] = []
     size = 0
-    async for message in _in_turns(messages):
+    async for message in _with_pauses(messages):
         piece.append(message)
         size += size_of(message)
         if len(piece) == MESSAGES_AT_ONCE or size >= BYTES_AT_ONCE:
@@ -164,7 +164,7 @@ async def _pieces(messages: Iterable[Message]) -> AsyncIterator[list[Message]]:
 
 
 async def _publish(publisher: Publisher, topic: str, messages: Sequence[Message]) -> None:
-    """What failed is published once more: a nack would have everything repeated, also what was taken."""
+    """Publishes what failed once more: a nack would repeat everything, also what was published."""
     try:
         await publisher.publish(topic, messages)
     except PublishFailed as error:

@@ -1,4 +1,4 @@
-"""Subscriptions that are not told which product of the PIM an event is about (contract/ingest.md 3)."""
+"""Subscriptions whose events do not say which product of the PIM they are about (contract/ingest.md 3)."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ from .matched import Matched
 
 log = structlog.get_logger()
 
-TOLD_AGAIN_SECONDS = 3600
+LOGGED_EVERY_SECONDS = 3600
 SUBSCRIPTIONS_REMEMBERED = 10_000
 ASK_FOR_IT = "its PIM has no product UUIDs: send_product_identifier must be true"
 SAY_WHERE_IT_IS = (
@@ -26,8 +26,8 @@ class IdentifierCheck:
     """Warns the operator of each such subscription, once an hour."""
 
     def __init__(self, clock: Clock) -> None:
-        self._told: TTLCache[str, bool] = TTLCache(
-            SUBSCRIPTIONS_REMEMBERED, TOLD_AGAIN_SECONDS, clock.monotonic
+        self._logged: TTLCache[str, bool] = TTLCache(
+            SUBSCRIPTIONS_REMEMBERED, LOGGED_EVERY_SECONDS, clock.monotonic
         )
 
     def look(self, tenant: str, event: Event, matched: Iterable[Matched]) -> None:
@@ -42,9 +42,9 @@ class IdentifierCheck:
             return
         for match in matched:
             subscription = match.subscription
-            if subscription.send_product_identifier is not wants or subscription.id in self._told:
+            if subscription.send_product_identifier is not wants or subscription.id in self._logged:
                 continue
-            self._told[subscription.id] = True
+            self._logged[subscription.id] = True
             log.warning(
                 "subscription.lacks_identifiers",
                 tenant=tenant,

@@ -29,7 +29,7 @@ from ..reading import MAX_WEBHOOK_VALUES, Reading, check_values
 
 log = structlog.get_logger()
 
-PROBLEMS_TOLD = 10
+PROBLEMS_LISTED = 10
 
 
 async def published_events(
@@ -44,9 +44,9 @@ async def published_events(
     try:
         taken = await reading.run(tenant.key, read_published, message.data, tenant, accepted_at, headers)
     except InvalidRequest as error:
-        told = "; ".join(map(_told, error.problems[:PROBLEMS_TOLD]))
-        more = len(error.problems) - PROBLEMS_TOLD
-        raise MalformedMessage(f"{told}; and {more} more" if more > 0 else told) from error
+        listed = "; ".join(map(_line_of, error.problems[:PROBLEMS_LISTED]))
+        more = len(error.problems) - PROBLEMS_LISTED
+        raise MalformedMessage(f"{listed}; and {more} more" if more > 0 else listed) from error
     except (Forbidden, TooLarge, UnsupportedMediaType) as error:
         raise MalformedMessage(str(error)) from error
     except Overloaded as error:
@@ -78,6 +78,6 @@ def _as_header(value: str) -> str:
     return value.replace("%", "%25").replace('"', "%22")
 
 
-def _told(problem: Problem) -> str:
+def _line_of(problem: Problem) -> str:
     in_data = "data." in problem.field
     return f"{problem.field}: does not fit the schema" if in_data else str(problem)

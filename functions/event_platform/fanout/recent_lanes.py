@@ -10,7 +10,7 @@ from ..domain.messages.queue_messages import marked_alone
 from ..ports import Clock
 
 RECENT_SECONDS = 45.0
-"""As long as a push is held at most, after which nothing waits for it."""
+"""The time for which a push is held at most; after it nothing waits for the push."""
 LANES_KEPT = 50_000
 """Some 20 MB. Where more are in use nothing counts as alone, which only costs waiting."""
 

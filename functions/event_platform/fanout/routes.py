@@ -11,7 +11,7 @@ from ..domain.messages.message import MalformedMessage
 from ..domain.messages.queue_messages import DEAD_LETTERS_TOPIC, Accepted
 from ..domain.tenants import Tenant, with_key
 from ..ports import ActiveSubscriptions, Clock, Publisher, Reader, Subscriptions, TenantRegistry
-from ..push import Pushed, bury_on, push_route, room_for_large_pushes
+from ..push import Pushed, dead_letters_to, push_route, room_for_large_pushes
 from ..reading import Reading
 from .accepted import CompiledFilters, fan_out_accepted, read_accepted
 from .identifier_check import IdentifierCheck
@@ -24,7 +24,7 @@ PIM_EVENTS_PATH = "/pim-events/{key}"
 
 @dataclass(frozen=True, slots=True)
 class Fanout:
-    """What fanout works with. `schema_base` is the URL under which the schemas are served."""
+    """The services of fanout. `schema_base` is the URL under which the schemas are served."""
 
     registry: TenantRegistry
     subscriptions: ActiveSubscriptions
@@ -67,10 +67,10 @@ def routes(fanout: Fanout) -> Sequence[Route]:
         )
 
     identifiers, compiled = IdentifierCheck(fanout.clock), CompiledFilters()
-    bury, room = bury_on(fanout.publisher, DEAD_LETTERS_TOPIC), room_for_large_pushes()
+    publish_dead_letter, room = dead_letters_to(fanout.publisher, DEAD_LETTERS_TOPIC), room_for_large_pushes()
     return [
-        push_route(EVENTS_PATH, take_accepted, bury=bury, room=room),
-        push_route(PIM_EVENTS_PATH, take_published, bury=bury, room=room),
+        push_route(EVENTS_PATH, take_accepted, publish_dead_letter=publish_dead_letter, room=room),
+        push_route(PIM_EVENTS_PATH, take_published, publish_dead_letter=publish_dead_letter, room=room),
     ]
 
 

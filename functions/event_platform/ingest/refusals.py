@@ -28,7 +28,7 @@ REASONS: Mapping[type[errors.EventPlatformError], str] = {
 UNAVAILABLE, INCOMPLETE = "unavailable", "incomplete"
 """The reasons of what has none of its own; they are few, so that lines and metrics are."""
 INCOMPLETE_STATUS = 400
-FIELDS_TOLD = 10
+FIELDS_LISTED = 10
 _SIZE_DIGITS = 15
 
 
@@ -41,7 +41,7 @@ class Refusals:
 
     def count(self, way: Way, tenant: str, request: Request, error: Refusal) -> None:
         """Counts a call. `tenant` is empty when nothing says whose it is. Nothing of a body is logged."""
-        status, reason = _told(error)
+        status, reason = _status_and_reason(error)
         self._observer.refused(tenant, way, status, reason)
         times = self._lines.count((tenant, way, status, reason))
         if times == 0:
@@ -50,11 +50,11 @@ class Refusals:
         if (size := request.headers.get("content-length", "")[:_SIZE_DIGITS]).isdecimal():
             more["bytes"] = int(size)
         if isinstance(error, errors.InvalidRequest):
-            more["fields"] = [each.field[:FIELD_CHARACTERS] for each in error.problems[:FIELDS_TOLD]]
+            more["fields"] = [each.field[:FIELD_CHARACTERS] for each in error.problems[:FIELDS_LISTED]]
         log.warning("ingest.refused", way=way, status=status, reason=reason, times=times, **more)
 
 
-def _told(error: Refusal) -> tuple[int, str]:
+def _status_and_reason(error: Refusal) -> tuple[int, str]:
     if isinstance(error, ClientDisconnect):
         return INCOMPLETE_STATUS, INCOMPLETE
     reason = error.reason if isinstance(error, errors.Unauthenticated) else ""

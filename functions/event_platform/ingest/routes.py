@@ -20,6 +20,7 @@ from ..domain.events.event import Event
 from ..domain.front_door import FrontDoor
 from ..domain.ingest_formats import events_api, relay
 from ..domain.limits import LineLimit
+from ..domain.record.answers import AcceptedAnswer, RelayedAnswer, TakenAnswer
 from ..domain.tenants import Tenant, Way, with_key
 from ..http import (
     Direct,
@@ -45,12 +46,12 @@ EVENTS_API_BODY_LIMIT = 20 * 1024 * 1024
 EVENTS_API_PATH = "/ingest/events-api/{key}"
 RELAY_PATH = "/ingest/relay/{key:path}"
 _RELAY_PATHS = re.compile(r"^/ingest/relay/?(?P<key>(?<=/).*|)$", re.DOTALL)
-"""Whatever follows or is missing: who does not fit gets a 401; a 404 would suspend the subscription there."""
+"""Any path below it, so that an unknown key gets a 401: a 404 would suspend the subscription there."""
 REFUSED = (EventPlatformError, ClientDisconnect)
 Check = Callable[[bytes | bytearray, Sequence[SecretStr]], None]
 """Raises Unauthenticated when none of the secrets signed the body."""
 NOBODY = Tenant(url="https://nobody.invalid")
-"""In place of a tenant that no entry has: without secrets, so that nothing is signed by it."""
+"""A tenant without secrets, in place of one that no entry has: nothing is signed by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ RELAY = SignedWay(Way.RELAY, lambda tenant: tenant.relay_secret)
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """What ingest works with."""
+    """The services of ingest."""
 
     registry: TenantRegistry
     intake: Intake
@@ -114,7 +115,8 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         except REFUSED as error:
             refusals.count(Way.CLOUDEVENTS, tenant.name if tenant else "", request, error)
             raise
-        return json_response({"accepted": len(events)}, 202)
+        answer: AcceptedAnswer = {"accepted": len(events)}
+        return json_response(answer, 202)
 
     async def take_webhook(request: Request) -> Response:
         only_once(request.headers, events_api.SIGNATURE_HEADER, events_api.TIMESTAMP_HEADER)
@@ -125,8 +127,11 @@ def routes(ingest: Ingest) -> Sequence[Route]:
             await accept(tenant, Way.EVENTS_API, taken.events)
         if left_out := taken.left_out():
             warn("events.skipped", tenant, **left_out)
-        skipped = sum(taken.skipped.values())
-        answer = {"accepted": len(taken.events), "skipped": skipped, "malformed": taken.malformed}
+        answer: TakenAnswer = {
+            "accepted": len(taken.events),
+            "skipped": sum(taken.skipped.values()),
+            "malformed": taken.malformed,
+        }
         return json_response(answer)
 
     async def take_relayed(request: Request) -> Response:
@@ -148,7 +153,8 @@ def routes(ingest: Ingest) -> Sequence[Route]:
                 name = "relay.differs" if events else "relay.skipped"
                 warn(name, tenant, event_id=relayed.event_id, reasons=relayed.warnings)
             await accept(tenant, Way.RELAY, events)
-        return json_response({"accepted": len(events), "skipped": 1 - len(events)}, 202)
+        answer: RelayedAnswer = {"accepted": len(events), "skipped": 1 - len(events)}
+        return json_response(answer, 202)
 
     def share_of(request: Request, way: SignedWay) -> Share:
         """The share of a body that is signed, before its signature is known to be right."""

@@ -1,7 +1,7 @@
-"""The function `maintain`: puts back due retries and publishes due notifications. It judges nobody."""
+"""The function `maintain`: requeues due retries and publishes due notifications. It judges nobody."""
 
 from .publish_notifications import publish_notifications
-from .put_back import put_back
+from .requeue import requeue_due
 from .routes import Maintain, routes
 
-__all__ = ["Maintain", "publish_notifications", "put_back", "routes"]
+__all__ = ["Maintain", "publish_notifications", "requeue_due", "routes"]

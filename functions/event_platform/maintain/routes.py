@@ -10,14 +10,14 @@ from starlette.routing import Route
 from ..http import json_response
 from ..ports import Clock, PublishedOutbox, Publisher, RetrySchedule
 from .publish_notifications import publish_notifications
-from .put_back import put_back
+from .requeue import requeue_due
 
 PATH = "/"
 
 
 @dataclass(frozen=True, slots=True)
 class Maintain:
-    """What maintain works with."""
+    """The services of maintain."""
 
     schedule: RetrySchedule
     outbox: PublishedOutbox
@@ -35,7 +35,7 @@ def routes(maintain: Maintain) -> Sequence[Route]:
                 maintain.outbox, publisher=maintain.publisher, clock=maintain.clock
             )
         finally:  # retries do not wait for notifications that fail
-            returned = await put_back(
+            returned = await requeue_due(
                 maintain.schedule,
                 publisher=maintain.publisher,
                 clock=maintain.clock,

@@ -24,10 +24,10 @@ log = structlog.get_logger()
 
 MAX_DELIVERIES = 100_000
 DELIVERIES_A_SECOND = 1000
-"""How soon a caller's next benchmark may come: a second for so many deliveries, at least one."""
+"""The wait for a caller's next benchmark: a second for so many deliveries, at least one."""
 EVENTS_AT_ONCE = 200
 DELIVERIES_AT_ONCE = 10_000
-"""What one commit takes, so that events of PIMs come between."""
+"""The deliveries of one commit, so that events of PIMs come between."""
 
 
 async def start_benchmark(
@@ -41,7 +41,7 @@ async def start_benchmark(
     rules: Rules,
     clock: Clock,
 ) -> Benchmark:
-    """All events are durable when it returns.
+    """Starts a benchmark; all its events are durable when it returns.
 
     Raises InvalidRequest, Forbidden, Conflict (more deliveries than a benchmark may have), TooManyRequests,
     and StoreUnavailable or PublishFailed, after which some of the events may come all the same.
@@ -74,7 +74,7 @@ async def start_benchmark(
 
 
 async def _receivers(caller: Caller, subscriptions: Subscriptions) -> int:
-    """How many active benchmark subscriptions the caller has."""
+    """Returns the number of active benchmark subscriptions of the caller."""
     number = 0
     for subscriber in await subscriptions.subscribers(caller.owner):
         found = await subscriptions.subscriptions(caller.owner, subscriber.id)

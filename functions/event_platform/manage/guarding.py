@@ -25,7 +25,7 @@ def host_of_broker(broker: str) -> str:
 async def parsed_and_guarded(
     parse: Callable[[], Parsed], body: Any, hosts: Mapping[str, HostOf], guard: DestinationGuard
 ) -> Parsed:
-    """What `parse` makes of the body, once we may connect to the hosts that it names in these fields.
+    """Returns what `parse` makes of the body, if we may connect to the hosts that these fields name.
 
     Raises InvalidRequest with the problems of both, so that a caller learns of all of them at once.
     """
@@ -46,7 +46,7 @@ async def parsed_and_guarded(
 
 
 def _named(body: Any, field: str) -> Any:
-    """What stands in the body at a dotted path; None where nothing does."""
+    """Returns the value at a dotted path of the body; None if there is none."""
     for key in field.split("."):
         body = body.get(key) if isinstance(body, Mapping) else None
     return body

@@ -1,4 +1,4 @@
-"""Who calls: the triple of PIM, token and client id, verified by asking the PIM (contract/wire.md 1)."""
+"""The caller: the triple of PIM, token and client id, verified by asking the PIM (contract/wire.md 1)."""
 
 import asyncio
 import hashlib
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 GOOD_FOR_SECONDS = 60
 BAD_FOR_SECONDS = 5
 REMEMBERED = 10_000
-"""How long and how many answers of PIMs are remembered."""
+"""The time for which answers of PIMs are remembered, and their number."""
 
 KEYS_SHOWN = 20
 KEY_SHOWN = 100
@@ -51,7 +51,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a PIM's answer says about a token. `refusal` is empty when the token is good."""
+    """A PIM's answer about a token. `refusal` is empty if the token is good."""
 
     refusal: str = ""
     may_subscribe: bool = True
@@ -173,7 +173,7 @@ def token_info_verdict(answer: Answer, tenant: Tenant, client_id: str, lines: Li
 
 
 def _log_unusable(answer: Answer, tenant: Tenant, lines: LineLimit) -> None:
-    """For the operator: which keys were there (never values), and what to set."""
+    """Logs for the operator which keys were there (never values), and what to set."""
     try:
         info = json_form.parse(answer.body, round_integers=True)
     except json_form.MalformedJson:

@@ -14,6 +14,7 @@ import structlog
 import uuid_utils
 from cachetools import TTLCache
 
+from ..domain import fields
 from ..domain.attempts.outcomes import Reason
 from ..domain.errors import InvalidRequest, Problem, StoreUnavailable
 from ..domain.limits import LIMITS, CallType, LineLimit, OwnerAllowances
@@ -50,7 +51,6 @@ PROBLEMS_SHOWN = 20
 MAX_PROBLEM_TEXT = 512
 """Characters of a problem's message, and of its field's name, in an entry."""
 MAX_PROBLEMS_BYTES = 8 * 1024
-ID_LENGTH = 64
 REPEATED_WITHIN = timedelta(minutes=5)
 """The time for which a repeated refusal is counted in the entry that it has."""
 
@@ -66,7 +66,7 @@ EXPLANATIONS: Mapping[str, str] = {
     Reason.CONNECTION_REFUSED: "Nothing listens at the endpoint's address and port, or a firewall refuses.",
     Reason.NETWORK_UNREACHABLE: "No route leads to the endpoint's address.",
     Reason.UNEXPECTED_EOF: "The connection ended before an answer was complete.",
-    Reason.SERVER_GOAWAY: "The endpoint closed the connection for new requests, with one on its way.",
+    Reason.SERVER_GOAWAY: "The endpoint closed the connection for new requests, with one outstanding.",
     Reason.CLIENT_CLOSED_CONNECTION: "The platform closed the connection before an answer came.",
     Reason.DESTINATION_NOT_FOUND: "The endpoint answered 404: check the URL's path. Of Pub/Sub: there"
     " is no such project.",
@@ -83,7 +83,7 @@ EXPLANATIONS: Mapping[str, str] = {
     Operation.DROPPED: "The deliveries were given up before they were sent: the subscription was suspended,"
     " revoked or deleted, or the platform's operator dropped them. The entry's message says which.",
 }
-"""By reason, and by operation where an entry has no reason."""
+"""Explanations by reason, or by operation if an entry has no reason."""
 
 
 def call_of(method: str, url: str, redaction: Redaction) -> Call:
@@ -257,7 +257,7 @@ def parse_query(parameters: Iterable[tuple[str, str]]) -> tuple[LogQuery, Sequen
 
 
 def _id(ids: Mapping[str, str], name: str) -> str | None:
-    return ids[name][:ID_LENGTH] if name in ids else None
+    return ids[name][: fields.MAX_ID_LENGTH] if name in ids else None
 
 
 def _one_of(known: frozenset[str], text: str) -> str:
@@ -268,7 +268,7 @@ def _one_of(known: frozenset[str], text: str) -> str:
 
 
 def _some_id(text: str) -> str:
-    if not 1 <= len(text) <= ID_LENGTH or not text.isprintable():
+    if not 1 <= len(text) <= fields.MAX_ID_LENGTH or not text.isprintable():
         raise ValueError("must be an id")
     return text
 
@@ -317,7 +317,7 @@ def _cursor(last: LogEntry, query: LogQuery) -> str:
 
 def _cursor_of(text: str) -> tuple[str, Position]:
     wrong = "is none that this list gave"
-    if len(text) > 256 or not text.isascii():
+    if len(text) > fields.MAX_CURSOR_LENGTH or not text.isascii():
         raise ValueError(wrong)
     try:
         found = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))

@@ -53,7 +53,7 @@ class Parameters:
 
 
 def read_parameters(sent: Iterable[tuple[str, str]], known: Collection[str], *, paging: str) -> Parameters:
-    """Reads a query string for the parameters `known`; `paging` is told to a client that numbers pages."""
+    """Reads a query string for the parameters `known`; `paging` is the advice for page numbers."""
     meanings = _meanings(known)
     found = Parameters()
     for name, value in sent:

@@ -1,4 +1,4 @@
-"""For how long a caller has to wait before it may do something again."""
+"""Pauses: the time that a caller has to wait before it may do something again."""
 
 import math
 

@@ -16,6 +16,7 @@ from ..domain.events.catalog import Catalog, schema_url
 from ..domain.limits import CallType
 from ..domain.record import representations as show
 from ..domain.record.actions import Action, Actor
+from ..domain.record.answers import EventTypesAnswer, ExplanationAnswer, ListedTypeAnswer
 from ..domain.record.redaction import Redaction
 from ..http import (
     CACHED,
@@ -262,11 +263,12 @@ def _redaction(request: Request) -> Redaction:
 
 
 async def _explanation(request: Request) -> Response:
-    """What an error of the log means, where its `documentation_url` points; public."""
+    """Answers what an error of the log means, at its `documentation_url`; public."""
     name = request.path_params["name"]
     if name not in logs.EXPLANATIONS:
         raise NotFound(f"unknown error {name[:64]!r}")
-    return json_response({"error": name, "explanation": logs.EXPLANATIONS[name]})
+    answer: ExplanationAnswer = {"error": name, "explanation": logs.EXPLANATIONS[name]}
+    return json_response(answer)
 
 
 def _schemas(manage: Manage) -> Sequence[Route]:
@@ -283,7 +285,7 @@ def _schemas(manage: Manage) -> Sequence[Route]:
         return Response(orjson.dumps(content), headers=CACHED, media_type="application/schema+json")
 
     async def index(request: Request) -> Response:
-        types = [
+        types: list[ListedTypeAnswer] = [
             {
                 "type": each.name,
                 "trigger": each.trigger,
@@ -292,7 +294,8 @@ def _schemas(manage: Manage) -> Sequence[Route]:
             }
             for each in manage.catalog.types.values()
         ]
-        return json_response({"types": types}, headers=CACHED)
+        answer: EventTypesAnswer = {"types": types}
+        return json_response(answer, headers=CACHED)
 
     return [
         Route("/spec/", index, methods=["GET"]),

@@ -42,7 +42,7 @@ HOSTS: Mapping[str, Mapping[str, HostOf]] = {
     "https": {"config.url": host_of_endpoint},
     "kafka": {"config.broker": host_of_broker},
 }
-"""By the destination's type: where its config names a host, and how."""
+"""The fields of a config that name a host, and their form, by the destination's type."""
 
 
 async def create_subscription(
@@ -235,7 +235,7 @@ def _patched(
 async def _stored_type(
     caller: Caller, subscriber_id: str, subscription_id: str, subscriptions: Subscriptions
 ) -> str:
-    """What a config is for that comes without a type. A body is checked before its subscription is missed."""
+    """Returns the type for a config that comes without one. A body is checked before the subscription is."""
     try:
         return (await subscriptions.subscription(caller.owner, subscriber_id, subscription_id)).type
     except NotFound:

@@ -26,7 +26,7 @@ from .subscribers import check_permission
 log = structlog.get_logger()
 
 SECONDS_BETWEEN_TESTS = 1.0
-"""For one subscription."""
+"""The pause between two tests of one subscription."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ async def explain(
     known: Catalog,
     clock: Clock,
 ) -> tuple[Event, list[Check]]:
-    """What each part of a subscription says to an event, which is not sent anywhere.
+    """Returns the answer of each part of a subscription to an event, which is not sent anywhere.
 
     Raises InvalidRequest (as ingest would), Forbidden (an event that claims another PIM), TooLarge, NotFound.
     """

@@ -1,4 +1,4 @@
-"""What follows when a client's "Event Platform" permission is gone: its subscriptions are suspended."""
+"""Suspends the subscriptions of a client whose permission "Event Platform" was taken away."""
 
 from cachetools import TTLCache
 
@@ -7,7 +7,7 @@ from ..domain.subscriptions import Owner, Status, Subscription, suspend
 from ..ports import Clock, Subscriptions
 from .identity import REMEMBERED, Caller
 
-LOOK_AGAIN_SECONDS = 60
+CHECKED_EVERY_SECONDS = 60
 ACTION = Action(Actor.PLATFORM, reason="the connection has no Event Platform permission in the PIM any more")
 
 
@@ -17,7 +17,7 @@ class Withdrawals:
     def __init__(self, subscriptions: Subscriptions, clock: Clock) -> None:
         self._subscriptions = subscriptions
         self._clock = clock
-        self._done: TTLCache[Owner, bool] = TTLCache(REMEMBERED, LOOK_AGAIN_SECONDS, clock.monotonic)
+        self._done: TTLCache[Owner, bool] = TTLCache(REMEMBERED, CHECKED_EVERY_SECONDS, clock.monotonic)
 
     async def checked(self, caller: Caller) -> None:
         """Suspends the active subscriptions of a caller without the permission. Raises StoreUnavailable."""

@@ -1,6 +1,6 @@
-"""The function `notify`: tells subscribers what became of their subscriptions, by e-mail and by webhook."""
+"""The function `notify`: notifies subscribers of changes of their subscriptions, by e-mail and webhook."""
 
-from .notify import Telling, notify, settle
+from .notify import NotifyServices, notify, settle
 from .routes import Notify, routes
 
-__all__ = ["Notify", "Telling", "notify", "routes", "settle"]
+__all__ = ["Notify", "NotifyServices", "notify", "routes", "settle"]

@@ -1,4 +1,4 @@
-"""Telling one notification, by the channels of its subscriber. Effects come in as arguments."""
+"""Sends one notification by the channels of its subscriber. Effects come in as arguments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +19,9 @@ from ..domain.record.notifications import (
     Channel,
     Mail,
     Notification,
+    NotificationResult,
     Pending,
     Result,
-    Told,
     allowance_of,
     body_of,
     channels_of,
@@ -38,12 +38,12 @@ from ..ports import Clock, Mailer, Outbox, Sender, SubscriberLookup
 
 log = structlog.get_logger()
 
-NO_MAIL_SERVER = "set AEP_SMTP_URL and AEP_MAIL_FROM, so that subscribers can be told by e-mail"
+NO_MAIL_SERVER = "set AEP_SMTP_URL and AEP_MAIL_FROM, so that subscribers can be notified by e-mail"
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """What notifications are told with. Without `mailer` there are no mails; `base_url` is the platform's."""
+class NotifyServices:
+    """The services of notify. Without `mailer` there are no mails; `base_url` is the platform's."""
 
     subscribers: SubscriberLookup
     outbox: Outbox
@@ -53,67 +53,70 @@ class Telling:
     base_url: str = ""
 
 
-async def notify(pending: Pending, *, telling: Telling) -> Told:
-    """Returns what came of telling it now; the caller has it applied by `settle`.
+async def notify(pending: Pending, *, services: NotifyServices) -> NotificationResult:
+    """Sends it now. Returns the result, which the caller applies by `settle`.
 
     Raises only for faults of ours and StoreUnavailable: a receiver's failure is a result. Takes at most 40 s.
     """
     notification = pending.notification
     try:
-        subscriber = await telling.subscribers.subscriber(notification.owner, notification.subscriber_id)
+        subscriber = await services.subscribers.subscriber(notification.owner, notification.subscriber_id)
     except NotFound:  # deleted, more than 30 days ago by now
         log.warning("notification.dropped", **_ids(notification), why="the subscriber is not known any more")
-        return Told()
+        return NotificationResult()
     if pending.is_held:
-        return await _merged(pending, subscriber, telling)
-    mail = mail_of(notification, subscriber, telling.base_url)
+        return await _merged(pending, subscriber, services)
+    mail = mail_of(notification, subscriber, services.base_url)
     if pending.mail_attempts > 0:
-        return await _by_mail((), pending, mail, telling)
+        return await _by_mail((), pending, mail, services)
     channels = channels_of(notification, subscriber.contact)
-    if not await _is_allowed(channels, subscriber, telling):
-        return await _held((), pending, telling)
+    if not await _is_allowed(channels, subscriber, services):
+        return await _held((), pending, services)
     results: list[tuple[Channel, Result]] = []
     if Channel.WEBHOOK in channels:
         body = body_of(notification)
-        results.append((Channel.WEBHOOK, await _by_webhook(notification, body, subscriber.contact, telling)))
+        results.append((Channel.WEBHOOK, await _by_webhook(notification, body, subscriber.contact, services)))
     if Channel.EMAIL not in channels:
         if results[0][1] is not Result.FAILED:
-            return Told(results)
-        if not await _is_allowed([Channel.EMAIL], subscriber, telling):  # contract/wire.md 12: a mail instead
-            return await _held(tuple(results), pending, telling)
-    return await _by_mail(tuple(results), pending, mail, telling)
+            return NotificationResult(results)
+        # contract/wire.md 12: a mail instead
+        if not await _is_allowed([Channel.EMAIL], subscriber, services):
+            return await _held(tuple(results), pending, services)
+    return await _by_mail(tuple(results), pending, mail, services)
 
 
-async def settle(outbox: Outbox, pending: Pending, told: Told) -> None:
-    """Applies what came of telling. Raises StoreUnavailable."""
-    if told.held_until is not None:
-        attempts = pending.mail_attempts + (1 if told.results else 0)  # the webhook is not repeated
-        await outbox.hold(pending, told.held_until, mail_attempts=attempts)
+async def settle(outbox: Outbox, pending: Pending, result: NotificationResult) -> None:
+    """Applies the result of `notify`. Raises StoreUnavailable."""
+    if result.held_until is not None:
+        attempts = pending.mail_attempts + (1 if result.results else 0)  # the webhook is not repeated
+        await outbox.hold(pending, result.held_until, mail_attempts=attempts)
     else:
-        await outbox.settle(pending, told.again_at, told.merged)
+        await outbox.settle(pending, result.again_at, result.merged)
 
 
 async def _is_allowed(
-    channels: Sequence[Channel], subscriber: Subscriber, telling: Telling, *, merged: bool = False
+    channels: Sequence[Channel], subscriber: Subscriber, services: NotifyServices, *, merged: bool = False
 ) -> bool:
-    return await telling.outbox.count(
+    return await services.outbox.count(
         [allowance_of(channel, subscriber.owner, subscriber.contact, merged=merged) for channel in channels]
     )
 
 
-async def _held(results: tuple[tuple[Channel, Result], ...], pending: Pending, telling: Telling) -> Told:
-    """The first that is held of a subscriber is told at the end of the period, and the others with it."""
-    until = merged_at(telling.clock.now())
-    if await telling.outbox.held(pending.notification.subscriber_id, 1):
+async def _held(
+    results: tuple[tuple[Channel, Result], ...], pending: Pending, services: NotifyServices
+) -> NotificationResult:
+    """Holds it. The first of a subscriber is sent at the end of the period, and the others with it."""
+    until = merged_at(services.clock.now())
+    if await services.outbox.held(pending.notification.subscriber_id, 1):
         until += HELD_FOR_ANOTHER
-    return Told(results, held_until=until)
+    return NotificationResult(results, held_until=until)
 
 
-async def _merged(pending: Pending, subscriber: Subscriber, telling: Telling) -> Told:
-    """Tells of all that are held of the subscriber at once, when it is the oldest's turn."""
-    held = await telling.outbox.held(subscriber.id, MERGED_AT_MOST)
+async def _merged(pending: Pending, subscriber: Subscriber, services: NotifyServices) -> NotificationResult:
+    """Sends all that are held of the subscriber as one, if this is the oldest."""
+    held = await services.outbox.held(subscriber.id, MERGED_AT_MOST)
     if not held or held[0].notification.id != pending.notification.id:
-        return Told(held_until=merged_at(telling.clock.now()) + HELD_FOR_ANOTHER)
+        return NotificationResult(held_until=merged_at(services.clock.now()) + HELD_FOR_ANOTHER)
     wanted = subscriber.contact.notification_channels
     by_webhook = [
         each.notification
@@ -122,12 +125,12 @@ async def _merged(pending: Pending, subscriber: Subscriber, telling: Telling) ->
     ]
     channels = [Channel.EMAIL] if Channel.EMAIL in wanted or len(by_webhook) < len(held) else []
     channels += [Channel.WEBHOOK] if by_webhook else []
-    if pending.mail_attempts == 0 and not await _is_allowed(channels, subscriber, telling, merged=True):
-        return Told(held_until=merged_at(telling.clock.now()))
+    if pending.mail_attempts == 0 and not await _is_allowed(channels, subscriber, services, merged=True):
+        return NotificationResult(held_until=merged_at(services.clock.now()))
     results: list[tuple[Channel, Result]] = []
     if by_webhook:
         body = merged_body_of(by_webhook)
-        result = await _by_webhook(held[0].notification, body, subscriber.contact, telling)
+        result = await _by_webhook(held[0].notification, body, subscriber.contact, services)
         results.append((Channel.WEBHOOK, result))
     by_mail = [
         each.notification
@@ -136,28 +139,30 @@ async def _merged(pending: Pending, subscriber: Subscriber, telling: Telling) ->
     ]
     log.warning("notification.merged", **_ids(held[0].notification), changes=len(held))
     if not by_mail:
-        return Told(results, merged=held[1:])
-    mail = merged_mail_of(by_mail, subscriber, telling.base_url)
-    told = await _by_mail(tuple(results), pending, mail, telling)
-    return replace(told, merged=held[1:])
+        return NotificationResult(results, merged=held[1:])
+    mail = merged_mail_of(by_mail, subscriber, services.base_url)
+    result = await _by_mail(tuple(results), pending, mail, services)
+    return replace(result, merged=held[1:])
 
 
 async def _by_webhook(
-    notification: Notification, content: dict[str, Any], contact: Contact, telling: Telling
+    notification: Notification, content: dict[str, Any], contact: Contact, services: NotifyServices
 ) -> Result:
-    """Up to three attempts. The contact has URL and secret while the webhook is among its channels."""
+    """Makes up to three attempts. The contact has URL and secret while the webhook is among its channels."""
     url, secret = contact.notification_webhook_url, contact.notification_webhook_secret
     assert url is not None  # noqa: S101 - management refuses a webhook without them
     assert secret is not None  # noqa: S101
     body = json_form.stringify(content)
     headers = signed(Sent(notification.id, body, secret.get_secret_value()))
     attempts = 1
-    post = partial(telling.sender.post, url, headers, body, owner=notification.owner, timeout=WEBHOOK_SECONDS)
+    post = partial(
+        services.sender.post, url, headers, body, owner=notification.owner, timeout=WEBHOOK_SECONDS
+    )
     result = await post()
     for pause in WEBHOOK_PAUSES:
         if not may_succeed_later(result):
             break
-        await telling.clock.sleep(pause)
+        await services.clock.sleep(pause)
         attempts += 1
         result = await post()
     sent = isinstance(result, Answer) and 200 <= result.status <= 299
@@ -167,18 +172,18 @@ async def _by_webhook(
 
 
 async def _by_mail(
-    results: tuple[tuple[Channel, Result], ...], pending: Pending, mail: Mail, telling: Telling
-) -> Told:
-    """One attempt; what the server does not take now is to be tried again at a time that is told."""
+    results: tuple[tuple[Channel, Result], ...], pending: Pending, mail: Mail, services: NotifyServices
+) -> NotificationResult:
+    """Makes one attempt. The result has the time of the next one if the server does not take it now."""
     notification, attempts = pending.notification, pending.mail_attempts + 1
-    if telling.mailer is None:
+    if services.mailer is None:
         log.warning("notification.not_sent", **_ids(notification), channel="email", fix=NO_MAIL_SERVER)
-        return Told((*results, (Channel.EMAIL, Result.NOT_SENT)))
-    failure = await telling.mailer.send(mail)
+        return NotificationResult((*results, (Channel.EMAIL, Result.NOT_SENT)))
+    failure = await services.mailer.send(mail)
     if failure is None:
         _log(notification, Channel.EMAIL, Result.SENT, attempts=attempts)
-        return Told((*results, (Channel.EMAIL, Result.SENT)))
-    again_at = None if failure.permanent else mail_retry_at(attempts, telling.clock.now())
+        return NotificationResult((*results, (Channel.EMAIL, Result.SENT)))
+    again_at = None if failure.permanent else mail_retry_at(attempts, services.clock.now())
     result = Result.FAILED if again_at is None else Result.POSTPONED
     _log(
         notification,
@@ -189,7 +194,7 @@ async def _by_mail(
         detail=failure.detail,
         code=failure.code,
     )
-    return Told((*results, (Channel.EMAIL, result)), again_at)
+    return NotificationResult((*results, (Channel.EMAIL, result)), again_at)
 
 
 def _log(notification: Notification, channel: Channel, result: Result, **more: str | int | None) -> None:

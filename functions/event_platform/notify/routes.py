@@ -1,4 +1,4 @@
-"""The push route of notify: a message names a notification, which is told before the answer."""
+"""The push route of notify: a message names a notification, which is sent before the answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,31 +7,33 @@ from starlette.routing import Route
 
 from ..domain.messages.queue_messages import DEAD_LETTERS_TOPIC, notification_id_of
 from ..ports import PublishedOutbox, Publisher
-from ..push import Pushed, bury_on, push_route
-from .notify import Telling, notify, settle
+from ..push import Pushed, dead_letters_to, push_route
+from .notify import NotifyServices, notify, settle
 
 PATH = "/notifications"
 
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """What notify works with."""
+    """The outbox and the services of notify."""
 
     outbox: PublishedOutbox
-    telling: Telling
+    services: NotifyServices
     publisher: Publisher
 
 
 def routes(function: Notify) -> Sequence[Route]:
     """The route of notify: where the push subscription of `notifications` points.
 
-    What is not in the outbox any more was told already, by another push of the same message perhaps.
+    A notification that is not in the outbox any more was sent already, perhaps for an earlier push.
     """
 
     async def take(pushed: Pushed) -> None:
         pending = await function.outbox.pending(notification_id_of(pushed.message))
         if pending is not None:
-            told = await notify(pending, telling=function.telling)
-            await settle(function.outbox, pending, told)
+            result = await notify(pending, services=function.services)
+            await settle(function.outbox, pending, result)
 
-    return [push_route(PATH, take, bury=bury_on(function.publisher, DEAD_LETTERS_TOPIC))]
+    return [
+        push_route(PATH, take, publish_dead_letter=dead_letters_to(function.publisher, DEAD_LETTERS_TOPIC))
+    ]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import structlog
 
 from event_platform.domain.errors import CannotConnect, StoreUnavailable
-from event_platform.domain.record.notifications import Pending, Told
+from event_platform.domain.record.notifications import NotificationResult, Pending
 from event_platform.domain.subscriptions import Owner
-from event_platform.notify import Telling, notify, settle
+from event_platform.notify import NotifyServices, notify, settle
 from event_platform.ports import Clock, Outbox
 
 from ..runtime.meters import Meters
@@ -47,14 +47,14 @@ class Notifier:
     def __init__(
         self,
         outbox: Outbox,
-        telling: Telling,
+        services: NotifyServices,
         meters: Meters,
         clock: Clock,
         *,
         on_fault: Callable[[BaseException], None],
     ) -> None:
         self._outbox = outbox
-        self._telling = telling
+        self._services = services
         self._meters = meters
         self._clock = clock
         self._tasks = WatchedTasks(on_fault)
@@ -153,7 +153,7 @@ class Notifier:
         notification = pending.notification
         ended = [notification.id]
         try:
-            told = await notify(pending, telling=self._telling)
+            told = await notify(pending, services=self._services)
             ended += [each.notification.id for each in told.merged]
             await self._settle(pending, told)
         except StoreUnavailable as error:
@@ -176,7 +176,7 @@ class Notifier:
                 self._due.pop(notification_id, None)
             self._new.set()
 
-    async def _settle(self, pending: Pending, told: Told) -> None:
+    async def _settle(self, pending: Pending, told: NotificationResult) -> None:
         """Keeps trying while the store is away: what was told is not told again for that."""
         while True:
             try:

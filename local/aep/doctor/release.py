@@ -76,11 +76,11 @@ class Running:
     """What a function runs. `waiting` is a newer revision that is not ready, "" if there is none."""
 
     archive: str
-    told_by: str
+    source: str
     waiting: str = ""
 
 
-class _CannotTell(Exception):
+class _NotFoundOut(Exception):
     """Raised when nothing says what a function runs; the text says what to do."""
 
 
@@ -98,13 +98,13 @@ async def _check(
 ) -> Check:
     title = f"release of {name}"
     try:
-        running = await _told_by_health(session, url) or await google.running(name)
-    except (NoGooglePackages, GoogleFailed, _CannotTell) as error:
+        running = await _running_by_health(session, url) or await google.running(name)
+    except (NoGooglePackages, GoogleFailed, _NotFoundOut) as error:
         return problem(title, str(error))
     if running.archive != stack.archive:
         return problem(
             title,
-            f"runs {running.archive or 'no known archive'} ({running.told_by}) and not {stack.archive} as the"
+            f"runs {running.archive or 'no known archive'} ({running.source}) and not {stack.archive} as the"
             " stack says: its build or its start failed. See the log of its build; then `pulumi config set"
             " attempt N`, with N one higher than before (2 at first), and `pulumi up`",
         )
@@ -113,10 +113,10 @@ async def _check(
             title,
             f"its newest revision {running.waiting} is not ready: see the log of {name}, then `pulumi up`",
         )
-    return ok(title, f"runs {running.archive} ({running.told_by})")
+    return ok(title, f"runs {running.archive} ({running.source})")
 
 
-async def _told_by_health(session: aiohttp.ClientSession, url: str) -> Running | None:
+async def _running_by_health(session: aiohttp.ClientSession, url: str) -> Running | None:
     """Returns None where the function's own answer is not to be had."""
     try:
         async with session.get(f"{url}/health", timeout=_SHORT) as answer:
@@ -139,7 +139,7 @@ class _CloudRun:
         self._token: str | GoogleFailed | NoGooglePackages | None = None
 
     async def running(self, name: str) -> Running:
-        """Raises _CannotTell, NoGooglePackages, GoogleFailed."""
+        """Raises _NotFoundOut, NoGooglePackages, GoogleFailed."""
         service = await self._get(f"{self._services}/{name}")
         ready, newest = (_last(service.get(key)) for key in ("latestReadyRevision", "latestCreatedRevision"))
         if not ready:
@@ -163,7 +163,7 @@ class _CloudRun:
                 status, text = answer.status, await _read(answer)
             return _object(text) if status == 200 else self._refused(status)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise _CannotTell(f"Cloud Run does not answer ({unanswered.why(error)})") from error
+            raise _NotFoundOut(f"Cloud Run does not answer ({unanswered.why(error)})") from error
 
     async def _access_token(self) -> str:
         """Returns a token, looked for once. Raises NoGooglePackages, GoogleFailed."""
@@ -178,8 +178,8 @@ class _CloudRun:
 
     def _refused(self, status: int) -> NoReturn:
         if status == 404:
-            raise _CannotTell(f"there is no such function in {self._project}: run `pulumi up --refresh`")
-        raise _CannotTell(f"Cloud Run answered {status}: sign in by {_SIGN_IN}")
+            raise _NotFoundOut(f"there is no such function in {self._project}: run `pulumi up --refresh`")
+        raise _NotFoundOut(f"Cloud Run answered {status}: sign in by {_SIGN_IN}")
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

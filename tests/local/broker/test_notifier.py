@@ -15,7 +15,7 @@ from aep.runtime.meters import Meters
 from event_platform.domain.record.actions import Action, Actor
 from event_platform.domain.record.notifications import Allowance, Mail, Pending, notifications_of
 from event_platform.domain.subscriptions import Owner, Status, Subscriber
-from event_platform.notify import Telling
+from event_platform.notify import NotifyServices
 from support.clock import ManualClock
 from support.memory_outbox import MemoryOutbox
 from support.records import OWNER, a_subscriber, a_subscription
@@ -75,12 +75,12 @@ class World:
         self._known = Known(subscriber)
 
     def notifier(self) -> Notifier:
-        telling = Telling(self._known, self.outbox, sender_of_none(), self.clock, self.post)
+        services = NotifyServices(self._known, self.outbox, sender_of_none(), self.clock, self.post)
 
         def fault(error: BaseException) -> None:
             raise error
 
-        return Notifier(self.outbox, telling, Meters(), self.clock, on_fault=fault)
+        return Notifier(self.outbox, services, Meters(), self.clock, on_fault=fault)
 
 
 def sender_of_none() -> Any:

@@ -320,7 +320,7 @@ async def test_owners_take_turns(process: ReadingProcess) -> None:
 
     await asyncio.gather(*(run("many") for _ in range(10)), run("one"))
     assert ended.index("one") <= 1
-    assert process._turns == {}
+    assert process._locks == {}
 
 
 async def test_a_webhook_of_15_mib_keeps_the_loop_free(process: ReadingProcess) -> None:

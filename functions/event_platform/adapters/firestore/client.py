@@ -29,7 +29,7 @@ TRANSIENT = (
     exceptions.InternalServerError,
     exceptions.Unknown,
 )
-"""What Firestore says when it cannot now and may be able later. Of all but Aborted and ResourceExhausted the
+"""Errors of Firestore after which a repetition can succeed. Of all but Aborted and ResourceExhausted the
 write may have happened all the same."""
 
 ALREADY_EXISTS = exceptions.AlreadyExists
@@ -110,7 +110,7 @@ class Firestore:
         raced: Sequence[type[Exception]] = (),
         patience: float | None = None,
     ) -> T:
-        """What `job` returns, begun again after a transient failure, or one of `raced`: others were quicker.
+        """Returns what `job` returns; it is begun again after a transient failure, or one of `raced`.
 
         Raises StoreUnavailable when that does not help; whatever else `job` raises reaches the caller.
         """
@@ -157,7 +157,7 @@ class Firestore:
         await self.run(lambda: reference.set(fields, merge=merge, retry=None, timeout=self.attempt))
 
     async def delete(self, references: Sequence[AsyncDocumentReference]) -> None:
-        """Those that are gone already are no error. Raises StoreUnavailable."""
+        """Deletes the documents; those that are gone already are no error. Raises StoreUnavailable."""
         for start in range(0, len(references), _BATCH):
             await self.run(lambda part=references[start : start + _BATCH]: self._delete(part))
 

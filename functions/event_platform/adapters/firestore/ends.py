@@ -32,7 +32,7 @@ from .sharing import SECONDS_BETWEEN_WRITES, SharedWrite
 
 ENTRIES_HELD = 10_000
 NOBODY = Owner("", "")
-"""Whose the ends are of a subscription that there is no record of any more."""
+"""The owner of ends of a subscription whose record is gone."""
 
 
 class FirestoreEndLog:
@@ -137,7 +137,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """What is in a part's document, if it is there: at most one entry."""
+    """Returns the content of a part's document, if it is there: at most one entry."""
 
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
     entries: Sequence[LogEntry] = ()
@@ -145,7 +145,7 @@ class _Document:
 
 
 def window_of(end: DeliveryEnd) -> datetime:
-    """When the window of time began in which an equal end is the same entry."""
+    """Returns when the window of time began in which an equal end is the same entry."""
     return window(end.at, MERGED_WITHIN[end.operation])
 
 

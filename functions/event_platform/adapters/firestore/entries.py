@@ -14,11 +14,11 @@ from ...domain.record.logs import EVENTS_LISTED, KEPT_FOR, LogEntry, LogType
 from ...domain.subscriptions import Owner
 
 PART_OF = "part_of"
-"""In a part of an entry: the entry's id."""
+"""The field of a part that has its entry's id."""
 
 
 def fields_of(entry: LogEntry) -> dict[str, Any]:
-    """What a reader filters and orders by; requests, responses and events as one text each."""
+    """Fields that a reader filters and orders by; requests, responses and events are one text each."""
     fields: dict[str, Any] = {
         "id": entry.id,
         "tenant": entry.owner.tenant,
@@ -64,7 +64,7 @@ def entry_of(parts: Sequence[Mapping[str, Any]]) -> LogEntry:
 
 
 def window(at: datetime, width: timedelta) -> datetime:
-    """When the window of this width began, counted on the clock."""
+    """Returns when the window of this width began, counted on the clock."""
     seconds = width // timedelta(seconds=1)
     return datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)
 

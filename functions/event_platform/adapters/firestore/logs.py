@@ -115,7 +115,7 @@ class FirestoreLogs:
         return entries
 
     async def _parts(self, ids: Sequence[str]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """All parts of each of the entries."""
+        """Returns all parts of each of the entries."""
         wanted = list(dict.fromkeys(ids))
         groups = [wanted[start : start + _IN_ONE_QUERY] for start in range(0, len(wanted), _IN_ONE_QUERY)]
         answers = await asyncio.gather(*(self._firestore.query(self._of_parts(group)) for group in groups))

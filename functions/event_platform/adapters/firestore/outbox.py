@@ -1,4 +1,4 @@
-"""Notifications in Firestore until they are told: the port `PublishedOutbox`, and how a change fills it."""
+"""Notifications in Firestore until they are sent: the port `PublishedOutbox`, and how a change fills it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 log = structlog.get_logger()
 
 PUBLISHED_BY_OTHERS_AFTER = timedelta(minutes=2)
-"""What the changer has not published by then, `maintain` does."""
+"""The time after which `maintain` publishes what the changer has not."""
 PUBLISH_SECONDS = 3.0
-"""How long a management call waits for the topic."""
+"""The time that a management call waits for the topic."""
 _KEPT = timedelta(days=30)
 _COUNTS_KEPT = timedelta(hours=2)
 
@@ -36,13 +36,13 @@ Put: TypeAlias = tuple[int, Notification]
 
 @dataclass(frozen=True, slots=True)
 class _Stored(Pending):
-    """As it was read, with the document's time of writing, so that a later one is not undone."""
+    """A notification as it was read, with the document's update time, so that a later one is not undone."""
 
     written_at: Any = None
 
 
 class FirestoreOutbox:
-    """A document has `due` while it has to be published, and goes when the notification was told."""
+    """A document has `due` while it has to be published, and is deleted when the notification was sent."""
 
     def __init__(self, firestore: Firestore, clock: Clock) -> None:
         self._firestore = firestore
@@ -126,8 +126,9 @@ class FirestoreOutbox:
         return [_stored(snapshot) for snapshot in await self._firestore.query(query.limit(limit))]
 
     async def count(self, allowances: Sequence[Allowance]) -> bool:
-        """Each write depends on what was read, so that two at once do not both take the last one. An address
-        gets so few an hour that writes are rare; when its allowance is used up there are none."""
+        """Counts a notification if the allowance has room. Each write depends on what was read, so that two
+        at once do not both take the last one. An address gets few an hour, so writes are rare; there are
+        none once its allowance is used up."""
         now = self._clock.now()
         counts = self._firestore.client.collection(data_model.NOTIFICATION_COUNTS)
         keys = [key for each in allowances for key in (each.own_key, each.shared_key)]

@@ -31,7 +31,7 @@ WRITTEN_WITHIN = 3.0
 READ_WITHIN = 2.0
 """Seconds: a delivery waits for its pace, but no longer than that."""
 KEPT = timedelta(days=30)
-"""By then a rate has long grown to its maximum, as one of which nothing is known has."""
+"""The time after which a rate has grown to its maximum, so that it need not be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class _Copy:
 class FirestorePaces:
     """Subscriptions with their rates; those of receivers that never throttled cost no reading.
 
-    The first 429 writes its rate into the record too, which tells every instance, with the tenant's version,
-    that from now on there is a rate to read.
+    The first 429 writes its rate into the record too. By the tenant's version every instance learns that
+    there is a rate to read from now on.
     """
 
     def __init__(self, firestore: Firestore, subscriptions: FirestoreSubscriptions, clock: Clock) -> None:

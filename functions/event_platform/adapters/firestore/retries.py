@@ -98,7 +98,7 @@ class FirestoreRetrySchedule:
             except ALREADY_EXISTS:
                 held = await self._firestore.get(reference)
             if not held.exists:
-                return None  # given back this moment; the next tick takes it
+                return None  # released just now; the next tick takes it
             if held.get("token") == token:
                 return held.update_time  # by an earlier try of which no answer came
             if held.get("until") > now and not is_ahead(held.get("until"), until):
@@ -155,7 +155,7 @@ class FirestoreRetrySchedule:
 
 
 def _entry_id(delivery: Delivery) -> str:
-    """The same for whoever settles this attempt, however often."""
+    """Returns the id of the entry: the same for whoever settles this attempt, however often."""
     name = f"{delivery.subscription_id}\n{delivery.event_id}\n{delivery.attempts}"
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from ...ports import Clock
 
 SECONDS_BETWEEN_WRITES = 1.0
-"""What one document bears for long: https://cloud.google.com/firestore/quotas#soft_limits"""
+"""The writes a second that one document takes for long: https://cloud.google.com/firestore/quotas#soft_limits"""
 
 T = TypeVar("T")
 

@@ -58,7 +58,7 @@ Fields = Mapping[str, Any]
 class FirestoreSubscriptions:
     """The records, and two caches of them for readers: single ones by id, and the active ones by tenant.
 
-    What a change has to tell is published by `publisher`, or without one by `maintain`.
+    Notifications of a change are published by `publisher`, or without one by `maintain`.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class FirestoreSubscriptions:
 
         async def job() -> Subscriber:
             # Read before the subscriptions: one that is added after this makes the write fail.
-            gate = await self._firestore.get(self._open_at(subscriber_id)) if and_subscriptions else None
+            opened = await self._firestore.get(self._open_at(subscriber_id)) if and_subscriptions else None
             snapshot = await self._firestore.get(self._subscriber_at(subscriber_id))
             before = self._subscriber_of(snapshot, owner, subscriber_id)
             if done := written.get(snapshot.get("change")):
@@ -148,7 +148,7 @@ class FirestoreSubscriptions:
                 await self._release_topics(batch, changed)
                 changes += changed
             if len(batch):
-                self._turn_gate(batch, gate, before, after)
+                self._change_open(batch, opened, before, after)
                 await self._commit(batch, owner.tenant, changes, action)
             return after
 
@@ -255,9 +255,9 @@ class FirestoreSubscriptions:
         _free_slots(group, taken, SUBSCRIBERS_PER_PIM, *_SUBSCRIBERS, new)
 
     async def bring_in(self, subscriber: Subscriber, subscriptions: Sequence[Subscription]) -> int:
-        """Creates, all at once, those that are not here yet; how many it were. Raises Conflict as `check_in`.
+        """Creates all that are not here yet, in one batch; returns how many. Raises Conflict as `check_in`.
 
-        They keep ids, times, status and epoch. Nothing is logged and nobody is told: to their owners nothing
+        They keep ids, times, status and epoch. Nothing is logged and no owner is notified: for them nothing
         has happened.
         """
 
@@ -316,14 +316,14 @@ class FirestoreSubscriptions:
 
     async def current(self, subscription_id: str) -> Subscription | None:
         tenant = self._tenants.get(subscription_id)
-        if tenant is not None and (held := self._current.at_hand(subscription_id, tenant)) is not None:
+        if tenant is not None and (held := self._current.cached(subscription_id, tenant)) is not None:
             return held
 
         async def load() -> Subscription | None:
             snapshot = await self._firestore.read(self._subscription_at(subscription_id))
             return subscription_of(_document(snapshot), self._seal) if snapshot.exists else None
 
-        if tenant is None:  # only the record tells
+        if tenant is None:  # only the record names it
             mark = self._versions.learned
             loaded = await load()
             if loaded is None:
@@ -395,15 +395,15 @@ class FirestoreSubscriptions:
         if fields["status"] == Status.DELETED and snapshot.get("status") != Status.DELETED:
             batch.delete(client.collection(data_model.SLOTS).document(snapshot.get("slot")))
 
-    def _turn_gate(
-        self, batch: AsyncWriteBatch, gate: DocumentSnapshot | None, before: Subscriber, after: Subscriber
+    def _change_open(
+        self, batch: AsyncWriteBatch, opened: DocumentSnapshot | None, before: Subscriber, after: Subscriber
     ) -> None:
-        """Keeps `open_subscribers` true; `gate` is its document as it was read before the subscriptions."""
+        """Keeps `open_subscribers` true; `opened` is its document as it was read before the subscriptions."""
         client = self._firestore.client
         reference = self._open_at(after.id)
         same = (
-            client.write_option(last_update_time=gate.update_time)
-            if gate is not None and gate.exists
+            client.write_option(last_update_time=opened.update_time)
+            if opened is not None and opened.exists
             else None
         )
         was_open, is_open = before.status in _OPEN, after.status in _OPEN
@@ -438,7 +438,7 @@ class FirestoreSubscriptions:
         put = self._outbox.put(batch, notifications)
         tenants = {tenant, *(after.owner.tenant for _, after in lost)}
         for each in tenants:
-            self._versions.raise_in(batch, each)
+            self._versions.bump(batch, each)
         try:
             written = await self._firestore.commit(batch)
         finally:  # also when no answer came: it may have been written
@@ -459,7 +459,7 @@ class FirestoreSubscriptions:
         *,
         takes_topic: bool,
     ) -> Sequence[Change]:
-        """Has the owner hold the topic that the change needs; the changes of those whose topic it takes."""
+        """Lets the owner hold the topic that the change needs. Returns the changes of those who lose it."""
         topic = topic_to_claim(before, after)
         if topic is None:
             return ()
@@ -504,7 +504,7 @@ class FirestoreSubscriptions:
         return self._firestore.document(data_model.OPEN_SUBSCRIBERS, subscriber_id)
 
     def _where(self, collection: str, **fields: str | Sequence[str]) -> AsyncQuery:
-        """What equals all the fields, or one of a field's list."""
+        """Returns the filter for documents that equal all the fields, or one of a field's list."""
         query = AsyncQuery(self._firestore.client.collection(collection))
         for name, value in fields.items():
             query = query.where(filter=FieldFilter(name, "==" if isinstance(value, str) else "in", value))

@@ -106,7 +106,7 @@ class FirestoreTenants:
             return None
 
     def _is_allowed(self, tenant: Tenant) -> bool:
-        """What was added for work on one's own machine is left out elsewhere, and the operator is told."""
+        """Leaves out what was added for work on one's own machine, and logs it for the operator."""
         problem = plain_http_problem(tenant, allow_http=self._allow_http)
         if problem is not None:
             log.warning("pims.left_out", error=problem)
@@ -175,7 +175,7 @@ def _fields(tenant: Tenant, seal: Seal) -> dict[str, str]:
 
 
 def _raise_version(firestore: Firestore, batch: AsyncWriteBatch) -> None:
-    """Has the functions read the entries again."""
+    """Bumps the version, so that the functions read the entries again."""
     batch.set(_version_at(firestore), {"version": Increment(1)}, merge=True)
 
 

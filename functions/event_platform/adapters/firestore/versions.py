@@ -22,7 +22,7 @@ from .client import Firestore
 
 CHECKED_EVERY_SECONDS = 4.0
 KEPT_SECONDS = 60.0
-"""How long after the last successful check answers come from the cache while the store is away."""
+"""The time after the last successful check for which the cache answers while the store is away."""
 _CHECK_SECONDS = 2.0  # for a check that can be missed
 _KEYS_REMEMBERED = 4096
 
@@ -34,7 +34,7 @@ V = TypeVar("V")
 
 @dataclass(eq=False, slots=True)
 class _Bucket:
-    """What is known of one bucket document; times are the clock's monotonic seconds."""
+    """The known content of one bucket document; times are the clock's monotonic seconds."""
 
     reference: AsyncDocumentReference
     versions: dict[str, int] = field(default_factory=dict[str, int])
@@ -58,7 +58,7 @@ class Versions:
         self._buckets = [_Bucket(collection.document(f"{number:02d}")) for number in range(buckets)]
         self.learned = 0
 
-    def raise_in(self, batch: AsyncWriteBatch, tenant: str) -> None:
+    def bump(self, batch: AsyncWriteBatch, tenant: str) -> None:
         """Raises the tenant's version with the batch."""
         key = _key(tenant)
         batch.set(self._bucket(key).reference, {"tenants": {key: Increment(1)}}, merge=True)
@@ -84,14 +84,14 @@ class Versions:
             await asyncio.shield(bucket.checking)  # one reading for all who ask at once
         return bucket.version(key)
 
-    def at_hand(self, tenant: str) -> Version | None:
-        """The same, where nothing has to be read for it."""
+    def cached(self, tenant: str) -> Version | None:
+        """Returns the version if nothing has to be read for it, else None."""
         key = _key(tenant)
         bucket = self._bucket(key)
         return bucket.version(key) if self._stands(bucket) else None
 
     def learned_before(self, tenant: str, mark: int) -> bool:
-        """Whether the version that `of` answered was known when `learned` was `mark`."""
+        """True if the version that `of` answered was known when `learned` was `mark`."""
         return self._bucket(_key(tenant)).learned <= mark
 
     def _bucket(self, key: str) -> _Bucket:
@@ -150,10 +150,10 @@ class VersionedCache(Generic[V]):
             self._loading[key, version] = loading
         return await asyncio.shield(loading)  # one reading for all who ask at once
 
-    def at_hand(self, key: str, tenant: str) -> V | None:
-        """The same, where nothing has to be read for it: most of the time, and then without a detour."""
+    def cached(self, key: str, tenant: str) -> V | None:
+        """Returns the value if nothing has to be read for it, else None."""
         held = self._held.get(key)
-        return held.value if held is not None and held.version == self._versions.at_hand(tenant) else None
+        return held.value if held is not None and held.version == self._versions.cached(tenant) else None
 
     async def _load(self, key: str, version: Version, load: Callable[[], Awaitable[V]]) -> V:
         try:

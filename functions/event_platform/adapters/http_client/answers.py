@@ -1,4 +1,4 @@
-"""What comes back: one answer, from bytes as they come. No I/O."""
+"""Reads one answer, from bytes as they come. No I/O."""
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -47,7 +47,7 @@ class AnswerReader:
     def __init__(self) -> None:
         self.answer: Answer | None = None
         self.is_reusable = False
-        """Whether the connection is fit for another request: just this answer came, and it is to be kept."""
+        """True if the connection can be used again: nothing but this answer came, and it is to be kept."""
         self.received = 0
         self._has_head = False
         self._head_bytes = 0

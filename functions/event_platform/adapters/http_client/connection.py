@@ -23,7 +23,7 @@ class ClosedHere(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """What ends it ends its exchange, and bytes that nobody asked for end it.
+    """A connection. Its end ends its exchange, and bytes that nobody asked for end it.
 
     It is always dropped without a goodbye: a receiver that does not read must hold nothing up. What goes
     wrong in a method that the loop calls ends the exchange, too: the loop then calls `connection_lost`.
@@ -33,7 +33,7 @@ class Connection(asyncio.Protocol):
         self.key = key
         self.is_open = False
         self.has_answered = False
-        """Whether a byte came of the answer to the last request."""
+        """True if a byte of the answer to the last request came."""
         self._on_lost = on_lost
         self.loop = asyncio.get_running_loop()
         self.expires_at = expiry(self.loop.time())
@@ -77,9 +77,9 @@ class Connection(asyncio.Protocol):
                 self.drop()
 
     def is_quiet(self) -> bool:
-        """False if it was closed, or if bytes wait in the socket that the loop has not read yet.
+        """True if it can be used: it is open, and no bytes wait in the socket that the loop has not read yet.
 
-        They are no answer to the next request, and after that is sent they could not be told from one.
+        They are no answer to the next request, and after that is sent nothing tells them from one.
         """
         return self.is_open and not self._readable.poll(0)
 

@@ -72,7 +72,7 @@ class Pool:
             self._sweeper = loop.call_later(KEPT_SECONDS, self._sweep, loop)
 
     def forget(self, connection: Connection) -> None:
-        """It is no use any more, or in use; no harm when it is not here."""
+        """Removes it, because it is in use or of no use any more; no harm if it is not here."""
         if self._since.pop(connection, None) is not None:
             owner, origin = connection.key
             of_owner = self._of_owner[owner]

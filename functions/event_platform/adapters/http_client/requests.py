@@ -1,4 +1,4 @@
-"""What is sent: where a URL leads, and the bytes of a request to it."""
+"""Requests: the target of a URL, and the bytes of a request to it."""
 
 import re
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ Headers = Sequence[tuple[str, str]]
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 5.6.2
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
-"""What says where a request goes and where it ends."""
+"""Headers that say where a request goes and where it ends."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """Where a URL leads, and how a request to it begins. `origin` names the connections that it can use."""
+    """The target of a URL, and the beginning of a request. `origin` names the connections that it can use."""
 
     origin: str
     host: str

@@ -30,13 +30,13 @@ MAX_FRAME_BYTES = 64 * 1024
 MAX_PARTITIONS = 10_000
 """The partitions of all topics of one producer, which are looked through whenever metadata is renewed."""
 MAX_SCRAM_ITERATIONS = 16_384
-"""As many as Kafka lets a user have, whose default is 4,096; each one is work that a broker has us do."""
+"""The iterations that Kafka lets a user have; its default is 4,096. Each is work that a broker asks of us."""
 UNKNOWN_TOPIC_SECONDS = 1.0
-"""How long brokers must say that there is no such topic: one that was just made is not known to all."""
+"""The time for which brokers must miss a topic: one that was just made is not known to all."""
 _STOP_SECONDS = 5.0
 _BACKOFF_SECONDS = 0.1
 _NOT_KAFKA = (ValueError, LookupError, AssertionError, struct.error)
-"""What aiokafka raises on an answer that is no answer."""
+"""Errors that aiokafka raises for a malformed answer."""
 
 
 class NotKafka(errors.KafkaError):
@@ -51,11 +51,11 @@ class SlowWork:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def do(self, function: Callable[..., T], *arguments: Any) -> T:
         """Returns what the function returns."""
-        async with self._turn:
+        async with self._lock:
             return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
 
@@ -129,7 +129,7 @@ class _GuardedLoop:
     async def create_connection(
         self, factory: Callable[[], asyncio.Protocol], host: str, port: int, *, ssl: ssl.SSLContext | None
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
-        """As the loop's own, by the addresses that were checked."""
+        """Connects as the loop's own method does, to the addresses that were checked."""
         opened = await self._network.connect(host, port)
         protocol = factory()
         if ssl is None:
@@ -187,7 +187,7 @@ class _Connection(AIOKafkaConnection):
 
     @staticmethod
     async def _read(self_ref: Callable[[], "_Connection | None"]) -> None:
-        """As aiokafka's, of answers that are not too long; holds no reference while it waits."""
+        """Reads as aiokafka does, but no answer that is too long; holds no reference while it waits."""
         connection = self_ref()
         if connection is None or connection._reader is None:
             return

@@ -129,9 +129,9 @@ class KafkaSender:
             return None
         except (errors.KafkaError, OSError) as error:
             drop_tracebacks(error)
-            result = _failure_of(_telling(error, kept.producer)) or _OTHER
+            result = _failure_of(_cause_of(error, kept.producer)) or _OTHER
         finally:
-            self._give_back(kept, keep=_is_good_after(result))
+            self._release(kept, keep=_is_good_after(result))
         return result
 
     async def close(self) -> None:
@@ -144,7 +144,7 @@ class KafkaSender:
 
     @property
     def producers(self) -> int:
-        """How many are kept."""
+        """The number of producers that are kept."""
         return len(self._kept)
 
     def _take(self, owner: Owner, config: KafkaConfig) -> _Kept:
@@ -184,7 +184,7 @@ class KafkaSender:
             context = self._contexts[key] = _tls_context(tls)
         return context
 
-    def _give_back(self, kept: _Kept, *, keep: bool) -> None:
+    def _release(self, kept: _Kept, *, keep: bool) -> None:
         kept.users -= 1
         if not keep:
             self._retire(kept)
@@ -223,7 +223,7 @@ def _look(started: asyncio.Task[None]) -> None:
 
 
 def _is_good_after(result: Published | Refusal | TransportFailure | None) -> bool:
-    """Whether others may go on with the producer: a record that was refused leaves a gap in its sequence.
+    """True if others can go on with the producer: a refused record leaves a gap in its sequence.
 
     A topic that is not there is found out before.
     """
@@ -285,7 +285,7 @@ def _tls_context(tls: Tls) -> ssl.SSLContext:
     return context
 
 
-def _telling(error: Exception, producer: Producer) -> Exception:
+def _cause_of(error: Exception, producer: Producer) -> Exception:
     """A connection that failed is behind a topic that seems unknown, a leader that is away and the like."""
     behind = producer.connection_error
     is_answer = type(error) in _REFUSALS and not isinstance(error, errors.UnknownTopicOrPartitionError)
@@ -318,11 +318,11 @@ _REFUSALS: Mapping[type[BaseException], Refusal] = {
         Reason.INVALID_DESTINATION_CONFIGURATION, "the topic's name is not allowed"
     ),
 }
-"""What brokers say, by aiokafka's name of it."""
+"""The reasons for errors of brokers, by aiokafka's name."""
 
 
 def _failure_of(error: BaseException | None) -> Refusal | TransportFailure | None:
-    """In our own words, as what a broker says is a stranger's. Raises what is no broker's doing."""
+    """Returns the failure in our own words, as a broker's are a stranger's. Raises what no broker caused."""
     if error is None:
         return None
     if (refusal := _REFUSALS.get(type(error))) is not None:

@@ -24,7 +24,7 @@ Failures: TypeAlias = Mapping[Key, PublishFailed]
 class PubSubIntake:
     """The port `Intake`. The memory of ids is this instance's, as a write for each would cost too much.
 
-    An id is remembered once its publish succeeded. Whoever brings an id that is on its way waits for
+    An id is remembered once its publish succeeded. Whoever brings an id that is being published waits for
     it and shares how it ends.
     """
 
@@ -70,7 +70,7 @@ class PubSubIntake:
             raise PublishFailed(str(failures[0]), ())
 
     async def _publish(self, tenant: str, new: Mapping[Key, Event]) -> Failures:
-        """Publishes and remembers; what failed, told to those who wait for it too."""
+        """Publishes and remembers the ids. Those who wait for the same id get its failure too."""
         ended: asyncio.Future[Failures] = asyncio.get_running_loop().create_future()
         self._on_their_way.update(dict.fromkeys(new, ended))
         interrupted = PublishFailed("the request that brought this id first was broken off", ())

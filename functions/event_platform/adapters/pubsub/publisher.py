@@ -27,7 +27,7 @@ DEADLINE_SECONDS = 15.0
 
 
 class PublishClient(Protocol):
-    """What is used of `google.pubsub_v1.PublisherAsyncClient`."""
+    """The methods of `google.pubsub_v1.PublisherAsyncClient` that are used."""
 
     async def publish(self, request: Any, *, retry: Any, timeout: float) -> Any: ...
 

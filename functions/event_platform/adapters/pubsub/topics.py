@@ -32,14 +32,14 @@ _NOT_SET_UP = "'pubsub' is not set up on this platform; its operator has to"
 
 
 def rules_on_google(project: str, account: str | None, environ: Mapping[str, str] = os.environ) -> TopicRules:
-    """For the platform in `project`, which publishes as `account`."""
+    """Returns the rules for the platform in `project`, which publishes as `account`."""
     is_set_up = account is not None or environ.get(EMULATOR_HOST)
     missing = None if is_set_up else f"{_NOT_SET_UP} set AEP_DESTINATION_ACCOUNT"
     return TopicRules(project, missing, account)
 
 
 def rules_on_one_machine(account: str | None, environ: Mapping[str, str] = os.environ) -> TopicRules:
-    """For a platform that has no queues at Google."""
+    """Returns the rules for a platform that has no queues at Google."""
     missing = None
     if not _is_installed("google.pubsub_v1"):
         missing = f"{_NOT_SET_UP} install the platform's wheel with its extra packages `pubsub`"
@@ -190,7 +190,7 @@ def _request(config: PubSubConfig, attributes: Mapping[str, str], body: bytes) -
 
 
 def _failure_of(error: Exception) -> Refusal | TransportFailure:
-    """In our own words. Pub/Sub says NOT_FOUND of topics and of projects, and which in its message only."""
+    """Returns the refusal in our own words. Only Pub/Sub's message says if topic or project is NOT_FOUND."""
     from google.api_core import exceptions
 
     match error:

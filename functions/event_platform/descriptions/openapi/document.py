@@ -89,7 +89,7 @@ ANY_TIME = {
     431: "More than 32 KiB of headers.",
     500: "An internal error; it was logged and nothing was changed.",
 }
-"""What every operation may answer, where it says nothing else of the status."""
+"""Answers that every operation can have, if it describes no other one of the status."""
 
 
 def document(served: Iterable[Route], known: Catalog, topics: TopicRules) -> dict[str, Any]:

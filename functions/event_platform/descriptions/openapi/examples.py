@@ -178,4 +178,4 @@ EVENTS_API_REQUEST: dict[str, Any] = {
         }
     ]
 }
-"""As a PIM sends it; `resource` holds the whole product."""
+"""A request as a PIM sends it; `resource` holds the whole product."""

@@ -319,7 +319,7 @@ LOGS = [
         security=TRIPLE,
         description="Every filter that is given must fit. Other usual names of parameters (date_from, dateTo,"
         " page_size) are taken, page, offset and the like are refused, and names that are unknown are ignored"
-        " and told in warnings. A page ends with next_cursor, which leads on with the same filters; null:"
+        " and named in warnings. A page ends with next_cursor, which leads on with the same filters; null:"
         " there is nothing more. What is counted into an older entry moves it to the latest time: a walk"
         " meets what did not change once.",
         query=LOG_PARAMETERS,
@@ -412,7 +412,7 @@ INGEST = [
         ["relaySignature"],
         "A structured CloudEvent. Nothing that is rightly signed is refused: an event that does not fit the"
         " schema of its type is delivered as it is, one of unknown type or with more than 900 KiB of data is"
-        " skipped; the log tells of both.",
+        " skipped; the log names both.",
         body_required=False,
     ),
 ]

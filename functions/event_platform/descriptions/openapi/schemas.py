@@ -1,7 +1,7 @@
 """The JSON Schemas of request and response bodies.
 
 Those of requests come from the models that validate them. What a model's validators check in code, so that
-its schema cannot tell, is said here field by field.
+its schema cannot say, is said here field by field.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ Schema: TypeAlias = dict[str, Any]
 
 
 def components(known: Catalog, topics: TopicRules) -> dict[str, Schema]:
-    """All schemas of the document, by name; subscriptions get the types `known`."""
+    """Returns all schemas of the document, by name; subscriptions get the types `known`."""
     return {
         **_subscriber_requests(),
         **_subscription_requests(),
@@ -153,7 +153,7 @@ def _subscriber_requests() -> dict[str, Schema]:
         ),
         "NewContact": _of(
             subscribers.ContactBody,
-            "Where a subscriber is told of changes; by email unless notification_channels says otherwise."
+            "Where a subscriber is notified of changes; by email unless notification_channels says otherwise."
             " URL and secret are required while webhook is listed.",
             technical_email=EMAIL,
             notification_webhook_url=URL,
@@ -343,8 +343,8 @@ LOG_PARAMETERS: dict[str, Schema] = {
     "log_type": {"type": "string", "enum": [str(each) for each in LogType]},
     "operation": OPERATION,
     "error_reason": REASON,
-    "subscriber_id": text("Of this subscriber.", minLength=1, maxLength=64),
-    "subscription_id": text("Of this subscription.", minLength=1, maxLength=64),
+    "subscriber_id": text("Of this subscriber.", minLength=1, maxLength=fields.MAX_ID_LENGTH),
+    "subscription_id": text("Of this subscription.", minLength=1, maxLength=fields.MAX_ID_LENGTH),
     "from": {"anyOf": [text("At or after this time.", format="date-time"), DAY]},
     "to": {"anyOf": [text("Before this time.", format="date-time"), DAY]},
     "order": {"type": "string", "enum": ["asc", "desc"], "default": "desc"},
@@ -354,7 +354,9 @@ LOG_PARAMETERS: dict[str, Schema] = {
         "minimum": 1,
         "default": LogQuery().limit,
     },
-    "cursor": text("next_cursor of the page before.", pattern="^[A-Za-z0-9_-]+$", maxLength=256),
+    "cursor": text(
+        "next_cursor of the page before.", pattern="^[A-Za-z0-9_-]+$", maxLength=fields.MAX_CURSOR_LENGTH
+    ),
 }
 
 
@@ -368,63 +370,19 @@ class _Schemas(GenerateJsonSchema):
         return False
 
 
-def _described(*answered: Any) -> dict[str, Schema]:
-    """The schemas of answers, and of what they consist of."""
+def _responses() -> dict[str, Schema]:
+    """The schemas of the answers, and of their parts."""
     adapters: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
-        (each.__name__, "serialization", TypeAdapter(each)) for each in answered
+        (each.__name__, "serialization", TypeAdapter(each)) for each in answers.ANSWERS
     ]
     _, found = TypeAdapter.json_schemas(
         adapters, ref_template=ref("{model}")["$ref"], schema_generator=_Schemas
     )
     schemas: dict[str, Schema] = found["$defs"]
-    return {name: {key: schema[key] for key in schema if key != "title"} for name, schema in schemas.items()}
-
-
-def _responses() -> dict[str, Schema]:
-    return {
-        **_described(
-            answers.SubscriberAnswer,
-            answers.SubscriptionAnswer,
-            answers.LogPageAnswer,
-            answers.TrialAnswer,
-            answers.EventExplanationAnswer,
-            answers.BenchmarkAnswer,
-        ),
-        "Explanation": an_object(
-            "What an error means.", error={"type": "string"}, explanation={"type": "string"}
-        ),
-        "Accepted": an_object(
-            "The events are durable.", accepted={"type": "integer", "minimum": 0, "maximum": MAX_EVENTS}
-        ),
-        "Taken": an_object(
-            "What can be taken is durable.",
-            accepted={"type": "integer", "minimum": 0, "maximum": MAX_EVENTS},
-            skipped={"type": "integer", "minimum": 0, "description": "Of unknown actions."},
-            malformed={"type": "integer", "minimum": 0, "description": "The log tells what is wrong."},
-        ),
-        "Relayed": an_object(
-            "The event is durable, or nothing that can be delivered.",
-            accepted={"type": "integer", "minimum": 0, "maximum": 1},
-            skipped={"type": "integer", "minimum": 0, "maximum": 1},
-        ),
-        "Health": an_object(
-            "Requests are taken.",
-            ("archive",),
-            status={"const": "ok"},
-            version=text("The version of the platform."),
-            archive=text("The source archive that was deployed, on Google Cloud."),
-        ),
-        "Ready": an_object(
-            "Requests are taken.",
-            ("clock",),
-            status={"const": "ok"},
-            clock=text("What is wrong with the machine's clock, since it jumped."),
-        ),
-        "Errors": {
-            **an_object("What is wrong.", errors=array_of("Error", minItems=1)),
-            "examples": [examples.ERRORS],
-        },
-    }
+    for schema in schemas.values():
+        schema.pop("title", None)
+    schemas["Errors"]["examples"] = [examples.ERRORS]
+    return schemas
 
 
 # Events
@@ -447,19 +405,6 @@ def _events(known: Catalog) -> dict[str, Schema]:
             "enum": list(known.types),
             "description": "The schema of a type's data is served at /spec/{type}.schema.json.",
         },
-        "EventTypes": an_object(
-            "What there is to subscribe to.",
-            types={
-                "type": "array",
-                "items": an_object(
-                    "An event type.",
-                    type=ref("EventType"),
-                    trigger=text("When the PIM sends it."),
-                    certainty=text("Where the form of its data is known from."),
-                    schema=text("Where the JSON Schema of its data is served.", format="uri"),
-                ),
-            },
-        ),
         "CloudEvent": {
             **an_object(
                 "A CloudEvent 1.0. source, subject, datacontenttype and dataschema are the platform's to set;"

@@ -1,4 +1,4 @@
-"""What goes to Pub/Sub and Kafka besides the body, and which topics it may go to (contract/wire.md 10b)."""
+"""Attributes, headers and keys for Pub/Sub and Kafka, and allowed topics (contract/wire.md 10b)."""
 
 from dataclasses import dataclass
 from typing import Any

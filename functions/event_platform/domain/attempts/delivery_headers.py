@@ -16,7 +16,7 @@ _NEEDS_NO_QUOTES = re.compile(r"[!#$&-~]+")
 
 
 class Sent(NamedTuple):
-    """What the values of the headers are made of."""
+    """The parts that the values of the headers are made of."""
 
     id: str
     body: bytes
@@ -79,7 +79,7 @@ DELIVERY_HEADERS = (
     ),
     _fixed(signatures.ALGORITHM_HEADER, signatures.ALGORITHM),
 )
-"""In the contract's order. What stands here is sent, described, and refused as a custom header."""
+"""The table, in the contract's order."""
 
 
 def signed(sent: Sent) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Whose fault it is when nobody can be reached: ours, when most of many unrelated origins fail at once."""
+"""Recognises an outage of our own network: most of many unrelated origins fail at once."""
 
 import math
 from collections import OrderedDict
@@ -14,7 +14,7 @@ ORIGINS_OF_AN_OWNER = 7
 WITHIN_SECONDS = 60.0
 CONNECTS_WITHIN_SECONDS = 60.0
 """Seconds after its first attempt in which a new instance may have no network yet."""
-TOLD_EVERY_SECONDS = 60.0
+LOGGED_EVERY_SECONDS = 60.0
 
 K = TypeVar("K", bound=Hashable)
 
@@ -77,13 +77,13 @@ class Egress:
         self._hosts: _Groups[str] = _Groups()
         self._owners: _Groups[Owner] = _Groups(ORIGINS_OF_AN_OWNER)
         self._pims: _Groups[str] = _Groups()
-        self._told_at: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
         self._old_from = -math.inf
         """Up to this time nothing is older than a minute."""
 
     @property
     def origins(self) -> int:
-        """How many hosts were tried within the last minute, as of the last call."""
+        """The number of hosts that were tried within the last minute, as of the last call."""
         return len(self._hosts)
 
     @property
@@ -130,16 +130,16 @@ class Egress:
             and self._pims.most_fail
         )
 
-    def is_to_be_told(self, now: float) -> bool:
+    def should_log(self, now: float) -> bool:
         """True once a minute, for those who ask while it fails."""
         return self.is_due("failing", now)
 
     def is_due(self, line: str, now: float) -> bool:
         """True if this line was not logged within the last minute. It is then."""
-        told_at = self._told_at.get(line)
-        if told_at is not None and now - told_at < TOLD_EVERY_SECONDS:
+        logged_at = self._logged_at.get(line)
+        if logged_at is not None and now - logged_at < LOGGED_EVERY_SECONDS:
             return False
-        self._told_at[line] = now
+        self._logged_at[line] = now
         return True
 
     def _forget_old(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What came back from an attempt, and what it means: one table (contract/wire.md 11 and 13)."""
+"""Results of attempts, and the outcome that each leads to: one table (contract/wire.md 11 and 13)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class Reason(StrEnum):
 
 
 class Kind(StrEnum):
-    """What follows from an attempt."""
+    """The kinds of outcomes."""
 
     DELIVERED = "delivered"
     THROTTLED = "throttled"  # 429: again at the lane's pace, no retry used up

@@ -1,4 +1,4 @@
-"""When a delivery is tried again, and when no more (contract/wire.md 11)."""
+"""The times of retries, and when a delivery is given up (contract/wire.md 11)."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -18,15 +18,15 @@ def longest(delays: Sequence[timedelta]) -> timedelta:
 
 
 def retry_at(failures: int, now: datetime, delays: Sequence[timedelta]) -> datetime | None:
-    """When to try again after the `failures`-th failure (from 1); None when the retries are used up."""
+    """Returns the time of the retry after the `failures`-th failure (from 1); None if no retry is left."""
     return now + delays[failures - 1] if failures <= len(delays) else None
 
 
 def again_at(now: datetime, delays: Sequence[timedelta]) -> datetime:
-    """When to try again after what was our own fault, which uses up no retry."""
+    """Returns the time of the retry after a fault of our own, which uses up no retry."""
     return now + (delays[0] if delays else AFTER_OUR_FAULT)
 
 
 def throttling_is_over(attempts: int, first_attempt_at: datetime, now: datetime) -> bool:
-    """Whether an event that was answered 429 is given up: an hour after its first attempt, tried 5 times."""
+    """True if an event that is answered 429 is given up: an hour after its first attempt, tried 5 times."""
     return attempts >= THROTTLED_ATTEMPTS_AT_LEAST and now - first_attempt_at >= THROTTLED_FOR_AT_LEAST

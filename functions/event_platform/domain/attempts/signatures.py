@@ -21,7 +21,7 @@ def sign(body: bytes | bytearray, secret: str, prefix: bytes = b"") -> str:
 
 
 def verify(body: bytes, secret: str, signature: str) -> bool:
-    """Whether `signature` is that of `body`; compared in constant time."""
+    """True if `signature` is that of `body`; they are compared in constant time."""
     return hmac.compare_digest(sign(body, secret).encode(), signature.encode())
 
 

@@ -28,7 +28,7 @@ class Benchmark:
     custom_data: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     def events(self) -> Iterator[Event]:
-        """All of them, made as they are drawn."""
+        """Yields the test events; each is made when it is asked for."""
         for number in range(1, self.count + 1):
             data = self._data(number)
             yield Event(
@@ -48,5 +48,5 @@ class Benchmark:
 
 
 def is_benchmarked(event: Event, subscription: Recipient) -> bool:
-    """Whether the test event is for this subscription, whatever its `events` and its filter say."""
+    """True if the test event is for this subscription. Its `events` and its filter play no part."""
     return subscription.source == "benchmark" and subscription.owner.client_id == event.benchmark_client

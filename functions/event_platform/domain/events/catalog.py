@@ -49,7 +49,7 @@ class EventType:
         return jsonschema_rs.Draft202012Validator(self.schema, validate_formats=True, offline=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the validator, which is made anew where it is needed."""
+        """Returns the state without the validator, which is made again when it is needed."""
         return {name: value for name, value in self.__dict__.items() if name != "_validator"}
 
     def problems_of(self, data: Any, *, first_only: bool = False) -> list[tuple[str, str]]:
@@ -97,7 +97,7 @@ class EventType:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All known event types by name."""
+    """The known event types, by name."""
 
     types: Mapping[str, EventType]
 
@@ -125,7 +125,7 @@ def load() -> Catalog:
 
 
 def schema_url(schema_base: str, name: str) -> str:
-    """Where the schema of a type is served (contract/wire.md 9); `schema_base` is the URL of all of them."""
+    """Returns the URL of a type's schema (contract/wire.md 9); `schema_base` is the one of all schemas."""
     return f"{schema_base}/{name}.schema.json"
 
 

@@ -84,7 +84,7 @@ def envelope(event: Event, schema_base: str, *, with_identifier: bool) -> Envelo
 
 @lru_cache(maxsize=1024)
 def _constant_parts(event_type: str, schema_base: str) -> tuple[bytes, bytes]:
-    """What lies between the id, the subscription's id and the time, which is the same for all of a type."""
+    """Returns the parts between id, subscription's id and time, which are the same for all of a type."""
     quoted = json_form.stringify
     return (
         b',"source":"%b","type":%b,"subject":"' % (SOURCE.encode(), quoted(event_type)),

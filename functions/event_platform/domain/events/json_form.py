@@ -113,7 +113,7 @@ def is_quick(text: bytes | bytearray) -> bool:
 
 
 def has_more_values(text: bytes | bytearray, than: int) -> bool:
-    """True if a JSON text holds more values `than` that, which is told without parsing it."""
+    """True if a JSON text holds more than `than` values; it is not parsed."""
     if len(text) <= than:
         return False
     return _count_values(text) > than and _count_values(_outside_strings(text)) > than
@@ -125,10 +125,7 @@ def _count_values(text: bytes | bytearray) -> int:
 
 
 def is_plain(source: bytes | bytearray) -> bool:
-    """True if nothing in a JSON text takes a form in JavaScript that differs from the usual one.
-
-    And if a glance tells that it is not nested deeper than MAX_DEPTH.
-    """
+    """True if a JSON text has the same form in JavaScript, and is surely no deeper than MAX_DEPTH."""
     if _ESCAPE_OF_CARE.search(source) is not None or _INDEX_KEY.search(source) is not None:
         return False
     outside = _outside_strings(source)
@@ -136,7 +133,7 @@ def is_plain(source: bytes | bytearray) -> bool:
 
 
 def stringify(value: Json, *, plain: bool = False) -> bytes:
-    """What `JSON.stringify` writes for a value that `parse` read.
+    """Returns what `JSON.stringify` writes for a value that `parse` read.
 
     `plain` says that the text it was read from `is_plain`, which allows for a fast writer.
     """
@@ -150,7 +147,7 @@ def stringify(value: Json, *, plain: bool = False) -> bytes:
 
 
 def has_lone_surrogates(value: Json) -> bool:
-    """Whether a string or key in `value` holds half of a surrogate pair, which UTF-8 cannot carry."""
+    """True if a string or key in `value` holds half of a surrogate pair, which UTF-8 cannot carry."""
     match value:
         case str():
             return not value.isascii() and _LONE_SURROGATE.search(value) is not None
@@ -257,7 +254,7 @@ def _string(text: str) -> str:
 
 
 def _outside_strings(text: bytes | bytearray) -> bytes:
-    """What stands beside the strings of a JSON text."""
+    """Returns a JSON text without its strings."""
     if b"\\" in text:
         # So that each quote that is left begins or ends a string.
         text = text.replace(rb"\\", b"").replace(rb"\"", b"")
@@ -265,12 +262,12 @@ def _outside_strings(text: bytes | bytearray) -> bytes:
 
 
 def _is_shallow(text: bytes | bytearray, max_depth: int) -> bool:
-    """Whether a glance suffices to say that `text` is no deeper than that; else `_check_depth` counts."""
+    """True if `text` is surely no deeper than that; `_check_depth` counts if it is not sure."""
     return text.count(b"[") + text.count(b"{") <= max_depth or _are_shallow(_outside_strings(text), max_depth)
 
 
 def _are_shallow(outside: bytes, max_depth: int) -> bool:
-    """`_is_shallow` for what stands beside the strings of a text."""
+    """Does what `_is_shallow` does, for a text without its strings."""
     if outside.count(b"[") + outside.count(b"{") <= max_depth:
         return True
     brackets = outside.translate(None, _NO_BRACKETS)

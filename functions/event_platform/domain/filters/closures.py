@@ -10,7 +10,7 @@ from .syntax import And, Comparison, Node, Not, Or, parse
 Predicate = Callable[[Facts], bool]
 
 _NONE_FITS = frozenset({"scope", "locale"})
-"""Where a changed value that has none fits whatever is asked for (contract/wire.md 7)."""
+"""Fields for which a changed value without scope or locale fits each question (contract/wire.md 7)."""
 
 _compiled_before: WeakValueDictionary[str, Predicate] = WeakValueDictionary()
 """Predicates that a list of subscriptions holds. They go with the last such list, so no tenant's filters can

@@ -1,4 +1,4 @@
-"""What is wrong with a filter, and where."""
+"""The error of a filter: what is wrong, and at which character."""
 
 WIDTH = 76
 """Characters of the expression that are shown around the place, so that a terminal keeps them on one line."""
@@ -29,5 +29,5 @@ def _pointed_at(expression: str, position: int) -> tuple[str, str]:
 
 
 def _printable(character: str) -> str:
-    """Each character takes one place, so that the caret stands where it should."""
+    """Returns the text with one place for each character, so that the caret stands under the right one."""
     return character if character.isprintable() else " " if character.isspace() else "�"

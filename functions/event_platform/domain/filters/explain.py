@@ -26,7 +26,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Whether the event matches; the filter part by part; and the comparisons that decided it.
+    """Returns whether the event matches, the filter part by part, and the comparisons that decided it.
 
     They are those without which the answer could be another: of an `and` that is false the false parts, of
     an `or` that is true the true ones, and all of them otherwise.
@@ -64,10 +64,10 @@ def _part(node: Node, expression: str, facts: Facts) -> Part:
 def _compared(node: Comparison, facts: Facts) -> tuple[bool, str]:
     name = looks_at(node)
     values = getattr(facts, name)
-    return not wanted_by(node).isdisjoint(values), _told(name, values)
+    return not wanted_by(node).isdisjoint(values), _shown(name, values)
 
 
-def _told(name: str, values: frozenset[str | None]) -> str:
+def _shown(name: str, values: frozenset[str | None]) -> str:
     if not values:
         return f"the event has no {name}"
     texts = [f'"{value}"' for value in sorted(each for each in values if each is not None)]

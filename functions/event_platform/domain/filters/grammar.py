@@ -55,7 +55,7 @@ _WORDS = {
     "RPAR": "')'",
     "$END": "the end",
 }
-"""What each terminal is called, in the order in which several are told."""
+"""The name of each terminal, in the order in which a message lists them."""
 _STRING_SO_FAR = re.compile(r'"(?:[^"\\]|\\["\\])*')
 _ESCAPE = re.compile(r'\\(["\\])')
 _LONGEST_QUOTE = 40
@@ -116,7 +116,7 @@ def _start(token: Token) -> int:
 
 
 def _unreadable(expression: str, position: int, parsing: InteractiveParser) -> FilterError:
-    """For what is no token: the parser waits where it would have come."""
+    """Returns the error for text that is no token, at the place where the parser waits."""
     begun = _STRING_SO_FAR.match(expression, position)
     if begun is None:
         return _expected(expression, position, f"found {_quoted(expression[position])}", parsing)
@@ -127,7 +127,7 @@ def _unreadable(expression: str, position: int, parsing: InteractiveParser) -> F
 
 
 def _misplaced(expression: str, token: Token, read: list[Token]) -> FilterError:
-    """For a token that does not fit. The parser may have gone on because of it, so another one is asked."""
+    """Returns the error for a token that does not fit. The parser may be further, so another one is asked."""
     at_end = token.type == "$END"
     parsing = _parser().parse_interactive(expression)
     for each in read if at_end else read[:-1]:

@@ -73,7 +73,7 @@ def load() -> None:
 
 
 def _check(expression: str, token: "Token", before: Sequence["Token"]) -> None:
-    """What the grammar leaves open: limits, and names. Raises FilterError."""
+    """Checks what the grammar leaves open: limits and names. Raises FilterError."""
     problem = None
     if token.type == "NAME":
         at_field = not before or before[-1] in (*_OPERATORS, "(")

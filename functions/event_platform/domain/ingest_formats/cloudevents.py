@@ -31,7 +31,7 @@ one event, and would take the validator seconds."""
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What reading depends on besides the request: the tenant's normalised URL, the types, and the time."""
+    """Values that reading needs besides the request: the tenant's normalised URL, the types, the time."""
 
     tenant: str
     catalog: Catalog

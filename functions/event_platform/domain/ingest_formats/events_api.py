@@ -38,7 +38,7 @@ UNKNOWN_AUTHOR = "unknown"
 """The author of an event that names none: the schemas want one, and nobody's event is lost for it."""
 UNSIGNED_TEST = "unsigned_test"
 """The reason of a refusal: PIMs 5.0.0 and 5.0.1 sign their events, but not the call of the button Test."""
-TOLD = 10
+LISTED = 10
 
 _AUTHOR_TYPES = {"ui": "user", "api": "api", "system": "system"}
 _OTHER_AUTHOR_TYPE = "unknown-user-type"
@@ -68,7 +68,7 @@ ACTIONS: Mapping[str, str] = {action: becomes.type for action, becomes in _ACTIO
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a request says of itself before its body: when it was signed, and how."""
+    """The signature of a request: when it was made, and its value."""
 
     timestamp: str
     signature: str = field(repr=False)
@@ -93,13 +93,13 @@ class Taken:
     problems: Sequence[Problem] = ()
 
     def left_out(self) -> dict[str, Any]:
-        """What of the request became no event, for a line of the log; empty when all did."""
+        """The parts of the request that became no event, for a log line; empty if all did."""
         if not self.skipped and not self.malformed:
             return {}
         return {
-            "unknown_actions": dict(islice(self.skipped.items(), TOLD)),
+            "unknown_actions": dict(islice(self.skipped.items(), LISTED)),
             "malformed": self.malformed,
-            "problems": [str(problem) for problem in self.problems[:TOLD]],
+            "problems": [str(problem) for problem in self.problems[:LISTED]],
         }
 
 
@@ -137,7 +137,7 @@ def read(body: bytes, tenant: Tenant, catalog: Catalog) -> Taken:
 
 
 def read_if_body(body: bytes, tenant: Tenant, catalog: Catalog) -> Taken | None:
-    """Does what `read` does, or returns None for a CloudEvent, where nothing else tells the two apart."""
+    """Does what `read` does, or returns None for a CloudEvent, where nothing else distinguishes the two."""
     if b'"events"' not in body:
         return None
     value = _loads(body)
@@ -181,7 +181,7 @@ def made_up_uuid(tenant: str, identifier: str) -> str:
 
 
 def has_made_up_uuid(event: Event, tenant: str) -> bool:
-    """Whether the PIM does not know the product's UUID, so that only its identifier says which it is."""
+    """True if the PIM does not know the product's UUID, so that only the identifier names the product."""
     product = event.facts.part("product")
     identifier, known_as = product.get("identifier"), product.get("uuid")
     if not isinstance(identifier, str) or not isinstance(known_as, str) or known_as[14:15] != "5":
@@ -296,7 +296,7 @@ def _event(value: Any, reader: _Reader, tenant: Tenant, catalog: Catalog) -> Eve
 
 
 def _entity(entity: str, resource: Mapping[str, Any], reader: _Reader, tenant: Tenant) -> dict[str, Any]:
-    """What the event is about: a product by `uuid` and `identifier`, a product model by `code`."""
+    """Returns the entity of an event: a product by `uuid` and `identifier`, a product model by `code`."""
     if entity == "product_model":
         return {"code": reader.text(resource, "data.resource.", "code")}
     if resource.get("uuid") is not None:
@@ -323,7 +323,7 @@ def _identifier_in_values(resource: Mapping[str, Any], tenant: Tenant) -> str:
 
 
 def _author(holder: Mapping[str, Any], tenant: Tenant) -> dict[str, str]:
-    """Who did it. An api user that is listed is named by its client id, so that clients know themselves."""
+    """Returns the author. An api user that is listed has its client id, so that clients know themselves."""
     name, kind = _text(holder.get("author")) or UNKNOWN_AUTHOR, holder.get("author_type")
     if kind == "api":
         name = next((each.client_id for each in tenant.clients if each.username == name), name)

@@ -1,5 +1,5 @@
-"""What the topics between the functions carry: events on their way to fan-out, deliveries in their lanes,
-and which notifications are to be told.
+"""Messages of the topics between the functions: accepted events, deliveries in their lanes, and ids of
+notifications.
 
 Pub/Sub takes attribute values of at most 1,024 bytes of UTF-8, and requests of at most 10 MB.
 """
@@ -141,7 +141,7 @@ def delivery_message(delivery: Delivery) -> Message:
 
 
 def delivery_of(message: Message, receipt: object = None) -> Delivery:
-    """What `delivery_message` wrote, with a receipt. Raises MalformedMessage naming the attribute."""
+    """Returns what `delivery_message` wrote, with a receipt. Raises MalformedMessage naming the attribute."""
     attributes = _Attributes(message.attributes)
     lane, lanes = attributes.number("lane"), attributes.number("lanes")
     if lane >= lanes:
@@ -165,12 +165,12 @@ def delivery_of(message: Message, receipt: object = None) -> Delivery:
 
 
 def notification_message(notification_id: str) -> Message:
-    """Names a notification of the outbox: what is told already is not told by a second message."""
+    """Names a notification of the outbox. A second message for one that was sent does nothing."""
     return Message(b"", {"notification_id": notification_id})
 
 
 def notification_id_of(message: Message) -> str:
-    """What `notification_message` wrote. Raises MalformedMessage."""
+    """Returns what `notification_message` wrote. Raises MalformedMessage."""
     return _Attributes(message.attributes).text("notification_id")
 
 
@@ -180,7 +180,7 @@ def marked_alone(message: Message) -> Message:
 
 
 def is_alone(message: Message) -> bool:
-    """Whether `marked_alone` marked it."""
+    """True if `marked_alone` marked it."""
     return message.attributes.get(ALONE) == "1"
 
 

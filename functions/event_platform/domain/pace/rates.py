@@ -17,7 +17,7 @@ RATE_AT_START = 10.0
 CEILING_AT_LEAST = 2.0
 CEILING_SHARE, BASE_SHARE = 0.9, 0.5
 PLATEAU_SECONDS = 15.0
-"""How long after a 429 the rate is back at its ceiling."""
+"""The time after a 429 until the rate is back at its ceiling."""
 HELD_AT_MOST = timedelta(hours=1)
 _DIGITS_AT_MOST = 9
 _SLOT_PRECISION = 0.001
@@ -31,9 +31,9 @@ HYSTERESIS = 1.25
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Events a second of one subscription, at least and at most; the maximum counts when it is lower.
+    """The bounds of a subscription's rate, in events a second; the maximum counts if it is the lower one.
 
-    `spread` is the seconds after a change in which 429s still tell about the rate before it: what was on its
+    `spread` is the seconds after a change in which 429s are still about the rate before it: what was on its
     way drains the receiver's allowance. It is longer where instances keep copies of the rate.
     """
 
@@ -47,7 +47,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What is stored. `ceiling` is None until the first 429; nothing is sent before `held_until`."""
+    """The stored rate. `ceiling` is None until the first 429; nothing is sent before `held_until`."""
 
     since: datetime
     base: float = RATE_AT_START
@@ -81,14 +81,14 @@ class Rate:
         return max(0.0, (self.held_until - now).total_seconds())
 
     def sent(self, seconds: float, limits: Limits) -> float:
-        """How many deliveries fit between the start of the growth and `seconds` later: the integral."""
+        """Returns the deliveries from the start of the growth until `seconds` later: the integral."""
         low, high = limits.within(0.0), limits.maximum
         below = min(seconds, max(0.0, self._reaches(low)))
         above = min(seconds, max(below, self._reaches(high)))
         return low * below + self._area(above) - self._area(below) + high * (seconds - above)
 
     def slot(self, lane: int, lanes: int, now: datetime, limits: Limits) -> float:
-        """Seconds until the lane's next turn where no counter is shared.
+        """Returns the seconds until the lane's next turn, for instances that share no counter.
 
         The turns of all lanes are as far apart as the rate demands, as everybody counts by the same integral.
         """
@@ -111,7 +111,7 @@ class Rate:
         return later - began
 
     def _reaches(self, rate: float) -> float:
-        """When the growth without limits is at `rate`."""
+        """Returns the seconds until the growth without limits is at `rate`."""
         if self.ceiling is None:
             return rate - self.base
         if self.ceiling == self.base:
@@ -128,7 +128,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What an attempt told about the receiver's pace.
+    """The facts of an attempt that change the pace.
 
     `sent_under` is the rate that was known when it began, `latency` the seconds of the exchange; `throttled`
     means a 429 or a timeout. `retry_after` is the moment that a 429 asked to wait for.
@@ -146,9 +146,8 @@ def after_throttling(
 ) -> Rate:
     """The rate after a 429 or a timeout; the same object when the attempt was sent before the last one.
 
-    What was on its way when the rate was lowered tells nothing about the lower rate, nor does what was sent
-    while other instances did not know it. `hold` only ever slows
-    down (RFC 9110, 10.2.3).
+    Requests that were sent before the rate was lowered say nothing about the lower rate, nor do those that
+    other instances sent before they knew it. `hold` only ever slows down (RFC 9110, 10.2.3).
     """
     began_after = (attempt_began_at - rate.grows_from()).total_seconds()
     if began_after <= (limits.spread if rate.ceiling is not None else 0):
@@ -190,13 +189,13 @@ def retry_after(value: str | None, now: datetime) -> datetime | None:
 
 
 def lanes_needed(rate: float, latency: float) -> int:
-    """The power of two, 1 to 64, that lets `rate` events a second of `latency` seconds be on their way."""
+    """Returns the power of two, 1 to 64, of lanes that `rate` events a second of `latency` seconds need."""
     wanted = math.ceil(min(float(LANES_AT_MOST), HEADROOM * rate * latency))
     return 1 << (wanted - 1).bit_length() if wanted > 1 else 1
 
 
 def lanes_after(lanes: int, changed_at: datetime, rate: float, latency: float, now: datetime) -> int:
-    """How many lanes there are from now on. A change may reorder once, so it is rare, and rarer downwards."""
+    """Returns the number of lanes from now on. A change can reorder, so it is rare, and rarer downwards."""
     unchanged_for = HALVED_AFTER if is_ahead(changed_at, now) else now - changed_at
     if unchanged_for < RAISED_AFTER:
         return lanes

@@ -1,4 +1,4 @@
-"""When the next delivery may leave: by a token bucket in one process, by turns of lanes among several."""
+"""The time at which the next delivery may leave: a token bucket in one process, turns among several."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from ..timestamps import is_ahead
 from .rates import Limits, Rate
 
 COPY_SECONDS = 2.0
-"""How old the rate may be that is known of a subscription on its way, where instances keep copies."""
+"""The age of a copy of a rate, at most, in instances that keep copies."""
 SPREAD_OF_COPIES = COPY_SECONDS + 1.0
 """`Limits.spread` there."""
 _NEXT = timedelta(milliseconds=1)  # the turn that is now has just been taken
@@ -40,7 +40,7 @@ class TokenBucket:
 
 @dataclass(slots=True)
 class Turn:
-    """A lane's next turn where no counter is shared; stays as long as the rate does that it was found by."""
+    """A lane's next turn, for instances that share no counter; it stays while the rate does."""
 
     lane: int
     lanes: int
@@ -48,7 +48,7 @@ class Turn:
     _found: tuple[Rate, datetime, datetime] | None = None  # for a rate, when it was looked for, the turn
 
     def wait(self, rate: Rate, now: datetime) -> float:
-        """Seconds from `now` until the turn, by the rate as it is known now; 0 when it has come."""
+        """Returns the seconds from `now` until the turn, by the rate as it is known now; 0 if it has come."""
         if self._found is None or self._found[0] != rate or is_ahead(self._found[1], now):
             after = now + _NEXT
             ahead = rate.slot(self.lane, self.lanes, after, self.limits)

@@ -1,1 +1,1 @@
-"""What is told of subscribers and subscriptions: log entries, notifications, answers of the API."""
+"""Records of subscribers and subscriptions for people: log entries, notifications, answers of the API."""

@@ -1,4 +1,4 @@
-"""Who did what to a subscriber or subscription, and the log entry that tells of it (contract/wire.md 13).
+"""Actions: who did what to a subscriber or subscription, and its log entry (contract/wire.md 13).
 
 A store that changes a record calls `entry_of` with the record before and after, and writes the entry in the
 same commit: what else hangs on a change takes the same three arguments.
@@ -16,7 +16,7 @@ from .logs import LogEntry, LogType
 
 
 class Actor(StrEnum):
-    """Who changes a record: its owner through the management API, or the platform by itself."""
+    """Those who change a record: its owner through the management API, or the platform by itself."""
 
     USER = "user"
     PLATFORM = "platform"
@@ -40,7 +40,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """By whom a record is changed, with which call, and why where the platform decided it."""
+    """An action: by whom a record is changed, with which call, and the reason if the platform decided it."""
 
     by: Actor
     call: Call | None = None
@@ -49,7 +49,7 @@ class Action:
 
 BY_THE_PLATFORM = Action(Actor.PLATFORM)
 
-_TURNED_TO = {
+_DONE_BY_STATUS = {
     Status.ACTIVE: "resumed",
     Status.SUSPENDED: "suspended",
     Status.REVOKED: "revoked",
@@ -86,4 +86,4 @@ def entry_of(
 def _done(before: Subscriber | Subscription | None, after: Subscriber | Subscription) -> str:
     if before is None:
         return "created"
-    return "updated" if before.status is after.status else _TURNED_TO[after.status]
+    return "updated" if before.status is after.status else _DONE_BY_STATUS[after.status]

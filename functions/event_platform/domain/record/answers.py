@@ -7,9 +7,10 @@ stand in the contract's order. A docstring is the description of the schema.
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 
 from pydantic import Field
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from ..attempts.outcomes import Kind, Reason
+from ..ingest_formats.cloudevents import MAX_EVENTS
 from ..matching import Part
 from ..subscriptions import REDACTED, Status
 from .logs import ACTIONS, ERRORS, EVENTS_LISTED, FAILED_DELIVERY, VALIDATION_ERROR, LogType
@@ -28,7 +29,8 @@ Time: TypeAlias = Annotated[str, _text("UTC.", format="date-time")]
 Url: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "uri"})]
 Hidden: TypeAlias = Annotated[str, _one_of(REDACTED)]
 HiddenHeaders: TypeAlias = dict[str, Hidden]
-EventTypeName: TypeAlias = Annotated[str, Field(json_schema_extra={"$ref": "#/components/schemas/EventType"})]
+EventType = TypeAliasType("EventType", str)
+"""The name of an event type, which is a schema of its own: the known types are its values."""
 ReasonName: TypeAlias = Annotated[str, _one_of(*Reason)]
 Operation: TypeAlias = Annotated[str, _one_of(*sorted(ACTIONS | ERRORS))]
 AtLeastOne: TypeAlias = Annotated[int, Field(ge=1)]
@@ -38,7 +40,7 @@ AtLeastOne: TypeAlias = Annotated[int, Field(ge=1)]
 
 
 class ContactAnswer(TypedDict):
-    """Where the subscriber is notified of changes."""
+    """Addresses at which the subscriber is notified of changes."""
 
     technical_email: Annotated[str, _text("An e-mail address.", format="email")]
     notification_channels: list[Annotated[str, _one_of("email", "webhook")]]
@@ -121,11 +123,11 @@ class ShownOptions(TypedDict):
 
 
 class SubscriptionAnswer(TypedDict):
-    """What is delivered, and where."""
+    """Events to have delivered, and their destination."""
 
     id: Id
     config: ShownConfig
-    events: list[EventTypeName]
+    events: list[EventType]
     type: Annotated[str, _one_of("https", "pubsub", "kafka")]
     source: Annotated[str, _one_of("pim", "benchmark")]
     subject: Annotated[str, _text("The PIM's URL.")]
@@ -150,7 +152,7 @@ class ListedEvent(TypedDict):
 
 
 class LogEntryAnswer(TypedDict):
-    """Who did what, a delivery's end, or a refused call. A key without a value is left out."""
+    """An action, a delivery's end, or a refused call. A key without a value is left out."""
 
     log_id: Annotated[str, _text("The same while an entry grows.")]
     log_type: Annotated[str, _one_of(*LogType)]
@@ -200,7 +202,7 @@ class ShownEvent(TypedDict):
 
 
 class ShownRequest(TypedDict):
-    """As it was sent."""
+    """The request as it was sent."""
 
     method: Literal["POST"]
     url: Url
@@ -209,14 +211,14 @@ class ShownRequest(TypedDict):
 
 
 class ShownResponse(TypedDict):
-    """What was answered."""
+    """The answer of the endpoint."""
 
     status: int
     body: Annotated[str, _text("The first kilobyte, without secrets of the subscription.")]
 
 
 class TrialAnswer(TypedDict):
-    """What was sent, and what came back."""
+    """A test: the event that was sent, and what came back."""
 
     event: ShownEvent
     outcome: Annotated[
@@ -243,7 +245,7 @@ class CheckAnswer(TypedDict):
 
 
 class EventExplanationAnswer(TypedDict):
-    """What each part of the subscription says."""
+    """The answer of each part of the subscription."""
 
     event: ShownEvent
     matches: Annotated[bool, _text("Whether all parts pass.")]
@@ -251,7 +253,96 @@ class EventExplanationAnswer(TypedDict):
 
 
 class BenchmarkAnswer(TypedDict):
-    """It was started."""
+    """A benchmark that was started."""
 
     id: Id
     count: AtLeastOne
+
+
+# What else is answered
+
+
+class ErrorsAnswer(TypedDict):
+    """The problems of a refused request."""
+
+    errors: Annotated[list[ErrorAnswer], Field(min_length=1)]
+
+
+class ExplanationAnswer(TypedDict):
+    """The explanation of a reason or an operation of the log."""
+
+    error: str
+    explanation: str
+
+
+class ListedTypeAnswer(TypedDict):
+    """An event type."""
+
+    type: EventType
+    trigger: Annotated[str, _text("When the PIM sends it.")]
+    certainty: Annotated[str, _text("Where the form of its data is known from.")]
+    schema: Annotated[str, _text("Where the JSON Schema of its data is served.", format="uri")]
+
+
+class EventTypesAnswer(TypedDict):
+    """The event types that there are to subscribe to."""
+
+    types: list[ListedTypeAnswer]
+
+
+Events: TypeAlias = Annotated[int, Field(ge=0, le=MAX_EVENTS)]
+
+
+class AcceptedAnswer(TypedDict):
+    """The events are durable."""
+
+    accepted: Events
+
+
+class TakenAnswer(TypedDict):
+    """The events that can be taken are durable."""
+
+    accepted: Events
+    skipped: Annotated[int, Field(ge=0, description="Of unknown actions.")]
+    malformed: Annotated[int, Field(ge=0, description="The log says what is wrong.")]
+
+
+class RelayedAnswer(TypedDict):
+    """The event is durable, or nothing that can be delivered."""
+
+    accepted: Annotated[int, Field(ge=0, le=1)]
+    skipped: Annotated[int, Field(ge=0, le=1)]
+
+
+class HealthAnswer(TypedDict):
+    """Requests are taken."""
+
+    status: Literal["ok"]
+    version: Annotated[str, _text("The version of the platform.")]
+    archive: NotRequired[Annotated[str, _text("The source archive that was deployed, on Google Cloud.")]]
+
+
+class ReadyAnswer(TypedDict):
+    """Requests are taken."""
+
+    status: Literal["ok"]
+    clock: NotRequired[Annotated[str, _text("What is wrong with the machine's clock, since it jumped.")]]
+
+
+ANSWERS = (
+    SubscriberAnswer,
+    SubscriptionAnswer,
+    LogPageAnswer,
+    TrialAnswer,
+    EventExplanationAnswer,
+    BenchmarkAnswer,
+    ErrorsAnswer,
+    ExplanationAnswer,
+    EventTypesAnswer,
+    AcceptedAnswer,
+    TakenAnswer,
+    RelayedAnswer,
+    HealthAnswer,
+    ReadyAnswer,
+)
+"""The answers as a whole; the other types are parts of them."""

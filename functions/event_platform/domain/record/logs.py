@@ -15,11 +15,11 @@ from ..subscriptions import Owner
 
 KEPT_FOR = timedelta(days=30)
 EVENTS_LISTED = 100
-"""How many events an entry names; the others are only counted."""
+"""The number of events that an entry names; the others are only counted."""
 
 
 class Operation(StrEnum):
-    """What a delivery's end is called in the log."""
+    """The operations of entries for ends of deliveries."""
 
     FAILED = "failed_to_deliver_event"
     DROPPED = "deliveries_dropped"
@@ -44,7 +44,7 @@ class DeliveryEnd:
     excerpt: str | None = None
 
     def joins(self, first_at: datetime) -> bool:
-        """Whether this end is counted in an equal entry whose first end was at `first_at`."""
+        """True if this end is counted in an equal entry whose first end was at `first_at`."""
         return abs(self.at - first_at) < MERGED_WITHIN[self.operation]
 
     def entry_id(self, subscription_id: str) -> str:
@@ -115,7 +115,7 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a page ended: the entry's time in unix seconds and its id, by which entries are ordered."""
+    """The end of a page: the entry's time in unix seconds and its id, by which entries are ordered."""
 
     at: float
     id: str
@@ -123,7 +123,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """What a reader asks for: every filter that is set must fit. `since` is inclusive, `before` is not."""
+    """The query of a reader: every filter that is set must fit. `since` is inclusive, `before` is not."""
 
     log_type: LogType | None = None
     operation: str | None = None

@@ -1,7 +1,7 @@
-"""What subscribers are told of their subscriptions, and in which words (contract/wire.md 12).
+"""Notifications of changes to subscriptions, and their words (contract/wire.md 12).
 
 A store that changes records calls `notifications_of` with all the changes of a commit, and keeps what it
-returns in the same commit until it was told.
+returns in the same commit until it was sent.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ WEBHOOK_SECONDS = 5.0
 WEBHOOK_PAUSES = (1.0, 2.0)
 """Seconds before the second and the third attempt (contract/wire.md 12)."""
 MAIL_RETRIES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
-"""When a mail that the server did not take for now is tried again, each counted from the attempt before."""
+"""The waits before a mail that the server did not take is tried again, each from the attempt before."""
 MERGED_EVERY = timedelta(minutes=10)
 """The period at whose end a subscriber gets one merged notification, when an allowance is used up."""
 HELD_FOR_ANOTHER = timedelta(minutes=30)
@@ -43,7 +43,7 @@ Change: TypeAlias = tuple[Subscriber | Subscription, Subscriber | Subscription]
 
 
 class Kind(StrEnum):
-    """What happened. The last two are told by e-mail only."""
+    """The changes that notify. The last two are sent by e-mail only."""
 
     SUSPENDED_BY_SYSTEM = "subscription.suspended.system"
     SUSPENDED_BY_USER = "subscription.suspended.user"
@@ -54,7 +54,7 @@ class Kind(StrEnum):
 
 
 class Channel(StrEnum):
-    """How a subscriber can be told."""
+    """The channels by which a subscriber can be notified."""
 
     EMAIL = "email"
     WEBHOOK = "webhook"
@@ -84,7 +84,7 @@ _MERGED_PER_HOUR = (6, 1_000_000)
 
 
 class Result(StrEnum):
-    """How telling by a channel ended."""
+    """The result of a notification by one channel."""
 
     SENT = "sent"
     FAILED = "failed"  # given up
@@ -103,7 +103,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One change to be told of. It holds no contact: that is read when it is told.
+    """One change to notify of. It holds no contact: that is read when it is sent.
 
     `about` is one subscription, and of a deleted subscriber all that were deleted with it.
     """
@@ -125,20 +125,20 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A notification that was not told yet, or by the webhook only when its mail was tried before."""
+    """A notification in the outbox; if its mail was tried before, the webhook was sent already."""
 
     notification: Notification
     mail_attempts: int = 0
     is_held: bool = False
-    """True if it is to be told together with the others of its subscriber that are held."""
+    """True if it is to be merged with the others of its subscriber that are held."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """The result of each channel used in telling, and when the mail is to be tried again.
+class NotificationResult:
+    """The result of each channel, and when the mail is to be tried again.
 
     With `held_until` the notification has to wait until then, to be merged with others. `merged` are the
-    others that were told with it.
+    others that were sent with it.
     """
 
     results: Sequence[tuple[Channel, Result]] = ()
@@ -168,7 +168,7 @@ class MailFailure:
 
 
 def notifications_of(changes: Sequence[Change], action: Action) -> list[Notification]:
-    """What to tell of the changes of one commit: of each status that another one followed on, once.
+    """Returns the notifications of the changes of one commit: one for each status that changed.
 
     A subscriber's deletion is one notification, whatever is deleted with it.
     """
@@ -184,7 +184,7 @@ def notifications_of(changes: Sequence[Change], action: Action) -> list[Notifica
 
 
 def channels_of(notification: Notification, contact: Contact) -> Sequence[Channel]:
-    """By which channels it is told at first, the webhook before the mail that may have to stand in for it."""
+    """Returns the channels to try first: the webhook before the mail that replaces it if it fails."""
     if notification.kind in (Kind.DELETED, Kind.SUBSCRIBER_DELETED):
         return [Channel.EMAIL]
     wanted = contact.notification_channels
@@ -216,14 +216,14 @@ def hour_of(now: datetime) -> int:
 
 
 def merged_at(now: datetime) -> datetime:
-    """Returns when what is held from now on is told: the end of the current period of MERGED_EVERY."""
+    """Returns when notifications held from now on are sent: the end of the current period of MERGED_EVERY."""
     seconds = MERGED_EVERY.total_seconds()
     return datetime.fromtimestamp((now.timestamp() // seconds + 1) * seconds, UTC)
 
 
 def merged_body_of(notifications: Sequence[Notification]) -> dict[str, Any]:
-    """The JSON of the webhook for several changes, oldest first: the last one, how many, and each
-    subscription's latest. None of them is told by e-mail only."""
+    """Returns the JSON of the webhook for several changes, oldest first: the last one, how many, and each
+    subscription's latest. None of them is one that goes by e-mail only."""
     if len(notifications) == 1:
         return body_of(notifications[0])
     latest = _latest_of(notifications)
@@ -260,14 +260,14 @@ def body_of(notification: Notification) -> dict[str, Any]:
 
 
 def may_succeed_later(result: Answer | TransportFailure) -> bool:
-    """Whether another attempt at the webhook makes sense: 5xx, 429, no answer."""
+    """True if another attempt at the webhook can succeed: 5xx, 429, no answer."""
     if isinstance(result, TransportFailure):  # an address that is refused stays so
         return result.reason is not Reason.INVALID_DESTINATION_CONFIGURATION
     return result.status == 429 or result.status >= 500
 
 
 def mail_retry_at(attempts: int, now: datetime) -> datetime | None:
-    """When to try a mail again after so many attempts; None when they are used up."""
+    """Returns when to try a mail again after so many attempts; None if none is left."""
     return now + MAIL_RETRIES[attempts - 1] if attempts <= len(MAIL_RETRIES) else None
 
 
@@ -313,7 +313,7 @@ def merged_mail_of(notifications: Sequence[Notification], subscriber: Subscriber
         _line_of(("PIM", last.subject)),
         _line_of(("Subscriber", f"{name} ({last.subscriber_id})")),
         "",
-        "What changed, and who did it, is told by",
+        "What changed, and who did it, is shown by",
         "  GET {base}/api/v1/logs?subscriber_id={subscriber}".format_map(words),
         "",
         _FOOTER,
@@ -364,7 +364,7 @@ _WHY = {
     Kind.DELETED: "it was asked for through the API",
     Kind.SUBSCRIBER_DELETED: "it was asked for through the API",
 }
-"""What stands there when the action says no reason."""
+"""The reason in a mail if the action has none."""
 
 _NOW = {
     Kind.SUSPENDED_BY_SYSTEM: "Since then nothing is delivered, and events are not kept for later.",
@@ -385,12 +385,12 @@ _TO_DO: dict[Kind, Sequence[str]] = {
     Kind.SUSPENDED_BY_SYSTEM: (
         'What to do: put right what stands under "Why", at the destination or in the PIM, and then call',
         _RESUME,
-        "What was not delivered, and why, is told by",
+        "What was not delivered, and why, is shown by",
         _LOGS,
     ),
     Kind.SUSPENDED_BY_USER: ("What to do: nothing, if that was meant. To go on, call", _RESUME),
     Kind.REVOKED: ("What to do: nothing, if that was meant. " + _CONNECT_ANEW,),
-    Kind.RESUMED: ("What to do: nothing. Whether events arrive is told by", _LOGS),
+    Kind.RESUMED: ("What to do: nothing. Whether events arrive is shown by", _LOGS),
     Kind.DELETED: (
         "What to do: nothing, if that was meant. If not, create a new subscription by",
         "  POST {base}/api/v1/subscribers/{subscriber}/subscriptions",

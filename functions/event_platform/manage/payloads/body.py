@@ -14,13 +14,13 @@ from ...domain.subscriptions import REDACTED, HttpsConfig
 from ...domain.validation_words import words_of
 
 MAX_PROBLEMS = 100
-"""Problems of one body that are told; the others are counted."""
+"""Problems of one body that are listed; the others are counted."""
 UNKNOWN_EVENT_TYPE = "unknown_event_type"
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What validity depends on besides the body. `pim_url` is normalised; `is_new`: nothing is stored yet.
+    """The rules of validity besides the body. `pim_url` is normalised; `is_new`: nothing is stored yet.
 
     `known` has the event types that a subscription can get, `topics` says which topics of Pub/Sub may be
     named. `stored_type` is the destination's type that a config is for when the body names none.
@@ -94,7 +94,7 @@ def validated(model: type[Model], body: Any, *, rules: Rules, under: str = "") -
 
 
 def _problems(error: ValidationError, under: str, rules: Rules) -> list[Problem]:
-    """Returns what to tell; in a function of its own, as pydantic's details hold the validators' errors.
+    """Returns the problems; in a function of its own, as pydantic's details hold the validators' errors.
 
     Such an error leads by its traceback to the frame that has it, so the two would keep each other and,
     with the frames that called, the body.

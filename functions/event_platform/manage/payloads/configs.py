@@ -50,7 +50,7 @@ def _header_value(value: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
 
 
 def _few_headers(headers: Any) -> Any:
-    """Before each of them is checked, and named when it is wrong."""
+    """Checks the number of headers, before each of them is checked and named if it is wrong."""
     if isinstance(headers, dict) and len(headers) > fields.MAX_CUSTOM_HEADERS:
         raise ValueError(f"must hold at most {fields.MAX_CUSTOM_HEADERS} headers")
     return headers

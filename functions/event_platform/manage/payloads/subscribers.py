@@ -67,7 +67,7 @@ def parse_subscriber(body: Any, *, rules: Rules) -> SubscriberBody:
 
 
 def webhook_problems(channels: Any, url: object, secret: object) -> list[Problem]:
-    """What is missing for notifications by webhook (contract/wire.md 3), where the channels list it."""
+    """Returns what is missing for notifications by webhook, if the channels list it (contract/wire.md 3)."""
     if not isinstance(channels, list | tuple) or "webhook" not in channels:
         return []
     needed = {"contact.notification_webhook_url": url, "contact.notification_webhook_secret": secret}

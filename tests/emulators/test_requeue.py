@@ -25,7 +25,7 @@ from event_platform.domain.messages.queue_messages import (
     notification_id_of,
 )
 from event_platform.domain.subscriptions import suspend
-from event_platform.maintain import publish_notifications, put_back
+from event_platform.maintain import publish_notifications, requeue_due
 from support.clock import START, ManualClock
 from support.pubsub_project import Project
 from support.records import OWNER, UPDATED, a_subscriber, a_subscription
@@ -86,7 +86,7 @@ async def test_ticks_of_several_instances_put_each_entry_back_once(firestore: Fi
     instances = [FirestoreRetrySchedule(firestore, CLOCK) for _ in range(3)]
     scheduled, topic = await fill(instances[0]), Topic()
     ticks = [
-        put_back(instance, publisher=topic, clock=CLOCK, project="a-project") for instance in instances * 2
+        requeue_due(instance, publisher=topic, clock=CLOCK, project="a-project") for instance in instances * 2
     ]
     assert sum(await asyncio.gather(*ticks)) == ENTRIES
     assert sorted(topic.events) == sorted(scheduled)
@@ -97,9 +97,9 @@ async def test_a_crash_after_publishing_repeats_and_loses_nothing(firestore: Fir
     schedule, topic = FirestoreRetrySchedule(firestore, CLOCK, shards=1), Topic(dies=True)
     scheduled = await fill(schedule)
     with pytest.raises(asyncio.CancelledError):
-        await put_back(schedule, publisher=topic, clock=CLOCK, project="a-project")
+        await requeue_due(schedule, publisher=topic, clock=CLOCK, project="a-project")
     after = Topic()
-    assert await put_back(schedule, publisher=after, clock=CLOCK, project="a-project") == ENTRIES
+    assert await requeue_due(schedule, publisher=after, clock=CLOCK, project="a-project") == ENTRIES
     assert set(after.events) == scheduled
     assert set(topic.events) < scheduled  # a page of them, which went out twice
 
@@ -119,7 +119,7 @@ async def test_what_can_never_go_back_holds_up_nothing_and_becomes_dead_letters(
     await third.reference.update({"accepted_at": "yesterday"})
     wanted = await fill(schedule, 5)
     publisher = PubSubPublisher(topics.name, topics.client)
-    assert await put_back(schedule, publisher=publisher, clock=CLOCK, project=topics.name) == 5
+    assert await requeue_due(schedule, publisher=publisher, clock=CLOCK, project=topics.name) == 5
     came = await topics.pull(TOPIC, 5)
     assert {message.attributes["event_id"] for message in came} == wanted
     assert len(await topics.pull(DEAD_LETTERS_TOPIC, 223)) == 223

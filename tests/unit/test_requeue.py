@@ -11,8 +11,8 @@ from event_platform.domain.deliveries import Delivery
 from event_platform.domain.errors import PublishFailed, TopicMissing
 from event_platform.domain.messages.message import Message
 from event_platform.domain.messages.queue_messages import DEAD_LETTERS_TOPIC
-from event_platform.maintain import put_back
-from event_platform.maintain.put_back import BEGINNING_SECONDS, FIRST_PAGE, MOST_OF_A_PAGE, PAGE_BYTES
+from event_platform.maintain import requeue_due
+from event_platform.maintain.requeue import BEGINNING_SECONDS, FIRST_PAGE, MOST_OF_A_PAGE, PAGE_BYTES
 from event_platform.ports import Due
 from event_platform.push import REASON, SOURCE_PROJECT, SOURCE_SUBSCRIPTION
 from support.clock import START, ManualClock
@@ -98,7 +98,7 @@ def due(number: int, topic: str = TOPIC) -> Due:
 
 
 async def tick(schedule: Schedule, topics: Topics, clock: ManualClock) -> int:
-    return await put_back(schedule, publisher=topics, clock=clock, project="a-project")
+    return await requeue_due(schedule, publisher=topics, clock=clock, project="a-project")
 
 
 @pytest.mark.provokes("retries.put_back")

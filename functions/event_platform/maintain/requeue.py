@@ -26,7 +26,7 @@ LEASE_SECONDS = 180.0
 FIRST_PAGE = 32
 MOST_OF_A_PAGE = 200
 PAGE_BYTES = 32_000_000
-"""Bytes of bodies that a page should hold; the page before tells how many entries that is."""
+"""Bytes of bodies that a page should hold; the page before shows how many entries that is."""
 MOST_PASSED_OVER = 5000
 """Entries that could not go back, after which a tick leaves a shard: each of them is read at every tick."""
 
@@ -40,7 +40,7 @@ class _Page:
     failure: PublishFailed | None
 
 
-async def put_back(schedule: RetrySchedule, *, publisher: Publisher, clock: Clock, project: str) -> int:
+async def requeue_due(schedule: RetrySchedule, *, publisher: Publisher, clock: Clock, project: str) -> int:
     """Runs one tick. Returns how many deliveries went back to their lanes.
 
     A shard is worked off under its lease, so ticks that overlap never put one entry back twice. What fails in
@@ -56,7 +56,7 @@ async def put_back(schedule: RetrySchedule, *, publisher: Publisher, clock: Cloc
         if clock.monotonic() >= end:
             break
         try:
-            await tick.put_back_shard(shard)
+            await tick.requeue_shard(shard)
         except (StoreUnavailable, PublishFailed) as error:
             log.warning("retries.shard_failed", shard=shard, error=str(error))
             failure = failure or error
@@ -77,7 +77,7 @@ class _Tick:
     end: float
     returned: int = 0
 
-    async def put_back_shard(self, shard: int) -> None:
+    async def requeue_shard(self, shard: int) -> None:
         """Raises the first PublishFailed once the shard is worked off, and StoreUnavailable at once."""
         # A read costs less than a lease, and most ticks find nothing.
         if not await self.schedule.due(shard, 1):
@@ -90,7 +90,7 @@ class _Tick:
             while self.clock.monotonic() < self.end and passed_over < MOST_PASSED_OVER:
                 found = await self.schedule.due(shard, limit, after)
                 if found:
-                    page = await self._put_back_page(found)
+                    page = await self._requeue_page(found)
                     self.returned += page.returned
                     passed_over += page.passed_over
                     failure = failure or page.failure
@@ -103,7 +103,7 @@ class _Tick:
         if failure is not None:
             raise failure
 
-    async def _put_back_page(self, page: Sequence[Due]) -> _Page:
+    async def _requeue_page(self, page: Sequence[Due]) -> _Page:
         """Publishes each entry to the topic that it came from."""
         by_topic: dict[str, list[Due]] = {}
         unreadable: list[Due] = []
@@ -112,7 +112,7 @@ class _Tick:
                 unreadable.append(due)
             else:
                 by_topic.setdefault(str(due.delivery.receipt), []).append(due)
-        parts = [self._put_back_on(topic, entries) for topic, entries in by_topic.items()]
+        parts = [self._requeue(topic, entries) for topic, entries in by_topic.items()]
         if unreadable:
             parts.append(self._dead_letter(unreadable, "the entry of the retry schedule cannot be read"))
         done = await asyncio.gather(*parts)
@@ -122,7 +122,7 @@ class _Tick:
             next((part.failure for part in done if part.failure is not None), None),
         )
 
-    async def _put_back_on(self, topic: str, entries: Sequence[Due]) -> _Page:
+    async def _requeue(self, topic: str, entries: Sequence[Due]) -> _Page:
         messages = [delivery_message(due.delivery) for due in entries if due.delivery is not None]
         try:
             await self.publisher.publish(topic, messages)
