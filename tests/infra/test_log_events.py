@@ -21,7 +21,6 @@ NO_EVENTS = {
     "aep.db": "a file",
     "secrets.key": "a file",
     "config.topic_id": "a field",
-    "config.url": "a field",
     "secret.primary": "a field",
     "secret.secondary": "a field",
     "subscription.resumed": "a type of notifications",
