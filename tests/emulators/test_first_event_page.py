@@ -10,7 +10,6 @@ import os
 import re
 import stat
 import subprocess
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -108,14 +107,14 @@ def follow(shell: Shell, platform: GooglePlatform, endpoint: str) -> None:
 
 
 def is_known(platform: GooglePlatform, pasted: Mapping[str, str]) -> bool:
-    """True once ingest and manage have read the registry again. Its event has no subscription."""
-    author = {"identifier": "julia", "type": "user"}
-    data = {"product": {"uuid": str(uuid.uuid4())}, "author": author}
-    event = {"id": str(uuid.uuid4()), "type": "com.akeneo.pim.v1.product.created", "data": data}
+    """True once manage and ingest have read the registry again.
+
+    What ingest gets is no event, so that fanout does not remember a PIM without subscriptions.
+    """
     client = Client(platform.functions["manage"].url, PIM, pasted["AEP_PIM_TOKEN"], "first-app")
     return (
         client.call("GET", "/subscribers").status_code == 200
-        and send_events(platform.functions["ingest"].url, pasted["AEP_INGEST_KEY"], event) == 202
+        and send_events(platform.functions["ingest"].url, pasted["AEP_INGEST_KEY"], {}) == 400
     )
 
 
