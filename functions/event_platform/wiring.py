@@ -132,23 +132,23 @@ def manage() -> "Answers":
     gateway = HttpsPimGateway(guard, TrustedNetwork())
     verifier = CallerVerifier(registry, gateway, clock, allow_http=settings.dev)
     topics = rules_on_google(settings.project, settings.destination_account)
-    parts = manage.Manage(
-        verifier,
-        subscriptions,
-        FirestoreLogs(firestore, clock),
-        guard,
-        clock,
-        PubSubIntake(_publisher(settings), clock, topic=settings.topic_events),
-        HttpsSender(guard),
-        settings.dev,
-        settings.public_url,
-        settings.event_types,
-        settings.timeout,
-        topics,
-        PubSubTopics(topics),
+    function = manage.Manage(
+        verifier=verifier,
+        subscriptions=subscriptions,
+        logs=FirestoreLogs(firestore, clock),
+        guard=guard,
+        clock=clock,
+        intake=PubSubIntake(_publisher(settings), clock, topic=settings.topic_events),
+        sender=HttpsSender(guard),
+        allow_http=settings.dev,
+        public_url=settings.public_url,
+        catalog=settings.event_types,
+        timeout=settings.timeout,
+        topics=topics,
+        topic_labels=PubSubTopics(topics),
     )
-    routes = [*manage.routes(parts), asyncapi.route(parts.catalog, settings.public_url)]
-    return _app(settings, [*routes, openapi.route(routes, parts.catalog, topics)])
+    routes = [*manage.routes(function), asyncapi.route(settings.event_types, settings.public_url)]
+    return _app(settings, [*routes, openapi.route(routes, settings.event_types, topics)])
 
 
 @cache
@@ -165,7 +165,10 @@ def ingest() -> "Answers":
     registry = _registry(settings, _firestore(settings), _registry_seal(settings))
     intake = PubSubIntake(_publisher(settings), clock, topic=settings.topic_events)
     reader = ReadingProcess(settings.event_types)
-    return _app(settings, ingest.routes(ingest.Ingest(registry, intake, settings.event_types, clock, reader)))
+    function = ingest.Ingest(
+        registry=registry, intake=intake, catalog=settings.event_types, clock=clock, reader=reader
+    )
+    return _app(settings, ingest.routes(function))
 
 
 @cache
@@ -269,11 +272,11 @@ def maintain() -> "Answers":
     settings, clock = _read(FunctionSettings), SystemClock()
     firestore = _firestore(settings)
     function = maintain.Maintain(
-        FirestoreRetrySchedule(firestore, clock),
-        FirestoreOutbox(firestore, clock),
-        _publisher(settings),
-        clock,
-        settings.project,
+        schedule=FirestoreRetrySchedule(firestore, clock),
+        outbox=FirestoreOutbox(firestore, clock),
+        publisher=_publisher(settings),
+        clock=clock,
+        project=settings.project,
     )
     return _app(settings, maintain.routes(function))
 
@@ -300,7 +303,8 @@ def notify() -> "Answers":
         mailer=SmtpMailer(server) if server is not None else None,
         base_url=settings.public_url or "",
     )
-    return _app(settings, notify.routes(notify.Notify(outbox, services, _publisher(settings))))
+    function = notify.Notify(outbox=outbox, services=services, publisher=_publisher(settings))
+    return _app(settings, notify.routes(function))
 
 
 def _read(model: type[S]) -> S:

@@ -138,24 +138,29 @@ class Platform:
             # The router goes through them in turn, and most requests are events.
             *ingest.routes(
                 ingest.Ingest(
-                    self._pims, self._queue, settings.event_types, clock, self._reader, self._observer
+                    registry=self._pims,
+                    intake=self._queue,
+                    catalog=settings.event_types,
+                    clock=clock,
+                    reader=self._reader,
+                    observer=self._observer,
                 )
             ),
             *manage.routes(
                 manage.Manage(
-                    verifier,
-                    self._subscriptions,
-                    SqliteLogs(self._database),
-                    self._outgoing.guard,
-                    clock,
-                    self._queue,
-                    self._outgoing.https,
-                    settings.dev,
-                    settings.public_url or base_url,
-                    settings.event_types,
-                    settings.timeout,
-                    self._outgoing.topic_rules,
-                    self._outgoing.topics,
+                    verifier=verifier,
+                    subscriptions=self._subscriptions,
+                    logs=SqliteLogs(self._database),
+                    guard=self._outgoing.guard,
+                    clock=clock,
+                    intake=self._queue,
+                    sender=self._outgoing.https,
+                    allow_http=settings.dev,
+                    public_url=settings.public_url or base_url,
+                    catalog=settings.event_types,
+                    timeout=settings.timeout,
+                    topics=self._outgoing.topic_rules,
+                    topic_labels=self._outgoing.topics,
                 )
             ),
             asyncapi.route(settings.event_types, settings.public_url or base_url),

@@ -164,7 +164,14 @@ class GoogleWorld:
         stack.enter_context(mock.patch.object(DELIVER_ROUTES, "pipeline", unpaced(handler)))
         records, egress = self._records(), Egress()
         fanning = fanout.Fanout(
-            UNUSED, records, records, self._publisher, catalog.load(), self.clock, "https://x/spec", UNUSED
+            registry=UNUSED,
+            subscriptions=records,
+            records=records,
+            publisher=self._publisher,
+            catalog=catalog.load(),
+            clock=self.clock,
+            schema_base="https://x/spec",
+            reader=UNUSED,
         )
         delivering = deliver.Deliver(
             subscriptions=UNUSED,

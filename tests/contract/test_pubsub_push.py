@@ -48,7 +48,16 @@ async def pubsub(pubsub_host: str, project: str) -> AsyncIterator[Project]:
     nobody: Any = None
     known = catalog.load()
     reader = ReadingProcess(known)
-    fanout = Fanout(Records(), Records(), nobody, publisher, known, SystemClock(), "https://x/spec", reader)
+    fanout = Fanout(
+        registry=Records(),
+        subscriptions=Records(),
+        records=nobody,
+        publisher=publisher,
+        catalog=known,
+        clock=SystemClock(),
+        schema_base="https://x/spec",
+        reader=reader,
+    )
     app = App(list(routes(fanout)))
     config = uvicorn.Config(app, port=0, log_level="warning")
     server = uvicorn.Server(config)

@@ -71,7 +71,17 @@ class World:
         nobody: Any = None
         known = catalog.load()
         self.reader = ReadingProcess(known)
-        fanout = Fanout(self, self, nobody, self.topics, known, self.clock, SCHEMAS, self.reader, shards=4)
+        fanout = Fanout(
+            registry=self,
+            subscriptions=self,
+            records=nobody,
+            publisher=self.topics,
+            catalog=known,
+            clock=self.clock,
+            schema_base=SCHEMAS,
+            reader=self.reader,
+            shards=4,
+        )
         self._app = App(list(routes(fanout)))
 
     async def tenants(self) -> Sequence[Tenant]:

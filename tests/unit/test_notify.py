@@ -96,7 +96,11 @@ class World:
         self.post = Post(list(failures))
         self.outbox = MemoryOutbox(self.clock)
         self.services = NotifyServices(
-            Known(self.subscriber), self.outbox, self.endpoint, self.clock, self.post
+            subscribers=Known(self.subscriber),
+            outbox=self.outbox,
+            sender=self.endpoint,
+            clock=self.clock,
+            mailer=self.post,
         )
 
     async def tell(self, *, mail_attempts: int = 0) -> NotificationResult:

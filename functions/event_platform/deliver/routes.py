@@ -25,7 +25,7 @@ ENDED_WITHIN = 55.0
 """Seconds: the ack deadline is 60 s, and a push that is late comes again."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deliver:
     """The services of deliver."""
 

@@ -22,7 +22,7 @@ EVENTS_PATH = "/events"
 PIM_EVENTS_PATH = "/pim-events/{key}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fanout:
     """The services of fanout. `schema_base` is the URL under which the schemas are served."""
 

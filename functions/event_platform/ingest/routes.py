@@ -66,7 +66,7 @@ EVENTS_API = SignedWay(Way.EVENTS_API, lambda tenant: tenant.events_api_secret)
 RELAY = SignedWay(Way.RELAY, lambda tenant: tenant.relay_secret)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ingest:
     """The services of ingest."""
 

@@ -15,7 +15,7 @@ from .requeue import requeue_due
 PATH = "/"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Maintain:
     """The services of maintain."""
 

@@ -12,12 +12,13 @@ from ..domain.limits import CallType
 from ..domain.subscriptions import Status
 from ..domain.timestamps import to_rfc3339
 from ..domain.words import counted
-from ..ports import Clock, Intake, Subscriptions
+from ..ports import Intake, Subscriptions
 from .identity import Caller
 from .limits import CallerLimits
 from .pauses import Pauses
-from .payloads.body import Rules, validated
+from .payloads.body import validated
 from .payloads.trials import BenchmarkBody
+from .services import Manage
 from .subscribers import check_permission
 
 log = structlog.get_logger()
@@ -34,21 +35,18 @@ async def start_benchmark(
     caller: Caller,
     body: Any,
     *,
-    subscriptions: Subscriptions,
-    intake: Intake,
+    manage: Manage,
     pauses: Pauses,
     limits: CallerLimits,
-    rules: Rules,
-    clock: Clock,
 ) -> Benchmark:
     """Starts a benchmark; all its events are durable when it returns.
 
     Raises InvalidRequest, Forbidden, Conflict (more deliveries than a benchmark may have), TooManyRequests,
     and StoreUnavailable or PublishFailed, after which some of the events may come all the same.
     """
-    wanted = validated(BenchmarkBody, body, rules=rules)
+    wanted = validated(BenchmarkBody, body, rules=manage.rules_for(caller))
     check_permission(caller)
-    receivers = await _receivers(caller, subscriptions)
+    receivers = await _receivers(caller, manage.subscriptions)
     deliveries = wanted.count * receivers
     if deliveries > MAX_DELIVERIES:
         raise Conflict(
@@ -64,11 +62,12 @@ async def start_benchmark(
         client_id=caller.owner.client_id,
         count=wanted.count,
         size=wanted.size,
-        time=to_rfc3339(clock.now()),
+        time=to_rfc3339(manage.clock.now()),
         custom_data={} if wanted.custom_data is None else {"custom_data": wanted.custom_data},
     )
     if receivers:
-        await _accept(caller, benchmark, min(EVENTS_AT_ONCE, max(1, DELIVERIES_AT_ONCE // receivers)), intake)
+        at_once = min(EVENTS_AT_ONCE, max(1, DELIVERIES_AT_ONCE // receivers))
+        await _accept(caller, benchmark, at_once, manage.intake)
     log.info("benchmark.started", tenant=caller.owner.tenant, events=wanted.count, deliveries=deliveries)
     return benchmark
 

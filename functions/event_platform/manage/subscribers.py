@@ -22,10 +22,9 @@ from ..domain.subscriptions import (
     delete_subscriber,
     delete_subscription,
 )
-from ..ports import Clock, DestinationGuard, Subscriptions
 from .guarding import HostOf, host_of_endpoint, parsed_and_guarded
 from .identity import Caller
-from .payloads.body import Rules, validated
+from .payloads.body import validated
 from .payloads.subscribers import (
     ContactBody,
     ContactPatch,
@@ -33,6 +32,7 @@ from .payloads.subscribers import (
     parse_subscriber,
     webhook_problems,
 )
+from .services import Manage
 
 HOSTS: Mapping[str, HostOf] = {"contact.notification_webhook_url": host_of_endpoint}
 
@@ -47,17 +47,15 @@ async def create_subscriber(
     caller: Caller,
     body: Any,
     *,
-    subscriptions: Subscriptions,
-    guard: DestinationGuard,
-    clock: Clock,
-    allow_http: bool,
+    manage: Manage,
     action: Action,
 ) -> Subscriber:
     """Raises InvalidRequest, Forbidden, Conflict (limit)."""
-    rules = Rules(caller.owner.tenant, allow_http, is_new=True)
-    wanted = await parsed_and_guarded(partial(parse_subscriber, body, rules=rules), body, HOSTS, guard)
+    rules = manage.rules_for(caller)
+    parse = partial(parse_subscriber, body, rules=rules)
+    wanted = await parsed_and_guarded(parse, body, HOSTS, manage.guard)
     check_permission(caller)
-    now = clock.now()
+    now = manage.clock.now()
     subscriber = Subscriber(
         id=str(uuid_utils.uuid7()),
         owner=caller.owner,
@@ -67,21 +65,19 @@ async def create_subscriber(
         created_at=now,
         updated_at=now,
     )
-    await subscriptions.add_subscriber(subscriber, limit=SUBSCRIBERS_PER_PIM, action=action)
+    await manage.subscriptions.add_subscriber(subscriber, limit=SUBSCRIBERS_PER_PIM, action=action)
     return subscriber
 
 
-async def list_subscribers(caller: Caller, *, subscriptions: Subscriptions) -> Sequence[Subscriber]:
+async def list_subscribers(caller: Caller, *, manage: Manage) -> Sequence[Subscriber]:
     """The caller's active and revoked ones."""
-    return await subscriptions.subscribers(caller.owner)
+    return await manage.subscriptions.subscribers(caller.owner)
 
 
-async def get_subscriber(
-    caller: Caller, subscriber_id: str, *, subscriptions: Subscriptions, clock: Clock
-) -> Subscriber:
+async def get_subscriber(caller: Caller, subscriber_id: str, *, manage: Manage) -> Subscriber:
     """Raises NotFound."""
-    subscriber = await subscriptions.subscriber(caller.owner, subscriber_id)
-    check_known(subscriber, clock.now())
+    subscriber = await manage.subscriptions.subscriber(caller.owner, subscriber_id)
+    check_known(subscriber, manage.clock.now())
     return subscriber
 
 
@@ -90,18 +86,15 @@ async def change_subscriber(
     subscriber_id: str,
     body: Any,
     *,
-    subscriptions: Subscriptions,
-    guard: DestinationGuard,
-    clock: Clock,
-    allow_http: bool,
+    manage: Manage,
     action: Action,
 ) -> Subscriber:
     """Changes what the body names, `contact` by key. Raises InvalidRequest, Forbidden, NotFound, Conflict."""
-    rules = Rules(caller.owner.tenant, allow_http, is_new=False)
+    rules = manage.rules_for(caller, is_new=False)
     parse = partial(validated, SubscriberPatch, body, rules=rules)
-    patch = await parsed_and_guarded(parse, body, HOSTS, guard)
+    patch = await parsed_and_guarded(parse, body, HOSTS, manage.guard)
     check_permission(caller)
-    now = clock.now()
+    now = manage.clock.now()
 
     def change(before: Subscriber) -> Subscriber:
         check_changeable(before, now)
@@ -111,21 +104,21 @@ async def change_subscriber(
         after = replace(before, name=name, contact=contact)
         return before if after == before else replace(after, updated_at=now)
 
-    return await subscriptions.change_subscriber(caller.owner, subscriber_id, change, action=action)
+    return await manage.subscriptions.change_subscriber(caller.owner, subscriber_id, change, action=action)
 
 
 async def remove_subscriber(
-    caller: Caller, subscriber_id: str, *, subscriptions: Subscriptions, clock: Clock, action: Action
+    caller: Caller, subscriber_id: str, *, manage: Manage, action: Action
 ) -> Subscriber:
     """Deletes it and its subscriptions. Raises NotFound, Conflict."""
-    now = clock.now()
+    now = manage.clock.now()
 
     def delete_too(subscription: Subscription) -> Subscription:
         return (
             subscription if subscription.status is Status.DELETED else delete_subscription(subscription, now)
         )
 
-    return await subscriptions.change_subscriber(
+    return await manage.subscriptions.change_subscriber(
         caller.owner,
         subscriber_id,
         partial(delete_subscriber, now=now),

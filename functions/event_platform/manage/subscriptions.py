@@ -7,9 +7,7 @@ from typing import Any
 
 import uuid_utils
 
-from ..domain.attempts.broker_messages import TopicRules
 from ..domain.errors import Conflict, InvalidRequest, NotFound
-from ..domain.events.catalog import Catalog
 from ..domain.record.actions import Action
 from ..domain.subscriptions import (
     SUBSCRIPTIONS_PER_SUBSCRIBER,
@@ -22,7 +20,6 @@ from ..domain.subscriptions import (
     resume,
     suspend,
 )
-from ..ports import Clock, DestinationGuard, Subscriptions
 from .configs import config_of
 from .guarding import HostOf, host_of_broker, host_of_endpoint, parsed_and_guarded
 from .identity import Caller
@@ -35,8 +32,8 @@ from .payloads.subscriptions import (
     parse_subscription_patch,
     type_named,
 )
+from .services import Manage
 from .subscribers import check_permission
-from .topic_proofs import TopicProofs
 
 HOSTS: Mapping[str, Mapping[str, HostOf]] = {
     "https": {"config.url": host_of_endpoint},
@@ -50,22 +47,16 @@ async def create_subscription(
     subscriber_id: str,
     body: Any,
     *,
-    subscriptions: Subscriptions,
-    guard: DestinationGuard,
-    clock: Clock,
-    allow_http: bool,
-    known: Catalog,
-    topics: TopicRules,
-    proofs: TopicProofs,
+    manage: Manage,
     action: Action,
 ) -> Subscription:
     """Raises InvalidRequest, Forbidden, NotFound, Conflict (limit; subscriber deleted or revoked)."""
-    rules = Rules(caller.owner.tenant, allow_http, is_new=True, known=known, topics=topics)
+    rules = manage.rules_for(caller)
     parse = partial(parse_subscription, body, rules=rules)
-    wanted, config = await parsed_and_guarded(parse, body, _hosts(body, rules), guard)
+    wanted, config = await parsed_and_guarded(parse, body, _hosts(body, rules), manage.guard)
     destination = config_of(config, None)
     check_permission(caller)
-    now = clock.now()
+    now = manage.clock.now()
     subscription = Subscription(
         id=str(uuid_utils.uuid7()),
         subscriber_id=subscriber_id,
@@ -85,7 +76,7 @@ async def create_subscription(
         check_changeable(subscriber, now)
 
     async def add(takes_topic: bool) -> Subscription:
-        await subscriptions.add_subscription(
+        await manage.subscriptions.add_subscription(
             subscription,
             check,
             limit=SUBSCRIPTIONS_PER_SUBSCRIBER,
@@ -94,23 +85,21 @@ async def create_subscription(
         )
         return subscription
 
-    return await proofs.proving(caller.owner, subscriber_id, add)
+    return await manage.topic_proofs().proving(caller.owner, subscriber_id, add)
 
 
-async def list_subscriptions(
-    caller: Caller, subscriber_id: str, *, subscriptions: Subscriptions, clock: Clock
-) -> Sequence[Subscription]:
+async def list_subscriptions(caller: Caller, subscriber_id: str, *, manage: Manage) -> Sequence[Subscription]:
     """The active, suspended and revoked ones. Raises NotFound."""
-    check_known(await subscriptions.subscriber(caller.owner, subscriber_id), clock.now())
-    return await subscriptions.subscriptions(caller.owner, subscriber_id)
+    check_known(await manage.subscriptions.subscriber(caller.owner, subscriber_id), manage.clock.now())
+    return await manage.subscriptions.subscriptions(caller.owner, subscriber_id)
 
 
 async def get_subscription(
-    caller: Caller, subscriber_id: str, subscription_id: str, *, subscriptions: Subscriptions, clock: Clock
+    caller: Caller, subscriber_id: str, subscription_id: str, *, manage: Manage
 ) -> Subscription:
     """Raises NotFound."""
-    subscription = await subscriptions.subscription(caller.owner, subscriber_id, subscription_id)
-    check_known(subscription, clock.now())
+    subscription = await manage.subscriptions.subscription(caller.owner, subscriber_id, subscription_id)
+    check_known(subscription, manage.clock.now())
     return subscription
 
 
@@ -120,24 +109,16 @@ async def change_subscription(
     subscription_id: str,
     body: Any,
     *,
-    subscriptions: Subscriptions,
-    guard: DestinationGuard,
-    clock: Clock,
-    allow_http: bool,
-    known: Catalog,
-    topics: TopicRules,
-    proofs: TopicProofs,
+    manage: Manage,
     action: Action,
 ) -> Subscription:
     """Changes what the body names. Raises InvalidRequest, Forbidden, NotFound, Conflict."""
-    stored = await _stored_type(caller, subscriber_id, subscription_id, subscriptions)
-    rules = Rules(
-        caller.owner.tenant, allow_http, is_new=False, known=known, topics=topics, stored_type=stored
-    )
+    stored = await _stored_type(caller, subscriber_id, subscription_id, manage)
+    rules = replace(manage.rules_for(caller, is_new=False), stored_type=stored)
     parse = partial(parse_subscription_patch, body, rules=rules)
-    patch, config = await parsed_and_guarded(parse, body, _hosts(body, rules), guard)
+    patch, config = await parsed_and_guarded(parse, body, _hosts(body, rules), manage.guard)
     check_permission(caller)
-    now = clock.now()
+    now = manage.clock.now()
 
     def change(before: Subscription) -> Subscription:
         check_changeable(before, now)
@@ -147,11 +128,11 @@ async def change_subscription(
         return before if after == before else replace(after, updated_at=now)
 
     async def put(takes_topic: bool) -> Subscription:
-        return await subscriptions.change_subscription(
+        return await manage.subscriptions.change_subscription(
             caller.owner, subscriber_id, subscription_id, change, action=action, takes_topic=takes_topic
         )
 
-    return await proofs.proving(caller.owner, subscriber_id, put)
+    return await manage.topic_proofs().proving(caller.owner, subscriber_id, put)
 
 
 async def remove_subscription(
@@ -159,13 +140,12 @@ async def remove_subscription(
     subscriber_id: str,
     subscription_id: str,
     *,
-    subscriptions: Subscriptions,
-    clock: Clock,
+    manage: Manage,
     action: Action,
 ) -> Subscription:
     """Raises NotFound, Conflict."""
-    change = partial(delete_subscription, now=clock.now())
-    return await subscriptions.change_subscription(
+    change = partial(delete_subscription, now=manage.clock.now())
+    return await manage.subscriptions.change_subscription(
         caller.owner, subscriber_id, subscription_id, change, action=action
     )
 
@@ -175,13 +155,12 @@ async def suspend_subscription(
     subscriber_id: str,
     subscription_id: str,
     *,
-    subscriptions: Subscriptions,
-    clock: Clock,
+    manage: Manage,
     action: Action,
 ) -> Subscription:
     """Harmless when it is suspended already. Raises NotFound, Conflict."""
-    change = partial(suspend, now=clock.now())
-    return await subscriptions.change_subscription(
+    change = partial(suspend, now=manage.clock.now())
+    return await manage.subscriptions.change_subscription(
         caller.owner, subscriber_id, subscription_id, change, action=action
     )
 
@@ -191,22 +170,20 @@ async def resume_subscription(
     subscriber_id: str,
     subscription_id: str,
     *,
-    subscriptions: Subscriptions,
-    clock: Clock,
-    proofs: TopicProofs,
+    manage: Manage,
     action: Action,
 ) -> Subscription:
     """Harmless when it is active already. Raises Forbidden, NotFound, Conflict (also of its topic)."""
     check_permission(caller)
-    change = partial(resume, now=clock.now())
+    change = partial(resume, now=manage.clock.now())
 
     async def put(takes_topic: bool) -> Subscription:
-        return await subscriptions.change_subscription(
+        return await manage.subscriptions.change_subscription(
             caller.owner, subscriber_id, subscription_id, change, action=action, takes_topic=takes_topic
         )
 
     try:
-        return await proofs.proving(caller.owner, subscriber_id, put)
+        return await manage.topic_proofs().proving(caller.owner, subscriber_id, put)
     except InvalidRequest as error:  # there is no body to be wrong
         raise Conflict(str(error)) from error
 
@@ -232,12 +209,10 @@ def _patched(
     )
 
 
-async def _stored_type(
-    caller: Caller, subscriber_id: str, subscription_id: str, subscriptions: Subscriptions
-) -> str:
+async def _stored_type(caller: Caller, subscriber_id: str, subscription_id: str, manage: Manage) -> str:
     """Returns the type for a config that comes without one. A body is checked before the subscription is."""
     try:
-        return (await subscriptions.subscription(caller.owner, subscriber_id, subscription_id)).type
+        return (await manage.subscriptions.subscription(caller.owner, subscriber_id, subscription_id)).type
     except NotFound:
         return HttpsConfig.type
 

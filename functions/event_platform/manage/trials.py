@@ -16,11 +16,11 @@ from ..domain.matching import Check, checks
 from ..domain.record.answers import ShownResponse, TrialAnswer
 from ..domain.subscriptions import REDACTED, HttpsConfig, Subscription, check_changeable, check_known
 from ..domain.timestamps import to_rfc3339
-from ..ports import Clock, Sender, Subscriptions
 from .identity import Caller
 from .pauses import Pauses
-from .payloads.body import Rules, validated
+from .payloads.body import validated
 from .payloads.trials import TestBody
+from .services import Manage
 from .subscribers import check_permission
 
 log = structlog.get_logger()
@@ -73,22 +73,19 @@ async def send_test(
     subscription_id: str,
     body: Any,
     *,
-    subscriptions: Subscriptions,
-    sender: Sender,
+    manage: Manage,
     pauses: Pauses,
-    rules: Rules,
     schema_base: str,
-    timeout: float,
-    clock: Clock,
 ) -> Trial:
     """Sends an example of one of its events to a subscription, suspended or not, and waits for the answer.
 
     It is no delivery: neither counted nor logged, nor does it change pace or status. Raises
     InvalidRequest, Forbidden, NotFound, Conflict (deleted, revoked, or not https) and TooManyRequests.
     """
+    rules, clock = manage.rules_for(caller), manage.clock
     wanted = validated(TestBody, body, rules=rules)
     check_permission(caller)
-    subscription = await subscriptions.subscription(caller.owner, subscriber_id, subscription_id)
+    subscription = await manage.subscriptions.subscription(caller.owner, subscriber_id, subscription_id)
     check_changeable(subscription, clock.now())
     config = subscription.config
     if not isinstance(config, HttpsConfig):
@@ -100,7 +97,7 @@ async def send_test(
     sent = envelope(event, schema_base, with_identifier=with_identifier).addressed_to(subscription.id)
     headers = request_headers(event.id, sent, config)
     started = clock.monotonic()
-    result = await sender.post(config.url, headers, sent, owner=caller.owner, timeout=timeout)
+    result = await manage.sender.post(config.url, headers, sent, owner=caller.owner, timeout=manage.timeout)
     milliseconds = round((clock.monotonic() - started) * 1000, 1)
     outcome = classify(result)
     log.info("test.sent", subscription_id=subscription.id, outcome=outcome.kind, milliseconds=milliseconds)
@@ -114,17 +111,16 @@ async def explain(
     subscription_id: str,
     body: Any,
     *,
-    subscriptions: Subscriptions,
-    known: Catalog,
-    clock: Clock,
+    manage: Manage,
 ) -> tuple[Event, list[Check]]:
     """Returns the answer of each part of a subscription to an event, which is not sent anywhere.
 
     Raises InvalidRequest (as ingest would), Forbidden (an event that claims another PIM), TooLarge, NotFound.
     """
-    event = _event(caller, body, Context(caller.owner.tenant, known, clock.now()))
-    subscription = await subscriptions.subscription(caller.owner, subscriber_id, subscription_id)
-    check_known(subscription, clock.now())
+    now = manage.clock.now()
+    event = _event(caller, body, Context(caller.owner.tenant, manage.catalog, now))
+    subscription = await manage.subscriptions.subscription(caller.owner, subscriber_id, subscription_id)
+    check_known(subscription, now)
     return event, checks(event, subscription)
 
 

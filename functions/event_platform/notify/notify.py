@@ -41,7 +41,7 @@ log = structlog.get_logger()
 NO_MAIL_SERVER = "set AEP_SMTP_URL and AEP_MAIL_FROM, so that subscribers can be notified by e-mail"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotifyServices:
     """The services of notify. Without `mailer` there are no mails; `base_url` is the platform's."""
 

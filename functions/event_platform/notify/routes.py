@@ -13,7 +13,7 @@ from .notify import NotifyServices, notify, settle
 PATH = "/notifications"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notify:
     """The outbox and the services of notify."""
 

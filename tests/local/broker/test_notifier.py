@@ -75,7 +75,13 @@ class World:
         self._known = Known(subscriber)
 
     def notifier(self) -> Notifier:
-        services = NotifyServices(self._known, self.outbox, sender_of_none(), self.clock, self.post)
+        services = NotifyServices(
+            subscribers=self._known,
+            outbox=self.outbox,
+            sender=sender_of_none(),
+            clock=self.clock,
+            mailer=self.post,
+        )
 
         def fault(error: BaseException) -> None:
             raise error

@@ -92,7 +92,11 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         await queue.open(queued.extend, lambda due_at: None)
         pims = Pims(database, seal, clock, source=orjson.dumps([ENTRY]).decode(), allow_http=False)
         await pims.open()
-        routes = ingest.routes(ingest.Ingest(pims, queue, CATALOG, clock, ReadingProcess(CATALOG)))
+        routes = ingest.routes(
+            ingest.Ingest(
+                registry=pims, intake=queue, catalog=CATALOG, clock=clock, reader=ReadingProcess(CATALOG)
+            )
+        )
         app = App(list(routes))
         url = await stack.enter_async_context(server.running(app))
         session = await stack.enter_async_context(aiohttp.ClientSession())

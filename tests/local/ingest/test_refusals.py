@@ -101,7 +101,18 @@ class World:
 async def world() -> AsyncIterator[World]:
     clock, observed, intake = ManualClock(), Observed(), Intake()
     reader = ReadingProcess(CATALOG)
-    app = App(ingest.routes(ingest.Ingest(Registry(), intake, CATALOG, clock, reader, observed)))
+    app = App(
+        ingest.routes(
+            ingest.Ingest(
+                registry=Registry(),
+                intake=intake,
+                catalog=CATALOG,
+                clock=clock,
+                reader=reader,
+                observer=observed,
+            )
+        )
+    )
     with structlog.testing.capture_logs() as lines:
 
         def logged() -> list[dict[str, Any]]:

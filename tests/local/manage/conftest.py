@@ -43,14 +43,14 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     def app(*, allow_http: bool) -> App:
         verifier = CallerVerifier(registry, gateway, clock, allow_http=allow_http)
         parts = manage.Manage(
-            verifier,
-            store,
-            SqliteLogs(database),
-            guards[allow_http],
-            clock,
-            queue,
-            sender,
-            allow_http,
+            verifier=verifier,
+            subscriptions=store,
+            logs=SqliteLogs(database),
+            guard=guards[allow_http],
+            clock=clock,
+            intake=queue,
+            sender=sender,
+            allow_http=allow_http,
             topic_labels=labels,
         )
         return App(manage.routes(parts))

@@ -14,7 +14,8 @@ from ...domain.topic_claims import PROOF_LABEL
 from ...ingest.routes import BODY_LIMIT as INGEST_BODY_LIMIT
 from ...ingest.routes import EVENTS_API_BODY_LIMIT
 from ...manage.benchmarks import DELIVERIES_A_SECOND, MAX_DELIVERIES
-from ...manage.routes import BODY_LIMIT, MAX_VALUES, PREFIX
+from ...manage.json_bodies import BODY_LIMIT, MAX_VALUES
+from ...manage.routes import PREFIX
 from . import examples
 from .schemas import LOG_PARAMETERS, Schema, array_of, ref, text
 
