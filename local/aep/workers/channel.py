@@ -10,11 +10,14 @@ import inspect
 import pickle
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
-from typing import Any, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from event_platform.domain.errors import EventPlatformError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _LENGTH_BYTES = 4
 FULL_BYTES = 1024 * 1024
@@ -79,11 +82,33 @@ class Channel(asyncio.Protocol):
         """Bytes that may be sent before there is too much on its way."""
         return 0 if self._is_paused else FULL_BYTES - self._gathered_bytes
 
-    def tell(self, method: str, *arguments: Any, size: int = 0) -> None:
-        """Has the other end call the method. `size`: bytes of the arguments, roughly, where they matter."""
-        self._send((_CALL, method, None, arguments), size)
+    def tell(self, method: Callable[Concatenate[Any, P], object], *arguments: P.args, **_: P.kwargs) -> None:
+        """Has the other end call the method, which is one of the protocol that it serves."""
+        self._send((_CALL, method.__name__, None, arguments))
 
-    def call(self, method: str, *arguments: Any) -> "asyncio.Future[Any]":
+    def tell_large(
+        self,
+        size: int,
+        method: Callable[Concatenate[Any, P], object],
+        *arguments: P.args,
+        **_: P.kwargs,
+    ) -> None:
+        """Does what `tell` does. `size`: bytes of the arguments, roughly."""
+        self._send((_CALL, method.__name__, None, arguments), size)
+
+    @overload
+    def call(
+        self, method: Callable[Concatenate[Any, P], Awaitable[T]], *arguments: P.args, **_: P.kwargs
+    ) -> "asyncio.Future[T]": ...
+
+    @overload
+    def call(
+        self, method: Callable[Concatenate[Any, P], T], *arguments: P.args, **_: P.kwargs
+    ) -> "asyncio.Future[T]": ...
+
+    def call(
+        self, method: Callable[Concatenate[Any, P], Any], *arguments: P.args, **_: P.kwargs
+    ) -> "asyncio.Future[Any]":
         """What the method returned or raised at the other end; cancelled when that ends before.
 
         Raises what the arguments raise when they cannot be pickled.
@@ -93,7 +118,7 @@ class Channel(asyncio.Protocol):
             future.cancel()
         else:
             self._waiting[number] = future
-            self._send((_CALL, method, number, arguments))
+            self._send((_CALL, method.__name__, number, arguments))
         return future
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

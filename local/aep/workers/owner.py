@@ -7,7 +7,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -24,6 +24,9 @@ from ..runtime.meters import Meters
 from ..runtime.tasks import WatchedTasks
 from ..store.subscriptions import SqliteSubscriptions
 from .channel import Channel
+from .sides import OwnerSide, WorkerSide
+
+T = TypeVar("T")
 
 STOP_SECONDS = DRAIN_SECONDS + 1.0
 """What a worker gets to drain; then it is killed, and what it had comes again after the next start."""
@@ -125,7 +128,7 @@ class Workers:
         self._tasks.stopping = True
         if self._watching is not None:
             self._watching.cancel()
-        if stopped := [desk.channel.call("stop") for desk in self._desks if desk.is_told]:
+        if stopped := [desk.channel.call(WorkerSide.stop) for desk in self._desks if desk.is_told]:
             done, _ = await asyncio.wait(stopped, timeout=STOP_SECONDS)
             for each in done:
                 self._tell_fault(each)
@@ -158,11 +161,11 @@ class Workers:
 
     def changed(self, subscriptions: Sequence[Subscription]) -> None:
         """As `Copies`."""
-        self._tell("remember", subscriptions)
+        self._tell(WorkerSide.remember, subscriptions)
 
     def forgotten(self, ids: Sequence[str]) -> None:
         """As `Copies`."""
-        self._tell("forget", ids)
+        self._tell(WorkerSide.forget, ids)
 
     async def in_force(self) -> None:
         """Waits as `Copies` does; also ends when a worker has ended, which sends nothing more.
@@ -176,7 +179,7 @@ class Workers:
             finally:
                 self._changes_waiting -= 1
 
-    def _tell(self, method: str, what: Sequence[Any]) -> None:
+    def _tell(self, method: Callable[[Any, Sequence[T]], None], what: Sequence[T]) -> None:
         for desk in self._desks:
             if desk.is_told:
                 desk.told.add(told := desk.channel.call(method, what))
@@ -207,11 +210,11 @@ class Workers:
     async def _begin(self, desk: "_Desk") -> None:
         """Has a worker take up its lanes. Returns when it has, or has ended, which `_ended` tells."""
         await desk.channel.open(desk.process.end)
-        if not await _is_answered(desk.channel.call("configure", self._settings)):
+        if not await _is_answered(desk.channel.call(WorkerSide.configure, self._settings)):
             return
         # Before this it knows no record, and afterwards it is told of each change.
         desk.is_told = True
-        if await _is_answered(desk.channel.call("start")):
+        if await _is_answered(desk.channel.call(WorkerSide.start)):
             desk.started(self._resident_bytes(desk.process.pid))
 
     async def _watch(self) -> None:
@@ -247,7 +250,7 @@ class Workers:
         """Replaces a worker that works, after it has handed out nothing more."""
         log.info("worker.renewed", worker=desk.number, pid=desk.process.pid, grown_bytes=grown)
         desk.is_renewed = True
-        if await _is_answered(desk.channel.call("stop")) and not desk.is_killed:
+        if await _is_answered(desk.channel.call(WorkerSide.stop)) and not desk.is_killed:
             desk.is_killed = True
             desk.process.kill()
 
@@ -308,7 +311,10 @@ class _Desk:
         self.add, self.since = counts.add, counts.since
         self._change_subscription = subscriptions.change_subscription
         self.log = write_log
-        self.channel = Channel(self, on_end=partial(on_end, self), on_fault=on_fault, on_room=self._has_room)
+        served: OwnerSide = self
+        self.channel = Channel(
+            served, on_end=partial(on_end, self), on_fault=on_fault, on_room=self._has_room
+        )
         self.is_told = False
         """True once it may know records, so that it has to be told of changes."""
         self.told: set[asyncio.Future[Any]] = set()
@@ -336,7 +342,7 @@ class _Desk:
         asked = self._asked
         is_idle = asked is not None and asked.done() and not asked.cancelled() and asked.result() is True
         self.idle_rounds = self.idle_rounds + 1 if is_idle else 0
-        self._asked = self.channel.call("answer")
+        self._asked = self.channel.call(WorkerSide.answer)
 
     def started(self, resident_bytes: int) -> None:
         """Has the worker read what came while it started; from now on it is sent what comes."""
@@ -356,7 +362,7 @@ class _Desk:
             else:
                 self._behind.add(entry.receipt.key)
         if sent:
-            self.channel.tell("put", sent, size=start - room)
+            self.channel.tell_large(start - room, WorkerSide.put, sent)
 
     def read_on(self, keys: Sequence[LaneKey]) -> None:
         """Has the worker read these lanes on when it gets to them; at once if it has room."""
@@ -367,7 +373,7 @@ class _Desk:
     def _has_room(self) -> None:
         """Called before anything more is put, so that the worker reads what it was not sent first."""
         if self._behind and self.is_started:
-            self.channel.tell("read_on", list(self._behind))
+            self.channel.tell(WorkerSide.read_on, list(self._behind))
             self._behind.clear()
 
     async def lanes(self) -> list[LaneKey]:
@@ -391,14 +397,14 @@ class _Desk:
     def _are_settled(self, positions: Sequence[int], future: "asyncio.Future[Any]") -> None:
         if (error := future.exception()) is not None:
             for position in positions:
-                self.channel.tell("not_settled", position, error)
+                self.channel.tell(WorkerSide.not_settled, position, error)
             return
         if not self._settled:
             asyncio.get_running_loop().call_soon(self._tell_settled)  # behind those of the same commit
         self._settled += positions
 
     def _tell_settled(self) -> None:
-        self.channel.tell("settled", self._settled)
+        self.channel.tell(WorkerSide.settled, self._settled)
         self._settled = []
 
 

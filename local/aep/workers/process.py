@@ -24,6 +24,7 @@ from ..runtime.memory import MemoryUpkeep, collect_garbage_rarely, configure_mal
 from ..store.steady_clock import SteadyClock
 from .channel import Channel
 from .remote import RemoteStore
+from .sides import OwnerSide
 
 log = structlog.get_logger()
 
@@ -154,8 +155,11 @@ class _ToOwner(io.RawIOBase):
         if self._channel.is_over:
             self.alone.write(text)
         else:
-            self._loop.call_soon_threadsafe(self._channel.tell, "log", text)
+            self._loop.call_soon_threadsafe(self._tell_owner, text)
         return len(text)
+
+    def _tell_owner(self, text: bytes) -> None:
+        self._channel.tell(OwnerSide.log, text)
 
 
 async def _work(end: socket.socket, clock: Clock) -> int:

@@ -1,9 +1,9 @@
 """A worker's view of the store: the same ports, each call done by the owner of the file."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import NoReturn, Protocol
 
 from event_platform.domain.deliveries import Settlement
 from event_platform.domain.events.event import Envelope
@@ -14,6 +14,7 @@ from event_platform.settings import Settings
 
 from ..broker.queued import LaneKey, Queued, Taken, receipt_of
 from .channel import Channel
+from .sides import OwnerSide, WorkerSide
 
 GATHERED_FOR_SECONDS = 0.002
 """What was delivered is told together: nobody waits for it, and each message wakes the owner up."""
@@ -38,7 +39,12 @@ class RemoteStore:
     """`LaneQueue`, `SubscriptionLookup`, `Paces`, `SubscriptionChanges` and `SuccessCounts` of a worker."""
 
     def __init__(self, on_end: Callable[[], None], on_fault: Callable[[BaseException], None]) -> None:
-        self.channel = Channel(self, on_end=on_end, on_fault=on_fault)
+        self.start: Callable[[], Awaitable[None]] = _unserved
+        self.stop: Callable[[], Awaitable[None]] = _unserved
+        self.put: Callable[[Sequence[Queued]], None] = _unserved
+        self.read_on: Callable[[Sequence[LaneKey]], None] = _unserved
+        served: WorkerSide = self
+        self.channel = Channel(served, on_end=on_end, on_fault=on_fault)
         self._current: dict[str, Subscription] = {}
         self._delivered: list[Taken] = []
         self._settling: dict[int, asyncio.Future[None]] = {}
@@ -47,7 +53,7 @@ class RemoteStore:
         self._live: Live | None = None
         self._is_served = asyncio.Event()
 
-    def serve(self, live: Live, stop: Callable[[], Any]) -> None:
+    def serve(self, live: Live, stop: Callable[[], Awaitable[None]]) -> None:
         """What the owner tells and asks for, beside the records."""
         self._live = live
         self.start, self.put, self.read_on, self.stop = live.start, live.put, live.read_on, stop
@@ -65,20 +71,22 @@ class RemoteStore:
     # LaneQueue
 
     async def lanes(self) -> Sequence[LaneKey]:
-        return await self.channel.call("lanes")
+        return await self.channel.call(OwnerSide.lanes)
 
     async def waiting(self, key: LaneKey, after: int, limit: int, room: int) -> Sequence[Queued]:
-        return await self.channel.call("waiting", key, after, limit, room)
+        return await self.channel.call(OwnerSide.waiting, key, after, limit, room)
 
     async def envelope(self, event_no: int) -> Envelope:
-        return await self.channel.call("envelope", event_no)
+        return await self.channel.call(OwnerSide.envelope, event_no)
 
     async def settle(self, settlement: Settlement) -> None:
         if settlement.is_delivered:
             await self.settle_soon(settlement)
         else:
             delivery = replace(settlement.delivery, body=b"")  # the owner has it
-            await self.channel.call("settle", replace(settlement, delivery=delivery, tried_under=None))
+            await self.channel.call(
+                OwnerSide.settle, replace(settlement, delivery=delivery, tried_under=None)
+            )
 
     def settle_soon(self, settlement: Settlement) -> "asyncio.Future[None]":
         delivery = settlement.delivery
@@ -93,10 +101,10 @@ class RemoteStore:
         return future
 
     async def nack(self, queued: Queued) -> None:
-        await self.channel.call("nack", queued)
+        await self.channel.call(OwnerSide.nack, queued)
 
     async def bury(self, queued: Queued, error: str) -> None:
-        await self.channel.call("bury", queued, error)
+        await self.channel.call(OwnerSide.bury, queued, error)
 
     # The records
 
@@ -104,14 +112,14 @@ class RemoteStore:
         known = self._current.get(subscription_id)
         if known is not None:
             return known
-        found: Subscription | None = await self.channel.call("current", subscription_id)
+        found = await self.channel.call(OwnerSide.current, subscription_id)
         if found is None:
             return None
         # A change that we were told of meanwhile has put its newer record there already.
         return self._current.setdefault(subscription_id, found)
 
     async def change_pace(self, subscription_id: str, change: Callable[[Subscription], Subscription]) -> None:
-        await self.channel.call("change_pace", subscription_id, change)
+        await self.channel.call(OwnerSide.change_pace, subscription_id, change)
 
     async def change_subscription(
         self,
@@ -123,16 +131,16 @@ class RemoteStore:
         action: Action = BY_THE_PLATFORM,
     ) -> Subscription:
         return await self.channel.call(
-            "change_subscription", owner, subscriber_id, subscription_id, change, action
+            OwnerSide.change_subscription, owner, subscriber_id, subscription_id, change, action
         )
 
     # SuccessCounts
 
     async def add(self, counts: Mapping[Series, Mapping[int, Count]]) -> None:
-        await self.channel.call("add", counts)
+        await self.channel.call(OwnerSide.add, counts)
 
     async def since(self, series: Series, minute: int) -> Mapping[int, Count]:
-        return await self.channel.call("since", series, minute)
+        return await self.channel.call(OwnerSide.since, series, minute)
 
     # Told by the owner
 
@@ -149,11 +157,15 @@ class RemoteStore:
             if not future.cancelled():
                 future.set_result(None)
 
-    def not_settled(self, position: int, error: Exception) -> None:
+    def not_settled(self, position: int, error: BaseException) -> None:
         future = self._settling.pop(position)
         if not future.cancelled():
             future.set_exception(error)
 
     def _tell_delivered(self) -> None:
-        self.channel.tell("delivered", self._delivered)
+        self.channel.tell(OwnerSide.delivered, self._delivered)
         self._delivered = []
+
+
+def _unserved(*arguments: object) -> NoReturn:
+    raise AssertionError("the owner begins once `configure` was answered")

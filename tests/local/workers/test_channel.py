@@ -26,6 +26,14 @@ class Unsendable:
         raise TypeError("it stays here")
 
 
+class Strange:
+    """Methods that the other end does not have, or that take something else there."""
+
+    def unknown(self) -> None: ...
+
+    def log(self, what: object) -> None: ...
+
+
 class Other:
     """What one end serves."""
 
@@ -85,32 +93,32 @@ async def pair() -> AsyncIterator[Pair]:
 
 
 async def test_calls_are_answered_and_what_is_told_keeps_its_order(pair: Pair) -> None:
-    pair.near.tell("take", "first")
-    answer = pair.near.call("twice", 2)
-    pair.near.tell("take", b"x" * 3_000_000)
+    pair.near.tell(Other.take, "first")
+    answer = pair.near.call(Other.twice, 2)
+    pair.near.tell(Other.take, b"x" * 3_000_000)
     assert await answer == 4
-    await pair.near.call("take", "last")
+    await pair.near.call(Other.take, "last")
     assert pair.other.got[0] == "first"
     assert pair.other.got[-2:] == [b"x" * 3_000_000, "last"]
 
 
 async def test_both_ends_call(pair: Pair) -> None:
-    assert await asyncio.gather(pair.near.call("twice", 1), pair.far.call("twice", 2)) == [2, 4]
+    assert await asyncio.gather(pair.near.call(Other.twice, 1), pair.far.call(Other.twice, 2)) == [2, 4]
 
 
 async def test_an_error_is_raised_where_the_call_was_made(pair: Pair) -> None:
     with pytest.raises(NotFound, match="there is nothing"):
-        await pair.near.call("twice", 0)
+        await pair.near.call(Other.twice, 0)
     with pytest.raises(ZeroDivisionError) as raised:
-        await pair.near.call("twice", -1)
+        await pair.near.call(Other.twice, -1)
     assert "in twice" in raised.value.__notes__[0]  # where it happened
 
 
 async def test_a_call_that_cannot_be_sent_raises_where_it_is_made_and_the_others_go_on(pair: Pair) -> None:
-    others = [pair.near.call("twice", 1)]
-    refused = pair.near.call("take", Unsendable())
-    pair.near.tell("take", "next")
-    others.append(pair.near.call("twice", 2))
+    others = [pair.near.call(Other.twice, 1)]
+    refused = pair.near.call(Other.take, Unsendable())
+    pair.near.tell(Other.take, "next")
+    others.append(pair.near.call(Other.twice, 2))
     with pytest.raises(TypeError, match="it stays here") as raised:
         await refused
     assert "take" in raised.value.__notes__[0]
@@ -122,7 +130,7 @@ async def test_a_call_that_cannot_be_sent_raises_where_it_is_made_and_the_others
 async def test_an_answer_that_cannot_be_sent_is_an_error_where_it_was_asked_for(
     pair: Pair, as_error: bool
 ) -> None:
-    asked, other = pair.near.call("unsendable", as_error), pair.near.call("twice", 1)
+    asked, other = pair.near.call(Other.unsendable, as_error), pair.near.call(Other.twice, 1)
     with pytest.raises(pickle.PicklingError, match="it stays here") as raised:
         await asked
     assert bool(getattr(raised.value, "__notes__", ())) == as_error  # where the error happened
@@ -130,9 +138,9 @@ async def test_an_answer_that_cannot_be_sent_is_an_error_where_it_was_asked_for(
 
 
 async def test_what_is_told_and_cannot_be_sent_is_a_fault_and_the_rest_goes_on(pair: Pair) -> None:
-    pair.near.tell("take", "first")
-    pair.near.tell("take", Unsendable())
-    pair.near.tell("take", "last")
+    pair.near.tell(Other.take, "first")
+    pair.near.tell(Other.take, Unsendable())
+    pair.near.tell(Other.take, "last")
     await eventually(lambda: pair.other.got == ["first", "last"])
     fault = pair.faults.pop()
     assert isinstance(fault, TypeError)
@@ -140,23 +148,23 @@ async def test_what_is_told_and_cannot_be_sent_is_a_fault_and_the_rest_goes_on(p
 
 
 async def test_who_waits_when_the_other_end_goes_waits_no_longer(pair: Pair) -> None:
-    waiting = pair.near.call("never")
-    await pair.near.call("twice", 1)
+    waiting = pair.near.call(Other.never)
+    await pair.near.call(Other.twice, 1)
     pair.far.close()
     await eventually(waiting.cancelled)
-    assert pair.near.call("twice", 1).cancelled()
+    assert pair.near.call(Other.twice, 1).cancelled()
     assert pair.mine.ended == 1
 
 
 async def test_a_fault_at_one_end_ends_both(pair: Pair) -> None:
-    waiting = pair.near.call("never")
-    pair.near.tell("unknown")
+    waiting = pair.near.call(Other.never)
+    pair.near.tell(Strange.unknown)
     await eventually(lambda: pair.mine.ended and pair.other.ended)
     assert waiting.cancelled()
 
 
 async def test_there_is_no_room_until_the_other_end_has_taken_what_was_sent(pair: Pair) -> None:
-    pair.near.tell("take", b"x" * 5_000_000, size=5_000_000)
+    pair.near.tell_large(5_000_000, Other.take, b"x" * 5_000_000)
     assert pair.near.room < 0
     await eventually(lambda: pair.mine.had_room and pair.other.got)
     assert pair.near.room == channels.FULL_BYTES
@@ -240,7 +248,7 @@ async def test_a_worker_sees_the_store_away_as_it_is(
 
 async def test_what_cannot_be_sent_is_a_fault_of_the_owner_or_the_worker(world: WorkersWorld) -> None:
     await world.start(Consumer())
-    world.stores[0].channel.tell("log", Unsendable())
+    world.stores[0].channel.tell(Strange.log, Unsendable())
     await eventually(lambda: len(world.faults) == 1)
     world.workers.changed([Unsendable()])  # pyright: ignore[reportArgumentType] - on purpose
     await eventually(lambda: len(world.faults) == 3)  # of both that are told
