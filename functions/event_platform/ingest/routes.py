@@ -1,12 +1,11 @@
-"""The HTTP routes of ingest: authenticate, read, accept, answer (contract/ingest.md 1 to 4)."""
+"""The HTTP routes of ingest: authenticate, call one use case, answer (contract/ingest.md 1 to 4)."""
 
 import hashlib
 import hmac
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import structlog
 from pydantic import SecretStr
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -14,9 +13,7 @@ from starlette.routing import Route
 
 from ..bodies import Bodies, Share
 from ..domain.attempts import signatures
-from ..domain.errors import EventPlatformError, TooLarge, Unauthenticated, Unavailable
-from ..domain.events.catalog import Catalog
-from ..domain.events.event import Event
+from ..domain.errors import EventPlatformError, Unauthenticated, Unavailable
 from ..domain.front_door import FrontDoor
 from ..domain.ingest_formats import events_api, relay
 from ..domain.limits import LineLimit
@@ -33,12 +30,11 @@ from ..http import (
     only_once,
     read_body,
 )
-from ..ports import Clock, IngestObserver, Intake, Reader, TenantRegistry
-from ..reading import LARGE_BYTES, Reading
-from .reading import check, read_cloudevents, read_relayed, read_webhook
+from ..reading import LARGE_BYTES
+from .ingest import Taking
+from .reading import check
 from .refusals import Refusals
-
-log = structlog.get_logger()
+from .services import Ingest
 
 BODY_LIMIT = 5 * 1024 * 1024
 EVENTS_API_BODY_LIMIT = 20 * 1024 * 1024
@@ -66,35 +62,14 @@ EVENTS_API = SignedWay(Way.EVENTS_API, lambda tenant: tenant.events_api_secret)
 RELAY = SignedWay(Way.RELAY, lambda tenant: tenant.relay_secret)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ingest:
-    """The services of ingest."""
-
-    registry: TenantRegistry
-    intake: Intake
-    catalog: Catalog
-    clock: Clock
-    reader: Reader
-    observer: IngestObserver = field(default_factory=lambda: _Nobody())
-
-
-class _Nobody:
-    """Observes nothing."""
-
-    def taken(self, tenant: str, way: Way, events: int) -> None: ...
-
-    def refused(self, tenant: str, way: Way, status: int, reason: str) -> None: ...
-
-
 def routes(ingest: Ingest) -> Sequence[Route]:
     """The routes of ingest."""
 
     door = FrontDoor(ingest.clock.monotonic)
     lines = LineLimit(ingest.clock.monotonic)
     bodies = Bodies(ingest.clock.monotonic)
-    reading = Reading(ingest.catalog, ingest.reader)
-    observer = ingest.observer
-    refusals = Refusals(lines, observer)
+    taking = Taking(ingest, lines)
+    refusals = Refusals(lines, ingest.observer)
 
     async def take_in(request: Request) -> Response:
         tenant: Tenant | None = None
@@ -109,13 +84,12 @@ def routes(ingest: Ingest) -> Sequence[Route]:
             as_it_is(request)
             with bodies.of(tenant.key) as share:
                 body = await read_body(request, BODY_LIMIT, share)
-                about = (tenant.name, ingest.clock.wall(), media_type(request), attributes_of(request))
-                events = await reading.run(tenant.key, read_cloudevents, body, *about)
-                await accept(tenant, Way.CLOUDEVENTS, events)
+                attributes = attributes_of(request)
+                accepted = await taking.cloudevents(tenant, body, media_type(request), attributes)
         except REFUSED as error:
             refusals.count(Way.CLOUDEVENTS, tenant.name if tenant else "", request, error)
             raise
-        answer: AcceptedAnswer = {"accepted": len(events)}
+        answer: AcceptedAnswer = {"accepted": accepted}
         return json_response(answer, 202)
 
     async def take_webhook(request: Request) -> Response:
@@ -123,10 +97,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         call = events_api.call_of(request.headers, ingest.clock.now(), ingest.clock.wall())
         with share_of(request, EVENTS_API) as share:
             body, tenant = await verified(request, share, EVENTS_API, call.check, call.signature)
-            taken = await reading.run(tenant.key, read_webhook, body, tenant)
-            await accept(tenant, Way.EVENTS_API, taken.events)
-        if left_out := taken.left_out():
-            warn("events.skipped", tenant, **left_out)
+            taken = await taking.webhook(tenant, body)
         answer: TakenAnswer = {
             "accepted": len(taken.events),
             "skipped": sum(taken.skipped.values()),
@@ -143,17 +114,8 @@ def routes(ingest: Ingest) -> Sequence[Route]:
 
         with share_of(request, RELAY) as share:
             body, tenant = await verified(request, share, RELAY, signed_by, *found)
-            now = min(ingest.clock.now(), ingest.clock.wall())
-            try:
-                relayed = await reading.run(tenant.key, read_relayed, body, now)
-            except TooLarge as error:  # of too many values; a refusal would count against the subscription
-                relayed = relay.Relayed(None, [str(error)], relay.id_in(body))
-            events = [] if relayed.event is None else [relayed.event]
-            if relayed.warnings:
-                name = "relay.differs" if events else "relay.skipped"
-                warn(name, tenant, event_id=relayed.event_id, reasons=relayed.warnings)
-            await accept(tenant, Way.RELAY, events)
-        answer: RelayedAnswer = {"accepted": len(events), "skipped": 1 - len(events)}
+            accepted = await taking.relayed(tenant, body)
+        answer: RelayedAnswer = {"accepted": accepted, "skipped": 1 - accepted}
         return json_response(answer, 202)
 
     def share_of(request: Request, way: SignedWay) -> Share:
@@ -193,16 +155,6 @@ def routes(ingest: Ingest) -> Sequence[Route]:
         note_owner(request, tenant.key)
         share.prove(tenant.key)
         return body, tenant
-
-    def warn(name: str, tenant: Tenant, **fields: object) -> None:
-        if times := lines.count((name, tenant.name)):
-            log.warning(name, tenant=tenant.name, times=times, **fields)
-
-    async def accept(tenant: Tenant, way: Way, events: Sequence[Event]) -> None:
-        if events:
-            await ingest.intake.accept(tenant.name, events, relayed=way is Way.RELAY)
-            log.info("events.accepted", tenant=tenant.name, way=way, events=len(events))
-        observer.taken(tenant.name, way, len(events))
 
     def signed_route(way: SignedWay, handler: Handler) -> Handler:
         """Counts what a handler refuses."""
