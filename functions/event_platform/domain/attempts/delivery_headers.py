@@ -81,7 +81,9 @@ DELIVERY_HEADERS = (
 )
 """The table, in the contract's order."""
 
+_VALUES = [(header.name, header.fixed, header.value) for header in DELIVERY_HEADERS]
+
 
 def signed(sent: Sent) -> list[tuple[str, str]]:
     """Returns the headers with their values."""
-    return [(header.name, value) for header in DELIVERY_HEADERS if (value := header.value(sent)) is not None]
+    return [(name, value) for name, fixed, of in _VALUES if (value := fixed or of(sent)) is not None]
