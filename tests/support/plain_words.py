@@ -69,15 +69,15 @@ def check_words(text: str) -> None:
 @pytest.fixture(autouse=True)
 def texts_are_for_people(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Looks at the problems and the answers that come about in this process while a test runs."""
-    faults: list[str] = []
+    texts: dict[str, None] = {}  # looked at when the test is over: the event loop would wait for that
     make, answer = InvalidRequest.__init__, http.error_response
 
     def made(self: InvalidRequest, *problems: Problem) -> None:
         make(self, *problems)
-        faults.extend(fault for problem in problems for fault in faults_of(problem.message))
+        texts.update((problem.message, None) for problem in problems)
 
     def answered(status: int, *problems: Problem, **more: Any) -> Any:
-        faults.extend(fault for problem in problems for fault in faults_of(problem.message))
+        texts.update((problem.message, None) for problem in problems)
         return answer(status, *problems, **more)
 
     def watch(result: type[Refusal] | type[TransportFailure]) -> None:
@@ -85,7 +85,7 @@ def texts_are_for_people(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         def failed(self: Any, *args: Any, **more: Any) -> None:
             begin(self, *args, **more)
-            faults.extend(faults_of(self.detail))
+            texts[self.detail] = None
 
         monkeypatch.setattr(result, "__init__", failed)
 
@@ -94,4 +94,5 @@ def texts_are_for_people(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(InvalidRequest, "__init__", made)
     monkeypatch.setattr(http, "error_response", answered)
     yield
+    faults = [fault for text in texts for fault in faults_of(text)]
     assert not faults, faults[:5]
