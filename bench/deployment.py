@@ -184,7 +184,7 @@ def is_within(subscribed: Subscribed, deployment: Deployment) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What is full at that many events a second, as `pulumi up` deploys it by default."""
+    """What is full at that many events a second, as the example `production` is deployed."""
 
     what: str
     events: float
@@ -303,7 +303,7 @@ def _runs(found: Sequence[Found]) -> Table:
 
 
 def _limits(limits: Sequence[Limit]) -> Table:
-    table = _table("As deployed by default: what is full first", ["limit", "full at events/s", "knob"])
+    table = _table("As the example production is deployed: what is full first", ["limit", "full at events/s", "knob"])
     for limit in limits:
         table.add_row(limit.what, f"{limit.events:,.0f}", limit.knob)
     return table

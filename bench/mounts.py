@@ -71,7 +71,7 @@ class Mounts:
     @contextmanager
     def broken(self, fault: str, seconds: float) -> Iterator[None]:
         """Has the fault begin, and waits after the block until it is over: so many seconds from its begin."""
-        self._worker.tell([fault, seconds])
+        self._worker.send([fault, seconds])
         yield
         self._worker.answer(within=60 + seconds)
 

@@ -32,7 +32,7 @@ class Worker:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
         )
         self.pid = self._process.pid
-        self.tell(order)
+        self.send(order)
 
     def __enter__(self) -> "Worker":
         return self
@@ -46,7 +46,7 @@ class Worker:
             if pipe is not None:
                 pipe.close()
 
-    def tell(self, order: Any) -> None:
+    def send(self, order: Any) -> None:
         assert self._process.stdin is not None  # noqa: S101 - it was asked for as a pipe
         try:
             self._process.stdin.write(orjson.dumps(order) + b"\n")
@@ -65,7 +65,7 @@ class Worker:
         return orjson.loads(line)
 
     def ask(self, order: Any, *, within: float = 60) -> Any:
-        self.tell(order)
+        self.send(order)
         return self.answer(within=within)
 
 

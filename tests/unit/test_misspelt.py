@@ -22,9 +22,9 @@ async def use_case(caller: Caller, function: manage.Manage) -> None:
 
 
 def told(channel: Channel) -> None:
-    channel.tell(WorkerSide.putt, [])
-    channel.tell(WorkerSide.forget, 1)
-    channel.tell(WorkerSide.forget, ["1"])
+    channel.send(WorkerSide.putt, [])
+    channel.send(WorkerSide.forget, 1)
+    channel.send(WorkerSide.forget, ["1"])
 """
 LINES = {9, 13, 17, 18}
 """The lines that are wrong, counted from 1; the last one is right."""

@@ -259,8 +259,8 @@ class SqliteSubscriptions:
     def remember(self, subscriptions: Sequence[Subscription]) -> None:
         """In the event loop, when a change of these has been committed."""
         self._remember(subscriptions)
-        for tell in self.on_change:
-            tell()
+        for callback in self.on_change:
+            callback()
 
     def _change_subscriber(
         self,

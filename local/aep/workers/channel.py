@@ -82,18 +82,18 @@ class Channel(asyncio.Protocol):
         """Bytes that may be sent before there is too much on its way."""
         return 0 if self._is_paused else FULL_BYTES - self._gathered_bytes
 
-    def tell(self, method: Callable[Concatenate[Any, P], object], *arguments: P.args, **_: P.kwargs) -> None:
+    def send(self, method: Callable[Concatenate[Any, P], object], *arguments: P.args, **_: P.kwargs) -> None:
         """Has the other end call the method, which is one of the protocol that it serves."""
         self._send((_CALL, method.__name__, None, arguments))
 
-    def tell_large(
+    def send_large(
         self,
         size: int,
         method: Callable[Concatenate[Any, P], object],
         *arguments: P.args,
         **_: P.kwargs,
     ) -> None:
-        """Does what `tell` does. `size`: bytes of the arguments, roughly."""
+        """Does what `send` does. `size`: bytes of the arguments, roughly."""
         self._send((_CALL, method.__name__, None, arguments), size)
 
     @overload

@@ -362,7 +362,7 @@ class _Desk:
             else:
                 self._behind.add(entry.receipt.key)
         if sent:
-            self.channel.tell_large(start - room, WorkerSide.put, sent)
+            self.channel.send_large(start - room, WorkerSide.put, sent)
 
     def read_on(self, keys: Sequence[LaneKey]) -> None:
         """Has the worker read these lanes on when it gets to them; at once if it has room."""
@@ -373,7 +373,7 @@ class _Desk:
     def _has_room(self) -> None:
         """Called before anything more is put, so that the worker reads what it was not sent first."""
         if self._behind and self.is_started:
-            self.channel.tell(WorkerSide.read_on, list(self._behind))
+            self.channel.send(WorkerSide.read_on, list(self._behind))
             self._behind.clear()
 
     async def lanes(self) -> list[LaneKey]:
@@ -397,14 +397,14 @@ class _Desk:
     def _are_settled(self, positions: Sequence[int], future: "asyncio.Future[Any]") -> None:
         if (error := future.exception()) is not None:
             for position in positions:
-                self.channel.tell(WorkerSide.not_settled, position, error)
+                self.channel.send(WorkerSide.not_settled, position, error)
             return
         if not self._settled:
             asyncio.get_running_loop().call_soon(self._tell_settled)  # behind those of the same commit
         self._settled += positions
 
     def _tell_settled(self) -> None:
-        self.channel.tell(WorkerSide.settled, self._settled)
+        self.channel.send(WorkerSide.settled, self._settled)
         self._settled = []
 
 

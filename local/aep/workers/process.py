@@ -159,7 +159,7 @@ class _ToOwner(io.RawIOBase):
         return len(text)
 
     def _tell_owner(self, text: bytes) -> None:
-        self._channel.tell(OwnerSide.log, text)
+        self._channel.send(OwnerSide.log, text)
 
 
 async def _work(end: socket.socket, clock: Clock) -> int:

@@ -163,7 +163,7 @@ class RemoteStore:
             future.set_exception(error)
 
     def _tell_delivered(self) -> None:
-        self.channel.tell(OwnerSide.delivered, self._delivered)
+        self.channel.send(OwnerSide.delivered, self._delivered)
         self._delivered = []
 
 

@@ -93,9 +93,9 @@ async def pair() -> AsyncIterator[Pair]:
 
 
 async def test_calls_are_answered_and_what_is_told_keeps_its_order(pair: Pair) -> None:
-    pair.near.tell(Other.take, "first")
+    pair.near.send(Other.take, "first")
     answer = pair.near.call(Other.twice, 2)
-    pair.near.tell(Other.take, b"x" * 3_000_000)
+    pair.near.send(Other.take, b"x" * 3_000_000)
     assert await answer == 4
     await pair.near.call(Other.take, "last")
     assert pair.other.got[0] == "first"
@@ -117,7 +117,7 @@ async def test_an_error_is_raised_where_the_call_was_made(pair: Pair) -> None:
 async def test_a_call_that_cannot_be_sent_raises_where_it_is_made_and_the_others_go_on(pair: Pair) -> None:
     others = [pair.near.call(Other.twice, 1)]
     refused = pair.near.call(Other.take, Unsendable())
-    pair.near.tell(Other.take, "next")
+    pair.near.send(Other.take, "next")
     others.append(pair.near.call(Other.twice, 2))
     with pytest.raises(TypeError, match="it stays here") as raised:
         await refused
@@ -138,9 +138,9 @@ async def test_an_answer_that_cannot_be_sent_is_an_error_where_it_was_asked_for(
 
 
 async def test_what_is_told_and_cannot_be_sent_is_a_fault_and_the_rest_goes_on(pair: Pair) -> None:
-    pair.near.tell(Other.take, "first")
-    pair.near.tell(Other.take, Unsendable())
-    pair.near.tell(Other.take, "last")
+    pair.near.send(Other.take, "first")
+    pair.near.send(Other.take, Unsendable())
+    pair.near.send(Other.take, "last")
     await eventually(lambda: pair.other.got == ["first", "last"])
     fault = pair.faults.pop()
     assert isinstance(fault, TypeError)
@@ -158,13 +158,13 @@ async def test_who_waits_when_the_other_end_goes_waits_no_longer(pair: Pair) -> 
 
 async def test_a_fault_at_one_end_ends_both(pair: Pair) -> None:
     waiting = pair.near.call(Other.never)
-    pair.near.tell(Strange.unknown)
+    pair.near.send(Strange.unknown)
     await eventually(lambda: pair.mine.ended and pair.other.ended)
     assert waiting.cancelled()
 
 
 async def test_there_is_no_room_until_the_other_end_has_taken_what_was_sent(pair: Pair) -> None:
-    pair.near.tell_large(5_000_000, Other.take, b"x" * 5_000_000)
+    pair.near.send_large(5_000_000, Other.take, b"x" * 5_000_000)
     assert pair.near.room < 0
     await eventually(lambda: pair.mine.had_room and pair.other.got)
     assert pair.near.room == channels.FULL_BYTES
@@ -248,7 +248,7 @@ async def test_a_worker_sees_the_store_away_as_it_is(
 
 async def test_what_cannot_be_sent_is_a_fault_of_the_owner_or_the_worker(world: WorkersWorld) -> None:
     await world.start(Consumer())
-    world.stores[0].channel.tell(Strange.log, Unsendable())
+    world.stores[0].channel.send(Strange.log, Unsendable())
     await eventually(lambda: len(world.faults) == 1)
     world.workers.changed([Unsendable()])  # pyright: ignore[reportArgumentType] - on purpose
     await eventually(lambda: len(world.faults) == 3)  # of both that are told
