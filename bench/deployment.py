@@ -303,7 +303,9 @@ def _runs(found: Sequence[Found]) -> Table:
 
 
 def _limits(limits: Sequence[Limit]) -> Table:
-    table = _table("As the example production is deployed: what is full first", ["limit", "full at events/s", "knob"])
+    table = _table(
+        "As the example production is deployed: what is full first", ["limit", "full at events/s", "knob"]
+    )
     for limit in limits:
         table.add_row(limit.what, f"{limit.events:,.0f}", limit.knob)
     return table
