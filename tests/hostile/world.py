@@ -143,7 +143,7 @@ class World:
                 workers[-1].answer(within=120)
             yield said
             for worker in workers:
-                worker.tell("stop")
+                worker.send("stop")
             said += [worker.answer(within=60) for worker in workers]
         finally:
             for worker in workers:
