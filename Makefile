@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
-.PHONY: help setup demo demo-google requirements events-page pictures test test-emulators test-hostile lint audit bench serve format infra-preview infra-test
+.PHONY: help setup demo demo-google requirements events-page pictures test test-unit test-all test-emulators test-hostile lint audit bench dist publish serve format infra-preview infra-test
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -39,6 +39,12 @@ pictures: setup ## Draw those pictures of docs/architecture.md that follow from 
 
 test: setup ## Run every test that this machine can run
 	@$(BIN)/pytest
+
+test-unit: setup ## Run the tests that take seconds and need no other process; ARGS="-k …"
+	@$(BIN)/pytest tests/unit $(ARGS)
+
+test-all: setup ## Run every test, as CI does, with a Kafka broker from Maven Central where java and mvn are on PATH
+	@$(BIN)/python tests/support/kafka_server.py .cache/kafka $(BIN)/pytest $(ARGS)
 
 test-emulators: setup ## Run the tests on Google's emulators (gcloud components pubsub-emulator, cloud-firestore-emulator; Java 17)
 	@$(BIN)/pytest -m emulators
@@ -79,6 +85,15 @@ format: setup ## Let ruff put the code in its form
 
 bench: setup ## Measure the platform on this machine; ARGS="--case burst --runs 5" and the like
 	@$(BIN)/python -m bench $(ARGS)
+
+dist: setup ## Build wheel and sdist into dist/; with TAG=vX.Y.Z only if that is the version
+	@[ -z "$$TAG" ] || [ "aep $${TAG#v}" = "$$($(BIN)/aep --version)" ] || { echo "$$TAG is not the version" >&2; exit 1; }
+	@rm -rf dist
+	@$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python --out-dir dist
+	@cd dist && sha256sum *.tar.gz *.whl > SHA256SUMS && cat SHA256SUMS
+
+publish: ## Make a release of the tag TAG with what `make dist` built; needs `gh`, signed in
+	@gh release create "$$TAG" dist/*.tar.gz dist/*.whl dist/SHA256SUMS --verify-tag --generate-notes --title "$$TAG"
 
 serve: setup ## Run the platform on this machine
 	@$(BIN)/aep serve

@@ -7,6 +7,7 @@ import pytest
 
 from contract.suites.pim_gateway import HOST, PATTERN, TOKEN, MakeGateway, PimGatewayContract, refusal
 from contract.suites.sender import certificates
+from event_platform import __version__
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway
 from event_platform.adapters.resolvers import local_names, public_names
@@ -44,7 +45,8 @@ class TestHttpsPimGateway(PimGatewayContract):
             await gateway.get(Tenant(url=server.url("")), server.url(""), "/", TOKEN)
         assert server.requests == [
             b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAuthorization: Bearer %s\r\n"
-            b"Accept: application/json\r\n\r\n" % (server.port, TOKEN.encode())
+            b"Accept: application/json\r\nUser-Agent: akeneo-event-platform/%s\r\n\r\n"
+            % (server.port, TOKEN.encode(), __version__.encode())
         ]
 
     async def test_a_refusal_names_the_reason(self, make_gateway: MakeGateway) -> None:

@@ -3,17 +3,17 @@
 import base64
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
 import orjson
 import pytest
+from pydantic_settings import BaseSettings
 from structlog.testing import capture_logs
 
 from aep.cli import options
-from event_platform import __version__, wiring
+from event_platform import __version__, settings, wiring
 from event_platform.settings import (
     DeliverSettings,
     FanoutSettings,
@@ -166,9 +166,18 @@ def test_code_of_another_archive_does_not_start(
         wiring.check("maintain")
 
 
-def test_the_version_is_that_of_the_package() -> None:
-    pyproject = Path(__file__).parents[2].joinpath("pyproject.toml").read_text()
-    assert tomllib.loads(pyproject)["project"]["version"] == __version__
+def test_every_setting_is_on_the_page() -> None:
+    models = [
+        each for each in vars(settings).values() if isinstance(each, type) and issubclass(each, BaseSettings)
+    ]
+    names = {
+        str(field.validation_alias or f"AEP_{name.upper()}")
+        for model in models
+        for name, field in model.model_fields.items()
+    }
+    page = Path(__file__).parents[2].joinpath("docs", "settings.md").read_text()
+    assert len(names) > 20
+    assert [name for name in sorted(names) if f"`{name}`" not in page] == []
 
 
 @pytest.mark.provokes("settings.unknown_variable")

@@ -4,6 +4,7 @@ guard lets pass."""
 import ssl
 from collections.abc import Hashable
 
+from .. import USER_AGENT
 from ..domain.attempts.outcomes import Answer, Reason, TransportFailure
 from ..domain.errors import PimUnavailable
 from ..domain.subscriptions import Owner
@@ -46,7 +47,11 @@ class HttpsPimGateway:
 
     async def get(self, tenant: Tenant, pim_url: str, path: str, token: str) -> Answer:
         client = self._trusted if tenant.url is not None else self._guarded
-        headers = [("Authorization", f"Bearer {token}"), ("Accept", "application/json")]
+        headers = [
+            ("Authorization", f"Bearer {token}"),
+            ("Accept", "application/json"),
+            ("User-Agent", USER_AGENT),
+        ]
         result = await _result(client, "GET", pim_url + path, headers, None, pim_url, PIM_SECONDS)
         if isinstance(result, TransportFailure):
             raise PimUnavailable(f"the PIM could not be asked: {result.detail or 'no answer came'}")

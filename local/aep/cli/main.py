@@ -1,15 +1,16 @@
 """The command line `aep`: parses, calls, and turns errors into one line that says what to do."""
 
 import sqlite3
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from event_platform import telemetry
+from event_platform import __version__, telemetry
 from event_platform.domain.errors import EventPlatformError
 
 from ..errors import MalformedKey, SetupError
-from ..output import fail
+from ..output import echo, fail
 from ..store import files
 from ..store.identity import with_cure
 from . import sandbox, trials
@@ -25,12 +26,7 @@ from .restore import restore
 from .secrets import secrets
 from .serve import serve
 
-app = typer.Typer(
-    name="aep",
-    help="An open event platform for Akeneo PIMs, on one machine.\n\nExample: aep demo",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(name="aep", no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(pims, name="pims")
 app.add_typer(dead, name="dead")
 app.add_typer(filter_, name="filter")
@@ -47,6 +43,24 @@ app.command("logs")(list_logs)
 app.command()(status)
 sandbox.mount(app)
 app.command()(serve)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        echo(f"aep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """An open event platform for Akeneo PIMs, on one machine.
+
+    Example: aep demo
+    """
 
 
 def main() -> None:

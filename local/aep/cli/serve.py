@@ -16,7 +16,7 @@ import typer
 import uvloop
 from starlette.types import ASGIApp
 
-from event_platform import telemetry
+from event_platform import __version__, telemetry
 from event_platform.adapters import descriptors
 from event_platform.adapters.clock import SystemClock
 from event_platform.settings import Settings
@@ -153,6 +153,7 @@ async def _serve(
     def ready(url: str) -> None:
         nonlocal is_served
         is_served = True
+        log.info("platform.started", version=__version__, url=url)
         lines.flush()  # what was logged on the way can be read by whoever waits for this
         if faults:
             signal.raise_signal(signal.SIGTERM)

@@ -19,6 +19,7 @@ import orjson
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from event_platform import USER_AGENT
 from event_platform.adapters.tls import client_context
 from event_platform.domain.attempts import signatures
 from event_platform.domain.events import catalog
@@ -94,7 +95,8 @@ async def everything(
     yield await _tls(url, context)
     connector = aiohttp.TCPConnector(ssl=context)
     ingest_url = known.ingest_url or (stack.ingest_url if stack is not None else f"{url}/ingest")
-    async with aiohttp.ClientSession(timeout=_ANSWER, connector=connector) as session:
+    headers = {"User-Agent": USER_AGENT}
+    async with aiohttp.ClientSession(timeout=_ANSWER, connector=connector, headers=headers) as session:
         if stack is not None:
             async for check in release.checks(session, stack):
                 yield check

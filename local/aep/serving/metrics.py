@@ -14,6 +14,7 @@ from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
+    InfoMetricFamily,
     Metric,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -23,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Scope
 
+from event_platform import __version__
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.tenants import Way
 
@@ -102,6 +104,7 @@ class _Collector(Collector):
         self.figures: Figures | None = None
 
     def collect(self) -> Iterable[Metric]:
+        yield InfoMetricFamily("aep_build", "The version that runs.", {"version": __version__})
         yield from self._queue()
         yield from self._ends()
         yield from self._store()

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from email import message_from_string
 from pathlib import Path
 
 import pytest
 
+from event_platform import __version__
 from support.processes import environment
 
 ROOT = Path(__file__).parents[3]
@@ -43,6 +45,25 @@ def test_the_command_of_the_wheel_runs(installed: Path) -> None:
     shown = run(installed, str(installed / "bin" / "aep"), "events", "--json")
     assert "com.akeneo.pim.v1.product.updated" in shown, "the catalog comes with it"
     assert " aep " in run(installed, str(installed / "bin" / "aep"), "--help")
+
+
+def test_the_wheel_bears_the_version_of_the_code(installed: Path) -> None:
+    assert run(installed, str(installed / "bin" / "aep"), "--version") == f"aep {__version__}\n"
+    (described,) = installed.glob("akeneo_event_platform-*.dist-info")
+    assert described.name == f"akeneo_event_platform-{__version__}.dist-info"
+
+
+def test_the_types_of_both_packages_come_with_the_wheel(installed: Path) -> None:
+    assert [name for name in ("aep", "event_platform") if not (installed / name / "py.typed").is_file()] == []
+
+
+def test_what_the_wheel_says_of_itself_is_complete(installed: Path) -> None:
+    (described,) = installed.glob("akeneo_event_platform-*.dist-info")
+    said = message_from_string((described / "METADATA").read_text())
+    assert said["License-Expression"] == "Apache-2.0"
+    assert said["Author"] == "the contributors"
+    assert said["Description-Content-Type"] == "text/markdown"
+    assert "Typing :: Typed" in said.get_all("Classifier", [])
 
 
 def test_it_runs_as_a_module_too(installed: Path) -> None:

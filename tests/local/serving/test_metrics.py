@@ -31,6 +31,7 @@ from aep.serving import metrics
 from aep.store import opening
 from aep.store.figures import Figures
 from aep.store.success_counts import SqliteSuccessCounts
+from event_platform import __version__
 from event_platform.deliver import Judge, Observer
 from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.attempts.outcomes import Kind, Outcome, Reason
@@ -579,6 +580,10 @@ async def test_requests_are_counted_by_template_and_never_by_path() -> None:
         ("/things/{id}", "405"): 1,
         ("/bad", "500"): 1,
     }
+
+
+async def test_the_version_is_a_label() -> None:
+    assert (await page(Meters()))[f'aep_build_info{{version="{__version__}"}}'] == 1
 
 
 async def test_every_metric_is_described(world: World) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
+from event_platform import __version__
 from support.processes import Child, Client, command, delivered, ready, received, send_events, server, until
 
 PIM = "https://pim.example.com"
@@ -115,6 +116,13 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strict]:
 def test_ready_is_one_line_and_the_port_takes_requests_then(strict: Strict) -> None:
     assert re.fullmatch(r"ready http://127\.0\.0\.1:\d+\n", strict.serve.stdout())
     assert client_of(strict.serve).call("GET", "/subscribers").status_code == 200
+
+
+@pytest.mark.provokes("platform.started")
+def test_the_line_of_the_start_names_the_version_and_the_url(tmp_path: Path) -> None:
+    with server(tmp_path, "serve", "--data", str(tmp_path / "data")) as serve:
+        (line,) = [line for line in serve.stderr().splitlines() if '"platform.started"' in line]
+        assert orjson.loads(line).items() >= {"version": __version__, "url": serve.url}.items()
 
 
 def test_without_dev_there_is_no_warning(strict: Strict) -> None:
