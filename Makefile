@@ -27,9 +27,11 @@ demo: setup ## Watch events of a simulated PIM arrive, signed, in under 30 secon
 demo-google: setup ## Watch the same on Google's emulators, with a process for each function
 	@$(BIN)/aep demo-google
 
-requirements: setup ## Export what is deployed from uv.lock to functions/requirements.txt
+requirements: setup ## Export from uv.lock what Google's functions and one server need, with hashes
 	@$(BIN)/uv export --quiet --locked --offline --only-group functions --no-emit-project --no-header \
 		--output-file functions/requirements.txt
+	@$(BIN)/uv export --quiet --locked --offline --no-dev --no-emit-project --no-header \
+		--output-file requirements-server.txt
 
 events-page: setup ## Write docs/events.md from the catalog
 	@$(BIN)/aep events --markdown > docs/events.md

@@ -4,6 +4,7 @@ A CI that cannot have a program names it in CI_WITHOUT, separated by commas.
 """
 
 import os
+import shutil
 
 import pytest
 
@@ -17,3 +18,11 @@ def require(name: str, found: object) -> None:
     if os.environ.get("CI") and not any(program in name for program in without):
         pytest.fail(message)
     pytest.skip(message)
+
+
+def optional(program: str) -> str:
+    """Returns the path of a program that CI need not have; skips the test, with its name, where it is not."""
+    found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"{program} is not installed")
+    return found

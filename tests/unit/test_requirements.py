@@ -9,20 +9,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 LOCK: dict[str, Any] = tomllib.loads((REPOSITORY / "uv.lock").read_text())
 PAGE = (REPOSITORY / "docs" / "dependencies.md").read_text()
-REQUIREMENTS = REPOSITORY / "functions" / "requirements.txt"
+MAKEFILE = (REPOSITORY / "Makefile").read_text()
+EXPORTED = ["functions/requirements.txt", "requirements-server.txt"]
 
 
-def test_the_requirements_of_the_functions_are_those_of_the_lock() -> None:
-    command = re.search(
-        r"\$\(BIN\)/uv (export(?:.*\\\n)*.*)--output-file", (REPOSITORY / "Makefile").read_text()
-    )
-    assert command is not None
+@pytest.mark.parametrize("file", EXPORTED)
+def test_the_requirements_are_those_of_the_lock(file: str) -> None:
+    commands = re.findall(r"\$\(BIN\)/uv (export(?:.*\\\n)*.*)--output-file (.*)", MAKEFILE)
+    assert [output for _, output in commands] == EXPORTED
+    command = next(command for command, output in commands if output == file)
     exported = subprocess.run(
-        [str(Path(sys.executable).with_name("uv")), *command[1].replace("\\\n", " ").split()],
+        [str(Path(sys.executable).with_name("uv")), *command.replace("\\\n", " ").split()],
         cwd=REPOSITORY,
         env={**os.environ, "UV_PYTHON": sys.executable},
         capture_output=True,
@@ -30,7 +33,7 @@ def test_the_requirements_of_the_functions_are_those_of_the_lock() -> None:
         check=False,
     )
     assert exported.returncode == 0, exported.stderr
-    assert REQUIREMENTS.read_text() == exported.stdout, "run `make requirements`"
+    assert (REPOSITORY / file).read_text() == exported.stdout, "run `make requirements`"
 
 
 def names(requirements: Iterable[Any]) -> set[str]:
@@ -64,8 +67,15 @@ def test_whatever_is_installed_is_known_by_its_hash() -> None:
         assert all(file["hash"].startswith("sha256:") for file in files), package["name"]
 
 
-def test_whatever_is_deployed_is_known_by_its_hash() -> None:
-    wanted = re.split(r"\n(?=\S)", REQUIREMENTS.read_text().strip())
+@pytest.mark.parametrize("file", EXPORTED)
+def test_whatever_is_deployed_is_known_by_its_hash(file: str) -> None:
+    wanted = re.split(r"\n(?=\S)", (REPOSITORY / file).read_text().strip())
     lines = [each for each in wanted if not each.startswith("#")]
     assert len(lines) > 20
     assert [each for each in lines if "--hash=sha256:" not in each] == []
+
+
+def test_one_server_gets_what_the_package_needs_and_no_tools() -> None:
+    wanted = names(re.findall(r"^\S+", (REPOSITORY / "requirements-server.txt").read_text(), re.MULTILINE))
+    assert names(PROJECT["project"]["dependencies"]) <= wanted
+    assert not wanted & {"pytest", "pulumi", "google-cloud-pubsub", "functions-framework"}

@@ -1,7 +1,6 @@
 """The messages of `aep serve` to systemd, over a socket like its own."""
 
 import os
-import re
 import signal
 import socket
 import uuid
@@ -106,11 +105,8 @@ def test_a_manager_that_is_gone_or_takes_nothing_is_logged_and_not_waited_for(tm
     assert [line["event"] for line in logged] == ["systemd.not_notified"] * 2
 
 
-def test_the_unit_that_the_docs_give_waits_for_it_and_watches() -> None:
-    page = (ROOT / "docs/run-on-one-server.md").read_text()
-    unit = re.search(r"```ini\n(.*?)```", page, re.DOTALL)
-    assert unit is not None
-    lines = unit.group(1).splitlines()
+def test_the_unit_waits_for_it_and_watches() -> None:
+    lines = (ROOT / "deploy/systemd/aep.service").read_text().splitlines()
     assert {"Type=notify", "WatchdogSec=30", "WatchdogSignal=SIGKILL"} <= set(lines)
     assert any(line.startswith("After=") and "time-sync.target" in line for line in lines)
     assert any(line.startswith("Wants=") and "time-sync.target" in line for line in lines)
