@@ -448,6 +448,23 @@ class BrokerContract:
         entries = [occurrences for _, _, occurrences in await world.log_entries()]
         assert sorted(entries) == [1, 2]
 
+    async def test_equal_drops_are_one_entry_an_hour(self, world: World, subscription: Subscription) -> None:
+        def drop(delivery: Delivery) -> Settlement:
+            return Settlement(
+                delivery, None, end=DeliveryEnd(Operation.DROPPED, "suspended", world.clock.now())
+            )
+
+        minutes = [0, 30, 59, 60, 119]  # the fourth is an hour after the first
+        consumer = Consumer(*[drop] * len(minutes))
+        await world.start(consumer)
+        for number, minute in enumerate(minutes):
+            await world.clock.jump((START + timedelta(minutes=minute) - world.clock.now()).total_seconds())
+            await world.intake.accept(PIM, [an_event(number)])
+            await eventually(lambda number=number: len(consumer.got) == number + 1)
+            await self.assert_empty(world)
+        entries = await world.log_entries()
+        assert sorted(entries) == [(subscription.id, "deliveries_dropped", count) for count in (2, 3)]
+
     async def test_an_event_for_many_is_kept_until_the_last_has_it(self, world: World) -> None:
         for _ in range(3):
             await self.subscribe(world)
