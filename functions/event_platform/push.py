@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from .budget import Budget
 from .domain.errors import Unavailable
+from .domain.faults import FAULTS_AT_MOST
 from .domain.messages.message import MalformedMessage, Message
 from .http import Direct, read_body
 from .ports import Publisher
@@ -34,8 +35,6 @@ LARGE_PUSHES_BYTES = 40 * 1024 * 1024
 memory several times."""
 WAIT_SECONDS = 20.0
 """A push waits so long until others have ended, and is then refused, to be pushed again within 60 s."""
-ATTEMPTS_OF_OURS = 100
-"""The number of times that our own code may fail on a message before it becomes a dead letter."""
 
 MAX_ATTRIBUTES = 100
 MAX_ATTRIBUTE_NAME_BYTES = 256
@@ -126,7 +125,7 @@ def push_route(
     publish_dead_letter: PublishDeadLetter,
     room: Budget | None = None,
     room_for_reading_only: bool = False,
-    attempts: int = ATTEMPTS_OF_OURS,
+    attempts: int = FAULTS_AT_MOST,
 ) -> Route:
     """A route for a push subscription. How `handle` ends decides what becomes of the message.
 

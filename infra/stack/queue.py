@@ -3,8 +3,8 @@
 import pulumi
 import pulumi_gcp as gcp
 
+from event_platform.domain.faults import FAULTS_AT_MOST, LONGEST_BACKOFF_SECONDS
 from event_platform.domain.messages.queue_messages import DEAD_LETTERS_TOPIC
-from event_platform.push import ATTEMPTS_OF_OURS
 
 from .function import CloudFunction
 from .part import Part, Project
@@ -80,10 +80,10 @@ class Queue(Part):
             },
             enable_message_ordering=ordered,
             ack_deadline_seconds=ACK_SECONDS,
-            retry_policy={"minimum_backoff": "1s", "maximum_backoff": "60s"},
+            retry_policy={"minimum_backoff": "1s", "maximum_backoff": f"{LONGEST_BACKOFF_SECONDS:.0f}s"},
             dead_letter_policy={
                 "dead_letter_topic": dead_letters.topic.id,
-                "max_delivery_attempts": ATTEMPTS_OF_OURS,
+                "max_delivery_attempts": FAULTS_AT_MOST,
             },
             message_retention_duration=WEEK,
             expiration_policy={"ttl": NEVER},

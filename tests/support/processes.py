@@ -19,12 +19,13 @@ from typing import Any, TypeVar
 import orjson
 import requests
 
+from aep.runtime import stopping
 from support import cpu_watchdog
 
 WATCHED = Path(__file__).with_name("watched_aep.py")
 START_SECONDS = 20.0
-STOP_SECONDS = 12.0
-"""A little more than the 10 s in which a stop has to be over, so that a test can tell late from never."""
+STOP_SECONDS = stopping.STOP_SECONDS + 2.0
+"""A little more than the time in which a stop has to be over, so that a test can tell late from never."""
 
 T = TypeVar("T")
 

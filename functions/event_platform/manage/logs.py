@@ -23,6 +23,7 @@ from ..domain.record.answers import LogEntryAnswer, LogPageAnswer
 from ..domain.record.logs import (
     ACTIONS,
     ERRORS,
+    MERGED_WITHIN,
     MESSAGE_LENGTH,
     MORE_REFUSED,
     REFUSED,
@@ -51,8 +52,6 @@ PROBLEMS_SHOWN = 20
 MAX_PROBLEM_TEXT = 512
 """Characters of a problem's message, and of its field's name, in an entry."""
 MAX_PROBLEMS_BYTES = 8 * 1024
-REPEATED_WITHIN = timedelta(minutes=5)
-"""The time for which a repeated refusal is counted in the entry that it has."""
 
 EXPLANATIONS: Mapping[str, str] = {
     Reason.DESTINATION_TIMEOUT: "No complete answer came within 5 seconds, name lookup and TLS included."
@@ -103,7 +102,7 @@ class RefusalLog:
         self._clock = clock
         self._allowances = OwnerAllowances(LIMITS[CallType.REFUSED], clock.monotonic)
         self._kept: TTLCache[bytes, None] = TTLCache(
-            REMEMBERED, REPEATED_WITHIN.total_seconds(), clock.monotonic
+            REMEMBERED, MERGED_WITHIN.total_seconds(), clock.monotonic
         )
         self._lines = LineLimit(clock.monotonic)
 

@@ -22,8 +22,10 @@ from event_platform.deliver import Attempt, Judge, Observer, Pipeline
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import CannotConnect, StoreUnavailable
 from event_platform.domain.events.event import Envelope
+from event_platform.domain.faults import FAULTS_AT_MOST, backoff_seconds
 from event_platform.ports import Clock
 
+from ..runtime.stopping import DRAIN_SECONDS
 from ..runtime.tasks import WatchedTasks
 from .budget import OwnerKey, attempts_at_once, bytes_in_flight
 from .pacer import Pacer
@@ -42,13 +44,9 @@ BODIES_READ_AT_ONCE = 4
 """A body that is read travels in two or three copies for a moment."""
 UNSETTLED_PER_LANE = 16
 """Taken by the receiver and not yet settled: what an end of the process repeats."""
-NACKS_AT_MOST = 100
-BACKOFF_AT_MOST = 60.0
 CLEAN_UP_EVERY = 10.0
 STORE_RETRY_SECONDS = 1.0
 SOCKETS_RETRY_SECONDS = 1.0
-DRAIN_SECONDS = 6.0
-"""How long a stop waits for deliveries that were handed out: longer than one attempt may take."""
 
 
 class LaneQueue(Protocol):
@@ -263,7 +261,7 @@ class Dispatcher:
                     return
                 lane.busy = False
                 if not self._tasks.stopping:
-                    await self._clock.sleep(min(BACKOFF_AT_MOST, 2.0 ** (entry.nacks - 1)))
+                    await self._clock.sleep(backoff_seconds(entry.nacks))
             else:
                 return
             finally:
@@ -360,7 +358,7 @@ class Dispatcher:
         """Counts the failure; True when the delivery has become a dead letter."""
         entry.nacks += 1
         try:
-            if entry.nacks < NACKS_AT_MOST:
+            if entry.nacks < FAULTS_AT_MOST:
                 await self._queue.nack(entry)
                 return False
             await self._queue.bury(entry, f"{type(error).__name__}: {error}")

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.faults import FAULTS_AT_MOST, backoff_seconds
 from event_platform.ports import Clock
 
 from ..runtime.tasks import WatchedTasks
@@ -22,10 +23,6 @@ events of its tenant find writer and event loop free half of the time. Lanes are
 pieces fill them."""
 REST_FOR_OTHERS, REST_FOR_OTHERS_AT_MOST = 9, 0.5
 """The factor and the limit in seconds while other tenants send events, so that they find both free."""
-BACKOFF_AT_MOST = 60.0
-FAULTS_AT_MOST = 100
-"""The failures of our own code in a row, after which a tenant's events are fanned out one by one. One that
-fails by itself then becomes a dead letter."""
 
 
 class FanOut:
@@ -44,7 +41,8 @@ class FanOut:
         self._has_turns = asyncio.Event()
         self._failures: dict[str, int] = {}  # in a row, by tenant
         self._alone: set[str] = set()
-        """The tenants whose events are fanned out one by one, until none of them waits."""
+        """The tenants whose events are fanned out one by one, until none of them waits: the others need not
+        share the failures of one. It becomes a dead letter when it fails by itself."""
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -93,7 +91,7 @@ class FanOut:
             log.exception("fan_out.failed", tenant=tenant, failures=failures)
             if failures >= FAULTS_AT_MOST:
                 self._alone.add(tenant)
-            self._start(self._again(tenant, min(BACKOFF_AT_MOST, 2.0 ** (failures - 1))))
+            self._start(self._again(tenant, backoff_seconds(failures)))
             return
         self._failures.pop(tenant, None)
         if not more:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import structlog
 
 from event_platform.domain.errors import CannotConnect, StoreUnavailable
+from event_platform.domain.faults import FAULTS_AT_MOST, backoff_seconds
 from event_platform.domain.record.notifications import NotificationResult, Pending
 from event_platform.domain.subscriptions import Owner
 from event_platform.notify import NotifyServices, notify, settle
 from event_platform.ports import Clock, Outbox
 
 from ..runtime.meters import Meters
+from ..runtime.stopping import DRAIN_SECONDS
 from ..runtime.tasks import WatchedTasks
 
 log = structlog.get_logger()
@@ -26,11 +28,7 @@ READ_AFTER = 20
 """The outbox is read again at most once for so many that were told, as long as some of the last can begin."""
 LOOK_AFTER = 4.0
 """Seconds after which we look for mails that are to be tried again."""
-FAULTS_AT_MOST = 100
-BACKOFF_AT_MOST = 60.0
 STORE_RETRY_SECONDS = 1.0
-DRAIN_SECONDS = 6.0
-"""How long a stop waits for what is being told: what is cut off then is told again after the next start."""
 
 
 @dataclass(slots=True)
@@ -188,7 +186,7 @@ class Notifier:
         """A fault of ours: tried again later, and after too many not before the next start."""
         fault = self._faults.setdefault(notification_id, _Fault())
         fault.count += 1
-        fault.rests_until = self._clock.monotonic() + min(BACKOFF_AT_MOST, 2.0 ** (fault.count - 1))
+        fault.rests_until = self._clock.monotonic() + backoff_seconds(fault.count)
         if fault.count == FAULTS_AT_MOST:
             log.error(
                 "notification.set_aside",

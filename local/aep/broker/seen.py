@@ -6,13 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from event_platform.domain.events.event import Event
+from event_platform.domain.events.repetitions import RELAYED_SECONDS, REMEMBERED_SECONDS
 
 from ..store import bulk
-
-REMEMBERED_FOR = 600.0
-"""Seconds for which an id that came in is remembered (contract/ingest.md 2)."""
-RELAYED_FOR = 86400.0
-"""The same for relayed events: their signature has no time and never expires (contract/ingest.md 4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,7 @@ def new_events(
         if key in known and batch.relayed:
             continue
         at = seen.get(key)
-        if at is not None and abs(batch.now - at) < REMEMBERED_FOR:
+        if at is not None and abs(batch.now - at) < REMEMBERED_SECONDS:
             continue
         if at is not None:
             expired.append((key,))
@@ -62,7 +58,7 @@ def _relayed_before(
     rows = bulk.rows(
         connection, "SELECT key, at FROM relayed WHERE key IN {keys}", [(key,) for key in relayed]
     )
-    known = {key for key, at in rows if abs(relayed[key] - at) < RELAYED_FOR}
+    known = {key for key, at in rows if abs(relayed[key] - at) < RELAYED_SECONDS}
     bulk.change(
         connection,
         "DELETE FROM relayed WHERE key IN {keys}",
@@ -77,7 +73,7 @@ def drop_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:
     """Forgets up to `limit` ids of each kind whose time is over; returns the most it were of one kind."""
     return max(
         _forget(connection, table, now=now, kept=kept, limit=limit)
-        for table, kept in (("seen", REMEMBERED_FOR), ("relayed", RELAYED_FOR))
+        for table, kept in (("seen", REMEMBERED_SECONDS), ("relayed", RELAYED_SECONDS))
     )
 
 

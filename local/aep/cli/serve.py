@@ -25,6 +25,7 @@ from ..errors import CannotListen, StoreReplaced
 from ..output import echo, fail
 from ..runtime import memory, systemd
 from ..runtime.log_lines import GatheredLines, to_background
+from ..runtime.stopping import METRICS_SECONDS, REQUESTS_SECONDS
 from ..runtime.tasks import WatchedTasks
 from ..serving import server
 from ..serving.accepting import RAISE_THE_LIMIT
@@ -42,8 +43,6 @@ DEV_WARNING = (
 )
 METRICS_PORT = 9464
 METRICS_CONNECTIONS = 64
-GRACE_SECONDS = 1.5
-"""What requests that are being answered get at a stop; deliveries have their own time after it."""
 
 
 def serve(
@@ -186,7 +185,7 @@ async def _serve(
                 await server.serve_on(
                     listener,
                     platform.app,
-                    drain=GRACE_SECONDS,
+                    drain=REQUESTS_SECONDS,
                     ready=ready,
                     tls=tls,
                     behind_proxies=settings.trusted_proxies > 0,
@@ -206,7 +205,9 @@ async def _metrics(app: ASGIApp, host: str, port: int) -> AsyncGenerator[None, N
         if port:
             try:
                 url = await stack.enter_async_context(
-                    server.running(app, host=host, port=port, connections=METRICS_CONNECTIONS)
+                    server.running(
+                        app, host=host, port=port, connections=METRICS_CONNECTIONS, drain=METRICS_SECONDS
+                    )
                 )
             except CannotListen as error:
                 fix = "set --metrics-host and --metrics-port; port 0 turns /metrics off"

@@ -26,6 +26,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOT
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 
 import event_platform
+from event_platform.domain.faults import FAULTS_AT_MOST
 from event_platform.domain.messages.queue_messages import (
     DEAD_LETTERS_TOPIC,
     EVENTS_TOPIC,
@@ -39,7 +40,6 @@ DELIVERIES_TOPIC = "deliveries-0"
 SOURCE = Path(event_platform.__file__).parent.parent / "main.py"
 
 ACK_SECONDS = 60  # as in the deployment
-PUSHES_BEFORE_DEAD = 100
 READY_SECONDS = 100.0
 """Longer than a start takes where six start at once on a busy machine; one that fails ends by itself."""
 STOP_SECONDS = 5.0
@@ -251,7 +251,7 @@ class GooglePlatform:
                 "push_config": {"push_endpoint": self.functions[function].url + path},
                 "dead_letter_policy": {
                     "dead_letter_topic": self._topic(DEAD_LETTERS_TOPIC),
-                    "max_delivery_attempts": PUSHES_BEFORE_DEAD,
+                    "max_delivery_attempts": FAULTS_AT_MOST,
                 },
             }
             | more

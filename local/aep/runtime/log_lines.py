@@ -18,14 +18,14 @@ from typing import Any, TextIO
 
 import structlog
 
+from .stopping import LAST_WRITE_SECONDS
+
 log = structlog.get_logger()
 
 GATHERED_FOR_SECONDS = 0.05
 GATHERED_BYTES = 64 * 1024
 WAITING_BYTES = 1024 * 1024
 """The bytes that wait for a reader at most; lines that come after them are dropped and counted."""
-LAST_WRITE_SECONDS = 0.4
-"""The time that a reader gets at the end of the process to take what waits."""
 
 
 class GatheredLines:

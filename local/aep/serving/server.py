@@ -101,11 +101,15 @@ async def running(
     port: int = 0,
     tls: Tls | None = None,
     connections: int = CONNECTIONS,
+    drain: float = 1,
 ) -> AsyncIterator[str]:
-    """Serves inside the running loop, for as long as the block lasts; gives the URL."""
+    """Serves inside the running loop, for as long as the block lasts; gives the URL.
+
+    Running requests then get `drain` seconds to end.
+    """
     with listen(host, port) as listener:
         started = asyncio.Event()
-        server = _Server(app, drain=1, ready=started.set, signals=False, tls=tls, connections=connections)
+        server = _Server(app, drain=drain, ready=started.set, signals=False, tls=tls, connections=connections)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)

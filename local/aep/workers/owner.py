@@ -16,20 +16,17 @@ from event_platform.domain.subscriptions import Owner, Subscription
 from event_platform.ports import Clock, SuccessCounts
 from event_platform.settings import Settings
 
-from ..broker.dispatcher import DRAIN_SECONDS
 from ..broker.queue import DurableQueue
 from ..broker.queued import LaneKey, Queued, Taken
 from ..runtime.memory import resident_bytes_of
 from ..runtime.meters import Meters
+from ..runtime.stopping import WORKER_SECONDS
 from ..runtime.tasks import WatchedTasks
 from ..store.subscriptions import SqliteSubscriptions
 from .channel import Channel
 from .sides import OwnerSide, WorkerSide
 
 T = TypeVar("T")
-
-STOP_SECONDS = DRAIN_SECONDS + 1.0
-"""What a worker gets to drain; then it is killed, and what it had comes again after the next start."""
 
 ROUND_SECONDS = 1.0
 """The workers are asked for an answer in each round. Their silence is counted in rounds and not by a clock:
@@ -129,7 +126,7 @@ class Workers:
         if self._watching is not None:
             self._watching.cancel()
         if stopped := [desk.channel.call(WorkerSide.stop) for desk in self._desks if desk.is_told]:
-            done, _ = await asyncio.wait(stopped, timeout=STOP_SECONDS)
+            done, _ = await asyncio.wait(stopped, timeout=WORKER_SECONDS)
             for each in done:
                 self._tell_fault(each)
         for desk in self._desks:

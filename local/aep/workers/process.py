@@ -19,8 +19,9 @@ from event_platform.adapters.http_client.client import default_tls
 from event_platform.ports import Clock
 
 from ..broker.live import Outgoing, dispatcher
-from ..runtime.log_lines import LAST_WRITE_SECONDS, BackgroundFile, GatheredLines, as_text
+from ..runtime.log_lines import BackgroundFile, GatheredLines, as_text
 from ..runtime.memory import MemoryUpkeep, collect_garbage_rarely, configure_malloc
+from ..runtime.stopping import LAST_WRITE_SECONDS
 from ..store.steady_clock import SteadyClock
 from .channel import Channel
 from .remote import RemoteStore

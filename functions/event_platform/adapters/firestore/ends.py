@@ -18,7 +18,6 @@ from ...domain.record.logs import (
     EVENTS_LISTED,
     FAILED_DELIVERY,
     KEPT_FOR,
-    MERGED_WITHIN,
     OFF_HTTP,
     DeliveryEnd,
     LogEntry,
@@ -59,9 +58,7 @@ class FirestoreEndLog:
         entry = await self._entry(delivery, end)
         part = self._parts.get(entry.id)
         if part is None:
-            writer = _Part(
-                self._firestore, expires_at=window_of(end) + MERGED_WITHIN[end.operation] + KEPT_FOR
-            )
+            writer = _Part(self._firestore, expires_at=window_of(end) + end.merged_within + KEPT_FOR)
             part = self._parts[entry.id] = SharedWrite(self._clock, writer.write, seconds=self._seconds)
         await part.add(entry)
 
@@ -146,7 +143,7 @@ class _Document:
 
 def window_of(end: DeliveryEnd) -> datetime:
     """Returns when the window of time began in which an equal end is the same entry."""
-    return window(end.at, MERGED_WITHIN[end.operation])
+    return window(end.at, end.merged_within)
 
 
 def _merged(entries: Sequence[LogEntry]) -> LogEntry:

@@ -9,11 +9,10 @@ from cachetools import TTLCache
 
 from ...domain.errors import PublishFailed
 from ...domain.events.event import Event
+from ...domain.events.repetitions import RELAYED_SECONDS, REMEMBERED_SECONDS
 from ...domain.messages.queue_messages import EVENTS_TOPIC, Accepted, events_messages
 from ...ports import Clock, Publisher
 
-REMEMBERED_SECONDS = 600
-RELAYED_SECONDS = 86400
 IDS_REMEMBERED = 200_000
 """About 40 MB of memory. Beyond it the oldest are forgotten, so that a repetition may fan out again."""
 

@@ -25,8 +25,20 @@ class Operation(StrEnum):
     DROPPED = "deliveries_dropped"
 
 
-MERGED_WITHIN = {Operation.FAILED: timedelta(minutes=5), Operation.DROPPED: timedelta(hours=1)}
-"""Equal entries of one subscription within this time are one entry (contract/wire.md 13)."""
+REFUSED = "request_refused"
+"""The operation of a management call that was answered 400."""
+MORE_REFUSED = "more calls were refused; the log keeps a limited number of different ones an hour"
+"""The message of the entry that counts the refused calls that have no entry of their own."""
+
+MERGED_WITHIN = timedelta(minutes=5)
+COUNTED_WITHIN = timedelta(hours=1)
+"""For entries that count what nobody is waiting for."""
+
+
+def merged_within(operation: str, message: str | None) -> timedelta:
+    """Returns the time within which equal entries are one (contract/wire.md 13)."""
+    counts_only = operation == Operation.DROPPED or (operation == REFUSED and message == MORE_REFUSED)
+    return COUNTED_WITHIN if counts_only else MERGED_WITHIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +57,12 @@ class DeliveryEnd:
 
     def joins(self, first_at: datetime) -> bool:
         """True if this end is counted in an equal entry whose first end was at `first_at`."""
-        return abs(self.at - first_at) < MERGED_WITHIN[self.operation]
+        return abs(self.at - first_at) < self.merged_within
+
+    @property
+    def merged_within(self) -> timedelta:
+        """The time within which equal ends are one entry."""
+        return merged_within(self.operation, self.message)
 
     def entry_id(self, subscription_id: str) -> str:
         """The id of the entry that begins with this end: the same for whoever begins it."""
@@ -60,15 +77,11 @@ class LogType(StrEnum):
     ERROR = "error"
 
 
-REFUSED = "request_refused"
-"""The operation of a management call that was answered 400."""
 FAILED_DELIVERY = "failed_delivery"
 VALIDATION_ERROR = "validation_error"
 OFF_HTTP = 500
 """The error code of a delivery's end that no endpoint answered."""
 MESSAGE_LENGTH = 1024
-MORE_REFUSED = "more calls were refused; the log keeps a limited number of different ones an hour"
-"""The message of the entry that counts the refused calls that have no entry of their own."""
 
 CHANGES = {
     "subscriber": ("created", "updated", "deleted", "revoked"),
@@ -110,7 +123,7 @@ class LogEntry:
     @property
     def merged_within(self) -> timedelta:
         """The time within which equal refusals are one entry."""
-        return timedelta(hours=1) if self.error_message == MORE_REFUSED else timedelta(minutes=5)
+        return merged_within(self.operation, self.error_message)
 
 
 @dataclass(frozen=True, slots=True)
