@@ -95,12 +95,11 @@ def known() -> Mapping[str, set[str]]:
     registry.register(collector)
     ProcessCollector(registry=registry)
     series: dict[str, set[str]] = {"up": set(OF_THE_SCRAPE)}
+    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}
     for family in registry.collect():
         labels = OF_THE_SCRAPE | set(getattr(family, "_labelnames", ()))
-        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(
-            family.type, ("",)
-        )
-        for suffix in suffixes:
+        labels |= {label for sample in family.samples for label in sample.labels}
+        for suffix in suffixes.get(family.type, [""]):
             series[family.name + suffix] = labels | ({"le"} if suffix == "_bucket" else set())
     return series
 
@@ -189,6 +188,18 @@ def test_prometheus_takes_its_files() -> None:
     status, said = run(program, "check", "config", DEPLOY / "prometheus" / "prometheus.yml")
     assert status == 0, said
     assert f"{len(ALERTS)} rules found" in said
+
+
+def test_prometheus_takes_the_expressions_of_the_dashboard(tmp_path: Path) -> None:
+    program = optional("promtool")
+    asked = [each["expr"] for panel in panels() for each in panel["targets"]]
+    plain = [each.replace("$instance", ".+").replace("$__rate_interval", "5m") for each in asked]
+    rules = [{"record": f"asked:{number}", "expr": each} for number, each in enumerate(plain)]
+    file = tmp_path / "asked.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    status, said = run(program, "check", "rules", file)
+    assert status == 0, said
+    assert f"{len(asked)} rules found" in said
 
 
 WELL = {
