@@ -42,7 +42,7 @@ pictures: setup ## Draw those pictures of docs/architecture.md that follow from 
 test: setup ## Run every test that this machine can run
 	@$(BIN)/pytest
 
-test-unit: setup ## Run the tests that take seconds and need no other process; ARGS="-k …"
+test-unit: setup ## Run the tests in tests/unit, a minute or two; ARGS="-k …"
 	@$(BIN)/pytest tests/unit $(ARGS)
 
 test-all: setup ## Run every test, as CI does, with a Kafka broker from Maven Central where java and mvn are on PATH

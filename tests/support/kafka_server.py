@@ -61,7 +61,11 @@ def main() -> int:
     with ExitStack() as stack:
         if is_wanted and shutil.which("java") and shutil.which("mvn"):
             os.environ[PLACE] = str(stack.enter_context(running(cache.resolve())))
-        return subprocess.run(command, check=False).returncode
+        process = subprocess.Popen(command)
+        # The command ends in its own way, and the broker after it. A terminal interrupts both.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        return process.wait()
 
 
 @contextmanager

@@ -8,9 +8,12 @@ import orjson
 import pytest
 import trustme
 
+from aep.doctor import deployed
+from event_platform import __version__
 from support import one_pim
 from support.aep_here import Ended, run
 from support.processes import Child, free_port, server
+from support.servers import OK, answers, serve
 
 CLIENT = {
     "AEP_PIM_URL": one_pim.PIM,
@@ -57,6 +60,14 @@ def test_an_event_goes_through_with_its_retry_and_nothing_is_left(platform: Chil
     }
     assert ended.status == 0
     assert one_pim.client_of(platform).call("GET", "/subscribers", expect=200) == []
+
+
+async def test_its_requests_name_the_program_and_its_version() -> None:
+    async with serve(answers(OK)) as elsewhere:
+        checks = deployed.everything(elsewhere.url(""), deployed.Credentials(), None, retry_within=1.0)
+        assert "problem" in [check.state async for check in checks]
+    request = elsewhere.requests[0].decode()
+    assert f"User-Agent: akeneo-event-platform/{__version__}\r\n" in request
 
 
 def test_without_credentials_it_says_what_to_set(platform: Child) -> None:
