@@ -42,14 +42,17 @@ def run(installed: Path, *command: str) -> str:
     return ended.stdout
 
 
-def test_the_source_archive_holds_what_the_wheel_is_built_from_and_no_more(tmp_path: Path) -> None:
+def test_the_source_archive_holds_what_the_wheel_is_built_from_and_a_server_needs_and_no_more(
+    tmp_path: Path,
+) -> None:
     build = ["build", "--quiet", "--offline", "--sdist", "--no-build-isolation", "--out-dir", str(tmp_path)]
     subprocess.run([UV, *build, "--python", sys.executable, str(ROOT)], check=True, timeout=100)
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as files:
         names = {Path(name).parts[1] for name in files.getnames()}
     made = {"PKG-INFO", ".gitignore"}
-    assert names - made == {"functions", "local", "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"}
+    built_from = {"functions", "local", "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"}
+    assert names - made == built_from | {"deploy", "requirements-server.txt"}
 
 
 def test_the_command_of_the_wheel_runs(installed: Path) -> None:
