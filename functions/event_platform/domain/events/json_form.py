@@ -105,7 +105,7 @@ def is_quick(text: bytes | bytearray) -> bool:
     at_most = _count_values(text)
     if is_small and at_most <= _QUICK_CAREFUL_VALUES:
         return True  # a glance, which is all that most batches need
-    is_careful = not is_plain(text)
+    is_careful = not is_plain(text, at_a_glance=True)
     if is_careful and not is_small:
         return False
     most = _QUICK_CAREFUL_VALUES if is_careful else _QUICK_VALUES
@@ -124,12 +124,18 @@ def _count_values(text: bytes | bytearray) -> int:
     return 1 + text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-def is_plain(source: bytes | bytearray) -> bool:
-    """True if a JSON text has the same form in JavaScript, and is surely no deeper than MAX_DEPTH."""
+def is_plain(source: bytes | bytearray, *, at_a_glance: bool = False) -> bool:
+    """True if nothing in a JSON text takes a form in JavaScript that differs from the usual one.
+
+    And if it is not nested deeper than MAX_DEPTH. To count the levels of many brackets takes some 0.1 s a
+    million; `at_a_glance` says False for what is nested so that it would have to be done.
+    """
     if _ESCAPE_OF_CARE.search(source) is not None or _INDEX_KEY.search(source) is not None:
         return False
     outside = _outside_strings(source)
-    return _NUMBER_OF_CARE.search(outside) is None and _are_shallow(outside, MAX_DEPTH)
+    if _NUMBER_OF_CARE.search(outside) is not None:
+        return False
+    return _are_shallow(outside, MAX_DEPTH) or (not at_a_glance and _depth_of(outside) <= MAX_DEPTH)
 
 
 def stringify(value: Json, *, plain: bool = False) -> bytes:
@@ -277,10 +283,15 @@ def _are_shallow(outside: bytes, max_depth: int) -> bool:
 
 
 def _check_depth(text: bytes | bytearray, max_depth: int) -> None:
-    """Raises MalformedJson if brackets open on more levels than that; a million take some 0.1 s."""
-    brackets = _outside_strings(text).translate(None, _NO_BRACKETS)
-    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > max_depth:
+    """Raises MalformedJson if brackets open on more levels than that."""
+    if _depth_of(_outside_strings(text)) > max_depth:
         raise MalformedJson(f"nested deeper than {max_depth} levels")
+
+
+def _depth_of(outside: bytes) -> int:
+    """Returns on how many levels brackets open in what stands beside the strings of a text."""
+    brackets = outside.translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
 
 
 def _refuse_constant(name: str) -> NoReturn:
