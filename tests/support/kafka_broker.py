@@ -15,8 +15,8 @@ from pydantic import SecretStr
 
 from event_platform.domain.subscriptions import KafkaConfig, Sasl, Tls
 from support.components import require
+from support.kafka_server import PLACE
 
-PLACE = "AEP_TEST_KAFKA"
 SERVER_NAME = "kafka.test"
 
 
