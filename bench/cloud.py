@@ -15,7 +15,7 @@ from .cost import CPU_SHARE_USED
 
 T = TypeVar("T")
 Steps: TypeAlias = Coroutine["Pause", None, None]
-"""What a function does with a request, in steps between which it pauses."""
+"""The work of a function on a request, in steps between which it pauses."""
 
 
 class Pause:
@@ -356,7 +356,7 @@ class Push(Generic[T]):
 
 
 class Handler(Protocol[T]):
-    """What a function does with a push: it calls `PushSubscription.acknowledge` in the end."""
+    """The work of a function on a push: it calls `PushSubscription.acknowledge` in the end."""
 
     def __call__(self, push: Push[T]) -> None: ...
 

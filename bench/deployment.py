@@ -184,7 +184,7 @@ def is_within(subscribed: Subscribed, deployment: Deployment) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What is full at that many events a second, as the example `production` is deployed."""
+    """A part that is full at that many events a second, as the example `production` is deployed."""
 
     what: str
     events: float

@@ -50,7 +50,7 @@ from .population import START, Mix, Subscribed, Tenant, moment
 
 MAX_AGE = timedelta(days=3)
 ROOM = 1.5
-"""Of instances × concurrency over what Pub/Sub has outstanding, as `infra/stack/sizes.py` deploys it."""
+"""The factor of instances × concurrency over what Pub/Sub has outstanding (`infra/stack/sizes.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +283,7 @@ class _Clock:
 
 
 class _Records:
-    """What an instance knows of the shard's subscriptions: a rate, once there is one, from a copy of 2 s."""
+    """The shard's subscriptions as an instance knows them: rates, once there are some, from a copy of 2 s."""
 
     def __init__(self, subscribed: Mapping[str, Subscribed], simulation: Simulation, tally: Tally) -> None:
         self._subscribed = subscribed

@@ -1,4 +1,4 @@
-"""What calls an operator, as data: lines of the log, and figures that Google counts."""
+"""The alerts, which call an operator, as data: lines of the log, and figures that Google counts."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -38,7 +38,7 @@ PROVIDER_KEYS = ("gcp:project", "gcp:region", "gcp:userProjectOverride", "gcp:bi
 SECRET_BYTES = 65_536
 """https://cloud.google.com/secret-manager/quotas"""
 OWN_VARIABLES_BYTES = 2_048
-"""What the stack itself sets of a function's variables takes less."""
+"""The room for the variables of a function that the stack itself sets; they take less."""
 VARIABLES_BYTES = 32_768 - OWN_VARIABLES_BYTES
 """https://cloud.google.com/run/docs/configuring/services/overview-environment-variables"""
 SECRET_KEYS = frozenset({"secretsKey", "registryKey", "pims", "smtpUrl"})

@@ -1,4 +1,4 @@
-"""What an instance of each function is and how many there may be, within what Cloud Run has in the region."""
+"""The size of each function's instances and their number, within what Cloud Run has in the region."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 LATENCIES_KEPT = 20_000
 LOOK_SECONDS = 1.0
-"""What was taken changes no more than the number of lanes, which is looked at so often."""
+"""The time between two looks at the number of lanes, which is all that a taken delivery can change."""
 
 
 class Observer:

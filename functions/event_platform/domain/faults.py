@@ -1,4 +1,4 @@
-"""What follows when our own code fails: another try after a growing pause, and in the end a dead letter."""
+"""The rule for failures of our own code: another try after a growing pause, and in the end a dead letter."""
 
 FAULTS_AT_MOST = 100
 """The failures of our own code on one message, after which it becomes a dead letter."""

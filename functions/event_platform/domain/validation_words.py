@@ -107,7 +107,7 @@ _JSON: Mapping[str, str] = {
     "no digit": "a digit is missing there",
     "UTF-8 byte order mark": "it begins with a byte order mark: save it without one",
 }
-"""What each message of `json` and of orjson begins with, in our words."""
+"""Our words for the messages of `json` and of orjson, by what each begins with."""
 
 
 def json_words(error: json.JSONDecodeError) -> str:

@@ -1,4 +1,4 @@
-"""What the management API works with: every use case takes it."""
+"""The services of the management API, which every use case takes."""
 
 from dataclasses import dataclass, field
 
@@ -35,7 +35,7 @@ class Manage:
     topic_labels: TopicLabels | None = None
 
     def rules_for(self, caller: Caller, *, is_new: bool = True) -> Rules:
-        """What validity of the caller's bodies depends on."""
+        """Returns the rules by which the caller's bodies are valid."""
         return Rules(
             caller.owner.tenant, self.allow_http, is_new=is_new, known=self.catalog, topics=self.topics
         )

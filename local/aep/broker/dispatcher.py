@@ -266,8 +266,7 @@ class Dispatcher:
                 return
             finally:
                 lane.busy = False
-                if lane.attempt is not None:  # else it is released
-                    self._release(lane, entry)
+                self._release(lane, entry)
 
     # The pace of the pipeline
 
@@ -299,13 +298,10 @@ class Dispatcher:
 
     def _release(self, lane: _Lane, entry: Queued) -> None:
         """Gives back what `before` has taken of the budgets."""
-        if lane.body is not None:
-            self._release_body(lane, entry)
-        if lane.attempt:
-            self._attempts.end(entry.owner, 1, is_beyond=True)
-        elif lane.attempt is not None:
-            self._attempts.release(entry.owner, 1)
-        lane.attempt = None
+        self._release_body(lane, entry)
+        if lane.attempt is not None:
+            self._attempts.end(entry.owner, 1, is_beyond=lane.attempt)
+            lane.attempt = None
 
     def _release_body(self, lane: _Lane, entry: Queued) -> None:
         if lane.body is not None:

@@ -136,7 +136,7 @@ class Places:
             self._drop([each for each in self._sites[site] if each.unread][:DROPPED_AT_ONCE])
 
     def move_to_end(self, place: Place) -> None:
-        """The connection did something."""
+        """The connection is idle from now on, so all others that are idle end before it."""
         self._sites[place.site].move_to_end(place)
 
     def remove(self, place: Place) -> None:

@@ -57,7 +57,7 @@ class SteadyClock:
         descriptor: int | None = None,
     ) -> None:
         self._wall = wall
-        self.monotonic = self._monotonic = monotonic
+        self.monotonic = monotonic
         self._last = -math.inf
         self.descriptor = _shared_memory() if descriptor is None else descriptor
         self._ahead = memoryview(mmap.mmap(self.descriptor, 8)).cast("d")  # of the monotonic clock
@@ -65,7 +65,7 @@ class SteadyClock:
             self.start(-math.inf)
 
     def now(self) -> datetime:
-        now = self._monotonic() + self._ahead[0]
+        now = self.monotonic() + self._ahead[0]
         if now < self._last:
             return datetime.fromtimestamp(self._last, UTC)
         self._last = now
@@ -80,7 +80,7 @@ class SteadyClock:
     @property
     def lead(self) -> float:
         """Seconds by which the platform's time is ahead of the wall clock; negative behind a jump forward."""
-        return self._monotonic() + self._ahead[0] - self._wall()
+        return self.monotonic() + self._ahead[0] - self._wall()
 
     @property
     def is_apart(self) -> bool:
@@ -89,7 +89,7 @@ class SteadyClock:
 
     def start(self, last: float) -> Seen:
         """Begins at the wall clock's time, but not before the last time in the file (unix seconds)."""
-        now = self._monotonic()
+        now = self.monotonic()
         self._looked_at = self._jumped_at = now
         self._wall_ahead = self._wall() - now
         self._last = -math.inf
@@ -99,7 +99,7 @@ class SteadyClock:
 
     def look(self) -> Seen:
         """Compares with the wall clock and follows it as far as that is allowed."""
-        now = self._monotonic()
+        now = self.monotonic()
         wall_ahead, passed = self._wall() - now, now - self._looked_at
         jumped = wall_ahead - self._wall_ahead
         self._looked_at, self._wall_ahead = now, wall_ahead

@@ -11,16 +11,13 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
+from event_platform.adapters.registry_lines import is_allowed, log_registry
 from event_platform.documents import tenant_document, tenant_of
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.tenants import (
-    PIMS_NAMED,
-    ROUTE_FIX,
-    WEAK_SECRET_FIX,
     Tenant,
     check_secrets,
     in_force,
-    may_lack_token_info,
     plain_http_problem,
 )
 from event_platform.domain.validation_words import json_words, words_of
@@ -81,13 +78,8 @@ class Pims:
             stored = [tenant for tenant in map(self._stored, rows) if tenant and self._is_allowed(tenant)]
             listed = parse(text, allow_http=self._allow_http) if text is not None else []
             self._tenants = in_force(listed, stored)
-            for tenant in self._tenants:
-                if weak := tenant.weak_secrets():
-                    log.warning("pims.weak_secrets", tenant=tenant.name, secrets=weak, fix=WEAK_SECRET_FIX)
-            if unsure := [tenant.name for tenant in self._tenants if may_lack_token_info(tenant)]:
-                log.warning("pims.token_info", tenants=unsure[:PIMS_NAMED], fix=ROUTE_FIX)
             self._raw = (text, rows)
-            log.info("pims.read", pims=len(self._tenants))
+            log_registry(self._tenants)
         self._read_at = begun
 
     def _stored(self, document: str) -> Tenant | None:
@@ -101,11 +93,7 @@ class Pims:
             return None
 
     def _is_allowed(self, tenant: Tenant) -> bool:
-        """What was added for --dev is left out without it, and the operator is told."""
-        problem = plain_http_problem(tenant, allow_http=self._allow_http)
-        if problem is not None:
-            log.warning("pims.left_out", error=problem)
-        return problem is None
+        return is_allowed(tenant, allow_http=self._allow_http)
 
 
 def source_text(source: str | None) -> str | None:

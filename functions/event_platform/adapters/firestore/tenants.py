@@ -13,16 +13,9 @@ from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from ... import data_model
 from ...documents import tenant_document, tenant_of
 from ...domain.errors import Conflict, StoreUnavailable
-from ...domain.tenants import (
-    PIMS_NAMED,
-    ROUTE_FIX,
-    WEAK_SECRET_FIX,
-    Tenant,
-    in_force,
-    may_lack_token_info,
-    plain_http_problem,
-)
+from ...domain.tenants import Tenant, in_force
 from ...ports import Clock, Seal
+from ..registry_lines import is_allowed, log_registry
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 
 log = structlog.get_logger()
@@ -84,13 +77,8 @@ class FirestoreTenants:
         documents = await stored_entries(self._firestore, patience=patience)
         stored = [tenant for tenant in map(self._stored, documents) if tenant and self._is_allowed(tenant)]
         self._tenants = in_force(self._listed, stored)
-        for tenant in self._tenants:
-            if weak := tenant.weak_secrets():
-                log.warning("pims.weak_secrets", tenant=tenant.name, secrets=weak, fix=WEAK_SECRET_FIX)
-        if unsure := [tenant.name for tenant in self._tenants if may_lack_token_info(tenant)]:
-            log.warning("pims.token_info", tenants=unsure[:PIMS_NAMED], fix=ROUTE_FIX)
         self._version = version
-        log.info("pims.read", pims=len(self._tenants))
+        log_registry(self._tenants)
 
     def _stored(self, snapshot: DocumentSnapshot) -> Tenant | None:
         """The entry; None, and a line for the operator, when it cannot be understood: the others go on."""
@@ -106,11 +94,7 @@ class FirestoreTenants:
             return None
 
     def _is_allowed(self, tenant: Tenant) -> bool:
-        """Leaves out what was added for work on one's own machine, and logs it for the operator."""
-        problem = plain_http_problem(tenant, allow_http=self._allow_http)
-        if problem is not None:
-            log.warning("pims.left_out", error=problem)
-        return problem is None
+        return is_allowed(tenant, allow_http=self._allow_http)
 
 
 async def stored_entries(

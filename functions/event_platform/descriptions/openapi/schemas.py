@@ -330,7 +330,6 @@ def _configs(suffix: str, secret: Callable[[Schema], Schema], topics: TopicRules
 # Responses
 
 ID = text("UUIDv7.", format="uuid")
-TIME = text("UTC.", format="date-time")
 HIDDEN: Schema = {"type": "string", "enum": [REDACTED]}
 
 
