@@ -7,9 +7,12 @@ UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}'
 
 .PHONY: help setup demo demo-google requirements events-page pictures test test-unit test-all test-emulators test-hostile lint audit bench dist publish serve format infra-preview infra-test
 
-help: ## What can be made
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
+# A target's line of `make help` stands behind its ##, and ##@ begins a group.
+help: ## List what can be made
+	@awk -F ':.*## ' '/^##@ /{printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## /{printf "  %-16s%s\n", $$1, $$2}' \
+		$(firstword $(MAKEFILE_LIST))
 
+##@ Try it
 setup: $(VENV)/.ready ## Create .venv with everything that uv.lock names
 
 $(VENV)/.ready: pyproject.toml uv.lock
@@ -21,43 +24,52 @@ $(VENV)/.ready: pyproject.toml uv.lock
 		VIRTUAL_ENV= UV_SYSTEM_CERTS=1 $(BIN)/uv sync --quiet --locked --python $(BIN)/python
 	@touch $@
 
-demo: setup ## Watch events of a simulated PIM arrive, signed, in under 30 seconds
+demo: setup ## Watch events of a simulated PIM arrive, signed, in under 30 s
 	@$(BIN)/aep demo
 
-demo-google: setup ## Watch the same on Google's emulators, with a process for each function
+demo-google: setup ## Watch the same on Google's emulators, in six processes
 	@$(BIN)/aep demo-google
 
-requirements: setup ## Export from uv.lock what Google's functions and one server need, with hashes
-	@$(BIN)/uv export --quiet --locked --offline --only-group functions --no-emit-project --no-header \
-		--output-file functions/requirements.txt
-	@$(BIN)/uv export --quiet --locked --offline --no-dev --no-emit-project --no-header \
-		--output-file requirements-server.txt
+serve: setup ## Run the platform on this machine
+	@$(BIN)/aep serve
 
-events-page: setup ## Write docs/events.md from the catalog
-	@$(BIN)/aep events --markdown > docs/events.md
-
-pictures: setup ## Draw those pictures of docs/architecture.md that follow from the code
-	@$(BIN)/python docs/pictures.py
-
+##@ Test and lint
 test: setup ## Run every test that this machine can run
 	@$(BIN)/pytest
 
-test-unit: setup ## Run the tests in tests/unit, a minute or two; ARGS="-k …"
+test-unit: setup ## Run the tests in tests/unit; ARGS="-k …"
 	@$(BIN)/pytest tests/unit $(ARGS)
 
-test-all: setup ## Run every test, as CI does, with a Kafka broker from Maven Central where java and mvn are on PATH
+test-all: setup ## Run every test as CI does, with Kafka if java and mvn are here
 	@$(BIN)/python tests/support/kafka_server.py .cache/kafka $(BIN)/pytest $(ARGS)
 
-test-emulators: setup ## Run the tests on Google's emulators (gcloud components pubsub-emulator, cloud-firestore-emulator; Java 17)
+test-emulators: setup ## Run the tests on Google's emulators; needs gcloud and Java
 	@$(BIN)/pytest -m emulators
 
-test-hostile: setup ## Attack the platform in full size, beside a PIM that must not notice; 20 minutes on a quiet machine; ARGS="-k A3"
+test-hostile: setup ## Attack the platform in full size, 20 minutes; ARGS="-k A3"
 	@$(BIN)/pytest -q tests/hostile/full_size.py $(ARGS)
 
-infra-test: setup ## Check what would be deployed: wiring, policies, and a stack's life where `pulumi` is on PATH
+lint: setup ## Run ruff, pyright, and check the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+format: setup ## Let ruff put the code in its form
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+audit: setup ## Look up known vulnerabilities of what uv.lock names, online
+	@$(BIN)/uv audit --locked
+
+bench: setup ## Measure the platform here; ARGS="--case burst --runs 5"
+	@$(BIN)/python -m bench $(ARGS)
+
+##@ Deploy to Google Cloud
+infra-test: setup ## Check what would be deployed; more where pulumi is on PATH
 	@$(BIN)/pytest tests/infra
 
-infra-preview: setup ## See what `pulumi up` would change in STACK, or all that it makes of the example production
+infra-preview: setup ## See what `pulumi up` would change in STACK, or a whole example
 ifdef STACK
 	@cd infra && pulumi preview --stack $(STACK) --policy-pack policy
 else
@@ -72,30 +84,25 @@ else
 		pulumi preview --policy-pack policy
 endif
 
-lint: setup ## ruff, pyright and the direction of dependencies
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/pyright
-	@$(BIN)/lint-imports
+##@ Write what follows from other files
+requirements: setup ## Export from uv.lock what functions and one server need
+	@$(BIN)/uv export --quiet --locked --offline --only-group functions --no-emit-project --no-header \
+		--output-file functions/requirements.txt
+	@$(BIN)/uv export --quiet --locked --offline --no-dev --no-emit-project --no-header \
+		--output-file requirements-server.txt
 
-audit: setup ## Look up known vulnerabilities of everything that uv.lock names; needs the network (osv.dev)
-	@$(BIN)/uv audit --locked
+events-page: setup ## Write docs/events.md from the catalog
+	@$(BIN)/aep events --markdown > docs/events.md
 
-format: setup ## Let ruff put the code in its form
-	@$(BIN)/ruff format .
-	@$(BIN)/ruff check --fix .
+pictures: setup ## Draw the pictures of the pages that follow from the code
+	@$(BIN)/python docs/pictures.py
 
-bench: setup ## Measure the platform on this machine; ARGS="--case burst --runs 5" and the like
-	@$(BIN)/python -m bench $(ARGS)
-
-dist: setup ## Build wheel and sdist into dist/; with TAG=vX.Y.Z only if that is the version
+##@ Release
+dist: setup ## Build wheel and sdist into dist/; TAG=vX.Y.Z if that is meant
 	@[ -z "$$TAG" ] || [ "aep $${TAG#v}" = "$$($(BIN)/aep --version)" ] || { echo "$$TAG is not the version" >&2; exit 1; }
 	@rm -rf dist
 	@$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python --out-dir dist
 	@cd dist && sha256sum *.tar.gz *.whl > SHA256SUMS && cat SHA256SUMS
 
-publish: ## Make a release of the tag TAG with what `make dist` built; needs `gh`, signed in
+publish: ## Make a release of TAG with what is in dist/; needs gh
 	@gh release create "$$TAG" dist/*.tar.gz dist/*.whl dist/SHA256SUMS --verify-tag --generate-notes --title "$$TAG"
-
-serve: setup ## Run the platform on this machine
-	@$(BIN)/aep serve

@@ -1,6 +1,7 @@
 """The public CI, and what pages tell a contributor: they call only targets of the Makefile that exist."""
 
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,24 @@ def test_fast_tests_run_on_every_python_of_the_package() -> None:
 def test_each_target_that_exists_is_described() -> None:
     described = set(re.findall(r"^([a-z-]+):.*##", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     assert described == TARGETS
+
+
+def test_make_alone_lists_every_target_in_groups_of_80_columns() -> None:
+    printed = subprocess.run(
+        ["make", "--no-print-directory"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    assert set(re.findall(r"^  ([a-z-]+) +\S", printed, re.MULTILINE)) == TARGETS
+    assert len(re.findall(r"^[A-Z].*\n  [a-z]", printed, re.MULTILINE)) >= 4
+    assert [line for line in printed.splitlines() if len(line) > 80] == []
+
+
+def test_the_java_that_pages_ask_for_is_no_newer_than_that_of_the_workflow() -> None:
+    sources = [REPOSITORY / "README.md", REPOSITORY / "local" / "aep" / "google" / "emulators.py"]
+    asked = {number for path in sources for number in re.findall(r"Java[a-z ,]* (\d+)", path.read_text())}
+    (steps,) = [job["steps"] for _, job in JOBS if "java-version" in str(job)]
+    (java,) = [step["with"]["java-version"] for step in steps if "java-version" in step.get("with", {})]
+    assert len(asked) == 1, asked
+    assert int(asked.pop()) <= int(java)
 
 
 def test_the_workflow_runs_what_must_hold_for_every_commit() -> None:
