@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
-.PHONY: help setup demo demo-google requirements events-page pictures test test-unit test-all test-emulators test-hostile lint audit bench dist publish serve format infra-preview infra-test
+.PHONY: help setup demo demo-google requirements events-page docs docs-look pictures test test-unit test-all test-emulators test-hostile lint audit bench dist publish serve format infra-preview infra-test
 
 # A target's line of `make help` stands behind its ##, and ##@ begins a group.
 help: ## List what can be made
@@ -49,9 +49,10 @@ test-emulators: setup ## Run the tests on Google's emulators; needs gcloud and J
 test-hostile: setup ## Attack the platform in full size, 20 minutes; ARGS="-k A3"
 	@$(BIN)/pytest -q tests/hostile/full_size.py $(ARGS)
 
-lint: setup ## Run ruff, pyright, and check the direction of imports
+lint: setup ## Run ruff, codespell, pyright, and check the direction of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/codespell
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
 
@@ -93,6 +94,17 @@ requirements: setup ## Export from uv.lock what functions and one server need
 
 events-page: setup ## Write docs/events.md from the catalog
 	@$(BIN)/aep events --markdown > docs/events.md
+
+docs: $(VENV)/.docs ## Build the pages as a site into site/, and check its links
+	@$(BIN)/python docs/site/build_site.py
+
+docs-look: docs ## Look at the built site with Chromium
+	@$(BIN)/python docs/site/look_at_site.py
+
+$(VENV)/.docs: $(VENV)/.ready
+	@VIRTUAL_ENV= $(BIN)/uv sync --quiet --locked --inexact --group docs --python $(BIN)/python || \
+		VIRTUAL_ENV= UV_SYSTEM_CERTS=1 $(BIN)/uv sync --quiet --locked --inexact --group docs --python $(BIN)/python
+	@touch $@
 
 pictures: setup ## Draw the pictures of the pages that follow from the code
 	@$(BIN)/python docs/pictures.py

@@ -107,7 +107,7 @@ def test_a_release_waits_for_the_checks() -> None:
 
 def test_newer_versions_are_proposed_for_what_is_locked_and_for_actions() -> None:
     updates = read(GITHUB / "dependabot.yml")["updates"]
-    assert {each["package-ecosystem"] for each in updates} == {"uv", "github-actions"}
+    assert {each["package-ecosystem"] for each in updates} == {"uv", "npm", "github-actions"}
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
