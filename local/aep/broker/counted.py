@@ -13,6 +13,7 @@ def highest_number(connection: sqlite3.Connection) -> int:
     """The last number given out: events, ids seen and positions share one numbering."""
     (highest,) = connection.execute(
         "SELECT max(highest) FROM (SELECT max(no) AS highest FROM events UNION ALL SELECT max(no) FROM seen"
+        " UNION ALL SELECT max(no) FROM arrived"
         " UNION ALL SELECT max(position) FROM dead_letters UNION ALL SELECT max(position) FROM deliveries"
         " UNION ALL SELECT max(position) FROM retries UNION ALL SELECT max(no) + 1 FROM accepted)"
     ).fetchone()

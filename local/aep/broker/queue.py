@@ -31,7 +31,7 @@ from ..store.ends import record_end
 from ..store.subscriptions import SqliteSubscriptions
 from ..store.success_counts import drop_expired
 from ..store.times import moment_of, seconds_of
-from . import counted, seen
+from . import counted
 from .budget import OwnerKey
 from .pieces import WORK_AT_ACCEPTANCE, Piece, Pieces, Rows, work_of
 from .queued import (
@@ -51,7 +51,7 @@ from .queued import (
     subscription_id_of,
     take_out,
 )
-from .seen import Batch, new_events
+from .seen import Batch, SeenIds
 from .turns import Senders
 
 log = structlog.get_logger()
@@ -93,7 +93,8 @@ class DurableQueue:
         self._longest_delay = longest_delay.total_seconds()
         self.schema_base = schema_base
         self._pieces = Pieces(IdentifierCheck(clock), schema_base)  # used in the writer thread only
-        database.on_rollback.append(self._pieces.forget)
+        self._seen = SeenIds()  # as the pieces are
+        database.on_rollback += [self._pieces.forget, self._seen.forget]
         self._owners: dict[str, OwnerKey] = {}  # by the ids of subscriptions; numbers of rows come again
         self._senders = Senders()
         self._put: Listener = lambda queued: None
@@ -489,7 +490,7 @@ class DurableQueue:
         now = self._clock.now().timestamp()
 
         def job(connection: sqlite3.Connection) -> int:
-            ids = seen.drop_expired(connection, now, limit)
+            ids = self._seen.drop_expired(connection, now, limit)
             entries = connection.execute(
                 "DELETE FROM log_entries WHERE id IN"
                 " (SELECT id FROM log_entries WHERE at < ? ORDER BY at LIMIT ?)",
@@ -524,7 +525,7 @@ class DurableQueue:
         Whoever is gone from the PIM is revoked before the event that says so is fanned out. What is too much
         work waits for `Pieces.next`, and behind it whatever the tenant sends meanwhile.
         """
-        new = new_events(connection, self._pieces.numbers, batches)
+        new = self._seen.new_events(connection, self._pieces.numbers, batches)
         rows = Rows()
         waiting: list[accepted.Waiting] = []
         results: list[_Accepted] = []

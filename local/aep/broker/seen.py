@@ -10,6 +10,10 @@ from event_platform.domain.events.repetitions import RELAYED_SECONDS, REMEMBERED
 
 from ..store import bulk
 
+MOVED_AT_ONCE = 8192
+"""The ids that arrive before all of them are moved into the order of a hash: 1 to 2 MB of memory, and a
+statement of some 10 ms."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -21,31 +25,88 @@ class Batch:
     relayed: bool
 
 
-def new_events(
-    connection: sqlite3.Connection, numbers: Iterator[int], batches: Sequence[Batch]
-) -> list[list[Event]]:
-    """The events of each batch whose ids did not come in lately, and remembers those."""
-    keyed = [(batch, event, _key_of(batch.tenant, event.id)) for batch in batches for event in batch.events]
-    keys = [(key,) for _, _, key in keyed]
-    seen = dict(bulk.rows(connection, "SELECT key, at FROM seen WHERE key IN {keys}", keys))
-    expired: list[tuple[bytes]] = []
-    rows: list[tuple[int, bytes, float]] = []
-    new: dict[int, list[Event]] = {id(batch): [] for batch in batches}
-    known = _relayed_before(connection, keyed)
-    for batch, event, key in keyed:
-        if key in known and batch.relayed:
-            continue
-        at = seen.get(key)
-        if at is not None and abs(batch.now - at) < REMEMBERED_SECONDS:
-            continue
-        if at is not None:
-            expired.append((key,))
-        seen[key] = batch.now
-        rows.append((next(numbers), key, batch.now))
-        new[id(batch)].append(event)
-    bulk.change(connection, "DELETE FROM seen WHERE key IN {keys}", expired)
-    bulk.insert(connection, "seen (no, key, at)", rows)
-    return list(new.values())
+class SeenIds:
+    """The ids that came in lately. Used in the writer thread only, inside its jobs.
+
+    The last ones are in memory and in the table `arrived`, in the order in which they came: a commit adds to
+    its end and changes no other page. The earlier ones are in `seen`, which is in the order of a hash, and
+    come there many at once (docs/decisions/0070).
+    """
+
+    def __init__(self) -> None:
+        self._arrived: dict[bytes, float] | None = None
+        """When each of the last ids came (unix seconds); None while that is not read from the file."""
+        self._has_earlier = True
+
+    def forget(self) -> None:
+        """Drops what is in memory: something was undone in the file."""
+        self._arrived = None
+
+    def new_events(
+        self, connection: sqlite3.Connection, numbers: Iterator[int], batches: Sequence[Batch]
+    ) -> list[list[Event]]:
+        """Returns the events of each batch whose ids did not come in lately, and remembers those."""
+        arrived = self._read(connection)
+        if len(arrived) >= MOVED_AT_ONCE:
+            self._move(connection, batches[0].now)
+            arrived = self._read(connection)
+        keyed = [
+            (batch, event, _key_of(batch.tenant, event.id)) for batch in batches for event in batch.events
+        ]
+        earlier = self._earlier(connection, [(key,) for _, _, key in keyed if key not in arrived])
+        expired: list[tuple[bytes]] = []
+        rows: list[tuple[int, bytes, float]] = []
+        new: dict[int, list[Event]] = {id(batch): [] for batch in batches}
+        relayed = _relayed_before(connection, keyed)
+        for batch, event, key in keyed:
+            if key in relayed and batch.relayed:
+                continue
+            at = arrived.get(key) or earlier.get(key)
+            if at is not None and abs(batch.now - at) < REMEMBERED_SECONDS:
+                continue
+            if earlier.pop(key, None) is not None:
+                expired.append((key,))
+            arrived[key] = batch.now
+            rows.append((next(numbers), key, batch.now))
+            new[id(batch)].append(event)
+        bulk.change(connection, "DELETE FROM seen WHERE key IN {keys}", expired)
+        bulk.insert(connection, "arrived (no, key, at)", rows)
+        return list(new.values())
+
+    def drop_expired(self, connection: sqlite3.Connection, now: float, limit: int) -> int:
+        """Forgets up to `limit` ids of each kind whose time is over; returns the most it were of one kind."""
+        dropped = max(
+            _forget(connection, table, now=now, kept=kept, limit=limit)
+            for table, kept in (("seen", REMEMBERED_SECONDS), ("relayed", RELAYED_SECONDS))
+        )
+        self._has_earlier = _is_any(connection)
+        return dropped
+
+    def _read(self, connection: sqlite3.Connection) -> dict[bytes, float]:
+        if self._arrived is None:
+            self._arrived = dict(connection.execute("SELECT key, at FROM arrived ORDER BY no"))
+            self._has_earlier = _is_any(connection)
+        return self._arrived
+
+    def _earlier(self, connection: sqlite3.Connection, keys: Sequence[tuple[bytes]]) -> dict[bytes, float]:
+        if not self._has_earlier:
+            return {}
+        return dict(bulk.rows(connection, "SELECT key, at FROM seen WHERE key IN {keys}", keys))
+
+    def _move(self, connection: sqlite3.Connection, now: float) -> None:
+        """Puts what arrived into `seen`, but for what has expired. An id that came again replaces itself."""
+        connection.execute(
+            "INSERT OR REPLACE INTO seen (no, key, at)"
+            " SELECT no, key, at FROM arrived WHERE at BETWEEN ? AND ? ORDER BY key, no",
+            (now - REMEMBERED_SECONDS, now + REMEMBERED_SECONDS),
+        )
+        connection.execute("DELETE FROM arrived")
+        self._arrived = None
+
+
+def _is_any(connection: sqlite3.Connection) -> bool:
+    """True if `seen` has any id."""
+    return connection.execute("SELECT EXISTS (SELECT 1 FROM seen)").fetchone()[0] == 1
 
 
 def _relayed_before(
@@ -67,14 +128,6 @@ def _relayed_before(
     new = [(key, now) for key, now in relayed.items() if key not in known]
     bulk.insert(connection, "relayed (key, at)", new)
     return known
-
-
-def drop_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:
-    """Forgets up to `limit` ids of each kind whose time is over; returns the most it were of one kind."""
-    return max(
-        _forget(connection, table, now=now, kept=kept, limit=limit)
-        for table, kept in (("seen", REMEMBERED_SECONDS), ("relayed", RELAYED_SECONDS))
-    )
 
 
 def _forget(connection: sqlite3.Connection, table: str, *, now: float, kept: float, limit: int) -> int:

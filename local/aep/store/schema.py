@@ -310,6 +310,14 @@ CREATE TABLE last_calls (              -- of each PIM by each way in; '' is of c
 ) WITHOUT ROWID;
 """
 
+_VERSION_12 = """
+CREATE TABLE arrived (                 -- the last ids that came in; `seen` has the earlier ones
+    no INTEGER PRIMARY KEY,
+    key BLOB NOT NULL,
+    at REAL NOT NULL
+);
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -322,6 +330,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_9,
     _VERSION_10,
     _VERSION_11,
+    _VERSION_12,
 )
 """What leads from each version of the schema to the next, from the empty file on. Only ever appended to.
 
