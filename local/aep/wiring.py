@@ -38,7 +38,7 @@ from .store.figures import Figures, figures_of
 from .store.logs import SqliteLogs
 from .store.outbox import SqliteOutbox
 from .store.room import RESERVE_BYTES
-from .store.steady_clock import ClockWatch, SteadyClock, told
+from .store.steady_clock import ClockWatch, SteadyClock, describe_lead
 from .store.subscriptions import SqliteSubscriptions
 from .store.success_counts import SqliteSuccessCounts
 from .store.tenants import Pims
@@ -181,7 +181,7 @@ class Platform:
             await self._clock_watch.start()
             await self._pims.open()
             await self._queue.open(
-                self._live.put, self._upkeep.scheduled, self._fan_out.behind, self._live.read_on
+                self._live.put, self._upkeep.scheduled, self._fan_out.behind, self._live.read_more
             )
             await self._live.start()
             self._upkeep.start()
@@ -223,7 +223,7 @@ class Platform:
             return error_response(503, Problem("", problem))
         answer: ReadyAnswer = {"status": "ok"}
         if self._clock.is_apart:
-            answer["clock"] = told(self._clock.lead)
+            answer["clock"] = describe_lead(self._clock.lead)
         return json_response(answer)
 
     async def _close(self) -> None:

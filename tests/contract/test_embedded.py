@@ -132,7 +132,7 @@ class Listening:
         self.queued += queued
         self._came.set()
 
-    def read_on(self, keys: Sequence[LaneKey]) -> None:
+    def read_more(self, keys: Sequence[LaneKey]) -> None:
         raise AssertionError("there was room")
 
     async def next_of(self, subscription: Subscription, number: int) -> list[Queued]:
@@ -442,7 +442,7 @@ class EmbeddedWorld:
             self._dispatchers[0].put,
             self._upkeep.scheduled,
             self._fan_out.behind,
-            self._dispatchers[0].read_on,
+            self._dispatchers[0].read_more,
         )
         await self._dispatchers[0].start()
         self._upkeep.start()
@@ -521,7 +521,7 @@ class WorkersWorld(EmbeddedWorld):
         self._upkeep = Upkeep(self.intake, self.clock, on_fault=self.faults.append)
         self._fan_out = FanOut(self.intake, self.clock, on_fault=self.faults.append)
         await self.intake.open(
-            self.workers.put, self._upkeep.scheduled, self._fan_out.behind, self.workers.read_on
+            self.workers.put, self._upkeep.scheduled, self._fan_out.behind, self.workers.read_more
         )
         await self.workers.start()
         self._upkeep.start()

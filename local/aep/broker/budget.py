@@ -9,7 +9,7 @@ MINIMUM_BYTES = 256 * 1024
 ATTEMPTS_AT_ONCE = 2048
 """The attempts of a process that hold a connection or open one. Each may try four addresses at once."""
 FILES_OF_ATTEMPT = 8
-"""Files for an attempt, of those this process may open: four for its sockets, and as many for all else."""
+"""The files that an attempt needs: four for its sockets. As many are left for everything else."""
 
 OwnerKey = tuple[str, str]
 """The tenant and the client id."""

@@ -1,4 +1,4 @@
-"""What the file holds of the queue, in numbers: for the meters, and to go on numbering."""
+"""Numbers about the queue in the file: for the meters, and to continue the numbering."""
 
 import sqlite3
 
@@ -21,7 +21,7 @@ def highest_number(connection: sqlite3.Connection) -> int:
 
 
 def counted(connection: sqlite3.Connection) -> tuple[Counted, dict[str, int]]:
-    """A job: all that the meters follow from now on."""
+    """Returns the numbers that the meters start with. A job of the store."""
     (retries,) = connection.execute("SELECT count(*) FROM retries").fetchone()
     (dead_letters,) = connection.execute("SELECT count(*) FROM dead_letters").fetchone()
     rows = connection.execute(
@@ -44,13 +44,13 @@ def count_moved(connection: sqlite3.Connection, name: str, number: int) -> None:
 
 
 def moved(connection: sqlite3.Connection) -> dict[str, int]:
-    """Returns what `count_moved` has counted so far."""
+    """Returns the counts that `count_moved` has added up so far."""
     rows = connection.execute("SELECT name, value FROM meta WHERE name IN (?, ?)", (REPLAYED, DROPPED))
     return {REPLAYED: 0, DROPPED: 0} | {name: int(value) for name, value in rows}
 
 
 def oldest_accepted_at(connection: sqlite3.Connection) -> float | None:
-    """An event that a dead letter keeps is left out: nothing goes on with it before somebody looks at it."""
+    """Returns when the oldest event that waits was accepted. Events of dead letters do not count."""
     return connection.execute(
         "SELECT min(accepted_at) FROM ("
         "SELECT accepted_at FROM (SELECT accepted_at FROM events WHERE NOT EXISTS"

@@ -1,6 +1,7 @@
-"""Deliveries and events that our own code failed on: what to do with them, for a connection beside a server.
+"""Deliveries and events that our own code failed on, and what an operator can do with them.
 
-Only tables that the server does not number positions in are written, so both can work at once.
+It works on a connection beside a running server, and writes only tables in which the server does not number
+positions.
 """
 
 import sqlite3
@@ -17,7 +18,7 @@ from .counted import DROPPED, REPLAYED, count_moved
 from .queued import DELIVERY_COLUMNS, release_events
 
 AT_ONCE = 500
-"""How many share a commit, so that the server never waits long for its turn."""
+"""The dead letters that share a commit, so that the server never waits long for its turn."""
 PAUSE_SECONDS = 0.02
 DROPPED_MESSAGE = "dropped by the operator of the platform"
 """The message of the log entry; the contract has statuses of the subscription there (decision 0006)."""
@@ -36,7 +37,7 @@ _EVENTS = """
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One of them. Times are unix seconds; `attempts` counts the requests that were sent before.
+    """A dead letter. Times are unix seconds; `attempts` counts the requests that were sent before.
 
     `subscription_id` is empty for an event that was not fanned out.
     """
@@ -53,13 +54,13 @@ class DeadLetter:
 
 
 def listed(connection: sqlite3.Connection) -> Iterable[DeadLetter]:
-    """All of them, oldest first."""
+    """Returns all dead letters, the oldest first."""
     for row in connection.execute(f"{_LETTERS} UNION ALL {_EVENTS} ORDER BY 1"):
         yield DeadLetter(*row)
 
 
 def chosen(connection: sqlite3.Connection, ids: Sequence[int]) -> list[int]:
-    """The ids as they are in the file; all there are when none is given. Raises NotFound naming one."""
+    """Returns the ids as they are in the file; all of them if none is given. Raises NotFound naming one."""
     numbers = "SELECT position FROM dead_letters UNION ALL SELECT no FROM dead_events WHERE NOT is_due"
     known = [number for (number,) in connection.execute(f"{numbers} ORDER BY 1")]
     unknown = sorted(set(ids).difference(known))
@@ -71,9 +72,9 @@ def chosen(connection: sqlite3.Connection, ids: Sequence[int]) -> list[int]:
 
 
 def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
-    """Makes retries of them that are due now; how many it were. A server takes them up within 5 s.
+    """Turns dead letters into retries that are due now, and returns their number.
 
-    Events are fanned out again, to the subscriptions that are active then.
+    A server takes them up within 5 s. Events are fanned out again, to the subscriptions that are active then.
     """
 
     def one(number: int) -> None:
@@ -87,7 +88,7 @@ def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) ->
 
 
 def drop(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
-    """Ends them undelivered, each counted in a log entry; how many it were."""
+    """Ends dead letters undelivered, each counted in a log entry, and returns their number."""
 
     def one(number: int) -> None:
         letter = DeadLetter(*connection.execute(f"{_LETTERS} WHERE l.position = ?", (number,)).fetchone())

@@ -1,9 +1,9 @@
 """The live side of the broker: one runner per lane that has work, at the subscription's pace.
 
-A lane hands out one delivery at a time. It goes on when the receiver has taken that, and waits until it is
-settled whenever anything else has come of it (docs/decisions/0024). What is not soon due stays on disk: a
-lane keeps a few deliveries in memory and reads on when they are used up. All bodies in memory count in one
-budget of bytes (docs/decisions/0029).
+A lane hands out one delivery at a time. It continues at once when the receiver has taken the delivery; after
+any other outcome it waits until that is settled (docs/decisions/0024). A lane keeps a few deliveries in
+memory and reads more from disk when they are used up. All bodies in memory count in one budget of bytes
+(docs/decisions/0029).
 """
 
 import asyncio
@@ -36,21 +36,27 @@ log = structlog.get_logger()
 
 IN_MEMORY_PER_LANE = 128
 READ_FIRST = 2
-"""A lane reads so many deliveries first, and twice as many each time until it reads IN_MEMORY_PER_LANE: a
-crowd fills thousands of lanes, which need few at a time."""
+"""The number of deliveries that a lane reads first.
+
+It doubles with each reading up to IN_MEMORY_PER_LANE: a crowd fills thousands of lanes, which need few at a
+time.
+"""
 BYTES_AT_ONCE = 256 * 1024
-"""What one reading of a lane may bring."""
+"""The bytes of bodies that one reading of a lane may bring."""
 BODIES_READ_AT_ONCE = 4
-"""A body that is read travels in two or three copies for a moment."""
+"""The number of bodies that are read at the same time. Each is in memory two or three times for a moment."""
 UNSETTLED_PER_LANE = 16
-"""Taken by the receiver and not yet settled: what an end of the process repeats."""
+"""The number of deliveries of a lane that the receiver has taken and that are not settled yet.
+
+They are repeated if the process ends.
+"""
 CLEAN_UP_EVERY = 10.0
 STORE_RETRY_SECONDS = 1.0
 SOCKETS_RETRY_SECONDS = 1.0
 
 
 class LaneQueue(Protocol):
-    """What the dispatcher needs of the queue (`DurableQueue`); every method raises StoreUnavailable."""
+    """The queue as the dispatcher needs it (`DurableQueue`). Every method raises StoreUnavailable."""
 
     async def lanes(self) -> Sequence[LaneKey]: ...
 
@@ -64,14 +70,14 @@ class LaneQueue(Protocol):
 
     async def nack(self, queued: Queued) -> None: ...
 
-    async def bury(self, queued: Queued, error: str) -> None: ...
+    async def dead_letter(self, queued: Queued, error: str) -> None: ...
 
 
 @dataclass(slots=True)
 class _Lane:
     key: LaneKey
     owner: OwnerKey | None = None
-    """Known once something of the lane was seen."""
+    """The owner, once a delivery of the lane was seen."""
     waiting: deque[Queued] = field(default_factory=deque[Queued])
     last_position: int = 0
     more_on_disk: bool = False
@@ -79,17 +85,18 @@ class _Lane:
     read_next: int = READ_FIRST
     busy: bool = False
     attempt: bool | None = None
-    """What is held of the budget of attempts: None for nothing, True for one beyond the bounds."""
+    """The lane's share of the budget of attempts: None for none, True for one beyond the bounds."""
     body: bool | None = None
-    """The same of the budget of bytes, for a body that is not kept."""
+    """The lane's share of the budget of bytes, in the same terms, for a body that is not kept."""
     unsettled: int = 0
     runner: "asyncio.Task[None] | None" = None
 
 
 class Dispatcher:
-    """Carries out what waits in lanes. Start once; `stop` is the end.
+    """Delivers what waits in lanes. Start once; `stop` is the end.
 
-    It is the pipeline's host: the pace of a lane is the subscription's bucket, and what the process may hold.
+    It is the pipeline's host: a lane may go on as the bucket of its subscription and the budgets of this
+    process allow.
     """
 
     def __init__(
@@ -122,12 +129,12 @@ class Dispatcher:
         self._cleaning: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Goes on with what the file holds, once `put` is told of what comes."""
-        self.read_on(await self._queue.lanes())
+        """Continues with what the file holds. From now on `put` gets what comes."""
+        self.read_more(await self._queue.lanes())
         self._cleaning = self._tasks.start(self._clean_up())
 
     async def stop(self, drain: float = DRAIN_SECONDS) -> None:
-        """Hands out nothing more, and waits `drain` seconds at most for what was handed out."""
+        """Hands out nothing more, and waits at most `drain` seconds for what was handed out."""
         self._tasks.stopping = True
         tasks = [] if self._cleaning is None else [self._cleaning]
         for task in tasks:
@@ -154,15 +161,15 @@ class Dispatcher:
         runners = [lane.runner for lane in self._lanes.values() if lane.runner is not None]
         return [each for each in (*runners, *self._settling) if not each.done()]
 
-    def read_on(self, keys: Iterable[LaneKey]) -> None:
-        """More waits in these lanes than this was told of."""
+    def read_more(self, keys: Iterable[LaneKey]) -> None:
+        """Notes lanes in the file that have more than `put` was given."""
         for key in keys:
             lane = self._lane(key)
             lane.more_on_disk = True
             self._run(lane)
 
     def put(self, queued: Sequence[Queued]) -> None:
-        """These have come into their lanes: in the order of the queue, and before they are settled."""
+        """Adds deliveries to their lanes, in the order of the queue. It is called before they are settled."""
         for entry in queued:
             lane = self._lane(entry.receipt.key)
             if entry.receipt.position <= lane.last_position:
@@ -176,7 +183,7 @@ class Dispatcher:
             self._run(lane)
 
     def _keeps(self, entry: Queued) -> bool:
-        """True if the body may stay in memory; else it is read again when its time has come."""
+        """True if the body may stay in memory; else it is read again before the attempt."""
         if entry.envelope is not None:
             entry.is_kept = self._budget.keep(entry.owner, entry.size())
             if not entry.is_kept:
@@ -206,19 +213,21 @@ class Dispatcher:
                     if entry.is_kept:
                         self._budget.release(entry.owner, entry.size())
             elif lane.more_on_disk:
-                await self._read_on(lane)
+                await self._read_more(lane)
             else:
                 lane.runner = None
                 self._leave(lane)
                 return
 
     def _leave(self, lane: _Lane) -> None:
-        """Forgets a lane at rest. While something of it is unsettled, only its last position tells what is
-        not to be read from disk again."""
+        """Forgets a lane at rest, unless something of it is unsettled.
+
+        Only the lane's last position then says which deliveries must not be read from disk again.
+        """
         if lane.runner is None and lane.unsettled == 0:
             del self._lanes[lane.key]
 
-    async def _read_on(self, lane: _Lane) -> None:
+    async def _read_more(self, lane: _Lane) -> None:
         lane.reading, lane.more_on_disk = True, False
         owner = lane.owner
         if owner is not None and not self._turns.take(owner):
@@ -289,15 +298,15 @@ class Dispatcher:
         return delivery
 
     async def again(self, lane: _Lane, settlement: Settlement) -> bool:
-        """It always goes back to its lane, where its turn is waited for."""
+        """Returns False: the delivery always goes back to its lane, and waits there for a token."""
         return False
 
     def after(self, lane: _Lane, settlement: Settlement) -> None:
-        """The next may come at once: it waits before its own attempt."""
+        """Does nothing: the next delivery waits before its own attempt."""
         self._release(lane, lane.waiting[0])
 
     def _release(self, lane: _Lane, entry: Queued) -> None:
-        """Gives back what `before` has taken of the budgets."""
+        """Releases the shares of the budgets that `before` has taken."""
         self._release_body(lane, entry)
         if lane.attempt is not None:
             self._attempts.end(entry.owner, 1, is_beyond=lane.attempt)
@@ -319,7 +328,10 @@ class Dispatcher:
             return await self._queue.envelope(entry.receipt.event_no)
 
     async def _settle(self, lane: _Lane, settlement: Settlement) -> None:
-        """The lane goes on before the commit for a few that the receiver has taken."""
+        """Settles a delivery.
+
+        Up to UNSETTLED_PER_LANE that the receiver has taken do not wait for the commit.
+        """
         if settlement.is_delivered and lane.unsettled < UNSETTLED_PER_LANE:
             lane.unsettled += 1
             self._watch(self._queue.settle_soon(settlement), lane, settlement)
@@ -343,7 +355,7 @@ class Dispatcher:
         self._leave(lane)
 
     async def _until_settled(self, settlement: Settlement) -> None:
-        """Keeps trying while the store is away: what was sent is not sent again for that."""
+        """Settles a delivery, and tries again while the store is away: it is not sent again for that."""
         while True:
             try:
                 return await self._queue.settle(settlement)
@@ -351,13 +363,13 @@ class Dispatcher:
                 await self._store_is_away(error)
 
     async def _nack(self, entry: Queued, error: Exception) -> bool:
-        """Counts the failure; True when the delivery has become a dead letter."""
+        """Counts the failure; True if the delivery has become a dead letter."""
         entry.nacks += 1
         try:
             if entry.nacks < FAULTS_AT_MOST:
                 await self._queue.nack(entry)
                 return False
-            await self._queue.bury(entry, f"{type(error).__name__}: {error}")
+            await self._queue.dead_letter(entry, f"{type(error).__name__}: {error}")
         except Exception:
             log.exception("delivery.nack_not_recorded", event_id=entry.event_id)
             return False

@@ -1,4 +1,4 @@
-"""Fans out, piece by piece, what was too much for the commit that accepted it (docs/decisions/0027)."""
+"""The fan-out, in pieces, of events that are too much work for one commit (docs/decisions/0027)."""
 
 import asyncio
 import time
@@ -41,22 +41,24 @@ class FanOut:
         self._has_turns = asyncio.Event()
         self._failures: dict[str, int] = {}  # in a row, by tenant
         self._alone: set[str] = set()
-        """The tenants whose events are fanned out one by one, until none of them waits: the others need not
-        share the failures of one. It becomes a dead letter when it fails by itself."""
+        """The tenants whose events are fanned out one by one until none is left, after a fan-out has failed.
+
+        So the failure of one event does not repeat the work for the others; that event becomes a dead letter.
+        """
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Goes on with what the file holds. Raises StoreUnavailable."""
+        """Continues with what the file holds. Raises StoreUnavailable."""
         for tenant in await self._queue.tenants_behind():
             self.behind(tenant)
         self._start(self._run())
 
     async def stop(self) -> None:
-        """Begins no further piece; the writer finishes one that it has."""
+        """Begins no further piece. The writer finishes the one that it has."""
         await self._tasks.stop(*self._running)
 
     def behind(self, tenant: str) -> None:
-        """Events of the tenant wait for their fan-out."""
+        """Notes that events of the tenant wait for their fan-out."""
         self._turns[tenant] = None
         self._has_turns.set()
 
@@ -107,7 +109,7 @@ class FanOut:
 
 
 def rest_after(took: float, *, for_others: bool) -> float:
-    """Returns the seconds to rest after a piece that took so many; other tenants may send events."""
+    """Returns the seconds to rest after a piece that `took` seconds, by whether other tenants send events."""
     if for_others:
         return min(REST_FOR_OTHERS_AT_MOST, REST_FOR_OTHERS * took)
     return min(REST_AT_MOST, took)

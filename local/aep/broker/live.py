@@ -1,5 +1,4 @@
-"""What sends to receivers on this machine, and the live side of the broker on it: with the owner of the file,
-or in a worker."""
+"""The live side of the broker on one machine and its senders: in the owner of the file, or in a worker."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +18,7 @@ from .pacer import Pacer
 
 
 class Records(SubscriptionLookup, SubscriptionChanges, Paces, Protocol):
-    """What delivery needs of the subscriptions."""
+    """The records that delivery needs: the subscriptions and their paces."""
 
 
 class Outgoing:
@@ -56,7 +55,7 @@ def dispatcher(
     *,
     on_fault: Callable[[BaseException], None],
 ) -> Dispatcher:
-    """The live side: lanes, paces and the judge, which send what the queue holds."""
+    """Builds the dispatcher with paces, observer and judge, for the deliveries that the queue holds."""
     egress, limits = Egress(), settings.rate_limits()
     return Dispatcher(
         queue,

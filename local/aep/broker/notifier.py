@@ -1,4 +1,4 @@
-"""Tells what the outbox holds, in this process: one at a time of a subscriber, a few subscribers at once."""
+"""Sends the notifications of the outbox: one at a time of a subscriber, to a few subscribers at once."""
 
 import asyncio
 from collections import Counter
@@ -25,22 +25,22 @@ AT_ONCE_OF_OWNER, AT_ONCE_OF_PIM = 2, 8
 """A slow webhook takes 18 s, so neither one owner nor all of a PIM's may take all places."""
 READ_AT_ONCE = 400
 READ_AFTER = 20
-"""The outbox is read again at most once for so many that were told, as long as some of the last can begin."""
+"""The number of notifications that end before the outbox is read again while others can begin."""
 LOOK_AFTER = 4.0
-"""Seconds after which we look for mails that are to be tried again."""
+"""Seconds after which the outbox is read for mails that are due again."""
 STORE_RETRY_SECONDS = 1.0
 
 
 @dataclass(slots=True)
 class _Fault:
-    """How often our own code failed on a notification since the start; until when it rests (monotonic)."""
+    """The failures of our own code on a notification since the start, and until when it rests (monotonic)."""
 
     count: int = 0
     rests_until: float = 0.0
 
 
 class Notifier:
-    """Start once, `stop` once. `look` says that there is something new."""
+    """Sends notifications from `start` to `stop`; each is called once. `look` reports new ones."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Notifier:
         self._is_outdated = True
         """True if something new may be due since the last reading."""
         self._ended: set[str] = set()
-        """The ids of those whose telling has ended since the last reading began."""
+        """The ids of the notifications that have ended since the last reading began."""
         self._under_way: dict[str, asyncio.Task[None]] = {}  # by subscriber
         self._of_owner: Counter[Owner] = Counter()
         self._of_pim: Counter[str] = Counter()
@@ -70,11 +70,11 @@ class Notifier:
         self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Goes on with what the file holds, and from then on with what comes."""
-        self._looking = self._tasks.start(self._look_again_and_again())
+        """Continues with what the file holds, and then with what comes."""
+        self._looking = self._tasks.start(self._poll())
 
     async def stop(self) -> None:
-        """Begins nothing more, and waits for what is being told."""
+        """Begins nothing more, and waits for notifications that are being sent."""
         if self._looking is None:
             return
         self._tasks.stopping = True
@@ -87,11 +87,11 @@ class Notifier:
         await asyncio.gather(self._looking, *tasks, return_exceptions=True)
 
     def look(self) -> None:
-        """There may be something to tell."""
+        """Notes that there may be a new notification."""
         self._is_outdated = True
         self._new.set()
 
-    async def _look_again_and_again(self) -> None:
+    async def _poll(self) -> None:
         while True:
             self._new.clear()
             has_begun = self._begin_due()
@@ -118,7 +118,7 @@ class Notifier:
         }  # one that ended meanwhile may still be among them
 
     def _begin_due(self) -> bool:
-        """Begins what may be; True if anything was begun."""
+        """Begins the notifications that may begin now; True if there were any."""
         begun: list[str] = []
         for notification_id, pending in self._due.items():
             if len(self._under_way) >= AT_ONCE:
@@ -143,17 +143,17 @@ class Notifier:
             return False
         self._of_owner[owner] += 1
         self._of_pim[owner.tenant] += 1
-        self._under_way[subscriber_id] = self._tasks.start(self._tell(pending))
+        self._under_way[subscriber_id] = self._tasks.start(self._notify(pending))
         return True
 
-    async def _tell(self, pending: Pending) -> None:
-        """One notification; then there may be another one of the subscriber."""
+    async def _notify(self, pending: Pending) -> None:
+        """Sends one notification. After it another one of the same subscriber may begin."""
         notification = pending.notification
         ended = [notification.id]
         try:
-            told = await notify(pending, services=self._services)
-            ended += [each.notification.id for each in told.merged]
-            await self._settle(pending, told)
+            result = await notify(pending, services=self._services)
+            ended += [each.notification.id for each in result.merged]
+            await self._settle(pending, result)
         except StoreUnavailable as error:
             await self._store_is_away(error)
         except CannotConnect as error:  # says nothing about this notification
@@ -164,7 +164,7 @@ class Notifier:
             self._failed(notification.id)
         else:
             self._faults.pop(notification.id, None)
-            self._meters.told(told.results)
+            self._meters.notified(result.results)
         finally:
             del self._under_way[notification.subscriber_id]
             self._of_owner -= Counter([notification.owner])
@@ -174,16 +174,19 @@ class Notifier:
                 self._due.pop(notification_id, None)
             self._new.set()
 
-    async def _settle(self, pending: Pending, told: NotificationResult) -> None:
-        """Keeps trying while the store is away: what was told is not told again for that."""
+    async def _settle(self, pending: Pending, result: NotificationResult) -> None:
+        """Settles a notification, and tries again while the store is away: it is not sent again for that."""
         while True:
             try:
-                return await settle(self._outbox, pending, told)
+                return await settle(self._outbox, pending, result)
             except StoreUnavailable as error:
                 await self._store_is_away(error)
 
     def _failed(self, notification_id: str) -> None:
-        """A fault of ours: tried again later, and after too many not before the next start."""
+        """Counts a failure of our own code.
+
+        The notification is tried later; after FAULTS_AT_MOST, at the next start.
+        """
         fault = self._faults.setdefault(notification_id, _Fault())
         fault.count += 1
         fault.rests_until = self._clock.monotonic() + backoff_seconds(fault.count)

@@ -14,9 +14,9 @@ BURST_SECONDS = 0.1
 LOOK_AGAIN_SECONDS = 1.0
 """The time after which whoever waits looks for a suspension, or for a rate that has changed."""
 SHORTEST_WAIT = 1e-5
-"""Seconds; less is what floats lose."""
+"""The shortest wait in seconds. Smaller ones are errors of rounding."""
 KEPT_SECONDS = 600.0
-"""How long the bucket of a subscription that rests is kept: by then it is full again."""
+"""The seconds for which the bucket of a subscription that rests is kept: by then it is full again."""
 
 
 @dataclass(slots=True)
@@ -38,10 +38,9 @@ class Pacer:
     async def wait(self, subscription_id: str, epoch: int) -> None:
         """Returns when the subscription's next delivery may leave.
 
-        At once for one that will not be sent, or to a broker, which has no pace to follow.
-
-        One lane waits for the next token and the others for their turn, so that a rate which falls meanwhile
-        is obeyed by all that has not left yet.
+        Returns at once for a delivery that will not be sent, or to a broker, which has no pace. One lane
+        waits for the next token and the others for their turn, so that a rate which falls meanwhile applies
+        to everything that has not left yet.
         """
         subscription = to_be_sent(await self._subscriptions.current(subscription_id), epoch)
         if subscription is None or not subscription.is_paced:
@@ -58,14 +57,14 @@ class Pacer:
                 await self._clock.sleep(min(seconds, LOOK_AGAIN_SECONDS))
 
     def clean_up(self) -> None:
-        """Forgets what rested so long that its bucket is full again, as a new one is."""
+        """Forgets the buckets that rested for so long that they are full again, as new ones are."""
         before = self._clock.monotonic() - KEPT_SECONDS
         self._by_id = {
             key: pace for key, pace in self._by_id.items() if pace.used_at > before or pace.turn.locked()
         }
 
     def _takes_a_token(self, bucket: TokenBucket, subscription: Subscription) -> bool:
-        """Whether one was there, and is taken now."""
+        """Takes a token if there is one; True if there was."""
         if self._seconds_to_wait(bucket, subscription) > SHORTEST_WAIT:
             return False
         bucket.take(self._clock.monotonic())

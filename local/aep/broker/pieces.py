@@ -41,13 +41,15 @@ BYTES_OF_WAITING = 2048
 COPIES_OF_DATA = 3
 """The data of a waiting event and its rendered variants."""
 SNAPSHOTS_KEPT = 8
-"""The snapshots that are kept of those read from the file. A tenant may change its subscriptions after each
-event, and 400 of them take about 1 MB."""
+"""The number of snapshots read from the file that are kept.
+
+A tenant may change its subscriptions after each event, and 400 of them take about 1 MB.
+"""
 
 
 @dataclass(slots=True)
 class Piece:
-    """The result of one job: `events` that need no more, and whether others of the tenant wait."""
+    """The result of one job: `events` that are finished, and whether others of the tenant wait."""
 
     events: int = 0
     queued: list[Queued] = field(default_factory=list[Queued])
@@ -63,12 +65,12 @@ class Rows:
     queued: list[Queued] = field(default_factory=list)
 
     def insert(self, connection: sqlite3.Connection) -> None:
-        """Writes all of it, where no later piece refers to its events."""
+        """Writes all rows, when no later piece refers to their events."""
         self._insert_events_and_deliveries(connection)
         bulk.insert(connection, "event_uses (event_no, remaining)", [use for use in self.uses if use[1] > 1])
 
     def insert_some(self, connection: sqlite3.Connection) -> None:
-        """Writes all of it, and holds new events for later pieces, until `release_events` is called."""
+        """Writes all rows, and keeps new events for later pieces until `release_events` is called."""
         self._insert_events_and_deliveries(connection)
         new = {row[0] for row in self.events}
         connection.executemany(
@@ -103,7 +105,7 @@ class _Window:
         return sum(COPIES_OF_DATA * len(each.event.data_json) + BYTES_OF_WAITING for each in self.waiting)
 
     def group(self) -> Sequence[Recipient]:
-        """The recipients whose turn it is: what makes a piece, at least one."""
+        """Returns the recipients of the next piece, at least one."""
         size = len(self.waiting)
         work = WORK_OF_EVENT * size
         if self.done == 0:  # the bodies are written with the first ones
@@ -137,7 +139,7 @@ class Pieces:
         """The windows that are under way, by tenant: those used last, as far as they fit."""
 
     def forget(self) -> None:
-        """Drops what is known of the file: something was undone there."""
+        """Forgets what is known of the file, after something was undone there."""
         self._behind = None
         self._windows.clear()
         self._latest.clear()
@@ -152,7 +154,7 @@ class Pieces:
     def fan_out(
         self, tenant: str, accepted_at: float, event: Event, recipients: Recipients, rows: Rows
     ) -> Sequence[Queued]:
-        """Gathers in `rows` what an event comes to for all of its recipients; returns the deliveries."""
+        """Adds to `rows` what an event gives for all of its recipients; returns the deliveries."""
         number, _ = next(self.numbers), next(self.numbers)
         waiting = Waiting(number, tenant, 0, accepted_at, event)
         recipients.compile(recipients.all)
@@ -166,7 +168,7 @@ class Pieces:
         event: Event,
         recipients: Recipients,
     ) -> Waiting:
-        """The event as one that waits for its fan-out, which the caller puts into the file."""
+        """Returns the event as one that waits for its fan-out; the caller puts it into the file."""
         snapshot_no = self._latest_snapshot(connection, tenant, recipients)
         self.behind(connection).add(tenant)
         number, _ = next(self.numbers), next(self.numbers)
@@ -175,7 +177,7 @@ class Pieces:
     def put_again(
         self, connection: sqlite3.Connection, dead: int, tenant: str, recipients: Recipients
     ) -> None:
-        """Has a dead event wait again, for the subscriptions that are active now."""
+        """Has a dead event wait for its fan-out again, for the subscriptions that are active now."""
         number, _ = next(self.numbers), next(self.numbers)
         snapshot_no = self._latest_snapshot(connection, tenant, recipients)
         accepted.put_again(connection, dead, number, snapshot_no)
@@ -189,7 +191,7 @@ class Pieces:
         return snapshot_no
 
     def next_alone(self, connection: sqlite3.Connection, tenant: str) -> Piece:
-        """Fans out the first event of a tenant by itself, to all of its recipients that have not got it."""
+        """Fans out the first event of a tenant by itself, to all of its recipients that have not had it."""
         self._windows.pop(tenant, None)
         _, done = accepted.progress(connection, tenant)
         with closing(accepted.of_tenant(connection, tenant)) as found:
@@ -210,7 +212,7 @@ class Pieces:
     def dead_letter_first(
         self, connection: sqlite3.Connection, tenant: str, error: str, at: float
     ) -> tuple[str | None, bool]:
-        """Makes a dead letter of the first event of a tenant; its id, and True if others wait."""
+        """Makes a dead letter of the first event of a tenant; returns its id, and True if others wait."""
         self._windows.pop(tenant, None)
         first = accepted.first(connection, tenant)
         if first is None:
@@ -232,7 +234,7 @@ class Pieces:
         return needed is not None
 
     def next(self, connection: sqlite3.Connection, tenant: str) -> Piece:
-        """Fans out a piece of what waits of a tenant."""
+        """Fans out one piece of the tenant's events that wait."""
         window = self._windows.get(tenant) or self._next_window(connection, tenant)
         if window is None:
             self.behind(connection).discard(tenant)
@@ -273,7 +275,7 @@ class Pieces:
     def _drop_snapshot(
         self, connection: sqlite3.Connection, tenant: str, number: int, needed: int | None
     ) -> None:
-        """Deletes a snapshot unless the next event needs it, too."""
+        """Deletes a snapshot unless the next event needs it too."""
         if number != needed:
             delete_snapshot(connection, number)
             self._read.pop(number, None)
@@ -281,7 +283,9 @@ class Pieces:
                 del self._latest[tenant]
 
     def _next_window(self, connection: sqlite3.Connection, tenant: str) -> _Window | None:
-        """The window that is begun, else one of the first events that are for the same subscriptions."""
+        """Returns the window that is begun, else one of the first events that are for the same
+        subscriptions.
+        """
         last_no, done = accepted.progress(connection, tenant)
         waiting: list[Waiting] = []
         size = 0
@@ -322,8 +326,10 @@ class Pieces:
         written: set[int],
         variants: dict[bool, Envelope],
     ) -> Sequence[Queued]:
-        """Gathers what the event comes to for a group of the recipients. A body that is `written` is not
-        written again, and one of the `variants` not rendered again."""
+        """Adds to `rows` what the event gives for a group of the recipients.
+
+        A body that is `written` is not written again, and one of the `variants` is not rendered again.
+        """
         event, accepted_at = waiting.event, waiting.accepted_at
         matched = fan_out(event, group, recipients.predicates, self._schema_base, variants)
         self._identifiers.look(waiting.tenant, event, matched)

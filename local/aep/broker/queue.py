@@ -64,17 +64,17 @@ LONGEST_DELAY = timedelta(days=31)
 BYTES_OF_WEIGHT = 8192
 """The bytes of events that weigh as much as one more event, where requests share a call of the writer."""
 TAKEN_AT_ONCE = 64
-"""The deliveries that were taken and are settled as one item of the writer's work."""
+"""The number of deliveries that were taken and are settled as one item of the writer's work."""
 LOOK_SECONDS = 1.0
-"""The time for which the result of a look into the file is good."""
+"""The seconds for which the result of a look into the file is good."""
 
 
 Listener: TypeAlias = Callable[[Sequence[Queued]], None]
-"""Told, in the event loop and in the order of the queue, of what a commit put into lanes."""
+"""A function that gets what a commit put into lanes, in the event loop and in the order of the queue."""
 
 
 class DurableQueue:
-    """What waits, what is due, and what ended, in the SQLite file."""
+    """The queue in the SQLite file: deliveries in lanes, retries, and ends of deliveries."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class DurableQueue:
         self._owners: dict[str, OwnerKey] = {}  # by the ids of subscriptions; numbers of rows come again
         self._senders = Senders()
         self._put: Listener = lambda queued: None
-        self._read_on: Callable[[Sequence[LaneKey]], None] = lambda keys: None
+        self._read_more: Callable[[Sequence[LaneKey]], None] = lambda keys: None
         self._scheduled: Callable[[float], None] = lambda due_at: None
         self._behind: Callable[[str], None] = lambda tenant: None
         self._moved: dict[str, int] = {}  # by other processes, as far as the meters know
@@ -110,15 +110,16 @@ class DurableQueue:
         put: Listener,
         scheduled: Callable[[float], None],
         behind: Callable[[str], None] = lambda tenant: None,
-        read_on: Callable[[Sequence[LaneKey]], None] = lambda keys: None,
+        read_more: Callable[[Sequence[LaneKey]], None] = lambda keys: None,
     ) -> None:
-        """Continues the file's numbering, and tells `put` of new deliveries and `scheduled` of retries.
+        """Continues the file's numbering.
 
-        `behind` is told of a tenant when events of it wait for `fan_out_piece`, and `read_on` of the lanes
-        into which a piece put deliveries: these are too many to be handed on one by one.
+        From now on `put` gets new deliveries and `scheduled` the times of retries. `behind` gets a tenant
+        when events of it wait for `fan_out_piece`, and `read_more` the lanes into which a piece put
+        deliveries: these are too many to be handed on one by one.
         """
         self._put = put
-        self._read_on = read_on
+        self._read_more = read_more
         self._scheduled = scheduled
         self._behind = behind
         self._pieces.numbers = count(await self._database.read(counted.highest_number) + 1)
@@ -139,7 +140,7 @@ class DurableQueue:
         return 0.0 if oldest is None else max(0.0, self._clock.now().timestamp() - oldest)
 
     async def _look(self) -> float | None:
-        """Returns when the oldest event that waits was accepted."""
+        """Returns when the oldest event that waits was accepted, in unix seconds, None without any."""
         oldest, moved, self._meters.dead_events = await self._database.read(
             lambda connection: (
                 counted.oldest_accepted_at(connection),
@@ -157,7 +158,7 @@ class DurableQueue:
         self._moved = found[1]
 
     async def accept(self, tenant: str, events: Sequence[Event], *, relayed: bool = False) -> None:
-        """Port `Intake`: the check of ids, their memory and the events in one commit.
+        """Accepts events, as the port `Intake` says: the check of ids and the events are one commit.
 
         Their deliveries are in it too where that is little work. Else the events are fanned out later, by
         `fan_out_piece`, to the subscriptions that are active now (docs/decisions/0027).
@@ -181,7 +182,7 @@ class DurableQueue:
             await self._subscriptions.copies.in_force()
 
     async def tenants_behind(self) -> list[str]:
-        """The tenants that have accepted events which wait for their fan-out."""
+        """Returns the tenants that have accepted events which wait for their fan-out."""
         return await self._database.read(accepted.tenants)
 
     async def fan_out_piece(self, tenant: str) -> bool:
@@ -209,7 +210,7 @@ class DurableQueue:
     def _fanned_out(self, piece: Piece) -> None:
         self._meters.fanned_out(piece.events)
         self._meters.put_into_lanes(entry.subscription_id for entry in piece.queued)
-        self._read_on(list(dict.fromkeys(entry.receipt.key for entry in piece.queued)))
+        self._read_more(list(dict.fromkeys(entry.receipt.key for entry in piece.queued)))
 
     async def _dead_letter_event(self, tenant: str, error: Exception) -> bool:
         text, now = f"{type(error).__name__}: {error}", self._clock.now().timestamp()
@@ -226,7 +227,7 @@ class DurableQueue:
         return more
 
     async def take_up_events(self, limit: int) -> int:
-        """Has up to `limit` dead events that were replayed wait for their fan-out; returns how many."""
+        """Has up to `limit` dead events that were replayed wait for their fan-out; returns their number."""
         if not await self._database.read(lambda connection: accepted.due_again(connection, 1)):
             return 0
 
@@ -249,7 +250,7 @@ class DurableQueue:
         return self._senders.others_than(tenant, self._clock.monotonic())
 
     def faulted(self) -> None:
-        """Our own code failed on a fan-out."""
+        """Counts a failure of our own code on a fan-out."""
         self._meters.faulted()
 
     def _tell_queued(self, queued: Sequence[Queued]) -> None:
@@ -260,20 +261,20 @@ class DurableQueue:
         self._put(queued)
 
     async def settle(self, settlement: Settlement) -> None:
-        """Port `Settlements`: removal, retry or return to the lane, and log entry in one commit."""
+        """Applies a settlement, as the port `Settlements` says: everything that follows is one commit."""
         await self._on_its_way(settlement)
         if settlement.retry_at is not None:
             self._scheduled(settlement.retry_at.timestamp())
 
     def settle_soon(self, settlement: Settlement) -> "asyncio.Future[Any]":
-        """Has the removal of what was delivered on its way to the file; the future ends when it is there.
+        """Submits the removal of a taken delivery; the future ends when it is committed.
 
-        That may be a moment later, in the commit of the next events. Raises StoreUnavailable by the future.
+        That may be a moment later, in the commit of the next events. The future raises StoreUnavailable.
         """
         return self._on_its_way(settlement, lingers=True)
 
     def settle_taken(self, taken: Sequence[Taken]) -> "list[tuple[Sequence[Taken], asyncio.Future[Any]]]":
-        """Does what `settle_soon` does for many; returns the parts of them, each with its future."""
+        """Does the same as `settle_soon` for many; returns the parts of them, each with its future."""
         by_tenant: dict[str | None, list[Taken]] = {}
         for each in taken:
             by_tenant.setdefault(self._tenant_of(each[4]), []).append(each)
@@ -334,8 +335,8 @@ class DurableQueue:
 
         await self._database.write(job, lambda _: self._meters.faulted(), needs_room=False)
 
-    async def bury(self, queued: Queued, error: str) -> None:
-        """Makes a dead letter of a delivery that our own code keeps failing on, so that its lane goes on."""
+    async def dead_letter(self, queued: Queued, error: str) -> None:
+        """Makes a dead letter of a delivery that our own code keeps failing on; its lane continues."""
         receipt = queued.receipt
         now = self._clock.now().timestamp()
 
@@ -351,12 +352,12 @@ class DurableQueue:
 
         def committed(_: None) -> None:
             self._meters.faulted()
-            self._meters.buried(queued.subscription_id)
+            self._meters.dead_lettered(queued.subscription_id)
 
         await self._database.write(job, committed, needs_room=False)
 
-    async def wake(self, limit: int) -> int:
-        """Puts up to `limit` retries that are due back to the end of their lanes; how many it were."""
+    async def requeue_due(self, limit: int) -> int:
+        """Puts up to `limit` retries that are due at the end of their lanes; returns their number."""
         now = self._clock.now().timestamp()
 
         def job(connection: sqlite3.Connection) -> list[Queued]:
@@ -389,21 +390,21 @@ class DurableQueue:
             return moved
 
         def committed(moved: list[Queued]) -> None:
-            self._meters.woken(entry.subscription_id for entry in moved)
+            self._meters.requeued(entry.subscription_id for entry in moved)
             self._put(moved)
 
         return len(await self._database.write(job, committed, needs_room=False))
 
     async def next_due(self) -> float | None:
-        """When the first retry is due, in unix seconds; None without any."""
+        """Returns when the first retry is due, in unix seconds; None without any."""
         return await self._database.read(
             lambda connection: connection.execute("SELECT min(due_at) FROM retries").fetchone()[0]
         )
 
     async def waiting(self, key: LaneKey, after: int, limit: int, room: int) -> list[Queued]:
-        """The next deliveries of a lane behind position `after`, oldest first: what fits into `room` bytes.
+        """Returns the next deliveries of a lane after position `after`, the oldest first.
 
-        If the first one does not fit, it comes without its body.
+        There are as many as fit into `room` bytes. If the first one does not fit, it comes without its body.
         """
 
         def job(connection: sqlite3.Connection) -> list[Queued]:
@@ -433,7 +434,7 @@ class DurableQueue:
         return await self._database.read(job)
 
     async def envelope(self, event_no: int) -> Envelope:
-        """The body of an event that waits, but for the subscription's id."""
+        """Returns the body of an event that waits, without the subscription's id."""
 
         def job(connection: sqlite3.Connection) -> Envelope:
             row = connection.execute(
@@ -446,7 +447,7 @@ class DurableQueue:
         return await self._database.read(job)
 
     def _owner(self, connection: sqlite3.Connection, subscription_id: str) -> OwnerKey:
-        """The owner of a subscription, which never changes. Called in the database's threads."""
+        """Returns the owner of a subscription, which never changes. Called in the database's threads."""
         owner = self._owners.get(subscription_id)
         if owner is None:
             owner = connection.execute(
@@ -457,7 +458,7 @@ class DurableQueue:
         return owner
 
     def _tenant_of(self, subscription_id: str) -> str | None:
-        """The tenant of a subscription as far as it is in memory."""
+        """Returns the tenant of a subscription if it is in memory."""
         owner = self._owners.get(subscription_id)
         return None if owner is None else owner[0]
 
@@ -467,7 +468,7 @@ class DurableQueue:
         self._owners[subscription_id] = owner
 
     async def lanes(self) -> list[LaneKey]:
-        """All lanes in which something waits; costs one index step per lane, not per delivery."""
+        """Returns all lanes in which something waits; costs one index step per lane, not per delivery."""
 
         def job(connection: sqlite3.Connection) -> list[LaneKey]:
             found = [LaneKey(-1, -1)]
@@ -484,8 +485,8 @@ class DurableQueue:
     async def clean_up(self, limit: int) -> int:
         """Drops up to `limit` of each that has expired: ids that came in, log entries, counts.
 
-        Retries that are due later than any could be by now become due after the longest delay: another clock
-        scheduled them. Returns the most it were of one of them.
+        Retries that are due later than any could be become due after the longest delay: another clock
+        scheduled them. Returns the highest of the numbers that were dropped.
         """
         now = self._clock.now().timestamp()
 
@@ -511,19 +512,19 @@ class DurableQueue:
             (latest, latest, limit),
         ).rowcount
 
-    async def give_back(self, pages: int) -> bool:
+    async def release_pages(self, pages: int) -> bool:
         """Returns up to `pages` of unused pages of the file to the disk; True if there are more."""
-        return await self._database.give_back(pages)
+        return await self._database.release_pages(pages)
 
     def _fan_out(self, connection: sqlite3.Connection, tenants: Sequence[str]) -> list[Piece]:
-        """A joint job: a piece of each tenant."""
+        """Fans out one piece of each tenant. A joint job."""
         return [self._pieces.next(connection, tenant) for tenant in tenants]
 
     def _accept(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> list["_Accepted"]:
-        """A joint job: what becomes of each batch's new events.
+        """Accepts the new events of each batch. A joint job.
 
-        Whoever is gone from the PIM is revoked before the event that says so is fanned out. What is too much
-        work waits for `Pieces.next`, and behind it whatever the tenant sends meanwhile.
+        A client that is gone from the PIM is revoked before the event that says so is fanned out. What is too
+        much work waits for `Pieces.next`, and behind it all that the tenant sends meanwhile.
         """
         new = self._seen.new_events(connection, self._pieces.numbers, batches)
         rows = Rows()
@@ -562,7 +563,7 @@ class DurableQueue:
         )
 
     def _remove(self, connection: sqlite3.Connection, parts: Sequence[Sequence[Taken]]) -> list[list[Taken]]:
-        """A joint job: those of each part that were still there, and are gone now."""
+        """Removes deliveries that were taken; returns those of each part that were there. A joint job."""
         removed = take_out(connection, [each[:3] for part in parts for each in part])
         present = [[each for each in part if is_first(each[2], removed)] for part in parts]
         release_events(connection, [each[3] for part in present for each in part])
@@ -571,7 +572,7 @@ class DurableQueue:
     def _settle(
         self, connection: sqlite3.Connection, settlements: Sequence[Settlement]
     ) -> list["_Settled | None"]:
-        """A joint job: what each changed; None for a delivery that has gone."""
+        """Applies settlements; returns what each changed, None for a delivery that has gone. A joint job."""
         receipts = [receipt_of(settlement.delivery) for settlement in settlements]
         removed = take_out(connection, [(*receipt.key, receipt.position) for receipt in receipts])
         results: list[_Settled | None] = []
@@ -604,7 +605,7 @@ class DurableQueue:
     def _suspend(
         self, connection: sqlite3.Connection, suspension: Suspension | None
     ) -> Sequence[Subscription]:
-        """The subscription as it is after what the settlement says of it."""
+        """Suspends the subscription if the settlement says so; returns the changed subscriptions."""
         if suspension is None:
             return ()
         tried = suspension.tried_under
@@ -665,8 +666,10 @@ class DurableQueue:
 
 @dataclass(slots=True)
 class _Accepted:
-    """The result of a batch: how many of its events are new, their deliveries, how many events are fanned out
-    later, and who was revoked."""
+    """The result of a batch: the number of its new events, their deliveries, and the revoked subscriptions.
+
+    `later` is the number of events that are fanned out afterwards.
+    """
 
     new: int
     queued: list[Queued] = field(default_factory=list[Queued])
@@ -676,7 +679,7 @@ class _Accepted:
 
 @dataclass(frozen=True, slots=True)
 class _Settled:
-    """What a settlement put back into its lane, and the subscription that it may have suspended."""
+    """The delivery that went back to its lane, and the subscription that may have been suspended."""
 
     back: Sequence[Queued]
     changed: Sequence[Subscription]

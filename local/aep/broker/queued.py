@@ -84,7 +84,7 @@ class Queued:
         return WITHOUT_BODY if self.envelope is None else self.body_size + WITHOUT_BODY
 
     def delivery(self) -> Delivery:
-        """The delivery as `deliver` takes it; its body must have been read."""
+        """Returns the delivery as `deliver` takes it; its body must have been read."""
         assert self.envelope is not None  # noqa: S101 - see above
         return Delivery(
             subscription_id=self.subscription_id,
@@ -134,7 +134,7 @@ def insert_deliveries(connection: sqlite3.Connection, queued: Sequence[Queued]) 
 
 
 def release_events(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
-    """One delivery less refers to an event, each time its number stands here; with the last one it goes."""
+    """Takes a reference from an event, each time its number stands here; deletes it with the last one."""
     times = Counter(numbers)
     connection.executemany(
         "UPDATE event_uses SET remaining = remaining - ? WHERE event_no = ?",
@@ -151,7 +151,7 @@ def release_events(connection: sqlite3.Connection, numbers: Sequence[int]) -> No
 
 
 def queued_of(row: Sequence[Any], owner: OwnerKey) -> Queued:
-    """A row of `QUEUED`."""
+    """Reads a row of `QUEUED`."""
     (subscription_no, lane, position, event_no, subscription_id, event_id, event_type, accepted_at) = row[:8]
     (lanes, epoch, before, after, body_size, attempts, failures, first_attempt_at, nacks) = row[8:]
     return Queued(
@@ -173,12 +173,12 @@ def queued_of(row: Sequence[Any], owner: OwnerKey) -> Queued:
 
 
 def subscription_id_of(row: Sequence[Any]) -> str:
-    """The subscription's id in a row of `QUEUED`."""
+    """Returns the subscription's id in a row of `QUEUED`."""
     return row[4]
 
 
 def receipt_of(delivery: Delivery) -> Receipt:
-    """Where it stands in this queue."""
+    """Returns the place of the delivery in this queue."""
     assert isinstance(delivery.receipt, Receipt)  # noqa: S101 - every delivery of this queue has one
     return delivery.receipt
 
@@ -194,7 +194,7 @@ def take_out(connection: sqlite3.Connection, keys: Sequence[tuple[int, ...]]) ->
 
 
 def is_first(position: int, removed: set[int]) -> bool:
-    """Returns True once for each position that was removed: whoever settles it again finds nothing."""
+    """True once for each position that was removed: a second settlement of it finds nothing."""
     if position not in removed:
         return False
     removed.remove(position)

@@ -9,8 +9,10 @@ from collections.abc import Callable, Set
 from .budget import OwnerKey
 
 BEGIN_IN_A_ROUND, BEGIN_ALONE_IN_A_ROUND = 16, 64
-"""The number of attempts that may begin in a round: while several owners deliver, and while one does. More in
-a round cost less each, and hold up whatever the event loop has to do beside them for longer."""
+"""The number of attempts that may begin in a round: while several owners deliver, and while one does.
+
+More in a round cost less each, but hold up everything else in the event loop for longer.
+"""
 EACH_IN_A_ROUND = 4
 """The number of one owner's attempts that may begin in a round or a rest whatever others do; it is
 BEGIN_IN_A_ROUND for an owner who has little to do."""
@@ -27,10 +29,9 @@ REST_AT_MOST = 0.05
 class Turns:
     """Lets a few attempts begin in each round of the event loop. Used in one event loop only.
 
-    Who comes when the round is full waits for a later one: there owners take turns, and of one owner the
-    first comes first. So a round stays short however many deliveries are ready at the same time. While
-    another owner delivers who has little to do, rounds rest so that the loop uses only its SHARE of a core:
-    event loop and machine are free most of the time for the one who has little to do.
+    If a round is full, the next ones wait for a later round: there owners take turns, and the attempts of one
+    owner keep their order. So a round stays short however many deliveries are ready at the same time. While
+    another owner delivers who has little to do, rounds rest so that the loop uses only its SHARE of a core.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Turns:
             self._schedule(0.0)
 
     def _rest(self) -> float:
-        """Returns how many seconds those who wait rest now."""
+        """Returns the seconds for which those who wait rest now."""
         now = self._monotonic()
         if now - self._counted_from >= COUNTED_SECONDS:
             self._count_anew(now)
@@ -135,14 +136,14 @@ class Turns:
 
 
 class Senders:
-    """Knows whether several tenants send events, of which the last two that took turns tell."""
+    """Knows whether several tenants send events, from the last two that did by turns."""
 
     def __init__(self) -> None:
         self._latest: str | None = None
         self._latest_at = self._before_at = -math.inf
 
     def note(self, tenant: str, now: float) -> None:
-        """The tenant sends events; `now` is monotonic, in seconds."""
+        """Notes that the tenant sends events; `now` is monotonic, in seconds."""
         if tenant != self._latest:
             self._latest, self._before_at = tenant, self._latest_at
         self._latest_at = now

@@ -1,4 +1,4 @@
-"""The upkeep of the queue's file: retries go back to their lanes in time, and what has expired is dropped."""
+"""The upkeep of the queue's file: requeues retries that are due, and drops what has expired."""
 
 import asyncio
 from collections.abc import Callable
@@ -36,25 +36,25 @@ class Upkeep:
         self._running: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._running = [self._tasks.start(self._wake_retries()), self._tasks.start(self._clean_up())]
+        self._running = [self._tasks.start(self._requeue_retries()), self._tasks.start(self._clean_up())]
 
     async def stop(self) -> None:
         await self._tasks.stop(*self._running)
 
     def scheduled(self, due_at: float) -> None:
-        """A retry is on the schedule, due at that time (unix seconds)."""
+        """Notes that a retry is on the schedule, due at that time (unix seconds)."""
         if self._next_due is None or due_at < self._next_due:
             self._due_sooner.set()
 
-    async def _wake_retries(self) -> None:
-        """Puts retries back at their time: sleeps until the first is due, or until one is due sooner."""
+    async def _requeue_retries(self) -> None:
+        """Requeues retries when they are due: sleeps until the first is due, or until one is due sooner."""
         while True:
             self._due_sooner.clear()
             self._next_due = None  # whatever is scheduled while we read is sooner than what we know
             try:
                 next_due = await self._queue.next_due()
                 if next_due is not None and next_due <= self._now():
-                    await self._queue.wake(RETRIES_AT_ONCE)
+                    await self._queue.requeue_due(RETRIES_AT_ONCE)
                     continue
                 await self._queue.take_up_events(RETRIES_AT_ONCE)
             except StoreUnavailable as error:
@@ -81,7 +81,7 @@ class Upkeep:
             try:
                 while await self._queue.clean_up(CLEAN_UP_AT_ONCE) == CLEAN_UP_AT_ONCE:
                     pass
-                while await self._queue.give_back(PAGES_AT_ONCE):
+                while await self._queue.release_pages(PAGES_AT_ONCE):
                     pass
             except StoreUnavailable as error:
                 await self._store_is_away(error)

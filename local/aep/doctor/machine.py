@@ -44,7 +44,7 @@ from ..store import calls, identity, keys, migrations, opening, schema, times
 from ..store import tenants as registry
 from ..store.figures import Figures, figures_of
 from ..store.room import megabytes
-from ..store.steady_clock import told
+from ..store.steady_clock import describe_lead
 
 T = TypeVar("T")
 
@@ -366,9 +366,9 @@ def clock(now: datetime, last: datetime | None, lead: float, zone: str) -> Check
     """
     shown = now.isoformat(timespec="seconds")
     if lead:
-        return problem("clock", f"{shown}; {told(lead)}")
+        return problem("clock", f"{shown}; {describe_lead(lead)}")
     if last is not None and is_ahead(last, now):
-        return problem("clock", f"{shown}; {told((last - now).total_seconds())}")
+        return problem("clock", f"{shown}; {describe_lead((last - now).total_seconds())}")
     if now.year < 2026:
         return broken("clock", f"{shown} is in the past: set the clock (NTP)")
     if zone and not _is_zone(zone):

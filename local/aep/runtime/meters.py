@@ -149,21 +149,21 @@ class Meters:
         self.attempts[Kind.DELIVERED, ""] += 1
         self._delivered(self._left_lane(subscription_id), seconds)
 
-    def woken(self, subscription_ids: Iterable[str]) -> None:
-        """Retries that were due are back in their lanes."""
+    def requeued(self, subscription_ids: Iterable[str]) -> None:
+        """Counts retries that were due and are back in their lanes."""
         self.retries -= self._put_into_lanes(subscription_ids)
 
     def faulted(self) -> None:
-        """Our own code failed on a delivery."""
+        """Counts a failure of our own code on a delivery."""
         self.faults += 1
 
-    def buried(self, subscription_id: str) -> None:
-        """A delivery became a dead letter."""
+    def dead_lettered(self, subscription_id: str) -> None:
+        """Counts a delivery that became a dead letter."""
         self._left_lane(subscription_id)
         self.dead_letters += 1
 
     def event_dead_lettered(self) -> None:
-        """An accepted event became a dead letter in place of its fan-out."""
+        """Counts an accepted event that became a dead letter in place of its fan-out."""
         self.faults += 1
         self.events_to_fan_out -= 1
         self.dead_events += 1
@@ -173,8 +173,8 @@ class Meters:
         self.events_to_fan_out += events
         self.dead_events -= events
 
-    def told(self, results: Iterable[tuple[str, str]]) -> None:
-        """A notification was told, or not: by which channel and with what result."""
+    def notified(self, results: Iterable[tuple[str, str]]) -> None:
+        """Counts notifications by their channel and result."""
         self.notifications.update(results)
 
     def moved_elsewhere(self, *, replayed: int, dropped: int) -> None:

@@ -31,12 +31,12 @@ class Waiting:
 
 
 def put(connection: sqlite3.Connection, waiting: Sequence[Waiting]) -> None:
-    """Adds them behind all that are there."""
+    """Adds the events behind all that are there."""
     bulk.insert(connection, f"accepted ({_COLUMNS})", [_to_row(each) for each in waiting])
 
 
 def of_tenant(connection: sqlite3.Connection, tenant: str) -> Generator[Waiting]:
-    """The tenant's events, oldest first; each is read when it is drawn."""
+    """Yields the tenant's events, oldest first; each is read when it is drawn."""
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM accepted WHERE tenant = ? ORDER BY no",  # noqa: S608 - constant columns
         (tenant,),
@@ -60,14 +60,17 @@ def progress(connection: sqlite3.Connection, tenant: str) -> tuple[int | None, i
 
 
 def written(connection: sqlite3.Connection, waiting: Iterable[int]) -> set[int]:
-    """The numbers set aside for these events that are in `events`."""
+    """Returns the numbers set aside for these events that are in `events`."""
     numbers = [(number,) for no in waiting for number in (no, no + 1)]
     rows = bulk.rows(connection, "SELECT no FROM events WHERE no IN {keys}", numbers)
     return {number for (number,) in rows}
 
 
 def remove(connection: sqlite3.Connection, tenant: str, last: int) -> int | None:
-    """Removes the tenant's events up to that number; the snapshot of the next one, None when none is left."""
+    """Removes the tenant's events up to that number.
+
+    Returns the snapshot of the next one, None without any.
+    """
     connection.execute("DELETE FROM accepted WHERE tenant = ? AND no <= ?", (tenant, last))
     connection.execute("DELETE FROM fan_outs WHERE tenant = ?", (tenant,))
     return _needed_snapshot(connection, tenant)
@@ -79,7 +82,7 @@ def _needed_snapshot(connection: sqlite3.Connection, tenant: str) -> int | None:
 
 
 def remove_first(connection: sqlite3.Connection, tenant: str, number: int) -> int | None:
-    """Removes the tenant's first event; the snapshot of the next one, None when none is left."""
+    """Removes the tenant's first event; returns the snapshot of the next one, None without any."""
     connection.execute("DELETE FROM accepted WHERE no = ?", (number,))
     connection.execute("DELETE FROM fan_outs WHERE tenant = ? AND last_no <= ?", (tenant, number))
     return _needed_snapshot(connection, tenant)
@@ -129,7 +132,7 @@ def number_of(connection: sqlite3.Connection) -> int:
 
 
 def tenants(connection: sqlite3.Connection) -> list[str]:
-    """The tenants that have events here; costs one index step per tenant."""
+    """Returns the tenants that have events here; costs one index step per tenant."""
     found: list[str] = []
     last = ""
     while row := connection.execute(

@@ -11,14 +11,16 @@ Result = TypeVar("Result")
 Item = TypeVar("Item")
 Job = Callable[[sqlite3.Connection], Result]
 JointJob = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[Result]]
-"""A job for several items at once: what it returns for each, in their order."""
+"""A job for several items at once; it returns a result for each, in their order."""
 
 JOBS_PER_COMMIT = 1000
 GIVING_WAY_PER_COMMIT = 256
-"""The number of jobs that give way in a commit, by their weight. They change pages all over the file, which
-take long to write. The next commit has whatever came meanwhile and gives way to nobody."""
+"""The number of jobs that give way in a commit, by their weight.
+
+They change pages all over the file, which take long to write. The next commit takes whatever came meanwhile.
+"""
 BUSY_JOBS = 8
-"""From so many jobs in a commit on, the writer rests after it."""
+"""The number of jobs in a commit from which on the writer rests after it."""
 WEIGHT_AT_ONCE = 256
 """The weight of the items that one call of a joint job gets."""
 
@@ -52,7 +54,7 @@ class Backlog:
     """The jobs that give way."""
     later_jobs: int = 0
     tenants: Counter[str | None] = field(default_factory=Counter[str | None])
-    """The number of them by tenant; None stands for work of no tenant."""
+    """The number of jobs that give way, by tenant; None stands for work of no tenant."""
     has_held_back: bool = False
     """True if the last `take` left what gives way to the next one."""
     is_ending: bool = False
@@ -79,10 +81,10 @@ class Backlog:
         )
 
     def take(self) -> list[Entry[Any]]:
-        """Takes what the next commit does.
+        """Takes the jobs of the next commit.
 
-        A crowd that gives way is left to the next commit when a tenant waits of whom nothing is in the crowd.
-        It is left once, so that it goes on however many come.
+        A crowd that gives way is left to the next commit if a tenant waits that has nothing in the crowd. It
+        is left once only, so that it makes progress however many jobs come.
         """
         taken = [self.first.popleft() for _ in range(min(len(self.first), JOBS_PER_COMMIT))]
         self.has_held_back = (
@@ -101,8 +103,8 @@ class Backlog:
             taken.append(entry)
         return taken
 
-    def put_back(self, entries: Sequence[Entry[Any]]) -> None:
-        """Takes back what was not done, to be the next."""
+    def requeue(self, entries: Sequence[Entry[Any]]) -> None:
+        """Takes back entries that were not run; they are the next."""
         for entry in reversed(entries):
             if entry.gives_way:
                 self.later.appendleft(entry)
@@ -113,13 +115,15 @@ class Backlog:
 
 
 def alone(connection: sqlite3.Connection, jobs: Sequence[Job[Result]]) -> Sequence[Result]:
-    """A job of its own as a joint one, which is called for one item at a time."""
+    """Makes a joint job of `job`, which is called for one item at a time."""
     (job,) = jobs
     return (job(connection),)
 
 
 def calls_of(batch: Sequence[Entry[Any]]) -> list[list[Entry[Any]]]:
-    """The calls that the entries need: those of one joint job stand together where its first one stood."""
+    """Returns the calls that the entries need: one for all entries of a joint job, at the place of the first
+    one.
+    """
     calls: list[list[Entry[Any]]] = []
     open_calls: dict[Any, tuple[list[Entry[Any]], int]] = {}  # and the weight that they have so far
     for entry in batch:

@@ -17,9 +17,9 @@ log = structlog.get_logger()
 
 
 def back_up(folder: Path, target: Path, *, overwrite: bool) -> int:
-    """Copies the folder's store to `target`, mode 0600; the copy's size in bytes.
+    """Copies the folder's store to `target`, mode 0600; returns the copy's size in bytes.
 
-    It is ended when the disk of the store becomes nearly full meanwhile. Raises BackupRefused, NoStore,
+    The copy is given up if the disk of the store becomes nearly full. Raises BackupRefused, NoStore,
     StoreUnavailable, OSError.
     """
     source = opening.file_of(folder)

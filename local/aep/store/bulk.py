@@ -15,7 +15,10 @@ _AT_MOST = 64
 
 
 def insert(connection: sqlite3.Connection, into: str, values: Rows) -> None:
-    """`into` names table and columns, as in `events (no, id)`; each row of `values` has one for each."""
+    """Inserts rows.
+
+    `into` names table and columns, as in `events (no, id)`; each row of `values` has one for each.
+    """
     start = 0
     while (left := len(values) - start) > 0:
         size = min(_AT_MOST, 1 << (left.bit_length() - 1))  # the largest power of two that is there
@@ -25,7 +28,7 @@ def insert(connection: sqlite3.Connection, into: str, values: Rows) -> None:
 
 
 def change(connection: sqlite3.Connection, statement: str, keys: Rows) -> int:
-    """Runs `statement`, with `{keys}` behind an IN, for these keys; how many rows it changed."""
+    """Runs `statement`, with `{keys}` behind an IN, for these keys; returns the number of changed rows."""
     return sum(
         connection.execute(statement.format(keys=_keys(chunk)), _flat(chunk)).rowcount
         for chunk in _padded(keys)
@@ -33,7 +36,7 @@ def change(connection: sqlite3.Connection, statement: str, keys: Rows) -> int:
 
 
 def rows(connection: sqlite3.Connection, statement: str, keys: Rows) -> list[Any]:
-    """The rows that `statement`, with `{keys}` behind an IN, gives for these keys."""
+    """Returns the rows that `statement`, with `{keys}` behind an IN, gives for these keys."""
     found: list[Any] = []
     for chunk in _padded(keys):
         found += connection.execute(statement.format(keys=_keys(chunk)), _flat(chunk))
@@ -41,7 +44,7 @@ def rows(connection: sqlite3.Connection, statement: str, keys: Rows) -> list[Any
 
 
 def _padded(keys: Rows) -> Iterator[Rows]:
-    """The keys in chunks of a power of two; a key that an IN names again changes nothing."""
+    """Yields the keys in chunks of a power of two; a key that an IN names twice changes nothing."""
     for start in range(0, len(keys), _AT_MOST):
         chunk = [*keys[start : start + _AT_MOST]]
         size = 1 << (len(chunk) - 1).bit_length()
@@ -49,7 +52,10 @@ def _padded(keys: Rows) -> Iterator[Rows]:
 
 
 def _keys(chunk: Rows) -> str:
-    """Not the bare VALUES: for keys of several columns SQLite would scan the table then."""
+    """Returns the keys as a SELECT.
+
+    For a bare VALUES with keys of several columns SQLite would scan the table.
+    """
     return f"(SELECT * FROM ({_values(chunk)}))"  # noqa: S608 - question marks only
 
 

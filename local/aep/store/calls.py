@@ -1,4 +1,4 @@
-"""The last calls of each PIM by each way in, in the SQLite file: what was taken and refused last."""
+"""The last calls of each PIM by each ingest format, in the SQLite file: taken ones and refused ones."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping

@@ -50,7 +50,10 @@ class Checkpoints:
         self._thread = threading.Thread(target=self._run, name="aep-checkpoints", daemon=True)
 
     def start(self, are_ours: Callable[[], bool]) -> None:
-        """`are_ours` says whether the files are still those of the store. Raises DatabaseError."""
+        """Starts the thread. `are_ours` says whether the files are still those of the store.
+
+        Raises DatabaseError.
+        """
         self._are_ours = are_ours
         self._copier = Copier(self._connect(self._path), self._connect(self._path), self.commits)
         self._thread.start()
@@ -116,7 +119,7 @@ class Copier:
         return self._complete_at is not None
 
     def copy(self) -> int:
-        """Copies what can be copied; the number of frames in the log, 0 if there is nothing to do.
+        """Copies what can be copied; returns the number of frames in the log, 0 if there is nothing to do.
 
         Readers do not wait for it, and commits only for the last FEW_FRAMES. Raises DatabaseError.
         """
@@ -138,7 +141,8 @@ class Copier:
     def _checkpoint_alone(self) -> tuple[int, int]:
         """Runs `_checkpoint` while no transaction writes, so that the next one begins the log anew.
 
-        One that was open meanwhile would go on behind what it found in the log, even if all that is copied.
+        A transaction that was open meanwhile would go on behind what it found in the log, even if all that is
+        copied.
         """
         with self._commits:
             self._excluding.execute("BEGIN IMMEDIATE")
@@ -148,7 +152,7 @@ class Copier:
                 self._excluding.execute("ROLLBACK")
 
     def _checkpoint(self) -> tuple[int, int]:
-        """The frames in the log, and those of them that are not in the file now."""
+        """Makes a checkpoint; returns the frames in the log, and how many of them are in the file now."""
         # -1 and -1 while another program makes a checkpoint, which we take for a complete one.
         _, frames, copied = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         # Read after the checkpoint, so that another value later means a commit after it.
@@ -161,7 +165,7 @@ class Copier:
 
 
 def pause_after(frames: int, seconds: float) -> float:
-    """The time to the next checkpoint when so many frames came in `seconds`."""
+    """Returns the seconds until the next checkpoint, when so many frames came in `seconds`."""
     return min(LONGEST_SECONDS, max(SHORTEST_SECONDS, seconds * WANTED_FRAMES / max(1, frames)))
 
 

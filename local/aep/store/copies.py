@@ -16,7 +16,7 @@ PARTIAL = ".partial"
 
 
 def write_copy(connection: sqlite3.Connection, target: Path) -> int:
-    """Copies what the connection sees to `target`, mode 0600; the copy's size in bytes.
+    """Copies what the connection sees to `target`, mode 0600; returns the copy's size in bytes.
 
     The copy holds one moment, and writers go on meanwhile. It grows in a file beside `target`. Raises
     BackupRefused, DatabaseError, OSError.
@@ -36,7 +36,7 @@ def write_copy(connection: sqlite3.Connection, target: Path) -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the new name itself durable."""
+    """Makes new names in the folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -46,7 +46,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _held(partial: Path) -> Iterator[int]:
-    """The file, empty and for this process alone, whatever an earlier run left in it; its descriptor."""
+    """Opens the file, empty and for this process alone, whatever an earlier run left in it.
+
+    Yields its descriptor.
+    """
     try:
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
     except OSError as error:

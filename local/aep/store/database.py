@@ -32,7 +32,8 @@ STEPS_BETWEEN_LOOKS = 100_000
 class Database(Writer):
     """One open data folder. Create, `open`, use from one event loop, `close`.
 
-    `on_fault` is the writer's. So many bytes of the disk as `reserve` says are kept for when it is full.
+    `on_fault` is the writer's. `reserve` is the size in bytes of the file that keeps a part of the disk free
+    for when it is full.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Database(Writer):
         """True if the read that runs has taken its time, which has SQLite interrupt it."""
         return time.monotonic() > self._read_until
 
-    async def give_back(self, pages: int) -> bool:
+    async def release_pages(self, pages: int) -> bool:
         """Returns up to `pages` of the file's unused pages to the disk; True if there are more.
 
         Some are kept, since a queue that empties usually fills again; but not while the disk is nearly full.

@@ -40,14 +40,16 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What moves, in the order of names and ids: no deleted records, and of subscriptions no pace."""
+    """The records that move, in the order of names and ids: no deleted ones, and subscriptions without their
+    pace.
+    """
 
     tenants: Sequence[Tenant]
     subscribers: Sequence[Subscriber]
     subscriptions: Sequence[Subscription]
 
     def families(self) -> Mapping[str, Sequence[tuple[Subscriber, Sequence[Subscription]]]]:
-        """Each subscriber with its subscriptions, by their tenant."""
+        """The subscribers with their subscriptions, by their tenant."""
         of: dict[str, list[Subscription]] = {each.id: [] for each in self.subscribers}
         for subscription in self.subscriptions:
             of[subscription.subscriber_id].append(subscription)
@@ -84,7 +86,7 @@ class ExportFile(BaseModel):
 
 
 def records_of(documents: Mapping[str, Iterable[Document]], seal: Seal) -> Records:
-    """What moves of a store, whose documents come by the name of their table or collection.
+    """Reads the records of a store from its documents, by the name of their table or collection.
 
     Raises WrongKey when a secret cannot be opened.
     """
@@ -106,7 +108,10 @@ def records_of(documents: Mapping[str, Iterable[Document]], seal: Seal) -> Recor
 
 
 def write(path: Path, records: Records, seal: Seal) -> None:
-    """Durable when it returns, and under its name only when it is whole. Raises MoveRefused, OSError."""
+    """Writes the file; it is durable when this returns, and has its name only when it is whole.
+
+    Raises MoveRefused, OSError.
+    """
     content = ExportFile(
         format=FORMAT,
         version=VERSION,
@@ -127,7 +132,7 @@ def write(path: Path, records: Records, seal: Seal) -> None:
 
 
 def read(path: Path) -> ExportFile:
-    """The file, its secrets still sealed. Raises BadExport, OSError."""
+    """Reads the file; its secrets stay sealed. Raises BadExport, OSError."""
     try:
         content = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
@@ -147,7 +152,10 @@ def read(path: Path) -> ExportFile:
 
 
 def open_with(file: ExportFile, seal: Seal) -> Records:
-    """The records in the file. Raises WrongKey, and BadExport naming the record that cannot be understood."""
+    """Opens the records in the file.
+
+    Raises WrongKey, and BadExport naming the record that cannot be understood.
+    """
     try:
         seal.open(file.check, context=_CHECK)
     except ValueError:

@@ -14,8 +14,11 @@ _LONGEST_TIME = 64
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`backup_at` is None if no backup was made, or none that is known. `takes_in` is False while the store
-    takes nothing in."""
+    """The sizes of the files and of the disk, in bytes, and the last backup.
+
+    `backup_at` is None if no backup was made, or none that is known. `takes_in` is False while the store
+    takes nothing in.
+    """
 
     file_bytes: int
     wal_bytes: int
@@ -25,7 +28,7 @@ class Figures:
 
 
 def figures_of(folder: Path, *, takes_in: bool = True) -> Figures:
-    """The figures of a data folder. No file of SQLite is opened, as closing it would end locks."""
+    """Reads the figures of a data folder. No file of SQLite is opened, as closing it would end locks."""
     file = folder / FILE
     return Figures(_size(file), _size(wal_of(file)), free_bytes(folder), last_backup(folder), takes_in)
 

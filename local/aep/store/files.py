@@ -44,7 +44,7 @@ def written_beside(path: Path, content: bytes) -> Path:
 
 
 def with_cure(error: OSError) -> str:
-    """What the system refuses, for which file, and what to do about it."""
+    """Says what the system refuses, for which file, and what to do about it."""
     said = error.strerror or "the system refuses it"
     named = f"{said}: {error.filename}" if error.filename else said
     cure = _CURES.get(error.errno or 0)

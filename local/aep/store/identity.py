@@ -56,8 +56,8 @@ _CURES = {
 class OwnFiles:
     """The files of a store that is open: the database, its write-ahead log and the index of that.
 
-    `database` and `lock` are descriptors of locked files that stay open for longer than this is used.
-    Nothing is opened here, as closing it would end the locks of SQLite.
+    `database` and `lock` are descriptors of locked files that stay open for longer than this is used. No file
+    is opened here, as closing it would end the locks of SQLite.
     """
 
     def __init__(self, path: Path, database: int, lock: int) -> None:
@@ -129,7 +129,7 @@ class OwnFiles:
 
 
 def kept_name(path: Path, now: datetime) -> Path:
-    """The name under which a file is kept when another one takes its place."""
+    """Returns the name under which a file is kept when another one takes its place."""
     return path.with_name(f"{path.name}{KEPT}{now:%Y%m%dT%H%M%S.%f}Z")
 
 
@@ -144,7 +144,7 @@ def shm_of(path: Path) -> Path:
 
 
 def mark_of(descriptor: int) -> bytes:
-    """The number in the header of a database; less than MARK_BYTES if the file is no database."""
+    """Returns the number in the header of a database; less than MARK_BYTES if the file is no database."""
     return os.pread(descriptor, MARK_BYTES, MARK_AT)
 
 
@@ -154,7 +154,7 @@ def clear_mark(descriptor: int) -> None:
 
 
 def write_mark(lock: int, mark: bytes) -> None:
-    """Has the file `lock` say which database the write-ahead log is for; nothing if `mark` is empty."""
+    """Writes into the file `lock` which database the write-ahead log is for; nothing if `mark` is empty."""
     os.ftruncate(lock, 0)
     os.pwrite(lock, mark.hex().encode(), 0)
     os.fsync(lock)
@@ -192,7 +192,7 @@ def check_present(path: Path) -> None:
 
 
 def restoring(file: Path, folder: Path) -> str:
-    """The command that puts a store into the place of that of a data folder."""
+    """Returns the command that puts a store into the place of that of a data folder."""
     return f"aep restore {shlex.quote(str(file))} --data {shlex.quote(str(folder))}"
 
 
@@ -235,14 +235,14 @@ def read_lock(path: Path) -> bytes:
 
 
 def with_cure(error: sqlite3.DatabaseError) -> str:
-    """Words for the error, and what to do when they say that the file is damaged or its disk is full."""
+    """Says what went wrong, and what to do if the file is damaged or its disk is full."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     cure = _CURES.get(code)
     return f"{words_of(error)}: {cure}" if cure else words_of(error)
 
 
 def words_of(error: sqlite3.DatabaseError) -> str:
-    """Our words for an error of SQLite, by its kind (sqlite.org/rescode.html).
+    """Returns our words for an error of SQLite, by its kind (sqlite.org/rescode.html).
 
     Other kinds are faults of ours, and quoted so that they can be reported.
     """
@@ -251,7 +251,7 @@ def words_of(error: sqlite3.DatabaseError) -> str:
 
 
 def _is_there(path: Path, found: os.stat_result) -> bool:
-    """False if the path names nothing, or another file; a path that cannot be looked at says neither."""
+    """False if the path names nothing, or another file; True if it cannot be looked at."""
     try:
         return is_at(path, found)
     except OSError:

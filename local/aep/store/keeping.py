@@ -19,7 +19,7 @@ RETRY_SECONDS = 10.0
 
 
 def keep(files: OwnFiles, connection: sqlite3.Connection, stopping: threading.Event) -> str:
-    """Sees to it that all that was committed is in a file with a name, and says in which.
+    """Makes sure that all that was committed is in a file with a name, and logs in which.
 
     Waits for room on the disk until `stopping` is set. Leaves files of others alone, but moves a write-ahead
     log away that would be applied to the wrong file at the next start.

@@ -22,7 +22,8 @@ _CHECK = "seal_check"
 
 
 def load(folder: Path, given: SecretStr | None) -> AesGcmSeal:
-    """The seal with the keys of the settings, else with the folder's own, which is made for a new folder.
+    """Returns the seal with the keys of the settings, else with the folder's own, which is made for a new
+    folder.
 
     Raises WrongKey when a used folder has lost its key, and MalformedKey.
     """
@@ -30,7 +31,7 @@ def load(folder: Path, given: SecretStr | None) -> AesGcmSeal:
 
 
 def configured(given: SecretStr, *, variable: str = "AEP_SECRETS_KEY") -> AesGcmSeal:
-    """The seal with the keys of a setting. Raises MalformedKey."""
+    """Returns the seal with the keys of a setting. Raises MalformedKey."""
     try:
         return AesGcmSeal(*keys_from_base64(given.get_secret_value(), variable))
     except ValueError as error:
@@ -53,9 +54,9 @@ def check(connection: sqlite3.Connection, seal: Seal) -> None:
 
 
 def check_folder(folder: Path, seal: Seal) -> None:
-    """Does what `check` does for the store of a folder, if there is one, and changes nothing.
+    """Does the same as `check` for the store of a folder, if there is one, and changes nothing.
 
-    What else is wrong with the file is left to others.
+    Other faults of the file are left to other checks.
     """
     file = folder / opening.FILE
     if file.exists():
@@ -80,13 +81,13 @@ def is_marked_by_first(connection: sqlite3.Connection, seal: AesGcmSeal) -> bool
 
 
 def put_before(folder: Path) -> None:
-    """A new key before those of the folder's file: it seals from now on, and the others still open."""
+    """Puts a new key before those of the folder's file: it seals from now on, and the others still open."""
     keys = [_new_key(), *_from_file(folder)]
     _replace(folder / KEY_FILE, keys)
 
 
 def forget_older(folder: Path) -> None:
-    """Leaves the first key alone in the folder's file: nothing may be sealed with the others any more."""
+    """Keeps only the first key in the folder's file: nothing may be sealed with the others any more."""
     _replace(folder / KEY_FILE, _from_file(folder)[:1])
 
 
@@ -112,7 +113,7 @@ def _new_key() -> bytes:
 
 
 def _make(path: Path) -> None:
-    """A new key in one step: after an end at any moment the file is whole or not there."""
+    """Makes a new key in one step: after an end at any moment the file is whole or not there."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = _written(path, [_new_key()])
     try:
@@ -129,5 +130,5 @@ def _replace(path: Path, keys: Sequence[bytes]) -> None:
 
 
 def _written(path: Path, keys: Sequence[bytes]) -> Path:
-    """A file beside `path` with the keys, one a line, on disk."""
+    """Writes a file beside `path` with the keys, one a line; returns its path when it is on disk."""
     return written_beside(path, b"".join(base64.b64encode(key) + b"\n" for key in keys))

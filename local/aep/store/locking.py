@@ -34,9 +34,9 @@ READERS_OF_SQLITE: Range = (0x4000_0002, 510)
 
 @contextlib.contextmanager
 def lock_of(folder: Path) -> Iterator[int]:
-    """Holds the file `lock` of the folder, which is made if there is none, and gives its descriptor.
+    """Holds the file `lock` of the folder, which is made if there is none, and yields its descriptor.
 
-    It is all that programs before this one lock. Raises DataFolderInUse.
+    Older programs lock nothing else. Raises DataFolderInUse.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with os.fdopen(os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, PRIVATE), "r+") as file:
@@ -49,7 +49,7 @@ def lock_of(folder: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def lock_of_database(path: Path) -> Iterator[int]:
-    """Holds the database, which is made if there is none, and gives its descriptor. Raises DataFolderInUse.
+    """Holds the database, which is made if there is none, and yields its descriptor. Raises DataFolderInUse.
 
     The caller opens and closes its connections inside.
     """
@@ -68,9 +68,9 @@ def lock_database(descriptor: int, path: Path) -> None:
 
 
 def try_lock(descriptor: int, bytes_: Range, *, shared: bool = False) -> bool:
-    """Locks bytes of an open file, if nobody else has: until the descriptor is closed, whatever else is.
+    """Locks bytes of an open file until the descriptor is closed; False if somebody else holds them.
 
-    Elsewhere than on Linux there are no such locks, so the file `lock` has to do.
+    Only Linux has such locks; elsewhere the file `lock` has to do.
     """
     if sys.platform != "linux":
         return True

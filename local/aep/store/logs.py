@@ -21,7 +21,10 @@ _COLUMN_OF = {"log_type": "log_type", "operation": "operation", "error_reason": 
 
 
 class SqliteLogs:
-    """Entries are written where what they tell of is committed; refusals have a commit of their own."""
+    """The port `Logs`.
+
+    Entries have the commit of the change that they report; refusals have one of their own.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -93,7 +96,10 @@ def put_refusal(connection: sqlite3.Connection, entry: LogEntry) -> None:
 
 
 def read(connection: sqlite3.Connection, owner: Owner | None, query: LogQuery) -> list[LogEntry]:
-    """The entries that the query asks for; of all owners when none is given, without other filters then."""
+    """Reads the entries that the query asks for.
+
+    Without `owner` these are entries of all owners, and the query must have no other filters.
+    """
     try:
         statement, values = sql_of(owner, query)
     except ValueError:
@@ -108,7 +114,10 @@ def read(connection: sqlite3.Connection, owner: Owner | None, query: LogQuery) -
 
 
 def sql_of(owner: Owner | None, query: LogQuery) -> tuple[str, list[Any]]:
-    """The statement and its values, by the index made for it. Raises ValueError when nothing can fit."""
+    """Returns the statement and its values, for the index made for it.
+
+    Raises ValueError when nothing can fit.
+    """
     kind = query.kind()
     index = "log_entries_by_time"
     conditions: list[tuple[str, Any]] = []
@@ -138,7 +147,7 @@ def sql_of(owner: Owner | None, query: LogQuery) -> tuple[str, list[Any]]:
 
 
 def entry_of_row(row: Sequence[Any]) -> LogEntry:
-    """A row of `_COLUMNS`."""
+    """Reads a row of `_COLUMNS`."""
     (entry_id, tenant, client_id, log_type, at, operation, subscriber_id, subscription_id) = row[:8]
     (error_type, reason, status, message, excerpt, request, response, occurrences, events) = row[8:]
     is_error = log_type == LogType.ERROR
@@ -165,7 +174,7 @@ def entry_of_row(row: Sequence[Any]) -> LogEntry:
 
 
 def is_known(connection: sqlite3.Connection, subscription_id: str) -> bool:
-    """Whether there is, or was in the last 30 days, such a subscription."""
+    """True if there is, or was in the last 30 days, such a subscription."""
     return _owner_of(connection, subscription_id) is not None
 
 
@@ -177,7 +186,10 @@ def latest(
     limit: int,
     changed_after: float | None,
 ) -> list[LogEntry]:
-    """The operator's view over all owners: the newest, oldest first. `changed_after` is in unix seconds."""
+    """Reads the newest entries of all owners, oldest first, for the operator.
+
+    `changed_after` is in unix seconds.
+    """
     query = LogQuery(
         log_type=log_type,
         subscription_id=subscription_id,

@@ -1,4 +1,4 @@
-"""Records out of a store, and those of another one into it, in one transaction."""
+"""Takes records out of a store, and adds those of another one to it, in one transaction."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +24,9 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Records that do not move: accepted events, and deliveries in lanes, for a retry or as dead letters."""
+    """The numbers of records that do not move: accepted events, and deliveries in lanes, for a retry or as
+    dead letters.
+    """
 
     accepted: int
     queued: int
@@ -37,7 +39,10 @@ class Waiting:
 
 
 def take_out(connection: sqlite3.Connection, seal: Seal) -> tuple[Records, Waiting]:
-    """What moves of the store at one moment, and how much does not. Raises WrongKey."""
+    """Returns the records of the store at one moment, and the numbers of those that do not move.
+
+    Raises WrongKey.
+    """
     connection.execute("BEGIN")
     keys.check(connection, seal)
     documents = {
@@ -57,10 +62,10 @@ def take_out(connection: sqlite3.Connection, seal: Seal) -> tuple[Records, Waiti
 
 
 def bring_in(connection: sqlite3.Connection, seal: Seal, records: Records) -> int:
-    """Adds those that are not here yet, all or none; how many it were.
+    """Adds the records that are not here yet, all or none; returns their number.
 
-    Raises MoveRefused when a record is here with other content, or there would be too many; WrongKey when
-    the store was sealed with none of the keys.
+    Raises MoveRefused when a record is here with other content, or there would be too many; WrongKey when the
+    store was sealed with none of the keys.
     """
     connection.execute("BEGIN IMMEDIATE")
     keys.check(connection, seal)

@@ -1,4 +1,4 @@
-"""The files of a data folder: who may open them, and how they are opened."""
+"""Opening the files of a data folder: by the server, beside it, and only to read."""
 
 import contextlib
 import os
@@ -39,7 +39,7 @@ def exclusive(folder: Path) -> Iterator[OwnFiles]:
 
 @contextlib.contextmanager
 def beside_the_server(folder: Path) -> Iterator[sqlite3.Connection]:
-    """A connection for commands that work on the folder while a server may run on it.
+    """Opens a connection for commands that work on the folder while a server may run on it.
 
     A new folder is made ready and an older one migrated, but never under a running server: that raises
     DataFolderInUse. Raises StoreUnavailable for a file of a newer program.
@@ -58,7 +58,7 @@ def beside_the_server(folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection with the settings that durability rests on, in autocommit mode."""
+    """Opens a connection with the settings that durability rests on, in autocommit mode."""
     _make_private(path)  # SQLite gives the files beside it the same mode
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.executescript(schema.PRAGMAS)
@@ -66,7 +66,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """A connection that changes nothing, whoever writes meanwhile and whatever schema the file has."""
+    """Opens a connection that changes nothing, whoever writes meanwhile and whatever schema the file has."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
 
 
@@ -81,7 +81,7 @@ def _make_private(path: Path) -> None:
 
 
 def narrow(folder: Path) -> None:
-    """Takes the rights of others away from the platform's own files, and logs which had them."""
+    """Takes the rights of other users away from the platform's own files, and logs which files had them."""
     narrowed: list[str] = []
     for path in (folder / name for name in OWN_FILES):
         try:
@@ -97,7 +97,7 @@ def narrow(folder: Path) -> None:
 
 
 def file_of(folder: Path) -> Path:
-    """The file of a folder that a platform has run on. Raises NoStore."""
+    """Returns the file of a folder that a platform has run on. Raises NoStore."""
     path = folder / FILE
     if not path.is_file():
         raise NoStore(f"there is no store in {folder}: name the platform's data folder with --data")

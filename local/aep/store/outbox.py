@@ -1,4 +1,4 @@
-"""Notifications in the SQLite file until they are told: the port `Outbox`, and what a change puts there."""
+"""Notifications in the SQLite file until they are sent: the port `Outbox`, and the writing of new ones."""
 
 import math
 import sqlite3
@@ -24,9 +24,11 @@ from event_platform.ports import Clock
 from .database import Database
 
 DUE_OF_SUBSCRIBER = 20
-"""One reading brings so many of a subscriber at most, so that one with thousands leaves room for others."""
+"""The most notifications of a subscriber that one reading brings: one with thousands leaves room for
+others.
+"""
 SUBSCRIBERS_AT_ONCE = 400
-"""One reading looks at so many subscribers at most; the next one goes on behind them."""
+"""The most subscribers that one reading looks at; the next one continues behind them."""
 IS_DUE = """
     SELECT EXISTS (SELECT 1 FROM notifications WHERE due_at <= ?)
         OR EXISTS (SELECT 1 FROM notifications WHERE due_at > ?)
@@ -50,7 +52,10 @@ _FIRST: _Subscriber = ("", "", "")
 
 
 class SqliteOutbox:
-    """What is due is found by its time; the row goes when the notification was told."""
+    """The port `Outbox`.
+
+    A notification is found by the time when it is due; its row goes when it was sent.
+    """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -149,8 +154,8 @@ def _due(
 ) -> tuple[list[Pending], _Subscriber]:
     """Returns what is due of the next few subscribers, and after which one the next reading begins.
 
-    Later than the second of the times no notification is due, unless another clock has said so: it counts as
-    due, when it is the subscriber's first.
+    No notification is due later than the second of the times, unless another clock has said so: then it
+    counts as due, when it is the subscriber's first.
     """
     now, latest = times
     due: list[_Subscriber] = []
@@ -173,7 +178,7 @@ def _due(
 
 
 def put_notifications(connection: sqlite3.Connection, notifications: Sequence[Notification]) -> None:
-    """For the job of a change: due at once."""
+    """Writes notifications that are due at once, in the job of a change."""
     connection.executemany(
         "INSERT INTO notifications (id, due_at, mail_attempts, document, tenant, client_id, subscriber_id)"
         " VALUES (?, ?, 0, ?, ?, ?, ?)",

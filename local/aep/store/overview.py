@@ -1,4 +1,4 @@
-"""Each subscription with what the store knows of its deliveries, for the operator."""
+"""Each subscription with the store's numbers of its deliveries, for the operator."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from .schema import log_index
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A subscription. `ended` counts undelivered events of the last 30 days, `queued` what waits in lanes.
+    """A subscription. `ended` counts undelivered events of the last 30 days, `queued` those in lanes.
 
     `rate` is in deliveries a second, by the limits that were given. `attempts` and `success_rate` (0 to 1)
     are those of the last hour, as far as the platform has written them: successes are up to 10 s late.
@@ -60,7 +60,7 @@ WHERE s.status <> 'deleted' ORDER BY s.no
 
 
 def states(connection: sqlite3.Connection, now: datetime, limits: Limits) -> list[State]:
-    """All but the deleted ones, oldest first. `queued` holds what is on its way too."""
+    """Reads all but the deleted subscriptions, oldest first. `queued` includes deliveries on their way."""
     return [_state(connection, row, now, limits) for row in connection.execute(_STATES).fetchall()]
 
 
@@ -90,14 +90,14 @@ def _state(connection: sqlite3.Connection, row: Sequence[Any], now: datetime, li
 
 
 def _destination(config: Mapping[str, Any]) -> str:
-    """As notifications name it."""
+    """Returns the destination in the words of notifications."""
     if "project_id" in config:
         return PubSubConfig(config["project_id"], config["topic_id"]).destination
     return config["topic"] if "topic" in config else config["url"]
 
 
 def _last_hour(connection: sqlite3.Connection, series: Series, now: datetime) -> tuple[int, int]:
-    """How many attempts succeeded, and how many there were."""
+    """Returns the numbers of attempts that succeeded, and of all attempts."""
     return connection.execute(
         "SELECT coalesce(sum(succeeded), 0), coalesce(sum(succeeded + failed), 0) FROM success_counts"
         " WHERE series = ? AND minute >= ?",

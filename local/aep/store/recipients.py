@@ -1,4 +1,4 @@
-"""A tenant's active subscriptions, as far as fan-out needs them, in memory and as a row of the file."""
+"""A tenant's active subscriptions with all that fan-out needs of them, in memory and as a row of the file."""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -42,7 +42,7 @@ class Recipients:
                 self._add_filter(subscription.filter)
 
     def of(self, event_type: str) -> Sequence[Recipient]:
-        """Those that may get an event of the type."""
+        """Returns the subscriptions that may get an event of the type."""
         return self._by_type.get(event_type, ())
 
     def compile(self, subscriptions: Iterable[Recipient]) -> None:
@@ -75,7 +75,7 @@ def put_snapshot(connection: sqlite3.Connection, tenant: str, recipients: Recipi
 
 
 def snapshot(connection: sqlite3.Connection, number: int) -> Recipients:
-    """The recipients that `put_snapshot` wrote."""
+    """Reads the recipients that `put_snapshot` wrote."""
     (document,) = connection.execute("SELECT document FROM snapshots WHERE no = ?", (number,)).fetchone()
     return Recipients(_from_row(*row) for row in orjson.loads(document))
 
@@ -83,7 +83,7 @@ def snapshot(connection: sqlite3.Connection, number: int) -> Recipients:
 def check_snapshots(connection: sqlite3.Connection, owner: Owner) -> None:
     """Raises TooManyRequests if so many snapshots wait for fan-out that an owner may make no other change.
 
-    Each change between two accepted events makes one, for as long as the tenant is behind.
+    Each change between two accepted events makes one, for as long as the tenant's fan-out is late.
     """
     columns = "SELECT count(*), coalesce(sum(bytes), 0) FROM snapshots WHERE tenant = ?"
     of_owner = connection.execute(f"{columns} AND client_id = ?", (owner.tenant, owner.client_id)).fetchone()

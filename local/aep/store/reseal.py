@@ -20,18 +20,18 @@ from ..errors import WrongKey
 from . import keys
 
 Reseal = Callable[[Mapping[str, Any], Seal], dict[str, Any]]
-"""A document with its secrets sealed anew. Raises ValueError when one cannot be opened."""
+"""A function that seals the secrets of a document anew. Raises ValueError when one cannot be opened."""
 
 RESEALS: Mapping[str, Reseal] = {
     "tenants": lambda document, seal: tenant_document(tenant_of(document, seal), seal),
     "subscribers": lambda document, seal: subscriber_document(subscriber_of(document, seal), seal),
     "subscriptions": lambda document, seal: subscription_document(subscription_of(document, seal), seal),
 }
-"""By the table, or the collection, that holds such documents."""
+"""The functions by the table, or the collection, that holds such documents."""
 
 
 def reseal(connection: sqlite3.Connection, seal: Seal) -> int:
-    """Seals all secrets anew in one transaction; how many records it were.
+    """Seals all secrets anew in one transaction; returns the number of changed records.
 
     Raises WrongKey when the store was sealed with none of the keys.
     """
@@ -52,7 +52,7 @@ def reseal(connection: sqlite3.Connection, seal: Seal) -> int:
 
 
 def resealed_text(text: str, resealed: Reseal, seal: Seal, *, of: str) -> str:
-    """The document as text again. Raises WrongKey naming `of`, whose it is."""
+    """Returns the document as text again. Raises WrongKey naming `of`, the record that has the secret."""
     try:
         return orjson.dumps(resealed(orjson.loads(text), seal)).decode()
     except ValueError as error:

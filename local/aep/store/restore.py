@@ -37,7 +37,8 @@ class Restored:
 
 
 def restore(folder: Path, source: Path) -> Restored:
-    """Makes a copy of `source` the store of the folder, and moves what is there to a name with the time.
+    """Makes a copy of `source` the store of the folder, and moves the files of the folder to a name with the
+    time.
 
     The copy is checked and on disk before anything is moved. An end in the middle leaves the old store, or
     the new one, or none beside the kept one, which a start refuses until the restore is run again. Raises
@@ -170,9 +171,10 @@ def _is_whole(connection: sqlite3.Connection, source: Path) -> bool:
 
 
 def _move_away(path: Path) -> Path | None:
-    """Moves the files of the store to names with the time, the database first. Its new name, if it was there.
+    """Moves the files of the store to names with the time, the database first.
 
-    While the database is away, nothing starts on what is left (`identity.check_present`).
+    Returns the database's new name, if any. While the database is away, no platform starts on the rest
+    (`identity.check_present`).
     """
     kept = kept_name(path, datetime.now(UTC))
     is_kept = path.exists()

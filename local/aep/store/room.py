@@ -1,7 +1,8 @@
-"""Room on the disk of the data folder: when nothing more is taken in, and what is kept to empty the queue.
+"""Room on the disk of the data folder: when events are refused for lack of it, and a reserve to empty the
+queue.
 
-To remove a delivery takes room in the write-ahead log. So a part of the disk is kept in a file, `reserve`,
-which is removed when the disk is full; and once little is left, only work is done that needs next to no room.
+Removing a delivery takes room in the write-ahead log. So a part of the disk is kept in a file, `reserve`,
+which is removed when the disk is full; once little is left, only work is done that needs next to no room.
 """
 
 import errno
@@ -20,18 +21,18 @@ log = structlog.get_logger()
 RESERVE = "reserve"
 RESERVE_BYTES = 8 * 1024 * 1024
 LEAST_BYTES = 16 * 1024 * 1024
-"""The bytes that must be free on the disk; with less nothing more is taken in."""
+"""The bytes that must be free on the disk; with less, no event is taken in."""
 ENOUGH_BYTES = 32 * 1024 * 1024
-"""The free bytes from which on the store takes in again."""
+"""The free bytes from which on events are taken in again."""
 LOOK_SECONDS = 1.0
 _OUT_OF_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
-"""The errors of SQLite that a full disk, or a used up quota, can be behind."""
+"""The errors of SQLite that a full disk, or a used up quota, can cause."""
 
 
 class Room:
-    """The free space on the disk of a folder. Used by the thread that writes; the two facts are read by all.
+    """The free space on the disk of a folder. Used by the thread that writes; all may read the two facts.
 
-    `is_short`: only work that needs next to no room is done. `failure`: what the last commit failed of.
+    `is_short`: only work that needs next to no room is done. `failure`: the error of the last commit.
     `reserve` is the size of the reserve in bytes.
     """
 
@@ -45,7 +46,7 @@ class Room:
 
     @property
     def problem(self) -> str | None:
-        """The reason why nothing can be written, or nothing is taken in; None if all is well."""
+        """The reason why nothing can be written, or no event is taken in; None if all is well."""
         return self._shortage() if self.is_short else self.failure
 
     def is_due(self, now: float) -> bool:
@@ -56,7 +57,7 @@ class Room:
         return True
 
     def look(self) -> None:
-        """Looks how much is left. The reserve is made again when there is room for it."""
+        """Measures the free space, and makes the reserve again when there is room for it."""
         free = free_bytes(self._folder)
         if self.is_short and free >= ENOUGH_BYTES and self._make():
             self.is_short = False
@@ -65,12 +66,12 @@ class Room:
             self._run_short(free)
 
     def failed(self, error: sqlite3.DatabaseError) -> None:
-        """Notes why a commit failed; when the disk may be full, the reserve is given up."""
+        """Notes the error of a commit, and removes the reserve if the disk may be full."""
         self.failure = f"the store cannot be written: {explained(error, self._folder)}"
         self.give_up(error)
 
     def works(self) -> None:
-        """Notes that something was written."""
+        """Notes that a commit succeeded."""
         self.failure = None
 
     def give_up(self, error: BaseException | None) -> bool:
@@ -119,7 +120,9 @@ class Room:
 
 
 def free_bytes(folder: Path) -> int:
-    """The bytes that are left on a folder's disk for users without special rights; 0 if it cannot be told."""
+    """Returns the bytes that are left on a folder's disk for users without special rights; 0 if that is
+    unknown.
+    """
     try:
         return shutil.disk_usage(folder).free
     except OSError:
@@ -135,7 +138,7 @@ def is_out_of_room(error: BaseException | None) -> bool:
 
 
 def explained(error: sqlite3.DatabaseError, folder: Path) -> str:
-    """The error and what to do: when the disk may be full, how much is left on it."""
+    """Returns the error's text with its cure: when the disk may be full, how much is left on it."""
     if not is_out_of_room(error):
         return with_cure(error)
     return f"{words_of(error)}; {megabytes(free_bytes(folder))} are left on its disk: make room there"
@@ -146,7 +149,7 @@ def megabytes(size: int) -> str:
 
 
 def _fill(path: Path, size: int) -> None:
-    """Makes a file that has its room on the disk for sure."""
+    """Writes a file in full, so that the disk has room for all of it."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         if sys.platform == "linux":
             os.posix_fallocate(file.fileno(), 0, size)

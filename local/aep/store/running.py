@@ -11,7 +11,7 @@ PROCESSES = Path("/proc")
 
 
 def folders_in_use() -> set[Path]:
-    """Returns the folders whose database and lock a process has open, as far as this user may see that.
+    """Returns the folders whose database and lock a process has open, among those that this user may see.
 
     Only Linux shows it; elsewhere none is found.
     """

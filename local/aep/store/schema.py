@@ -1,7 +1,7 @@
 """The tables of the SQLite file.
 
-`deliveries` is what waits or is on its way, clustered by lane, so that a lane is read from its head
-whatever waits behind it. A payload stands once in `events`, however many deliveries refer to it.
+`deliveries` has the deliveries that wait or are on their way, clustered by lane, so that a lane is read from
+its head however many wait behind it. A payload stands once in `events`, however many deliveries refer to it.
 """
 
 from collections.abc import Sequence
@@ -155,11 +155,11 @@ CREATE INDEX log_entries_by_content ON log_entries (subscription_id, operation, 
 
 LOG_SCOPES: Sequence[str] = ("", "subscriber_id", "subscription_id")
 LOG_KINDS: Sequence[str] = ("", "log_type", "operation", "reason")
-"""What a client's log can be narrowed to: one of each, with an index for every pair ("" is no filter)."""
+"""The columns that narrow a client's log; each pair has an index ("" is no filter)."""
 
 
 def log_index(scope: str, kind: str) -> str:
-    """The name of the index that serves a client's log, narrowed so, in the order of time."""
+    """Returns the name of the index for a client's log with these filters, in the order of time."""
     return (
         "_".join(["log_entries_of", *filter(None, (scope, kind))])
         if scope or kind
@@ -332,7 +332,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_11,
     _VERSION_12,
 )
-"""What leads from each version of the schema to the next, from the empty file on. Only ever appended to.
+"""The statements that lead from each version of the schema to the next, beginning with the empty file.
 
-A statement ends with its line, so that each can be run alone inside one transaction.
+Only ever append to it. A statement ends with its line, so that each can be run alone inside one transaction.
 """

@@ -1,4 +1,4 @@
-"""The platform's time on one machine, which jumps of the machine's wall clock do not reach.
+"""The platform's time on one machine, which does not follow jumps of the machine's wall clock.
 
 It runs with the monotonic clock and follows the wall clock where the two part slowly. It never goes back
 (docs/decisions/0044).
@@ -27,7 +27,7 @@ from .database import Database
 log = structlog.get_logger()
 
 JUMP_SECONDS = 60.0
-"""A smaller step of the wall clock is followed, a larger one is a jump."""
+"""The largest step in seconds of the wall clock that is followed. A larger one is a jump."""
 FOLLOWED_AFTER = 600.0
 """Seconds for which the wall clock must have stayed where it jumped to before it is followed."""
 SLOWER_BY = 0.1
@@ -79,7 +79,9 @@ class SteadyClock:
 
     @property
     def lead(self) -> float:
-        """Seconds by which the platform's time is ahead of the wall clock; negative behind a jump forward."""
+        """The seconds by which the platform's time is ahead of the wall clock; negative after a jump
+        forward.
+        """
         return self.monotonic() + self._ahead[0] - self._wall()
 
     @property
@@ -98,7 +100,7 @@ class SteadyClock:
         return Seen(jumped=-lead if lead > JUMP_SECONDS else 0.0)
 
     def look(self) -> Seen:
-        """Compares with the wall clock and follows it as far as that is allowed."""
+        """Compares the platform's time with the wall clock and follows it as far as that is allowed."""
         now = self.monotonic()
         wall_ahead, passed = self._wall() - now, now - self._looked_at
         jumped = wall_ahead - self._wall_ahead
@@ -116,7 +118,7 @@ class SteadyClock:
 
 
 def _shared_memory() -> int:
-    """Returns the descriptor of 8 bytes that other processes may have, too."""
+    """Returns the descriptor of 8 bytes that other processes can share."""
     if sys.platform == "linux":
         descriptor = os.memfd_create("aep-clock")
     else:
@@ -126,7 +128,7 @@ def _shared_memory() -> int:
     return descriptor
 
 
-def told(lead: float) -> str:
+def describe_lead(lead: float) -> str:
     """Says how far the platform's time is from the wall clock, and what to do."""
     if lead > 0:
         return (
@@ -184,7 +186,10 @@ class ClockWatch:
                 )
 
     async def _note(self) -> None:
-        """Tens of seconds are enough, so that a slow drift is no change each second."""
+        """Writes the lead into the file.
+
+        It is rounded to tens of seconds: a slow drift is not a change each second.
+        """
         lead = 10 * round(self._clock.lead / 10) if self._clock.is_apart else 0
         if lead != self._noted:
             await self._database.write(lambda connection: times.note_lead(connection, lead), needs_room=False)

@@ -45,18 +45,18 @@ log = structlog.get_logger()
 
 
 class Copies(Protocol):
-    """Where else records are held in memory; called in the event loop, in the order of the commits."""
+    """The copies of records elsewhere in memory. Called in the event loop, in the order of the commits."""
 
     def changed(self, subscriptions: Sequence[Subscription]) -> None:
-        """These are what they are now."""
+        """Replaces the copies of these subscriptions."""
         ...
 
     def forgotten(self, ids: Sequence[str]) -> None:
-        """These are gone."""
+        """Drops the copies of these subscriptions."""
         ...
 
     async def in_force(self) -> None:
-        """Returns when all changes so far are known there."""
+        """Returns when all copies have all changes so far."""
         ...
 
 
@@ -72,7 +72,9 @@ class _NoCopies:
 
 
 class SqliteSubscriptions:
-    """The records, and two caches of them that a commit keeps true: by id, and by tenant for matching."""
+    """The records, and two caches of them that each commit brings up to date: by id, and by tenant for
+    matching.
+    """
 
     def __init__(self, database: Database, seal: Seal) -> None:
         self._database = database
@@ -80,12 +82,14 @@ class SqliteSubscriptions:
         self._current: dict[str, Subscription] = {}  # used in the event loop only
         self._active: dict[str, Recipients] = {}  # used in the writer thread only
         self._outdated: dict[str, str] = {}
-        """Tenants whose list in `_active` must be read again, and the client who changed something last."""
+        """The tenants whose list in `_active` must be read again, and the client who changed something
+        last.
+        """
         database.on_rollback.append(lambda: self._outdated.update(dict.fromkeys(self._active, "")))
         self._lines = LineLimit(time.monotonic)  # used in the writer thread only
         self.copies: Copies = _NoCopies()
         self.on_change: list[Callable[[], None]] = []
-        """Called in the event loop after changes that there may be something to tell of."""
+        """Callbacks in the event loop, after changes that may have put a notification into the outbox."""
 
     async def add_subscriber(
         self, subscriber: Subscriber, *, limit: int, action: Action = BY_THE_PLATFORM
@@ -217,9 +221,10 @@ class SqliteSubscriptions:
         action: Action,
         takes_topic: bool = False,
     ) -> list[Subscription]:
-        """`change_subscription` inside a job of the writer, which has the result remembered on its commit.
+        """Does the same as `change_subscription` inside a job of the writer; its commit has the result
+        remembered.
 
-        Returns the changed one first, and then those of which it took the topic.
+        Returns the changed subscription first, and then those of which it took the topic.
         """
         before = self._subscription(
             connection, owner=owner, subscriber_id=subscriber_id, subscription_id=subscription_id
@@ -237,7 +242,10 @@ class SqliteSubscriptions:
     def revoke_in(
         self, connection: sqlite3.Connection, owner: Owner, *, now: datetime, action: Action
     ) -> list[Subscription]:
-        """Inside a job of the writer: revokes what a client has. Its subscriptions, to be remembered."""
+        """Revokes what a client has, inside a job of the writer.
+
+        Returns its subscriptions, to be remembered.
+        """
         rows = connection.execute(
             "SELECT id FROM subscribers WHERE tenant = ? AND client_id = ? AND status NOT IN (?, ?)"
             " ORDER BY id",
@@ -257,7 +265,10 @@ class SqliteSubscriptions:
         return changed
 
     def remember(self, subscriptions: Sequence[Subscription]) -> None:
-        """In the event loop, when a change of these has been committed."""
+        """Puts the changed subscriptions into the caches.
+
+        Called in the event loop when the change is committed.
+        """
         self._remember(subscriptions)
         for callback in self.on_change:
             callback()
@@ -308,7 +319,10 @@ class SqliteSubscriptions:
         return self._current.setdefault(subscription_id, loaded)
 
     async def change_pace(self, subscription_id: str, change: Callable[[Subscription], Subscription]) -> None:
-        """Port `Paces`: the writer has one job at a time, so nobody comes between reading and writing."""
+        """Changes the pace, as the port `Paces` says.
+
+        The writer has one job at a time, so no other change comes between.
+        """
 
         def job(connection: sqlite3.Connection) -> Subscription | None:
             row = connection.execute(
@@ -340,7 +354,7 @@ class SqliteSubscriptions:
     def active(self, connection: sqlite3.Connection, tenant: str) -> Recipients:
         """Returns the tenant's active subscriptions, inside a job of the writer.
 
-        The list before holds the predicates of the filters until the new one has taken them over.
+        A new list takes over the compiled predicates of the filters from the one before it.
         """
         found = self._active.get(tenant)
         if found is None or tenant in self._outdated:
@@ -355,7 +369,9 @@ class SqliteSubscriptions:
         return found
 
     async def forget_deleted(self, *, before: float) -> None:
-        """Drops what was deleted before that time (unix seconds) and has nothing in the queue any more."""
+        """Drops subscriptions deleted before that time (unix seconds) that have nothing in the queue any
+        more.
+        """
 
         def job(connection: sqlite3.Connection) -> list[str]:
             gone = connection.execute(
@@ -410,7 +426,10 @@ class SqliteSubscriptions:
         *,
         takes_topic: bool,
     ) -> list[Subscription]:
-        """Has the owner hold the topic that the change needs; the subscriptions that this suspends."""
+        """Makes the owner the holder of the topic that the change needs.
+
+        Returns the subscriptions suspended by this.
+        """
         topic = topic_to_claim(before, after)
         if topic is None:
             return []
@@ -434,7 +453,7 @@ class SqliteSubscriptions:
     def _release_topics(
         self, connection: sqlite3.Connection, changes: Iterable[tuple[Subscription, Subscription]]
     ) -> None:
-        """Releases topics after the changes of one owner's subscriptions were put."""
+        """Releases topics that no subscription of the owner names any more, after its changes were put."""
         for before, after in changes:
             if (topic := topic_to_release(before, after)) is not None:
                 topic_claims.release(connection, self._seal, topic, after.owner)
@@ -477,7 +496,7 @@ class SqliteSubscriptions:
 
 
 def put_subscriber(connection: sqlite3.Connection, seal: Seal, subscriber: Subscriber) -> None:
-    """For a job: adds the record, or replaces that of its id."""
+    """Adds the record, or replaces that of its id, in a job."""
     connection.execute(
         "INSERT INTO subscribers (id, tenant, client_id, status, updated_at, document)"
         " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
@@ -494,7 +513,7 @@ def put_subscriber(connection: sqlite3.Connection, seal: Seal, subscriber: Subsc
 
 
 def put_subscription(connection: sqlite3.Connection, seal: Seal, subscription: Subscription) -> None:
-    """For a job: adds the record, or replaces that of its id."""
+    """Adds the record, or replaces that of its id, in a job."""
     connection.execute(
         "INSERT INTO subscriptions (id, subscriber_id, tenant, status, updated_at, document)"
         " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"

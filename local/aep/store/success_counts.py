@@ -11,7 +11,7 @@ KEPT_MINUTES = 2 * HOUR_MINUTES
 
 
 class SqliteSuccessCounts:
-    """One row for each series and minute."""
+    """The port `SuccessCounts`: one row for each series and minute."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -50,7 +50,10 @@ class SqliteSuccessCounts:
 
 
 def drop_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:
-    """Drops up to `limit` rows too far from `now` (unix seconds) for any hour to reach; how many it were."""
+    """Drops up to `limit` rows that are too old, or too new, for any hour at `now` (unix seconds).
+
+    Returns their number.
+    """
     minute = int(now // 60)
     return connection.execute(
         "DELETE FROM success_counts WHERE (series, minute) IN"

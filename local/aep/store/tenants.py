@@ -32,9 +32,10 @@ REREAD_AFTER_SECONDS = 2.0
 
 
 class Pims:
-    """The port `TenantRegistry`: reads the store's entries and the file's again when they may have changed.
+    """The port `TenantRegistry`: reads the entries of the store and of the file again when they may have
+    changed.
 
-    `source` is a path, or the list itself when it begins with `[`; None: the store alone.
+    `source` is a path, or the list itself when it begins with `[`; None stands for the store alone.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Pims:
         self._tenants: Sequence[Tenant] = ()
 
     async def open(self) -> None:
-        """The first reading. Raises BadPims."""
+        """Reads the entries for the first time. Raises BadPims."""
         await self._read()
 
     async def tenants(self) -> Sequence[Tenant]:
@@ -83,7 +84,10 @@ class Pims:
         self._read_at = begun
 
     def _stored(self, document: str) -> Tenant | None:
-        """The entry; None, and a line for the operator, when it cannot be understood: the others go on."""
+        """Reads an entry of the store.
+
+        If it cannot be understood, returns None and logs that: the others are used.
+        """
         try:
             return tenant_of(orjson.loads(document), self._seal)
         except (ValueError, TypeError, KeyError) as error:  # JSON, seal and validation errors are ValueErrors
@@ -97,7 +101,7 @@ class Pims:
 
 
 def source_text(source: str | None) -> str | None:
-    """The list's JSON text; None without a source. Raises BadPims."""
+    """Returns the list's JSON text; None without a source. Raises BadPims."""
     if source is None or source.lstrip().startswith("["):
         return source
     try:
@@ -111,7 +115,7 @@ def source_text(source: str | None) -> str | None:
 
 
 def parse(text: str, *, allow_http: bool) -> list[Tenant]:
-    """The entries of a JSON list. Raises BadPims naming the entry and the field."""
+    """Reads the entries of a JSON list. Raises BadPims naming the entry and the field."""
     try:
         entries = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -135,24 +139,24 @@ def parse(text: str, *, allow_http: bool) -> list[Tenant]:
 
 
 def check(tenant: Tenant, *, allow_http: bool) -> None:
-    """Raises BadPims for a PIM that is spoken to without TLS, unless that is allowed."""
+    """Raises BadPims for a PIM whose URL has no TLS, unless that is allowed."""
     if (problem := plain_http_problem(tenant, allow_http=allow_http)) is not None:
         raise BadPims(problem)
 
 
 def stored_documents(connection: sqlite3.Connection) -> list[str]:
-    """For a job: the entries in the store."""
+    """Returns the entries in the store, in a job."""
     return [document for (document,) in connection.execute("SELECT document FROM tenants ORDER BY name")]
 
 
 def put(connection: sqlite3.Connection, tenant: Tenant, seal: Seal) -> None:
-    """For a job: adds or replaces an entry in the store."""
+    """Adds or replaces an entry of the store, in a job."""
     document = orjson.dumps(tenant_document(tenant, seal)).decode()
     connection.execute("INSERT OR REPLACE INTO tenants VALUES (?, ?)", (tenant.name, document))
 
 
 def remove(connection: sqlite3.Connection, name: str) -> None:
-    """For a job: takes an entry out of the store."""
+    """Removes an entry from the store, in a job."""
     connection.execute("DELETE FROM tenants WHERE name = ?", (name,))
 
 

@@ -1,4 +1,6 @@
-"""Times in the file: unix seconds and moments, the last time in it, and its distance from the wall clock."""
+"""Times in the file: conversion of unix seconds, the last time in it, and its distance from the wall
+clock.
+"""
 
 import sqlite3
 import time
@@ -17,17 +19,19 @@ _LEAD = "clock_lead"
 
 
 def last(connection: sqlite3.Connection) -> float:
-    """A job: the last time in the file, in unix seconds; 0 in an empty one."""
+    """Returns the last time in the file, in unix seconds; 0 in an empty one. A job."""
     return connection.execute(LAST).fetchone()[0] or 0.0
 
 
 def now(connection: sqlite3.Connection) -> datetime:
-    """The platform's time, for commands beside it: by the wall clock and by what the file says of it."""
+    """Returns the platform's time for commands beside it: the wall clock, corrected by the lead in the
+    file.
+    """
     return datetime.fromtimestamp(max(time.time() + lead(connection), last(connection)), UTC)
 
 
 def note_lead(connection: sqlite3.Connection, seconds: int) -> None:
-    """A job: notes by how much the platform's time is ahead of the wall clock; 0 takes the note away."""
+    """Notes by how many seconds the platform's time is ahead of the wall clock; 0 deletes the note. A job."""
     if seconds == 0:
         connection.execute("DELETE FROM meta WHERE name = ?", (_LEAD,))
     else:
@@ -35,7 +39,7 @@ def note_lead(connection: sqlite3.Connection, seconds: int) -> None:
 
 
 def lead(connection: sqlite3.Connection) -> int:
-    """Returns what was noted last."""
+    """Returns the lead that was noted last, in seconds."""
     row = connection.execute("SELECT value FROM meta WHERE name = ?", (_LEAD,)).fetchone()
     return int(row[0]) if row else 0
 

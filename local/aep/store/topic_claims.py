@@ -1,4 +1,4 @@
-"""The client that holds each Pub/Sub topic, inside jobs of the writer (`domain/topic_claims.py`)."""
+"""The client that holds each Pub/Sub topic, written inside jobs of the writer (`domain/topic_claims.py`)."""
 
 import sqlite3
 
@@ -14,7 +14,7 @@ from event_platform.ports import Seal
 def claim(
     connection: sqlite3.Connection, seal: Seal, topic: PubSubConfig, owner: Owner, *, takes_topic: bool
 ) -> list[Subscription]:
-    """Makes the topic the owner's. Returns the other client's subscriptions that name it.
+    """Makes the owner the holder of the topic. Returns the other client's subscriptions that name it.
 
     Raises TopicHeld when there are any, unless the owner `takes_topic`.
     """
@@ -33,7 +33,7 @@ def claim(
 
 
 def claim_if_free(connection: sqlite3.Connection, subscription: Subscription) -> None:
-    """Makes the subscription's topic, if it has one, its owner's, unless another client holds it."""
+    """Makes the subscription's owner the holder of its topic, if it has one that no other client holds."""
     if (topic := topic_named(subscription)) is not None:
         connection.execute(
             "INSERT OR IGNORE INTO topic_claims (topic, tenant, client_id) VALUES (?, ?, ?)",

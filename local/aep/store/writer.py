@@ -29,22 +29,28 @@ log = structlog.get_logger()
 
 COMMIT_SECONDS = 0.1
 GATHERING_SECONDS = 0.004
-"""After a commit of BUSY_JOBS the writer rests, so that the next one serves more: each costs a sync,
-and hands the lock of Python to and fro. The rest ends for who had nothing in that commit."""
+"""The seconds for which the writer rests after a commit of BUSY_JOBS, so that the next commit serves more
+jobs.
+
+Each commit costs a sync, and hands Python's lock to and fro. The rest ends early for a job whose tenant had
+nothing in that commit.
+"""
 LINGER_SECONDS = 0.02
-"""The time that work for which nobody waits lingers for other work to share a commit with."""
+"""The seconds for which work that nobody waits for may wait for other work to share a commit with."""
 LOOK_SECONDS = 2.0
-"""The time between two looks at the files while nothing is written."""
+"""The seconds between two looks at the files while nothing is written."""
 LOOK_SECONDS_OF_COMMITS = 0.05
-"""The time between two looks at the files while there are commits. Each call to the system gives Python's
-lock away, which costs more than the look itself."""
+"""The seconds between two looks at the files while there are commits.
+
+Each call to the system gives Python's lock away, which costs more than the look itself.
+"""
 
 
 class Writer:
     """The writer of a folder whose files the caller holds: started, given jobs from one event loop, stopped.
 
-    `on_fault` is called in the event loop when the writer has ended by an error, or when one of those that
-    it tells of a commit has failed: faults of ours, after which only the file can be relied on.
+    `on_fault` is called in the event loop when the writer has ended by an error, or when a callback after a
+    commit has failed: faults of ours, after which only the file can be relied on.
     """
 
     def __init__(
@@ -55,9 +61,11 @@ class Writer:
         self.folder = folder
         self.path = folder / FILE
         self.on_rollback: list[Callable[[], None]] = []
-        """Called in the writer thread after work was undone: caches that jobs keep must be dropped."""
+        """Callbacks in the writer thread after work was undone: caches that jobs keep must be dropped."""
         self.after_commit: list[Callable[[], None]] = []
-        """Jobs put here what the writer thread calls once, after their commit; not when they are undone."""
+        """The functions that jobs want called once after their commit, in the writer thread; not if they are
+        undone.
+        """
         self._jobs: queue.SimpleQueue[Entry[Any] | None] = queue.SimpleQueue()
         self._gathering_for: Set[str | None] | None = None
         """The tenants of the last commit, while the writer rests after it."""
@@ -68,7 +76,7 @@ class Writer:
         self._looked_at = -math.inf
         self._closing = threading.Event()
         self.ended: StoreUnavailable | None = None
-        """The reason why nothing is written or read any more; None as long as it is."""
+        """The reason why nothing is written or read any more; None as long as the writer works."""
 
     def _start(self, loop: asyncio.AbstractEventLoop, files: OwnFiles) -> None:
         self._loop, self._files = loop, files
@@ -89,12 +97,12 @@ class Writer:
         *,
         needs_room: bool = True,
     ) -> Result:
-        """What `job` returned, once its changes are on disk. Jobs that wait together share one commit.
+        """Returns the result of `job`, once its changes are on disk.
 
-        The job runs in the writer thread, inside a savepoint: what it raises undoes its own changes
-        only, and is raised here. `on_commit` is called with the result in the event loop, in the order
-        of the commits and before this returns. Raises StoreUnavailable when the disk can't take it; what
-        `needs_room` is not tried while the disk is nearly full.
+        Jobs that wait together share one commit. The job runs in the writer thread, inside a savepoint: an
+        exception undoes its own changes only, and is raised here. `on_commit` is called with the result in
+        the event loop, in the order of the commits and before this returns. Raises StoreUnavailable when the
+        disk can't take it. A job that `needs_room` is not tried while the disk is nearly full.
         """
         entry = Entry(alone, job, self._future(), on_commit)
         return await self._submit(entry, needs_room=needs_room)
@@ -111,12 +119,13 @@ class Writer:
         tenant: str | None = None,
         needs_room: bool = True,
     ) -> "asyncio.Future[Result]":
-        """Does what `write` does, where one call of `job` may serve all the items that wait for it together.
+        """Does the same as `write`, where one call of `job` may serve all the items that wait for it
+        together.
 
-        When a call for several items raises, it is undone and each gets a call alone. `weight` says how many
-        times the usual work an item is. It is on its way when this returns, awaited or not. What `lingers`
-        may be on disk LINGER_SECONDS later, in the commit of what comes meanwhile. What `gives_way` is done
-        after all that does not, in its own order; a crowd of it shares no commit with what is done for other
+        When a call for several items raises, it is undone and each item gets a call alone. `weight` says how
+        many times the usual work an item is. It is submitted when this returns, awaited or not. An item that
+        `lingers` may be on disk LINGER_SECONDS later, in the commit of other work. An item that `gives_way`
+        is done after all that do not, in its own order; a crowd of these shares no commit with work for other
         tenants.
         """
         entry = Entry(job, item, self._future(), on_commit, True, weight, lingers, gives_way, tenant)
@@ -138,7 +147,7 @@ class Writer:
         return entry.future
 
     def _write(self) -> None:
-        """The writer thread: takes what waits, commits it, tells the event loop; until None comes."""
+        """Runs in the writer thread: takes what waits, commits it and has it answered, until None comes."""
         backlog = Backlog()
         batch: list[Entry[Any]] | None = []
         try:
@@ -180,7 +189,7 @@ class Writer:
         self._gathering_for = None
 
     def _take(self, backlog: Backlog, connection: sqlite3.Connection) -> list[Entry[Any]] | None:
-        """The next batch, of what waits now: at least one; None at the end."""
+        """Returns the next batch of the jobs that wait, at least one; None at the end."""
         self._look_for_room(connection)
         while len(backlog) == 0 and not backlog.is_ending:
             try:
@@ -196,14 +205,19 @@ class Writer:
         return backlog.take() or None
 
     def _look_at_files(self, seconds: float) -> None:
-        """Looks at them if the last look was so long ago. Raises StoreReplaced when one is not ours."""
+        """Looks at the files if the last look is long enough ago.
+
+        Raises StoreReplaced when one is not ours.
+        """
         now = time.monotonic()
         if now - self._looked_at >= seconds:
             self._looked_at = now
             self._files.check()
 
     def _look_for_room(self, connection: sqlite3.Connection) -> None:
-        """Looks at the disk once in a while, and after a failure whether the store can be written again."""
+        """Measures the free disk once in a while, and after a failure checks whether the store can be written
+        again.
+        """
         if not self.room.is_due(time.monotonic()):
             return
         self.room.look()
@@ -220,9 +234,8 @@ class Writer:
     def _commit(self, connection: sqlite3.Connection, batch: list[Entry[Any]], backlog: Backlog) -> None:
         """Runs the batch in one transaction; when that fails as a whole, every entry gets the error.
 
-        Afterwards `batch` has the order in which its entries were run. What has not begun after
-        COMMIT_SECONDS goes back to the backlog, so that long jobs hold up nobody longer than they take
-        themselves.
+        Afterwards `batch` has the order in which its entries were run. Entries that have not begun after
+        COMMIT_SECONDS go back to the backlog, so that long jobs delay others only by their own time.
         """
         started, changes = time.monotonic(), connection.total_changes
         calls = deque(calls_of(batch))
@@ -252,10 +265,10 @@ class Writer:
             while self.after_commit:
                 self.after_commit.pop(0)()
         finally:
-            backlog.put_back([entry for call in calls for entry in call])
+            backlog.requeue([entry for call in calls for entry in call])
 
     def _run(self, connection: sqlite3.Connection, call: Sequence[Entry[Any]]) -> None:
-        """One call of a job for all the entries of `call`; when it raises, one for each of them."""
+        """Calls the job once for all the entries of `call`; if it raises, once for each of them."""
         failure: Exception | None = None
         changes, waiting = connection.total_changes, len(self.after_commit)
         connection.execute("SAVEPOINT job")
@@ -280,7 +293,7 @@ class Writer:
                 self._run(connection, [entry])
 
     def _resolve(self, batch: Sequence[Entry[Any]]) -> None:
-        """In the event loop: tells each caller, in the order of the writes."""
+        """Answers each caller, in the order of the writes. Runs in the event loop."""
         for entry in batch:
             try:
                 if entry.error is None and entry.on_commit is not None:
@@ -297,7 +310,7 @@ class Writer:
         self._loop.call_soon_threadsafe(self._give_up, left)
 
     def _give_up(self, waiting: Iterable[Entry[Any] | None]) -> None:
-        """In the event loop, when the writer has ended: nobody waits for it for ever."""
+        """Answers everything that waits with the error. Runs in the event loop when the writer has ended."""
         left = list(waiting)
         with contextlib.suppress(queue.Empty):
             while True:
@@ -313,5 +326,5 @@ class Writer:
 
 
 def _is_the_files(error: Exception) -> bool:
-    """Whether an error is about the file or the disk, and not about what a job asked for."""
+    """True if an error is about the file or the disk, and not about what a job asked for."""
     return type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError, sqlite3.InternalError)

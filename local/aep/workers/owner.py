@@ -110,89 +110,93 @@ class Workers:
         self._on_fault = on_fault
         self._tasks = WatchedTasks(on_fault)
         self._watching: asyncio.Task[None] | None = None
-        self._desks: list[_Desk] = []
+        self._workers: list[_Worker] = []
         self._changes_waiting = 0
 
     async def start(self) -> None:
-        """Lets the workers go on with what the file holds, once `put` is told of what comes."""
+        """Has the workers continue with what the file holds; from now on `put` gets what comes."""
         processes = self._processes.started
-        self._desks = [self._desk(number, process) for number, process in enumerate(processes)]
+        self._workers = [self._new_worker(number, process) for number, process in enumerate(processes)]
         self._watching = self._tasks.start(self._watch())
-        await asyncio.gather(*map(self._begin, self._desks))
+        await asyncio.gather(*map(self._begin, self._workers))
 
     async def stop(self) -> None:
-        """Has the workers hand out nothing more, waits for what they handed out, and lets go of them."""
+        """Has the workers hand out nothing more, waits for what they handed out and closes the channels."""
         self._tasks.stopping = True
         if self._watching is not None:
             self._watching.cancel()
-        if stopped := [desk.channel.call(WorkerSide.stop) for desk in self._desks if desk.is_told]:
+        if stopped := [
+            worker.channel.call(WorkerSide.stop) for worker in self._workers if worker.gets_changes
+        ]:
             done, _ = await asyncio.wait(stopped, timeout=WORKER_SECONDS)
             for each in done:
-                self._tell_fault(each)
-        for desk in self._desks:
-            if desk.beginning is not None:
-                desk.beginning.cancel()
-            desk.channel.close()
+                self._report_fault(each)
+        for worker in self._workers:
+            if worker.beginning is not None:
+                worker.beginning.cancel()
+            worker.channel.close()
 
     def problem(self) -> str | None:
         """Returns what keeps deliveries from being made now, in one line; None if nothing does."""
-        silent = sum(desk.is_away or desk.silent_rounds >= WAITED_FOR_ROUNDS for desk in self._desks)
-        return f"{silent} of {len(self._desks)} workers do not answer; they are replaced" if silent else None
+        silent = sum(worker.is_away or worker.silent_rounds >= WAITED_FOR_ROUNDS for worker in self._workers)
+        return (
+            f"{silent} of {len(self._workers)} workers do not answer; they are replaced" if silent else None
+        )
 
     def put(self, queued: Sequence[Queued]) -> None:
-        """These have come into their lanes."""
-        if len(self._desks) == 1:
-            self._desks[0].put(queued)
+        """Hands deliveries that came into their lanes to the workers of these lanes."""
+        if len(self._workers) == 1:
+            self._workers[0].put(queued)
             return
-        for number, desk in enumerate(self._desks):
-            of_desk = [entry for entry in queued if _serves(number, len(self._desks), entry.receipt.key)]
-            if of_desk:
-                desk.put(of_desk)
+        for number, worker in enumerate(self._workers):
+            own = [entry for entry in queued if _serves(number, len(self._workers), entry.receipt.key)]
+            if own:
+                worker.put(own)
 
-    def read_on(self, keys: Sequence[LaneKey]) -> None:
-        """More waits in these lanes than their workers were sent."""
-        for number, desk in enumerate(self._desks):
-            of_desk = [key for key in keys if _serves(number, len(self._desks), key)]
-            if of_desk:
-                desk.read_on(of_desk)
+    def read_more(self, keys: Sequence[LaneKey]) -> None:
+        """Has the workers read these lanes, in which more waits than they were sent."""
+        for number, worker in enumerate(self._workers):
+            own = [key for key in keys if _serves(number, len(self._workers), key)]
+            if own:
+                worker.read_more(own)
 
     def changed(self, subscriptions: Sequence[Subscription]) -> None:
-        """As `Copies`."""
-        self._tell(WorkerSide.remember, subscriptions)
+        """Sends the workers the changed subscriptions, as `Copies` says."""
+        self._send_change(WorkerSide.remember, subscriptions)
 
     def forgotten(self, ids: Sequence[str]) -> None:
-        """As `Copies`."""
-        self._tell(WorkerSide.forget, ids)
+        """Has the workers forget these subscriptions, as `Copies` says."""
+        self._send_change(WorkerSide.forget, ids)
 
     async def in_force(self) -> None:
         """Waits as `Copies` does; also ends when a worker has ended, which sends nothing more.
 
         A worker that does not answer is killed first, within WAITED_FOR_ROUNDS.
         """
-        if told := [each for desk in self._desks for each in desk.told]:
+        if unanswered := [each for worker in self._workers for each in worker.unanswered_changes]:
             self._changes_waiting += 1
             try:
-                await asyncio.wait(told)
+                await asyncio.wait(unanswered)
             finally:
                 self._changes_waiting -= 1
 
-    def _tell(self, method: Callable[[Any, Sequence[T]], None], what: Sequence[T]) -> None:
-        for desk in self._desks:
-            if desk.is_told:
-                desk.told.add(told := desk.channel.call(method, what))
-                told.add_done_callback(partial(self._is_told, desk))
+    def _send_change(self, method: Callable[[Any, Sequence[T]], None], what: Sequence[T]) -> None:
+        for worker in self._workers:
+            if worker.gets_changes:
+                worker.unanswered_changes.add(change := worker.channel.call(method, what))
+                change.add_done_callback(partial(self._change_answered, worker))
 
-    def _is_told(self, desk: "_Desk", told: "asyncio.Future[Any]") -> None:
-        desk.told.discard(told)
-        self._tell_fault(told)
+    def _change_answered(self, worker: "_Worker", change: "asyncio.Future[Any]") -> None:
+        worker.unanswered_changes.discard(change)
+        self._report_fault(change)
 
-    def _tell_fault(self, answered: "asyncio.Future[Any]") -> None:
+    def _report_fault(self, answered: "asyncio.Future[Any]") -> None:
         """Reports the error of a call to a worker; `_ended` reports a worker that ended and so cancels it."""
         if not answered.cancelled() and (error := answered.exception()) is not None:
             self._on_fault(error)
 
-    def _desk(self, number: int, process: Process) -> "_Desk":
-        return _Desk(
+    def _new_worker(self, number: int, process: Process) -> "_Worker":
+        return _Worker(
             number,
             process,
             partial(_serves, number, len(self._processes.started)),
@@ -204,62 +208,62 @@ class Workers:
             on_fault=self._on_fault,
         )
 
-    async def _begin(self, desk: "_Desk") -> None:
-        """Has a worker take up its lanes. Returns when it has, or has ended, which `_ended` tells."""
-        await desk.channel.open(desk.process.end)
-        if not await _is_answered(desk.channel.call(WorkerSide.configure, self._settings)):
+    async def _begin(self, worker: "_Worker") -> None:
+        """Has a worker take up its lanes. Returns when it has, or has ended, which `_ended` reports."""
+        await worker.channel.open(worker.process.end)
+        if not await _is_answered(worker.channel.call(WorkerSide.configure, self._settings)):
             return
-        # Before this it knows no record, and afterwards it is told of each change.
-        desk.is_told = True
-        if await _is_answered(desk.channel.call(WorkerSide.start)):
-            desk.started(self._resident_bytes(desk.process.pid))
+        # Before this it knows no record, and afterwards it gets each change.
+        worker.gets_changes = True
+        if await _is_answered(worker.channel.call(WorkerSide.start)):
+            worker.started(self._resident_bytes(worker.process.pid))
 
     async def _watch(self) -> None:
         while True:
             await self._clock.sleep(ROUND_SECONDS)
-            for desk in self._desks:
-                self._check(desk)
+            for worker in self._workers:
+                self._check(worker)
 
-    def _check(self, desk: "_Desk") -> None:
+    def _check(self, worker: "_Worker") -> None:
         """Ends a worker that was silent for too long, or keeps memory for nothing."""
-        desk.count_round()
-        if desk.idle_rounds >= IDLE_ROUNDS and desk.beginning is None and not desk.is_killed:
-            grown = self._resident_bytes(desk.process.pid) - desk.resident_bytes
+        worker.count_round()
+        if worker.idle_rounds >= IDLE_ROUNDS and worker.beginning is None and not worker.is_killed:
+            grown = self._resident_bytes(worker.process.pid) - worker.resident_bytes
             if grown >= GROWN_BYTES:
-                desk.beginning = self._tasks.start(self._renew(desk, grown))
-        if desk.silent_rounds < self._silent_rounds_at_most(desk):
+                worker.beginning = self._tasks.start(self._renew(worker, grown))
+        if worker.silent_rounds < self._silent_rounds_at_most(worker):
             return
-        if desk.is_killed:  # a round ago, but the system has not closed its socket
-            desk.channel.abort()
+        if worker.is_killed:  # a round ago, but the system has not closed its socket
+            worker.channel.abort()
             return
         log.error(
             "worker.killed",
-            worker=desk.number,
-            pid=desk.process.pid,
-            silent_seconds=desk.silent_rounds * ROUND_SECONDS,
+            worker=worker.number,
+            pid=worker.process.pid,
+            silent_seconds=worker.silent_rounds * ROUND_SECONDS,
             changes_waiting=self._changes_waiting,
         )
         self._meters.process_replaced("worker")
-        desk.is_killed = True
-        desk.process.kill()
+        worker.is_killed = True
+        worker.process.kill()
 
-    async def _renew(self, desk: "_Desk", grown: int) -> None:
+    async def _renew(self, worker: "_Worker", grown: int) -> None:
         """Replaces a worker that works, after it has handed out nothing more."""
-        log.info("worker.renewed", worker=desk.number, pid=desk.process.pid, grown_bytes=grown)
-        desk.is_renewed = True
-        if await _is_answered(desk.channel.call(WorkerSide.stop)) and not desk.is_killed:
-            desk.is_killed = True
-            desk.process.kill()
+        log.info("worker.renewed", worker=worker.number, pid=worker.process.pid, grown_bytes=grown)
+        worker.is_renewed = True
+        if await _is_answered(worker.channel.call(WorkerSide.stop)) and not worker.is_killed:
+            worker.is_killed = True
+            worker.process.kill()
 
-    def _silent_rounds_at_most(self, desk: "_Desk") -> int:
-        if desk.told and self._changes_waiting:
+    def _silent_rounds_at_most(self, worker: "_Worker") -> int:
+        if worker.unanswered_changes and self._changes_waiting:
             return WAITED_FOR_ROUNDS
-        return SILENT_ROUNDS if desk.is_started else START_ROUNDS
+        return SILENT_ROUNDS if worker.is_started else START_ROUNDS
 
-    def _ended(self, desk: "_Desk") -> None:
+    def _ended(self, worker: "_Worker") -> None:
         if self._tasks.stopping:
             return
-        if not desk.is_killed:
+        if not worker.is_killed:
             self._on_fault(WorkerEnded("a worker has ended: everything it had is in the file"))
             return
         try:
@@ -267,9 +271,9 @@ class Workers:
         except OSError as error:
             self._on_fault(error)
             return
-        other = self._desks[desk.number] = self._desk(desk.number, process)
-        other.is_away = not desk.is_renewed
-        log.info("worker.replaced", worker=desk.number, pid=process.pid)
+        other = self._workers[worker.number] = self._new_worker(worker.number, process)
+        other.is_away = not worker.is_renewed
+        log.info("worker.replaced", worker=worker.number, pid=process.pid)
         other.beginning = self._tasks.start(self._begin(other))
 
 
@@ -282,8 +286,8 @@ async def _is_answered(call: "asyncio.Future[Any]") -> bool:
     return True
 
 
-class _Desk:
-    """What one worker may ask for. Its methods are called from there."""
+class _Worker:
+    """One worker, as the owner sees it. It serves the calls of its process (`OwnerSide`)."""
 
     def __init__(
         self,
@@ -295,7 +299,7 @@ class _Desk:
         counts: SuccessCounts,
         *,
         write_log: Callable[[bytes], None],
-        on_end: Callable[["_Desk"], None],
+        on_end: Callable[["_Worker"], None],
         on_fault: Callable[[BaseException], None],
     ) -> None:
         self.number = number
@@ -303,7 +307,7 @@ class _Desk:
         self._serves = serves
         self._queue = queue
         self.waiting, self.envelope, self.settle = queue.waiting, queue.envelope, queue.settle
-        self.nack, self.bury = queue.nack, queue.bury
+        self.nack, self.dead_letter = queue.nack, queue.dead_letter
         self.current, self.change_pace = subscriptions.current, subscriptions.change_pace
         self.add, self.since = counts.add, counts.since
         self._change_subscription = subscriptions.change_subscription
@@ -312,16 +316,16 @@ class _Desk:
         self.channel = Channel(
             served, on_end=partial(on_end, self), on_fault=on_fault, on_room=self._has_room
         )
-        self.is_told = False
-        """True once it may know records, so that it has to be told of changes."""
-        self.told: set[asyncio.Future[Any]] = set()
-        """Changes that it was told of, and has not answered."""
+        self.gets_changes = False
+        """True once it may know records, so that it has to get their changes."""
+        self.unanswered_changes: set[asyncio.Future[Any]] = set()
+        """The changes that were sent to it and that it has not answered."""
         self.is_started = False
         """True once it knows which lanes have work. What comes before that stays in the file."""
         self.is_away = False
         """True while it starts in place of one that did not answer."""
         self.beginning: asyncio.Task[None] | None = None
-        """Has it begin, or end to be replaced."""
+        """The task that starts it, or that ends it to replace it."""
         self.is_renewed = False
         self.resident_bytes = 0
         """Its memory when it had started."""
@@ -349,7 +353,7 @@ class _Desk:
         self._has_room()
 
     def put(self, queued: Sequence[Queued]) -> None:
-        """What does not fit in stays in the file, from where the worker reads on when it gets to it."""
+        """Sends what the channel has room for; the worker reads the rest from the file when it gets there."""
         room = start = self.channel.room if self.is_started else 0
         sent: list[Queued] = []
         for entry in queued:
@@ -361,16 +365,16 @@ class _Desk:
         if sent:
             self.channel.send_large(start - room, WorkerSide.put, sent)
 
-    def read_on(self, keys: Sequence[LaneKey]) -> None:
-        """Has the worker read these lanes on when it gets to them; at once if it has room."""
+    def read_more(self, keys: Sequence[LaneKey]) -> None:
+        """Has the worker read more of these lanes: now if the channel has room, else once it has."""
         self._behind.update(keys)
         if self.channel.room > 0:
             self._has_room()
 
     def _has_room(self) -> None:
-        """Called before anything more is put, so that the worker reads what it was not sent first."""
+        """Has the worker read what it was not sent. Called before more is put, so that the order is kept."""
         if self._behind and self.is_started:
-            self.channel.send(WorkerSide.read_on, list(self._behind))
+            self.channel.send(WorkerSide.read_more, list(self._behind))
             self._behind.clear()
 
     async def lanes(self) -> list[LaneKey]:
@@ -387,7 +391,7 @@ class _Desk:
         return await self._change_subscription(owner, subscriber_id, subscription_id, change, action=action)
 
     def delivered(self, rows: Sequence[Taken]) -> None:
-        """Has them on their way to the file; the worker is told when they are there."""
+        """Submits their removal from the file; the worker hears of it when that is committed."""
         for part, future in self._queue.settle_taken(rows):
             future.add_done_callback(partial(self._are_settled, [position for _, _, position, *_ in part]))
 
@@ -397,10 +401,10 @@ class _Desk:
                 self.channel.send(WorkerSide.not_settled, position, error)
             return
         if not self._settled:
-            asyncio.get_running_loop().call_soon(self._tell_settled)  # behind those of the same commit
+            asyncio.get_running_loop().call_soon(self._send_settled)  # behind those of the same commit
         self._settled += positions
 
-    def _tell_settled(self) -> None:
+    def _send_settled(self) -> None:
         self.channel.send(WorkerSide.settled, self._settled)
         self._settled = []
 

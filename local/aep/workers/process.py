@@ -151,20 +151,20 @@ class _ToOwner(io.RawIOBase):
         return True
 
     def write(self, lines: Any) -> int:
-        """From any thread. Without the owner nobody writes between, if there is anybody left to read it."""
+        """Has the owner write the lines; writes them itself if the owner has ended. For any thread."""
         text = bytes(lines)
         if self._channel.is_over:
             self.alone.write(text)
         else:
-            self._loop.call_soon_threadsafe(self._tell_owner, text)
+            self._loop.call_soon_threadsafe(self._send_log, text)
         return len(text)
 
-    def _tell_owner(self, text: bytes) -> None:
+    def _send_log(self, text: bytes) -> None:
         self._channel.send(OwnerSide.log, text)
 
 
 async def _work(end: socket.socket, clock: Clock) -> int:
-    """The live side of the broker behind a socket, until told to stop or the owner has ended."""
+    """Serves the live side of the broker behind a socket, until the owner stops it or has ended."""
     ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def end_with(status: int) -> None:

@@ -17,7 +17,7 @@ from .channel import Channel
 from .sides import OwnerSide, WorkerSide
 
 GATHERED_FOR_SECONDS = 0.002
-"""What was delivered is told together: nobody waits for it, and each message wakes the owner up."""
+"""The seconds for which deliveries are gathered into one message. Each message costs the owner a wake-up."""
 
 
 class Live(Protocol):
@@ -30,7 +30,7 @@ class Live(Protocol):
 
     def put(self, queued: Sequence[Queued]) -> None: ...
 
-    def read_on(self, keys: Sequence[LaneKey]) -> None: ...
+    def read_more(self, keys: Sequence[LaneKey]) -> None: ...
 
     async def stop(self) -> None: ...
 
@@ -42,7 +42,7 @@ class RemoteStore:
         self.start: Callable[[], Awaitable[None]] = _unserved
         self.stop: Callable[[], Awaitable[None]] = _unserved
         self.put: Callable[[Sequence[Queued]], None] = _unserved
-        self.read_on: Callable[[Sequence[LaneKey]], None] = _unserved
+        self.read_more: Callable[[Sequence[LaneKey]], None] = _unserved
         served: WorkerSide = self
         self.channel = Channel(served, on_end=on_end, on_fault=on_fault)
         self._current: dict[str, Subscription] = {}
@@ -56,7 +56,7 @@ class RemoteStore:
     def serve(self, live: Live, stop: Callable[[], Awaitable[None]]) -> None:
         """What the owner tells and asks for, beside the records."""
         self._live = live
-        self.start, self.put, self.read_on, self.stop = live.start, live.put, live.read_on, stop
+        self.start, self.put, self.read_more, self.stop = live.start, live.put, live.read_more, stop
         self._is_served.set()
 
     async def configure(self, settings: Settings) -> None:
@@ -92,7 +92,7 @@ class RemoteStore:
         delivery = settlement.delivery
         receipt = receipt_of(delivery)
         if not self._delivered:
-            self._loop.call_later(GATHERED_FOR_SECONDS, self._tell_delivered)
+            self._loop.call_later(GATHERED_FOR_SECONDS, self._send_delivered)
         key, position, event_no = receipt
         accepted_at = delivery.accepted_at.timestamp()
         row = (key.subscription_no, key.lane, position, event_no, delivery.subscription_id, accepted_at)
@@ -103,8 +103,8 @@ class RemoteStore:
     async def nack(self, queued: Queued) -> None:
         await self.channel.call(OwnerSide.nack, queued)
 
-    async def bury(self, queued: Queued, error: str) -> None:
-        await self.channel.call(OwnerSide.bury, queued, error)
+    async def dead_letter(self, queued: Queued, error: str) -> None:
+        await self.channel.call(OwnerSide.dead_letter, queued, error)
 
     # The records
 
@@ -115,7 +115,7 @@ class RemoteStore:
         found = await self.channel.call(OwnerSide.current, subscription_id)
         if found is None:
             return None
-        # A change that we were told of meanwhile has put its newer record there already.
+        # A change that came meanwhile has put its newer record there already.
         return self._current.setdefault(subscription_id, found)
 
     async def change_pace(self, subscription_id: str, change: Callable[[Subscription], Subscription]) -> None:
@@ -162,7 +162,7 @@ class RemoteStore:
         if not future.cancelled():
             future.set_exception(error)
 
-    def _tell_delivered(self) -> None:
+    def _send_delivered(self) -> None:
         self.channel.send(OwnerSide.delivered, self._delivered)
         self._delivered = []
 

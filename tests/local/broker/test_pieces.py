@@ -55,10 +55,10 @@ class World(Embedded):
         super().__init__(folder, self.clock)
         self.behind: list[str] = []
         self.put: list[Sequence[Queued]] = []
-        self.read_on: list[Sequence[LaneKey]] = []
+        self.read_more: list[Sequence[LaneKey]] = []
 
     async def open(self) -> "World":
-        await self.queue.open(self.put.append, lambda due_at: None, self.behind.append, self.read_on.append)
+        await self.queue.open(self.put.append, lambda due_at: None, self.behind.append, self.read_more.append)
         return self
 
     async def subscribe(self, number: int = 1, owner: Owner = OWNER, **more: Any) -> list[Subscription]:
@@ -200,7 +200,7 @@ async def test_another_tenants_request_is_committed_between_the_pieces(world: Wo
     await world.subscribe(SUBSCRIPTIONS)
     (other,) = await world.subscribe(owner=Owner(OTHER, "erp"))
     fan_out = FanOut(world.queue, world.clock, on_fault=_fail)
-    await world.queue.open(world.put.append, lambda due_at: None, fan_out.behind, world.read_on.append)
+    await world.queue.open(world.put.append, lambda due_at: None, fan_out.behind, world.read_more.append)
     await fan_out.start()
     await world.queue.accept(PIM, many())
     await world.queue.accept(OTHER, [an_event(1)])
@@ -710,9 +710,9 @@ async def test_a_piece_names_its_lanes_once_and_hands_on_no_deliveries(world: Wo
     world.put.clear()
     sizes = await world.fan_out()
     assert not any(world.put)
-    assert len(world.read_on) == len(sizes)
-    assert all(len(keys) == len(set(keys)) for keys in world.read_on)
-    assert {key for keys in world.read_on for key in keys} == set(await world.queue.lanes())
+    assert len(world.read_more) == len(sizes)
+    assert all(len(keys) == len(set(keys)) for keys in world.read_more)
+    assert {key for keys in world.read_more for key in keys} == set(await world.queue.lanes())
 
 
 async def test_a_call_that_is_given_up_is_fanned_out_all_the_same(world: World) -> None:

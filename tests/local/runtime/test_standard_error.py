@@ -52,7 +52,7 @@ async def write(text):
         await asyncio.sleep(0.001)
 
 class Live:  # in place of the dispatcher
-    put = read_on = None
+    put = read_more = None
 
     async def start(self):
         self.writing = asyncio.create_task(write("worker "))

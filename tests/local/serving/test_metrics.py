@@ -288,7 +288,7 @@ async def test_faults_of_ours_and_dead_letters_are_counted_and_seen_to_leave(
     await world.queue.open(lambda _: None, lambda _: None)
     for queued in (await waiting(world))[:2]:
         await world.queue.nack(queued)
-        await world.queue.bury(queued, "RuntimeError: a bug, for the test")
+        await world.queue.dead_letter(queued, "RuntimeError: a bug, for the test")
     found = await world.samples()
     assert (found["aep_dead_letters"], found["aep_deliveries_queued"]) == (2, 1)
     assert found["aep_delivery_faults_total"] == 4
@@ -313,7 +313,7 @@ async def waiting(world: World) -> list[Any]:
 async def test_an_event_that_only_a_dead_letter_keeps_is_not_waiting(world: World) -> None:
     await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
-    await world.queue.bury((await waiting(world))[0], "a bug")
+    await world.queue.dead_letter((await waiting(world))[0], "a bug")
     await world.clock.advance(60)
     await world.queue.accept(PIM, [an_event(2)])
     await world.clock.advance(5)

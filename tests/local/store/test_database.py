@@ -458,7 +458,7 @@ async def test_space_that_is_no_longer_used_goes_back_to_the_disk(tmp_path: Path
 
     await database.write(fill)
     await database.write(lambda connection: connection.execute("DELETE FROM filler"))
-    while await database.give_back(1000):
+    while await database.release_pages(1000):
         pass
     await database.close()  # the last connection checkpoints
     kept = module.KEPT_PAGES * 4096

@@ -255,12 +255,12 @@ async def test_unused_pages_all_go_back_while_little_is_left(database: Database,
 
     await database.write(fill)
     await database.write(lambda connection: connection.execute("DELETE FROM filler"))
-    assert not await database.give_back(100)
+    assert not await database.release_pages(100)
     unused = await database.read(lambda c: c.execute("PRAGMA freelist_count").fetchone()[0])
     assert unused > 400
     disk.free = 1 * MB
     await eventually(lambda: database.room.is_short)
-    while await database.give_back(100):
+    while await database.release_pages(100):
         pass
     left = await database.read(lambda c: c.execute("PRAGMA freelist_count").fetchone()[0])
     assert left == 0

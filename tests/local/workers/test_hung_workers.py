@@ -92,11 +92,11 @@ class World:
 
     async def rounds_of_silence(self, number: int) -> None:
         """Rounds until the first worker, which hangs, was silent for so many."""
-        while self.workers._desks[0].silent_rounds < number:
+        while self.workers._workers[0].silent_rounds < number:
             await self.round()
 
     def is_replaced(self, hung: WorkerProcess) -> bool:
-        return self.workers._desks[0].process is not hung
+        return self.workers._workers[0].process is not hung
 
     async def round(self) -> None:
         """A round of the owner; who runs has answered at its end."""
@@ -104,10 +104,12 @@ class World:
         await eventually(self._have_answered, within=STARTS)
 
     def _have_answered(self) -> bool:
-        return all(desk.channel.has_heard or is_stopped(desk.process.pid) for desk in self.workers._desks)
+        return all(
+            worker.channel.has_heard or is_stopped(worker.process.pid) for worker in self.workers._workers
+        )
 
     async def started(self) -> None:
-        await eventually(lambda: all(desk.is_started for desk in self.workers._desks), within=STARTS)
+        await eventually(lambda: all(worker.is_started for worker in self.workers._workers), within=STARTS)
 
 
 def is_stopped(pid: int) -> bool:
@@ -156,7 +158,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         url = await stack.enter_async_context(serving.running(receiver.app))
         world = World(owner, processes, receiver, url)
         await owner.subscriptions.add_subscriber(world.subscriber, limit=20)
-        await owner.queue.open(owner.workers.put, lambda _: None, read_on=owner.workers.read_on)
+        await owner.queue.open(owner.workers.put, lambda _: None, read_more=owner.workers.read_more)
         await owner.workers.start()
         stack.push_async_callback(owner.workers.stop)
         yield world
@@ -211,7 +213,7 @@ async def test_a_change_waits_for_a_worker_that_hangs_only_until_that_is_killed(
         )
     )
     removal = asyncio.create_task(world.queue.accept(PIM, [a_removal("app", OWNER.client_id)]))
-    await eventually(lambda: sum(len(desk.told) for desk in world.workers._desks) >= 2)
+    await eventually(lambda: sum(len(worker.unanswered_changes) for worker in world.workers._workers) >= 2)
     await world.rounds_of_silence(WAITED_FOR_ROUNDS - 1)
     assert not change.done()
     assert not removal.done()
@@ -260,10 +262,10 @@ async def test_workers_live_on_when_the_owner_or_the_machine_stood_still(world: 
     hung, healthy = world.processes.started
     for pid in (hung.pid, healthy.pid):
         os.kill(pid, signal.SIGSTOP)
-    while max(desk.silent_rounds for desk in world.workers._desks) < SILENT_ROUNDS - 1:
+    while max(worker.silent_rounds for worker in world.workers._workers) < SILENT_ROUNDS - 1:
         await world.clock.jump(3600)  # of the monotonic clock, too
     os.kill(healthy.pid, signal.SIGCONT)
-    await eventually(lambda: world.workers._desks[1].channel.has_heard)
+    await eventually(lambda: world.workers._workers[1].channel.has_heard)
     for _ in range(2):  # one may have been heard in one round more than the other
         await world.clock.jump(3600)
     await eventually(lambda: world.is_replaced(hung))
