@@ -45,7 +45,7 @@ class StoreDamaged(SetupError):
 
 
 class BackupRefused(SetupError):
-    """Raised when a backup would replace something, or its folder is not there."""
+    """Raised when a backup would replace a file, or its folder is not there."""
 
 
 class RestoreRefused(SetupError):

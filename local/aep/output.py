@@ -1,4 +1,4 @@
-"""Prints what commands say. Nothing that others chose moves the cursor or is read as markup.
+"""Prints the output of commands. No text from outside can move the cursor or is read as markup.
 
 A test holds that no other module prints.
 """
@@ -38,7 +38,7 @@ def echo_json(value: Any, *, indent: bool = False) -> None:
 
 
 def to_json(value: Any, *, indent: bool = False) -> str:
-    """JSON in which every character that is not printable is escaped."""
+    """Returns JSON in which every character that is not printable is escaped."""
     return telemetry.to_json(value, orjson.OPT_INDENT_2 if indent else 0).decode()
 
 
@@ -49,7 +49,7 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 
 def text(value: object, style: str = "") -> Text:
-    """A styled text for a console or a table, never read as markup."""
+    """Returns a styled text for a console or a table, never read as markup."""
     return Text(printable(str(value)), style)
 
 

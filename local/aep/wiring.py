@@ -50,10 +50,10 @@ log = structlog.get_logger()
 class Platform:
     """The platform on one data folder; `app` serves it between `start` and `stop`.
 
-    `metrics_app` serves /metrics alone, as that has no credentials.
-    `base_url` is where it is reached when `AEP_PUBLIC_URL` is not set. `on_fault` is called when a part
-    that must run has ended by an error. `workers` are the processes that deliver, without any this process
-    does; `write_log` takes the lines that they log, and `clock` is theirs too.
+    `metrics_app` serves /metrics alone, as that has no credentials. `base_url` is its URL when
+    `AEP_PUBLIC_URL` is not set. `on_fault` is called when a part that must run has ended by an error.
+    `workers` are the processes that deliver; without any, this process delivers. `write_log` takes the lines
+    that they log, and `clock` is theirs too.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class Platform:
         self.metrics_app = App([metrics.route(meters, self._queue.look, self._measure)])
 
     async def start(self) -> None:
-        """Opens the folder and goes on with what waits there. Raises SetupError, StoreUnavailable."""
+        """Opens the folder and continues with what waits there. Raises SetupError, StoreUnavailable."""
         loading = asyncio.ensure_future(manage.FIRST_BODY.ready())  # filters of the file need some of it, too
         await asyncio.to_thread(self._database.open, asyncio.get_running_loop())
         try:
@@ -212,11 +212,14 @@ class Platform:
         return figures_of(self._database.folder, takes_in=self._problem() is None)
 
     def _problem(self) -> object | None:
-        """Returns the reason why nothing is taken in; None if all is well."""
+        """Returns the reason why no event is taken in; None if all is well."""
         return self._database.ended or self._database.room.problem
 
     async def _ready(self, request: Request) -> Response:
-        """Requests are taken only between start and stop, so here it is ready unless a part of it is not."""
+        """Answers whether the platform is ready.
+
+        Requests come only between start and stop, so it is unless a part is not.
+        """
         if (reason := self._problem()) is not None:
             raise StoreUnavailable(str(reason))
         if self._workers is not None and (problem := self._workers.problem()) is not None:

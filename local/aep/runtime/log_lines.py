@@ -1,8 +1,8 @@
 """Log lines on one machine: gathered for a moment, and written by a thread that nobody waits for.
 
-A write of its own for each line gives Python's lock away twice a delivery, for which the store's writer
-waits; gathered lines cost a third of that. Whoever reads our output may stop reading: then a write waits for
-as long as that lasts, which must stop nothing else (docs/decisions/0043).
+A write for each line would give Python's lock away twice a delivery, and the store's writer waits for that
+lock; gathered lines cost a third. If the reader of our output stops reading, a write waits for as long as
+that lasts, and nothing else may stop then (docs/decisions/0043).
 """
 
 import asyncio
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 GATHERED_FOR_SECONDS = 0.05
 GATHERED_BYTES = 64 * 1024
 WAITING_BYTES = 1024 * 1024
-"""The bytes that wait for a reader at most; lines that come after them are dropped and counted."""
+"""The most bytes that wait for a reader; lines that come after them are dropped and counted."""
 
 
 class GatheredLines:
@@ -54,7 +54,7 @@ class GatheredLines:
         self.flush()
 
     def flush(self) -> None:
-        """Passes on what is gathered."""
+        """Passes on the lines that are gathered."""
         with self._writing:
             self._is_gathering, self._size = False, 0
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
@@ -83,7 +83,7 @@ class BackgroundFile(io.RawIOBase):
     """
 
     def __init__(self, descriptor: int, name: str, *, after: "BackgroundFile | None" = None) -> None:
-        """`name` stands in the log. What is written here waits a moment for what was written to `after`."""
+        """Starts the thread. `name` is the file's in the log. Writes wait a moment for those to `after`."""
         self._descriptor = descriptor
         self._name = name
         self._after = after
@@ -101,7 +101,7 @@ class BackgroundFile(io.RawIOBase):
         return os.isatty(self._descriptor)
 
     def write(self, lines: Any) -> int:
-        """Has the bytes written after those that came before; returns how many they are."""
+        """Has the bytes written after those that came before; returns their number."""
         data = bytes(lines)
         with self._changed:
             if self._size and (self._dropped or self._size + len(data) > WAITING_BYTES):
@@ -117,7 +117,7 @@ class BackgroundFile(io.RawIOBase):
         return len(data)
 
     def drain(self, seconds: float) -> bool:
-        """Waits until all is written, for at most so long; True if it is."""
+        """Waits until all is written, for at most that many seconds; True if it is."""
         with self._changed:
             return self._changed.wait_for(lambda: self._is_idle, seconds)
 
@@ -155,10 +155,10 @@ class BackgroundFile(io.RawIOBase):
 
 
 def to_background() -> Callable[[bytes], object]:
-    """Has all that is printed from now on written by threads; returns how to write to standard error.
+    """Has threads write all output from now on; returns the function that writes to standard error.
 
-    Leaves streams alone that are no files, as in tests. What waits at the end of the process gets
-    LAST_WRITE_SECONDS; what the interpreter itself prints then waits for nobody either.
+    Leaves streams alone that are no files, as in tests. Lines that wait at the end of the process get
+    LAST_WRITE_SECONDS; lines that the interpreter itself prints then wait for nobody either.
     """
     try:
         out, err = sys.stdout.fileno(), sys.stderr.fileno()

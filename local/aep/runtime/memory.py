@@ -1,5 +1,6 @@
-"""The memory of a process: how garbage is found, and how freed memory returns to the system, so that that of
-a crowd does not stay when the crowd has gone."""
+"""The memory of a process: the garbage collector, and the return of freed memory to the system after a
+crowd.
+"""
 
 import asyncio
 import ctypes
@@ -25,7 +26,7 @@ ARENAS = 2
 LOOK_SECONDS = 5.0
 LOOKS_AFTER_GROWTH = 12
 GROWN_BYTES = 8 * 1024 * 1024
-"""The growth of the memory that is worth a look, and that shows that a crowd is still there."""
+"""The least growth in bytes for which memory is returned; more growth shows that a crowd is still there."""
 
 
 def configure_malloc() -> None:
@@ -74,7 +75,7 @@ class MemoryUpkeep:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Does nothing where the system has no such call."""
+        """Starts the upkeep, or does nothing where the system has no such call."""
         if self._trim is not None:
             self._task = self._tasks.start(self._run(self._trim))
 
@@ -104,7 +105,9 @@ class MemoryUpkeep:
 
 
 def resident_bytes_of(process: int | str = "self") -> int:
-    """Returns the resident memory of a process that it shares with no file; 0 where that is not to be had."""
+    """Returns the resident bytes of a process that it shares with no file; 0 where the system does not
+    say.
+    """
     try:
         _, resident, shared, *_ = Path(f"/proc/{process}/statm").read_text().split()
     except FileNotFoundError:  # no Linux, or the process has ended

@@ -1,4 +1,4 @@
-"""What the platform counts about itself, in plain numbers: cheap to add to, read when somebody asks.
+"""The numbers that the platform counts about itself: cheap to add to, and read on demand.
 
 The writer thread adds to the commits, the thread of checkpoints to those, the event loop to everything else,
 so no lock is needed.
@@ -16,7 +16,7 @@ from event_platform.domain.tenants import Way
 SUBSCRIPTIONS_NAMED = 200
 PIMS_NAMED = 200
 OTHER = "other"
-"""Stands for all subscriptions beyond those that are counted by name, and for paths that are no route."""
+"""The name for all subscriptions beyond those that are counted by name, and for paths that are no route."""
 
 COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 CHECKPOINT_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0)
@@ -26,12 +26,12 @@ PROCESSES = ("worker", "reading")
 DELIVERY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 900, 3600, 86400)
 
 CallKey = tuple[str, Way]
-"""A PIM, empty where nothing said whose calls they were, and its way in."""
+"""A PIM, empty where nothing said whose calls they were, and its ingest format."""
 
 
 @dataclass(slots=True)
 class LastCalls:
-    """The last calls of a PIM by one way in, in unix seconds.
+    """The last calls of a PIM by one ingest format, in unix seconds.
 
     `answered_at` is when a call was taken, also one without events.
     """
@@ -49,7 +49,7 @@ class LastCalls:
 
 
 class Histogram:
-    """Counts of values up to each bound, and their sum."""
+    """The numbers of values up to each bound, and their sum."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -65,7 +65,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class OfSubscription:
-    """What is counted for each subscription."""
+    """The numbers that are counted for each subscription."""
 
     queued: int = 0
     delivered: int = 0
@@ -84,7 +84,7 @@ class Counted:
 
 @dataclass(slots=True)
 class Meters:
-    """All of it. Made once, and given to the parts that have something to count."""
+    """All numbers. Made once, and given to the parts that have something to count."""
 
     events_accepted: int = 0
     events_repeated: int = 0
@@ -115,21 +115,21 @@ class Meters:
     refusals: Counter[tuple[str, Way, int]] = field(default_factory=Counter[tuple[str, Way, int]])
 
     def accepted(self, events: int, new: int, to_fan_out: int = 0) -> None:
-        """A request's events are on disk, and so many of them wait for their fan-out."""
+        """Counts the accepted events of a request, and how many of them wait for their fan-out."""
         self.events_accepted += events
         self.events_repeated += events - new
         self.events_to_fan_out += to_fan_out
 
     def fanned_out(self, events: int) -> None:
-        """Notes that so many events that waited for fan-out have their deliveries on the queue."""
+        """Counts events that waited for their fan-out and have their deliveries now."""
         self.events_to_fan_out -= events
 
     def put_into_lanes(self, subscription_ids: Iterable[str]) -> None:
-        """One new delivery for each of the subscriptions is on the queue."""
+        """Counts one new delivery for each of the subscriptions."""
         self.deliveries_accepted += self._put_into_lanes(subscription_ids)
 
     def settled(self, settlement: Settlement, seconds: float) -> None:
-        """What follows from an attempt is on disk, `seconds` after the event was accepted."""
+        """Counts a settlement that was committed `seconds` after the event was accepted."""
         if (outcome := settlement.outcome) is not None:
             self.attempts[outcome.kind, outcome.reason or ""] += 1
             self.failed_by_us += settlement.is_our_fault
@@ -145,7 +145,7 @@ class Meters:
             self._delivered(own, seconds)
 
     def taken(self, subscription_id: str, seconds: float) -> None:
-        """A receiver took a delivery, which is on disk `seconds` after the event was accepted."""
+        """Counts a delivery that a receiver took, committed `seconds` after the event was accepted."""
         self.attempts[Kind.DELIVERED, ""] += 1
         self._delivered(self._left_lane(subscription_id), seconds)
 
@@ -178,12 +178,12 @@ class Meters:
         self.notifications.update(results)
 
     def moved_elsewhere(self, *, replayed: int, dropped: int) -> None:
-        """Another process has made retries of so many dead letters, and ended others."""
+        """Counts dead letters that another process has turned into retries, or has ended."""
         self.retries += replayed
         self.dead_letters -= replayed + dropped
 
     def opened(self, counted: Counted) -> None:
-        """Takes over what the file held at the start."""
+        """Takes over the numbers that the file held at the start."""
         self.retries = counted.retries
         self.dead_letters = counted.dead_letters
         self.events_to_fan_out = counted.to_fan_out
@@ -194,28 +194,28 @@ class Meters:
         self.queued = sum(counted.queued.values())
 
     def committed(self, seconds: float, jobs: int) -> None:
-        """The writer has made the changes of so many jobs durable."""
+        """Counts a commit with the changes of so many jobs."""
         self.commit_seconds.observe(seconds)
         self.commit_jobs.observe(jobs)
 
     def checkpointed(self, seconds: float) -> None:
-        """The write-ahead log was copied into the file."""
+        """Counts a checkpoint of the write-ahead log."""
         self.checkpoint_seconds.observe(seconds)
 
     def commit_failed(self) -> None:
-        """The disk did not take a commit."""
+        """Counts a commit that failed."""
         self.commits_failed += 1
 
     def process_replaced(self, process: str) -> None:
-        """One of PROCESSES hung."""
+        """Counts one of PROCESSES that hung and was replaced."""
         self.processes_replaced[process] += 1
 
     def answered(self, route: str, status: int) -> None:
-        """A request got its answer."""
+        """Counts an answered request."""
         self.requests[route, str(status)] += 1
 
     def refused(self, tenant: str, way: Way, status: int) -> None:
-        """A call of ingest was refused; `tenant` is empty when nothing says whose it was."""
+        """Counts a refused call of ingest; `tenant` is empty when nothing says whose it was."""
         self.refusals[tenant, way, status] += 1
 
     def _put_into_lanes(self, subscription_ids: Iterable[str]) -> int:
@@ -238,7 +238,10 @@ class Meters:
         self.delivery_seconds.observe(seconds)
 
     def _of(self, subscription_id: str) -> OfSubscription:
-        """A subscription that was not among the first stays in `other` for good, so deltas fit."""
+        """Returns the numbers of a subscription.
+
+        One that began in `other` stays there, so differences fit.
+        """
         own = self.subscriptions.get(subscription_id)
         if own is None:
             if len(self.subscriptions) >= SUBSCRIPTIONS_NAMED:

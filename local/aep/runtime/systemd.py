@@ -1,6 +1,6 @@
 """Messages to systemd about this service: ready, alive, stopping (sd_notify(3)).
 
-Without NOTIFY_SOCKET in the environment nobody is told.
+Without NOTIFY_SOCKET in the environment none is sent.
 """
 
 import os
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 def notify(state: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Sends one message such as READY=1. Never blocks; what cannot be sent is logged."""
+    """Sends one message such as READY=1. Never blocks; logs a message that cannot be sent."""
     address = environment.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -34,7 +34,8 @@ def notify(state: str, environment: Mapping[str, str] = os.environ) -> None:
 
 
 def watchdog_seconds(environment: Mapping[str, str] = os.environ) -> float | None:
-    """Returns within which time systemd wants to hear of this process again; None if it does not watch it.
+    """Returns the seconds within which systemd wants the next sign of life; None if it does not watch this
+    process.
 
     Raises SetupError.
     """
@@ -48,7 +49,7 @@ def watchdog_seconds(environment: Mapping[str, str] = os.environ) -> float | Non
 
 @asynccontextmanager
 async def watchdog(clock: Clock, tasks: WatchedTasks) -> AsyncGenerator[None, None]:
-    """Tells systemd inside the block that the event loop runs, twice as often as it asks for.
+    """Reports to systemd inside the block that the event loop runs, twice as often as it asks for.
 
     Raises SetupError.
     """

@@ -1,4 +1,4 @@
-"""Tasks that run until they are stopped: what else ends one is a fault of ours, and must not pass unseen."""
+"""Tasks that run until they are stopped. If one ends otherwise, that is a fault of ours and is reported."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,11 +6,11 @@ from typing import Any
 
 
 class TaskCancelled(Exception):
-    """Raised when something was cancelled that should run: what it had would wait for ever."""
+    """Raised when a task that should keep running was cancelled; its work would never finish."""
 
 
 class WatchedTasks:
-    """Starts tasks; `on_fault` hears of one that ends by an error, or is cancelled before `stopping`."""
+    """Starts tasks; calls `on_fault` for one that ends by an error, or is cancelled before `stopping`."""
 
     def __init__(self, on_fault: Callable[[BaseException], None]) -> None:
         self.stopping = False
@@ -30,7 +30,7 @@ class WatchedTasks:
         await asyncio.gather(*running, return_exceptions=True)
 
     def error_of(self, ended: "asyncio.Future[Any]") -> BaseException | None:
-        """What ended it that should not have."""
+        """Returns the error that ended the task, or TaskCancelled; None if it ended as it should."""
         if not ended.cancelled():
             return ended.exception()
         return None if self.stopping else TaskCancelled("cancelled, though nobody stops it")

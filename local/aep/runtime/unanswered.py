@@ -1,11 +1,11 @@
-"""Words for a call of a command that got no answer."""
+"""Describes why a call of a command got no answer."""
 
 import os
 import ssl
 
 
 def why(error: Exception) -> str:
-    """Returns words for an error of aiohttp or of a socket, whose own are for programmers."""
+    """Describes an error of aiohttp or of a socket for operators."""
     import aiohttp  # takes 0.2 s, and most commands call nobody
 
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error

@@ -1,4 +1,4 @@
-"""Accepts connections: how many there may be, from one address and in all, and which ends for a new one."""
+"""Accepts connections: bounds their number, from one address and in all, and ends idle ones for new ones."""
 
 import asyncio
 import errno
@@ -21,13 +21,15 @@ CONNECTIONS_OF_ADDRESS = 1024
 HELD_BYTES = 16 * 1024 * 1024
 """The bytes that may wait in all connections for the answers that go before them."""
 UNREAD_BYTES = 32 * 1024 * 1024
-"""The bytes of answers that may wait in all connections for their clients to read them."""
+"""The bytes of answers that may wait in all connections until their clients read them."""
 HANDSHAKE_SECONDS = 10.0
 DROPPED_AT_ONCE = 16
-"""The number of connections that end at a time when there is no room: to find whose is some work."""
+"""The number of connections that are ended at a time when there is no room, as it takes work to choose
+them.
+"""
 ACCEPTED_AT_ONCE = 64
 PAUSE_SECONDS = 1.0
-"""The time for which nothing is accepted when there are no file descriptors left."""
+"""The seconds for which nothing is accepted when there are no file descriptors left."""
 
 RAISE_THE_LIMIT = "raise the hard limit to 65536 (ulimit -Hn, or LimitNOFILE= of the unit)"
 
@@ -35,7 +37,7 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Place:
-    """The room that one connection occupies. `drop` ends the connection.
+    """The place of one connection among those of the server. `drop` ends the connection.
 
     It is idle while it waits for its client: for a handshake, a request, or an answer to be read.
     """
@@ -53,7 +55,7 @@ class Place:
         self.unread = 0
 
     def busy(self) -> None:
-        """The client has sent a request, and waits for us."""
+        """Notes that the client has sent a request and waits for the answer."""
         self.is_idle = False
 
     def idle(self) -> None:
@@ -71,12 +73,15 @@ class Place:
         return self._places.held <= HELD_BYTES
 
     def set_unread(self, size: int) -> None:
-        """Sets the bytes that wait for the client to read them. May drop connections for what all have."""
+        """Sets the bytes that wait until the client reads them.
+
+        May drop connections, if all together have too many.
+        """
         if self._places is not None:
             self._places.add_unread(self, size - self.unread)
 
     def leave(self) -> None:
-        """Gives the place back. Does nothing if that was done."""
+        """Frees the place. Does nothing if that was done."""
         self.hold(0)
         self.set_unread(0)
         if self._places is not None:
@@ -98,10 +103,10 @@ class Places:
         self.dropped = 0
 
     def take(self, site: str, drop: Callable[[], object]) -> Place | None:
-        """A place for a connection, or None if every other one is busy.
+        """Returns a place for a connection, or None if every other connection is busy.
 
-        When an address has its share, its own connection that was idle for longest ends. When no place is
-        left, those of the address that has most do.
+        If an address has its full share, its own connection that was idle for longest is ended. If no place
+        is left, connections of the address with most are ended.
         """
         own = self._sites.get(site)
         if own is not None and len(own) >= self._most_of_site:
@@ -122,9 +127,9 @@ class Places:
         return any(self._drop_idle(each, DROPPED_AT_ONCE) for each in (largest, *self._sites.values()))
 
     def add_unread(self, place: Place, size: int) -> None:
-        """Counts what the client of a connection has not read.
+        """Counts bytes that the client of a connection has not read.
 
-        When that is too much in all, connections of the address with most end, those idle for longest first.
+        If there are too many in all, connections of the address with most end, those idle for longest first.
         """
         place.unread += size
         self.unread += size
@@ -136,7 +141,7 @@ class Places:
             self._drop([each for each in self._sites[site] if each.unread][:DROPPED_AT_ONCE])
 
     def move_to_end(self, place: Place) -> None:
-        """The connection is idle from now on, so all others that are idle end before it."""
+        """Notes that the connection is idle from now on, so all others that are idle end before it."""
         self._sites[place.site].move_to_end(place)
 
     def remove(self, place: Place) -> None:
@@ -147,7 +152,7 @@ class Places:
         self._taken -= 1
 
     def _drop_idle(self, places: OrderedDict[Place, None], number: int) -> bool:
-        """Ends up to that many, those first that were idle for longest. True if any did."""
+        """Ends up to that many connections, those first that were idle for longest. True if any was ended."""
         chosen = list(islice((place for place in places if place.is_idle), number))
         self._drop(chosen)
         return bool(chosen)
@@ -160,10 +165,10 @@ class Places:
 
 
 class Acceptor:
-    """Accepts what comes to a listening socket. Stands in place of asyncio's own server.
+    """Accepts the connections of a listening socket, in place of asyncio's own server.
 
-    That one says nothing of a connection before its TLS handshake is over. There are `most` connections at a
-    time. `by_address` says that the peer of a connection is the client, and no proxy.
+    asyncio's server does not report a connection before its TLS handshake is over. There are `most`
+    connections at a time. `by_address` says that the peer of a connection is the client, and no proxy.
     """
 
     def __init__(
@@ -193,7 +198,7 @@ class Acceptor:
         self._loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
-        """Accepts no more, and ends what is in its handshake."""
+        """Accepts no more connections, and ends those in their handshake."""
         self._loop.remove_reader(self._listener)
         if self._paused is not None:
             self._paused.cancel()
@@ -234,7 +239,7 @@ class Acceptor:
         task.add_done_callback(self._under_way.discard)
 
     async def _serve(self, connection: socket.socket, place: Place) -> None:
-        """Hands a connection to its protocol, after the TLS handshake when there is one."""
+        """Hands a connection to its protocol, after the TLS handshake if the server has TLS."""
         try:
             await self._loop.connect_accepted_socket(
                 lambda: self._protocol(place),
@@ -250,9 +255,9 @@ class Acceptor:
             raise
 
     def _pause(self, error: int) -> bool:
-        """Accepts nothing for a moment: what waits stays with the system.
+        """Accepts nothing for a moment: new connections wait in the system.
 
-        Returns whether idle connections made room.
+        True if idle connections were ended and made room.
         """
         has_room = self._places.make_room()
         self._loop.remove_reader(self._listener)
@@ -265,7 +270,7 @@ class Acceptor:
         self._loop.add_reader(self._listener, self._accept)
 
     def _say(self, error: str | None = None) -> None:
-        """Logs at most once a minute what did not get in, or had to go."""
+        """Logs at most once a minute which connections were refused or ended."""
         if not self._lines.count("connections.full"):
             return
         log.warning("connections.full", dropped=self._places.dropped, refused=self._refused, error=error)

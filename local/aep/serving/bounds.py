@@ -1,7 +1,6 @@
-"""Bounds on what one client may take of the server: time and size of each part of a request, requests that
-wait, and time and memory of the answers.
+"""Bounds on one client of the server: time and size of each part of a request, waiting requests, and answers.
 
-uvicorn bounds the pause between requests only; a client that drips its headers, or sends requests without
+uvicorn bounds only the pause between requests; a client that drips its headers, or sends requests without
 reading an answer, could hold a connection and its memory for ever.
 """
 
@@ -22,7 +21,10 @@ HEAD_SECONDS = 10.0
 HEAD_BYTES = 32 * 1024
 HEADER_LINES = 100
 HOST_BYTES = 300
-"""A name has at most 253, and a port; descriptions that are served repeat it in many places."""
+"""The most bytes of the header Host: a name has at most 253, and a port.
+
+Served descriptions repeat it in many places.
+"""
 BODY_SECONDS = 30.0
 CHUNK_OVERHEAD_BYTES = 64 * 1024
 """The memory that the chunks of a body may cost beside it, besides as many bytes as the body has."""
@@ -35,7 +37,7 @@ _SAFE = "".join(f"{name}: {value}\r\n" for name, value in SAFE.items()).encode()
 _OF_UPGRADES = (b"connection", b"upgrade", b"http2-settings")
 _END_OF_HEAD = b"\r\n\r\n"
 _LEAST_OF_CHUNKS = 64
-"""A piece of a chunked body has at least so many bytes, or one of line breaks would be many pieces."""
+"""The least bytes of a piece of a chunked body, or a chunk of line breaks would be many pieces."""
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
 
 
@@ -77,10 +79,11 @@ class _Joined:
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 on httptools; what goes over a bound is answered 400, 408 or 431, and closed.
+    """uvicorn's HTTP/1.1 on httptools; a request over a bound is answered 400, 408 or 431, and its connection
+    closed.
 
-    One request is read at a time: what a client sends before it has its answer is held, and no more is read
-    from the socket. `place` is what the connection occupies among all of the server.
+    One request is read at a time: bytes that a client sends before it has its answer are held, and no more is
+    read from the socket. `place` is the connection's place among all of the server.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -198,7 +201,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Called by uvicorn when an answer was handed to the transport: the next request is read."""
+        """Reads the next request. Called by uvicorn when an answer was handed to the transport."""
         super().on_response_complete()
         self._is_answering = False
         self.place.idle()
@@ -207,7 +210,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Reads the next request if it came already. Ends the connection if none can come any more."""
+        """Reads the next request if it came already. Closes the connection if none can come any more."""
         if self._held and not self.transport.is_closing():
             self._read_held()
         if self._has_client_ended and not (self._is_answering or self._held):
@@ -228,7 +231,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return self._is_answering or (self.flow.write_paused and not self._reading_body)
 
     def pause_writing(self) -> None:
-        """Called by the transport when the client does not read as fast as it is answered."""
+        """Counts what the client has not read. Called by the transport when the client reads too slowly."""
         super().pause_writing()
         self.place.idle()
         self.place.set_unread(self.transport.get_write_buffer_size())  # type: ignore[attr-defined]
@@ -236,7 +239,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._expect_within(ANSWER_SECONDS)
 
     def resume_writing(self) -> None:
-        """Called by the transport when the client has read nearly all."""
+        """Reads the next request. Called by the transport when the client has read nearly all."""
         super().resume_writing()
         self.place.set_unread(0)
         if self._is_answering:
@@ -246,11 +249,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._go_on()
 
     def send_400_response(self, msg: str) -> None:
-        """For what is not HTTP: in the form of every other error."""
+        """Answers bytes that are not HTTP, in the form of every other error."""
         self._refuse(b"400 Bad Request", "not a valid HTTP request")
 
     def _read(self, data: bytes, start: int) -> None:
-        """Parses `data` from `start` on, piece by piece, as far as no answer has to go first."""
+        """Parses `data` from `start` on, piece by piece, until an answer has to go first."""
         while start < len(data) and not self.transport.is_closing():
             if self._must_hold():
                 self._hold(data, start)
@@ -269,7 +272,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 self._refuse(b"400 Bad Request", "the chunks of the body are too small: send larger ones")
 
     def _end_of_piece(self, data: bytes, start: int) -> int:
-        """Returns where a request may end: httptools goes on with the next one by itself."""
+        """Returns where a request may end, as httptools reads on into the next one by itself."""
         self._read_ahead = None
         if self._reading_body:
             if self._body_left:
@@ -284,14 +287,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return end
 
     def _hold(self, data: bytes, start: int) -> None:
-        """Keeps what came before its time until the answer that goes before it is given."""
+        """Keeps bytes of the next request until the answer before it is given."""
         self.flow.pause_reading()
         self._held, self._held_from = data, start
         if not self.place.hold(len(data)):
             self.transport.abort()
 
     def _check_framing(self) -> None:
-        """Refuses what a proxy before us may read otherwise (RFC 9112 3.2, 6.1); llhttp does the rest."""
+        """Refuses requests that a proxy before us may read otherwise (RFC 9112 3.2, 6.1); llhttp does the
+        rest.
+        """
         version = self.parser.get_http_version()
         if version not in ("1.0", "1.1"):
             self._stop(self._refuse, b"505 HTTP Version Not Supported", "send the request as HTTP/1.1")
@@ -327,7 +332,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 return
 
     def _read_again(self, rest: bytes) -> bytes:
-        """A request that asks for another protocol, with `rest` behind its head, as if it did not ask.
+        """Reads a request that asks for another protocol, with `rest` behind its head, as if it did not ask.
 
         To ignore that is right (RFC 9110 7.8), but httptools reads no body then, and Java's client asks for
         h2c with the first request of every connection.
@@ -386,6 +391,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
 
 def _end_of_head(data: bytes, start: int) -> int:
-    """Returns where the first end of a head, or of trailers, is from `start` on; the end if there is none."""
+    """Returns where the first end of a head, or of trailers, is from `start` on; the end of `data` if there
+    is none.
+    """
     found = data.find(_END_OF_HEAD, start)
     return len(data) if found < 0 else found + len(_END_OF_HEAD)

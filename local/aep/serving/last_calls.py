@@ -1,4 +1,6 @@
-"""Notes the last calls of each PIM by each way in: for `/metrics` at once, and for commands in the file."""
+"""Notes the last calls of each PIM by each ingest format: for `/metrics` at once, and for commands in the
+file.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +24,7 @@ WRITE_EVERY = 5.0
 
 
 class CallObserver:
-    """The port `IngestObserver`. It writes what is new every 5 s, between `start` and `stop`."""
+    """The port `IngestObserver`. It writes new calls every 5 s, between `start` and `stop`."""
 
     def __init__(
         self,
@@ -54,14 +56,14 @@ class CallObserver:
         self._meters.refused(tenant, way, status)
 
     async def start(self) -> None:
-        """Reads what is known from before of PIMs that there are. Raises StoreUnavailable."""
+        """Reads the earlier calls of the PIMs in the registry. Raises StoreUnavailable."""
         names = [tenant.name for tenant in await self._registry.tenants()]
         known = await self._database.write(partial(calls.read_those_of, tenants=names), needs_room=False)
         self._meters.last_calls.update(known)
         self._writing = self._tasks.start(self._write_periodically())
 
     async def stop(self) -> None:
-        """Writes what is new for the last time."""
+        """Writes new calls for the last time."""
         await self._tasks.stop(self._writing)
         if self._writing is not None:
             await self._write()

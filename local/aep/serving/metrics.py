@@ -34,16 +34,21 @@ from ..store.figures import Figures
 log = structlog.get_logger()
 
 REST = 20
-"""A page is good for so many times as long as making it took: scrapes take a twentieth of the processor."""
+"""The time for which a page is kept, in multiples of the time to make it: scrapes take a twentieth of a
+processor.
+"""
 
 Measure = Callable[[], Figures]
-"""Looks at the files of the store and their disk; called in a thread."""
+"""A function that measures the files of the store and their disk; called in a thread."""
 Look = Callable[[], Awaitable[float]]
-"""Brings the meters up to date with the file; the age in seconds of the oldest event that waits."""
+"""A function that updates the meters from the file.
+
+Returns the age in seconds of the oldest event that waits.
+"""
 
 
 def route(meters: Meters, look: Look, measure: Measure) -> Route:
-    """GET /metrics."""
+    """Returns the route GET /metrics."""
     collector = _Collector(meters)
     page = _Page(collector)
 
@@ -63,7 +68,7 @@ def route(meters: Meters, look: Look, measure: Measure) -> Route:
 
 
 class _Page:
-    """The text of the page, made anew when the last one is no longer good."""
+    """The text of the page, made anew when the last one is too old."""
 
     def __init__(self, collector: Collector) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
@@ -85,7 +90,9 @@ class _Page:
 
 
 class CountedAnswers:
-    """Counts answers by the route's template and the status; no path of a stranger becomes a label."""
+    """Counts answers by the route's template and the status, so that no path of a stranger becomes a
+    label.
+    """
 
     def __init__(self, routes: Iterable[Route], meters: Meters) -> None:
         self._templates: Mapping[object, str] = {each.endpoint: each.path for each in routes}
@@ -220,7 +227,7 @@ class _Collector(Collector):
         yield from (queued, delivered, ended)
 
     def _pims(self) -> Iterable[Metric]:
-        """Returns the figures of calls by PIM and way in. PIMs beyond the first 200 share a label."""
+        """Returns the figures of calls by PIM and ingest format. PIMs beyond the first 200 share a label."""
         named = set(islice(dict.fromkeys(tenant for tenant, _ in self._meters.last_calls), PIMS_NAMED))
         taken: dict[tuple[str, Way], float] = {}
         for (tenant, way), last in self._meters.last_calls.items():

@@ -1,4 +1,4 @@
-"""How an ASGI app is served on a port from the command line: one `ready` line, a clean end on a signal."""
+"""Serves an ASGI app on a port for a command: prints one `ready` line, and ends cleanly on a signal."""
 
 import asyncio
 import contextlib
@@ -24,12 +24,14 @@ from .bounds import BoundedHttpProtocol
 
 BACKLOG = 2048
 CONNECTIONS = 4096
-"""The connections that clients may have open at once, unless the caller says another number."""
+"""The connections that clients may have open at once, unless the caller gives another number."""
 IDLE_SECONDS = 75
-"""Seconds for which a connection is kept between two requests: longer than most proxies keep one. A proxy
-that sends a request at the moment when we close gets no answer, and its client a 502."""
+"""The seconds for which a connection is kept between two requests: longer than most proxies keep one.
+
+If we close a connection at the moment when a proxy sends a request on it, its client gets a 502.
+"""
 SILENT_SECONDS = 30
-"""The time for which a peer may leave what was sent to it unacknowledged, or have no room for it."""
+"""The seconds for which a peer may leave bytes unacknowledged, or have no room for them."""
 UNSENT_BYTES = 32 * 1024
 """The bytes of a connection's answers that the system may hold while their client does not read."""
 
@@ -43,7 +45,7 @@ class Tls:
 
 
 def announce(url: str) -> None:
-    """The line that scripts wait for. Flushed, as standard output is a pipe there."""
+    """Prints the line that scripts wait for. It is flushed, as standard output is a pipe there."""
     echo(f"ready {url}")
 
 
@@ -74,12 +76,10 @@ async def serve_on(
     behind_proxies: bool = False,
     connections: int = CONNECTIONS,
 ) -> None:
-    """Does what `run` does, in a running loop and on a socket that listens.
+    """Does the same as `run`, in a running loop and on a socket that listens.
 
-    It is for an app that must know its own URL.
-
-    `connections` are open at once at most.
-    `behind_proxies` says that all connections come from few addresses, so that none of them has a limit.
+    It is for an app that must know its own URL. `connections` are open at once at most. `behind_proxies` says
+    that all connections come from few addresses, so that none of them has a limit.
     """
     url = url_of(listener, tls)
     server = _Server(
@@ -103,7 +103,7 @@ async def running(
     connections: int = CONNECTIONS,
     drain: float = 1,
 ) -> AsyncIterator[str]:
-    """Serves inside the running loop, for as long as the block lasts; gives the URL.
+    """Serves inside the running loop, for as long as the block lasts; yields the URL.
 
     Running requests then get `drain` seconds to end.
     """
@@ -124,7 +124,7 @@ async def running(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises CannotListen."""
+    """Returns a listening socket. Raises CannotListen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -146,7 +146,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket, tls: Tls | None = None) -> str:
-    """The base URL of what listens there, without a trailing slash."""
+    """Returns the base URL of a listening socket, without a trailing slash."""
     host, port = listener.getsockname()[:2]
     scheme = "https" if tls else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -184,7 +184,7 @@ class _Server(uvicorn.Server):
         self._most = descriptors.most_clients(connections, descriptors.limit())
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts as uvicorn does, but for who accepts the connections."""
+        """Starts as uvicorn does, but has `Acceptor` accept the connections."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             raise SystemExit(STARTUP_FAILURE)
@@ -204,7 +204,9 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn does, but without raising the signal again at the end: that status would not be 0."""
+        """Handles signals as uvicorn does, but does not raise them again at the end: the status would not be
+        0.
+        """
         if not self._signals or threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -2,5 +2,5 @@
 (docs/decisions/0026).
 
 `channel` carries calls between two processes, `owner` is the owner's side, `remote` the worker's view of the
-store, `process` starts a worker and is what runs in it.
+store. `process` starts workers and has the program that each runs.
 """

@@ -1,5 +1,4 @@
-"""Calls between two of our processes over a socket: what is called within a turn of the event loop travels
-together.
+"""Calls between two of our processes over a socket; calls of one turn of the event loop travel together.
 
 A frame is its length in four bytes and a pickled list of messages. Pickle may run anything that the sender
 wants, which is safe here: the sockets have no name, so both ends are in processes that this program forked.
@@ -21,17 +20,18 @@ T = TypeVar("T")
 
 _LENGTH_BYTES = 4
 FULL_BYTES = 1024 * 1024
-"""Not yet taken by the other end: more than that waits elsewhere, if it can."""
+"""The most bytes that the other end has not taken yet. What can wait elsewhere then waits there."""
 
 _CALL, _ANSWER, _ERROR = range(3)
 
 
 class Channel(asyncio.Protocol):
-    """One end. `served` has the methods that the other end may call; `on_end` is called when that is gone.
+    """One end of a channel.
 
-    Messages are handled in their order: plain methods when they come, coroutines by a task that begins then.
-    An answer comes behind everything that was told before it was given. What cannot be pickled is an error
-    for whoever waits for it, and where nobody does, `on_fault` is called: it is a fault of ours.
+    `served` has the methods that the other end may call; `on_end` is called when that is gone. Messages are
+    handled in their order: plain methods when they come, coroutines by a task that begins then. An answer
+    comes after all messages that were sent before it. If something cannot be pickled, whoever waits for the
+    answer gets the error; if nobody waits, `on_fault` is called: it is a fault of ours.
     """
 
     def __init__(
@@ -54,25 +54,25 @@ class Channel(asyncio.Protocol):
         self._is_paused = False
         self.is_over = False
         self.has_heard = False
-        """True if something came from the other end since somebody set this to False."""
+        """True if something came from the other end since this was last set to False."""
         self._numbers = count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self, end: socket.socket) -> None:
-        """Begins to exchange on a connected socket."""
+        """Begins the exchange on a connected socket."""
         await self._loop.create_connection(lambda: self, sock=end)
         self._flush()
 
     def close(self) -> None:
-        """Sends what is gathered, and ends."""
+        """Sends the messages that are gathered, and closes the socket."""
         self._flush()
         self.is_over = True
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Ends now: what is gathered or on its way to the other end is dropped."""
+        """Closes the socket now: messages that are gathered or on their way to the other end are dropped."""
         self.is_over = True
         if self._transport is not None:
             self._transport.abort()
@@ -93,7 +93,7 @@ class Channel(asyncio.Protocol):
         *arguments: P.args,
         **_: P.kwargs,
     ) -> None:
-        """Does what `send` does. `size`: bytes of the arguments, roughly."""
+        """Does the same as `send` for arguments of roughly `size` bytes."""
         self._send((_CALL, method.__name__, None, arguments), size)
 
     @overload
@@ -109,9 +109,10 @@ class Channel(asyncio.Protocol):
     def call(
         self, method: Callable[Concatenate[Any, P], Any], *arguments: P.args, **_: P.kwargs
     ) -> "asyncio.Future[Any]":
-        """What the method returned or raised at the other end; cancelled when that ends before.
+        """Has the other end call the method.
 
-        Raises what the arguments raise when they cannot be pickled.
+        The future gets its result or exception, and is cancelled when that end is gone. Raises what the
+        arguments raise when they cannot be pickled.
         """
         number, future = next(self._numbers), self._loop.create_future()
         if self.is_over:
@@ -173,7 +174,7 @@ class Channel(asyncio.Protocol):
             self._on_room()
 
     def _sendable(self, message: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """The message, or what is sent in its place when it cannot be."""
+        """Returns the message, or the error in its place when it cannot be pickled."""
         try:
             _pickled(message)
         except Exception as error:  # noqa: BLE001 - raised where the call was made, or a fault

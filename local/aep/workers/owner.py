@@ -1,4 +1,4 @@
-"""The owner's side: hands queued deliveries out to the workers and does for them what needs the file.
+"""The owner's side: hands queued deliveries out to the workers and does the work on the file for them.
 
 A worker that hangs is killed and replaced (docs/decisions/0045).
 """
@@ -29,25 +29,30 @@ from .sides import OwnerSide, WorkerSide
 T = TypeVar("T")
 
 ROUND_SECONDS = 1.0
-"""The workers are asked for an answer in each round. Their silence is counted in rounds and not by a clock:
-when the owner itself stood still, or the whole machine, that is one round however long it was."""
+"""The seconds of a round, in which each worker is asked for an answer.
+
+Silence is counted in rounds, not by a clock: a time in which the owner itself or the whole machine stood
+still is one round.
+"""
 SILENT_ROUNDS = 15
-"""A worker that was silent for so many rounds is killed and replaced."""
+"""The silent rounds after which a worker is killed and replaced."""
 WAITED_FOR_ROUNDS = 5
-"""The silent rounds while somebody waits until the worker knows of a change; then we are not ready."""
+"""The silent rounds if somebody waits until the worker has a change; then the platform is not ready."""
 START_ROUNDS = 60
 """The silent rounds that a worker has to start."""
 
 IDLE_ROUNDS = 10
 GROWN_BYTES = 32 * 1024 * 1024
-"""A worker that was idle for so many rounds, and has grown by so much since it started, is replaced. Python
-keeps the memory of objects for others of their size: what a crowd took would stay."""
+"""The growth in bytes for which a worker that was idle for IDLE_ROUNDS is replaced.
+
+Python keeps the memory of freed objects for others of their size, so the memory of a crowd would stay.
+"""
 
 log = structlog.get_logger()
 
 
 class WorkerEnded(Exception):
-    """Raised when a worker's process is gone that should run."""
+    """Raised when the process of a worker that should run has ended."""
 
 
 class Process(Protocol):
@@ -62,7 +67,7 @@ class Process(Protocol):
         ...
 
     def kill(self) -> None:
-        """Has it run nothing more, whatever it does."""
+        """Kills the process, whatever it does."""
         ...
 
 
@@ -78,10 +83,10 @@ class Processes(Protocol):
 
 
 class Workers:
-    """The live side of the broker in other processes: in place of a `Dispatcher`.
+    """The live side of the broker in other processes, in place of a `Dispatcher`.
 
-    Subscriptions are dealt out by their numbers, so a lane, a rate and the counts of a series are in one
-    worker. Tells the workers of changed records too, as `SqliteSubscriptions.copies`.
+    Each worker has the subscriptions whose numbers fall to it, so a lane, a rate and the counts of a series
+    are in one worker. Sends the workers changed records too, as `SqliteSubscriptions.copies`.
     """
 
     def __init__(
@@ -225,7 +230,7 @@ class Workers:
                 self._check(worker)
 
     def _check(self, worker: "_Worker") -> None:
-        """Ends a worker that was silent for too long, or keeps memory for nothing."""
+        """Kills a worker that was silent for too long; replaces one that is idle and has grown."""
         worker.count_round()
         if worker.idle_rounds >= IDLE_ROUNDS and worker.beginning is None and not worker.is_killed:
             grown = self._resident_bytes(worker.process.pid) - worker.resident_bytes
@@ -248,7 +253,7 @@ class Workers:
         worker.process.kill()
 
     async def _renew(self, worker: "_Worker", grown: int) -> None:
-        """Replaces a worker that works, after it has handed out nothing more."""
+        """Replaces an idle worker, after it has stopped handing out deliveries."""
         log.info("worker.renewed", worker=worker.number, pid=worker.process.pid, grown_bytes=grown)
         worker.is_renewed = True
         if await _is_answered(worker.channel.call(WorkerSide.stop)) and not worker.is_killed:
@@ -391,7 +396,7 @@ class _Worker:
         return await self._change_subscription(owner, subscriber_id, subscription_id, change, action=action)
 
     def delivered(self, rows: Sequence[Taken]) -> None:
-        """Submits their removal from the file; the worker hears of it when that is committed."""
+        """Submits the removal of deliveries that were taken; the worker is notified when it is committed."""
         for part, future in self._queue.settle_taken(rows):
             future.add_done_callback(partial(self._are_settled, [position for _, _, position, *_ in part]))
 

@@ -1,4 +1,4 @@
-"""Starts the processes of workers, and what runs in each of them."""
+"""Starts the processes of workers, and has the program that runs in each of them."""
 
 import asyncio
 import contextlib
@@ -31,9 +31,9 @@ log = structlog.get_logger()
 
 
 STDERR = 2
-"""Its file descriptor."""
+"""The file descriptor of standard error."""
 END_SECONDS = 1.0
-"""From the end of its socket to that of a worker; then it is killed."""
+"""The seconds from the end of its socket until a worker is killed."""
 
 
 class WorkerProcess:
@@ -45,18 +45,18 @@ class WorkerProcess:
         self._is_reaped = False  # else nobody else can have its number
 
     def kill(self) -> None:
-        """Has it run nothing more, even if it is stopped."""
+        """Kills the process, even if it is stopped."""
         if not self._is_reaped:
             os.kill(self.pid, signal.SIGKILL)
 
     def reap(self) -> bool:
-        """True if it has ended. Never waits."""
+        """True if the process has ended. Never waits."""
         if not self._is_reaped:
             self._is_reaped = os.waitpid(self.pid, os.WNOHANG) != (0, 0)
         return self._is_reaped
 
     def end_soon(self) -> None:
-        """Lets it end by the end of its socket, and kills it when that takes too long."""
+        """Closes the socket, by which the process ends, and kills the process when that takes too long."""
         self.end.close()
         deadline = time.monotonic() + END_SECONDS
         while not self.reap():
@@ -91,7 +91,7 @@ class WorkerProcesses:
         self._running = [each for each in self._running if not each.reap()]
 
     def end(self) -> None:
-        """Ends those that run."""
+        """Ends the workers that run."""
         for each in self._running:
             each.end.close()  # all at once
         for each in self._running:
@@ -100,10 +100,10 @@ class WorkerProcesses:
 
 @contextlib.contextmanager
 def forked(number: int, clock: SteadyClock) -> Iterator[WorkerProcesses]:
-    """Runs so many workers during the block, and those that replace them; all have the time of the clock.
+    """Runs so many workers during the block, and those that replace them; all share the time of the clock.
 
-    By a fork, so that they share what is in memory and need no time to start: to be entered before there is
-    a thread or an event loop. A worker ends with the owner's end of its socket, whatever ended the owner.
+    They are forked, so that they share memory and start at once: enter this before there is a thread or an
+    event loop. A worker ends when the owner's end of its socket is closed, however the owner ended.
     """
     default_tls()  # is kept, so that it is in memory once
     pairs = [socket.socketpair() for _ in range(number)]
@@ -125,7 +125,7 @@ def forked(number: int, clock: SteadyClock) -> Iterator[WorkerProcesses]:
 
 
 def _run(end: socket.socket, clock: Clock) -> int:
-    """The life of a worker; its exit status. The owner says when it ends, not the terminal or systemd."""
+    """Runs a worker; returns its exit status. The owner says when it ends, not the terminal or systemd."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
@@ -140,7 +140,7 @@ def _run(end: socket.socket, clock: Clock) -> int:
 
 
 class _ToOwner(io.RawIOBase):
-    """Standard error of a worker: the owner writes it, so that no line stands within another one."""
+    """Standard error of a worker. The owner writes it, so that no line is inside another one."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel

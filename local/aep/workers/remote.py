@@ -17,7 +17,7 @@ from .channel import Channel
 from .sides import OwnerSide, WorkerSide
 
 GATHERED_FOR_SECONDS = 0.002
-"""The seconds for which deliveries are gathered into one message. Each message costs the owner a wake-up."""
+"""The seconds for which deliveries are gathered into one message: each message wakes the owner up."""
 
 
 class Live(Protocol):
@@ -54,7 +54,7 @@ class RemoteStore:
         self._is_served = asyncio.Event()
 
     def serve(self, live: Live, stop: Callable[[], Awaitable[None]]) -> None:
-        """What the owner tells and asks for, beside the records."""
+        """Serves the calls of the owner that are not about records."""
         self._live = live
         self.start, self.put, self.read_more, self.stop = live.start, live.put, live.read_more, stop
         self._is_served.set()
@@ -65,7 +65,7 @@ class RemoteStore:
         await self._is_served.wait()
 
     def answer(self) -> bool:
-        """Returns whether the worker is idle; that it is answered shows that this process runs."""
+        """True if the worker is idle. Any answer shows that this process runs."""
         return self._live is not None and self._live.is_idle
 
     # LaneQueue

@@ -1,4 +1,4 @@
-"""What the owner of the file and a worker may call at each other's end of their channel."""
+"""The calls that the owner of the file and a worker make to each other over their channel."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
@@ -14,7 +14,7 @@ from ..broker.queued import LaneKey, Queued, Taken
 
 
 class WorkerSide(Protocol):
-    """What a worker does for the owner."""
+    """The calls that a worker serves."""
 
     def configure(self, settings: Settings, /) -> Awaitable[None]:
         """Has the worker built by these settings; answered when it may be started."""
@@ -25,7 +25,7 @@ class WorkerSide(Protocol):
     def stop(self) -> Awaitable[None]: ...
 
     def answer(self) -> bool:
-        """Returns whether the worker is idle; that it is answered shows that its process runs."""
+        """True if the worker is idle. An answer shows that its process runs."""
         ...
 
     def put(self, queued: Sequence[Queued], /) -> None: ...
@@ -42,7 +42,7 @@ class WorkerSide(Protocol):
 
 
 class OwnerSide(Protocol):
-    """What the owner does for a worker, which has no file."""
+    """The calls that the owner serves, for a worker has no file."""
 
     def lanes(self) -> Awaitable[Sequence[LaneKey]]: ...
 
