@@ -1,4 +1,4 @@
-"""`aep backup`: a copy of the store that a platform can go on from."""
+"""`aep backup`: copies the store, for a platform that continues from the copy."""
 
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +42,7 @@ def backup(
 
 
 def _file_of_key(data: Path) -> Path | None:
-    """The folder's file of keys; None if it is not what the store's secrets are sealed with.
+    """Returns the folder's file of keys; None if the store's secrets are sealed with other keys.
 
     Then the platform has its key from its own environment.
     """

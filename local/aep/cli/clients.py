@@ -168,7 +168,7 @@ def _tenant(entries: Entries, url: str, place: Place) -> Tenant:
 
 
 def _with_key(client: PimClient, key: str, now: datetime, overlap: float) -> PimClient:
-    """The client with a new key, beside which no earlier one stays good for longer than the overlap."""
+    """Returns the client with a new key. Earlier keys stay good for at most the overlap."""
     changed = client.with_new_key(hashlib.sha256(key.encode()).hexdigest(), now, timedelta(seconds=overlap))
     if len(changed.previous_keys) > MAX_PREVIOUS_KEYS:
         fail(
@@ -179,7 +179,7 @@ def _with_key(client: PimClient, key: str, now: datetime, overlap: float) -> Pim
 
 
 def _with_client(tenant: Tenant, client: PimClient) -> Tenant:
-    """The entry with that client, in the place where it was."""
+    """Returns the entry with that client, in the place where it was."""
     ids = [each.client_id for each in tenant.clients]
     clients = [client if each.client_id == client.client_id else each for each in tenant.clients]
     return tenant.model_copy(

@@ -41,7 +41,9 @@ PullSubscription = Annotated[
     str, typer.Option(metavar="NAME", help="With --google: the pull subscription of the dead letters' topic.")
 ]
 BUSY_MILLISECONDS = 30_000
-"""A server under load commits without a pause, so the turn of another process can take a while to come."""
+"""The time to wait for the lock: a server under load commits without a pause, and another process has to
+wait.
+"""
 MOST_DIGITS = 19
 Move = Callable[[sqlite3.Connection, Sequence[int], datetime], int]
 
@@ -113,7 +115,7 @@ def _change(move: Move, done: str, ids: list[str] | None, data: Path, *, every: 
     if as_json:
         echo_json({done: number})
     else:
-        echo(_told(done, number))
+        echo(_counted(done, number))
 
 
 def _list_google(project: str, name: str, *, as_json: bool) -> None:
@@ -141,7 +143,7 @@ def _replay_google(project: str, name: str, ids: Sequence[str], *, as_json: bool
     if as_json:
         echo_json({"replayed": done.replayed, "left": done.left})
     else:
-        echo(_told("replayed", done.replayed))
+        echo(_counted("replayed", done.replayed))
     for letter_id, reason in done.left.items():
         echo(f"aep: dead letter {letter_id} stays: {reason}", err=True)
     if done.left:
@@ -149,7 +151,7 @@ def _replay_google(project: str, name: str, ids: Sequence[str], *, as_json: bool
 
 
 def _asked(ids: Sequence[str] | None, *, every: bool) -> Sequence[str]:
-    """The ids; none with --all."""
+    """Returns the ids; none with --all."""
     if every == bool(ids):
         fail("give the ids of dead letters, or --all; `aep dead list` shows them")
     return ids or ()
@@ -161,7 +163,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _told(done: str, number: int) -> str:
+def _counted(done: str, number: int) -> str:
     return f"{done} {counted(number, 'dead letter')}"
 
 

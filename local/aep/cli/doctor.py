@@ -1,4 +1,4 @@
-"""`aep doctor`: what of the environment works, or of a platform that was deployed."""
+"""`aep doctor`: checks the environment on this machine, or a platform that was deployed."""
 
 import asyncio
 import os
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from ..doctor.machine import Check
 
 WAIT_SECONDS = 420.0
-"""The first retry comes after 5 minutes, and on Google Cloud with the next minute's tick."""
+"""The seconds to wait for a retry: the first one comes after 5 minutes, on Google Cloud with the next
+minute's tick.
+"""
 
 
 def doctor(
@@ -61,7 +63,7 @@ def doctor(
     check and sends them test events, a retry included.
     """
     if deployed is not None:
-        found = asyncio.run(_tell(_of_deployed(deployed, stack, endpoint, email, wait), as_json=as_json))
+        found = asyncio.run(_print_each(_of_deployed(deployed, stack, endpoint, email, wait), as_json=as_json))
         failed = any(check.state == "problem" for check in found)
     else:
         if endpoint is not None or email is not None or stack is not None:
@@ -100,8 +102,8 @@ def _of_deployed(
     return deployed.everything(url, deployed.Credentials(), receiver, retry_within=wait, stack=outputs)
 
 
-async def _tell(checks: AsyncIterator["Check"], *, as_json: bool) -> list["Check"]:
-    """Each as it is done, since some take minutes."""
+async def _print_each(checks: AsyncIterator["Check"], *, as_json: bool) -> list["Check"]:
+    """Prints each check when it is done, as some take minutes."""
     found: list[Check] = []
     async for check in checks:
         found.append(check)

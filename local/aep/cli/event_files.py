@@ -1,4 +1,4 @@
-"""The option `--event`: an event in whatever form a person has one."""
+"""The option `--event`: reads an event in each form that a person may have."""
 
 import sys
 from pathlib import Path
@@ -22,9 +22,9 @@ EventFile = Annotated[
 
 
 def event_in(file: Path) -> dict[str, Any]:
-    """The event, with at least a `type` and `data` that is an object; ends the command when there is none.
+    """Returns the event, which has a `type` and an object `data`; ends the command when there is none.
 
-    Of an entry of the catalog, as JSON or as `aep events TYPE` prints it, its example.
+    For an entry of the catalog, as JSON or as `aep events TYPE` prints it, that is its example.
     """
     where = f"--event {file}"
     before, is_printed, example = _text_of(file, where).partition("\n\nexample:\n")

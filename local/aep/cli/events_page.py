@@ -26,7 +26,7 @@ the catalog; with `--event-types FILE` it has your own types too ([settings](set
 
 
 def page(types: Catalog) -> str:
-    """The page as Markdown."""
+    """Returns the page as Markdown."""
     listed = list(types.types.values())
     rows = "".join(map(_row, listed))
     sections = [
@@ -51,6 +51,8 @@ def _details(event_type: EventType) -> str:
 
 
 def _family(event_type: EventType) -> str:
-    """What precedes the action: `com.akeneo.pim.v1.product` of `com.akeneo.pim.v1.product.updated.delta`."""
+    """Returns the part before the action: `com.akeneo.pim.v1.product` of
+    `com.akeneo.pim.v1.product.updated.delta`.
+    """
     before, version, after = re.split(r"(\.v\d+\.|$)", event_type.name, maxsplit=1)
     return f"{before}{version}{after.partition('.')[0]}"

@@ -1,4 +1,4 @@
-"""`aep filter`: try a filter on an event before a subscription gets it."""
+"""`aep filter`: tries a filter on an event before a subscription gets it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -55,7 +55,7 @@ def try_filter(
 
 
 def _event_of(file: Path, types: Catalog) -> Event:
-    """Ends the command when there is none whose data fits its type."""
+    """Returns the event; ends the command when its data do not fit its type."""
     found = event_in(file)
     data, event_type = found["data"], known_type(found["type"], types)
     for path, message in event_type.problems_of(data, first_only=True):

@@ -1,4 +1,4 @@
-"""`aep logs` and `aep status`: what the log and the queue of a data folder hold, of all clients."""
+"""`aep logs` and `aep status`: the log and the subscriptions of a data folder, for all clients."""
 
 import contextlib
 import sqlite3

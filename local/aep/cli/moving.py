@@ -1,4 +1,4 @@
-"""`aep export` and `aep import`: from one machine to Google Cloud and back."""
+"""`aep export` and `aep import`: move records from one machine to Google Cloud and back."""
 
 import asyncio
 import contextlib
@@ -100,7 +100,10 @@ def import_(
 
 
 def _seal_of_folder(data: Path, content: ExportFile) -> AesGcmSeal:
-    """The seal that the platform on the folder will have. Makes no key: nobody could have sealed with it."""
+    """Returns the seal that the platform on the folder will have.
+
+    Makes no key, as nothing could be sealed with it.
+    """
     given, own = settings().secrets_key, data / keys.KEY_FILE
     if given is None:
         if not own.exists() and not (data / opening.FILE).exists():

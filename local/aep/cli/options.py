@@ -64,16 +64,16 @@ READ_BY_COMMANDS = (
     "AEP_SIGNING_SECRET",
     "AEP_WORKERS",
 )
-"""Variables that commands read beside the settings."""
+"""The variables that commands read beside the settings."""
 
 
 def unknown_variables(environment: Mapping[str, str]) -> Mapping[str, str | None]:
-    """The `AEP_` variables that no command reads, each with the known name that is most like it."""
+    """Returns the `AEP_` variables that no command reads, each with the known name that is most like it."""
     return unknown_to_settings(environment, *READ_BY_COMMANDS)
 
 
 def settings(**given: Any) -> Settings:
-    """From the environment, overridden by what is `given`; ends the command when one is wrong."""
+    """Reads the settings from the environment; `given` ones win. Ends the command when one is wrong."""
     try:
         return Settings(**given)
     except ValidationError as error:
@@ -81,7 +81,9 @@ def settings(**given: Any) -> Settings:
 
 
 def event_types(source: str | None) -> catalog.Catalog:
-    """The catalog with the types of `source`, a path or a list; ends the command when one is wrong."""
+    """Returns the catalog with the types of `source`, a path or a list; ends the command when one is
+    wrong.
+    """
     try:
         return catalog_with(source) if source is not None else catalog.load()
     except ValueError as error:
@@ -89,7 +91,7 @@ def event_types(source: str | None) -> catalog.Catalog:
 
 
 def known_type(name: str, types: catalog.Catalog) -> catalog.EventType:
-    """The catalog's entry; ends the command when there is none."""
+    """Returns the catalog's entry; ends the command when there is none."""
     if name not in types:
         fail(f"unknown event type {name}: did you mean {types.nearest(name)}? `aep events` lists them")
     return types[name]

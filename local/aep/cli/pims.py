@@ -30,7 +30,7 @@ pims = typer.Typer(
 
 
 class Auth(StrEnum):
-    """How a PIM's clients prove themselves."""
+    """The ways in which a PIM's clients prove themselves."""
 
     TOKEN_INFO = "token-info"  # noqa: S105 - the name of a way
     PLATFORM_KEY = "platform-key"
@@ -168,7 +168,7 @@ def remove(
 def _added(
     before: Tenant, auth: Auth | None, clients: list[str], rotated: Mapping[str, bool]
 ) -> tuple[Tenant, dict[str, str]]:
-    """The entry after `add`, and the secrets that were made for it."""
+    """Returns the entry after `add`, and the secrets that were made for it."""
     new: dict[str, str] = {}
     update: dict[str, Any] = {}
     for field, is_rotated in rotated.items():
@@ -187,7 +187,7 @@ def _added(
 
 
 def _secret_from_input(option: str | None) -> SecretStr | None:
-    """A secret on the command line would be seen by every process of the machine."""
+    """Reads a secret from standard input, as every process would see one on the command line."""
     if option is None:
         return None
     if option != "-":
@@ -202,7 +202,7 @@ def _secret_from_input(option: str | None) -> SecretStr | None:
 
 
 def _with_events_api_secret(tenant: Tenant, secret: SecretStr) -> Tenant:
-    """The newest first; the one before it stays good for what is on its way."""
+    """Returns the entry with the secret before the last one, which stays good for events on their way."""
     others = [kept for kept in tenant.events_api_secret if kept != secret]
     return tenant.model_copy(update={"events_api_secret": (secret, *others[:1])})
 
@@ -254,7 +254,7 @@ _HOW_FILES_COUNT = (
 
 
 def _base_url(place: Place) -> str:
-    """Returns what stands before the paths of ingest, as far as it is known."""
+    """Returns the URL before the paths of ingest, as far as it is known."""
     if place.project is None:
         return Settings().public_url or "https://YOUR-PLATFORM"
     known = os.environ.get("AEP_INGEST_URL", "").rstrip("/")
@@ -274,7 +274,7 @@ def _row(tenant: Tenant) -> dict[str, str]:
 
 
 def _last_calls(place: Place) -> Mapping[CallKey, LastCalls] | None:
-    """Returns None for a project, which keeps them in its log."""
+    """Returns the last calls of the PIMs; None for a project, which keeps them in its log."""
     if place.project is not None:
         return None
     if not (place.data / opening.FILE).exists():
@@ -284,7 +284,7 @@ def _last_calls(place: Place) -> Mapping[CallKey, LastCalls] | None:
 
 
 def _calls_in_json(tenant: Tenant, known: Mapping[CallKey, LastCalls]) -> dict[str, Any]:
-    """By way in, as far as calls came; nothing of a PIM from which none did."""
+    """Returns the calls of a PIM by ingest format, without formats by which none came."""
     found = {
         way.value: {
             "last_taken_at": _time_of(last.taken_at),

@@ -1,4 +1,4 @@
-"""The entries of the registry of PIMs while a command works on them: in a folder, a file or a project."""
+"""The registry of PIMs for a command: in a folder, a file or a project."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ Project = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the registry is: in the Firestore of a project, else in a file, else in the data folder."""
+    """The place of the registry: the Firestore of a project, else a file, else the data folder."""
 
     data: Path
     file: Path | None = None
@@ -62,7 +62,7 @@ class Place:
         return str((self.file or self.data).absolute())
 
     def command(self, words: str) -> str:
-        """Returns a command of `aep pims` that works on this place, as one types it."""
+        """Returns a command of `aep pims` that works on this place, as a person types it."""
         if self.project is not None:
             option = ["--google", self.project]
         elif self.file is not None:
@@ -80,7 +80,7 @@ class Place:
 class Entries:
     """The entries by name. `unreadable` are the names of those that cannot be understood.
 
-    A change is written by `put` or `remove`, which get the entries as they are after it.
+    `put` and `remove` write a change; they get the entries as they are after it.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Entries:
 
 @contextlib.contextmanager
 def open_registry(place: Place, *, makes: bool = False) -> Iterator[Entries]:
-    """The entries of a place, which no other command changes meanwhile.
+    """Opens the entries of a place, which no other command changes meanwhile.
 
     A folder without a registry gets one only if the command `makes` one; else the command ends. In a project,
     only a command that makes an entry needs the key that seals its secrets.
@@ -149,7 +149,7 @@ def open_registry(place: Place, *, makes: bool = False) -> Iterator[Entries]:
 
 
 def _in_one_line(error: ValidationError) -> str:
-    """The first problem and its field, or its AEP_ variable, without the value that it was found in."""
+    """Returns the first problem and its field, or its AEP_ variable, without the value, in one line."""
     first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(map(str, first["loc"]))
     if error.title == Settings.__name__:
@@ -193,7 +193,7 @@ def _entries_of_project(project: str, seal: Seal) -> Entries:
 
 
 def _plain(tenant: Tenant) -> dict[str, Any]:
-    """The entry as JSON data with its secrets in the clear: for the operator's own file."""
+    """Returns the entry as JSON data with its secrets in the clear, for the operator's own file."""
     document = tenant.model_dump(mode="json", exclude_defaults=True)
     for field in SECRET_FIELDS:
         values = [secret.get_secret_value() for secret in getattr(tenant, field)]
@@ -203,7 +203,7 @@ def _plain(tenant: Tenant) -> dict[str, Any]:
 
 
 def pim_url(text: str) -> str:
-    """The normalised URL of a PIM; ends the command when it is none."""
+    """Returns the normalised URL of a PIM; ends the command when the text is none."""
     try:
         return normalise_pim_url(text, allow_http=True)
     except ValueError as error:
@@ -218,7 +218,7 @@ def has_registry(data: Path) -> bool:
 def check_may_make(data: Path) -> None:
     """Ends the command if a platform runs on another folder.
 
-    For a folder that nobody named: a registry that is made there is read by nobody.
+    It is called for a folder that nobody named: no platform would read a registry that is made there.
     """
     running = sorted(folder for folder in folders_in_use() if folder != data.resolve())
     if running:
@@ -230,5 +230,5 @@ def check_may_make(data: Path) -> None:
 
 
 def pim_name(entries: Entries, text: str) -> str:
-    """The name of an entry: a host pattern as it is written, or the normalised URL."""
+    """Returns the name of an entry: a host pattern as it is written, or the normalised URL."""
     return text if entries.get(text) or text in entries.unreadable else pim_url(text)

@@ -1,4 +1,4 @@
-"""`aep restore`: a backup in the place of the store."""
+"""`aep restore`: puts a backup in the place of the store."""
 
 from pathlib import Path
 from typing import Annotated

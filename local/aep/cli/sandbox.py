@@ -144,7 +144,7 @@ def run_demo() -> None:
     Example: aep demo
 
     Starts the platform, a simulated PIM and an inbox, subscribes, sends events and verifies what arrives.
-    Exit status 0 only when nothing was lost and every signature fitted.
+    Exit status 0 only when nothing was lost and every signature matched.
     """
     from ..sandbox.demo import run_demo as demo  # the other commands start faster without it
 
@@ -174,13 +174,13 @@ def mount(app: typer.Typer) -> None:
 
 
 def _serve(app: ASGIApp, host: str, port: int) -> None:
-    """Serves, also when nobody reads what it prints."""
+    """Serves the app, also when nobody reads what it prints."""
     telemetry.configure("info", GatheredLines(to_background()))
     server.run(app, host=host, port=port, drain=2)
 
 
 def _printer(out: Console) -> Callable[[Received], None]:
-    """Prints a line per delivery."""
+    """Returns a function that prints a line per delivery."""
 
     def line(received: Received) -> None:
         good = 200 <= received.status < 300
@@ -202,7 +202,7 @@ def _printer(out: Console) -> Callable[[Received], None]:
 
 
 def _key(format_: Format, key: str, secret: str) -> str:
-    """What proves who sends; ends the command when it is missing."""
+    """Returns the key or secret of the sender; ends the command when it is missing."""
     if format_.place is None:
         if not key.strip():
             fail("no ingest key: give --key or set AEP_INGEST_KEY (`aep pims add URL` prints one)", 2)

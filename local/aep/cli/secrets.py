@@ -82,6 +82,6 @@ def _rotate_folder(data: Path) -> tuple[int, AesGcmSeal]:
 
 
 def _configured() -> AesGcmSeal | None:
-    """The seal of AEP_SECRETS_KEY, if that is set."""
+    """Returns the seal of AEP_SECRETS_KEY, if that is set."""
     key = settings().secrets_key
     return keys.configured(key) if key is not None else None

@@ -200,7 +200,7 @@ async def _serve(
 
 @contextlib.asynccontextmanager
 async def _metrics(app: ASGIApp, host: str, port: int) -> AsyncGenerator[None, None]:
-    """Serves /metrics on a port of its own; without it when that is 0 or taken."""
+    """Serves /metrics on a port of its own, unless that is 0 or taken."""
     async with contextlib.AsyncExitStack() as stack:
         if port:
             try:
@@ -232,19 +232,23 @@ def _tls(certificate: Path | None, key: Path | None) -> server.Tls | None:
 
 
 def _workers_usual() -> int:
-    """Taking in and keeping the file need a core, delivering needs another one."""
+    """Returns the default number of workers: one if there is a core for it beside that of ingest and
+    store.
+    """
     return 1 if _cores() > 1 else 0
 
 
 def _cores() -> int:
-    """Those that this process may run on, by its affinity."""
+    """Returns the number of cores that this process may run on, by its affinity."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _allow_many_connections() -> None:
-    """Every lane may hold a connection; the usual soft limit of 1,024 files is for select(2)."""
+    """Raises the limit of open files: every lane may have a connection, and the usual 1,024 files are for
+    select(2).
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if (allowed := descriptors.limit()) < descriptors.LEAST:

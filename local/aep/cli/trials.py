@@ -1,4 +1,4 @@
-"""`aep test` and `aep explain`: a subscription tried out as its app, through the management API."""
+"""`aep test` and `aep explain`: try a subscription as its app, through the management API."""
 
 import asyncio
 import sys
@@ -46,7 +46,9 @@ class _App:
         self._headers = {"X-PIM-URL": pim_url, "X-PIM-CLIENT-ID": client_id, "X-PIM-TOKEN": token}
 
     async def about(self, subscription: str, action: str, body: Any) -> Any:
-        """What `POST …/subscriptions/{id}/{action}` answers, wherever the subscription stands."""
+        """Returns the answer of `POST …/subscriptions/{id}/{action}`, whichever subscriber has the
+        subscription.
+        """
         import aiohttp  # here, as a server would keep it in memory for nothing
 
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)

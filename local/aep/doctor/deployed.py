@@ -1,6 +1,6 @@
-"""What of a platform works, seen from outside: one check each, as they are done, with what to do.
+"""Checks of a running platform from outside, one line each as it is done, with a cure.
 
-Its own test events, those of benchmarks, reach nobody but the subscriptions that it makes and removes.
+The test events are those of benchmarks: only the temporary subscriptions of the checks get them.
 """
 
 import asyncio
@@ -34,7 +34,9 @@ from .release import StackOutputs
 
 ARRIVAL_SECONDS = 60.0
 AGAIN_SECONDS = 5.0
-"""A change is in force within 5 s, so a test event that was sent sooner may pass by."""
+"""The seconds after which a test event is sent again: a new subscription may get nothing for its first 5
+s.
+"""
 ASK_INBOX_SECONDS = 0.2
 FEW_DAYS = 14
 _ANSWER = aiohttp.ClientTimeout(total=30)
@@ -42,7 +44,7 @@ _NAME = "aep doctor"
 
 
 class Credentials(BaseSettings):
-    """What of the environment lets the checks go further, and where ingest is."""
+    """The credentials from the environment, which allow further checks, and the URL of ingest."""
 
     model_config = SettingsConfigDict(env_prefix="AEP_", frozen=True)
 
@@ -53,7 +55,7 @@ class Credentials(BaseSettings):
     pim_token: SecretStr | None = None
 
     def triple(self) -> dict[str, str] | None:
-        """The headers of a client of the management API; None when one is not known."""
+        """The headers of a client of the management API; None when one is missing."""
         if self.pim_url is None or self.pim_client_id is None or self.pim_token is None:
             return None
         return {
@@ -65,9 +67,10 @@ class Credentials(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Where temporary subscriptions deliver: an `aep inbox` that the platform and this machine reach.
+    """The place to which temporary subscriptions deliver: an `aep inbox` that the platform and this machine
+    reach.
 
-    `email` gets the mail that tells of their deletion.
+    `email` gets the mail about their deletion.
     """
 
     url: str
@@ -75,7 +78,7 @@ class Receiver:
 
 
 class _Failed(Exception):
-    """Raised when something did not come out as it must; the text says what to do."""
+    """Raised when a check fails; the text says what to do."""
 
 
 async def everything(
@@ -86,9 +89,9 @@ async def everything(
     retry_within: float,
     stack: StackOutputs | None = None,
 ) -> AsyncIterator[Check]:
-    """All checks of the platform whose management API is at the URL. `retry_within` is in seconds.
+    """Runs all checks of the platform whose management API is at the URL. `retry_within` is in seconds.
 
-    With the outputs of a stack, what each of its functions runs is compared with them.
+    With the outputs of a stack, the archive that each of its functions runs is compared with them.
     """
     url = url.rstrip("/")
     context = client_context()
@@ -126,7 +129,7 @@ async def everything(
 
 
 async def _checked(name: str, work: Awaitable[str]) -> Check:
-    """`ok` with what the work returns."""
+    """Returns `ok` with the result of the work, or the problem that it raised."""
     try:
         return ok(name, await work)
     except _Failed as failure:
@@ -179,7 +182,7 @@ async def _strangers(session: aiohttp.ClientSession, url: str) -> str:
 
 
 async def _ingest(session: aiohttp.ClientSession, url: str, key: SecretStr | None) -> str:
-    """With a key, a test event of a benchmark that nobody started: it is for no subscription."""
+    """Sends a test event of a benchmark that nobody started, if there is a key: no subscription gets it."""
     event = {"id": str(uuid.uuid4()), "type": BENCHMARK, "data": catalog.load()[BENCHMARK].example}
     presented = key.get_secret_value() if key is not None else secrets.token_urlsafe(16)
     headers = {"Authorization": f"Bearer {presented}", "Content-Type": "application/cloudevents+json"}
@@ -212,7 +215,7 @@ class _Api:
     identity: dict[str, str]
 
     async def call(self, method: str, path: str, body: Any = None, *, expect: int) -> Any:
-        """What is answered. Raises _Failed when the status is another one."""
+        """Returns the JSON of the answer. Raises _Failed when the status is another one."""
         status, answer = await _ask(self.session, method, self.base + path, body, self.identity)
         if status != expect:
             errors = answer.get("errors") if isinstance(answer, dict) else None
@@ -223,14 +226,14 @@ class _Api:
 
 @dataclass(slots=True)
 class _Inbox:
-    """Reads what an `aep inbox` got since the checks began."""
+    """Reads the deliveries that an `aep inbox` got since the checks began."""
 
     session: aiohttp.ClientSession
     url: str
     last: int = 0
 
     async def read(self) -> Sequence[dict[str, Any]]:
-        """What is new. Raises _Failed when there is no `aep inbox`."""
+        """Reads new deliveries. Raises _Failed when there is no `aep inbox`."""
         status, found = await _ask(self.session, "GET", f"{self.url}/_inbox/events?after={self.last}")
         if status != 200 or not isinstance(found, list):
             raise _Failed(f"{self.url} is no `aep inbox`: run one there, without --secret")
@@ -240,7 +243,7 @@ class _Inbox:
 
 
 class _Temporary:
-    """The subscriptions that are made for the checks, and what came from them."""
+    """The temporary subscriptions of the checks, and the deliveries that came from them."""
 
     def __init__(self, api: _Api, inbox: _Inbox) -> None:
         self._api = api
@@ -251,7 +254,7 @@ class _Temporary:
         self.ids: dict[str, str] = {}
 
     async def subscribe(self, subscriber_id: str, path: str) -> None:
-        """A benchmark subscription to the path of the inbox."""
+        """Makes a benchmark subscription to the path of the inbox."""
         collection = f"/subscribers/{subscriber_id}/subscriptions"
         config = {"url": self._inbox.url + path, "secret": {"primary": self.secret}}
         wanted = {"events": [BENCHMARK], "source": "benchmark", "type": "https", "config": config}
@@ -259,12 +262,12 @@ class _Temporary:
         self.ids[path], self.paths[path] = created["id"], f"{collection}/{created['id']}"
 
     async def received(self, path: str) -> list[dict[str, Any]]:
-        """The deliveries at a path so far, of its subscription alone."""
+        """Returns the deliveries at a path so far, of its subscription alone."""
         self._received += await self._inbox.read()
         return [each for each in self._received if each["path"] == path and each["subject"] == self.ids[path]]
 
     async def notified(self, path: str) -> list[dict[str, Any]]:
-        """The notifications at a path that tell of one of the subscriptions."""
+        """Returns the notifications at a path that are about one of the subscriptions."""
         self._received += await self._inbox.read()
         ids = self.ids.values()
         return [
@@ -274,7 +277,7 @@ class _Temporary:
         ]
 
     async def send_until_all_came(self, paths: Sequence[str]) -> None:
-        """Test events for all, until each path got one. Raises _Failed."""
+        """Sends test events for all subscriptions until each path got one. Raises _Failed."""
         deadline = time.monotonic() + ARRIVAL_SECONDS
         while True:
             await self._api.call("POST", "/benchmark", {"type": BENCHMARK, "count": 1}, expect=202)
@@ -298,7 +301,7 @@ OK, FLAKY, GONE, NOTIFIED = "/ok", "/flaky", "/404", "/aep-doctor-notifications"
 
 
 async def _through(api: _Api, receiver: Receiver, retry_within: float) -> AsyncIterator[Check]:
-    """An event through to an endpoint, a retry, a suspension and its notification."""
+    """Checks a delivery to an endpoint, a retry, a suspension and its notification."""
     inbox = _Inbox(api.session, receiver.url.rstrip("/"))
     temporary = _Temporary(api, inbox)
     reached = await _checked("endpoint", _look_at(inbox))
@@ -333,7 +336,7 @@ async def _through(api: _Api, receiver: Receiver, retry_within: float) -> AsyncI
 
 @asynccontextmanager
 async def _subscriber(api: _Api, receiver: Receiver, temporary: _Temporary) -> AsyncIterator[str]:
-    """A subscriber for the block, deleted with its subscriptions however that ends."""
+    """Makes a subscriber for the block; deletes it with its subscriptions however the block ends."""
     contact = {
         "technical_email": receiver.email,
         "notification_channels": ["webhook"],
@@ -409,7 +412,7 @@ def _check_signatures(received: Sequence[dict[str, Any]], secret: str) -> None:
 
 
 async def _until(happened: Callable[[], Awaitable[Any]], seconds: float) -> Any:
-    """What `happened` returns once that is true, or when the time is over."""
+    """Returns the result of `happened` once that is true, or the last one when the time is over."""
     deadline = time.monotonic() + seconds
     while True:
         result = await happened()
@@ -425,7 +428,7 @@ async def _ask(
     body: Any = None,
     headers: dict[str, str] | None = None,
 ) -> tuple[int, Any]:
-    """Status and JSON; None when the answer is none."""
+    """Returns status and JSON; None in place of the JSON if the body is none."""
     given = {"Content-Type": "application/json", **(headers or {})} if body is not None else headers
     data = orjson.dumps(body) if body is not None else None
     async with session.request(method, url, data=data, headers=given, allow_redirects=False) as response:

@@ -1,4 +1,4 @@
-"""What of the environment works: one check each, with what to do when it does not."""
+"""Checks of this machine for `aep serve` and its tools, each with a cure when it fails."""
 
 import asyncio
 import ipaddress
@@ -74,7 +74,7 @@ _ANSWERS_OF_A_RESOLVER = {pycares.errno.ARES_ENODATA, pycares.errno.ARES_ENOTFOU
 
 
 class State(StrEnum):
-    """What a check found."""
+    """The result of a check."""
 
     OK = "ok"
     MISSING = "missing"  # not there, and only some things need it
@@ -83,7 +83,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding. `needed`: `aep serve` does not work without it."""
+    """One finding. `needed`: without it `aep serve` does not work."""
 
     name: str
     state: State
@@ -104,12 +104,12 @@ def problem(name: str, detail: str) -> Check:
 
 
 def broken(name: str, detail: str) -> Check:
-    """A problem that keeps `aep serve` from working."""
+    """Returns a problem that keeps `aep serve` from working."""
     return Check(name, State.PROBLEM, detail, needed=True)
 
 
 def everything(folder: Path, pims_file: str | None, unknown: Mapping[str, str | None]) -> list[Check]:
-    """All checks, of the platform that `aep serve` with these options would be.
+    """Runs all checks for the platform that `aep serve` with these options would be.
 
     `unknown` are the `AEP_` variables that nothing reads, each with the name that may be meant.
     """
@@ -124,7 +124,7 @@ def everything(folder: Path, pims_file: str | None, unknown: Mapping[str, str | 
 
 
 def of_the_program(settings: Settings) -> Iterator[Check]:
-    """What it runs on."""
+    """Runs the checks of Python and the libraries."""
     version = platform.python_version()
     yield ok("python", f"{version}, {sys.executable}")  # an older one does not get as far as here
     yield sqlite(sqlite3.sqlite_version_info)
@@ -132,7 +132,7 @@ def of_the_program(settings: Settings) -> Iterator[Check]:
 
 
 def of_the_folder(folder: Path, settings: Settings) -> Iterator[Check]:
-    """What it keeps, and where."""
+    """Runs the checks of the data folder and its store."""
     yield data_folder(folder)
     yield disk(shutil.disk_usage(_existing(folder)).free)
     yield key(folder, settings)
@@ -146,7 +146,7 @@ def of_the_folder(folder: Path, settings: Settings) -> Iterator[Check]:
 async def of_the_surroundings(
     folder: Path, settings: Settings, environment: Mapping[str, str]
 ) -> list[Check]:
-    """What it depends on around it, and what its tools would use."""
+    """Runs the checks of the services around the platform, and of those that its tools use."""
     return [
         await names(name_to_ask(folder, settings), TrustedNetwork()),
         await mail(settings.mail_server()),
@@ -162,7 +162,7 @@ async def of_the_surroundings(
 
 
 def unknown_settings(unknown: Mapping[str, str | None]) -> Iterator[Check]:
-    """A finding for each variable that is misspelt, and none when there is no such one."""
+    """Returns a finding for each variable that is misspelt."""
     for name, nearest in unknown.items():
         meant = f"did you mean {nearest}?" if nearest else "docs/settings.md lists them"
         yield problem("settings", f"nothing reads {name}: {meant}")
@@ -187,7 +187,7 @@ def _is_mended(version: tuple[int, ...]) -> bool:
 
 
 def open_files(limit: int, connections: int) -> Check:
-    """The server takes all that the hard limit allows."""
+    """Reads a secret from standard input, as every process would see one on the command line."""
     if limit == resource.RLIM_INFINITY:
         return ok("open files", "no limit")
     if limit < descriptors.LEAST:
@@ -266,7 +266,7 @@ def store(folder: Path) -> Check:
 
 
 def files(found: Figures, now: datetime) -> Iterator[Check]:
-    """The sizes of the store's files, and its last backup; nothing while there is no store."""
+    """Shows the sizes of the store's files, and its last backup; nothing while there is no store."""
     if found.file_bytes == 0:
         return
     shown = f"{megabytes(found.file_bytes)}, and {megabytes(found.wal_bytes)} of write-ahead log"
@@ -298,7 +298,7 @@ def pims(folder: Path, settings: Settings) -> Check:
 
 
 def tokens(folder: Path, settings: Settings) -> Iterator[Check]:
-    """A finding when PIMs are asked about tokens by a route that they may not have."""
+    """Returns a finding when PIMs are asked about tokens by a route that they may not have."""
     known = list(_read(folder, _proofs_of_tenants) or ())
     with suppress(BadPims):  # which is a finding of its own
         known += _listed(settings, allow_http=True)
@@ -307,7 +307,7 @@ def tokens(folder: Path, settings: Settings) -> Iterator[Check]:
 
 
 def senders(folder: Path, settings: Settings, now: datetime) -> Check:
-    """Checks that the last calls of each PIM were taken. A PIM sends nothing twice, and tells nobody."""
+    """Checks that the last call of each PIM was taken. A PIM sends nothing twice, and reports no refusal."""
     known = _read(folder, calls.read) or {}
     registered = set(_read(folder, _names_of_tenants) or ())
     with suppress(BadPims):  # which is a finding of its own
@@ -331,7 +331,7 @@ def senders(folder: Path, settings: Settings, now: datetime) -> Check:
 
 
 async def names(host: str, network: TrustedNetwork) -> Check:
-    """By c-ares, as deliveries do it. A resolver that says "no such name" works, so that is no problem."""
+    """Checks names by c-ares, as deliveries do. The answer "no such name" shows a resolver that works."""
     try:
         found = await network.resolve(host)
     except OSError as error:
@@ -347,7 +347,7 @@ async def names(host: str, network: TrustedNetwork) -> Check:
 
 
 async def mail(server: MailServer | None) -> Check:
-    """As far as EHLO, and as TLS and a login where they are set."""
+    """Checks the mail server up to EHLO, and up to TLS and a login where they are set."""
     if server is None:
         return missing(
             "mail", "no AEP_SMTP_URL: subscribers are told by webhook only, and of deletions not at all"
@@ -360,9 +360,9 @@ async def mail(server: MailServer | None) -> Check:
 
 
 def clock(now: datetime, last: datetime | None, lead: float, zone: str) -> Check:
-    """Ages and retries begin at the machine's clock, and go on from the last time in the file.
+    """Checks the machine's clock: ages and retries begin at it, and continue from the last time in the file.
 
-    `lead` is what the platform noted when it last looked: by how much its time is ahead of the clock.
+    `lead` is what the platform noted last: by how many seconds its time is ahead of the clock.
     """
     shown = now.isoformat(timespec="seconds")
     if lead:
@@ -377,7 +377,7 @@ def clock(now: datetime, last: datetime | None, lead: float, zone: str) -> Check
 
 
 def emulator(name: str, variable: str, component: str, environment: Mapping[str, str]) -> Check:
-    """Running where the variable says, else installed in the SDK's platform folder."""
+    """Checks an emulator: it runs where the variable says, or is installed in the SDK's platform folder."""
     address = environment.get(variable, "")
     if address:
         host, _, port = address.rpartition(":")
@@ -393,7 +393,7 @@ def emulator(name: str, variable: str, component: str, environment: Mapping[str,
 
 
 def google_credentials(environment: Mapping[str, str]) -> Check:
-    """Only whether there are any; they are not read."""
+    """Checks whether there are credentials; they are not read."""
     name = "google credentials"
     named = environment.get("GOOGLE_APPLICATION_CREDENTIALS", "")
     if named and not Path(named).is_file():
@@ -406,7 +406,7 @@ def google_credentials(environment: Mapping[str, str]) -> Check:
 
 
 def pubsub_destinations(rules: TopicRules) -> Check:
-    """Whether subscribers' topics can be published to, and as whom."""
+    """Checks whether messages can be published to subscribers' topics, and as whom."""
     name = "pubsub destinations"
     if rules.missing is not None:
         return missing(name, rules.missing)
@@ -429,7 +429,7 @@ def program(name: str, arguments: Sequence[str], needed_for: str) -> Check:
 
 
 def name_to_ask(folder: Path, settings: Settings) -> str:
-    """The host of the first PIM that has a name, else one that everybody's resolver knows."""
+    """Returns the host of the first PIM that has a name, else one that every resolver knows."""
     urls = _read(folder, _names_of_tenants) or []
     with suppress(BadPims):  # which is a finding of its own
         urls = [tenant.url or "" for tenant in _listed(settings, allow_http=True)] + urls
@@ -441,18 +441,20 @@ def name_to_ask(folder: Path, settings: Settings) -> str:
 
 
 def last_time(folder: Path) -> datetime | None:
-    """The last time in the file, from which the platform's goes on."""
+    """Returns the last time in the file, from which the platform's time continues."""
     last = _read(folder, times.last) or 0.0
     return datetime.fromtimestamp(last, UTC) if last else None
 
 
 def lead(folder: Path) -> float:
-    """Returns how far the platform's time was ahead of the machine's clock when it last looked."""
+    """Returns by how many seconds the platform's time was ahead of the machine's clock when it last
+    looked.
+    """
     return _read(folder, times.lead) or 0.0
 
 
 def _settings(pims_file: str | None) -> tuple[Settings, list[Check]]:
-    """The defaults when a variable is wrong, and that as a finding."""
+    """Returns the settings; the defaults when a variable is wrong, and a finding about that."""
     given = {} if pims_file is None else {"pims": pims_file}
     try:
         return Settings(**given), []  # pyright: ignore[reportArgumentType] - checked by pydantic
@@ -461,7 +463,7 @@ def _settings(pims_file: str | None) -> tuple[Settings, list[Check]]:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that there is."""
+    """Returns the folder, or the nearest one above it that exists."""
     absolute = folder.absolute()
     return next(each for each in (folder, absolute, *absolute.parents) if each.is_dir())
 
@@ -494,7 +496,7 @@ def _names_of_tenants(connection: sqlite3.Connection) -> list[str]:
 
 
 def _proofs_of_tenants(connection: sqlite3.Connection) -> list[Tenant]:
-    """The PIMs with how their callers are proved; nothing that is sealed."""
+    """Returns the PIMs with the way in which their callers prove themselves, without secrets."""
     documents = [orjson.loads(text) for (text,) in connection.execute("SELECT document FROM tenants")]
     return [Tenant(url=each["url"], auth=each["auth"]) for each in documents if each.get("url")]
 
@@ -516,7 +518,7 @@ def _is_zone(name: str) -> bool:
 
 
 def _sdk_roots(environment: Mapping[str, str]) -> Iterator[Path]:
-    """Where Google's SDK may be."""
+    """Returns the folders where Google's SDK may be."""
     if root := environment.get("CLOUDSDK_ROOT_DIR"):
         yield Path(root)
     if gcloud := shutil.which("gcloud", path=environment.get("PATH")):

@@ -1,7 +1,8 @@
-"""Which archive each function of a stack runs, against the one that the stack deployed last.
+"""Compares the archive that each function of a stack runs with the one that was deployed last.
 
-A function tells it by /health. The private ones answer nobody outside, and with a domain manage alone is
-reached. For these Cloud Run is asked: the newest revision that is ready has the archive in a variable.
+A function has it in its answer to /health. The private ones answer nobody outside, and with a domain only
+manage can be reached. For these Cloud Run is asked: the newest revision that is ready has the archive in a
+variable.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ Text = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
 class StackOutputs(BaseModel):
-    """What of `pulumi stack output --json` is needed."""
+    """The outputs of `pulumi stack output --json` that are needed."""
 
     model_config = ConfigDict(frozen=True, alias_generator=AliasGenerator(to_camel))
 
@@ -73,7 +74,10 @@ def read_outputs(source: str) -> StackOutputs:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What a function runs. `waiting` is a newer revision that is not ready, "" if there is none."""
+    """The archive that a function runs.
+
+    `waiting` is a newer revision that is not ready, "" if there is none.
+    """
 
     archive: str
     source: str
@@ -81,13 +85,13 @@ class Running:
 
 
 class _NotFoundOut(Exception):
-    """Raised when nothing says what a function runs; the text says what to do."""
+    """Raised when the archive of a function cannot be found out; the text says what to do."""
 
 
 async def checks(
     session: aiohttp.ClientSession, stack: StackOutputs, *, api: str = RUN_API
 ) -> AsyncIterator[Check]:
-    """One check for each function of the stack."""
+    """Yields one check for each function of the stack."""
     google = _CloudRun(session, stack, api)
     for name, url in stack.functions.items():
         yield await _check(session, google, stack, name, url)
@@ -117,7 +121,7 @@ async def _check(
 
 
 async def _running_by_health(session: aiohttp.ClientSession, url: str) -> Running | None:
-    """Returns None where the function's own answer is not to be had."""
+    """Returns the archive by the function's own answer; None if it gives none."""
     try:
         async with session.get(f"{url}/health", timeout=_SHORT) as answer:
             if answer.status != 200:
@@ -130,7 +134,7 @@ async def _running_by_health(session: aiohttp.ClientSession, url: str) -> Runnin
 
 
 class _CloudRun:
-    """Cloud Run's API, with Google's usual credentials, which are looked for once."""
+    """Cloud Run's API, with Google's usual credentials, which are looked up once."""
 
     def __init__(self, session: aiohttp.ClientSession, stack: StackOutputs, api: str) -> None:
         self._session = session
@@ -139,7 +143,7 @@ class _CloudRun:
         self._token: str | GoogleFailed | NoGooglePackages | None = None
 
     async def running(self, name: str) -> Running:
-        """Raises _NotFoundOut, NoGooglePackages, GoogleFailed."""
+        """Returns the archive by Cloud Run. Raises _NotFoundOut, NoGooglePackages, GoogleFailed."""
         service = await self._get(f"{self._services}/{name}")
         ready, newest = (_last(service.get(key)) for key in ("latestReadyRevision", "latestCreatedRevision"))
         if not ready:
@@ -166,7 +170,7 @@ class _CloudRun:
             raise _NotFoundOut(f"Cloud Run does not answer ({unanswered.why(error)})") from error
 
     async def _access_token(self) -> str:
-        """Returns a token, looked for once. Raises NoGooglePackages, GoogleFailed."""
+        """Returns a token, which is looked up once. Raises NoGooglePackages, GoogleFailed."""
         if self._token is None:
             try:
                 self._token = await asyncio.to_thread(access_token)
@@ -183,7 +187,7 @@ class _CloudRun:
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """Returns the body. Raises ValueError for one that is too large to be an answer of these."""
+    """Returns the body. Raises ValueError for one that is too large to be such an answer."""
     text = b""
     async for part in answer.content.iter_any():
         text += part
@@ -193,7 +197,7 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _object(text: bytes) -> dict[str, Any]:
-    """Returns the JSON object. Raises ValueError."""
+    """Returns the JSON object of the text. Raises ValueError."""
     found = orjson.loads(text)
     if not isinstance(found, dict):
         raise ValueError("no JSON object")

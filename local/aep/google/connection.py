@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def firestore_of(project: str) -> AsyncIterator["Firestore"]:
-    """Its database for the block. Raises NoGooglePackages, and GoogleFailed for what Google refuses in it."""
+    """Opens the project's database for the block.
+
+    Raises NoGooglePackages, and GoogleFailed if Google refuses a call.
+    """
     try:
         from google.api_core.exceptions import GoogleAPIError
         from google.auth.exceptions import GoogleAuthError

@@ -1,4 +1,4 @@
-"""Dead letters on Google Cloud: what the pull subscription of their topic holds, and the way back.
+"""Dead letters on Google Cloud: reads the pull subscription of their topic, and publishes them again.
 
 The wheel does not bring Google's packages, so they are imported when a command needs them.
 """
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from google.pubsub_v1.types import ReceivedMessage
 
 PULL_SUBSCRIPTION = DEAD_LETTERS_TOPIC
-"""The name that the pull subscription has when nothing else is said."""
+"""The default name of the pull subscription."""
 MOST = 10_000
-"""How many are looked at; they are held in memory."""
+"""The most letters that are looked at; they are held in memory."""
 LEASE_SECONDS = 120
 PULL_SECONDS = 1.5
-"""How long one request waits for a letter. Pub/Sub may answer with none although there are some."""
+"""The seconds that one request waits for a letter. Pub/Sub may answer with none although there are some."""
 EMPTY_PULLS = 2
 AT_ONCE = 100
-"""How many are published before they are acknowledged: what a kill in between repeats at most."""
+"""The number of letters that are published before they are acknowledged; a kill in between repeats them."""
 
 _OURS = {REASON, MESSAGE_ID, ORDERING_KEY}
 _PUBSUBS = ("CloudPubSub", "goog")
@@ -64,7 +64,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """How many went back to their topics, and why the others stayed, by their ids."""
+    """The number of letters that went back to their topics, and by id why the others stayed."""
 
     replayed: int
     left: Mapping[str, str]
@@ -87,7 +87,7 @@ class DeadLetters:
         self._publisher = publisher
 
     def chosen(self, ids: Sequence[str]) -> Sequence[Letter]:
-        """Those of the ids, or all when none is given. Raises NotFound naming one."""
+        """Returns the letters of the ids, or all when none is given. Raises NotFound naming one."""
         unknown = sorted(set(ids).difference(letter.id for letter in self.letters))
         if unknown:
             raise NotFound(
@@ -115,7 +115,7 @@ class DeadLetters:
         return Replayed(len(letters) - len(left), left)
 
     async def _topic(self, origin: str) -> str:
-        """The full name of the topic; "" when there is none any more."""
+        """Returns the full name of the topic; "" when it is gone."""
         from google.api_core.exceptions import InvalidArgument
         from google.api_core.exceptions import NotFound as Missing
 
@@ -126,7 +126,7 @@ class DeadLetters:
         return "" if topic == _NO_TOPIC else topic
 
     async def _publish(self, topic: str, letters: Sequence[Letter]) -> Mapping[str, str]:
-        """Why those that were not taken stay."""
+        """Publishes letters; returns by id why those that were not taken stay."""
         project, _, name = topic.removeprefix("projects/").partition("/topics/")
         failed: Mapping[str, str] = {}
         try:
@@ -146,9 +146,9 @@ class DeadLetters:
 async def opened(
     project: str, name: str = PULL_SUBSCRIPTION, environ: Mapping[str, str] = os.environ
 ) -> AsyncGenerator[DeadLetters, None]:
-    """The letters of the project's pull subscription `name`, kept from others for the block.
+    """Opens the letters of the project's pull subscription `name`, kept from others for the block.
 
-    What was not replayed is given back at its end. Raises NoGooglePackages, GoogleFailed.
+    Letters that were not replayed are released at its end. Raises NoGooglePackages, GoogleFailed.
     """
     try:
         from google.api_core.exceptions import GoogleAPIError
@@ -204,7 +204,7 @@ async def _pulled(subscriber: "SubscriberAsyncClient", path: str) -> Sequence[Le
 async def _lease(
     subscriber: "SubscriberAsyncClient", path: str, ack_ids: Sequence[str], seconds: int
 ) -> None:
-    """From now on nobody else gets them for that long; 0 gives them back."""
+    """Extends the lease of letters by so many seconds; 0 releases them."""
     for start in range(0, len(ack_ids), 1000):
         await subscriber.modify_ack_deadline(
             subscription=path, ack_ids=list(ack_ids[start : start + 1000]), ack_deadline_seconds=seconds
@@ -212,7 +212,7 @@ async def _lease(
 
 
 def _subscriber_client(environ: Mapping[str, str]) -> "SubscriberAsyncClient":
-    """Google's client, or one on the emulator that PUBSUB_EMULATOR_HOST names."""
+    """Returns Google's client, or one on the emulator that PUBSUB_EMULATOR_HOST names."""
     from google.pubsub_v1 import SubscriberAsyncClient
 
     host = environ.get(EMULATOR_HOST)
@@ -254,7 +254,9 @@ def _reason_of_pubsub(attributes: Mapping[str, str]) -> str:
 
 
 def _original(message: Message) -> Message:
-    """As it was on its topic: without what Pub/Sub and we added, in its lane again."""
+    """Returns the message as it was on its topic: in its lane, without attributes that Pub/Sub and we
+    added.
+    """
     attributes = {
         name: value
         for name, value in message.attributes.items()

@@ -25,7 +25,7 @@ FIRESTORE_HOST = "FIRESTORE_EMULATOR_HOST"
 """The variables in which Google's tools name an emulator that runs already."""
 
 _READY_SECONDS = 30.0
-_TOLD_BYTES = 2000
+_QUOTED_BYTES = 2000
 _STARTS = 3  # a port that was free may be somebody else's a moment later
 _SDK_PLACES = (
     "/usr/lib/google-cloud-sdk",
@@ -39,12 +39,12 @@ _JAVA = ("-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 
 class EmulatorFailed(Exception):
-    """Raised when an emulator is not installed or does not come up."""
+    """Raised when an emulator is not installed or does not start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there is on this machine; `problems` says what is missing and where it comes from."""
+    """The parts found on this machine; `problems` says what is missing and where it comes from."""
 
     java: str | None
     pubsub_jar: Path | None
@@ -53,7 +53,7 @@ class Found:
 
 
 def find(environ: Mapping[str, str] = os.environ) -> Found:
-    """Looks on PATH and where the SDK usually is; starts nothing."""
+    """Looks on PATH and in the SDK's usual folders; starts nothing."""
     path = environ.get("PATH", os.defpath)
     java = shutil.which("java", path=path)
     platform = next((root / "platform" for root in _sdk_roots(path, environ) if root.is_dir()), None)
@@ -72,7 +72,7 @@ def find(environ: Mapping[str, str] = os.environ) -> Found:
 
 
 def running_pubsub(environ: Mapping[str, str] = os.environ) -> AbstractContextManager[str]:
-    """`host:port` of a Pub/Sub emulator: the one that runs already, or one of our own for the block.
+    """Yields `host:port` of a Pub/Sub emulator: the one that runs already, or one of our own for the block.
 
     Raises EmulatorFailed.
     """
@@ -81,7 +81,7 @@ def running_pubsub(environ: Mapping[str, str] = os.environ) -> AbstractContextMa
 
 
 def running_firestore(environ: Mapping[str, str] = os.environ) -> AbstractContextManager[str]:
-    """`host:port` of a Firestore emulator: the one that runs already, or one of our own for the block.
+    """Yields `host:port` of a Firestore emulator: the one that runs already, or one of our own for the block.
 
     Raises EmulatorFailed.
     """
@@ -98,7 +98,9 @@ def running_firestore(environ: Mapping[str, str] = os.environ) -> AbstractContex
 def _emulator(
     running: str | None, found: Found, jar: Path | None, arguments: Callable[[str], Sequence[str]]
 ) -> Iterator[str]:
-    """Where one is `running`, or one of our own from the jar, started by java with these arguments."""
+    """Yields the address that is `running`, or that of our own emulator, started by java with these
+    arguments.
+    """
     if running:
         yield running
         return
@@ -150,7 +152,7 @@ def _start(command: Sequence[str]) -> tuple["subprocess.Popen[bytes]", str]:
                 return process, host
             _stop(process)
             output.seek(0)
-            said = output.read()[-_TOLD_BYTES:]
+            said = output.read()[-_QUOTED_BYTES:]
     raise EmulatorFailed(f"did not come up: {' '.join(command)}\n{said.decode(errors='replace')}")
 
 
@@ -166,7 +168,7 @@ def _child(command: Sequence[str], output: IO[bytes]) -> "subprocess.Popen[bytes
 
 
 def _ends_with_us() -> Sequence[str]:
-    """Where there is a way, the kernel ends the child when we are killed."""
+    """Has the kernel end the child when this process is killed, where the system can do that."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
@@ -192,7 +194,7 @@ def _is_ready(process: "subprocess.Popen[bytes]", host: str) -> bool:
 
 
 def _status(host: str, method: str, path: str, *, timeout: float) -> int | None:
-    """The answer's status; None without an answer."""
+    """Returns the answer's status; None without an answer."""
     connection = http.client.HTTPConnection(host, timeout=timeout)
     try:
         connection.request(method, path)

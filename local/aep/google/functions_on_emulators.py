@@ -1,7 +1,7 @@
 """The six functions as deployed, on Google's emulators: topics, push subscriptions, a process for each.
 
-The Pub/Sub emulator pushes at most two messages of a subscription at a time, so this shows that it works and
-never how fast.
+The Pub/Sub emulator pushes at most two messages of a subscription at a time, so this shows that the functions
+work and never how fast.
 """
 
 import asyncio
@@ -41,13 +41,16 @@ SOURCE = Path(event_platform.__file__).parent.parent / "main.py"
 
 ACK_SECONDS = 60  # as in the deployment
 READY_SECONDS = 100.0
-"""Longer than a start takes where six start at once on a busy machine; one that fails ends by itself."""
+"""The time for a start: six functions start at once on a busy machine.
+
+A function that fails ends by itself.
+"""
 STOP_SECONDS = 5.0
 LAST_LINES = 200
 
 
 class FunctionFailed(Exception):
-    """Raised when a function's process did not come up; `lines` are its last words."""
+    """Raised when a function's process did not start; `lines` are its last lines of output."""
 
     def __init__(self, message: str, lines: Sequence[str]) -> None:
         super().__init__(message)
@@ -70,7 +73,7 @@ class Function:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Starts it again after an end, on the same port. Raises FunctionFailed."""
+        """Starts the function again after an end, on the same port. Raises FunctionFailed."""
         framework = [sys.executable, "-m", "functions_framework", "--source", str(SOURCE)]
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
@@ -84,11 +87,11 @@ class Function:
         await self._ready()
 
     def kill(self) -> None:
-        """SIGKILL to the whole group, as a lost instance ends."""
+        """Sends SIGKILL to the whole group, as the loss of an instance does."""
         self._signal(signal.SIGKILL)
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL when that is not enough."""
+        """Sends SIGTERM, and SIGKILL when that is not enough."""
         if self.process is None:
             return
         if self.process.returncode is None:
@@ -99,7 +102,7 @@ class Function:
         await self.process.wait()
 
     def lines(self) -> list[str]:
-        """What it logged, the latest last."""
+        """Returns the lines that the function logged, the latest last."""
         return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
 
     def _signal(self, number: int) -> None:
@@ -136,9 +139,10 @@ class GooglePlatform:
         settings: Mapping[str, str],
         ack_seconds: int = ACK_SECONDS,
     ) -> None:
-        """`settings` are AEP_ variables for every function; `folder` takes the functions' logs.
+        """Prepares the project.
 
-        `ack_seconds` (10 at least) is when a push that got no answer comes again.
+        `settings` are AEP_ variables for every function; `folder` takes the functions' logs. `ack_seconds`
+        (10 at least) is the time after which a push without an answer is repeated.
         """
         self.project = project
         self._ack_seconds = ack_seconds
@@ -167,7 +171,10 @@ class GooglePlatform:
         self._ticking: asyncio.Task[None] | None = None
 
     async def start(self, *, tenant_keys: Sequence[str] = (), tick_seconds: float = 1.0) -> None:
-        """Topics and functions first, then the pushes. `tenant_keys` are PIMs that publish to own topics."""
+        """Creates topics, starts the functions, then the pushes.
+
+        `tenant_keys` are PIMs that publish to own topics.
+        """
         pims = {f"pim-events-{key}": f"/pim-events/{key}" for key in tenant_keys}
         for topic in (DEAD_LETTERS_TOPIC, EVENTS_TOPIC, DELIVERIES_TOPIC, NOTIFICATIONS_TOPIC, *pims):
             await self._topics.create_topic(name=self._topic(topic))
@@ -180,7 +187,10 @@ class GooglePlatform:
             await self._push(topic, "fanout", path)
 
     async def start_functions(self, *, tick_seconds: float = 1.0) -> None:
-        """Without topics and pushes: for a project that has them. Raises FunctionFailed."""
+        """Starts the functions without topics and pushes, for a project that has them.
+
+        Raises FunctionFailed.
+        """
         async with asyncio.TaskGroup() as group:
             for function in self.functions.values():
                 group.create_task(function.start())
@@ -197,9 +207,9 @@ class GooglePlatform:
         await self._pushes.transport.close()
 
     async def another(self, name: str, settings: Mapping[str, str] | None = None) -> Function:
-        """A second instance of a function, with other settings where some are given.
+        """Starts a second instance of a function, with other settings where some are given.
 
-        Nothing is pushed to it: Google would spread the requests.
+        Nothing is pushed to it, while Google would spread the requests.
         """
         first = self.functions[name]
         (port,) = free_ports(1)
@@ -210,12 +220,12 @@ class GooglePlatform:
         return second
 
     async def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> None:
-        """As a PIM does on its topic."""
+        """Publishes an event on the PIM's own topic, as the PIM does."""
         messages = [{"data": data, "attributes": dict(attributes)}]
         await self._topics.publish(request={"topic": self._topic(topic), "messages": messages})
 
     async def dead_letters(self, seconds: float = 1.0) -> Sequence[tuple[bytes, Mapping[str, str]]]:
-        """The dead letters that come within the time, acknowledged: data and attributes."""
+        """Returns the dead letters that come within the time, acknowledged: data and attributes."""
         from google.api_core.exceptions import DeadlineExceeded
 
         path = self._push_path(DEAD_LETTERS_TOPIC)
@@ -231,7 +241,7 @@ class GooglePlatform:
         return [(each.message.data, dict(each.message.attributes)) for each in received]
 
     async def _tick(self, seconds: float) -> None:
-        """What Cloud Scheduler does, more often."""
+        """Calls maintain again and again, as Cloud Scheduler does, but more often."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
             while True:
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
@@ -240,7 +250,7 @@ class GooglePlatform:
                 await asyncio.sleep(seconds)
 
     async def _push(self, topic: str, function: str, path: str, **more: Any) -> None:
-        """A push subscription as the deployment makes it, but for the retry policy.
+        """Makes a push subscription as the deployment does, but without the retry policy.
 
         With one, the emulator (0.8.20) forgets messages whose pushes fail together: of 12 on their way to a
         killed function up to 6 never came again. Without one it backs off by itself, from a second.
@@ -282,7 +292,7 @@ async def running(
     tenant_keys: Sequence[str] = (),
     ack_seconds: int = ACK_SECONDS,
 ) -> AsyncIterator[GooglePlatform]:
-    """The platform for the block; see GooglePlatform. Raises FunctionFailed."""
+    """Runs the platform for the block; see GooglePlatform. Raises FunctionFailed."""
     platform = GooglePlatform(
         project,
         pubsub=pubsub,

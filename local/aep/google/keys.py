@@ -17,7 +17,7 @@ class _Keys(BaseSettings):
 
 
 def load() -> SplitSeal:
-    """The seal with both keys; ends the command when one is missing. Raises MalformedKey."""
+    """Returns the seal with both keys; ends the command when one is missing. Raises MalformedKey."""
     keys = _Keys()
     if keys.secrets_key is None or keys.registry_key is None:
         fail(
@@ -28,7 +28,10 @@ def load() -> SplitSeal:
 
 
 def load_registry() -> AesGcmSeal:
-    """The seal of the registry alone; ends the command when its key is missing. Raises MalformedKey."""
+    """Returns the seal of the registry alone; ends the command when its key is missing.
+
+    Raises MalformedKey.
+    """
     key = _Keys().registry_key
     if key is None:
         fail(

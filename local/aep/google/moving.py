@@ -1,4 +1,6 @@
-"""Records out of Firestore, and those of another store into it, which can be begun again at any moment."""
+"""Takes records out of Firestore, and adds those of another store to it; both can be repeated at any
+moment.
+"""
 
 from collections.abc import Iterable
 from itertools import chain
@@ -23,18 +25,18 @@ if TYPE_CHECKING:
 
 
 async def take_out(project: str, seal: Seal) -> Records:
-    """What moves of the records, all of one moment. Raises WrongKey, NoGooglePackages, GoogleFailed."""
+    """Returns the records that move, all of one moment. Raises WrongKey, NoGooglePackages, GoogleFailed."""
     async with firestore_of(project) as firestore:
         return records_of(await _documents(firestore, RESEALS), seal)
 
 
 async def bring_in(project: str, seal: Seal, records: Records, *, buckets: int) -> int:
-    """Adds those that are not here yet; how many it were. `buckets` is AEP_VERSION_BUCKETS of the functions.
+    """Adds the records that are not here yet; returns their number.
 
-    All is looked at before anything is written. A subscriber and its subscriptions come at once; the PIMs
-    come last, so that no event is taken in before those who want it are there. Raises MoveRefused when a
-    record is here with other content, or there would be too many; WrongKey, StoreUnavailable,
-    NoGooglePackages, GoogleFailed.
+    `buckets` is AEP_VERSION_BUCKETS of the functions. All records are checked before anything is written. A
+    subscriber and its subscriptions come at once; the PIMs come last, so that no event is taken in before its
+    subscriptions are there. Raises MoveRefused when a record is here with other content, or there would be
+    too many; WrongKey, StoreUnavailable, NoGooglePackages, GoogleFailed.
     """
     async with firestore_of(project) as firestore:
         from event_platform.adapters.clock import SystemClock
@@ -62,7 +64,7 @@ async def bring_in(project: str, seal: Seal, records: Records, *, buckets: int) 
 
 
 async def _documents(firestore: "Firestore", collections: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """By their collection, all of one moment."""
+    """Returns the documents by their collection, all of one moment."""
     from google.cloud.firestore_v1 import AsyncQuery
     from google.cloud.firestore_v1.async_transaction import async_transactional
 
@@ -82,7 +84,7 @@ async def _documents(firestore: "Firestore", collections: Iterable[str]) -> dict
 
 
 async def _missing_tenants(firestore: "Firestore", seal: Seal, records: Records) -> list["Tenant"]:
-    """Raises MoveRefused when one is here with other content."""
+    """Returns the PIMs that are not here yet. Raises MoveRefused when one is here with other content."""
     documents = await _documents(firestore, ["tenants"])
     here = {each.name: each for each in (tenant_of(document, seal) for document in documents["tenants"])}
     for tenant in records.tenants:

@@ -1,4 +1,4 @@
-"""Seals the secrets in Firestore anew, with the first of the keys, while the functions go on."""
+"""Seals the secrets in Firestore anew, with the first of the keys, while the functions run."""
 
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,10 @@ PAGE = 200
 
 
 async def reseal(project: str, seal: Seal) -> int:
-    """How many records were sealed anew. Each is written over what was read and nothing newer.
+    """Seals all secrets anew; returns the number of changed records.
 
-    Ended at any moment it can be begun again. Raises WrongKey when a record was sealed with none of the keys,
-    NoGooglePackages, GoogleFailed.
+    Each is written only over the version that was read. After an end at any moment it can be run again.
+    Raises WrongKey when a record was sealed with none of the keys, NoGooglePackages, GoogleFailed.
     """
     async with firestore_of(project) as firestore:
         return sum([await _reseal_all(firestore, name, each, seal) for name, each in RESEALS.items()])

@@ -1,1 +1,1 @@
-"""What stands around the platform on one machine: a simulated PIM, a receiving inbox, the demo."""
+"""The surroundings of the platform on one machine: a simulated PIM, a receiving inbox, the demo."""

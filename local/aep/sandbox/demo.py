@@ -47,7 +47,7 @@ PATCHED = ("X-Demo-Stage", "patched")
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """A platform that runs: its URLs, and what tells how it goes when it goes wrong."""
+    """A platform that runs: its URLs, and the reader of its last lines for an error."""
 
     manage: str
     ingest: str
@@ -55,12 +55,12 @@ class Platform:
 
 
 Start: TypeAlias = Callable[[Children, Path, Mapping[str, Any]], AbstractAsyncContextManager[Platform]]
-"""Starts a platform for the PIM of an entry of the registry, with a folder for what it keeps."""
+"""A function that starts a platform for the PIM of an entry of the registry, with a folder for its files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where the demo is played: how the platform starts, and how much of it in which time."""
+    """The place of the demo: how the platform starts, how many events there are, and in which time."""
 
     start: Start
     what: str = "the platform"
@@ -75,7 +75,7 @@ class Stage:
 
 @asynccontextmanager
 async def one_machine(children: Children, folder: Path, pim: Mapping[str, Any]) -> AsyncIterator[Platform]:
-    """`aep serve`, which ends with the other children."""
+    """Starts `aep serve`, which ends with the other children."""
     pims = folder / "pims.json"
     pims.write_bytes(orjson.dumps([pim]))
     data = str(folder / "data")
@@ -85,7 +85,10 @@ async def one_machine(children: Children, folder: Path, pim: Mapping[str, Any]) 
 
 
 def run_demo(console: Console | None = None, stage: Stage | None = None) -> int:
-    """Runs the demo to its end; the exit status, 0 when nothing was lost and every signature fitted."""
+    """Runs the demo to its end.
+
+    Returns the exit status, 0 when nothing was lost and every signature matched.
+    """
     console = console or output.console()
     progress = Progress(console)
     try:
@@ -118,7 +121,7 @@ async def _demo(progress: Progress, where: Stage) -> None:
 
 
 class _Demo:
-    """The steps in their order, each with what it must come to."""
+    """The steps in their order, each with its check."""
 
     def __init__(
         self,
@@ -205,7 +208,7 @@ class _Demo:
         await self._in_force()
 
     async def _in_force(self) -> None:
-        """A change takes effect within the 5 s that are promised, or on one machine with its answer."""
+        """Waits until a change is in force: within the promised 5 s, or on one machine with its answer."""
         await asyncio.sleep(self._where.in_force_seconds)
 
     async def _subscription(self, path: str) -> str:
@@ -216,7 +219,7 @@ class _Demo:
         return created["id"]
 
     async def _emit(self, format_: Format, count: int, *subscriptions: str) -> list[str]:
-        """Sends events that `subscriptions` have to get; their ids."""
+        """Sends events that `subscriptions` have to get; returns their ids."""
         ids: list[str] = []
         self._seed += 1
         emitted = self._progress.emitted
@@ -263,7 +266,7 @@ class _Demo:
         return {name: number for name, number in missing.items() if number}
 
     async def _patch(self) -> None:
-        """What a client does that shows a form: reads the row, changes it and sends it back."""
+        """Patches a subscription as a client with a form does: reads it, changes it and sends it back."""
         path = f"{self._subscriptions}/{self._plain}"
         row = await self._api.call("GET", path, 200)
         if any(secret in orjson.dumps(row).decode() for secret in self._secrets):
@@ -339,7 +342,7 @@ class _Api:
 
 
 class _Watch:
-    """Follows what the inbox got: for each subscription the deliveries that it took, by event id."""
+    """Follows the inbox: for each subscription the deliveries that it took, by event id."""
 
     def __init__(self, session: aiohttp.ClientSession, inbox: str, progress: Progress) -> None:
         self.delivered: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)

@@ -19,7 +19,7 @@ LAST_LINES = 8
 
 
 def run_demo() -> int:
-    """Runs the demo to its end; the exit status as of `demo.run_demo`."""
+    """Runs the demo to its end; returns the same exit status as `demo.run_demo`."""
     try:
         with emulators.running_pubsub() as pubsub, emulators.running_firestore() as firestore:
             return demo.run_demo(stage=_stage(pubsub, firestore))

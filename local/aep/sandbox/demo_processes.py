@@ -1,4 +1,4 @@
-"""The processes that the demo starts, and what becomes of it when one of them ends."""
+"""The processes that the demo starts; the demo ends when one of them does."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ STOP_SECONDS = 4
 
 
 class DemoFailed(Exception):
-    """Raised when a step did not end as it must; `lines` are the last words of the child concerned."""
+    """Raised when a step did not end as it must; `lines` are the last lines of the child concerned."""
 
     def __init__(self, message: str, lines: list[str] | None = None) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class Children:
         await asyncio.gather(*(child.stop() for child in self._children))
 
     async def start(self, command: str, *arguments: str, settings: Mapping[str, str] | None = None) -> str:
-        """Starts `aep COMMAND …`; the URL of its ready line."""
+        """Starts `aep COMMAND …`; returns the URL of its ready line."""
         # what is set for a platform of the user's must not reach this one: it might send real e-mail
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AEP_")}
         process = await asyncio.create_subprocess_exec(
@@ -47,13 +47,13 @@ class Children:
         return await child.ready()
 
     def check(self) -> None:
-        """Raises DemoFailed when one has ended by itself."""
+        """Raises DemoFailed when a child has ended by itself."""
         for child in self._children:
             if (status := child.process.returncode) is not None:
                 raise DemoFailed(f"aep {child.name} ended with status {status}", list(child.last))
 
     def last_words(self) -> list[str]:
-        """The last lines of standard error of the child started last, which is the platform."""
+        """Returns the last lines of standard error of the child started last, which is the platform."""
         return list(self._children[-1].last) if self._children else []
 
 
@@ -70,7 +70,7 @@ class _Child:
         ]
 
     async def ready(self) -> str:
-        """The URL; DemoFailed when the process ended or said nothing for 12 s."""
+        """Returns the URL. Raises DemoFailed when the process ended, or was not ready within 12 s."""
         ended = asyncio.create_task(self.process.wait())
         await asyncio.wait({self._url, ended}, timeout=12, return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()

@@ -1,4 +1,4 @@
-"""What the demo shows: live on a terminal, as plain lines elsewhere, and its summary."""
+"""The view of the demo: live on a terminal, as plain lines elsewhere, and its summary."""
 
 import contextlib
 import time
@@ -29,7 +29,7 @@ class _Stage:
 
 
 class Progress:
-    """What the demo has come to, shown live on a terminal and as plain lines elsewhere."""
+    """The progress of the demo, shown live on a terminal and as plain lines elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self.emitted = Emitted()
@@ -58,7 +58,10 @@ class Progress:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[Callable[[str], None]]:
-        """A step that begins and, when nothing is raised, ends; gives a function that takes its detail."""
+        """Shows a step that begins and, when nothing is raised, ends.
+
+        Yields a function that takes its detail.
+        """
         stage = _Stage(name)
         self._stages.append(stage)
 
@@ -108,7 +111,7 @@ class Progress:
             "latency p50 / p99": self._latency(),
             "time": f"{time.monotonic() - self._started:.1f} s",
         }
-        table = Table(title="Nothing was lost, every signature fitted", title_style="bold green")
+        table = Table(title="Nothing was lost, every signature matched", title_style="bold green")
         table.add_column("")
         table.add_column("", justify="right")
         table.show_header = False

@@ -1,4 +1,6 @@
-"""A receiver of deliveries and notifications: verifies, keeps count, can play receivers in trouble."""
+"""A receiver of deliveries and notifications: verifies them, counts them, and can play receivers in
+trouble.
+"""
 
 import asyncio
 import json
@@ -38,11 +40,11 @@ class Behaviour(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the inbox verifies and behaves.
+    """The settings of the inbox.
 
     Without `secret` nothing is verified. With `secondary_secret` the second signature has to be there as
-    well. `behaviour` is played at every path that names none, `delay` is the seconds of `slow`, and
-    `flaky` fails the first attempt of every `every`-th event.
+    well. `behaviour` is played at every path that names none, `delay` is the seconds of `slow`, and `flaky`
+    fails the first attempt of every `every`-th event.
     """
 
     secret: str | None = field(default=None, repr=False)
@@ -55,7 +57,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One request that came in, and the status that it is answered with."""
+    """A request that came in, and the status of its answer."""
 
     number: int
     path: str
@@ -74,7 +76,7 @@ class Received:
 
 @dataclass(slots=True)
 class _Known:
-    """What is remembered of one event at one path and subscription."""
+    """The facts that are remembered of one event at one path and subscription."""
 
     ordinal: int
     attempts: int = 0
@@ -82,7 +84,7 @@ class _Known:
 
 
 class Inbox:
-    """What came in: the last deliveries, and counts of all of them."""
+    """The last deliveries that came in, and counts of all of them."""
 
     def __init__(self, settings: Settings, on_received: Callable[[Received], None] | None = None) -> None:
         self.settings = settings
@@ -95,7 +97,7 @@ class Inbox:
         self._known: LRUCache[tuple[str, str | None, str], _Known] = LRUCache(IDS_REMEMBERED)
 
     def take(self, path: str, behaviour: Behaviour, headers: dict[str, str], body: bytes) -> Received:
-        """Verifies and counts one request, and decides what it is answered."""
+        """Verifies and counts one request, and decides its answer."""
         event = _event_in(body)
         event_type, event_id, subject = _text(event, "type"), _text(event, "id"), _text(event, "subject")
         if (told := _text(event, "notification_type")) is not None:  # its id is in the header only
@@ -125,11 +127,13 @@ class Inbox:
         return received
 
     def after(self, number: int) -> list[Received]:
-        """The remembered deliveries with a higher number, oldest first."""
+        """Returns the remembered deliveries with a higher number, oldest first."""
         return [received for received in self.deliveries if received.number > number]
 
     def statistics(self) -> dict[str, Any]:
-        """Counts of all that came; latencies of the deliveries that are remembered and were taken."""
+        """Returns counts of all deliveries; latencies are those of deliveries that are remembered and were
+        taken.
+        """
         taken = [
             received.latency_ms
             for received in self.deliveries
@@ -143,7 +147,9 @@ class Inbox:
         }
 
     def _recall(self, path: str, subject: str | None, event_id: str | None) -> _Known:
-        """Two subscriptions may well send the same event here, so its id alone would not do."""
+        """Returns the facts of the event at that path and subscription: two subscriptions may send the same
+        event here.
+        """
         if event_id is None:
             return _Known(ordinal=0)
         key = (path, subject, event_id)
@@ -192,7 +198,7 @@ class Inbox:
 def create_app(
     settings: Settings | None = None, on_received: Callable[[Received], None] | None = None
 ) -> Starlette:
-    """The inbox as an ASGI app; `on_received` is called for each delivery before it is answered."""
+    """Returns the inbox as an ASGI app; `on_received` is called for each delivery before it is answered."""
     app = Starlette(
         routes=[
             Route("/_inbox/stats", _get_stats),
@@ -228,7 +234,7 @@ async def _get_events(request: Request) -> Response:
 
 
 async def _as_list(found: Sequence[Received]) -> AsyncIterator[bytes]:
-    """Gives a list of JSON in pieces: as one answer it may be more than the server holds for a client."""
+    """Yields a JSON list in pieces: in one piece it may be more than the server holds for a client."""
     for number, received in enumerate(found):
         yield (b"," if number else b"[") + json.dumps(asdict(received)).encode()
     yield b"]" if found else b"[]"
@@ -243,13 +249,13 @@ def _inbox(request: Request) -> Inbox:
 
 
 def percentile(values: Iterable[float], percent: float) -> float | None:
-    """The nearest-rank percentile; None of nothing."""
+    """Returns the nearest-rank percentile; None for no values."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else None
 
 
 def _event_in(body: bytes) -> dict[str, Any]:
-    """The CloudEvent of a body, or the notification; empty for anything else."""
+    """Returns the CloudEvent of a body, or the notification; empty for anything else."""
     try:
         event = json_form.parse(
             body, round_integers=True

@@ -20,9 +20,9 @@ from event_platform.domain.ingest_formats import events_api
 CloudEvent = dict[str, Any]
 
 PIM_MOST_EVENTS = 10
-"""Events in one request of a PIM's Events API."""
+"""The most events in one request of a PIM's Events API."""
 PIM_PATIENCE_SECONDS = 0.5
-"""How long a PIM waits for the answer; it does not send again (contract/ingest.md 3)."""
+"""The seconds that a PIM waits for the answer; it does not send again (contract/ingest.md 3)."""
 PATIENCE_SECONDS = 10.0
 EVENTS_API_PLACE, RELAY_PLACE = "/ingest/events-api/", "/ingest/relay/"
 
@@ -43,25 +43,27 @@ class Format(StrEnum):
 
     @property
     def place(self) -> str | None:
-        """What the URL must hold that events are sent to, which ends in a PIM's key; None: any platform's."""
+        """The part that the URL to send to must have, before a PIM's key; None if every URL of a platform
+        will do.
+        """
         return {Format.EVENTS_API: EVENTS_API_PLACE, Format.RELAY: RELAY_PLACE}.get(self)
 
     @property
     def patience(self) -> float:
-        """Seconds that the sender waits for an answer."""
+        """The seconds that the sender waits for an answer."""
         return PIM_PATIENCE_SECONDS if self is Format.EVENTS_API else PATIENCE_SECONDS
 
     @property
     def is_sent_again(self) -> bool:
-        """Whether the sender repeats a request that failed."""
+        """True if the sender repeats a request that failed."""
         return self is not Format.EVENTS_API
 
     def carries(self, event_type: str) -> bool:
-        """Whether events of the type can travel so: the Events API knows products and product models."""
+        """True if events of the type can be sent so: the Events API knows products and product models."""
         return self is not Format.EVENTS_API or event_type in _ACTION_OF
 
     def most_events(self, batch: int) -> int:
-        """How many events go into a request, when `batch` are wanted."""
+        """Returns the number of events in a request, when `batch` are wanted."""
         match self:
             case Format.BATCH:
                 return batch
@@ -76,7 +78,7 @@ EVENTS_API_TYPES = tuple(sorted(_ACTION_OF))
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A request with so many events; `success` is the status that says that they were taken in."""
+    """A request with so many events; `success` is the status by which they are accepted."""
 
     headers: dict[str, str] = field(repr=False)
     body: bytes = field(repr=False)
@@ -85,7 +87,7 @@ class Post:
 
 
 def post(group: Sequence[CloudEvent], format: Format, key: str) -> Post:  # noqa: A002 - as CloudEvents name it
-    """The request of these events now; `key` is the ingest key, or the secret that signs."""
+    """Returns the request of these events now; `key` is the ingest key, or the secret that signs."""
     match format:
         case Format.STRUCTURED:
             headers, body = _bearer(key, "application/cloudevents+json"), orjson.dumps(group[0])
@@ -118,7 +120,7 @@ def _signed_by_a_pim(body: bytes, secret: str) -> dict[str, str]:
 
 
 def _php_json(value: Any) -> bytes:
-    """As PHP's json_encode writes it by default: slashes and all that is not ASCII escaped."""
+    """Returns JSON as PHP's json_encode writes it by default: slashes and all that is not ASCII escaped."""
     return json.dumps(value, separators=(",", ":")).replace("/", "\\/").encode()
 
 
@@ -137,7 +139,7 @@ def _as_the_pim_says(event: CloudEvent) -> dict[str, Any]:
 
 
 def _resource(event: CloudEvent) -> dict[str, Any]:
-    """What the PIM tells of an entity: all of it, or of one that was removed what names it."""
+    """Returns the PIM's form of an entity: all of it, or only its name if it was removed."""
     noun = "product" if "product" in event["data"] else "product_model"
     known_as: dict[str, Any] = event["data"][noun]
     if event["type"].endswith(".deleted"):
@@ -154,7 +156,7 @@ def _resource(event: CloudEvent) -> dict[str, Any]:
 
 
 def _relayed(event: CloudEvent) -> dict[str, Any]:
-    """As Akeneo's Event Platform delivers it (contract/wire.md 9)."""
+    """Returns an event as Akeneo's Event Platform delivers it (contract/wire.md 9)."""
     return {
         "specversion": "1.0",
         "id": event["id"],

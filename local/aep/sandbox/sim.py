@@ -1,7 +1,7 @@
-"""The simulated PIM: what the platform and its clients ask a PIM for, and the events that a PIM sends.
+"""The simulated PIM: the API that the platform and its clients call, and the events that a PIM sends.
 
-The HTTP side is the app of `create_app`; `events` makes catalog-true CloudEvents and `emit` sends them to
-a platform's ingest.
+The HTTP side is the app of `create_app`; `events` makes catalog-true CloudEvents and `emit` sends them to a
+platform's ingest.
 """
 
 import asyncio
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 TOKEN_LIFE = timedelta(seconds=3600)
 REFRESH_LIFE = timedelta(days=14)
 ENTITIES = 500
-"""How many entities of a type the generated events speak of, so that some recur as in a PIM."""
+"""The number of entities of a type that the generated events are about, so that some recur as in a PIM."""
 RETRY_PAUSES = (0.1, 0.3, 1.0, 2.0)
-"""Seconds before an emitted request that got no answer, or a 5xx, is sent again."""
+"""The seconds before an emitted request that got no answer, or a 5xx, is sent again."""
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -88,7 +88,7 @@ class Pim:
         self._refresh: dict[str, _Grant] = {}
 
     def authenticate(self, authorization: str) -> Client:
-        """The client of an HTTP Basic header."""
+        """Returns the client of an HTTP Basic header."""
         client_id, secret = _basic_credentials(authorization)
         client = self.clients.get(client_id)
         if client is None or not _same(secret, client.secret):
@@ -98,7 +98,7 @@ class Pim:
         return client
 
     def grant(self, client: Client, form: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a token request (contract/wire.md 1)."""
+        """Returns the answer to a token request (contract/wire.md 1)."""
         match form.get("grant_type"):
             case "password":
                 self._check_password(client, form.get("username"), form.get("password"))
@@ -111,7 +111,7 @@ class Pim:
         return self._new_tokens(client)
 
     def owner_of(self, authorization: str) -> Client:
-        """The client whose access token a Bearer header carries."""
+        """Returns the client whose access token a Bearer header has."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise PimError(401, "Authentication is required")
@@ -172,7 +172,7 @@ class _Outage(BaseModel):
 def create_app(
     clients: Iterable[Client] = (DEFAULT_CLIENT,), now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Starlette:
-    """The PIM as an ASGI app; `now` gives an aware UTC datetime."""
+    """Returns the PIM as an ASGI app; `now` gives an aware UTC datetime."""
     app = Starlette(
         routes=[
             Route("/api/oauth/v1/token", _token, methods=["POST"]),
@@ -239,7 +239,7 @@ def _caller(request: Request) -> Client:
 
 
 async def _form(request: Request) -> dict[str, Any]:
-    """The fields of a token request, which may be JSON or a URL-encoded form."""
+    """Returns the fields of a token request, which may be JSON or a URL-encoded form."""
     body = await request.body()
     if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         return dict(parse_qsl(body.decode("utf-8", "replace")))
@@ -280,14 +280,14 @@ def _same(given: str, expected: str) -> bool:
 
 
 def events(event_type: str, count: int, seed: int = 0) -> Iterator[CloudEvent]:
-    """As `events_of`, for a type of the shipped catalog. Raises KeyError for an unknown one."""
+    """Does the same as `events_of`, for a type of the shipped catalog. Raises KeyError for an unknown one."""
     return events_of(catalog.load()[event_type], count, seed)
 
 
 def events_of(known: EventType, count: int, seed: int = 0) -> Iterator[CloudEvent]:
-    """CloudEvents that fit the type, each made at the moment it is drawn: `time` is now.
+    """Yields CloudEvents that fit the type, each made at the moment it is drawn: `time` is now.
 
-    The same seed speaks of the same entities in the same order.
+    The same seed gives the same entities in the same order.
     """
     chooser = random.Random(f"{seed} {known.name}")  # noqa: S311 - variety, not secrecy
     return (_event(known, chooser.randrange(ENTITIES)) for _ in range(count))
@@ -321,7 +321,7 @@ def _data(known: EventType, entity: int) -> dict[str, Any]:
 
 
 def _variant(example: str, entity: int) -> str:
-    """Another value of the same kind: a UUID for a UUID, otherwise a code."""
+    """Returns another value of the same kind: a UUID for a UUID, otherwise a code."""
     try:
         uuid.UUID(example)
     except ValueError:
@@ -332,7 +332,7 @@ def _variant(example: str, entity: int) -> str:
 
 @dataclass(slots=True)
 class Emitted:
-    """What became of emitted events. `error` says what the first request that failed met."""
+    """The counts of emitted events. `error` says what the first request that failed met."""
 
     accepted: int = 0
     failed: int = 0
@@ -341,7 +341,7 @@ class Emitted:
 
 
 def ingest_url(platform: str) -> str:
-    """The ingest of a platform, given by its base URL or by that of the ingest itself."""
+    """Returns the URL of ingest of a platform, given by its base URL or by that of the ingest itself."""
     base = platform.rstrip("/")
     return base if base.endswith("/ingest") else f"{base}/ingest"
 
@@ -398,7 +398,9 @@ async def _send(
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """How many events were accepted, what went wrong, if anything, and whether to leave it at that."""
+    """The number of accepted events, the error if there was one, and whether no further request makes
+    sense.
+    """
 
     accepted: int = 0
     error: str | None = None
@@ -422,7 +424,7 @@ async def _post(session: "aiohttp.ClientSession", url: str, post: Post) -> _Answ
 
 
 def _accepted(text: str, events: int) -> int:
-    """How many of the events were taken in, by an answer of success; none when it is no platform's."""
+    """Returns the number of events that were accepted, by a successful answer; 0 when it is no platform's."""
     try:
         told = orjson.loads(text)
     except orjson.JSONDecodeError:
