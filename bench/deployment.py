@@ -196,7 +196,7 @@ def limits(found: Found, mix: Mix) -> list[Limit]:
     events, deployment, assumed, times = found.case.events, found.case.deployment, Assumed(), Times()
     alone = needed(with_work(assumed.ingest, 1), events, times)
     kilobytes = quota_kilobytes(mix, found, assumed)
-    put_back = MOST_OF_A_PAGE / times.page * BEGINNING_SECONDS / times.tick
+    requeued = MOST_OF_A_PAGE / times.page * BEGINNING_SECONDS / times.tick
     full = [
         ("quota of pushes, if 20 MB/s", 20_000 / kilobytes.pushed, "more quota"),
         ("quota of publishing, 200 MB/s", 200_000 / kilobytes.published, "more quota"),
@@ -205,7 +205,7 @@ def limits(found: Found, mix: Mix) -> list[Limit]:
         ("instances of fanout", deployment.most_fanout / found.fanout, "outstandingMessages"),
         ("instances of ingest", deployment.most_ingest / found.ingest, "maxInstances"),
         ("ingest, one event a request", deployment.most_ingest / alone, "maxInstances"),
-        ("retries put back", put_back / found.retries, "code: pages one after the other"),
+        ("retries put back", requeued / found.retries, "code: pages one after the other"),
         (
             "documents of success counts, 1 write/s each",
             PARTS * SUCCESSES_KEPT_SECONDS / found.deliver,

@@ -252,7 +252,7 @@ class Tally:
     arrived: int = 0
     failed: int = 0
     dropped: int = 0
-    put_back: int = 0
+    requeued: int = 0
     attempts: int = 0
     throttled: int = 0
     suspended: int = 0
@@ -518,7 +518,7 @@ class Shard:
             self.tally.writes["retries"] += 1
             await Pause(self._times.publish)
         elif settlement.back_to_lane:
-            self.tally.put_back += 1
+            self.tally.requeued += 1
             self._into_lane(delivery)
             await Pause(self._times.publish)
         elif settlement.end is not None:

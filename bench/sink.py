@@ -102,8 +102,8 @@ class Book:
             self._unique += 1
 
 
-class Gate:
-    """Keeps answers back while it is closed."""
+class HeldAnswers:
+    """Holds answers back between `close` and `open`."""
 
     def __init__(self) -> None:
         self._is_open = True
@@ -127,9 +127,9 @@ class Gate:
 
 
 class _Receiver(asyncio.Protocol):
-    def __init__(self, book: Book, gate: Gate, chance: random.Random) -> None:
+    def __init__(self, book: Book, held: HeldAnswers, chance: random.Random) -> None:
         self._book = book
-        self._gate = gate
+        self._held = held
         self._chance = chance
         self._parser = httptools.HttpRequestParser(self)
 
@@ -167,7 +167,7 @@ class _Receiver(asyncio.Protocol):
         elif part == "status":
             self._refuse(value)
         elif part == "gate":
-            self._gate.answer(self._transport)
+            self._held.answer(self._transport)
         else:
             self._transport.write(OK)
 
@@ -204,15 +204,15 @@ class _Receiver(asyncio.Protocol):
 async def _serve(book: Book, chance: random.Random) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
-    gate = Gate()
+    held = HeldAnswers()
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     servers = [
-        await loop.create_server(lambda: _Receiver(book, gate, chance), "127.0.0.1", 0, backlog=4096, ssl=tls)
+        await loop.create_server(lambda: _Receiver(book, held, chance), "127.0.0.1", 0, backlog=4096, ssl=tls)
         for tls in [*[None] * ORIGINS, context]
     ]
     *origins, with_tls = (f"127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in servers)
-    loop.add_reader(sys.stdin.fileno(), _obey, book, gate, ended)
+    loop.add_reader(sys.stdin.fileno(), _obey, book, held, ended)
     say(
         {
             "origins": [f"http://{origin}" for origin in origins],
@@ -225,13 +225,13 @@ async def _serve(book: Book, chance: random.Random) -> None:
         server.close()
 
 
-def _obey(book: Book, gate: Gate, ended: "asyncio.Future[None]") -> None:
+def _obey(book: Book, held: HeldAnswers, ended: "asyncio.Future[None]") -> None:
     try:
         order = hear()
     except SystemExit:
         ended.set_result(None)
         return
-    acts = {"reset": book.reset, "close": gate.close, "open": gate.open}
+    acts = {"reset": book.reset, "close": held.close, "open": held.open}
     if order in acts:
         acts[order]()
     answers: dict[str, Any] = {

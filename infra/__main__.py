@@ -6,5 +6,5 @@ from stack.platform import Platform
 from stack.settings import from_pulumi
 
 platform = Platform(from_pulumi())
-for name, value in platform.told.items():
+for name, value in platform.outputs.items():
     pulumi.export(name, value)

@@ -93,8 +93,8 @@ class Observability(Part):
 
     def __init__(self, project: Project) -> None:
         super().__init__("Observability", "observability", project)
-        for name, (event, told) in LOGGED.items():
-            self._metric(name, event, told)
+        for name, (event, description) in LOGGED.items():
+            self._metric(name, event, description)
         channels = [*(channel.id for channel in self._channels()), *self.settings.alert_channels]
         for alert in ALERTS:
             if alert.needs_domain and not self.settings.domain:
@@ -120,12 +120,12 @@ class Observability(Part):
         self._leave_out_what_went_well()
         self.register_outputs({})
 
-    def _metric(self, name: str, event: str, told: str) -> None:
+    def _metric(self, name: str, event: str, description: str) -> None:
         labels = LABELS.get(name, ())
         gcp.logging.Metric(
             name,
             name=f"event_platform/{name}",
-            description=told,
+            description=description,
             filter=logged_by_us(event, *ONLY.get(name, ())),
             metric_descriptor={
                 "metric_kind": "DELTA",

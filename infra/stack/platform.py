@@ -38,7 +38,7 @@ CALLS_OUT = frozenset({"manage", "deliver", "notify"})
 
 
 class Platform:
-    """Everything that a stack creates. `told` are its outputs."""
+    """Everything that a stack creates."""
 
     def __init__(self, settings: DeploymentSettings) -> None:
         self.settings = settings
@@ -76,7 +76,7 @@ class Platform:
         self.observability = Observability(self.project)
 
     @property
-    def told(self) -> Mapping[str, Any]:
+    def outputs(self) -> Mapping[str, Any]:
         """The outputs of the stack."""
         return {
             "managementUrl": self.public_url,
@@ -140,7 +140,7 @@ class Platform:
             # The load balancer appends the client's address and its own to X-Forwarded-For.
             **({"AEP_TRUSTED_PROXIES": "2"} if self.settings.domain else {}),
             **({"AEP_AWAIT_NETWORK": PUBLIC_ADDRESSES} if egress else {}),
-            **self._told_of_manage(name),
+            **self._url_of_manage(name),
             **self.settings.settings,
         }
         return CloudFunction(
@@ -157,8 +157,8 @@ class Platform:
         """Returns the secrets by variable; the list of PIMs has their secrets for ingest alone."""
         return self.secrets if name == "ingest" else {**self.secrets, **self.pims_without_secrets}
 
-    def _told_of_manage(self, name: str) -> Mapping[str, pulumi.Input[str]]:
-        """Where manage is reached. Without a domain manage itself sees it by its requests only."""
+    def _url_of_manage(self, name: str) -> Mapping[str, pulumi.Input[str]]:
+        """Returns the URL of manage. Without a domain manage itself knows it only from its requests."""
         return {} if name == "manage" and not self.settings.domain else {"AEP_PUBLIC_URL": self.public_url}
 
     def _queue(self, name: str, function: CloudFunction, path: str, *, ordered: bool = False) -> Queue:

@@ -1,4 +1,4 @@
-"""What a stack is told: Pulumi's configuration, read once and checked as a whole.
+"""The settings of a stack: Pulumi's configuration, read once and checked as a whole.
 
 Keys are in the namespace `event-platform`; project and region are those of the provider (`gcp:project`,
 `gcp:region`). docs/operate.md describes each.
@@ -258,18 +258,18 @@ class DeploymentSettings(_Part):
 
 def from_pulumi() -> DeploymentSettings:
     """The configuration of the stack that runs. Raises WrongConfiguration."""
-    told = {**pulumi_config.get_config_env(), **pulumi_config.CONFIG.get()}
-    secret = {key for key in told if pulumi_config.is_config_secret(key)}
-    return read(told, secret | set(pulumi_config.get_config_secret_keys_env()))
+    configuration = {**pulumi_config.get_config_env(), **pulumi_config.CONFIG.get()}
+    secret = {key for key in configuration if pulumi_config.is_config_secret(key)}
+    return read(configuration, secret | set(pulumi_config.get_config_secret_keys_env()))
 
 
-def read(told: Mapping[str, Any], secret: Collection[str]) -> DeploymentSettings:
+def read(configuration: Mapping[str, Any], secret: Collection[str]) -> DeploymentSettings:
     """The settings that these keys, with their namespace, make; `secret` are those kept encrypted.
 
     Raises WrongConfiguration.
     """
-    values = {key: value for key, value in told.items() if key in PROVIDER_KEYS}
-    for key, value in told.items():
+    values = {key: value for key, value in configuration.items() if key in PROVIDER_KEYS}
+    for key, value in configuration.items():
         namespace, _, name = key.partition(":")
         if namespace != NAMESPACE:
             continue

@@ -144,7 +144,7 @@ def deploy(told: Mapping[str, Any], recorder: Recorder | None = None) -> Deploye
 
     async def run() -> Mapping[str, Any]:
         set_mocks(recorder, project="event-platform", stack="test", monitor=monitor)
-        outputs = pulumi.Output.from_input(Platform(settings).told)
+        outputs = pulumi.Output.from_input(Platform(settings).outputs)
         await wait_for_rpcs()
         return await outputs.future() or {}
 

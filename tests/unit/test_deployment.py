@@ -71,7 +71,7 @@ def test_a_delivery_that_goes_back_to_its_lane_is_neither_lost_nor_sent_twice() 
 
     strict = replace(THROTTLING, allowed=(1.0,), events_a_tenant=3.0)
     shard, tally = a_shard(strict, 20, until=3000, tenants=4, look=many_lanes_at_a_low_rate)
-    assert tally.put_back > 0
+    assert tally.requeued > 0
     assert tally.arrived == tally.published == len(_latencies(tally))
     assert shard.pushes.waiting == shard.pushes.outstanding == 0
 

@@ -10,16 +10,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
 
-REMAINING = frozenset(
-    {
-        "Gate",
-        "gate",
-        "put_back",
-        "told",
-    }
-)
-"""Public names on one machine and of benchmarks that still have such a word. Only ever shortened."""
-
 
 def not_used() -> list[tuple[str, ...]]:
     """The first column of the glossary's last table, each as its words."""
@@ -60,14 +50,9 @@ def ruled_out(folder: str) -> set[str]:
     return {name for path in paths for name in names_in(path) if is_ruled_out(name)}
 
 
-def test_no_name_of_the_functions_has_such_a_word() -> None:
-    assert ruled_out("functions") == set()
-
-
-def test_no_further_public_name_of_one_machine_has_one() -> None:
-    found = ruled_out("local") | ruled_out("bench")
-
-    assert {name for name in found if not name.startswith("_")} == REMAINING
+@pytest.mark.parametrize("folder", ["functions", "local", "bench", "infra"])
+def test_no_name_has_such_a_word(folder: str) -> None:
+    assert ruled_out(folder) == set()
 
 
 @pytest.mark.parametrize("name", ["bury_on", "_Desk", "is_to_be_told", "putBack", "TOLD_EVERY_SECONDS"])

@@ -168,7 +168,7 @@ class DurableQueue:
             if result.revoked:
                 self._subscriptions.remember(result.revoked)
             self._meters.accepted(len(events), result.new, result.later)
-            self._tell_queued(result.queued)
+            self._pass_on(result.queued)
             if result.later:
                 self._behind(tenant)
 
@@ -253,7 +253,7 @@ class DurableQueue:
         """Counts a failure of our own code on a fan-out."""
         self._meters.faulted()
 
-    def _tell_queued(self, queued: Sequence[Queued]) -> None:
+    def _pass_on(self, queued: Sequence[Queued]) -> None:
         for entry in queued:
             if entry.subscription_id not in self._owners:
                 self._keep_owner(entry.subscription_id, entry.owner)

@@ -63,7 +63,9 @@ def doctor(
     check and sends them test events, a retry included.
     """
     if deployed is not None:
-        found = asyncio.run(_print_each(_of_deployed(deployed, stack, endpoint, email, wait), as_json=as_json))
+        found = asyncio.run(
+            _print_each(_of_deployed(deployed, stack, endpoint, email, wait), as_json=as_json)
+        )
         failed = any(check.state == "problem" for check in found)
     else:
         if endpoint is not None or email is not None or stack is not None:

@@ -66,8 +66,8 @@ class _App:
         async with session.request(method, self._base + path, json=body) as response:
             answer = orjson.loads(await response.read())
         if response.status >= 400:
-            told = "; ".join(each["message"] for each in answer["errors"])
-            fail(f"the platform answered {response.status}: {told}", 1)
+            messages = "; ".join(each["message"] for each in answer["errors"])
+            fail(f"the platform answered {response.status}: {messages}", 1)
         return answer
 
 

@@ -219,8 +219,8 @@ class _Api:
         status, answer = await _ask(self.session, method, self.base + path, body, self.identity)
         if status != expect:
             errors = answer.get("errors") if isinstance(answer, dict) else None
-            told = "; ".join(str(each.get("message")) for each in errors or [])
-            raise _Failed(f"{method} {path} answered {status}: {told[:300]}")
+            messages = "; ".join(str(each.get("message")) for each in errors or [])
+            raise _Failed(f"{method} {path} answered {status}: {messages[:300]}")
         return answer
 
 
@@ -358,8 +358,8 @@ async def _look_at(inbox: _Inbox) -> str:
 async def _test(api: _Api, temporary: _Temporary) -> str:
     shown = await api.call("POST", f"{temporary.paths[OK]}/test", {}, expect=200)
     if shown["outcome"] != "delivered":
-        told = shown["detail"] or f"it answered {shown['status']}"
-        raise _Failed(f"manage cannot post to {OK}: {told[:200]}")
+        detail = shown["detail"] or f"it answered {shown['status']}"
+        raise _Failed(f"manage cannot post to {OK}: {detail[:200]}")
     return f"manage posts to the endpoint in {shown['milliseconds']:.0f} ms"
 
 

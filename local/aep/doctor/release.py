@@ -126,11 +126,11 @@ async def _running_by_health(session: aiohttp.ClientSession, url: str) -> Runnin
         async with session.get(f"{url}/health", timeout=_SHORT) as answer:
             if answer.status != 200:
                 return None
-            told = _object(await _read(answer))
+            health = _object(await _read(answer))
     except (aiohttp.ClientError, TimeoutError, ValueError):
         return None
-    version = told.get("version")
-    return Running(str(told.get("archive") or ""), f"/health, version {version}" if version else "/health")
+    version = health.get("version")
+    return Running(str(health.get("archive") or ""), f"/health, version {version}" if version else "/health")
 
 
 class _CloudRun:

@@ -36,5 +36,5 @@ async def firestore_of(project: str) -> AsyncIterator["Firestore"]:
         finally:
             await firestore.close()
     except (GoogleAPIError, GoogleAuthError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise GoogleFailed(f"Firestore does not let us at the records of {project}: {told}") from error
+        words = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise GoogleFailed(f"Firestore does not let us at the records of {project}: {words}") from error

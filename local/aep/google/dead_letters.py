@@ -178,8 +178,8 @@ async def opened(
             f"there is no subscription {path}: --pull-subscription names the one of the dead letters"
         ) from error
     except (GoogleAPIError, GoogleAuthError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise GoogleFailed(f"Pub/Sub does not let us at {path}: {told}") from error
+        words = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise GoogleFailed(f"Pub/Sub does not let us at {path}: {words}") from error
 
 
 async def _pulled(subscriber: "SubscriberAsyncClient", path: str) -> Sequence[Letter]:

@@ -100,8 +100,8 @@ class Inbox:
         """Verifies and counts one request, and decides its answer."""
         event = _event_in(body)
         event_type, event_id, subject = _text(event, "type"), _text(event, "id"), _text(event, "subject")
-        if (told := _text(event, "notification_type")) is not None:  # its id is in the header only
-            event_type, event_id = told, headers.get("x-correlation-id")
+        if (change := _text(event, "notification_type")) is not None:  # its id is in the header only
+            event_type, event_id = change, headers.get("x-correlation-id")
         known = self._recall(path, subject, event_id)
         known.attempts += 1
         verified = self._verify(headers, body)

@@ -426,7 +426,9 @@ async def _post(session: "aiohttp.ClientSession", url: str, post: Post) -> _Answ
 def _accepted(text: str, events: int) -> int:
     """Returns the number of events that were accepted, by a successful answer; 0 when it is no platform's."""
     try:
-        told = orjson.loads(text)
+        counts = orjson.loads(text)
     except orjson.JSONDecodeError:
         return 0
-    return events - told.get("skipped", 0) - told.get("malformed", 0) if isinstance(told, dict) else 0
+    if not isinstance(counts, dict):
+        return 0
+    return events - counts.get("skipped", 0) - counts.get("malformed", 0)
