@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
-.PHONY: help setup demo demo-google requirements events-page docs docs-look pictures test test-unit test-all test-emulators test-hostile lint audit bench dist publish serve format infra-preview infra-test
+.PHONY: help setup demo demo-google requirements events-page docs docs-look pictures test test-unit test-all test-emulators test-hostile lint audit bench dist image publish serve format infra-preview infra-test
 
 # A target's line of `make help` stands behind its ##, and ##@ begins a group.
 help: ## List what can be made
@@ -86,11 +86,13 @@ else
 endif
 
 ##@ Write what follows from other files
-requirements: setup ## Export from uv.lock what functions and one server need
+requirements: setup ## Export from uv.lock what functions, a server and a build need
 	@$(BIN)/uv export --quiet --locked --offline --only-group functions --no-emit-project --no-header \
 		--output-file functions/requirements.txt
 	@$(BIN)/uv export --quiet --locked --offline --no-dev --no-emit-project --no-header \
 		--output-file requirements-server.txt
+	@$(BIN)/uv export --quiet --locked --offline --only-group build --no-emit-project --no-header \
+		--output-file requirements-build.txt
 
 events-page: setup ## Write docs/events.md from the catalog
 	@$(BIN)/aep events --markdown > docs/events.md
@@ -110,6 +112,14 @@ pictures: setup ## Draw the pictures of the pages that follow from the code
 	@$(BIN)/python docs/pictures.py
 
 ##@ Release
+image: ## Build the container image with podman, docker or buildah
+	@engine=$$(command -v podman || command -v docker || command -v buildah) || \
+		{ echo "make image needs podman, docker or buildah on PATH" >&2; exit 1; }; \
+	case "$$engine" in */docker) form= ;; *) form="--format docker" ;; esac; \
+	version=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' functions/event_platform/__init__.py); \
+	"$$engine" build $$form --file Containerfile --label "org.opencontainers.image.version=$$version" \
+		--tag "akeneo-event-platform:$$version" --tag akeneo-event-platform:latest $(ARGS) .
+
 dist: setup ## Build wheel and sdist into dist/; TAG=vX.Y.Z if that is meant
 	@[ -z "$$TAG" ] || [ "aep $${TAG#v}" = "$$($(BIN)/aep --version)" ] || { echo "$$TAG is not the version" >&2; exit 1; }
 	@rm -rf dist

@@ -1,5 +1,21 @@
-"""`python -m aep`."""
+"""The entry point of the command `aep`, and of `python -m aep`."""
 
-from aep.cli.main import main
+import os
+import signal
 
-main()
+
+def main() -> None:
+    """Runs the command. As process 1 of a container it ends by SIGTERM also before it serves.
+
+    The kernel drops signals for which process 1 has no handler. So the handler comes before the imports,
+    which take a while.
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+    from aep.cli.main import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

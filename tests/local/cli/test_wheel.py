@@ -42,7 +42,7 @@ def run(installed: Path, *command: str) -> str:
     return ended.stdout
 
 
-def test_the_source_archive_holds_what_the_wheel_is_built_from_and_a_server_needs_and_no_more(
+def test_the_source_archive_holds_what_wheel_server_and_image_are_made_from_and_no_more(
     tmp_path: Path,
 ) -> None:
     build = ["build", "--quiet", "--offline", "--sdist", "--no-build-isolation", "--out-dir", str(tmp_path)]
@@ -52,7 +52,8 @@ def test_the_source_archive_holds_what_the_wheel_is_built_from_and_a_server_need
         names = {Path(name).parts[1] for name in files.getnames()}
     made = {"PKG-INFO", ".gitignore"}
     built_from = {"functions", "local", "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"}
-    assert names - made == built_from | {"deploy", "requirements-server.txt"}
+    image = {".dockerignore", "Containerfile", "compose.yaml", "requirements-build.txt"}
+    assert names - made == built_from | image | {"deploy", "requirements-server.txt"}
 
 
 def test_the_command_of_the_wheel_runs(installed: Path) -> None:
