@@ -91,6 +91,8 @@ def subscription_document(subscription: Subscription, seal: Seal) -> Document:
         "status": subscription.status,
         "epoch": subscription.epoch,
         **pace_document(subscription),
+        "catch_up": subscription.catch_up,
+        "replay_id": subscription.replay_id,
         "created_at": subscription.created_at.isoformat(),
         "updated_at": subscription.updated_at.isoformat(),
     }
@@ -146,6 +148,8 @@ def subscription_of(document: Mapping[str, Any], seal: Seal) -> Subscription:
         lanes=document["lanes"],
         lanes_changed_at=_moment(document.get("lanes_changed_at")),
         rate=rate_of(document),
+        catch_up=document.get("catch_up", False),
+        replay_id=document.get("replay_id"),
     )
 
 

@@ -16,6 +16,7 @@ from .domain.messages.message import Message
 from .domain.record.actions import BY_THE_PLATFORM, Action
 from .domain.record.logs import DeliveryEnd, LogEntry, LogQuery
 from .domain.record.notifications import Allowance, Mail, MailFailure, Pending
+from .domain.replays import Replay
 from .domain.subscriptions import KafkaConfig, Owner, PubSubConfig, Subscriber, Subscription
 from .domain.suspension import Count, Series
 from .domain.tenants import Tenant, Way
@@ -149,8 +150,12 @@ class Subscriptions(SubscriptionChanges, Protocol):
         *,
         action: Action = BY_THE_PLATFORM,
         takes_topic: bool = False,
+        catch_up: bool | None = None,
     ) -> Subscription:
-        """The changed record. Raises NotFound, TopicHeld."""
+        """The changed record. Raises NotFound, TopicHeld.
+
+        A change that resumes it has it catch up by `catch_up`; by what the record says where that is None.
+        """
         ...
 
     async def add_subscriber(
@@ -197,6 +202,51 @@ class Subscriptions(SubscriptionChanges, Protocol):
 
     async def subscriptions(self, owner: Owner, subscriber_id: str) -> Sequence[Subscription]:
         """Returns all but the deleted ones, oldest first."""
+        ...
+
+
+class Replays(Protocol):
+    """Kept events that are sent again. All methods but the first raise StoreUnavailable."""
+
+    def check_kept(self) -> None:
+        """Raises Conflict, which names the setting, if no events are kept."""
+        ...
+
+    async def start(self, owner: Owner, subscriber_id: str, replay: Replay, *, action: Action) -> Replay:
+        """Starts the replay, which goes on by itself, and logs that by `action` in the same commit.
+
+        Raises NotFound, InvalidRequest (older than what is kept, or too many events) and Conflict (the
+        subscription is not active, or a replay of it is running).
+        """
+        ...
+
+    async def replays(self, subscription_id: str) -> Sequence[Replay]:
+        """Returns the latest of the subscription, newest first."""
+        ...
+
+    async def replay(self, subscription_id: str, replay_id: str) -> Replay:
+        """Raises NotFound."""
+        ...
+
+    async def cancel(
+        self,
+        owner: Owner,
+        subscriber_id: str,
+        subscription_id: str,
+        replay_id: str,
+        *,
+        now: datetime,
+        action: Action,
+    ) -> Replay:
+        """Ends it: what waits of it is dropped. Raises NotFound, and Conflict if it has ended otherwise."""
+        ...
+
+
+class WaitingRetries(Protocol):
+    """The deliveries that wait for their next attempt."""
+
+    async def retry_now(self, subscription_id: str) -> int:
+        """Makes those of the subscription due now; returns how many. Raises StoreUnavailable."""
         ...
 
 

@@ -161,6 +161,7 @@ class Platform:
                     timeout=settings.timeout,
                     topics=self._outgoing.topic_rules,
                     topic_labels=self._outgoing.topics,
+                    retries=self._queue,
                 )
             ),
             asyncapi.route(settings.event_types, settings.public_url or base_url),

@@ -22,7 +22,9 @@ def test_a_delivery_has_them_before_its_custom_headers() -> None:
     own = {"X-Own": SecretStr("1")}
     config = HttpsConfig("https://example.com/", SecretStr(SECRET), SecretStr(SECRET), own)
 
-    assert [name for name, _ in request_headers("id", b"{}", config)] == [*NAMES, "X-Own"]
+    sent = request_headers("id", b"{}", config, "0199c1a2-3c4d-7e5f-8a9b-0c1d2e3f4a5b")
+
+    assert [name for name, _ in sent] == [*NAMES, "X-Own"]
 
 
 def test_an_optional_one_is_left_out() -> None:

@@ -25,6 +25,7 @@ from ..domain.errors import CannotConnect
 from ..domain.pace import rates
 from ..domain.pace.rates import Observation
 from ..domain.record.logs import DeliveryEnd, Operation
+from ..domain.replays import REPLAY_CANCELLED
 from ..domain.subscriptions import Config, HttpsConfig, KafkaConfig, Status, Subscription
 from ..domain.suspension import Suspension
 from ..domain.timestamps import to_rfc3339
@@ -74,7 +75,9 @@ def ended_unsent(
         return DeliveryEnd(Operation.DROPPED, subscription.status, now)
     if subscription.epoch != delivery.epoch:  # suspended and resumed since: what waited then is not kept
         return DeliveryEnd(Operation.DROPPED, Status.SUSPENDED, now)
-    if now - delivery.accepted_at > max_age:
+    if delivery.replay_id is not None and delivery.replay_id != subscription.replay_id:
+        return DeliveryEnd(Operation.DROPPED, REPLAY_CANCELLED, now)
+    if now - (delivery.entered_at or delivery.accepted_at) > max_age:
         message = f"not delivered within {max_age.total_seconds():g} s of its acceptance"
         return DeliveryEnd(Operation.FAILED, message, now, Reason.DESTINATION_FAILURE)
     return None
@@ -94,7 +97,7 @@ async def _attempt(
     started = clock.monotonic()
     result: Result
     if isinstance(config, HttpsConfig):
-        headers = request_headers(delivery.event_id, delivery.body, config)
+        headers = request_headers(delivery.event_id, delivery.body, config, delivery.replay_id)
         result = await senders.https.post(
             config.url, headers, delivery.body, owner=subscription.owner, timeout=policy.timeout
         )
@@ -170,6 +173,8 @@ def settlement_of(
 def _log_attempt(settlement: Settlement, result: Result, latency: float) -> None:
     outcome, tried = settlement.outcome, settlement.delivery
     more: dict[str, str] = {}
+    if tried.replay_id is not None:
+        more["replay_id"] = tried.replay_id
     assert outcome is not None  # noqa: S101 - there was an attempt
     if settlement.retry_at is not None:
         more["retry_at"] = to_rfc3339(settlement.retry_at)
@@ -283,8 +288,9 @@ def _end(outcome: Outcome, result: Result, now: datetime) -> DeliveryEnd:
 
 
 def _ids(delivery: Delivery) -> dict[str, str]:
-    return {
+    ids = {
         "subscription_id": delivery.subscription_id,
         "event_id": delivery.event_id,
         "event_type": delivery.event_type,
     }
+    return ids if delivery.replay_id is None else ids | {"replay_id": delivery.replay_id}

@@ -27,10 +27,11 @@ class Senders:
         self, delivery: Delivery, config: PubSubConfig | KafkaConfig, *, owner: Owner, timeout: float
     ) -> Published | Refusal | TransportFailure:
         """The body as it is, unsigned (contract/wire.md 10b)."""
-        kind, body = delivery.event_type, delivery.body
+        kind, body, replay_id = delivery.event_type, delivery.body, delivery.replay_id
         if isinstance(config, PubSubConfig):
-            return await self.pubsub.publish(config, attributes_of(kind, config), body, timeout=timeout)
+            attributes = attributes_of(kind, config, replay_id)
+            return await self.pubsub.publish(config, attributes, body, timeout=timeout)
         key = record_key(kind, delivery.event_id, body, self.known)
-        headers = record_headers(kind, config)
+        headers = record_headers(kind, config, replay_id)
         kafka = await self.kafka()
         return await kafka.append(config, key, headers, body, owner=owner, timeout=timeout)

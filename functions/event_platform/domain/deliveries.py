@@ -17,7 +17,8 @@ class Delivery:
 
     `attempts` counts the tries so far, `failures` those that used up a retry (a 429 does not).
     `lanes` and `epoch` are the subscription's when the delivery was put into `lane`. `receipt` is the
-    queue's own handle; nobody else looks at it.
+    queue's own handle; nobody else looks at it. `replay_id` names the replay that it belongs to, and
+    `entered_at` is when an event that was kept came into its lane.
     """
 
     subscription_id: str
@@ -32,6 +33,8 @@ class Delivery:
     failures: int = 0
     first_attempt_at: datetime | None = None
     receipt: object = field(default=None, repr=False, compare=False)
+    replay_id: str | None = None
+    entered_at: datetime | None = None
 
     def after_attempt(self, began_at: datetime, *, used_a_retry: bool) -> "Delivery":
         """Returns it with one attempt more; `replace` would take as long as the rest of an attempt."""
@@ -48,6 +51,8 @@ class Delivery:
             self.failures + used_a_retry,
             self.first_attempt_at or began_at,
             self.receipt,
+            self.replay_id,
+            self.entered_at,
         )
 
 

@@ -8,9 +8,16 @@ from .pace.rates import Limits, Observation
 from .subscriptions import Status, Subscription
 
 
-def to_be_sent(subscription: Subscription | None, epoch: int) -> Subscription | None:
-    """The subscription when deliveries of the epoch are sent to it: what ends unsent needs no pace."""
+def to_be_sent(
+    subscription: Subscription | None, epoch: int, replay_id: str | None = None
+) -> Subscription | None:
+    """The subscription when deliveries of the epoch, and of the replay if there is one, are sent to it.
+
+    What ends unsent needs no pace.
+    """
     if subscription is None or subscription.status is not Status.ACTIVE or subscription.epoch != epoch:
+        return None
+    if replay_id is not None and replay_id != subscription.replay_id:
         return None
     return subscription
 

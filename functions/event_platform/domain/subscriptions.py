@@ -151,7 +151,9 @@ class Subscription:
 
     `epoch` counts suspensions, resumptions and the deletion: deliveries of an older epoch are dropped.
     `lanes` is the number of ordering keys that its deliveries travel under, `rate` None until the receiver
-    first slowed it down. `filter` is an expression of contract/wire.md 7.
+    first slowed it down. `filter` is an expression of contract/wire.md 7. With `catch_up`, what comes while
+    it is suspended is delivered when it is resumed. `replay_id` names the replay whose deliveries are sent:
+    those of any other one are dropped.
     """
 
     id: str
@@ -171,6 +173,8 @@ class Subscription:
     lanes: int = LANES_AT_START
     lanes_changed_at: datetime | None = None
     rate: Rate | None = None
+    catch_up: bool = False
+    replay_id: str | None = None
 
     @property
     def current_rate(self) -> Rate:

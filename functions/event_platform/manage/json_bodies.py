@@ -1,6 +1,6 @@
 """Reads the JSON body of a call, within its bounds."""
 
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import Request
 
@@ -26,6 +26,24 @@ async def read_json(request: Request, *, or_empty: bool = False) -> Any:
     as_it_is(request)
     if media_type(request) != "application/json":
         raise UnsupportedMediaType("the body must be application/json")
+    return _value(request, body)
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """The body of a call that needs none, whatever its media type: {} if it is no JSON object.
+
+    Raises TooLarge.
+    """
+    body = await read_body(request, BODY_LIMIT)
+    await FIRST_BODY.ready()
+    try:
+        value = _value(request, body)
+    except InvalidRequest:
+        return {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _value(request: Request, body: bytes | bytearray) -> Any:
     if json_form.has_more_values(body, MAX_VALUES):
         raise TooLarge(f"the body holds more than {MAX_VALUES} JSON values")
     try:

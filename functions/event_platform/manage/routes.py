@@ -12,9 +12,9 @@ from ..domain.limits import CallType
 from ..domain.record import representations as show
 from ..domain.record.actions import Action, Actor
 from ..http import base_url, client_address, json_response, note_owner, only_once
-from . import benchmarks, logs, subscribers, subscriptions, trials
+from . import benchmarks, logs, replays, subscribers, subscriptions, trials
 from .identity import HEADERS, Caller
-from .json_bodies import read_json, redaction_of
+from .json_bodies import read_json, read_object, redaction_of
 from .limits import CallerLimits
 from .parameters import check_whole_list
 from .pauses import Pauses
@@ -63,6 +63,9 @@ class ManagementApi:
             ),
             resource(f"{subscription}/suspend", POST=self.suspend),
             resource(f"{subscription}/resume", POST=self.resume),
+            resource(f"{subscription}/retries", POST=self.retry_now),
+            resource(f"{subscription}/replays", GET=self.list_replays, POST=self.start_replay),
+            resource(f"{subscription}/replays/{{rid}}", GET=self.get_replay, DELETE=self.cancel_replay),
             resource(f"{subscription}/test", others=trial, POST=self.send_test),
             resource(f"{subscription}/explain", others=trial, POST=self.explain),
             resource(f"{PREFIX}/benchmark", POST=self.start_benchmark),
@@ -134,10 +137,43 @@ class ManagementApi:
         return json_response(show.subscription(record), 202)
 
     async def resume(self, caller: Caller, request: Request) -> Response:
+        body = await read_object(request)
         record = await subscriptions.resume_subscription(
-            caller, *_ids(request), manage=self._manage, action=_action(request)
+            caller, *_ids(request), body, manage=self._manage, action=_action(request)
         )
         return json_response(show.subscription(record), 202)
+
+    async def retry_now(self, caller: Caller, request: Request) -> Response:
+        number = await replays.retry_now(caller, *_ids(request), manage=self._manage)
+        return json_response(show.retries(number), 202)
+
+    async def start_replay(self, caller: Caller, request: Request) -> Response:
+        body = await read_json(request)
+        replay = await replays.start_replay(
+            caller, *_ids(request), body, manage=self._manage, action=_action(request)
+        )
+        return json_response(show.replay(replay), 201)
+
+    async def list_replays(self, caller: Caller, request: Request) -> Response:
+        check_whole_list(request.query_params.multi_items())
+        found = await replays.list_replays(caller, *_ids(request), manage=self._manage)
+        return json_response([show.replay(replay) for replay in found])
+
+    async def get_replay(self, caller: Caller, request: Request) -> Response:
+        replay = await replays.get_replay(
+            caller, *_ids(request), request.path_params["rid"], manage=self._manage
+        )
+        return json_response(show.replay(replay))
+
+    async def cancel_replay(self, caller: Caller, request: Request) -> Response:
+        replay = await replays.cancel_replay(
+            caller,
+            *_ids(request),
+            request.path_params["rid"],
+            manage=self._manage,
+            action=_action(request),
+        )
+        return json_response(show.replay(replay))
 
     async def start_benchmark(self, caller: Caller, request: Request) -> Response:
         body, pauses = await read_json(request), self._pauses_of_benchmarks

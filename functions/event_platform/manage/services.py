@@ -5,7 +5,17 @@ from dataclasses import dataclass, field
 from ..domain.attempts.broker_messages import TopicRules
 from ..domain.events import catalog
 from ..domain.events.catalog import Catalog
-from ..ports import Clock, DestinationGuard, Intake, Logs, Sender, Subscriptions, TopicLabels
+from ..ports import (
+    Clock,
+    DestinationGuard,
+    Intake,
+    Logs,
+    Replays,
+    Sender,
+    Subscriptions,
+    TopicLabels,
+    WaitingRetries,
+)
 from .identity import Caller, CallerVerifier
 from .payloads.body import Rules
 from .topic_proofs import TopicProofs
@@ -17,7 +27,7 @@ class Manage:
 
     `public_url` is where clients reach it, when that is known. `catalog` has the event types that
     subscriptions can get, `topics` says which of Pub/Sub's they may name, `topic_labels` reads what is
-    written on these.
+    written on these. Without `replays` no events are kept here. With `catch_up` new subscriptions catch up.
     """
 
     verifier: CallerVerifier
@@ -33,6 +43,9 @@ class Manage:
     timeout: float = 5  # seconds, for a whole test
     topics: TopicRules = field(default_factory=TopicRules)
     topic_labels: TopicLabels | None = None
+    replays: Replays | None = None
+    retries: WaitingRetries | None = None
+    catch_up: bool = False
 
     def rules_for(self, caller: Caller, *, is_new: bool = True) -> Rules:
         """Returns the rules by which the caller's bodies are valid."""

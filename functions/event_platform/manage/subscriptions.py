@@ -23,8 +23,9 @@ from ..domain.subscriptions import (
 from .configs import config_of
 from .guarding import HostOf, host_of_broker, host_of_endpoint, parsed_and_guarded
 from .identity import Caller
-from .payloads.body import Rules
+from .payloads.body import Rules, validated
 from .payloads.configs import ConfigBody
+from .payloads.replays import ResumeBody
 from .payloads.subscriptions import (
     OptionsBody,
     SubscriptionPatch,
@@ -32,6 +33,7 @@ from .payloads.subscriptions import (
     parse_subscription_patch,
     type_named,
 )
+from .replays import replays_of
 from .services import Manage
 from .subscribers import check_permission
 
@@ -56,6 +58,7 @@ async def create_subscription(
     wanted, config = await parsed_and_guarded(parse, body, _hosts(body, rules), manage.guard)
     destination = config_of(config, None)
     check_permission(caller)
+    _check_catch_up(wanted.catch_up, manage)
     now = manage.clock.now()
     subscription = Subscription(
         id=str(uuid_utils.uuid7()),
@@ -70,6 +73,7 @@ async def create_subscription(
         filter=wanted.filter or None,
         send_product_identifier=wanted.send_product_identifier,
         options=_options(wanted.options),
+        catch_up=manage.catch_up if wanted.catch_up is None else wanted.catch_up,
     )
 
     def check(subscriber: Subscriber) -> None:
@@ -118,13 +122,14 @@ async def change_subscription(
     parse = partial(parse_subscription_patch, body, rules=rules)
     patch, config = await parsed_and_guarded(parse, body, _hosts(body, rules), manage.guard)
     check_permission(caller)
+    _check_catch_up(patch.catch_up, manage)
     now = manage.clock.now()
 
     def change(before: Subscription) -> Subscription:
         check_changeable(before, now)
         if before.type != stored:
             raise Conflict("the type of the destination was changed meanwhile; try again")
-        after = _patched(before, patch, config, caller.subject)
+        after = _patched(before, patch, config, caller.subject, catch_up=manage.catch_up)
         return before if after == before else replace(after, updated_at=now)
 
     async def put(takes_topic: bool) -> Subscription:
@@ -169,17 +174,30 @@ async def resume_subscription(
     caller: Caller,
     subscriber_id: str,
     subscription_id: str,
+    body: Any,
     *,
     manage: Manage,
     action: Action,
 ) -> Subscription:
-    """Harmless when it is active already. Raises Forbidden, NotFound, Conflict (also of its topic)."""
+    """Harmless when it is active already.
+
+    Raises InvalidRequest, Forbidden, NotFound, Conflict (also of its topic, or when no events are kept that
+    it could catch up with).
+    """
+    catch_up = validated(ResumeBody, body, rules=manage.rules_for(caller)).catch_up
     check_permission(caller)
+    _check_catch_up(catch_up, manage)
     change = partial(resume, now=manage.clock.now())
 
     async def put(takes_topic: bool) -> Subscription:
         return await manage.subscriptions.change_subscription(
-            caller.owner, subscriber_id, subscription_id, change, action=action, takes_topic=takes_topic
+            caller.owner,
+            subscriber_id,
+            subscription_id,
+            change,
+            action=action,
+            takes_topic=takes_topic,
+            catch_up=catch_up,
         )
 
     try:
@@ -188,10 +206,21 @@ async def resume_subscription(
         raise Conflict(str(error)) from error
 
 
+def _check_catch_up(catch_up: bool | None, manage: Manage) -> None:
+    """Raises Conflict if a subscription should catch up and no events are kept."""
+    if catch_up:
+        replays_of(manage)
+
+
 def _patched(
-    before: Subscription, patch: SubscriptionPatch, config: ConfigBody | None, subject: str
+    before: Subscription,
+    patch: SubscriptionPatch,
+    config: ConfigBody | None,
+    subject: str,
+    *,
+    catch_up: bool,
 ) -> Subscription:
-    """The subscription after a change; `subject` is the PIM's URL, the default."""
+    """The subscription after a change; `subject`, the PIM's URL, and `catch_up` are the defaults."""
     named = patch.model_fields_set
     return replace(
         before,
@@ -206,6 +235,11 @@ def _patched(
             else before.send_product_identifier
         ),
         options=_options(patch.options) if "options" in named else before.options,
+        catch_up=(
+            (catch_up if patch.catch_up is None else patch.catch_up)
+            if "catch_up" in named
+            else before.catch_up
+        ),
     )
 
 

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -28,6 +29,7 @@ from ..store import accepted
 from ..store.backlog import WEIGHT_AT_ONCE
 from ..store.database import Database
 from ..store.ends import record_end
+from ..store.retries import MADE_DUE, Search, make_due, subscription_no
 from ..store.subscriptions import SqliteSubscriptions
 from ..store.success_counts import drop_expired
 from ..store.times import moment_of, seconds_of
@@ -394,6 +396,24 @@ class DurableQueue:
             self._put(moved)
 
         return len(await self._database.write(job, committed, needs_room=False))
+
+    async def retry_now(self, subscription_id: str, lanes: range | None = None) -> int:
+        """Port `WaitingRetries`, in pieces; with `lanes` it is about these lanes alone."""
+        now = self._clock.now().timestamp()
+        number = await self._database.read(lambda connection: subscription_no(connection, subscription_id))
+        if number is None:
+            return 0
+        search, total = Search(number, now, lanes), 0
+        while search.after is not None:
+            found = await self._database.read(search.step)
+            for start in range(0, len(found), MADE_DUE):
+                piece = found[start : start + MADE_DUE]
+                total += await self._database.write(
+                    partial(make_due, keys=piece, now=now),
+                    lambda _: self._scheduled(now),
+                    needs_room=False,
+                )
+        return total
 
     async def next_due(self) -> float | None:
         """Returns when the first retry is due, in unix seconds; None without any."""

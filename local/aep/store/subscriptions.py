@@ -193,6 +193,7 @@ class SqliteSubscriptions:
         *,
         action: Action = BY_THE_PLATFORM,
         takes_topic: bool = False,
+        catch_up: bool | None = None,
     ) -> Subscription:
         def job(connection: sqlite3.Connection) -> list[Subscription]:
             self._check_snapshots(connection, owner, action)

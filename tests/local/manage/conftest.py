@@ -52,6 +52,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             sender=sender,
             allow_http=allow_http,
             topic_labels=labels,
+            retries=queue,
         )
         return App(manage.routes(parts))
 

@@ -213,6 +213,7 @@ class FirestoreSubscriptions:
         *,
         action: Action = BY_THE_PLATFORM,
         takes_topic: bool = False,
+        catch_up: bool | None = None,
     ) -> Subscription:
         written: dict[str, tuple[Subscription, Subscription, Sequence[Change]]] = {}
 

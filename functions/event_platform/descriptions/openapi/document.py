@@ -69,6 +69,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "example": examples.SUBSCRIPTION_ID,
         "description": "The subscription's id.",
     },
+    "rid": {"schema": schemas.ID, "example": examples.REPLAY_ID, "description": "The replay's id."},
     "key": {
         "schema": schemas.text("The key of a PIM, as `aep pims list` shows it."),
         "example": "f3fe6b2a1d0c9e87",

@@ -1,7 +1,7 @@
 """Example bodies. Those of responses are made by what makes the responses."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import SecretStr
@@ -15,6 +15,7 @@ from ...domain.record import representations as show
 from ...domain.record.actions import Action, Actor, entry_of
 from ...domain.record.logs import FAILED_DELIVERY, LogEntry, LogType, Operation
 from ...domain.record.redaction import Redaction
+from ...domain.replays import Replay, ReplayRequest
 from ...domain.subscriptions import REDACTED, Contact, HttpsConfig, Owner, Status, Subscriber, Subscription
 from ...domain.timestamps import to_rfc3339
 from ...manage.logs import EXPLANATIONS, call_of, shown
@@ -23,6 +24,7 @@ from ...manage.trials import Trial
 PIM = "https://pim.example.com"
 SUBSCRIBER_ID = "0199c1a0-7b1e-7c3a-9d52-3f6a1c2b4d5e"
 SUBSCRIPTION_ID = "0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f"
+REPLAY_ID = "0199c1a2-3c4d-7e5f-8a9b-0c1d2e3f4a5b"
 CREATED, UPDATED = "com.akeneo.pim.v1.product.created", "com.akeneo.pim.v1.product.updated"
 _MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 FILTER = 'user_type in ["user", "api"] and not ready_on_scopes = "print"'
@@ -86,6 +88,20 @@ _SUBSCRIPTION = Subscription(
     filter=FILTER,
     send_product_identifier=True,
     options={"send_product_identifier_in_changes": True},
+)
+NEW_REPLAY: dict[str, Any] = {
+    "from": "2026-01-31T10:00:00Z",
+    "to": "2026-01-31T11:00:00Z",
+    "events": [UPDATED],
+    "which": "undelivered",
+}
+REPLAY = show.replay(
+    Replay(
+        REPLAY_ID,
+        SUBSCRIPTION_ID,
+        ReplayRequest(_MOMENT - timedelta(hours=2), _MOMENT - timedelta(hours=1)),
+        _MOMENT,
+    )
 )
 SUBSCRIBER = show.subscriber(_SUBSCRIBER)
 SUBSCRIPTION = show.subscription(_SUBSCRIPTION)

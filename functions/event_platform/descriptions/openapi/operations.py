@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ... import __version__
+from ...domain.attempts.delivery_headers import REPLAY
 from ...domain.events.catalog import BENCHMARK
 from ...domain.events.event import MAX_EVENT_BYTES
 from ...domain.ingest_formats.cloudevents import BATCH, MAX_EVENTS, STRUCTURED
 from ...domain.limits import LIMITS, CallType
+from ...domain.replays import MAX_EVENTS as MAX_REPLAYED
+from ...domain.replays import SHOWN
 from ...domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCRIBER
 from ...domain.topic_claims import PROOF_LABEL
 from ...ingest.routes import BODY_LIMIT as INGEST_BODY_LIMIT
@@ -92,10 +95,15 @@ _SUBSCRIBER = f"{_SUBSCRIBERS}/{{sid}}"
 _SUBSCRIPTIONS = f"{_SUBSCRIBER}/subscriptions"
 _SUBSCRIPTION = f"{_SUBSCRIPTIONS}/{{id}}"
 
+_REPLAYS = f"{_SUBSCRIPTION}/replays"
+_REPLAY = f"{_REPLAYS}/{{rid}}"
+
 _SHOWN_SUBSCRIBER = Content(ref("Subscriber"), examples.SUBSCRIBER)
 _SHOWN_SUBSCRIPTION = Content(ref("Subscription"), examples.SUBSCRIPTION)
 _DELETED_SUBSCRIBER = Content(ref("Subscriber"), examples.SUBSCRIBER | {"status": "deleted"})
 _DELETED_SUBSCRIPTION = Content(ref("Subscription"), examples.SUBSCRIPTION | {"status": "deleted"})
+_SHOWN_REPLAY = Content(ref("Replay"), examples.REPLAY)
+_CANCELLED_REPLAY = Content(ref("Replay"), examples.REPLAY | {"status": "cancelled"})
 _SUSPENDED_SUBSCRIPTION = Content(ref("Subscription"), examples.SUBSCRIPTION | {"status": "suspended"})
 
 SUBSCRIBERS = [
@@ -227,7 +235,8 @@ SUBSCRIPTIONS = [
         _SUSPENDED_SUBSCRIPTION,
         refusals={**CALLER, **KNOWN, **CHANGEABLE},
         security=TRIPLE,
-        description="Events that come while it is suspended are not kept. Repeating it is harmless.",
+        description="Events that come while it is suspended are delivered only if it catches up when it is"
+        " resumed. Repeating it is harmless.",
     ),
     Operation(
         "POST",
@@ -236,14 +245,87 @@ SUBSCRIPTIONS = [
         "Resume a subscription",
         202,
         _SHOWN_SUBSCRIPTION,
+        [Content(ref("Resume"), {"catch_up": True})],
         refusals={
             **CALLER,
             **PERMISSION,
             **KNOWN,
-            409: "It is deleted or revoked, or another client holds its Pub/Sub topic.",
+            400: "catch_up is no boolean.",
+            409: "It is deleted or revoked, another client holds its Pub/Sub topic, or no events are kept"
+            " that it could catch up with.",
+            413: BODY[413],
         },
         security=TRIPLE,
-        description="Repeating it is harmless.",
+        description="With catch_up, what was accepted since the suspension, and what waited then, is"
+        " delivered before anything new of the same entity. Repeating it is harmless.",
+        body_required=False,
+    ),
+]
+
+REPLAYS = [
+    Operation(
+        "POST",
+        f"{_SUBSCRIPTION}/retries",
+        "retryNow",
+        "Have the deliveries that wait for their next attempt tried now",
+        202,
+        Content(ref("Retries"), {"retries": 12}),
+        refusals={**CALLER, **PERMISSION, **KNOWN, 409: "It is not active."},
+        security=TRIPLE,
+        description="At the subscription's rate. Each counts as the attempt that was due later.",
+    ),
+    Operation(
+        "GET",
+        _REPLAYS,
+        "listReplays",
+        f"The latest {SHOWN} replays of a subscription, newest first",
+        200,
+        Content(array_of("Replay"), [examples.REPLAY]),
+        refusals={**CALLER, **WHOLE_LIST, **KNOWN},
+        security=TRIPLE,
+    ),
+    Operation(
+        "POST",
+        _REPLAYS,
+        "startReplay",
+        "Send kept events to a subscription again",
+        201,
+        _SHOWN_REPLAY,
+        [Content(ref("NewReplay"), examples.NEW_REPLAY)],
+        {
+            **CALLER,
+            **BODY,
+            **PERMISSION,
+            **KNOWN,
+            400: f"{BODY[400]} Or from is older than what is kept, or more than {MAX_REPLAYED} kept events"
+            " lie in the range, or it is a subscription to test events.",
+            409: "It is not active, a replay of it is running, or no events are kept.",
+        },
+        TRIPLE,
+        "Events are matched with the subscription as it is when they are read, and sent beside new ones, at"
+        " most at half of its rate while new ones wait. Among themselves they come in the order of their"
+        f" acceptance, per entity, while nothing is retried. Each carries the header {REPLAY.name}; id, time"
+        " and data are as the first time.",
+    ),
+    Operation(
+        "GET",
+        _REPLAY,
+        "getReplay",
+        "A replay: how far it is",
+        200,
+        _SHOWN_REPLAY,
+        refusals={**CALLER, **KNOWN},
+        security=TRIPLE,
+    ),
+    Operation(
+        "DELETE",
+        _REPLAY,
+        "cancelReplay",
+        "Cancel a replay: what waits of it is no longer sent",
+        200,
+        _CANCELLED_REPLAY,
+        refusals={**CALLER, **KNOWN, 409: "It is done, or ended with the subscription."},
+        security=TRIPLE,
     ),
 ]
 
@@ -469,4 +551,4 @@ OPEN = [
     ),
 ]
 
-OPERATIONS = [*SUBSCRIBERS, *SUBSCRIPTIONS, *TRIALS, *LOGS, *INGEST, *OPEN]
+OPERATIONS = [*SUBSCRIBERS, *SUBSCRIPTIONS, *REPLAYS, *TRIALS, *LOGS, *INGEST, *OPEN]

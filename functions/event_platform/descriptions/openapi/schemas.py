@@ -19,10 +19,11 @@ from ...domain.ingest_formats import events_api
 from ...domain.ingest_formats.cloudevents import MAX_EVENTS, MAX_ID_LENGTH
 from ...domain.record import answers
 from ...domain.record.logs import ACTIONS, ERRORS, LogQuery, LogType
+from ...domain.replays import MAX_EVENT_IDS, Which
 from ...domain.subscriptions import REDACTED
 from ...domain.urls import MAX_URL_LENGTH
 from ...manage.logs import MAX_LIMIT
-from ...manage.payloads import configs, subscribers, subscriptions, trials
+from ...manage.payloads import configs, replays, subscribers, subscriptions, trials
 from ...manage.payloads.body import Body
 from . import examples
 
@@ -34,6 +35,7 @@ def components(known: Catalog, topics: TopicRules) -> dict[str, Schema]:
     return {
         **_subscriber_requests(),
         **_subscription_requests(),
+        **_replay_requests(),
         **_trial_requests(),
         **_configs("", lambda secret: secret, topics),
         **_configs("Change", lambda secret: {"anyOf": [MARK, secret]}, topics),
@@ -219,6 +221,45 @@ def _subscription_requests() -> dict[str, Schema]:
             **shared,
         ),
         "Options": _of(subscriptions.OptionsBody, "Stored and returned, without effect."),
+        "Resume": _of(
+            replays.ResumeBody,
+            "What a resume does this once.",
+            catch_up={
+                "type": "boolean",
+                "description": "In place of the subscription's own; a body that is no object is ignored.",
+            },
+        ),
+    }
+
+
+def _replay_requests() -> dict[str, Schema]:
+    def time(description: str) -> Schema:
+        return text(description, format="date-time")
+
+    return {
+        "NewReplay": _of(
+            replays.ReplayBody,
+            "The events to send again: those of a range of time, or those of event_ids. Give one of the two.",
+            **{
+                "from": time("Those accepted at or after this time."),
+                "to": time("Those accepted before this time, which is not later than now, the default."),
+            },
+            event_ids={
+                "description": "Those of these ids, each time that they were accepted.",
+                "type": "array",
+                "items": {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH},
+                "minItems": 1,
+                "maxItems": MAX_EVENT_IDS,
+            },
+            events=array_of("EventType", minItems=1, maxItems=fields.MAX_EVENT_TYPES),
+            which={
+                "type": "string",
+                "enum": [*Which],
+                "default": Which.UNDELIVERED,
+                "description": "undelivered: those of which the subscription has had no 2xx, and of which no"
+                " delivery waits.",
+            },
+        )
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from ..events import json_form
 from ..events.catalog import Catalog
 from ..subscriptions import KafkaConfig, PubSubConfig
+from .delivery_headers import REPLAY
 
 TYPE = "type"
 """The attribute, or record header, that names the event type."""
@@ -33,17 +34,25 @@ class TopicRules:
             raise ValueError("must not be the platform's own project")
 
 
-def attributes_of(event_type: str, config: PubSubConfig) -> dict[str, str]:
+def attributes_of(event_type: str, config: PubSubConfig, replay_id: str | None = None) -> dict[str, str]:
     """The attributes of a message."""
-    return {TYPE: event_type} | {name: value.get_secret_value() for name, value in config.headers.items()}
+    custom = {name: value.get_secret_value() for name, value in config.headers.items()}
+    return _own(event_type, replay_id) | custom
 
 
-def record_headers(event_type: str, config: KafkaConfig) -> list[tuple[str, bytes]]:
+def record_headers(
+    event_type: str, config: KafkaConfig, replay_id: str | None = None
+) -> list[tuple[str, bytes]]:
     """The headers of a record."""
     return [
-        (TYPE, event_type.encode()),
+        *((name, value.encode()) for name, value in _own(event_type, replay_id).items()),
         *((name, value.get_secret_value().encode()) for name, value in config.headers.items()),
     ]
+
+
+def _own(event_type: str, replay_id: str | None) -> dict[str, str]:
+    """The platform's own attributes."""
+    return {TYPE: event_type} if replay_id is None else {TYPE: event_type, REPLAY.name: replay_id}
 
 
 def record_key(event_type: str, event_id: str, body: bytes, known: Catalog) -> bytes:

@@ -22,6 +22,7 @@ class Sent(NamedTuple):
     body: bytes
     primary_secret: str
     secondary_secret: str | None = None
+    replay_id: str | None = None
 
 
 class DeliveryHeader(NamedTuple):
@@ -58,7 +59,19 @@ def _secondary(sent: Sent) -> str | None:
     return None if sent.secondary_secret is None else signatures.sign(sent.body, sent.secondary_secret)
 
 
+def _replay(sent: Sent) -> str | None:
+    return sent.replay_id
+
+
 CORRELATION_ID = DeliveryHeader("X-Correlation-ID", _correlation_id, "The event's id, percent-encoded.")
+
+REPLAY = DeliveryHeader(
+    "X-Event-Platform-Replay",
+    _replay,
+    "The id of the replay by which the event comes again; there in a replay alone.",
+    pattern="^[0-9a-f-]{36}$",
+    is_optional=True,
+)
 
 DELIVERY_HEADERS = (
     _fixed("Content-Type", "application/json"),
@@ -78,6 +91,7 @@ DELIVERY_HEADERS = (
         is_optional=True,
     ),
     _fixed(signatures.ALGORITHM_HEADER, signatures.ALGORITHM),
+    REPLAY,
 )
 """The table, in the contract's order."""
 

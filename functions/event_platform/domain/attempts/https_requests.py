@@ -12,7 +12,9 @@ SECRET_LENGTH_AT_LEAST = 4
 """Shorter header values are no secrets, and stand in every other text."""
 
 
-def request_headers(event_id: str, body: bytes, config: HttpsConfig) -> list[tuple[str, str]]:
+def request_headers(
+    event_id: str, body: bytes, config: HttpsConfig, replay_id: str | None = None
+) -> list[tuple[str, str]]:
     """The headers of a delivery, in the contract's order (contract/wire.md 10); custom ones come last."""
     secondary = config.secondary_secret
     sent = Sent(
@@ -20,6 +22,7 @@ def request_headers(event_id: str, body: bytes, config: HttpsConfig) -> list[tup
         body,
         config.primary_secret.get_secret_value(),
         None if secondary is None else secondary.get_secret_value(),
+        replay_id,
     )
     return signed(sent) + [(name, value.get_secret_value()) for name, value in config.headers.items()]
 

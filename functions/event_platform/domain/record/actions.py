@@ -5,11 +5,13 @@ same commit: what else hangs on a change takes the same three arguments.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import uuid_utils
 
+from ..replays import Replay
 from ..subscriptions import Status, Subscriber, Subscription
 from . import representations
 from .logs import LogEntry, LogType
@@ -80,6 +82,24 @@ def entry_of(
             if isinstance(after, Subscription)
             else representations.subscriber(after)
         ),
+    )
+
+
+def replay_entry(
+    replay: Replay, subscription: Subscription, done: str, at: datetime, action: Action
+) -> LogEntry:
+    """The entry of a replay that was `done`: "started", "cancelled" or "ended"."""
+    return LogEntry(
+        id=str(uuid_utils.uuid7()),
+        owner=subscription.owner,
+        log_type=LogType.ACTION,
+        at=at,
+        operation=f"replay_{done}_by_the_{action.by}",
+        subscriber_id=subscription.subscriber_id,
+        subscription_id=subscription.id,
+        error_message=action.reason,
+        request=action.call.shown() if action.call else {},
+        response=representations.replay(replay),
     )
 
 

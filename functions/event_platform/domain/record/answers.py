@@ -12,6 +12,7 @@ from typing_extensions import TypeAliasType, TypedDict
 from ..attempts.outcomes import Kind, Reason
 from ..ingest_formats.cloudevents import MAX_EVENTS
 from ..matching import Part
+from ..replays import ReplayStatus, Which
 from ..subscriptions import REDACTED, Status
 from .logs import ACTIONS, ERRORS, EVENTS_LISTED, FAILED_DELIVERY, VALIDATION_ERROR, LogType
 
@@ -138,6 +139,36 @@ class SubscriptionAnswer(TypedDict):
     filter: NotRequired[Annotated[str, _text("As it was sent; there when there is one.")]]
     send_product_identifier: bool
     options: NotRequired[ShownOptions]
+    catch_up: NotRequired[Annotated[Literal[True], _text("There when it is true.")]]
+
+
+# Replays
+
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+
+ReplayAnswer = TypedDict(
+    "ReplayAnswer",
+    {
+        "id": Id,
+        "status": Annotated[str, _one_of(*ReplayStatus)],
+        "from": NotRequired[Annotated[str, _text("The first time of acceptance.", format="date-time")]],
+        "to": NotRequired[Annotated[str, _text("The end of these times.", format="date-time")]],
+        "which": Annotated[str, _one_of(*Which)],
+        "events": Annotated[int | None, _text("The number of deliveries; null until all are counted.")],
+        "delivered": Count,
+        "ended": Annotated[Count, Field(description="Given up or dropped.")],
+        "reason": NotRequired[Annotated[str, _text("Why it ended: the status of the subscription.")]],
+        "created_at": Time,
+        "ended_at": NotRequired[Time],
+    },
+)
+ReplayAnswer.__doc__ = "Kept events that are sent again; from and to unless it is of event_ids."
+
+
+class RetriesAnswer(TypedDict):
+    """The deliveries whose next attempt comes now."""
+
+    retries: Count
 
 
 # The log
@@ -149,6 +180,7 @@ class ListedEvent(TypedDict):
     event_id: str
     type: str
     attempts: int
+    replay_id: NotRequired[Annotated[str, _text("The replay that the delivery was part of.")]]
 
 
 class LogEntryAnswer(TypedDict):
@@ -332,6 +364,8 @@ class ReadyAnswer(TypedDict):
 ANSWERS = (
     SubscriberAnswer,
     SubscriptionAnswer,
+    ReplayAnswer,
+    RetriesAnswer,
     LogPageAnswer,
     TrialAnswer,
     EventExplanationAnswer,

@@ -86,13 +86,16 @@ MESSAGE_LENGTH = 1024
 CHANGES = {
     "subscriber": ("created", "updated", "deleted", "revoked"),
     "subscription": ("created", "updated", "deleted", "suspended", "resumed", "revoked"),
+    "replay": ("started", "cancelled", "ended"),
 }
+CAUGHT_UP = "subscription_caught_up"
+"""The operation of the entry that says how many events a resumed subscription has caught up with."""
 ACTIONS = frozenset(
     f"{noun}_{done}_by_the_{actor}"
     for noun, changes in CHANGES.items()
     for done in changes
     for actor in ("user", "platform")
-)
+) | {CAUGHT_UP}
 ERRORS = frozenset({Operation.FAILED.value, Operation.DROPPED.value, REFUSED})
 
 

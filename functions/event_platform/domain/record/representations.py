@@ -6,6 +6,7 @@ from typing import cast
 from ..events.benchmarks import Benchmark
 from ..events.event import Event
 from ..matching import Check
+from ..replays import Replay
 from ..subscriptions import (
     REDACTED,
     Config,
@@ -22,6 +23,8 @@ from .answers import (
     BenchmarkAnswer,
     ContactAnswer,
     EventExplanationAnswer,
+    ReplayAnswer,
+    RetriesAnswer,
     ShownConfig,
     ShownKafkaSasl,
     ShownKafkaTls,
@@ -70,7 +73,39 @@ def subscription(record: Subscription) -> SubscriptionAnswer:
         del shown["filter"]
     if record.options is not None:
         shown["options"] = cast("ShownOptions", {**record.options})
+    if record.catch_up:
+        shown["catch_up"] = True
     return shown
+
+
+def replay(record: Replay) -> ReplayAnswer:
+    """Returns the answer. The range is that of the times of acceptance."""
+    asked = record.asked
+    shown: ReplayAnswer = {
+        "id": record.id,
+        "status": record.status,
+        "from": to_rfc3339(asked.since or record.created_at),
+        "to": to_rfc3339(asked.until or record.created_at),
+        "which": asked.which,
+        "events": record.events,
+        "delivered": record.delivered,
+        "ended": record.ended,
+        "reason": record.reason or "",
+        "created_at": to_rfc3339(record.created_at),
+        "ended_at": to_rfc3339(record.ended_at or record.created_at),
+    }
+    if asked.since is None:
+        del shown["from"], shown["to"]
+    if record.reason is None:
+        del shown["reason"]
+    if record.ended_at is None:
+        del shown["ended_at"]
+    return shown
+
+
+def retries(number: int) -> RetriesAnswer:
+    """Returns the answer to who had that many made due now."""
+    return {"retries": number}
 
 
 def explanation(event: Event, found: Sequence[Check]) -> EventExplanationAnswer:

@@ -32,8 +32,10 @@ def _filter(expression: str) -> str:
 
 Filter = Annotated[str, StringConstraints(max_length=filters.MAX_LENGTH), AfterValidator(_filter)]
 
+KnownEvent = Annotated[str, AfterValidator(_known_event)]
+
 EventTypes = Annotated[
-    list[Annotated[str, AfterValidator(_known_event)]],
+    list[KnownEvent],
     Field(min_length=1, max_length=fields.MAX_EVENT_TYPES),
     AfterValidator(fold),
 ]
@@ -51,6 +53,7 @@ class _SubscriptionFields(Body):
     subject: Annotated[str, AfterValidator(_same_pim)] | None = None
     filter: Filter | None = None
     options: OptionsBody | None = None
+    catch_up: bool | None = None
 
 
 class SubscriptionBody(_SubscriptionFields):

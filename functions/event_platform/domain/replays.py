@@ -1,0 +1,98 @@
+"""Replays: kept events that are sent again to one subscription, by hand."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from .errors import Conflict, InvalidRequest, Problem
+from .subscriptions import Status, Subscription
+
+MAX_EVENT_IDS = 1_000
+MAX_EVENTS = 1_000_000
+"""The largest number of kept events that may lie in the range of a replay."""
+SHOWN = 100
+"""The number of replays of a subscription that are listed, and kept when they have ended."""
+
+REPLAY_CANCELLED = "the replay was cancelled"
+"""The message of the end of its deliveries that waited."""
+
+
+class Which(StrEnum):
+    """The matching events that a replay sends.
+
+    `undelivered`: those of which the subscription has had no 2xx, and of which no delivery waits.
+    """
+
+    UNDELIVERED = "undelivered"
+    ALL = "all"
+
+
+class ReplayStatus(StrEnum):
+    """`ended`: the subscription was suspended, revoked or deleted meanwhile."""
+
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRequest:
+    """The events to send again: those accepted from `since` until `until`, or those of `event_ids`.
+
+    `until` is None for the time at which the replay starts. `events` narrows to these types, if it has some.
+    """
+
+    since: datetime | None
+    until: datetime | None = None
+    event_ids: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    which: Which = Which.UNDELIVERED
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A replay as it is now. `events` is how many it sends, None until they are counted.
+
+    `reason` is the status of the subscription that ended it.
+    """
+
+    id: str
+    subscription_id: str
+    asked: ReplayRequest
+    created_at: datetime
+    status: ReplayStatus = ReplayStatus.RUNNING
+    events: int | None = None
+    delivered: int = 0
+    ended: int = 0
+    reason: Status | None = None
+    ended_at: datetime | None = None
+
+
+def check_replayable(subscription: Subscription) -> None:
+    """Raises InvalidRequest for a subscription that gets test events, Conflict for one that is not active."""
+    if subscription.source == "benchmark":
+        raise InvalidRequest(
+            Problem("", "test events of benchmarks are not kept, so there is nothing to replay")
+        )
+    check_active(subscription, "replay")
+
+
+def check_active(subscription: Subscription, what: str) -> None:
+    """Raises Conflict for a subscription that is not active: nothing is sent to it."""
+    if subscription.status is not Status.ACTIVE:
+        raise Conflict(
+            f"subscription {subscription.id} is {subscription.status}, and a {what} needs an active one"
+        )
+
+
+def check_number(number: int) -> None:
+    """Raises InvalidRequest when so many kept events lie in the range."""
+    if number > MAX_EVENTS:
+        raise InvalidRequest(
+            Problem(
+                "from",
+                f"{number} kept events lie in the range, and a replay reads at most {MAX_EVENTS}:"
+                " narrow it by from and to",
+            )
+        )
