@@ -17,8 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+from aep.google.ports import free_ports
+
 from .errors import BenchFailed
-from .platform import environment, free_port
+from .platform import environment
 from .workers import ROOT
 
 FUNCTIONS = ROOT / "functions"
@@ -100,7 +102,7 @@ def running(
     `main` is the file that it is in, unless it is one of ours; `python` that of another environment.
     """
     main = main or source()
-    port = free_port()
+    (port,) = free_ports(1)
     python = python or interpreter()
     framework = [str(python), "-m", "functions_framework", "--host", "127.0.0.1", "--port", str(port)]
     log = tempfile.TemporaryFile()  # noqa: SIM115 - closed below

@@ -4,7 +4,6 @@ import base64
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
+
+from aep.google.ports import free_ports
 
 from . import machine
 from .errors import BenchFailed
@@ -115,13 +116,8 @@ def installed(settings: Mapping[str, str], *, parent: Path | None = None) -> Ite
         with _aep(folder, "sim", "--port", "0") as (_, pim, _):
             secrets = {"ingest_key": INGEST_KEY, "events_api_secret": EVENTS_API_SECRET}
             (folder / PIMS).write_bytes(orjson.dumps([{"url": pim, "key": PIM_KEY, **secrets}]))
-            yield Installation(folder, pim, free_port(), settings)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+            (port,) = free_ports(1)
+            yield Installation(folder, pim, port, settings)
 
 
 def environment(settings: Mapping[str, str]) -> Mapping[str, str]:

@@ -19,11 +19,10 @@ import pytest
 from hostile import keys
 from hostile.world import HOSTILE_KEY, UPDATED, Figures, World, https_to, world
 from support.mail_server import MailBox, mail_server
-from support.processes import http
+from support.processes import free_port, http
 
 from bench.machine import Disturbance  # isort: skip - behind world, which says where the bench is
 from bench.measuring import Bench, Options, bench
-from bench.platform import free_port
 
 SECONDS = 10.0
 """Of measuring, alone and under attack."""

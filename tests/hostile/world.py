@@ -22,9 +22,10 @@ sys.path.append(str(Path(__file__).parents[2]))  # the bench is not installed wi
 from bench.errors import BenchFailed
 from bench.figures import percentile
 from bench.measuring import Bench, Load, Measured
-from bench.platform import PIMS, SECRET, Installation, Platform, free_port
+from bench.platform import PIMS, SECRET, Installation, Platform
 from bench.workers import Worker
 
+from aep.google.ports import free_ports
 from support.processes import Client, SimulatedPim, server
 
 HOSTILE_KEY = "an-ingest-key-of-the-attacker"
@@ -158,7 +159,7 @@ def world(bench: Bench, folder: Path, settings: Mapping[str, str]) -> Iterator[W
         with installation.running() as platform:
             platform.subscribe(*bench.endpoints(ENDPOINTS))
         _make_old(installation)
-        port = free_port()
+        (port,) = free_ports(1)
         with replace(
             installation, settings={**settings, "AEP_METRICS_PORT": str(port)}
         ).running() as platform:

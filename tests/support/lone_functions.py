@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from aep.google.functions_on_emulators import FUNCTIONS, Function, free_ports
+from aep.google.functions_on_emulators import FUNCTIONS, Function
+from aep.google.ports import free_ports
 from support.processes import environment
 
 NOWHERE = "127.0.0.1:1"

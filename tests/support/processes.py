@@ -5,7 +5,6 @@ import hashlib
 import hmac
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 import orjson
 import requests
 
+from aep.google.ports import free_ports
 from aep.runtime import stopping
 from support import cpu_watchdog
 
@@ -50,10 +50,8 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]
+    """A port of 127.0.0.1 that nobody listens on, for a server to come or for none at all."""
+    return free_ports(1)[0]
 
 
 def with_metrics() -> dict[str, str]:

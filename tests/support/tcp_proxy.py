@@ -2,13 +2,15 @@
 
 import asyncio
 
+from support.processes import free_port
+
 
 class TcpProxy:
     """Listens on one port of this machine for as long as it is not cut; belongs to one event loop."""
 
     def __init__(self, target: str) -> None:
         self._host, _, self._target_port = target.partition(":")
-        self._port = 0
+        self._port = free_port()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
@@ -21,7 +23,6 @@ class TcpProxy:
     async def mend(self) -> None:
         """Begins to listen, or does so again."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
         """Resets what is connected and refuses what comes."""

@@ -8,7 +8,6 @@ import atexit
 import http.client
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
+
+from .ports import free_ports
 
 PUBSUB_HOST = "PUBSUB_EMULATOR_HOST"
 FIRESTORE_HOST = "FIRESTORE_EMULATOR_HOST"
@@ -145,9 +146,10 @@ def _running(command: Sequence[str]) -> Iterator[str]:
 def _start(command: Sequence[str]) -> tuple["subprocess.Popen[bytes]", str]:
     said = b""
     for _ in range(_STARTS):
-        host = f"127.0.0.1:{_free_port()}"
+        (port,) = free_ports(1)
+        host = f"127.0.0.1:{port}"
         with tempfile.TemporaryFile() as output:
-            process = _child([*command, "--host=127.0.0.1", f"--port={host.rpartition(':')[2]}"], output)
+            process = _child([*command, "--host=127.0.0.1", f"--port={port}"], output)
             if _is_ready(process, host):
                 return process, host
             _stop(process)
@@ -205,9 +207,3 @@ def _status(host: str, method: str, path: str, *, timeout: float) -> int | None:
         return None
     finally:
         connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -10,7 +10,6 @@ import contextlib
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -34,6 +33,7 @@ from event_platform.domain.messages.queue_messages import (
 )
 
 from .emulators import FIRESTORE_HOST, PUBSUB_HOST
+from .ports import free_ports
 
 FUNCTIONS = ("manage", "ingest", "fanout", "deliver", "maintain", "notify")
 DELIVERIES_TOPIC = "deliveries-0"
@@ -306,12 +306,3 @@ async def running(
         yield platform
     finally:
         await platform.stop()
-
-
-def free_ports(number: int) -> list[int]:
-    """Returns ports that nothing listened on a moment ago."""
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]

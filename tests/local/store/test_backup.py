@@ -20,7 +20,7 @@ from aep.store.backup import back_up
 from event_platform.domain.errors import StoreUnavailable
 from support import one_pim
 from support.aep_here import run
-from support.processes import Child, command, ready, received, server, until
+from support.processes import Child, command, free_port, ready, received, server, until
 
 BIG = 160  # MB, so that a copy takes long enough to be killed in the middle
 BEGUN = 1_000_000  # bytes of a copy that is under way
@@ -281,10 +281,9 @@ def test_a_platform_on_the_copy_delivers_what_waited(tmp_path: Path) -> None:
     """The copy is made while the platform runs, writes and tries; the original is lost after it."""
     settings = {"AEP_RETRY_DELAYS": ",".join(["0.3"] * 90)}
     data, new = tmp_path / "data", tmp_path / "new"
-    with server(tmp_path, "inbox", "--quiet") as inbox:
-        port = inbox.url.rpartition(":")[2]
+    port = str(free_port())
     with server(tmp_path, *one_pim.arguments(tmp_path), settings=settings) as serve:
-        one_pim.subscribe(serve, f"{inbox.url}/hook")
+        one_pim.subscribe(serve, f"http://127.0.0.1:{port}/hook")
         waiting = one_pim.emit(serve, 30)
         with backing_up(tmp_path, data, tmp_path / "copy.db") as child:
             assert child.wait() == 0, child.stderr()
@@ -295,7 +294,7 @@ def test_a_platform_on_the_copy_delivers_what_waited(tmp_path: Path) -> None:
     shutil.copy(data / "secrets.key", new)
     shutil.rmtree(data)
     with (
-        server(tmp_path, "inbox", "--quiet", "--port", port, "--secret", one_pim.PRIMARY),
+        server(tmp_path, "inbox", "--quiet", "--port", port, "--secret", one_pim.PRIMARY) as inbox,
         server(tmp_path, *one_pim.arguments(tmp_path, new), settings=settings) as serve,
     ):
         until(lambda: set(waiting) <= set(one_pim.ids_received(inbox.url)), "all that waited", seconds=30)

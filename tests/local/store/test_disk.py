@@ -28,6 +28,7 @@ from support.processes import (
     SimulatedPim,
     command,
     environment,
+    free_port,
     http,
     ready,
     received,
@@ -196,12 +197,11 @@ def test_a_full_disk_is_a_503_and_work_goes_on_when_there_is_room(tmp_path: Path
 @pytest.mark.timeout(120)
 def test_a_start_on_a_full_disk_empties_the_queue(tmp_path: Path) -> None:
     with small_disk(tmp_path) as disk, server(tmp_path, "sim") as sim:
-        pim = SimulatedPim(sim.url)
+        pim, port = SimulatedPim(sim.url), str(free_port())
         with (
-            server(tmp_path, "inbox", "--quiet", "--behaviour", "500") as failing,
+            server(tmp_path, "inbox", "--quiet", "--behaviour", "500", "--port", port) as failing,
             disk.serving(pim) as serve,
         ):
-            port = failing.url.rpartition(":")[2]
             subscribe(pim.client(serve.url), f"{failing.url}/hook")
             for start in range(0, 500, 50):
                 assert send_events(serve.url, INGEST_KEY, *map(an_event, range(start, start + 50))) == 202
@@ -370,9 +370,8 @@ class LargeEvents(threading.Thread):
 @pytest.mark.timeout(240)
 def test_a_platform_killed_in_the_middle_of_a_checkpoint_loses_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    arguments = one_pim.arguments(tmp_path)
-    with server(tmp_path, "inbox", "--quiet", "--behaviour", "500") as failing:
-        port = failing.url.rpartition(":")[2]
+    arguments, port = one_pim.arguments(tmp_path), str(free_port())
+    with server(tmp_path, "inbox", "--quiet", "--behaviour", "500", "--port", port) as failing:
         with server(tmp_path, *arguments) as platform:
             one_pim.subscribe(platform, f"{failing.url}/hook")
         answered: set[str] = set()

@@ -23,7 +23,7 @@ from event_platform.domain.errors import StoreUnavailable
 from support import one_pim
 from support.aep_here import run
 from support.eventually import eventually
-from support.processes import http, not_ready, send_events, server, until
+from support.processes import free_port, http, not_ready, send_events, server, until
 
 Harm = Callable[[Path], None]
 LOSING_NOTHING = {
@@ -366,16 +366,18 @@ def test_a_platform_whose_file_was_replaced_ends_and_a_restore_goes_on_with_what
     tmp_path: Path,
 ) -> None:
     data, backup = tmp_path / "data", tmp_path / "backup.db"
-    with server(tmp_path, "inbox", "--quiet", "--behaviour", "500") as failing:
-        port = failing.url.rpartition(":")[2]
-        with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
-            back_up(data, backup, overwrite=False)
-            one_pim.subscribe(serve, f"{failing.url}/hook")
-            waiting = one_pim.emit(serve, 3)
-            backup.replace(data / opening.FILE)
-            assert serve.wait(30) == 1
-            assert "Traceback" not in serve.stderr()
-            last = serve.stderr().splitlines()[-1]
+    port = str(free_port())
+    with (
+        server(tmp_path, "inbox", "--quiet", "--behaviour", "500", "--port", port) as failing,
+        server(tmp_path, *one_pim.arguments(tmp_path)) as serve,
+    ):
+        back_up(data, backup, overwrite=False)
+        one_pim.subscribe(serve, f"{failing.url}/hook")
+        waiting = one_pim.emit(serve, 3)
+        backup.replace(data / opening.FILE)
+        assert serve.wait(30) == 1
+        assert "Traceback" not in serve.stderr()
+        last = serve.stderr().splitlines()[-1]
     assert last.startswith("aep: aep.db was removed, or replaced")
     assert restoring(last)[2:] == ["--data", str(data)]
     ended = run(*restoring(last))

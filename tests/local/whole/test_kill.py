@@ -15,7 +15,17 @@ import pytest
 import requests
 
 from event_platform.domain.pace.lanes import LANES_AT_START
-from support.processes import Child, SimulatedPim, command, ready, received, send_events, server, until
+from support.processes import (
+    Child,
+    SimulatedPim,
+    command,
+    free_port,
+    ready,
+    received,
+    send_events,
+    server,
+    until,
+)
 from support.records import UPDATED
 
 KILLS = 20
@@ -162,7 +172,7 @@ def _platform(folder: Path, pim: SimulatedPim, port: int, *, workers: int = 1) -
 
 def _subscribe(folder: Path, pim: SimulatedPim, inbox: str) -> int:
     """Subscribes one endpoint that works and one that fails at first on every 10th event; the port."""
-    with _platform(folder, pim, 0) as platform:
+    with _platform(folder, pim, port := free_port()) as platform:
         client = pim.client(platform.url)
         contact = {"technical_email": "ops@example.com"}
         subscriber = client.call("POST", "/subscribers", {"name": "kill", "contact": contact}, expect=201)
@@ -173,4 +183,4 @@ def _subscribe(folder: Path, pim: SimulatedPim, inbox: str) -> int:
                 "config": {"url": inbox + path, "secret": {"primary": SECRET}},
             }
             client.call("POST", f"/subscribers/{subscriber['id']}/subscriptions", body, expect=201)
-        return int(platform.url.rpartition(":")[2])
+        return port

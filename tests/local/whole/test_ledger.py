@@ -185,9 +185,9 @@ def test_every_accepted_delivery_arrived_or_is_in_the_log(tmp_path: Path) -> Non
 def _subscribe(folder: Path, url: str) -> tuple[dict[str, tuple[str, str]], int]:
     """Subscriber and subscription of each receiver by its name, and the platform's port from now on."""
     urls = {name: f"{url}/{name}" for name in RECEIVERS} | {REFUSED: f"http://127.0.0.1:{free_port()}/"}
-    with _platform(folder, 0) as child:
+    with _platform(folder, port := free_port()) as child:
         made = {name: _subscription(one_pim.client_of(child), name, at) for name, at in urls.items()}
-        return made, int(child.url.rpartition(":")[2])
+        return made, port
 
 
 def _subscription(client: Client, name: str, url: str) -> tuple[str, str]:

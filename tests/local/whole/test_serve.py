@@ -17,7 +17,18 @@ import orjson
 import pytest
 
 from event_platform import __version__
-from support.processes import Child, Client, command, delivered, ready, received, send_events, server, until
+from support.processes import (
+    Child,
+    Client,
+    command,
+    delivered,
+    free_port,
+    ready,
+    received,
+    send_events,
+    server,
+    until,
+)
 
 PIM = "https://pim.example.com"
 CLIENT_KEY = "the-platform-key-of-the-client"
@@ -287,11 +298,10 @@ def test_what_a_filter_does_not_match_is_skipped_silently_also_after_a_restart(t
 
 def test_a_restart_goes_on_with_the_retries_that_waited(tmp_path: Path) -> None:
     settings = {"AEP_RETRY_DELAYS": ",".join(["0.3"] * 60)}
-    with server(tmp_path, "inbox", "--quiet") as inbox:
-        port = inbox.url.rpartition(":")[2]
+    port = str(free_port())
     data = tmp_path / "data"
     with server(tmp_path, *serve_arguments(tmp_path), settings=settings) as serve:
-        subscribe(client_of(serve), f"{inbox.url}/hook")
+        subscribe(client_of(serve), f"http://127.0.0.1:{port}/hook")
         ids = [emit(serve) for _ in range(5)]
         until(
             lambda: rows(data, "SELECT count(*), min(attempts) FROM retries WHERE attempts > 0")[0][0] == 5,
@@ -302,7 +312,7 @@ def test_a_restart_goes_on_with_the_retries_that_waited(tmp_path: Path) -> None:
     left = {row[0] for table in ("deliveries", "retries") for row in rows(data, waiting.format(table))}
     assert left == set(ids)
     with (
-        server(tmp_path, "inbox", "--quiet", "--port", port),
+        server(tmp_path, "inbox", "--quiet", "--port", port) as inbox,
         server(tmp_path, *serve_arguments(tmp_path), settings=settings) as serve,
     ):
         for event_id in ids:
