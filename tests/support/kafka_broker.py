@@ -1,8 +1,10 @@
 """A real Kafka broker that somebody started for the tests: AEP_TEST_KAFKA is the path of what it says of
-itself, as JSON (`listeners`, `username`, `password`, `files`, `topics`, `forbidden_topic`)."""
+itself, as JSON (`listeners`, `username`, `password`, `files`, `forbidden_topic`)."""
 
+import asyncio
 import json
 import os
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,11 +13,12 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pydantic import SecretStr
 
 from event_platform.domain.subscriptions import KafkaConfig, Sasl, Tls
 from support.components import require
-from support.kafka_server import PLACE
+from support.kafka_server import PLACE, START_SECONDS
 
 SERVER_NAME = "kafka.test"
 
@@ -25,13 +28,10 @@ class KafkaBroker:
     """Where it listens, and who may write to what."""
 
     says: dict[str, Any]
+    topic: str
 
     def bootstrap(self, listener: str) -> str:
         return self.says["listeners"][listener]["bootstrap"]
-
-    @property
-    def topic(self) -> str:
-        return self.says["topics"][0]
 
     @property
     def forbidden_topic(self) -> str:
@@ -75,7 +75,22 @@ class KafkaBroker:
 
 @pytest.fixture(scope="session")
 def kafka() -> KafkaBroker:
-    """Skips, or fails where CI is set, when there is none."""
+    """Has a topic of this process, as others test beside it. Without a broker: `require`."""
     place = os.environ.get(PLACE)
     require(f"a Kafka broker ({PLACE})", place)
-    return KafkaBroker(json.loads(Path(str(place)).read_text()))
+    broker = KafkaBroker(json.loads(Path(str(place)).read_text()), f"events-{uuid.uuid4().hex[:8]}")
+    asyncio.run(_create(broker.bootstrap("plaintext"), broker.topic))
+    return broker
+
+
+async def _create(bootstrap: str, topic: str) -> None:
+    """Returns when the broker's metadata have the topic, which is a little later than it exists."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, 1, 1)])
+        async with asyncio.timeout(START_SECONDS):
+            while (await admin.describe_topics([topic]))[0]["error_code"]:
+                pass
+    finally:
+        await admin.close()

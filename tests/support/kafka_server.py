@@ -25,12 +25,14 @@ from typing import Any
 import trustme
 from cryptography.hazmat.primitives import serialization
 
+from aep.google.ports import free_ports
+
 PLACE = "AEP_TEST_KAFKA"
 KAFKA = "4.1.0"
 USER, PASSWORD = "aep", "aep-secret"
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 CLUSTER = "aepaepaepaepaepaepaepA"
-TOPIC, FORBIDDEN = "events", "forbidden"
+FORBIDDEN = "forbidden"
 START_SECONDS, STOP_SECONDS = 120.0, 30.0
 LISTENERS = {
     "plaintext": "PLAINTEXT",
@@ -124,14 +126,6 @@ def java(jars: Path) -> list[str]:
     return ["java", *flags, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{jars}/*"]
 
 
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 def write_certificates(work: Path) -> dict[str, str]:
     """Writes a CA, a server and a client of it, and another CA. Kafka wants keys in PKCS #8."""
 
@@ -209,15 +203,14 @@ def description(ports: dict[str, int], files: dict[str, str]) -> dict[str, Any]:
         "username": USER,
         "password": PASSWORD,
         "files": files,
-        "topics": [TOPIC],
         "forbidden_topic": FORBIDDEN,
     }
 
 
 def wait_until_ready(broker: "subprocess.Popen[bytes]", port: int, log: str) -> None:
-    """Makes the topics as soon as the broker can; nobody may write to the forbidden one."""
+    """Makes the topic to which nobody may write, as soon as the broker can."""
     end = time.monotonic() + START_SECONDS
-    while not (has_topic(port, TOPIC) and has_topic(port, FORBIDDEN)):
+    while not has_topic(port, FORBIDDEN):
         if broker.poll() is not None or time.monotonic() > end:
             raise SystemExit(f"the Kafka broker did not start: see {log}")
         time.sleep(0.05)
