@@ -2,6 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The tests start some hundred processes of Python: each would compile what it imports.
+export PYTHONDONTWRITEBYTECODE :=
+# Processes that tests run in side by side; 0 for one in the foreground, as a debugger wants it.
+WORKERS ?= 2
+SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
@@ -34,14 +39,14 @@ serve: setup ## Run the platform on this machine
 	@$(BIN)/aep serve
 
 ##@ Test and lint
-test: setup ## Run every test that this machine can run
-	@$(BIN)/pytest
+test: setup ## Run tests of every kind, in minutes; ARGS="-k …"
+	@$(BIN)/pytest $(SIDE_BY_SIDE) -m "not full" $(ARGS)
 
 test-unit: setup ## Run the tests in tests/unit; ARGS="-k …"
-	@$(BIN)/pytest tests/unit $(ARGS)
+	@$(BIN)/pytest $(SIDE_BY_SIDE) tests/unit $(ARGS)
 
 test-all: setup ## Run every test as CI does, with Kafka if java and mvn are here
-	@$(BIN)/python tests/support/kafka_server.py .cache/kafka $(BIN)/pytest $(ARGS)
+	@$(BIN)/python tests/support/kafka_server.py .cache/kafka $(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-emulators: setup ## Run the tests on Google's emulators; needs gcloud and Java
 	@$(BIN)/pytest -m emulators
