@@ -1,6 +1,6 @@
 """A worker: the platform's HTTP client alone, without queue, store and server, as the ceiling of deliveries.
 
-The order: {url, authority, secret, run, events, size, concurrency}; trusted is `authority`, in PEM. Bodies
+The order: {url, authority, secret, run, events, size, concurrency}; `authority`, in PEM, is trusted. Bodies
 and headers are those of deliveries, made beforehand. It says that it is prepared, waits for a word, and says
 {"started", "ended", "failed", "cpu"}.
 """

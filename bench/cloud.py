@@ -1,6 +1,6 @@
 """Pub/Sub's push subscriptions and Cloud Run's functions as Google documents them, in simulated time.
 
-What the documentation leaves open is an assumption, and stands in `Pushing` and `Scaling`.
+Where the documentation leaves something open, `Pushing` and `Scaling` have an assumption.
 """
 
 import heapq
@@ -19,7 +19,7 @@ Steps: TypeAlias = Coroutine["Pause", None, None]
 
 
 class Pause:
-    """Simulated seconds that are awaited: `Simulation.play` goes on after them."""
+    """A pause in simulated seconds, after which `Simulation.play` continues."""
 
     __slots__ = ("seconds",)
 
@@ -31,7 +31,7 @@ class Pause:
 
 
 class Simulation:
-    """Simulated seconds: what is to happen happens in the order of its moments."""
+    """Simulated time: callbacks are called in the order of their moments."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -43,7 +43,7 @@ class Simulation:
         heapq.heappush(self._planned, (moment, self._order, do, arguments))
 
     def play(self, steps: Steps) -> None:
-        """Goes on with what waits for nothing but simulated seconds, as an event loop would."""
+        """Runs all that waits for simulated seconds, as an event loop would."""
         try:
             pause = steps.send(None)
         except StopIteration:
@@ -60,12 +60,12 @@ class Simulation:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How Cloud Run adds instances and lets requests wait. Seconds."""
+    """The rules by which Cloud Run adds instances and lets requests wait. Times are seconds."""
 
     evaluated_every: float = 5.0
     window: float = 60.0
     waits: float = 10.0
-    """How long a request waits for a place, then it is answered 429."""
+    """The seconds that a request waits for a place; then it is answered 429."""
 
 
 class Instance:
@@ -83,13 +83,13 @@ class Instance:
         self._changed = now
 
     def works(self, now: float, seconds: float) -> float:
-        """When it will have done that much more work."""
+        """Adds work to the CPU; returns when it will be done."""
         self.cpu_free = max(now, self.cpu_free) + seconds
         self.cpu_used += seconds
         return self.cpu_free
 
     def opens(self, now: float, requests: int) -> None:
-        """One request more, or less. The time with any open is billed."""
+        """Adds open requests, or takes some away. The time with any open request is billed."""
         passed = now - self._changed
         self.open_seconds += self.open * passed
         self.billed += passed if self.open else 0.0
@@ -99,7 +99,7 @@ class Instance:
 
 @dataclass(slots=True)
 class _Waiting:
-    """`start` is None once it has a place or was refused."""
+    """A request that waits. `start` is None once it has a place or was refused."""
 
     start: Callable[[Instance], None] | None
     refuse: Callable[[], None]
@@ -123,7 +123,7 @@ class CloudRun:
         warm: int = 0,
         scaling: Scaling | None = None,
     ) -> None:
-        """`warm` instances are there from the beginning."""
+        """Starts `warm` instances."""
         self._simulation = simulation
         self._chance = chance
         self._scaling = scaling or Scaling()
@@ -139,7 +139,9 @@ class CloudRun:
         self.refused = 0
         self.most_open = 0
         self.wanted = 0.0
-        """Instances that the targets of the autoscaler ask for, before rounding and whatever the most is."""
+        """The instances that the targets of the autoscaler ask for, before rounding and without an upper
+        limit.
+        """
         simulation.at(self._scaling.evaluated_every, self._evaluate)
 
     @property
@@ -148,20 +150,20 @@ class CloudRun:
 
     @property
     def open_seconds(self) -> float:
-        """Request seconds so far."""
+        """The seconds of all requests so far."""
         for instance in self.instances:
             instance.opens(self._simulation.now, 0)
         return sum(instance.open_seconds for instance in self.instances)
 
     @property
     def billed(self) -> float:
-        """Instance seconds in which a request was open."""
+        """The seconds of instances with an open request."""
         for instance in self.instances:
             instance.opens(self._simulation.now, 0)
         return sum(instance.billed for instance in self.instances)
 
     def request(self, start: Callable[[Instance], None], refuse: Callable[[], None]) -> None:
-        """Calls `start` with the instance that takes it, at once or later, or `refuse`."""
+        """Calls `start` with the instance that takes the request, at once or later, or `refuse`."""
         instance = self._with_a_place()
         if instance is not None:
             self._place(instance, start)
@@ -173,7 +175,7 @@ class CloudRun:
         self._grow(len(self.instances) + math.ceil(self._queued / self._concurrency))
 
     def release(self, instance: Instance) -> None:
-        """A request was answered."""
+        """Frees the place of a request that was answered."""
         instance.opens(self._simulation.now, -1)
         self._open -= 1
         self._take_waiting(instance)
@@ -225,7 +227,9 @@ class CloudRun:
         self._take_waiting(instance)
 
     def _evaluate(self) -> None:
-        """60 % of the CPU and of the concurrency, each as the mean of a minute."""
+        """Sets the number of instances for 60 % of the CPU and of the concurrency, each as the mean of a
+        minute.
+        """
         now = self._simulation.now
         self._seen.append((now, self.cpu_used, self.open_seconds))
         while now - self._seen[0][0] > self._scaling.window:
@@ -241,26 +245,26 @@ class CloudRun:
 
 @dataclass(frozen=True, slots=True)
 class Pushing:
-    """How Pub/Sub pushes. Seconds, except the window, which is in messages."""
+    """The rules by which Pub/Sub pushes. Times are seconds; the window is in messages."""
 
     window_at_start: float = 4.0
-    """A small number of one digit (documented); which one is an assumption."""
+    """The first window. It is a number of one digit (documented); its value is an assumption."""
     window_floor: float = 3000.0
     slow: float = 1.0
     acknowledged_at_least: float = 0.99
     judged_every: float = 10.0
-    """Over which time latency and acknowledgements are averaged: an assumption."""
+    """The seconds over which latency and acknowledgements are averaged: an assumption."""
     next_after: float = 0.01
-    """From an acknowledgement to the push of the next message of its key: an assumption."""
+    """The seconds from an acknowledgement to the push of the next message of its key: an assumption."""
     pause_least: float = 0.1
     pause_most: float = 60.0
     retry_least: float = 1.0
     retry_most: float = 60.0
-    """The retry policy that is deployed."""
+    """The longest pause by the deployed retry policy."""
 
 
 class Window:
-    """How many messages may be outstanding.
+    """The number of messages that may be outstanding.
 
     Documented: it grows exponentially with successes, beyond 3,000 linearly, shrinks with failures, and falls
     to 3,000 when the mean latency is over 1 s or less than 99 % are acknowledged. Assumed: one more for each
@@ -324,7 +328,7 @@ class Backoff:
 
     @classmethod
     def pause(cls, share: float) -> float:
-        """Seconds, by the share of nacks."""
+        """Returns the pause in seconds, by the share of nacks."""
         left, right = (cls._KNOWN[0], cls._KNOWN[1]) if share < cls._KNOWN[1][0] else cls._KNOWN[1:]
         along = (share - left[0]) / (right[0] - left[0])
         return left[1] * (right[1] / left[1]) ** along
@@ -363,14 +367,14 @@ class Handler(Protocol[T]):
 
 @dataclass(slots=True)
 class PushCounts:
-    """What became of the pushes."""
+    """The numbers of pushes by their result."""
 
     pushes: int = 0
     nacks: int = 0
     seconds: float = 0.0
     most_outstanding: int = 0
     outstanding: list[int] = field(default_factory=list[int])
-    """Each second."""
+    """The outstanding messages at each second."""
 
 
 class PushSubscription(Generic[T]):
@@ -399,7 +403,7 @@ class PushSubscription(Generic[T]):
 
     @property
     def held_back(self) -> int:
-        """Lanes whose next message waits for the window alone."""
+        """The number of lanes whose next message waits only for the window."""
         return len(self._ready)
 
     def add(self, lane: Lane[T], message: T) -> None:
@@ -410,7 +414,7 @@ class PushSubscription(Generic[T]):
             self._pump()
 
     def acknowledge(self, push: Push[T]) -> None:
-        """The push was answered with a success."""
+        """Ends a push that was answered with a success."""
         self._function.release(push.instance)
         self._answered(push, acknowledged=True)
         self.backoff.acknowledged()
@@ -422,7 +426,7 @@ class PushSubscription(Generic[T]):
         self._pump()
 
     def _refuse(self, push: Push[T]) -> None:
-        """It found no place: answered 429, so it is pushed again, and its lane waits."""
+        """Ends a push that found no place (429): it is pushed again, and its lane waits."""
         self._answered(push, acknowledged=False)
         self.backoff.refused(self._simulation.now)
         self.counts.nacks += 1

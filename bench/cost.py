@@ -1,4 +1,5 @@
-"""What deliveries cost on Google Cloud, computed from list prices: `python -m bench.cost` prints the tables.
+"""The cost of deliveries on Google Cloud, computed from list prices: `python -m bench.cost` prints the
+tables.
 
 Pure arithmetic without a clock or a network: the same prices and sizes give the same tables. docs/cost.md
 explains them.
@@ -21,11 +22,11 @@ TIB = 2**40
 HOURS_A_MONTH = 730
 TABLE_WIDTH = 96
 PROMISED = 1.50
-"""US dollars for a million deliveries, busy, at one subscription per event, egress included."""
+"""The promised US dollars for a million deliveries, busy, at one subscription per event, egress included."""
 
 
 class Price(StrEnum):
-    """What Google charges for."""
+    """The things that Google charges for."""
 
     PUBSUB_TIB = "Pub/Sub throughput"
     REQUESTS = "Cloud Run requests"
@@ -44,7 +45,10 @@ class Price(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """`dollars` for `per` of the smallest unit. Unless `stated`, it was not seen on Google's own page."""
+    """A price: `dollars` for `per` of the smallest unit.
+
+    Unless `stated`, it was not seen on Google's own page.
+    """
 
     dollars: float
     per: float
@@ -68,18 +72,22 @@ PRICES: Mapping[Price, Listed] = {
     Price.SCHEDULER_JOB: Listed(0.10, 1, "month", "cloud.google.com/scheduler/pricing"),
     Price.SECRET_VERSION: Listed(0.06, 1, "month", "cloud.google.com/secret-manager/pricing"),
 }
-"""List prices, us-central1, first tier of volume. Put down in 2026-11, to be checked on the pages named."""
+"""The list prices, us-central1, first tier of volume. Noted in 2026-11, to be checked on the pages named."""
 
 PUBSUB_LEAST_BYTES = 1000
-"""Of each publish, push or pull request, whatever its size (Pub/Sub pricing)."""
+"""The least bytes that are billed for a publish, push or pull request (Pub/Sub pricing)."""
 PUBSUB_OWN_BYTES = 20 + 17
-"""Of each message: the timestamp, and the id as long as it is today (Pub/Sub pricing: both count)."""
+"""The bytes that are billed for each message: the timestamp, and the id as long as it is today (Pub/Sub
+pricing).
+"""
 BILLED_STEP_SECONDS = 0.1
-"""Cloud Run rounds time up to this (Cloud Run pricing)."""
+"""The step to which Cloud Run rounds time up (Cloud Run pricing)."""
 CPU_SHARE_USED = 0.6
-"""Cloud Run adds instances so that each uses this share of its CPU (about instance autoscaling)."""
+"""The share of its CPU that each instance uses: Cloud Run adds instances for that (about instance
+autoscaling).
+"""
 CHECKS_A_SECOND = 2 / 4
-"""Reads of an instance while events flow: its version bucket and the registry's, each every 4 s."""
+"""The reads of an instance while events flow: its version bucket and the registry's, each every 4 s."""
 
 Costs: TypeAlias = dict[str, float]
 """US dollars by line of the bill."""
@@ -87,47 +95,47 @@ Costs: TypeAlias = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """How a function is set, and what one of its requests takes."""
+    """The settings of a function, and the work of one of its requests."""
 
     cpu_seconds: float
     open_seconds: float
-    """From a request to its answer, holding the pace included."""
+    """The seconds from a request to its answer, holding the pace included."""
     concurrency: int = 80
     vcpus: float = 1.0
     gib: float = 0.5
     cold_seconds: float = 2.0
-    """Billed for a request that starts an instance."""
+    """The billed seconds of a request that starts an instance."""
     further_cpu_seconds: float = 0.0
-    """For each event or delivery of a request beyond the first."""
+    """The seconds for each event or delivery of a request beyond the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What is sent. `rate` is deliveries a second of the whole installation."""
+    """The traffic. `rate` is deliveries a second of the whole installation."""
 
     rate: float
     batch: float = 1
-    """Events of one request to ingest, which make one message on `events`."""
+    """The events of one request to ingest, which make one message on `events`."""
     subscriptions: float = 1
-    """Deliveries of one event."""
+    """The deliveries of one event."""
     shares: Sequence[float] = field(default_factory=lambda: alike(200))
-    """Each subscription's part of `rate`: their successes are counted apart."""
+    """The part of `rate` of each subscription: their successes are counted apart."""
     failing: float = 0.0
     """The share of deliveries that fail once and arrive with the first retry."""
     body_bytes: int = 1024
     logged: bool = True
-    """At level info a request to ingest, a message at fanout and an attempt are a line each."""
+    """True if a request to ingest, a message at fanout and an attempt each write a line, as at level info."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assumed:
-    """Sizes and times that no price list tells; docs/cost.md says where each comes from."""
+    """Sizes and times that no price list has; docs/cost.md says where each comes from."""
 
     event_attributes_bytes: int = 80
     delivery_attributes_bytes: int = 263
-    """Attributes and ordering key of a delivery."""
+    """The bytes of attributes and ordering key of a delivery."""
     sent_bytes: int = 476
-    """What a POST sends beyond its body: headers, TLS records, TCP and IP."""
+    """The bytes of a POST beyond its body: headers, TLS records, TCP and IP."""
     log_line_bytes: int = 700
     ingest: Function = field(
         default_factory=lambda: Function(0.0007, 0.05, concurrency=20, gib=1.0, further_cpu_seconds=0.0001)
@@ -145,26 +153,28 @@ class Sparse:
     tenants: int
     warm_ingest: bool = False
     cold: bool = True
-    """Whether each request starts an instance: with one tenant it does, with 100 hardly any."""
+    """True if each request starts an instance: with one tenant it does, with 100 hardly any."""
     retry_shards: int = 8
     tick_seconds: float = 0.2
-    """Of a tick that finds nothing: one query a shard."""
+    """The seconds of a tick that finds nothing: one query a shard."""
     secrets: int = 3
 
 
 def cost(price: Price, amount: float) -> float:
-    """US dollars for `amount` bytes, requests, documents, seconds or pieces."""
+    """Returns US dollars for `amount` bytes, requests, documents, seconds or pieces."""
     listed = PRICES[price]
     return amount * listed.dollars / listed.per
 
 
 def pubsub_bytes(size: float, messages: float = 1) -> float:
-    """Billed bytes of a request with `messages` of `size` bytes (data, attributes and key) each."""
+    """Returns the billed bytes of a request with `messages` of `size` bytes (data, attributes and key)
+    each.
+    """
     return max(PUBSUB_LEAST_BYTES, messages * (size + PUBSUB_OWN_BYTES))
 
 
 def billed_seconds(function: Function, rate: float) -> float:
-    """Instance seconds for one request, when `rate` a second come at random moments.
+    """Returns the instance seconds for one request, when `rate` a second come at random moments.
 
     An instance is billed while any request is open in it. Many requests share that time until its CPU or its
     concurrency is used up; few pay for an instance that mostly waits.
@@ -178,21 +188,21 @@ def billed_seconds(function: Function, rate: float) -> float:
 
 
 def instance_cost(function: Function, seconds: float) -> float:
-    """US dollars for that many seconds of an instance at work."""
+    """Returns US dollars for that many seconds of an instance at work."""
     return cost(Price.VCPU_SECOND, seconds * function.vcpus) + cost(Price.GIB_SECOND, seconds * function.gib)
 
 
 def alike(count: int) -> Sequence[float]:
-    """The shares of that many subscriptions that get as much as each other."""
+    """Returns the shares of that many subscriptions that get equal parts."""
     return [1 / count] * count
 
 
 def success_counts(rates: Sequence[float], instances: float, batch: float = 1) -> float:
-    """Writes a second of the counts of what succeeded, by the deliveries a second of each subscription, which
-    come `batch` at a time.
+    """Returns the writes a second of the counts of successes.
 
-    Each instance writes every 10 s what it has seen of each subscription: the more instances there are, the
-    less of one subscription each of them sees.
+    `rates` are the deliveries a second of each subscription. Deliveries come `batch` at a time. Each instance
+    writes every 10 s what it has seen of each subscription: the more instances there are, the less of one
+    subscription each of them sees.
     """
     sees_a_batch = 1 - (1 - 1 / max(1.0, instances)) ** batch
     seen = sum(-math.expm1(-rate / batch * SUCCESSES_KEPT_SECONDS * sees_a_batch) for rate in rates)
@@ -200,7 +210,7 @@ def success_counts(rates: Sequence[float], instances: float, batch: float = 1) -
 
 
 def busy(traffic: Traffic, assumed: Assumed) -> Costs:
-    """What a million deliveries cost, with no free allotment counted."""
+    """Returns the cost of a million deliveries, with no free allotment counted."""
     requests = MILLION / traffic.subscriptions / traffic.batch  # to ingest, and as many to fanout
     request_rate = traffic.rate / traffic.subscriptions / traffic.batch
     retries = MILLION * traffic.failing
@@ -235,12 +245,12 @@ def busy(traffic: Traffic, assumed: Assumed) -> Costs:
 
 
 def without_logs(bill: Costs) -> float:
-    """The sum when no line is written for what went well, or all lines are within the free 50 GiB a month."""
+    """Returns the sum without lines about successes, or with all lines within the free 50 GiB a month."""
     return sum(bill.values()) - bill["Logs"]
 
 
 def sparse(installation: Sparse, assumed: Assumed) -> Costs:
-    """US dollars a month, with no free allotment counted."""
+    """Returns US dollars a month, with no free allotment counted."""
     events = installation.tenants * HOURS_A_MONTH
     ticks = 60 * HOURS_A_MONTH
     warm_seconds = HOURS_A_MONTH * 3600 if installation.warm_ingest else 0
@@ -275,7 +285,7 @@ def sparse(installation: Sparse, assumed: Assumed) -> Costs:
 
 
 def with_work(function: Function, times: float) -> Function:
-    """The function with `times` events or deliveries in a request."""
+    """Returns the function with `times` events or deliveries in a request."""
     further = (times - 1) * function.further_cpu_seconds
     return replace(function, cpu_seconds=function.cpu_seconds + further)
 
@@ -345,7 +355,7 @@ def _bills(title: str, bills: Mapping[str, Costs], *, promised: bool = False) ->
 
 
 def _moves(assumed: Assumed) -> Table:
-    """What one assumption moves while the others stay."""
+    """Returns the change of the cost by each assumption, while the others stay."""
     base = Traffic(rate=1000, batch=10)
     deliver = assumed.deliver
     cases: list[tuple[str, Traffic, Assumed]] = [

@@ -1,4 +1,4 @@
-"""The functions as Google runs them: processes whose interpreter has what is deployed, and nothing else."""
+"""The functions as Google runs them: processes whose interpreter has only the deployed packages."""
 
 import base64
 import hashlib
@@ -49,17 +49,18 @@ async def nothing(request):
 
 @cache
 def interpreter() -> Path:
-    """A Python with `functions/requirements.txt` installed and byte-compiled, as a build at Google makes it.
+    """Returns a Python with `functions/requirements.txt` installed and byte-compiled, as a build at Google
+    makes it.
 
-    What only one machine needs is missing there: rich, which structlog would import, is an example. Made once
-    for each content of the file, beside the packages of `.venv`. Raises BenchFailed.
+    It lacks packages that only one machine needs: rich, which structlog would import, is an example. It is
+    made once for each content of the file, beside the packages of `.venv`. Raises BenchFailed.
     """
     return _environment("functions", "-r", str(REQUIREMENTS))
 
 
 @cache
 def interpreter_of_framework() -> Path:
-    """The same with the Functions Framework and what it demands, in the same versions, and nothing else."""
+    """Returns a Python with only the Functions Framework and its requirements, in the same versions."""
     return _environment("framework", "functions-framework", "--constraints", str(REQUIREMENTS))
 
 
@@ -76,7 +77,9 @@ def _environment(name: str, *packages: str) -> Path:
 
 @cache
 def source() -> Path:
-    """`main.py` in a copy of the functions that is byte-compiled, as a build at Google leaves them."""
+    """Returns `main.py` in a copy of the functions that is byte-compiled, as a build at Google leaves
+    them.
+    """
     folder = BUILT / "functions"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(FUNCTIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -97,9 +100,9 @@ class Function:
 def running(
     target: str, settings: Mapping[str, str], *, main: Path | None = None, python: Path | None = None
 ) -> Iterator[Function]:
-    """The function for the block, started by the command that Google's build makes. Raises BenchFailed.
+    """Runs the function for the block, by the command that Google's build makes. Raises BenchFailed.
 
-    `main` is the file that it is in, unless it is one of ours; `python` that of another environment.
+    `main` is its file, unless it is one of ours; `python` that of another environment.
     """
     main = main or source()
     (port,) = free_ports(1)
@@ -133,7 +136,7 @@ def running(
 
 @contextmanager
 def empty(imports: str = "", *, python: Path | None = None) -> Iterator[Function]:
-    """An asynchronous function that does nothing, after the statement `imports`. Raises BenchFailed."""
+    """Runs an asynchronous function that does nothing, after the statement `imports`. Raises BenchFailed."""
     with tempfile.TemporaryDirectory(prefix="aep-bench-") as folder:
         main = Path(folder) / "main.py"
         main.write_text(_EMPTY.format(imports=imports))

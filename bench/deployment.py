@@ -1,9 +1,9 @@
-"""What the deployment carries, simulated: `python -m bench.deployment` prints the tables of docs/scale.md.
+"""The limits of the deployment, simulated: `python -m bench.deployment` prints the tables of docs/scale.md.
 
 Tenants with a heavy-tailed load, receivers of which some are in trouble, and the functions as `pulumi up`
 makes them; a minute on two cores. The same seed gives the same tables. `bench/shard.py` says what is exact,
-`bench/cloud.py` what is known of Pub/Sub and Cloud Run, `bench/population.py` who sends and receives,
-`bench/cost.py` what it costs. Nothing of this was measured on Google's services.
+`bench/cloud.py` what is known of Pub/Sub and Cloud Run; `bench/population.py` has the tenants and receivers,
+`bench/cost.py` the cost. Nothing of this was measured on Google's services.
 """
 
 import argparse
@@ -41,11 +41,13 @@ from .shard import Deployment, Shard, Times, fanned_out, needed
 
 SEED = 10
 BEFORE, MEASURED, AFTER = 10.0, 10.0, 5.0
-"""Seconds: until it is settled, in which deliveries count that are accepted, and for these to arrive."""
+"""The seconds until the simulation is settled, of the deliveries that count, and for these to arrive."""
 BUSY_AT_MOST = 0.5
-"""Latencies are of subscriptions that are meant to get at most this share of what their lanes carry."""
+"""The most that a subscription may get, as a share of the capacity of its lanes, for its latencies to
+count.
+"""
 AROUND = 0.03
-"""Seconds of a push around the exchange: until the next one of its lane comes, and its CPU."""
+"""The seconds of a push around the exchange: until the next one of its lane comes, and its CPU."""
 PROCESSES = 2
 TABLE_WIDTH = 134
 
@@ -55,7 +57,7 @@ DEFAULT = Deployment()
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A load on a deployment. `cold`: nothing has been started, and all of it comes at once."""
+    """A load on a deployment. `cold`: no instance has been started, and the whole load comes at once."""
 
     events: float
     deployment: Deployment = DEFAULT
@@ -64,16 +66,16 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a run came to. Of several shards it is the busiest; rates are a second, times seconds.
+    """The results of a run. Of several shards it is the busiest; rates are a second, times seconds.
 
     Instances are those that the targets of the autoscaler ask for, of deliver in all shards together.
     """
 
     case: Case
     offered: float
-    """Deliveries a second of all shards, as fanout publishes them."""
+    """The deliveries a second of all shards, as fanout publishes them."""
     got: float
-    """What of them subscriptions get: one carries no more than its lanes, its rate and its receiver allow."""
+    """The part of `offered` that subscriptions can get with their lanes, their rates and their receivers."""
     of_shard: float
     """The part of `got` of the shard that was simulated."""
     ingest: float
@@ -82,7 +84,7 @@ class Found:
     outstanding: float
     most_outstanding: int
     held_back: int
-    """Lanes whose next delivery waited for the window in the end."""
+    """The number of lanes whose next delivery waited for the window in the end."""
     nacks: float
     push_seconds: float
     p50: float
@@ -106,7 +108,7 @@ CASES = [
     replace(CARRIES, cold=True),
 ]
 GROWING = CASES[1]
-"""Of whose figures the limits are computed: all of them grow with the load."""
+"""The case by which the limits are computed: all of its figures grow with the load."""
 
 
 def play(case: Case, mix: Mix | None = None) -> Found:
@@ -166,7 +168,7 @@ def play(case: Case, mix: Mix | None = None) -> Found:
 
 
 def tenants_of(case: Case, mix: Mix) -> list[Tenant]:
-    """As many as make the load: where it is greater there are more of them, not busier ones."""
+    """Returns as many tenants as make the load: a greater load has more of them, not busier ones."""
     count = round(case.events / mix.events_a_tenant)
     seconds = BEFORE + MEASURED + AFTER
     return population(mix, count, case.deployment.limits, _chance(0), seconds)
@@ -177,14 +179,14 @@ def _chance(part: int) -> random.Random:
 
 
 def is_within(subscribed: Subscribed, deployment: Deployment) -> bool:
-    """Whether its receiver is healthy and the load well within what its lanes carry."""
+    """True if the receiver is healthy and the load well within the capacity of its lanes."""
     carried = subscribed.carries(deployment.limits, AROUND)
     return subscribed.receiver.kind is Kind.HEALTHY and subscribed.load <= BUSY_AT_MOST * carried
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A part that is full at that many events a second, as the example `production` is deployed."""
+    """A part that is full at that many events a second, with the settings of the example `production`."""
 
     what: str
     events: float
@@ -192,7 +194,10 @@ class Limit:
 
 
 def limits(found: Found, mix: Mix) -> list[Limit]:
-    """The first to be full first; each by what the run used of it, which grows with the load."""
+    """Returns the limits, the lowest first.
+
+    Each follows from the use of the run, which grows with the load.
+    """
     events, deployment, assumed, times = found.case.events, found.case.deployment, Assumed(), Times()
     alone = needed(with_work(assumed.ingest, 1), events, times)
     kilobytes = quota_kilobytes(mix, found, assumed)
@@ -219,14 +224,16 @@ def limits(found: Found, mix: Mix) -> list[Limit]:
 
 
 class Kilobytes(NamedTuple):
-    """A second; each push counts as full kilobytes, and so does each publish request (Pub/Sub quotas)."""
+    """The kilobytes a second. Each push and publish request counts as full kilobytes (Pub/Sub quotas)."""
 
     published: float
     pushed: float
 
 
 def quota_kilobytes(mix: Mix, found: Found, assumed: Assumed) -> Kilobytes:
-    """A request to ingest is a message on `events`, and each delivery a publish request of its own."""
+    """Returns the kilobytes: a request to ingest is a message on `events`, and each delivery a publish
+    request.
+    """
     traffic = Traffic(found.got)
     of_event = mix.batch * traffic.body_bytes + assumed.event_attributes_bytes
     of_delivery = traffic.body_bytes + assumed.delivery_attributes_bytes
@@ -238,7 +245,7 @@ def quota_kilobytes(mix: Mix, found: Found, assumed: Assumed) -> Kilobytes:
 
 
 def bill(found: Found, mix: Mix) -> Costs:
-    """US dollars a million deliveries."""
+    """Returns US dollars for a million deliveries."""
     assumed = Assumed()
     deliver = replace(
         assumed.deliver,

@@ -1,4 +1,4 @@
-"""What ends the bench."""
+"""The errors that end the bench."""
 
 
 class LeftOut(Exception):

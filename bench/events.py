@@ -1,4 +1,7 @@
-"""The events that the bench sends. Their ids tell the run and their number, so that none can be mistaken."""
+"""The events that the bench sends.
+
+Their ids contain the run and their number, so that none can be mistaken.
+"""
 
 import uuid
 from datetime import UTC, datetime
@@ -19,7 +22,7 @@ def event_id(run: str, number: int) -> str:
 
 
 def structured(run: str, number: int, size: int) -> bytes:
-    """A CloudEvent of `size` bytes about a product of its own, padded inside its data."""
+    """Returns a CloudEvent of `size` bytes about a product of its own, padded inside its data."""
     time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     head = _HEAD % (event_id(run, number).encode(), TYPE.encode(), time.encode())
     product = str(uuid.uuid4()).encode()
@@ -28,7 +31,7 @@ def structured(run: str, number: int, size: int) -> bytes:
 
 
 def of_the_events_api(run: str, number: int, size: int) -> bytes:
-    """An event of `size` bytes as a PIM's webhook holds it, about a product of its own."""
+    """Returns an event of `size` bytes as in a PIM's webhook, about a product of its own."""
     time = datetime.now(UTC).isoformat(timespec="seconds").encode()
     parts = (event_id(run, number).encode(), time, str(uuid.uuid4()).encode())
     return _WEBHOOK % (*parts, b"x" * max(0, size - len(_WEBHOOK % (*parts, b""))))

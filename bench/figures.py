@@ -9,7 +9,7 @@ from .measuring import Bench
 
 
 class Relation(StrEnum):
-    """Of a figure to the bound of its aim."""
+    """The relation of a figure to the bound of its aim."""
 
     AT_MOST = "≤"
     BELOW = "<"
@@ -21,7 +21,7 @@ _HOLDS = {Relation.AT_MOST: operator.le, Relation.BELOW: operator.lt, Relation.A
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """What a figure shall come to on two quiet cores, in the unit of the figure."""
+    """The aim of a figure on two quiet cores, in the unit of the figure."""
 
     relation: Relation
     bound: float
@@ -67,7 +67,7 @@ Measure = Callable[[Bench], list[Figure]]
 class Case:
     """A selectable part of the bench; `measure` is called once a run.
 
-    Not `by_default`: only when it is named.
+    Without `by_default` it runs only when it is named.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Case:
 
 
 CASES: dict[str, Case] = {}
-"""In the order in which they run."""
+"""The cases, in the order in which they run."""
 
 
 def case(name: str, title: str, *, by_default: bool = True) -> Callable[[Measure], Measure]:
@@ -91,6 +91,6 @@ def case(name: str, title: str, *, by_default: bool = True) -> Callable[[Measure
 
 
 def percentile(values: list[float], percent: float) -> float:
-    """The nearest-rank percentile of at least one value."""
+    """Returns the nearest-rank percentile of at least one value."""
     ordered = sorted(values)
     return ordered[max(0, -int(-len(ordered) * percent // 100) - 1)]

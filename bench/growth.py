@@ -9,7 +9,10 @@ from .figures import Figure, at_most
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`files_mb` is of the data folder; the case says of which part. `wal_mb` is its write-ahead log."""
+    """A sample. `files_mb` is of the data folder; the case says of which part.
+
+    `wal_mb` is its write-ahead log.
+    """
 
     pss_mb: float
     descriptors: float

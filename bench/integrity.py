@@ -1,4 +1,4 @@
-"""Whether what arrived is what was accepted. Figures of a run in which it is not would mean nothing."""
+"""Checks that all accepted events arrived. Figures of a run in which one did not would mean nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

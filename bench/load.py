@@ -23,11 +23,16 @@ from .pushes import push
 from .workers import hear, say
 
 SPIN_SECONDS = 0.002
-"""Timers of an event loop are exact to a millisecond or two; what is left of the wait is slept away."""
+"""The end of a wait, in seconds, that is spent polling: timers of an event loop are exact to a millisecond or
+two.
+"""
 
 
 class _Connection(asyncio.Protocol):
-    """One request at a time. Tells `answered` its status, 0 for a connection that was lost."""
+    """A connection with one request at a time.
+
+    Calls `answered` with its status, 0 for a connection that was lost.
+    """
 
     def __init__(self, answered: Callable[["_Connection", int, int], None]) -> None:
         self._answered = answered
@@ -96,7 +101,7 @@ class _Load:
         }
 
     def _fault(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A fault of ours in a callback ends it, or the bench would wait for ever."""
+        """Ends the load with a fault of ours in a callback, or the bench would wait for ever."""
         if not self._done.done():
             self._done.set_exception(context.get("exception") or RuntimeError(context["message"]))
 
@@ -124,7 +129,7 @@ class _Load:
             connection.send(index, self._requests[index])
 
     def _pace(self) -> None:
-        """Sends the request that is due, whatever became of those before it."""
+        """Sends each request when it is due, whatever the answers to those before it."""
         loop = asyncio.get_running_loop()
         index, self._next = self._next, self._next + 1
         due = self._begin + index * self._order["batch"] / self._order["rate"]
@@ -148,7 +153,7 @@ class _Load:
 
 
 def _requests(order: dict[str, Any], path: str, host: str) -> list[bytes]:
-    """All of them beforehand, so that making them takes no time from the platform."""
+    """Returns all requests, made beforehand so that making them takes no time from the platform."""
     events, batch = order["events"], order["batch"]
     written = {EVENTS_API: _webhook, PUSHES: _push}.get(order["format"], _cloudevents)
     rendered: list[bytes] = []

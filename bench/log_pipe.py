@@ -1,4 +1,4 @@
-"""The log of a platform through a pipe, whose reader can stand still."""
+"""The log of a platform through a pipe, whose reader can stop reading."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ _PIPE_BYTES = 4096
 
 
 class LogPipe:
-    """Reads what is written to the descriptor `writing` into a file, until all of its writers have ended."""
+    """Copies what is written to the descriptor `writing` into a file, until all of its writers have ended."""
 
     def __init__(self, file: Path) -> None:
         self._reading, self.writing = os.pipe()

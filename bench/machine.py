@@ -1,4 +1,4 @@
-"""What /proc tells: time and memory of processes, how busy the machine was, and which machine it is."""
+"""Facts from /proc: time and memory of processes, how busy the machine was, and which machine it is."""
 
 import os
 import platform as python_platform
@@ -24,17 +24,17 @@ class _Process:
 
 
 def tree(root: int) -> list[int]:
-    """The process and all below it."""
+    """Returns the process and all below it."""
     return [process.pid for process in _tree(root)]
 
 
 def cpu_seconds(root: int) -> float:
-    """User and system time of the process and all below it, ended children included."""
+    """Returns user and system time of the process and all below it, ended children included."""
     return sum(process.cpu for process in _tree(root))
 
 
 def pss_mb(root: int) -> float:
-    """Proportional set size of the process and all below it, in megabytes (10⁶ bytes)."""
+    """Returns the proportional set size of the process and all below it, in megabytes (10⁶ bytes)."""
     kilobytes = 0
     for pid in tree(root):
         with suppress(*ENDED):
@@ -45,7 +45,7 @@ def pss_mb(root: int) -> float:
 
 
 def descriptors(root: int) -> int:
-    """How many the process and all below it have open."""
+    """Returns the number of descriptors that the process and all below it have open."""
     opened = 0
     for pid in tree(root):
         with suppress(*ENDED):
@@ -54,7 +54,9 @@ def descriptors(root: int) -> int:
 
 
 class Disturbance:
-    """How many cores others kept busy since it was made: everything but this process and all below it."""
+    """The number of cores that others kept busy since it was made: all but this process and those below
+    it.
+    """
 
     def __init__(self) -> None:
         self._before = self._now()
@@ -69,7 +71,7 @@ class Disturbance:
 
 
 def _busy_seconds() -> float:
-    """All cores: user, nice, system, irq, softirq and what the hypervisor took."""
+    """Returns the busy seconds of all cores: user, nice, system, irq, softirq and the hypervisor."""
     fields = [int(field) for field in (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]]
     user, nice, system, _idle, _iowait, irq, softirq, steal = fields
     return (user + nice + system + irq + softirq + steal) / TICKS
@@ -98,7 +100,7 @@ def _process(pid: int) -> _Process | None:
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """The machine, the interpreter, the source, and the file system of the data folder."""
+    """Returns the machine, the interpreter, the source, and the file system of the data folder."""
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
@@ -112,7 +114,7 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 def source() -> dict[str, Any]:
-    """The commit, and whether what ran differs from it; unknown outside a checkout."""
+    """Returns the commit, and whether the files differ from it; both unknown outside a checkout."""
     commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
     return {"commit": commit, "changed": bool(_git("status", "--porcelain", "--", "functions", "local"))}
 
@@ -140,7 +142,7 @@ def _cpu_model() -> str:
 
 
 def _file_system(folder: Path) -> str:
-    """Of the longest mount point above the folder. On tmpfs a sync costs nothing, which is no measure."""
+    """Returns the file system of the longest mount point above the folder. On tmpfs a sync costs nothing."""
     resolved = folder.resolve()
     best, kind = Path("/"), "unknown"
     for line in (PROC / "mounts").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""The plumbing of the cases: a platform, a load on it, what arrived at the sink, and what it cost."""
+"""The plumbing of the cases: a platform, a load on it, the arrivals at the sink, and the cost."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,14 +17,14 @@ from .workers import Worker
 PATH = "/sink"
 POLL_SECONDS = 0.05
 SETTLE_SECONDS = 0.3
-"""After the last arrival: for its settlement, and for duplicates to show."""
+"""The seconds after the last arrival, for its settlement, and for duplicates to arrive."""
 PATIENCE_SECONDS = 30.0
-"""Without a single arrival: what is missing then counts as lost."""
+"""The seconds without a single arrival after which missing deliveries count as lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says. `fault` makes the sink lose an event, or check with a wrong secret."""
+    """The options of the command line. `fault` makes the sink lose an event, or check with a wrong secret."""
 
     events: int = 10_000
     size: int = 1024
@@ -48,9 +48,9 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is published. `rate` events a second in an open loop, or None: as fast as it is answered.
+    """A load to publish. `rate` is events a second in an open loop; None is as fast as it is answered.
 
-    `size` is the bytes of an event; None: what the command line says.
+    `size` is the bytes of an event; None stands for the option of the command line.
     """
 
     events: int
@@ -63,7 +63,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a load came to. `cpu_ms` is of all processes of the platform, from first publish to settled."""
+    """The results of a load. `cpu_ms` is of all processes of the platform, from first publish to settled."""
 
     deliveries: int
     seconds: float  # from the first publish to the last first arrival
@@ -73,9 +73,9 @@ class Measured:
     duplicates: int
     lag_ms: float  # how late the pacer was at worst
     latencies: dict[str, list[float]] = field(repr=False)
-    """Milliseconds from the publish (paced: from when it was due) to the arrival, by path."""
+    """The milliseconds from the publish (paced: from when it was due) to the arrival, by path."""
     answers: list[float] = field(repr=False)
-    """The same to the answer of each request."""
+    """The milliseconds to the answer of each request."""
 
     @property
     def per_second(self) -> float:
@@ -87,7 +87,7 @@ class Measured:
 
 
 class Bench:
-    """What a case works with."""
+    """The things that a case works with: sink, workers, platforms and loads."""
 
     def __init__(self, options: Options, sink: Worker) -> None:
         self.options = options
@@ -97,14 +97,16 @@ class Bench:
         self.sink_url = self._origins[0]
         self.tls_url: str = listening["tls_origin"]
         self.authority: str = listening["authority"]
-        """In PEM, of the certificate at `tls_url`."""
+        """The authority of the certificate at `tls_url`, in PEM."""
 
     def endpoints(self, paths: Iterable[str]) -> list[str]:
-        """URLs at the sink, each path at an origin of its own, as receivers are (20 of them, in turn)."""
+        """Returns URLs at the sink, each path at an origin of its own, as receivers are (20 of them, in
+        turn).
+        """
         return [origin + path for origin, path in zip(cycle(self._origins), paths, strict=False)]
 
     def installed(self, more: Mapping[str, str] | None = None) -> AbstractContextManager[Installation]:
-        """A fresh data folder; the rate limit is lifted, `more` set, and everything else as it comes."""
+        """Makes a fresh data folder: the rate limit is lifted and `more` set; the rest are defaults."""
         chosen = {"AEP_LOG_LEVEL": self.options.log_level, "AEP_WORKERS": self.options.workers}
         given = {name: str(value) for name, value in chosen.items() if value is not None}
         settings = {**platform.NO_LIMIT, **given, **(more or {})}
@@ -112,13 +114,13 @@ class Bench:
 
     @contextmanager
     def running_platform(self, more: Mapping[str, str] | None = None) -> Iterator[Platform]:
-        """A platform on such a folder."""
+        """Runs a platform on a fresh data folder."""
         with self.installed(more) as installation, installation.running() as running:
             yield running
 
     @contextmanager
     def subscribed(self, paths: Sequence[str] = (PATH,)) -> Iterator[Platform]:
-        """The same with a subscription to each path of the sink, and one event gone the whole way."""
+        """Runs a platform with a subscription to each path of the sink, through which one event has gone."""
         with self.running_platform() as running:
             running.subscribe(*self.endpoints(paths))
             self.publish(running, Load(events=1, connections=1), paths)
@@ -127,9 +129,9 @@ class Bench:
     def publish(
         self, running: Platform, load: Load, paths: Sequence[str] = (PATH,), *, others: bool = False
     ) -> Measured:
-        """Puts the load on the platform and waits for its end; of `paths` alone when there are `others`.
+        """Puts the load on the platform and waits for its end; only that of `paths` when there are `others`.
 
-        Raises BenchFailed when anything was refused, lost or wrongly signed.
+        Raises BenchFailed when any event was refused, lost or wrongly signed.
         """
         run = f"bench-{time.monotonic_ns():x}"
         with self._loaded(running, load, run) as worker:
@@ -143,7 +145,10 @@ class Bench:
         return self._measured(run, result, paths, cpu, own, running.pss_mb())
 
     def fill(self, running: Platform, load: Load) -> float:
-        """Puts the load on the platform, whatever becomes of it; the seconds until all was answered 202."""
+        """Puts the load on the platform, whatever its deliveries do.
+
+        Returns the seconds until all was answered 202.
+        """
         with self._loaded(running, load, f"bench-{time.monotonic_ns():x}") as worker:
             result = self._publish(worker, load)
         return (result["ended"] - result["started"]) / 1e9
@@ -175,11 +180,11 @@ class Bench:
 
     @staticmethod
     def _publishing_seconds(load: Load) -> float:
-        """How long it may take at most, at a hundred events a second when it is not paced."""
+        """Returns the seconds that publishing may take, at a hundred events a second when it is not paced."""
         return 60 + load.events / (load.rate or 100)
 
     def wait_for(self, expected: int, paths: Sequence[str] | None = None) -> None:
-        """Until so many have arrived, at `paths` alone if they are named, or nothing does any longer."""
+        """Waits until so many have arrived, at `paths` alone if they are named, or no more come."""
         seen, moved = -1, time.monotonic()
         while (arrived := self._arrived(expected, paths)) < expected:
             if arrived != seen:
@@ -199,7 +204,7 @@ class Bench:
         return machine.cpu_seconds(self.sink.pid) + machine.cpu_seconds(load.pid)
 
     def _profiled(self, running: Platform, load: Load) -> AbstractContextManager[None]:
-        """The first event, which shows that all is well, is not worth a profile."""
+        """Profiles the block, without the first event, which only shows that all is well."""
         if self.options.profile is None or load.events == 1:
             return nullcontext()
         return profiling.flame_graph(self.options.py_spy, running.pid, self.options.profile)
@@ -233,7 +238,7 @@ class Bench:
 
 @contextmanager
 def bench(options: Options) -> Iterator[Bench]:
-    """A bench with its sink."""
+    """Yields a bench with its sink."""
     if not Path("/proc/self/smaps_rollup").exists():
         raise BenchFailed("the bench reads /proc, so it runs on Linux only")
     order = {

@@ -1,8 +1,9 @@
 """A disk and a resolv.conf of a platform's own, which can be full, frozen and gone. Linux only.
 
-`Mounts` is the side of the bench. The worker runs in a mount namespace, where platforms are started too.
-Its order: {disk, megabytes, folder}. It says {"not_frozen"}: why the disk cannot be frozen, or null; or
-{"failed"}: why nothing can be mounted. Further orders are a fault and its seconds; it says when that is over.
+`Mounts` is the side of the bench. The worker runs in a mount namespace, where platforms are started too. Its
+order: {disk, megabytes, folder}. It says {"not_frozen"}: why the disk cannot be frozen, or null; or
+{"failed"}: why nothing can be mounted. Further orders are a fault and its seconds; it answers when that is
+over.
 """
 
 import errno
@@ -22,9 +23,12 @@ from .errors import LeftOut
 from .workers import Worker, hear, say
 
 MEGABYTES = 512
-"""The size of the disk: a data folder and what waits through all faults need a part of it."""
+"""The size of the disk: a data folder and the backlog of all faults need a part of it."""
 UNSHARE = (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"])
-"""Root may mount a block device, which can be frozen; others a file system in memory, if anything."""
+"""The command that makes the namespace.
+
+Root may mount a block device, which can be frozen; others only memory.
+"""
 FULL, FROZEN, NO_NAMES = "full", "frozen", "no names"
 RESOLV_CONF = "/etc/resolv.conf"
 _LEAST_BYTES = 512  # that are looked for when a disk is filled
@@ -47,7 +51,7 @@ class Mounts:
         self._worker = Worker("bench.mounts", order, within=unshare)
         user = ["--user", "--preserve-credentials"] if "--map-root-user" in unshare else []
         self.within: Sequence[str] = ["nsenter", f"--target={self._worker.pid}", *user, "--mount", "--"]
-        """The command that starts a process there."""
+        """The command that starts a process in the namespace."""
         self.disk = Path(f"/proc/{self._worker.pid}/root") / disk.resolve().relative_to("/")
         """The disk as it is seen from outside of the namespace."""
         started = self._worker.answer()
@@ -70,14 +74,14 @@ class Mounts:
 
     @contextmanager
     def broken(self, fault: str, seconds: float) -> Iterator[None]:
-        """Has the fault begin, and waits after the block until it is over: so many seconds from its begin."""
+        """Begins the fault, and waits after the block until its seconds are over."""
         self._worker.send([fault, seconds])
         yield
         self._worker.answer(within=60 + seconds)
 
 
 def _fails(command: Sequence[str]) -> str | None:
-    """Runs the command; the line that says why it failed."""
+    """Runs the command; returns the line that says why it failed, if it did."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - constants
     except FileNotFoundError:
@@ -86,7 +90,7 @@ def _fails(command: Sequence[str]) -> str | None:
 
 
 class _Nameserver:
-    """Answers that every name is this machine, until it is `silent`."""
+    """A nameserver that gives this machine's address for every name, until it is `silent`."""
 
     def __init__(self) -> None:
         self.silent = False
@@ -95,7 +99,7 @@ class _Nameserver:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def line(self) -> str:
-        """Its line of a resolv.conf."""
+        """The nameserver's line of a resolv.conf."""
         host, port = self._socket.getsockname()
         return f"nameserver [{host}]:{port}\n"
 
@@ -125,7 +129,7 @@ class _Machine:
         self._put_resolv_conf()
 
     def _mount_disk(self, megabytes: int) -> str | None:
-        """A block device, or else memory. Returns why it is no block device."""
+        """Mounts a block device, or else memory. Returns why it is no block device."""
         image = self._folder / "disk.image"
         with image.open("wb") as file:
             file.truncate(megabytes * 1_000_000)
@@ -139,7 +143,7 @@ class _Machine:
         return f"no block device: {why}"
 
     def _put_resolv_conf(self) -> None:
-        """A file of its own each time, as a change of networks makes one."""
+        """Puts a new file each time, as a change of networks does."""
         file = self._folder / f"resolv-{time.monotonic_ns()}.conf"
         file.write_text(self._names.line())
         _mount("--bind", str(file), RESOLV_CONF)
@@ -160,13 +164,13 @@ class _Machine:
         filler.unlink()
 
     def frozen(self, seconds: float) -> None:
-        """Freezes the disk, by a process of its own that thaws it whatever becomes of this one."""
+        """Freezes the disk, by a process of its own that thaws it even if this one ends."""
         script = 'fsfreeze --freeze "$0" && { sleep "$1"; fsfreeze --unfreeze "$0"; }'
         command = ["sh", "-c", script, str(self._disk), str(seconds)]
         subprocess.run(command, check=True, start_new_session=True)  # noqa: S603 - constant
 
     def no_names(self, seconds: float) -> None:
-        """The nameserver goes away; another one comes, which a new resolv.conf names."""
+        """Stops the nameserver; another one starts, which a new resolv.conf names."""
         self._names.silent = True
         time.sleep(seconds)
         self._names = _Nameserver()
@@ -174,7 +178,7 @@ class _Machine:
 
 
 def _mount(*arguments: str) -> None:
-    """Raises OSError."""
+    """Mounts a file system. Raises OSError."""
     if (why := _fails(["mount", *arguments])) is not None:
         raise OSError(why)
 

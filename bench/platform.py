@@ -1,4 +1,4 @@
-"""The platform as a user starts it, with a simulated PIM beside it, and what the bench asks of it."""
+"""The platform as a user starts it, with a simulated PIM beside it, and the calls of the bench."""
 
 import base64
 import http.client
@@ -55,16 +55,19 @@ class Platform:
         return machine.pss_mb(self.pid)
 
     def kill(self) -> None:
-        """Ends it with all its processes by SIGKILL."""
+        """Kills the platform with all its processes by SIGKILL."""
         for pid in machine.tree(self.pid):
             os.kill(pid, signal.SIGKILL)
 
     def identity(self) -> dict[str, str]:
-        """Headers of a client of the management API, with a token of their own."""
+        """Returns the headers of a client of the management API, with a token of their own."""
         return {"X-PIM-URL": self.pim, "X-PIM-TOKEN": _token(self.pim), "X-PIM-CLIENT-ID": CLIENT}
 
     def subscribe(self, *endpoints: str, events: Sequence[str] = (TYPE,)) -> list[str]:
-        """One subscriber with a subscription for each endpoint; the URLs of the subscriptions."""
+        """Makes one subscriber with a subscription for each endpoint.
+
+        Returns the URLs of the subscriptions.
+        """
         identity = self.identity()
         contact = {"technical_email": "bench@example.com"}
         api = f"{self.url}/api/v1/subscribers"
@@ -95,7 +98,7 @@ class Installation:
 
     @contextmanager
     def running(self) -> Iterator[Platform]:
-        """A platform, ended after the block. Raises BenchFailed when it ended before, but for a kill."""
+        """Runs a platform for the block. Raises BenchFailed when it ended before, except by a kill."""
         data, pims = self.folder / "data", self.folder / PIMS
         arguments = ("--port", str(self.port), "--dev", "--data", str(data), "--pims", str(pims))
         settings = {"AEP_METRICS_PORT": "0", **self.settings}
@@ -110,7 +113,7 @@ class Installation:
 
 @contextmanager
 def installed(settings: Mapping[str, str], *, parent: Path | None = None) -> Iterator[Installation]:
-    """With a fresh data folder (below `parent`), gone after the block."""
+    """Yields an installation with a fresh data folder (below `parent`), which is removed after the block."""
     with tempfile.TemporaryDirectory(prefix="aep-bench-", dir=parent) as name:
         folder = Path(name)
         with _aep(folder, "sim", "--port", "0") as (_, pim, _):
@@ -121,7 +124,9 @@ def installed(settings: Mapping[str, str], *, parent: Path | None = None) -> Ite
 
 
 def environment(settings: Mapping[str, str]) -> Mapping[str, str]:
-    """Of a process of the product: only `settings` are set of AEP_, and Python keeps what it compiled."""
+    """Returns the environment of a process of the product: only `settings` are set of AEP_, and Python caches
+    bytecode.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     return {**inherited, **settings}
 
@@ -134,7 +139,7 @@ def _aep(
     within: Sequence[str] = (),
     errors: int | None = None,
 ) -> Iterator[tuple["subprocess.Popen[bytes]", str, float]]:
-    """The child, its URL, and the seconds that it took to be ready."""
+    """Yields the child, its URL, and the seconds that it took to be ready."""
     log = folder / f"{arguments[0]}.log"
     started = time.monotonic()
     with log.open("wb") if errors is None else nullcontext(errors) as stderr:
@@ -171,7 +176,7 @@ def _token(pim: str) -> str:
 
 
 def call(method: str, url: str, body: Any, headers: Mapping[str, str], *, timeout: float = 10) -> Any:
-    """The JSON of a 2xx answer. Raises BenchFailed for any other."""
+    """Returns the JSON of a 2xx answer. Raises BenchFailed for any other."""
     target = urlsplit(url)
     connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=timeout)
     try:

@@ -1,4 +1,4 @@
-"""Who sends and receives in the simulated deployment: a heavy tail of tenants, receivers by chance."""
+"""The tenants and receivers of the simulated deployment: a heavy tail of tenants, receivers by chance."""
 
 import math
 import random
@@ -27,7 +27,7 @@ def moment(seconds: float) -> datetime:
 
 
 class Kind(StrEnum):
-    """What a receiver is like."""
+    """The kinds of receivers."""
 
     HEALTHY = "healthy"
     SLOW = "slow"  # 2 s, so that some requests time out
@@ -41,15 +41,17 @@ class Mix:
     """The assumptions about tenants and receivers."""
 
     events_a_tenant: float = 5.0
-    """Events a second, in the mean: 10,000 tenants send 50,000."""
+    """The events a second, in the mean: 10,000 tenants send 50,000."""
     tail: float = 1.16
     """The exponent of the Pareto distribution: at 1.16 a fifth of the tenants sends four fifths."""
     most_of_a_tenant: float = 500.0
-    """Events a second: no PIM is thought to save more."""
+    """The most events a second of a tenant: no PIM is thought to save more."""
     batch: float = 10.0
-    """Events of a request to ingest, in the mean; geometric."""
+    """The events of a request to ingest, in the mean; geometric."""
     subscriptions: Sequence[tuple[int, float]] = ((1, 0.7), (2, 0.2), (4, 0.1))
-    """How many a tenant has, and how many tenants have that; each gets every event."""
+    """The numbers of subscriptions of a tenant, and the share of tenants with each; every subscription gets
+    every event.
+    """
     kinds: Sequence[tuple[Kind, float]] = (
         (Kind.HEALTHY, 0.95),
         (Kind.SLOW, 0.015),
@@ -58,7 +60,7 @@ class Mix:
         (Kind.THROTTLING, 0.025),
     )
     healthy_seconds: tuple[float, float] = (0.1, 0.5)
-    """Of the receivers' medians: the median, and the sigma of the log-normal."""
+    """The distribution of the receivers' medians: the median, and the sigma of the log-normal."""
     slow_seconds: tuple[float, float] = (2.0, 0.3)
     jitter: float = 0.3
     """The sigma of one receiver's answers."""
@@ -76,7 +78,7 @@ REFUSES_AFTER = 0.005
 
 @dataclass(slots=True)
 class Receiver:
-    """Who is sent to. It is in trouble from `trouble_at` on, if its kind is of that sort."""
+    """A receiver. It is in trouble from `trouble_at` on, if its kind is of that sort."""
 
     kind: Kind
     seconds: float
@@ -85,7 +87,7 @@ class Receiver:
     mix: Mix
 
     def answers(self, now: float, chance: random.Random) -> tuple[Result, float]:
-        """What comes back from a request of this moment, and after how long."""
+        """Returns the answer to a request of this moment, and its latency in seconds."""
         if now >= self.trouble_at:
             return (REFUSED, REFUSES_AFTER) if self.kind is Kind.DOWN else (TIMED_OUT, self.mix.timeout)
         seconds = self.seconds * math.exp(self.mix.jitter * chance.gauss(0, 1))
@@ -98,14 +100,15 @@ class Receiver:
 
 @dataclass(slots=True, eq=False)
 class Subscribed:
-    """A subscription as it changes: its record, who receives, and the deliveries a second meant for it."""
+    """A subscription as it changes: its record, its receiver, and the deliveries a second meant for it."""
 
     record: Subscription
     receiver: Receiver
     load: float
 
     def carries(self, limits: Limits, beside: float) -> float:
-        """Deliveries a second that its lanes carry at the rate of now, `beside` seconds around each exchange.
+        """Returns the deliveries a second that its lanes carry now, with `beside` seconds around each
+        exchange.
 
         A lane's turns are `lanes / rate` apart, and an exchange that takes longer misses some of them.
         """
@@ -114,7 +117,7 @@ class Subscribed:
         return lanes / (turn * math.ceil((self.receiver.seconds + beside) / turn))
 
     def gets(self, limits: Limits, beside: float) -> float:
-        """Deliveries a second that it gets of its load."""
+        """Returns the deliveries a second that it gets of its load."""
         allowance = self.receiver.allowance
         allowed = math.inf if allowance is None else allowance.at(0.0)
         return min(self.load, allowed, self.carries(limits, beside))
@@ -130,7 +133,7 @@ class Tenant:
 
 
 def population(mix: Mix, count: int, limits: Limits, chance: random.Random, seconds: float) -> list[Tenant]:
-    """That many tenants, there for an hour, the heaviest first. Trouble begins within `seconds`."""
+    """Returns that many tenants, there for an hour, the heaviest first. Trouble begins within `seconds`."""
     return [
         _tenant(f"https://pim-{number}.example", rate, mix, limits, chance, seconds)
         for number, rate in enumerate(tenant_rates(mix, count))
@@ -138,7 +141,7 @@ def population(mix: Mix, count: int, limits: Limits, chance: random.Random, seco
 
 
 def tenant_rates(mix: Mix, count: int) -> list[float]:
-    """Events a second by the quantiles of the Pareto distribution: the same for each seed."""
+    """Returns events a second by the quantiles of the Pareto distribution: the same for each seed."""
     weights = [((number + 0.5) / count) ** (-1 / mix.tail) for number in range(count)]
     most = min(mix.most_of_a_tenant, mix.events_a_tenant * count)
     low, high = 0.0, mix.events_a_tenant * count
@@ -150,12 +153,12 @@ def tenant_rates(mix: Mix, count: int) -> list[float]:
 
 
 def of_shard(tenants: Sequence[Tenant], shard: int, shards: int) -> list[Tenant]:
-    """The tenants whose deliveries travel on `deliveries-<shard>`."""
+    """Returns the tenants whose deliveries travel on `deliveries-<shard>`."""
     return [tenant for tenant in tenants if deliveries_topic(tenant.name, shards) == f"deliveries-{shard}"]
 
 
 def busiest_shard(tenants: Sequence[Tenant], shards: int, weight: Callable[[Tenant], float]) -> int:
-    """The shard whose tenants weigh the most together."""
+    """Returns the shard whose tenants weigh the most together."""
     load = dict.fromkeys((f"deliveries-{shard}" for shard in range(shards)), 0.0)
     for tenant in tenants:
         load[deliveries_topic(tenant.name, shards)] += weight(tenant)
@@ -205,7 +208,7 @@ def _subscribed(
 
 
 def _rate(allowed: float | None, load: float, limits: Limits, chance: random.Random) -> Rate | None:
-    """As it is on the way from one 429 to the next, where more is sent than the receiver allows."""
+    """Returns a rate between two 429s if more is sent than the receiver allows; else None."""
     if allowed is None or load < allowed:
         return None
     ceiling = limits.within(max(rates.CEILING_AT_LEAST, rates.CEILING_SHARE * allowed))
@@ -217,7 +220,7 @@ def _rate(allowed: float | None, load: float, limits: Limits, chance: random.Ran
 
 
 def _with_lanes(record: Subscription, latency: float, limits: Limits) -> Subscription:
-    """With as many lanes as the hour before has come to."""
+    """Returns the record with as many lanes as the hour before gave it."""
     while True:
         now = START + HALVED_AFTER
         rate = record.current_rate.at(START, limits)

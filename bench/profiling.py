@@ -12,7 +12,9 @@ from .errors import BenchFailed
 SAMPLES_PER_SECOND = "250"
 _TITLE = re.compile(r">[^<>]*py-spy record[^<>]*<")
 _PROCESS = re.compile(r'process (\d+):(?:"|&quot;)[^<]*?(?:"|&quot;|(?=<))')  # cut off where there is no room
-"""How py-spy names its picture, and the processes in it: by command lines, with folders of this machine."""
+"""The pattern of py-spy's names for its picture and the processes in it: command lines with folders of this
+machine.
+"""
 
 
 @contextmanager
@@ -51,6 +53,6 @@ def flame_graph(py_spy: str, pid: int, output: Path) -> Iterator[None]:
 
 
 def _named(text: str, pid: int) -> str:
-    """What py-spy wrote, without command lines."""
+    """Returns py-spy's text without command lines."""
     text = _TITLE.sub(">under load<", text)
     return _PROCESS.sub(lambda found: "platform" if int(found[1]) == pid else "worker", text)

@@ -1,7 +1,7 @@
 """A worker: publishes events one a request at a steady rate, each again until it is answered 202.
 
-The order: {url, key, run, events, rate, size, connections}; without `events` it publishes until it is told
-something. It waits for a word, says that it begins, and at its end says {"repeated", "behind", "began",
+The order: {url, key, run, events, rate, size, connections}; without `events` it publishes until the next
+order. It waits for a word, says that it begins, and at its end says {"repeated", "behind", "began",
 "answered"}: how many requests got no 202 and were made again, how many seconds after its time the last event
 was answered, the monotonic nanoseconds when the first event was due, and those when each was answered 202.
 """
@@ -18,7 +18,7 @@ from .events import structured
 from .workers import hear, say
 
 PAUSE_SECONDS = 0.2
-"""Before an event is sent again."""
+"""The pause before an event is sent again."""
 TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
@@ -54,7 +54,10 @@ class _Publisher:
         self._answered[number] = time.monotonic_ns()
 
     async def _is_taken(self, body: bytes) -> bool:
-        """Raises ClientResponseError when the event is refused for good: a fault of the bench."""
+        """True if the event was accepted.
+
+        Raises ClientResponseError when it is refused for good: a fault of the bench.
+        """
         try:
             async with self._session.post(self._order["url"], data=body) as answer:
                 if answer.status < 500:

@@ -30,7 +30,7 @@ _HEADERS = (
 
 
 def push(run: str, number: int, size: int) -> tuple[str, bytes]:
-    """Headers and body of the push of one delivery whose event was published with `size` bytes.
+    """Returns headers and body of the push of one delivery whose event was published with `size` bytes.
 
     https://cloud.google.com/pubsub/docs/push#receive_push
     """

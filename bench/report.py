@@ -1,4 +1,4 @@
-"""What the bench found: medians, a table, and a file."""
+"""The report of the bench: medians, a table, and a file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ class Summary:
 
 
 def summaries(runs: Sequence[Run]) -> list[Summary]:
-    """By case and figure, in the order in which they were measured first."""
+    """Returns summaries by case and figure, in the order in which they were measured first."""
     grouped: dict[tuple[str, str], list[Figure]] = {}
     for run in runs:
         for figure in (*run.figures, Figure("kept busy by others", run.other_cores, "cores")):
@@ -49,7 +49,7 @@ def summaries(runs: Sequence[Run]) -> list[Summary]:
 
 
 def table(cases: Sequence[Case], runs: Sequence[Run]) -> Table:
-    """For the screen."""
+    """Returns the table for the screen."""
     number = max(run.number for run in runs)
     shown = Table(title=f"Medians of {number} runs" if number > 1 else "One run", title_justify="left")
     shown.add_column("Case")  # the only one that a narrow screen may wrap
@@ -71,7 +71,7 @@ def table(cases: Sequence[Case], runs: Sequence[Run]) -> Table:
 def document(
     at: datetime, machine: dict[str, Any], settings: dict[str, Any], runs: Sequence[Run]
 ) -> dict[str, Any]:
-    """For the file."""
+    """Returns the document for the file."""
     return {
         "at": at.isoformat(timespec="seconds"),
         "machine": machine,
@@ -82,7 +82,7 @@ def document(
 
 
 def write(folder: Path, at: datetime, found: dict[str, Any]) -> Path:
-    """The file, named after the moment in UTC and the commit."""
+    """Writes the file, named after the moment in UTC and the commit."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{at:%Y-%m-%dT%H%M%SZ}-{found['machine']['commit']}.json"
     path.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
@@ -106,7 +106,7 @@ def _aim(summary: Summary) -> tuple[str, str]:
 
 
 def _text(value: float) -> str:
-    """Three figures that mean something, without pretence of more."""
+    """Returns the value with three significant figures."""
     if value >= 100 or value == 0:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"

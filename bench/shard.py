@@ -3,12 +3,12 @@
 Nothing that happens in `deliver` changes what ingest and fanout do, so the stages run one after the other:
 `fanned_out` plays all requests of all tenants, `Shard` then plays the deliveries of one shard, one by one.
 The functions' instances serve all shards, and a shard gets its part of them: the run of an only shard is
-exact, that of one of many but for the chance by which loads balance (`tests/unit/test_deployment.py`
-compares both).
+exact, that of one of many but for the chance by which loads balance (`tests/unit/test_deployment.py` compares
+both).
 
-What deliver does is the product's own: an instance has the `Pipeline` with the pace at the `Edge`, the
+The work of deliver is the product's own: an instance has the `Pipeline` with the pace at the `Edge`, the
 `Observer` and the `Judge`. Its clock is the simulation's, and no event loop runs, which would be too slow for
-millions of deliveries. What stands here is the world around it: receivers, the queue, the records.
+millions of deliveries. This module has the world around it: receivers, the queue, the records.
 """
 
 import heapq
@@ -55,7 +55,7 @@ ROOM = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What `pulumi up` is told, and what it makes of that."""
+    """The settings of `pulumi up`, and the sizes that follow from them."""
 
     shards: int = 1
     outstanding: int = 3000
@@ -79,21 +79,25 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds that nobody measured on Google's services, and how the retries are put back."""
+    """Seconds that nobody measured on Google's services, and the work of requeuing retries."""
 
     hop: tuple[float, float] = (0.05, 0.6)
-    """From a publish to the first push: the median and the sigma of a log-normal. p99 is four medians."""
+    """The seconds from a publish to the first push: the median and the sigma of a log-normal. p99 is four
+    medians.
+    """
     publish: float = 0.02
-    """A publish request, or a write to Firestore."""
+    """The seconds of a publish request, or of a write to Firestore."""
     page: float = 0.3
-    """A page of maintain: query, publish, delete."""
+    """The seconds of a page of maintain: query, publish, delete."""
     tick: float = 60.0
     retry_delays: Sequence[timedelta] = tuple(timedelta(seconds=each) for each in (300, 600, 1200))
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What came of one request to ingest: how many events, and when fanout had published their deliveries."""
+    """The result of one request to ingest: the number of its events, and when fanout had published their
+    deliveries.
+    """
 
     tenant: Tenant
     events: int
@@ -104,7 +108,7 @@ class Published:
 
 @dataclass(slots=True)
 class FannedOut:
-    """The first two stages."""
+    """The results of the first two stages."""
 
     requests: list[Published]
     ingest: CloudRun
@@ -198,7 +202,7 @@ def fanned_out(
 
 
 def hop(chance: random.Random, times: Times) -> float:
-    """Seconds from a publish to when the message may be pushed."""
+    """Returns the seconds from a publish until the message may be pushed."""
     median, sigma = times.hop
     return median * math.exp(sigma * chance.gauss(0, 1))
 
@@ -206,7 +210,7 @@ def hop(chance: random.Random, times: Times) -> float:
 def _requests(
     tenants: Sequence[Tenant], mix: Mix, chance: random.Random
 ) -> Iterator[tuple[float, Tenant, int]]:
-    """Moment, tenant, events: requests come at random moments, of each tenant by its rate."""
+    """Yields moment, tenant and events: requests come at random moments, of each tenant by its rate."""
     weights = list(accumulate(tenant.rate for tenant in tenants))
     a_second = weights[-1] / mix.batch
     another = 1 - 1 / mix.batch
@@ -232,7 +236,9 @@ def _cloud_run(
 
 
 def needed(function: Function, rate: float, times: Times) -> float:
-    """Instances of ingest or fanout for that many requests a second, by the autoscaler's targets."""
+    """Returns the instances of ingest or fanout for that many requests a second, by the autoscaler's
+    targets.
+    """
     open_seconds = function.cpu_seconds + times.publish
     return rate * max(function.cpu_seconds, open_seconds / function.concurrency) / CPU_SHARE_USED
 
@@ -246,7 +252,7 @@ class Sent(NamedTuple):
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the deliveries of a shard. Firestore's writes are by what they are for."""
+    """The numbers of a shard's deliveries by their results. Firestore's writes are by their purpose."""
 
     published: int = 0
     arrived: int = 0
@@ -260,7 +266,7 @@ class Tally:
     arrivals: dict[Subscribed, list[tuple[float, float]]] = field(
         default_factory=dict[Subscribed, list[tuple[float, float]]]
     )
-    """Moments of acceptance and arrival, by subscription."""
+    """The moments of acceptance and arrival, by subscription."""
 
 
 class _Clock:
@@ -283,7 +289,7 @@ class _Clock:
 
 
 class _Records:
-    """The shard's subscriptions as an instance knows them: rates, once there are some, from a copy of 2 s."""
+    """The shard's subscriptions as an instance knows them: a rate, once there is one, from a copy of 2 s."""
 
     def __init__(self, subscribed: Mapping[str, Subscribed], simulation: Simulation, tally: Tally) -> None:
         self._subscribed = subscribed
@@ -370,7 +376,10 @@ class Shard:
         warm: int = 0,
         timeout: float = 5.0,
     ) -> None:
-        """`tenants` are those of this shard; `warm` instances are there from the beginning."""
+        """Makes the shard.
+
+        `tenants` are those of this shard; `warm` instances are there from the beginning.
+        """
         self._chance = chance
         self._deployment = deployment
         self._assumed, self._times = assumed or Assumed(), times or Times()
@@ -426,7 +435,7 @@ class Shard:
 
     @property
     def under_way(self) -> int:
-        """Deliveries that wait: in lanes, in pushes, on hops and on the retry schedule."""
+        """The number of deliveries that wait: in lanes, in pushes, on hops and on the retry schedule."""
         tally = self.tally
         return tally.published - tally.arrived - tally.failed - tally.dropped
 
@@ -435,7 +444,10 @@ class Shard:
         return len(self._retries)
 
     def _publish(self, request: Published, recent: RecentLanes) -> None:
-        """As fanout does: marked where nothing else of the lane is near. Lanes by chance, as hashes are."""
+        """Publishes as fanout does: marked if no other event of the lane is near.
+
+        Lanes are by chance, as hashes are.
+        """
         sent: list[tuple[Subscribed, int]] = [
             (subscribed, int(self._chance.random() * subscribed.record.lanes))
             for _ in range(request.events)
@@ -453,7 +465,7 @@ class Shard:
         self.tally.published += len(sent)
 
     def _into_lane(self, delivery: Delivery, *, alone: bool = False) -> None:
-        """In the order of publishing: one that is late makes those behind it late."""
+        """Adds a message to its lane in the order of publishing: a late one makes those behind it late."""
         key = (delivery.subscription_id, delivery.epoch, delivery.lane)
         lane = self._lanes.get(key)
         if lane is None:
@@ -488,7 +500,7 @@ class Shard:
         )
 
     async def _attempt(self, records: _Records, delivery: Delivery) -> Settlement:
-        """As `deliver` does, without a request."""
+        """Returns the settlement as `deliver` does, without a request."""
         began, began_at = self.simulation.now, self._clock.now()
         subscription = await records.current(delivery.subscription_id)
         end = ended_unsent(delivery, subscription, began_at, self._policy.max_age)
@@ -527,14 +539,14 @@ class Shard:
             self._arrived(delivery, settlement.pace)
 
     def _arrived(self, delivery: Delivery, seen: Observation | None) -> None:
-        """It was taken in the middle of the exchange."""
+        """Notes the arrival, in the middle of the exchange."""
         self.tally.arrived += 1
         arrived = self.simulation.now - (seen.latency / 2 if seen is not None else 0.0)
         accepted = (delivery.accepted_at - START).total_seconds()
         self.tally.arrivals.setdefault(_subscribed(delivery), []).append((accepted, arrived))
 
     async def _log(self, instance: int, delivery: Delivery, end: DeliveryEnd) -> None:
-        """An end is written before the answer; an instance writes its part of an entry once a second."""
+        """Writes an end before the answer. An instance writes its part of an entry once a second."""
         is_dropped = end.operation is Operation.DROPPED
         self.tally.dropped += is_dropped
         self.tally.failed += not is_dropped
@@ -555,7 +567,7 @@ class Shard:
         self._requeue_page(self.simulation.now + BEGINNING_SECONDS)
 
     def _requeue_page(self, end: float) -> None:
-        """A page holds retries of all shards alike."""
+        """Requeues a page, which holds retries of all shards alike."""
         now = self.simulation.now
         if now >= end or not self._retries or self._retries[0][0] > self._clock.now():
             return
@@ -576,5 +588,5 @@ _NEVER = nullcontext()
 
 
 def _no_deadline(seconds: float) -> AbstractAsyncContextManager[None]:
-    """Nothing in memory is late."""
+    """Returns no deadline: nothing in memory is late."""
     return _NEVER

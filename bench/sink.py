@@ -1,14 +1,14 @@
 """A worker: the receiver of deliveries, cheap beside the platform.
 
-Keeps what came and the moment when it was complete (`time.monotonic_ns`, one clock for all processes of the
-machine). It is read when somebody asks about it, so that this takes no time from the platform before: the
+Keeps the deliveries and the moment when each was complete (`time.monotonic_ns`, one clock for all processes
+of the machine). They are read only on an order, so that this takes no time from the platform before: the
 first delivery for each path and event id, how many came again, and whether every signature is right.
 
 At paths that begin with /slow-SECONDS/ or /status-CODE/ it plays a receiver in trouble, and at /gate/ one
 that answers nothing between the orders "close" and "open"; those deliveries are noted as well. At
-/random-ANYTHING/ it answers at random, and notes what it answered 200.
+/random-ANYTHING/ it answers at random, and notes those that it answered 200.
 
-It listens on ports for http, and on one for https, whose certificate's authority it says.
+It listens on ports for http, and on one for https; it says the authority of that one's certificate.
 
 Orders: "came", how many deliveries, without reading them; "count", "by path", how many events at each;
 "arrivals", "repeats", path and event of each delivery that came again; "reset", "close", "open".
@@ -32,15 +32,20 @@ from .workers import hear, say
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 ORIGINS = 20
-"""Ports that it listens on: receivers have origins of their own, and a sender a connection pool for each."""
+"""The ports that it listens on: receivers have origins of their own, and a sender a connection pool for
+each.
+"""
 FATES = {"fast": 90, "slow": 5, "429": 2, "500": 1, "503": 1, "reset": 0.5, "cut": 0.5}
-"""What becomes of a delivery to a receiver at random, in percent."""
+"""The results of a delivery to a receiver at random, in percent."""
 SLOW_SECONDS = 0.05, 1.0
 _SIGNATURE = b"x-akeneo-signature-primary"
 
 
 class Book:
-    """What came. With `lose` the second delivery is left out: a fault that the bench has to notice."""
+    """The deliveries that came.
+
+    With `lose` the second one is left out: a fault that the bench has to notice.
+    """
 
     def __init__(self, secret: str, lose: bool) -> None:
         self._secret = secret.encode()

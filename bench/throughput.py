@@ -2,8 +2,8 @@
 
 `python -m bench.throughput` prints the table, `--plots docs` writes the plots of `docs/throughput.md`. The
 queue always has deliveries for every lane, and the rules are the domain's own. One instance paces by a token
-bucket, as `aep serve` does. Fifty share nothing but the record, which each reads again when its copy is 2 s
-old; a lane's next request leaves when its turn comes by `Rate.slot`.
+bucket, as `aep serve` does. Fifty share only the record, which each reads again when its copy is 2 s old; a
+lane's next request leaves when its turn comes by `Rate.slot`.
 """
 
 import argparse
@@ -23,7 +23,9 @@ from event_platform.domain.pace.turns import COPY_SECONDS, SPREAD_OF_COPIES, Tok
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BURST_SECONDS = 0.1
 UNTHROTTLED_COPY_SECONDS = 5.0
-"""Before the first 429 there is no rate to read; that there is one now comes with the tenant's version."""
+"""The seconds until an instance knows the first rate of a subscription, which comes with the tenant's
+version.
+"""
 SETTLED_AFTER = 90.0
 SECONDS = 300.0
 RECOVERS_WITHIN = 90.0
@@ -33,7 +35,7 @@ CHANGES_AT = 150.0
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A receiver: (from second, events a second that it allows), and the seconds that it takes."""
+    """A receiver: its allowance from each second on, in events a second, and its latency in seconds."""
 
     name: str
     allowed: Sequence[tuple[float, float]]
@@ -43,7 +45,7 @@ class Case:
 
 @dataclass(slots=True)
 class Run:
-    """What happened: the moments of answers in seconds, and the rate each second."""
+    """The results of a run: the moments of answers in seconds, and the rate each second."""
 
     case: Case
     taken: list[float] = field(default_factory=list[float])
@@ -52,17 +54,17 @@ class Run:
     lowered: int = 0
 
     def goodput(self, since: float, until: float) -> float:
-        """Events a second that the receiver took."""
+        """Returns the events a second that the receiver took."""
         return sum(since <= moment < until for moment in self.taken) / (until - since)
 
     def wasted(self, since: float, until: float) -> float:
-        """The share of 429s among the answers."""
+        """Returns the share of 429s among the answers."""
         bad = sum(since <= moment < until for moment in self.refused)
         good = sum(since <= moment < until for moment in self.taken)
         return bad / (bad + good)
 
     def reaches(self, rate: float, after: float) -> float:
-        """Seconds from `after` until a window of 10 s had 80 % of `rate`."""
+        """Returns the seconds from `after` until a window of 10 s had 80 % of `rate`."""
         for seconds in range(10, int(SECONDS - after)):
             if self.goodput(after + seconds - 10, after + seconds) >= NEAR * rate:
                 return float(seconds)
@@ -70,7 +72,7 @@ class Run:
 
 
 def cases() -> list[Case]:
-    """Rate × latency up to 40, the documented limit; for one instance and for fifty."""
+    """Returns the cases: rate × latency up to 40, the documented limit; for one instance and for fifty."""
     found: list[Case] = []
     for instances in (1, 50):
         for allowed, latencies in (
@@ -90,14 +92,14 @@ def cases() -> list[Case]:
 
 
 class Allowance:
-    """What a receiver allows: as much as a token bucket of one second holds."""
+    """A receiver's allowance: as much as a token bucket of one second holds."""
 
     def __init__(self, allowed: Sequence[tuple[float, float]]) -> None:
         self._allowed = allowed
         self._tokens, self._at = allowed[0][1], 0.0
 
     def at(self, now: float) -> float:
-        """Events a second."""
+        """Returns the events a second that are allowed at the moment."""
         return next(rate for since, rate in reversed(self._allowed) if since <= now)
 
     def takes(self, now: float) -> bool:
@@ -132,7 +134,7 @@ class _Store:
         return self.rate
 
     def observe(self, instance: int, seen: Observation, now: float) -> bool:
-        """Whether the rate was written: the precondition is the copy's version."""
+        """True if the rate was written: the precondition is the copy's version."""
         known = self._copies[instance][0]
         wanted = rates.after(known, seen, _moment(now), self.limits)
         if wanted == known:
@@ -201,7 +203,7 @@ def simulate(case: Case, seconds: float = SECONDS) -> Run:
 
 
 def lowered_at_once(instances: int) -> int:
-    """How often the rate is written when that many instances see a 429 at the same moment."""
+    """Returns how often the rate is written when that many instances see a 429 at the same moment."""
     store = _Store(instances)
     store.fresh = False
     began = [(instance, store.known_to(instance, 1.0)) for instance in range(instances)]
@@ -222,7 +224,7 @@ class Row:
     recovery: float | None
 
     def faults(self) -> list[str]:
-        """What is not as promised."""
+        """Returns the promises that the row breaks."""
         found: list[str] = []
         if not 0.8 * self.allowed <= self.goodput <= 1.2 * self.allowed:
             found.append(f"takes {self.goodput:.1f}/s of {self.allowed:g}/s")
@@ -234,7 +236,7 @@ class Row:
 
 
 def row(run: Run) -> Row:
-    """Judges a run from 90 s after its start or its last change to the end."""
+    """Returns the row of a run, from 90 s after its start or its last change to the end."""
     since, allowed = run.case.allowed[-1]
     steady = since + SETTLED_AFTER
     rises = len(run.case.allowed) > 1 and allowed > run.case.allowed[0][1]
@@ -252,7 +254,7 @@ def _moment(seconds: float) -> datetime:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown."""
+    """Returns the table in Markdown."""
     lines = ["| receiver | instances | allowed | taken | 429s | recovery |", "|---|--:|--:|--:|--:|--:|"]
     for each in rows:
         recovery = f"{each.recovery:g} s" if each.recovery is not None else ""
@@ -267,7 +269,7 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 640, 220, 40, 24
 
 
 def plot(run: Run) -> str:
-    """An SVG of the rate, what the receiver took (means of 5 s), and what it allows."""
+    """Returns an SVG of the rate, the events taken by the receiver (means of 5 s), and its allowance."""
     step = 5
     top = 1.15 * max(*run.rate, *(rate for _, rate in run.case.allowed))
 

@@ -15,7 +15,7 @@ _NANOSECONDS = struct.Struct("=q")
 
 
 def is_available() -> bool:
-    """True if this machine has what it takes: Linux and a C compiler (`cc`)."""
+    """True if this machine can do it: Linux and a C compiler (`cc`)."""
     return sys.platform == "linux" and shutil.which("cc") is not None
 
 

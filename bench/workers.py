@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Worker:
-    """`python -m MODULE` with an order to begin with. Use as a context manager.
+    """A process of `python -m MODULE` with an order to begin with. Use as a context manager.
 
     `within` is a command that starts it.
     """
@@ -55,7 +55,10 @@ class Worker:
             raise BenchFailed(f"{self._module} ended before its time") from None
 
     def answer(self, *, within: float = 60) -> Any:
-        """The next thing it says. Raises BenchFailed when it ends, or says nothing for `within` seconds."""
+        """Returns the worker's next answer.
+
+        Raises BenchFailed when it ends, or gives none for `within` seconds.
+        """
         assert self._process.stdout is not None  # noqa: S101 - it was asked for as a pipe
         if not select.select([self._process.stdout], [], [], within)[0]:
             raise BenchFailed(f"{self._module} said nothing for {within:g} s")
@@ -70,7 +73,7 @@ class Worker:
 
 
 def hear() -> Any:
-    """In a worker: the next order. SystemExit when the bench has ended."""
+    """Returns the next order, in a worker. Raises SystemExit when the bench has ended."""
     line = sys.stdin.buffer.readline()
     if not line:
         raise SystemExit(0)
@@ -78,6 +81,6 @@ def hear() -> Any:
 
 
 def say(answer: Any) -> None:
-    """In a worker: an answer to the bench."""
+    """Answers the bench, in a worker."""
     with open(sys.stdout.fileno(), "wb", closefd=False) as output:  # unbuffered, stdout may write but a part
         output.write(orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS) + b"\n")

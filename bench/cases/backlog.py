@@ -1,4 +1,6 @@
-"""A backlog: receivers that answer nothing while a million deliveries come to wait, and then everything."""
+"""A backlog: receivers that answer nothing while a million deliveries come to wait, and then answer
+everything.
+"""
 
 import time
 from dataclasses import dataclass
@@ -9,7 +11,9 @@ from ..measuring import POLL_SECONDS, Bench, Load
 
 ENDPOINTS = 20
 MEASURED = 50_000
-"""The first deliveries after the receivers answer again: while they go out, the backlog is still there."""
+"""The number of first deliveries, after the receivers answer again, that are measured with the backlog still
+there.
+"""
 HELD_OUT = {"AEP_TIMEOUT": "86400"}  # so that none that waits for its answer fails meanwhile
 
 

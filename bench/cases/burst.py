@@ -1,4 +1,4 @@
-"""Bursts: everything at once to one endpoint, and how fast and at what cost it gets through."""
+"""Bursts: all events at once to one endpoint; how fast and at what cost they are delivered."""
 
 from ..figures import Aim, Figure, at_least, at_most, case
 from ..measuring import Bench, Load, Measured
@@ -21,7 +21,7 @@ def batch(bench: Bench) -> list[Figure]:
 
 
 def delivered(measured: Measured, rate: Aim, cpu: Aim) -> list[Figure]:
-    """The figures of a load that comes as fast as it is answered."""
+    """Returns the figures of a load that comes as fast as it is answered."""
     return [
         Figure("deliveries", measured.per_second, "/s", rate),
         Figure("CPU per delivery", measured.cpu_ms_per_delivery, "ms", cpu),

@@ -1,4 +1,4 @@
-"""A soak on a machine that misbehaves: a fault each minute, in turns."""
+"""A soak on a machine with faults: one each minute, in turns."""
 
 import os
 import signal
@@ -38,7 +38,10 @@ AT_RANDOM = ("/random-0/", "/random-1/")
 TOO_SLOW = "/slow-6/"
 """The path of a receiver that is suspended again and again, as one that refuses connections is."""
 SETTINGS = {"AEP_RETRY_DELAYS": "1,2,4,8,16,16,16"}
-"""The retry delays are longer in all than any fault, so that no event fails for good."""
+"""The settings of the platform.
+
+The retry delays are longer in all than any fault, so that no event fails for good.
+"""
 CONNECTIONS = 50
 SAMPLE_SECONDS = 3.0
 QUIET = 0.25
@@ -50,7 +53,7 @@ WATCHED = "subscription.suspended", "delivery.ended", "egress.failing"
 """Events of the log that are counted besides errors."""
 ENDED = "ended by itself with status"
 LEAST_ANSWER_SECONDS = 1.0
-"""The management API has a quarter of a fault to answer during it, and this long at least."""
+"""The least seconds that the management API has to answer during a fault; it has a quarter of the fault."""
 COLUMNS = (
     *("", "fault", "accepted", "delivered", "at random", "lost", "twice"),
     *("p50 ms", "p99 ms", "PSS MB", "fds", "files MB", "WAL MB"),
@@ -60,7 +63,7 @@ TABLE_WIDTH = 160
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`during` is the context in which it lasts for at most so many seconds."""
+    """A fault. `during` is the context in which it lasts for at most so many seconds."""
 
     name: str
     seconds: float
@@ -114,7 +117,7 @@ def chaos(bench: Bench) -> list[Figure]:
 
 
 class _World:
-    """A platform on a machine that can be broken, with its receivers. What is held ends with `held`."""
+    """A platform on a machine that can be broken, with its receivers. `held` ends all that is open."""
 
     def __init__(self, bench: Bench, held: ExitStack) -> None:
         self._bench = bench
@@ -171,7 +174,9 @@ class _World:
         return found
 
     def subscribe(self) -> None:
-        """Receivers that are well, at random, and in trouble; with names where there is a nameserver."""
+        """Subscribes receivers that are well, at random, and in trouble; with names where there is a
+        nameserver.
+        """
         endpoints = self._bench.endpoints([*HEALTHY, *AT_RANDOM, TOO_SLOW])
         if self._mounts is not None:
             endpoints = [
@@ -236,7 +241,7 @@ class _World:
         time.sleep(max(0.0, end - time.monotonic()))
 
     def _resume(self, url: str, timeout: float) -> Iterator[str]:
-        """Resumes a subscription; gives what the answer was if it is not the one that is due."""
+        """Resumes a subscription; returns a note about the answer if it is not the one that is due."""
         try:
             call("POST", f"{url}/resume", None, self._platform.identity(), timeout=timeout)
         except TimeoutError:
@@ -275,7 +280,7 @@ class _World:
 
     @contextmanager
     def _stopped(self, seconds: float) -> Iterator[None]:
-        """The process that delivers, which has had most of the CPU below the first one."""
+        """Yields with the process stopped that delivers: it has had most of the CPU below the first one."""
         _, *below = machine.tree(self._platform.pid)
         busiest = max(below, key=machine.cpu_seconds)
         os.kill(busiest, signal.SIGSTOP)
@@ -300,7 +305,7 @@ def _count(
     arrivals: dict[str, dict[str, int]],
     repeats: Sequence[tuple[str, str]],
 ) -> None:
-    """Counts for each minute what became of the events."""
+    """Counts for each minute the results of its events."""
     begins = [minute.began for minute in minutes]
 
     def of(moment: int) -> Minute:

@@ -1,4 +1,4 @@
-"""The ceiling: what the platform's HTTP client does to the same sink with nothing around it."""
+"""The ceiling: the platform's HTTP client alone, with the same sink."""
 
 import time
 
@@ -26,7 +26,7 @@ def client(bench: Bench) -> list[Figure]:
 
 
 def _post(bench: Bench, origin: str) -> tuple[float, float]:
-    """POSTs a second, and CPU-ms for each. Raises BenchFailed."""
+    """Returns POSTs a second, and CPU-ms for each. Raises BenchFailed."""
     run, events = f"bench-{time.monotonic_ns():x}", bench.options.events
     order = {
         "url": origin + PATH,

@@ -1,4 +1,4 @@
-"""The function `deliver` alone, fed pushes, beside an empty function that is fed the same."""
+"""The function `deliver` alone, which gets pushes, beside an empty function that gets the same."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ from ..pushes import LANES, SUBSCRIPTION_ID, TOPIC
 from ..workers import Worker
 
 WARM_UP = 500
-"""Pushes before the measured ones: the subscription is read, connections are opened."""
+"""The pushes before the measured ones: the subscription is read, connections are opened."""
 
 
 @case("deliver", "the function `deliver` alone, fed pushes over HTTP")
@@ -63,7 +63,7 @@ def deliver(bench: Bench) -> list[Figure]:
 
 
 def _fed(bench: Bench, function: deployed.Function, status: int) -> tuple[float, float]:
-    """Pushes answered a second, and the function's CPU-ms for each. Raises BenchFailed."""
+    """Returns pushes answered a second, and the function's CPU-ms for each. Raises BenchFailed."""
     _push(bench, function, WARM_UP, status)
     with _profiled(bench, function, status):
         rows, seconds, cpu = _push(bench, function, bench.options.events, status)
@@ -71,7 +71,7 @@ def _fed(bench: Bench, function: deployed.Function, status: int) -> tuple[float,
 
 
 def _profiled(bench: Bench, function: deployed.Function, status: int) -> AbstractContextManager[None]:
-    """Of the process that answers, the server's last; nobody wants to see the empty function's."""
+    """Profiles the process that answers, the last one of the server; the empty function needs no profile."""
     if bench.options.profile is None or status != 204:
         return nullcontext()
     worker = machine.tree(function.pid)[-1]
@@ -105,7 +105,7 @@ def _push(bench: Bench, function: deployed.Function, number: int, status: int) -
 
 
 async def _subscribe(firestore: str, project: str, url: str) -> None:
-    """The subscription that the pushes are for, in the store that the function reads."""
+    """Puts the subscription of the pushes into the store that the function reads."""
     now = datetime.now(UTC)
     owner = Owner("https://pim.example.com", "bench")
     subscriber = Subscriber(

@@ -1,4 +1,4 @@
-"""Fan-out: what a delivery costs when many receivers want the same event."""
+"""Fan-out: the cost of a delivery when many receivers want the same event."""
 
 from ..figures import Figure, at_least, at_most, case
 from ..measuring import Bench, Load

@@ -14,7 +14,7 @@ CLIENTS = {
     "maintain": _FIRESTORE,
     "notify": _FIRESTORE,
 }
-"""Google's clients that a function cannot answer its first request without: what its floor imports."""
+"""Google's clients without which a function cannot answer its first request: the imports of its floor."""
 AIM_SECONDS = 0.6
 ABOVE_FLOOR_SECONDS = 0.1
 

@@ -1,4 +1,4 @@
-"""Isolation: whether endpoints in trouble delay the healthy ones beside them."""
+"""Isolation: the delay that endpoints in trouble cause to the healthy ones beside them."""
 
 import socket
 from collections.abc import Iterator
@@ -12,7 +12,10 @@ RATE = 50
 TROUBLED = ("/slow-5/", "/status-429/")
 UNKNOWN_HOST = "http://no-such-host.invalid/"
 LIMITS = {"AEP_RATE_MIN": "60", "AEP_RATE_MAX": "100"}
-"""Above the load from the start on; so the one that answers 429 gets 60 requests a second all along."""
+"""The settings of the rate, above the load from the start on.
+
+An endpoint that answers 429 gets 60 requests a second.
+"""
 
 
 @case("isolation", "healthy endpoints beside four in trouble")
@@ -35,7 +38,7 @@ def isolation(bench: Bench) -> list[Figure]:
 
 @contextmanager
 def refusing() -> Iterator[str]:
-    """The URL of a port that is taken and refuses connections, as nobody listens there."""
+    """Returns the URL of a port that is taken and refuses connections, as nobody listens there."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}/refused"

@@ -1,4 +1,4 @@
-"""A log of a million entries of one client on one machine: what a page takes, and what an entry."""
+"""A log of a million entries of one client on one machine: the time of a page, and of an entry."""
 
 import asyncio
 import sqlite3
@@ -32,7 +32,7 @@ from ..measuring import Bench
 
 OWNER = Owner("https://pim.example.com", "erp")
 SUBSCRIPTIONS = 400
-"""What a PIM can have: 20 subscribers with 20 each."""
+"""The subscriptions that a PIM can have: 20 subscribers with 20 each."""
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 LATER_ENTRIES = 20_000
 PAGES_OF_EACH = 200
@@ -68,7 +68,7 @@ def logs(bench: Bench) -> list[Figure]:
 
 
 async def _pages(folder: Path, entries: int) -> dict[str, list[float]]:
-    """Milliseconds of the pages of each kind of query."""
+    """Returns the milliseconds of the pages of each kind of query."""
     middle = BEGIN + timedelta(seconds=entries // 2)
     queries = {
         "newest 50": LogQuery(),
@@ -99,7 +99,7 @@ async def _taken(log: SqliteLogs, query: LogQuery) -> list[float]:
 
 
 def _drop_indexes(connection: sqlite3.Connection) -> list[str]:
-    """Drops those of readers; the statements that make them again."""
+    """Drops the indexes of readers; returns the statements that make them again."""
     made: list[str] = []
     for scope, kind in product(LOG_SCOPES, LOG_KINDS):
         name = log_index(scope, kind)
@@ -109,7 +109,7 @@ def _drop_indexes(connection: sqlite3.Connection) -> list[str]:
 
 
 def _write(connection: sqlite3.Connection, numbers: Sequence[int]) -> float:
-    """Writes the entries of these numbers; seconds of each, commits included."""
+    """Writes the entries of these numbers; returns the seconds of each, commits included."""
     began = time.perf_counter()
     for start in range(0, len(numbers), PER_COMMIT):
         connection.execute("BEGIN")
@@ -120,7 +120,9 @@ def _write(connection: sqlite3.Connection, numbers: Sequence[int]) -> float:
 
 
 def _entry(number: int) -> LogEntry:
-    """An end of a delivery, a dropped one, or, one in ten, an action; a second after the one before."""
+    """Returns an end of a delivery, a dropped one, or, one in ten, an action; a second after the one
+    before.
+    """
     subscription = number * 7919 % SUBSCRIPTIONS
     entry = LogEntry(
         id=f"{number * 2654435761 % 2**32:08x}-{number:023}",

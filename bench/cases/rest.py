@@ -1,4 +1,4 @@
-"""The platform with nothing to do: how soon it is ready, and what it takes then."""
+"""The platform at rest: the time until it is ready, its memory and its CPU."""
 
 import time
 
@@ -6,7 +6,7 @@ from ..figures import Figure, at_most, case
 from ..measuring import Bench, Load
 
 CALM_SECONDS = 1.0
-"""After the start, for what it does once."""
+"""The seconds after the start in which it does work that happens once."""
 ENDPOINTS = 20
 QUEUED = 100_000
 

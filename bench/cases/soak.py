@@ -18,7 +18,7 @@ SOAK_SECONDS = 600.0
 RATE = 500
 PATHS = ("/fine", "/random-0/", "/random-1/")
 SETTINGS = {"AEP_RETRY_DELAYS": "1,1,2,2,4,4"}
-"""So many that no event fails for good: of an attempt 3 % fail."""
+"""The settings of the retries: so many that no event fails for good, as 3 % of the attempts fail."""
 LIFE_SECONDS = 60.0
 SHORTEST_RUN_LIVES = 3
 SAMPLE_SECONDS = 3.0
@@ -64,7 +64,7 @@ def soak(bench: Bench) -> list[Figure]:
 
 
 def _order(bench: Bench, installation: Installation, run: str, events: int) -> dict[str, object]:
-    """Of the publisher, once the receivers are subscribed."""
+    """Returns the order for the publisher, once the receivers are subscribed."""
     with installation.running() as platform:
         platform.subscribe(*bench.endpoints(PATHS))
     return {
@@ -79,7 +79,7 @@ def _order(bench: Bench, installation: Installation, run: str, events: int) -> d
 
 
 def _killed(bench: Bench, installation: Installation, end: float) -> list[Sample]:
-    """What is sampled in a life of the platform until the moment `end`, once at least."""
+    """Samples a life of the platform until the moment `end`, once at least, and kills it."""
     with installation.running() as platform:
         samples = [_sample(platform)]
         while (left := end - time.monotonic()) > 0:
@@ -99,7 +99,9 @@ def _sample(platform: Platform) -> Sample:
 
 
 def _remembered(file: Path) -> int:
-    """Bytes of the ids that came in, which are kept for 10 minutes: they grow as long as a soak takes."""
+    """Returns the bytes of ids that came in, which are kept for 10 minutes: they grow as long as a soak
+    takes.
+    """
     query = (
         "SELECT coalesce(sum(pages.pgsize), 0) FROM sqlite_schema AS part JOIN dbstat AS pages"
         " ON pages.name = part.name WHERE part.tbl_name = 'seen'"

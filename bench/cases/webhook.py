@@ -5,9 +5,9 @@ from ..figures import Figure, below, case, percentile
 from ..measuring import PATH, Bench, Load
 
 EVENTS = 10
-"""What a PIM puts into a request at most."""
+"""The most events that a PIM puts into a request."""
 PRODUCT_BYTES = 8192
-"""Each is a whole product."""
+"""The size of an event with a whole product."""
 
 
 @case("events-api", "webhooks of a PIM, 10 events each, 20 a second")
