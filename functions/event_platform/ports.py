@@ -413,7 +413,9 @@ class PublishedOutbox(Outbox, Protocol):
         ...
 
     async def published(self, pending: Sequence[Pending]) -> None:
-        """They are on the topic, so they are not due any more, unless one was settled since it was read."""
+        """Marks notifications that are on the topic: they are not due any more, unless one was settled since
+        it was read.
+        """
         ...
 
 

@@ -41,7 +41,7 @@ UNKNOWN_NAMED = 20
 MAX_ADDRESSES = 10
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
 PACKED_AS = Path(__file__).with_name("archive.txt")
-"""In an archive that the stack has packed: the name of the archive."""
+"""The variable with the name of the archive, in an archive that the stack has packed."""
 
 
 def _split(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What no change of the program may do: `pulumi up --policy-pack policy` refuses it."""
+"""The changes that no program may make: `pulumi up --policy-pack policy` refuses them."""
 
 from pulumi_policy import EnforcementLevel, Policy, PolicyPack, ResourceValidationPolicy
 

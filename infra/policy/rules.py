@@ -28,7 +28,7 @@ PRIVATE_INGRESS = "ALLOW_INTERNAL_ONLY"
 
 
 def members(args: ResourceValidationArgs) -> set[str]:
-    """Whom a binding names, in any of the forms that Google's resources have."""
+    """Returns the members of a binding, in each of the forms that Google's resources have."""
     return {args.props["member"]} if "member" in args.props else set(args.props.get("members") or [])
 
 
@@ -59,7 +59,7 @@ def no_primitive_roles(args: ResourceValidationArgs, report: ReportViolation) ->
 
 
 def data_is_protected(args: ResourceValidationArgs, report: ReportViolation) -> None:
-    """What holds data is protected in Pulumi, and the database at Google as well."""
+    """Holds that everything with data is protected in Pulumi, and the database at Google as well."""
     if args.resource_type not in HOLDS_DATA:
         return
     if not args.opts.protect:

@@ -53,7 +53,7 @@ class Egress(Part):
         self.register_outputs({})
 
     def interface(self) -> FunctionServiceConfigDirectVpcNetworkInterfaceArgs:
-        """How a function's instances stand in the network."""
+        """Returns the place of a function's instances in the network."""
         return FunctionServiceConfigDirectVpcNetworkInterfaceArgs(
             network=self._network.id, subnetwork=self._subnetwork.id
         )

@@ -33,7 +33,7 @@ SET_BY_THE_STACK = frozenset(
         *SECRETS,
     }
 )
-"""What follows from other keys of the configuration or from what was deployed."""
+"""The variables that follow from other keys of the configuration or from the deployed archive."""
 
 
 def variables(function: str) -> Mapping[str, FieldInfo]:
@@ -43,7 +43,7 @@ def variables(function: str) -> Mapping[str, FieldInfo]:
 
 
 def read_by(function: str, values: Mapping[str, T]) -> dict[str, T]:
-    """Those of the values that the function reads."""
+    """Returns the values that the function reads."""
     known = variables(function)
     return {variable: value for variable, value in values.items() if variable in known}
 

@@ -16,7 +16,7 @@ from .function import CloudFunction
 from .part import Part, Project
 
 REQUESTS_A_MINUTE = 6000
-"""From one address, over all of the domain: above what a PIM sends in a burst, below what hurts."""
+"""The requests that an address may send to the whole domain: more than a PIM sends in a burst."""
 
 LAST = 2147483647
 """The priority that Cloud Armor wants of its default rule."""

@@ -1,4 +1,4 @@
-"""What an operator sees: alerts, each with its runbook, one dashboard, and no logs of what goes well."""
+"""The operator's view: alerts, each with its runbook, one dashboard, and no logs about successes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -167,7 +167,7 @@ class Observability(Part):
 
 
 def dashboard() -> Mapping[str, Any]:
-    """What an on-call person reads from the left above to the right below: in, waiting, out, failing."""
+    """Returns the dashboard, to read from the upper left to the lower right: in, waiting, out, failing."""
     charts = [
         _chart("Requests to ingest, by answer", [requests(["ingest"], c) for c in ("2xx", "4xx", "5xx")]),
         _chart("Calls of ingest that were taken", [logged("ingest_taken")], by="metric.label.tenant"),

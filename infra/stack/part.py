@@ -1,4 +1,4 @@
-"""What the components share."""
+"""The base of the components."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -34,7 +34,7 @@ from .store import Store
 PUBLIC_ADDRESSES = "1.1.1.1:443,9.9.9.9:443"
 """Well-known ones, of Cloudflare and of Quad9, that show whether an instance has a way out."""
 CALLS_OUT = frozenset({"manage", "deliver", "notify"})
-"""They speak to others than Google: to PIMs, receivers, a mail server."""
+"""The functions that speak to others than Google: to PIMs, receivers, a mail server."""
 
 
 class Platform:
@@ -98,7 +98,7 @@ class Platform:
 
     @property
     def public_url(self) -> pulumi.Input[str]:
-        """Where apps find the management API and the schemas."""
+        """The URL at which apps find the management API and the schemas."""
         return f"https://{self.settings.domain}" if self.settings.domain else self.manage.url
 
     def _secrets(self) -> Mapping[str, Sealed]:

@@ -45,7 +45,7 @@ class Sealed(Part):
         )
 
     def variable(self) -> FunctionServiceConfigSecretEnvironmentVariableArgs:
-        """As a function's variable: this very version."""
+        """Returns it as a function's variable, in this very version."""
         return FunctionServiceConfigSecretEnvironmentVariableArgs(
             key=self._variable,
             project_id=self.settings.project,

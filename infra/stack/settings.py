@@ -252,7 +252,7 @@ class DeploymentSettings(_Part):
 
     @property
     def topics_of_deliveries(self) -> int:
-        """How many topics `deliveries-N` there are: more than are written to while old ones run empty."""
+        """The number of topics `deliveries-N`: more than are written to while old ones run empty."""
         return self.deliveries_topics or self.deliveries_shards
 
 

@@ -27,7 +27,10 @@ MOST = {"manage": 10, "ingest": 20, "maintain": 2, "notify": 10}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What an instance is and how many there may be. `memory` as Google writes it, `timeout` in seconds."""
+    """The size of an instance, and their greatest number.
+
+    `memory` as Google writes it, `timeout` in seconds.
+    """
 
     max_instances: int
     concurrency: int = CONCURRENCY

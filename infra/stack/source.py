@@ -1,4 +1,6 @@
-"""What is deployed: the folder `functions/`, byte for byte, under a name that content and attempt give."""
+"""The deployed archive: the folder `functions/`, byte for byte, under a name of its content and the
+attempt.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -94,9 +96,9 @@ class Source(Part):
             )
             for role in ("logging.logWriter", "artifactregistry.writer", "storage.objectViewer")
         ]
-        """What Google asks for of an account that builds functions."""
+        """The roles that Google asks for of an account that builds functions."""
         self.register_outputs({})
 
     def object(self) -> FunctionBuildConfigSourceStorageSourceArgs:
-        """Where a function's build finds it."""
+        """Returns the place where a function's build finds the archive."""
         return FunctionBuildConfigSourceStorageSourceArgs(bucket=self.bucket.name, object=self.archive.name)

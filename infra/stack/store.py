@@ -17,14 +17,14 @@ service cloud.firestore {
   }
 }
 """
-"""What Firebase's web and mobile clients may do. The functions are not bound by it."""
+"""The rules for Firebase's web and mobile clients. The functions are not bound by them."""
 DAY_SECONDS = 86400
 CHANGES_AT_ONCE = 10
 """Indexes and exemptions in the making at a time. Of many, Firestore refuses some: "too much contention"."""
 
 
 class Store(Part):
-    """What the platform remembers."""
+    """The database and the buckets of the platform."""
 
     def __init__(self, project: Project) -> None:
         super().__init__("Store", "store", project)

@@ -1,4 +1,4 @@
-"""What can be wrong with how the platform is set up on this machine.
+"""The errors of a wrong setup of the platform on this machine.
 
 SetupError              the root: one line that says what to do, for standard error
 ├── CannotListen        the address and port cannot be had

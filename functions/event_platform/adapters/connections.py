@@ -31,7 +31,7 @@ MAX_AGE_SECONDS = 300.0
 """A connection that is used all the time ends at this age, so that a name that moved is followed."""
 _ERRNO_IN_TEXT = re.compile(r"\[Errno (\d+)\]")
 OUR_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-"""This process is out of sockets or memory."""
+"""The errors of a process that is out of sockets or memory."""
 
 
 def expiry(opened_at: float) -> float:

@@ -261,7 +261,9 @@ def _address_info(address: str, port: int) -> AddrInfoType:
 
 
 def _is_plain_loopback(address: IpAddress) -> bool:
-    """Not an IPv6 address that hides one: newer versions of `ipaddress` look into ::ffff:127.0.0.1."""
+    """True for a loopback address, but not one inside an IPv6 address: `ipaddress` looks into
+    ::ffff:127.0.0.1.
+    """
     if isinstance(address, ipaddress.IPv4Address):
         return address.is_loopback
     return address == ipaddress.IPv6Address(1)

@@ -85,7 +85,7 @@ class CaresResolver:
             raise ResolverSilent("c-ares could not be set up") from error
 
     async def resolve(self, host: str) -> Sequence[str]:
-        """As `Resolver`. Leaves out addresses of a family that this machine has none of."""
+        """Resolves as `Resolver` says. Leaves out addresses of a family that this machine has none of."""
         try:
             found = await self._dns.getaddrinfo(host, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         except aiodns.error.DNSError as error:
@@ -111,7 +111,7 @@ class CaresResolver:
         return True
 
     async def close(self) -> None:
-        """As `Resolver`."""
+        """Closes as `Resolver` says."""
         await self._dns.close()
 
 
@@ -145,7 +145,7 @@ class RenewedResolver:
         self._is_closed = False
 
     async def resolve(self, host: str) -> Sequence[str]:
-        """As `Resolver`."""
+        """Resolves as `Resolver` says."""
         if self._loop.time() - self._looked_at >= self._look_seconds:
             await self._look()
         async with self._using(self._channel) as used:
@@ -163,7 +163,7 @@ class RenewedResolver:
                 raise
 
     async def close(self) -> None:
-        """As `Resolver`."""
+        """Closes as `Resolver` says."""
         self._is_closed = True
         for channel in (self._channel, *self._lookups):
             await channel.close()

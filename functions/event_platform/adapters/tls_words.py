@@ -18,7 +18,7 @@ _CERTIFICATES: Mapping[int, str] = {
     67: "an authority's key is too short",
     68: "the certificate's signature is too weak",
 }
-"""By OpenSSL's X509_V_ERR_… numbers."""
+"""The words by OpenSSL's X509_V_ERR_… numbers."""
 _NO_TLS = "what answers does not speak TLS there"
 _NO_VERSION = "the server has no version of TLS from 1.2 on"
 _NOTHING_SHARED = "the server offers no cipher or parameters that are taken here"
@@ -41,7 +41,7 @@ _HANDSHAKES: Mapping[str, str] = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server demands a certificate of its clients",
     "UNEXPECTED_EOF_WHILE_READING": "closed during the TLS handshake",
 }
-"""By the names that OpenSSL gives its errors."""
+"""The words by the names that OpenSSL gives its errors."""
 
 
 def tls_words(error: ssl.SSLError) -> str:

@@ -1,4 +1,4 @@
-"""Which addresses a stranger may make us connect to: those that are globally routable."""
+"""The addresses that a stranger may make us connect to: those that are globally routable."""
 
 import ipaddress
 from typing import TypeAlias

@@ -1,4 +1,7 @@
-"""Why a subscription gets an event, or which of its parts says no. Fan-out decides the same in one step."""
+"""Explains why a subscription gets an event, or which of its parts says no.
+
+Fan-out decides the same in one step.
+"""
 
 from dataclasses import dataclass
 from typing import Literal

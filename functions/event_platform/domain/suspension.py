@@ -25,7 +25,9 @@ JUDGED_AFTER_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """Why the platform suspends, at what time, and the record that the attempts were made under."""
+    """A suspension by the platform: the reason, the time, and the record that the attempts were made
+    under.
+    """
 
     tried_under: Subscription
     reason: str
@@ -94,7 +96,7 @@ def first_minute(now: datetime) -> int:
 
 
 def reason_to_suspend(counts: Mapping[int, Count], now: datetime) -> str | None:
-    """Why the rate of these minutes suspends the subscription; None when it does not."""
+    """Returns the reason why the rate of these minutes suspends the subscription; None when it does not."""
     last = minute_of(now)
     hour = [count for minute, count in counts.items() if first_minute(now) <= minute <= last]
     failed_at = [

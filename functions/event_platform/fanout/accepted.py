@@ -90,10 +90,11 @@ async def fan_out_accepted(
     identifiers: IdentifierCheck,
     compiled: CompiledFilters,
 ) -> int:
-    """Publishes one delivery for each match; how many they are. The caller has the events repeated on errors.
+    """Publishes one delivery for each match. Returns their number.
 
-    Who is gone from the PIM is revoked first, so that nothing is published for it. Raises StoreUnavailable,
-    and PublishFailed when a delivery was not taken twice.
+    The caller has the events repeated on errors. A client that is gone from the PIM is revoked first, so that
+    nothing is published for it. Raises StoreUnavailable, and PublishFailed when a delivery was not taken
+    twice.
     """
     await revoke(accepted, clock.now(), records=records)
     active = await subscriptions.active(accepted.tenant)

@@ -1,4 +1,6 @@
-"""Which lanes this instance has lately put something into: what is alone in its lane need not be paced."""
+"""The lanes into which this instance has put something lately: a delivery alone in its lane need not be
+paced.
+"""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -15,8 +15,8 @@ BEGINNING_SECONDS = 15.0
 async def publish_notifications(outbox: PublishedOutbox, *, publisher: Publisher, clock: Clock) -> int:
     """Publishes all that is due, page by page, so that nobody waits behind hundreds of another's.
 
-    Returns how many they were. Each page is published before it is marked, so that a crash repeats and never
-    loses. Raises PublishFailed, StoreUnavailable.
+    Returns their number. Each page is published before it is marked, so that a crash repeats and never loses.
+    Raises PublishFailed, StoreUnavailable.
     """
     end = clock.monotonic() + BEGINNING_SECONDS
     published = 0

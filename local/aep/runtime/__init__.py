@@ -1,1 +1,1 @@
-"""What every process of the platform runs on: tasks, memory, log lines, counts, and messages to systemd."""
+"""The base of every process of the platform: tasks, memory, log lines, counts, and messages to systemd."""

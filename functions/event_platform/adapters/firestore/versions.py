@@ -64,7 +64,7 @@ class Versions:
         batch.set(self._bucket(key).reference, {"tenants": {key: Increment(1)}}, merge=True)
 
     def changed(self, tenant: str) -> None:
-        """This instance changed the tenant, or tried to: what is held of it does not stand any more."""
+        """Forgets what is held of a tenant that this instance changed, or tried to change."""
         key = _key(tenant)
         bucket = self._bucket(key)
         bucket.changes[key] = bucket.changes.get(key, 0) + 1

@@ -385,7 +385,7 @@ class Producer(AIOKafkaProducer):
 
     @property
     def connection_error(self) -> Exception | None:
-        """Why the last connection failed; None since one was made."""
+        """The reason why the last connection failed; None since one was made."""
         return self.client.connection_error
 
     async def end(self) -> None:

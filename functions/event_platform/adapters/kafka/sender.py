@@ -41,7 +41,7 @@ KEPT_TLS_CONTEXTS = 500
 _THREADS = 2
 _REQUEST_MILLISECONDS = 5000
 _MAX_RECORD_BYTES = 16 * 1024 * 1024
-"""More than any event has: a broker that takes less says so."""
+"""The most bytes of a record: no event has as many. A broker that takes less says so."""
 
 _Key = tuple[Owner, str, Sasl, Tls | None]
 
@@ -194,7 +194,7 @@ class KafkaSender:
             kept.idle = asyncio.get_running_loop().call_later(self._idle_seconds, self._retire, kept)
 
     def _retire(self, kept: _Kept) -> None:
-        """Nobody else gets it, and whoever uses it last ends it."""
+        """Takes the producer out of use: it gets no new user, and its last one closes it."""
         if self._kept.get(kept.key) is kept:
             del self._kept[kept.key]
         if kept.idle is not None:

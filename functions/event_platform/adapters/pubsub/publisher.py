@@ -42,7 +42,10 @@ class PubSubPublisher:
     def __init__(
         self, project: str, client: PublishClient | None = None, *, deadline: float = DEADLINE_SECONDS
     ) -> None:
-        """Without `client` one is made, in the running event loop, when it is first needed."""
+        """Makes a publisher.
+
+        Without `client`, one is made in the running event loop when it is first needed.
+        """
         self._project = project
         self._client = client
         self._deadline = deadline

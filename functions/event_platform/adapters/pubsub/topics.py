@@ -64,7 +64,10 @@ class PubSubTopics:
         client: TopicClient | None = None,
         credentials: "Callable[[str | None], Credentials]" = lambda account: credentials_of(account),
     ) -> None:
-        """Without `client` one is made, in the running event loop, when it is first needed."""
+        """Makes the topics.
+
+        Without `client`, one is made in the running event loop when it is first needed.
+        """
         self._rules = rules
         self._client = client
         self._make_credentials = credentials

@@ -15,11 +15,11 @@ _BETWEEN = "/"
 
 @dataclass(frozen=True, slots=True)
 class TopicRules:
-    """Which Pub/Sub topics subscribers may name.
+    """The rules for the Pub/Sub topics that subscribers may name.
 
     `own_project` is the one that our queues are in: who could have us publish there could write into them.
-    `missing` says what the operator has to set up before there are any; None when all is there. `account` is
-    the service account that publishes, None for whatever account Google's credentials are.
+    `missing` says what the operator has to set up first; None when nothing is missing. `account` is the
+    service account that publishes, None for whatever account Google's credentials are.
     """
 
     own_project: str | None = None

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 
 class Reason(StrEnum):
-    """Why a delivery failed: the `error_reason` of a log entry."""
+    """The reason of a failure: the `error_reason` of a log entry."""
 
     DESTINATION_TIMEOUT = "destination_timeout"
     DNS_LOOKUP_FAILURE = "dns_lookup_failure"

@@ -1,6 +1,6 @@
-"""For how long the id of an event that came in is remembered, so that a repetition of it fans out once."""
+"""The time for which the id of an event is remembered, so that a repetition of it fans out once."""
 
 REMEMBERED_SECONDS = 600.0
-"""For an event of any ingest format (contract/ingest.md 2)."""
+"""The seconds for an event of any ingest format (contract/ingest.md 2)."""
 RELAYED_SECONDS = 86400.0
-"""For a relayed event: its signature has no time and never expires (contract/ingest.md 4)."""
+"""The seconds for a relayed event: its signature has no time and never expires (contract/ingest.md 4)."""

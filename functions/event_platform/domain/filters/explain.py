@@ -1,4 +1,4 @@
-"""Why an event matches a filter or does not: the value of each part, and which of them decided."""
+"""Explains why an event matches a filter or does not: the value of each part, and the part that decided."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ from .logs import LogEntry, LogType
 
 
 class Actor(StrEnum):
-    """Those who change a record: its owner through the management API, or the platform by itself."""
+    """The actors that change a record: its owner through the management API, or the platform by itself."""
 
     USER = "user"
     PLATFORM = "platform"

@@ -32,7 +32,7 @@ MORE_REFUSED = "more calls were refused; the log keeps a limited number of diffe
 
 MERGED_WITHIN = timedelta(minutes=5)
 COUNTED_WITHIN = timedelta(hours=1)
-"""For entries that count what nobody is waiting for."""
+"""The time within which equal entries are one, for entries that count events nobody waits for."""
 
 
 def merged_within(operation: str, message: str | None) -> timedelta:

@@ -160,7 +160,10 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class MailFailure:
-    """Why the mail server took no mail. `detail` is in our own words: a server's quote addresses."""
+    """The reason why the mail server took no mail.
+
+    `detail` is in our own words: a server's quote addresses.
+    """
 
     detail: str
     permanent: bool = False
