@@ -170,7 +170,7 @@ class AttemptSettings(BaseSettings):
         )
 
     def rate_limits(self) -> Limits:
-        """Between which rates a subscription's moves."""
+        """Returns the bounds of a subscription's rate."""
         return Limits(self.rate_min, self.rate_max)
 
 

@@ -1,4 +1,4 @@
-"""Ids of events that came in: remembered for a while, so that a repetition counts as nothing."""
+"""The ids of events that came in, remembered for a while so that a repetition counts as nothing."""
 
 import hashlib
 import sqlite3
@@ -17,7 +17,7 @@ statement of some 10 ms."""
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A request's events, and when they came (unix seconds)."""
+    """The events of a request, and when they came (unix seconds)."""
 
     tenant: str
     events: Sequence[Event]
@@ -29,23 +29,23 @@ class SeenIds:
     """The ids that came in lately. Used in the writer thread only, inside its jobs.
 
     The last ones are in memory and in the table `arrived`, in the order in which they came: a commit adds to
-    its end and changes no other page. The earlier ones are in `seen`, which is in the order of a hash, and
-    come there many at once (docs/decisions/0070).
+    its end and changes no other page. The earlier ones are in `seen`, which is in the order of a hash; many
+    at once are moved there (docs/decisions/0070).
     """
 
     def __init__(self) -> None:
         self._arrived: dict[bytes, float] | None = None
-        """When each of the last ids came (unix seconds); None while that is not read from the file."""
+        """The time of each of the last ids (unix seconds); None while that is not read from the file."""
         self._has_earlier = True
 
     def forget(self) -> None:
-        """Drops what is in memory: something was undone in the file."""
+        """Forgets the ids in memory, after something was undone in the file."""
         self._arrived = None
 
     def new_events(
         self, connection: sqlite3.Connection, numbers: Iterator[int], batches: Sequence[Batch]
     ) -> list[list[Event]]:
-        """Returns the events of each batch whose ids did not come in lately, and remembers those."""
+        """Returns the events of each batch whose ids did not come in lately, and remembers those ids."""
         arrived = self._read(connection)
         if len(arrived) >= MOVED_AT_ONCE:
             self._move(connection, batches[0].now)
@@ -74,7 +74,10 @@ class SeenIds:
         return list(new.values())
 
     def drop_expired(self, connection: sqlite3.Connection, now: float, limit: int) -> int:
-        """Forgets up to `limit` ids of each kind whose time is over; returns the most it were of one kind."""
+        """Forgets up to `limit` ids of each kind whose time is over.
+
+        Returns the highest number of one kind.
+        """
         dropped = max(
             _forget(connection, table, now=now, kept=kept, limit=limit)
             for table, kept in (("seen", REMEMBERED_SECONDS), ("relayed", RELAYED_SECONDS))
@@ -94,7 +97,10 @@ class SeenIds:
         return dict(bulk.rows(connection, "SELECT key, at FROM seen WHERE key IN {keys}", keys))
 
     def _move(self, connection: sqlite3.Connection, now: float) -> None:
-        """Puts what arrived into `seen`, but for what has expired. An id that came again replaces itself."""
+        """Moves the ids that arrived into `seen`, except expired ones.
+
+        An id that came again replaces itself.
+        """
         connection.execute(
             "INSERT OR REPLACE INTO seen (no, key, at)"
             " SELECT no, key, at FROM arrived WHERE at BETWEEN ? AND ? ORDER BY key, no",

@@ -333,7 +333,7 @@ class _Worker:
         """The task that starts it, or that ends it to replace it."""
         self.is_renewed = False
         self.resident_bytes = 0
-        """Its memory when it had started."""
+        """The bytes of its memory when it had started."""
         self._asked: asyncio.Future[Any] | None = None
         self.idle_rounds = 0
         self.silent_rounds = 0

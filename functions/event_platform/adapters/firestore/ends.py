@@ -107,7 +107,7 @@ class _Part:
         tries = 0
 
         async def job() -> object | None:
-            """Its update time; None when an earlier try was made after all."""
+            """Returns its update time; None when an earlier try succeeded after all."""
             nonlocal tries
             tries += 1
             try:

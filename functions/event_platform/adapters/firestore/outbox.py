@@ -66,7 +66,7 @@ class FirestoreOutbox:
         await asyncio.gather(*map(self._published, pending))
 
     def put(self, batch: AsyncWriteBatch, notifications: Sequence[Notification]) -> Sequence[Put]:
-        """Into the batch of the change."""
+        """Adds the notifications to the batch of the change."""
         put: list[Put] = []
         for notification in notifications:
             put.append((len(batch), notification))

@@ -87,7 +87,7 @@ class FirestoreRetrySchedule:
         token = uuid.uuid4().hex
 
         async def job() -> object | None:
-            """Its update time; None when it is somebody else's."""
+            """Returns its update time; None when it is somebody else's."""
             now = self._clock.now()
             until = now + timedelta(seconds=seconds)
             lease = {"token": token, "until": until}
