@@ -13,7 +13,9 @@ from event_platform.domain.events import json_form
 from event_platform.domain.events.event import Event, without_identifier
 from event_platform.domain.events.facts import IDENTIFIER_TYPES
 from event_platform.domain.ingest_formats.events_api import has_made_up_uuid, made_up_uuid
-from event_platform.domain.revocations import client_gone
+from event_platform.domain.revocations import removed_client
+from event_platform.domain.subscriptions import Owner
+from support.clock import START
 from support.records import PIM, UPDATED, an_event, with_data
 
 DELTA = f"{UPDATED}.delta"
@@ -113,9 +115,11 @@ def test_leaving_the_identifier_out_of_a_large_event_costs_little(event_type: st
 
 def test_a_removed_client_is_known_in_another_process() -> None:
     gone = of_type("com.akeneo.pim.v1.app.deleted", {"app": {"client_id": "shop"}})
-    assert client_gone(elsewhere(gone)) == "shop"
+    client = removed_client(elsewhere(gone), PIM, START)
+    assert client is not None
+    assert client.owner == Owner(PIM, "shop")
     nobody = of_type("com.akeneo.pim.v1.app.deleted", {"app": {"client_id": 7}})
-    assert client_gone(elsewhere(nobody)) is None
+    assert removed_client(elsewhere(nobody), PIM, START) is None
 
 
 def test_a_made_up_uuid_is_known_in_another_process() -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from event_platform.domain.revocations import client_gone, revoking
-from support.records import an_event, with_data
+from event_platform.domain.revocations import REMOVALS, removed_client
+from event_platform.domain.subscriptions import Owner
+from support.clock import START
+from support.records import PIM, an_event, with_data
 
 CONNECTION = "com.akeneo.pim.v1.connection.deleted"
 APP = "com.akeneo.pim.v1.app.deleted"
@@ -31,10 +33,6 @@ APP = "com.akeneo.pim.v1.app.deleted"
     ],
 )
 def test_the_client_that_is_gone(event_type: str, data: dict[str, Any], client_id: str | None) -> None:
-    assert client_gone(with_data(replace(an_event(), type=event_type), data)) == client_id
-
-
-@pytest.mark.parametrize(("event_type", "noun"), [(CONNECTION, "connection"), (APP, "app")])
-def test_the_reason_names_what_was_removed(event_type: str, noun: str) -> None:
-    reason = revoking(replace(an_event(), type=event_type)).reason
-    assert reason == f"the {noun} was removed from the PIM"
+    client = removed_client(with_data(replace(an_event(), type=event_type), data), PIM, START)
+    assert (None if client is None else client.owner) == (client_id and Owner(PIM, client_id))
+    assert client is None or event_type in REMOVALS

@@ -2,6 +2,7 @@
 
 from .identifier_check import IdentifierCheck
 from .matched import Matched, fan_out, matches
+from .revoking import log_revoked
 from .routes import Fanout, routes
 
-__all__ = ["Fanout", "IdentifierCheck", "Matched", "fan_out", "matches", "routes"]
+__all__ = ["Fanout", "IdentifierCheck", "Matched", "fan_out", "log_revoked", "matches", "routes"]

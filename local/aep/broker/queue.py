@@ -18,10 +18,10 @@ from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.events.event import Envelope, Event
 from event_platform.domain.record.logs import KEPT_FOR
-from event_platform.domain.revocations import client_gone, revoking
-from event_platform.domain.subscriptions import SHOWN_AFTER_DELETION, Owner, Subscription
+from event_platform.domain.revocations import REMOVALS, removed_client
+from event_platform.domain.subscriptions import SHOWN_AFTER_DELETION, Subscription
 from event_platform.domain.suspension import Suspension
-from event_platform.fanout import IdentifierCheck
+from event_platform.fanout import IdentifierCheck, log_revoked
 from event_platform.ports import Clock
 
 from ..runtime.meters import Counted, Meters
@@ -558,8 +558,9 @@ class DurableQueue:
             work = work_of(events, recipients)
             at_once = work <= room and batch.tenant not in self._pieces.behind(connection)
             for event in events:
-                result.revoked += self._revoke(connection, batch, event)
-                recipients = self._subscriptions.active(connection, batch.tenant)
+                if event.type in REMOVALS:
+                    result.revoked += self._revoke(connection, batch, event)
+                    recipients = self._subscriptions.active(connection, batch.tenant)
                 if at_once:
                     result.queued += self._pieces.fan_out(batch.tenant, batch.now, event, recipients, rows)
                 elif recipients.of(event.type):
@@ -574,13 +575,11 @@ class DurableQueue:
         return results
 
     def _revoke(self, connection: sqlite3.Connection, batch: Batch, event: Event) -> Sequence[Subscription]:
-        client_id = client_gone(event)
-        if client_id is None:
+        client = removed_client(event, batch.tenant, moment_of(batch.now))
+        if client is None:
             return ()
-        log.info("client.revoked", tenant=batch.tenant, client_id=client_id, event_id=event.id)
-        return self._subscriptions.revoke_in(
-            connection, Owner(batch.tenant, client_id), now=moment_of(batch.now), action=revoking(event)
-        )
+        log_revoked(client, event.id)
+        return self._subscriptions.revoke_in(connection, client)
 
     def _remove(self, connection: sqlite3.Connection, parts: Sequence[Sequence[Taken]]) -> list[list[Taken]]:
         """Removes deliveries that were taken; returns those of each part that were there. A joint job."""

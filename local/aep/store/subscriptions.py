@@ -3,7 +3,6 @@
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from functools import partial
 from typing import Protocol
 
@@ -23,6 +22,7 @@ from event_platform.domain.limits import LineLimit
 from event_platform.domain.paced import with_pace_of
 from event_platform.domain.record.actions import BY_THE_PLATFORM, Action, Actor, entry_of
 from event_platform.domain.record.notifications import Change, notifications_of
+from event_platform.domain.revocations import RemovedClient
 from event_platform.domain.subscriptions import (
     Owner,
     Status,
@@ -110,15 +110,7 @@ class SqliteSubscriptions:
         return await self._database.read(partial(self._subscriber, owner=owner, subscriber_id=subscriber_id))
 
     async def subscribers(self, owner: Owner) -> Sequence[Subscriber]:
-        def job(connection: sqlite3.Connection) -> list[Subscriber]:
-            rows = connection.execute(
-                "SELECT document FROM subscribers WHERE tenant = ? AND client_id = ? AND status <> 'deleted'"
-                " ORDER BY id",
-                (owner.tenant, owner.client_id),
-            )
-            return [subscriber_of(orjson.loads(document), self._seal) for (document,) in rows]
-
-        return await self._database.read(job)
+        return await self._database.read(partial(self._subscribers, owner=owner))
 
     async def change_subscriber(
         self,
@@ -240,29 +232,23 @@ class SqliteSubscriptions:
         self._announce(connection, [(before, after)], action)
         return [after, *lost]
 
-    def revoke_in(
-        self, connection: sqlite3.Connection, owner: Owner, *, now: datetime, action: Action
-    ) -> list[Subscription]:
-        """Revokes what a client has, inside a job of the writer.
+    def revoke_in(self, connection: sqlite3.Connection, client: RemovedClient) -> list[Subscription]:
+        """Revokes what the client has, inside a job of the writer.
 
-        Returns its subscriptions, to be remembered.
+        Returns the subscriptions of what it revoked, to be remembered on the commit.
         """
-        rows = connection.execute(
-            "SELECT id FROM subscribers WHERE tenant = ? AND client_id = ? AND status NOT IN (?, ?)"
-            " ORDER BY id",
-            (owner.tenant, owner.client_id, Status.REVOKED, Status.DELETED),
-        ).fetchall()
         changed: list[Subscription] = []
-        for (subscriber_id,) in rows:
-            _, subscriptions = self._change_subscriber(
-                connection,
-                owner,
-                subscriber_id,
-                partial(revoke_subscriber, now=now),
-                and_subscriptions=partial(revoke_subscription, now=now),
-                action=action,
-            )
-            changed += subscriptions
+        for subscriber in self._subscribers(connection, client.owner):
+            if client.loses(subscriber):
+                _, subscriptions = self._change_subscriber(
+                    connection,
+                    client.owner,
+                    subscriber.id,
+                    partial(revoke_subscriber, now=client.at),
+                    and_subscriptions=partial(revoke_subscription, now=client.at),
+                    action=client.action,
+                )
+                changed += subscriptions
         return changed
 
     def remember(self, subscriptions: Sequence[Subscription]) -> None:
@@ -466,6 +452,14 @@ class SqliteSubscriptions:
     def _put_subscription(self, connection: sqlite3.Connection, subscription: Subscription) -> None:
         self._outdated[subscription.owner.tenant] = subscription.owner.client_id
         put_subscription(connection, self._seal, subscription)
+
+    def _subscribers(self, connection: sqlite3.Connection, owner: Owner) -> list[Subscriber]:
+        rows = connection.execute(
+            "SELECT document FROM subscribers WHERE tenant = ? AND client_id = ? AND status <> 'deleted'"
+            " ORDER BY id",
+            (owner.tenant, owner.client_id),
+        )
+        return [subscriber_of(orjson.loads(document), self._seal) for (document,) in rows]
 
     def _subscriber(self, connection: sqlite3.Connection, *, owner: Owner, subscriber_id: str) -> Subscriber:
         row = connection.execute(
