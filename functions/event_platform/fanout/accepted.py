@@ -9,10 +9,8 @@ import structlog
 from cachetools import LRUCache
 
 from ..domain import filters
-from ..domain.deliveries import Delivery
 from ..domain.errors import PublishFailed
 from ..domain.events.catalog import Catalog
-from ..domain.events.event import Event
 from ..domain.messages.message import Message
 from ..domain.messages.queue_messages import (
     Accepted,
@@ -26,7 +24,7 @@ from ..domain.subscriptions import Subscription
 from ..first_use import FirstUse
 from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions
 from .identifier_check import IdentifierCheck
-from .matched import Matched, fan_out
+from .matched import fan_out
 from .recent_lanes import RecentLanes
 from .revoking import revoke
 
@@ -123,22 +121,7 @@ def _deliveries(
             matched = fan_out(event, group, predicates, schema_base)
             identifiers.look(accepted.tenant, event, matched)
             for match in matched:
-                yield _delivery(accepted, event, match)
-
-
-def _delivery(accepted: Accepted, event: Event, match: Matched) -> Message:
-    return delivery_message(
-        Delivery(
-            subscription_id=match.subscription.id,
-            event_id=event.id,
-            event_type=event.type,
-            accepted_at=accepted.accepted_at,
-            lane=match.lane,
-            lanes=match.subscription.lanes,
-            epoch=match.subscription.epoch,
-            body=match.envelope.addressed_to(match.subscription.id),
-        )
-    )
+                yield delivery_message(match.delivery(event, accepted.accepted_at))
 
 
 async def _with_pauses(items: Iterable[Item]) -> AsyncIterator[Item]:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
+from ..domain.deliveries import Delivery
 from ..domain.events.benchmarks import is_benchmarked
 from ..domain.events.event import Envelope, Event, envelope
 from ..domain.filters import Predicate
@@ -18,6 +20,22 @@ class Matched:
     lane: int
     envelope: Envelope
     with_identifier: bool
+
+    def delivery(self, event: Event, accepted_at: datetime) -> Delivery:
+        """Returns the delivery of the event, as it goes into its lane.
+
+        Its lanes and epoch are the subscription's at this moment: what is changed later does not move it.
+        """
+        return Delivery(
+            subscription_id=self.subscription.id,
+            event_id=event.id,
+            event_type=event.type,
+            accepted_at=accepted_at,
+            lane=self.lane,
+            lanes=self.subscription.lanes,
+            epoch=self.subscription.epoch,
+            body=self.envelope.addressed_to(self.subscription.id),
+        )
 
 
 def matches(event: Event, subscription: Recipient, predicates: Mapping[str, Predicate]) -> bool:

@@ -7,7 +7,14 @@ from typing import Any
 
 import orjson
 
-from event_platform.domain.record.logs import FAILED_DELIVERY, OFF_HTTP, LogEntry, LogQuery, LogType
+from event_platform.domain.record.logs import (
+    FAILED_DELIVERY,
+    OFF_HTTP,
+    LogEntry,
+    LogQuery,
+    LogType,
+    merging_bounds,
+)
 from event_platform.domain.subscriptions import Owner
 
 from .database import Database
@@ -71,21 +78,21 @@ def put_entry(connection: sqlite3.Connection, entry: LogEntry) -> None:
 
 def put_refusal(connection: sqlite3.Connection, entry: LogEntry) -> None:
     """Writes the refusal, or counts it in an equal one that began within its `merged_within`."""
-    at, width = entry.at.timestamp(), entry.merged_within.total_seconds()
+    began_after, began_before = merging_bounds(entry.at, entry.merged_within)
     counted = connection.execute(
         "UPDATE log_entries SET occurrences = occurrences + 1, at = max(at, ?), request = ?, response = ?"
         " WHERE id = (SELECT id FROM log_entries INDEXED BY log_entries_by_content"
         " WHERE subscription_id IS ? AND operation = ? AND message = ? AND first_at > ? AND first_at < ?"
         " AND tenant = ? AND client_id = ? AND subscriber_id IS ? ORDER BY first_at DESC LIMIT 1)",
         (
-            at,
+            entry.at.timestamp(),
             orjson.dumps(entry.request).decode(),
             orjson.dumps(entry.response).decode(),
             entry.subscription_id,
             entry.operation,
             entry.error_message or "",
-            at - width,
-            at + width,
+            began_after.timestamp(),
+            began_before.timestamp(),
             entry.owner.tenant,
             entry.owner.client_id,
             entry.subscriber_id,

@@ -159,6 +159,26 @@ class BrokerContract:
             assert f'"subject":"{delivery.subscription_id}"'.encode() in delivery.body
         await self.assert_empty(world)
 
+    async def test_a_delivery_has_the_lanes_and_the_epoch_that_its_match_found(self, world: World) -> None:
+        subscriber = a_subscriber()
+        await world.subscriptions.add_subscriber(subscriber, limit=20)
+        subscription = replace(a_subscription(subscriber), lanes=8, epoch=2)
+        await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+        consumer, event = Consumer(), an_event(1)
+        await world.start(consumer)
+        await world.intake.accept(PIM, [event])
+        await eventually(lambda: consumer.got)
+        assert replace(consumer.got[0], body=b"") == Delivery(
+            subscription_id=subscription.id,
+            event_id=event.id,
+            event_type=event.type,
+            accepted_at=world.clock.now(),
+            lane=lane_of(event.identity, event.id, 8),
+            lanes=8,
+            epoch=2,
+            body=b"",
+        )
+
     async def test_a_request_reaches_all_of_many_subscriptions_once_and_in_order(self, world: World) -> None:
         receivers = [await self.subscribe(world, send_product_identifier=number == 2) for number in range(3)]
         consumer = Consumer()

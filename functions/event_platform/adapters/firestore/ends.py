@@ -22,11 +22,12 @@ from ...domain.record.logs import (
     DeliveryEnd,
     LogEntry,
     LogType,
+    window_start,
 )
 from ...domain.subscriptions import Owner
 from ...ports import Clock, SubscriptionLookup
 from .client import ALREADY_EXISTS, PRECONDITION_FAILED, Firestore
-from .entries import PART_OF, fields_of, window
+from .entries import PART_OF, fields_of
 from .sharing import SECONDS_BETWEEN_WRITES, SharedWrite
 
 ENTRIES_HELD = 10_000
@@ -143,7 +144,7 @@ class _Document:
 
 def window_of(end: DeliveryEnd) -> datetime:
     """Returns when the window of time began in which an equal end is the same entry."""
-    return window(end.at, end.merged_within)
+    return window_start(end.at, end.merged_within)
 
 
 def _merged(entries: Sequence[LogEntry]) -> LogEntry:

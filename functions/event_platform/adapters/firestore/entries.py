@@ -63,12 +63,6 @@ def entry_of(parts: Sequence[Mapping[str, Any]]) -> LogEntry:
     )
 
 
-def window(at: datetime, width: timedelta) -> datetime:
-    """Returns when the window of this width began, counted on the clock."""
-    seconds = width // timedelta(seconds=1)
-    return datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)
-
-
 def _events_of(parts: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """The first of all parts, without the times that say which these are."""
     listed = [event for part in parts for event in orjson.loads(part.get("events", "[]"))]

@@ -19,11 +19,11 @@ from google.cloud.firestore_v1 import (
 from google.cloud.firestore_v1.base_query import FieldFilter
 
 from ... import data_model
-from ...domain.record.logs import KEPT_FOR, LogEntry, LogQuery, Position
+from ...domain.record.logs import KEPT_FOR, LogEntry, LogQuery, Position, window_start
 from ...domain.subscriptions import Owner
 from ...ports import Clock
 from .client import ALREADY_EXISTS, Firestore
-from .entries import PART_OF, entry_of, fields_of, window
+from .entries import PART_OF, entry_of, fields_of
 from .sharing import SECONDS_BETWEEN_WRITES, SharedWrite
 
 REFUSALS_HELD = 10_000
@@ -167,7 +167,7 @@ def _bounded(found: AsyncQuery, query: LogQuery) -> AsyncQuery:
 
 
 def _window_of(refusal: LogEntry) -> datetime:
-    return window(refusal.at, refusal.merged_within)
+    return window_start(refusal.at, refusal.merged_within)
 
 
 def _name_of(refusal: LogEntry) -> str:

@@ -6,7 +6,7 @@ accepted = delivered + the sum of `occurrences` over the entries of the two oper
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -41,6 +41,20 @@ def merged_within(operation: str, message: str | None) -> timedelta:
     return COUNTED_WITHIN if counts_only else MERGED_WITHIN
 
 
+def merging_bounds(at: datetime, within: timedelta) -> tuple[datetime, datetime]:
+    """Returns the times between which an equal entry began, both exclusive, that counts what happens then."""
+    return at - within, at + within
+
+
+def window_start(at: datetime, within: timedelta) -> datetime:
+    """Returns when the window began in which equal entries are one, for a store that writes without a read.
+
+    Windows are as long as the time within which entries merge, and are counted on the clock.
+    """
+    seconds = within // timedelta(seconds=1)
+    return datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryEnd:
     """One delivery that ended undelivered: the content of an error entry before merging.
@@ -57,7 +71,8 @@ class DeliveryEnd:
 
     def joins(self, first_at: datetime) -> bool:
         """True if this end is counted in an equal entry whose first end was at `first_at`."""
-        return abs(self.at - first_at) < self.merged_within
+        after, before = merging_bounds(self.at, self.merged_within)
+        return after < first_at < before
 
     @property
     def merged_within(self) -> timedelta:
