@@ -5,8 +5,9 @@ Every store keeps these same documents, so that records can move from one to the
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
+import orjson
 from pydantic import SecretStr
 
 from .domain.pace.rates import Rate
@@ -28,6 +29,13 @@ from .domain.tenants import SECRET_FIELDS, Tenant
 from .ports import Seal
 
 Document = dict[str, Any]
+DAMAGED = (ValueError, TypeError, KeyError, AttributeError)
+"""The errors of a document that is not as it was written. Those of JSON, seals and models are ValueErrors."""
+
+
+class UnreadableEntry(Exception):
+    """Raised when an entry of the registry cannot be understood. Its text quotes nothing of the entry."""
+
 
 TENANT_CONTEXT = "tenant "
 """The beginning of the context of a secret of the registry; that of any other is the id of its record."""
@@ -210,6 +218,14 @@ def tenant_of(document: Mapping[str, Any], seal: Seal) -> Tenant:
     context = _tenant_context(document.get("url"))
     opened = {name: [seal.open(text, context=context) for text in document[name]] for name in SECRET_FIELDS}
     return Tenant.model_validate({**document, **opened})
+
+
+def stored_tenant(text: object, seal: Seal) -> Tenant:
+    """Returns the registry's entry from the text that a store keeps. Raises UnreadableEntry."""
+    try:
+        return tenant_of(orjson.loads(cast("str", text)), seal)
+    except DAMAGED as error:
+        raise UnreadableEntry(type(error).__name__) from error
 
 
 def _tenant_context(url: str | None) -> str:

@@ -30,7 +30,7 @@ from .domain.mail_servers import MailServer, check_sender, mail_server_of
 from .domain.messages.queue_messages import EVENTS_TOPIC
 from .domain.pace.rates import Limits
 from .domain.pace.turns import SPREAD_OF_COPIES
-from .domain.tenants import Tenant, check_secrets
+from .domain.tenants import Tenant, check_list
 from .domain.validation_words import json_words, words_of
 
 PREFIX = "AEP_"
@@ -61,9 +61,12 @@ def _listed(value: Any) -> Any:
         entries = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"is {json_words(error)}") from None
-    tenants = TypeAdapter(list[Tenant]).validate_python(entries)
-    check_secrets(tenants)
-    return tenants
+    return TypeAdapter(list[Tenant]).validate_python(entries)
+
+
+def _check_listed(pims: Sequence[Tenant], info: ValidationInfo) -> Sequence[Tenant]:
+    check_list(pims, allow_http=info.data.get("dev", False))
+    return pims
 
 
 def _networks(value: Any) -> Any:
@@ -123,6 +126,8 @@ def _mail_from(value: str | None, info: ValidationInfo) -> str | None:
 
 
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400, allow_inf_nan=False)]
+TimeoutOfPushes = Annotated[Seconds, Field(le=10)]
+"""The time of an attempt on Google Cloud, where a push is answered within the queue's ack deadline."""
 RetryDelays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[IpNetwork, ...], NoDecode, BeforeValidator(_networks)]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)]
@@ -232,7 +237,7 @@ class SecretsSettings(RecordsSettings):
 class RegistrySettings(RecordsSettings):
     """Settings of functions that read the registry of PIMs. `pims` go before its entries."""
 
-    pims: Annotated[Sequence[Tenant], NoDecode, BeforeValidator(_listed)] = ()
+    pims: Annotated[Sequence[Tenant], NoDecode, BeforeValidator(_listed), AfterValidator(_check_listed)] = ()
 
 
 class CatalogSettings(RecordsSettings):
@@ -246,7 +251,7 @@ class ManageSettings(CatalogSettings, RegistrySettings, SecretsSettings, Destina
 
     public_url: PublicUrl | None = None
     topic_events: Topic = EVENTS_TOPIC  # takes the test events of benchmarks
-    timeout: Seconds = 5
+    timeout: TimeoutOfPushes = 5
 
 
 class IngestSettings(CatalogSettings, RegistrySettings):
@@ -266,7 +271,7 @@ class FanoutSettings(CatalogSettings, RegistrySettings):
 class DeliverSettings(CatalogSettings, SecretsSettings, AttemptSettings, DestinationSettings):
     """Settings of `deliver`, which answers each push within the queue's ack deadline."""
 
-    timeout: Annotated[Seconds, Field(le=10)] = 5
+    timeout: TimeoutOfPushes = 5
 
     def rate_limits(self) -> Limits:
         """Returns the limits for instances that keep copies of the rate."""

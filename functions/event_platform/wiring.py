@@ -355,9 +355,11 @@ def _publisher(settings: FunctionSettings) -> "PubSubPublisher":
 
 def _registry(settings: RegistrySettings, firestore: "Firestore", seal: "Seal") -> "TenantRegistry":
     from .adapters.clock import SystemClock
-    from .adapters.firestore.tenants import FirestoreTenants
+    from .adapters.firestore.tenants import FirestoreEntries
+    from .adapters.pim_registry import PimRegistry
 
-    return FirestoreTenants(firestore, seal, SystemClock(), listed=settings.pims, allow_http=settings.dev)
+    entries = FirestoreEntries(firestore, listed=settings.pims)
+    return PimRegistry(entries, seal, SystemClock(), allow_http=settings.dev)
 
 
 def _app(settings: FunctionSettings, routes: Sequence[Route]) -> "Answers":

@@ -125,6 +125,13 @@ ALERTS: Sequence[Alert] = (
         Line(logged_by_us("ingest.refused", 'jsonPayload.tenant!=""')),
     ),
     Alert(
+        "entry-unreadable",
+        "The entry of a PIM cannot be understood",
+        "Its events are refused and lost, and its clients are refused. The line names the PIM and the cure.",
+        Line(logged_by_us("pims.entry_unreadable")),
+        severity="CRITICAL",
+    ),
+    Alert(
         "instances-full",
         "manage or ingest has no instance for a request",
         "Events are lost meanwhile. The line names the function: raise its `maxInstances`, or the quota.",

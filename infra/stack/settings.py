@@ -27,7 +27,7 @@ from pydantic.alias_generators import to_camel
 
 from event_platform.adapters.seal import keys_from_base64
 from event_platform.domain.mail_servers import check_sender, mail_server_of
-from event_platform.domain.tenants import MIN_SECRET_LENGTH, Tenant, check_secrets, without_secrets
+from event_platform.domain.tenants import MIN_SECRET_LENGTH, Tenant, UnusableList, check_list, without_secrets
 from event_platform.wiring import SETTINGS
 
 from .environment import check_setting
@@ -170,7 +170,7 @@ class DeploymentSettings(_Part):
     def _are_pims(cls, pims: SecretStr | None) -> SecretStr | None:
         if pims is not None:
             listed = _LIST_OF_PIMS.validate_json(pims.get_secret_value())
-            check_secrets(listed, MIN_SECRET_LENGTH)
+            check_list(listed, allow_http=True, at_least=MIN_SECRET_LENGTH)
             _check_size(_public(listed))
         return pims
 
@@ -233,6 +233,11 @@ class DeploymentSettings(_Part):
         keys = [topic.key for topic in self.pim_topics]
         if len(keys) != len(set(keys)):
             raise ValueError("pimTopics: names a PIM twice")
+        for_development = TypeAdapter(bool).validate_python(self.settings.get("AEP_DEV", False))
+        try:
+            check_list(self.listed_pims, allow_http=for_development)
+        except UnusableList as error:
+            raise ValueError(f"pims: {error}") from None
         check_sizes(self)
         return self
 

@@ -19,6 +19,8 @@ SetupError              the root: one line that says what to do, for standard er
 └── GoogleFailed        Google Cloud refuses, or does not answer
 """
 
+from event_platform.domain.tenants import UnusableList
+
 
 class SetupError(Exception):
     """Raised when the platform cannot start as it is set up."""
@@ -72,7 +74,7 @@ class NothingToRotate(SetupError):
     """Raised when a rotation would leave every secret sealed as it was."""
 
 
-class BadPims(SetupError):
+class BadPims(SetupError, UnusableList):
     """Raised when the list of PIMs cannot be read or an entry is wrong."""
 
 

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from event_platform import ingest, manage, notify
 from event_platform.adapters.guard import TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway
+from event_platform.adapters.pim_registry import PimRegistry
 from event_platform.adapters.reading import ReadingProcess
 from event_platform.adapters.smtp import SmtpMailer
 from event_platform.descriptions import asyncapi, openapi
@@ -41,7 +42,7 @@ from .store.room import RESERVE_BYTES
 from .store.steady_clock import ClockWatch, SteadyClock, describe_lead
 from .store.subscriptions import SqliteSubscriptions
 from .store.success_counts import SqliteSuccessCounts
-from .store.tenants import Pims
+from .store.tenants import StoredAndListed
 from .workers.owner import Processes, Workers
 
 log = structlog.get_logger()
@@ -73,7 +74,8 @@ class Platform:
         self._database = Database(folder, meters, on_fault=on_fault, reserve=RESERVE_BYTES)
         self._clock_watch = ClockWatch(clock, self._database, on_fault=on_fault)
         self._subscriptions = SqliteSubscriptions(self._database, self._seal)
-        self._pims = Pims(self._database, self._seal, clock, source=settings.pims, allow_http=settings.dev)
+        entries = StoredAndListed(self._database, source=settings.pims, allow_http=settings.dev)
+        self._pims = PimRegistry(entries, self._seal, clock, allow_http=settings.dev)
         self._outgoing = Outgoing(settings)
         self._gateway = HttpsPimGateway(self._outgoing.guard, TrustedNetwork())
         self._queue = DurableQueue(
@@ -180,7 +182,7 @@ class Platform:
         try:
             await self._database.write(partial(keys.check, seal=self._seal), needs_room=False)
             await self._clock_watch.start()
-            await self._pims.open()
+            await self._pims.tenants()  # raises BadPims before anything is served
             await self._queue.open(
                 self._live.put, self._upkeep.scheduled, self._fan_out.behind, self._live.read_more
             )

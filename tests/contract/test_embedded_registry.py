@@ -15,7 +15,7 @@ from aep.errors import BadPims
 from aep.store import tenants
 from aep.store.database import Database
 from aep.store.opening import beside_the_server
-from aep.store.tenants import Pims
+from aep.store.tenants import StoredAndListed
 from contract.suites.registry import (
     OTHER,
     PATTERN,
@@ -23,11 +23,13 @@ from contract.suites.registry import (
     SEEN_WITHIN,
     RegistryContract,
     SteppingClock,
+    StoredRegistryContract,
     World,
     a_tenant,
     ingest_keys,
     names,
 )
+from event_platform.adapters.pim_registry import PimRegistry
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.tenants import Tenant
 
@@ -44,7 +46,7 @@ class StoredWorld:
         self._folder = folder
         self._database = Database(folder)
         self._database.open()
-        self.registry = Pims(self._database, SEAL, self.clock, source=source, allow_http=allow_http)
+        self.registry = self._registry(source, allow_http=allow_http)
 
     async def put(self, tenant: Tenant) -> None:
         with beside_the_server(self._folder) as connection:
@@ -63,8 +65,19 @@ class StoredWorld:
         with beside_the_server(self._folder) as connection:
             tenants.put(connection, tenant, OTHER_SEAL)
 
+    async def damage(self, tenant: Tenant, document: str) -> None:
+        self._run("UPDATE tenants SET document = ? WHERE name = ?", document, tenant.name)
+
+    async def reads_with_list(self, listed: Sequence[Tenant]) -> Sequence[Tenant]:
+        source = orjson.dumps(list(map(_entry_of, listed))).decode()
+        return await self._registry(source, allow_http=False).tenants()
+
     async def close(self) -> None:
         await self._database.close()
+
+    def _registry(self, source: str | None, *, allow_http: bool) -> PimRegistry:
+        entries = StoredAndListed(self._database, source=source, allow_http=allow_http)
+        return PimRegistry(entries, SEAL, self.clock, allow_http=allow_http)
 
     def _run(self, statement: str, *values: str) -> None:
         with beside_the_server(self._folder) as connection:
@@ -124,9 +137,9 @@ async def closing(world: StoredWorld) -> AsyncIterator[StoredWorld]:
         await world.close()
 
 
-class TestStoredPims(RegistryContract):
+class TestStoredPims(StoredRegistryContract):
     @pytest.fixture
-    async def world(self, tmp_path: Path) -> AsyncIterator[World]:
+    async def world(self, tmp_path: Path) -> AsyncIterator[StoredWorld]:
         async with closing(StoredWorld(tmp_path)) as world:
             yield world
 
@@ -134,29 +147,6 @@ class TestStoredPims(RegistryContract):
     async def dev_world(self, tmp_path: Path) -> AsyncIterator[World]:
         async with closing(StoredWorld(tmp_path, allow_http=True)) as world:
             yield world
-
-    @pytest.mark.parametrize("document", ["", "{", "{}", '{"url": "https://pim.example.com"}'])
-    async def test_a_damaged_document_takes_no_other_with_it(self, tmp_path: Path, document: str) -> None:
-        async with closing(StoredWorld(tmp_path)) as world:
-            for tenant in (a_tenant(), a_tenant(OTHER)):
-                await world.put(tenant)
-            assert sorted(await names(world)) == [OTHER, PIM]
-            world._run("UPDATE tenants SET document = ? WHERE name = ?", document, OTHER)
-            await world.clock.advance(SEEN_WITHIN)
-            assert PIM in await names(world)
-
-    @pytest.mark.provokes("pims.weak_secrets")
-    async def test_a_stored_key_that_is_easy_to_guess_is_in_force_and_warned_of(self, tmp_path: Path) -> None:
-        weak = Tenant(
-            url=PIM, ingest_key=(SecretStr("k"),), relay_secret=(SecretStr("long enough a secret"),)
-        )
-        async with closing(StoredWorld(tmp_path)) as world:
-            await world.put(weak)
-            with capture_logs() as logs:
-                (found,) = await world.registry.tenants()
-        assert found.ingest_key == weak.ingest_key
-        (line,) = [line for line in logs if line["event"] == "pims.weak_secrets"]
-        assert (line["tenant"], line["secrets"]) == (PIM, ["ingest_key.0"])
 
 
 class TestListedPims(RegistryContract):
@@ -237,9 +227,9 @@ class TestListedPims(RegistryContract):
         strong = SecretStr("sixteen letters.")
         await listed.put(Tenant(url=PIM, ingest_key=(strong, SecretStr(key))))
         with pytest.raises(BadPims, match=r"entry 0, ingest_key\.1: must have at least 16 printable ASCII"):
-            await listed.registry.open()
+            await listed.registry.tenants()
         await listed.put(Tenant(url=PIM, ingest_key=(strong,)))
-        await listed.registry.open()
+        await listed.registry.tenants()
 
     @pytest.mark.parametrize("key", ["k", "15 characters.."])
     async def test_a_listed_key_that_is_short_is_in_force_and_warned_of(
@@ -247,7 +237,7 @@ class TestListedPims(RegistryContract):
     ) -> None:
         await listed.put(Tenant(url=PIM, ingest_key=(SecretStr(key),)))
         with capture_logs() as logs:
-            await listed.registry.open()
+            await listed.registry.tenants()
             (found,) = await listed.registry.tenants()
         assert found.ingest_key == (SecretStr(key),)
         (line,) = [line for line in logs if line["event"] == "pims.weak_secrets"]
@@ -258,7 +248,7 @@ class TestListedPims(RegistryContract):
     async def test_a_bad_file_is_refused_at_the_start(self, listed: ListedWorld) -> None:
         await listed.put(a_tenant(HTTP))
         with pytest.raises(BadPims, match="--dev"):
-            await listed.registry.open()
+            await listed.registry.tenants()
 
 
 async def test_the_list_can_be_given_itself(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from google.api_core.exceptions import ServiceUnavailable
 from google.cloud.firestore_v1 import DELETE_FIELD, AsyncWriteBatch
 from google.cloud.firestore_v1.types import WriteResult
 from pydantic import SecretStr
-from structlog.testing import capture_logs
 
 from contract.suites.judgement import JudgementContract
 from contract.suites.judgement import World as JudgementWorld
@@ -22,14 +21,11 @@ from contract.suites.outbox import World as OutboxWorld
 from contract.suites.paces import PacesContract
 from contract.suites.paces import World as PacesWorld
 from contract.suites.registry import (
-    OTHER,
-    PATTERN,
     PIM,
-    RegistryContract,
     SteppingClock,
+    StoredRegistryContract,
     a_tenant,
     ingest_keys,
-    names,
 )
 from contract.suites.registry import World as RegistryWorld
 from contract.suites.retry_schedule import RetryScheduleContract, a_delivery
@@ -47,7 +43,8 @@ from event_platform.adapters.firestore.paces import FirestorePaces
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
-from event_platform.adapters.firestore.tenants import FirestoreTenants
+from event_platform.adapters.firestore.tenants import FirestoreEntries
+from event_platform.adapters.pim_registry import PimRegistry
 from event_platform.adapters.seal import AesGcmSeal, KeylessSeal
 from event_platform.adapters.settlements import QueueSettlements
 from event_platform.domain.attempts.outcomes import Reason
@@ -66,7 +63,7 @@ from event_platform.domain.subscriptions import (
 )
 from event_platform.domain.suspension import Count, Series
 from event_platform.domain.tenants import Tenant
-from event_platform.ports import Logs, SuccessCounts
+from event_platform.ports import Logs, Seal, SuccessCounts
 from support.clock import START, ManualClock
 from support.records import OWNER, PUBSUB_CONFIG, a_subscriber, a_subscription
 from support.tcp_proxy import TcpProxy
@@ -173,7 +170,7 @@ async def test_without_the_registrys_key_entries_are_read_and_their_secrets_are_
     firestore: Firestore,
 ) -> None:
     await tenants.put(firestore, a_tenant(), OTHER_SEAL)
-    (found,) = await FirestoreTenants(firestore, KeylessSeal(), ManualClock()).tenants()
+    (found,) = await registry_of(firestore, KeylessSeal()).tenants()
     assert (found.url, found.key, found.auth) == (PIM, a_tenant().key, a_tenant().auth)
     assert found.ingest_key != a_tenant().ingest_key
 
@@ -275,12 +272,16 @@ class TestFirestorePaces(PacesContract):
         return FirestorePacesWorld(firestore)
 
 
+def registry_of(firestore: Firestore, seal: Seal = SEAL) -> PimRegistry:
+    return PimRegistry(FirestoreEntries(firestore), seal, ManualClock(), allow_http=False)
+
+
 class StoredWorld:
     """Entries in Firestore, changed over another connection; spoiled by cutting the registry's own."""
 
     def __init__(self, beside: Firestore, own: Firestore, proxy: TcpProxy, *, allow_http: bool) -> None:
         self.clock = SteppingClock()
-        self.registry = FirestoreTenants(own, SEAL, self.clock, allow_http=allow_http)
+        self.registry = PimRegistry(FirestoreEntries(own), SEAL, self.clock, allow_http=allow_http)
         self.firestore = beside
         self._own = own
         self._proxy = proxy
@@ -301,6 +302,18 @@ class StoredWorld:
     async def spoil_entry(self, tenant: Tenant) -> None:
         await tenants.put(self.firestore, tenant, OTHER_SEAL)
 
+    async def damage(self, tenant: Tenant, document: str) -> None:
+        (stored,) = [
+            snapshot.reference
+            for snapshot in await tenants.stored_entries(self.firestore)
+            if tenants.entry_of(snapshot).name == tenant.name
+        ]
+        await self.firestore.set(stored, {"document": document}, merge=True)
+
+    async def reads_with_list(self, listed: Sequence[Tenant]) -> Sequence[Tenant]:
+        entries = FirestoreEntries(self.firestore, listed=listed)
+        return await PimRegistry(entries, SEAL, self.clock, allow_http=False).tenants()
+
 
 @pytest.fixture
 async def registry_world(
@@ -314,7 +327,7 @@ async def registry_world(
     await proxy.cut()
 
 
-class TestFirestoreTenants(RegistryContract):
+class TestFirestoreTenants(StoredRegistryContract):
     @pytest.fixture
     def world(self, registry_world: StoredWorld) -> RegistryWorld:
         return registry_world
@@ -323,41 +336,10 @@ class TestFirestoreTenants(RegistryContract):
     def dev_world(self, registry_world: StoredWorld) -> RegistryWorld:
         return registry_world
 
-    @pytest.mark.parametrize("document", ["", "{", "{}", '{"url": "https://pim.example.com"}', None])
-    async def test_a_damaged_document_takes_no_other_with_it(
-        self, registry_world: StoredWorld, document: str | None
-    ) -> None:
-        for tenant in (a_tenant(), a_tenant(OTHER)):
-            await registry_world.put(tenant)
-        database = registry_world.firestore
-        await database.set(database.client.document("tenants/damaged"), {"document": document}, merge=False)
-        assert sorted(await names(registry_world)) == [OTHER, PIM]
-
-    async def test_entries_of_the_settings_go_before_stored_ones(self, firestore: Firestore) -> None:
-        clock = SteppingClock()
-        listed = [PATTERN, a_tenant(ingest_key="listed")]
-        for tenant in (a_tenant(ingest_key="stored"), a_tenant(OTHER, ingest_key="other")):
-            await tenants.put(firestore, tenant, SEAL)
-        registry = FirestoreTenants(firestore, SEAL, clock, listed=listed)
-        found = await registry.tenants()
-        assert [tenant.url or tenant.host_pattern for tenant in found] == [PIM, OTHER, PATTERN.host_pattern]
-        assert found[0].ingest_key == listed[1].ingest_key
-
-    @pytest.mark.provokes("pims.weak_secrets")
-    async def test_a_stored_key_that_is_easy_to_guess_is_in_force_and_warned_of(
-        self, registry_world: StoredWorld
-    ) -> None:
-        await registry_world.put(Tenant(url=PIM, ingest_key=(SecretStr("k"),)))
-        with capture_logs() as logs:
-            (found,) = await registry_world.registry.tenants()
-        assert [key.get_secret_value() for key in found.ingest_key] == ["k"]
-        (line,) = [line for line in logs if line["event"] == "pims.weak_secrets"]
-        assert (line["tenant"], line["secrets"]) == (PIM, ["ingest_key.0"])
-
     async def test_a_registry_that_never_could_read_has_no_answer(self) -> None:
         away = connect("nobody", emulator=NOWHERE, patience=0.2)
         with pytest.raises(StoreUnavailable):
-            await FirestoreTenants(away, SEAL, SteppingClock()).tenants()
+            await registry_of(away).tenants()
         await away.close()
 
     async def test_the_store_keeps_no_secret_in_clear(self, registry_world: StoredWorld) -> None:
@@ -407,7 +389,7 @@ async def test_a_change_whose_answer_was_lost_is_made_once(firestore: Firestore,
     losing = LosingAnswers(firestore.client)
     await tenants.put_over(losing, a_tenant(ingest_key="new"), SEAL, seen)
     assert losing.lost
-    (found,) = await FirestoreTenants(firestore, SEAL, ManualClock()).tenants()
+    (found,) = await registry_of(firestore).tenants()
     assert found == a_tenant(ingest_key="new")
 
 
@@ -558,7 +540,7 @@ async def test_no_document_holds_a_secret(firestore_host: str, project: str) -> 
         relay_secret=(relay_secret,),
     )
     await tenants.put(firestore, pim, SEAL)
-    assert list(await FirestoreTenants(firestore, SEAL, ManualClock()).tenants()) == [pim]
+    assert list(await registry_of(firestore).tenants()) == [pim]
     stored = [
         (each.reference.path, str(each.to_dict()))
         async for collection in firestore.client.collections()

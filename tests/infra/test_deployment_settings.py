@@ -77,6 +77,11 @@ def test_four_keys_are_enough_and_fit_what_a_new_project_has() -> None:
             {"event-platform:pims": '[{"url": "https://p.example", "ingest_key": ["15 characters.."]}]'},
             r"event-platform:pims: .*entry 0, ingest_key\.0: must have at least 16 printable ASCII",
         ),
+        (
+            {"event-platform:pims": '[{"url": "https://p.example"}, {"url": "https://P.example/"}]'},
+            r"event-platform:pims: .*entry 1, url: must not be the same as in entry 0",
+        ),
+        ({"event-platform:pims": '[{"url": "http://p.example"}]'}, "event-platform:pims: .*begin with https"),
         ({"event-platform:deliveryShards": "2"}, "event-platform:deliveryShards: is no key"),
         ({"event-platform:deliveriesShards": "0"}, "event-platform:deliveriesShards: .*greater than or"),
         (
@@ -99,6 +104,7 @@ def test_four_keys_are_enough_and_fit_what_a_new_project_has() -> None:
         ),
         ({"event-platform:settings": '{"AEP_TIMOUT": 5}'}, "settings: no function reads AEP_TIMOUT"),
         ({"event-platform:settings": '{"AEP_TIMEOUT": "soon"}'}, "settings: AEP_TIMEOUT: .*number"),
+        ({"event-platform:settings": '{"AEP_TIMEOUT": "11"}'}, "settings: AEP_TIMEOUT: .*equal to 10"),
         ({"event-platform:settings": '{"AEP_PIMS": "[]"}'}, "settings: AEP_PIMS is set by the stack"),
         (
             {"event-platform:outstandingMessages": "3000"},

@@ -122,6 +122,25 @@ def test_pims_are_listed_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert pim.url == "https://pim.example.com"
 
 
+@pytest.mark.parametrize(
+    ("pims", "named"),
+    [
+        (
+            '[{"url": "http://pim.example.com"}]',
+            "entry 0, http://pim.example.com: .*must begin with https://",
+        ),
+        ('[{"url": "https://a.example"}, {"url": "https://A.example/"}]', "entry 1, url: .*as in entry 0"),
+        ('[{"url": "https://a.example", "key": "x"}, {"url": "https://b.example", "key": "x"}]', "1, key: "),
+    ],
+)
+def test_a_list_of_pims_that_no_machine_would_take_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, pims: str, named: str
+) -> None:
+    monkeypatch.setenv("AEP_PIMS", pims)
+    with pytest.raises(wiring.WrongSettings, match=f"^aep: AEP_PIMS: .*{named}"):
+        wiring.check("fanout")
+
+
 def test_networks_are_opened_by_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEP_ALLOW_NETWORKS", "10.20.0.0/16, fd12::/16")
     monkeypatch.setenv("AEP_REFUSE_NETWORKS", "198.35.26.0/23")

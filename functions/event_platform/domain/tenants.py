@@ -218,11 +218,24 @@ def plain_http_problem(tenant: Tenant, *, allow_http: bool) -> str | None:
     return f"{tenant.url}: the URL of a PIM must begin with https:// (http:// works with --dev only)"
 
 
-def check_secrets(listed: Iterable[Tenant], at_least: int = 1) -> None:
-    """Raises ValueError that names the first secret of a list that is shorter, or not printable ASCII."""
+class UnusableList(ValueError):
+    """Raised when the operator's list of PIMs cannot be used as it is."""
+
+
+def check_list(listed: Sequence[Tenant], *, allow_http: bool, at_least: int = 1) -> None:
+    """Raises UnusableList that names the first entry which may not be in the operator's list.
+
+    Secrets must have `at_least` so many characters. A list is taken as a whole or not at all.
+    """
+    places: dict[tuple[str, str], int] = {}
     for index, tenant in enumerate(listed):
         for field in tenant.weak_secrets(at_least):
-            raise ValueError(f"entry {index}, {field}: {STRONG}, such as `openssl rand -base64 32` makes")
+            raise UnusableList(f"entry {index}, {field}: {STRONG}, such as `openssl rand -base64 32` makes")
+        if (problem := plain_http_problem(tenant, allow_http=allow_http)) is not None:
+            raise UnusableList(f"entry {index}, {problem}")
+        for name in ("host_pattern",) if tenant.url is None else ("url", "key"):
+            if (other := places.setdefault((name, getattr(tenant, name)), index)) != index:
+                raise UnusableList(f"entry {index}, {name}: must not be the same as in entry {other}")
 
 
 def in_force(listed: Sequence[Tenant], stored: Iterable[Tenant]) -> list[Tenant]:

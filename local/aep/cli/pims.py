@@ -123,7 +123,7 @@ def list_pims(
             tenants = entries.all()
             for name in entries.unreadable:
                 echo(
-                    f"aep: the entry of {name} cannot be understood, so the functions ignore it:"
+                    f"aep: the entry of {name} cannot be understood, so the platform ignores it:"
                     f" `{place.command(f'remove {name}')}`, then add it again",
                     err=True,
                 )

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from pydantic import ValidationError
 
 from event_platform.adapters.seal import KeylessSeal
-from event_platform.documents import tenant_of
+from event_platform.documents import UnreadableEntry, stored_tenant
 from event_platform.domain.tenants import SECRET_FIELDS, Tenant
 from event_platform.domain.urls import normalise_pim_url
 from event_platform.domain.validation_words import words_of
@@ -169,11 +168,18 @@ def _entries_of_file(path: Path) -> Entries:
 
 
 def _entries_of_store(connection: sqlite3.Connection, seal: Seal) -> Entries:
-    stored = [tenant_of(orjson.loads(text), seal) for text in pims.stored_documents(connection)]
+    readable: list[Tenant] = []
+    unreadable: list[str] = []
+    for entry in pims.stored_entries(connection):
+        try:
+            readable.append(stored_tenant(entry.document, seal))
+        except UnreadableEntry:
+            unreadable.append(entry.name)
     return Entries(
-        stored,
+        readable,
         put=lambda _, tenant: pims.put(connection, tenant, seal),
         remove=lambda _, name: pims.remove(connection, name),
+        unreadable=unreadable,
     )
 
 

@@ -22,14 +22,15 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import orjson
 import pycares
 from pydantic import ValidationError
 
 from event_platform.adapters import descriptors
 from event_platform.adapters.guard import TrustedNetwork
 from event_platform.adapters.pubsub.topics import rules_on_one_machine
+from event_platform.adapters.seal import KeylessSeal
 from event_platform.adapters.smtp import SmtpMailer
+from event_platform.documents import UnreadableEntry, stored_tenant
 from event_platform.domain.attempts.broker_messages import TopicRules
 from event_platform.domain.mail_servers import MailServer
 from event_platform.domain.tenants import PIMS_NAMED, ROUTE_FIX, Tenant, may_lack_token_info
@@ -291,15 +292,22 @@ def pims(folder: Path, settings: Settings) -> Check:
         listed = len(_listed(settings, allow_http=settings.dev))
     except BadPims as error:
         return broken("pims", str(error))
-    stored = len(_read(folder, _names_of_tenants) or ())
-    if listed + stored == 0:
+    stored = set(_read(folder, _names_of_tenants) or ())
+    readable = {tenant.name for tenant in _read(folder, _readable_tenants) or ()}
+    if unreadable := sorted(stored - readable):
+        return problem(
+            "pims",
+            f"the platform ignores {', '.join(unreadable[:PIMS_NAMED])}, whose entry cannot be understood:"
+            " `aep pims remove URL`, then add it again",
+        )
+    if listed + len(stored) == 0:
         return missing("pims", "none: register one with `aep pims add URL`, or set AEP_PIMS")
-    return ok("pims", f"{stored} in the data folder, {listed} in AEP_PIMS")
+    return ok("pims", f"{len(stored)} in the data folder, {listed} in AEP_PIMS")
 
 
 def tokens(folder: Path, settings: Settings) -> Iterator[Check]:
     """Returns a finding when PIMs are asked about tokens by a route that they may not have."""
-    known = list(_read(folder, _proofs_of_tenants) or ())
+    known = list(_read(folder, _readable_tenants) or ())
     with suppress(BadPims):  # which is a finding of its own
         known += _listed(settings, allow_http=True)
     if unsure := sorted({tenant.name for tenant in known if may_lack_token_info(tenant)}):
@@ -495,10 +503,13 @@ def _names_of_tenants(connection: sqlite3.Connection) -> list[str]:
     return [name for (name,) in connection.execute("SELECT name FROM tenants")]
 
 
-def _proofs_of_tenants(connection: sqlite3.Connection) -> list[Tenant]:
-    """Returns the PIMs with the way in which their callers prove themselves, without secrets."""
-    documents = [orjson.loads(text) for (text,) in connection.execute("SELECT document FROM tenants")]
-    return [Tenant(url=each["url"], auth=each["auth"]) for each in documents if each.get("url")]
+def _readable_tenants(connection: sqlite3.Connection) -> list[Tenant]:
+    """Returns the entries that can be understood, their secrets still sealed."""
+    found: list[Tenant] = []
+    for entry in registry.stored_entries(connection):
+        with suppress(UnreadableEntry):
+            found.append(stored_tenant(entry.document, KeylessSeal()))
+    return found
 
 
 def _is_address(host: str) -> bool:

@@ -5,12 +5,10 @@ The wheel does not bring Google's packages, so they are imported when a command 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import TYPE_CHECKING
 
 from event_platform.adapters.seal import KeylessSeal
-from event_platform.documents import tenant_of
+from event_platform.documents import UnreadableEntry, stored_tenant
 from event_platform.ports import Seal
 
 from ..errors import WrongKey
@@ -19,6 +17,7 @@ from .connection import firestore_of
 if TYPE_CHECKING:
     from google.cloud.firestore_v1.base_document import DocumentSnapshot
 
+    from event_platform.adapters.pim_registry import StoredEntry
     from event_platform.domain.tenants import Tenant
 
 
@@ -41,9 +40,9 @@ async def read(project: str, seal: Seal) -> Sequence[StoredTenant]:
         from event_platform.adapters.firestore import tenants
 
         snapshots = await tenants.stored_entries(firestore)
+        entries = [(tenants.entry_of(snapshot), snapshot) for snapshot in snapshots]
         return [
-            StoredTenant(tenants.name_of(snapshot), _tenant(snapshot, seal, project), snapshot)
-            for snapshot in snapshots
+            StoredTenant(entry.name, _tenant(entry, seal, project), snapshot) for entry, snapshot in entries
         ]
 
 
@@ -66,15 +65,14 @@ async def remove(project: str, name: str) -> None:
         await tenants.remove(firestore, name)
 
 
-def _tenant(snapshot: "DocumentSnapshot", seal: Seal, project: str) -> "Tenant | None":
+def _tenant(entry: "StoredEntry", seal: Seal, project: str) -> "Tenant | None":
     try:
-        document: dict[str, Any] = orjson.loads(snapshot.get("document"))
-        sealed = tenant_of(document, KeylessSeal())
-    except (ValueError, TypeError, KeyError):  # JSON and validation errors are ValueErrors
+        sealed = stored_tenant(entry.document, KeylessSeal())
+    except UnreadableEntry:
         return None
     try:
-        return tenant_of(document, seal)
-    except ValueError as error:
+        return stored_tenant(entry.document, seal)
+    except UnreadableEntry as error:
         raise WrongKey(
             f"the secrets of {sealed.name} were sealed with none of the keys in AEP_REGISTRY_KEY: take the"
             " stack's (`pulumi config get registryKey`); if that key is lost, `aep pims remove"

@@ -13,6 +13,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from event_platform.documents import (
+    DAMAGED,
     Document,
     subscriber_document,
     subscriber_of,
@@ -177,7 +178,7 @@ def _understood(name: str, documents: Sequence[Document], record_of: Callable[[D
     for number, document in enumerate(documents):
         try:
             records.append(record_of(document))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except DAMAGED as error:
             # Not the error's text: it could quote a secret.
             is_missing = isinstance(error, KeyError)
             wrong = f"{error} is missing" if is_missing else "a value is not what was exported"

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from event_platform.documents import (
+    DAMAGED,
     subscriber_document,
     subscriber_of,
     subscription_document,
@@ -55,7 +56,7 @@ def resealed_text(text: str, resealed: Reseal, seal: Seal, *, of: str) -> str:
     """Returns the document as text again. Raises WrongKey naming `of`, the record that has the secret."""
     try:
         return orjson.dumps(resealed(orjson.loads(text), seal)).decode()
-    except ValueError as error:
+    except DAMAGED as error:
         raise WrongKey(
             f"{of} cannot be opened ({error}): put the key that it was sealed with behind the others"
         ) from error

@@ -1,103 +1,42 @@
-"""The registry of PIMs on one machine: entries of the store, overridden by a file (contract/ingest.md 1)."""
+"""The entries of the registry of PIMs on one machine: in the store, and in a list that goes before them."""
 
-import asyncio
-import math
 import sqlite3
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
-import structlog
 from pydantic import ValidationError
 
-from event_platform.adapters.registry_lines import is_allowed, log_registry
-from event_platform.documents import tenant_document, tenant_of
-from event_platform.domain.errors import StoreUnavailable
-from event_platform.domain.tenants import (
-    Tenant,
-    check_secrets,
-    in_force,
-    plain_http_problem,
-)
+from event_platform.adapters.pim_registry import Entries, StoredEntry
+from event_platform.documents import tenant_document
+from event_platform.domain.tenants import Tenant, UnusableList, check_list, plain_http_problem
 from event_platform.domain.validation_words import json_words, words_of
-from event_platform.ports import Clock, Seal
+from event_platform.ports import Seal
 
 from ..errors import BadPims
 from .database import Database
 
-log = structlog.get_logger()
 
-REREAD_AFTER_SECONDS = 2.0
+class StoredAndListed:
+    """The port `EntrySource`: the entries in the store, and those of the operator's list.
 
-
-class Pims:
-    """The port `TenantRegistry`: reads the entries of the store and of the file again when they may have
-    changed.
-
-    `source` is a path, or the list itself when it begins with `[`; None stands for the store alone.
+    `source` of the list is a path, or the list itself when it begins with `[`; None stands for the store alone.
     """
 
-    def __init__(
-        self, database: Database, seal: Seal, clock: Clock, *, source: str | None, allow_http: bool
-    ) -> None:
+    def __init__(self, database: Database, *, source: str | None, allow_http: bool) -> None:
         self._database = database
-        self._seal = seal
-        self._clock = clock
         self._source = source
         self._allow_http = allow_http
-        self._read_at = -math.inf  # by the clock's monotonic seconds
-        self._reading: asyncio.Task[None] | None = None
-        self._raw: object = None
-        self._tenants: Sequence[Tenant] = ()
 
-    async def open(self) -> None:
-        """Reads the entries for the first time. Raises BadPims."""
-        await self._read()
-
-    async def tenants(self) -> Sequence[Tenant]:
-        if self._clock.monotonic() - self._read_at > REREAD_AFTER_SECONDS:
-            if self._reading is None:
-                self._reading = asyncio.create_task(self._reread())
-            await asyncio.shield(self._reading)  # one reading for all who ask at once
-        return self._tenants
-
-    async def _reread(self) -> None:
-        try:
-            await self._read()
-        except (BadPims, StoreUnavailable) as error:  # what was good before stays in force
-            log.error("pims.not_reread", error=str(error))
-            self._read_at = self._clock.monotonic()
-        finally:
-            self._reading = None
-
-    async def _read(self) -> None:
-        begun = self._clock.monotonic()
+    async def read(self, known: object) -> Entries | None:
+        """Raises BadPims, which is an UnusableList, and StoreUnavailable."""
         text = source_text(self._source)
-        rows = await self._database.read(stored_documents)
-        if (text, rows) != self._raw:
-            stored = [tenant for tenant in map(self._stored, rows) if tenant and self._is_allowed(tenant)]
-            listed = parse(text, allow_http=self._allow_http) if text is not None else []
-            self._tenants = in_force(listed, stored)
-            self._raw = (text, rows)
-            log_registry(self._tenants)
-        self._read_at = begun
-
-    def _stored(self, document: str) -> Tenant | None:
-        """Reads an entry of the store.
-
-        If it cannot be understood, returns None and logs that: the others are used.
-        """
-        try:
-            return tenant_of(orjson.loads(document), self._seal)
-        except (ValueError, TypeError, KeyError) as error:  # JSON, seal and validation errors are ValueErrors
-            log.error(
-                "pims.entry_unreadable", error=type(error).__name__, fix="run `aep pims add` for it again"
-            )
+        stored = await self._database.read(stored_entries)
+        version = (text, stored)
+        if version == known:
             return None
-
-    def _is_allowed(self, tenant: Tenant) -> bool:
-        return is_allowed(tenant, allow_http=self._allow_http)
+        listed = parse(text, allow_http=self._allow_http) if text is not None else []
+        return Entries(version, listed, stored)
 
 
 def source_text(source: str | None) -> str | None:
@@ -123,18 +62,10 @@ def parse(text: str, *, allow_http: bool) -> list[Tenant]:
     if not isinstance(entries, list):
         raise BadPims('the list of PIMs must be a JSON array of entries such as {"url": "https://…"}')
     tenants = [_tenant(entry, f"entry {index}") for index, entry in enumerate(entries)]
-    for tenant in tenants:
-        check(tenant, allow_http=allow_http)
     try:
-        check_secrets(tenants)
-    except ValueError as error:
+        check_list(tenants, allow_http=allow_http)
+    except UnusableList as error:
         raise BadPims(f"the list of PIMs, {error}") from None
-    for field in ("key", "name"):
-        values = [tenant.name if field == "name" else tenant.key for tenant in tenants if tenant.url]
-        if len(set(values)) < len(values):
-            raise BadPims(
-                f"the list of PIMs has two entries of the same {'url' if field == 'name' else field}"
-            )
     return tenants
 
 
@@ -144,9 +75,10 @@ def check(tenant: Tenant, *, allow_http: bool) -> None:
         raise BadPims(problem)
 
 
-def stored_documents(connection: sqlite3.Connection) -> list[str]:
+def stored_entries(connection: sqlite3.Connection) -> list[StoredEntry]:
     """Returns the entries in the store, in a job."""
-    return [document for (document,) in connection.execute("SELECT document FROM tenants ORDER BY name")]
+    rows = connection.execute("SELECT name, document FROM tenants ORDER BY name")
+    return [StoredEntry(name, document) for name, document in rows]
 
 
 def put(connection: sqlite3.Connection, tenant: Tenant, seal: Seal) -> None:

@@ -5,6 +5,7 @@ Changes to a world's entries are made as the operator makes them: beside the reg
 """
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -114,6 +115,22 @@ async def ingest_keys(world: World) -> list[str]:
     return [
         secret.get_secret_value().removeprefix(PREFIX) for tenant in found for secret in tenant.ingest_key
     ]
+
+
+DAMAGED = ["", "{", "{}", "[]", "5", "null", '{"url": "https://pim.example.com"}', '{"ingest_key": [5]}']
+"""Documents that are no entry."""
+
+
+class StoredWorld(World, Protocol):
+    """What the suite of entries in a store works with."""
+
+    async def damage(self, tenant: Tenant, document: str) -> None:
+        """Replaces the document of a stored entry."""
+        ...
+
+    async def reads_with_list(self, listed: Sequence[Tenant]) -> Sequence[Tenant]:
+        """Returns the entries of a registry whose operator lists these."""
+        ...
 
 
 class RegistryContract:
@@ -303,3 +320,66 @@ class RegistryContract:
         for _ in range(3):
             await world.clock.advance(SEEN_WITHIN)
             assert PIM in await names(world)
+
+
+class StoredRegistryContract(RegistryContract):
+    """What every registry with entries in a store must do beside. `world` is a StoredWorld."""
+
+    @pytest.fixture
+    def world(self) -> StoredWorld:
+        raise AssertionError("a subclass gives the world")
+
+    @pytest.mark.provokes("pims.entry_unreadable")
+    @pytest.mark.alerts("entry-unreadable")
+    @pytest.mark.parametrize("document", DAMAGED)
+    async def test_a_damaged_entry_is_logged_with_the_cure_and_takes_no_other_with_it(
+        self, world: StoredWorld, document: str
+    ) -> None:
+        for tenant in (a_tenant(), a_tenant(OTHER)):
+            await world.put(tenant)
+        await world.damage(a_tenant(OTHER), document)
+        with capture_logs() as logs:
+            assert await names(world) == [PIM]
+        (line,) = [line for line in logs if line["event"] == "pims.entry_unreadable"]
+        assert line["tenant"] == OTHER
+        assert "aep pims list" in line["fix"]
+
+    async def test_an_entry_that_was_unreadable_is_in_force_when_it_is_put_again(
+        self, world: StoredWorld
+    ) -> None:
+        await world.put(a_tenant())
+        await world.spoil_entry(a_tenant())
+        assert await names(world) == []
+        await world.put(a_tenant())
+        await world.clock.advance(SEEN_WITHIN)
+        assert await names(world) == [PIM]
+
+    @pytest.mark.provokes("pims.left_out")
+    async def test_an_http_entry_that_is_left_out_is_logged(self, world: StoredWorld) -> None:
+        await world.put(a_tenant("http://pim.example.com"))
+        with capture_logs() as logs:
+            assert await names(world) == []
+        (line,) = [line for line in logs if line["event"] == "pims.left_out"]
+        assert "http://pim.example.com" in line["error"]
+
+    async def test_a_listed_entry_goes_before_a_stored_one_of_its_name(self, world: StoredWorld) -> None:
+        listed = [PATTERN, a_tenant(ingest_key="listed")]
+        for tenant in (a_tenant(ingest_key="stored"), a_tenant(OTHER, ingest_key="other")):
+            await world.put(tenant)
+        found = await world.reads_with_list(listed)
+        assert [tenant.name for tenant in found] == [PIM, OTHER, PATTERN.host_pattern]
+        assert found[0].ingest_key == listed[1].ingest_key
+
+    @pytest.mark.provokes("pims.weak_secrets")
+    async def test_a_stored_key_that_is_easy_to_guess_is_in_force_and_warned_of(
+        self, world: StoredWorld
+    ) -> None:
+        weak = Tenant(
+            url=PIM, ingest_key=(SecretStr("k"),), relay_secret=(SecretStr("long enough a secret"),)
+        )
+        await world.put(weak)
+        with capture_logs() as logs:
+            (found,) = await world.registry.tenants()
+        assert found.ingest_key == weak.ingest_key
+        (line,) = [line for line in logs if line["event"] == "pims.weak_secrets"]
+        assert (line["tenant"], line["secrets"]) == (PIM, ["ingest_key.0"])

@@ -182,6 +182,19 @@ def test_stored_pims_are_counted(data: Path) -> None:
     assert finding(ask(data), "pims") == "ok: 1 in the data folder, 0 in AEP_PIMS"
 
 
+@pytest.mark.parametrize("document", ["{", "{}", "5"])
+def test_an_entry_that_cannot_be_understood_is_a_finding_with_the_cure(data: Path, document: str) -> None:
+    for url in ("https://pim.example.com", "https://other.example.com"):
+        assert run("pims", "add", url, "--data", str(data)).status == 0
+    with closing(sqlite3.connect(data / "aep.db")) as connection, connection:
+        connection.execute("UPDATE tenants SET document = ? WHERE name LIKE '%other%'", (document,))
+    ended = ask(data)
+    said = finding(ended, "pims")
+    assert said.startswith("problem: the platform ignores https://other.example.com, ")
+    assert "aep pims remove" in said
+    assert ended.status == 0
+
+
 def test_a_pim_that_may_have_no_token_info_is_a_finding_with_the_cure(data: Path, tmp_path: Path) -> None:
     for url in ("https://pim.example.com", "https://acme.cloud.akeneo.com"):
         assert run("pims", "add", url, "--data", str(data)).status == 0

@@ -4,8 +4,10 @@ import base64
 import hashlib
 import io
 import re
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -412,6 +414,25 @@ def test_wrong_input_is_one_line_and_status_2_and_changes_nothing(
     assert ended.err.count("\n") == 1
     assert named in ended.err
     assert aep("pims", "list", *place, "--json").json == before
+
+
+@pytest.mark.parametrize("document", ["", "{}", "[]", '{"url": "https://pim.example.com"}'])
+def test_a_damaged_entry_is_listed_with_the_cure_and_can_be_removed(
+    aep: Aep, tmp_path: Path, document: str
+) -> None:
+    other, place = "https://other.example.com", ("--data", tmp_path / "folder")
+    for url in (PIM, other):
+        aep("pims", "add", url, *place)
+    with closing(sqlite3.connect(tmp_path / "folder" / "aep.db")) as connection, connection:
+        connection.execute("UPDATE tenants SET document = ? WHERE name = ?", (document, other))
+    listed = aep("pims", "list", *place, "--json")
+    assert (listed.status, [row["url"] for row in listed.json]) == (0, [PIM])
+    assert listed.err.count("\n") == 1
+    assert f"the entry of {other} cannot be understood" in listed.err
+    assert f"`aep pims remove {other} --data {tmp_path / 'folder'}`" in listed.err
+    assert aep("pims", "remove", other, *place).status == 0
+    assert aep("pims", "list", *place).err == ""
+    assert aep("pims", "add", other, *place).status == 0
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 from contract.suites.registry import SEEN_WITHIN
 from event_platform.adapters.firestore import tenants
 from event_platform.adapters.firestore.client import Firestore, connect
-from event_platform.adapters.firestore.tenants import FirestoreTenants
+from event_platform.adapters.firestore.tenants import FirestoreEntries
+from event_platform.adapters.pim_registry import PimRegistry
 from event_platform.adapters.seal import AesGcmSeal, KeylessSeal
 from event_platform.domain.tenants import Tenant
 from event_platform.ports import Seal
@@ -55,7 +56,7 @@ class Function:
 
     def __init__(self, firestore: Firestore, seal: Seal) -> None:
         self._clock = ManualClock()
-        self._registry = FirestoreTenants(firestore, seal, self._clock)
+        self._registry = PimRegistry(FirestoreEntries(firestore), seal, self._clock, allow_http=False)
 
     async def sees(self) -> Mapping[str | None, Tenant]:
         await self._clock.advance(SEEN_WITHIN)
@@ -111,12 +112,13 @@ async def test_the_first_key_seals_and_the_older_ones_open(firestore: Firestore)
     assert ingest_key((await Function(firestore, AesGcmSeal(WRONG_KEY)).sees())[PIM]) == both
 
 
-@pytest.mark.provokes("pims.entry_unreadable")
 async def test_an_entry_that_cannot_be_understood_is_named_and_can_be_removed(firestore: Firestore) -> None:
     await added(firestore)
     await added(firestore, OTHER)
     (damaged,) = [
-        each.reference for each in await tenants.stored_entries(firestore) if tenants.name_of(each) == OTHER
+        each.reference
+        for each in await tenants.stored_entries(firestore)
+        if tenants.entry_of(each).name == OTHER
     ]
     await firestore.set(damaged, {"document": "{"}, merge=True)
     listed = await pims(firestore, "list", "--json")

@@ -23,8 +23,9 @@ from aep.sandbox.ingest_requests import EVENTS_API_TYPES, Format
 from aep.serving import server
 from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions
-from aep.store.tenants import Pims
+from aep.store.tenants import StoredAndListed
 from event_platform import ingest
+from event_platform.adapters.pim_registry import PimRegistry
 from event_platform.adapters.reading import ReadingProcess
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.events import catalog
@@ -90,8 +91,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             await subscriptions.add_subscription(made, lambda subscriber: None, limit=2)
         queue = DurableQueue(database, subscriptions, clock, schema_base="https://events.example.com/spec")
         await queue.open(queued.extend, lambda due_at: None)
-        pims = Pims(database, seal, clock, source=orjson.dumps([ENTRY]).decode(), allow_http=False)
-        await pims.open()
+        entries = StoredAndListed(database, source=orjson.dumps([ENTRY]).decode(), allow_http=False)
+        pims = PimRegistry(entries, seal, clock, allow_http=False)
         routes = ingest.routes(
             ingest.Ingest(
                 registry=pims, intake=queue, catalog=CATALOG, clock=clock, reader=ReadingProcess(CATALOG)

@@ -14,7 +14,8 @@ from aep.store import keys
 from event_platform.adapters.firestore import tenants
 from event_platform.adapters.firestore.client import connect
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
-from event_platform.adapters.firestore.tenants import FirestoreTenants
+from event_platform.adapters.firestore.tenants import FirestoreEntries
+from event_platform.adapters.pim_registry import PimRegistry
 from event_platform.adapters.seal import AesGcmSeal, SplitSeal, key_id
 from event_platform.domain.tenants import Tenant
 from support import one_pim
@@ -195,7 +196,7 @@ async def test_records_in_firestore_are_sealed_anew(
         "key_id": key_id(OLD),
         "registry_key_id": key_id(REGISTRY),
     }
-    registry = FirestoreTenants(firestore, AesGcmSeal(REGISTRY), ManualClock())
+    registry = PimRegistry(FirestoreEntries(firestore), AesGcmSeal(REGISTRY), ManualClock(), allow_http=False)
     assert list(await registry.tenants()) == [pim]
     # And another one for the rest.
     assert await reseal(project, SplitSeal(AesGcmSeal(NEW, OLD), AesGcmSeal(REGISTRY))) == 3

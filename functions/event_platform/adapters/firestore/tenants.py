@@ -1,100 +1,40 @@
-"""The registry of PIMs in Firestore: the port `TenantRegistry`, and how an operator changes its entries."""
+"""The entries of the registry of PIMs in Firestore: how functions read and an operator changes them."""
 
-import asyncio
 import hashlib
-import math
 from collections.abc import Sequence
 
 import orjson
-import structlog
 from google.cloud.firestore_v1 import AsyncDocumentReference, AsyncQuery, AsyncWriteBatch, Increment
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
 
 from ... import data_model
-from ...documents import tenant_document, tenant_of
-from ...domain.errors import Conflict, StoreUnavailable
-from ...domain.tenants import Tenant, in_force
-from ...ports import Clock, Seal
-from ..registry_lines import is_allowed, log_registry
+from ...documents import tenant_document
+from ...domain.errors import Conflict
+from ...domain.tenants import Tenant
+from ...ports import Seal
+from ..pim_registry import Entries, StoredEntry
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 
-log = structlog.get_logger()
 
-REREAD_AFTER_SECONDS = 4.0
-
-
-class FirestoreTenants:
-    """Asks every few seconds for one number, and for the entries when that has moved.
+class FirestoreEntries:
+    """Asks for one number, the registry's version, and for the entries when that has changed.
 
     `listed` are entries of the settings: each goes before a stored one of the same URL or pattern.
     """
 
-    def __init__(
-        self,
-        firestore: Firestore,
-        seal: Seal,
-        clock: Clock,
-        *,
-        listed: Sequence[Tenant] = (),
-        allow_http: bool = False,
-    ) -> None:
+    def __init__(self, firestore: Firestore, *, listed: Sequence[Tenant] = ()) -> None:
         self._firestore = firestore
-        self._seal = seal
-        self._clock = clock
         self._listed = listed
-        self._allow_http = allow_http
-        self._version: int | None = None
-        self._read_at = -math.inf  # by the clock's monotonic seconds
-        self._reading: asyncio.Task[None] | None = None
-        self._tenants: Sequence[Tenant] = ()
 
-    async def tenants(self) -> Sequence[Tenant]:
-        """Raises StoreUnavailable when the entries could not be read yet; later the last good ones stay."""
-        if self._clock.monotonic() - self._read_at > REREAD_AFTER_SECONDS:
-            if self._reading is None:
-                self._reading = asyncio.create_task(self._reread())
-            await asyncio.shield(self._reading)  # one reading for all who ask at once
-        return self._tenants
-
-    async def _reread(self) -> None:
-        begun = self._clock.monotonic()
-        try:
-            await self._read()
-        except StoreUnavailable as error:
-            if self._version is None:
-                raise
-            log.error("pims.not_reread", error=str(error))
-        finally:
-            self._reading = None
-        self._read_at = begun
-
-    async def _read(self) -> None:
-        patience = None if self._version is None else 0.0
+    async def read(self, known: object) -> Entries | None:
+        """Port `EntrySource`. Once there are entries, it does not wait for a store that is away."""
+        patience = None if known is None else 0.0
         snapshot = await self._firestore.read(_version_at(self._firestore), patience=patience)
-        version = (snapshot.to_dict() or {}).get("version", 0)
-        if version == self._version:
-            return
-        documents = await stored_entries(self._firestore, patience=patience)
-        stored = [tenant for tenant in map(self._stored, documents) if tenant and self._is_allowed(tenant)]
-        self._tenants = in_force(self._listed, stored)
-        self._version = version
-        log_registry(self._tenants)
-
-    def _stored(self, snapshot: DocumentSnapshot) -> Tenant | None:
-        """The entry; None, and a line for the operator, when it cannot be understood: the others go on."""
-        try:
-            return tenant_of(orjson.loads(snapshot.get("document")), self._seal)
-        except (ValueError, TypeError, KeyError) as error:  # JSON, seal and validation errors are ValueErrors
-            log.error(
-                "pims.entry_unreadable",
-                error=type(error).__name__,
-                tenant=name_of(snapshot),
-                fix="look at it with `aep pims list --google PROJECT`, remove it and add it again",
-            )
+        version: object = (snapshot.to_dict() or {}).get("version", 0)
+        if version == known:
             return None
-
-    def _is_allowed(self, tenant: Tenant) -> bool:
-        return is_allowed(tenant, allow_http=self._allow_http)
+        found = await stored_entries(self._firestore, patience=patience)
+        return Entries(version, self._listed, [entry_of(snapshot) for snapshot in found])
 
 
 async def stored_entries(
@@ -105,9 +45,10 @@ async def stored_entries(
     return await firestore.query(query, patience=patience)
 
 
-def name_of(snapshot: DocumentSnapshot) -> str:
-    """Returns the URL or pattern of a stored entry, or the id of a document that has none."""
-    return str((snapshot.to_dict() or {}).get("name") or snapshot.id)
+def entry_of(snapshot: DocumentSnapshot) -> StoredEntry:
+    """Returns the stored entry. A document without the URL or pattern has its id as the name."""
+    fields = snapshot.to_dict() or {}
+    return StoredEntry(str(fields.get("name") or snapshot.id), fields.get("document"))
 
 
 async def put(firestore: Firestore, tenant: Tenant, seal: Seal) -> None:
