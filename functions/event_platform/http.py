@@ -1,7 +1,7 @@
 """The parts that the two HTTP functions share: reading a JSON body within its limit, the table of errors."""
 
 import time
-from collections.abc import Awaitable, Callable, Container, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -19,6 +19,7 @@ from .budget import MIB, Budget
 from .domain import errors, front_door
 from .domain.limits import LineLimit
 from .domain.record.answers import ErrorAnswer, ErrorsAnswer, HealthAnswer
+from .domain.subscriptions import Owner
 from .tracebacks import drop_tracebacks
 
 log = structlog.get_logger()
@@ -62,7 +63,7 @@ ANSWERS_RETRY_SECONDS = 5
 MESSAGE_CHARACTERS, FIELD_CHARACTERS = 1000, 256
 """The length of each problem that an answer or the log shows: it may quote a path or a key of any length."""
 _OWNER = "event_platform.owner"
-_STRANGERS = "strangers"
+_STRANGERS = ""
 _FAULT = errors.Problem("", "an internal error; it was logged and nothing was changed")
 
 
@@ -130,8 +131,10 @@ def client_address(request: Request) -> str:
     return front_door.site_of(request.app.client_of(request))
 
 
-def note_owner(request: Request, owner: Hashable) -> None:
+def note_owner(request: Request, owner: Owner | str) -> None:
     """Notes whose request it is, once that is proved: its answer takes the owner's room.
+
+    `owner` is a client, or the PIM itself by its URL.
 
     Raises Overloaded if the answers that the owner did not read yet fill that room.
     """
@@ -187,7 +190,7 @@ class App:
             await self._router(scope, receive, send)
             return
         started = False
-        room: tuple[Hashable, int] | None = None
+        room: tuple[Owner | str, int] | None = None
 
         def complete(message: Message) -> Awaitable[None]:
             nonlocal started, room
@@ -223,12 +226,12 @@ class App:
             if room is not None:
                 self._answers.release(*room)
 
-    def check_room(self, owner: Hashable) -> None:
+    def check_room(self, owner: Owner | str) -> None:
         """Raises Overloaded if an owner has no room for another answer."""
         if not self._answers.has_room(owner, 1):
             raise self._no_room(owner)
 
-    def _take_room(self, scope: Scope, size: int) -> tuple[Hashable, int] | None:
+    def _take_room(self, scope: Scope, size: int) -> tuple[Owner | str, int] | None:
         """Takes room for a large answer. Raises Overloaded if there is none for the answer to a GET.
 
         What may have changed something is answered in any case.
@@ -242,9 +245,10 @@ class App:
         self._answers.take_anyway(owner, size)
         return owner, size
 
-    def _no_room(self, owner: Hashable) -> errors.Overloaded:
+    def _no_room(self, owner: Owner | str) -> errors.Overloaded:
         if refused := self.lines.count(("answers.refused", owner)):
-            log.warning("answers.refused", owner=owner, refused=refused, held_bytes=self._answers.in_use)
+            named = owner._asdict() if isinstance(owner, Owner) else {"tenant": owner}
+            log.warning("answers.refused", **named, refused=refused, held_bytes=self._answers.in_use)
         return errors.Overloaded(
             "too many large answers were not read yet; read them, or ask for less at a time",
             ANSWERS_RETRY_SECONDS,

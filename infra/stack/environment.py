@@ -49,13 +49,14 @@ def read_by(function: str, values: Mapping[str, T]) -> dict[str, T]:
 
 
 def check_setting(variable: str, value: str) -> None:
-    """Raises ValueError when no function reads the variable, or not with this value."""
+    """Raises ValueError when no function reads the variable, or one does not take this value."""
     if variable in SET_BY_THE_STACK:
         raise ValueError(f"{variable} is set by the stack itself")
     fields = [known[variable] for function in SETTINGS if variable in (known := variables(function))]
     if not fields:
         raise ValueError(f"no function reads {variable}")
-    try:
-        TypeAdapter(Annotated[fields[0].annotation, fields[0]]).validate_python(value)  # pyright: ignore
-    except ValidationError as error:
-        raise ValueError(f"{variable}: {error.errors()[0]['msg']}") from None
+    for field in fields:  # functions may have limits of their own
+        try:
+            TypeAdapter(Annotated[field.annotation, field]).validate_python(value)  # pyright: ignore
+        except ValidationError as error:
+            raise ValueError(f"{variable}: {error.errors()[0]['msg']}") from None

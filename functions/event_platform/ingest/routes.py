@@ -80,7 +80,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
             if tenant is None:
                 door.count_wrong(client_address(request), presented)
                 raise Unauthenticated("the bearer token is not the ingest key of any PIM here", "wrong_key")
-            note_owner(request, tenant.key)
+            note_owner(request, tenant.name)
             as_it_is(request)
             with bodies.of(tenant.key) as share:
                 body = await read_body(request, BODY_LIMIT, share)
@@ -152,7 +152,7 @@ def routes(ingest: Ingest) -> Sequence[Route]:
             error.reason = "unknown_key" if tenant is NOBODY else known
             raise
         door.remember((address, key))
-        note_owner(request, tenant.key)
+        note_owner(request, tenant.name)
         share.prove(tenant.key)
         return body, tenant
 

@@ -25,7 +25,7 @@ from ..errors import CannotListen, StoreReplaced
 from ..output import echo, fail
 from ..runtime import memory, systemd
 from ..runtime.log_lines import GatheredLines, to_background
-from ..runtime.stopping import METRICS_SECONDS, REQUESTS_SECONDS
+from ..runtime.stopping import DRAIN_SECONDS, METRICS_SECONDS, REQUESTS_SECONDS
 from ..runtime.tasks import WatchedTasks
 from ..serving import server
 from ..serving.accepting import RAISE_THE_LIMIT
@@ -164,6 +164,8 @@ async def _serve(
         log.warning("settings.public_url_missing", fix="set AEP_PUBLIC_URL: it stands in every event")
     for name, nearest in options.unknown_variables(os.environ).items():
         log.warning("settings.unknown_variable", variable=name, nearest=nearest)
+    if settings.timeout > DRAIN_SECONDS:
+        log.warning("settings.timeout_above_drain", timeout=settings.timeout, drain=DRAIN_SECONDS)
     _say_if_lowered(settings.connections)
     with server.listen(host, port) as listener:
         platform = Platform(

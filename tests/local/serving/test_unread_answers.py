@@ -151,7 +151,7 @@ async def test_an_owner_who_reads_no_answers_has_a_quarter_of_the_bytes_and_othe
         status, headers, body = await answer_to(port, f"/{ANSWER}", "hog")
     assert (status, headers["retry-after"]) == (503, str(http.ANSWERS_RETRY_SECONDS))
     assert b"not read" in body
-    assert [(each["event"], each["owner"]) for each in logs] == [("answers.refused", "hog")]
+    assert [(each["event"], each["tenant"]) for each in logs] == [("answers.refused", "hog")]
     status, _, body = await answer_to(port, f"/{ANSWER}", "other")
     assert (status, len(body)) == (200, ANSWER)
     silent.close()

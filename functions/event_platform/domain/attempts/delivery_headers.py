@@ -29,18 +29,11 @@ class DeliveryHeader(NamedTuple):
     """A header. `value` returns None if it is left out; `fixed` is the value if that is always the same."""
 
     name: str
-    value: Callable[[Sent], str | None]
+    value: Callable[[Sent], str | None] | None = None
     description: str = ""
     fixed: str | None = None
     pattern: str | None = None
     is_optional: bool = False
-
-
-def _fixed(name: str, value: str) -> DeliveryHeader:
-    def always(sent: Sent) -> str:
-        return value
-
-    return DeliveryHeader(name, always, fixed=value)
 
 
 def _correlation_id(sent: Sent) -> str:
@@ -74,8 +67,8 @@ REPLAY = DeliveryHeader(
 )
 
 DELIVERY_HEADERS = (
-    _fixed("Content-Type", "application/json"),
-    _fixed("User-Agent", "akeneo/event-platform"),
+    DeliveryHeader("Content-Type", fixed="application/json"),
+    DeliveryHeader("User-Agent", fixed="akeneo/event-platform"),
     CORRELATION_ID,
     DeliveryHeader(
         signatures.PRIMARY_HEADER,
@@ -90,7 +83,7 @@ DELIVERY_HEADERS = (
         pattern="^[0-9a-f]{64}$",
         is_optional=True,
     ),
-    _fixed(signatures.ALGORITHM_HEADER, signatures.ALGORITHM),
+    DeliveryHeader(signatures.ALGORITHM_HEADER, fixed=signatures.ALGORITHM),
     REPLAY,
 )
 """The table, in the contract's order."""
@@ -100,4 +93,4 @@ _VALUES = [(header.name, header.fixed, header.value) for header in DELIVERY_HEAD
 
 def signed(sent: Sent) -> list[tuple[str, str]]:
     """Returns the headers with their values."""
-    return [(name, value) for name, fixed, of in _VALUES if (value := fixed or of(sent)) is not None]
+    return [(name, value) for name, fixed, of in _VALUES if (value := fixed or (of and of(sent))) is not None]
