@@ -20,7 +20,7 @@ from .database import Database
 class StoredAndListed:
     """The port `EntrySource`: the entries in the store, and those of the operator's list.
 
-    `source` of the list is a path, or the list itself when it begins with `[`; None stands for the store alone.
+    `source` is the path of the list, or the list itself when it begins with `[`; None stands for no list.
     """
 
     def __init__(self, database: Database, *, source: str | None, allow_http: bool) -> None:
