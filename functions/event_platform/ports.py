@@ -304,12 +304,12 @@ class ActiveSubscriptions(Protocol):
 class Intake(Protocol):
     """Takes the events of ingest."""
 
-    async def accept(self, tenant: str, events: Sequence[Event], *, relayed: bool = False) -> None:
+    async def accept(self, tenant: str, events: Sequence[Event], *, way: Way = Way.CLOUDEVENTS) -> None:
         """Makes the events durable, all or none, when it returns.
 
-        An id that this tenant sent in the last 10 minutes, or twice here, fans out once; one that was
-        `relayed` fans out once in 24 hours of relayed events. Raises StoreUnavailable, or PublishFailed
-        where they go to a topic.
+        `way` is the ingest format that they came in. An id that this tenant sent in the last 10 minutes, or
+        twice here, fans out once; a relayed one fans out once in 24 hours of relayed events. Raises
+        StoreUnavailable, or PublishFailed where they go to a topic.
         """
         ...
 

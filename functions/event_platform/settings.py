@@ -13,6 +13,7 @@ import orjson
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ByteSize,
     Field,
     InstanceOf,
     SecretStr,
@@ -39,6 +40,8 @@ UNKNOWN_NAMED = 20
 
 
 MAX_ADDRESSES = 10
+MAX_KEEP_SECONDS = 31 * 86400
+MIN_KEEP_BYTES, MAX_KEEP_BYTES = 16 * 1024**2, 1024**5
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
 PACKED_AS = Path(__file__).with_name("archive.txt")
 """The variable with the name of the archive, in an archive that the stack has packed."""
@@ -125,6 +128,22 @@ def _mail_from(value: str | None, info: ValidationInfo) -> str | None:
     return value if value is None else check_sender(value)
 
 
+def _keep(value: float) -> float:
+    if not 0 <= value <= MAX_KEEP_SECONDS:
+        raise ValueError(f"must be 0 to {MAX_KEEP_SECONDS} seconds, which are 31 days; 0 keeps nothing")
+    return value
+
+
+def _keep_bytes(value: Any) -> int:
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(value))
+    except ValidationError:
+        size = -1
+    if not MIN_KEEP_BYTES <= size <= MAX_KEEP_BYTES:
+        raise ValueError("must be a number of bytes, or one with a unit as in 20GiB: 16MiB to 1024TiB")
+    return size
+
+
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400, allow_inf_nan=False)]
 TimeoutOfPushes = Annotated[Seconds, Field(le=10)]
 """The time of an attempt on Google Cloud, where a push is answered within the queue's ack deadline."""
@@ -132,6 +151,7 @@ RetryDelays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[IpNetwork, ...], NoDecode, BeforeValidator(_networks)]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
+KeepBytes = Annotated[int, BeforeValidator(_keep_bytes)]
 PerSecond = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EventTypes = Annotated[InstanceOf[Catalog], NoDecode, BeforeValidator(catalog_with)]
 SmtpUrl = Annotated[SecretStr, AfterValidator(_smtp_url)]
@@ -193,6 +213,8 @@ class Settings(AttemptSettings, DestinationSettings):
     log_level: LogLevel = "info"
     trusted_proxies: Proxies = 0
     connections: Connections = 4096
+    keep: Annotated[float, AfterValidator(_keep)] = 86400  # 0: nothing is kept
+    keep_bytes: KeepBytes = 1024**3  # may have a unit
     event_types: EventTypes = Field(default_factory=catalog.load)  # own ones: as pims, a path or the list
 
     def mail_server(self) -> MailServer | None:

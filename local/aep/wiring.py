@@ -85,6 +85,7 @@ class Platform:
             schema_base=f"{settings.public_url or base_url}/spec",
             meters=meters,
             longest_delay=retries.longest(settings.deliver_policy().retry_delays),
+            keeps=settings.keep > 0,
         )
         counts = SqliteSuccessCounts(self._database)
         self._workers: Workers | None = None

@@ -52,6 +52,7 @@ from event_platform.domain.messages.message import Message
 from event_platform.domain.messages.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC
 from event_platform.domain.record.logs import LogQuery, LogType
 from event_platform.domain.subscriptions import Subscription, suspend
+from event_platform.domain.tenants import Way
 from event_platform.http import App
 from support.clock import ManualClock
 from support.eventually import eventually
@@ -347,14 +348,14 @@ class TestGoogleBroker(BrokerContract):
         """Ids are remembered by an instance, so without a restart."""
         consumer = Consumer()
         await world.start(consumer)
-        await world.intake.accept(PIM, [an_event(1)], relayed=True)
+        await world.intake.accept(PIM, [an_event(1)], way=Way.RELAY)
         await world.clock.jump(86399)
-        await world.intake.accept(PIM, [an_event(1)], relayed=True)
-        await world.intake.accept(PIM, [an_event(2)], relayed=True)
+        await world.intake.accept(PIM, [an_event(1)], way=Way.RELAY)
+        await world.intake.accept(PIM, [an_event(2)], way=Way.RELAY)
         await self.assert_empty(world)
         assert sorted(consumer.events) == ["event-1", "event-2"]
         await world.clock.jump(2)
-        await world.intake.accept(PIM, [an_event(1)], relayed=True)
+        await world.intake.accept(PIM, [an_event(1)], way=Way.RELAY)
         await broker.eventually(lambda: len(consumer.got) == 3)
 
     async def test_one_delivery_of_a_lane_is_outstanding_and_the_lane_keeps_its_order(

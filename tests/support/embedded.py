@@ -22,6 +22,8 @@ class Embedded:
         clock: Clock,
         meters: Meters | None = None,
         longest_delay: timedelta = LONGEST_DELAY,
+        *,
+        keeps: bool = True,
     ) -> None:
         self.meters = meters or Meters()
         self.database = Database(folder, self.meters)
@@ -34,7 +36,12 @@ class Embedded:
             schema_base="https://x/spec",
             longest_delay=longest_delay,
             meters=self.meters,
+            keeps=keeps,
         )
+
+    async def forget_kept(self) -> None:
+        """Removes all kept events, as when their time is over."""
+        await self.database.write(lambda connection: connection.execute("DELETE FROM kept"))
 
     async def count(self, table: str) -> int:
         """The number of rows of a table."""

@@ -94,6 +94,7 @@ def a_subscription(
     url: str = "https://erp.example.com/events",
     config: Config | None = None,
     now: datetime = START,
+    source: str = "pim",
     filter: str | None = 'not user = "nobody"',  # noqa: A002 - the field's name
     **more: Any,
 ) -> Subscription:
@@ -102,7 +103,7 @@ def a_subscription(
         id=str(uuid_utils.uuid7()),
         subscriber_id=subscriber.id,
         owner=subscriber.owner,
-        source="pim",
+        source=source,
         subject=subscriber.subject,
         events=tuple(events),
         config=config or https_config(url),

@@ -167,6 +167,7 @@ def settlement_of(
         tried_under=subscription,
         suspension=None if we_fail else _suspension(subscription, outcome, follows.end),
         is_our_fault=is_ours,
+        milliseconds=round(latency * 1000),
     )
 
 

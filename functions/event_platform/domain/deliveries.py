@@ -65,7 +65,8 @@ class Settlement:
     `outcome` is None when nothing was sent; `pace` is what an attempt showed of the receiver's pace.
     `delivery` bears the counts that the next attempt starts from. `tried_under` is the record that an attempt
     was made under; `suspension` is applied along with the end. `is_our_fault` marks an attempt that failed
-    for a reason of ours: as most others did, or before this instance had a network.
+    for a reason of ours: as most others did, or before this instance had a network. `milliseconds` is what
+    the attempt took.
     """
 
     delivery: Delivery
@@ -77,6 +78,7 @@ class Settlement:
     tried_under: Subscription | None = field(default=None, repr=False, compare=False)
     suspension: Suspension | None = None
     is_our_fault: bool = False
+    milliseconds: int = field(default=0, compare=False)
 
     @property
     def is_delivered(self) -> bool:

@@ -31,7 +31,7 @@ class Taking:
         about = (tenant.name, self._ingest.clock.wall(), media_type, attributes)
         events = await self._reading.run(tenant.key, read_cloudevents, body, *about)
         if events:
-            await self._ingest.intake.accept(tenant.name, events, relayed=False)
+            await self._ingest.intake.accept(tenant.name, events, way=Way.CLOUDEVENTS)
         self._note(tenant, Way.CLOUDEVENTS, events)
         return len(events)
 
@@ -39,7 +39,7 @@ class Taking:
         """Returns what was accepted of a webhook, and what was left out."""
         taken = await self._reading.run(tenant.key, read_webhook, body, tenant)
         if taken.events:
-            await self._ingest.intake.accept(tenant.name, taken.events, relayed=False)
+            await self._ingest.intake.accept(tenant.name, taken.events, way=Way.EVENTS_API)
         self._note(tenant, Way.EVENTS_API, taken.events)
         if left_out := taken.left_out():
             self._warn("events.skipped", tenant, **left_out)
@@ -57,7 +57,7 @@ class Taking:
             name = "relay.differs" if events else "relay.skipped"
             self._warn(name, tenant, event_id=relayed.event_id, reasons=relayed.warnings)
         if events:
-            await self._ingest.intake.accept(tenant.name, events, relayed=True)
+            await self._ingest.intake.accept(tenant.name, events, way=Way.RELAY)
         self._note(tenant, Way.RELAY, events)
         return len(events)
 

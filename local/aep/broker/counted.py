@@ -3,7 +3,7 @@
 import sqlite3
 
 from ..runtime.meters import Counted
-from ..store import accepted
+from ..store import accepted, kept
 
 REPLAYED, DROPPED = "dead_letters_replayed", "dead_letters_dropped"
 """Counts in `meta` of what other processes did with dead letters."""
@@ -17,7 +17,7 @@ def highest_number(connection: sqlite3.Connection) -> int:
         " UNION ALL SELECT max(position) FROM dead_letters UNION ALL SELECT max(position) FROM deliveries"
         " UNION ALL SELECT max(position) FROM retries UNION ALL SELECT max(no) + 1 FROM accepted)"
     ).fetchone()
-    return highest or 0
+    return max(highest or 0, kept.highest_number(connection))
 
 
 def counted(connection: sqlite3.Connection) -> tuple[Counted, dict[str, int]]:

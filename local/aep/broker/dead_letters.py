@@ -13,6 +13,7 @@ from datetime import datetime
 from event_platform.domain.errors import NotFound
 from event_platform.domain.record.logs import DeliveryEnd, Operation
 
+from ..store import courses
 from ..store.ends import record_end
 from .counted import DROPPED, REPLAYED, count_moved
 from .queued import DELIVERY_COLUMNS, release_events
@@ -24,13 +25,14 @@ DROPPED_MESSAGE = "dropped by the operator of the platform"
 """The message of the log entry; the contract has statuses of the subscription there (decision 0006)."""
 
 _LETTERS = """
-    SELECT l.position, l.at, l.error, s.id, e.id, e.type, e.accepted_at, l.attempts, l.event_no
+    SELECT l.position, l.at, l.error, s.id, e.id, e.type, e.accepted_at, l.attempts, l.event_no,
+           l.subscription_no
     FROM dead_letters l
     JOIN subscriptions s ON s.no = l.subscription_no
     JOIN events e ON e.no = l.event_no
 """
 _EVENTS = """
-    SELECT no, at, error, '', id, type, accepted_at, 0, no FROM dead_events WHERE NOT is_due
+    SELECT no, at, error, '', id, type, accepted_at, 0, no, 0 FROM dead_events WHERE NOT is_due
 """
 """Events that were accepted and not fanned out. The numbers are of the same series as positions."""
 
@@ -51,6 +53,7 @@ class DeadLetter:
     accepted_at: float
     attempts: int
     event_no: int
+    subscription_no: int
 
 
 def listed(connection: sqlite3.Connection) -> Iterable[DeadLetter]:
@@ -101,6 +104,8 @@ def drop(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> i
             attempts=letter.attempts,
         )
         release_events(connection, [letter.event_no])
+        key = (courses.kept_number(letter.event_no), letter.subscription_no, 0)
+        courses.end(connection, [(*key, courses.ENDED, None, None, DROPPED_MESSAGE, None, now.timestamp())])
 
     return _move(connection, ids, one, DROPPED, "DELETE FROM dead_events")
 

@@ -16,8 +16,9 @@ from cachetools import LRUCache
 from event_platform.domain.events.event import Envelope, Event
 from event_platform.domain.subscriptions import Recipient
 from event_platform.fanout import IdentifierCheck, fan_out
+from event_platform.ports import Clock
 
-from ..store import accepted, bulk
+from ..store import accepted, bulk, courses, kept
 from ..store.accepted import Waiting
 from ..store.recipients import Recipients, delete_snapshot, put_snapshot, snapshot
 from .queued import LaneKey, Queued, Receipt, insert_deliveries, release_events
@@ -63,6 +64,7 @@ class Rows:
     events: list[tuple[int, str, str, float, bytes, bytes]] = field(default_factory=list)
     uses: list[tuple[int, int]] = field(default_factory=list)
     queued: list[Queued] = field(default_factory=list)
+    courses: list[tuple[int, int, int, float | None]] = field(default_factory=list)
 
     def insert(self, connection: sqlite3.Connection) -> None:
         """Writes all rows, when no later piece refers to their events."""
@@ -84,6 +86,7 @@ class Rows:
             connection, "events (no, id, type, accepted_at, before_subject, after_subject)", self.events
         )
         insert_deliveries(connection, self.queued)
+        courses.begin(connection, self.courses)
 
 
 @dataclass(slots=True)
@@ -124,9 +127,11 @@ class _Window:
 class Pieces:
     """The events that wait for their fan-out. Used in the writer thread only, inside its jobs."""
 
-    def __init__(self, identifiers: IdentifierCheck, schema_base: str) -> None:
+    def __init__(self, identifiers: IdentifierCheck, schema_base: str, clock: Clock, *, keeps: bool) -> None:
         self.numbers = count(1)
         """The next number for events, positions and ids seen."""
+        self._clock = clock
+        self._keeps = keeps
         self._identifiers = identifiers
         self._schema_base = schema_base
         self._behind: set[str] | None = None
@@ -151,18 +156,29 @@ class Pieces:
             self._behind = set(accepted.tenants(connection))
         return self._behind
 
+    def numbers_of_event(self) -> int:
+        """Sets a pair of numbers aside for an event; returns the first one, which is even.
+
+        So the number of a kept event follows from that of each of its two bodies.
+        """
+        number = next(self.numbers)
+        if number & 1:
+            number = next(self.numbers)
+        next(self.numbers)
+        return number
+
     def fan_out(
-        self, tenant: str, accepted_at: float, event: Event, recipients: Recipients, rows: Rows
+        self, number: int, tenant: str, accepted_at: float, event: Event, recipients: Recipients, rows: Rows
     ) -> Sequence[Queued]:
         """Adds to `rows` what an event gives for all of its recipients; returns the deliveries."""
-        number, _ = next(self.numbers), next(self.numbers)
         waiting = Waiting(number, tenant, 0, accepted_at, event)
         recipients.compile(recipients.all)
-        return self._fan_out(waiting, recipients, recipients.of(event.type), rows, set(), {})
+        return self._fan_out(waiting, recipients, recipients.of(event.type), rows, set(), {}, None)
 
     def put_off(
         self,
         connection: sqlite3.Connection,
+        number: int,
         tenant: str,
         accepted_at: float,
         event: Event,
@@ -171,16 +187,17 @@ class Pieces:
         """Returns the event as one that waits for its fan-out; the caller puts it into the file."""
         snapshot_no = self._latest_snapshot(connection, tenant, recipients)
         self.behind(connection).add(tenant)
-        number, _ = next(self.numbers), next(self.numbers)
         return Waiting(number, tenant, snapshot_no, accepted_at, event)
 
     def put_again(
         self, connection: sqlite3.Connection, dead: int, tenant: str, recipients: Recipients
     ) -> None:
         """Has a dead event wait for its fan-out again, for the subscriptions that are active now."""
-        number, _ = next(self.numbers), next(self.numbers)
+        number = self.numbers_of_event()
         snapshot_no = self._latest_snapshot(connection, tenant, recipients)
         accepted.put_again(connection, dead, number, snapshot_no)
+        if self._keeps:
+            kept.put_again(connection, dead, number)
         self.behind(connection).add(tenant)
 
     def _latest_snapshot(self, connection: sqlite3.Connection, tenant: str, recipients: Recipients) -> int:
@@ -203,7 +220,7 @@ class Pieces:
         group = recipients.all[done:]
         recipients.compile(group)
         written = accepted.written(connection, [first.no]) if done else set[int]()
-        self._fan_out(first, recipients, group, rows, written, {})
+        self._fan_out(first, recipients, group, rows, written, {}, self._now())
         rows.insert_some(connection)
         release_events(connection, list(written))
         more = self._remove_first(connection, tenant, first.no, first.snapshot_no)
@@ -241,8 +258,9 @@ class Pieces:
             return Piece()
         group, rows = window.group(), Rows()
         window.recipients.compile(group)
+        now = self._now()
         for waiting, variants in zip(window.waiting, window.variants, strict=True):
-            self._fan_out(waiting, window.recipients, group, rows, window.written, variants)
+            self._fan_out(waiting, window.recipients, group, rows, window.written, variants, now)
         first, last = window.done == 0, window.done + len(group) == len(window.recipients.all)
         window.done += len(group)
         if first and last:
@@ -325,26 +343,28 @@ class Pieces:
         rows: Rows,
         written: set[int],
         variants: dict[bool, Envelope],
+        matched_at: float | None,
     ) -> Sequence[Queued]:
         """Adds to `rows` what the event gives for a group of the recipients.
 
         A body that is `written` is not written again, and one of the `variants` is not rendered again.
+        `matched_at` is None at acceptance.
         """
-        event, accepted_at = waiting.event, waiting.accepted_at
+        event, accepted_at, number = waiting.event, waiting.accepted_at, waiting.no
         matched = fan_out(event, group, recipients.predicates, self._schema_base, variants)
         self._identifiers.look(waiting.tenant, event, matched)
         queued: list[Queued] = []
         for match in matched:
-            number = waiting.no if match.with_identifier else waiting.no + 1
-            if number not in written:
-                written.add(number)
+            body_no = number if match.with_identifier else number + 1
+            if body_no not in written:
+                written.add(body_no)
                 parts = (match.envelope.before_subject, match.envelope.after_subject)
-                rows.events.append((number, event.id, event.type, accepted_at, *parts))
+                rows.events.append((body_no, event.id, event.type, accepted_at, *parts))
             subscription = match.subscription
             key = LaneKey(recipients.numbers[subscription.id], match.lane)
             queued.append(
                 Queued(
-                    receipt=Receipt(key, next(self.numbers), number),
+                    receipt=Receipt(key, next(self.numbers), body_no),
                     owner=(subscription.owner.tenant, subscription.owner.client_id),
                     subscription_id=subscription.id,
                     event_id=event.id,
@@ -361,7 +381,13 @@ class Pieces:
         elif queued:
             rows.uses += Counter(entry.receipt.event_no for entry in queued).items()
         rows.queued += queued
+        # Files of before have pairs that begin with an odd number: these events are not kept.
+        if self._keeps and event.benchmark_client is None and not number & 1:
+            rows.courses += [(number, entry.receipt.key[0], 0, matched_at) for entry in queued]
         return queued
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
 
 
 def work_of(events: Sequence[Event], recipients: Recipients) -> int:

@@ -21,12 +21,14 @@ from event_platform.domain.record.logs import KEPT_FOR
 from event_platform.domain.revocations import REMOVALS, removed_client
 from event_platform.domain.subscriptions import SHOWN_AFTER_DELETION, Subscription
 from event_platform.domain.suspension import Suspension
+from event_platform.domain.tenants import Way
 from event_platform.fanout import IdentifierCheck, log_revoked
 from event_platform.ports import Clock
 
 from ..runtime.meters import Counted, Meters
-from ..store import accepted
+from ..store import accepted, courses, kept
 from ..store.backlog import WEIGHT_AT_ONCE
+from ..store.courses import DELIVERED, CourseKey, kept_number
 from ..store.database import Database
 from ..store.ends import record_end
 from ..store.retries import MADE_DUE, Search, make_due, subscription_no
@@ -87,15 +89,18 @@ class DurableQueue:
         schema_base: str,
         longest_delay: timedelta = LONGEST_DELAY,
         meters: Meters | None = None,
+        keeps: bool = True,
     ) -> None:
+        self._keeps = keeps
         self._meters = meters or Meters()
         self._database = database
         self._subscriptions = subscriptions
         self._clock = clock
         self._longest_delay = longest_delay.total_seconds()
         self.schema_base = schema_base
-        self._pieces = Pieces(IdentifierCheck(clock), schema_base)  # used in the writer thread only
-        self._seen = SeenIds()  # as the pieces are
+        # Both are used in the writer thread only.
+        self._pieces = Pieces(IdentifierCheck(clock), schema_base, clock, keeps=keeps)
+        self._seen = SeenIds()
         database.on_rollback += [self._pieces.forget, self._seen.forget]
         self._owners: dict[str, OwnerKey] = {}  # by the ids of subscriptions; numbers of rows come again
         self._senders = Senders()
@@ -159,7 +164,7 @@ class DurableQueue:
         self._meters.opened(found[0])
         self._moved = found[1]
 
-    async def accept(self, tenant: str, events: Sequence[Event], *, relayed: bool = False) -> None:
+    async def accept(self, tenant: str, events: Sequence[Event], *, way: Way = Way.CLOUDEVENTS) -> None:
         """Accepts events, as the port `Intake` says: the check of ids and the events are one commit.
 
         Their deliveries are in it too where that is little work. Else the events are fanned out later, by
@@ -175,7 +180,7 @@ class DurableQueue:
                 self._behind(tenant)
 
         self._senders.note(tenant, self._clock.monotonic())
-        batch = Batch(tenant, events, self._clock.now().timestamp(), relayed)
+        batch = Batch(tenant, events, self._clock.now().timestamp(), way)
         weight = len(events) + sum(len(event.data_json) for event in events) // BYTES_OF_WEIGHT
         result = await self._database.write_jointly(
             self._accept, batch, committed, weight=weight, tenant=tenant
@@ -283,7 +288,7 @@ class DurableQueue:
         now = self._clock.now().timestamp()
 
         def committed(present: Sequence[Taken]) -> None:
-            for *_, subscription_id, accepted_at in present:
+            for _, _, _, _, subscription_id, accepted_at, _, _ in present:
                 self._meters.taken(subscription_id, now - accepted_at)
 
         def on_its_way(part: Sequence[Taken], tenant: str | None) -> "asyncio.Future[Any]":
@@ -549,6 +554,7 @@ class DurableQueue:
         new = self._seen.new_events(connection, self._pieces.numbers, batches)
         rows = Rows()
         waiting: list[accepted.Waiting] = []
+        keeping: list[kept.KeptRow] = []
         results: list[_Accepted] = []
         room = WORK_AT_ACCEPTANCE
         for batch, events in zip(batches, new, strict=True):
@@ -561,15 +567,18 @@ class DurableQueue:
                 if event.type in REMOVALS:
                     result.revoked += self._revoke(connection, batch, event)
                     recipients = self._subscriptions.active(connection, batch.tenant)
+                number = self._pieces.numbers_of_event()
+                about = (number, batch.tenant, batch.now)
+                if self._keeps and event.benchmark_client is None:
+                    keeping.append(kept.row_of(*about, batch.way, event))
                 if at_once:
-                    result.queued += self._pieces.fan_out(batch.tenant, batch.now, event, recipients, rows)
+                    result.queued += self._pieces.fan_out(*about, event, recipients, rows)
                 elif recipients.of(event.type):
-                    waiting.append(
-                        self._pieces.put_off(connection, batch.tenant, batch.now, event, recipients)
-                    )
+                    waiting.append(self._pieces.put_off(connection, *about, event, recipients))
                     result.later += 1
             if at_once:
                 room -= work
+        kept.put(connection, keeping)
         accepted.put(connection, waiting)
         rows.insert(connection)
         return results
@@ -585,7 +594,15 @@ class DurableQueue:
         """Removes deliveries that were taken; returns those of each part that were there. A joint job."""
         removed = take_out(connection, [each[:3] for part in parts for each in part])
         present = [[each for each in part if is_first(each[2], removed)] for part in parts]
-        release_events(connection, [each[3] for part in present for each in part])
+        gone = [each for part in present for each in part]
+        release_events(connection, [each[3] for each in gone])
+        if self._keeps:
+            now = self._clock.now().timestamp()
+            ends = [
+                (kept_number(event_no), number, 0, DELIVERED, status, None, None, took, now)
+                for number, _, _, event_no, _, _, status, took in gone
+            ]
+            courses.end(connection, ends)
         return present
 
     def _settle(
@@ -596,10 +613,13 @@ class DurableQueue:
         removed = take_out(connection, [(*receipt.key, receipt.position) for receipt in receipts])
         results: list[_Settled | None] = []
         finished: list[int] = []
+        settled: list[tuple[CourseKey, Settlement]] = []
         for settlement, receipt in zip(settlements, receipts, strict=True):
             if not is_first(receipt.position, removed):
                 results.append(None)
                 continue
+            key = CourseKey(kept_number(receipt.event_no), receipt.key.subscription_no)
+            settled.append((key, settlement))
             delivery = settlement.delivery
             back: Sequence[Queued] = ()
             if settlement.retry_at is not None:
@@ -619,6 +639,8 @@ class DurableQueue:
                 )
             results.append(_Settled(back, self._suspend(connection, settlement.suspension)))
         release_events(connection, finished)
+        if self._keeps:
+            courses.note(connection, settled, self._clock.now().timestamp())
         return results
 
     def _suspend(

@@ -34,9 +34,10 @@ class Receipt(NamedTuple):
     event_no: int
 
 
-Taken: TypeAlias = tuple[int, int, int, int, str, float]
-"""A delivery that a receiver took: the numbers of its receipt, the id of its subscription, and when its event
-was accepted (unix seconds). A plain tuple, which travels between processes at the least cost."""
+Taken: TypeAlias = tuple[int, int, int, int, str, float, int | None, int]
+"""A delivery that a receiver took: the numbers of its receipt, the id of its subscription, when its event was
+accepted (unix seconds), the status of the answer if there was one, and the milliseconds that it took. A plain
+tuple, which travels between processes at the least cost."""
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from event_platform.domain.events.event import Event
 from event_platform.domain.events.repetitions import RELAYED_SECONDS, REMEMBERED_SECONDS
+from event_platform.domain.tenants import Way
 
 from ..store import bulk
 
@@ -17,12 +18,12 @@ statement of some 10 ms."""
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The events of a request, and when they came (unix seconds)."""
+    """The events of a request, when they came (unix seconds), and in which ingest format."""
 
     tenant: str
     events: Sequence[Event]
     now: float
-    relayed: bool
+    way: Way
 
 
 class SeenIds:
@@ -59,7 +60,7 @@ class SeenIds:
         new: dict[int, list[Event]] = {id(batch): [] for batch in batches}
         relayed = _relayed_before(connection, keyed)
         for batch, event, key in keyed:
-            if key in relayed and batch.relayed:
+            if key in relayed and batch.way is Way.RELAY:
                 continue
             at = arrived.get(key) or earlier.get(key)
             if at is not None and abs(batch.now - at) < REMEMBERED_SECONDS:
@@ -119,7 +120,7 @@ def _relayed_before(
     connection: sqlite3.Connection, keyed: Sequence[tuple[Batch, Event, bytes]]
 ) -> set[bytes]:
     """Returns which ids of relayed events were relayed in the last 24 hours; remembers the others."""
-    relayed = {key: batch.now for batch, _, key in keyed if batch.relayed}
+    relayed = {key: batch.now for batch, _, key in keyed if batch.way is Way.RELAY}
     if not relayed:
         return set()
     rows = bulk.rows(

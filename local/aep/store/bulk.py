@@ -19,12 +19,18 @@ def insert(connection: sqlite3.Connection, into: str, values: Rows) -> None:
 
     `into` names table and columns, as in `events (no, id)`; each row of `values` has one for each.
     """
-    start = 0
-    while (left := len(values) - start) > 0:
-        size = min(_AT_MOST, 1 << (left.bit_length() - 1))  # the largest power of two that is there
-        chunk = values[start : start + size]
+    for chunk in _chunks(values):
         connection.execute(f"INSERT INTO {into} {_values(chunk)}", _flat(chunk))
-        start += size
+
+
+def update(connection: sqlite3.Connection, change: str, where: str, values: Rows) -> None:
+    """Runs UPDATE for each row of `values`, whose values are `v.column1` and so on in `change` and `where`.
+
+    `change` names the table too, as in `events SET id = v.column2`. No two rows are for the same.
+    """
+    for chunk in _chunks(values):
+        statement = f"UPDATE {change} FROM ({_values(chunk)}) AS v WHERE {where}"
+        connection.execute(statement, _flat(chunk))
 
 
 def change(connection: sqlite3.Connection, statement: str, keys: Rows) -> int:
@@ -41,6 +47,15 @@ def rows(connection: sqlite3.Connection, statement: str, keys: Rows) -> list[Any
     for chunk in _padded(keys):
         found += connection.execute(statement.format(keys=_keys(chunk)), _flat(chunk))
     return found
+
+
+def _chunks(values: Rows) -> Iterator[Rows]:
+    """Yields the rows in chunks of a power of two."""
+    start = 0
+    while (left := len(values) - start) > 0:
+        size = min(_AT_MOST, 1 << (left.bit_length() - 1))  # the largest power of two that is there
+        yield values[start : start + size]
+        start += size
 
 
 def _padded(keys: Rows) -> Iterator[Rows]:

@@ -318,6 +318,50 @@ CREATE TABLE arrived (                 -- the last ids that came in; `seen` has 
 );
 """
 
+_VERSION_13 = """
+CREATE TABLE kept (                    -- accepted events, matched or not, for as long as AEP_KEEP says
+    no INTEGER PRIMARY KEY,            -- even, in the order of acceptance; as in `accepted`
+    tenant TEXT NOT NULL,
+    accepted_at REAL NOT NULL,
+    way TEXT NOT NULL,                 -- the ingest format that it came in
+    id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    time TEXT NOT NULL,
+    identity TEXT NOT NULL,            -- JSON
+    identifier BLOB,                   -- of a product; UTF-8, which may hold halves of surrogate pairs
+    data_json BLOB NOT NULL
+);
+CREATE TABLE courses (                 -- what became of each delivery of a kept event
+    event_no INTEGER NOT NULL,         -- in `kept`
+    subscription_no INTEGER NOT NULL,
+    replay_no INTEGER NOT NULL DEFAULT 0,
+    matched_at REAL,                   -- null: in the commit of acceptance
+    attempts TEXT,                     -- that failed, as JSON: [at, outcome, reason, status, milliseconds]
+    outcome TEXT,                      -- 'delivered' or 'ended'; null while it waits
+    status INTEGER,                    -- of the last attempt, as are the next ones, or why it was not sent
+    reason TEXT,
+    message TEXT,
+    milliseconds INTEGER,
+    ended_at REAL,
+    PRIMARY KEY (event_no, subscription_no, replay_no)
+) WITHOUT ROWID;
+CREATE TABLE kept_segments (           -- ranges of `kept` that are indexed; they are removed one by one
+    no INTEGER PRIMARY KEY,
+    first_no INTEGER NOT NULL,
+    last_no INTEGER NOT NULL,
+    first_at REAL NOT NULL,            -- the earliest and the latest time of acceptance
+    last_at REAL NOT NULL,
+    events INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+);
+CREATE TABLE kept_index (              -- of each segment, the events that may have a key
+    segment_no INTEGER NOT NULL,
+    key INTEGER NOT NULL,
+    entries BLOB NOT NULL,
+    PRIMARY KEY (segment_no, key)
+) WITHOUT ROWID;
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -331,6 +375,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_10,
     _VERSION_11,
     _VERSION_12,
+    _VERSION_13,
 )
 """The statements that lead from each version of the schema to the next, beginning with the empty file.
 

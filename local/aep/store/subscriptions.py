@@ -367,8 +367,10 @@ class SqliteSubscriptions:
                 " AND no NOT IN (SELECT subscription_no FROM retries)"
                 " AND no NOT IN (SELECT subscription_no FROM dead_letters)"
                 " AND NOT EXISTS (SELECT 1 FROM accepted WHERE accepted.tenant = subscriptions.tenant)"
+                # Its number comes again, and what is kept of its deliveries must not be another's then.
+                " AND updated_at < coalesce((SELECT accepted_at FROM kept ORDER BY no LIMIT 1), ?)"
                 " RETURNING id",
-                (before,),
+                (before, before),
             ).fetchall()
             connection.execute(
                 "DELETE FROM subscribers WHERE status = 'deleted' AND updated_at < ?"

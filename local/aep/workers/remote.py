@@ -94,8 +94,11 @@ class RemoteStore:
         if not self._delivered:
             self._loop.call_later(GATHERED_FOR_SECONDS, self._send_delivered)
         key, position, event_no = receipt
-        accepted_at = delivery.accepted_at.timestamp()
-        row = (key.subscription_no, key.lane, position, event_no, delivery.subscription_id, accepted_at)
+        outcome = settlement.outcome
+        row = (
+            key.subscription_no, key.lane, position, event_no, delivery.subscription_id,
+            delivery.accepted_at.timestamp(), outcome and outcome.status, settlement.milliseconds,
+        )  # fmt: skip
         self._delivered.append(row)
         future = self._settling[position] = self._loop.create_future()
         return future

@@ -25,6 +25,7 @@ from event_platform.domain.ingest_formats import relay
 from event_platform.domain.pace.lanes import lane_of
 from event_platform.domain.record.logs import DeliveryEnd, Operation
 from event_platform.domain.subscriptions import Owner, Status, Subscription, suspend
+from event_platform.domain.tenants import Way
 from event_platform.ports import Intake, Subscriptions
 from support.clock import START, ManualClock
 from support.eventually import eventually
@@ -319,19 +320,19 @@ class BrokerContract:
     ) -> None:
         consumer = Consumer()
         await world.start(consumer)
-        await world.intake.accept(PIM, [an_event(1)], relayed=True)
+        await world.intake.accept(PIM, [an_event(1)], way=Way.RELAY)
         await eventually(lambda: consumer.got)
         again = Consumer()
         await world.restart(again)
         await world.clock.jump(86399)
-        await world.intake.accept(PIM, [an_event(1)], relayed=True)
-        await world.intake.accept(PIM, [an_event(2)], relayed=True)
+        await world.intake.accept(PIM, [an_event(1)], way=Way.RELAY)
+        await world.intake.accept(PIM, [an_event(2)], way=Way.RELAY)
         await eventually(lambda: again.got)
         assert (consumer.events, again.events) == (["event-1"], ["event-2"])
         await world.intake.accept(PIM, [an_event(1)])  # another way remembers for ten minutes only
         await eventually(lambda: len(again.got) == 2)
         await world.clock.jump(601)
-        await world.intake.accept(PIM, [an_event(1)], relayed=True)
+        await world.intake.accept(PIM, [an_event(1)], way=Way.RELAY)
         await eventually(lambda: len(again.got) == 3)
 
     async def test_two_tenants_may_use_the_same_id(self, world: World, subscription: Subscription) -> None:

@@ -415,6 +415,7 @@ async def test_a_deleted_subscription_is_kept_while_events_for_it_wait(world: Wo
     await world.fan_out()
     assert (await world.deliveries())["event-7", deleted.id] == 1
     await world.settle_all()
+    await world.forget_kept()
     await world.subscriptions.forget_deleted(before=long_after)
     assert await world.count("subscriptions") == 1
 
@@ -426,6 +427,7 @@ async def test_the_owner_of_a_delivery_is_that_of_its_subscription_though_a_row_
     await world.queue.accept(PIM, many(1))
     await world.settle_all()
     await world.change(gone, partial(delete_subscription, now=world.clock.now()))
+    await world.forget_kept()
     await world.subscriptions.forget_deleted(before=world.clock.now().timestamp() + 1)
     await world.subscribe(1, other := Owner(PIM, "other"))
     await world.queue.accept(PIM, many(1, first=1))

@@ -10,6 +10,7 @@ import pytest
 from aep.broker import seen
 from aep.broker.seen import Batch, SeenIds
 from aep.store.migrations import prepare
+from event_platform.domain.tenants import Way
 from support.records import PIM, an_event
 
 START = 1_700_000_000.0
@@ -23,9 +24,9 @@ class Ids:
         self.seen = SeenIds()
         self._numbers = count(1)
 
-    def came(self, at: float, numbers: Sequence[int], *, relayed: bool = False) -> list[int]:
+    def came(self, at: float, numbers: Sequence[int], *, way: Way = Way.CLOUDEVENTS) -> list[int]:
         events = {f"{event.id}": number for number in numbers for event in [an_event(number)]}
-        batch = Batch(PIM, [an_event(number) for number in numbers], START + at, relayed)
+        batch = Batch(PIM, [an_event(number) for number in numbers], START + at, way)
         ((new),) = self.seen.new_events(self.connection, self._numbers, [batch])
         return [events[event.id] for event in new]
 
@@ -105,7 +106,7 @@ def test_few_ids_cost_no_look_at_the_earlier_ones(ids: Ids) -> None:
 
 @pytest.mark.parametrize("gap", [601, 86399])
 def test_a_relayed_id_is_known_for_a_day(ids: Ids, gap: int) -> None:
-    assert ids.came(0, [1, 2], relayed=True) == [1, 2]
+    assert ids.came(0, [1, 2], way=Way.RELAY) == [1, 2]
     ids.clean_up(gap)
-    assert ids.came(gap, [1, 3], relayed=True) == [3]
-    assert ids.came(gap + 86400, [1], relayed=True) == [1]
+    assert ids.came(gap, [1, 3], way=Way.RELAY) == [3]
+    assert ids.came(gap + 86400, [1], way=Way.RELAY) == [1]

@@ -47,6 +47,8 @@ class World(Embedded):
                 each.receipt.event_no,
                 each.subscription_id,
                 each.accepted_at,
+                204,
+                7,
             )
             for each in self.put[before:]
         ]

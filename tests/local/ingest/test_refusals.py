@@ -61,7 +61,7 @@ class Registry:
 class Intake:
     is_away = False
 
-    async def accept(self, tenant: str, events: Sequence[Event], *, relayed: bool = False) -> None:
+    async def accept(self, tenant: str, events: Sequence[Event], *, way: Way = Way.CLOUDEVENTS) -> None:
         if self.is_away:
             raise StoreUnavailable("the disk is full")
 

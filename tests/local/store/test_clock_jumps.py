@@ -27,6 +27,7 @@ from event_platform.domain.pace.turns import Turn
 from event_platform.domain.record.notifications import Allowance
 from event_platform.domain.subscriptions import Subscription, suspend
 from event_platform.domain.suspension import Count, Series
+from event_platform.domain.tenants import Way
 from support import one_pim
 from support.clock import START, MovedClock
 from support.embedded import Embedded
@@ -221,16 +222,16 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.mark.parametrize("days", JUMPS)
-@pytest.mark.parametrize("relayed", [False, True])
-async def test_an_id_is_known_for_as_long_as_ever(world: World, days: int, relayed: bool) -> None:
+@pytest.mark.parametrize("way", [Way.CLOUDEVENTS, Way.RELAY])
+async def test_an_id_is_known_for_as_long_as_ever(world: World, days: int, way: Way) -> None:
     await world.subscribe()
-    await world.queue.accept(PIM, [an_event(1)], relayed=relayed)
+    await world.queue.accept(PIM, [an_event(1)], way=way)
     world.clock.move(days)
     await world.clock.advance(5)
-    await world.queue.accept(PIM, [an_event(1)], relayed=relayed)
+    await world.queue.accept(PIM, [an_event(1)], way=way)
     assert await world.ids_fanned_out() == 1
     await world.clock.manual.jump(DAY)  # the time passes on both clocks
-    await world.queue.accept(PIM, [an_event(1)], relayed=relayed)
+    await world.queue.accept(PIM, [an_event(1)], way=way)
     assert await world.ids_fanned_out() == 2
 
 
@@ -249,12 +250,12 @@ async def test_accepted_at_never_goes_back(world: World, days: int) -> None:
 async def test_an_id_of_the_future_counts_for_ten_minutes_at_most_and_is_cleaned_up(world: World) -> None:
     await world.subscribe()
     await world.queue.accept(PIM, [an_event(1), an_event(2)])
-    await world.queue.accept(PIM, [an_event(3)], relayed=True)
+    await world.queue.accept(PIM, [an_event(3)], way=Way.RELAY)
     for table in ("arrived", "relayed"):
         await world.change(f"UPDATE {table} SET at = at + ?", DAYS * DAY)  # noqa: S608
     world.queue._seen.forget()
     await world.queue.accept(PIM, [an_event(1)])
-    await world.queue.accept(PIM, [an_event(3)], relayed=True)
+    await world.queue.accept(PIM, [an_event(3)], way=Way.RELAY)
     assert await world.ids_fanned_out() == 5
     await world.change("INSERT OR REPLACE INTO seen SELECT no, key, at FROM arrived")
     await world.change("UPDATE seen SET at = ? WHERE no = (SELECT min(no) FROM seen)", DAYS * DAY * 1e6)

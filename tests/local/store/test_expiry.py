@@ -12,6 +12,7 @@ from aep.broker.queued import Receipt
 from event_platform.domain.deliveries import Settlement
 from event_platform.domain.record.logs import DeliveryEnd, Operation
 from event_platform.domain.subscriptions import delete_subscriber, delete_subscription
+from event_platform.domain.tenants import Way
 from support.clock import START, ManualClock
 from support.embedded import Embedded
 from support.records import OWNER, PIM, a_subscriber, a_subscription, an_event
@@ -42,11 +43,11 @@ async def test_ids_are_forgotten_after_ten_minutes(store: Store, monkeypatch: py
 
 
 async def test_ids_of_relayed_events_are_forgotten_after_a_day(store: Store) -> None:
-    await store.queue.accept(PIM, [an_event(number) for number in range(3)], relayed=True)
+    await store.queue.accept(PIM, [an_event(number) for number in range(3)], way=Way.RELAY)
     await store.clock.advance(601)
     assert await store.queue.clean_up(100) == 0
     assert await store.count("relayed") == 3
-    await store.queue.accept(PIM, [an_event(9)], relayed=True)
+    await store.queue.accept(PIM, [an_event(9)], way=Way.RELAY)
     await store.clock.advance(86400 - 600)
     await store.queue.clean_up(100)
     assert await store.count("relayed") == 1
@@ -69,6 +70,7 @@ async def test_deleted_records_go_after_thirty_days_unless_something_waits_for_t
     await store.queue.clean_up(100)
     assert await store.count("subscriptions") == 2
     await store.clock.advance(2)
+    await store.forget_kept()
     await store.queue.clean_up(100)
     assert await store.subscriptions.current(idle.id) is None
     assert await store.subscriptions.current(waiting.id) is not None

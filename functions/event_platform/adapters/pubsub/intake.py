@@ -11,6 +11,7 @@ from ...domain.errors import PublishFailed
 from ...domain.events.event import Event
 from ...domain.events.repetitions import RELAYED_SECONDS, REMEMBERED_SECONDS
 from ...domain.messages.queue_messages import EVENTS_TOPIC, Accepted, events_messages
+from ...domain.tenants import Way
 from ...ports import Clock, Publisher
 
 IDS_REMEMBERED = 200_000
@@ -42,8 +43,9 @@ class PubSubIntake:
         self._relayed: TTLCache[Key, bool] = TTLCache(ids_remembered // 2, RELAYED_SECONDS, clock.monotonic)
         self._on_their_way: dict[Key, asyncio.Future[Failures]] = {}
 
-    async def accept(self, tenant: str, events: Sequence[Event], *, relayed: bool = False) -> None:
+    async def accept(self, tenant: str, events: Sequence[Event], *, way: Way = Way.CLOUDEVENTS) -> None:
         """Port `Intake`. After PublishFailed a repetition publishes only what has not got there."""
+        relayed = way is Way.RELAY
         if relayed:
             events = [event for event in events if _key(tenant, event.id) not in self._relayed]
         await self._accept(tenant, events)

@@ -1,0 +1,72 @@
+"""The table of accepted events that are kept for a while after they were delivered, matched or not."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from event_platform.domain.events.event import Event
+from event_platform.domain.events.facts import Facts
+from event_platform.domain.tenants import Way
+
+from . import bulk
+
+COLUMNS = "no, tenant, accepted_at, way, id, type, time, identity, identifier, data_json"
+
+KeptRow: TypeAlias = tuple[int, str, float, str, str, str, str, str, bytes | None, bytes]
+"""The values of COLUMNS."""
+REMOVED_TO = "kept_removed_to"
+"""The name in `meta` of the highest number that was removed: numbers go on behind it."""
+
+
+def row_of(number: int, tenant: str, accepted_at: float, way: Way, event: Event) -> KeptRow:
+    """Returns the row of an event that was accepted in this ingest format."""
+    identifier = event.facts.part("product").get("identifier")
+    return (
+        number,
+        tenant,
+        accepted_at,
+        way,
+        event.id,
+        event.type,
+        event.time,
+        json.dumps(event.identity),
+        identifier_bytes(identifier) if isinstance(identifier, str) else None,
+        event.data_json,
+    )
+
+
+def identifier_bytes(identifier: str) -> bytes:
+    """Returns the identifier of a product as it is kept: it may hold half of a surrogate pair."""
+    return identifier.encode("utf-8", "surrogatepass")
+
+
+def event_of(row: KeptRow) -> Event:
+    """Returns the event of a row, whose data are parsed again: some 10 ms for the largest."""
+    _, _, _, _, event_id, event_type, time, identity, _, data_json = row
+    facts = Facts(event_type, json.loads(data_json))
+    return Event(event_id, event_type, time, facts, data_json, tuple(json.loads(identity)))
+
+
+def put(connection: sqlite3.Connection, rows: Sequence[KeptRow]) -> None:
+    """Adds them behind all that are there."""
+    bulk.insert(connection, f"kept ({COLUMNS})", rows)
+
+
+def put_again(connection: sqlite3.Connection, dead: int, number: int) -> None:
+    """Adds a kept event once more, under the number that it has when it waits for its fan-out again."""
+    others = COLUMNS.removeprefix("no, ")
+    connection.execute(
+        f"INSERT INTO kept ({COLUMNS}) SELECT ?, {others} FROM kept WHERE no = ?",  # noqa: S608 - constants
+        (number, dead & ~1),
+    )
+
+
+def highest_number(connection: sqlite3.Connection) -> int:
+    """Returns the highest number of an event that is kept or was; 0 if there was none."""
+    row = connection.execute(
+        "SELECT max(coalesce((SELECT max(no) + 1 FROM kept), 0),"
+        " coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = ?), 0))",
+        (REMOVED_TO,),
+    ).fetchone()
+    return row[0]
