@@ -147,7 +147,7 @@ async def test_failed_attempts_are_in_the_course_beside_how_it_ended(world: Worl
     await world.queue.settle(Settlement(world.delivery(), failed, retry_at=due, milliseconds=31))
     assert await world.course() == (None,) * 6
     await world.clock.advance(300)
-    await world.queue.wake(10)
+    await world.queue.requeue_due(10)
     throttled = Outcome(Kind.THROTTLED, Reason.DESTINATION_FAILURE, 429)
     await world.queue.settle(Settlement(world.delivery(), throttled, back_to_lane=True, milliseconds=5))
     end = DeliveryEnd(
@@ -188,7 +188,7 @@ async def test_of_many_failed_attempts_the_first_and_the_latest_stay(world: Worl
 async def test_a_dead_letter_that_is_dropped_ends_its_course(world: World, tmp_path: Path) -> None:
     await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
-    await world.queue.bury(world.put[-1], "our fault")
+    await world.queue.dead_letter(world.put[-1], "our fault")
     with closing(opening.connect(tmp_path / "aep.db")) as connection:
         dead_letters.drop(connection, dead_letters.chosen(connection, []), world.clock.now())
     assert await world.course() == ("ended", None, None, dead_letters.DROPPED_MESSAGE, None, AT)
