@@ -18,7 +18,7 @@ from event_platform.data_model import EXPIRING, INDEXES, UNINDEXED
 from event_platform.deliver.routes import PATH as DELIVERIES_PATH
 from event_platform.domain.tenants import tenant_key
 from event_platform.fanout.routes import EVENTS_PATH, PIM_EVENTS_PATH
-from event_platform.ingest.routes import EVENTS_API_BODY_LIMIT
+from event_platform.ingest.credentials import SIGNED_BODY_LIMIT
 from event_platform.notify.routes import PATH as NOTIFICATIONS_PATH
 from event_platform.permissions import DELIVERIES_TOPICS, PERMISSIONS, PUBLISHES_TO, TOPICS_PUBLISH
 from stack.alerts import ALERTS, Figure
@@ -263,8 +263,8 @@ def test_there_is_room_for_what_pubsub_has_outstanding(production: Deployed, min
 def test_ingest_has_the_memory_for_the_greatest_requests_at_once(stack: Deployed) -> None:
     config = stack.functions()["ingest"]
     assert config["availableMemory"] == "1Gi"
-    held = 1.5 * EVENTS_API_BODY_LIMIT  # what is kept of one
-    reads_one, process = 10 * EVENTS_API_BODY_LIMIT, 150 * 2**20
+    held = 1.5 * SIGNED_BODY_LIMIT  # what is kept of one
+    reads_one, process = 10 * SIGNED_BODY_LIMIT, 150 * 2**20
     assert config["maxInstanceRequestConcurrency"] * held + reads_one + process <= 2**30
 
 

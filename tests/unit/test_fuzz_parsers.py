@@ -18,7 +18,7 @@ from event_platform.domain.messages.message import MalformedMessage
 from event_platform.domain.pace import rates
 from event_platform.domain.tenants import Tenant
 from event_platform.http import only_once
-from event_platform.ingest.routes import digest_of
+from event_platform.ingest.credentials import digest_of
 from event_platform.manage.identity import HEADERS, CallerVerifier
 from event_platform.manage.payloads.body import Rules
 from event_platform.manage.payloads.subscriptions import parse_subscription
@@ -180,7 +180,7 @@ PARSERS = {
         broken("ab" * 32, alphabet=LATIN),
         refusing(Unauthenticated)(
             lambda text: relay.check(
-                b"{}", relay.signatures_of({"X-AKENEO-SIGNATURE-PRIMARY": text}), RELAY_SECRETS
+                relay.signatures_of({"X-AKENEO-SIGNATURE-PRIMARY": text}), b"{}", RELAY_SECRETS
             )
         ),
     ),

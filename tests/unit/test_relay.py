@@ -162,7 +162,7 @@ def test_an_id_that_cannot_be_read_is_not_named(body: bytes) -> None:
 @pytest.mark.parametrize("header", [PRIMARY_HEADER, SECONDARY_HEADER])
 def test_either_signature_by_either_secret_is_taken(header: str) -> None:
     headers = {PRIMARY_HEADER: "no", SECONDARY_HEADER: "no"} | {header: signature(SECRET, b"body")}
-    relay.check(b"body", relay.signatures_of(headers), [SecretStr("next"), SecretStr(SECRET)])
+    relay.check(relay.signatures_of(headers), b"body", [SecretStr("next"), SecretStr(SECRET)])
 
 
 @pytest.mark.parametrize(
@@ -179,4 +179,4 @@ def test_either_signature_by_either_secret_is_taken(header: str) -> None:
 )
 def test_what_nobody_signed_is_refused(headers: dict[str, str], secrets: list[str]) -> None:
     with pytest.raises(Unauthenticated):
-        relay.check(b"body", relay.signatures_of(headers), [SecretStr(secret) for secret in secrets])
+        relay.check(relay.signatures_of(headers), b"body", [SecretStr(secret) for secret in secrets])

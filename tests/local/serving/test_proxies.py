@@ -17,7 +17,7 @@ import requests
 import trustme
 
 from aep.wiring import Platform
-from event_platform.ingest.routes import EVENTS_API_BODY_LIMIT
+from event_platform.ingest.credentials import SIGNED_BODY_LIMIT
 from event_platform.settings import Settings
 from support.components import optional
 from support.processes import START_SECONDS, free_port, http, until
@@ -56,7 +56,7 @@ def test_the_examples_name_what_is_public(passes: Callable[[str], bool], public:
 
 
 def test_the_examples_bound_bodies_and_idle_connections_as_the_platform_does() -> None:
-    assert EVENTS_API_BODY_LIMIT == 20 * 1024 * 1024
+    assert SIGNED_BODY_LIMIT == 20 * 1024 * 1024
     assert "client_max_body_size 20m;" in NGINX
     assert "max_size 20MiB" in CADDY
     assert "keepalive_timeout 60s;" in NGINX
@@ -241,7 +241,7 @@ def test_a_proxy_passes_what_is_public_with_the_address_of_the_client(
             refused, 404
         )
         assert upstream.seen == []
-        largest = call(proxy, tmp_path, "/ingest/events-api/x", bytes(EVENTS_API_BODY_LIMIT))
+        largest = call(proxy, tmp_path, "/ingest/events-api/x", bytes(SIGNED_BODY_LIMIT))
         assert largest.status_code == 200
         assert "Strict-Transport-Security" in largest.headers
-        assert [length for _, _, length in upstream.seen] == [EVENTS_API_BODY_LIMIT]
+        assert [length for _, _, length in upstream.seen] == [SIGNED_BODY_LIMIT]

@@ -14,8 +14,8 @@ from ...domain.replays import MAX_EVENTS as MAX_REPLAYED
 from ...domain.replays import SHOWN
 from ...domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCRIBER
 from ...domain.topic_claims import PROOF_LABEL
+from ...ingest.credentials import SIGNED_BODY_LIMIT
 from ...ingest.routes import BODY_LIMIT as INGEST_BODY_LIMIT
-from ...ingest.routes import EVENTS_API_BODY_LIMIT
 from ...manage.benchmarks import DELIVERIES_A_SECOND, MAX_DELIVERIES
 from ...manage.json_bodies import BODY_LIMIT, MAX_VALUES
 from ...manage.routes import PREFIX
@@ -467,7 +467,7 @@ INGEST = [
             400: "The body is no request of the Events API, or every event in it is malformed.",
             401: "The signature is missing or does not fit, the timestamp is too old or ahead, or no PIM has"
             " the key.",
-            413: f"The body is larger than {EVENTS_API_BODY_LIMIT // 1024} KiB or holds more than"
+            413: f"The body is larger than {SIGNED_BODY_LIMIT // 1024} KiB or holds more than"
             f" {MAX_EVENTS} events.",
             429: TOO_MANY,
             503: UNAVAILABLE,
@@ -488,7 +488,7 @@ INGEST = [
         [Content({"description": "A structured CloudEvent."}, examples.event())],
         {
             401: "No signature fits, or no PIM has the key.",
-            413: f"The body is larger than {EVENTS_API_BODY_LIMIT // 1024} KiB.",
+            413: f"The body is larger than {SIGNED_BODY_LIMIT // 1024} KiB.",
             429: TOO_MANY,
             503: UNAVAILABLE,
         },

@@ -45,7 +45,7 @@ def signatures_of(headers: Mapping[str, str]) -> Sequence[str]:
     return found
 
 
-def check(body: bytes | bytearray, found: Sequence[str], secrets: Sequence[SecretStr]) -> None:
+def check(found: Sequence[str], body: bytes | bytearray, secrets: Sequence[SecretStr]) -> None:
     """Raises Unauthenticated when none of the signatures was made with any of the secrets."""
     if not signatures.verify_any(body, [each.get_secret_value() for each in secrets], found):
         raise Unauthenticated(
