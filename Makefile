@@ -10,7 +10,7 @@ SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
-.PHONY: help setup demo demo-google requirements events-page docs docs-look pictures test test-unit test-all test-emulators test-hostile lint audit bench dist image publish serve format infra-preview infra-test
+.PHONY: help setup demo demo-google requirements events-page options-page docs docs-look pictures test test-unit test-all test-emulators test-hostile lint audit bench dist image publish serve format infra-preview infra-test
 
 # A target's line of `make help` stands behind its ##, and ##@ begins a group.
 help: ## List what can be made
@@ -101,6 +101,9 @@ requirements: setup ## Export from uv.lock what functions, a server and a build 
 
 events-page: setup ## Write docs/events.md from the catalog
 	@$(BIN)/aep events --markdown > docs/events.md
+
+options-page: setup ## Write docs/command-options.md from the commands
+	@$(BIN)/python docs/options_page.py
 
 docs: $(VENV)/.docs ## Build the pages as a site into site/, and check its links
 	@$(BIN)/python docs/site/build_site.py

@@ -1,6 +1,7 @@
-"""Each event of the log that the deployment counts, or that a page names, is provoked by a test.
+"""Each event of the log is on `docs/log-events.md`, which names no other.
 
-The tests are those that bear the marker `provokes`, which fails them when the event is not logged
+Other pages name those that somebody may have to act on. Each of these, and each that the deployment counts,
+is provoked by a test that bears the marker `provokes`, which fails it when the event is not logged
 (`tests/support/log_events.py`).
 """
 
@@ -14,35 +15,87 @@ from stack.observability import LOGGED, ONLY
 from stack.source import FOLDER
 
 REPOSITORY = FOLDER.parent
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "SECURITY.md", *(REPOSITORY / "docs").rglob("*.md")]
+LIST = REPOSITORY / "docs" / "log-events.md"
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "SECURITY.md",
+    *(page for page in (REPOSITORY / "docs").rglob("*.md") if page != LIST),
+]
 NAME = r"[a-z][a-z_]*\.[a-z][a-z_]*"
 SURELY_EVENTS = re.compile(rf'(?:[Ll]og lines? |jsonPayload\.event=|"event": ?|the line )[`"]({NAME})[`"]')
 NO_EVENTS = {
-    "aep.db": "a file",
-    "secrets.key": "a file",
-    "config.topic_id": "a field",
-    "secret.primary": "a field",
-    "secret.secondary": "a field",
-    "subscription.resumed": "a type of notifications",
-    "subscription.revoked": "a type of notifications",
+    "a domain": {"example.com", "home.arpa"},
+    "a field": {
+        "config.broker",
+        "config.topic_id",
+        "config.url",
+        "contact.notification_webhook_secret",
+        "contact.notification_webhook_url",
+        "data.resource",
+        "sasl_auth.password",
+        "secret.primary",
+        "secret.secondary",
+        "tls.client_key_pem",
+    },
+    "a file": {
+        "aep.db",
+        "application_default_credentials.json",
+        "archive.txt",
+        "chain.pem",
+        "main.py",
+        "pims.json",
+        "secrets.key",
+    },
+    "a key of a request's state": {"event_platform.owner"},
+    "a part of event types": {"product.updated", "updated.delta"},
+    "a type of notifications": {
+        "subscriber.deleted",
+        "subscription.deleted",
+        "subscription.resumed",
+        "subscription.revoked",
+    },
+    "an option of gRPC": {
+        "grpc.initial_reconnect_backoff_ms",
+        "grpc.max_receive_message_length",
+        "grpc.max_reconnect_backoff_ms",
+        "grpc.max_send_message_length",
+    },
 }
-"""Texts of the code in the form of an event which pages name as something else."""
+"""Texts of the code in the form of an event, by what they are."""
+METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
+
+
+def nodes_of_the_code() -> Iterator[ast.AST]:
+    for path in [*FOLDER.rglob("*.py"), *(REPOSITORY / "local").rglob("*.py")]:
+        yield from ast.walk(ast.parse(path.read_text()))
 
 
 def texts_of_the_code() -> set[str]:
-    """All that could be the name of an event: constants, and what the results of notifications make."""
-    found = {f"notification.{result}" for result in Result}
-    for path in [*FOLDER.rglob("*.py"), *(REPOSITORY / "local").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.add(node.value)
+    """Returns all texts in the form of an event: constants, and what the results of notifications make."""
+    texts = {node.value for node in nodes_of_the_code() if isinstance(node, ast.Constant)}
+    found = {text for text in texts if isinstance(text, str) and re.fullmatch(NAME, text)}
+    return found | {f"notification.{result}" for result in Result}
+
+
+def no_events() -> set[str]:
+    return set().union(*NO_EVENTS.values())
+
+
+def levels() -> dict[str, set[str]]:
+    """Returns the levels at which the code logs each event that a call names."""
+    found: dict[str, set[str]] = {}
+    for node in nodes_of_the_code():
+        match node:
+            case ast.Call(ast.Attribute(_, method), [ast.Constant(str(name)), *_]) if method in METHODS:
+                if re.fullmatch(NAME, name):
+                    found.setdefault(name, set()).add("error" if method == "exception" else method)
     return found
 
 
 def named_by_pages() -> set[str]:
     texts = "\n".join(page.read_text() for page in PAGES)
     quoted = set(re.findall(rf'[`"]({NAME})[`"]', texts))
-    return (quoted & texts_of_the_code() | set(SURELY_EVENTS.findall(texts))) - set(NO_EVENTS)
+    return (quoted & texts_of_the_code() | set(SURELY_EVENTS.findall(texts))) - no_events()
 
 
 def provoked() -> set[str]:
@@ -68,9 +121,24 @@ def test_every_event_that_is_counted_or_named_is_provoked_by_a_test() -> None:
     assert sorted((counted | named_by_pages()) - provoked()) == []
 
 
-def test_what_is_no_event_is_still_named() -> None:
-    texts = "\n".join(page.read_text() for page in PAGES)
-    assert [name for name in NO_EVENTS if f"`{name}`" not in texts and f'"{name}"' not in texts] == []
+def listed() -> dict[str, str]:
+    """Returns the events of the page, each with the text of its level."""
+    rows = re.findall(r"^\| (`.*?`) \| ([a-z, ]+) \| \S", LIST.read_text(), re.MULTILINE)
+    return {name: level for names, level in rows for name in re.findall(r"`(.*?)`", names)}
+
+
+def test_the_page_lists_the_events_of_the_code_and_no_others() -> None:
+    assert sorted(listed()) == sorted(texts_of_the_code() - no_events())
+
+
+def test_the_page_lists_the_levels_of_the_code() -> None:
+    page = listed()
+    wrong = {name: found for name, found in levels().items() if not found <= set(page[name].split(", "))}
+    assert wrong == {}
+
+
+def test_what_is_no_event_is_still_in_the_code() -> None:
+    assert sorted(no_events() - texts_of_the_code()) == []
 
 
 def test_only_the_platforms_suspensions_are_counted() -> None:

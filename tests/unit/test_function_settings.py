@@ -212,7 +212,8 @@ def test_a_misspelt_variable_is_named_at_start_with_the_known_one(monkeypatch: p
 
 
 def test_every_variable_that_the_pages_name_is_known() -> None:
-    pages = Path(__file__).parents[2].joinpath("docs").rglob("*.md")
+    repository = Path(__file__).parents[2]
+    pages = [*repository.glob("*.md"), *repository.joinpath("docs").rglob("*.md")]
     named = {name for page in pages for name in re.findall(r"\bAEP_[A-Z_]+\b", page.read_text())}
     assert len(named) > 25
     assert options.unknown_variables(dict.fromkeys(named, "")) == {}

@@ -1,6 +1,7 @@
-"""Each command `aep …` that a page shows exists, with the options that it is given."""
+"""Each command `aep …` that a page shows exists, with the options that it is given, and each is on a page."""
 
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,3 +64,23 @@ def test_every_command_of_a_page_exists_with_its_options(page: Path) -> None:
 
 def test_the_pages_show_commands() -> None:
     assert sum(len(list(shown(page))) for page in PAGES) > 100
+
+
+OPTIONS_PAGE = runpy.run_path(str(REPOSITORY / "docs" / "options_page.py"))
+
+
+def test_every_command_and_option_is_on_the_page_of_options() -> None:
+    assert OPTIONS_PAGE["PAGE"].read_text() == OPTIONS_PAGE["page"](), "run `make options-page`"
+
+
+def test_every_command_is_in_the_table_of_commands() -> None:
+    """A cell names a group once: `aep dead list`, `replay`."""
+    page = (REPOSITORY / "docs" / "commands.md").read_text()
+    cells = re.findall(r"^\| (`aep .*?) \| ", page, re.MULTILINE)
+    names = [name.split()[1:] for name, _ in OPTIONS_PAGE["commands"](typer.main.get_command(app), "aep")]
+    missing = [
+        words
+        for words in names
+        if not any(f"`aep {words[0]}" in cell and re.search(rf"[` ]{words[-1]}\b", cell) for cell in cells)
+    ]
+    assert missing == []
