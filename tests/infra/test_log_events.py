@@ -135,7 +135,9 @@ def test_the_page_lists_the_events_of_the_code_and_no_others() -> None:
 
 def test_the_page_lists_the_levels_of_the_code() -> None:
     page = listed()
-    wrong = {name: found for name, found in levels().items() if not found <= set(page.get(name, "").split(", "))}
+    wrong = {
+        name: found for name, found in levels().items() if not found <= set(page.get(name, "").split(", "))
+    }
     assert wrong == {}
 
 
