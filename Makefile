@@ -10,7 +10,7 @@ SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
-.PHONY: help setup demo demo-google requirements events-page options-page docs docs-look pictures test test-unit test-all test-emulators test-hostile lint audit bench dist image publish serve format infra-preview infra-test
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 # A target's line of `make help` stands behind its ##, and ##@ begins a group.
 help: ## List what can be made
@@ -21,6 +21,7 @@ help: ## List what can be made
 setup: $(VENV)/.ready ## Create .venv with everything that uv.lock names
 
 $(VENV)/.ready: pyproject.toml uv.lock
+	@echo "Setting up $(VENV) with what uv.lock names, from PyPI: the first time this takes a minute or two …" >&2
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": set PYTHON")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
@@ -115,6 +116,9 @@ $(VENV)/.docs: $(VENV)/.ready
 	@VIRTUAL_ENV= $(BIN)/uv sync --quiet --locked --inexact --group docs --python $(BIN)/python || \
 		VIRTUAL_ENV= UV_SYSTEM_CERTS=1 $(BIN)/uv sync --quiet --locked --inexact --group docs --python $(BIN)/python
 	@touch $@
+
+demo-picture: setup ## Run the demo and draw what it prints, docs/demo.svg
+	@$(BIN)/python docs/demo_picture.py
 
 pictures: setup ## Draw the pictures of the pages that follow from the code
 	@$(BIN)/python docs/pictures.py

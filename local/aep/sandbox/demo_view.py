@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -14,9 +15,16 @@ from rich.text import Text
 
 from event_platform.domain.words import counted
 
+from .. import output
 from ..output import text
 from .inbox import percentile
 from .sim import Emitted
+
+NEXT = (
+    ("docs/first-subscription.md", "do the same by hand, with curl"),
+    ("docs/connect-a-pim.md", "have a real PIM send its events here"),
+    ("docs/run-on-one-server.md", "install it"),
+)
 
 
 @dataclass(slots=True)
@@ -39,8 +47,8 @@ class Progress:
         self._stages: list[_Stage] = []
         self._latencies: list[float] = []  # of first attempts: a retry waits on purpose
         self._recent: deque[dict[str, Any]] = deque(maxlen=5)
+        self._shortest: dict[str, Any] | None = None
         self._started = time.monotonic()
-        self._ticked = (self._started, "")
 
     @property
     def current(self) -> str:
@@ -86,17 +94,38 @@ class Progress:
         self.counts["bad signatures"] += received["verified"] is False
         self.counts["retried"] += received["attempt"] > 1 and not received["duplicate"]
         self.counts["duplicates"] += received["duplicate"]
+        if taken and (self._shortest is None or len(received["body"]) < len(self._shortest["body"])):
+            self._shortest = received
         if taken and received["attempt"] == 1 and received["latency_ms"] is not None:
             self._latencies.append(received["latency_ms"])
         self._recent.append(received)
 
-    def tick(self) -> None:
-        """Prints the counters every two seconds where nothing is shown live."""
-        when, last = self._ticked
-        now, line = time.monotonic(), self._counters()
-        if not self._console.is_terminal and now - when >= 2 and line != last:
-            self._console.print(text(f"    {line}"), soft_wrap=True)
-            self._ticked = (now, line)
+    def one_delivery(self) -> RenderableType:
+        """Returns the shortest delivery as the receiver got it: request line, headers, body."""
+        if self._shortest is None:
+            return text("")
+        headers = Table.grid(padding=(0, 1))
+        headers.add_column(no_wrap=True)
+        headers.add_column(overflow="fold")
+        for name, value in self._shortest["headers"].items():
+            headers.add_row(text(f"{name}:", "cyan"), text(value, "green" if "signature" in name else ""))
+        body = output.to_json(orjson.loads(self._shortest["body"]), indent=True)
+        return Group(
+            text(""),
+            text("One delivery, as the receiver got it", "bold"),
+            text(f"POST {self._shortest['path']} HTTP/1.1"),
+            headers,
+            *map(text, ("", *body.split("\n"), "")),
+            text("The signatures are HMACs of the body: the receiver made the same.", "dim"),
+            text(""),
+        )
+
+    def next_steps(self) -> RenderableType:
+        """Returns what to read after the demo."""
+        steps = Table.grid(padding=(0, 2))
+        for page, what in NEXT:
+            steps.add_row(text(f"  {page}", "cyan"), text(what))
+        return Group(text(""), text("Next:", "bold"), steps)
 
     def summary(self) -> Table:
         counts = self.counts
@@ -142,7 +171,7 @@ class Progress:
         counts = self.counts
         return (
             f"{counted(self.emitted.accepted, 'event')} accepted · {counts['delivered']} delivered · "
-            f"{counts['verified']} verified · {counts['retried']} retried · latency {self._latency()}"
+            f"{counts['retried']} retried · latency {self._latency()}"
         )
 
     def _latency(self) -> str:
