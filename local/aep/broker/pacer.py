@@ -53,7 +53,7 @@ class Pacer:
                 subscription = to_be_sent(await self._subscriptions.current(subscription_id), epoch)
                 if subscription is None or self._takes_a_token(pace.bucket, subscription):
                     return
-                seconds = self._seconds_to_wait(pace.bucket, subscription)
+                seconds = self._seconds_to_wait(pace.bucket, subscription, self._clock.monotonic())
                 await self._clock.sleep(min(seconds, LOOK_AGAIN_SECONDS))
 
     def clean_up(self) -> None:
@@ -64,17 +64,17 @@ class Pacer:
         }
 
     def _takes_a_token(self, bucket: TokenBucket, subscription: Subscription) -> bool:
-        """Takes a token if there is one; True if there was."""
-        if self._seconds_to_wait(bucket, subscription) > SHORTEST_WAIT:
+        """Takes a token. Returns False if there was none."""
+        at = self._clock.monotonic()
             return False
-        bucket.take(self._clock.monotonic())
+        bucket.take(at)
         return True
 
-    def _seconds_to_wait(self, bucket: TokenBucket, subscription: Subscription) -> float:
+    def _seconds_to_wait(self, bucket: TokenBucket, subscription: Subscription, at: float) -> float:
         rate, now = subscription.current_rate, self._clock.now()
         bucket.rate = rate.at(now, self._limits)
         bucket.burst = max(1.0, bucket.rate * BURST_SECONDS)
-        return max(rate.held_for(now), bucket.wait(self._clock.monotonic()))
+        return max(rate.held_for(now), bucket.wait(at))
 
     def _pace(self, subscription_id: str) -> _Pace:
         pace = self._by_id.get(subscription_id)

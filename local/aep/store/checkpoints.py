@@ -21,8 +21,9 @@ from ..runtime.meters import Meters
 
 log = structlog.get_logger()
 
-WANTED_FRAMES = 2000
-"""The frames (pages of 4 KiB) between two checkpoints while much is written: 8 MiB, roughly."""
+WANTED_FRAMES = 4000
+"""The frames (pages of 4 KiB) between two checkpoints while much is written: 16 MiB, roughly. A page that
+many commits change is copied once, so half as many would cost a third more."""
 LONGEST_SECONDS = 2.0
 SHORTEST_SECONDS = 0.05
 FEW_FRAMES = 256
