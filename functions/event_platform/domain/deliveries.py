@@ -9,9 +9,10 @@ from .pace.rates import Observation
 from .record.logs import DeliveryEnd
 from .subscriptions import Subscription
 from .suspension import Suspension
+from .values import value_object
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Delivery:
     """One event for one subscription, through all its attempts.
 
@@ -56,7 +57,7 @@ class Delivery:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Settlement:
     """The settlement of a delivery that was handled once; the port `Settlements` applies it as a whole.
 

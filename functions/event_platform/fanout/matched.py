@@ -1,7 +1,6 @@
 """Matching and fan-out: pure, so that the embedded store can run it inside its own transaction."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from ..domain.deliveries import Delivery
@@ -10,9 +9,10 @@ from ..domain.events.event import Envelope, Event, envelope
 from ..domain.filters import Predicate
 from ..domain.pace.lanes import lane_of
 from ..domain.subscriptions import Recipient, Status
+from ..domain.values import value_object
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Matched:
     """One delivery to be: a subscription that gets the event, in which lane, and which body."""
 

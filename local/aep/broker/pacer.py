@@ -66,6 +66,7 @@ class Pacer:
     def _takes_a_token(self, bucket: TokenBucket, subscription: Subscription) -> bool:
         """Takes a token. Returns False if there was none."""
         at = self._clock.monotonic()
+        if self._seconds_to_wait(bucket, subscription, at) > SHORTEST_WAIT:
             return False
         bucket.take(at)
         return True

@@ -22,6 +22,7 @@ from event_platform.domain.revocations import REMOVALS, removed_client
 from event_platform.domain.subscriptions import SHOWN_AFTER_DELETION, Subscription
 from event_platform.domain.suspension import Suspension
 from event_platform.domain.tenants import Way
+from event_platform.domain.values import value_object
 from event_platform.fanout import IdentifierCheck, log_revoked
 from event_platform.ports import Clock
 
@@ -718,7 +719,7 @@ class _Accepted:
     revoked: list[Subscription] = field(default_factory=list[Subscription])
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class _Settled:
     """The delivery that went back to its lane, and the subscription that may have been suspended."""
 

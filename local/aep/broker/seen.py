@@ -3,11 +3,11 @@
 import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from event_platform.domain.events.event import Event
 from event_platform.domain.events.repetitions import RELAYED_SECONDS, REMEMBERED_SECONDS
 from event_platform.domain.tenants import Way
+from event_platform.domain.values import value_object
 
 from ..store import bulk
 
@@ -16,7 +16,7 @@ MOVED_AT_ONCE = 8192
 statement of some 10 ms."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Batch:
     """The events of a request, when they came (unix seconds), and in which ingest format."""
 

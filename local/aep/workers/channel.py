@@ -5,7 +5,6 @@ wants, which is safe here: the sockets have no name, so both ends are in process
 """
 
 import asyncio
-import inspect
 import pickle
 import socket
 import traceback
@@ -201,7 +200,7 @@ class Channel(asyncio.Protocol):
         if kind == _CALL:
             method, number, arguments = rest
             called = getattr(self._served, method)(*arguments)
-            if inspect.isawaitable(called):
+            if hasattr(called, "__await__"):
                 self._tasks.add(task := self._loop.create_task(self._answer(number, called)))
                 task.add_done_callback(self._tasks.discard)
             elif number is not None:

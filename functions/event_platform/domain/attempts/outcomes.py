@@ -1,10 +1,12 @@
 """Results of attempts, and the outcome that each leads to: one table (contract/wire.md 11 and 13)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from functools import lru_cache
 from typing import TypeAlias
+
+from ..values import value_object
 
 
 class Reason(StrEnum):
@@ -39,7 +41,7 @@ class Kind(StrEnum):
     SUSPENDING = "suspending"  # never again, and the subscription is suspended
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Answer:
     """An endpoint's answer: status, the headers that we use (names in lower case), the body as read."""
 
@@ -48,12 +50,12 @@ class Answer:
     body: bytes = field(default=b"", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Published:
     """A broker took the event."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Refusal:
     """A broker answered, and did not take the event. `detail` is for logs: no secret, one line.
 
@@ -65,7 +67,7 @@ class Refusal:
     forbidden: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class TransportFailure:
     """No answer came. `detail` is for logs: no address book, no secret, one line."""
 
@@ -73,7 +75,7 @@ class TransportFailure:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Outcome:
     """An attempt's result: what follows, why, and the HTTP status when there was one."""
 

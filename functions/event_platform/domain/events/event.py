@@ -1,10 +1,11 @@
 """Events, and the bytes in which they are delivered (contract/wire.md 9)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Any
 
+from ..values import value_object
 from . import json_form
 from .catalog import EventType, schema_url
 from .facts import Facts
@@ -15,7 +16,7 @@ MAX_EVENT_BYTES = 900 * 1024
 Every store and topic that an event goes through takes that much."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Event:
     """A fact from a PIM, validated. `time` is RFC 3339 in UTC with `Z`.
 
@@ -60,7 +61,7 @@ def example_of(event_type: EventType, *, event_id: str, time: str) -> Event:
     return Event(event_id, event_type.name, time, facts, json_form.stringify(data), identity)
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Envelope:
     """The delivered body of one event, but for the subscription's id that stands between the parts."""
 

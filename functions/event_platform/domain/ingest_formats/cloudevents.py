@@ -5,7 +5,6 @@ Pure: bytes and headers in, events or the list of every problem out.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 from urllib.parse import unquote
@@ -18,6 +17,7 @@ from ..events.facts import Facts
 from ..events.json_form import MalformedJson
 from ..timestamps import normalise_rfc3339, to_rfc3339
 from ..urls import normalise_pim_url
+from ..values import value_object
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -29,7 +29,7 @@ LARGE_EVENT_BYTES = 16 * 1024
 one event, and would take the validator seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Context:
     """Values that reading needs besides the request: the tenant's normalised URL, the types, the time."""
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from ..timestamps import is_ahead
+from ..values import value_object
 
 RATE_AT_START = 10.0
 """Events a second of a subscription that was never throttled, when it begins."""
@@ -126,7 +127,7 @@ class Rate:
         return self.ceiling * seconds + (self.ceiling - self.base) * PLATEAU_SECONDS / 4 * steps**4
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Observation:
     """The facts of an attempt that change the pace.
 
