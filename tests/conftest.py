@@ -12,6 +12,7 @@ from event_platform.domain.filters import closures, parse
 from event_platform.domain.filters.syntax import Node
 
 pytest_plugins = [
+    "support.embedded",
     "support.emulator_fixtures",
     "support.kafka_broker",
     "support.cpu_watchdog",

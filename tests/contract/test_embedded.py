@@ -16,25 +16,19 @@ import pytest
 
 from aep.broker import pieces
 from aep.broker import queue as broker_queue
-from aep.broker.budget import bytes_in_flight
-from aep.broker.dispatcher import Dispatcher, LaneQueue
-from aep.broker.fan_out import FanOut
+from aep.broker.dispatcher import LaneQueue
 from aep.broker.live import Records
-from aep.broker.pacer import Pacer
 from aep.broker.queue import DurableQueue
 from aep.broker.queued import LaneKey, Queued
-from aep.broker.upkeep import Upkeep
 from aep.runtime.meters import Meters
 from aep.runtime.tasks import TaskCancelled
 from aep.store import outbox
-from aep.store.database import Database
 from aep.store.logs import SqliteLogs
 from aep.store.outbox import DUE_OF_SUBSCRIBER, SqliteOutbox
 from aep.store.subscriptions import SqliteSubscriptions
-from aep.store.success_counts import SqliteSuccessCounts
 from aep.workers.owner import Workers
 from aep.workers.remote import Live, RemoteStore
-from contract.suites.broker import BrokerContract, Consumer, Handler, World, a_removal, failing
+from contract.suites.broker import BrokerContract, Consumer, World, a_removal, failing
 from contract.suites.judgement import Instance, JudgementContract
 from contract.suites.judgement import World as JudgementWorld
 from contract.suites.logs import LogsContract
@@ -46,21 +40,16 @@ from contract.suites.paces import World as PacesWorld
 from contract.suites.subscriptions import Store, SubscriptionsContract
 from contract.suites.success_counts import SuccessCountsContract
 from contract.suites.topic_claims import TopicClaimsContract
-from event_platform.adapters.seal import AesGcmSeal
-from event_platform.deliver import Judge, Observer
-from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.deliveries import Delivery, Settlement
-from event_platform.domain.pace.rates import Limits
 from event_platform.domain.subscriptions import Owner, Subscription, resume, suspend
-from event_platform.ports import Logs, SuccessCounts
+from event_platform.ports import Logs, Settlements, SuccessCounts
 from event_platform.settings import Settings
 from support.clock import START, ManualClock
+from support.embedded import Broker, Embedded, Handler
 from support.eventually import eventually
 from support.records import OWNER, PIM, an_event
 
 KEPT = ("accepted", "snapshots", "fan_outs", "events", "event_uses", "deliveries", "retries")
-SEAL = AesGcmSeal(b"\x01" * 32)
-UNPACED = Limits(100_000, 100_000)
 
 
 @dataclass(frozen=True)
@@ -150,45 +139,36 @@ class Listening:
 
 class TestSqliteSubscriptions(SubscriptionsContract):
     @pytest.fixture
-    async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
-        database = Database(tmp_path)
-        database.open()
-        yield SqliteSubscriptions(database, SEAL)
-        await database.close()
+    def store(self, embedded: Embedded) -> Store:
+        return embedded.subscriptions
 
 
 class TestSqliteTopicClaims(TopicClaimsContract):
     @pytest.fixture
-    async def database(self, tmp_path: Path) -> AsyncIterator[Database]:
-        database = Database(tmp_path)
-        database.open()
-        yield database
-        await database.close()
+    def world(self, embedded: Embedded) -> OutboxWorld:
+        return outbox_of(embedded)
 
     @pytest.fixture
-    def world(self, database: Database) -> OutboxWorld:
-        clock = ManualClock()
-        return OutboxWorld(SqliteSubscriptions(database, SEAL), SqliteOutbox(database, clock), clock)
-
-    @pytest.fixture
-    def logs(self, database: Database) -> Logs:
-        return SqliteLogs(database)
+    def logs(self, embedded: Embedded) -> Logs:
+        return SqliteLogs(embedded.database)
 
 
-class SqlitePacesWorld:
-    def __init__(self, store: SqliteSubscriptions) -> None:
-        self.clock = ManualClock()
-        self.records = store
-        self.instances = [store]
+def outbox_of(embedded: Embedded) -> OutboxWorld:
+    outbox = SqliteOutbox(embedded.database, embedded.clock)
+    return OutboxWorld(embedded.subscriptions, outbox, embedded.clock)
+
+
+class PacesHere(Embedded):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.records, self.instances = self.subscriptions, [self.subscriptions]
 
 
 class TestSqlitePaces(PacesContract):
     @pytest.fixture
     async def world(self, tmp_path: Path) -> AsyncIterator[PacesWorld]:
-        database = Database(tmp_path)
-        database.open()
-        yield SqlitePacesWorld(SqliteSubscriptions(database, SEAL))
-        await database.close()
+        async with PacesHere(tmp_path) as world:
+            yield world
 
 
 class NotStopping(Listening):
@@ -196,100 +176,75 @@ class NotStopping(Listening):
         raise ValueError("it does not stop")
 
 
-async def test_a_worker_that_fails_to_stop_is_told_of(tmp_path: Path) -> None:
-    database = Database(tmp_path)
-    database.open()
-    records, faults = SqliteSubscriptions(database, SEAL), list[BaseException]()
-    queue = DurableQueue(database, records, ManualClock(), schema_base="https://x/spec")
-    workers = InThisProcess(2, queue, records, SqliteSuccessCounts(database), faults)
+async def test_a_worker_that_fails_to_stop_is_told_of(embedded: Embedded) -> None:
+    faults: list[BaseException] = []
+    workers = InThisProcess(2, embedded.queue, embedded.subscriptions, embedded.counts, faults)
     await workers.open([Listening(), NotStopping()])
     await workers.owner.start()
     await workers.owner.stop()
-    await database.close()
     assert [str(fault) for fault in faults] == ["it does not stop"]
 
 
-class WorkersPacesWorld:
-    def __init__(self, database: Database) -> None:
-        self.clock = ManualClock()
-        self.records = SqliteSubscriptions(database, SEAL)
-        self.faults: list[BaseException] = []
-        queue = DurableQueue(database, self.records, self.clock, schema_base="https://x/spec")
-        self.workers = InThisProcess(2, queue, self.records, SqliteSuccessCounts(database), self.faults)
+class PacesInWorkers(Embedded):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.records = self.subscriptions
+        self.workers = InThisProcess(2, self.queue, self.records, self.counts, self.faults)
         self.instances = self.workers.stores
 
 
 class TestWorkersPaces(PacesContract):
     @pytest.fixture
     async def world(self, tmp_path: Path) -> AsyncIterator[PacesWorld]:
-        database = Database(tmp_path)
-        database.open()
-        world = WorkersPacesWorld(database)
-        await world.workers.open([Listening() for _ in world.instances])
-        await world.workers.owner.start()
-        yield world
-        await world.workers.owner.stop()
-        await database.close()
-        assert world.faults == []
+        async with PacesInWorkers(tmp_path) as world:
+            await world.workers.open([Listening() for _ in world.instances])
+            await world.workers.owner.start()
+            yield world
+            await world.workers.owner.stop()
 
 
 class TestSqliteLogs(LogsContract):
     @pytest.fixture
-    async def world(self, tmp_path: Path) -> AsyncIterator[LogsWorld]:
-        database = Database(tmp_path)
-        database.open()
-        yield LogsWorld(SqliteLogs(database), SqliteSubscriptions(database, SEAL))
-        await database.close()
+    def world(self, embedded: Embedded) -> LogsWorld:
+        return LogsWorld(SqliteLogs(embedded.database), embedded.subscriptions)
 
 
 class TestSqliteSuccessCounts(SuccessCountsContract):
     @pytest.fixture
-    async def counts(self, tmp_path: Path) -> AsyncIterator[SuccessCounts]:
-        database = Database(tmp_path)
-        database.open()
-        yield SqliteSuccessCounts(database)
-        await database.close()
+    def counts(self, embedded: Embedded) -> SuccessCounts:
+        return embedded.counts
 
 
-class EmbeddedJudgement:
+class EmbeddedJudgement(Embedded):
     """The stores of one machine; its queue is read and settled by the tests themselves."""
 
-    def __init__(self, database: Database) -> None:
-        self.clock = ManualClock()
-        self.subscriptions = self.records = SqliteSubscriptions(database, SEAL)
-        self.counts = SqliteSuccessCounts(database)
-        self.queue = self.settlements = DurableQueue(
-            database, self.subscriptions, self.clock, schema_base="https://x/spec"
-        )
-        self.faults: list[BaseException] = []
-        self._database = database
+    settlements: Settlements
+    records: Records
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.records, self.settlements = self.subscriptions, self.queue
         self._lanes = Listening()
         self._numbers = count(1)
 
     async def open(self) -> None:
         await self.queue.open(self._lanes.put, lambda due_at: None)
 
-    async def close(self) -> None:
-        await self._database.close()
-
     async def deliveries(self, subscription: Subscription, number: int) -> Sequence[Delivery]:
         await self.queue.accept(PIM, [an_event(next(self._numbers)) for _ in range(number)])
         return [queued.delivery() for queued in await self._lanes.next_of(subscription, number)]
 
     async def ends(self) -> list[tuple[str, str, int]]:
-        return await self._rows(
+        return await self.rows(
             "SELECT operation, message, occurrences FROM log_entries WHERE error_type = 'failed_delivery'"
         )
 
     async def actions(self) -> list[tuple[str, str | None]]:
-        return await self._rows(
+        return await self.rows(
             "SELECT operation, message FROM log_entries WHERE log_type = 'action'"
             " AND operation LIKE '%by_the_platform' AND operation NOT LIKE '%created%'"
             " AND operation NOT LIKE '%resumed%' ORDER BY at, id"
         )
-
-    async def _rows(self, statement: str) -> list[Any]:
-        return await self._database.read(lambda connection: connection.execute(statement).fetchall())
 
 
 class WorkersJudgement(EmbeddedJudgement):
@@ -311,13 +266,9 @@ class WorkersJudgement(EmbeddedJudgement):
 class TestEmbeddedJudgement(JudgementContract):
     @pytest.fixture(params=[EmbeddedJudgement, WorkersJudgement], ids=["in-one-process", "with-workers"])
     async def world(self, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[JudgementWorld]:
-        database = Database(tmp_path)
-        database.open()
-        world = request.param(database)
-        await world.open()
-        yield world
-        await world.close()
-        assert world.faults == []
+        async with request.param(tmp_path) as world:
+            await world.open()
+            yield world
 
     async def test_what_waits_for_a_client_that_is_gone_from_the_pim_is_dropped(
         self, world: EmbeddedJudgement, instance: Instance, subscription: Subscription
@@ -336,11 +287,8 @@ class TestEmbeddedJudgement(JudgementContract):
 
 class TestSqliteOutbox(OutboxContract):
     @pytest.fixture
-    async def world(self, tmp_path: Path) -> AsyncIterator[OutboxWorld]:
-        database, clock = Database(tmp_path), ManualClock()
-        database.open()
-        yield OutboxWorld(SqliteSubscriptions(database, SEAL), SqliteOutbox(database, clock), clock)
-        await database.close()
+    def world(self, embedded: Embedded) -> OutboxWorld:
+        return outbox_of(embedded)
 
     async def test_a_subscriber_with_many_leaves_room_for_others(self, world: OutboxWorld) -> None:
         (first, second) = [*await world.subscribed(), *await world.subscribed()]
@@ -410,101 +358,25 @@ class TestSqliteOutbox(OutboxContract):
         assert found[2] == first[5].id  # of another subscriber of the same owner
 
 
-class EmbeddedWorld:
-    """The embedded broker on a folder. `restart` leaves the dispatcher's deliveries as a crash would."""
+class EmbeddedWorld(Broker):
+    """The embedded broker as the suite wants it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.clock = ManualClock()
-        self._folder = folder
-        self._dispatchers: list[Dispatcher] = []
-        self._upkeep: Upkeep | None = None
-        self._fan_out: FanOut | None = None
-        self.faults: list[BaseException] = []
-        self.budget = bytes_in_flight()
-        """Shared by all dispatchers of the world."""
-        self._open()
-
-    def _open(self) -> None:
-        self.database = Database(self._folder)
-        self.database.open()
-        self.subscriptions = SqliteSubscriptions(self.database, SEAL)
-        self.intake = DurableQueue(
-            self.database, self.subscriptions, self.clock, schema_base="https://x/spec"
-        )
+    queues: Sequence[LaneQueue] = ()
 
     async def start(self, handler: Handler) -> None:
-        counts = SqliteSuccessCounts(self.database)
-        self.queues: Sequence[LaneQueue] = [self.intake]
-        self._dispatchers = [self._dispatcher(handler, self.intake, self.subscriptions, counts)]
-        self._upkeep = Upkeep(self.intake, self.clock, on_fault=self.faults.append)
-        self._fan_out = FanOut(self.intake, self.clock, on_fault=self.faults.append)
-        await self.intake.open(
-            self._dispatchers[0].put,
-            self._upkeep.scheduled,
-            self._fan_out.behind,
-            self._dispatchers[0].read_more,
-        )
-        await self._dispatchers[0].start()
-        self._upkeep.start()
-        await self._fan_out.start()
-
-    def _dispatcher(
-        self, handler: Handler, queue: LaneQueue, records: Records, counts: SuccessCounts
-    ) -> Dispatcher:
-        return Dispatcher(
-            queue,
-            handler,
-            Pacer(records, self.clock, UNPACED),
-            Observer(records, records, self.clock, UNPACED),
-            Judge(counts, records, Egress(), self.clock),
-            self.clock,
-            on_fault=self.faults.append,
-            budget=self.budget,
-        )
-
-    async def restart(self, handler: Handler) -> None:
-        await self.crash()
-        self._open()
-        await self.start(handler)
-
-    async def stop(self) -> None:
-        if self._upkeep is not None:
-            await self._upkeep.stop()
-        if self._fan_out is not None:
-            await self._fan_out.stop()
-        await self._stop_live()
-
-    async def _stop_live(self) -> None:
-        for dispatcher in self._dispatchers:
-            await dispatcher.stop()
-
-    async def crash(self) -> None:
-        for lane in self.busy_lanes():
-            lane.busy = False  # handed out, never settled: cancelled instead of waited for
-        await self.stop()
-        await self.database.close()
-
-    def busy_lanes(self) -> list[Any]:
-        lanes = [lane for dispatcher in self._dispatchers for lane in dispatcher._lanes.values()]
-        return [lane for lane in lanes if lane.busy]
+        self.queues = [self.queue]
+        await super().start(handler)
 
     async def log_entries(self) -> list[tuple[str, str, int]]:
-        return await self.database.read(
-            lambda connection: connection.execute(
-                "SELECT subscription_id, operation, occurrences FROM log_entries WHERE log_type = 'error'"
-            ).fetchall()
+        return await self.rows(
+            "SELECT subscription_id, operation, occurrences FROM log_entries WHERE log_type = 'error'"
         )
 
     async def dead_letters(self) -> int:
-        return await self._count("dead_letters")
+        return await self.count("dead_letters")
 
     async def left_over(self) -> int:
-        return sum([await self._count(table) for table in KEPT])
-
-    async def _count(self, table: str) -> int:
-        return await self.database.read(
-            lambda connection: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
-        )
+        return sum([await self.count(table) for table in KEPT])
 
 
 class WorkersWorld(EmbeddedWorld):
@@ -513,19 +385,11 @@ class WorkersWorld(EmbeddedWorld):
     workers: Workers
 
     async def start(self, handler: Handler) -> None:
-        counts = SqliteSuccessCounts(self.database)
-        here = InThisProcess(2, self.intake, self.subscriptions, counts, self.faults)
+        here = InThisProcess(2, self.queue, self.subscriptions, self.counts, self.faults)
         self.workers, self.queues, self.stores = here.owner, here.stores, here.stores
         self._dispatchers = [self._dispatcher(handler, store, store, store) for store in self.stores]
         await here.open(self._dispatchers)
-        self._upkeep = Upkeep(self.intake, self.clock, on_fault=self.faults.append)
-        self._fan_out = FanOut(self.intake, self.clock, on_fault=self.faults.append)
-        await self.intake.open(
-            self.workers.put, self._upkeep.scheduled, self._fan_out.behind, self.workers.read_more
-        )
-        await self.workers.start()
-        self._upkeep.start()
-        await self._fan_out.start()
+        await self._start(self.workers)
 
     async def _stop_live(self) -> None:
         if self._dispatchers:
@@ -552,10 +416,8 @@ class TestEmbeddedBroker(BrokerContract):
             "with-workers": lambda: WorkersWorld(tmp_path),
             "in-pieces": lambda: PiecesWorld(tmp_path, monkeypatch),
         }
-        world = worlds[request.param]()
-        yield world
-        await world.crash()
-        assert world.faults == []
+        async with worlds[request.param]() as world:
+            yield world
 
     async def test_what_comes_right_after_a_start_does_not_overtake_what_waited(
         self, world: EmbeddedWorld, subscription: Subscription

@@ -34,7 +34,7 @@ from event_platform.domain.subscriptions import (
     suspend,
 )
 from support.clock import ManualClock
-from support.records import OWNER, PIM, PRIMARY, a_subscriber, a_subscription
+from support.records import OWNER, PIM, PRIMARY, a_subscriber, a_subscription, subscribed
 from support.tcp_proxy import TcpProxy
 
 SEAL = AesGcmSeal(b"\x01" * 32)
@@ -108,10 +108,7 @@ async def world(firestore_host: str, project: str) -> AsyncIterator[World]:
 
 async def stored(world: World, owner: Owner = OWNER) -> Subscription:
     """A subscription that A made."""
-    subscriber = a_subscriber(owner)
-    await world.a.add_subscriber(subscriber, limit=20)
-    subscription = a_subscription(subscriber)
-    await world.a.add_subscription(subscription, anything, limit=20)
+    (subscription,) = await subscribed(world.a, owner=owner)
     return subscription
 
 

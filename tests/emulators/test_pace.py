@@ -21,7 +21,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from aep.serving.server import running
-from contract.suites.subscriptions import anything
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
@@ -43,7 +42,7 @@ from event_platform.domain.pace.turns import SPREAD_OF_COPIES
 from event_platform.domain.subscriptions import Subscription
 from event_platform.http import App
 from support.asgi import post
-from support.records import UPDATED, a_subscriber, a_subscription
+from support.records import UPDATED, subscribed
 from support.senders import https_by
 
 CLOCK = SystemClock()
@@ -99,10 +98,7 @@ class World:
     async def subscribe(self, url: str, *, age: float) -> Subscription:
         """A subscription that was made so many seconds ago: its rate is 10/s and 1/s more for each."""
         records = FirestoreSubscriptions(self.firestore, SEAL, CLOCK)
-        subscriber = a_subscriber()
-        await records.add_subscriber(subscriber, limit=20)
-        subscription = a_subscription(subscriber, url=url, now=CLOCK.now() - timedelta(seconds=age))
-        await records.add_subscription(subscription, anything, limit=20)
+        (subscription,) = await subscribed(records, url=url, now=CLOCK.now() - timedelta(seconds=age))
         return subscription
 
     async def send(self, subscription: Subscription, number: int) -> set[str]:

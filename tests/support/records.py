@@ -26,6 +26,7 @@ from event_platform.domain.subscriptions import (
     Subscription,
     Tls,
 )
+from event_platform.ports import Subscriptions
 from support.clock import START
 
 PIM = "https://pim.example.com"
@@ -113,6 +114,18 @@ def a_subscription(
         options={"send_product_identifier_in_changes": True},
         **more,
     )
+
+
+async def subscribed(
+    store: Subscriptions, number: int = 1, owner: Owner = OWNER, **more: Any
+) -> list[Subscription]:
+    """Adds as many subscriptions of a new subscriber to the store, made by `a_subscription`."""
+    subscriber = a_subscriber(owner)
+    await store.add_subscriber(subscriber, limit=20)
+    made = [a_subscription(subscriber, **more) for _ in range(number)]
+    for subscription in made:
+        await store.add_subscription(subscription, lambda _: None, limit=20)
+    return made
 
 
 def an_event(number: int = 1, *, entity: str | None = None, event_type: str = UPDATED) -> Event:

@@ -29,7 +29,7 @@ from event_platform.domain.tenants import Way
 from event_platform.ports import Intake, Subscriptions
 from support.clock import START, ManualClock
 from support.eventually import eventually
-from support.records import CATEGORY, OWNER, PIM, UPDATED, a_subscriber, a_subscription, an_event, with_data
+from support.records import CATEGORY, OWNER, PIM, UPDATED, an_event, subscribed, with_data
 
 Handler = Callable[[Delivery], Awaitable[Settlement]]
 
@@ -140,11 +140,8 @@ class BrokerContract:
     async def subscription(self, world: World) -> Subscription:
         return await self.subscribe(world)
 
-    async def subscribe(self, world: World, owner: Owner = OWNER, **more: object) -> Subscription:
-        subscriber = a_subscriber(owner)
-        await world.subscriptions.add_subscriber(subscriber, limit=20)
-        subscription = a_subscription(subscriber, **more)  # pyright: ignore[reportArgumentType] - passed on
-        await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+    async def subscribe(self, world: World, owner: Owner = OWNER, **more: Any) -> Subscription:
+        (subscription,) = await subscribed(world.subscriptions, owner=owner, **more)
         return subscription
 
     async def test_an_event_reaches_every_matching_subscription_once(self, world: World) -> None:
@@ -161,10 +158,7 @@ class BrokerContract:
         await self.assert_empty(world)
 
     async def test_a_delivery_has_the_lanes_and_the_epoch_that_its_match_found(self, world: World) -> None:
-        subscriber = a_subscriber()
-        await world.subscriptions.add_subscriber(subscriber, limit=20)
-        subscription = replace(a_subscription(subscriber), lanes=8, epoch=2)
-        await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+        subscription = await self.subscribe(world, lanes=8, epoch=2)
         consumer, event = Consumer(), an_event(1)
         await world.start(consumer)
         await world.intake.accept(PIM, [event])

@@ -12,7 +12,6 @@ from typing import Protocol
 
 import pytest
 
-from contract.suites.subscriptions import anything
 from event_platform.deliver import Observer
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.pace.rates import Limits, Observation, Rate
@@ -21,7 +20,7 @@ from event_platform.domain.subscriptions import Status, Subscription, suspend
 from event_platform.ports import Paces, SubscriptionLookup, Subscriptions
 from support.clock import START, ManualClock
 from support.observing import observe
-from support.records import OWNER, UPDATED, a_subscriber, a_subscription
+from support.records import OWNER, UPDATED, subscribed
 
 LIMITS = Limits(spread=3)
 SEEN_WITHIN = 5.0
@@ -77,10 +76,7 @@ class PacesContract:
 
     @pytest.fixture
     async def subscription(self, world: World) -> Subscription:
-        subscriber = a_subscriber()
-        await world.records.add_subscriber(subscriber, limit=20)
-        subscription = a_subscription(subscriber)
-        await world.records.add_subscription(subscription, anything, limit=20)
+        (subscription,) = await subscribed(world.records)
         return subscription
 
     async def known(self, keeper: Keeper, subscription: Subscription) -> Subscription:

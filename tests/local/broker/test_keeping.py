@@ -21,9 +21,9 @@ from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.events.benchmarks import Benchmark
 from event_platform.domain.events.event import Event
 from event_platform.domain.record.logs import DeliveryEnd, Operation
-from event_platform.domain.subscriptions import Owner, Subscription
+from event_platform.domain.subscriptions import Owner
 from event_platform.domain.tenants import Way
-from support.clock import START, ManualClock
+from support.clock import START
 from support.embedded import SEAL, Embedded
 from support.records import (
     CATEGORY,
@@ -45,23 +45,12 @@ class World(Embedded):
     """The queue on a folder, and what it put into lanes."""
 
     def __init__(self, folder: Path, *, keeps: bool = True) -> None:
-        self.clock = ManualClock()
-        super().__init__(folder, self.clock, keeps=keeps)
+        super().__init__(folder, keeps=keeps)
         self.put: list[Queued] = []
 
     async def open(self) -> "World":
         await self.queue.open(self.put.extend, lambda due_at: None)
         return self
-
-    async def subscribe(self, owner: Owner = OWNER, **more: Any) -> Subscription:
-        subscriber = a_subscriber(owner)
-        await self.subscriptions.add_subscriber(subscriber, limit=20)
-        subscription = a_subscription(subscriber, **more)
-        await self.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
-        return subscription
-
-    async def rows(self, statement: str) -> list[Any]:
-        return await self.database.read(lambda connection: connection.execute(statement).fetchall())
 
     async def course(self) -> Any:
         """The only course that there is."""
@@ -127,7 +116,7 @@ async def test_benchmarks_are_not_kept(world: World) -> None:
 
 
 async def test_a_delivery_that_was_taken_ends_its_course(world: World) -> None:
-    subscription = await world.subscribe()
+    (subscription,) = await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
     assert await world.course() == (None,) * 6
     await world.clock.advance(2)
@@ -254,7 +243,7 @@ async def test_what_was_undone_is_not_kept(world: World) -> None:
 
 async def test_a_deleted_subscription_stays_while_deliveries_of_it_may_be_kept(world: World) -> None:
     """Numbers of rows come again: a course must not become another client's."""
-    subscription = await world.subscribe()
+    (subscription,) = await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
     await world.queue.settle(Settlement(world.put[-1].delivery(), Outcome(Kind.DELIVERED, None, 204)))
 

@@ -21,7 +21,7 @@ from event_platform.domain.events.event import Event
 from event_platform.domain.pace.lanes import LANES_AT_START
 from event_platform.domain.subscriptions import Owner, Subscription
 from support.eventually import eventually
-from support.records import CATEGORY, PIM, UPDATED, a_subscriber, a_subscription, an_event
+from support.records import CATEGORY, PIM, UPDATED, an_event
 
 LARGE = 2 * SMALL_BODY
 HOG, OTHER = Owner(PIM, "hog"), Owner(PIM, "other")
@@ -29,17 +29,12 @@ HOG, OTHER = Owner(PIM, "hog"), Owner(PIM, "other")
 
 @pytest.fixture(params=[EmbeddedWorld, WorkersWorld], ids=["in-one-process", "with-workers"])
 async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedWorld]:
-    world = request.param(tmp_path / "data")
-    yield world
-    await world.crash()
-    assert world.faults == []
+    async with request.param(tmp_path / "data") as world:
+        yield world
 
 
 async def subscribe(world: EmbeddedWorld, owner: Owner, event_type: str) -> Subscription:
-    subscriber = a_subscriber(owner)
-    await world.subscriptions.add_subscriber(subscriber, limit=20)
-    subscription = a_subscription(subscriber, events=[event_type])
-    await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+    (subscription,) = await world.subscribe(owner=owner, events=[event_type])
     return subscription
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -11,31 +11,28 @@ import orjson
 import pytest
 
 from aep.broker.pacer import Pacer
-from aep.store.database import Database
-from aep.store.subscriptions import SqliteSubscriptions
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.deliver import Observer
 from event_platform.documents import subscription_document, subscription_of
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.pace.rates import Limits, Observation, Rate
 from event_platform.domain.subscriptions import Subscription, suspend
-from support.clock import START, ManualClock
+from support.clock import START
+from support.embedded import Embedded
 from support.observing import observe
 from support.records import KAFKA_CONFIG, OWNER, PIM, UPDATED, a_subscriber, a_subscription
 
 SEAL = AesGcmSeal(b"\x01" * 32)
 
 
-@dataclass
-class World:
+class World(Embedded):
     """A pacer on a store with one subscription."""
 
-    database: Database
-    store: SqliteSubscriptions
     subscription: Subscription
-    clock: ManualClock = field(default_factory=ManualClock)
 
-    def __post_init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.store = self.subscriptions
         self.pacer = Pacer(self.store, self.clock, Limits())
         self.observer = Observer(self.store, self.store, self.clock, Limits())
 
@@ -45,9 +42,7 @@ class World:
         return found
 
     async def documents(self) -> list[tuple[float, str]]:
-        return await self.database.read(
-            lambda connection: connection.execute("SELECT updated_at, document FROM subscriptions").fetchall()
-        )
+        return await self.rows("SELECT updated_at, document FROM subscriptions")
 
     async def observe(self, *seen: Observation) -> None:
         """Told at once, as by so many lanes."""
@@ -60,15 +55,9 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    database = Database(tmp_path)
-    database.open()
-    store = SqliteSubscriptions(database, SEAL)
-    subscriber = a_subscriber()
-    await store.add_subscriber(subscriber, limit=20)
-    subscription = a_subscription(subscriber)
-    await store.add_subscription(subscription, lambda _: None, limit=20)
-    yield World(database, store, subscription)
-    await database.close()
+    async with World(tmp_path) as world:
+        (world.subscription,) = await world.subscribe()
+        yield world
 
 
 def at(seconds: float) -> Observation:

@@ -36,10 +36,9 @@ from event_platform.domain.subscriptions import (
     suspend,
 )
 from support.aep_here import run
-from support.clock import ManualClock
 from support.embedded import SEAL, Embedded
 from support.eventually import eventually
-from support.records import CATEGORY, OWNER, PIM, UPDATED, a_subscriber, a_subscription, an_event, with_data
+from support.records import CATEGORY, OWNER, PIM, UPDATED, an_event, with_data
 
 OTHER = "https://other.example.com"
 SUBSCRIPTIONS = 10
@@ -51,8 +50,7 @@ class World(Embedded):
     """The queue on a folder. What is fanned out in pieces waits for the test to ask for one."""
 
     def __init__(self, folder: Path) -> None:
-        self.clock = ManualClock()
-        super().__init__(folder, self.clock)
+        super().__init__(folder)
         self.behind: list[str] = []
         self.put: list[Sequence[Queued]] = []
         self.read_more: list[Sequence[LaneKey]] = []
@@ -60,14 +58,6 @@ class World(Embedded):
     async def open(self) -> "World":
         await self.queue.open(self.put.append, lambda due_at: None, self.behind.append, self.read_more.append)
         return self
-
-    async def subscribe(self, number: int = 1, owner: Owner = OWNER, **more: Any) -> list[Subscription]:
-        subscriber = a_subscriber(owner)
-        await self.subscriptions.add_subscriber(subscriber, limit=20)
-        added = [a_subscription(subscriber, **more) for _ in range(number)]
-        for subscription in added:
-            await self.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
-        return added
 
     async def change(self, subscription: Subscription, change: Any, action: Action = BY_THE_PLATFORM) -> None:
         await self.subscriptions.change_subscription(
@@ -83,9 +73,6 @@ class World(Embedded):
             more = await self.queue.fan_out_piece(tenant)
             sizes.append(self.meters.deliveries_accepted - before)
         return sizes
-
-    async def rows(self, statement: str) -> list[Any]:
-        return await self.database.read(lambda connection: connection.execute(statement).fetchall())
 
     async def deliveries(self) -> Counter[tuple[str, str]]:
         """How often each pair of event and subscription is on the queue."""

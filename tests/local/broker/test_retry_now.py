@@ -13,21 +13,17 @@ from event_platform.domain.attempts.outcomes import Kind, Outcome, Reason
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.subscriptions import Subscription
 from support.eventually import eventually
-from support.records import PIM, a_subscriber, a_subscription, an_event
+from support.records import PIM, an_event
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[EmbeddedWorld]:
-    world = EmbeddedWorld(tmp_path / "data")
-    yield world
-    await world.crash()
+    async with EmbeddedWorld(tmp_path / "data") as world:
+        yield world
 
 
 async def subscribe(world: EmbeddedWorld) -> Subscription:
-    subscriber = a_subscriber()
-    await world.subscriptions.add_subscriber(subscriber, limit=20)
-    subscription = a_subscription(subscriber)
-    await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+    (subscription,) = await world.subscribe()
     return subscription
 
 

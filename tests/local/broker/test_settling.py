@@ -15,7 +15,7 @@ from event_platform.domain.attempts.outcomes import Kind, Outcome, Reason
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.subscriptions import Subscription
 from support.eventually import eventually
-from support.records import PIM, a_subscriber, a_subscription, an_event
+from support.records import PIM, an_event
 
 AHEAD = 16
 """What an end of the process repeats of a lane at most (docs/decisions/0024-ahead-of-the-file.md)."""
@@ -42,17 +42,13 @@ class Held:
 
 @pytest.fixture(params=[EmbeddedWorld, WorkersWorld], ids=["in-one-process", "with-workers"])
 async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedWorld]:
-    world = request.param(tmp_path / "data")
-    yield world
-    await world.crash()
+    async with request.param(tmp_path / "data") as world:
+        yield world
 
 
 @pytest.fixture
 async def subscription(world: EmbeddedWorld) -> Subscription:
-    subscriber = a_subscriber()
-    await world.subscriptions.add_subscriber(subscriber, limit=20)
-    subscription = a_subscription(subscriber)
-    await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+    (subscription,) = await world.subscribe()
     return subscription
 
 
@@ -101,7 +97,7 @@ async def test_an_end_of_the_process_repeats_what_was_ahead_in_its_order(
     await left.start(again)
     await eventually(lambda: len(again.got) == 5)
     assert again.events == events(range(5))
-    await left.crash()
+    await left.close()
 
 
 async def test_a_lane_waits_for_the_file_after_anything_else(

@@ -12,9 +12,8 @@ from aep.broker import queue as broker_queue
 from aep.broker.queued import Queued, Taken
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.subscriptions import Owner
-from support.clock import ManualClock
 from support.embedded import Embedded
-from support.records import PIM, a_subscriber, a_subscription, an_event
+from support.records import PIM, an_event
 
 OTHER = "https://other.example.com"
 
@@ -23,17 +22,14 @@ class World(Embedded):
     """The queue on a folder, and what it told of deliveries."""
 
     def __init__(self, folder: Path) -> None:
-        self.clock = ManualClock()
-        super().__init__(folder, self.clock)
+        super().__init__(folder)
         self.put: list[Queued] = []
         self._numbers = count(1)
 
     async def open(self) -> None:
         await self.queue.open(self.put.extend, lambda due_at: None)
         for pim in (PIM, OTHER):
-            subscriber = a_subscriber(Owner(pim, "client"))
-            await self.subscriptions.add_subscriber(subscriber, limit=20)
-            await self.subscriptions.add_subscription(a_subscription(subscriber), lambda _: None, limit=20)
+            await self.subscribe(owner=Owner(pim, "client"))
 
     async def accepted(self, number: int, pim: str = PIM) -> list[Taken]:
         """The deliveries of so many events, as a worker tells that they were taken."""
@@ -61,13 +57,7 @@ class World(Embedded):
 
     async def left(self) -> tuple[int, int]:
         """The deliveries and the events in the file."""
-
-        def job(connection: sqlite3.Connection) -> tuple[int, int]:
-            return connection.execute(
-                "SELECT (SELECT count(*) FROM deliveries), (SELECT count(*) FROM events)"
-            ).fetchone()
-
-        return await self.database.read(job)
+        return await self.count("deliveries"), await self.count("events")
 
 
 @pytest.fixture

@@ -22,32 +22,26 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from aep.broker import dead_letters
-from aep.broker.dispatcher import Dispatcher
-from aep.broker.pacer import Pacer
 from aep.broker.queue import LOOK_SECONDS
-from aep.broker.upkeep import Upkeep
 from aep.runtime.meters import OTHER, SUBSCRIPTIONS_NAMED, Counted, Histogram, Meters
 from aep.serving import metrics
 from aep.store import opening
 from aep.store.figures import Figures
-from aep.store.success_counts import SqliteSuccessCounts
 from event_platform import __version__
-from event_platform.deliver import Judge, Observer
-from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.attempts.outcomes import Kind, Outcome, Reason
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.pace.rates import Limits, Observation, Rate
 from event_platform.domain.record.logs import DeliveryEnd, Operation
-from event_platform.domain.subscriptions import Subscription, suspend
+from event_platform.domain.subscriptions import suspend
 from event_platform.http import App, json_response
 from support import one_pim
 from support.aep_here import run
 from support.clock import START, ManualClock
-from support.embedded import Embedded
+from support.embedded import Broker
 from support.eventually import eventually
 from support.processes import Child, free_port, http, received, server, until, with_metrics
-from support.records import OWNER, PIM, a_subscriber, a_subscription, an_event
+from support.records import OWNER, PIM, an_event
 
 MICROSECONDS_A_DELIVERY = 20.0
 UNPACED = Limits(100_000, 100_000)
@@ -118,55 +112,23 @@ async def test_the_files_their_disk_and_the_last_backup_are_looked_at_when_asked
 # The broker and the store, counted as they work
 
 
-class World(Embedded):
-    """The embedded broker with meters, and a handler that answers as it is told."""
+class World(Broker):
+    """The embedded broker with meters, and a handler that answers as the test sets it."""
 
-    def __init__(self, folder: Path, meters: Meters | None = None) -> None:
-        self.clock = ManualClock()
-        super().__init__(folder, self.clock, meters)
-        self.answer: Callable[[Delivery], Settlement] = delivered
-        self._dispatcher: Dispatcher | None = None
-        self._upkeep = Upkeep(self.queue, self.clock, on_fault=_fail)
+    answer: Callable[[Delivery], Settlement]
 
-    async def start(self) -> None:
-        async def handle(delivery: Delivery) -> Settlement:
-            return self.answer(delivery)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.answer = delivered
 
-        self._dispatcher = Dispatcher(
-            self.queue,
-            handle,
-            Pacer(self.subscriptions, self.clock, UNPACED),
-            Observer(self.subscriptions, self.subscriptions, self.clock, UNPACED),
-            Judge(SqliteSuccessCounts(self.database), self.subscriptions, Egress(), self.clock),
-            self.clock,
-            on_fault=_fail,
-        )
-        await self.queue.open(self._dispatcher.put, self._upkeep.scheduled)
-        await self._dispatcher.start()
-        self._upkeep.start()
-
-    async def stop(self) -> None:
-        await self._upkeep.stop()
-        if self._dispatcher is not None:
-            await self._dispatcher.stop()
-        await self.database.close()
-
-    async def subscribe(self) -> Subscription:
-        subscriber = a_subscriber()
-        await self.subscriptions.add_subscriber(subscriber, limit=20)
-        subscription = a_subscription(subscriber)
-        await self.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
-        return subscription
+    async def handle(self, delivery: Delivery) -> Settlement:
+        return self.answer(delivery)
 
     async def samples(self) -> Samples:
         await self.clock.advance(LOOK_SECONDS)
         found = await page(self.meters, self.queue.look)
         holds_together(found)
         return found
-
-
-def _fail(error: BaseException) -> None:
-    raise error
 
 
 def delivered(delivery: Delivery) -> Settlement:
@@ -188,13 +150,12 @@ def holds_together(found: Samples, *, started_with: int = 0) -> None:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    yield world
-    await world.stop()
+    async with World(tmp_path) as world:
+        yield world
 
 
 async def test_deliveries_are_counted_from_acceptance_to_delivery(world: World) -> None:
-    one, other = await world.subscribe(), await world.subscribe()
+    (one,), (other,) = await world.subscribe(), await world.subscribe()
     await world.queue.accept(PIM, [an_event(1), an_event(2), an_event(1)])
     before = await world.samples()
     assert before["aep_events_accepted_total"] == 3
@@ -203,7 +164,7 @@ async def test_deliveries_are_counted_from_acceptance_to_delivery(world: World) 
     assert before[f'aep_subscription_deliveries_queued{{subscription="{one.id}"}}'] == 2
     await world.clock.advance(7)
     assert (await world.samples())["aep_oldest_waiting_seconds"] == 7 + 2 * LOOK_SECONDS
-    await world.start()
+    await world.start(world.handle)
     await eventually(lambda: world.meters.delivered == 4)
     after = await world.samples()
     assert after["aep_deliveries_queued"] == after["aep_oldest_waiting_seconds"] == 0
@@ -226,7 +187,7 @@ async def test_a_retry_is_scheduled_and_then_queued_again(world: World) -> None:
 
     await world.subscribe()
     world.answer = later
-    await world.start()
+    await world.start(world.handle)
     await world.queue.accept(PIM, [an_event(1)])
     await eventually(lambda: world.meters.retries == 1)
     waiting = await world.samples()
@@ -250,7 +211,7 @@ async def test_a_throttled_delivery_stays_queued(world: World) -> None:
     await world.subscribe()
     await world.clock.advance(1)
     world.answer = throttled
-    await world.start()
+    await world.start(world.handle)
     await world.queue.accept(PIM, [an_event(1)])
     await eventually(lambda: world.meters.attempts)
     assert (await world.samples())["aep_deliveries_queued"] == 1
@@ -269,9 +230,9 @@ async def test_ends_are_counted_by_operation_and_reason(world: World) -> None:
             return Settlement(replace(delivery, attempts=1), outcome, end=end)
         return Settlement(delivery, None, end=DeliveryEnd(Operation.DROPPED, "suspended", world.clock.now()))
 
-    subscription = await world.subscribe()
+    (subscription,) = await world.subscribe()
     world.answer = ending
-    await world.start()
+    await world.start(world.handle)
     await world.queue.accept(PIM, [an_event(1), an_event(2)])
     await eventually(lambda: world.meters.ended.total() == 2)
     found = await world.samples()
@@ -287,7 +248,7 @@ async def test_faults_of_ours_and_dead_letters_are_counted_and_seen_to_leave(
     world: World, tmp_path: Path
 ) -> None:
     """The letters leave by another process, which tells this one nothing."""
-    subscription = await world.subscribe()
+    (subscription,) = await world.subscribe()
     await world.queue.accept(PIM, [an_event(1), an_event(2), an_event(3)])
     await world.queue.open(lambda _: None, lambda _: None)
     for queued in (await waiting(world))[:2]:
@@ -302,7 +263,7 @@ async def test_faults_of_ours_and_dead_letters_are_counted_and_seen_to_leave(
         dead_letters.replay(beside, ids, world.clock.now())
     found = await world.samples()
     assert (found["aep_dead_letters"], found["aep_retries_scheduled"]) == (0, 2)
-    await world.start()
+    await world.start(world.handle)
     await eventually(lambda: world.meters.delivered == 3)
     found = await world.samples()
     assert (found["aep_retries_scheduled"], found["aep_deliveries_queued"]) == (0, 0)
@@ -326,19 +287,19 @@ async def test_an_event_that_only_a_dead_letter_keeps_is_not_waiting(world: Worl
 
 async def test_a_start_counts_what_the_file_holds(tmp_path: Path) -> None:
     first = World(tmp_path)
-    subscription = await first.subscribe()
+    (subscription,) = await first.subscribe()
     await first.queue.accept(PIM, [an_event(number) for number in range(5)])
-    await first.stop()
+    await first.close()
     second = World(tmp_path)
     await second.queue.open(lambda _: None, lambda _: None)
     found = await page(second.meters, second.queue.look)
     assert found["aep_deliveries_accepted_total"] == 0
     assert found["aep_deliveries_queued"] == 5
     assert found[f'aep_subscription_deliveries_queued{{subscription="{subscription.id}"}}'] == 5
-    await second.start()
+    await second.start(second.handle)
     await eventually(lambda: second.meters.delivered == 5)
     holds_together(await page(second.meters, second.queue.look), started_with=5)
-    await second.stop()
+    await second.close()
 
 
 async def test_scrapes_share_one_look_into_the_file_and_never_use_the_writer(
@@ -463,7 +424,7 @@ async def test_what_a_failed_commit_undid_is_not_counted(world: World) -> None:
 
 
 async def test_a_suspension_moves_nothing_before_the_deliveries_leave(world: World) -> None:
-    subscription = await world.subscribe()
+    (subscription,) = await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
     await world.subscriptions.change_subscription(
         OWNER, subscription.subscriber_id, subscription.id, lambda each: suspend(each, world.clock.now())

@@ -191,64 +191,50 @@ class World(Embedded):
     """A store, its queue, and a subscription."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.clock = MovedClock()
-        super().__init__(folder, self.clock, longest_delay=LONGEST)
-
-    async def subscribe(self) -> Subscription:
-        subscriber = a_subscriber()
-        await self.subscriptions.add_subscriber(subscriber, limit=20)
-        subscription = a_subscription(subscriber, filter=None)
-        await self.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
-        return subscription
-
-    async def rows(self, query: str) -> list[tuple[object, ...]]:
-        return await self.database.read(lambda connection: connection.execute(query).fetchall())
+        self.time = MovedClock()
+        super().__init__(folder, time=self.time, longest_delay=LONGEST)
 
     async def change(self, statement: str, *values: float) -> None:
         await self.database.write(lambda connection: connection.execute(statement, values))
 
     async def ids_fanned_out(self) -> int:
-        ((number,),) = await self.rows("SELECT count(*) FROM events")
-        assert isinstance(number, int)
-        return number
+        return await self.count("events")
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    yield world
-    await world.database.close()
+    async with World(tmp_path) as world:
+        yield world
 
 
 @pytest.mark.parametrize("days", JUMPS)
 @pytest.mark.parametrize("way", [Way.CLOUDEVENTS, Way.RELAY])
 async def test_an_id_is_known_for_as_long_as_ever(world: World, days: int, way: Way) -> None:
-    await world.subscribe()
+    await world.subscribe(filter=None)
     await world.queue.accept(PIM, [an_event(1)], way=way)
-    world.clock.move(days)
-    await world.clock.advance(5)
+    world.time.move(days)
+    await world.time.advance(5)
     await world.queue.accept(PIM, [an_event(1)], way=way)
     assert await world.ids_fanned_out() == 1
-    await world.clock.manual.jump(DAY)  # the time passes on both clocks
+    await world.time.manual.jump(DAY)  # the time passes on both clocks
     await world.queue.accept(PIM, [an_event(1)], way=way)
     assert await world.ids_fanned_out() == 2
 
 
 @pytest.mark.parametrize("days", JUMPS)
 async def test_accepted_at_never_goes_back(world: World, days: int) -> None:
-    await world.subscribe()
+    await world.subscribe(filter=None)
     for number in range(6):
         await world.queue.accept(PIM, [an_event(number)])
         if number == 2:
-            world.clock.move(days)
-        await world.clock.advance(1)
+            world.time.move(days)
+        await world.time.advance(1)
     found = [at for (at,) in await world.rows("SELECT accepted_at FROM events ORDER BY no")]
     assert found == [START.timestamp() + second for second in range(6)]
 
 
 async def test_an_id_of_the_future_counts_for_ten_minutes_at_most_and_is_cleaned_up(world: World) -> None:
-    await world.subscribe()
+    await world.subscribe(filter=None)
     await world.queue.accept(PIM, [an_event(1), an_event(2)])
     await world.queue.accept(PIM, [an_event(3)], way=Way.RELAY)
     for table in ("arrived", "relayed"):
@@ -262,12 +248,12 @@ async def test_an_id_of_the_future_counts_for_ten_minutes_at_most_and_is_cleaned
     await world.change("UPDATE relayed SET at = at + ?", DAYS * DAY)
     assert await world.queue.clean_up(100) > 0
     assert await world.rows("SELECT count(*) FROM relayed") == [(0,)]
-    now = world.clock.now().timestamp()
+    now = world.time.now().timestamp()
     assert await world.rows(f"SELECT count(*) FROM seen WHERE at > {now}") == [(0,)]  # noqa: S608
 
 
 async def test_retries_that_another_clock_scheduled_are_due_after_the_longest_delay(world: World) -> None:
-    now = world.clock.now().timestamp()
+    now = world.time.now().timestamp()
     for position, due_at in enumerate((now + 60, now + DAYS * DAY, now + 1e12, now - DAY)):
         values = "INSERT INTO retries VALUES (?, ?, 1, 0, 1, 16, 0, 1, 1, NULL)"
         await world.change(values, due_at, position)
@@ -281,13 +267,13 @@ async def test_retries_that_another_clock_scheduled_are_due_after_the_longest_de
 
 @pytest.mark.parametrize("days", JUMPS)
 async def test_a_restart_goes_on_from_the_last_time_in_the_file(world: World, days: int) -> None:
-    await world.subscribe()
-    await world.clock.manual.jump(3600)
+    await world.subscribe(filter=None)
+    await world.time.manual.jump(3600)
     await world.queue.accept(PIM, [an_event(1)])
     last = START + timedelta(hours=1)
     assert last_time(world.folder) == last
-    world.clock.move(days)
-    clock = MovedClock(world.clock.manual)
+    world.time.move(days)
+    clock = MovedClock(world.time.manual)
     watch = ClockWatch(clock, world.database, on_fault=lambda error: None)
     await watch.start()
     assert clock.now() == (last if days < 0 else last + timedelta(days=days))
@@ -300,7 +286,7 @@ async def test_commands_beside_a_platform_have_its_time(world: World, days: int)
     await world.database.write(lambda connection: times.note_lead(connection, noted))
     found = await world.database.read(times.now)
     assert abs((datetime.now(UTC) + timedelta(seconds=noted) - found).total_seconds()) < 3600
-    await world.subscribe()
+    await world.subscribe(filter=None)
     await world.queue.accept(PIM, [an_event(1)])
     await world.change(
         "UPDATE events SET accepted_at = ?", (later := START + timedelta(days=9999)).timestamp()
@@ -328,7 +314,7 @@ async def attempt(
         replace(delivery, **fields),  # pyright: ignore[reportArgumentType]
         subscriptions=world.subscriptions,
         senders=https_by(receiver),  # pyright: ignore[reportArgumentType]
-        clock=world.clock,
+        clock=world.time,
         policy=DeliverPolicy([timedelta(minutes=5)], timedelta(days=3), timeout=5),
         egress=Egress(),
     )
@@ -336,9 +322,9 @@ async def attempt(
 
 @pytest.mark.parametrize("days", JUMPS)
 async def test_what_waits_is_sent_after_a_jump_and_its_retry_is_due_in_time(world: World, days: int) -> None:
-    subscription = await world.subscribe()
-    world.clock.move(days)
-    await world.clock.advance(5)
+    (subscription,) = await world.subscribe(filter=None)
+    world.time.move(days)
+    await world.time.advance(5)
     failed = await attempt(world, subscription, receiver := Receiver(500))
     assert failed.retry_at == START + timedelta(seconds=5, minutes=5)
     assert (await attempt(world, subscription, receiver, failures=1)).end is not None
@@ -346,11 +332,11 @@ async def test_what_waits_is_sent_after_a_jump_and_its_retry_is_due_in_time(worl
 
 
 async def test_an_age_counts_when_the_clock_has_stayed_ahead(world: World) -> None:
-    subscription = await world.subscribe()
-    world.clock.move(DAYS)
-    world.clock.look()
-    await world.clock.manual.jump(FOLLOWED_AFTER)
-    world.clock.look()
+    (subscription,) = await world.subscribe(filter=None)
+    world.time.move(DAYS)
+    world.time.look()
+    await world.time.manual.jump(FOLLOWED_AFTER)
+    world.time.look()
     end = (await attempt(world, subscription, receiver := Receiver(200))).end
     assert end is not None
     assert "not delivered within" in end.message
@@ -359,12 +345,12 @@ async def test_an_age_counts_when_the_clock_has_stayed_ahead(world: World) -> No
 
 @pytest.mark.parametrize("days", JUMPS)
 async def test_a_429_is_given_up_after_an_hour_of_the_platforms_time(world: World, days: int) -> None:
-    subscription = await world.subscribe()
-    world.clock.move(days)
+    (subscription,) = await world.subscribe(filter=None)
+    world.time.move(days)
     tried = {"attempts": 9, "first_attempt_at": START}
-    await world.clock.manual.jump(3500)
+    await world.time.manual.jump(3500)
     assert (await attempt(world, subscription, Receiver(429), **tried)).back_to_lane
-    await world.clock.manual.jump(100)
+    await world.time.manual.jump(100)
     assert (await attempt(world, subscription, Receiver(429), **tried)).end is not None
 
 
@@ -420,8 +406,8 @@ async def test_a_receiver_that_answers_429_gets_no_more_requests_after_a_jump(
 
 
 async def test_notifications_that_another_clock_held_are_due_and_its_counts_are_dropped(world: World) -> None:
-    outbox = SqliteOutbox(world.database, world.clock)
-    subscription = await world.subscribe()
+    outbox = SqliteOutbox(world.database, world.time)
+    (subscription,) = await world.subscribe(filter=None)
     await world.subscriptions.change_subscription(
         OWNER, subscription.subscriber_id, subscription.id, lambda before: suspend(before, START)
     )
@@ -437,9 +423,9 @@ async def test_notifications_that_another_clock_held_are_due_and_its_counts_are_
 
 @pytest.mark.parametrize("days", JUMPS)
 async def test_the_success_rate_is_that_of_the_hour_after_a_jump(world: World, days: int) -> None:
-    subscription = await world.subscribe()
+    (subscription,) = await world.subscribe(filter=None)
     counts = SqliteSuccessCounts(world.database)
-    judge = Judge(counts, world.subscriptions, Egress(), world.clock)
+    judge = Judge(counts, world.subscriptions, Egress(), world.time)
     failed = Settlement(
         Delivery(subscription.id, "event-1", UPDATED, START, 0, 16, 0, b"{}"),
         Outcome(Kind.RETRYABLE, None, 500),
@@ -447,9 +433,9 @@ async def test_the_success_rate_is_that_of_the_hour_after_a_jump(world: World, d
     )
     for _ in range(19):
         await judge.settled(failed)
-    world.clock.move(days)
-    world.clock.look()
-    await world.clock.manual.jump(120)
+    world.time.move(days)
+    world.time.look()
+    await world.time.manual.jump(120)
     await judge.settled(failed)
     found = await world.subscriptions.current(subscription.id)
     assert found is not None
@@ -500,13 +486,13 @@ def test_a_turn_is_found_anew_when_a_clock_has_gone_back() -> None:
 @pytest.mark.parametrize("days", JUMPS)
 @pytest.mark.provokes("clock.jumped")
 async def test_a_jump_is_one_line_of_the_log_and_noted_in_the_file(world: World, days: int) -> None:
-    watch = ClockWatch(world.clock, world.database, on_fault=lambda error: None)
+    watch = ClockWatch(world.time, world.database, on_fault=lambda error: None)
     with capture_logs() as lines:
         await watch.start()
-        world.clock.move(days)
+        world.time.move(days)
         file, lead = world.folder / "aep.db", "SELECT value FROM meta WHERE name = 'clock_lead'"
         for _ in range(500):  # looks, each of which may wait for the store
-            await world.clock.manual.advance(1)
+            await world.time.manual.advance(1)
             if one_pim.rows(file, lead) == [(str(round(-days * DAY)),)]:
                 break
         await watch.stop()
@@ -518,12 +504,12 @@ async def test_a_jump_is_one_line_of_the_log_and_noted_in_the_file(world: World,
 
 @pytest.mark.provokes("clock.followed")
 async def test_that_the_time_went_forward_with_the_clock_is_logged(world: World) -> None:
-    watch = ClockWatch(world.clock, world.database, on_fault=lambda error: None)
+    watch = ClockWatch(world.time, world.database, on_fault=lambda error: None)
     with capture_logs() as lines:
         await watch.start()
-        world.clock.move(10)
+        world.time.move(10)
         for _ in range(1000):  # looks, each of which may wait for the store
-            await world.clock.manual.advance(1)
+            await world.time.manual.advance(1)
             if any(line["event"] == "clock.followed" for line in lines):
                 break
         await watch.stop()

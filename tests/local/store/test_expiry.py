@@ -1,9 +1,7 @@
 """What has expired leaves the embedded store by itself."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -13,25 +11,17 @@ from event_platform.domain.deliveries import Settlement
 from event_platform.domain.record.logs import DeliveryEnd, Operation
 from event_platform.domain.subscriptions import delete_subscriber, delete_subscription
 from event_platform.domain.tenants import Way
-from support.clock import START, ManualClock
+from support.clock import START
 from support.embedded import Embedded
 from support.records import OWNER, PIM, a_subscriber, a_subscription, an_event
 
 
-class Store(Embedded):
-    def __init__(self, folder: Path) -> None:
-        self.clock = ManualClock()
-        super().__init__(folder, self.clock)
-
-
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = Store(tmp_path)
-    yield store
-    await store.database.close()
+def store(embedded: Embedded) -> Embedded:
+    return embedded
 
 
-async def test_ids_are_forgotten_after_ten_minutes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ids_are_forgotten_after_ten_minutes(store: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seen, "MOVED_AT_ONCE", 5)
     await store.queue.accept(PIM, [an_event(number) for number in range(5)])
     await store.clock.advance(599)
@@ -42,7 +32,7 @@ async def test_ids_are_forgotten_after_ten_minutes(store: Store, monkeypatch: py
     assert [await store.count("seen"), await store.count("arrived")] == [0, 1]
 
 
-async def test_ids_of_relayed_events_are_forgotten_after_a_day(store: Store) -> None:
+async def test_ids_of_relayed_events_are_forgotten_after_a_day(store: Embedded) -> None:
     await store.queue.accept(PIM, [an_event(number) for number in range(3)], way=Way.RELAY)
     await store.clock.advance(601)
     assert await store.queue.clean_up(100) == 0
@@ -53,7 +43,7 @@ async def test_ids_of_relayed_events_are_forgotten_after_a_day(store: Store) -> 
     assert await store.count("relayed") == 1
 
 
-async def test_deleted_records_go_after_thirty_days_unless_something_waits_for_them(store: Store) -> None:
+async def test_deleted_records_go_after_thirty_days_unless_something_waits_for_them(store: Embedded) -> None:
     subscriber = a_subscriber()
     await store.subscriptions.add_subscriber(subscriber, limit=20)
     idle, waiting = a_subscription(subscriber), a_subscription(subscriber)
@@ -83,7 +73,7 @@ async def test_deleted_records_go_after_thirty_days_unless_something_waits_for_t
     assert [await store.count("subscriptions"), await store.count("subscribers")] == [0, 0]
 
 
-async def test_log_entries_go_after_thirty_days(store: Store) -> None:
+async def test_log_entries_go_after_thirty_days(store: Embedded) -> None:
     subscriber = a_subscriber()
     await store.subscriptions.add_subscriber(subscriber, limit=20)
     await store.subscriptions.add_subscription(a_subscription(subscriber), lambda _: None, limit=20)
@@ -100,7 +90,7 @@ async def test_log_entries_go_after_thirty_days(store: Store) -> None:
     assert await store.count("log_entries") == 0
 
 
-async def test_a_read_of_a_lane_takes_what_fits_and_at_least_one(store: Store) -> None:
+async def test_a_read_of_a_lane_takes_what_fits_and_at_least_one(store: Embedded) -> None:
     subscriber = a_subscriber()
     await store.subscriptions.add_subscriber(subscriber, limit=20)
     await store.subscriptions.add_subscription(a_subscription(subscriber), lambda _: None, limit=20)

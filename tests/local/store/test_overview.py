@@ -1,9 +1,7 @@
 """What an operator is told of each subscription."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -11,35 +9,29 @@ from aep.store.database import Database
 from aep.store.overview import State, states
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
-from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.pace.rates import Limits, Rate
 from event_platform.domain.subscriptions import Subscription, delete_subscription, resume, suspend
 from event_platform.domain.suspension import Count, minute_of, series_of
 from support.clock import START
-from support.records import OWNER, a_subscriber, a_subscription
+from support.embedded import Embedded
+from support.records import OWNER
 
 LIMITS = Limits(1, 50)
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database(tmp_path)
-    database.open()
-    yield database
-    await database.close()
+def database(embedded: Embedded) -> Database:
+    return embedded.database
 
 
 @pytest.fixture
-def store(database: Database) -> SqliteSubscriptions:
-    return SqliteSubscriptions(database, AesGcmSeal(b"\x01" * 32))
+def store(embedded: Embedded) -> SqliteSubscriptions:
+    return embedded.subscriptions
 
 
 @pytest.fixture
-async def subscription(store: SqliteSubscriptions) -> Subscription:
-    subscriber = a_subscriber()
-    await store.add_subscriber(subscriber, limit=20)
-    subscription = a_subscription(subscriber)
-    await store.add_subscription(subscription, lambda _: None, limit=20)
+async def subscription(embedded: Embedded) -> Subscription:
+    (subscription,) = await embedded.subscribe()
     return subscription
 
 

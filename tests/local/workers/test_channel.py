@@ -16,7 +16,7 @@ from contract.test_embedded import WorkersWorld
 from event_platform.domain.errors import NotFound, StoreUnavailable
 from event_platform.domain.subscriptions import Status, suspend
 from support.eventually import eventually
-from support.records import OWNER, PIM, a_subscriber, a_subscription, an_event
+from support.records import OWNER, PIM, an_event
 
 
 class Unsendable:
@@ -175,22 +175,17 @@ async def test_there_is_no_room_until_the_other_end_has_taken_what_was_sent(pair
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[WorkersWorld]:
-    world = WorkersWorld(tmp_path)
-    yield world
-    await world.crash()
-    assert world.faults == []
+    async with WorkersWorld(tmp_path) as world:
+        yield world
 
 
 async def test_a_change_is_known_to_the_workers_when_its_call_is_answered(world: WorkersWorld) -> None:
-    subscriber = a_subscriber()
-    await world.subscriptions.add_subscriber(subscriber, limit=20)
-    subscription = a_subscription(subscriber)
-    await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+    (subscription,) = await world.subscribe()
     await world.start(Consumer())
     for store in world.stores:
         assert (await store.current(subscription.id)) == subscription
     change = partial(suspend, now=world.clock.now())
-    await world.subscriptions.change_subscription(OWNER, subscriber.id, subscription.id, change)
+    await world.subscriptions.change_subscription(OWNER, subscription.subscriber_id, subscription.id, change)
     for store in world.stores:
         known = await store.current(subscription.id)
         assert known is not None
@@ -200,10 +195,7 @@ async def test_a_change_is_known_to_the_workers_when_its_call_is_answered(world:
 async def test_a_client_that_is_gone_is_known_to_the_workers_when_its_event_is_taken(
     world: WorkersWorld,
 ) -> None:
-    subscriber = a_subscriber()
-    await world.subscriptions.add_subscriber(subscriber, limit=20)
-    subscription = a_subscription(subscriber)
-    await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+    (subscription,) = await world.subscribe()
     await world.start(Consumer())
     for store in world.stores:
         assert (await store.current(subscription.id)) == subscription
@@ -218,11 +210,7 @@ async def test_what_a_worker_cannot_take_now_it_reads_later(
     world: WorkersWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channels, "FULL_BYTES", 2000)  # a few deliveries
-    subscriber = a_subscriber()
-    await world.subscriptions.add_subscriber(subscriber, limit=20)
-    for _ in range(2):
-        subscription = a_subscription(subscriber)
-        await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+    await world.subscribe(2)
     consumer = Consumer()
     await world.start(consumer)
     for start in range(0, 100, 25):

@@ -18,13 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aep.broker.queue import DurableQueue
-from aep.runtime.meters import Meters
 from aep.serving import server as serving
-from aep.store.database import Database
 from aep.store.steady_clock import SteadyClock
-from aep.store.subscriptions import SqliteSubscriptions
-from aep.store.success_counts import SqliteSuccessCounts
 from aep.workers.channel import Channel
 from aep.workers.owner import (
     GROWN_BYTES,
@@ -38,11 +33,11 @@ from aep.workers.owner import (
 )
 from aep.workers.process import WorkerProcess, WorkerProcesses
 from contract.suites.broker import a_removal
-from contract.test_embedded import SEAL
 from event_platform.domain.subscriptions import Subscription, suspend
 from event_platform.settings import Settings
 from support import one_pim
 from support.clock import ManualClock
+from support.embedded import Embedded
 from support.eventually import eventually
 from support.processes import Child, children, http, not_ready, server, until, with_metrics
 from support.records import OWNER, PIM, a_subscriber, a_subscription, an_event, https_config
@@ -120,23 +115,17 @@ def is_stopped(pid: int) -> bool:
         return True
 
 
-class Owner:
+class Owner(Embedded):
     """The owner's side on a store in the folder, for whatever processes."""
 
     def __init__(self, folder: Path, processes: Processes) -> None:
-        self.clock, self.meters, self.faults = ManualClock(datetime.now(UTC)), Meters(), list[BaseException]()
+        super().__init__(folder, clock=ManualClock(datetime.now(UTC)))
         self.resident_bytes: dict[int, int] = {}
-        self.database = Database(folder)
-        self.database.open()
-        self.subscriptions = SqliteSubscriptions(self.database, SEAL)
-        self.queue = DurableQueue(
-            self.database, self.subscriptions, self.clock, schema_base="http://test/spec", meters=self.meters
-        )
         self.workers = Workers(
             processes,
             self.queue,
             self.subscriptions,
-            SqliteSuccessCounts(self.database),
+            self.counts,
             settings=Settings(dev=True, rate_min=1000, rate_max=1000),
             meters=self.meters,
             clock=self.clock,

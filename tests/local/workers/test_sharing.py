@@ -12,7 +12,7 @@ from contract.test_embedded import WorkersWorld
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.ports import SuccessCounts
 from support.eventually import eventually
-from support.records import PIM, a_subscriber, a_subscription, an_event
+from support.records import PIM, an_event
 
 
 class NotingWorld(WorkersWorld):
@@ -37,18 +37,13 @@ class NotingWorld(WorkersWorld):
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[NotingWorld]:
-    world = NotingWorld(tmp_path)
-    yield world
-    await world.crash()
+    async with NotingWorld(tmp_path) as world:
+        yield world
 
 
 async def test_all_lanes_of_a_subscription_are_one_workers(world: NotingWorld) -> None:
     consumer = Consumer()
-    subscriber = a_subscriber()
-    await world.subscriptions.add_subscriber(subscriber, limit=20)
-    subscriptions = [a_subscription(subscriber) for _ in range(4)]
-    for subscription in subscriptions:
-        await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+    subscriptions = await world.subscribe(4)
     await world.intake.accept(PIM, [an_event(number, entity=str(number)) for number in range(20)])
     await world.start(consumer)  # 20 are read from the file, and 20 are sent
     await world.intake.accept(PIM, [an_event(number, entity=str(number)) for number in range(20, 40)])
