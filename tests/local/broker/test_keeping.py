@@ -187,7 +187,9 @@ async def test_what_is_fanned_out_later_has_courses_that_say_when(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker_queue, "WORK_AT_ACCEPTANCE", 0)
-    subscriptions = [await world.subscribe(owner=Owner(PIM, f"client-{n}")) for n in range(3)]
+    subscriptions = [
+        each for n in range(3) for each in await world.subscribe(owner=Owner(PIM, f"client-{n}"))
+    ]
     events = [an_event(1), an_event(2), an_event(3, event_type="com.akeneo.pim.v1.family.created")]
     await world.queue.accept(PIM, events)
     assert len(await world.kept()) == 3
