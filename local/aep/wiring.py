@@ -25,6 +25,7 @@ from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
 
 from .broker.fan_out import FanOut
+from .broker.keeper import Keeper
 from .broker.live import Outgoing, dispatcher
 from .broker.notifier import Notifier
 from .broker.queue import DurableQueue
@@ -36,6 +37,7 @@ from .serving.last_calls import CallObserver
 from .store import keys
 from .store.database import Database
 from .store.figures import Figures, figures_of
+from .store.kept_index import Bounds
 from .store.logs import SqliteLogs
 from .store.outbox import SqliteOutbox
 from .store.room import RESERVE_BYTES
@@ -114,6 +116,8 @@ class Platform:
             )
         self._memory = MemoryUpkeep(clock, on_fault=on_fault, shrink=self._database.shrink_caches)
         self._upkeep = Upkeep(self._queue, clock, on_fault=on_fault)
+        bounds = Bounds(settings.keep, settings.keep_bytes)
+        self._keeper = Keeper(self._database, clock, bounds, on_fault=on_fault)
         self._fan_out = FanOut(self._queue, clock, on_fault=on_fault)
         mail_server = settings.mail_server()
         outbox = SqliteOutbox(self._database, clock)
@@ -189,6 +193,7 @@ class Platform:
             )
             await self._live.start()
             self._upkeep.start()
+            self._keeper.start()
             self._memory.start()
             await self._fan_out.start()
             await self._notifier.start()
@@ -204,6 +209,7 @@ class Platform:
             await asyncio.gather(
                 self._live.stop(),
                 self._upkeep.stop(),
+                self._keeper.stop(),
                 self._memory.stop(),
                 self._fan_out.stop(),
                 self._notifier.stop(),

@@ -92,7 +92,7 @@ class EventType:
         values = [_look_up(data, path) for path in self.identity]
         if not all(isinstance(value, str) for value in values):
             return ()
-        return tuple(_lower_uuid(value) for value in cast("list[str]", values))
+        return tuple(lower_uuid(value) for value in cast("list[str]", values))
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ def _look_up(data: Any, path: tuple[str, ...]) -> Any:
     return data
 
 
-def _lower_uuid(value: str) -> str:
+def lower_uuid(value: str) -> str:
+    """Returns a UUID in lower case, and any other text as it is."""
     lower = value.lower() if len(value) == UUID_LENGTH else value
     return lower if lower != value and _UUID.fullmatch(value) is not None else value

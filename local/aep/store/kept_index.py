@@ -1,0 +1,314 @@
+"""The index of kept events: written in pieces behind acceptance, and removed with what it is of.
+
+A *segment* is some of the events that follow each other. Its index says which of them may have an id, an
+entity, a tenant, a type or a subscription, by hashes: whoever reads a row checks it. So the commits of
+acceptance and settlement change no index, and a look-up is a step for each segment (docs/decisions/0067).
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from typing import NamedTuple
+
+from . import bulk
+from .kept import REMOVED_TO, identifier_bytes
+
+EVENTS_OF_SEGMENT = 1024
+COURSES_OF_SEGMENT = 8192
+"""The most of each in a segment: it is written by one job of some 8 ms."""
+SEGMENTS_OF_TIME = 24
+"""The head becomes a segment when its first event is as old as this part of the time that events are kept."""
+EVENTS_REMOVED, BYTES_REMOVED, COURSES_REMOVED, ENTRIES_REMOVED = 512, 2 * 1024 * 1024, 2048, 512
+"""What one job removes at most: some 4 ms."""
+BYTES_OF_EVENT, BYTES_OF_COURSE = 300, 70
+"""The bytes of the file that each takes, roughly: of an event beside its data, and with its index."""
+
+BUCKETS = 64
+_POSTING = 1 << 62
+"""Set in the key of what many events of a segment share; the other keys are numbers of buckets."""
+_TAGGED, _OFFSET = Struct(">II"), Struct(">I")
+
+
+class Key(NamedTuple):
+    """What events are looked up by: its place in the index of a segment.
+
+    Entries of a bucket begin with a `tag`, as other keys share it; without a tag the entries are of this
+    key alone.
+    """
+
+    number: int
+    tag: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long events are kept, in seconds, and how many bytes they may take."""
+
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The part of a segment that one job removed: its events, and the times of acceptance of the segment.
+
+    `was_held`: it was not to be removed for its age.
+    """
+
+    events: int
+    first_at: float
+    last_at: float
+    was_held: bool = False
+
+
+def id_key(tenant: str, event_id: str) -> Key:
+    return _bucket("id", tenant.encode(), event_id.encode())
+
+
+def entity_key(tenant: str, identity: bytes) -> Key:
+    """Returns the key of what has this identity, or this identifier of a product."""
+    return _bucket("entity", tenant.encode(), identity)
+
+
+def tenant_key(tenant: str) -> Key:
+    return _posting("tenant", tenant.encode())
+
+
+def type_key(tenant: str, event_type: str) -> Key:
+    return _posting("type", tenant.encode(), event_type.encode())
+
+
+def subscription_key(number: int) -> Key:
+    """Returns the key of what has a course of this subscription."""
+    return _posting("subscription", str(number).encode())
+
+
+def _hash(kind: str, *parts: bytes) -> int:
+    text = b"\n".join((kind.encode(), *parts))
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+
+
+def _bucket(kind: str, *parts: bytes) -> Key:
+    found = _hash(kind, *parts)
+    return Key(found % BUCKETS, _OFFSET.pack(found >> 32))
+
+
+def _posting(kind: str, *parts: bytes) -> Key:
+    return Key(_hash(kind, *parts) & (_POSTING - 1) | _POSTING, None)
+
+
+def offsets(entries: bytes, key: Key) -> Iterator[int]:
+    """Yields the entries of the key: numbers of events, less that of the segment's first one."""
+    if key.tag is None:
+        yield from sorted({offset for (offset,) in _OFFSET.iter_unpack(entries)})
+        return
+    at = entries.find(key.tag)
+    while at >= 0:
+        if at % _TAGGED.size == 0:
+            yield _TAGGED.unpack_from(entries, at)[1]
+        at = entries.find(key.tag, at + 1)
+
+
+def indexed_to(connection: sqlite3.Connection) -> int:
+    """Returns the number of the last event that is in a segment, or was: the head begins behind it."""
+    row = connection.execute("SELECT max(last_no) FROM kept_segments").fetchone()
+    return row[0] if row[0] is not None else _removed_to(connection)
+
+
+def is_due(connection: sqlite3.Connection, now: float, bounds: Bounds) -> bool:
+    """True if there may be something to index or to remove."""
+    after = indexed_to(connection)
+    head = connection.execute(
+        "SELECT accepted_at FROM kept WHERE no > ? ORDER BY no LIMIT 1", (after,)
+    ).fetchone()
+    if head is not None and _is_due_for_its_age(head[0], now, bounds):
+        return True
+    many = (after, EVENTS_OF_SEGMENT - 1)
+    if connection.execute("SELECT 1 FROM kept WHERE no > ? LIMIT 1 OFFSET ?", many).fetchone():
+        return True
+    oldest = connection.execute("SELECT last_at FROM kept_segments ORDER BY no LIMIT 1").fetchone()
+    is_old = oldest is not None and abs(now - oldest[0]) > bounds.seconds
+    return is_old or size_of(connection) > bounds.bytes
+
+
+def _is_due_for_its_age(accepted_at: float, now: float, bounds: Bounds) -> bool:
+    return abs(now - accepted_at) >= bounds.seconds / SEGMENTS_OF_TIME
+
+
+def write_segment(connection: sqlite3.Connection, now: float, bounds: Bounds) -> bool:
+    """Makes a segment of the first events of the head; False if there is none to be made.
+
+    What waits for its fan-out stays in the head, as its courses are still to come.
+    """
+    after = indexed_to(connection)
+    (before,) = connection.execute("SELECT coalesce(min(no), 1 << 62) FROM accepted").fetchone()
+    events = connection.execute(
+        "SELECT no, tenant, accepted_at, id, type, identity, identifier, length(data_json) FROM kept"
+        " WHERE no > ? AND no < ? ORDER BY no LIMIT ?",
+        (after, before, EVENTS_OF_SEGMENT),
+    ).fetchall()
+    if not events:
+        return False
+    if len(events) < EVENTS_OF_SEGMENT and not _is_due_for_its_age(events[0][2], now, bounds):
+        return False
+    courses = _courses(connection, events[0][0], events[-1][0], COURSES_OF_SEGMENT + 1)
+    if len(courses) > COURSES_OF_SEGMENT:
+        fits = [event for event in events if event[0] < courses[-1][0]]
+        events = fits or events[:1]
+        courses = _courses(connection, events[0][0], events[-1][0], -1)
+    _write(connection, events, courses)
+    return True
+
+
+def _courses(connection: sqlite3.Connection, first: int, last: int, limit: int) -> list[tuple[int, int]]:
+    return connection.execute(
+        "SELECT event_no, subscription_no FROM courses WHERE event_no BETWEEN ? AND ?"
+        " ORDER BY event_no LIMIT ?",
+        (first, last, limit),
+    ).fetchall()
+
+
+def _write(
+    connection: sqlite3.Connection,
+    events: Sequence[tuple[int, str, float, str, str, str, bytes | None, int]],
+    courses: Sequence[tuple[int, int]],
+) -> None:
+    first = events[0][0]
+    found: defaultdict[int, bytearray] = defaultdict(bytearray)
+    shared: dict[tuple[str, str], tuple[bytearray, bytearray]] = {}
+    for number, tenant, _, event_id, event_type, identity, identifier, _ in events:
+        offset = _OFFSET.pack(number - first)
+        of_shared = shared.get((tenant, event_type))
+        if of_shared is None:
+            keys = (tenant_key(tenant), type_key(tenant, event_type))
+            of_shared = shared[tenant, event_type] = (found[keys[0].number], found[keys[1].number])
+        for entries in of_shared:
+            entries += offset
+        for key in _own_keys(tenant, event_id, identity, identifier):
+            entries = found[key.number]
+            entries += key.tag or b""
+            entries += offset
+    of_subscriptions: defaultdict[int, bytearray] = defaultdict(bytearray)
+    for number, subscription_no in courses:
+        of_subscriptions[subscription_no] += _OFFSET.pack(number - first)
+    for subscription_no, entries in of_subscriptions.items():
+        found[subscription_key(subscription_no).number] = entries
+    times = [event[2] for event in events]
+    size = sum(event[-1] for event in events) + len(events) * BYTES_OF_EVENT + len(courses) * BYTES_OF_COURSE
+    segment_no = connection.execute(
+        "INSERT INTO kept_segments (no, first_no, last_no, first_at, last_at, events, bytes)"
+        " SELECT coalesce(max(no), 0) + 1, ?, ?, ?, ?, ?, ? FROM kept_segments",
+        (first, events[-1][0], min(times), max(times), len(events), size),
+    ).lastrowid
+    rows = [(segment_no, key, bytes(entries)) for key, entries in sorted(found.items())]
+    bulk.insert(connection, "kept_index (segment_no, key, entries)", rows)
+
+
+def _own_keys(tenant: str, event_id: str, identity: str, identifier: bytes | None) -> Iterator[Key]:
+    yield id_key(tenant, event_id)
+    if identity != "[]":
+        yield entity_key(tenant, identifier_bytes("/".join(json.loads(identity))))
+    if identifier is not None:
+        yield entity_key(tenant, identifier)
+
+
+def add_courses(connection: sqlite3.Connection, subscription_no: int, events: Iterable[int]) -> None:
+    """Notes new courses of old events, for replays, in the segments that are written already."""
+    key = subscription_key(subscription_no).number
+    by_segment: defaultdict[int, bytearray] = defaultdict(bytearray)
+    for number in events:
+        row = connection.execute(
+            "SELECT no, first_no FROM kept_segments WHERE no ="
+            " (SELECT no FROM kept_segments WHERE first_no <= ? ORDER BY no DESC LIMIT 1) AND last_no >= ?",
+            (number, number),
+        ).fetchone()
+        if row is not None:
+            by_segment[row[0]] += _OFFSET.pack(number - row[1])
+    for segment_no, entries in by_segment.items():
+        row = connection.execute(
+            "SELECT entries FROM kept_index WHERE segment_no = ? AND key = ?", (segment_no, key)
+        ).fetchone()
+        connection.execute(
+            "INSERT OR REPLACE INTO kept_index (segment_no, key, entries) VALUES (?, ?, ?)",
+            (segment_no, key, bytes(entries) if row is None else row[0] + entries),
+        )
+
+
+def size_of(connection: sqlite3.Connection) -> int:
+    """Returns the bytes that the segments take, roughly."""
+    return connection.execute("SELECT coalesce(sum(bytes), 0) FROM kept_segments").fetchone()[0]
+
+
+def remove_some(
+    connection: sqlite3.Connection, now: float, bounds: Bounds, held_from: int | None = None
+) -> Removed | None:
+    """Removes a part of the oldest segment if that is beyond the bounds; None if it is not.
+
+    What has the number `held_from` or a higher one is not removed for its age.
+    """
+    oldest = connection.execute(
+        "SELECT no, last_no, first_at, last_at FROM kept_segments ORDER BY no LIMIT 1"
+    ).fetchone()
+    if oldest is None:
+        return _remove_head(connection) if bounds.seconds == 0 else None
+    segment_no, last, first_at, last_at = oldest
+    is_held = held_from is not None and held_from <= last
+    is_old = bounds.seconds == 0 or (abs(now - last_at) > bounds.seconds and not is_held)
+    if not is_old and size_of(connection) <= bounds.bytes:
+        return None
+    entries = connection.execute(
+        "DELETE FROM kept_index WHERE (segment_no, key) IN (SELECT segment_no, key FROM kept_index"
+        " WHERE segment_no = ? LIMIT ?)",
+        (segment_no, ENTRIES_REMOVED),
+    ).rowcount
+    if entries == ENTRIES_REMOVED:
+        return Removed(0, first_at, last_at, is_held)
+    events, is_all = _remove_events(connection, last)
+    if is_all:
+        connection.execute("DELETE FROM kept_segments WHERE no = ?", (segment_no,))
+        _note_removed(connection, last)
+    return Removed(events, first_at, last_at, is_held)
+
+
+def _remove_head(connection: sqlite3.Connection) -> Removed | None:
+    """Removes some of what is in no segment, which is where nothing is kept any more."""
+    first, last = connection.execute("SELECT min(no), max(no) FROM kept").fetchone()
+    if first is None:
+        return None
+    events, _ = _remove_events(connection, last)
+    _note_removed(connection, last)
+    return Removed(events, 0, 0)
+
+
+def _remove_events(connection: sqlite3.Connection, last: int) -> tuple[int, bool]:
+    """Removes some courses and events up to a number; returns how many events, and if these are all."""
+    courses = connection.execute(
+        "DELETE FROM courses WHERE (event_no, subscription_no, replay_no) IN"
+        " (SELECT event_no, subscription_no, replay_no FROM courses WHERE event_no <= ? LIMIT ?)",
+        (last, COURSES_REMOVED),
+    ).rowcount
+    if courses == COURSES_REMOVED:
+        return 0, False
+    rows = connection.execute(
+        "SELECT no, length(data_json) FROM kept WHERE no <= ? ORDER BY no LIMIT ?", (last, EVENTS_REMOVED)
+    ).fetchall()
+    number, size = 0, 0
+    for number, length in rows:  # noqa: B007 - the last one is used
+        size += length
+        if size >= BYTES_REMOVED:
+            break
+    removed = connection.execute("DELETE FROM kept WHERE no <= ?", (number,)).rowcount
+    return removed, removed == len(rows) < EVENTS_REMOVED
+
+
+def _note_removed(connection: sqlite3.Connection, last: int) -> None:
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (REMOVED_TO, last + 1))
+
+
+def _removed_to(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (REMOVED_TO,)).fetchone()
+    return 0 if row is None else int(row[0])
