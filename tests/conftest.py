@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -29,6 +30,13 @@ structlog.configure(
 
 # A shell's background job ignores SIGINT, and so would every command that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Has the garbage collector look no more at what is there for good: modules, and the tests themselves."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

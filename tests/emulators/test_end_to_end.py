@@ -106,6 +106,7 @@ async def test_an_event_by_the_topic_of_a_pim_is_delivered_signed(subscribed: Su
     await an_event_by_the_topic_is_delivered(subscribed)
 
 
+@pytest.mark.full
 async def test_an_operators_own_type_is_delivered_and_described(
     platform: GooglePlatform, subscriptions: Sequence[Subscribed], inbox: str
 ) -> None:
@@ -149,6 +150,7 @@ async def suspended(subscribed: Subscribed) -> bool:
     return await subscribed.status(subscribed.platform.functions["manage"]) == "suspended"
 
 
+@pytest.mark.full
 async def test_an_event_gets_to_a_topic_of_another_project_and_a_missing_topic_suspends(
     platform: GooglePlatform, subscribed: Subscribed, pubsub_host: str
 ) -> None:
@@ -183,6 +185,7 @@ async def test_an_event_gets_to_a_kafka_topic_and_a_missing_topic_suspends(
     await found.delete()
 
 
+@pytest.mark.full
 async def test_a_benchmark_and_a_test_come_to_whom_they_are_for(
     platform: GooglePlatform, subscriptions: Sequence[Subscribed], inbox: str
 ) -> None:
@@ -265,6 +268,7 @@ async def test_what_nobody_can_read_becomes_a_dead_letter_and_an_error_in_the_lo
     await what_nobody_can_read_becomes_a_dead_letter(platform)
 
 
+@pytest.mark.full
 async def test_a_suspension_is_in_force_in_every_instance_within_5_seconds(
     subscribed: Subscribed, beside: Subscribed
 ) -> None:
@@ -289,6 +293,7 @@ async def test_a_suspension_is_in_force_in_every_instance_within_5_seconds(
     assert not {each["id"] for each in await subscribed.taken()} & set(passed_by)
 
 
+@pytest.mark.full
 async def test_what_an_instance_sends_before_its_network_is_there_counts_against_nobody(
     platform: GooglePlatform, inbox: str, firestore_host: str
 ) -> None:
@@ -326,6 +331,7 @@ async def retries_of(project: str, firestore_host: str, event_id: str) -> list[d
     return found
 
 
+@pytest.mark.full
 async def test_a_404_suspends_and_the_removal_of_the_connection_revokes(
     platform: GooglePlatform, inbox: str, subscribed: Subscribed
 ) -> None:
@@ -403,6 +409,7 @@ async def push(url: str, message: Message) -> None:
     assert answer.status_code == 204, answer.text
 
 
+@pytest.mark.full
 async def test_the_doctor_finds_all_six_functions_well(platform: GooglePlatform, tmp_path: Path) -> None:
     known = {
         "AEP_INGEST_URL": f"{platform.functions['ingest'].url}/ingest",

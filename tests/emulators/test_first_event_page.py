@@ -118,6 +118,7 @@ def is_known(platform: GooglePlatform, pasted: Mapping[str, str]) -> bool:
     )
 
 
+@pytest.mark.full
 async def test_whoever_follows_the_page_gets_the_first_event(
     pubsub_host: str, firestore_host: str, project: str, tmp_path: Path
 ) -> None:

@@ -188,6 +188,7 @@ async def test_two_instances_that_see_429s_at_once_lower_the_rate_once(world: Wo
     assert rate.ceiling == pytest.approx(54, abs=4)
 
 
+@pytest.mark.full
 async def test_a_token_bucket_gets_everything_and_is_not_overrun(world: World) -> None:
     allowed, burst = 20.0, 10.0
     tokens, at = burst, time.monotonic()

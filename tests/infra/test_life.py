@@ -203,6 +203,7 @@ def end(pulumi: Pulumi) -> None:
     assert not list(pulumi.cloud.all())
 
 
+@pytest.mark.full
 @pytest.mark.timeout(1500)
 def test_the_life_of_the_production_stack(pulumi: Pulumi) -> None:
     pulumi.stack = "production"

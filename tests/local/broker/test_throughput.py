@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import orjson
+import pytest
 
 from support import one_pim
 from support.processes import server, until
@@ -50,6 +51,7 @@ def receiver(answer: Callable[[], tuple[int, dict[str, str]]]) -> Iterator[str]:
         listener.server_close()
 
 
+@pytest.mark.full
 def test_a_token_bucket_gets_about_its_rate_and_few_429s(tmp_path: Path) -> None:
     moments: list[tuple[float, int]] = []
     tokens, at = BURST, time.monotonic()

@@ -35,6 +35,7 @@ def test_a_burst_is_counted_and_costed() -> None:
     assert figures["memory (PSS) after it"] > 10
 
 
+@pytest.mark.full
 def test_an_event_is_delivered_to_each_of_20_endpoints() -> None:
     done = run_bench("--case", "fan-out")
     assert done.returncode == 0, done.stderr
@@ -47,6 +48,7 @@ def test_an_event_is_delivered_to_each_of_20_endpoints() -> None:
     assert figures["deliveries in all"] == 4 * 20
 
 
+@pytest.mark.full
 def test_the_answers_to_a_pims_webhook_are_timed() -> None:
     done = run_bench("--case", "events-api", "--seconds", "0.2")
     assert done.returncode == 0, done.stderr
@@ -56,6 +58,7 @@ def test_the_answers_to_a_pims_webhook_are_timed() -> None:
     assert 0 < figures["answer p50"] <= figures["answer p99"] <= figures["answer at worst"]
 
 
+@pytest.mark.full
 def test_healthy_endpoints_are_measured_beside_four_in_trouble() -> None:
     done = run_bench("--case", "isolation", "--seconds", "0.2")
     assert done.returncode == 0, done.stderr
@@ -65,6 +68,7 @@ def test_healthy_endpoints_are_measured_beside_four_in_trouble() -> None:
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.full
 def test_a_soak_kills_the_platform_and_finds_every_event() -> None:
     done = run_bench("--case", "soak", "--soak", "4")
     assert done.returncode == 0, done.stderr
@@ -76,6 +80,7 @@ def test_a_soak_kills_the_platform_and_finds_every_event() -> None:
     assert figures["open descriptors, first third"] > 10
 
 
+@pytest.mark.full
 @pytest.mark.timeout(300)
 def test_a_soak_with_every_fault_that_can_be_had_finds_every_event() -> None:
     done = run_bench("--case", "chaos", "--soak", "9", seconds=280)
@@ -95,6 +100,7 @@ def test_a_soak_with_every_fault_that_can_be_had_finds_every_event() -> None:
     assert missing <= faults - {"kill -9", "log unread"}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("fault", "complaint"), [("lose", "1 of 40 accepted events lost"), ("secret", "1 wrong signatures")]
 )

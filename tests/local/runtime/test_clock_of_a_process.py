@@ -104,6 +104,7 @@ def test_events_retries_ids_and_paces_go_on_whatever_the_clock_does(
         assert '"delivery.ended"' not in serve.stderr()
 
 
+@pytest.mark.full
 def test_a_jump_is_said_by_ready_and_doctor_and_a_restart_goes_on(
     tmp_path: Path, clock: MovableWallClock, inbox: Child
 ) -> None:

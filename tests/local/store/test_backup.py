@@ -354,6 +354,7 @@ def test_a_killed_backup_never_shows_a_half_written_file(tmp_path: Path) -> None
     assert is_whole(data / "aep.db")
 
 
+@pytest.mark.full
 def test_a_server_killed_while_a_backup_runs_loses_nothing(tmp_path: Path) -> None:
     data, target = tmp_path / "data", tmp_path / "copy.db"
     arguments = one_pim.arguments(tmp_path)

@@ -194,6 +194,7 @@ def test_a_full_disk_is_a_503_and_work_goes_on_when_there_is_room(tmp_path: Path
         assert disk.query("PRAGMA integrity_check") == "ok"
 
 
+@pytest.mark.full
 @pytest.mark.timeout(120)
 def test_a_start_on_a_full_disk_empties_the_queue(tmp_path: Path) -> None:
     with small_disk(tmp_path) as disk, server(tmp_path, "sim") as sim:
@@ -367,6 +368,7 @@ class LargeEvents(threading.Thread):
                     self.answered += [event["id"] for event in events]
 
 
+@pytest.mark.full
 @pytest.mark.timeout(240)
 def test_a_platform_killed_in_the_middle_of_a_checkpoint_loses_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
@@ -416,6 +418,7 @@ def test_a_kill_during_a_migration_leaves_the_old_file(tmp_path: Path) -> None:
             assert ("copies",) not in tables
 
 
+@pytest.mark.full
 def test_after_killed_migrations_one_succeeds_and_so_does_the_older_program_before_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
     arguments = one_pim.arguments(tmp_path)
@@ -439,6 +442,7 @@ def test_after_killed_migrations_one_succeeds_and_so_does_the_older_program_befo
     assert {event_id for (event_id,) in one_pim.rows(file, "SELECT id FROM events")} == sent
 
 
+@pytest.mark.full
 def test_a_kill_during_the_first_start_leaves_a_folder_that_starts(tmp_path: Path) -> None:
     for number in range(6):
         serve = ("serve", "--data", str(tmp_path / f"data-{number}"), "--port", "0")

@@ -59,6 +59,7 @@ async def woken(function: Function) -> list[str]:
     return list(await asyncio.gather(*(request.finish() for request in begun)))
 
 
+@pytest.mark.full
 @pytest.mark.timeout(240)
 async def test_a_function_that_was_frozen_answers_those_who_wake_it(tmp_path: Path) -> None:
     six = functions(tmp_path, {"CLOUD_RUN_TIMEOUT_SECONDS": str(LIMIT_SECONDS)})

@@ -27,6 +27,7 @@ async def opened_early(six: list[Function], public: socket.socket) -> list[str]:
     return [function.name for function in six if takes_connections(function.port)]
 
 
+@pytest.mark.full
 @pytest.mark.timeout(240)
 async def test_a_function_opens_its_port_only_when_its_network_is_there(tmp_path: Path) -> None:
     with socket.socket() as store, socket.create_server(("127.0.0.1", 0)) as public:

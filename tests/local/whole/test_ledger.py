@@ -134,6 +134,7 @@ class Publisher(threading.Thread):
             return False
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 def test_every_accepted_delivery_arrived_or_is_in_the_log(tmp_path: Path) -> None:
     seed = random.randrange(10**6)
