@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tests start some hundred processes of Python: each would compile what it imports.
 export PYTHONDONTWRITEBYTECODE :=
+# Processes side by side have to collect the same tests in the same order, also where that is a set's.
+export PYTHONHASHSEED := $(or $(PYTHONHASHSEED),$(shell date +%s))
 # Processes that tests run in side by side; 0 for one in the foreground, as a debugger wants it.
 WORKERS ?= 2
 SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -201,7 +201,7 @@ def test_so_many_certificates_are_taken() -> None:
             certificates_of(more, max_characters=MAX_CA_CHARACTERS)
 
 
-@pytest.mark.parametrize(("e", "bits"), [(65537, 16_384), (a_number(2000), 2048)])
+@pytest.mark.parametrize(("e", "bits"), [(65537, 16_384), (a_number(2000), 2048)], ids=["key", "exponent"])
 def test_a_certificate_with_a_dear_key_is_refused(e: int, bits: int) -> None:
     pem = a_certificate(rsa.RSAPublicNumbers(e, a_number(bits)).public_key())
     with pytest.raises(ValueError, match="must hold certificates whose keys are RSA"):
