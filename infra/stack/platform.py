@@ -238,12 +238,15 @@ class Platform:
         if self.settings.pims is None:
             key = 'export AEP_REGISTRY_KEY="$(pulumi config get registryKey)"'
             address = 'AEP_INGEST_URL="$(pulumi stack output ingestUrl)"'
-            add = "../.venv/bin/aep pims add https://YOUR-PIM"
+            on_google = f"--google {self.settings.project}"
+            add = "../.venv/bin/aep pims add https://YOUR-PIM --auth platform-key"
+            client = "../.venv/bin/aep pims client https://YOUR-PIM first-app"
             configure = 'pulumi config set --secret pims "$(cat pims.json)" && pulumi up'
             steps += [
                 f"what the next command reads: {key} {address}",
-                f"the first PIM, whose ingest key is printed once: {add} --google {self.settings.project}",
-                f"or in the configuration instead: {add} --pims pims.json && {configure}",
+                f"the first PIM, whose ingest key is printed once: {add} {on_google}",
+                f"its first client, whose token is printed once: {client} {on_google}",
+                f"or the PIM in the configuration instead: {add} --pims pims.json && {configure}",
             ]
         steps.append(
             "a token, a subscriber, a subscription, the first event, and where to look: docs/operate.md,"

@@ -27,6 +27,7 @@ ALERT = "gcp:monitoring/alertPolicy:AlertPolicy"
 INVOKER = "gcp:cloudrunv2/serviceIamMember:ServiceIamMember"
 GRANT = "gcp:projects/iAMMember:IAMMember"
 AGENT = "gcp:projects/serviceIdentity:ServiceIdentity"
+REPOSITORY = "gcp:artifactregistry/repository:Repository"
 TOPIC_GRANT = "gcp:pubsub/topicIAMMember:TopicIAMMember"
 PUBSUB = "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
 
@@ -258,6 +259,18 @@ def test_any_other_creation_that_fails_half_way_is_forgotten(engine: Engine, clo
         with pytest.raises(Aborted, match=expected):
             engine.up(TOPIC, "events", {"name": "events"})
     assert cloud.plan() == {"faults": []}
+
+
+def test_a_repository_of_images_that_was_there_before_is_refused_until_it_is_gone(
+    engine: Engine, cloud: Cloud
+) -> None:
+    images = {"repositoryId": "gcf-artifacts", "location": "europe-west1", "format": "DOCKER"}
+    identity = f"projects/{PROJECT}/locations/europe-west1/repositories/gcf-artifacts"
+    cloud.make(REPOSITORY, identity, images, remembered=False)
+    with pytest.raises(Aborted, match=f"Error 409: Resource '{identity}' already exists"):
+        engine.up(REPOSITORY, "images", images)
+    cloud.delete(REPOSITORY, identity)  # as gcloud does
+    assert engine.up(REPOSITORY, "images", images) == "create"
 
 
 def test_a_function_fails_until_the_rights_of_its_accounts_are_in_force(engine: Engine, cloud: Cloud) -> None:

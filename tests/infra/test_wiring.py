@@ -459,12 +459,18 @@ def test_the_outputs_are_what_the_doctor_compares_with(stack: Deployed) -> None:
 def test_the_next_steps_lead_to_the_first_event(production: Deployed, minimal: Deployed) -> None:
     steps: list[str] = minimal.outputs["nextSteps"]
     order = ["curl https://manage-abc.a.run.app/health", "aep doctor --deployed", "AEP_REGISTRY_KEY"]
-    order += ["aep pims add https://YOUR-PIM --google my-event-platform", "--pims pims.json"]
+    order += ["aep pims add https://YOUR-PIM --auth platform-key --google my-event-platform"]
+    order += ["aep pims client https://YOUR-PIM first-app --google my-event-platform", "--pims pims.json"]
     order += ["a token, a subscriber, a subscription, the first event", "alertEmails"]
     assert [text for step, text in zip(steps, order, strict=True) if text in step] == order
     assert "DNS: events.example.com A 203.0.113.7" in production.outputs["nextSteps"][0]
-    page = (FOLDER.parent / "docs" / "operate.md").read_text()
-    assert "## The first event" in page
+    page = (FOLDER.parent / "docs" / "operate.md").read_text().partition("## The first event")[2]
+    for command in ("aep pims add ", "aep pims client "):  # with the options that the page gives
+        options = next(re.findall(r"--[a-z-]+", line) for line in page.splitlines() if command in line)
+        assert next(re.findall(r"--[a-z-]+", step) for step in steps if command in step) in (
+            options,
+            options[::-1],
+        )
 
 
 def test_the_runtime_is_the_one_that_is_checked() -> None:

@@ -1,6 +1,8 @@
 """The live side of the broker on one machine and its senders: in the owner of the file, or in a worker."""
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
@@ -13,6 +15,7 @@ from event_platform.domain.attempts.egress import Egress
 from event_platform.ports import Clock, Paces, SubscriptionChanges, SubscriptionLookup, SuccessCounts
 from event_platform.settings import Settings
 
+from ..runtime.stopping import CONNECTIONS_SECONDS
 from .dispatcher import Dispatcher, LaneQueue
 from .pacer import Pacer
 
@@ -40,9 +43,10 @@ class Outgoing:
         return self._kafka
 
     async def close(self) -> None:
-        await self.https.close()
-        await self.topics.close()
-        await self._kafka.close()
+        """Closes all connections. Those that take longer than they may end with the process."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONNECTIONS_SECONDS):
+                await asyncio.gather(self.https.close(), self.topics.close(), self._kafka.close())
 
 
 def dispatcher(

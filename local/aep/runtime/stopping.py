@@ -15,7 +15,9 @@ notifications.
 
 A delivery that is cut off then is sent again after the next start.
 """
-WORKER_SECONDS = DRAIN_SECONDS + 1.0
+CONNECTIONS_SECONDS = 1.0
+"""The time for connections to receivers to close, which a broker that does not answer could hold up."""
+WORKER_SECONDS = DRAIN_SECONDS + CONNECTIONS_SECONDS
 """The time in which a worker ends its deliveries and closes its connections; then it is killed."""
 LAST_WRITE_SECONDS = 0.4
 """The time for readers to take the last lines of the process: as long for standard error as for output."""

@@ -1,11 +1,15 @@
 """The time that a stop may take."""
 
+import asyncio
 from pathlib import Path
 
 import orjson
 import pytest
 
+from aep.broker import live
+from aep.broker.live import Outgoing
 from aep.runtime.stopping import (
+    CONNECTIONS_SECONDS,
     DRAIN_SECONDS,
     LAST_WRITE_SECONDS,
     METRICS_SECONDS,
@@ -18,8 +22,26 @@ from support.processes import server
 
 
 def test_the_parts_of_a_stop_end_within_its_time() -> None:
-    parts = REQUESTS_SECONDS + METRICS_SECONDS + WORKER_SECONDS + 2 * LAST_WRITE_SECONDS
-    assert parts < STOP_SECONDS
+    around = REQUESTS_SECONDS + METRICS_SECONDS + 2 * LAST_WRITE_SECONDS
+    assert around + WORKER_SECONDS < STOP_SECONDS
+    assert around + DRAIN_SECONDS + CONNECTIONS_SECONDS < STOP_SECONDS  # without workers
+
+
+class Stuck:
+    """A sender to a broker that does not let its connection be closed."""
+
+    async def close(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_broker_that_keeps_its_connection_does_not_hold_up_a_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outgoing = Outgoing(Settings())
+    monkeypatch.setattr(outgoing, "_kafka", Stuck())
+    monkeypatch.setattr(live, "CONNECTIONS_SECONDS", 0.01)
+    async with asyncio.timeout(20):
+        await outgoing.close()
 
 
 def test_an_attempt_ends_while_deliveries_drain() -> None:

@@ -138,9 +138,11 @@ class KafkaSender:
         """Ends all producers, within 5 s."""
         for kept in list(self._kept.values()):
             self._retire(kept)
-        if self._ending:
-            await asyncio.wait(self._ending)
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        try:
+            if self._ending:
+                await asyncio.wait(self._ending)
+        finally:
+            self._executor.shutdown(wait=False, cancel_futures=True)
 
     @property
     def producers(self) -> int:
