@@ -3,9 +3,7 @@
 import base64
 import hashlib
 import http.client
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -13,11 +11,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import IO
 
 from aep.google.ports import free_ports
+from aep.runtime.children import Child, ChildFailed
 
 from .errors import BenchFailed
 from .platform import environment
@@ -36,7 +34,6 @@ SETTINGS: Mapping[str, str] = {
     "FIRESTORE_EMULATOR_HOST": "127.0.0.1:1",
 }
 PATIENCE_SECONDS = 30.0
-STOP_SECONDS = 5.0
 _POLL_SECONDS = 0.01
 _EMPTY = """
 from functions_framework import aio
@@ -108,30 +105,22 @@ def running(
     (port,) = free_ports(1)
     python = python or interpreter()
     framework = [str(python), "-m", "functions_framework", "--host", "127.0.0.1", "--port", str(port)]
-    log = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
-    began = time.monotonic()
-    process = subprocess.Popen(  # noqa: S603 - a command of ours
-        framework,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        env=environment({**settings, "FUNCTION_TARGET": target, "FUNCTION_SOURCE": str(main)}),
-        start_new_session=True,
-    )
-    try:
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > began + PATIENCE_SECONDS:
-                raise BenchFailed(f"the function {target} did not come up: {_end_of(log)}")
-            time.sleep(_POLL_SECONDS)
-        yield Function(process.pid, f"http://127.0.0.1:{port}", time.monotonic() - began)
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        log.close()
+    with tempfile.TemporaryDirectory(prefix="aep-bench-") as folder:
+        log = Path(folder) / "function.log"
+        began = time.monotonic()
+        child = Child(
+            f"the function {target}",
+            framework,
+            stdout=log,
+            stderr=log,
+            environment=environment({**settings, "FUNCTION_TARGET": target, "FUNCTION_SOURCE": str(main)}),
+        )
+        with child:
+            try:
+                child.wait_until(partial(_answers, port), seconds=PATIENCE_SECONDS, every=_POLL_SECONDS)
+            except ChildFailed as failed:
+                raise BenchFailed(f"{failed}: {' '.join(failed.lines)}") from None
+            yield Function(child.pid, f"http://127.0.0.1:{port}", time.monotonic() - began)
 
 
 @contextmanager
@@ -151,11 +140,6 @@ def _uv(*arguments: str) -> None:
     )
     if made.returncode:
         raise BenchFailed(f"the packages of the functions could not be installed: {made.stderr.strip()}")
-
-
-def _end_of(log: IO[bytes]) -> str:
-    log.seek(0)
-    return log.read()[-2000:].decode(errors="replace").strip()
 
 
 def _answers(port: int) -> bool:

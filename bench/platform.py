@@ -4,12 +4,10 @@ import base64
 import http.client
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from aep.google.ports import free_ports
+from aep.runtime import children
+from aep.runtime.children import Child, ChildFailed
 
 from . import machine
 from .errors import BenchFailed
@@ -29,7 +29,9 @@ EVENTS_API_SECRET = "an-events-api-secret-of-the-bench"  # noqa: S105 - as long-
 PIM_KEY = "bench"
 CLIENT, PIM_SECRET, USER, PASSWORD = "demo-client", "demo-secret", "demo-user", "demo-password"
 NO_LIMIT = {"AEP_RATE_MIN": "1000000", "AEP_RATE_MAX": "1000000"}
-NOT_INHERITED = ("AEP_", "PYTHONDONTWRITEBYTECODE")
+START_SECONDS = 600
+"""The time of a start on the largest queue of all cases."""
+POLL_SECONDS = 0.002
 STOP_SECONDS = 12
 PIMS = "pims.json"
 
@@ -39,14 +41,14 @@ class Platform:
     """A running platform. `start_seconds` is from the start of the process to its `ready` line."""
 
     url: str
-    process: "subprocess.Popen[bytes]"
+    child: Child
     start_seconds: float
     pim: str
     folder: Path
 
     @property
     def pid(self) -> int:
-        return self.process.pid
+        return self.child.pid
 
     def cpu_seconds(self) -> float:
         return machine.cpu_seconds(self.pid)
@@ -105,10 +107,10 @@ class Installation:
         served = _aep(
             self.folder, "serve", *arguments, settings=settings, within=self.within, errors=self.errors
         )
-        with served as (process, url, seconds):
-            yield Platform(url, process, seconds, self.pim, self.folder)
-            if process.poll() not in (None, -signal.SIGKILL):
-                raise BenchFailed(f"the platform ended with status {process.returncode}")
+        with served as (child, url, seconds):
+            yield Platform(url, child, seconds, self.pim, self.folder)
+            if (status := child.status) not in (None, -signal.SIGKILL):
+                raise BenchFailed(f"the platform ended with status {status}")
 
 
 @contextmanager
@@ -127,8 +129,7 @@ def environment(settings: Mapping[str, str]) -> Mapping[str, str]:
     """Returns the environment of a process of the product: only `settings` are set of AEP_, and Python caches
     bytecode.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
-    return {**inherited, **settings}
+    return children.environment(settings, without=("PYTHONDONTWRITEBYTECODE",))
 
 
 @contextmanager
@@ -138,34 +139,24 @@ def _aep(
     settings: Mapping[str, str] | None = None,
     within: Sequence[str] = (),
     errors: int | None = None,
-) -> Iterator[tuple["subprocess.Popen[bytes]", str, float]]:
+) -> Iterator[tuple[Child, str, float]]:
     """Yields the child, its URL, and the seconds that it took to be ready."""
-    log = folder / f"{arguments[0]}.log"
     started = time.monotonic()
-    with log.open("wb") if errors is None else nullcontext(errors) as stderr:
-        process = subprocess.Popen(  # noqa: S603 - a command of ours
-            [*within, sys.executable, "-m", "aep", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            env=environment(settings or {}),
-        )
-    assert process.stdout is not None  # noqa: S101 - it was asked for as a pipe
+    child = Child(
+        f"aep {arguments[0]}",
+        [*within, *children.aep(*arguments)],
+        stdout=folder / f"{arguments[0]}.out",
+        stderr=folder / f"{arguments[0]}.log" if errors is None else errors,
+        environment=environment(settings or {}),
+    )
     try:
-        word, _, url = process.stdout.readline().decode().strip().partition(" ")
-        seconds = time.monotonic() - started
-        if word != "ready":
-            last = log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise BenchFailed(f"aep {arguments[0]} did not start: {' '.join(last)}")
-        yield process, url, seconds
-    finally:
-        process.terminate()
         try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+            url = child.wait_until(child.ready_url, seconds=START_SECONDS, every=POLL_SECONDS)
+        except ChildFailed as failed:
+            raise BenchFailed(f"{failed}: {' '.join(failed.lines[-1:])}") from None
+        yield child, url, time.monotonic() - started
+    finally:
+        child.end(seconds=STOP_SECONDS)
 
 
 def _token(pim: str) -> str:

@@ -251,7 +251,7 @@ class _World:
 
     def _restart_if_ended(self, minute: Minute) -> None:
         """Starts the platform again, as a service manager does, when it has ended by itself."""
-        status = self._platform.process.poll()
+        status = self._platform.child.status
         if status is None:
             return
         minute.notes.append(f"{ENDED} {status}")

@@ -41,7 +41,7 @@ async def stopped_in_the_end(functions: Iterable[Function]) -> AsyncIterator[Non
 
 
 async def start(functions: Iterable[Function]) -> None:
-    """Returns when all take requests. Raises FunctionFailed in a group."""
+    """Returns when all take requests. Raises ChildFailed in a group."""
     async with asyncio.TaskGroup() as group:
         for function in functions:
             group.create_task(function.start())

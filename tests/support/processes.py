@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import hmac
-import os
 import signal
 import subprocess
 import sys
@@ -19,7 +18,9 @@ import orjson
 import requests
 
 from aep.google.ports import free_ports
+from aep.runtime import children as child_processes
 from aep.runtime import stopping
+from aep.runtime.children import ChildFailed
 from support import cpu_watchdog
 
 WATCHED = Path(__file__).with_name("watched_aep.py")
@@ -45,8 +46,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
     Several platforms run on one machine here, so none serves /metrics unless it is told where.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AEP_")}
-    return inherited | {"AEP_METRICS_PORT": "0"} | dict(settings)
+    return child_processes.environment({"AEP_METRICS_PORT": "0"} | dict(settings))
 
 
 def free_port() -> int:
@@ -59,24 +59,11 @@ def with_metrics() -> dict[str, str]:
     return {"AEP_METRICS_PORT": str(free_port())}
 
 
-@dataclass
-class Child:
-    """A running command. What it prints goes to files, so that no pipe fills up."""
+class Child(child_processes.Child):
+    """A running command. It is ended after its block, whatever happens."""
 
-    process: "subprocess.Popen[bytes]"
-    out: Path
-    err: Path
-    url: str = ""
-    metrics: str = ""
-
-    def stdout(self) -> str:
-        return self.out.read_text()
-
-    def stderr(self) -> str:
-        return self.err.read_text()
-
-    def send(self, number: int) -> None:
-        os.kill(self.process.pid, number)
+    url = ""
+    metrics = ""
 
     def wait(self, seconds: float = STOP_SECONDS) -> int:
         """The exit status; fails the test when the command goes on."""
@@ -87,25 +74,12 @@ class Child:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Sends the signal and waits for the end; the exit status."""
-        if self.process.poll() is None:
+        if self.status is None:
             self.send(number)
         return self.wait()
 
-    def kill_group(self) -> None:
-        """SIGKILL to the command and everything it started, as a lost machine would end it."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def kill(self) -> None:
-        """The end, whatever happens: SIGTERM, and SIGKILL when that is not enough."""
-        if self.process.poll() is not None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+    def end(self, *, seconds: float = STOP_SECONDS) -> None:
+        super().end(seconds=seconds)
 
 
 def children(pid: int) -> list[int]:
@@ -132,21 +106,16 @@ def command(
     name = f"{arguments[0]}-{uuid.uuid4().hex[:8]}"
     out, err, overruns = (folder / f"{name}.{kind}" for kind in ("out", "err", "overruns"))
     program = [str(WATCHED), str(overruns)] if arguments[0] == "serve" else ["-m", "aep"]
-    with out.open("wb") as to_out, err.open("wb") as to_err:
-        process = subprocess.Popen(
-            [*limited, sys.executable, *program, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=to_out if stdout is None else stdout,
-            stderr=to_err if stderr is None else stderr,
-            env=environment(settings or {}),
-            start_new_session=True,
-        )
-    metrics_port = (settings or {}).get("AEP_METRICS_PORT")
-    child = Child(process, out, err, metrics=f"http://127.0.0.1:{metrics_port}/metrics")
-    try:
+    child = Child(
+        f"aep {arguments[0]}",
+        [*limited, sys.executable, *program, *arguments],
+        stdout=out if stdout is None else stdout,
+        stderr=err if stderr is None else stderr,
+        environment=environment(settings or {}),
+    )
+    child.metrics = f"http://127.0.0.1:{(settings or {}).get('AEP_METRICS_PORT')}/metrics"
+    with child:
         yield child
-    finally:
-        child.kill()
     if overruns.exists():
         cpu_watchdog.fail_for(overruns.read_text().splitlines())
 
@@ -168,15 +137,10 @@ def server(
 
 def ready(child: Child) -> Child:
     """The child with its URL, read from its `ready` line."""
-
-    def line() -> str:
-        if child.process.poll() is not None:
-            raise AssertionError(f"ended with {child.process.returncode}:\n{child.stderr()}")
-        first, newline, _ = child.stdout().partition("\n")
-        return first if newline else ""
-
-    word, _, child.url = until(line, "the ready line", seconds=START_SECONDS).partition(" ")
-    assert word == "ready"
+    try:
+        child.url = child.wait_until(child.ready_url, seconds=START_SECONDS, every=0.02)
+    except ChildFailed as failed:
+        raise AssertionError(f"{failed}:\n{child.stderr()}") from None
     return child
 
 

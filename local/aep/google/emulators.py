@@ -8,17 +8,15 @@ import atexit
 import http.client
 import os
 import shutil
-import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO
 from urllib.parse import quote
 
+from ..runtime.children import Child, ChildFailed, environment
 from .ports import free_ports
 
 PUBSUB_HOST = "PUBSUB_EMULATOR_HOST"
@@ -26,7 +24,7 @@ FIRESTORE_HOST = "FIRESTORE_EMULATOR_HOST"
 """The variables in which Google's tools name an emulator that runs already."""
 
 _READY_SECONDS = 30.0
-_QUOTED_BYTES = 2000
+_QUOTED_CHARACTERS = 2000
 _STARTS = 3  # a port that was free may be somebody else's a moment later
 _SDK_PLACES = (
     "/usr/lib/google-cloud-sdk",
@@ -133,40 +131,34 @@ def _only(platform: Path | None, pattern: str) -> Path | None:
 
 @contextmanager
 def _running(command: Sequence[str]) -> Iterator[str]:
-    process, host = _start(command)
-    stop = partial(_stop, process)
-    atexit.register(stop)  # also when the block is never left, as by sys.exit in another thread
-    try:
-        yield host
-    finally:
-        stop()
-        atexit.unregister(stop)
+    with tempfile.TemporaryDirectory(prefix="aep-emulator-") as folder:
+        child, host = _start(command, Path(folder) / "emulator.log")
+        atexit.register(child.end)  # also when the block is never left, as by sys.exit in another thread
+        try:
+            yield host
+        finally:
+            child.end()
+            atexit.unregister(child.end)
 
 
-def _start(command: Sequence[str]) -> tuple["subprocess.Popen[bytes]", str]:
-    said = b""
+def _start(command: Sequence[str], log: Path) -> tuple[Child, str]:
     for _ in range(_STARTS):
         (port,) = free_ports(1)
         host = f"127.0.0.1:{port}"
-        with tempfile.TemporaryFile() as output:
-            process = _child([*command, "--host=127.0.0.1", f"--port={port}"], output)
-            if _is_ready(process, host):
-                return process, host
-            _stop(process)
-            output.seek(0)
-            said = output.read()[-_QUOTED_BYTES:]
-    raise EmulatorFailed(f"did not come up: {' '.join(command)}\n{said.decode(errors='replace')}")
-
-
-def _child(command: Sequence[str], output: IO[bytes]) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(  # noqa: S603 - the jars of the SDK, found above
-        [*_ends_with_us(), *command],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env={name: value for name, value in os.environ.items() if name != "JAVA_TOOL_OPTIONS"},
-        start_new_session=True,  # a Ctrl-C is ours to handle: it must outlive what still uses it
-    )
+        child = Child(
+            "the emulator",
+            [*_ends_with_us(), *command, "--host=127.0.0.1", f"--port={port}"],
+            stdout=log,
+            stderr=log,
+            environment=environment({}, without=("JAVA_TOOL_OPTIONS",)),
+        )
+        with suppress(ChildFailed):
+            child.wait_until(partial(_answers, host), seconds=_READY_SECONDS)
+            if child.status is None:
+                return child, host
+        child.end()
+    said = log.read_text(errors="replace")[-_QUOTED_CHARACTERS:]
+    raise EmulatorFailed(f"did not come up: {' '.join(command)}\n{said}")
 
 
 def _ends_with_us() -> Sequence[str]:
@@ -175,24 +167,8 @@ def _ends_with_us() -> Sequence[str]:
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _is_ready(process: "subprocess.Popen[bytes]", host: str) -> bool:
-    deadline = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        if _status(host, "GET", "/", timeout=1) == 200:
-            return process.poll() is None
-        time.sleep(0.05)
-    return False
+def _answers(host: str) -> bool:
+    return _status(host, "GET", "/", timeout=1) == 200
 
 
 def _status(host: str, method: str, path: str, *, timeout: float) -> int | None:

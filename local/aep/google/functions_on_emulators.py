@@ -7,11 +7,8 @@ work and never how fast.
 import asyncio
 import base64
 import contextlib
-import os
 import secrets
-import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,6 +29,7 @@ from event_platform.domain.messages.queue_messages import (
     NOTIFICATIONS_TOPIC,
 )
 
+from ..runtime.children import Child, end_all, environment
 from .emulators import FIRESTORE_HOST, PUBSUB_HOST
 from .ports import free_ports
 
@@ -45,17 +43,6 @@ READY_SECONDS = 100.0
 
 A function that fails ends by itself.
 """
-STOP_SECONDS = 5.0
-LAST_LINES = 200
-
-
-class FunctionFailed(Exception):
-    """Raised when a function's process did not start; `lines` are its last lines of output."""
-
-    def __init__(self, message: str, lines: Sequence[str]) -> None:
-        super().__init__(message)
-        self.lines = lines
-        self.add_note("\n".join(lines))
 
 
 @dataclass
@@ -66,64 +53,46 @@ class Function:
     port: int
     environment: Mapping[str, str] = field(repr=False)
     log: Path
-    process: asyncio.subprocess.Process | None = None
+    child: Child | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Starts the function again after an end, on the same port. Raises FunctionFailed."""
+        """Starts the function, also again after an end, on the same port. Raises ChildFailed."""
         framework = [sys.executable, "-m", "functions_framework", "--source", str(SOURCE)]
-        with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *[*framework, "--target", self.name, "--host", "127.0.0.1", "--port", str(self.port)],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=dict(self.environment),
-                start_new_session=True,
-            )
-        await self._ready()
+        self.child = Child(
+            f"the function {self.name}",
+            [*framework, "--target", self.name, "--host", "127.0.0.1", "--port", str(self.port)],
+            stdout=self.log,
+            stderr=self.log,
+            environment=self.environment,
+        )
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+
+            async def is_healthy() -> bool:
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                    async with session.get(f"{self.url}/health") as answer:
+                        return answer.status == 200
+                return False
+
+            await self.child.until(is_healthy, seconds=READY_SECONDS)
 
     def kill(self) -> None:
-        """Sends SIGKILL to the whole group, as the loss of an instance does."""
-        self._signal(signal.SIGKILL)
+        """Sends SIGKILL to the whole group, as a lost instance ends."""
+        if self.child is not None:
+            self.child.kill_group()
 
     async def stop(self) -> None:
         """Sends SIGTERM, and SIGKILL when that is not enough."""
-        if self.process is None:
-            return
-        if self.process.returncode is None:
-            self._signal(signal.SIGTERM)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
-        self._signal(signal.SIGKILL)
-        await self.process.wait()
+        if self.child is not None:
+            await end_all([self.child])
 
     def lines(self) -> list[str]:
-        """Returns the lines that the function logged, the latest last."""
+        """Returns what it logged, the latest last."""
         return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-
-    def _signal(self, number: int) -> None:
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
-
-    async def _ready(self) -> None:
-        assert self.process is not None  # noqa: S101 - set by start
-        deadline = time.monotonic() + READY_SECONDS
-        timeout = aiohttp.ClientTimeout(total=10)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            while time.monotonic() < deadline and self.process.returncode is None:
-                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                    async with session.get(f"{self.url}/health") as answer:
-                        if answer.status == 200:
-                            return
-                await asyncio.sleep(0.05)
-        code = self.process.returncode
-        what = f"did not come up in {READY_SECONDS:g} s" if code is None else f"ended with {code}"
-        raise FunctionFailed(f"the function {self.name} {what}", self.lines()[-8:])
 
 
 class GooglePlatform:
@@ -156,10 +125,9 @@ class GooglePlatform:
             "AEP_REGISTRY_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "AEP_PUBLIC_URL": f"http://127.0.0.1:{ports[0]}",
         }
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AEP_")}
-        environment = inherited | common | dict(settings)
+        told = environment(common | dict(settings))
         self.functions = {
-            name: Function(name, port, environment, folder / f"{name}.log")
+            name: Function(name, port, told, folder / f"{name}.log")
             for name, port in zip(FUNCTIONS, ports, strict=True)
         }
         self._others: list[Function] = []
@@ -189,7 +157,7 @@ class GooglePlatform:
     async def start_functions(self, *, tick_seconds: float = 1.0) -> None:
         """Starts the functions without topics and pushes, for a project that has them.
 
-        Raises FunctionFailed.
+        Raises ChildFailed.
         """
         async with asyncio.TaskGroup() as group:
             for function in self.functions.values():
@@ -292,7 +260,7 @@ async def running(
     tenant_keys: Sequence[str] = (),
     ack_seconds: int = ACK_SECONDS,
 ) -> AsyncIterator[GooglePlatform]:
-    """Runs the platform for the block; see GooglePlatform. Raises FunctionFailed."""
+    """Runs the platform for the block; see GooglePlatform. Raises ChildFailed."""
     platform = GooglePlatform(
         project,
         pubsub=pubsub,

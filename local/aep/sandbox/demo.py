@@ -26,6 +26,7 @@ from event_platform.domain.words import counted
 
 from .. import output
 from ..output import echo
+from ..runtime.children import ChildFailed
 from . import sim
 from .demo_processes import Children, DemoFailed
 from .demo_view import Progress
@@ -95,7 +96,7 @@ def run_demo(console: Console | None = None, stage: Stage | None = None) -> int:
     progress = Progress(console)
     try:
         asyncio.run(_demo(progress, stage))
-    except DemoFailed as failure:
+    except (ChildFailed, DemoFailed) as failure:
         echo(f"aep demo: {failure}", err=True)
         for line in failure.lines:
             echo(f"  | {line}", err=True)
@@ -113,7 +114,7 @@ async def _demo(progress: Progress, where: Stage) -> None:
     assert task is not None  # noqa: S101 - asyncio.run made it
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with progress.shown(), tempfile.TemporaryDirectory(prefix="aep-demo-") as folder:
-        async with Children() as children, aiohttp.ClientSession() as session:
+        async with Children(Path(folder)) as children, aiohttp.ClientSession() as session:
             try:
                 async with asyncio.timeout(where.steps_seconds):
                     await _Demo(children, session, progress, Path(folder), where).run()

@@ -13,7 +13,7 @@ from ..google.emulators import EmulatorFailed
 from ..output import echo
 from . import demo
 from .demo import SERVE_SETTINGS, Platform, Stage
-from .demo_processes import Children, DemoFailed
+from .demo_processes import Children
 
 LAST_LINES = 8
 
@@ -38,17 +38,14 @@ def _stage(pubsub: str, firestore: str) -> Stage:
             folder=folder,
             settings=SERVE_SETTINGS | {"AEP_PIMS": orjson.dumps([pim]).decode()},
         )
-        try:
-            async with started as platform:
-                functions = platform.functions
+        async with started as platform:
+            functions = platform.functions
 
-                def last_words() -> list[str]:
-                    logs = [(name, function.lines()) for name, function in functions.items()]
-                    return [f"{name}: {line}" for name, lines in logs for line in lines[-LAST_LINES:]]
+            def last_words() -> list[str]:
+                logs = [(name, function.lines()) for name, function in functions.items()]
+                return [f"{name}: {line}" for name, lines in logs for line in lines[-LAST_LINES:]]
 
-                yield Platform(functions["manage"].url, functions["ingest"].url, last_words)
-        except functions_on_emulators.FunctionFailed as error:
-            raise DemoFailed(str(error), list(error.lines)) from error
+            yield Platform(functions["manage"].url, functions["ingest"].url, last_words)
 
     return Stage(
         emulated,

@@ -49,8 +49,8 @@ class Request:
 
 async def woken(function: Function) -> list[str]:
     """Freezes the function for longer than its limit; three requests wake it at once."""
-    assert function.process is not None
-    group = function.process.pid
+    assert function.child is not None
+    group = function.child.pid
     os.killpg(group, signal.SIGSTOP)
     await asyncio.sleep(FROZEN_SECONDS)
     begun = [await Request.begin(function) for _ in range(3)]
