@@ -3,13 +3,13 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from aep.runtime.children import aep
 from support.components import optional
 from support.processes import STOP_SECONDS, Child, children, environment, ready, until
 
@@ -27,17 +27,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def started(*arguments: str) -> Child:
-            out, err = tmp_path / "out", tmp_path / "err"
-            process = subprocess.Popen(
-                [*isolated, sys.executable, "-m", "aep", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=stack.enter_context(out.open("wb")),
-                stderr=stack.enter_context(err.open("wb")),
-                env=environment({}),
+            child = Child(
+                f"aep {arguments[0]}",
+                [*isolated, *aep(*arguments)],
+                stdout=tmp_path / "out",
+                stderr=tmp_path / "err",
+                environment=environment({}),
             )
-            stack.callback(process.wait)
-            stack.callback(process.kill)  # and, by --kill-child, of all in the namespace
-            return Child(process, out, err)
+            stack.callback(child.kill_group)  # and, by --kill-child, of all in the namespace
+            return child
 
         yield started
 
