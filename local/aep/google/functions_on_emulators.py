@@ -125,9 +125,9 @@ class GooglePlatform:
             "AEP_REGISTRY_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "AEP_PUBLIC_URL": f"http://127.0.0.1:{ports[0]}",
         }
-        told = environment(common | dict(settings))
+        variables = environment(common | dict(settings))
         self.functions = {
-            name: Function(name, port, told, folder / f"{name}.log")
+            name: Function(name, port, variables, folder / f"{name}.log")
             for name, port in zip(FUNCTIONS, ports, strict=True)
         }
         self._others: list[Function] = []

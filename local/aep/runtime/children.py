@@ -22,7 +22,7 @@ END_SECONDS = 5.0
 LAST_LINES = 8
 
 Output = Path | int
-"""Where a child writes: a file, to which it appends, or a descriptor that is open here."""
+"""The place where a child writes: a file, to which it appends, or a descriptor that is open here."""
 
 
 class ChildFailed(Exception):
