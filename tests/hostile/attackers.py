@@ -172,13 +172,14 @@ def large_batches(order: Order, stop: threading.Event) -> str:
 
 @attack
 def raw_bodies(order: Order, stop: threading.Event) -> str:
-    """The same request again and again, on one connection each time."""
+    """The same request `rate` times a second at most, on one connection each time."""
     request = order["head"].encode() + order["piece"].encode() * order["times"] + order["end"].encode()
-    number = 0
-    while not stop.is_set():
+    began = time.monotonic()
+    for number in itertools.count(1):
         exchange(order, request)
-        number += 1
-    return f"{number} × {len(request) / 1e6:.1f} MB"
+        if stop.wait(max(0.0, began + number / order["rate"] - time.monotonic())):
+            return f"{number} × {len(request) / 1e6:.1f} MB"
+    raise AssertionError
 
 
 @attack

@@ -625,6 +625,13 @@ async def test_what_surrounds_chunks_counts(port: int) -> None:
     assert answer.startswith(b"HTTP/1.1 400 ") or answer == b""
 
 
+def test_few_of_the_tiny_chunks_of_a_read_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies: list[bytes] = []
+    monkeypatch.setattr(bounds.BoundedHttpProtocol, "on_body", lambda protocol, body: bodies.append(body))
+    cpu_of_read(CHUNKED, b"1\r\nx\r\n" * (256 * 1024 // 6))
+    assert 0 < len(bodies) / 2 < 9_000  # of two reads
+
+
 @pytest.mark.parametrize("filling", [b"x", b"\r\n", b"\r\n\r\n"])
 def test_no_read_of_a_body_takes_long(filling: bytes) -> None:
     """One read has at most 256 KiB. CPU time of the thread counts, so that others do not disturb."""
