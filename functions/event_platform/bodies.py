@@ -11,7 +11,7 @@ import structlog
 
 from .budget import MIB
 from .domain.errors import Overloaded
-from .domain.limits import LineLimit
+from .domain.line_limit import LineLimit
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ from . import __version__
 from .bodies import Share
 from .budget import MIB, Budget
 from .domain import errors, front_door
-from .domain.limits import LineLimit
+from .domain.line_limit import LineLimit
 from .domain.record.answers import ErrorAnswer, ErrorsAnswer, HealthAnswer
 from .domain.subscriptions import Owner
 from .tracebacks import drop_tracebacks

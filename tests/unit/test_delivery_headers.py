@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from event_platform.descriptions import asyncapi
-from event_platform.domain import fields
+from event_platform.domain.attempts import custom_headers
 from event_platform.domain.attempts.delivery_headers import DELIVERY_HEADERS, Sent, signed
 from event_platform.domain.attempts.https_requests import request_headers
 from event_platform.domain.events import catalog
@@ -43,7 +43,7 @@ def test_asyncapi_describes_them() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_none_of_them_can_be_a_custom_header(name: str) -> None:
-    assert fields.REFUSED_HEADERS.refuses(name.swapcase())
+    assert custom_headers.REFUSED.refuses(name.swapcase())
 
 
 def test_the_contract_names_them_in_their_order() -> None:

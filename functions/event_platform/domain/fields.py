@@ -1,13 +1,10 @@
-"""Bounds and patterns of the fields that clients send (contract/wire.md 3, 4, 8 and 14).
+"""Bounds and patterns of the fields that clients send (contract/wire.md 3, 4 and 14).
 
 Each stands here once: the models of `manage` check by it, and OpenAPI describes it. A pattern holds for the
 whole text.
 """
 
 import re
-from typing import NamedTuple
-
-from .attempts.delivery_headers import DELIVERY_HEADERS
 
 MAX_NAME_LENGTH = 255
 MAX_EMAIL_LENGTH = 254
@@ -17,11 +14,6 @@ MAX_PASSWORD_LENGTH = 1024
 MAX_CHANNELS = 100
 """Many times as many as there are; bounds the work that a wrong list makes, and the answer to it."""
 MAX_EVENT_TYPES = 1000
-
-MAX_CUSTOM_HEADERS = 5
-HEADER_NAME = r"^[A-Za-z0-9-]{1,128}$"
-MAX_HEADER_VALUE_LENGTH = 256
-HEADER_VALUE = r"^[ -~]*$"
 
 PROJECT = r"^([a-z0-9.-]{1,200}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$"
 TOPIC = r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$"
@@ -38,47 +30,6 @@ MAX_CUSTOM_DATA = 10 * 1024
 MAX_ID_LENGTH = 64
 """The length of an id in a query of the log."""
 MAX_CURSOR_LENGTH = 256
-
-
-class RefusedHeaders(NamedTuple):
-    """Names that a custom header may not have, as they are written; `prefix` begins further ones."""
-
-    names: tuple[str, ...]
-    prefix: str
-    of_http: tuple[str, ...]
-
-    def refuses(self, name: str) -> bool:
-        """True if the name, compared without case, is one of them."""
-        return name.lower() in _REFUSED or name.lower().startswith(self.prefix.lower())
-
-
-_SIGNATURES = "X-AKENEO-SIGNATURE-"
-
-REFUSED_HEADERS = RefusedHeaders(
-    (
-        *(header.name for header in DELIVERY_HEADERS if not header.name.startswith(_SIGNATURES)),
-        "Host",
-        "Authorization",
-        "Cookie",
-    ),
-    _SIGNATURES,
-    # The hop-by-hop and framing headers of HTTP (RFC 9110 7.6.1 and 10.1.1, RFC 9112 6).
-    (
-        "Connection",
-        "Proxy-Connection",
-        "Keep-Alive",
-        "TE",
-        "Trailer",
-        "Transfer-Encoding",
-        "Upgrade",
-        "Content-Length",
-        "Expect",
-        "HTTP2-Settings",
-        "Proxy-Authenticate",
-        "Proxy-Authorization",
-    ),
-)
-_REFUSED = frozenset(name.lower() for name in (*REFUSED_HEADERS.names, *REFUSED_HEADERS.of_http))
 
 
 def fits(pattern: str, text: str) -> bool:

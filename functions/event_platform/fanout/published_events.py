@@ -22,7 +22,7 @@ from ..domain.events.catalog import Catalog
 from ..domain.events.event import Event
 from ..domain.ingest_formats import cloudevents, events_api
 from ..domain.ingest_formats.events_api import Taken
-from ..domain.limits import LineLimit
+from ..domain.line_limit import LineLimit
 from ..domain.messages.message import MalformedMessage, Message
 from ..domain.tenants import Tenant
 from ..reading import MAX_WEBHOOK_VALUES, Reading, check_values

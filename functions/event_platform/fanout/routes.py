@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from starlette.routing import Route
 
 from ..domain.events.catalog import Catalog
-from ..domain.limits import LineLimit
+from ..domain.line_limit import LineLimit
 from ..domain.messages.message import MalformedMessage
 from ..domain.messages.queue_messages import DEAD_LETTERS_TOPIC, Accepted
 from ..domain.tenants import Tenant, with_key

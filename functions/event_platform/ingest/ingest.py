@@ -7,7 +7,7 @@ import structlog
 from ..domain.errors import TooLarge
 from ..domain.events.event import Event
 from ..domain.ingest_formats import events_api, relay
-from ..domain.limits import LineLimit
+from ..domain.line_limit import LineLimit
 from ..domain.tenants import Tenant, Way
 from ..reading import Reading
 from .reading import read_cloudevents, read_relayed, read_webhook

@@ -6,7 +6,7 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 
 from ..domain import errors
-from ..domain.limits import LineLimit
+from ..domain.line_limit import LineLimit
 from ..domain.tenants import Way
 from ..http import FIELD_CHARACTERS, STATUS_OF
 from ..ports import IngestObserver

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from ..domain.attempts import signatures
 from ..domain.errors import EventPlatformError
 from ..domain.ingest_formats import events_api, relay
-from ..domain.limits import LineLimit
+from ..domain.line_limit import LineLimit
 from ..domain.record.answers import AcceptedAnswer, RelayedAnswer, TakenAnswer
 from ..domain.tenants import Tenant, Way
 from ..http import Direct, Handler, as_it_is, json_response, media_type, note_owner, only_once, read_body

@@ -6,15 +6,15 @@ from typing import Any
 import structlog
 import uuid_utils
 
+from ..domain.call_limits import CallType
 from ..domain.errors import Conflict
 from ..domain.events.benchmarks import Benchmark
-from ..domain.limits import CallType
 from ..domain.subscriptions import Status
 from ..domain.timestamps import to_rfc3339
 from ..domain.words import counted
 from ..ports import Intake, Subscriptions
+from .call_limits import CallerLimits
 from .identity import Caller
-from .limits import CallerLimits
 from .pauses import Pauses
 from .payloads.body import validated
 from .payloads.trials import BenchmarkBody

@@ -16,7 +16,7 @@ from ..domain.attempts.outcomes import Answer
 from ..domain.errors import Unauthenticated
 from ..domain.events import json_form
 from ..domain.front_door import Admission, FrontDoor
-from ..domain.limits import LineLimit
+from ..domain.line_limit import LineLimit
 from ..domain.subscriptions import Owner
 from ..domain.tenants import MAX_CLIENT_ID_LENGTH, Tenant
 from ..domain.urls import MAX_URL_LENGTH, normalise_pim_url

@@ -16,8 +16,9 @@ from cachetools import TTLCache
 
 from ..domain import fields
 from ..domain.attempts.outcomes import Reason
+from ..domain.call_limits import LIMITS, CallType, OwnerAllowances
 from ..domain.errors import InvalidRequest, Problem, StoreUnavailable
-from ..domain.limits import LIMITS, CallType, LineLimit, OwnerAllowances
+from ..domain.line_limit import LineLimit
 from ..domain.record.actions import Call
 from ..domain.record.answers import LogEntryAnswer, LogPageAnswer
 from ..domain.record.logs import (

@@ -7,15 +7,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ..domain.call_limits import CallType
 from ..domain.errors import InvalidRequest
-from ..domain.limits import CallType
 from ..domain.record import representations as show
 from ..domain.record.actions import Action, Actor
 from ..http import base_url, client_address, json_response, note_owner, only_once
 from . import benchmarks, logs, replays, subscribers, subscriptions, trials
+from .call_limits import CallerLimits
 from .identity import HEADERS, Caller
 from .json_bodies import read_json, read_object, redaction_of
-from .limits import CallerLimits
 from .parameters import check_whole_list
 from .pauses import Pauses
 from .public_routes import PublicRoutes

@@ -13,7 +13,7 @@ import structlog
 
 from event_platform.adapters import descriptors
 from event_platform.domain.front_door import site_of
-from event_platform.domain.limits import LineLimit
+from event_platform.domain.line_limit import LineLimit
 
 log = structlog.get_logger()
 

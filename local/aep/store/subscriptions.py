@@ -18,7 +18,7 @@ from event_platform.documents import (
     subscription_of,
 )
 from event_platform.domain.errors import Conflict, NotFound, TooManyRequests
-from event_platform.domain.limits import LineLimit
+from event_platform.domain.line_limit import LineLimit
 from event_platform.domain.paced import with_pace_of
 from event_platform.domain.record.actions import BY_THE_PLATFORM, Action, Actor, entry_of
 from event_platform.domain.record.notifications import Change, notifications_of

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import uuid_utils
 
+from event_platform.domain.call_limits import LIMITS, PIM_FACTOR, CallType
 from event_platform.domain.errors import Conflict, InvalidRequest, Problem
-from event_platform.domain.limits import LIMITS, PIM_FACTOR, CallType
 from event_platform.domain.record.actions import Action, Actor, Call
 from event_platform.domain.record.logs import (
     MORE_REFUSED,

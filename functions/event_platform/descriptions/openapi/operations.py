@@ -6,10 +6,10 @@ from typing import Any, TypeAlias
 
 from ... import __version__
 from ...domain.attempts.delivery_headers import REPLAY
+from ...domain.call_limits import LIMITS, CallType
 from ...domain.events.catalog import BENCHMARK
 from ...domain.events.event import MAX_EVENT_BYTES
 from ...domain.ingest_formats.cloudevents import BATCH, MAX_EVENTS, STRUCTURED
-from ...domain.limits import LIMITS, CallType
 from ...domain.replays import MAX_EVENTS as MAX_REPLAYED
 from ...domain.replays import SHOWN
 from ...domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIONS_PER_SUBSCRIBER

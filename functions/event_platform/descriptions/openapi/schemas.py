@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from ...domain import fields, filters, tls_material
+from ...domain.attempts import custom_headers
 from ...domain.attempts.broker_messages import TopicRules
 from ...domain.attempts.outcomes import Reason
 from ...domain.events.catalog import Catalog
@@ -137,7 +138,9 @@ KEY = text(
     maxLength=tls_material.MAX_KEY_CHARACTERS,
 )
 HEADER_VALUE = text(
-    "Printable ASCII; never returned.", maxLength=fields.MAX_HEADER_VALUE_LENGTH, pattern=fields.HEADER_VALUE
+    "Printable ASCII; never returned.",
+    maxLength=custom_headers.MAX_VALUE_LENGTH,
+    pattern=custom_headers.VALUE,
 )
 
 DESTINATIONS = {"https": "Https", "pubsub": "PubSub", "kafka": "Kafka"}
@@ -318,10 +321,10 @@ def _configs(suffix: str, secret: Callable[[Schema], Schema], topics: TopicRules
         {
             "type": "object",
             "description": "Custom headers. Names are compared without case. Refused are"
-            f" {', '.join(fields.REFUSED_HEADERS.names)}, {fields.REFUSED_HEADERS.prefix}* and the"
+            f" {', '.join(custom_headers.REFUSED.names)}, {custom_headers.REFUSED.prefix}* and the"
             " hop-by-hop and framing headers of HTTP.",
-            "maxProperties": fields.MAX_CUSTOM_HEADERS,
-            "propertyNames": {"pattern": fields.HEADER_NAME},
+            "maxProperties": custom_headers.MAX_HEADERS,
+            "propertyNames": {"pattern": custom_headers.NAME},
             "additionalProperties": secret(HEADER_VALUE),
         }
     )

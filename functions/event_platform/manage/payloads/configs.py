@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from ...domain import fields, tls_material
+from ...domain.attempts import custom_headers
 from ...domain.attempts.broker_messages import TYPE
 from ...domain.urls import host_and_port_of_broker
 from .body import Body, Rules, is_redacted
@@ -20,9 +21,9 @@ from .values import EndpointUrl, NonEmpty, SigningSecret, empty_is_none
 
 
 def _header_name(name: str) -> str:
-    if not fields.fits(fields.HEADER_NAME, name):
+    if not fields.fits(custom_headers.NAME, name):
         raise ValueError("the name must be 1 to 128 letters, digits and hyphens")
-    if fields.REFUSED_HEADERS.refuses(name):
+    if custom_headers.REFUSED.refuses(name):
         raise ValueError("is set by the platform and cannot be a custom header")
     return name
 
@@ -41,9 +42,9 @@ def _attribute_name(name: str) -> str:
 
 def _header_value(value: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
     text = value.get_secret_value()
-    if len(text) > fields.MAX_HEADER_VALUE_LENGTH or not fields.fits(fields.HEADER_VALUE, text):
+    if len(text) > custom_headers.MAX_VALUE_LENGTH or not fields.fits(custom_headers.VALUE, text):
         raise ValueError(
-            f"the value must be at most {fields.MAX_HEADER_VALUE_LENGTH} printable ASCII characters"
+            f"the value must be at most {custom_headers.MAX_VALUE_LENGTH} printable ASCII characters"
         )
     is_redacted(value, info.context)
     return value
@@ -51,8 +52,8 @@ def _header_value(value: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
 
 def _few_headers(headers: Any) -> Any:
     """Checks the number of headers, before each of them is checked and named if it is wrong."""
-    if isinstance(headers, dict) and len(headers) > fields.MAX_CUSTOM_HEADERS:
-        raise ValueError(f"must hold at most {fields.MAX_CUSTOM_HEADERS} headers")
+    if isinstance(headers, dict) and len(headers) > custom_headers.MAX_HEADERS:
+        raise ValueError(f"must hold at most {custom_headers.MAX_HEADERS} headers")
     return headers
 
 

@@ -1,21 +1,18 @@
-"""Limits what a caller with good credentials may ask for, and how often a line of the log may repeat itself.
+"""Limits how many calls a client with good credentials may make: what is answered 429 (contract/wire.md 2).
 
 Each owner has an allowance for each type of call, and the clients of one PIM share a larger one. Each
 instance of a function counts for itself.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cachetools import LRUCache
-
-from .front_door import REMEMBERED, Allowances
+from .front_door import Allowances
 from .subscriptions import Owner
 
 PIM_FACTOR = 4
 """The allowance that all clients of a PIM have together, in allowances of one owner."""
-SECONDS_BETWEEN_LINES = 60.0
 
 Monotonic = Callable[[], float]
 
@@ -72,19 +69,3 @@ class OwnerAllowances:
         self._owners.take(owner, count)
         self._pims.take(owner.tenant, count)
         return None
-
-
-class LineLimit:
-    """Lets a line be logged once a minute for each key, and counts what the line stands for."""
-
-    def __init__(self, monotonic: Monotonic) -> None:
-        self._now = monotonic
-        self._last: LRUCache[Hashable, tuple[float, int]] = LRUCache(REMEMBERED)
-
-    def count(self, key: Hashable) -> int:
-        """Counts one. Returns how many the line stands for that is due now, or 0 when none is due yet."""
-        now = self._now()
-        logged_at, waiting = self._last.get(key, (now - SECONDS_BETWEEN_LINES, 0))
-        is_due = now - logged_at >= SECONDS_BETWEEN_LINES
-        self._last[key] = (now, 0) if is_due else (logged_at, waiting + 1)
-        return waiting + 1 if is_due else 0

@@ -4,8 +4,9 @@ import math
 
 import structlog
 
+from ..domain.call_limits import LIMITS, CallType, OwnerAllowances
 from ..domain.errors import TooManyRequests
-from ..domain.limits import LIMITS, CallType, LineLimit, OwnerAllowances
+from ..domain.line_limit import LineLimit
 from ..domain.subscriptions import Owner
 from ..ports import Clock
 

@@ -1,15 +1,7 @@
 """How much callers with good credentials may ask for, and how often a line of the log repeats itself."""
 
-from event_platform.domain.limits import (
-    LIMITS,
-    PIM_FACTOR,
-    SECONDS_BETWEEN_LINES,
-    CallType,
-    Limit,
-    LineLimit,
-    OwnerAllowances,
-    Shortage,
-)
+from event_platform.domain.call_limits import LIMITS, PIM_FACTOR, CallType, Limit, OwnerAllowances, Shortage
+from event_platform.domain.line_limit import SECONDS_BETWEEN_LINES, LineLimit
 from event_platform.domain.subscriptions import (
     SUBSCRIBERS_PER_PIM,
     SUBSCRIPTIONS_PER_SUBSCRIBER,

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from event_platform.domain.call_limits import LIMITS, CallType, Limit
 from event_platform.domain.events.catalog import BENCHMARK
-from event_platform.domain.limits import LIMITS, CallType, Limit
 from event_platform.domain.record.logs import MORE_REFUSED
 from support.management import Answer, Client, subscription_body
 
