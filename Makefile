@@ -51,6 +51,11 @@ test-unit: setup ## Run the tests in tests/unit; ARGS="-k …"
 test-all: setup ## Run every test as CI does, with Kafka if java and mvn are here
 	@$(BIN)/python tests/support/kafka_server.py .cache/kafka $(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
 
+coverage: setup ## Show branches that tests of parts take; domain/ needs 95 %
+	@$(BIN)/coverage run -m pytest -q tests/unit tests/contract -m "not emulators and not full" $(ARGS)
+	@$(BIN)/coverage report
+	@$(BIN)/coverage report --include "functions/event_platform/domain/*" --fail-under 95
+
 test-emulators: setup ## Run the tests on Google's emulators; needs gcloud and Java
 	@$(BIN)/pytest -m emulators
 

@@ -157,7 +157,9 @@ def fail_for(found: Sequence[str]) -> None:
 
 
 def pytest_configure() -> None:
-    """Watches every asyncio loop of this process."""
+    """Watches every asyncio loop of this process, unless coverage does: that costs CPU."""
+    if "COVERAGE_RUN" in os.environ:
+        return
     excuse_garbage_collection()
     events.Handle._run = _run_timed  # type: ignore[method-assign]
 
