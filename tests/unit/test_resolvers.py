@@ -20,6 +20,7 @@ from event_platform.adapters.resolvers import (
     ResolverSilent,
 )
 from support.eventually import eventually
+from support.processes import free_port
 from support.servers import EVERY_NAME, DnsServer
 
 NAME, NS = "hooks.example.org", 2
@@ -258,7 +259,7 @@ async def test_while_a_nameserver_is_away_there_is_one_new_channel_for_each_ques
 ) -> None:
     """A port where nobody listens says so at once, and every lookup fails in less than a millisecond."""
     monkeypatch.setattr(resolvers, "ASKED_SECONDS", asked_seconds)
-    machine.asks(await unused_port())
+    machine.asks(free_port())
     resolver = machine.resolver()
     for _ in range(10):
         with pytest.raises(ResolverSilent):
@@ -270,7 +271,7 @@ async def test_a_channel_that_gets_no_answers_is_replaced_though_the_configurati
     machine: Machine,
 ) -> None:
     async with DnsServer({NAME: [[NEW]]}) as dns:
-        dead = await unused_port()
+        dead = free_port()
         servers = iter([dead])
         made = RenewedResolver(
             lambda: CaresResolver([f"127.0.0.1:{next(servers, dns.port)}"], timeout=30), configuration=()
@@ -312,8 +313,3 @@ def questions(dns: DnsServer) -> int:
 
 async def until_asked(dns: DnsServer, name: str) -> None:
     await eventually(lambda: any(asked == name for asked, _ in dns.asked))
-
-
-async def unused_port() -> int:
-    async with DnsServer({}) as dns:
-        return dns.port

@@ -4,7 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from event_platform.domain.attempts.retries import retry_at, throttling_is_over
+from event_platform.domain.attempts.retries import (
+    AFTER_OUR_FAULT,
+    again_at,
+    longest,
+    retry_at,
+    throttling_is_over,
+)
 from support.clock import START
 
 DELAYS = [timedelta(minutes=minutes) for minutes in (5, 10, 20)]
@@ -22,6 +28,17 @@ def test_after_the_last_retry_comes_none(failures: int) -> None:
 
 def test_without_delays_nothing_is_retried() -> None:
     assert retry_at(1, START, []) is None
+
+
+def test_after_a_fault_of_ours_the_first_delay_counts_however_many_there_are() -> None:
+    assert again_at(START, DELAYS) == START + timedelta(minutes=5)
+    assert again_at(START, DELAYS[2:]) == START + timedelta(minutes=20)
+    assert again_at(START, []) == START + AFTER_OUR_FAULT == START + timedelta(minutes=5)
+
+
+def test_the_longest_delay_may_be_an_operators_or_one_of_kafka() -> None:
+    assert longest([timedelta(hours=2), timedelta(minutes=1)]) == timedelta(hours=2)
+    assert longest([]) == timedelta(minutes=10)
 
 
 @pytest.mark.parametrize(
