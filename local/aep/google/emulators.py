@@ -132,7 +132,7 @@ def _only(platform: Path | None, pattern: str) -> Path | None:
 @contextmanager
 def _running(command: Sequence[str]) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="aep-emulator-") as folder:
-        child, host = _start(command, Path(folder) / "emulator.txt")
+        child, host = _start(command, Path(folder) / "output")
         atexit.register(child.end)  # also when the block is never left, as by sys.exit in another thread
         try:
             yield host

@@ -171,7 +171,7 @@ async def end_all(children: Iterable[Child], *, seconds: float = END_SECONDS) ->
 
 
 class _Written:
-    """What a child writes to a file, behind what was there before; nothing of a descriptor."""
+    """The part of a file that a child has written. It is empty for a descriptor."""
 
     def __init__(self, output: Output) -> None:
         self._file = output if isinstance(output, Path) else None
