@@ -16,7 +16,6 @@ import yaml
 from aep.cli import options
 from aep.cli.sandbox import run_inbox, run_sim
 from aep.cli.serve import METRICS_PORT, serve
-from event_platform import __version__
 from event_platform.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -154,6 +153,29 @@ def engine() -> str:
     pytest.skip("podman, docker or buildah is not installed, or does not work here")
 
 
+def compose() -> list[str]:
+    """Returns the command of docker compose or podman-compose; skips the test where neither is."""
+    for tool, probe in ((["docker", "compose"], ["version"]), (["podman-compose"], ["config", "--help"])):
+        probed = shutil.which(tool[0]) and subprocess.run([*tool, *probe], capture_output=True, check=False)
+        if probed and probed.returncode == 0:
+            return tool
+    pytest.skip("docker compose, or a podman-compose that has the command config, is not installed")
+
+
+def test_compose_takes_its_file() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in SANDBOX}
+    read = subprocess.run(
+        [*compose(), "--env-file", "deploy/sandbox.env", "config"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert read.returncode == 0, read.stderr
+    assert set(yaml.safe_load(read.stdout)["services"]) == set(SERVICES)
+
+
 @pytest.mark.timeout(1200)
 def test_an_engine_builds_it() -> None:
     program = engine()
@@ -174,5 +196,4 @@ def test_an_engine_builds_it() -> None:
         check=False,
     )
     subprocess.run([program, "rmi", tag], capture_output=True, check=False)
-    assert built.returncode == 0, built.stdout
-    assert f"aep {__version__}" in built.stdout  # its last check before it is an image
+    assert built.returncode == 0, built.stdout  # its last check, before it is an image, is `aep --version`

@@ -246,6 +246,23 @@ def test_new_secrets_sign_what_comes_after_the_change(world: World, client: Clie
     check_delivery(world, subscription, *secrets.values())
 
 
+def test_a_new_subscription_and_each_change_of_it_are_in_force_when_the_call_is_answered(
+    world: World, client: Client, subscriber: str
+) -> None:
+    """As docs/first-subscription.md says it of one machine: the event right after the answer has it."""
+    subscription = subscribe(world, client, subscriber)
+    delivered(world.inbox, subscription.hook, emit(world))
+    for stage in ("first", "second", "third"):
+        change = {"config": config(world, subscription.hook, headers={"X-Stage": stage})}
+        client.call("PATCH", subscription.path, change, expect=200)
+        arrived = delivered(world.inbox, subscription.hook, emit(world))
+        assert arrived["headers"]["x-stage"] == stage
+    client.call("PATCH", subscription.path, {"events": [CREATED]}, expect=200)
+    unwanted, wanted = emit(world), emit(world, CREATED)
+    delivered(world.inbox, subscription.hook, wanted)
+    assert unwanted not in {each["id"] for each in received(world.inbox, subscription.hook)}
+
+
 def test_nothing_arrives_while_suspended_and_what_came_then_is_not_kept(
     world: World, client: Client, subscriber: str
 ) -> None:
