@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from event_platform import USER_AGENT
+
 from ..output import console, echo, echo_json, fail, text
 from ..runtime import unanswered
 from .event_files import EventFile, event_in
@@ -43,7 +45,8 @@ class _App:
             fail(f"--url {url}: give the platform's base URL, such as {DEFAULT_URL}")
         self._base = f"{url.rstrip('/')}/api/v1"
         token = sys.stdin.readline().strip() if token == "-" else token.strip()  # noqa: S105 - a mark
-        self._headers = {"X-PIM-URL": pim_url, "X-PIM-CLIENT-ID": client_id, "X-PIM-TOKEN": token}
+        identity = {"X-PIM-URL": pim_url, "X-PIM-CLIENT-ID": client_id, "X-PIM-TOKEN": token}
+        self._headers = {"User-Agent": USER_AGENT, **identity}
 
     async def about(self, subscription: str, action: str, body: Any) -> Any:
         """Returns the answer of `POST …/subscriptions/{id}/{action}`, whichever subscriber has the
