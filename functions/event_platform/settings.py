@@ -134,6 +134,12 @@ def _keep(value: float) -> float:
     return value
 
 
+def _catch_up(value: bool, info: ValidationInfo) -> bool:
+    if value and info.data.get("keep") == 0:
+        raise ValueError("needs AEP_KEEP, which is 0: what is not kept cannot be caught up with")
+    return value
+
+
 def _keep_bytes(value: Any) -> int:
     try:
         size = int(TypeAdapter(ByteSize).validate_python(value))
@@ -151,6 +157,7 @@ RetryDelays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[IpNetwork, ...], NoDecode, BeforeValidator(_networks)]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
+CatchUp = Annotated[bool, AfterValidator(_catch_up)]
 KeepBytes = Annotated[int, BeforeValidator(_keep_bytes)]
 PerSecond = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EventTypes = Annotated[InstanceOf[Catalog], NoDecode, BeforeValidator(catalog_with)]
@@ -215,6 +222,7 @@ class Settings(AttemptSettings, DestinationSettings):
     connections: Connections = 4096
     keep: Annotated[float, AfterValidator(_keep)] = 86400  # 0: nothing is kept
     keep_bytes: KeepBytes = 1024**3  # may have a unit
+    catch_up: CatchUp = False  # of new subscriptions
     event_types: EventTypes = Field(default_factory=catalog.load)  # own ones: as pims, a path or the list
 
     def mail_server(self) -> MailServer | None:

@@ -29,12 +29,13 @@ from .broker.keeper import Keeper
 from .broker.live import Outgoing, dispatcher
 from .broker.notifier import Notifier
 from .broker.queue import DurableQueue
+from .broker.replays import Replayer, SqliteReplays
 from .broker.upkeep import Upkeep
 from .runtime.memory import MemoryUpkeep
 from .runtime.meters import Meters
 from .serving import metrics
 from .serving.last_calls import CallObserver
-from .store import keys
+from .store import keys, replays
 from .store.database import Database
 from .store.figures import Figures, figures_of
 from .store.kept_index import Bounds
@@ -75,7 +76,7 @@ class Platform:
         meters = Meters()
         self._database = Database(folder, meters, on_fault=on_fault, reserve=RESERVE_BYTES)
         self._clock_watch = ClockWatch(clock, self._database, on_fault=on_fault)
-        self._subscriptions = SqliteSubscriptions(self._database, self._seal)
+        self._subscriptions = SqliteSubscriptions(self._database, self._seal, keeps=settings.keep > 0)
         entries = StoredAndListed(self._database, source=settings.pims, allow_http=settings.dev)
         self._pims = PimRegistry(entries, self._seal, clock, allow_http=settings.dev)
         self._outgoing = Outgoing(settings)
@@ -118,7 +119,10 @@ class Platform:
         self._upkeep = Upkeep(self._queue, clock, on_fault=on_fault)
         bounds = Bounds(settings.keep, settings.keep_bytes)
         self._keeper = Keeper(self._database, clock, bounds, on_fault=on_fault)
+        self._keeper.held_from = replays.held_from
         self._fan_out = FanOut(self._queue, clock, on_fault=on_fault)
+        self._replayer = Replayer(self._database, self._subscriptions, self._queue, clock, on_fault=on_fault)
+        self._subscriptions.on_change.append(self._replayer.look)
         mail_server = settings.mail_server()
         outbox = SqliteOutbox(self._database, clock)
         self._notifier = Notifier(
@@ -169,6 +173,14 @@ class Platform:
                     topics=self._outgoing.topic_rules,
                     topic_labels=self._outgoing.topics,
                     retries=self._queue,
+                    replays=SqliteReplays(
+                        self._database,
+                        self._subscriptions,
+                        self._queue,
+                        keeps=settings.keep > 0,
+                        look=self._replayer.look,
+                    ),
+                    catch_up=settings.catch_up,
                 )
             ),
             asyncapi.route(settings.event_types, settings.public_url or base_url),
@@ -196,6 +208,7 @@ class Platform:
             self._keeper.start()
             self._memory.start()
             await self._fan_out.start()
+            await self._replayer.start()
             await self._notifier.start()
             await self._observer.start()
             await loading
@@ -212,6 +225,7 @@ class Platform:
                 self._keeper.stop(),
                 self._memory.stop(),
                 self._fan_out.stop(),
+                self._replayer.stop(),
                 self._notifier.stop(),
                 self._observer.stop(),
             )

@@ -283,7 +283,11 @@ class Dispatcher:
         """Returns the lane's first delivery once it may be sent and this process has room for the attempt."""
         entry = lane.waiting[0]
         owner = entry.owner
-        await self._pacer.wait(entry.subscription_id, entry.epoch)
+        if entry.replay_id is None:
+            await self._pacer.wait(entry.subscription_id, entry.epoch)
+        else:
+            others_wait = partial(self._has_ordinary_work, lane.key.subscription_no, entry.lanes)
+            await self._pacer.wait_beside(entry.subscription_id, entry.epoch, entry.replay_id, others_wait)
         if not self._turns.take(owner):
             await self._turns.wait(owner)
         lane.attempt = not self._attempts.take(owner, 1) and await self._attempts.wait(owner, 1)
@@ -296,6 +300,11 @@ class Dispatcher:
         if entry.body_size > SMALL_BODY or not entry.is_kept:
             entry.envelope = None  # so that the body is in memory once
         return delivery
+
+    def _has_ordinary_work(self, subscription_no: int, lanes: int) -> bool:
+        """True if something of the subscription waits here in lanes that are of no replay."""
+        keys = (LaneKey(subscription_no, number) for number in range(lanes))
+        return any((lane := self._lanes.get(key)) is not None and lane.runner is not None for key in keys)
 
     async def again(self, lane: _Lane, settlement: Settlement) -> bool:
         """Returns False: the delivery always goes back to its lane, and waits there for a token."""

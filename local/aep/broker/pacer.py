@@ -1,6 +1,7 @@
 """The pace of each subscription on one machine: when its next delivery may leave."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from event_platform.domain.pace.rates import Limits
@@ -19,9 +20,17 @@ KEPT_SECONDS = 600.0
 """The seconds for which the bucket of a subscription that rests is kept: by then it is full again."""
 
 
+REPLAY_SHARE = 0.5
+"""The part of the rate that replays have at most while others of the subscription wait."""
+
+
 @dataclass(slots=True)
 class _Pace:
     bucket: TokenBucket
+    replays: TokenBucket
+    """The tokens of replays while others wait."""
+    replay_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the one delivery of replays that is in line with the others."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     used_at: float = 0.0
 
@@ -56,11 +65,48 @@ class Pacer:
                 seconds = self._seconds_to_wait(pace.bucket, subscription, self._clock.monotonic())
                 await self._clock.sleep(min(seconds, LOOK_AGAIN_SECONDS))
 
+    async def wait_beside(
+        self, subscription_id: str, epoch: int, replay_id: str, others_wait: Callable[[], bool]
+    ) -> None:
+        """Returns when the next delivery of the replay may leave.
+
+        Returns at once for a delivery that will not be sent, or to a broker. One delivery of replays is in
+        line with the others at a time, so that none of these waits for more than one. While `others_wait`,
+        replays have at most REPLAY_SHARE of the rate.
+        """
+        if await self._sent_in(subscription_id, epoch, replay_id) is None:
+            return
+        pace = self._pace(subscription_id)
+        async with pace.replay_turn:
+            while (subscription := await self._sent_in(subscription_id, epoch, replay_id)) is not None:
+                seconds = self._seconds_beside(pace.replays, subscription) if others_wait() else 0.0
+                if seconds <= SHORTEST_WAIT:
+                    await self.wait(subscription_id, epoch)
+                    return
+                await self._clock.sleep(min(seconds, LOOK_AGAIN_SECONDS))
+
+    def _seconds_beside(self, bucket: TokenBucket, subscription: Subscription) -> float:
+        """Takes a token of those for replays if there is one; else returns how long to wait for it."""
+        now = self._clock.monotonic()
+        bucket.rate = REPLAY_SHARE * subscription.current_rate.at(self._clock.now(), self._limits)
+        seconds = bucket.wait(now)
+        if seconds <= SHORTEST_WAIT:
+            bucket.take(now)
+        return seconds
+
+    async def _sent_in(self, subscription_id: str, epoch: int, replay_id: str) -> Subscription | None:
+        """Returns the subscription if a delivery of the replay is sent to it, at a pace."""
+        current = await self._subscriptions.current(subscription_id)
+        subscription = to_be_sent(current, epoch, replay_id)
+        return subscription if subscription is not None and subscription.is_paced else None
+
     def clean_up(self) -> None:
         """Forgets the buckets that rested for so long that they are full again, as new ones are."""
         before = self._clock.monotonic() - KEPT_SECONDS
         self._by_id = {
-            key: pace for key, pace in self._by_id.items() if pace.used_at > before or pace.turn.locked()
+            key: pace
+            for key, pace in self._by_id.items()
+            if pace.used_at > before or pace.turn.locked() or pace.replay_turn.locked()
         }
 
     def _takes_a_token(self, bucket: TokenBucket, subscription: Subscription) -> bool:
@@ -80,6 +126,7 @@ class Pacer:
     def _pace(self, subscription_id: str) -> _Pace:
         pace = self._by_id.get(subscription_id)
         if pace is None:
-            pace = self._by_id[subscription_id] = _Pace(TokenBucket(self._limits.minimum))
+            minimum = self._limits.minimum
+            pace = self._by_id[subscription_id] = _Pace(TokenBucket(minimum), TokenBucket(minimum))
         pace.used_at = self._clock.monotonic()
         return pace

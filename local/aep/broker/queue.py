@@ -27,11 +27,12 @@ from event_platform.fanout import IdentifierCheck, log_revoked
 from event_platform.ports import Clock
 
 from ..runtime.meters import Counted, Meters
-from ..store import accepted, courses, kept
+from ..store import accepted, courses, kept, replays
 from ..store.backlog import WEIGHT_AT_ONCE
 from ..store.courses import DELIVERED, CourseKey, kept_number
 from ..store.database import Database
 from ..store.ends import record_end
+from ..store.replays import Row
 from ..store.retries import MADE_DUE, Search, make_due, subscription_no
 from ..store.subscriptions import SqliteSubscriptions
 from ..store.success_counts import drop_expired
@@ -41,7 +42,9 @@ from .budget import OwnerKey
 from .pieces import WORK_AT_ACCEPTANCE, Piece, Pieces, Rows, work_of
 from .queued import (
     DELIVERY_COLUMNS,
+    LANE_MASK,
     QUEUED,
+    REPLAY_BITS,
     SMALL_BODY,
     WITHOUT_BODY,
     LaneKey,
@@ -56,6 +59,7 @@ from .queued import (
     subscription_id_of,
     take_out,
 )
+from .replay_reader import Found, ReadPiece, ReplayReader
 from .seen import Batch, SeenIds
 from .turns import Senders
 
@@ -102,6 +106,7 @@ class DurableQueue:
         # Both are used in the writer thread only.
         self._pieces = Pieces(IdentifierCheck(clock), schema_base, clock, keeps=keeps)
         self._seen = SeenIds()
+        self._replays = ReplayReader(self._pieces, subscriptions, clock, schema_base)
         database.on_rollback += [self._pieces.forget, self._seen.forget]
         self._owners: dict[str, OwnerKey] = {}  # by the ids of subscriptions; numbers of rows come again
         self._senders = Senders()
@@ -131,6 +136,8 @@ class DurableQueue:
         self._scheduled = scheduled
         self._behind = behind
         self._pieces.numbers = count(await self._database.read(counted.highest_number) + 1)
+        since = partial(kept.begin, now=self._clock.now().timestamp(), keeps=self._keeps)
+        await self._database.write(since, needs_room=False)
         await self._database.write(counted.counted, self._opened, needs_room=False)
 
     async def look(self) -> float:
@@ -357,6 +364,12 @@ class DurableQueue:
                 (now, error, *at),
             )
             connection.execute(f"DELETE FROM deliveries {where}", at)  # noqa: S608 - constant clause
+            if replay_no := receipt.key.replay_no:  # it is an ordinary delivery from now on
+                connection.execute(
+                    "UPDATE dead_letters SET lane = lane & ? WHERE position = ?",
+                    (LANE_MASK, receipt.position),
+                )
+                replays.count_settled(connection, ended=[replay_no])
 
         def committed(_: None) -> None:
             self._meters.faulted()
@@ -373,16 +386,26 @@ class DurableQueue:
                 "DELETE FROM retries WHERE (due_at, position) IN"
                 " (SELECT due_at, position FROM retries WHERE due_at <= ? ORDER BY due_at, position LIMIT ?)"
                 " RETURNING due_at, position, subscription_no, lane, event_no, lanes, epoch, attempts,"
-                " failures, first_attempt_at",
+                " failures, first_attempt_at, entered_at",
                 (now, limit),
             ).fetchall()
             moved: list[Queued] = []
-            for _, _, *key, event_no, lanes, epoch, attempts, failures, first in sorted(rows):
+            for _, _, *key, event_no, lanes, epoch, attempts, failures, first, entered_at in sorted(rows):
                 receipt = Receipt(LaneKey(*key), next(self._pieces.numbers), event_no)
                 connection.execute(
                     f"INSERT INTO deliveries ({DELIVERY_COLUMNS})"  # noqa: S608 - constant columns
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*receipt.key, receipt.position, event_no, lanes, epoch, attempts, failures, first),
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *receipt.key,
+                        receipt.position,
+                        event_no,
+                        lanes,
+                        epoch,
+                        attempts,
+                        failures,
+                        first,
+                        entered_at,
+                    ),
                 )
                 row = connection.execute(
                     f"{QUEUED} WHERE d.subscription_no = :number AND d.lane = :lane"
@@ -409,7 +432,10 @@ class DurableQueue:
         number = await self._database.read(lambda connection: subscription_no(connection, subscription_id))
         if number is None:
             return 0
-        search, total = Search(number, now, lanes), 0
+        return await self._make_due(Search(number, now, lanes), now)
+
+    async def _make_due(self, search: Search, now: float) -> int:
+        total = 0
         while search.after is not None:
             found = await self._database.read(search.step)
             for start in range(0, len(found), MADE_DUE):
@@ -420,6 +446,39 @@ class DurableQueue:
                     needs_room=False,
                 )
         return total
+
+    async def requeue_all(self, number: int) -> int:
+        """Makes all retries of the subscription of this number due; returns how many there were."""
+        return await self._make_due(Search(number, float("-inf")), self._clock.now().timestamp())
+
+    async def read_replay(self, row: Row, found: Found) -> bool:
+        """Puts the candidates that a replay, or a subscription that catches up, gets into its lanes.
+
+        False if the row has changed since they were found.
+        """
+
+        def committed(piece: ReadPiece) -> None:
+            if piece.changed:
+                self._subscriptions.remember(piece.changed)
+            self._meters.put_into_lanes(entry.subscription_id for entry in piece.queued)
+            self._read_more(list(dict.fromkeys(entry.receipt.key for entry in piece.queued)))
+
+        piece = await self._database.write_jointly(
+            self._read_replays, (row, found), committed, weight=WEIGHT_AT_ONCE, gives_way=True
+        )
+        return piece.has_moved
+
+    def _read_replays(
+        self, connection: sqlite3.Connection, pieces: Sequence[tuple[Row, Found]]
+    ) -> list[ReadPiece]:
+        """Reads a piece of each. A joint job."""
+        return [self._replays.read(connection, row, found) for row, found in pieces]
+
+    async def skip_in_replay(self, row: Row, number: int) -> None:
+        """Leaves an event out of a replay."""
+        await self._database.write(
+            lambda connection: self._replays.skip(connection, row, number), needs_room=False
+        )
 
     async def next_due(self) -> float | None:
         """Returns when the first retry is due, in unix seconds; None without any."""
@@ -600,10 +659,13 @@ class DurableQueue:
         if self._keeps:
             now = self._clock.now().timestamp()
             ends = [
-                (kept_number(event_no), number, 0, DELIVERED, status, None, None, took, now)
-                for number, _, _, event_no, _, _, status, took in gone
+                (kept_number(event_no), number, lane >> REPLAY_BITS, DELIVERED, status, None, None, took, now)
+                for number, lane, _, event_no, _, _, status, took in gone
             ]
             courses.end(connection, ends)
+            replay_numbers = [end[2] for end in ends if end[2]]
+            if replay_numbers:
+                replays.count_settled(connection, delivered=replay_numbers)
         return present
 
     def _settle(
@@ -619,7 +681,7 @@ class DurableQueue:
             if not is_first(receipt.position, removed):
                 results.append(None)
                 continue
-            key = CourseKey(kept_number(receipt.event_no), receipt.key.subscription_no)
+            key = CourseKey(kept_number(receipt.event_no), receipt.key.subscription_no, receipt.key.replay_no)
             settled.append((key, settlement))
             delivery = settlement.delivery
             back: Sequence[Queued] = ()
@@ -637,12 +699,30 @@ class DurableQueue:
                     event_id=delivery.event_id,
                     event_type=delivery.event_type,
                     attempts=delivery.attempts,
+                    replay_id=delivery.replay_id,
                 )
             results.append(_Settled(back, self._suspend(connection, settlement.suspension)))
         release_events(connection, finished)
         if self._keeps:
             courses.note(connection, settled, self._clock.now().timestamp())
+            self._note_for_replays(connection, settled)
         return results
+
+    def _note_for_replays(
+        self, connection: sqlite3.Connection, settled: Sequence[tuple[CourseKey, Settlement]]
+    ) -> None:
+        """Counts what is part of a replay, and notes what a suspended subscription has to catch up with."""
+        delivered = [key.replay_no for key, each in settled if key.replay_no and each.is_delivered]
+        ended = [key for key, each in settled if each.end is not None]
+        if delivered or ended:
+            replays.count_settled(
+                connection,
+                delivered=delivered,
+                ended=[key.replay_no for key in ended if key.replay_no],
+            )
+            replays.note_ended(
+                connection, [(key.subscription_no, key.event_no) for key in ended if not key.replay_no]
+            )
 
     def _suspend(
         self, connection: sqlite3.Connection, suspension: Suspension | None
@@ -665,7 +745,7 @@ class DurableQueue:
     ) -> None:
         connection.execute(
             f"INSERT INTO retries ({DELIVERY_COLUMNS}, due_at)"  # noqa: S608 - constant columns
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *receipt.key,
                 receipt.position,
@@ -675,6 +755,7 @@ class DurableQueue:
                 delivery.attempts,
                 delivery.failures,
                 seconds_of(delivery.first_attempt_at),
+                seconds_of(delivery.entered_at),
                 due_at,
             ),
         )
@@ -701,6 +782,8 @@ class DurableQueue:
             attempts=delivery.attempts,
             failures=delivery.failures,
             first_attempt_at=seconds_of(delivery.first_attempt_at),
+            replay_id=delivery.replay_id,
+            entered_at=seconds_of(delivery.entered_at),
         )
         insert_deliveries(connection, [queued])
         return queued

@@ -19,11 +19,26 @@ WITHOUT_BODY = 500
 """Bytes that a queued delivery takes in memory without its body, roughly."""
 
 
+REPLAY_BITS = 16
+"""The bits of a lane's number above which the number of a replay stands, whose lanes are its own."""
+LANE_MASK = (1 << REPLAY_BITS) - 1
+
+
 class LaneKey(NamedTuple):
     """An ordering key: one message of it is outstanding at a time."""
 
     subscription_no: int
     lane: int
+
+    @property
+    def replay_no(self) -> int:
+        """The number of the replay that the lane belongs to; 0 if it belongs to none."""
+        return self.lane >> REPLAY_BITS
+
+
+def lanes_of_replay(replay_no: int) -> range:
+    """Returns the lanes that belong to the replay."""
+    return range(replay_no << REPLAY_BITS, (replay_no + 1) << REPLAY_BITS)
 
 
 class Receipt(NamedTuple):
@@ -45,6 +60,7 @@ class Queued:
     """A delivery as the queue holds it; its body is put together when it leaves.
 
     Without `envelope` the body is on disk only. `is_kept` is the dispatcher's: the bytes count in its budget.
+    `entered_at` is when a kept event that is sent again came into its lane.
     """
 
     receipt: Receipt
@@ -61,6 +77,8 @@ class Queued:
     failures: int = 0
     first_attempt_at: float | None = None
     nacks: int = 0
+    replay_id: str | None = None
+    entered_at: float | None = None
     is_kept: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -72,7 +90,7 @@ class Queued:
         row = (
             *receipt.key, receipt.position, receipt.event_no, self.subscription_id, self.event_id,
             self.event_type, self.accepted_at, self.lanes, self.epoch, before, after, self.body_size,
-            self.attempts, self.failures, self.first_attempt_at, self.nacks,
+            self.attempts, self.failures, self.first_attempt_at, self.nacks, self.replay_id, self.entered_at,
         )  # fmt: skip
         return queued_of, (row, self.owner)
 
@@ -100,17 +118,21 @@ class Queued:
             failures=self.failures,
             first_attempt_at=None if self.first_attempt_at is None else moment_of(self.first_attempt_at),
             receipt=self.receipt,
+            replay_id=self.replay_id,
+            entered_at=None if self.entered_at is None else moment_of(self.entered_at),
         )
 
 
 DELIVERY_COLUMNS = (
-    "subscription_no, lane, position, event_no, lanes, epoch, attempts, failures, first_attempt_at"
+    "subscription_no, lane, position, event_no, lanes, epoch, attempts, failures, first_attempt_at,"
+    " entered_at"
 )
 QUEUED = """
     SELECT d.subscription_no, d.lane, d.position, d.event_no, s.id, e.id, e.type, e.accepted_at,
            d.lanes, d.epoch, CASE WHEN length(e.after_subject) <= :room THEN e.before_subject END,
            CASE WHEN length(e.after_subject) <= :room THEN e.after_subject END, length(e.after_subject),
-           d.attempts, d.failures, d.first_attempt_at, d.nacks
+           d.attempts, d.failures, d.first_attempt_at, d.nacks,
+           CASE WHEN d.lane > 65535 THEN (SELECT id FROM replays WHERE no = d.lane >> 16) END, d.entered_at
     FROM deliveries d
     JOIN events e ON e.no = d.event_no
     JOIN subscriptions s ON s.no = d.subscription_no
@@ -128,6 +150,7 @@ def insert_deliveries(connection: sqlite3.Connection, queued: Sequence[Queued]) 
             entry.attempts,
             entry.failures,
             entry.first_attempt_at,
+            entry.entered_at,
         )
         for entry in queued
     ]
@@ -154,7 +177,7 @@ def release_events(connection: sqlite3.Connection, numbers: Sequence[int]) -> No
 def queued_of(row: Sequence[Any], owner: OwnerKey) -> Queued:
     """Reads a row of `QUEUED`."""
     (subscription_no, lane, position, event_no, subscription_id, event_id, event_type, accepted_at) = row[:8]
-    (lanes, epoch, before, after, body_size, attempts, failures, first_attempt_at, nacks) = row[8:]
+    (lanes, epoch, before, after, body_size, attempts, failures, first_attempt_at, nacks) = row[8:17]
     return Queued(
         receipt=Receipt(LaneKey(subscription_no, lane), position, event_no),
         owner=owner,
@@ -170,6 +193,8 @@ def queued_of(row: Sequence[Any], owner: OwnerKey) -> Queued:
         failures=failures,
         first_attempt_at=first_attempt_at,
         nacks=nacks,
+        replay_id=row[17],
+        entered_at=row[18],
     )
 
 

@@ -95,6 +95,11 @@ def first(connection: sqlite3.Connection, tenant: str) -> tuple[int, int, str] |
     ).fetchone()
 
 
+def first_number(connection: sqlite3.Connection, tenant: str) -> int | None:
+    """Returns the number of the tenant's first event."""
+    return connection.execute("SELECT min(no) FROM accepted WHERE tenant = ?", (tenant,)).fetchone()[0]
+
+
 def dead_letter(connection: sqlite3.Connection, number: int, error: str, at: float) -> None:
     """Copies an event to those that our own code failed to fan out."""
     connection.execute(

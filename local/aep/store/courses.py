@@ -21,7 +21,7 @@ MESSAGE_LENGTH = 200
 
 
 class CourseKey(NamedTuple):
-    """Whose course it is: the number of the kept event, and of the subscription; 0 is no replay."""
+    """The key of a course: the numbers of the kept event, the subscription and the replay, 0 for none."""
 
     event_no: int
     subscription_no: int
@@ -29,7 +29,7 @@ class CourseKey(NamedTuple):
 
 
 EndOfCourse: TypeAlias = tuple[int, int, int, str, int | None, str | None, str | None, int | None, float]
-"""How a delivery ended: the key of its course, outcome, status, reason, message, milliseconds, and when."""
+"""The end of a delivery: the key of its course, outcome, status, reason, message, milliseconds, and when."""
 
 
 def kept_number(event_no: int) -> int:
@@ -40,6 +40,16 @@ def kept_number(event_no: int) -> int:
 def begin(connection: sqlite3.Connection, rows: Sequence[tuple[int, int, int, float | None]]) -> None:
     """Adds courses: their keys, and when they matched if that was after the commit of acceptance."""
     bulk.insert(connection, "courses (event_no, subscription_no, replay_no, matched_at)", rows)
+
+
+def begin_again(connection: sqlite3.Connection, rows: Sequence[tuple[int, int, int, float | None]]) -> None:
+    """Adds courses, and reopens those that are there: their failed attempts stay."""
+    connection.executemany(
+        "INSERT INTO courses (event_no, subscription_no, replay_no, matched_at) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET outcome = NULL, status = NULL, reason = NULL, message = NULL,"
+        " milliseconds = NULL, ended_at = NULL",
+        rows,
+    )
 
 
 def end(connection: sqlite3.Connection, ends: Sequence[EndOfCourse]) -> None:
@@ -97,5 +107,5 @@ def _end_of(key: CourseKey, settlement: Settlement, now: float) -> EndOfCourse |
             now,
         )
     milliseconds = None if outcome is None else settlement.milliseconds
-    told = (how.status, how.reason, how.message[:MESSAGE_LENGTH], milliseconds, now)
-    return (key.event_no, key.subscription_no, key.replay_no, ENDED, *told)
+    shown = (how.status, how.reason, how.message[:MESSAGE_LENGTH], milliseconds, now)
+    return (key.event_no, key.subscription_no, key.replay_no, ENDED, *shown)

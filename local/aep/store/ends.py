@@ -17,9 +17,12 @@ def record_end(
     event_id: str,
     event_type: str,
     attempts: int,
+    replay_id: str | None = None,
 ) -> None:
     """Counts the end in its log entry (contract/wire.md 13), which names the first events it stands for."""
-    event = {"event_id": event_id, "type": event_type, "attempts": attempts}
+    event: dict[str, object] = {"event_id": event_id, "type": event_type, "attempts": attempts}
+    if replay_id is not None:
+        event["replay_id"] = replay_id
     row = connection.execute(
         "SELECT id, first_at, events FROM log_entries WHERE subscription_id = ? AND operation = ?"
         " AND message = ? ORDER BY first_at DESC LIMIT 1",

@@ -15,6 +15,8 @@ COLUMNS = "no, tenant, accepted_at, way, id, type, time, identity, identifier, d
 
 KeptRow: TypeAlias = tuple[int, str, float, str, str, str, str, str, bytes | None, bytes]
 """The values of COLUMNS."""
+KEPT_SINCE = "kept_since"
+"""The name in `meta` of the time since which events are kept (unix seconds)."""
 REMOVED_TO = "kept_removed_to"
 """The name in `meta` of the highest number that was removed: numbers go on behind it."""
 
@@ -70,3 +72,51 @@ def highest_number(connection: sqlite3.Connection) -> int:
         (REMOVED_TO,),
     ).fetchone()
     return row[0]
+
+
+def begin(connection: sqlite3.Connection, now: float, *, keeps: bool) -> None:
+    """Notes since when events are kept; keeping that is turned off and on begins anew."""
+    if keeps:
+        connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (KEPT_SINCE, repr(now)))
+    else:
+        connection.execute("DELETE FROM meta WHERE name = ?", (KEPT_SINCE,))
+
+
+def since(connection: sqlite3.Connection) -> float | None:
+    """Returns the time (unix seconds) since which all accepted events are kept; None if none are."""
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (KEPT_SINCE,)).fetchone()
+    if row is None:
+        return None
+    began = float(row[0])
+    if connection.execute("SELECT 1 FROM meta WHERE name = ?", (REMOVED_TO,)).fetchone() is None:
+        return began
+    first = connection.execute("SELECT accepted_at FROM kept ORDER BY no LIMIT 1").fetchone()
+    return began if first is None else max(began, first[0])
+
+
+def number_before(connection: sqlite3.Connection, at: float) -> int:
+    """Returns a number behind which stand the events that were accepted at that time or later."""
+    low, high = 0, highest_number(connection)
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute(
+            "SELECT no, accepted_at FROM kept WHERE no > ? ORDER BY no LIMIT 1", (middle,)
+        ).fetchone()
+        if row is None or row[1] >= at:
+            high = middle
+        else:
+            low = row[0]
+    return low
+
+
+def number_between(connection: sqlite3.Connection, tenant: str, after: int, to: int) -> int:
+    """Counts the tenant's events behind one number up to another one."""
+    return connection.execute(
+        "SELECT count(*) FROM kept WHERE no > ? AND no <= ? AND tenant = ?", (after, to, tenant)
+    ).fetchone()[0]
+
+
+def rows(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[KeptRow]:
+    """Returns the rows of these numbers, in any order."""
+    statement = f"SELECT {COLUMNS} FROM kept WHERE no IN {{keys}}"  # noqa: S608 - constant columns
+    return bulk.rows(connection, statement, [(number,) for number in numbers])

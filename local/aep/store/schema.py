@@ -362,6 +362,31 @@ CREATE TABLE kept_index (              -- of each segment, the events that may h
 ) WITHOUT ROWID;
 """
 
+_VERSION_14 = """
+CREATE TABLE replays (                 -- replays, and what suspended subscriptions have to catch up with
+    no INTEGER PRIMARY KEY AUTOINCREMENT,  -- in the lanes of its deliveries, so it never comes again
+    id TEXT NOT NULL UNIQUE,
+    subscription_no INTEGER NOT NULL,
+    kind TEXT NOT NULL,                -- 'replay' or 'catch_up'
+    status TEXT NOT NULL,
+    asked TEXT NOT NULL,               -- JSON
+    first_no INTEGER NOT NULL,         -- of the kept events: behind this one
+    last_no INTEGER NOT NULL,
+    cursor_no INTEGER NOT NULL,        -- read up to here
+    sent INTEGER NOT NULL DEFAULT 0,   -- deliveries
+    delivered INTEGER NOT NULL DEFAULT 0,
+    ended INTEGER NOT NULL DEFAULT 0,
+    reason TEXT,
+    created_at REAL NOT NULL,
+    ended_at REAL
+);
+CREATE INDEX replays_by_subscription ON replays (subscription_no, no);
+CREATE INDEX replays_running ON replays (no) WHERE status IN ('running', 'clearing');
+ALTER TABLE deliveries ADD COLUMN entered_at REAL;
+ALTER TABLE retries ADD COLUMN entered_at REAL;
+ALTER TABLE dead_letters ADD COLUMN entered_at REAL;
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -376,6 +401,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_11,
     _VERSION_12,
     _VERSION_13,
+    _VERSION_14,
 )
 """The statements that lead from each version of the schema to the next, beginning with the empty file.
 

@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -35,7 +36,7 @@ from event_platform.domain.subscriptions import (
 from event_platform.domain.topic_claims import LOST, topic_to_claim, topic_to_release
 from event_platform.ports import Seal
 
-from . import topic_claims
+from . import replays, topic_claims
 from .database import Database
 from .logs import put_entry
 from .outbox import put_notifications
@@ -76,8 +77,9 @@ class SqliteSubscriptions:
     matching.
     """
 
-    def __init__(self, database: Database, seal: Seal) -> None:
+    def __init__(self, database: Database, seal: Seal, *, keeps: bool = True) -> None:
         self._database = database
+        self._keeps = keeps
         self._seal = seal
         self._current: dict[str, Subscription] = {}  # used in the event loop only
         self._active: dict[str, Recipients] = {}  # used in the writer thread only
@@ -197,6 +199,7 @@ class SqliteSubscriptions:
                 change,
                 action=action,
                 takes_topic=takes_topic,
+                catch_up=catch_up,
             )
 
         after, *_ = await self._database.write(job, self.remember)
@@ -213,6 +216,7 @@ class SqliteSubscriptions:
         *,
         action: Action,
         takes_topic: bool = False,
+        catch_up: bool | None = None,
     ) -> list[Subscription]:
         """Does the same as `change_subscription` inside a job of the writer; its commit has the result
         remembered.
@@ -229,7 +233,7 @@ class SqliteSubscriptions:
         self._put_subscription(connection, after)
         self._release_topics(connection, [(before, after)])
         _log(connection, before, after, action)
-        self._announce(connection, [(before, after)], action)
+        self._announce(connection, [(before, after)], action, catch_up=catch_up)
         return [after, *lost]
 
     def revoke_in(self, connection: sqlite3.Connection, client: RemovedClient) -> list[Subscription]:
@@ -339,14 +343,15 @@ class SqliteSubscriptions:
         await self._database.write(job, remember, needs_room=False)
 
     def active(self, connection: sqlite3.Connection, tenant: str) -> Recipients:
-        """Returns the tenant's active subscriptions, inside a job of the writer.
+        """Returns the tenant's active subscriptions, inside a job of the writer, without those that catch up.
 
         A new list takes over the compiled predicates of the filters from the one before it.
         """
         found = self._active.get(tenant)
         if found is None or tenant in self._outdated:
             rows = connection.execute(
-                "SELECT no, document FROM subscriptions WHERE tenant = ? AND status = 'active' ORDER BY no",
+                "SELECT no, document FROM subscriptions WHERE tenant = ? AND status = 'active'"  # noqa: S608
+                f" AND no NOT IN ({replays.CATCHING_UP}) ORDER BY no",
                 (tenant,),
             )
             found = self._active[tenant] = Recipients(
@@ -354,6 +359,36 @@ class SqliteSubscriptions:
                 self._outdated.pop(tenant, ""),
             )
         return found
+
+    def outdate(self, tenant: str) -> None:
+        """Has `active` read the tenant's subscriptions again. Inside a job of the writer."""
+        self._outdated.setdefault(tenant, "")
+
+    def one_of(
+        self, connection: sqlite3.Connection, *, owner: Owner, subscriber_id: str, subscription_id: str
+    ) -> Subscription:
+        """Returns the owner's subscription, inside a job. Raises NotFound."""
+        return self._subscription(
+            connection, owner=owner, subscriber_id=subscriber_id, subscription_id=subscription_id
+        )
+
+    def numbered(self, connection: sqlite3.Connection, number: int) -> Subscription | None:
+        """Returns the subscription by the number that the queue knows it by, inside a job."""
+        row = connection.execute("SELECT document FROM subscriptions WHERE no = ?", (number,)).fetchone()
+        return None if row is None else subscription_of(orjson.loads(row[0]), self._seal)
+
+    def put_replay_id(
+        self, connection: sqlite3.Connection, subscription: Subscription, replay_id: str | None
+    ) -> Subscription:
+        """Has the deliveries of this replay be sent, and of no other one, inside a job of the writer.
+
+        Returns the changed record, to be remembered. Fan-out does not look at it.
+        """
+        connection.execute(
+            "UPDATE subscriptions SET document = json_set(document, '$.replay_id', ?) WHERE id = ?",
+            (replay_id, subscription.id),
+        )
+        return replace(subscription, replay_id=replay_id)
 
     async def forget_deleted(self, *, before: float) -> None:
         """Drops subscriptions deleted before that time (unix seconds) that have nothing in the queue any
@@ -377,6 +412,10 @@ class SqliteSubscriptions:
                 " AND id NOT IN (SELECT subscriber_id FROM subscriptions)",
                 (before,),
             )
+            if gone:
+                connection.execute(
+                    "DELETE FROM replays WHERE subscription_no NOT IN (SELECT no FROM subscriptions)"
+                )
             return [subscription_id for (subscription_id,) in gone]
 
         def forget(gone: list[str]) -> None:
@@ -433,9 +472,19 @@ class SqliteSubscriptions:
                 lost.append(suspended)
         return lost
 
-    def _announce(self, connection: sqlite3.Connection, changes: Sequence[Change], action: Action) -> None:
+    def _announce(
+        self,
+        connection: sqlite3.Connection,
+        changes: Sequence[Change],
+        action: Action,
+        *,
+        catch_up: bool | None = None,
+    ) -> None:
         """Puts the notifications of the changes, and has suspensions logged once they are committed."""
         put_notifications(connection, notifications_of(changes, action))
+        for before, after in changes:
+            if isinstance(before, Subscription) and isinstance(after, Subscription):
+                replays.status_changed(connection, before, after, catch_up=catch_up, keeps=self._keeps)
         if any(after.status is Status.SUSPENDED for _, after in changes):
             self._database.after_commit.append(partial(log_suspensions, changes, action))
 

@@ -14,7 +14,7 @@ import uuid_utils
 from ..replays import Replay
 from ..subscriptions import Status, Subscriber, Subscription
 from . import representations
-from .logs import LogEntry, LogType
+from .logs import CAUGHT_UP, LogEntry, LogType
 
 
 class Actor(StrEnum):
@@ -100,6 +100,21 @@ def replay_entry(
         error_message=action.reason,
         request=action.call.shown() if action.call else {},
         response=representations.replay(replay),
+    )
+
+
+def caught_up_entry(subscription: Subscription, events: int, at: datetime, reason: str | None) -> LogEntry:
+    """The entry of a subscription that has caught up with so many events; `reason` is why not with more."""
+    return LogEntry(
+        id=str(uuid_utils.uuid7()),
+        owner=subscription.owner,
+        log_type=LogType.ACTION,
+        at=at,
+        operation=CAUGHT_UP,
+        subscriber_id=subscription.subscriber_id,
+        subscription_id=subscription.id,
+        error_message=reason,
+        response={"events": events},
     )
 
 

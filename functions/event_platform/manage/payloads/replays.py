@@ -45,7 +45,7 @@ class ReplayBody(Body):
 
 
 class ResumeBody(Body):
-    """What a resume does this once, whatever the subscription says."""
+    """The body of a resume, which goes before what the subscription says."""
 
     catch_up: bool | None = None
 
