@@ -22,6 +22,7 @@ from .filters import filter_
 from .logs import list_logs, status
 from .moving import export, import_
 from .pims import pims
+from .replays import replay, retry
 from .restore import restore
 from .secrets import secrets
 from .serve import serve
@@ -36,7 +37,9 @@ app.command()(doctor)
 app.command()(events)
 app.command()(export)
 app.command("import")(import_)
+app.command()(replay)
 app.command()(restore)
+app.command()(retry)
 app.command("test")(trials.send_test)
 app.command()(trials.explain)
 app.command("logs")(list_logs)

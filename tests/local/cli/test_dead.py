@@ -33,7 +33,7 @@ def bury_all(file: Path) -> int:
             f"INSERT INTO dead_letters ({DELIVERY_COLUMNS}, at, error)"  # noqa: S608 - constant columns
             f" SELECT {DELIVERY_COLUMNS}, 1767225600, ? FROM (SELECT * FROM deliveries UNION ALL SELECT"
             f" subscription_no, lane, position, event_no, lanes, epoch, attempts, failures, first_attempt_at,"
-            " 100 FROM retries)",
+            " 100, entered_at FROM retries)",
             (ERROR,),
         )
         connection.execute("DELETE FROM deliveries")

@@ -255,7 +255,7 @@ async def test_an_id_of_the_future_counts_for_ten_minutes_at_most_and_is_cleaned
 async def test_retries_that_another_clock_scheduled_are_due_after_the_longest_delay(world: World) -> None:
     now = world.time.now().timestamp()
     for position, due_at in enumerate((now + 60, now + DAYS * DAY, now + 1e12, now - DAY)):
-        values = "INSERT INTO retries VALUES (?, ?, 1, 0, 1, 16, 0, 1, 1, NULL)"
+        values = "INSERT INTO retries VALUES (?, ?, 1, 0, 1, 16, 0, 1, 1, NULL, NULL)"
         await world.change(values, due_at, position)
     assert await world.queue.clean_up(1) == 1
     assert await world.queue.clean_up(1) == 1

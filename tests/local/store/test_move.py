@@ -159,7 +159,7 @@ def test_deleted_records_and_rates_stay(tmp_path: Path) -> None:
 def test_deliveries_that_wait_are_told(tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "from")
     with connect_to(folder) as connection:
-        connection.execute("INSERT INTO deliveries VALUES (1, 0, 1, 1, 16, 0, 0, 0, NULL, 0)")
+        connection.execute("INSERT INTO deliveries VALUES (1, 0, 1, 1, 16, 0, 0, 0, NULL, 0, NULL)")
     settings = {"AEP_SECRETS_KEY": text(OLD)}
     ended = run("export", str(tmp_path / "moving.json"), "--data", str(folder), settings=settings)
     assert ended.status == 0, ended

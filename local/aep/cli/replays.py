@@ -1,0 +1,157 @@
+"""`aep replay` and `aep retry`: kept events again, and retries now, for the operator of a data folder."""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+import uuid_utils
+from rich.progress import BarColumn, Progress, TextColumn
+
+from event_platform.documents import subscription_of
+from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.record import representations
+from event_platform.domain.record.actions import Action, Actor
+from event_platform.domain.replays import Replay, ReplayRequest, ReplayStatus, Which, check_active
+from event_platform.domain.subscriptions import Subscription
+from event_platform.domain.timestamps import normalise_rfc3339
+from event_platform.domain.words import counted
+
+from ..broker.replays import start_in
+from ..output import console, echo, echo_json, fail
+from ..store import keys, opening, replays, times
+from ..store.identity import with_cure
+from ..store.retries import MADE_DUE, Search, make_due, subscription_no
+from .options import DEFAULT_DATA, AsJson, Data, settings
+
+BUSY_MILLISECONDS = 30_000
+POLL_SECONDS = 0.5
+BY_THE_OPERATOR = Action(Actor.PLATFORM, reason="by the operator of the platform")
+
+SubscriptionId = Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="The subscription's id.")]
+From = Annotated[str, typer.Option("--from", metavar="TIME", help="Events accepted at or after this time.")]
+To = Annotated[
+    str | None, typer.Option("--to", metavar="TIME", help="Events accepted before this time; now without it.")
+]
+Chosen = Annotated[Which, typer.Option("--which", help="Those that were not delivered, or all that match.")]
+
+
+def replay(
+    subscription: SubscriptionId,
+    since: From,
+    until: To = None,
+    which: Chosen = Which.UNDELIVERED,
+    data: Data = DEFAULT_DATA,
+    as_json: AsJson = False,
+) -> None:
+    """Send kept events to a subscription again, beside new ones, and show how far it is.
+
+    Example: aep replay 0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f --from 2026-11-30T10:00:00Z
+
+    A running platform takes it up within 5 seconds. Ctrl-C ends this command, not the replay.
+    """
+    if settings().keep == 0:
+        fail("no events are kept, so none can be sent again: AEP_KEEP is 0")
+    asked = ReplayRequest(_time("--from", since), _time("--to", until) if until else None, which=which)
+    with _store(data) as connection:
+        found = _subscription(connection, data, subscription)
+        started = Replay(str(uuid_utils.uuid7()), found.id, asked, times.now(connection))
+        with _transaction(connection):
+            start_in(connection, found, started, BY_THE_OPERATOR)
+        with contextlib.suppress(KeyboardInterrupt):
+            _follow(connection, started.id)
+        row = replays.by_id(connection, started.id)
+    assert row is not None  # noqa: S101 - it was started above
+    ended = replays.replay_of(row, found.id)
+    if as_json:
+        echo_json(representations.replay(ended))
+        return
+    number = "some events" if ended.events is None else counted(ended.events, "event")
+    reason = f" ({ended.reason})" if ended.reason else ""
+    echo(
+        f"replay {ended.id} is {ended.status}{reason}: {number}, {ended.delivered} delivered,"
+        f" {ended.ended} ended"
+    )
+
+
+def retry(subscription: SubscriptionId, data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+    """Have the deliveries that wait for their next attempt tried now, at the subscription's rate.
+
+    Example: aep retry 0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f
+
+    A running platform takes them up within 5 seconds.
+    """
+    with _store(data) as connection:
+        check_active(_subscription(connection, data, subscription), "retry")
+        number, now = subscription_no(connection, subscription), times.now(connection).timestamp()
+        assert number is not None  # noqa: S101 - it was found above
+        search, total = Search(number, now), 0
+        while search.after is not None:
+            found = search.step(connection)
+            for start in range(0, len(found), MADE_DUE):
+                with _transaction(connection):
+                    total += make_due(connection, found[start : start + MADE_DUE], now)
+    if as_json:
+        echo_json({"retries": total})
+    else:
+        echo(f"{counted(total, 'delivery')} tried now")
+
+
+def _time(option: str, text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(normalise_rfc3339(text)).astimezone(UTC)
+    except ValueError as error:
+        fail(f"{option} {text}: {error}")
+
+
+def _subscription(connection: sqlite3.Connection, data: Path, subscription_id: str) -> Subscription:
+    row = connection.execute("SELECT document FROM subscriptions WHERE id = ?", (subscription_id,)).fetchone()
+    if row is None:
+        fail(f"no subscription {subscription_id}: `aep status` lists them")
+    return subscription_of(orjson.loads(row[0]), keys.load(data, settings().secrets_key))
+
+
+def _follow(connection: sqlite3.Connection, replay_id: str) -> None:
+    """Shows a bar until the replay has ended: what was delivered or ended, of what was read so far."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f}"),
+    )
+    with Progress(*columns, console=console(err=True), transient=True) as progress:
+        bar = progress.add_task("reading", total=None)
+        while (
+            row := replays.by_id(connection, replay_id)
+        ) is not None and row.status == ReplayStatus.RUNNING:
+            done = row.delivered + row.ended
+            progress.update(
+                bar, description="sending" if row.is_read else "reading", total=row.sent, completed=done
+            )
+            time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def _store(data: Path) -> Iterator[sqlite3.Connection]:
+    path = opening.file_of(data)
+    try:
+        with opening.beside_the_server(data) as connection:
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise StoreUnavailable(f"{path} cannot be worked on: {with_cure(error)}") from error
