@@ -2,14 +2,15 @@
 
 import sqlite3
 import uuid
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from support.processes import Child, Client, http, send_events
+from support.processes import Child, Client, SimulatedPim, http, send_events, server
 from support.records import UPDATED
 
 PIM = "https://pim.example.com"
@@ -18,13 +19,45 @@ INGEST_KEY = "the-ingest-key-of-the-pim"
 PRIMARY = "primary-secret-of-the-subscription"
 
 
-def arguments(folder: Path, data: Path | None = None) -> list[str]:
-    """Of `aep serve`; the data folder is `data` of the folder unless another is given."""
-    client = {"client_id": "erp", "key_sha256": sha256(CLIENT_KEY.encode()).hexdigest()}
-    entry = {"url": PIM, "auth": "platform-key", "clients": [client], "ingest_key": INGEST_KEY}
+def registry(folder: Path, *entries: Mapping[str, Any]) -> list[str]:
+    """Writes the list of PIMs into the folder; returns the option that names it."""
     listed = folder / "pims.json"
-    listed.write_bytes(orjson.dumps([entry]))
-    return ["serve", "--dev", "--data", str(data or folder / "data"), "--pims", str(listed)]
+    listed.write_bytes(orjson.dumps(entries))
+    return ["--pims", str(listed)]
+
+
+def entry(*clients: str, **more: Any) -> dict[str, Any]:
+    """The PIM in the registry, with clients that all have CLIENT_KEY; `more` are further fields."""
+    digest = sha256(CLIENT_KEY.encode()).hexdigest()
+    known = [{"client_id": client, "key_sha256": digest} for client in clients or ("erp",)]
+    return {"url": PIM, "auth": "platform-key", "clients": known, "ingest_key": INGEST_KEY, **more}
+
+
+def arguments(folder: Path, *pims: Mapping[str, Any], data: Path | None = None) -> list[str]:
+    """The arguments of `aep serve`; `pims` are in place of `entry()`, `data` of the folder's data folder."""
+    listed = registry(folder, *(pims or [entry()]))
+    return ["serve", "--dev", "--data", str(data or folder / "data"), *listed]
+
+
+def serve(
+    folder: Path, *options: str, pims: Sequence[Mapping[str, Any]] = (), data: Path | None = None, **how: Any
+) -> AbstractContextManager[Child]:
+    """Runs `aep serve` for the block; `pims` and `data` are as of `arguments`, `how` is as of `server`."""
+    return server(folder, *arguments(folder, *pims, data=data), *options, **how)
+
+
+@contextmanager
+def serve_simulated(
+    folder: Path, *others: Mapping[str, Any], more: Mapping[str, Any] | None = None, **how: Any
+) -> Iterator[tuple[Child, SimulatedPim]]:
+    """Runs `aep serve` and, as its PIM, `aep sim` for the block.
+
+    `more` are further fields of the PIM's entry, `others` further entries, and `how` is as of `server`.
+    """
+    with server(folder, "sim") as sim:
+        first = {"url": sim.url, "ingest_key": INGEST_KEY, **(more or {})}
+        with server(folder, *arguments(folder, first, *others), **how) as platform:
+            yield platform, SimulatedPim(sim.url)
 
 
 def client_of(serve: Child) -> Client:

@@ -3,13 +3,13 @@
 import asyncio
 import uuid
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from support import one_pim
 from support.aep_here import run
 from support.kafka_broker import KafkaBroker
 from support.one_pim import CLIENT_KEY, INGEST_KEY, PIM, event
@@ -24,20 +24,12 @@ PASSWORD_ANEW = "must be sent anew when the broker changes"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("brokers")
-    clients = [{"client_id": "erp", "key_sha256": sha256(CLIENT_KEY.encode()).hexdigest()}]
-    entry = {"url": PIM, "auth": "platform-key", "clients": clients, "ingest_key": INGEST_KEY}
-    (folder / "pims.json").write_bytes(orjson.dumps([entry]))
-    return folder
-
-
-def options(folder: Path) -> list[str]:
-    return ["serve", "--dev", "--data", str(folder / "data"), "--pims", str(folder / "pims.json")]
+    return tmp_path_factory.mktemp("brokers")
 
 
 @pytest.fixture(scope="module")
 def serve(folder: Path) -> Iterator[Child]:
-    with server(folder, *options(folder)) as child:
+    with one_pim.serve(folder) as child:
         yield child
 
 
@@ -167,7 +159,7 @@ async def test_an_event_gets_to_a_pubsub_topic_and_a_missing_one_suspends(
 ) -> None:
     project = Project(pubsub_host, f"test-{uuid.uuid4().hex[:20]}")
     await project.create_topic("pim-events")
-    arguments = [*options(folder), "--data", str(tmp_path / "data")]
+    arguments = one_pim.arguments(folder, data=tmp_path / "data")
     with server(tmp_path, *arguments, settings={"PUBSUB_EMULATOR_HOST": pubsub_host}) as child:
         app = await asyncio.to_thread(App, child.url)
         config = {"project_id": project.name, "topic_id": "pim-events", "headers": HEADERS}

@@ -22,7 +22,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Child, str
     folder = tmp_path_factory.mktemp("suspension")
     with ExitStack() as stack:
         inbox = stack.enter_context(server(folder, "inbox"))
-        platform = stack.enter_context(server(folder, *one_pim.arguments(folder), settings=with_metrics()))
+        platform = stack.enter_context(one_pim.serve(folder, settings=with_metrics()))
         yield platform, inbox.url
 
 

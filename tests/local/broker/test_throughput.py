@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from support import one_pim
-from support.processes import server, until
+from support.processes import until
 
 ALLOWED, BURST = 15.0, 5.0
 SECONDS = 22.0
@@ -65,7 +65,7 @@ def test_a_token_bucket_gets_about_its_rate_and_few_429s(tmp_path: Path) -> None
         moments.append((now, status))
         return status, {}
 
-    with receiver(answer) as url, server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+    with receiver(answer) as url, one_pim.serve(tmp_path) as serve:
         one_pim.subscribe(serve, url)
         began = time.monotonic()
         for _ in range(5):
@@ -87,7 +87,7 @@ def test_retry_after_holds_the_subscription_back(tmp_path: Path) -> None:
         moments.append(time.monotonic())
         return (429, {"Retry-After": "3"}) if len(moments) == 1 else (200, {})
 
-    with receiver(answer) as url, server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+    with receiver(answer) as url, one_pim.serve(tmp_path) as serve:
         one_pim.subscribe(serve, url)
         one_pim.emit(serve)
         until(lambda: moments, "the first request")

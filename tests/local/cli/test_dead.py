@@ -72,7 +72,7 @@ def inbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def made(tmp_path_factory: pytest.TempPathFactory, inbox: str) -> Made:
     folder = tmp_path_factory.mktemp("made")
     file = folder / "data" / "aep.db"
-    with server(folder, *one_pim.arguments(folder)) as serve:
+    with one_pim.serve(folder) as serve:
         subscription = one_pim.subscribe(serve, f"{inbox}/500")
         sent = one_pim.emit(serve, 4)
         until(lambda: one_pim.rows(file, "SELECT count(*) FROM retries") == [(4,)], "a first attempt at each")
@@ -147,7 +147,7 @@ def test_a_running_server_takes_up_what_is_replayed_and_goes_on(
     tmp_path: Path, dead: list[str], inbox: str, file: Path
 ) -> None:
     first = listed(tmp_path)[0]["id"]
-    with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+    with one_pim.serve(tmp_path) as serve:
         assert aep_dead(tmp_path, "replay", str(first)) == "replayed 1 dead letter\n"
         until(lambda: arrived(tmp_path, inbox) == dead[:1], "the first", seconds=TAKEN_UP_WITHIN)
         assert [letter["event_id"] for letter in listed(tmp_path)] == dead[1:]
@@ -168,7 +168,7 @@ def test_what_is_replayed_while_no_server_runs_is_delivered_by_the_next(
 ) -> None:
     assert aep_dead(tmp_path, "replay", "--all") == "replayed 4 dead letters\n"
     assert listed(tmp_path) == []
-    with server(tmp_path, *one_pim.arguments(tmp_path)):
+    with one_pim.serve(tmp_path):
         until(lambda: sorted(arrived(tmp_path, inbox)) == sorted(dead), "all of them")
         until(lambda: one_pim.rows(file, "SELECT count(*) FROM events") == [(0,)], "all settled")
     assert_empty(file)
@@ -182,7 +182,7 @@ def test_a_replayed_delivery_has_100_failures_of_ours_before_it_again(
             "UPDATE subscriptions SET document = replace(document, ?, '/slow')", (path_of(tmp_path),)
         )
     aep_dead(tmp_path, "replay", "--all")
-    with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+    with one_pim.serve(tmp_path) as serve:
         until(lambda: one_pim.rows(file, "SELECT count(*) FROM deliveries") == [(4,)], "all in their lanes")
         assert one_pim.rows(file, "SELECT DISTINCT nacks, attempts FROM deliveries") == [(0, 1)]
         serve.send(signal.SIGKILL)
@@ -243,7 +243,7 @@ def test_what_is_dropped_is_counted_in_a_log_entry_and_its_event_goes(
     tmp_path: Path, dead: list[str], inbox: str, file: Path
 ) -> None:
     ids = [str(letter["id"]) for letter in listed(tmp_path)]
-    with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+    with one_pim.serve(tmp_path) as serve:
         assert aep_dead(tmp_path, "drop", *ids[:3]) == "dropped 3 dead letters\n"
         assert aep_dead(tmp_path, "replay", ids[3]) == "replayed 1 dead letter\n"
         until(lambda: arrived(tmp_path, inbox) == dead[3:], "the one that is left")
@@ -260,7 +260,7 @@ def test_what_is_dropped_is_counted_in_a_log_entry_and_its_event_goes(
 
 
 def test_an_event_that_another_delivery_waits_with_stays(tmp_path: Path, inbox: str, file: Path) -> None:
-    with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+    with one_pim.serve(tmp_path) as serve:
         for path in ("/500", "/500"):
             one_pim.subscribe(serve, inbox + path)
         one_pim.emit(serve)

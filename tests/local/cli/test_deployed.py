@@ -27,7 +27,7 @@ CLIENT = {
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     """One that tries again soon, since each test makes its own subscriptions on it."""
     folder = tmp_path_factory.mktemp("platform")
-    with server(folder, *one_pim.arguments(folder), settings={"AEP_RETRY_DELAYS": "0.5"}) as serve:
+    with one_pim.serve(folder, settings={"AEP_RETRY_DELAYS": "0.5"}) as serve:
         yield serve
 
 
@@ -113,7 +113,7 @@ def test_an_endpoint_must_be_an_inbox(platform: Child) -> None:
 
 
 def test_a_retry_that_does_not_come_in_time_is_a_problem(tmp_path: Path, inbox: Child) -> None:
-    with server(tmp_path, *one_pim.arguments(tmp_path)) as slow:  # comes after 5 minutes
+    with one_pim.serve(tmp_path) as slow:  # comes after 5 minutes
         ended, checks = ask(slow.url, *through(inbox), "--wait", "0", **CLIENT)
         assert one_pim.client_of(slow).call("GET", "/subscribers", expect=200) == []
     assert ended.status == 1

@@ -22,7 +22,7 @@ from event_platform.settings import Settings
 from support import one_pim
 from support.aep_here import Ended, run
 from support.mail_server import mail_server
-from support.processes import free_port, server
+from support.processes import free_port
 from support.servers import DnsServer
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -62,7 +62,7 @@ def test_a_misspelt_variable_is_a_finding_with_the_known_one(data: Path) -> None
 
 
 def test_a_folder_that_is_well_and_runs_is_status_0(tmp_path: Path) -> None:
-    with server(tmp_path, *one_pim.arguments(tmp_path)):
+    with one_pim.serve(tmp_path):
         before = sorted(file.name for file in (tmp_path / "data").iterdir())
         ended = ask(tmp_path / "data", "--pims", str(tmp_path / "pims.json"))
         assert sorted(file.name for file in (tmp_path / "data").iterdir()) == before

@@ -38,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("log-commands")
     with ExitStack() as stack:
         inbox = stack.enter_context(server(folder, "inbox"))
-        serve = stack.enter_context(server(folder, *one_pim.arguments(folder)))
+        serve = stack.enter_context(one_pim.serve(folder))
         subscription = one_pim.subscribe(serve, f"{inbox.url}/404")
         one_pim.client_of(serve).call("POST", "/subscribers", {}, expect=400)
         one_pim.emit(serve)

@@ -18,7 +18,7 @@ import requests
 
 from event_platform.domain.tenants import tenant_key
 from support import one_pim
-from support.processes import Child, command, delivered, http, ready, received, server, signature, until
+from support.processes import Child, command, delivered, http, ready, received, signature, until
 from support.records import UPDATED
 
 EVENTS_API_SECRET = "the-secret-that-the-pim-made"
@@ -55,20 +55,17 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("ways-in")
-    arguments = one_pim.arguments(folder)
-    pims = folder / "pims.json"
-    (entry,) = orjson.loads(pims.read_bytes())
-    entry |= {
+    secrets = {
         "events_api_secret": ["another-secret-of-the-pim", EVENTS_API_SECRET],
         "relay_secret": [RELAY_SECRET, OLD_RELAY_SECRET],
     }
-    pims.write_bytes(orjson.dumps([entry, {"url": "https://closed.example.com"}]))
+    pims = [one_pim.entry(**secrets), {"url": "https://closed.example.com"}]
     with ExitStack() as stack:
         inbox = ready(
             stack.enter_context(command(folder, "inbox", "--port", "0", "--secret", one_pim.PRIMARY))
         )
         settings = {"AEP_RATE_MIN": "100000", "AEP_RATE_MAX": "100000"}
-        serve = stack.enter_context(server(folder, *arguments, settings=settings))
+        serve = stack.enter_context(one_pim.serve(folder, pims=pims, settings=settings))
         one_pim.subscribe(serve, f"{inbox.url}/hook")
         yield World(serve, inbox.url)
 

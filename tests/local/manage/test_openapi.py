@@ -1,7 +1,6 @@
 """`/openapi.json`: that it is OpenAPI, and that it describes what is served."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from event_platform.descriptions.openapi.operations import OPERATIONS
 from event_platform.domain.attempts.broker_messages import TopicRules
 from event_platform.domain.events import catalog
 from event_platform.settings import Settings
-from support.processes import Client, SimulatedPim, command, http, ready, server
+from support import one_pim
+from support.one_pim import INGEST_KEY
+from support.processes import Client, http
 
-INGEST_KEY = "the-ingest-key-of-the-openapi-test"
 JSON = "application/json"
 
 
@@ -34,15 +34,10 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("openapi")
-    with ExitStack() as stack:
-        sim = ready(stack.enter_context(command(folder, "sim", "--port", "0")))
-        pims = folder / "pims.json"
-        pims.write_bytes(orjson.dumps([{"url": sim.url, "ingest_key": INGEST_KEY}]))
-        arguments = ("serve", "--dev", "--data", str(folder / "data"), "--pims", str(pims))
-        serve = stack.enter_context(server(folder, *arguments, settings={"PUBSUB_EMULATOR_HOST": "unused"}))
+    with one_pim.serve_simulated(folder, settings={"PUBSUB_EMULATOR_HOST": "unused"}) as (serve, pim):
         answer = http().get(f"{serve.url}/openapi.json", timeout=10)
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, JSON)
-        yield World(serve.url, SimulatedPim(sim.url).client(serve.url), answer.json())
+        yield World(serve.url, pim.client(serve.url), answer.json())
 
 
 def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

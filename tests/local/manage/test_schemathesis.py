@@ -8,11 +8,9 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 import pytest
 import requests
 import schemathesis
@@ -33,11 +31,12 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 from event_platform.descriptions.openapi.operations import OPERATIONS, Operation
 from event_platform.domain.events import catalog
 from event_platform.domain.tenants import tenant_key
-from support.processes import Child, Client, SimulatedPim, command, http, ready, server, signature
+from support import one_pim
+from support.one_pim import INGEST_KEY
+from support.processes import Child, Client, http, signature
 
 CASES = int(os.environ.get("AEP_TEST_SCHEMATHESIS_CASES", "500"))
 IS_LONG = CASES > 500
-INGEST_KEY = "the-ingest-key-of-the-schemathesis-test"
 SIGNING_SECRET = "the-signing-secret-of-the-schemathesis-test"
 SIGNING_HEADERS = (
     "X-AKENEO-SIGNATURE-PRIMARY",
@@ -163,16 +162,11 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("schemathesis")
-    with ExitStack() as stack:
-        sim = ready(stack.enter_context(command(folder, "sim", "--port", "0")))
-        pims = folder / "pims.json"
-        secrets = {"events_api_secret": SIGNING_SECRET, "relay_secret": SIGNING_SECRET}
-        pims.write_bytes(orjson.dumps([{"url": sim.url, "ingest_key": INGEST_KEY, **secrets}]))
-        arguments = ("serve", "--dev", "--data", str(folder / "data"), "--pims", str(pims))
-        serve = stack.enter_context(server(folder, *arguments))
+    secrets = {"events_api_secret": SIGNING_SECRET, "relay_secret": SIGNING_SECRET}
+    with one_pim.serve_simulated(folder, more=secrets) as (serve, pim):
         document = http().get(f"{serve.url}/openapi.json", timeout=10).json()
         schema = schemathesis.openapi.from_dict(document, config=CONFIG)
-        world = World(serve, schema, SimulatedPim(sim.url).client(serve.url))
+        world = World(serve, schema, pim.client(serve.url))
         for _ in range(2):
             world.renew()
         yield world

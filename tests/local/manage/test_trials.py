@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from event_platform.domain.events import catalog
 from event_platform.domain.events.catalog import BENCHMARK
+from support import one_pim
 from support.aep_here import Ended, run
 from support.one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY
 from support.one_pim import event as an_update
@@ -32,13 +32,8 @@ def inbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     folder = tmp_path_factory.mktemp("trials")
-    digest = sha256(CLIENT_KEY.encode()).hexdigest()
-    clients = [{"client_id": name, "key_sha256": digest} for name in ("erp", "shop")]
-    entry = {"url": PIM, "auth": "platform-key", "clients": clients, "ingest_key": INGEST_KEY}
-    listed = folder / "pims.json"
-    listed.write_bytes(orjson.dumps([entry]))
-    options = ["serve", "--dev", "--data", str(folder / "data"), "--pims", str(listed)]
-    with server(folder, *options, settings={"AEP_TIMEOUT": "1"}) as child:
+    pims = [one_pim.entry("erp", "shop")]
+    with one_pim.serve(folder, pims=pims, settings={"AEP_TIMEOUT": "1"}) as child:
         yield child
 
 

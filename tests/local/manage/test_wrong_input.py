@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from http.client import HTTPResponse
 from itertools import combinations
 from pathlib import Path
@@ -29,13 +28,12 @@ from starlette.routing import Route
 from aep.serving import bounds
 from aep.serving import server as serving
 from event_platform.http import App
+from support import one_pim
+from support.one_pim import CLIENT_KEY, INGEST_KEY, PIM
 from support.plain_words import check_words
-from support.processes import Child, Client, server
+from support.processes import Child, Client
+from support.records import UPDATED
 
-PIM = "https://pim.example.com"
-KEY = "the-platform-key-of-the-client"
-INGEST_KEY = "the-ingest-key-of-the-pim"
-UPDATED = "com.akeneo.pim.v1.product.updated"
 UUID = "00000000-0000-4000-8000-000000000001"
 KIB = 1024
 MIB = 1024 * KIB
@@ -43,7 +41,7 @@ JSON = ("Content-Type", "application/json")
 STRUCTURED = ("Content-Type", "application/cloudevents+json")
 BATCH = ("Content-Type", "application/cloudevents-batch+json")
 BEARER = ("Authorization", f"Bearer {INGEST_KEY}")
-IDENTITY = [("X-PIM-URL", PIM), ("X-PIM-TOKEN", KEY), ("X-PIM-CLIENT-ID", "erp")]
+IDENTITY = [("X-PIM-URL", PIM), ("X-PIM-TOKEN", CLIENT_KEY), ("X-PIM-CLIENT-ID", "erp")]
 NOT_HTTP = "not a valid HTTP request"
 
 Headers = Iterable[tuple[str, str | bytes]]
@@ -90,18 +88,13 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("wrong-input")
-    client = {"client_id": "erp", "key_sha256": sha256(KEY.encode()).hexdigest()}
-    entry = {"url": PIM, "auth": "platform-key", "clients": [client], "ingest_key": INGEST_KEY}
-    pims = folder / "pims.json"
-    pims.write_bytes(orjson.dumps([entry]))
-    data = folder / "data"
-    with server(folder, "serve", "--dev", "--data", str(data), "--pims", str(pims)) as serve:
-        yield full(serve, data / "aep.db")
+    with one_pim.serve(folder) as serve:
+        yield full(serve, folder / "data" / "aep.db")
 
 
 def full(serve: Child, file: Path) -> World:
     """As many subscribers, and subscriptions of one of them, as there may be."""
-    client = Client(serve.url, PIM, KEY, "erp")
+    client = Client(serve.url, PIM, CLIENT_KEY, "erp")
 
     def subscriber() -> str:
         return client.call("POST", "/subscribers", SUBSCRIBER, expect=201)["id"]
@@ -346,9 +339,9 @@ BAD_CREDENTIALS: list[tuple[str, str | bytes, str]] = [
     ("X-PIM-URL", f"{PIM}, {PIM}", "X-PIM-URL must be a URL of at most"),
     ("X-PIM-URL", "https://pim.example.com.", "X-PIM-URL names https://pim.example.com., a PIM"),
     ("X-PIM-URL", "https://pim.example.com/../", "X-PIM-URL names https://pim.example.com"),
-    ("X-PIM-TOKEN", f"Bearer {KEY}", "X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID"),
-    ("X-PIM-TOKEN", KEY.upper(), "X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID"),
-    ("X-PIM-TOKEN", f"{KEY}, {KEY}", "X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID"),
+    ("X-PIM-TOKEN", f"Bearer {CLIENT_KEY}", "X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID"),
+    ("X-PIM-TOKEN", CLIENT_KEY.upper(), "X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID"),
+    ("X-PIM-TOKEN", f"{CLIENT_KEY}, {CLIENT_KEY}", "X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID"),
     ("X-PIM-TOKEN", bytes(range(0xA1, 0xAD)), "X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID"),
     ("X-PIM-TOKEN", bytes(range(0x80, 0x100)), "X-PIM-TOKEN must have at most 4096 printable characters"),
     ("X-PIM-TOKEN", "a" * 4096, "X-PIM-TOKEN is not a key issued for X-PIM-CLIENT-ID"),
@@ -372,7 +365,7 @@ def test_a_malformed_credential_is_401_before_the_body(
     answer = exchange(world, message(method, f"/api/v1{path}", headers.items(), b"{"))
     assert answer.status == 401
     assert answer.message().startswith(expected)
-    assert KEY not in answer.message()
+    assert CLIENT_KEY not in answer.message()
 
 
 @pytest.mark.parametrize("given", [*combinations(IDENTITY, 2), *combinations(IDENTITY, 1), ()], ids=short)
@@ -957,7 +950,7 @@ def test_what_surrounds_a_body_is_bounded_as_well(world: World, start: bytes) ->
 def test_trailers_are_no_headers(world: World) -> None:
     unknown = [(name, value) for name, value in IDENTITY if name != "X-PIM-TOKEN"]
     head = message("POST", "/api/v1/subscribers", [*unknown, JSON, ("Transfer-Encoding", "chunked")])
-    answer = exchange(world, head + b"2\r\n{}\r\n0\r\nX-PIM-TOKEN: " + KEY.encode() + b"\r\n\r\n")
+    answer = exchange(world, head + b"2\r\n{}\r\n0\r\nX-PIM-TOKEN: " + CLIENT_KEY.encode() + b"\r\n\r\n")
     assert (answer.status, answer.message()) == (401, "missing header: X-PIM-TOKEN")
 
 

@@ -16,7 +16,7 @@ from aep.runtime import systemd
 from aep.runtime.tasks import WatchedTasks
 from support import one_pim
 from support.clock import ManualClock
-from support.processes import START_SECONDS, server
+from support.processes import START_SECONDS
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,7 +50,7 @@ def test_a_service_says_when_it_is_ready_that_it_lives_and_when_it_stops(
     address: str, manager: socket.socket, tmp_path: Path
 ) -> None:
     settings = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "100000"}
-    with server(tmp_path, *one_pim.arguments(tmp_path), "--workers", "1", settings=settings) as serve:
+    with one_pim.serve(tmp_path, "--workers", "1", settings=settings) as serve:
         heard = [manager.recv(100)]
         while len(heard) < 4 or b"READY=1" not in heard:
             heard.append(manager.recv(100))

@@ -94,7 +94,7 @@ def test_slow_receivers_leave_descriptors_for_clients(silent_receivers: list[int
 def test_a_platform_with_few_files_says_so_and_delivers(tmp_path: Path) -> None:
     with (
         command(tmp_path, "inbox", "--port", "0") as inbox,
-        server(tmp_path, *one_pim.arguments(tmp_path), "--workers", "0", open_files=FEW) as serve,
+        one_pim.serve(tmp_path, "--workers", "0", open_files=FEW) as serve,
     ):
         one_pim.subscribe(serve, f"{ready(inbox).url}/few")
         (event_id,) = one_pim.emit(serve)

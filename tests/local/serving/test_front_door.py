@@ -23,7 +23,7 @@ from event_platform.domain.front_door import ADDRESS_BURST
 from event_platform.http import SAFE, App
 from support import one_pim
 from support.asgi import post
-from support.processes import Child, http, server, signature
+from support.processes import Child, http, signature
 
 RELAY_SECRET = "the-relay-secret-at-the-front-door"
 WEBHOOK_SECRET = "the-webhook-secret-at-the-front-door"
@@ -83,12 +83,10 @@ def new_address() -> str:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("front-door")
-    arguments = one_pim.arguments(folder)
-    pims = folder / "pims.json"
-    (entry,) = orjson.loads(pims.read_bytes())
     secrets = {"relay_secret": RELAY_SECRET, "events_api_secret": WEBHOOK_SECRET, "key": KEY}
-    pims.write_bytes(orjson.dumps([entry | secrets]))
-    with server(folder, *arguments, settings={"AEP_TRUSTED_PROXIES": "1"}) as serve:
+    with one_pim.serve(
+        folder, pims=[one_pim.entry(**secrets)], settings={"AEP_TRUSTED_PROXIES": "1"}
+    ) as serve:
         yield World(serve)
 
 
@@ -143,7 +141,7 @@ def test_a_large_body_for_nobody_is_not_read_for_an_address_that_is_wrong_too_of
 
 
 def test_without_a_trusted_proxy_nobody_can_say_another_address(tmp_path: Path) -> None:
-    with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+    with one_pim.serve(tmp_path) as serve:
         world = World(serve)
         statuses = Counter(world.call("ingest", False, new_address()).status_code for _ in range(80))
     assert statuses[429] >= 10

@@ -353,11 +353,8 @@ KEY = "large-bodies"
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Child, str]]:
     folder = tmp_path_factory.mktemp("large-bodies")
-    arguments = one_pim.arguments(folder)
-    pims = folder / "pims.json"
-    (entry,) = orjson.loads(pims.read_bytes())
-    pims.write_bytes(orjson.dumps([entry | {"events_api_secret": SECRET, "key": KEY}]))
-    with server(folder, "inbox") as inbox, server(folder, *arguments) as serve:
+    pim = one_pim.entry(events_api_secret=SECRET, key=KEY)
+    with server(folder, "inbox") as inbox, one_pim.serve(folder, pims=[pim]) as serve:
         one_pim.subscribe(serve, f"{inbox.url}/hook")
         yield serve, inbox.url
 

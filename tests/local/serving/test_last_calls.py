@@ -23,7 +23,7 @@ from support import one_pim
 from support.aep_here import Ended, run
 from support.clock import START, ManualClock
 from support.eventually import eventually
-from support.processes import Child, http, send_events, server, signature, until, with_metrics
+from support.processes import Child, http, send_events, signature, until, with_metrics
 
 SECRET = "the-secret-that-the-pim-made"
 PIM, OTHER = "https://pim.example.com", "https://other.example.com"
@@ -180,11 +180,8 @@ class Running:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    arguments = one_pim.arguments(tmp_path)
-    pims = tmp_path / "pims.json"
-    (entry,) = orjson.loads(pims.read_bytes())
-    pims.write_bytes(orjson.dumps([entry | {"key": "pim", "events_api_secret": SECRET}]))
-    with server(tmp_path, *arguments, settings=with_metrics()) as serve:
+    pim = one_pim.entry(key="pim", events_api_secret=SECRET)
+    with one_pim.serve(tmp_path, pims=[pim], settings=with_metrics()) as serve:
         yield Running(serve, tmp_path)
 
 

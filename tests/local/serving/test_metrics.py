@@ -585,7 +585,7 @@ def scrape(url: str) -> Samples:
 
 
 def test_the_page_agrees_with_what_the_receiver_saw(tmp_path: Path, inbox: str) -> None:
-    with server(tmp_path, *one_pim.arguments(tmp_path), settings=with_metrics()) as serve:
+    with one_pim.serve(tmp_path, settings=with_metrics()) as serve:
         good = one_pim.subscribe(serve, f"{inbox}/hook")
         one_pim.subscribe(serve, f"{inbox}/500")
         one_pim.emit(serve, 25)
@@ -610,7 +610,7 @@ def test_the_page_agrees_with_what_the_receiver_saw(tmp_path: Path, inbox: str) 
 
 @pytest.mark.provokes("metrics.ready")
 def test_it_has_a_port_of_its_own_and_is_not_on_the_public_one(tmp_path: Path) -> None:
-    with server(tmp_path, *one_pim.arguments(tmp_path), settings=with_metrics()) as serve:
+    with one_pim.serve(tmp_path, settings=with_metrics()) as serve:
         assert "aep_events_accepted_total" in scrape(serve.metrics)
         (line,) = lines_of(serve, "metrics.ready")
         assert line["url"] == serve.metrics
@@ -624,7 +624,7 @@ def test_it_has_a_port_of_its_own_and_is_not_on_the_public_one(tmp_path: Path) -
 def test_the_address_and_the_port_are_what_is_asked_for(tmp_path: Path) -> None:
     port = str(free_port())
     given = ("--metrics-host", "127.0.0.2", "--metrics-port", port)
-    with server(tmp_path, *one_pim.arguments(tmp_path), *given):
+    with one_pim.serve(tmp_path, *given):
         assert "aep_events_accepted_total" in scrape(f"http://127.0.0.2:{port}/metrics")
 
 
@@ -638,7 +638,7 @@ def test_a_metrics_port_that_is_taken_is_warned_of_once_and_the_platform_serves(
     tmp_path: Path, inbox: str
 ) -> None:
     port = inbox.rpartition(":")[2]
-    with server(tmp_path, *one_pim.arguments(tmp_path), "--metrics-port", port) as serve:
+    with one_pim.serve(tmp_path, "--metrics-port", port) as serve:
         assert http().get(f"{serve.url}/health", timeout=10).status_code == 200
         (line,) = lines_of(serve, "metrics.not_served")
     assert "Address already in use" in line["error"]
@@ -646,7 +646,7 @@ def test_a_metrics_port_that_is_taken_is_warned_of_once_and_the_platform_serves(
 
 
 def test_port_0_turns_it_off(tmp_path: Path) -> None:
-    with server(tmp_path, *one_pim.arguments(tmp_path), "--metrics-port", "0") as serve:
+    with one_pim.serve(tmp_path, "--metrics-port", "0") as serve:
         assert http().get(f"{serve.url}/health", timeout=10).status_code == 200
         assert lines_of(serve, "metrics.ready") == lines_of(serve, "metrics.not_served") == []
 

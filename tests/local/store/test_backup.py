@@ -282,7 +282,7 @@ def test_a_platform_on_the_copy_delivers_what_waited(tmp_path: Path) -> None:
     settings = {"AEP_RETRY_DELAYS": ",".join(["0.3"] * 90)}
     data, new = tmp_path / "data", tmp_path / "new"
     port = str(free_port())
-    with server(tmp_path, *one_pim.arguments(tmp_path), settings=settings) as serve:
+    with one_pim.serve(tmp_path, settings=settings) as serve:
         one_pim.subscribe(serve, f"http://127.0.0.1:{port}/hook")
         waiting = one_pim.emit(serve, 30)
         with backing_up(tmp_path, data, tmp_path / "copy.db") as child:
@@ -295,7 +295,7 @@ def test_a_platform_on_the_copy_delivers_what_waited(tmp_path: Path) -> None:
     shutil.rmtree(data)
     with (
         server(tmp_path, "inbox", "--quiet", "--port", port, "--secret", one_pim.PRIMARY) as inbox,
-        server(tmp_path, *one_pim.arguments(tmp_path, new), settings=settings) as serve,
+        one_pim.serve(tmp_path, data=new, settings=settings) as serve,
     ):
         until(lambda: set(waiting) <= set(one_pim.ids_received(inbox.url)), "all that waited", seconds=30)
         fresh = one_pim.emit(serve)  # the subscriptions are there, so new events find them
@@ -306,12 +306,12 @@ def test_a_platform_on_the_copy_delivers_what_waited(tmp_path: Path) -> None:
 
 
 def test_a_copy_without_its_key_is_refused(tmp_path: Path) -> None:
-    with server(tmp_path, *one_pim.arguments(tmp_path)):
+    with one_pim.serve(tmp_path):
         back_up(tmp_path / "data", tmp_path / "copy.db", overwrite=False)
     new = tmp_path / "new"
     new.mkdir()
     shutil.copy(tmp_path / "copy.db", new / "aep.db")
-    with command(tmp_path, *one_pim.arguments(tmp_path, new), "--port", "0") as child:
+    with command(tmp_path, *one_pim.arguments(tmp_path, data=new), "--port", "0") as child:
         assert child.wait(20) == 1
     assert "secrets.key" in child.stderr()
 
@@ -322,11 +322,11 @@ def test_a_copy_without_its_key_is_refused(tmp_path: Path) -> None:
 def test_a_killed_backup_leaves_the_server_and_the_last_backup_alone(tmp_path: Path) -> None:
     data, target = tmp_path / "data", tmp_path / "copy.db"
     with server(tmp_path, "inbox", "--quiet") as inbox:
-        with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+        with one_pim.serve(tmp_path) as serve:
             serve.stop()  # so that it made its key before there is a store
         store(data, megabytes=BIG)
         target.write_text("the backup of last night")
-        with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+        with one_pim.serve(tmp_path) as serve:
             one_pim.subscribe(serve, f"{inbox.url}/hook")
             for _ in range(3):
                 with backing_up(tmp_path, data, target, "--force") as child:
@@ -382,9 +382,7 @@ def test_every_copy_made_under_load_is_consistent(tmp_path: Path) -> None:
     """Deliveries and what they refer to change in one commit, and a copy holds whole commits."""
     with (
         server(tmp_path, "inbox", "--quiet") as inbox,
-        server(
-            tmp_path, *one_pim.arguments(tmp_path), settings={"AEP_RATE_MIN": "1000", "AEP_RATE_MAX": "1000"}
-        ) as serve,
+        one_pim.serve(tmp_path, settings={"AEP_RATE_MIN": "1000", "AEP_RATE_MAX": "1000"}) as serve,
     ):
         for path in ("/hook", "/second"):
             one_pim.subscribe(serve, inbox.url + path)

@@ -180,13 +180,13 @@ def test_records_move_to_a_new_folder_under_its_key(file: Path, tmp_path: Path) 
 def test_a_platform_goes_on_with_what_moved(tmp_path: Path) -> None:
     old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "moving.json"
     with server(tmp_path, "inbox", "--secret", one_pim.PRIMARY) as inbox:
-        with server(tmp_path, *one_pim.arguments(tmp_path, old)) as serve:
+        with one_pim.serve(tmp_path, data=old) as serve:
             subscription_id = one_pim.subscribe(serve, f"{inbox.url}/ok")
         assert run("export", str(file), "--data", str(old)).status == 0
         new.mkdir(mode=0o700)
         (new / keys.KEY_FILE).write_bytes((old / keys.KEY_FILE).read_bytes())
         assert run("import", str(file), "--data", str(new)).status == 0
-        with server(tmp_path, *one_pim.arguments(tmp_path, new)) as serve:
+        with one_pim.serve(tmp_path, data=new) as serve:
             (event_id,) = one_pim.emit(serve)
             came = delivered(inbox.url, "/ok", event_id)
     assert subscription_id in came["body"]

@@ -369,7 +369,7 @@ def test_a_platform_whose_file_was_replaced_ends_and_a_restore_goes_on_with_what
     port = str(free_port())
     with (
         server(tmp_path, "inbox", "--quiet", "--behaviour", "500", "--port", port) as failing,
-        server(tmp_path, *one_pim.arguments(tmp_path)) as serve,
+        one_pim.serve(tmp_path) as serve,
     ):
         back_up(data, backup, overwrite=False)
         one_pim.subscribe(serve, f"{failing.url}/hook")
@@ -385,7 +385,7 @@ def test_a_platform_whose_file_was_replaced_ends_and_a_restore_goes_on_with_what
     retry_soon = {"AEP_RETRY_DELAYS": "0.1,0.1"}
     with (
         server(tmp_path, "inbox", "--quiet", "--port", port) as inbox,
-        server(tmp_path, *one_pim.arguments(tmp_path), settings=retry_soon),
+        one_pim.serve(tmp_path, settings=retry_soon),
     ):
         rows = one_pim.rows(data / opening.FILE, "SELECT id FROM events")
         received = one_pim.ids_received(inbox.url)
@@ -393,7 +393,7 @@ def test_a_platform_whose_file_was_replaced_ends_and_a_restore_goes_on_with_what
 
 
 def test_while_nothing_can_be_kept_all_is_refused_and_ready_says_why(tmp_path: Path) -> None:
-    with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+    with one_pim.serve(tmp_path) as serve:
         shutil.rmtree(tmp_path / "data")
         refused = until(lambda: not_ready(serve.url), "a platform that is not ready", seconds=30)
         assert "aep.db was removed" in refused

@@ -41,7 +41,7 @@ def inbox(tmp_path: Path) -> str:
 @pytest.fixture
 def folder(tmp_path: Path, inbox: str) -> Path:
     """A data folder with a subscription, made by a platform that has stopped."""
-    with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+    with one_pim.serve(tmp_path) as serve:
         one_pim.subscribe(serve, inbox, headers={"X-Api-Key": "a header value of tests"})
     assert run("pims", "add", "https://other.example.com", "--data", str(tmp_path / "data")).status == 0
     return tmp_path / "data"
@@ -78,7 +78,7 @@ def test_a_folder_gets_a_new_key_and_goes_on(folder: Path, tmp_path: Path) -> No
     assert len(after.splitlines()) == 1
     assert (folder / keys.KEY_FILE).stat().st_mode & 0o777 == 0o600
     with server(tmp_path, "inbox", "--secret", one_pim.PRIMARY) as inbox:
-        arguments = one_pim.arguments(tmp_path, folder)
+        arguments = one_pim.arguments(tmp_path, data=folder)
         with server(tmp_path, *arguments) as serve:
             one_pim.subscribe(serve, f"{inbox.url}/ok")
         assert rotate(folder).status == 0
@@ -90,7 +90,7 @@ def test_a_folder_gets_a_new_key_and_goes_on(folder: Path, tmp_path: Path) -> No
 
 def test_it_is_refused_while_the_platform_runs(folder: Path, tmp_path: Path) -> None:
     before = (folder / keys.KEY_FILE).read_text()
-    with server(tmp_path, *one_pim.arguments(tmp_path, folder)):
+    with one_pim.serve(tmp_path, data=folder):
         ended = rotate(folder)
     assert ended.status == 1
     assert "already runs the platform" in ended.err
@@ -100,7 +100,7 @@ def test_it_is_refused_while_the_platform_runs(folder: Path, tmp_path: Path) -> 
 def test_a_rotation_that_was_killed_can_be_begun_again(folder: Path, tmp_path: Path) -> None:
     keys.put_before(folder)  # killed here
     (old_id,) = ids_of_keys(folder)
-    with server(tmp_path, *one_pim.arguments(tmp_path, folder)):
+    with one_pim.serve(tmp_path, data=folder):
         pass
     ended = rotate(folder)
     assert ended.status == 0, ended

@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ import orjson
 import pytest
 
 from event_platform import __version__
+from support import one_pim
+from support.one_pim import CLIENT_KEY, INGEST_KEY, PIM
 from support.processes import (
     Child,
     Client,
@@ -30,9 +31,6 @@ from support.processes import (
     until,
 )
 
-PIM = "https://pim.example.com"
-CLIENT_KEY = "the-platform-key-of-the-client"
-INGEST_KEY = "the-ingest-key-of-the-pim"
 UPDATED = "com.akeneo.pim.v1.product.updated"
 PRIMARY = "primary-secret-of-the-subscription"
 STOPS_WITHIN = 10.0
@@ -40,10 +38,7 @@ STOPS_WITHIN = 10.0
 
 def pims(path: Path, **changes: Any) -> list[str]:
     """The options of `serve` for one PIM whose clients need no call to it."""
-    client = {"client_id": "erp", "key_sha256": sha256(CLIENT_KEY.encode()).hexdigest()}
-    entry = {"url": PIM, "auth": "platform-key", "clients": [client], "ingest_key": INGEST_KEY}
-    path.write_bytes(orjson.dumps([entry | changes]))
-    return ["--pims", str(path)]
+    return one_pim.registry(path.parent, one_pim.entry(**changes))
 
 
 def client_of(serve: Child) -> Client:

@@ -3,7 +3,6 @@
 import itertools
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -11,20 +10,18 @@ from typing import Any
 import orjson
 import pytest
 
+from support import one_pim
 from support.processes import (
     Client,
     SimulatedPim,
-    command,
     delivered,
     http,
-    ready,
     received,
     send_events,
     server,
     signature,
 )
 
-INGEST_KEY = "the-ingest-key-of-the-whole-client-test"
 UPDATED = "com.akeneo.pim.v1.product.updated"
 CREATED = "com.akeneo.pim.v1.product.created"
 PRIMARY = "primary-secret-of-the-subscription"
@@ -53,27 +50,12 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("whole-client")
-    with ExitStack() as stack:
-        starting = [
-            stack.enter_context(command(folder, *arguments, "--port", "0"))
-            for arguments in (("sim",), ("inbox", "--quiet"))
-        ]
-        sim, inbox = map(ready, starting)
-        clients = [
-            {"client_id": name, "key_sha256": sha256(key.encode()).hexdigest()} for name, key in KEYS.items()
-        ]
-        pims = folder / "pims.json"
-        pims.write_bytes(
-            orjson.dumps(
-                [
-                    {"url": sim.url, "ingest_key": INGEST_KEY},
-                    {"url": KEYED_PIM, "auth": "platform-key", "clients": clients},
-                ]
-            )
-        )
-        data = str(folder / "data")
-        serve = stack.enter_context(server(folder, "serve", "--dev", "--data", data, "--pims", str(pims)))
-        yield World(SimulatedPim(sim.url), inbox.url, serve.url)
+    clients = [
+        {"client_id": name, "key_sha256": sha256(key.encode()).hexdigest()} for name, key in KEYS.items()
+    ]
+    keyed = {"url": KEYED_PIM, "auth": "platform-key", "clients": clients}
+    with server(folder, "inbox", "--quiet") as inbox, one_pim.serve_simulated(folder, keyed) as (serve, pim):
+        yield World(pim, inbox.url, serve.url)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +115,7 @@ def event(event_type: str = UPDATED) -> dict[str, Any]:
 def emit(world: World, event_type: str = UPDATED) -> str:
     """One event into the platform; its id."""
     sent = event(event_type)
-    assert send_events(world.platform, INGEST_KEY, sent) == 202
+    assert send_events(world.platform, one_pim.INGEST_KEY, sent) == 202
     return sent["id"]
 
 
@@ -175,7 +157,7 @@ def test_an_event_of_each_mode_is_delivered_signed_and_byte_for_byte_as_javascri
     answer = http().post(
         f"{world.platform}/ingest",
         data=body.encode(),
-        headers=headers | {"Authorization": f"Bearer {INGEST_KEY}"},
+        headers=headers | {"Authorization": f"Bearer {one_pim.INGEST_KEY}"},
         timeout=10,
     )
     assert (answer.status_code, answer.json()) == (202, {"accepted": 1})

@@ -32,7 +32,7 @@ def cores() -> Iterator[list[int]]:
 
 
 def platform(folder: Path) -> AbstractContextManager[Child]:
-    return server(folder, *one_pim.arguments(folder), "--workers", "2", settings=FAST)
+    return one_pim.serve(folder, "--workers", "2", settings=FAST)
 
 
 def workers_of(serve: Child) -> list[int]:
@@ -101,10 +101,10 @@ def test_workers_deliver_and_their_log_is_the_owners(tmp_path: Path) -> None:
 
 
 def test_one_worker_is_usual_and_none_where_one_core_may_be_used(tmp_path: Path, cores: list[int]) -> None:
-    with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+    with one_pim.serve(tmp_path) as serve:
         assert len(workers_of(serve)) == (1 if len(cores) > 1 else 0)
     os.sched_setaffinity(0, cores[:1])
-    with server(tmp_path, *one_pim.arguments(tmp_path)) as serve:
+    with one_pim.serve(tmp_path) as serve:
         assert workers_of(serve) == []
 
 
