@@ -1,5 +1,6 @@
 """Writes `docs/command-options.md` from the commands themselves: `make options-page`."""
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,15 @@ def page() -> str:
     for name, command in commands(typer.main.get_command(app), "aep"):
         arguments = [_name_of(each) for each in command.params if not _is_option(each)]
         summary = " ".join(command.help.partition("\n\n")[0].split())
-        sections.append(f"## {name}\n\n`{' '.join([name, *arguments])}`: {summary}")
+        sections.append(f"## {name}\n\n`{' '.join([name, *arguments])}`\n\n{_wrapped(summary)}")
         rows = [_row(each) for each in command.params if each.help and not each.hidden]
         if rows:
             sections.append("\n".join(["| option | default | meaning |", "|---|---|---|", *rows]))
     return "\n\n".join(sections) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False)
 
 
 def _is_option(parameter: Any) -> bool:
