@@ -62,10 +62,11 @@ test-emulators: setup ## Run the tests on Google's emulators; needs gcloud and J
 test-hostile: setup ## Attack the platform in full size, 20 minutes; ARGS="-k A3"
 	@$(BIN)/pytest -q tests/hostile/full_size.py $(ARGS)
 
-lint: setup ## Run ruff, codespell, pyright and lint-imports
+lint: setup ## Run ruff, codespell, pyright, and check pages and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/codespell
+	@$(BIN)/python docs/line_length.py
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
 
