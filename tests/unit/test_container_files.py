@@ -49,7 +49,7 @@ def check_command(words: list[str]) -> None:
     assert set(given) <= set(known)
 
 
-def test_the_image_runs_the_platform_as_nobody_else_does() -> None:
+def test_the_image_runs_the_platform_as_a_user_of_its_own() -> None:
     assert json.loads(last("ENTRYPOINT")) == ["aep"]
     check_command(json.loads(last("CMD")))
     user = re.search(r"groupadd --gid (\d+) .*useradd --uid (\d+)", IMAGE)
@@ -116,6 +116,7 @@ def test_only_the_platform_runs_unless_the_sandbox_is_asked_for() -> None:
     assert SANDBOX["SETTINGS_FILE"] == "deploy/sandbox.env"
     (file,) = SERVICES["platform"]["env_file"]
     assert file == {"path": "${SETTINGS_FILE:-aep.env}", "required": False}
+    assert "aep.env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def test_settings_of_the_sandbox_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What the demo shows, in 80 columns."""
+"""The last part of the output of the demo, in 80 columns."""
 
 import io
 from typing import Any
