@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from .domain.attempts.outcomes import Answer, Published, Refusal, TransportFailure
 from .domain.deliveries import Delivery, Settlement
 from .domain.events.event import Event
+from .domain.kept_events import KeptEvent, KeptPage, KeptQuery, KeptWithData
 from .domain.messages.message import Message
 from .domain.record.actions import BY_THE_PLATFORM, Action
 from .domain.record.logs import DeliveryEnd, LogEntry, LogQuery
@@ -239,6 +240,25 @@ class Replays(Protocol):
         action: Action,
     ) -> Replay:
         """Ends it: what waits of it is dropped. Raises NotFound, and Conflict if it has ended otherwise."""
+        ...
+
+
+class KeptEvents(Protocol):
+    """Accepted events that are kept. All methods but the first raise StoreUnavailable."""
+
+    def check_kept(self) -> None:
+        """Raises Conflict, which names the setting, if no events are kept."""
+        ...
+
+    async def page(self, owner: Owner, query: KeptQuery) -> KeptPage:
+        """Returns events of the owner's PIM, with the courses of the owner's deliveries.
+
+        A page may end before its limit, where finding more would take long.
+        """
+        ...
+
+    async def with_data(self, events: Sequence[KeptEvent]) -> Sequence[KeptWithData]:
+        """Returns those that are still kept, with their data."""
         ...
 
 

@@ -39,6 +39,7 @@ from .store import keys, replays
 from .store.database import Database
 from .store.figures import Figures, figures_of
 from .store.kept_index import Bounds
+from .store.kept_search import SqliteKeptEvents
 from .store.logs import SqliteLogs
 from .store.outbox import SqliteOutbox
 from .store.room import RESERVE_BYTES
@@ -181,6 +182,7 @@ class Platform:
                         look=self._replayer.look,
                     ),
                     catch_up=settings.catch_up,
+                    kept=SqliteKeptEvents(self._database, keeps=settings.keep > 0),
                 )
             ),
             asyncapi.route(settings.event_types, settings.public_url or base_url),

@@ -260,14 +260,14 @@ def _id(ids: Mapping[str, str], name: str) -> str | None:
     return ids[name][: fields.MAX_ID_LENGTH] if name in ids else None
 
 
-def _one_of(known: frozenset[str], text: str) -> str:
+def one_of(known: frozenset[str], text: str) -> str:
     if text not in known:
         listed = ", ".join(sorted(known))
         raise ValueError(f"must be one of {listed}")
     return text
 
 
-def _some_id(text: str) -> str:
+def some_id(text: str) -> str:
     if not 1 <= len(text) <= fields.MAX_ID_LENGTH or not text.isprintable():
         raise ValueError("must be an id")
     return text
@@ -277,19 +277,19 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(normalise_rfc3339(text.replace(" ", "+")))
 
 
-def _from(text: str) -> datetime:
+def since_of(text: str) -> datetime:
     """A time, or the beginning of a day."""
     return _moment(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text)
 
 
-def _to(text: str) -> datetime:
+def until_of(text: str) -> datetime:
     """A time, or the end of a day."""
     if not _DAY.fullmatch(text):
         return _moment(text)
-    return min(_from(text), datetime.max.replace(tzinfo=UTC) - timedelta(days=1)) + timedelta(days=1)
+    return min(since_of(text), datetime.max.replace(tzinfo=UTC) - timedelta(days=1)) + timedelta(days=1)
 
 
-def _limit(text: str) -> int:
+def limit_of(text: str) -> int:
     # A plus sign, blanks and underscores are for int() alone.
     digits = text.lstrip("0")
     if not (digits.isascii() and digits.isdecimal()):
@@ -332,14 +332,14 @@ def _cursor_of(text: str) -> tuple[str, Position]:
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _PARSERS: Mapping[str, Any] = {
-    "log_type": lambda text: LogType(_one_of(frozenset(LogType), text)),
-    "operation": lambda text: _one_of(ACTIONS | ERRORS, text),
-    "error_reason": lambda text: _one_of(frozenset(Reason), text),
-    "subscriber_id": _some_id,
-    "subscription_id": _some_id,
-    "from": _from,
-    "to": _to,
-    "order": lambda text: _one_of(frozenset({"asc", "desc"}), text.lower()),
-    "limit": _limit,
+    "log_type": lambda text: LogType(one_of(frozenset(LogType), text)),
+    "operation": lambda text: one_of(ACTIONS | ERRORS, text),
+    "error_reason": lambda text: one_of(frozenset(Reason), text),
+    "subscriber_id": some_id,
+    "subscription_id": some_id,
+    "from": since_of,
+    "to": until_of,
+    "order": lambda text: one_of(frozenset({"asc", "desc"}), text.lower()),
+    "limit": limit_of,
     "cursor": _cursor_of,
 }

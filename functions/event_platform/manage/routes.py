@@ -12,7 +12,7 @@ from ..domain.errors import InvalidRequest
 from ..domain.record import representations as show
 from ..domain.record.actions import Action, Actor
 from ..http import base_url, client_address, json_response, note_owner, only_once
-from . import benchmarks, logs, replays, subscribers, subscriptions, trials
+from . import benchmarks, events, logs, replays, subscribers, subscriptions, trials
 from .call_limits import CallerLimits
 from .identity import HEADERS, Caller
 from .json_bodies import read_json, read_object, redaction_of
@@ -70,6 +70,17 @@ class ManagementApi:
             resource(f"{subscription}/explain", others=trial, POST=self.explain),
             resource(f"{PREFIX}/benchmark", POST=self.start_benchmark),
             resource(f"{PREFIX}/logs", GET=self.read_log),
+            *self._routes_of_events(),
+        ]
+
+    def _routes_of_events(self) -> Sequence[Route]:
+        """Returns none where kept events are not shown, as on Google Cloud."""
+        if self._manage.kept is None:
+            return []
+        collection = f"{PREFIX}/events"
+        return [
+            self._resource(collection, GET=self.read_events),
+            self._resource(collection + "/{event_id:path}", GET=self.read_event),
         ]
 
     async def create_subscriber(self, caller: Caller, request: Request) -> Response:
@@ -203,6 +214,14 @@ class ManagementApi:
         base = self._manage.public_url or base_url(request)
         parameters = request.query_params.multi_items()
         return json_response(await logs.read_page(caller, parameters, logs=self._manage.logs, base=base))
+
+    async def read_events(self, caller: Caller, request: Request) -> Response:
+        parameters = request.query_params.multi_items()
+        return json_response(await events.read_events(caller, parameters, manage=self._manage))
+
+    async def read_event(self, caller: Caller, request: Request) -> Response:
+        event_id = request.path_params["event_id"]
+        return json_response(await events.read_event(caller, event_id, manage=self._manage))
 
     def _resource(self, path: str, *, others: CallType = CallType.CHANGE, **handlers: Handler) -> Route:
         """One route for all methods of a path, so that a 405 names them all.

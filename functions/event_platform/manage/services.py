@@ -9,6 +9,7 @@ from ..ports import (
     Clock,
     DestinationGuard,
     Intake,
+    KeptEvents,
     Logs,
     Replays,
     Sender,
@@ -27,7 +28,8 @@ class Manage:
 
     `public_url` is where clients reach it, when that is known. `catalog` has the event types that
     subscriptions can get, `topics` says which of Pub/Sub's they may name, `topic_labels` reads what is
-    written on these. Without `replays` no events are kept here. With `catch_up` new subscriptions catch up.
+    written on these. Without `replays` no events are kept here, and
+    without `kept` none are shown. With `catch_up` new subscriptions catch up.
     """
 
     verifier: CallerVerifier
@@ -45,6 +47,7 @@ class Manage:
     topic_labels: TopicLabels | None = None
     replays: Replays | None = None
     retries: WaitingRetries | None = None
+    kept: KeptEvents | None = None
     catch_up: bool = False
 
     def rules_for(self, caller: Caller, *, is_new: bool = True) -> Rules:

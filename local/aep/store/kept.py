@@ -43,6 +43,11 @@ def identifier_bytes(identifier: str) -> bytes:
     return identifier.encode("utf-8", "surrogatepass")
 
 
+def identifier_of(kept: bytes) -> str:
+    """Returns the identifier that was kept so."""
+    return kept.decode("utf-8", "surrogatepass")
+
+
 def event_of(row: KeptRow) -> Event:
     """Returns the event of a row, whose data are parsed again: some 10 ms for the largest."""
     _, _, _, _, event_id, event_type, time, identity, _, data_json = row

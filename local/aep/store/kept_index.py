@@ -15,7 +15,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from . import bulk
-from .kept import REMOVED_TO, identifier_bytes
+from .kept import REMOVED_TO, identifier_bytes, identifier_of
 
 EVENTS_OF_SEGMENT = 1024
 COURSES_OF_SEGMENT = 8192
@@ -65,13 +65,14 @@ class Removed:
     was_held: bool = False
 
 
-def id_key(tenant: str, event_id: str) -> Key:
-    return _bucket("id", tenant.encode(), event_id.encode())
+def id_key(event_id: str) -> Key:
+    """Returns the key of events with this id, of whatever PIM."""
+    return _bucket("id", event_id.encode("utf-8", "replace"))
 
 
-def entity_key(tenant: str, identity: bytes) -> Key:
-    """Returns the key of what has this identity, or this identifier of a product."""
-    return _bucket("entity", tenant.encode(), identity)
+def entity_key(identity: str) -> Key:
+    """Returns the key of what has this identity, or this identifier of a product, in whatever PIM."""
+    return _bucket("entity", identifier_bytes(identity))
 
 
 def tenant_key(tenant: str) -> Key:
@@ -188,7 +189,7 @@ def _write(
             of_shared = shared[tenant, event_type] = (found[keys[0].number], found[keys[1].number])
         for entries in of_shared:
             entries += offset
-        for key in _own_keys(tenant, event_id, identity, identifier):
+        for key in _own_keys(event_id, identity, identifier):
             entries = found[key.number]
             entries += key.tag or b""
             entries += offset
@@ -208,12 +209,12 @@ def _write(
     bulk.insert(connection, "kept_index (segment_no, key, entries)", rows)
 
 
-def _own_keys(tenant: str, event_id: str, identity: str, identifier: bytes | None) -> Iterator[Key]:
-    yield id_key(tenant, event_id)
+def _own_keys(event_id: str, identity: str, identifier: bytes | None) -> Iterator[Key]:
+    yield id_key(event_id)
     if identity != "[]":
-        yield entity_key(tenant, identifier_bytes("/".join(json.loads(identity))))
+        yield entity_key("/".join(json.loads(identity)))
     if identifier is not None:
-        yield entity_key(tenant, identifier)
+        yield entity_key(identifier_of(identifier))
 
 
 def add_courses(connection: sqlite3.Connection, subscription_no: int, events: Iterable[int]) -> None:

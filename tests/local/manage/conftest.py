@@ -16,6 +16,7 @@ from aep.broker.queue import DurableQueue
 from aep.sandbox import sim
 from aep.serving import server
 from aep.store.database import Database
+from aep.store.kept_search import SqliteKeptEvents
 from aep.store.logs import SqliteLogs
 from aep.store.subscriptions import SqliteSubscriptions
 from event_platform import manage
@@ -53,6 +54,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             allow_http=allow_http,
             topic_labels=labels,
             retries=queue,
+            kept=SqliteKeptEvents(database, keeps=True),
         )
         return App(manage.routes(parts))
 

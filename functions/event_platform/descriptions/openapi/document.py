@@ -69,6 +69,11 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "example": examples.SUBSCRIPTION_ID,
         "description": "The subscription's id.",
     },
+    "event_id": {
+        "schema": schemas.text("Of an event.", minLength=1),
+        "example": examples.EVENT_ID,
+        "description": "The event's id, percent-encoded.",
+    },
     "rid": {"schema": schemas.ID, "example": examples.REPLAY_ID, "description": "The replay's id."},
     "key": {
         "schema": schemas.text("The key of a PIM, as `aep pims list` shows it."),

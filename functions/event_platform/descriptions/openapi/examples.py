@@ -7,9 +7,10 @@ from typing import Any
 from pydantic import SecretStr
 
 from ...domain.attempts.https_requests import request_headers
-from ...domain.attempts.outcomes import Answer, Reason
+from ...domain.attempts.outcomes import Answer, Kind, Reason
 from ...domain.events import catalog
 from ...domain.events.event import envelope, example_of
+from ...domain.kept_events import Course, CourseStatus, FailedAttempt, KeptEvent
 from ...domain.matching import checks
 from ...domain.record import representations as show
 from ...domain.record.actions import Action, Actor, entry_of
@@ -17,6 +18,7 @@ from ...domain.record.logs import FAILED_DELIVERY, LogEntry, LogType, Operation
 from ...domain.record.redaction import Redaction
 from ...domain.replays import Replay, ReplayRequest
 from ...domain.subscriptions import REDACTED, Contact, HttpsConfig, Owner, Status, Subscriber, Subscription
+from ...domain.tenants import Way
 from ...domain.timestamps import to_rfc3339
 from ...manage.logs import EXPLANATIONS, call_of, shown
 from ...manage.trials import Trial
@@ -25,6 +27,7 @@ PIM = "https://pim.example.com"
 SUBSCRIBER_ID = "0199c1a0-7b1e-7c3a-9d52-3f6a1c2b4d5e"
 SUBSCRIPTION_ID = "0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f"
 REPLAY_ID = "0199c1a2-3c4d-7e5f-8a9b-0c1d2e3f4a5b"
+EVENT_ID = "019c13f0-93c1-7e02-9d5e-6f0b2d6f7a15"
 CREATED, UPDATED = "com.akeneo.pim.v1.product.created", "com.akeneo.pim.v1.product.updated"
 _MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 FILTER = 'user_type in ["user", "api"] and not ready_on_scopes = "print"'
@@ -103,6 +106,27 @@ REPLAY = show.replay(
         _MOMENT,
     )
 )
+_COURSE = Course(
+    SUBSCRIPTION_ID,
+    CourseStatus.DELIVERED,
+    attempts=[FailedAttempt(_MOMENT, Kind.RETRYABLE, Reason.DESTINATION_FAILURE, 503, 31)],
+    status=204,
+    milliseconds=12,
+    ended_at=_MOMENT + timedelta(seconds=300),
+)
+_KEPT = KeptEvent(
+    2,
+    "https://pim.example.com",
+    _MOMENT,
+    Way.CLOUDEVENTS,
+    EVENT_ID,
+    UPDATED,
+    to_rfc3339(_MOMENT),
+    ("019c13f0-93c1-7e02-9d5e-6f0b2d6f7a16",),
+    [_COURSE],
+)
+EVENT_PAGE = {"items": [show.kept_event(_KEPT)], "next_cursor": None}
+EVENT_COURSES = {"items": [show.kept_event_with_courses(_KEPT, [show.course(_KEPT, _COURSE)])]}
 SUBSCRIBER = show.subscriber(_SUBSCRIBER)
 SUBSCRIPTION = show.subscription(_SUBSCRIPTION)
 _ACTION = entry_of(

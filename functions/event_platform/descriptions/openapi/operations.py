@@ -20,7 +20,7 @@ from ...manage.benchmarks import DELIVERIES_A_SECOND, MAX_DELIVERIES
 from ...manage.json_bodies import BODY_LIMIT, MAX_VALUES
 from ...manage.routes import PREFIX
 from . import examples
-from .schemas import LOG_PARAMETERS, Schema, array_of, ref, text
+from .schemas import EVENT_PARAMETERS, LOG_PARAMETERS, Schema, array_of, ref, text
 
 JSON = "application/json"
 Refusals: TypeAlias = Mapping[int, str]
@@ -418,6 +418,40 @@ LOGS = [
     ),
 ]
 
+KEPT: Refusals = {409: "No events are kept: the platform's operator has set `AEP_KEEP` to 0."}
+EVENTS = [
+    Operation(
+        "GET",
+        f"{PREFIX}/events",
+        "readEvents",
+        "The PIM's kept events, newest first, and what became of the caller's deliveries",
+        200,
+        Content(ref("EventPage"), examples.EVENT_PAGE),
+        refusals={
+            **CALLER,
+            400: "A parameter is invalid; every problem is listed with its name.",
+            **PERMISSION,
+            **KEPT,
+        },
+        security=TRIPLE,
+        description="Every filter that is given must fit. A page ends with next_cursor, which leads on with"
+        " the same filters; it may hold fewer than limit, also none, where finding more takes long. null:"
+        " there is nothing more. On one machine only.",
+        query=EVENT_PARAMETERS,
+    ),
+    Operation(
+        "GET",
+        f"{PREFIX}/events/{{event_id}}",
+        "readEvent",
+        "What became of an event for each of the caller's subscriptions",
+        200,
+        Content(ref("EventCourses"), examples.EVENT_COURSES),
+        refusals={**CALLER, **PERMISSION, 404: "No event of this PIM with that id is kept.", **KEPT},
+        security=TRIPLE,
+        description="The id percent-encoded. Every acceptance of it that is kept, newest first, ten at most.",
+    ),
+]
+
 UNAVAILABLE = "The store cannot take anything now; nothing was accepted, try again."
 INGEST = [
     Operation(
@@ -551,4 +585,4 @@ OPEN = [
     ),
 ]
 
-OPERATIONS = [*SUBSCRIBERS, *SUBSCRIPTIONS, *REPLAYS, *TRIALS, *LOGS, *INGEST, *OPEN]
+OPERATIONS = [*SUBSCRIBERS, *SUBSCRIPTIONS, *REPLAYS, *TRIALS, *LOGS, *EVENTS, *INGEST, *OPEN]

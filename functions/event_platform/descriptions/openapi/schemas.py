@@ -15,9 +15,11 @@ from ...domain.attempts import custom_headers
 from ...domain.attempts.broker_messages import TopicRules
 from ...domain.attempts.outcomes import Reason
 from ...domain.events.catalog import Catalog
+from ...domain.events.entities import MAX_ENTITY_LENGTH
 from ...domain.events.event import MAX_EVENT_BYTES
 from ...domain.ingest_formats import events_api
 from ...domain.ingest_formats.cloudevents import MAX_EVENTS, MAX_ID_LENGTH
+from ...domain.kept_events import CourseStatus
 from ...domain.record import answers
 from ...domain.record.logs import ACTIONS, ERRORS, LogQuery, LogType
 from ...domain.replays import MAX_EVENT_IDS, Which
@@ -400,6 +402,22 @@ LOG_PARAMETERS: dict[str, Schema] = {
     "cursor": text(
         "next_cursor of the page before.", pattern="^[A-Za-z0-9_-]+$", maxLength=fields.MAX_CURSOR_LENGTH
     ),
+}
+
+
+EVENT_PARAMETERS: dict[str, Schema] = {
+    "from": {"anyOf": [text("Accepted at or after this time.", format="date-time"), DAY]},
+    "to": {"anyOf": [text("Accepted before this time.", format="date-time"), DAY]},
+    "type": text("Of this event type.", minLength=1, maxLength=fields.MAX_ID_LENGTH),
+    "entity": text(
+        "About this entity, as in product:<uuid>, product:<identifier>, family:shoes, asset:<family>/<code>.",
+        minLength=3,
+        maxLength=MAX_ENTITY_LENGTH,
+    ),
+    "subscription_id": LOG_PARAMETERS["subscription_id"],
+    "outcome": {"type": "string", "enum": [str(each) for each in CourseStatus]},
+    "limit": LOG_PARAMETERS["limit"],
+    "cursor": LOG_PARAMETERS["cursor"],
 }
 
 

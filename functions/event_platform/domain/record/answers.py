@@ -14,6 +14,7 @@ from ..ingest_formats.cloudevents import MAX_EVENTS
 from ..matching import Part
 from ..replays import ReplayStatus, Which
 from ..subscriptions import REDACTED, Status
+from ..tenants import Way
 from .logs import ACTIONS, ERRORS, EVENTS_LISTED, FAILED_DELIVERY, VALIDATION_ERROR, LogType
 
 
@@ -223,6 +224,88 @@ class LogPageAnswer(TypedDict):
     warnings: NotRequired[Annotated[list[ErrorAnswer], _text("What was not done as the query asks.")]]
 
 
+# Kept events
+
+
+class DeliveryCounts(TypedDict):
+    """How many of the caller's deliveries of an event came to that."""
+
+    delivered: int
+    waiting: int
+    ended: int
+
+
+class KeptEventAnswer(TypedDict):
+    """An accepted event that is kept, without its data."""
+
+    id: str
+    type: EventType
+    time: Annotated[str, _text("As the PIM sent it, in UTC.", format="date-time")]
+    accepted_at: Time
+    entity: Annotated[str | None, _text("What it is about, as in product:<uuid>; null where it names none.")]
+    deliveries: DeliveryCounts
+
+
+class EventPageAnswer(TypedDict):
+    """Kept events, newest first; a page may hold fewer than limit, also none, where next_cursor leads on."""
+
+    items: list[KeptEventAnswer]
+    next_cursor: Annotated[str | None, _text("Leads on.")]
+    warnings: NotRequired[Annotated[list[ErrorAnswer], _text("What was not done as the query asks.")]]
+
+
+class FailedAttemptAnswer(TypedDict):
+    """An attempt that was no success."""
+
+    at: Time
+    outcome: Annotated[str, _one_of(*(kind for kind in Kind if kind is not Kind.DELIVERED))]
+    reason: ReasonName | None
+    status: int | None
+    milliseconds: int
+
+
+class CourseAnswer(TypedDict):
+    """What became of an event for a subscription: the course of a delivery, or why there is none."""
+
+    subscription_id: str
+    result: Annotated[str, _one_of("matched", "not_matched")]
+    matched_at: NotRequired[Time]
+    replay: NotRequired[Annotated[bool, _text("True if it was sent again by a replay.")]]
+    outcome: NotRequired[Annotated[str, _one_of("delivered", "waiting", "ended")]]
+    attempts: NotRequired[Annotated[list[FailedAttemptAnswer], _text("Those that failed; of many some.")]]
+    status: NotRequired[int]
+    reason: NotRequired[str]
+    message: NotRequired[str]
+    milliseconds: NotRequired[int]
+    ended_at: NotRequired[Time]
+    reasons: NotRequired[Annotated[list[str], _text("Why it did not match.")]]
+    judged_by: NotRequired[
+        Annotated[
+            str,
+            _one_of("subscription_then", "subscription_now"),
+            _text("By the subscription as it was when the event came, or as it is now."),
+        ]
+    ]
+
+
+class AcceptedEventAnswer(TypedDict):
+    """An acceptance of an event, and what became of it for each of the caller's subscriptions."""
+
+    id: str
+    type: EventType
+    time: Annotated[str, _text("As the PIM sent it, in UTC.", format="date-time")]
+    accepted_at: Time
+    way: Annotated[str, _one_of(*Way)]
+    entity: str | None
+    subscriptions: list[CourseAnswer]
+
+
+class EventCoursesAnswer(TypedDict):
+    """Each acceptance of an id that is kept, newest first: ids are unique for ten minutes only."""
+
+    items: list[AcceptedEventAnswer]
+
+
 # Tests, explanations and benchmarks
 
 
@@ -367,6 +450,8 @@ ANSWERS = (
     ReplayAnswer,
     RetriesAnswer,
     LogPageAnswer,
+    EventPageAnswer,
+    EventCoursesAnswer,
     TrialAnswer,
     EventExplanationAnswer,
     BenchmarkAnswer,

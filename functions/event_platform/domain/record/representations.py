@@ -5,6 +5,7 @@ from typing import cast
 
 from ..events.benchmarks import Benchmark
 from ..events.event import Event
+from ..kept_events import Course, CourseStatus, KeptEvent
 from ..matching import Check
 from ..replays import Replay
 from ..subscriptions import (
@@ -20,9 +21,12 @@ from ..subscriptions import (
 )
 from ..timestamps import to_rfc3339
 from .answers import (
+    AcceptedEventAnswer,
     BenchmarkAnswer,
     ContactAnswer,
+    CourseAnswer,
     EventExplanationAnswer,
+    KeptEventAnswer,
     ReplayAnswer,
     RetriesAnswer,
     ShownConfig,
@@ -101,6 +105,66 @@ def replay(record: Replay) -> ReplayAnswer:
     if record.ended_at is None:
         del shown["ended_at"]
     return shown
+
+
+def kept_event(event: KeptEvent) -> KeptEventAnswer:
+    return {
+        "id": event.id,
+        "type": event.type,
+        "time": event.time,
+        "accepted_at": to_rfc3339(event.accepted_at),
+        "entity": None if event.entity is None else _printable(str(event.entity)),
+        "deliveries": {
+            "delivered": event.count(CourseStatus.DELIVERED),
+            "waiting": event.count(CourseStatus.WAITING),
+            "ended": event.count(CourseStatus.ENDED),
+        },
+    }
+
+
+def kept_event_with_courses(event: KeptEvent, courses: list[CourseAnswer]) -> AcceptedEventAnswer:
+    return {
+        "id": event.id,
+        "type": event.type,
+        "time": event.time,
+        "accepted_at": to_rfc3339(event.accepted_at),
+        "way": event.way,
+        "entity": None if event.entity is None else _printable(str(event.entity)),
+        "subscriptions": courses,
+    }
+
+
+def course(event: KeptEvent, of: Course) -> CourseAnswer:
+    """Returns the course of a delivery, without the keys that have no value."""
+    members = {
+        "subscription_id": of.subscription_id,
+        "result": "matched",
+        "matched_at": to_rfc3339(of.matched_at or event.accepted_at),
+        "replay": of.is_replay or None,
+        "outcome": of.outcome,
+        "attempts": [
+            {
+                "at": to_rfc3339(attempt.at),
+                "outcome": attempt.outcome,
+                "reason": attempt.reason,
+                "status": attempt.status,
+                "milliseconds": attempt.milliseconds,
+            }
+            for attempt in of.attempts
+        ]
+        or None,
+        "status": of.status,
+        "reason": of.reason,
+        "message": of.message,
+        "milliseconds": of.milliseconds,
+        "ended_at": None if of.ended_at is None else to_rfc3339(of.ended_at),
+    }
+    return cast("CourseAnswer", {name: value for name, value in members.items() if value is not None})
+
+
+def _printable(text: str) -> str:
+    """Returns the text with a question mark for each half of a surrogate pair, which no UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def retries(number: int) -> RetriesAnswer:
