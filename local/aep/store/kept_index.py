@@ -23,7 +23,7 @@ COURSES_OF_SEGMENT = 8192
 SEGMENTS_OF_TIME = 24
 """The head becomes a segment when its first event is as old as this part of the time that events are kept."""
 EVENTS_REMOVED, BYTES_REMOVED, COURSES_REMOVED, ENTRIES_REMOVED = 512, 2 * 1024 * 1024, 2048, 512
-"""What one job removes at most: some 4 ms."""
+"""The most entries that one job removes: some 4 ms."""
 BYTES_OF_EVENT, BYTES_OF_COURSE = 300, 70
 """The bytes of the file that each takes, roughly: of an event beside its data, and with its index."""
 
@@ -34,10 +34,10 @@ _TAGGED, _OFFSET = Struct(">II"), Struct(">I")
 
 
 class Key(NamedTuple):
-    """What events are looked up by: its place in the index of a segment.
+    """The key by which events are looked up: its place in the index of a segment.
 
-    Entries of a bucket begin with a `tag`, as other keys share it; without a tag the entries are of this
-    key alone.
+    Entries of a bucket begin with a `tag`, as other keys share it; without a tag the entries are of this key
+    alone.
     """
 
     number: int
@@ -46,7 +46,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long events are kept, in seconds, and how many bytes they may take."""
+    """The seconds for which events are kept, and the bytes that they may take."""
 
     seconds: float
     bytes: int
