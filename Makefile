@@ -52,6 +52,7 @@ test-all: setup ## Run every test as CI does, with Kafka if java and mvn are her
 	@$(BIN)/python tests/support/kafka_server.py .cache/kafka $(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
 
 coverage: setup ## Show branches that tests of parts take; domain/ needs 95 %
+	@mkdir -p .cache
 	@$(BIN)/coverage run -m pytest -q tests/unit tests/contract -m "not emulators and not full" $(ARGS)
 	@$(BIN)/coverage report
 	@$(BIN)/coverage report --include "functions/event_platform/domain/*" --fail-under 95

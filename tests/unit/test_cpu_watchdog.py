@@ -118,10 +118,12 @@ def test_a_test_fails_for_what_it_made(tmp_path: Path) -> None:
         "--rootdir",
         ".",
     ]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    environment.pop("COVERAGE_RUN", None)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(file)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": paths},
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
