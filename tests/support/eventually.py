@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 
-async def eventually(happened: Callable[[], object], *, within: float = 5.0) -> None:
+async def eventually(happened: Callable[[], object], *, within: float = 60.0) -> None:
     """Returns as soon as `happened()` is true; fails after `within` seconds."""
     deadline = time.monotonic() + within
     while not happened():

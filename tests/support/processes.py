@@ -31,7 +31,7 @@ STOP_SECONDS = stopping.STOP_SECONDS + 2.0
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], what: str, *, seconds: float = 10.0) -> T:
+def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
     """What `condition` returns, once that is true. Fails the test when it stays false for too long."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
