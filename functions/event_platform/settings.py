@@ -40,7 +40,10 @@ UNKNOWN_NAMED = 20
 
 
 MAX_ADDRESSES = 10
+KEEP_SECONDS = 86400
 MAX_KEEP_SECONDS = 31 * 86400
+MIN_KEPT_BY_A_TOPIC = 600
+"""Seconds. https://cloud.google.com/pubsub/docs/topic-properties"""
 MIN_KEEP_BYTES, MAX_KEEP_BYTES = 16 * 1024**2, 1024**5
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
 PACKED_AS = Path(__file__).with_name("archive.txt")
@@ -140,6 +143,15 @@ def _catch_up(value: bool, info: ValidationInfo) -> bool:
     return value
 
 
+def _kept_by_topics(value: int) -> int:
+    if value and not MIN_KEPT_BY_A_TOPIC <= value <= MAX_KEEP_SECONDS:
+        raise ValueError(
+            f"must be {MIN_KEPT_BY_A_TOPIC} to {MAX_KEEP_SECONDS} seconds, as a topic keeps messages for 10"
+            " minutes to 31 days; 0 keeps nothing"
+        )
+    return value
+
+
 def _keep_bytes(value: Any) -> int:
     try:
         size = int(TypeAdapter(ByteSize).validate_python(value))
@@ -158,6 +170,7 @@ Networks = Annotated[tuple[IpNetwork, ...], NoDecode, BeforeValidator(_networks)
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 CatchUp = Annotated[bool, AfterValidator(_catch_up)]
+KeptByTopics = Annotated[int, AfterValidator(_kept_by_topics)]
 KeepBytes = Annotated[int, BeforeValidator(_keep_bytes)]
 PerSecond = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EventTypes = Annotated[InstanceOf[Catalog], NoDecode, BeforeValidator(catalog_with)]
@@ -220,7 +233,7 @@ class Settings(AttemptSettings, DestinationSettings):
     log_level: LogLevel = "info"
     trusted_proxies: Proxies = 0
     connections: Connections = 4096
-    keep: Annotated[float, AfterValidator(_keep)] = 86400  # 0: nothing is kept
+    keep: Annotated[float, AfterValidator(_keep)] = KEEP_SECONDS  # 0: nothing is kept
     keep_bytes: KeepBytes = 1024**3  # may have a unit
     catch_up: CatchUp = False  # of new subscriptions
     event_types: EventTypes = Field(default_factory=catalog.load)  # own ones: as pims, a path or the list
@@ -277,10 +290,14 @@ class CatalogSettings(RecordsSettings):
 
 
 class ManageSettings(CatalogSettings, RegistrySettings, SecretsSettings, DestinationSettings):
-    """Settings of `manage`. `public_url` is where it is reached, which else is taken from each request."""
+    """Settings of `manage`. `public_url` is where it is reached, which else is taken from each request.
+
+    `keep` is how long the topics of events keep messages, to which the stack sets them.
+    """
 
     public_url: PublicUrl | None = None
     topic_events: Topic = EVENTS_TOPIC  # takes the test events of benchmarks
+    keep: KeptByTopics = KEEP_SECONDS
     timeout: TimeoutOfPushes = 5
 
 

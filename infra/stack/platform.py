@@ -61,7 +61,7 @@ class Platform:
         self.notify = self._function("notify")
 
         self.dead_letters = DeadLetters(self.project, self.rights)
-        self.events = self._queue(EVENTS_TOPIC, self.fanout, EVENTS_PATH)
+        self.events = self._queue(EVENTS_TOPIC, self.fanout, EVENTS_PATH, kept=settings.keep)
         self.pim_events = self._queues_of_pims()
         self.deliveries = [
             self._queue(name, self.deliver, f"/{name}", ordered=True)
@@ -161,16 +161,26 @@ class Platform:
         """Returns the URL of manage. Without a domain manage itself knows it only from its requests."""
         return {} if name == "manage" and not self.settings.domain else {"AEP_PUBLIC_URL": self.public_url}
 
-    def _queue(self, name: str, function: CloudFunction, path: str, *, ordered: bool = False) -> Queue:
+    def _queue(
+        self, name: str, function: CloudFunction, path: str, *, ordered: bool = False, kept: int = 0
+    ) -> Queue:
         return Queue(
-            name, self.project, function=function, path=path, dead_letters=self.dead_letters, ordered=ordered
+            name,
+            self.project,
+            function=function,
+            path=path,
+            dead_letters=self.dead_letters,
+            ordered=ordered,
+            kept=kept,
         )
 
     def _queues_of_pims(self) -> Sequence[Queue]:
         queues: list[Queue] = []
         for topic in self.settings.pim_topics:
             name = f"pim-events-{topic.key}"
-            queue = self._queue(name, self.fanout, PIM_EVENTS_PATH.format(key=topic.key))
+            queue = self._queue(
+                name, self.fanout, PIM_EVENTS_PATH.format(key=topic.key), kept=self.settings.keep
+            )
             queue.may_be_written_by(f"{name}-pim", topic.publisher)
             queues.append(queue)
         return queues

@@ -49,7 +49,8 @@ class DeadLetters(Part):
 class Queue(Part):
     """A topic whose messages are pushed to a function, as its only caller, until they are acknowledged.
 
-    `ordered`: one message of an ordering key at a time.
+    `ordered`: one message of an ordering key at a time. For `kept` seconds the topic keeps messages that were
+    acknowledged, too.
     """
 
     def __init__(
@@ -61,11 +62,16 @@ class Queue(Part):
         path: str,
         dead_letters: DeadLetters,
         ordered: bool = False,
+        kept: int = 0,
     ) -> None:
         super().__init__("Queue", name, project)
         assert function.caller is not None  # noqa: S101 - what is pushed to is never public
         self.topic = gcp.pubsub.Topic(
-            name, name=name, labels=self.settings.labels, opts=self.child(holds_data=True)
+            name,
+            name=name,
+            message_retention_duration=f"{kept}s" if kept else None,
+            labels=self.settings.labels,
+            opts=self.child(holds_data=True),
         )
         subscription = gcp.pubsub.Subscription(
             name,

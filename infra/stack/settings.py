@@ -28,6 +28,7 @@ from pydantic.alias_generators import to_camel
 from event_platform.adapters.seal import keys_from_base64
 from event_platform.domain.mail_servers import check_sender, mail_server_of
 from event_platform.domain.tenants import MIN_SECRET_LENGTH, Tenant, UnusableList, check_list, without_secrets
+from event_platform.settings import KEEP_SECONDS
 from event_platform.wiring import SETTINGS
 
 from .environment import check_setting
@@ -254,6 +255,11 @@ class DeploymentSettings(_Part):
     def pims_without_secrets(self) -> str | None:
         """The list of PIMs for functions that take in no events."""
         return _public(self.listed_pims) if self.listed_pims else None
+
+    @property
+    def keep(self) -> int:
+        """The seconds for which the topics of events keep messages; 0 if they keep none."""
+        return int(self.settings.get("AEP_KEEP", KEEP_SECONDS))
 
     @property
     def topics_of_deliveries(self) -> int:

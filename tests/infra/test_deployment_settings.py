@@ -105,6 +105,8 @@ def test_four_keys_are_enough_and_fit_what_a_new_project_has() -> None:
         ({"event-platform:settings": '{"AEP_TIMOUT": 5}'}, "settings: no function reads AEP_TIMOUT"),
         ({"event-platform:settings": '{"AEP_TIMEOUT": "soon"}'}, "settings: AEP_TIMEOUT: .*number"),
         ({"event-platform:settings": '{"AEP_TIMEOUT": "11"}'}, "settings: AEP_TIMEOUT: .*equal to 10"),
+        ({"event-platform:settings": '{"AEP_KEEP": "60"}'}, "AEP_KEEP: .*must be 600 to 2678400 seconds"),
+        ({"event-platform:settings": '{"AEP_KEEP": "2678401"}'}, "AEP_KEEP: .*must be 600 to 2678400"),
         ({"event-platform:settings": '{"AEP_PIMS": "[]"}'}, "settings: AEP_PIMS is set by the stack"),
         (
             {"event-platform:outstandingMessages": "3000"},

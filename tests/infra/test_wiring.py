@@ -226,6 +226,19 @@ def test_every_push_subscription_is_as_designed(stack: Deployed) -> None:
         assert push["expirationPolicy"] == {"ttl": ""}
 
 
+def test_the_topics_of_events_keep_messages_for_a_day_and_no_other_does(production: Deployed) -> None:
+    topics = production.all("pubsub/topic:Topic")
+    kept = {name: each.inputs.get("messageRetentionDuration") for name, each in topics.items()}
+    assert {name: time for name, time in kept.items() if time} == {"events": "86400s", PIM_TOPIC: "86400s"}
+
+
+@pytest.mark.parametrize(("keep", "retention"), [("0", None), ("7200", "7200s")])
+def test_topics_keep_messages_for_as_long_as_the_setting_says(keep: str, retention: str | None) -> None:
+    changed = {"event-platform:settings": json.dumps({"AEP_KEEP": keep})}
+    stack = deploy({**configuration("minimal"), **changed})
+    assert stack.one("pubsub/topic:Topic", "events").get("messageRetentionDuration") == retention
+
+
 def test_pubsub_may_move_what_failed_to_the_dead_letters(stack: Deployed) -> None:
     rights = stack.all("pubsub/subscriptionIAMMember:SubscriptionIAMMember").values()
     assert {each.inputs["subscription"] for each in rights} == set(pushes(stack))

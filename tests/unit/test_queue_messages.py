@@ -14,6 +14,7 @@ from event_platform.domain.events.event import Event, without_identifier
 from event_platform.domain.events.facts import Facts
 from event_platform.domain.messages.message import MalformedMessage, Message
 from event_platform.domain.messages.queue_messages import (
+    TENANT_KEY,
     Accepted,
     deliveries_topic,
     delivery_message,
@@ -21,6 +22,7 @@ from event_platform.domain.messages.queue_messages import (
     events_messages,
     events_of,
 )
+from event_platform.domain.tenants import tenant_key
 from support.clock import START
 from support.records import PIM, UPDATED, accepted_of, an_event, with_data
 
@@ -101,6 +103,13 @@ def test_numbers_and_keys_of_javascript_stay_as_they_are(data: bytes) -> None:
     event = Event("1", UPDATED, "2026-01-31T11:00:00Z", Facts(UPDATED, value), data, ())
     ((message, _),) = events_messages(Accepted(PIM, START, [event]))
     assert accepted_of(message, CATALOG).events[0].data_json == data
+
+
+def test_a_filter_finds_the_events_of_a_tenant_whatever_its_url() -> None:
+    url = f"https://{'a' * 60}.example.com/{'b' * 900}"
+    ((message, _),) = events_messages(Accepted(url, START, [an_event()]))
+    assert message.attributes[TENANT_KEY] == tenant_key(url)
+    assert len(f'attributes.{TENANT_KEY} = "{message.attributes[TENANT_KEY]}"'.encode()) <= 256
 
 
 def test_data_as_deep_as_they_are_taken_in_pass() -> None:

@@ -18,12 +18,16 @@ from ..events.catalog import Catalog
 from ..events.event import SOURCE, Event
 from ..events.facts import Facts
 from ..events.json_form import MalformedJson
+from ..tenants import tenant_key
 from .message import MalformedMessage, Message
 
 EVENTS_TOPIC = "events"
 NOTIFICATIONS_TOPIC = "notifications"
 DEAD_LETTERS_TOPIC = "dead-letters"
 ALONE = "alone"
+TENANT_KEY = "tenant_key"
+"""The attribute of accepted events by which a subscription of a topic is filtered: no URL fits into the 256
+bytes that a filter has."""
 MAX_MESSAGE_BYTES = 9_000_000
 LARGE_DATA_BYTES = 16 * 1024
 """Larger data travel with their facts, so that fan-out need not parse them."""
@@ -59,7 +63,11 @@ def events_messages(
 
     Data have at most `max_bytes`; an event that is larger alone makes a message of its own.
     """
-    attributes = {"tenant": accepted.tenant, "accepted_at": _moment(accepted.accepted_at)}
+    attributes = {
+        "tenant": accepted.tenant,
+        TENANT_KEY: tenant_key(accepted.tenant),
+        "accepted_at": _moment(accepted.accepted_at),
+    }
 
     def message(entries: Sequence[bytes]) -> Message:
         return Message(b"[%b]" % _BETWEEN.join(entries), attributes)
