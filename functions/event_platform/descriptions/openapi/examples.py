@@ -91,6 +91,7 @@ _SUBSCRIPTION = Subscription(
     filter=FILTER,
     send_product_identifier=True,
     options={"send_product_identifier_in_changes": True},
+    catch_up=True,
 )
 NEW_REPLAY: dict[str, Any] = {
     "from": "2026-01-31T10:00:00Z",
