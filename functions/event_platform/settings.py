@@ -115,7 +115,7 @@ def catalog_with(value: Any) -> Any:
 
 
 def _public_url(value: str) -> str:
-    if re.fullmatch(r"https?://[^\s?#]+[^\s?#/]", value) is None:
+    if re.fullmatch(r"https?://[^\s?#/]([^\s?#]*[^\s?#/])?", value) is None:
         raise ValueError("must begin with https:// or http://, without query, fragment or slash at the end")
     return value
 

@@ -177,6 +177,7 @@ def test_compose_takes_its_file() -> None:
     assert set(yaml.safe_load(read.stdout)["services"]) == set(SERVICES)
 
 
+@pytest.mark.full
 @pytest.mark.timeout(1200)
 def test_an_engine_builds_it() -> None:
     program = engine()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 from structlog.testing import capture_logs
 
@@ -43,6 +44,15 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("function", wiring.SETTINGS)
 def test_a_function_starts_with_what_it_needs(function: str) -> None:
     wiring.check(function)
+
+
+def test_the_public_url_may_have_a_host_of_one_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEP_PUBLIC_URL", "http://a")
+    assert Settings().public_url == "http://a"
+    for nothing in ("http://", "http:///a", "http://a/", "a"):
+        monkeypatch.setenv("AEP_PUBLIC_URL", nothing)
+        with pytest.raises(ValidationError, match="must begin with https"):
+            Settings()
 
 
 def test_googles_front_end_is_the_one_proxy_of_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
