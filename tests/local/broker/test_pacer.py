@@ -156,3 +156,46 @@ class Lookup:
 
     async def current(self, subscription_id: str) -> Subscription | None:
         return self._subscription
+
+
+async def left_within(world: World, seconds: float, *, new_ones: bool) -> tuple[int, int]:
+    """How many new deliveries and how many of a replay left in that time, from sixteen lanes each."""
+    subscription = replace(await world.current(), replay_id="r-1")
+    world.store.remember([subscription])
+    counts = {"new": 0, "replayed": 0}
+
+    async def lane(kind: str) -> None:
+        while True:
+            if kind == "new":
+                await world.pacer.wait(subscription.id, 0)
+            else:
+                await world.pacer.wait_beside(subscription.id, 0, "r-1", lambda: new_ones)
+            counts[kind] += 1
+            await asyncio.sleep(0)
+
+    kinds = ["replayed", "new"] if new_ones else ["replayed"]
+    lanes = [asyncio.ensure_future(lane(kind)) for kind in kinds * 16]
+    await world.clock.advance(seconds)
+    for each in lanes:
+        each.cancel()
+    await asyncio.gather(*lanes, return_exceptions=True)
+    return counts["new"], counts["replayed"]
+
+
+async def test_replays_have_at_most_half_of_the_rate_while_new_ones_wait(world: World) -> None:
+    new, replayed = await left_within(world, 20, new_ones=True)
+    assert new > replayed > 10  # one of the replay is in line with sixteen others
+
+
+async def test_a_replay_alone_has_the_whole_rate(world: World) -> None:
+    _, alone = await left_within(world, 20, new_ones=False)
+    await world.clock.advance(1)
+    new, replayed = await left_within(world, 20, new_ones=True)
+    assert alone > 300
+    assert new > replayed > 10  # nothing is owed for the time alone
+
+
+async def test_a_delivery_of_a_cancelled_replay_waits_for_nothing(world: World) -> None:
+    await asyncio.gather(
+        *(world.pacer.wait_beside(world.subscription.id, 0, "cancelled", lambda: True) for _ in range(100))
+    )

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from aep.broker.queue import DurableQueue
+from aep.broker.replays import SqliteReplays
 from aep.sandbox import sim
 from aep.serving import server
 from aep.store.database import Database
@@ -40,6 +41,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     gateway = HttpsPimGateway(guards[True], TrustedNetwork())
     sender = HttpsSender(guards[True])
     queue = DurableQueue(database, store, clock, schema_base="https://events.example.com/spec")
+    await queue.open(lambda queued: None, lambda due_at: None)
 
     def app(*, allow_http: bool) -> App:
         verifier = CallerVerifier(registry, gateway, clock, allow_http=allow_http)
@@ -55,6 +57,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             topic_labels=labels,
             retries=queue,
             kept=SqliteKeptEvents(database, keeps=True),
+            replays=SqliteReplays(database, store, queue, keeps=True),
         )
         return App(manage.routes(parts))
 
