@@ -29,7 +29,7 @@ from event_platform.ports import Clock
 from ..runtime.meters import Counted, Meters
 from ..store import accepted, courses, kept, replays
 from ..store.backlog import WEIGHT_AT_ONCE
-from ..store.courses import DELIVERED, CourseKey, kept_number
+from ..store.courses import CourseKey, kept_number
 from ..store.database import Database
 from ..store.ends import record_end
 from ..store.replays import Row
@@ -657,13 +657,12 @@ class DurableQueue:
         gone = [each for part in present for each in part]
         release_events(connection, [each[3] for each in gone])
         if self._keeps:
-            now = self._clock.now().timestamp()
-            ends = [
-                (kept_number(event_no), number, lane >> REPLAY_BITS, DELIVERED, status, None, None, took, now)
-                for number, lane, _, event_no, _, _, status, took in gone
+            taken = [
+                (kept_number(event_no), number, lane >> REPLAY_BITS, status, milliseconds)
+                for number, lane, _, event_no, _, _, status, milliseconds in gone
             ]
-            courses.end(connection, ends)
-            replay_numbers = [end[2] for end in ends if end[2]]
+            courses.deliver(connection, taken, self._clock.now().timestamp())
+            replay_numbers = [each[2] for each in taken if each[2]]
             if replay_numbers:
                 replays.count_settled(connection, delivered=replay_numbers)
         return present

@@ -23,14 +23,17 @@ def insert(connection: sqlite3.Connection, into: str, values: Rows) -> None:
         connection.execute(f"INSERT INTO {into} {_values(chunk)}", _flat(chunk))
 
 
-def update(connection: sqlite3.Connection, change: str, where: str, values: Rows) -> None:
+def update(
+    connection: sqlite3.Connection, change: str, where: str, values: Rows, shared: Sequence[Any] = ()
+) -> None:
     """Runs UPDATE for each row of `values`, whose values are `v.column1` and so on in `change` and `where`.
 
-    `change` names the table too, as in `events SET id = v.column2`. No two rows are for the same.
+    `change` names the table too, as in `events SET id = v.column2`. No two rows are for the same. Each
+    question mark in `change` is one of `shared`, the same for all rows.
     """
     for chunk in _chunks(values):
         statement = f"UPDATE {change} FROM ({_values(chunk)}) AS v WHERE {where}"
-        connection.execute(statement, _flat(chunk))
+        connection.execute(statement, [*shared, *_flat(chunk)])
 
 
 def change(connection: sqlite3.Connection, statement: str, keys: Rows) -> int:

@@ -52,6 +52,14 @@ def begin_again(connection: sqlite3.Connection, rows: Sequence[tuple[int, int, i
     )
 
 
+def deliver(
+    connection: sqlite3.Connection, taken: Sequence[tuple[int, int, int, int | None, int]], now: float
+) -> None:
+    """Notes deliveries that receivers took: the keys of their courses, status and milliseconds."""
+    change = "courses SET outcome = ?, ended_at = ?, status = v.column4, milliseconds = v.column5"
+    bulk.update(connection, change, _KEYS, taken, (DELIVERED, now))
+
+
 def end(connection: sqlite3.Connection, ends: Sequence[EndOfCourse]) -> None:
     """Notes how these deliveries ended."""
     bulk.update(
