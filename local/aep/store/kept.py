@@ -5,6 +5,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import orjson
+
 from event_platform.domain.events.event import Event
 from event_platform.domain.events.facts import Facts
 from event_platform.domain.tenants import Way
@@ -32,10 +34,25 @@ def row_of(number: int, tenant: str, accepted_at: float, way: Way, event: Event)
         event.id,
         event.type,
         event.time,
-        json.dumps(event.identity),
+        _identity_json(event.identity),
         identifier_bytes(identifier) if isinstance(identifier, str) else None,
         event.data_json,
     )
+
+
+def _identity_json(identity: Sequence[str]) -> str:
+    try:
+        return orjson.dumps(identity).decode()
+    except orjson.JSONEncodeError:  # half of a surrogate pair, which `json` escapes
+        return json.dumps(identity)
+
+
+def identity_of(text: str) -> tuple[str, ...]:
+    """Returns the identity of a row, whose JSON is given."""
+    try:
+        return tuple(orjson.loads(text))
+    except orjson.JSONDecodeError:
+        return tuple(json.loads(text))
 
 
 def identifier_bytes(identifier: str) -> bytes:
@@ -52,7 +69,7 @@ def event_of(row: KeptRow) -> Event:
     """Returns the event of a row, whose data are parsed again: some 10 ms for the largest."""
     _, _, _, _, event_id, event_type, time, identity, _, data_json = row
     facts = Facts(event_type, json.loads(data_json))
-    return Event(event_id, event_type, time, facts, data_json, tuple(json.loads(identity)))
+    return Event(event_id, event_type, time, facts, data_json, identity_of(identity))
 
 
 def put(connection: sqlite3.Connection, rows: Sequence[KeptRow]) -> None:

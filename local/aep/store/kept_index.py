@@ -6,7 +6,6 @@ acceptance and settlement change no index, and a look-up is a step for each segm
 """
 
 import hashlib
-import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from . import bulk
-from .kept import REMOVED_TO, identifier_bytes, identifier_of
+from .kept import REMOVED_TO, identifier_bytes, identity_of
 
 EVENTS_OF_SEGMENT = 1024
 COURSES_OF_SEGMENT = 8192
@@ -31,6 +30,7 @@ BUCKETS = 64
 _POSTING = 1 << 62
 """Set in the key of what many events of a segment share; the other keys are numbers of buckets."""
 _TAGGED, _OFFSET = Struct(">II"), Struct(">I")
+_TAG_BYTES = 4
 
 
 class Key(NamedTuple):
@@ -67,39 +67,42 @@ class Removed:
 
 def id_key(event_id: str) -> Key:
     """Returns the key of events with this id, of whatever PIM."""
-    return _bucket("id", event_id.encode("utf-8", "replace"))
+    return _bucket(b"id", event_id.encode("utf-8", "replace"))
 
 
 def entity_key(identity: str) -> Key:
     """Returns the key of what has this identity, or this identifier of a product, in whatever PIM."""
-    return _bucket("entity", identifier_bytes(identity))
+    return _bucket(b"entity", identifier_bytes(identity))
 
 
 def tenant_key(tenant: str) -> Key:
-    return _posting("tenant", tenant.encode())
+    return _posting(b"tenant", tenant.encode())
 
 
 def type_key(tenant: str, event_type: str) -> Key:
-    return _posting("type", tenant.encode(), event_type.encode())
+    return _posting(b"type", tenant.encode(), event_type.encode())
 
 
 def subscription_key(number: int) -> Key:
     """Returns the key of what has a course of this subscription."""
-    return _posting("subscription", str(number).encode())
+    return _posting(b"subscription", str(number).encode())
 
 
-def _hash(kind: str, *parts: bytes) -> int:
-    text = b"\n".join((kind.encode(), *parts))
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+def _digest(kind: bytes, *parts: bytes) -> bytes:
+    return hashlib.blake2b(b"\n".join((kind, *parts)), digest_size=8).digest()
 
 
-def _bucket(kind: str, *parts: bytes) -> Key:
-    found = _hash(kind, *parts)
-    return Key(found % BUCKETS, _OFFSET.pack(found >> 32))
+def _bucket_of(digest: bytes) -> int:
+    return digest[-1] % BUCKETS
 
 
-def _posting(kind: str, *parts: bytes) -> Key:
-    return Key(_hash(kind, *parts) & (_POSTING - 1) | _POSTING, None)
+def _bucket(kind: bytes, *parts: bytes) -> Key:
+    digest = _digest(kind, *parts)
+    return Key(_bucket_of(digest), digest[:_TAG_BYTES])
+
+
+def _posting(kind: bytes, *parts: bytes) -> Key:
+    return Key(int.from_bytes(_digest(kind, *parts), "big") & (_POSTING - 1) | _POSTING, None)
 
 
 def offsets(entries: bytes, key: Key) -> Iterator[int]:
@@ -189,9 +192,9 @@ def _write(
             of_shared = shared[tenant, event_type] = (found[keys[0].number], found[keys[1].number])
         for entries in of_shared:
             entries += offset
-        for key in _own_keys(event_id, identity, identifier):
-            entries = found[key.number]
-            entries += key.tag or b""
+        for digest in _digests(event_id, identity, identifier):
+            entries = found[_bucket_of(digest)]
+            entries += digest[:_TAG_BYTES]
             entries += offset
     of_subscriptions: defaultdict[int, bytearray] = defaultdict(bytearray)
     for number, subscription_no in courses:
@@ -209,12 +212,13 @@ def _write(
     bulk.insert(connection, "kept_index (segment_no, key, entries)", rows)
 
 
-def _own_keys(event_id: str, identity: str, identifier: bytes | None) -> Iterator[Key]:
-    yield id_key(event_id)
+def _digests(event_id: str, identity: str, identifier: bytes | None) -> Iterator[bytes]:
+    """Yields the digests of the `id_key` and of each `entity_key` of an event."""
+    yield _digest(b"id", event_id.encode("utf-8", "replace"))
     if identity != "[]":
-        yield entity_key("/".join(json.loads(identity)))
+        yield _digest(b"entity", identifier_bytes("/".join(identity_of(identity))))
     if identifier is not None:
-        yield entity_key(identifier_of(identifier))
+        yield _digest(b"entity", identifier)
 
 
 def add_courses(connection: sqlite3.Connection, subscription_no: int, events: Iterable[int]) -> None:

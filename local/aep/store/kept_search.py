@@ -258,7 +258,7 @@ def _is_of(entity: Entity, event_type: str, identity: str, identifier: bytes | N
     if entity_name(event_type).replace("_", "-") != entity.name:
         return False
     is_identifier = identifier is not None and kept.identifier_of(identifier) == entity.identity
-    return is_identifier or "/".join(json.loads(identity)) == entity.identity
+    return is_identifier or "/".join(kept.identity_of(identity)) == entity.identity
 
 
 def _kept_event(row: Sequence[Any], courses: Sequence[Course]) -> KeptEvent:
@@ -271,7 +271,7 @@ def _kept_event(row: Sequence[Any], courses: Sequence[Course]) -> KeptEvent:
         event_id,
         event_type,
         time,
-        tuple(json.loads(identity)),
+        kept.identity_of(identity),
         courses,
     )
 
