@@ -44,7 +44,7 @@ def list_logs(
 
     With --json one line is one entry. An entry that further events are counted in comes again with --follow.
     """
-    with _store(data) as connection:
+    with open_store(data) as connection:
         if subscription is not None and not logs.is_known(connection, subscription):
             fail(f"no subscription {subscription}: `aep status` lists them")
 
@@ -80,7 +80,7 @@ def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
     subscription is suspended by. Delivered events are counted by a running platform at /metrics.
     """
     limits = settings().rate_limits()
-    with _store(data) as connection:
+    with open_store(data) as connection:
         states = overview.states(connection, times.now(connection), limits)
         to_fan_out = accepted.number_of(connection)
     if as_json:
@@ -100,7 +100,7 @@ def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
 
 
 @contextlib.contextmanager
-def _store(data: Path) -> Iterator[sqlite3.Connection]:
+def open_store(data: Path) -> Iterator[sqlite3.Connection]:
     path = opening.file_of(data)
     try:
         with opening.beside_the_server(data) as connection:

@@ -26,6 +26,7 @@ from .replays import replay, retry
 from .restore import restore
 from .secrets import secrets
 from .serve import serve
+from .trace import trace
 
 app = typer.Typer(name="aep", no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(pims, name="pims")
@@ -44,6 +45,7 @@ app.command("test")(trials.send_test)
 app.command()(trials.explain)
 app.command("logs")(list_logs)
 app.command()(status)
+app.command()(trace)
 sandbox.mount(app)
 app.command()(serve)
 
