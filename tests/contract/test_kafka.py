@@ -36,7 +36,7 @@ from support.kafka_broker import KafkaBroker
 from support.records import KAFKA_CONFIG, OWNER
 
 HEADERS = [("type", b"com.akeneo.pim.v1.product.updated"), ("X-Stage", b"production")]
-AMPLE = 5.0
+AMPLE = 20.0
 SHORT = 1.0
 """Seconds; nothing here needs as long to fail as a deadline allows, but for who says nothing."""
 

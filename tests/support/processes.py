@@ -24,7 +24,7 @@ from aep.runtime.children import ChildFailed
 from support import cpu_watchdog
 
 WATCHED = Path(__file__).with_name("watched_aep.py")
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 STOP_SECONDS = stopping.STOP_SECONDS + 2.0
 """A little more than the time in which a stop has to be over, so that a test can tell late from never."""
 
@@ -242,7 +242,7 @@ def received(inbox: str, path: str) -> list[dict[str, Any]]:
     return [delivery for delivery in response.json() if delivery["path"] == path]
 
 
-def delivered(inbox: str, path: str, event_id: str, *, seconds: float = 10.0) -> dict[str, Any]:
+def delivered(inbox: str, path: str, event_id: str, *, seconds: float = 60.0) -> dict[str, Any]:
     """The delivery of an event to a path of `aep inbox`, waited for."""
 
     def found() -> list[dict[str, Any]]:

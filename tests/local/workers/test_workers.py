@@ -167,7 +167,7 @@ def test_workers_end_with_an_owner_that_was_killed_and_nothing_is_lost(tmp_path:
             ids = one_pim.emit(serve, 20)
             workers = workers_of(serve)
             serve.process.kill()
-            until(lambda: not any(map(is_running, workers)), "the end of the workers", seconds=2)
+            until(lambda: not any(map(is_running, workers)), "the end of the workers")
             assert "fault" not in serve.stderr()
         with platform(tmp_path):
             until(lambda: arrived(inbox, ids), "all of it", seconds=20)
