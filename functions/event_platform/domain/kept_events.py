@@ -13,7 +13,7 @@ MAX_ACCEPTANCES = 10
 
 
 class CourseStatus(StrEnum):
-    """What became of a delivery, or of an event that has none."""
+    """The result of a delivery, or of an event that has none."""
 
     DELIVERED = "delivered"
     WAITING = "waiting"

@@ -228,7 +228,7 @@ class LogPageAnswer(TypedDict):
 
 
 class DeliveryCounts(TypedDict):
-    """How many of the caller's deliveries of an event came to that."""
+    """The numbers of the caller's deliveries of an event, by their result."""
 
     delivered: int
     waiting: int
@@ -265,7 +265,7 @@ class FailedAttemptAnswer(TypedDict):
 
 
 class CourseAnswer(TypedDict):
-    """What became of an event for a subscription: the course of a delivery, or why there is none."""
+    """The result of an event for a subscription: the course of a delivery, or why there is none."""
 
     subscription_id: str
     result: Annotated[str, _one_of("matched", "not_matched")]
