@@ -454,7 +454,7 @@ class DurableQueue:
     async def read_replay(self, row: Row, found: Found) -> bool:
         """Puts the candidates that a replay, or a subscription that catches up, gets into its lanes.
 
-        False if the row has changed since they were found.
+        False if it has not come any further.
         """
 
         def committed(piece: ReadPiece) -> None:

@@ -47,7 +47,7 @@ class Found:
 class ReadPiece:
     """The deliveries of a piece, and the subscription if it was changed with it.
 
-    Not `has_moved`: the row has changed since the candidates were found.
+    `has_moved`: there may be more to read at once.
     """
 
     has_moved: bool = False
@@ -159,7 +159,7 @@ class ReplayReader:
             or subscription.status is not Status.ACTIVE
         ):
             return ReadPiece()
-        piece, looked_to = ReadPiece(has_moved=True), found.looked_to
+        piece, looked_to = ReadPiece(), found.looked_to
         if row.kind == REPLAY and subscription.replay_id != row.id:
             subscription = self._subscriptions.put_replay_id(connection, subscription, row.id)
             piece.changed.append(subscription)
@@ -170,6 +170,7 @@ class ReplayReader:
                 numbers, looked_to = [*takewhile(lambda number: number < early, numbers)], early - 1
         piece.queued = self._match(connection, row, subscription, numbers)
         self._write(connection, row, piece.queued)
+        piece.has_moved = looked_to > row.cursor_no
         connection.execute(
             "UPDATE replays SET cursor_no = max(cursor_no, ?), sent = sent + ? WHERE no = ?",
             (looked_to, len(piece.queued), row.no),

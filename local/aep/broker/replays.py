@@ -166,7 +166,7 @@ def range_of(connection: sqlite3.Connection, replay: Replay) -> tuple[int, int]:
     since, until = replay.asked.since, replay.asked.until
     last = kept.highest_number(connection)
     if since is None:
-        return 0, last
+        return kept.number_before(connection, 0.0), last
     kept_since = kept.since(connection)
     if kept_since is not None and since.timestamp() < kept_since:
         raise InvalidRequest(

@@ -118,7 +118,8 @@ def since(connection: sqlite3.Connection) -> float | None:
 
 def number_before(connection: sqlite3.Connection, at: float) -> int:
     """Returns a number behind which stand the events that were accepted at that time or later."""
-    low, high = 0, highest_number(connection)
+    (first,) = connection.execute("SELECT min(no) FROM kept").fetchone()
+    low, high = 0 if first is None else first - 1, highest_number(connection)
     while low < high:
         middle = (low + high) // 2
         row = connection.execute(

@@ -17,6 +17,7 @@ import requests
 from event_platform.domain.pace.lanes import LANES_AT_START
 from support.processes import (
     Child,
+    Client,
     SimulatedPim,
     command,
     free_port,
@@ -36,6 +37,11 @@ PATHS = ("/ok", "/flaky")
 SECRET = "a signing secret of tests"
 INGEST_KEY = "an ingest key of tests"
 EVENTS_A_REQUEST = 5
+MISSED = 400
+"""The events of a replay and of catching up, which take some seconds at the rate SLOW."""
+SLOW = 150
+KILLS_OF_A_REPLAY = 3
+NOBODY = 'user = "nobody"'
 PUBLISHERS = 3
 
 
@@ -124,6 +130,59 @@ def test_nothing_that_was_answered_is_lost_by_sigkill(tmp_path: Path) -> None:
             _check_duplicates(inbox.url, len(answered), killed_at)
 
 
+@pytest.mark.timeout(300)
+def test_a_replay_and_catching_up_survive_sigkill(tmp_path: Path) -> None:
+    """The replay goes to the endpoint that fails at first on every 10th event."""
+    moments = random.Random(seed := random.randrange(10**6))
+    print("seed", seed)
+    with ExitStack() as stack:
+        inbox = stack.enter_context(
+            server(tmp_path, "inbox", "--secret", SECRET, "--every", "10", "--keep", "200000", "--quiet")
+        )
+        pim = SimulatedPim(stack.enter_context(server(tmp_path, "sim")).url)
+        names = {f"missed-{number}" for number in range(MISSED)}
+        killed_at: list[datetime] = []
+        with _platform(tmp_path, pim, port := free_port(), rate=SLOW) as platform:
+            client, begun = pim.client(platform.url), datetime.now(UTC)
+            caught_up, replayed = (_subscribed(client, inbox.url + path, filter=NOBODY) for path in PATHS)
+            client.call("PATCH", caught_up, {"filter": None}, expect=200)
+            client.call("POST", f"{caught_up}/suspend", expect=202)
+            for start in range(0, MISSED, 100):
+                sent = [an_event(f"missed-{number}") for number in range(start, start + 100)]
+                assert send_events(platform.url, INGEST_KEY, *sent) == 202
+            client.call("PATCH", replayed, {"filter": None}, expect=200)
+            client.call("POST", f"{caught_up}/resume", {"catch_up": True}, expect=202)
+            replay = client.call("POST", f"{replayed}/replays", {"from": begun.isoformat()}, expect=201)
+            time.sleep(moments.uniform(0.3, 1.0))  # the random moment is the point
+            platform.kill_group()
+            killed_at.append(datetime.now(UTC))
+        for kill in range(KILLS_OF_A_REPLAY):
+            with _platform(tmp_path, pim, port, workers=kill % 2, rate=SLOW) as platform:
+                time.sleep(moments.uniform(0.1, 1.0))
+                platform.kill_group()
+                killed_at.append(datetime.now(UTC))
+        with _platform(tmp_path, pim, port, rate=1000) as platform:
+            until(lambda: not _missing(inbox.url, names), "all that was missed", seconds=90)
+            client, one = pim.client(platform.url), f"{replayed}/replays/{replay['id']}"
+            until(
+                lambda: client.call("GET", one, expect=200)["status"] == "done",
+                "the end of the replay",
+                seconds=30,
+            )
+            shown = client.call("GET", one, expect=200)
+            assert (shown["events"], shown["delivered"], shown["ended"]) == (MISSED, MISSED, 0)
+            _check_duplicates(inbox.url, MISSED, killed_at)
+
+
+def _subscribed(client: Client, url: str, **more: Any) -> str:
+    """Subscribes the endpoint, as a subscriber of its own; returns the path of the subscription."""
+    contact = {"technical_email": "ops@example.com"}
+    subscriber = client.call("POST", "/subscribers", {"name": "kill", "contact": contact}, expect=201)
+    body = {"events": [UPDATED], "type": "https", "config": {"url": url, "secret": {"primary": SECRET}}}
+    path = f"/subscribers/{subscriber['id']}/subscriptions"
+    return f"{path}/{client.call('POST', path, body | more, expect=201)['id']}"
+
+
 def _missing(inbox: str, answered: set[str]) -> set[tuple[str, str]]:
     time.sleep(0.2)  # asking costs the inbox more than a delivery does
     found = {path: {one["id"] for one in received(inbox, path) if one["status"] == 200} for path in PATHS}
@@ -153,20 +212,22 @@ def _serve(folder: Path, port: int) -> list[str]:
     return ["serve", "--dev", "--data", str(folder / "data"), "--port", str(port)]
 
 
-def _settings(pim: SimulatedPim, workers: int) -> dict[str, str]:
+def _settings(pim: SimulatedPim, workers: int, rate: int = 1000) -> dict[str, str]:
     pims = orjson.dumps([{"url": pim.url, "ingest_key": INGEST_KEY}]).decode()
     return {
         "AEP_PIMS": pims,
         "AEP_RETRY_DELAYS": "0.2,0.4,0.8",
-        "AEP_RATE_MIN": "1000",
-        "AEP_RATE_MAX": "1000",
+        "AEP_RATE_MIN": str(rate),
+        "AEP_RATE_MAX": str(rate),
         "AEP_WORKERS": str(workers),
     }
 
 
 @contextmanager
-def _platform(folder: Path, pim: SimulatedPim, port: int, *, workers: int = 1) -> Iterator[Child]:
-    with server(folder, *_serve(folder, port), settings=_settings(pim, workers)) as child:
+def _platform(
+    folder: Path, pim: SimulatedPim, port: int, *, workers: int = 1, rate: int = 1000
+) -> Iterator[Child]:
+    with server(folder, *_serve(folder, port), settings=_settings(pim, workers, rate)) as child:
         yield ready(child)
 
 
