@@ -20,6 +20,7 @@ import orjson
 import pytest
 import requests
 
+from aep.runtime.children import aep
 from aep.store import migrations, opening, schema
 from support import one_pim
 from support.processes import (
@@ -83,23 +84,14 @@ class SmallDisk:
     @contextmanager
     def serving(self, pim: SimulatedPim) -> Iterator[Child]:
         """`aep serve` with its data folder there."""
-        serve = [sys.executable, "-m", "aep", "serve", "--dev", "--port", "0", "--data", str(self.data)]
+        serve = aep("serve", "--dev", "--port", "0", "--data", str(self.data))
         pims = orjson.dumps([{"url": pim.url, "ingest_key": INGEST_KEY}]).decode()
         settings = {"AEP_PIMS": pims, "AEP_RETRY_DELAYS": ",".join(["0.3"] * 90)}
         out, err = self.folder.parent / "small.out", self.folder.parent / "small.err"
-        with out.open("wb") as to_out, err.open("wb") as to_err:
-            process = subprocess.Popen(
-                self.inside(*serve),
-                stdin=subprocess.DEVNULL,
-                stdout=to_out,
-                stderr=to_err,
-                env=environment(settings),
-            )
-        child = Child(process, out, err)
-        try:
+        with Child(
+            "aep serve", self.inside(*serve), stdout=out, stderr=err, environment=environment(settings)
+        ) as child:
             yield ready(child)
-        finally:
-            child.kill()
 
 
 @contextmanager
