@@ -31,7 +31,7 @@ from ..store import accepted, courses, kept, replays
 from ..store.backlog import WEIGHT_AT_ONCE
 from ..store.courses import CourseKey, kept_number
 from ..store.database import Database
-from ..store.ends import record_end
+from ..store.ends import note_failures, record_end
 from ..store.replays import Row
 from ..store.retries import MADE_DUE, Search, make_due, subscription_no
 from ..store.subscriptions import SqliteSubscriptions
@@ -702,6 +702,8 @@ class DurableQueue:
                 )
             results.append(_Settled(back, self._suspend(connection, settlement.suspension)))
         release_events(connection, finished)
+        failures = [(key.subscription_no, settlement) for key, settlement in settled]
+        note_failures(connection, failures, self._clock.now().timestamp())
         if self._keeps:
             courses.note(connection, settled, self._clock.now().timestamp())
             self._note_for_replays(connection, settled)

@@ -134,7 +134,8 @@ def _plain(entry: LogEntry) -> dict[str, Any]:
 
 def _plain_state(state: State) -> dict[str, Any]:
     at = to_rfc3339(state.last_error_at) if state.last_error_at else None
-    return asdict(state) | {"last_error_at": at}
+    failed_at = to_rfc3339(state.last_failure_at) if state.last_failure_at else None
+    return asdict(state) | {"last_error_at": at, "last_failure_at": failed_at}
 
 
 def _share(state: State) -> str:
@@ -142,4 +143,8 @@ def _share(state: State) -> str:
 
 
 def _last_error(state: State) -> str:
-    return f"{to_rfc3339(state.last_error_at)} {state.last_error}" if state.last_error_at else ""
+    """Returns the newer of the last event that was given up and the last attempt that failed."""
+    error, failure = state.last_error_at, state.last_failure_at
+    if failure is not None and (error is None or failure > error):
+        return f"{to_rfc3339(failure)} {state.last_failure}"
+    return f"{to_rfc3339(error)} {state.last_error}" if error is not None else ""

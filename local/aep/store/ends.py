@@ -1,12 +1,27 @@
 """Ends of deliveries in the log of the SQLite file."""
 
 import sqlite3
+from collections.abc import Iterable
 
 import orjson
 
+from event_platform.domain.attempts.outcomes import Outcome
+from event_platform.domain.deliveries import Settlement
 from event_platform.domain.record.logs import EVENTS_LISTED, FAILED_DELIVERY, DeliveryEnd, LogType
 
 from .times import moment_of
+
+
+def note_failures(
+    connection: sqlite3.Connection, settled: Iterable[tuple[int, Settlement]], now: float
+) -> None:
+    """Notes the last failed attempt of each subscription, by its number, of what was settled now."""
+    failed: dict[int, Outcome] = {}
+    for subscription_no, settlement in settled:
+        if settlement.outcome is not None and not settlement.is_delivered:
+            failed[subscription_no] = settlement.outcome
+    rows = [(number, now, each.kind, each.reason, each.status) for number, each in failed.items()]
+    connection.executemany("INSERT OR REPLACE INTO last_failures VALUES (?, ?, ?, ?, ?)", rows)
 
 
 def record_end(

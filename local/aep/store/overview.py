@@ -22,6 +22,7 @@ class State:
 
     `rate` is in deliveries a second, by the limits that were given. `attempts` and `success_rate` (0 to 1)
     are those of the last hour, as far as the platform has written them: successes are up to 10 s late.
+    `last_error` is of the last event that was given up, `last_failure` of the last attempt that failed.
     """
 
     id: str
@@ -39,6 +40,8 @@ class State:
     ended: int
     last_error: str | None
     last_error_at: datetime | None
+    last_failure: str | None
+    last_failure_at: datetime | None
 
 
 _STATES = f"""
@@ -46,10 +49,11 @@ SELECT s.document,
     (SELECT count(*) FROM deliveries WHERE subscription_no = s.no), coalesce(r.waiting, 0),
     (SELECT coalesce(sum(occurrences), 0) FROM log_entries INDEXED BY log_entries_by_content
         WHERE subscription_id = s.id AND operation IN ('failed_to_deliver_event', 'deliveries_dropped')),
-    l.message, l.at
+    l.message, l.at, f.outcome, f.status, f.reason, f.at
 FROM subscriptions s
 LEFT JOIN (SELECT subscription_no, count(*) AS waiting FROM retries GROUP BY subscription_no) r
     ON r.subscription_no = s.no
+LEFT JOIN last_failures f ON f.subscription_no = s.no
 LEFT JOIN log_entries l ON l.id = (
     SELECT id FROM log_entries INDEXED BY {log_index("subscription_id", "operation")}
     WHERE tenant = s.tenant AND client_id = json_extract(s.document, '$.client_id')
@@ -66,7 +70,7 @@ def states(connection: sqlite3.Connection, now: datetime, limits: Limits) -> lis
 
 def _state(connection: sqlite3.Connection, row: Sequence[Any], now: datetime, limits: Limits) -> State:
     document = orjson.loads(row[0])
-    queued, retries, ended, last_error, last_error_at = row[1:]
+    queued, retries, ended, last_error, last_error_at, *failure, failed_at = row[1:]
     destination = _destination(document["config"])
     rate = rate_of(document) or Rate(datetime.fromisoformat(document["created_at"]))
     succeeded, attempts = _last_hour(connection, Series(document["id"], document["epoch"], destination), now)
@@ -86,7 +90,13 @@ def _state(connection: sqlite3.Connection, row: Sequence[Any], now: datetime, li
         ended=ended,
         last_error=last_error,
         last_error_at=datetime.fromtimestamp(last_error_at, UTC) if last_error_at is not None else None,
+        last_failure=None if failed_at is None else _words(*failure),
+        last_failure_at=None if failed_at is None else datetime.fromtimestamp(failed_at, UTC),
     )
+
+
+def _words(outcome: str, status: int | None, reason: str | None) -> str:
+    return f"{outcome}: {' '.join(str(each) for each in (status, reason) if each is not None)}"
 
 
 def _destination(config: Mapping[str, Any]) -> str:

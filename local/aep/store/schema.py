@@ -387,6 +387,16 @@ ALTER TABLE retries ADD COLUMN entered_at REAL;
 ALTER TABLE dead_letters ADD COLUMN entered_at REAL;
 """
 
+_VERSION_15 = """
+CREATE TABLE last_failures (           -- of each subscription the last attempt that failed
+    subscription_no INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    reason TEXT,
+    status INTEGER
+);
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -402,6 +412,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_12,
     _VERSION_13,
     _VERSION_14,
+    _VERSION_15,
 )
 """The statements that lead from each version of the schema to the next, beginning with the empty file.
 

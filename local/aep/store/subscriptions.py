@@ -408,6 +408,9 @@ class SqliteSubscriptions:
                 (before, before),
             ).fetchall()
             connection.execute(
+                "DELETE FROM last_failures WHERE subscription_no NOT IN (SELECT no FROM subscriptions)"
+            )
+            connection.execute(
                 "DELETE FROM subscribers WHERE status = 'deleted' AND updated_at < ?"
                 " AND id NOT IN (SELECT subscriber_id FROM subscriptions)",
                 (before,),

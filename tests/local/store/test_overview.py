@@ -2,19 +2,23 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from aep.broker.queued import Queued
 from aep.store.database import Database
 from aep.store.overview import State, states
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
+from event_platform.domain.attempts.outcomes import Kind, Outcome, Reason
+from event_platform.domain.deliveries import Settlement
 from event_platform.domain.pace.rates import Limits, Rate
 from event_platform.domain.subscriptions import Subscription, delete_subscription, resume, suspend
 from event_platform.domain.suspension import Count, minute_of, series_of
 from support.clock import START
 from support.embedded import Embedded
-from support.records import OWNER
+from support.records import OWNER, PIM, an_event
 
 LIMITS = Limits(1, 50)
 
@@ -92,3 +96,22 @@ async def test_a_deleted_subscription_is_not_told(
         OWNER, subscription.subscriber_id, subscription.id, lambda before: delete_subscription(before, START)
     )
     assert await database.read(lambda connection: states(connection, START, LIMITS)) == []
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_the_last_failed_attempt_is_told_at_once(tmp_path: Path, keeps: bool) -> None:
+    """Long before the event is given up, and also where nothing is kept."""
+    async with Embedded(tmp_path, keeps=keeps) as store:
+        put: list[Queued] = []
+        await store.queue.open(put.extend, lambda due_at: None)
+        await store.subscribe()
+        await store.queue.accept(PIM, [an_event(1), an_event(2)])
+        assert (await told(store.database)).last_failure is None
+        await store.clock.advance(60)
+        failed = Outcome(Kind.RETRYABLE, Reason.DESTINATION_FAILURE, 503)
+        tried = put[0].delivery().after_attempt(store.clock.now(), used_a_retry=True)
+        await store.queue.settle(Settlement(tried, failed, retry_at=START + timedelta(minutes=6)))
+        await store.queue.settle(Settlement(put[1].delivery(), Outcome(Kind.DELIVERED, None, 204)))
+        state = await told(store.database, minutes=2)
+    assert (state.last_failure, state.last_error) == ("retryable: 503 destination_failure", None)
+    assert state.last_failure_at == START + timedelta(seconds=60)
