@@ -180,7 +180,7 @@ def _store(data: Path) -> Iterator[sqlite3.Connection]:
 
 def _plain(letter: DeadLetter) -> dict[str, Any]:
     plain = asdict(letter)
-    del plain["event_no"]
+    del plain["event_no"], plain["subscription_no"]
     plain["subscription_id"] = letter.subscription_id or None
     return plain | {"at": _moment(letter.at), "accepted_at": _moment(letter.accepted_at)}
 

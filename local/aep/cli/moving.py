@@ -32,8 +32,8 @@ def export(file: File, data: Data = DEFAULT_DATA, google: Google = None, as_json
     Example: aep export moving.json --data /var/lib/aep
 
     FILE has mode 0600 and is new. Its secrets are sealed with the key of the store, which is not in it.
-    Events that wait, the log, counts, rates and what was deleted stay where they are. With --google the key
-    is the first of AEP_SECRETS_KEY, and AEP_REGISTRY_KEY opens the registry of PIMs.
+    Events that wait, kept events, the log, counts, rates and what was deleted stay where they are. With
+    --google the key is the first of AEP_SECRETS_KEY, and AEP_REGISTRY_KEY opens the registry of PIMs.
     """
     waiting = None
     if google is not None:
@@ -54,6 +54,8 @@ def export(file: File, data: Data = DEFAULT_DATA, google: Google = None, as_json
         f"Its secrets are sealed with the key {seal.key_id}, which is not in it; `aep import` needs both."
         " It names endpoints and addresses: remove it when it has been imported."
     )
+    if waiting is not None and waiting.has_kept_events:
+        echo("Kept events stay here, with replays of them and what subscriptions have to catch up with.")
     if waiting is not None and waiting.total:
         echo(_stays(waiting))
 

@@ -98,9 +98,9 @@ def _lines_of_course(event: KeptEvent, course: Course) -> Iterator[str]:
     if course.outcome is CourseStatus.WAITING:
         yield "      waits for its next attempt" if course.attempts else "      waits"
     elif course.ended_at is not None:
-        told = " ".join(str(part) for part in (course.status, course.message) if part is not None)
+        shown = " ".join(str(part) for part in (course.status, course.message) if part is not None)
         took = "" if course.milliseconds is None else f" after {course.milliseconds} ms"
-        yield f"      {to_rfc3339(course.ended_at)}  {course.outcome}: {told or 'taken'}{took}"
+        yield f"      {to_rfc3339(course.ended_at)}  {course.outcome}: {shown or 'taken'}{took}"
 
 
 def _plain(event: KeptEvent) -> Mapping[str, Any]:

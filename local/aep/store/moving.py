@@ -32,6 +32,8 @@ class Waiting:
     queued: int
     retries: int
     dead_letters: int
+    has_kept_events: int
+    """1 if there are kept events, which do not move either."""
 
     @property
     def total(self) -> int:
@@ -55,7 +57,7 @@ def take_out(connection: sqlite3.Connection, seal: Seal) -> tuple[Records, Waiti
     (waiting,) = connection.execute(
         "SELECT (SELECT count(*) FROM accepted), (SELECT count(*) FROM deliveries),"
         " (SELECT count(*) FROM retries), (SELECT count(*) FROM dead_letters)"
-        " + (SELECT count(*) FROM dead_events)"
+        " + (SELECT count(*) FROM dead_events), EXISTS (SELECT 1 FROM kept)"
     )
     connection.execute("ROLLBACK")
     return records_of(documents, seal), Waiting(*waiting)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from aep.broker import replay_reader
+from aep.broker import replay_reader, replays
+from aep.store import kept
 from event_platform.domain.errors import Conflict, InvalidRequest, NotFound
+from event_platform.domain.events.event import Event
 from event_platform.domain.record.actions import BY_THE_PLATFORM
 from event_platform.domain.replays import Which
 from event_platform.domain.subscriptions import Subscription
@@ -232,3 +234,23 @@ async def test_the_age_counts_from_when_it_entered_its_lane(tmp_path: Path) -> N
 
     assert await world.ended(subscription, await world.replay(subscription)) == ("done", 2, 2, 0)
     await world.close()
+
+
+@pytest.mark.provokes("replay.failed", "replay.event_skipped")
+async def test_an_event_that_our_code_fails_on_is_left_out_in_the_end(
+    world: ReplayWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replays, "FAULTS_AT_MOST", 3)
+    original = kept.event_of
+
+    def event_of(row: kept.KeptRow) -> Event:
+        if row[4] == "event-1":
+            raise RuntimeError("a bug, for the test")
+        return original(row)
+
+    subscription = await missed(world, range(3))
+    monkeypatch.setattr(kept, "event_of", event_of)
+    replay_id = await world.replay(subscription)
+
+    assert await world.ended(subscription, replay_id) == ("done", 3, 2, 1)
+    assert sorted(world.receiver.of(subscription)) == ["event-0", "event-2"]

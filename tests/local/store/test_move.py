@@ -164,6 +164,20 @@ def test_deliveries_that_wait_are_told(tmp_path: Path) -> None:
     ended = run("export", str(tmp_path / "moving.json"), "--data", str(folder), settings=settings)
     assert ended.status == 0, ended
     assert "WARNING: what waits does not move: 1 delivery in lanes" in ended.out
+    assert "Kept events stay" not in ended.out
+
+
+def test_kept_events_stay_and_that_is_said(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "from")
+    with connect_to(folder) as connection:
+        connection.execute(
+            "INSERT INTO kept VALUES"
+            " (2, 'https://pim.example.com', 0, 'cloudevents', 'x', 'y', '', '[]', NULL, '{}')"
+        )
+    settings = {"AEP_SECRETS_KEY": text(OLD)}
+    ended = run("export", str(tmp_path / "moving.json"), "--data", str(folder), settings=settings)
+    assert "Kept events stay here, with replays of them" in ended.out
+    assert "kept" not in (tmp_path / "moving.json").read_text()
 
 
 # From folder to folder
