@@ -119,9 +119,14 @@ class Bench:
             yield running
 
     @contextmanager
-    def subscribed(self, paths: Sequence[str] = (PATH,)) -> Iterator[Platform]:
-        """Runs a platform with a subscription to each path of the sink, through which one event has gone."""
-        with self.running_platform() as running:
+    def subscribed(
+        self, paths: Sequence[str] = (PATH,), more: Mapping[str, str] | None = None
+    ) -> Iterator[Platform]:
+        """Runs a platform with a subscription to each path of the sink, through which one event has gone.
+
+        `more` are settings beside the usual ones.
+        """
+        with self.running_platform(more) as running:
             running.subscribe(*self.endpoints(paths))
             self.publish(running, Load(events=1, connections=1), paths)
             yield running

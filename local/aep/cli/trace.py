@@ -52,7 +52,7 @@ def trace(
         while not search.is_over(len(found)):
             found += search.step(connection, LISTED - len(found))
     if not found:
-        fail("no such event is kept: `aep doctor` says since when events are kept", 1)
+        fail("no such event is kept: AEP_KEEP and AEP_KEEP_BYTES say for how long events are", 1)
     for event in reversed(found):
         if as_json:
             echo_json(_plain(event))

@@ -135,7 +135,10 @@ def of_the_program(settings: Settings) -> Iterator[Check]:
 def of_the_folder(folder: Path, settings: Settings) -> Iterator[Check]:
     """Runs the checks of the data folder and its store."""
     yield data_folder(folder)
-    yield disk(shutil.disk_usage(_existing(folder)).free)
+    free = shutil.disk_usage(_existing(folder)).free
+    yield disk(free)
+    path = folder / opening.FILE
+    yield kept(settings, free + (path.stat().st_size if path.exists() else 0))
     yield key(folder, settings)
     yield store(folder)
     yield from files(figures_of(folder), datetime.now(UTC))
@@ -216,6 +219,19 @@ def data_folder(folder: Path) -> Check:
     if folder.stat().st_mode & 0o077:
         return problem("data folder", f"{folder} is open to others: chmod 0700 {folder}")
     return ok("data folder", f"{folder} is writable")
+
+
+def kept(settings: Settings, free: int) -> Check:
+    """Says how much of the disk kept events may take. `free` is what they have, with what the store has."""
+    if settings.keep == 0:
+        return ok("kept events", "none: AEP_KEEP is 0")
+    bound = f"for {settings.keep / 3600:g} h, at most {megabytes(settings.keep_bytes)} (AEP_KEEP_BYTES)"
+    if free < settings.keep_bytes:
+        return problem(
+            "kept events",
+            f"{bound}, and {megabytes(free)} are there for the store: make room, or lower AEP_KEEP_BYTES",
+        )
+    return ok("kept events", bound)
 
 
 def disk(free: int) -> Check:

@@ -419,3 +419,17 @@ async def test_a_mail_server_that_is_down_is_a_problem_with_what_to_check() -> N
 
 async def test_without_a_mail_server_mails_are_missing() -> None:
     assert (await machine.mail(None)).state is State.MISSING
+
+
+@pytest.mark.parametrize(
+    ("keep", "free", "state", "told"),
+    [
+        (0, 0, State.OK, "AEP_KEEP is 0"),
+        (86400, 2 * 1024**3, State.OK, "for 24 h, at most 1073.7 MB"),
+        (86400, 10**8, State.PROBLEM, "make room, or lower AEP_KEEP_BYTES"),
+    ],
+)
+def test_the_room_that_kept_events_need(keep: float, free: int, state: State, told: str) -> None:
+    found = machine.kept(Settings(keep=keep), free)
+    assert found.state is state
+    assert told in found.detail

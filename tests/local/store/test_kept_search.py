@@ -1,0 +1,100 @@
+"""What a page of kept events costs in steps of SQLite: it grows with the segments, not with the events."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+
+import pytest
+
+from aep.store import kept_index
+from aep.store.kept_index import Bounds
+from aep.store.kept_search import KeptSearch
+from aep.store.migrations import prepare
+from event_platform.domain.events.entities import parse_entity
+from event_platform.domain.kept_events import CourseStatus, KeptPage, KeptQuery
+from support.clock import START
+from support.records import PIM, UPDATED
+
+EVENTS = 20_000
+SEGMENTS = EVENTS // kept_index.EVENTS_OF_SEGMENT
+AT = START.timestamp()
+IDS = {1: "subscription-1", 2: "subscription-2"}
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[sqlite3.Connection]:
+    """Events one second after each other, each with a course; one in 5,000 is of the second subscription."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        prepare(connection)
+        connection.execute("BEGIN")
+        connection.execute(
+            "INSERT INTO kept WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+            " SELECT 2 * i, ?, ? + i, 'cloudevents', 'event-' || i, ?, '2026-01-31T12:00:00Z',"
+            " '[\"entity-' || (i % 1000) || '\"]', NULL, x'7b7d' FROM n",
+            (EVENTS, PIM, AT, UPDATED),
+        )
+        connection.execute(
+            "INSERT INTO courses (event_no, subscription_no, outcome)"
+            " SELECT no, CASE WHEN no % 10000 THEN 1 ELSE 2 END, 'delivered' FROM kept"
+        )
+        while kept_index.write_segment(connection, AT + EVENTS, Bounds(86400 * 31, 1 << 40)):
+            pass
+        connection.execute("COMMIT")
+        yield connection
+
+
+def page(store: sqlite3.Connection, query: KeptQuery) -> tuple[KeptPage, int]:
+    """A page, and how many steps of SQLite it took."""
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    store.set_progress_handler(count, 100)
+    try:
+        return KeptSearch(PIM, IDS, query).page(store), 100 * steps
+    finally:
+        store.set_progress_handler(None, 0)
+
+
+@pytest.mark.parametrize("number", [1, EVENTS // 2, EVENTS])
+def test_an_id_costs_some_steps_for_each_segment(store: sqlite3.Connection, number: int) -> None:
+    found, steps = page(store, KeptQuery(event_id=f"event-{number}", limit=10))
+    assert [event.number for event in found.events] == [2 * number]
+    assert steps < 100 * SEGMENTS + 40_000  # the head is read row by row
+
+
+@pytest.mark.parametrize("until", [None, START + timedelta(seconds=EVENTS // 2)])
+def test_a_page_by_time_costs_what_it_shows(store: sqlite3.Connection, until: datetime | None) -> None:
+    found, steps = page(store, KeptQuery(until=until, limit=100))
+    assert len(found.events) == 100
+    assert found.below is not None
+    assert steps < 50 * SEGMENTS + 30_000
+
+
+def test_a_rare_subscription_is_found_by_its_own_entries(store: sqlite3.Connection) -> None:
+    found, steps = page(store, KeptQuery(subscription_id=IDS[2], limit=100))
+    assert [event.number for event in found.events] == [40_000, 30_000, 20_000, 10_000]
+    assert found.below is None
+    assert steps < 100 * SEGMENTS + 40_000  # the head is read row by row
+
+
+def test_an_entity_is_found_by_its_own_entries(store: sqlite3.Connection) -> None:
+    found, steps = page(store, KeptQuery(entity=parse_entity("product:entity-7"), limit=100))
+    assert len(found.events) == EVENTS // 1000
+    assert steps < 100 * SEGMENTS + 40_000  # the head is read row by row
+
+
+def test_what_nothing_fits_ends_a_page_early_and_says_where_to_go_on(store: sqlite3.Connection) -> None:
+    found, steps = page(store, KeptQuery(outcome=CourseStatus.ENDED, limit=100))
+    assert found.events == []
+    assert found.below is not None
+    assert steps < 400_000
+    pages, query = 1, KeptQuery(outcome=CourseStatus.ENDED, limit=100, below=found.below)
+    while (found := page(store, query)[0]).below is not None:
+        query = KeptQuery(outcome=CourseStatus.ENDED, limit=100, below=found.below)
+        pages += 1
+    assert pages <= EVENTS // 4000 + 1
