@@ -10,12 +10,14 @@ import pytest
 
 from aep.broker import replay_reader, replays
 from aep.store import kept
+from contract.test_embedded import InThisProcess
 from event_platform.domain.errors import Conflict, InvalidRequest, NotFound
 from event_platform.domain.events.event import Event
 from event_platform.domain.record.actions import BY_THE_PLATFORM
 from event_platform.domain.replays import Which
 from event_platform.domain.subscriptions import Subscription
 from support.clock import START
+from support.embedded import Handler
 from support.records import CATEGORY, OWNER, PIM, UPDATED, an_event
 from support.replaying import Got, Receiver, ReplayWorld
 
@@ -254,3 +256,29 @@ async def test_an_event_that_our_code_fails_on_is_left_out_in_the_end(
 
     assert await world.ended(subscription, replay_id) == ("done", 3, 2, 1)
     assert sorted(world.receiver.of(subscription)) == ["event-0", "event-2"]
+
+
+class WithWorkers(ReplayWorld):
+    """The same where two workers deliver, in this process but behind the sockets that they have."""
+
+    async def start(self, handler: Handler) -> None:
+        here = InThisProcess(2, self.queue, self.subscriptions, self.counts, self.faults)
+        self.workers = here.owner
+        self._dispatchers = [self._dispatcher(handler, store, store, store) for store in here.stores]
+        await here.open(self._dispatchers)
+        await self._start(self.workers)
+
+    async def _stop_live(self) -> None:
+        if self._dispatchers:
+            await self.workers.stop()
+
+
+async def test_workers_send_it_with_its_id_and_count_it(tmp_path: Path) -> None:
+    async with WithWorkers(tmp_path, Receiver()) as world:
+        await world.run()
+        subscription = await missed(world, range(20))
+        replay_id = await world.replay(subscription)
+
+        assert await world.ended(subscription, replay_id) == ("done", 20, 20, 0)
+        assert {got.replay_id for got in world.receiver.got} == {replay_id}
+        assert len(world.receiver.of(subscription)) == 20
