@@ -1,7 +1,7 @@
 """The ledger of 100,000 deliveries to receivers of every kind, through kills: nothing ends silently.
 
 For each subscription accepted = delivered + the sum of `occurrences` in the log (contract/wire.md 13), where
-delivered is what the receiver answered 2xx to, each event once.
+delivered is what the receiver answered 2xx to, each event once. The courses that are kept say the same.
 """
 
 import asyncio
@@ -173,6 +173,16 @@ def test_every_accepted_delivery_arrived_or_is_in_the_log(tmp_path: Path) -> Non
         for name, (_, subscription_id) in subscriptions.items()
     }
     print(books)
+    courses = one_pim.rows(
+        tmp_path / "data" / "aep.db",
+        "SELECT s.id, count(*) FILTER (WHERE outcome = 'delivered'),"
+        " count(*) FILTER (WHERE outcome = 'ended'), count(*) FILTER (WHERE outcome IS NULL) FROM courses c JOIN subscriptions s ON s.no ="
+        " c.subscription_no GROUP BY s.id",
+    )
+    by_id = {subscription_id: books[name] for name, (_, subscription_id) in subscriptions.items()}
+    assert {each: (*counts,) for each, *counts in courses} == {
+        each: (*counts, 0) for each, counts in by_id.items()
+    }
     total = {name: delivered + undelivered for name, (delivered, undelivered) in books.items()}
     for name in SUSPENDED_AT_ONCE:  # what came in after that was not accepted for it
         delivered, undelivered = books.pop(name)
