@@ -176,8 +176,8 @@ def test_every_accepted_delivery_arrived_or_is_in_the_log(tmp_path: Path) -> Non
     courses = one_pim.rows(
         tmp_path / "data" / "aep.db",
         "SELECT s.id, count(*) FILTER (WHERE outcome = 'delivered'),"
-        " count(*) FILTER (WHERE outcome = 'ended'), count(*) FILTER (WHERE outcome IS NULL) FROM courses c JOIN subscriptions s ON s.no ="
-        " c.subscription_no GROUP BY s.id",
+        " count(*) FILTER (WHERE outcome = 'ended'), count(*) FILTER (WHERE outcome IS NULL)"
+        " FROM courses c JOIN subscriptions s ON s.no = c.subscription_no GROUP BY s.id",
     )
     by_id = {subscription_id: books[name] for name, (_, subscription_id) in subscriptions.items()}
     assert {each: (*counts,) for each, *counts in courses} == {
