@@ -23,6 +23,7 @@ SUCCESS_COUNTS = "success_counts"
 NOTIFICATIONS = "notifications"
 TOPIC_CLAIMS = "topic_claims"
 NOTIFICATION_COUNTS = "notification_counts"
+REPLAYS = "replays"
 
 EXPIRES_AT = "expires_at"
 """The field with the time after which Firestore deletes a document of a collection of `EXPIRING`."""
@@ -57,6 +58,8 @@ INDEXES: Sequence[Index] = (
     Index(SUBSCRIBERS, (("tenant", "ASCENDING"), ("client_id", "ASCENDING"), ("status", "ASCENDING"))),
     Index(SUBSCRIPTIONS, (("subscriber_id", "ASCENDING"), ("status", "ASCENDING"))),
     Index(SUBSCRIPTIONS, (("tenant", "ASCENDING"), ("status", "ASCENDING"))),
+    Index(REPLAYS, (("subscription_id", "ASCENDING"), ("created_at", "DESCENDING"))),
+    Index(REPLAYS, (("subscription_id", "ASCENDING"), ("status", "ASCENDING"))),
     *(_of_log(scope, kind, order) for scope, kind, order in product(LOG_SCOPES, LOG_KINDS, _ORDERS)),
 )
 """The indexes that the queries of the adapters need beside the indexes of single fields."""
@@ -83,12 +86,27 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
         "first_attempt_at",
         "body",
         "receipt",
+        "replay_id",
+        "entered_at",
         EXPIRES_AT,
     ),
     LEASES: ("token", "until"),
     SUCCESS_COUNTS: ("minutes", EXPIRES_AT),
     NOTIFICATIONS: ("document", "mail_attempts", EXPIRES_AT),
     NOTIFICATION_COUNTS: ("count", EXPIRES_AT),
+    REPLAYS: (
+        "tenant",
+        "key",
+        "epoch",
+        "since",
+        "until",
+        "asked",
+        "reason",
+        "ended_at",
+        "pushed_at",
+        "watched_at",
+        EXPIRES_AT,
+    ),
     LOG_ENTRIES: (
         "id",
         "tenant",
@@ -123,5 +141,6 @@ EXPIRING: Sequence[str] = (
     SUCCESS_COUNTS,
     NOTIFICATIONS,
     NOTIFICATION_COUNTS,
+    REPLAYS,
 )
 """The collections with a TTL policy on `EXPIRES_AT`."""

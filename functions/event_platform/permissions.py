@@ -14,16 +14,22 @@ ENTITIES_CREATE = "datastore.entities.create"
 ENTITIES_UPDATE = "datastore.entities.update"
 ENTITIES_DELETE = "datastore.entities.delete"
 TOPICS_PUBLISH = "pubsub.topics.publish"
+TOPICS_ATTACH = "pubsub.topics.attachSubscription"
+SUBSCRIPTIONS_CREATE = "pubsub.subscriptions.create"
+SUBSCRIPTIONS_CONSUME = "pubsub.subscriptions.consume"
+SUBSCRIPTIONS_DELETE = "pubsub.subscriptions.delete"
 
 _READ = frozenset({ENTITIES_GET, ENTITIES_LIST})
 _WRITE = frozenset({ENTITIES_CREATE, ENTITIES_UPDATE})
+
+_REPLAY = frozenset({TOPICS_ATTACH, SUBSCRIPTIONS_CREATE, SUBSCRIPTIONS_CONSUME, SUBSCRIPTIONS_DELETE})
 
 PERMISSIONS: Mapping[str, frozenset[str]] = {
     "manage": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
     "ingest": _READ | {TOPICS_PUBLISH},
     "fanout": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
     "deliver": _WRITE | {ENTITIES_GET, TOPICS_PUBLISH},
-    "maintain": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
+    "maintain": _READ | _WRITE | _REPLAY | {ENTITIES_DELETE, TOPICS_PUBLISH},
     "notify": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
 }
 """The permissions of each function, by its name in `main.py`."""
@@ -49,5 +55,8 @@ PERMISSIONS_OF_CALLS: Mapping[str, frozenset[str]] = {
     "Firestore/Commit, a write to whatever is there": _WRITE,
     "Firestore/Commit, a deletion": frozenset({ENTITIES_DELETE}),
     "Publisher/Publish": frozenset({TOPICS_PUBLISH}),
+    "Subscriber/CreateSubscription": frozenset({SUBSCRIPTIONS_CREATE, TOPICS_ATTACH}),
+    "Subscriber/Seek": frozenset({SUBSCRIPTIONS_CONSUME}),
+    "Subscriber/DeleteSubscription": frozenset({SUBSCRIPTIONS_DELETE}),
 }
 """The permissions that Google asks for, by method, and for Commit by each kind of write."""

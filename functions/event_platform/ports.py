@@ -17,8 +17,8 @@ from .domain.messages.message import Message
 from .domain.record.actions import BY_THE_PLATFORM, Action
 from .domain.record.logs import DeliveryEnd, LogEntry, LogQuery
 from .domain.record.notifications import Allowance, Mail, MailFailure, Pending
-from .domain.replays import Replay
-from .domain.subscriptions import KafkaConfig, Owner, PubSubConfig, Subscriber, Subscription
+from .domain.replays import PushedReplay, Replay, ReplayStatus
+from .domain.subscriptions import KafkaConfig, Owner, PubSubConfig, Status, Subscriber, Subscription
 from .domain.suspension import Count, Series
 from .domain.tenants import Tenant, Way
 
@@ -259,6 +259,50 @@ class KeptEvents(Protocol):
 
     async def with_data(self, events: Sequence[KeptEvent]) -> Sequence[KeptWithData]:
         """Returns those that are still kept, with their data."""
+        ...
+
+
+class ReplayLookup(Protocol):
+    """Replays as fan-out sees them where it is a function of its own. All methods raise StoreUnavailable."""
+
+    async def running(self, replay_id: str) -> PushedReplay | None:
+        """Returns it as it was 5 s ago at most; None if there is none, or it is not running."""
+        ...
+
+    async def note_push(self, replay_id: str) -> None:
+        """Notes that an event of its range was pushed; of one instance once in 10 s at most."""
+        ...
+
+    async def reopen(self, replay_id: str) -> None:
+        """Notes that a replay that is not running is still pushed, so that its push subscriptions go."""
+        ...
+
+
+class OpenReplays(Protocol):
+    """Replays for which there may be push subscriptions. All methods raise StoreUnavailable."""
+
+    async def open(self) -> Sequence[PushedReplay]:
+        """Returns some of them: those of one tick."""
+        ...
+
+    async def watch(self, replay_id: str, *, as_pushed: bool) -> None:
+        """Notes that it was looked at now, and `as_pushed` that the time without a push begins now."""
+        ...
+
+    async def close(self, pushed: PushedReplay, status: ReplayStatus, reason: Status | None) -> None:
+        """Notes that it has no push subscriptions any more, and how it ended if it was running."""
+        ...
+
+
+class ReplayPushes(Protocol):
+    """The push subscriptions of replays. Both methods raise Unavailable, and may be repeated."""
+
+    async def make(self, pushed: PushedReplay) -> None:
+        """Has the events of its range, and later ones, pushed to fan-out."""
+        ...
+
+    async def remove(self, pushed: PushedReplay) -> None:
+        """Ends that."""
         ...
 
 

@@ -181,6 +181,7 @@ Proxies = Annotated[int, Field(ge=0, le=16)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 ServiceAccount = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}@[a-z0-9.-]{1,200}\.gserviceaccount\.com$")]
 Archive = Annotated[str, Field(max_length=200, pattern=r"^[\x21-\x7e]+$"), AfterValidator(_check_archive)]
+VersionBuckets = Annotated[int, Field(ge=1, le=64)]
 Topic = Annotated[str, Field(min_length=3, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]+$")]
 
 
@@ -244,7 +245,7 @@ class Settings(AttemptSettings, DestinationSettings):
 
 
 class FunctionSettings(BaseSettings):
-    """Settings of every function on Google Cloud; `maintain` needs no more.
+    """Settings of every function on Google Cloud.
 
     `archive` is the name of the source archive that was deployed, for /health. The code has to be from it:
     after a build that failed, Google may start the code of before with the settings of now. With
@@ -262,10 +263,18 @@ class FunctionSettings(BaseSettings):
     await_network: Addresses = ()
 
 
+class MaintainSettings(FunctionSettings):
+    """Settings of `maintain`. `fanout_url` is where replays are pushed to, as the account `fanout_caller`."""
+
+    version_buckets: VersionBuckets = 1
+    fanout_url: PublicUrl | None = None
+    fanout_caller: ServiceAccount | None = None
+
+
 class RecordsSettings(FunctionSettings):
     """Settings of functions that read records."""
 
-    version_buckets: Annotated[int, Field(ge=1, le=64)] = 1
+    version_buckets: VersionBuckets = 1
     dev: bool = False
     allow_networks: Networks = ()
     refuse_networks: Networks = ()
@@ -349,7 +358,15 @@ def unknown_variables(environment: Mapping[str, str], *more: str) -> Mapping[str
     `more` are names that are read elsewhere. A variable that is misspelt would else be ignored in silence.
     """
     known = set(more)
-    for model in (Settings, ManageSettings, IngestSettings, FanoutSettings, DeliverSettings, NotifySettings):
+    for model in (
+        Settings,
+        ManageSettings,
+        IngestSettings,
+        FanoutSettings,
+        DeliverSettings,
+        MaintainSettings,
+        NotifySettings,
+    ):
         fields = model.model_fields.items()
         known |= {PREFIX + name.upper() for name, field in fields if field.validation_alias is None}
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)

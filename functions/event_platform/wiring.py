@@ -23,6 +23,7 @@ from .settings import (
     FanoutSettings,
     FunctionSettings,
     IngestSettings,
+    MaintainSettings,
     ManageSettings,
     NotifySettings,
     RecordsSettings,
@@ -54,7 +55,7 @@ SETTINGS: Mapping[str, type[FunctionSettings]] = {
     "ingest": IngestSettings,
     "fanout": FanoutSettings,
     "deliver": DeliverSettings,
-    "maintain": FunctionSettings,
+    "maintain": MaintainSettings,
     "notify": NotifySettings,
 }
 
@@ -113,6 +114,7 @@ def manage() -> "Answers":
     from . import manage
     from .adapters.clock import SystemClock
     from .adapters.firestore.logs import FirestoreLogs
+    from .adapters.firestore.replays import FirestoreReplays
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.guard import TrustedNetwork
     from .adapters.https import HttpsPimGateway, HttpsSender
@@ -146,6 +148,8 @@ def manage() -> "Answers":
         timeout=settings.timeout,
         topics=topics,
         topic_labels=PubSubTopics(topics),
+        replays=FirestoreReplays(firestore, subscriptions, clock, registry=registry, keep=settings.keep),
+        catches_up=False,
     )
     routes = [*manage.routes(function), asyncapi.route(settings.event_types, settings.public_url)]
     return _app(settings, [*routes, openapi.route(routes, settings.event_types, topics)])
@@ -176,6 +180,7 @@ def fanout() -> "Answers":
     """Chooses the subscriptions that get an event."""
     from . import fanout
     from .adapters.clock import SystemClock
+    from .adapters.firestore.replays import FirestoreReplays
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.pubsub.publisher import load_client
     from .adapters.reading import ReadingProcess
@@ -196,6 +201,7 @@ def fanout() -> "Answers":
         clock=clock,
         schema_base=f"{settings.public_url}/spec",
         reader=ReadingProcess(settings.event_types),
+        replays=FirestoreReplays(firestore, subscriptions, clock),
         shards=settings.deliveries_shards,
     )
     return _app(settings, fanout.routes(function))
@@ -263,20 +269,33 @@ def deliver() -> "Answers":
 
 @cache
 def maintain() -> "Answers":
-    """Puts due retries back, and publishes notifications that are due."""
+    """Puts due retries back, publishes notifications that are due, and has replays pushed."""
     from . import maintain
     from .adapters.clock import SystemClock
     from .adapters.firestore.outbox import FirestoreOutbox
+    from .adapters.firestore.replays import FirestoreReplays
     from .adapters.firestore.retries import FirestoreRetrySchedule
+    from .adapters.firestore.subscriptions import FirestoreSubscriptions
+    from .adapters.pubsub.replay_pushes import PubSubReplayPushes
+    from .adapters.seal import KeylessSeal
 
-    settings, clock = _read(FunctionSettings), SystemClock()
+    settings, clock = _read(MaintainSettings), SystemClock()
     firestore = _firestore(settings)
+    subscriptions = FirestoreSubscriptions(firestore, KeylessSeal(), clock, buckets=settings.version_buckets)
+    pushes = None
+    if settings.fanout_url is not None:
+        pushes = PubSubReplayPushes(
+            settings.project, fanout_url=settings.fanout_url, caller=settings.fanout_caller
+        )
     function = maintain.Maintain(
         schedule=FirestoreRetrySchedule(firestore, clock),
         outbox=FirestoreOutbox(firestore, clock),
         publisher=_publisher(settings),
         clock=clock,
         project=settings.project,
+        subscriptions=subscriptions,
+        replays=FirestoreReplays(firestore, subscriptions, clock),
+        pushes=pushes,
     )
     return _app(settings, maintain.routes(function))
 

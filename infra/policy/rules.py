@@ -23,6 +23,8 @@ READERS = {
     "aep-pims-without-secrets": {"manage", "fanout"},
     "aep-smtp-url": {"notify"},
 }
+ROLE = "gcp:projects/iAMCustomRole:IAMCustomRole"
+ATTACHES = "pubsub.topics.attachSubscription"
 PROTECTED = "DELETE_PROTECTION_ENABLED"
 PRIVATE_INGRESS = "ALLOW_INTERNAL_ONLY"
 
@@ -98,6 +100,15 @@ def each_function_has_its_own_secrets(args: ResourceValidationArgs, report: Repo
             report(f"{name} gets the secret {secret}, which it does not read", args.urn)
 
 
+def maintain_alone_makes_subscriptions(args: ResourceValidationArgs, report: ReportViolation) -> None:
+    """Whoever makes subscriptions, or reads from any, sees the events of every PIM."""
+    if args.resource_type != ROLE or args.name == "maintain-role":
+        return
+    for permission in args.props.get("permissions") or []:
+        if permission.startswith("pubsub.subscriptions.") or permission == ATTACHES:
+            report(f"{args.name} grants {permission}, which maintain alone needs", args.urn)
+
+
 RULES = (
     nobody_else_is_public,
     no_primitive_roles,
@@ -105,4 +116,5 @@ RULES = (
     only_public_functions_have_public_ingress,
     pushes_prove_who_calls,
     each_function_has_its_own_secrets,
+    maintain_alone_makes_subscriptions,
 )

@@ -204,6 +204,13 @@ ALERTS: Sequence[Alert] = (
         ),
     ),
     Alert(
+        "replay-not-done",
+        "A replay did not come to its end within a day",
+        "It was ended, and its push subscriptions are gone. The line names it; look at the log of fanout.",
+        Line(logged_by_us("replay.not_done")),
+        severity="WARNING",
+    ),
+    Alert(
         "tick-fails",
         "Cloud Scheduler could not call maintain",
         "Retries stay due and nothing is lost. The line of event-platform-tick says what it was answered.",

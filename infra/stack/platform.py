@@ -71,6 +71,7 @@ class Platform:
         self._let_functions_publish()
 
         self._let_functions_act_for_destinations()
+        self._let_maintain_act_as_the_pusher()
         self.schedule = Schedule(self.project, self.maintain, self.store)
         self.front_door = self._front_door()
         self.observability = Observability(self.project)
@@ -141,6 +142,7 @@ class Platform:
             **({"AEP_TRUSTED_PROXIES": "2"} if self.settings.domain else {}),
             **({"AEP_AWAIT_NETWORK": PUBLIC_ADDRESSES} if egress else {}),
             **self._url_of_manage(name),
+            **self._pushes_of_replays(name),
             **self.settings.settings,
         }
         return CloudFunction(
@@ -160,6 +162,26 @@ class Platform:
     def _url_of_manage(self, name: str) -> Mapping[str, pulumi.Input[str]]:
         """Returns the URL of manage. Without a domain manage itself knows it only from its requests."""
         return {} if name == "manage" and not self.settings.domain else {"AEP_PUBLIC_URL": self.public_url}
+
+    def _pushes_of_replays(self, name: str) -> Mapping[str, pulumi.Input[str]]:
+        """Returns where maintain has replays pushed to, and as whom.
+
+        Also where no events are kept any more: a replay that ran has to be ended.
+        """
+        if name != "maintain" or self.fanout.caller is None:
+            return {}
+        return {"AEP_FANOUT_URL": self.fanout.url, "AEP_FANOUT_CALLER": self.fanout.caller.email}
+
+    def _let_maintain_act_as_the_pusher(self) -> None:
+        """Google asks for this of who makes a push subscription that proves who calls."""
+        if self.fanout.caller is None:
+            return
+        gcp.serviceaccount.IAMMember(
+            "maintain-acts-as-caller-of-fanout",
+            service_account_id=self.fanout.caller.name,
+            role="roles/iam.serviceAccountUser",
+            member=self.maintain.account.member,
+        )
 
     def _queue(
         self, name: str, function: CloudFunction, path: str, *, ordered: bool = False, kept: int = 0

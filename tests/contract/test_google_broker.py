@@ -173,6 +173,7 @@ class GoogleWorld:
             clock=self.clock,
             schema_base="https://x/spec",
             reader=UNUSED,
+            replays=UNUSED,
         )
         delivering = deliver.Deliver(
             subscriptions=UNUSED,

@@ -57,6 +57,7 @@ async def pubsub(pubsub_host: str, project: str) -> AsyncIterator[Project]:
         clock=SystemClock(),
         schema_base="https://x/spec",
         reader=reader,
+        replays=nobody,
     )
     app = App(list(routes(fanout)))
     config = uvicorn.Config(app, port=0, log_level="warning")

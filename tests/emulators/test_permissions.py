@@ -25,7 +25,7 @@ from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
-from event_platform.data_model import NOTIFICATIONS, RETRIES
+from event_platform.data_model import NOTIFICATIONS, REPLAYS, RETRIES
 from event_platform.deliver import edge
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.events.catalog import BENCHMARK
@@ -130,6 +130,7 @@ async def recorder(
         "AEP_RETRY_DELAYS": "0.01",
         "AEP_SMTP_URL": "smtp://127.0.0.1:1",  # nobody answers, so mails are to be tried again
         "AEP_MAIL_FROM": "events@example.com",
+        "AEP_FANOUT_URL": "http://127.0.0.1:1",  # nobody answers, so what is replayed is pushed again
         "AEP_DEV": "true",
     }.items():
         monkeypatch.setenv(name, value)
@@ -193,6 +194,18 @@ async def leave_a_notification_held(firestore: Firestore) -> None:
     await left.reference.update({"held_for": subscriber_id})
 
 
+async def leave_a_replay_that_is_due(firestore: Firestore) -> None:
+    """As one that was started an hour ago."""
+    (left,) = await firestore.query(AsyncQuery(firestore.client.collection(REPLAYS)))
+    await left.reference.update({"created_at": datetime.now(UTC) - timedelta(hours=1)})
+
+
+async def cancel_the_replay(firestore: Firestore) -> None:
+    (left,) = await firestore.query(AsyncQuery(firestore.client.collection(REPLAYS)))
+    assert left.get("pushed_at") is not None
+    await left.reference.update({"status": "cancelled"})
+
+
 async def test_each_function_uses_just_what_it_is_permitted(beside: Firestore, recorder: Recorder) -> None:
     async with running(Starlette(routes=[Route("/{status:int}", answer, methods=["POST"])])) as endpoint:
         recorder.function = "manage"
@@ -215,8 +228,11 @@ async def test_each_function_uses_just_what_it_is_permitted(beside: Firestore, r
         recorder.function = "maintain"
         await leave_a_notification_unpublished(beside)
         await leave_a_retry_that_nobody_can_read(beside)
+        await leave_a_replay_that_is_due(beside)
         async with running(wiring.maintain()) as url:
             await tick_until_one_is_put_back(url)
+            await cancel_the_replay(beside)
+            await asyncio.to_thread(http().post, url, timeout=60)
         await leave_a_notification_held(beside)
         recorder.function = "notify"
         async with running(wiring.notify()) as url:
@@ -256,6 +272,11 @@ def manage_all_there_is(url: str, endpoint: str) -> list[str]:
         ("DELETE", f"{subscribers}/subscriptions/{other}", None),
     ]:
         assert client.call(method, path, body).ok
+    an_hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    replay = {"from": an_hour_ago, "which": "all"}
+    client.call("POST", f"{subscribers}/subscriptions/{ids[0]}/replays", replay, expect=201)
+    refused = client.call("POST", f"{subscribers}/subscriptions/{ids[1]}/replays", {"from": an_hour_ago})
+    assert refused.status_code == 400
     client.call("POST", "/subscribers", {}, expect=400)
     client.call("GET", "/logs", expect=200)
     shop = Client(url, PIM, CLIENT_KEY, "shop")

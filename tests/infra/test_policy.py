@@ -15,6 +15,7 @@ INVOKER = "gcp:cloudrunv2/serviceIamMember:ServiceIamMember"
 SUBSCRIPTION = "gcp:pubsub/subscription:Subscription"
 FUNCTION = "gcp:cloudfunctionsv2/function:Function"
 TOPIC_MEMBER = "gcp:pubsub/topicIAMMember:TopicIAMMember"
+ROLE = "gcp:projects/iAMCustomRole:IAMCustomRole"
 PUSH = {"pushEndpoint": "https://x", "oidcToken": {"serviceAccountEmail": "a@b", "audience": "https://x"}}
 
 
@@ -53,6 +54,7 @@ def refused(kind: str, props: Mapping[str, Any], *, protect: bool = True) -> lis
         (FUNCTION, {"name": "deliver", "serviceConfig": {"ingressSettings": "ALLOW_INTERNAL_ONLY"}}),
         (TOPIC_MEMBER, {"role": "roles/pubsub.publisher", "member": "serviceAccount:a@b"}),
         (FUNCTION, reading("ingest", "aep-registry-key", "aep-pims")),
+        (ROLE, {"permissions": ["datastore.entities.get", "pubsub.topics.publish"]}),
         (FUNCTION, reading("manage", "aep-secrets-key", "aep-pims-without-secrets", "another")),
     ],
 )
@@ -98,6 +100,8 @@ def test_a_value_that_a_preview_does_not_know_is_no_violation_and_no_advisory() 
         (FUNCTION, reading("ingest", "aep-secrets-key"), "gets the secret aep-secrets-key"),
         (FUNCTION, reading("manage", "aep-registry-key"), "gets the secret aep-registry-key"),
         (FUNCTION, reading("manage", "aep-pims"), "gets the secret aep-pims,"),
+        (ROLE, {"permissions": ["pubsub.subscriptions.consume"]}, "which maintain alone needs"),
+        (ROLE, {"permissions": ["pubsub.topics.attachSubscription"]}, "which maintain alone needs"),
     ],
 )
 def test_what_is_wrong_is_refused(kind: str, props: Mapping[str, Any], told: str) -> None:

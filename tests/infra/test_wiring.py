@@ -336,11 +336,26 @@ def test_the_schedule_calls_maintain_each_minute_as_its_caller(stack: Deployed) 
 
 
 def test_deliver_and_manage_alone_act_for_the_account_that_destinations_let_in(stack: Deployed) -> None:
-    rights = stack.all("serviceaccount/iAMMember:IAMMember").values()
+    rights = [
+        right
+        for name, right in stack.all("serviceaccount/iAMMember:IAMMember").items()
+        if name.endswith("-acts-for-destinations")
+    ]
     assert {right.inputs["role"] for right in rights} == {"roles/iam.serviceAccountTokenCreator"}
     assert {right.inputs["member"] for right in rights} == {account("deliver"), account("manage")}
     everywhere = str([each.inputs for each in stack.resources if "iam" in each.type.lower()])
     assert email("destinations") not in everywhere
+
+
+def test_maintain_alone_makes_pushes_of_replays_and_acts_as_their_pusher(stack: Deployed) -> None:
+    right = stack.one("serviceaccount/iAMMember:IAMMember", "maintain-acts-as-caller-of-fanout")
+    assert (right["role"], right["member"]) == ("roles/iam.serviceAccountUser", account("maintain"))
+    given = stack.functions()["maintain"]["environmentVariables"]
+    assert given["AEP_FANOUT_URL"] == "https://fanout-abc.a.run.app"
+    assert given["AEP_FANOUT_CALLER"] == email("call-fanout")
+    assert [
+        name for name, allowed in PERMISSIONS.items() if any("pubsub.subs" in each for each in allowed)
+    ] == ["maintain"]
 
 
 def test_what_calls_out_leaves_from_one_address(production: Deployed, minimal: Deployed) -> None:

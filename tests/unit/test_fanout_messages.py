@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from event_platform.domain.messages.queue_messages import (
     is_alone,
 )
 from event_platform.domain.pace.lanes import lane_of
+from event_platform.domain.replays import PushedReplay, Replay, ReplayRequest, Which
 from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.domain.tenants import Tenant
 from event_platform.fanout import Fanout, IdentifierCheck, routes
@@ -68,6 +69,8 @@ class World:
         self.topics = Topics()
         self.subscriptions: Sequence[Subscription] | Exception = subscriptions
         self.clock = ManualClock()
+        self.replay: PushedReplay | None = None
+        self.noted: list[str] = []
         nobody: Any = None
         known = catalog.load()
         self.reader = ReadingProcess(known)
@@ -80,6 +83,7 @@ class World:
             clock=self.clock,
             schema_base=SCHEMAS,
             reader=self.reader,
+            replays=self,
             shards=4,
         )
         self._app = App(list(routes(fanout)))
@@ -91,6 +95,15 @@ class World:
         if isinstance(self.subscriptions, Exception):
             raise self.subscriptions
         return self.subscriptions if tenant == PIM else []
+
+    async def running(self, replay_id: str) -> PushedReplay | None:
+        return self.replay
+
+    async def note_push(self, replay_id: str) -> None:
+        self.noted.append("pushed")
+
+    async def reopen(self, replay_id: str) -> None:
+        self.noted.append("reopened")
 
     async def push(self, message: Message, path: str = "/events") -> int:
         body = {
@@ -407,3 +420,93 @@ async def test_functions_share_nothing_between_requests() -> None:
     statuses = await asyncio.gather(*(world.push(accepted(number)) for number in range(20)))
     assert statuses == [204] * 20
     assert len(world.topics.on(DELIVERIES)) == 20
+
+
+# --- replays -------------------------------------------------------------------------------------------
+
+
+def replayed(subscription: Subscription, **asked: Any) -> PushedReplay:
+    """A replay of the hour before, which ends a second after START."""
+    since, until = START - timedelta(hours=1), START + timedelta(seconds=1)
+    replay = Replay("rid", subscription.id, ReplayRequest(since, until, which=Which.ALL, **asked), until)
+    return PushedReplay(replay, PIM, "pim", subscription.epoch, since, until)
+
+
+def replay_world(**asked: Any) -> tuple[World, Subscription]:
+    wanted = subscription(lanes=16, epoch=4, replay_id="rid")
+    world = World(subscription(), wanted)
+    world.replay = replayed(wanted, **asked)
+    return world, wanted
+
+
+@pytest.mark.provokes("events.replayed")
+async def test_a_replayed_event_goes_to_its_subscription_alone_in_a_quarter_as_many_lanes() -> None:
+    world, wanted = replay_world()
+    assert await world.push(accepted(1, 2), "/replays/rid") == 204
+    messages = world.topics.on(DELIVERIES)
+    deliveries = [delivery_of(message) for message in messages]
+    assert [(each.subscription_id, each.event_id) for each in deliveries] == [
+        (wanted.id, "event-1"),
+        (wanted.id, "event-2"),
+    ]
+    first = deliveries[0]
+    assert (first.replay_id, first.entered_at, first.accepted_at) == ("rid", world.clock.now(), START)
+    assert (first.lane, first.lanes) == (lane_of(an_event(1).identity, "event-1", 4), 16)
+    assert messages[0].ordering_key == f"{wanted.id}/4/{first.lane}/rid"
+    assert world.noted == ["pushed"]
+
+
+async def test_what_came_after_the_range_is_acknowledged_and_is_no_sign_of_life() -> None:
+    world, _ = replay_world()
+    ((later, _),) = events_messages(Accepted(PIM, START + timedelta(seconds=1), [an_event()]))
+    assert await world.push(later, "/replays/rid") == 204
+    assert (world.topics.published, world.noted) == ([], [])
+
+
+async def test_events_of_another_pim_are_not_replayed_though_no_filter_kept_them_back() -> None:
+    world, _ = replay_world()
+    ((foreign, _),) = events_messages(Accepted("https://other.example.com", START, [an_event()]))
+    assert await world.push(foreign, "/replays/rid") == 204
+    assert (world.topics.published, world.noted) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "change", [{"epoch": 5}, {"status": Status.SUSPENDED}, {"replay_id": None}, {"replay_id": "another"}]
+)
+async def test_nothing_is_replayed_to_a_subscription_that_has_moved_on(change: dict[str, Any]) -> None:
+    world, wanted = replay_world()
+    world.subscriptions = [replace(wanted, **change)]
+    assert await world.push(accepted(1), "/replays/rid") == 204
+    assert world.topics.published == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "ids"), [({"events": ("other",)}, []), ({"event_ids": ("event-2",)}, ["event-2"])]
+)
+async def test_a_replay_is_narrowed_by_types_and_by_ids(asked: dict[str, Any], ids: list[str]) -> None:
+    world, _ = replay_world(**asked)
+    assert await world.push(accepted(1, 2), "/replays/rid") == 204
+    assert [delivery_of(message).event_id for message in world.topics.on(DELIVERIES)] == ids
+
+
+async def test_a_push_for_a_replay_that_is_over_is_acknowledged_and_has_it_cleaned_up() -> None:
+    world, _ = replay_world()
+    world.replay = None
+    assert await world.push(accepted(1), "/replays/rid") == 204
+    assert (world.topics.published, world.noted) == ([], ["reopened"])
+
+
+async def test_what_a_pim_published_to_its_own_topic_is_replayed_from_there() -> None:
+    world, wanted = replay_world()
+    noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    world.replay = replace(replayed(wanted), since=noon - timedelta(hours=1), until=noon)
+    message = Message(json.dumps(CLOUDEVENT).encode(), {})
+    assert await world.push(message, "/replays/rid/pim") == 204
+    assert [delivery_of(each).event_id for each in world.topics.on(DELIVERIES)] == ["a"]
+
+
+async def test_what_cannot_be_read_is_no_dead_letter_a_second_time() -> None:
+    world, _ = replay_world()
+    attributes = dict(accepted(1).attributes)
+    assert await world.push(Message(b"no events", attributes), "/replays/rid") == 204
+    assert world.topics.published == []

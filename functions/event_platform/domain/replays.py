@@ -69,6 +69,38 @@ class Replay:
     ended_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PushedReplay:
+    """A replay whose events a topic pushes once more, where the topics keep them.
+
+    Its range is from `since` until before `until`. `key` is the tenant's, and `epoch` the one of the
+    subscription at the start. `pushed_at` is when an event of its range was pushed last, None before its push
+    subscriptions were made; `watched_at` is when a tick looked at it last.
+    """
+
+    replay: Replay
+    tenant: str
+    key: str
+    epoch: int
+    since: datetime
+    until: datetime
+    pushed_at: datetime | None = None
+    watched_at: datetime | None = None
+
+    def has(self, accepted_at: datetime) -> bool:
+        """True if events that were accepted then are in its range."""
+        return self.since <= accepted_at < self.until
+
+    def is_of(self, subscription: Subscription) -> bool:
+        """True if it is still sent to the subscription as that is now."""
+        return (
+            subscription.id == self.replay.subscription_id
+            and subscription.status is Status.ACTIVE
+            and subscription.epoch == self.epoch
+            and subscription.replay_id == self.replay.id
+        )
+
+
 def check_replayable(subscription: Subscription) -> None:
     """Raises InvalidRequest for a subscription that gets test events, Conflict for one that is not active."""
     if subscription.source == "benchmark":

@@ -98,11 +98,27 @@ async def fan_out_accepted(
     active = await subscriptions.active(accepted.tenant)
     predicates = await compiled.of(accepted.tenant, active)
     topic = deliveries_topic(accepted.tenant, shards)
+    published = await publish_deliveries(
+        _deliveries(accepted, active, predicates, schema_base, identifiers),
+        publisher=publisher,
+        topic=topic,
+        recent=recent,
+    )
+    log.info("events.fanned_out", tenant=accepted.tenant, events=len(accepted.events), deliveries=published)
+    return published
+
+
+async def publish_deliveries(
+    messages: Iterable[Message], *, publisher: Publisher, topic: str, recent: RecentLanes
+) -> int:
+    """Publishes the messages in pieces, each made when it is needed. Returns their number.
+
+    Raises PublishFailed when one was not taken twice.
+    """
     published = 0
-    async for piece in _pieces(_deliveries(accepted, active, predicates, schema_base, identifiers)):
+    async for piece in _pieces(messages):
         await _publish(publisher, topic, recent.marked(piece))
         published += len(piece)
-    log.info("events.fanned_out", tenant=accepted.tenant, events=len(accepted.events), deliveries=published)
     return published
 
 

@@ -1,4 +1,4 @@
-"""The function `maintain`: requeues due retries and publishes due notifications. It judges nobody."""
+"""The function `maintain`: requeues due retries, publishes due notifications and has replays pushed."""
 
 from .publish_notifications import publish_notifications
 from .requeue import requeue_due

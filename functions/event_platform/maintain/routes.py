@@ -8,8 +8,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..http import json_response
-from ..ports import Clock, PublishedOutbox, Publisher, RetrySchedule
+from ..ports import (
+    Clock,
+    OpenReplays,
+    PublishedOutbox,
+    Publisher,
+    ReplayPushes,
+    RetrySchedule,
+    SubscriptionLookup,
+)
 from .publish_notifications import publish_notifications
+from .replays import work_on_replays
 from .requeue import requeue_due
 
 PATH = "/"
@@ -17,19 +26,36 @@ PATH = "/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Maintain:
-    """The services of maintain."""
+    """The services of maintain. Without `pushes` nothing is replayed."""
 
     schedule: RetrySchedule
     outbox: PublishedOutbox
     publisher: Publisher
     clock: Clock
     project: str
+    subscriptions: SubscriptionLookup
+    replays: OpenReplays
+    pushes: ReplayPushes | None
 
 
 def routes(maintain: Maintain) -> Sequence[Route]:
     """The route of maintain. A tick that failed in part answers 503, and the next one goes on."""
 
     async def tick(request: Request) -> Response:
+        replays = 0
+        try:
+            published, returned = await requeue()
+        finally:  # a replay does not wait for what fails
+            if maintain.pushes is not None:
+                replays = await work_on_replays(
+                    maintain.replays,
+                    maintain.pushes,
+                    subscriptions=maintain.subscriptions,
+                    clock=maintain.clock,
+                )
+        return json_response({"put_back": returned, "notifications": published, "replays": replays})
+
+    async def requeue() -> tuple[int, int]:
         try:
             published = await publish_notifications(
                 maintain.outbox, publisher=maintain.publisher, clock=maintain.clock
@@ -41,6 +67,6 @@ def routes(maintain: Maintain) -> Sequence[Route]:
                 clock=maintain.clock,
                 project=maintain.project,
             )
-        return json_response({"put_back": returned, "notifications": published})
+        return published, returned
 
     return [Route(PATH, tick, methods=["POST"])]

@@ -49,6 +49,7 @@ class Manage:
     retries: WaitingRetries | None = None
     kept: KeptEvents | None = None
     catch_up: bool = False
+    catches_up: bool = True
 
     def rules_for(self, caller: Caller, *, is_new: bool = True) -> Rules:
         """Returns the rules by which the caller's bodies are valid."""

@@ -71,6 +71,7 @@ class FirestoreEndLog:
             "type": delivery.event_type,
             "attempts": delivery.attempts,
             "at": end.at.timestamp(),
+            **({} if delivery.replay_id is None else {"replay_id": delivery.replay_id}),
         }
         return LogEntry(
             id=replace(end, at=window_of(end)).entry_id(delivery.subscription_id),

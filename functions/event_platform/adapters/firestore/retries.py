@@ -32,6 +32,8 @@ _FIELDS = {
     "first_attempt_at": datetime | None,
     "body": bytes,
     "receipt": str | None,
+    "replay_id": str | None,
+    "entered_at": datetime | None,
 }
 """The fields of a delivery, and what each must be to be read."""
 _TEXT_CHARACTERS = 256
@@ -77,6 +79,8 @@ class FirestoreRetrySchedule:
                 "first_attempt_at": delivery.first_attempt_at,
                 "body": delivery.body,
                 "receipt": delivery.receipt,  # the topic that it came from, and goes back to
+                "replay_id": delivery.replay_id,
+                "entered_at": delivery.entered_at,
                 data_model.EXPIRES_AT: due_at + _KEPT,
             },
             merge=False,
@@ -157,6 +161,8 @@ class FirestoreRetrySchedule:
 def _entry_id(delivery: Delivery) -> str:
     """Returns the id of the entry: the same for whoever settles this attempt, however often."""
     name = f"{delivery.subscription_id}\n{delivery.event_id}\n{delivery.attempts}"
+    if delivery.replay_id is not None:
+        name += f"\n{delivery.replay_id}"
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
@@ -173,7 +179,7 @@ def _is_readable(value: object, kind: Any) -> bool:
 def _due_entry(entry: str, fields: dict[str, object]) -> Due:
     place = f"{fields['due']}/{entry}"  # the query finds only entries with this field
     if all(_is_readable(fields.get(name), kind) for name, kind in _FIELDS.items()):
-        return Due(entry, place, Delivery(**{name: fields[name] for name in _FIELDS}))  # pyright: ignore[reportArgumentType] - checked
+        return Due(entry, place, Delivery(**{name: fields.get(name) for name in _FIELDS}))  # pyright: ignore[reportArgumentType] - checked
     body = fields.get("body")
     texts = {name: str(value)[:_TEXT_CHARACTERS] for name, value in fields.items() if name in _FIELDS}
     texts.pop("body", None)

@@ -98,7 +98,7 @@ class PubSubPublisher:
         path = f"projects/{self._project}/topics/{topic}"
         try:
             request = _publish_request(path, messages)
-            await self._client.publish(request, retry=_retry(self._deadline), timeout=self._deadline)
+            await self._client.publish(request, retry=retry(self._deadline), timeout=self._deadline)
         except NotFound:
             return TopicMissing(f"there is no topic {path}", ())
         except (GoogleAPIError, GoogleAuthError) as error:
@@ -158,7 +158,7 @@ def _publish_request(path: str, messages: Sequence[Message]) -> Any:
     return request
 
 
-def _retry(deadline: float) -> Any:
+def retry(deadline: float) -> Any:
     """Tries again what Google's own client does (its publisher's default), but within our time."""
     from google.api_core import exceptions
     from google.api_core.retry import AsyncRetry, if_exception_type

@@ -128,6 +128,8 @@ def _values(text: bytes) -> list[Any]:
 def delivery_message(delivery: Delivery) -> Message:
     """The body as data, all else as attributes; ordered by subscription, epoch and lane.
 
+    A replay has lanes of its own, so that new events do not wait behind it.
+
     What a suspension left in the lanes is dropped no faster than the log is written; nothing of a later
     epoch waits behind it.
     """
@@ -144,7 +146,12 @@ def delivery_message(delivery: Delivery) -> Message:
     }
     if delivery.first_attempt_at is not None:
         attributes["first_attempt_at"] = _moment(delivery.first_attempt_at)
+    if delivery.entered_at is not None:
+        attributes["entered_at"] = _moment(delivery.entered_at)
     ordering_key = f"{delivery.subscription_id}/{delivery.epoch}/{delivery.lane}"
+    if delivery.replay_id is not None:
+        attributes["replay_id"] = delivery.replay_id
+        ordering_key += f"/{delivery.replay_id}"
     return Message(delivery.body, attributes, ordering_key)
 
 
@@ -169,6 +176,8 @@ def delivery_of(message: Message, receipt: object = None) -> Delivery:
             attributes.moment("first_attempt_at") if "first_attempt_at" in message.attributes else None
         ),
         receipt=receipt,
+        replay_id=message.attributes.get("replay_id"),
+        entered_at=attributes.moment("entered_at") if "entered_at" in message.attributes else None,
     )
 
 

@@ -1,0 +1,202 @@
+"""Replays in Firestore: what manage writes, what fanout and maintain find of it, on Google's emulator."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import uuid_utils
+
+from event_platform.adapters.firestore.client import Firestore, connect
+from event_platform.adapters.firestore.logs import FirestoreLogs
+from event_platform.adapters.firestore.replays import NOTED_EVERY_SECONDS, FirestoreReplays
+from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
+from event_platform.adapters.seal import AesGcmSeal
+from event_platform.domain.errors import Conflict, InvalidRequest, NotFound
+from event_platform.domain.record.actions import BY_THE_PLATFORM
+from event_platform.domain.record.logs import LogQuery
+from event_platform.domain.replays import Replay, ReplayRequest, ReplayStatus, Which
+from event_platform.domain.subscriptions import Subscription, suspend
+from event_platform.domain.tenants import Tenant, tenant_key
+from support.clock import ManualClock
+from support.records import PIM, subscribed
+
+DAY = 86400
+HOUR = timedelta(hours=1)
+
+
+@dataclass
+class World:
+    """What manage has, and what another function sees."""
+
+    clock: ManualClock
+    subscriptions: FirestoreSubscriptions
+    manage: FirestoreReplays
+    elsewhere: FirestoreReplays
+    subscription: Subscription
+
+    async def start(self, **asked: Any) -> Replay:
+        now = self.clock.now()
+        request = ReplayRequest(**{"since": now - HOUR, "which": Which.ALL, **asked})
+        replay = Replay(str(uuid_utils.uuid7()), self.subscription.id, request, now)
+        owner, subscriber = self.subscription.owner, self.subscription.subscriber_id
+        return await self.manage.start(owner, subscriber, replay, action=BY_THE_PLATFORM)
+
+    async def cancel(self, replay: Replay) -> Replay:
+        return await self.manage.cancel(
+            self.subscription.owner,
+            self.subscription.subscriber_id,
+            self.subscription.id,
+            replay.id,
+            now=self.clock.now(),
+            action=BY_THE_PLATFORM,
+        )
+
+    async def named(self) -> str | None:
+        """The replay whose deliveries are sent."""
+        record = await self.subscriptions.read(self.subscription.id)
+        assert record is not None
+        return record[0].replay_id
+
+
+class Registry:
+    async def tenants(self) -> list[Tenant]:
+        return [Tenant(host_pattern="*.example.org"), Tenant(url=PIM, key="pim")]
+
+
+@pytest.fixture
+async def firestore(firestore_host: str, project: str) -> AsyncIterator[Firestore]:
+    opened = connect(project, emulator=firestore_host)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def world(firestore: Firestore) -> World:
+    clock = ManualClock()
+    subscriptions = FirestoreSubscriptions(firestore, AesGcmSeal(b"k" * 32), clock)
+    (subscription,) = await subscribed(subscriptions)
+    manage = FirestoreReplays(firestore, subscriptions, clock, registry=Registry(), keep=DAY)
+    return World(
+        clock, subscriptions, manage, FirestoreReplays(firestore, subscriptions, clock), subscription
+    )
+
+
+async def test_a_replay_is_known_to_the_other_functions(world: World) -> None:
+    replay = await world.start(events=("a", "b"))
+    assert await world.manage.replay(world.subscription.id, replay.id) == replay
+    assert await world.named() == replay.id
+    (found,) = await world.elsewhere.open()
+    assert found == await world.elsewhere.running(replay.id)
+    assert (found.replay, found.tenant, found.key, found.epoch) == (replay, PIM, "pim", 0)
+    assert (found.since, found.until) == (world.clock.now() - HOUR, world.clock.now())
+
+
+async def test_single_events_are_looked_for_in_all_that_is_kept(world: World) -> None:
+    replay = await world.start(since=None, event_ids=("event-1",))
+    (found,) = await world.elsewhere.open()
+    assert (replay.asked.since, found.replay.asked.event_ids) == (None, ("event-1",))
+    assert found.since == world.clock.now() - timedelta(seconds=DAY)
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"which": Which.UNDELIVERED}, "which"),
+        ({"since": datetime.fromisoformat("2020-01-01T00:00Z")}, "from"),
+    ],
+)
+async def test_what_google_cannot_do_is_refused_and_changes_nothing(
+    world: World, asked: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await world.start(**asked)
+    assert [problem.field for problem in refused.value.problems] == [field]
+    assert (await world.manage.replays(world.subscription.id), await world.named()) == ([], None)
+
+
+def test_without_kept_events_the_setting_is_named(world: World) -> None:
+    with pytest.raises(Conflict, match="AEP_KEEP"):
+        world.elsewhere.check_kept()
+
+
+async def test_one_runs_at_a_time_and_for_an_active_subscription(world: World) -> None:
+    first = await world.start()
+    with pytest.raises(Conflict, match="is running"):
+        await world.start()
+    await world.cancel(first)
+    await world.clock.advance(1)
+    second = await world.start()
+    assert [each.id for each in await world.manage.replays(world.subscription.id)] == [second.id, first.id]
+    await world.cancel(second)
+    owner, subscriber = world.subscription.owner, world.subscription.subscriber_id
+    await world.subscriptions.change_subscription(
+        owner, subscriber, world.subscription.id, lambda each: suspend(each, world.clock.now())
+    )
+    with pytest.raises(Conflict, match="active"):
+        await world.start()
+
+
+async def test_a_cancelled_one_is_sent_no_more_and_stays_open_until_its_pushes_are_gone(world: World) -> None:
+    replay = await world.start()
+    cancelled = await world.cancel(replay)
+    assert (
+        cancelled == await world.cancel(replay) == await world.manage.replay(world.subscription.id, replay.id)
+    )
+    assert (cancelled.status, await world.named()) == (ReplayStatus.CANCELLED, None)
+    assert await world.elsewhere.running(replay.id) is None
+    (found,) = await world.elsewhere.open()
+    await world.elsewhere.close(found, ReplayStatus.DONE, None)
+    assert await world.elsewhere.open() == []
+    assert (await world.manage.replay(world.subscription.id, replay.id)).status is ReplayStatus.CANCELLED
+
+
+async def test_a_done_one_is_in_the_log_and_cannot_be_cancelled(world: World, firestore: Firestore) -> None:
+    replay = await world.start()
+    (found,) = await world.elsewhere.open()
+    await world.elsewhere.close(found, ReplayStatus.DONE, None)
+    done = await world.manage.replay(world.subscription.id, replay.id)
+    assert (done.status, done.ended_at) == (ReplayStatus.DONE, world.clock.now())
+    assert await world.named() == replay.id  # what is in the lanes is still sent
+    with pytest.raises(Conflict, match="is done"):
+        await world.cancel(replay)
+    query = LogQuery(subscription_id=world.subscription.id, limit=10)
+    entries = await FirestoreLogs(firestore, world.clock).entries(world.subscription.owner, query)
+    assert {entry.operation for entry in entries} >= {
+        "replay_started_by_the_platform",
+        "replay_ended_by_the_platform",
+    }
+
+
+async def test_a_push_is_noted_at_most_every_ten_seconds(world: World) -> None:
+    replay = await world.start()
+    started = world.clock.now()
+    for _ in range(3):
+        await world.elsewhere.note_push(replay.id)
+        await world.clock.advance(NOTED_EVERY_SECONDS / 2 - 1)
+    (found,) = await world.manage.open()
+    assert found.pushed_at == started
+    await world.clock.advance(NOTED_EVERY_SECONDS)
+    await world.elsewhere.note_push(replay.id)
+    (found,) = await world.manage.open()
+    assert found.pushed_at == world.clock.now()
+    await world.manage.watch(replay.id, as_pushed=False)
+    assert await world.manage.open() == [replace(found, watched_at=world.clock.now())]
+
+
+async def test_a_push_after_the_end_has_it_cleaned_up_again(world: World) -> None:
+    replay = await world.start()
+    (found,) = await world.elsewhere.open()
+    await world.elsewhere.close(found, ReplayStatus.DONE, None)
+    await world.elsewhere.reopen(replay.id)
+    (left,) = await world.elsewhere.open()
+    assert (left.replay.id, left.replay.status) == (replay.id, ReplayStatus.DONE)
+    await world.elsewhere.reopen("nobody's")
+
+
+async def test_a_replay_is_one_subscriptions(world: World) -> None:
+    replay = await world.start()
+    with pytest.raises(NotFound):
+        await world.manage.replay("another", replay.id)
+    assert tenant_key(PIM) != "pim"  # the registry's key is the one in the topic's name
