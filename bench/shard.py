@@ -29,6 +29,7 @@ from event_platform.adapters.firestore.subscriptions import TENANTS_HELD
 from event_platform.deliver import Judge, Observer, Pipeline
 from event_platform.deliver.deliver import ended_unsent, settlement_of
 from event_platform.deliver.edge import Edge, Push
+from event_platform.domain.attempts import retries
 from event_platform.domain.attempts.egress import Egress
 from event_platform.domain.attempts.outcomes import Kind as OutcomeKind
 from event_platform.domain.attempts.outcomes import classify
@@ -90,7 +91,7 @@ class Times:
     page: float = 0.3
     """The seconds of a page of maintain: query, publish, delete."""
     tick: float = 60.0
-    retry_delays: Sequence[timedelta] = tuple(timedelta(seconds=each) for each in (300, 600, 1200))
+    retry_delays: Sequence[timedelta] = tuple(timedelta(seconds=each) for each in retries.HTTPS_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .domain.addresses import IpNetwork
+from .domain.attempts import retries
 from .domain.deliveries import DeliverPolicy
 from .domain.events import catalog
 from .domain.events.catalog import Catalog
@@ -201,7 +202,7 @@ class AttemptSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="AEP_", frozen=True, defer_build=True)
 
-    retry_delays: RetryDelays = (300, 600, 1200)
+    retry_delays: RetryDelays = retries.HTTPS_SECONDS
     rate_min: PerSecond = 1
     rate_max: PerSecond = 100
     timeout: Seconds = 5

@@ -27,7 +27,13 @@ from pydantic.alias_generators import to_camel
 
 from event_platform.adapters.seal import keys_from_base64
 from event_platform.domain.mail_servers import check_sender, mail_server_of
-from event_platform.domain.tenants import MIN_SECRET_LENGTH, Tenant, UnusableList, check_list, without_secrets
+from event_platform.domain.tenants import (
+    MIN_PIM_SECRET_LENGTH,
+    Tenant,
+    UnusableList,
+    check_list,
+    without_secrets,
+)
 from event_platform.settings import KEEP_SECONDS
 from event_platform.wiring import SETTINGS
 
@@ -171,7 +177,7 @@ class DeploymentSettings(_Part):
     def _are_pims(cls, pims: SecretStr | None) -> SecretStr | None:
         if pims is not None:
             listed = _LIST_OF_PIMS.validate_json(pims.get_secret_value())
-            check_list(listed, allow_http=True, at_least=MIN_SECRET_LENGTH)
+            check_list(listed, allow_http=True, at_least=MIN_PIM_SECRET_LENGTH)
             _check_size(_public(listed))
         return pims
 

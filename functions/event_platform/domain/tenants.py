@@ -28,8 +28,8 @@ MAX_PREVIOUS_KEYS = 4
 """The most keys of a client that are good beside its newest."""
 SECRET_FIELDS = ("ingest_key", "events_api_secret", "relay_secret")
 """The fields of an entry that are secrets of a PIM."""
-MIN_SECRET_LENGTH = 16
-STRONG = f"must have at least {MIN_SECRET_LENGTH} printable ASCII characters"
+MIN_PIM_SECRET_LENGTH = 16
+STRONG = f"must have at least {MIN_PIM_SECRET_LENGTH} printable ASCII characters"
 """The rule for a secret where it is entered. A registry may hold older ones that break it."""
 WEAK_SECRET_FIX = (
     f"each {STRONG}: make others with `aep pims add URL --rotate --rotate-relay`, in a list with"
@@ -61,7 +61,7 @@ def is_client_id(text: str) -> bool:
     return 0 < len(text) <= MAX_CLIENT_ID_LENGTH and text.isprintable()
 
 
-def is_strong(secret: SecretStr, at_least: int = MIN_SECRET_LENGTH) -> bool:
+def is_strong(secret: SecretStr, at_least: int = MIN_PIM_SECRET_LENGTH) -> bool:
     """True if a secret of a PIM may be entered; see STRONG."""
     text = secret.get_secret_value()
     return len(text) >= at_least and text.isascii() and text.isprintable()
@@ -184,7 +184,7 @@ class Tenant(_Entry):
         """SHA-256 of each ingest key: what presented keys are compared with."""
         return tuple(hashlib.sha256(key.get_secret_value().encode()).digest() for key in self.ingest_key)
 
-    def weak_secrets(self, at_least: int = MIN_SECRET_LENGTH) -> list[str]:
+    def weak_secrets(self, at_least: int = MIN_PIM_SECRET_LENGTH) -> list[str]:
         """Names the secrets that are shorter, or not printable ASCII, such as `ingest_key.0`."""
         return [
             f"{name}.{index}"

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 
 from event_platform.domain.events.event import Event
-from event_platform.domain.events.repetitions import RELAYED_SECONDS, REMEMBERED_SECONDS
+from event_platform.domain.events.repetitions import RELAYED_SECONDS, REMEMBERED_SECONDS, is_repetition
 from event_platform.domain.tenants import Way
 from event_platform.domain.values import value_object
 
@@ -63,7 +63,7 @@ class SeenIds:
             if key in relayed and batch.way is Way.RELAY:
                 continue
             at = arrived.get(key) or earlier.get(key)
-            if at is not None and abs(batch.now - at) < REMEMBERED_SECONDS:
+            if at is not None and is_repetition(at, batch.now):
                 continue
             if earlier.pop(key, None) is not None:
                 expired.append((key,))
@@ -126,7 +126,7 @@ def _relayed_before(
     rows = bulk.rows(
         connection, "SELECT key, at FROM relayed WHERE key IN {keys}", [(key,) for key in relayed]
     )
-    known = {key for key, at in rows if abs(relayed[key] - at) < RELAYED_SECONDS}
+    known = {key for key, at in rows if is_repetition(at, relayed[key], remembered=RELAYED_SECONDS)}
     bulk.change(
         connection,
         "DELETE FROM relayed WHERE key IN {keys}",

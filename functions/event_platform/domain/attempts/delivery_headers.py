@@ -44,11 +44,11 @@ def _correlation_id(sent: Sent) -> str:
     return quote(sent.id, safe=_SAFE_IN_HEADER, errors="replace")
 
 
-def _primary(sent: Sent) -> str:
+def _primary_signature(sent: Sent) -> str:
     return signatures.sign(sent.body, sent.primary_secret)
 
 
-def _secondary(sent: Sent) -> str | None:
+def _secondary_signature(sent: Sent) -> str | None:
     return None if sent.secondary_secret is None else signatures.sign(sent.body, sent.secondary_secret)
 
 
@@ -72,13 +72,13 @@ DELIVERY_HEADERS = (
     CORRELATION_ID,
     DeliveryHeader(
         signatures.PRIMARY_HEADER,
-        _primary,
+        _primary_signature,
         "HMAC-SHA256 of the raw body with secret.primary, in lower-case hex.",
         pattern="^[0-9a-f]{64}$",
     ),
     DeliveryHeader(
         signatures.SECONDARY_HEADER,
-        _secondary,
+        _secondary_signature,
         "The same with secret.secondary, when there is one.",
         pattern="^[0-9a-f]{64}$",
         is_optional=True,

@@ -8,6 +8,8 @@ THROTTLED_ATTEMPTS_AT_LEAST = 5
 AFTER_OUR_FAULT = timedelta(minutes=5)
 """The delay where none are set."""
 
+HTTPS_SECONDS = (300, 600, 1200)
+"""The seconds to each retry at an endpoint or a topic, unless AEP_RETRY_DELAYS says otherwise."""
 KAFKA_DELAYS = tuple(timedelta(seconds=each) for each in (5, 10, 20, 40, 80, 160, 320, 600, 600, 265))
 """Doubling from 5 s to 10 min; the last one comes 35 min after the first attempt (contract/wire.md 11)."""
 
