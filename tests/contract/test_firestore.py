@@ -40,6 +40,7 @@ from event_platform.adapters.firestore.ends import FirestoreEndLog
 from event_platform.adapters.firestore.logs import FirestoreLogs
 from event_platform.adapters.firestore.outbox import FirestoreOutbox
 from event_platform.adapters.firestore.paces import FirestorePaces
+from event_platform.adapters.firestore.replays import FirestoreReplays
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
@@ -51,8 +52,10 @@ from event_platform.domain.attempts.outcomes import Reason
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.errors import Conflict, StoreUnavailable
 from event_platform.domain.pace.rates import Rate
+from event_platform.domain.record.actions import BY_THE_PLATFORM
 from event_platform.domain.record.logs import DeliveryEnd, LogEntry, LogQuery, LogType, Operation
 from event_platform.domain.record.notifications import Allowance
+from event_platform.domain.replays import Replay, ReplayRequest, Which
 from event_platform.domain.subscriptions import (
     HttpsConfig,
     Status,
@@ -472,6 +475,7 @@ SEARCHED = {
     "topic_claims": set[str](),
     "versions": set[str](),
     "tenants": set[str](),
+    "replays": {"subscription_id", "created_at", "status", "open"},
     "retries": {"due"},
     "leases": set[str](),
     "log_entries": {"part_of"},
@@ -507,6 +511,11 @@ async def test_the_data_model_names_what_is_stored(firestore: Firestore) -> None
     delivery = replace(a_delivery(), subscription_id=subscription.id)
     await FirestoreEndLog(firestore, store, ManualClock()).record(delivery, FAILED)
     await FirestoreSuccessCounts(firestore).add({SERIES: {0: Count(1)}})
+    replays = FirestoreReplays(firestore, store, ManualClock(), keep=86400)
+    asked = ReplayRequest(START, which=Which.ALL)
+    replay = Replay("rid", subscription.id, asked, START)
+    await replays.start(OWNER, subscription.subscriber_id, replay, action=BY_THE_PLATFORM)
+    await replays.watch(replay.id, as_pushed=True)
     await tenants.put(firestore, a_tenant(), SEAL)
     assert await FirestoreOutbox(firestore, ManualClock()).count([Allowance("own", "all", own=1, shared=1)])
 

@@ -107,6 +107,34 @@ async def test_an_event_by_the_topic_of_a_pim_is_delivered_signed(subscribed: Su
 
 
 @pytest.mark.full
+async def test_what_came_by_both_ways_is_replayed_to_one_subscription_alone(
+    subscribed: Subscribed, beside: Subscribed
+) -> None:
+    started = datetime.now(UTC) - timedelta(seconds=1)
+    (by_http,) = await beside.send()
+    published = event()
+    attributes = {"ce-specversion": "1.0", "ce-id": published["id"], "ce-type": published["type"]}
+    topic = f"pim-events-{tenant_key(PIM)}"
+    await beside.platform.publish(topic, json.dumps(published["data"]).encode(), attributes)
+    ids = [by_http, published["id"]]
+    await beside.got(ids)
+    await subscribed.got(ids)
+    path = f"/subscribers/{beside.subscriber}/subscriptions/{beside.subscription}/replays"
+    wanted = {"from": started.isoformat(), "which": "all"}
+    replay = await asyncio.to_thread(beside.client.call, "POST", path, wanted, expect=201)
+
+    async def twice() -> bool:
+        taken = [each["id"] for each in await beside.taken()]
+        return all(taken.count(each) >= 2 for each in ids)
+
+    await until(twice, "both events a second time", seconds=90)
+    assert [each["id"] for each in await subscribed.taken() if each["id"] in ids].count(by_http) == 1
+    shown = await asyncio.to_thread(beside.client.call, "GET", f"{path}/{replay['id']}", expect=200)
+    assert (shown["status"], shown["which"], shown["events"]) == ("running", "all", None)
+    await asyncio.to_thread(beside.client.call, "DELETE", f"{path}/{replay['id']}", expect=200)
+
+
+@pytest.mark.full
 async def test_an_operators_own_type_is_delivered_and_described(
     platform: GooglePlatform, subscriptions: Sequence[Subscribed], inbox: str
 ) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from event_platform.domain.messages.queue_messages import (
     EVENTS_TOPIC,
     NOTIFICATIONS_TOPIC,
 )
+from event_platform.settings import KEEP_SECONDS
 
 from ..runtime.children import Child, end_all, environment
 from .emulators import FIRESTORE_HOST, PUBSUB_HOST
@@ -124,6 +126,7 @@ class GooglePlatform:
             "AEP_SECRETS_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "AEP_REGISTRY_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "AEP_PUBLIC_URL": f"http://127.0.0.1:{ports[0]}",
+            "AEP_FANOUT_URL": f"http://127.0.0.1:{ports[FUNCTIONS.index('fanout')]}",
         }
         variables = environment(common | dict(settings))
         self.functions = {
@@ -145,7 +148,8 @@ class GooglePlatform:
         """
         pims = {f"pim-events-{key}": f"/pim-events/{key}" for key in tenant_keys}
         for topic in (DEAD_LETTERS_TOPIC, EVENTS_TOPIC, DELIVERIES_TOPIC, NOTIFICATIONS_TOPIC, *pims):
-            await self._topics.create_topic(name=self._topic(topic))
+            kept = KEEP_SECONDS if topic in (EVENTS_TOPIC, *pims) else 0
+            await self._topics.create_topic(request=self._topic_that_keeps(topic, kept))
         await self._pushes.create_subscription(request=self._subscription(DEAD_LETTERS_TOPIC))
         await self.start_functions(tick_seconds=tick_seconds)
         await self._push(EVENTS_TOPIC, "fanout", f"/{EVENTS_TOPIC}")
@@ -241,6 +245,10 @@ class GooglePlatform:
             "topic": self._topic(topic),
             "ack_deadline_seconds": self._ack_seconds,
         }
+
+    def _topic_that_keeps(self, name: str, seconds: int) -> dict[str, Any]:
+        topic: dict[str, Any] = {"name": self._topic(name)}
+        return topic | ({"message_retention_duration": timedelta(seconds=seconds)} if seconds else {})
 
     def _topic(self, name: str) -> str:
         return f"projects/{self.project}/topics/{name}"
