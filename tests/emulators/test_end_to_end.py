@@ -207,7 +207,7 @@ async def test_an_event_gets_to_a_kafka_topic_and_a_missing_topic_suspends(
         (found, missing), sent = await to_brokers(
             platform, subscribed, "kafka", there, there | {"topic": "there.is.none"}
         )
-        record = await asyncio.wait_for(consumer.getone(), 20)
+        record = await asyncio.wait_for(consumer.getone(), 60)
     assert orjson.loads(record.value or b"")["id"] == sent
     await until(lambda: suspended(missing), "the suspension")
     await found.delete()

@@ -55,7 +55,7 @@ class Subscribed:
             assert await asyncio.to_thread(send_events, url, INGEST_KEY, each) == 202
         return [each["id"] for each in events]
 
-    async def got(self, ids: Sequence[str], *, seconds: float = 30.0) -> list[dict[str, Any]]:
+    async def got(self, ids: Sequence[str], *, seconds: float = 60.0) -> list[dict[str, Any]]:
         """The deliveries that were taken, once there is one of each id."""
 
         async def all_of_them() -> list[dict[str, Any]] | None:
@@ -103,7 +103,7 @@ async def subscribe(
     return made
 
 
-async def until(condition: Callable[[], Any], what: str, *, seconds: float = 30.0) -> Any:
+async def until(condition: Callable[[], Any], what: str, *, seconds: float = 60.0) -> Any:
     """What `condition` gives, once that is true."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds

@@ -94,7 +94,7 @@ async def test_an_event_gets_to_a_kafka_topic_and_no_secret_is_shown(
     sent = event()
     async with kafka.consumed() as consumer:
         assert send_events(serve.url, INGEST_KEY, sent) == 202
-        record = await asyncio.wait_for(consumer.getone(), 10)
+        record = await asyncio.wait_for(consumer.getone(), 60)
     body = orjson.loads(record.value or b"")
     assert (body["id"], body["subject"], body["data"]) == (sent["id"], row["id"], sent["data"])
     assert record.key == sent["data"]["product"]["uuid"].encode()

@@ -214,7 +214,7 @@ def test_what_a_pim_sent_is_taken_in_though_it_hung_up(world: World, padding: in
     def all_came() -> bool:
         return wanted <= {each["id"] for each in received(world.inbox, "/hook")}
 
-    until(all_came, "every event that was sent", seconds=15)
+    until(all_came, "every event that was sent")
 
 
 # --- the relay ---------------------------------------------------------------------------------------
@@ -296,4 +296,4 @@ def test_what_is_emitted_each_way_is_delivered(
     url = f"{world.serve.url}/ingest/{format_}/{KEY}"
     arguments = ("sim", "emit", UPDATED, "--to", url, "--format", format_, "--count", "3", "--rate", "99")
     with command(tmp_path, *arguments, settings={"AEP_SIGNING_SECRET": secret}):
-        until(lambda: len(received(world.inbox, "/hook")) >= before + 3, "three deliveries", seconds=20)
+        until(lambda: len(received(world.inbox, "/hook")) >= before + 3, "three deliveries")

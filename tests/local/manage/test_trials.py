@@ -319,7 +319,7 @@ def test_its_events_come_to_the_callers_benchmark_subscriptions_and_to_nobody_el
     def arrived() -> bool:
         return all(len(received(inbox, path)) >= 30 for path in ("/bench-1", "/bench-2"))
 
-    until(arrived, "30 test events at each", seconds=20)
+    until(arrived, "30 test events at each")
     until(lambda: received(inbox, "/bench-pim"), "the PIM's own event")
     got = received(inbox, "/bench-1")
     assert [each["verified"] for each in got] == [True] * 30

@@ -170,4 +170,4 @@ def test_what_was_logged_before_a_crash_and_its_traceback_are_written(tmp_path: 
 def test_a_crash_ends_the_process_though_nobody_reads_its_traceback(tmp_path: Path, pipe: Pipe) -> None:
     command = [sys.executable, "-c", CRASHES, *one_pim.arguments(tmp_path), "--metrics-port", "0"]
     with subprocess.Popen([*command, "--port", "0"], stderr=pipe.writing) as process:
-        assert process.wait(30) == 1
+        assert process.wait(START_SECONDS) == 1

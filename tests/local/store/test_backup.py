@@ -20,7 +20,7 @@ from aep.store.backup import back_up
 from event_platform.domain.errors import StoreUnavailable
 from support import one_pim
 from support.aep_here import run
-from support.processes import Child, command, free_port, ready, received, server, until
+from support.processes import START_SECONDS, Child, command, free_port, ready, received, server, until
 
 BIG = 160  # MB, so that a copy takes long enough to be killed in the middle
 BEGUN = 1_000_000  # bytes of a copy that is under way
@@ -297,7 +297,7 @@ def test_a_platform_on_the_copy_delivers_what_waited(tmp_path: Path) -> None:
         server(tmp_path, "inbox", "--quiet", "--port", port, "--secret", one_pim.PRIMARY) as inbox,
         one_pim.serve(tmp_path, data=new, settings=settings) as serve,
     ):
-        until(lambda: set(waiting) <= set(one_pim.ids_received(inbox.url)), "all that waited", seconds=30)
+        until(lambda: set(waiting) <= set(one_pim.ids_received(inbox.url)), "all that waited")
         fresh = one_pim.emit(serve)  # the subscriptions are there, so new events find them
         until(lambda: set(fresh) <= set(one_pim.ids_received(inbox.url)), "what came after it")
         found = received(inbox.url, "/hook")
@@ -312,7 +312,7 @@ def test_a_copy_without_its_key_is_refused(tmp_path: Path) -> None:
     new.mkdir()
     shutil.copy(tmp_path / "copy.db", new / "aep.db")
     with command(tmp_path, *one_pim.arguments(tmp_path, data=new), "--port", "0") as child:
-        assert child.wait(20) == 1
+        assert child.wait(START_SECONDS) == 1
     assert "secrets.key" in child.stderr()
 
 

@@ -24,6 +24,7 @@ from aep.runtime.children import aep
 from aep.store import migrations, opening, schema
 from support import one_pim
 from support.processes import (
+    START_SECONDS,
     Child,
     Client,
     SimulatedPim,
@@ -208,7 +209,7 @@ def test_a_start_on_a_full_disk_empties_the_queue(tmp_path: Path) -> None:
             assert send_events(serve.url, INGEST_KEY, an_event(1000)) == 503
             until(lambda: len(set(one_pim.ids_received(inbox.url))) == 500, "all that waited", seconds=60)
             waiting = "SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM retries)"
-            until(lambda: disk.query(waiting) == "0", "an empty queue", seconds=30)
+            until(lambda: disk.query(waiting) == "0", "an empty queue")
             disk.make_room()
             until(lambda: ready_status(serve.url)[0] == 200, "/ready to know that there is room")
             assert send_events(serve.url, INGEST_KEY, an_event(1001)) == 202
@@ -426,7 +427,7 @@ def test_after_killed_migrations_one_succeeds_and_so_does_the_older_program_befo
             platform.kill_group()
         subprocess.run([sys.executable, "-c", MIGRATE_SLOWLY, str(data)], check=True, capture_output=True)
         with command(tmp_path, *arguments, "--port", "0") as older:
-            assert older.wait(20) == 1
+            assert older.wait(START_SECONDS) == 1
             assert f"knows versions up to {len(schema.MIGRATIONS)}" in older.stderr()
     file = data / opening.FILE
     assert one_pim.rows(file, "PRAGMA integrity_check") == [("ok",)]

@@ -23,7 +23,7 @@ from event_platform.domain.errors import StoreUnavailable
 from support import one_pim
 from support.aep_here import run
 from support.eventually import eventually
-from support.processes import free_port, http, not_ready, send_events, server, until
+from support.processes import START_SECONDS, free_port, http, not_ready, send_events, server, until
 
 Harm = Callable[[Path], None]
 LOSING_NOTHING = {
@@ -375,7 +375,7 @@ def test_a_platform_whose_file_was_replaced_ends_and_a_restore_goes_on_with_what
         one_pim.subscribe(serve, f"{failing.url}/hook")
         waiting = one_pim.emit(serve, 3)
         backup.replace(data / opening.FILE)
-        assert serve.wait(30) == 1
+        assert serve.wait(START_SECONDS) == 1
         assert "Traceback" not in serve.stderr()
         last = serve.stderr().splitlines()[-1]
     assert last.startswith("aep: aep.db was removed, or replaced")
@@ -395,7 +395,7 @@ def test_a_platform_whose_file_was_replaced_ends_and_a_restore_goes_on_with_what
 def test_while_nothing_can_be_kept_all_is_refused_and_ready_says_why(tmp_path: Path) -> None:
     with one_pim.serve(tmp_path) as serve:
         shutil.rmtree(tmp_path / "data")
-        refused = until(lambda: not_ready(serve.url), "a platform that is not ready", seconds=30)
+        refused = until(lambda: not_ready(serve.url), "a platform that is not ready")
         assert "aep.db was removed" in refused
         assert send_events(serve.url, one_pim.INGEST_KEY, one_pim.event()) == 503
         assert one_pim.client_of(serve).call("GET", "/subscribers").status_code == 503

@@ -219,8 +219,8 @@ def deliver(the_run: Run) -> None:
         "invalid_tls_handshake",
         "destination_not_found",
     )
-    until(lambda: all(word in the_run.serve.stderr() for word in ended), "an end of each kind", seconds=20)
-    until(lambda: the_run.serve.stderr().count('"attempt":3') >= 4, "last attempts", seconds=20)
+    until(lambda: all(word in the_run.serve.stderr() for word in ended), "an end of each kind")
+    until(lambda: the_run.serve.stderr().count('"attempt":3') >= 4, "last attempts")
 
 
 def talk_nonsense(the_run: Run) -> None:

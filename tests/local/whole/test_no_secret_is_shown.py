@@ -150,7 +150,7 @@ def use(done: Run, serve: Child, sim: Child, inbox: Child, keys: dict[str, str])
     until(lambda: broker in serve.stderr(), "the failed attempt at the broker in the log")
     keyed = Client(serve.url, one_pim.PIM, keys["platform_key"], "erp")
     assert done.answer(keyed.call("GET", "/subscribers")).status_code == 200
-    until(lambda: "mail" in serve.stderr(), "the notification's failure in the log", seconds=20)
+    until(lambda: "mail" in serve.stderr(), "the notification's failure in the log")
 
 
 def subscribe(done: Run, client: Client, inbox: Child) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from event_platform import __version__
 from support import one_pim
 from support.one_pim import CLIENT_KEY, INGEST_KEY, PIM
 from support.processes import (
+    START_SECONDS,
     Child,
     Client,
     command,
@@ -92,7 +93,7 @@ def stop_in_time(serve: Child, number: int = signal.SIGTERM) -> None:
 
 def refusal(child: Child) -> str:
     """The one line on standard error of a command that refuses to start."""
-    assert child.wait(20) != 0
+    assert child.wait(START_SECONDS) != 0
     assert child.stdout() == ""
     complaints = [line for line in child.stderr().splitlines() if not line.startswith("{")]
     assert len(complaints) == 1, child.stderr()

@@ -170,7 +170,7 @@ def test_workers_end_with_an_owner_that_was_killed_and_nothing_is_lost(tmp_path:
             until(lambda: not any(map(is_running, workers)), "the end of the workers")
             assert "fault" not in serve.stderr()
         with platform(tmp_path):
-            until(lambda: arrived(inbox, ids), "all of it", seconds=20)
+            until(lambda: arrived(inbox, ids), "all of it")
 
 
 def test_a_worker_that_was_killed_ends_the_owner_with_an_error_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_worker_that_was_killed_ends_the_owner_with_an_error_and_nothing_is_lo
             assert "WorkerEnded" in serve.stderr()
             assert not is_running(second)
         with platform(tmp_path):
-            until(lambda: arrived(inbox, ids), "all of it", seconds=20)
+            until(lambda: arrived(inbox, ids), "all of it")
 
 
 def test_a_worker_that_ends_during_the_start_ends_the_owner_with_an_error(tmp_path: Path) -> None:
