@@ -15,6 +15,7 @@ from event_platform.domain.subscriptions import Subscription, delete_subscriptio
 from event_platform.domain.suspension import (
     Count,
     Suspension,
+    first_minute,
     minute_of,
     reason_to_suspend,
     series_of,
@@ -113,6 +114,31 @@ def test_failures_that_were_taken_back_do_not_count() -> None:
     counts = counts_of(attempts(0, 30))
     counts[minute_of(START)].add(Count(failed=-30))
     assert reason_to_suspend(counts, MINUTE_LATER) is None
+
+
+def test_a_failure_that_was_taken_back_does_not_begin_the_time_before_a_judgement() -> None:
+    counts = counts_of([*attempts(0, 1), *attempts(0, 20, START + 90 * SECOND)])
+    counts[minute_of(START)].add(Count(failed=-1))
+    assert reason_to_suspend(counts, START + 149 * SECOND) is None
+    assert reason_to_suspend(counts, START + 150 * SECOND) is not None
+
+
+def test_the_minute_of_now_counts_and_those_ahead_do_not() -> None:
+    """A clock that went back leaves minutes ahead."""
+    early, now = attempts(0, 1), START + 150 * SECOND
+    this_minute = attempts(0, 19, START + 120 * SECOND)
+    next_minute = attempts(0, 19, START + 180 * SECOND)
+    assert reason_to_suspend(counts_of([*early, *this_minute]), now) is not None
+    assert reason_to_suspend(counts_of([*early, *next_minute]), now) is None
+    assert reason_to_suspend(counts_of([*early, *next_minute]), now + 30 * SECOND) is not None
+
+
+def test_the_hour_begins_with_the_59th_minute_before_that_of_now() -> None:
+    now = START + timedelta(hours=2, seconds=30)
+    assert first_minute(now) == minute_of(now) - 59
+    oldest, too_old = (attempts(0, 20, now - timedelta(minutes=each)) for each in (59, 60))
+    assert reason_to_suspend(counts_of(oldest), now) is not None
+    assert reason_to_suspend(counts_of(too_old), now) is None
 
 
 @given(
