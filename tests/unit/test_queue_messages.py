@@ -231,6 +231,13 @@ def test_a_delivery_comes_back_and_fits_pubsubs_attributes(delivery: Delivery) -
     assert all(len(value.encode("utf-8")) <= MAX_ATTRIBUTE_BYTES for value in message.attributes.values())
 
 
+def test_a_replayed_delivery_comes_back_and_has_a_lane_beside_that_of_new_events() -> None:
+    replayed = replace(DELIVERY, replay_id="0190-2", entered_at=START + timedelta(hours=1))
+    message = delivery_message(replayed)
+    assert delivery_of(message) == replayed
+    assert message.ordering_key == f"{delivery_message(DELIVERY).ordering_key}/0190-2"
+
+
 def test_a_delivery_is_ordered_by_subscription_epoch_and_lane() -> None:
     message = delivery_message(replace(DELIVERY, epoch=2))
     assert message.ordering_key == "0190-1/2/3"

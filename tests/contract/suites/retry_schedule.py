@@ -70,6 +70,14 @@ class RetryScheduleContract:
         await world.schedule().schedule(delivery, START)
         assert await due_everywhere(world.schedule()) == [delivery]
 
+    async def test_a_replayed_delivery_waits_beside_the_first_one_of_its_event(self, world: World) -> None:
+        first = a_delivery()
+        replayed = replace(first, replay_id="replay-1", entered_at=START - SECOND)
+        for delivery in (first, replayed):
+            await world.schedule().schedule(delivery, START)
+        found = await due_everywhere(world.schedule())
+        assert sorted(found, key=lambda each: each.replay_id or "") == [first, replayed]
+
     async def test_a_body_of_the_greatest_event_is_taken(self, world: World) -> None:
         delivery = a_delivery(body=b"x" * 940_000)
         await world.schedule().schedule(delivery, START)
