@@ -121,23 +121,15 @@ def _not_matched(found: KeptWithData, subscription: Subscription) -> CourseAnswe
 def parse_query(parameters: Iterable[tuple[str, str]]) -> tuple[KeptQuery, Sequence[Problem]]:
     """Returns the query that a URL asks for, and what was not done as it was asked. Raises InvalidRequest."""
     sent = read_parameters(parameters, _PARSERS, paging=PAGING)
-    parsed: dict[str, Any] = {}
-    for name, (as_sent, text) in sent.values.items():
-        try:
-            parsed[name] = _PARSERS[name](text)
-        except ValueError as error:
-            sent.add_problem(as_sent, str(error))
-    since, until = parsed.get("from"), parsed.get("to")
-    if since is not None and until is not None and since > until:
-        sent.add_problem(sent.values["from"][0], f"is later than {sent.values['to'][0]}")
+    parsed = sent.parse(_PARSERS)
     limit: int = parsed.get("limit", KeptQuery().limit)
     query = KeptQuery(
         event_type=parsed.get("type"),
         entity=parsed.get("entity"),
         subscription_id=parsed.get("subscription_id"),
         outcome=parsed.get("outcome"),
-        since=since,
-        until=until,
+        since=parsed.get("from"),
+        until=parsed.get("to"),
         limit=min(limit, MAX_LIMIT),
         below=None,
     )

@@ -220,15 +220,7 @@ def shown(entry: LogEntry, base: str) -> LogEntryAnswer:
 def parse_query(parameters: Iterable[tuple[str, str]]) -> tuple[LogQuery, Sequence[Problem]]:
     """Returns the query that a URL asks for, and what was not done as it was asked. Raises InvalidRequest."""
     sent = read_parameters(parameters, _PARSERS, paging=PAGING)
-    parsed: dict[str, Any] = {}
-    for name, (as_sent, text) in sent.values.items():
-        try:
-            parsed[name] = _PARSERS[name](text)
-        except ValueError as error:
-            sent.add_problem(as_sent, str(error))
-    since, before = parsed.get("from"), parsed.get("to")
-    if since is not None and before is not None and since > before:
-        sent.add_problem(sent.values["from"][0], f"is later than {sent.values['to'][0]}")
+    parsed = sent.parse(_PARSERS)
     limit: int = parsed.get("limit", LogQuery().limit)
     query = LogQuery(
         log_type=parsed.get("log_type"),
@@ -236,8 +228,8 @@ def parse_query(parameters: Iterable[tuple[str, str]]) -> tuple[LogQuery, Sequen
         error_reason=parsed.get("error_reason"),
         subscriber_id=parsed.get("subscriber_id"),
         subscription_id=parsed.get("subscription_id"),
-        since=since,
-        before=before,
+        since=parsed.get("from"),
+        before=parsed.get("to"),
         newest_first=parsed.get("order", "desc") == "desc",
         limit=min(limit, MAX_LIMIT),
         after=None,

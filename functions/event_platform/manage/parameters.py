@@ -1,7 +1,8 @@
 """Names of query parameters: what a client means by them, and which ask for pages that a list has not."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..domain.errors import InvalidRequest, Problem
 
@@ -46,6 +47,18 @@ class Parameters:
     def add_problem(self, name: str, message: str) -> None:
         if len(self.problems) < MAX_LISTED:
             self.problems.append(Problem(name, message))
+
+    def parse(self, parsers: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+        """Returns the values that can be parsed; the others, and a `from` later than `to`, are problems."""
+        parsed: dict[str, Any] = {}
+        for name, (as_sent, text) in self.values.items():
+            try:
+                parsed[name] = parsers[name](text)
+            except ValueError as error:
+                self.add_problem(as_sent, str(error))
+        if "from" in parsed and "to" in parsed and parsed["from"] > parsed["to"]:
+            self.add_problem(self.values["from"][0], f"is later than {self.values['to'][0]}")
+        return parsed
 
     def ignore(self, name: str) -> None:
         if name not in self.ignored and len(self.ignored) < MAX_LISTED:

@@ -1,9 +1,8 @@
 """`aep dead`: the deliveries that the platform's own code failed on."""
 
 import asyncio
-import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from event_platform.domain.errors import NotFound, StoreUnavailable
+from event_platform.domain.errors import NotFound
 from event_platform.domain.words import counted
 
 from ..broker import dead_letters
@@ -19,9 +18,9 @@ from ..broker.dead_letters import DeadLetter
 from ..google import dead_letters as google_letters
 from ..google.dead_letters import PULL_SUBSCRIPTION, Letter, Replayed
 from ..output import echo, echo_json, fail, show
-from ..store import opening, times
-from ..store.identity import with_cure
+from ..store import times
 from .options import DEFAULT_DATA, AsJson, Data
+from .stores import open_store
 
 dead = typer.Typer(
     no_args_is_help=True,
@@ -40,10 +39,6 @@ Google = Annotated[
 PullSubscription = Annotated[
     str, typer.Option(metavar="NAME", help="With --google: the pull subscription of the dead letters' topic.")
 ]
-BUSY_MILLISECONDS = 30_000
-"""The time to wait for the lock: a server under load commits without a pause, and another process has to
-wait.
-"""
 MOST_DIGITS = 19
 Move = Callable[[sqlite3.Connection, Sequence[int], datetime], int]
 
@@ -64,7 +59,7 @@ def list_dead(
     if google is not None:
         _list_google(google, pull_subscription, as_json=as_json)
         return
-    with _store(data) as connection:
+    with open_store(data) as connection:
         letters = list(dead_letters.listed(connection))
     if as_json:
         echo_json([_plain(letter) for letter in letters])
@@ -106,7 +101,7 @@ def drop(ids: Ids = None, every: All = False, data: Data = DEFAULT_DATA, as_json
 
 def _change(move: Move, done: str, ids: list[str] | None, data: Path, *, every: bool, as_json: bool) -> None:
     numbers = [_number(each) for each in _asked(ids, every=every)]
-    with _store(data) as connection:
+    with open_store(data) as connection:
         try:
             chosen = dead_letters.chosen(connection, numbers)
         except NotFound as error:
@@ -165,17 +160,6 @@ def _number(text: str) -> int:
 
 def _counted(done: str, number: int) -> str:
     return f"{done} {counted(number, 'dead letter')}"
-
-
-@contextlib.contextmanager
-def _store(data: Path) -> Iterator[sqlite3.Connection]:
-    path = opening.file_of(data)
-    try:
-        with opening.beside_the_server(data) as connection:
-            connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
-            yield connection
-    except sqlite3.DatabaseError as error:
-        raise StoreUnavailable(f"{path} cannot be worked on: {with_cure(error)}") from error
 
 
 def _plain(letter: DeadLetter) -> dict[str, Any]:

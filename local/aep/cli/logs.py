@@ -1,24 +1,21 @@
 """`aep logs` and `aep status`: the log and the subscriptions of a data folder, for all clients."""
 
 import contextlib
-import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.record.logs import LogEntry, LogType
 from event_platform.domain.timestamps import to_rfc3339
 
 from ..output import echo, echo_json, fail, show
-from ..store import accepted, logs, opening, overview, times
-from ..store.identity import with_cure
+from ..store import accepted, logs, overview, times
 from ..store.overview import State
 from .options import DEFAULT_DATA, AsJson, Data, settings
+from .stores import open_store
 
 POLL_SECONDS = 1.0
 MOST_AT_ONCE = 10_000
@@ -97,16 +94,6 @@ def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
     show(columns, rows)
     if to_fan_out:
         echo(f"{to_fan_out} accepted events wait for their deliveries to be queued")
-
-
-@contextlib.contextmanager
-def open_store(data: Path) -> Iterator[sqlite3.Connection]:
-    path = opening.file_of(data)
-    try:
-        with opening.beside_the_server(data) as connection:
-            yield connection
-    except sqlite3.DatabaseError as error:
-        raise StoreUnavailable(f"{path} cannot be read: {with_cure(error)}") from error
 
 
 def _print(entries: Sequence[LogEntry], *, as_json: bool, as_table: bool) -> None:

@@ -14,7 +14,6 @@ import uuid_utils
 from rich.progress import BarColumn, Progress, TextColumn
 
 from event_platform.documents import subscription_of
-from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.record import representations
 from event_platform.domain.record.actions import Action, Actor
 from event_platform.domain.replays import Replay, ReplayRequest, ReplayStatus, Which, check_active
@@ -24,12 +23,11 @@ from event_platform.domain.words import counted
 
 from ..broker.replays import start_in
 from ..output import console, echo, echo_json, fail
-from ..store import keys, opening, replays, times
-from ..store.identity import with_cure
+from ..store import keys, replays, times
 from ..store.retries import MADE_DUE, Search, make_due, subscription_no
 from .options import DEFAULT_DATA, AsJson, Data, settings
+from .stores import open_store
 
-BUSY_MILLISECONDS = 30_000
 POLL_SECONDS = 0.5
 BY_THE_OPERATOR = Action(Actor.PLATFORM, reason="by the operator of the platform")
 
@@ -58,7 +56,7 @@ def replay(
     if settings().keep == 0:
         fail("no events are kept, so none can be sent again: AEP_KEEP is 0")
     asked = ReplayRequest(_time("--from", since), _time("--to", until) if until else None, which=which)
-    with _store(data) as connection:
+    with open_store(data) as connection:
         found = _subscription(connection, data, subscription)
         started = Replay(str(uuid_utils.uuid7()), found.id, asked, times.now(connection))
         with _transaction(connection):
@@ -86,7 +84,7 @@ def retry(subscription: SubscriptionId, data: Data = DEFAULT_DATA, as_json: AsJs
 
     A running platform takes them up within 5 seconds.
     """
-    with _store(data) as connection:
+    with open_store(data) as connection:
         check_active(_subscription(connection, data, subscription), "retry")
         number, now = subscription_no(connection, subscription), times.now(connection).timestamp()
         assert number is not None  # noqa: S101 - it was found above
@@ -144,14 +142,3 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
-
-
-@contextlib.contextmanager
-def _store(data: Path) -> Iterator[sqlite3.Connection]:
-    path = opening.file_of(data)
-    try:
-        with opening.beside_the_server(data) as connection:
-            connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
-            yield connection
-    except sqlite3.DatabaseError as error:
-        raise StoreUnavailable(f"{path} cannot be worked on: {with_cure(error)}") from error

@@ -15,8 +15,8 @@ from event_platform.domain.timestamps import to_rfc3339
 from ..output import echo, echo_json, fail
 from ..store import kept_search, times
 from ..store.kept_search import KeptSearch
-from .logs import open_store
 from .options import DEFAULT_DATA, AsJson, Data
+from .stores import open_store
 
 LISTED = 100
 _SINCE = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
