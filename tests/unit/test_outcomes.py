@@ -2,7 +2,17 @@
 
 import pytest
 
-from event_platform.domain.attempts.outcomes import Answer, Kind, Outcome, Reason, TransportFailure, classify
+from event_platform.domain.attempts.outcomes import (
+    Answer,
+    Kind,
+    Outcome,
+    Published,
+    Reason,
+    Refusal,
+    TransportFailure,
+    classify,
+    has_connected,
+)
 
 KIND_OF_REASON = {
     "destination_timeout": "retryable",
@@ -57,3 +67,30 @@ def test_the_reasons_are_those_of_the_contract() -> None:
 def test_what_an_endpoint_says_besides_its_status_decides_nothing() -> None:
     answer = Answer(503, {"retry-after": "1", "location": "https://elsewhere.example"}, b"not found")
     assert classify(answer) == classify(Answer(503))
+
+
+def test_what_a_broker_took_is_delivered() -> None:
+    assert classify(Published()) == Outcome(Kind.DELIVERED, None, None)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_refusal_has_the_consequence_of_its_reason_unless_publishing_is_forbidden(reason: Reason) -> None:
+    assert classify(Refusal(reason)) == Outcome(Kind(KIND_OF_REASON[reason]), reason, None)
+    assert classify(Refusal(reason, forbidden=True)) == Outcome(Kind.SUSPENDING, reason, None)
+
+
+AFTER_CONNECTING = {
+    "invalid_certificate",
+    "invalid_tls_handshake",
+    "connection_reset",
+    "unexpected_eof",
+    "server_goaway",
+}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_what_shows_that_there_was_a_connection(reason: Reason) -> None:
+    assert has_connected(TransportFailure(reason)) is (reason in AFTER_CONNECTING)
+    assert has_connected(Refusal(reason))
+    assert has_connected(Answer(503))
+    assert has_connected(Published())

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_platform.domain.pace.rates import Limits, Rate
-from event_platform.domain.pace.turns import TokenBucket, Turn
+from event_platform.domain.pace.rates import Limits, Rate, after_throttling
+from event_platform.domain.pace.turns import COPY_SECONDS, SPREAD_OF_COPIES, TokenBucket, Turn
 from support.clock import START
 
 A_LITTLE = 1e-6  # what floats lose
@@ -93,3 +93,12 @@ def test_a_clock_that_went_back_holds_nobody_for_as_long_as_it_went() -> None:
 
 def test_nobody_has_a_turn_while_the_receiver_wants_a_pause() -> None:
     assert turn_of(0, Rate(START, held_until=START + timedelta(seconds=30)), 0, 10) == pytest.approx([30, 20])
+
+
+def test_what_was_sent_by_an_old_copy_of_a_rate_does_not_lower_the_rate_again() -> None:
+    """The last of it is as late as a copy is old, and the usual spread later than that."""
+    limits, lowered = Limits(spread=SPREAD_OF_COPIES), Rate(START, base=5.0, ceiling=9.0)
+    last = START + timedelta(seconds=COPY_SECONDS + Limits().spread)
+    later = last + timedelta(milliseconds=1)
+    assert after_throttling(lowered, last, later, limits) is lowered
+    assert after_throttling(lowered, later, later, limits) is not lowered
