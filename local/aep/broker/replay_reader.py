@@ -66,27 +66,42 @@ def find(connection: sqlite3.Connection, row: Row, cursor: int, at_once: int = A
     first_behind = accepted.first_number(connection, tenant)
     if first_behind is not None:  # what waits for its fan-out has no courses yet
         end = min(end, first_behind - 1)
-    to = min(end, cursor + NUMBERS_AT_ONCE)
     types = set(orjson.loads(document)["events"])
     if narrowed := row.asked.get("events"):
         types &= set(narrowed)
-    ids = row.asked.get("event_ids")
+    where, of_where, to = _range(connection, row, cursor, end)
     condition, values = _condition(row)
     found = connection.execute(
-        "SELECT no, length(data_json) FROM kept WHERE no > ? AND no <= ? AND tenant = ?"  # noqa: S608 - constants
-        " AND type IN (SELECT value FROM json_each(?))"
-        f"{' AND id IN (SELECT value FROM json_each(?))' if ids else ''}{condition} ORDER BY no LIMIT ?",
-        (
-            *(cursor, to, tenant, orjson.dumps(sorted(types)).decode()),
-            *([orjson.dumps(ids).decode()] if ids else []),
-            *values,
-            at_once,
-        ),
+        f"SELECT no, length(data_json) FROM kept WHERE {where} AND tenant = ?"  # noqa: S608 - constants
+        f" AND type IN (SELECT value FROM json_each(?)){condition} ORDER BY no LIMIT ?",
+        (*of_where, tenant, _json(sorted(types)), *values, at_once),
     ).fetchall()
     numbers = _fitting(found)
     if len(numbers) == at_once or len(numbers) < len(found):
         to = numbers[-1]
     return Found(numbers, max(cursor, to), is_end=to >= end and (row.kind == CATCH_UP or end == row.last_no))
+
+
+def _range(
+    connection: sqlite3.Connection, row: Row, cursor: int, end: int
+) -> tuple[str, Sequence[int | str], int]:
+    """Returns what says which events are looked at, as a part of a statement, and the last number of these.
+
+    Ids are looked up in the index, as far as it goes.
+    """
+    ids = row.asked.get("event_ids")
+    if not ids or cursor >= kept_index.indexed_to(connection):
+        to = min(end, cursor + NUMBERS_AT_ONCE)
+        if not ids:
+            return "no > ? AND no <= ?", (cursor, to), to
+        return "no > ? AND no <= ? AND id IN (SELECT value FROM json_each(?))", (cursor, to, _json(ids)), to
+    numbers, looked_to = kept_index.find_ids(connection, ids, cursor, end)
+    both = "no IN (SELECT value FROM json_each(?)) AND id IN (SELECT value FROM json_each(?))"
+    return both, (_json(numbers), _json(ids)), min(end, looked_to)
+
+
+def _json(values: Sequence[int | str]) -> str:
+    return orjson.dumps(values).decode()
 
 
 def _number_in_lanes(connection: sqlite3.Connection, row: Row) -> int:

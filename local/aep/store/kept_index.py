@@ -13,12 +13,17 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import NamedTuple
 
+import orjson
+
 from . import bulk
 from .kept import REMOVED_TO, identifier_bytes, identity_of
 
 EVENTS_OF_SEGMENT = 1024
-COURSES_OF_SEGMENT = 8192
-"""The most of each in a segment: it is written by one job of some 8 ms."""
+COURSES_OF_SEGMENT, COURSES_OF_SUBSCRIPTION = 8192, 8
+"""The most of each in a segment, where each subscription with courses counts as some more courses, as it has
+a row of its own: so a segment is written by one job of some 8 ms."""
+ROWS_OF_LOOKUP, TAGS_OF_LOOKUP, FOUND_BY_LOOKUP = 2048, 8192, 512
+"""The bounds of one look-up of ids: rows of the index, tags searched in these, and numbers found."""
 SEGMENTS_OF_TIME = 24
 """The head becomes a segment when its first event is as old as this part of the time that events are kept."""
 EVENTS_REMOVED, BYTES_REMOVED, COURSES_REMOVED, ENTRIES_REMOVED = 512, 2 * 1024 * 1024, 2048, 512
@@ -117,6 +122,44 @@ def offsets(entries: bytes, key: Key) -> Iterator[int]:
         at = entries.find(key.tag, at + 1)
 
 
+def find_ids(
+    connection: sqlite3.Connection, event_ids: Sequence[str], after: int, to: int
+) -> tuple[list[int], int]:
+    """Returns numbers in segments, of events that may have one of these ids, and up to where it has looked.
+
+    The numbers are behind `after`, and not above `to`, in their order. One call looks into some segments
+    only; where none is left it has looked up to the head.
+    """
+    tags: defaultdict[int, list[Key]] = defaultdict(list[Key])
+    for key in {id_key(event_id) for event_id in event_ids}:
+        tags[key.number].append(key)
+    at_once = max(1, min(ROWS_OF_LOOKUP // len(tags), TAGS_OF_LOOKUP // len(event_ids)))
+    looked_to = indexed_to(connection)
+    segments = connection.execute(
+        "SELECT no, first_no, last_no FROM kept_segments WHERE last_no > ? AND first_no <= ?"
+        " ORDER BY no LIMIT ?",
+        (after, to, at_once),
+    ).fetchall()
+    numbers: list[int] = []
+    buckets = orjson.dumps([*tags]).decode()
+    for segment_no, first, last in segments:
+        rows = connection.execute(
+            "SELECT key, entries FROM kept_index WHERE segment_no = ?"
+            " AND key IN (SELECT value FROM json_each(?))",
+            (segment_no, buckets),
+        )
+        found = {
+            first + offset
+            for bucket, entries in rows
+            for key in tags[bucket]
+            for offset in offsets(entries, key)
+        }
+        numbers += sorted(number for number in found if after < number <= to)
+        if len(numbers) >= FOUND_BY_LOOKUP:
+            return numbers, last
+    return numbers, segments[-1][2] if len(segments) == at_once else looked_to
+
+
 def indexed_to(connection: sqlite3.Connection) -> int:
     """Returns the number of the last event that is in a segment, or was: the head begins behind it."""
     row = connection.execute("SELECT max(last_no) FROM kept_segments").fetchone()
@@ -160,12 +203,27 @@ def write_segment(connection: sqlite3.Connection, now: float, bounds: Bounds) ->
     if len(events) < EVENTS_OF_SEGMENT and not _is_due_for_its_age(events[0][2], now, bounds):
         return False
     courses = _courses(connection, events[0][0], events[-1][0], COURSES_OF_SEGMENT + 1)
-    if len(courses) > COURSES_OF_SEGMENT:
-        fits = [event for event in events if event[0] < courses[-1][0]]
-        events = fits or events[:1]
+    if (end := _end_of_what_fits(courses)) is not None:
+        events = [event for event in events if event[0] < end] or events[:1]
         courses = _courses(connection, events[0][0], events[-1][0], -1)
     _write(connection, events, courses)
     return True
+
+
+def _end_of_what_fits(courses: Sequence[tuple[int, int]]) -> int | None:
+    """Returns the first event whose courses are too many for a segment; None if all fit."""
+    left = COURSES_OF_SEGMENT
+    if len(courses) + COURSES_OF_SUBSCRIPTION * len({number for _, number in courses}) <= left:
+        return None
+    subscriptions = set[int]()
+    for event_no, subscription_no in courses:
+        left -= 1
+        if subscription_no not in subscriptions:
+            subscriptions.add(subscription_no)
+            left -= COURSES_OF_SUBSCRIPTION
+        if left < 0:
+            return event_no
+    return None
 
 
 def _courses(connection: sqlite3.Connection, first: int, last: int, limit: int) -> list[tuple[int, int]]:

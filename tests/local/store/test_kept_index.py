@@ -26,6 +26,7 @@ DAY = Bounds(86400, 1024**3)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_index, "EVENTS_OF_SEGMENT", 8)
     monkeypatch.setattr(kept_index, "COURSES_OF_SEGMENT", 40)
+    monkeypatch.setattr(kept_index, "COURSES_OF_SUBSCRIPTION", 0)
     monkeypatch.setattr(kept_index, "EVENTS_REMOVED", 3)
     monkeypatch.setattr(kept_index, "COURSES_REMOVED", 5)
     monkeypatch.setattr(kept_index, "ENTRIES_REMOVED", 10)
@@ -108,6 +109,39 @@ def test_a_segment_has_a_bounded_number_of_courses_or_one_event(
     sizes = {number for (number,) in store.execute("SELECT events FROM kept_segments")}
     assert sizes == {max(1, 40 // subscriptions)}
     assert found(store, kept_index.subscription_key(subscriptions)) == list(range(2, 34, 2))
+
+
+def test_subscriptions_with_few_courses_each_make_segments_smaller(
+    store: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_index, "COURSES_OF_SUBSCRIPTION", 8)
+    numbers = range(2, 34, 2)
+    keep(store, numbers, subscriptions=0)
+    courses.begin(store, [(number, number, 0, None) for number in numbers])  # nine for each event, of 40
+    assert index_all(store) == 3
+    assert store.execute("SELECT events FROM kept_segments").fetchall() == [(4,)] * 3
+    assert found(store, kept_index.subscription_key(24)) == [24]
+
+
+def test_ids_are_found_in_the_order_of_acceptance_behind_a_number(
+    store: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(store, range(2, 70, 2))
+    index_all(store)
+    wanted = ["event-60", "event-4", "event-68", "event-66", "unknown", "event-20", "event-60"]
+    exact = {4, 20, 60, 66, 68}
+
+    def ids(after: int, to: int = 1000) -> tuple[list[int], int]:
+        numbers, looked_to = kept_index.find_ids(store, wanted, after, to)
+        return [number for number in numbers if number in exact], looked_to
+
+    assert ids(0) == ([4, 20, 60], 64)  # 66 and 68 are in the head
+    assert ids(4) == ([20, 60], 64)
+    assert ids(4, to=58) == ([20], 64)
+    monkeypatch.setattr(kept_index, "TAGS_OF_LOOKUP", 2 * len(wanted))
+    assert ids(0) == ([4, 20], 32)  # two segments
+    monkeypatch.setattr(kept_index, "FOUND_BY_LOOKUP", 1)
+    assert ids(0) == ([4], 16)
 
 
 def test_courses_of_a_replay_are_added_to_segments_that_are_there(store: sqlite3.Connection) -> None:

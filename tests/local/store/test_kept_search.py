@@ -19,7 +19,7 @@ from support.records import PIM, UPDATED
 EVENTS = 20_000
 SEGMENTS = EVENTS // kept_index.EVENTS_OF_SEGMENT
 AT = START.timestamp()
-IDS = {1: "subscription-1", 2: "subscription-2"}
+IDS = {number: f"subscription-{number}" for number in (1, 2, 3)}
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +98,11 @@ def test_what_nothing_fits_ends_a_page_early_and_says_where_to_go_on(store: sqli
         query = KeptQuery(outcome=CourseStatus.ENDED, limit=100, below=found.below)
         pages += 1
     assert pages <= EVENTS // 4000 + 1
+
+
+def test_a_subscription_that_nothing_matched_costs_some_steps_for_each_segment(
+    store: sqlite3.Connection,
+) -> None:
+    found, steps = page(store, KeptQuery(subscription_id=IDS[3], limit=100))
+    assert (found.events, found.below) == ([], None)
+    assert steps < 100 * SEGMENTS + 40_000  # the head is read row by row
