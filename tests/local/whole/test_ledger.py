@@ -2,6 +2,7 @@
 
 For each subscription accepted = delivered + the sum of `occurrences` in the log (contract/wire.md 13), where
 delivered is what the receiver answered 2xx to, each event once. The courses that are kept say the same.
+Then some are replayed or catch up, through kills: each of these deliveries is one of its own on both sides.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from support.processes import Child, Client, free_port, ready, send_events, serv
 from support.records import UPDATED
 
 DELIVERIES = int(os.environ.get("AEP_TEST_LEDGER_DELIVERIES", "100000"))
-KILLS = 5
+KILLS, KILLS_OF_REPLAYS = 5, 2
 EVENTS_A_REQUEST = 100
 PUBLISHERS = 4
 SETTINGS = {
@@ -45,7 +47,7 @@ RECEIVERS: dict[str, Status] = {
     "fine": lambda lot, attempt: 200,
     "fine-too": lambda lot, attempt: 204,
     "flaky": lambda lot, attempt: 500 if lot < 0.05 and attempt == 1 else 200,
-    "picky": lambda lot, attempt: 422 if lot < 0.02 else 200,
+    "picky": lambda lot, attempt: 422 if lot < (0.01 if attempt <= 4 else 0.005) else 200,
     "stalling": lambda lot, attempt: None if lot < 0.005 else 200,
     "throttling": lambda lot, attempt: 429 if lot < 0.05 and attempt <= 3 else 200,
     "broken": lambda lot, attempt: 503,
@@ -59,13 +61,22 @@ NUMBER_OF_RECEIVERS = len(RECEIVERS) + 1
 SUSPENDED_AT_ONCE = ("missing", "moved")
 STOPPED_BY_HAND = ("throttled-for-good", "broken", REFUSED)
 """Suspended in the middle of it all, so that what waits for them is dropped."""
+CAUGHT_UP = (*SUSPENDED_AT_ONCE, "broken")
+"""Mended in the end, and resumed so that they catch up."""
+REPLAYED = {"fine": "all", "picky": "undelivered"}
+REPLAY_HEADER = b"x-event-platform-replay"
 
 
 class Receivers:
-    """The application that plays all receivers, and what it answered 2xx to: events by receiver."""
+    """The application that plays all receivers, and what it answered 2xx to: events by receiver.
+
+    An event of a replay is another one than the same event before. Once it is `mended`, those of CAUGHT_UP
+    answer 200.
+    """
 
     def __init__(self) -> None:
-        self.delivered: defaultdict[str, set[str]] = defaultdict(set)
+        self.delivered: defaultdict[str, set[tuple[str, bytes]]] = defaultdict(set)
+        self.mended = False
         self._attempts: Counter[tuple[str, str]] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,19 +86,22 @@ class Receivers:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
         name = scope["path"].strip("/")
-        status = await self._status(name, orjson.loads(body)["id"])
+        replay_id = dict(scope["headers"]).get(REPLAY_HEADER, b"")
+        status = await self._status(name, orjson.loads(body)["id"], replay_id)
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _status(self, name: str, event_id: str) -> int:
+    async def _status(self, name: str, event_id: str, replay_id: bytes) -> int:
         self._attempts[name, event_id] += 1
         lot = zlib.crc32(event_id.encode()) / 2**32
         status = RECEIVERS[name](lot, self._attempts[name, event_id])
+        if self.mended and name in CAUGHT_UP:
+            status = 200
         if status is None:
             await asyncio.sleep(6)  # longer than AEP_TIMEOUT
             return 500
         if 200 <= status < 300:
-            self.delivered[name].add(event_id)
+            self.delivered[name].add((event_id, replay_id))
         return status
 
     @contextmanager
@@ -147,6 +161,7 @@ def test_every_accepted_delivery_arrived_or_is_in_the_log(tmp_path: Path) -> Non
     with ExitStack() as stack:
         url = stack.enter_context(receivers.serving())
         subscriptions, port = _subscribe(tmp_path, url)
+        began = datetime.now(UTC)
         platform = f"http://127.0.0.1:{port}"
         publishers = [Publisher(platform, batches[n::PUBLISHERS]) for n in range(PUBLISHERS)]
         for kill in range(KILLS):
@@ -161,29 +176,24 @@ def test_every_accepted_delivery_arrived_or_is_in_the_log(tmp_path: Path) -> Non
                 child.kill_group()
         with _platform(tmp_path, port):
             until(lambda: _waiting(tmp_path) == 0, "an empty queue", seconds=300)
-    ended = dict(
-        one_pim.rows(
-            tmp_path / "data" / "aep.db",
-            "SELECT subscription_id, sum(occurrences) FROM log_entries WHERE operation IN"
-            " ('failed_to_deliver_event', 'deliveries_dropped') GROUP BY subscription_id",
-        )
-    )
-    books = {
-        name: (len(receivers.delivered[name]), ended.get(subscription_id, 0))
-        for name, (_, subscription_id) in subscriptions.items()
-    }
-    print(books)
-    courses = one_pim.rows(
-        tmp_path / "data" / "aep.db",
-        "SELECT s.id, count(*) FILTER (WHERE outcome = 'delivered'),"
-        " count(*) FILTER (WHERE outcome = 'ended'), count(*) FILTER (WHERE outcome IS NULL)"
-        " FROM courses c JOIN subscriptions s ON s.no = c.subscription_no GROUP BY s.id",
-    )
+        books = _books(tmp_path, receivers, subscriptions)
+        courses = _courses(tmp_path)
+        receivers.mended = True
+        _replay_through_kills(tmp_path, port, subscriptions, began, moments)
+        books_after = _books(tmp_path, receivers, subscriptions)
+    print(books, books_after)
     by_id = {subscription_id: books[name] for name, (_, subscription_id) in subscriptions.items()}
     assert {each: (*counts,) for each, *counts in courses} == {
         each: (*counts, 0) for each, counts in by_id.items()
     }
     total = {name: delivered + undelivered for name, (delivered, undelivered) in books.items()}
+    again = _sent_again(tmp_path, subscriptions)
+    assert {name: sum(counts) for name, counts in books_after.items()} == {
+        name: accepted + again[name] for name, accepted in total.items()
+    }
+    assert {again["fine"], *(books_after[name][0] for name in SUSPENDED_AT_ONCE)} == {number}
+    assert again["picky"] <= books["picky"][1]  # fewer if its failures suspend it
+    assert [waiting for *_, waiting in _courses(tmp_path)] == [0] * NUMBER_OF_RECEIVERS
     for name in SUSPENDED_AT_ONCE:  # what came in after that was not accepted for it
         delivered, undelivered = books.pop(name)
         assert delivered == 0
@@ -191,6 +201,75 @@ def test_every_accepted_delivery_arrived_or_is_in_the_log(tmp_path: Path) -> Non
     assert total == dict.fromkeys(books, number)
     assert books["fine"] == (number, 0)
     assert books["broken"] == (0, number)
+
+
+def _books(
+    folder: Path, receivers: Receivers, subscriptions: dict[str, tuple[str, str]]
+) -> dict[str, tuple[int, int]]:
+    """The deliveries of each receiver that arrived, and those that the log says ended otherwise."""
+    ended = dict(
+        one_pim.rows(
+            folder / "data" / "aep.db",
+            "SELECT subscription_id, sum(occurrences) FROM log_entries WHERE operation IN"
+            " ('failed_to_deliver_event', 'deliveries_dropped') GROUP BY subscription_id",
+        )
+    )
+    return {
+        name: (len(receivers.delivered[name]), ended.get(subscription_id, 0))
+        for name, (_, subscription_id) in subscriptions.items()
+    }
+
+
+def _courses(folder: Path) -> list[tuple[Any, ...]]:
+    """Of each subscription the numbers of courses that were delivered, that ended, and that wait."""
+    return one_pim.rows(
+        folder / "data" / "aep.db",
+        "SELECT s.id, count(*) FILTER (WHERE outcome = 'delivered'),"
+        " count(*) FILTER (WHERE outcome = 'ended'), count(*) FILTER (WHERE outcome IS NULL)"
+        " FROM courses c JOIN subscriptions s ON s.no = c.subscription_no GROUP BY s.id",
+    )
+
+
+def _replay_through_kills(
+    folder: Path,
+    port: int,
+    subscriptions: dict[str, tuple[str, str]],
+    began: datetime,
+    moments: random.Random,
+) -> None:
+    for kill in range(KILLS_OF_REPLAYS):
+        with _platform(folder, port, workers=kill % 2) as child:
+            client = one_pim.client_of(child)
+            if kill == 0:
+                for name, which in REPLAYED.items():
+                    body = {"from": began.isoformat().replace("+00:00", "Z"), "which": which}
+                    client.call("POST", f"{_path(subscriptions[name])}/replays", body, expect=201)
+                for name in CAUGHT_UP:
+                    resume = f"{_path(subscriptions[name])}/resume"
+                    client.call("POST", resume, {"catch_up": True}, expect=202)
+            time.sleep(moments.uniform(0.1, 1.0))  # the random moment is the point
+            child.kill_group()
+    with _platform(folder, port):
+        until(lambda: _waiting(folder) == 0, "the end of replays and catching up", seconds=200)
+
+
+def _sent_again(folder: Path, subscriptions: dict[str, tuple[str, str]]) -> dict[str, int]:
+    """The deliveries of each receiver that were replayed or caught up, by what the platform counted."""
+    file = folder / "data" / "aep.db"
+    counted = one_pim.rows(
+        file,
+        "SELECT s.id, r.sent FROM replays r JOIN subscriptions s ON s.no = r.subscription_no"
+        " WHERE r.kind = 'replay' AND r.status <> 'running' AND r.sent = r.delivered + r.ended UNION ALL"
+        " SELECT subscription_id, json_extract(response, '$.events') FROM log_entries"
+        " WHERE operation = 'subscription_caught_up'",
+    )
+    assert len(counted) == len(REPLAYED) + len(CAUGHT_UP)
+    sent = dict(counted)
+    return {name: sent.get(subscription_id, 0) for name, (_, subscription_id) in subscriptions.items()}
+
+
+def _path(ids: tuple[str, str]) -> str:
+    return f"/subscribers/{ids[0]}/subscriptions/{ids[1]}"
 
 
 def _subscribe(folder: Path, url: str) -> tuple[dict[str, tuple[str, str]], int]:
@@ -216,9 +295,7 @@ def _all_answered(publishers: list[Publisher]) -> None:
 
 def _suspend(child: Child, subscriptions: dict[str, tuple[str, str]]) -> None:
     for name in STOPPED_BY_HAND:
-        subscriber_id, subscription_id = subscriptions[name]
-        path = f"/subscribers/{subscriber_id}/subscriptions/{subscription_id}/suspend"
-        one_pim.client_of(child).call("POST", path, expect=202)
+        one_pim.client_of(child).call("POST", f"{_path(subscriptions[name])}/suspend", expect=202)
 
 
 @contextmanager
@@ -231,5 +308,8 @@ def _platform(folder: Path, port: int, *, workers: int = 1) -> Iterator[Child]:
 def _waiting(folder: Path) -> int:
     time.sleep(0.5)  # counting costs the platform's disk
     file = folder / "data" / "aep.db"
-    count = "SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM retries)"
+    count = (
+        "SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM retries)"
+        " + (SELECT count(*) FROM replays WHERE status IN ('running', 'clearing'))"
+    )
     return one_pim.rows(file, count)[0][0]
