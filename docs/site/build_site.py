@@ -64,7 +64,7 @@ EVERYDAY = frozenset(
 )
 """Words of the glossary that pages also use as everybody does: a tip would often be wrong."""
 MERMAID = "https://unpkg.com/mermaid@12/dist/mermaid.min.js"
-"""What the theme would load when a page has a picture."""
+"""The files that the theme would load when a page has a picture."""
 
 
 def sources() -> list[Path]:

@@ -28,7 +28,7 @@ HOUR = timedelta(hours=1)
 
 @dataclass
 class World:
-    """What manage has, and what another function sees."""
+    """The store as manage has it, and as another function sees it."""
 
     clock: ManualClock
     subscriptions: FirestoreSubscriptions

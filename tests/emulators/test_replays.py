@@ -19,7 +19,7 @@ from support.records import PIM
 
 
 class Fanout:
-    """Where the pushes go: the ids of messages by the path."""
+    """The receiver of the pushes: the ids of messages by the path."""
 
     def __init__(self) -> None:
         self.came: asyncio.Queue[tuple[str, str]] = asyncio.Queue()

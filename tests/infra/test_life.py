@@ -70,7 +70,7 @@ class Pulumi:
 
     @property
     def cloud(self) -> Cloud:
-        """What Google has, and what fails there."""
+        """The resources that Google has, and the calls that fail there."""
         return Cloud(self.folder / "cloud")
 
     def start(self, **config: str) -> None:

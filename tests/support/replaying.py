@@ -46,7 +46,7 @@ class Receiver:
     answers: Callable[[Got], int] = lambda got: 200
     got: list[Got] = field(default_factory=list[Got])
     taken: list[Got] = field(default_factory=list[Got])
-    """What was answered 200."""
+    """The calls that were answered 200."""
     takes: int | None = None
     """The requests that are answered; the next ones have to wait for ever, unless it is None."""
 

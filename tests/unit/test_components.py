@@ -1,4 +1,4 @@
-"""What becomes of a test whose program is not installed, on a developer's machine and in CI."""
+"""Tests whose program is not installed: skipped by name on a developer's machine, failed in CI."""
 
 from pathlib import Path
 

@@ -243,7 +243,7 @@ ILL: Mapping[str, Mapping[str, str]] = {
     "AepPimCallsRefused": {'aep_pim_calls_refused_total{pim="a",way="relay",status="401"}': "_x115 1x50"},
     "AepPimSilent": {'aep_pim_last_taken_timestamp_seconds{pim="a",way="events-api"}': "-90000x200"},
 }
-"""What is different for each alert. A counter with labels begins with its first count."""
+"""The series of each alert. A counter with labels begins with its first count."""
 
 
 def test_each_alert_fires_and_none_without_a_reason(tmp_path: Path) -> None:

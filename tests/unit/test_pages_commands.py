@@ -39,7 +39,7 @@ def shown(page: Path) -> Iterator[list[str]]:
 
 
 def problem(words: list[str]) -> str | None:
-    """What is unknown of a command line."""
+    """Returns the parts of a command line that are unknown."""
     command: Any = typer.main.get_command(app)
     rest = list(words)
     while (commands := getattr(command, "commands", None)) and rest and not rest[0].startswith("-"):

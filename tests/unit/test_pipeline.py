@@ -26,7 +26,7 @@ class Host:
     settlements: list[Settlement]
     too_late: bool = False
     turns: int = 0
-    """How many times the turn after an attempt comes soon enough."""
+    """Returns how often the turn after an attempt comes soon enough."""
     steps: list[str] = field(default_factory=list[str])
 
     async def carry_out(self) -> list[str]:

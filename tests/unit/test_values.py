@@ -1,4 +1,4 @@
-"""What `value_object` makes: equal, hashable and small at run time, immutable to the type checker."""
+"""The classes of `value_object`: equal, hashable and small at run time, immutable to the type checker."""
 
 import subprocess
 import sys

@@ -38,7 +38,7 @@ STEPPED_SECONDS = 30.0
 
 
 class World(Protocol):
-    """What the suite works with."""
+    """The parts that the suite works with."""
 
     clock: ManualClock
 

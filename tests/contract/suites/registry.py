@@ -65,7 +65,7 @@ class SteppingClock(ManualClock):
 
 
 class World(Protocol):
-    """What the suite works with."""
+    """The parts that the suite works with."""
 
     clock: SteppingClock
 
@@ -122,7 +122,7 @@ DAMAGED = ["", "{", "{}", "[]", "5", "null", '{"url": "https://pim.example.com"}
 
 
 class StoredWorld(World, Protocol):
-    """What the suite of entries in a store works with."""
+    """The parts that the suite of entries in a store works with."""
 
     async def damage(self, tenant: Tenant, document: str) -> None:
         """Replaces the document of a stored entry."""
@@ -323,7 +323,7 @@ class RegistryContract:
 
 
 class StoredRegistryContract(RegistryContract):
-    """What every registry with entries in a store must do beside. `world` is a StoredWorld."""
+    """The further duties of every registry with entries in a store. `world` is a StoredWorld."""
 
     @pytest.fixture
     def world(self) -> StoredWorld:

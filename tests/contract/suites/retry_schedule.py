@@ -21,7 +21,7 @@ SECOND = timedelta(seconds=1)
 
 
 class World(Protocol):
-    """What the suite works with."""
+    """The parts that the suite works with."""
 
     clock: ManualClock
 

@@ -1,4 +1,4 @@
-"""What becomes of a client's records when its connection or App is removed from the PIM (contract/wire.md 5).
+"""The end of a client's records when its connection or App is removed from the PIM (contract/wire.md 5).
 
 A subclass gives the fixture `world`. On one machine the records change in the commit that accepts the event,
 on Google Cloud in fan-out; what changes is the same.
@@ -33,7 +33,7 @@ ELSEWHERE = Owner("https://other.example.com", OWNER.client_id)
 
 
 class World(Protocol):
-    """What the suite works with."""
+    """The parts that the suite works with."""
 
     logs: Logs
     subscriptions: Subscriptions

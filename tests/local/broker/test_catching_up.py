@@ -29,7 +29,7 @@ def ids(numbers: range) -> list[str]:
 
 
 async def entries(world: ReplayWorld) -> list[tuple[int, str]]:
-    """Of how many events it was, and what was said beside, of each entry of catching up."""
+    """Returns the number of events, and the text beside, of each entry of catching up."""
     return await world.rows(
         "SELECT json_extract(response, '$.events'), message FROM log_entries"
         " WHERE operation = 'subscription_caught_up' ORDER BY at, id"

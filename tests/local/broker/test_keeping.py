@@ -1,4 +1,4 @@
-"""What is kept of accepted events and of their deliveries, and how numbers go on beside it."""
+"""The keeping of accepted events and of the courses of their deliveries, and the numbers beside it."""
 
 import json
 import sqlite3

@@ -18,7 +18,7 @@ from support.eventually import eventually
 from support.records import PIM, an_event
 
 AHEAD = 16
-"""What an end of the process repeats of a lane at most (docs/decisions/0024-ahead-of-the-file.md)."""
+"""The most of a lane that an end of the process repeats (docs/decisions/0024-ahead-of-the-file.md)."""
 
 
 class Held:

@@ -108,7 +108,7 @@ def upstream() -> Iterator[Upstream]:
 
 @dataclass(frozen=True)
 class Proxy:
-    """How one of the proxies is told what this machine has, checked and started."""
+    """The configuration of one of the proxies for this machine, its check and its start."""
 
     check: list[str]
     serve: list[str]

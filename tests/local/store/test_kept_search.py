@@ -1,4 +1,4 @@
-"""What a page of kept events costs in steps of SQLite: it grows with the segments, not with the events."""
+"""The cost of a page of kept events in steps of SQLite: it grows with the segments, not with the events."""
 
 import sqlite3
 from collections.abc import Iterator
