@@ -20,7 +20,7 @@ COMMONMARK = MarkdownIt("commonmark").enable("table")
 
 @dataclass
 class Page(HTMLParser):
-    """The files that a page of HTML loads, its links and their targets; the elements of its text are counted."""
+    """The files that a page of HTML loads, its links and their targets; elements of its text are counted."""
 
     loads: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)

@@ -159,7 +159,7 @@ class Lookup:
 
 
 async def left_within(world: World, seconds: float, *, new_ones: bool) -> tuple[int, int]:
-    """Returns the numbers of new deliveries and of a replay that left in that time, from sixteen lanes each."""
+    """Returns how many new deliveries and how many of a replay left in that time, from sixteen lanes each."""
     subscription = replace(await world.current(), replay_id="r-1")
     world.store.remember([subscription])
     counts = {"new": 0, "replayed": 0}
