@@ -277,6 +277,8 @@ def manage_all_there_is(url: str, endpoint: str) -> list[str]:
     client.call("POST", f"{subscribers}/subscriptions/{ids[0]}/replays", replay, expect=201)
     refused = client.call("POST", f"{subscribers}/subscriptions/{ids[1]}/replays", {"from": an_hour_ago})
     assert refused.status_code == 400
+    catching_up = client.call("PATCH", f"{subscribers}/subscriptions/{ids[0]}", {"catch_up": True})
+    assert catching_up.status_code == 409
     client.call("POST", "/subscribers", {}, expect=400)
     client.call("GET", "/logs", expect=200)
     shop = Client(url, PIM, CLIENT_KEY, "shop")

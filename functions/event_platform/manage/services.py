@@ -28,8 +28,8 @@ class Manage:
 
     `public_url` is where clients reach it, when that is known. `catalog` has the event types that
     subscriptions can get, `topics` says which of Pub/Sub's they may name, `topic_labels` reads what is
-    written on these. Without `replays` no events are kept here, and
-    without `kept` none are shown. With `catch_up` new subscriptions catch up.
+    written on these. Without `replays` no events are kept here, and without `kept` none are shown. With
+    `catch_up` new subscriptions catch up; without `catches_up` none can.
     """
 
     verifier: CallerVerifier
