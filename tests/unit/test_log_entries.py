@@ -58,8 +58,9 @@ def test_an_end_joins_an_entry_that_began_less_than_its_time_away(
     assert end.joins(START)
     assert end.joins(START - within + MICROSECOND)
     assert end.joins(START + within - MICROSECOND)
-    assert not end.joins(START - within)
-    assert not end.joins(START + within)
+    for times in (1, 2, 100):
+        assert not end.joins(START - times * within)
+        assert not end.joins(START + times * within)
 
 
 def test_windows_are_counted_on_the_clock() -> None:
@@ -84,8 +85,10 @@ def test_whoever_begins_an_entry_gives_it_the_same_id() -> None:
     assert all(len(each) == 32 and set(each) <= set("0123456789abcdef") for each in [first, *others])
 
 
-@pytest.mark.parametrize(("error_type", "is_of_one"), [(FAILED_DELIVERY, True), (VALIDATION_ERROR, False)])
-def test_which_entries_are_of_a_delivery(error_type: str, is_of_one: bool) -> None:
+@pytest.mark.parametrize(
+    ("error_type", "is_of_one"), [(FAILED_DELIVERY, True), (VALIDATION_ERROR, False), (None, False)]
+)
+def test_which_entries_are_of_a_delivery(error_type: str | None, is_of_one: bool) -> None:
     entry = LogEntry("one", a_subscriber().owner, LogType.ERROR, START, REFUSED, error_type=error_type)
     assert entry.is_of_a_delivery is is_of_one
 

@@ -94,3 +94,9 @@ def test_what_shows_that_there_was_a_connection(reason: Reason) -> None:
     assert has_connected(Refusal(reason))
     assert has_connected(Answer(503))
     assert has_connected(Published())
+
+
+def test_an_answer_that_is_printed_shows_nothing_that_an_endpoint_said() -> None:
+    shown = repr(Answer(500, {"set-cookie": "secret-1"}, b"secret-2"))
+    assert "500" in shown
+    assert "secret" not in shown
