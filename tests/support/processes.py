@@ -65,7 +65,7 @@ class Child(child_processes.Child):
     url = ""
     metrics = ""
 
-    def wait(self, seconds: float = STOP_SECONDS) -> int:
+    def wait(self, seconds: float = START_SECONDS) -> int:
         """The exit status; fails the test when the command goes on."""
         try:
             return self.process.wait(seconds)
@@ -76,7 +76,7 @@ class Child(child_processes.Child):
         """Sends the signal and waits for the end; the exit status."""
         if self.status is None:
             self.send(number)
-        return self.wait()
+        return self.wait(STOP_SECONDS)
 
     def end(self, *, seconds: float = STOP_SECONDS) -> None:
         super().end(seconds=seconds)
