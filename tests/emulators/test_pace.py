@@ -5,7 +5,6 @@ pushes two at a time, which is no load.
 """
 
 import asyncio
-import base64
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import cycle
 
-import orjson
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -41,7 +39,7 @@ from event_platform.domain.pace.rates import Limits
 from event_platform.domain.pace.turns import SPREAD_OF_COPIES
 from event_platform.domain.subscriptions import Subscription
 from event_platform.http import App
-from support.asgi import post
+from support.pushing import push
 from support.records import UPDATED, subscribed
 from support.senders import https_by
 
@@ -67,7 +65,7 @@ class Lanes:
         async def lane(waiting: deque[Message]) -> None:
             while waiting:
                 message = waiting.popleft()
-                assert await post(next(turns), "/deliveries-0", pushed(message)) == 204
+                assert await push(next(turns), "/deliveries-0", message) == 204
 
         await asyncio.gather(*(lane(waiting) for waiting in self.waiting.values()))
 
@@ -90,7 +88,7 @@ class Receiver:
 
 
 @dataclass
-class World:
+class OnFirestore:
     firestore: Firestore
     lanes: Lanes = field(default_factory=Lanes)
     senders: list[HttpsSender] = field(default_factory=list[HttpsSender])
@@ -148,28 +146,19 @@ class World:
 
 
 @pytest.fixture
-async def world(firestore_host: str, project: str) -> AsyncIterator[World]:
-    world = World(connect(project, emulator=firestore_host))
+async def world(firestore_host: str, project: str) -> AsyncIterator[OnFirestore]:
+    world = OnFirestore(connect(project, emulator=firestore_host))
     yield world
     for sender in world.senders:
         await sender.close()
     await world.firestore.close()
 
 
-def pushed(message: Message) -> bytes:
-    wrapped = {
-        "data": base64.b64encode(message.data).decode(),
-        "attributes": dict(message.attributes),
-        "messageId": "1",
-    }
-    return orjson.dumps({"message": wrapped, "subscription": "projects/p/subscriptions/s"})
-
-
 def served(receiver: Receiver) -> Starlette:
     return Starlette(routes=[Route("/hook", receiver.answer, methods=["POST"])])
 
 
-async def test_two_instances_that_see_429s_at_once_lower_the_rate_once(world: World) -> None:
+async def test_two_instances_that_see_429s_at_once_lower_the_rate_once(world: OnFirestore) -> None:
     requests = 0
 
     def takes() -> bool:
@@ -189,7 +178,7 @@ async def test_two_instances_that_see_429s_at_once_lower_the_rate_once(world: Wo
 
 
 @pytest.mark.full
-async def test_a_token_bucket_gets_everything_and_is_not_overrun(world: World) -> None:
+async def test_a_token_bucket_gets_everything_and_is_not_overrun(world: OnFirestore) -> None:
     allowed, burst = 20.0, 10.0
     tokens, at = burst, time.monotonic()
 

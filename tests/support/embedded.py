@@ -1,6 +1,6 @@
 """The store and the broker of one machine on a folder, in this process."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from aep.broker.fan_out import FanOut
 from aep.broker.live import Records
 from aep.broker.pacer import Pacer
 from aep.broker.queue import LONGEST_DELAY, DurableQueue
+from aep.broker.queued import LaneKey, Queued
 from aep.broker.upkeep import Upkeep
 from aep.runtime.meters import Meters
 from aep.store.database import Database
@@ -35,10 +36,10 @@ Handler = Callable[[Delivery], Awaitable[Settlement]]
 
 
 class Embedded:
-    """The store and its queue, opened; the queue continues once a test opens it or starts a `Broker`.
+    """The store and its queue, opened; the queue continues once a test calls `open` or starts a `Broker`.
 
-    `async with` closes the store, and fails the test for `faults`. `time` is the queue's clock, in place of
-    `clock`, which the test moves.
+    After `open`, `put`, `behind` and `read_more` are what the queue handed on. `async with` closes the store,
+    and fails the test for `faults`. `time` is the queue's clock, in place of `clock`, which the test moves.
     """
 
     def __init__(
@@ -56,6 +57,9 @@ class Embedded:
         self.faults: list[BaseException] = []
         self._time = time or self.clock
         self._longest_delay, self._keeps = longest_delay, keeps
+        self.put: list[Queued] = []
+        self.behind: list[str] = []
+        self.read_more: list[Sequence[LaneKey]] = []
         self._open()
 
     def _open(self) -> None:
@@ -72,6 +76,11 @@ class Embedded:
             meters=self.meters,
             keeps=self._keeps,
         )
+
+    async def open(self) -> Self:
+        """Opens the queue; nothing is delivered and no piece is fanned out unless the test does it."""
+        await self.queue.open(self.put.extend, lambda due_at: None, self.behind.append, self.read_more.append)
+        return self
 
     async def forget_kept(self) -> None:
         """Removes all kept events, as when their time is over."""

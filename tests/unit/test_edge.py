@@ -1,33 +1,25 @@
 """The pace where the queue pushes: when a delivery is sent, and when its push is answered."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
-from event_platform.deliver import Deliver, Judge, Senders
 from event_platform.deliver.edge import HELD_AT_MOST, TRIED_WITHIN
 from event_platform.deliver.edge import Push as Pushed
 from event_platform.deliver.routes import pipeline
-from event_platform.domain.attempts.egress import Egress
-from event_platform.domain.attempts.outcomes import Answer, Published
-from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
-from event_platform.domain.errors import OutOfSockets, StoreUnavailable
-from event_platform.domain.events import catalog
+from event_platform.domain.attempts.outcomes import Answer
+from event_platform.domain.deliveries import Delivery
+from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.pace.rates import Limits, Rate
-from event_platform.domain.subscriptions import Owner, Subscription, suspend
+from event_platform.domain.subscriptions import Subscription, suspend
 from support.clock import START, ManualClock
-from support.records import KAFKA_CONFIG, UPDATED, a_subscriber, a_subscription
+from support.delivering import DELIVERY, LANES, SUBSCRIPTION, TIMEOUT, Delivering
+from support.records import KAFKA_CONFIG
 
-TIMEOUT = 5.0
-LANES = 16
 AT_TEN = Limits(10, 10)
-SUBSCRIPTION = a_subscription(a_subscriber())
-DELIVERY = Delivery(SUBSCRIPTION.id, "event-1", UPDATED, START, lane=0, lanes=LANES, epoch=0, body=b"{}")
 
 
 @dataclass
@@ -38,74 +30,15 @@ class Push:
     answered: list[float]
 
 
-class Unjudged(Judge):
-    def __init__(self) -> None: ...
-
-    async def settled(self, settlement: Settlement) -> None: ...
-
-
 @dataclass
-class World:
-    """A store that may be away, and a receiver that gives the next of `answers`, the last one for ever."""
+class AtTheEdge(Delivering):
+    """Deliver at ten a second unless a test says otherwise, and when each push is answered."""
 
-    answers: list[Answer] = field(default_factory=lambda: [Answer(200, {}, b"")])
     limits: Limits = AT_TEN
-    clock: ManualClock = field(default_factory=ManualClock)
-    subscription: Subscription | None = SUBSCRIPTION
-    readable: bool = True
-    writable: bool = True
-    out_of_sockets_until: float = 0.0
-    sent: list[float] = field(default_factory=list[float])
-    asked: int = 0
-    written: int = 0
-    settled: list[Settlement] = field(default_factory=list[Settlement])
 
     def __post_init__(self) -> None:
-        policy = DeliverPolicy([timedelta(minutes=5)], timedelta(days=3), TIMEOUT)
-        world: Any = self
-        senders = Senders(world, world, world.kafka, catalog.load())
-        self.pipeline = pipeline(
-            Deliver(
-                subscriptions=world,
-                paces=world,
-                senders=senders,
-                settlements=world,
-                publisher=world,
-                clock=self.clock,
-                policy=policy,
-                limits=self.limits,
-                egress=Egress(),
-                judge=Unjudged(),
-            )
-        )
-
-    async def kafka(self) -> "World":
-        return self
-
-    async def current(self, subscription_id: str) -> Subscription | None:
-        self.asked += 1
-        if not self.readable:
-            raise StoreUnavailable("away")
-        return self.subscription
-
-    async def change_pace(self, subscription_id: str, change: Callable[[Subscription], Subscription]) -> None:
-        if not self.writable:
-            raise StoreUnavailable("away")
-        assert self.subscription is not None
-        self.written += 1
-        self.subscription = change(self.subscription)
-
-    async def post(self, *request: Any, owner: Owner, timeout: float) -> Answer:
-        self.sent.append(self.clock.monotonic())
-        if self.out_of_sockets_until > self.clock.monotonic():
-            raise OutOfSockets("too many open files")
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-
-    async def append(self, *record: Any, owner: Owner, timeout: float) -> Published:
-        return Published()
-
-    async def settle(self, settlement: Settlement) -> None:
-        self.settled.append(settlement)
+        super().__post_init__()
+        self.pipeline = pipeline(self.function)
 
     def push(self, delivery: Delivery = DELIVERY, *, alone: bool = False) -> Push:
         answered: list[float] = []
@@ -125,7 +58,7 @@ def a_429(**headers: str) -> Answer:
 
 
 async def test_a_push_is_answered_at_the_lanes_next_turn() -> None:
-    world = World()
+    world = AtTheEdge()
     pushes = [world.push(replace(DELIVERY, lane=lane)) for lane in range(LANES)]
     await world.clock.advance(5)
     answered = sorted(push.answered[0] for push in pushes)
@@ -135,7 +68,7 @@ async def test_a_push_is_answered_at_the_lanes_next_turn() -> None:
 
 
 async def test_the_store_is_asked_before_an_attempt_and_at_its_turn_again() -> None:
-    world = World()
+    world = AtTheEdge()
     push = world.push(replace(DELIVERY, lane=8))
     await world.clock.advance(0)
     asked = world.asked
@@ -145,7 +78,7 @@ async def test_the_store_is_asked_before_an_attempt_and_at_its_turn_again() -> N
 
 
 async def test_a_push_to_a_broker_is_answered_at_once() -> None:
-    world = World(subscription=replace(SUBSCRIPTION, config=KAFKA_CONFIG))
+    world = AtTheEdge(subscription=replace(SUBSCRIPTION, config=KAFKA_CONFIG))
     delivery = replace(DELIVERY, body=b'{"data":{}}')
     pushes = [world.push(replace(delivery, lane=lane)) for lane in range(LANES)]
     async with asyncio.timeout(5):
@@ -154,7 +87,7 @@ async def test_a_push_to_a_broker_is_answered_at_once() -> None:
 
 
 async def test_the_lanes_of_a_busy_subscription_send_at_its_rate_together() -> None:
-    world = World()
+    world = AtTheEdge()
 
     async def lane(number: int) -> None:
         while True:
@@ -169,14 +102,14 @@ async def test_the_lanes_of_a_busy_subscription_send_at_its_rate_together() -> N
 
 
 async def test_a_message_that_is_alone_in_its_lane_holds_nothing() -> None:
-    world = World()
+    world = AtTheEdge()
     push = world.push(alone=True)
     await world.clock.advance(0)
     assert push.answered == [0.0]
 
 
 async def test_what_ends_unsent_is_not_held() -> None:
-    world = World(subscription=suspend(SUBSCRIPTION, START))
+    world = AtTheEdge(subscription=suspend(SUBSCRIPTION, START))
     push = world.push()
     await world.clock.advance(0)
     assert (world.sent, push.answered) == ([], [0.0])
@@ -184,7 +117,7 @@ async def test_what_ends_unsent_is_not_held() -> None:
 
 
 async def test_a_push_is_answered_after_45_seconds_however_far_the_turn() -> None:
-    world = World(limits=Limits(0.1, 0.1))
+    world = AtTheEdge(limits=Limits(0.1, 0.1))
     push = world.push(replace(DELIVERY, lane=15))
     await world.clock.advance(HELD_AT_MOST - 0.1)
     assert push.answered == []
@@ -193,7 +126,7 @@ async def test_a_push_is_answered_after_45_seconds_however_far_the_turn() -> Non
 
 
 async def test_a_push_on_hold_follows_a_rate_that_falls() -> None:
-    world = World(limits=Limits(2, 2))
+    world = AtTheEdge(limits=Limits(2, 2))
     push = world.push(replace(DELIVERY, lane=12))  # its turn would be after 6 s
     await world.clock.advance(4)
     pause = START + timedelta(seconds=20)
@@ -205,7 +138,7 @@ async def test_a_push_on_hold_follows_a_rate_that_falls() -> None:
 
 
 async def test_a_push_on_hold_is_let_go_when_the_subscription_is_suspended() -> None:
-    world = World(limits=Limits(1, 1))
+    world = AtTheEdge(limits=Limits(1, 1))
     push = world.push(replace(DELIVERY, lane=15))
     await world.clock.advance(4)
     world.subscription = suspend(SUBSCRIPTION, world.clock.now())
@@ -217,7 +150,7 @@ async def test_a_push_on_hold_is_let_go_when_the_subscription_is_suspended() -> 
 
 
 async def test_a_429_is_tried_again_at_the_lanes_pace_inside_the_push() -> None:
-    world = World([a_429(), a_429(), Answer(200, {}, b"")])
+    world = AtTheEdge([a_429(), a_429(), Answer(200, {}, b"")])
     world.push()
     await world.clock.advance(10)
     assert world.sent == pytest.approx([0.0, 1.6, 3.2], abs=0.01)
@@ -227,7 +160,7 @@ async def test_a_429_is_tried_again_at_the_lanes_pace_inside_the_push() -> None:
 
 
 async def test_a_429_goes_to_the_lanes_end_with_its_counts_after_30_seconds() -> None:
-    world = World([a_429()])
+    world = AtTheEdge([a_429()])
     push = world.push(alone=True)
     await world.clock.advance(HELD_AT_MOST)
     settlement = world.settled[0]
@@ -240,7 +173,7 @@ async def test_a_429_goes_to_the_lanes_end_with_its_counts_after_30_seconds() ->
 
 async def test_a_429_lowers_the_rate_before_the_next_attempt() -> None:
     clock = ManualClock(START + timedelta(seconds=10))
-    world = World([a_429(), Answer(200, {}, b"")], limits=Limits(1, 100, spread=3), clock=clock)
+    world = AtTheEdge([a_429(), Answer(200, {}, b"")], limits=Limits(1, 100, spread=3), clock=clock)
     world.push()
     await world.clock.advance(5)
     assert world.written == 1
@@ -249,7 +182,7 @@ async def test_a_429_lowers_the_rate_before_the_next_attempt() -> None:
 
 
 async def test_an_event_that_is_throttled_for_an_hour_ends() -> None:
-    world = World([a_429()])
+    world = AtTheEdge([a_429()])
     tried = replace(DELIVERY, attempts=5, first_attempt_at=START - timedelta(hours=1))
     world.push(tried)
     await world.clock.advance(0)
@@ -265,7 +198,7 @@ def paused(seconds: float) -> Subscription:
 
 
 async def test_a_short_pause_is_waited_for_inside_the_push() -> None:
-    world = World(subscription=paused(12))
+    world = AtTheEdge(subscription=paused(12))
     push = world.push()
     await world.clock.advance(20)
     assert world.sent == pytest.approx([12.0], abs=1.7)
@@ -273,7 +206,7 @@ async def test_a_short_pause_is_waited_for_inside_the_push() -> None:
 
 
 async def test_in_a_long_pause_the_delivery_goes_to_the_lanes_end_untried() -> None:
-    world = World(subscription=paused(600))
+    world = AtTheEdge(subscription=paused(600))
     push = world.push(alone=True)
     await world.clock.advance(HELD_AT_MOST + 1)
     settlement = world.settled[0]
@@ -283,7 +216,7 @@ async def test_in_a_long_pause_the_delivery_goes_to_the_lanes_end_untried() -> N
 
 async def test_retry_after_is_obeyed() -> None:
     clock = ManualClock(START + timedelta(seconds=60))
-    world = World([a_429(retry_after="10"), Answer(200, {}, b"")], clock=clock)
+    world = AtTheEdge([a_429(retry_after="10"), Answer(200, {}, b"")], clock=clock)
     began = clock.monotonic()
     world.push()
     await clock.advance(20)
@@ -295,7 +228,9 @@ async def test_retry_after_is_obeyed() -> None:
 
 
 async def test_a_pace_that_cannot_be_written_fails_no_delivery() -> None:
-    world = World([a_429(), Answer(200, {}, b"")], writable=False, clock=ManualClock(START + timedelta(1)))
+    world = AtTheEdge(
+        [a_429(), Answer(200, {}, b"")], writable=False, clock=ManualClock(START + timedelta(1))
+    )
     push = world.push()
     await world.clock.advance(5)
     assert len(world.sent) == 2
@@ -304,7 +239,7 @@ async def test_a_pace_that_cannot_be_written_fails_no_delivery() -> None:
 
 
 async def test_a_pace_that_cannot_be_read_holds_the_push_at_the_last_one_known() -> None:
-    world = World(limits=Limits(2, 2))
+    world = AtTheEdge(limits=Limits(2, 2))
     push = world.push(replace(DELIVERY, lane=12))
     await world.clock.advance(1)
     world.readable = False
@@ -313,7 +248,7 @@ async def test_a_pace_that_cannot_be_read_holds_the_push_at_the_last_one_known()
 
 
 async def test_without_the_subscription_the_message_is_pushed_again() -> None:
-    world = World(readable=False)
+    world = AtTheEdge(readable=False)
     push = world.push()
     await world.clock.advance(0)
     with pytest.raises(StoreUnavailable):
@@ -324,7 +259,7 @@ async def test_without_the_subscription_the_message_is_pushed_again() -> None:
 
 
 async def test_a_push_is_tried_again_when_there_are_sockets_again_and_no_retry_is_used_up() -> None:
-    world = World(out_of_sockets_until=3.0)
+    world = AtTheEdge(out_of_sockets_until=3.0)
     world.push()
     await world.clock.advance(10)
     (settlement,) = world.settled
@@ -334,7 +269,7 @@ async def test_a_push_is_tried_again_when_there_are_sockets_again_and_no_retry_i
 
 
 async def test_it_goes_back_to_its_lane_when_there_are_none_for_long() -> None:
-    world = World(out_of_sockets_until=600.0)
+    world = AtTheEdge(out_of_sockets_until=600.0)
     world.push()
     await world.clock.advance(60)
     (settlement,) = world.settled

@@ -1,7 +1,6 @@
 """Fan-out as a function: accepted and published events in, deliveries on their topic out."""
 
 import asyncio
-import base64
 import json
 import time
 from collections import Counter
@@ -32,8 +31,8 @@ from event_platform.fanout import accepted as messages
 from event_platform.fanout.recent_lanes import RecentLanes
 from event_platform.http import App
 from event_platform.push import REASON
-from support.asgi import post
 from support.clock import START, ManualClock
+from support.pushing import push
 from support.records import PIM, UPDATED, a_subscriber, a_subscription, an_event, data_of
 
 SCHEMAS = "https://events.example.com/spec"
@@ -62,7 +61,7 @@ class Topics:
         return [message for published_on, message in self.published if published_on == topic]
 
 
-class World:
+class FanningOut:
     """The function fanout with subscriptions of one PIM."""
 
     def __init__(self, *subscriptions: Subscription) -> None:
@@ -106,16 +105,7 @@ class World:
         self.noted.append("reopened")
 
     async def push(self, message: Message, path: str = "/events") -> int:
-        body = {
-            "message": {
-                "data": base64.b64encode(message.data).decode(),
-                "attributes": dict(message.attributes),
-                "messageId": "1",
-                "publishTime": "2026-01-31T11:30:00.123Z",
-            },
-            "subscription": "projects/p/subscriptions/s",
-        }
-        return await post(self._app, path, json.dumps(body).encode())
+        return await push(self._app, path, message, publishTime="2026-01-31T11:30:00.123Z")
 
     async def publish(self, data: Any, attributes: dict[str, str] | None = None, key: str = "pim") -> int:
         """What a PIM publishes to its own topic."""
@@ -139,7 +129,7 @@ def accepted(*numbers: int) -> Message:
 
 async def test_each_match_becomes_a_delivery_in_its_lane() -> None:
     first, second = subscription(lanes=64, epoch=3), subscription()
-    world = World(first, second, subscription(status=Status.SUSPENDED), subscription(events=("other",)))
+    world = FanningOut(first, second, subscription(status=Status.SUSPENDED), subscription(events=("other",)))
     assert await world.push(accepted(1, 2)) == 204
     deliveries = [delivery_of(message) for message in world.topics.on(DELIVERIES)]
     assert [(delivery.subscription_id, delivery.event_id) for delivery in deliveries] == [
@@ -171,7 +161,7 @@ async def test_others_are_served_while_a_large_message_is_read_and_fanned_out(
             await asyncio.sleep(0)
             turns += 1
 
-    world = World(*[subscription() for _ in range(20)])
+    world = FanningOut(*[subscription() for _ in range(20)])
     other = asyncio.create_task(another())
     assert await world.push(accepted(*range(50))) == 204
     other.cancel()
@@ -181,13 +171,13 @@ async def test_others_are_served_while_a_large_message_is_read_and_fanned_out(
 
 @pytest.mark.provokes("events.fanned_out")
 async def test_without_a_match_nothing_is_published() -> None:
-    world = World()
+    world = FanningOut()
     assert await world.push(accepted(1)) == 204
     assert world.topics.calls == []
 
 
 async def test_what_failed_is_published_once_more() -> None:
-    world = World(subscription())
+    world = FanningOut(subscription())
     world.topics.failures = [[1, 2]]
     assert await world.push(accepted(1, 2, 3, 4)) == 204
     ids = [delivery_of(message).event_id for message in world.topics.on(DELIVERIES)]
@@ -196,20 +186,20 @@ async def test_what_failed_is_published_once_more() -> None:
 
 
 async def test_what_failed_twice_is_pushed_again() -> None:
-    world = World(subscription())
+    world = FanningOut(subscription())
     world.topics.failures = [[0, 1], [1]]
     assert await world.push(accepted(1, 2)) == 503
     assert world.topics.calls == [2, 2]
 
 
 async def test_without_the_store_the_message_is_pushed_again() -> None:
-    world = World()
+    world = FanningOut()
     world.subscriptions = StoreUnavailable("away")
     assert await world.push(accepted(1)) == 503
 
 
 async def test_a_message_that_is_none_of_ours_becomes_a_dead_letter() -> None:
-    world = World(subscription())
+    world = FanningOut(subscription())
     assert await world.push(Message(b"[]", {"tenant": PIM})) == 204
     ((topic, letter),) = world.topics.published
     assert topic == "dead-letters"
@@ -221,7 +211,7 @@ async def test_filters_are_compiled_while_the_loop_works_on_other_messages(
 ) -> None:
     monkeypatch.setattr(messages, "SECONDS_AT_ONCE", 0)
     subscriptions = [subscription(filter=f'user = "{number}"') for number in range(20)]
-    world = World(*subscriptions)
+    world = FanningOut(*subscriptions)
     at_once: list[int] = []
 
     async def watch() -> None:
@@ -248,7 +238,7 @@ async def test_the_messages_of_a_lane_share_publish_requests(monkeypatch: pytest
         replace(a_subscription(a_subscriber()), id=f"00000000-0000-4000-8000-{number:012}")
         for number in range(10)
     ]
-    world = World(*subscriptions)
+    world = FanningOut(*subscriptions)
     nobody: Any = None
     events = [replace(an_event(), id=str(number)) for number in range(10)]
     await messages.fan_out_accepted(
@@ -270,7 +260,7 @@ async def test_the_messages_of_a_lane_share_publish_requests(monkeypatch: pytest
 
 
 async def test_what_nothing_travels_near_in_its_lane_is_marked_alone() -> None:
-    world = World(subscription(lanes=1))
+    world = FanningOut(subscription(lanes=1))
     for wait, sent, alone in [
         (0, accepted(1), [True]),
         (44, accepted(2), [False]),
@@ -296,7 +286,7 @@ def test_where_too_many_lanes_are_in_use_to_remember_nothing_counts_as_alone() -
 
 async def test_a_large_fan_out_is_published_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "MESSAGES_AT_ONCE", 3)
-    world = World(subscription(), subscription())
+    world = FanningOut(subscription(), subscription())
     assert await world.push(accepted(1, 2, 3, 4)) == 204
     assert world.topics.calls == [3, 3, 2]
     monkeypatch.setattr(messages, "BYTES_AT_ONCE", 1)
@@ -326,7 +316,7 @@ BINARY = {"ce-specversion": "1.0", "ce-type": UPDATED, "ce-time": "2026-01-31T11
 async def test_a_pim_may_publish_cloudevents_in_three_modes(
     data: Any, attributes: dict[str, str], ids: list[str]
 ) -> None:
-    world = World(subscription())
+    world = FanningOut(subscription())
     assert await world.publish(data, attributes) == 204
     deliveries = [delivery_of(message) for message in world.topics.on(DELIVERIES)]
     assert [delivery.event_id for delivery in deliveries] == ids
@@ -336,7 +326,7 @@ async def test_a_pim_may_publish_cloudevents_in_three_modes(
 
 
 async def test_a_large_message_of_a_pim_is_read_in_a_process_of_its_own() -> None:
-    world = World(subscription())
+    world = FanningOut(subscription())
     product = {"identifier": "a", "values": {"text": [{"data": 1.5}] * 40_000}}
     event = {
         "action": "product.updated",
@@ -354,14 +344,14 @@ async def test_a_large_message_of_a_pim_is_read_in_a_process_of_its_own() -> Non
 
 
 async def test_a_large_message_that_nothing_can_be_made_of_is_a_dead_letter_too() -> None:
-    world = World(subscription())
+    world = FanningOut(subscription())
     assert await world.push(Message(b"[" + b"7," * 200_000 + b"7]"), "/pim-events/pim") == 204
     assert len(world.topics.on("dead-letters")) == 1
     await world.reader.close()
 
 
 async def test_a_message_that_cannot_be_read_now_is_pushed_again() -> None:
-    world = World(subscription())
+    world = FanningOut(subscription())
 
     async def run(*arguments: object) -> object:
         raise Overloaded("the body could not be read now; send it again later", 5)
@@ -372,7 +362,7 @@ async def test_a_message_that_cannot_be_read_now_is_pushed_again() -> None:
 
 
 async def test_a_pim_may_publish_what_its_events_api_would_send() -> None:
-    world = World(subscription())
+    world = FanningOut(subscription())
     good = {
         "action": "product.updated",
         "event_id": "a",
@@ -405,7 +395,7 @@ async def test_a_pim_may_publish_what_its_events_api_would_send() -> None:
 async def test_what_cannot_be_taken_becomes_a_dead_letter(
     data: Any, attributes: dict[str, str], key: str, told: str
 ) -> None:
-    world = World(subscription())
+    world = FanningOut(subscription())
     assert await world.publish(data, attributes, key) == 204
     ((topic, letter),) = world.topics.published
     assert topic == "dead-letters"
@@ -416,7 +406,7 @@ async def test_what_cannot_be_taken_becomes_a_dead_letter(
 
 
 async def test_functions_share_nothing_between_requests() -> None:
-    world = World(subscription())
+    world = FanningOut(subscription())
     statuses = await asyncio.gather(*(world.push(accepted(number)) for number in range(20)))
     assert statuses == [204] * 20
     assert len(world.topics.on(DELIVERIES)) == 20

@@ -13,7 +13,6 @@ import pytest
 
 from aep.broker import dead_letters
 from aep.broker import queue as broker_queue
-from aep.broker.queued import Queued
 from aep.store import courses, kept, migrations, opening, schema
 from aep.store.subscriptions import put_subscriber, put_subscription
 from event_platform.domain.attempts.outcomes import Kind, Outcome, Reason
@@ -41,16 +40,8 @@ COURSE = "outcome, status, reason, message, milliseconds, ended_at"
 AT = START.timestamp()
 
 
-class World(Embedded):
-    """The queue on a folder, and what it put into lanes."""
-
-    def __init__(self, folder: Path, *, keeps: bool = True) -> None:
-        super().__init__(folder, keeps=keeps)
-        self.put: list[Queued] = []
-
-    async def open(self) -> "World":
-        await self.queue.open(self.put.extend, lambda due_at: None)
-        return self
+class Keeping(Embedded):
+    """The queue on a folder, and what it keeps."""
 
     async def course(self) -> Any:
         """The only course that there is."""
@@ -67,13 +58,12 @@ class World(Embedded):
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = await World(tmp_path).open()
-    yield world
-    await world.database.close()
+async def world(tmp_path: Path) -> AsyncIterator[Keeping]:
+    async with await Keeping(tmp_path).open() as world:
+        yield world
 
 
-async def test_each_accepted_event_is_kept_once_matched_or_not(world: World) -> None:
+async def test_each_accepted_event_is_kept_once_matched_or_not(world: Keeping) -> None:
     await world.subscribe(events=frozenset({UPDATED}))
     matched, other = an_event(1), an_event(2, event_type=CATEGORY)
     await world.queue.accept(PIM, [matched, other], way=Way.EVENTS_API)
@@ -83,7 +73,7 @@ async def test_each_accepted_event_is_kept_once_matched_or_not(world: World) -> 
     assert await world.rows("SELECT event_no FROM courses") == await world.rows("SELECT min(no) FROM kept")
 
 
-async def test_a_kept_event_has_the_identifier_that_a_delivery_left_out(world: World) -> None:
+async def test_a_kept_event_has_the_identifier_that_a_delivery_left_out(world: Keeping) -> None:
     await world.subscribe(send_product_identifier=False)
     event = an_event(1)
     event = with_data(event, {**data_of(event), "product": {"uuid": "u-1", "identifier": "SKU-1"}})
@@ -98,7 +88,7 @@ async def test_a_kept_event_has_the_identifier_that_a_delivery_left_out(world: W
 
 
 async def test_with_nothing_to_keep_no_row_is_written(tmp_path: Path) -> None:
-    world = await World(tmp_path, keeps=False).open()
+    world = await Keeping(tmp_path, keeps=False).open()
     await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
     await world.queue.settle(Settlement(world.put[-1].delivery(), Outcome(Kind.DELIVERED, None, 204)))
@@ -106,7 +96,7 @@ async def test_with_nothing_to_keep_no_row_is_written(tmp_path: Path) -> None:
     await world.database.close()
 
 
-async def test_benchmarks_are_not_kept(world: World) -> None:
+async def test_benchmarks_are_not_kept(world: Keeping) -> None:
     await world.subscribe(source="benchmark")
     events = Benchmark("b-1", OWNER.client_id, 3, 1, "2026-12-01T00:00:00Z").events()
     await world.queue.accept(PIM, list(events))
@@ -115,7 +105,7 @@ async def test_benchmarks_are_not_kept(world: World) -> None:
     assert [await world.count(table) for table in ("kept", "courses")] == [0, 0]
 
 
-async def test_a_delivery_that_was_taken_ends_its_course(world: World) -> None:
+async def test_a_delivery_that_was_taken_ends_its_course(world: Keeping) -> None:
     (subscription,) = await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
     assert await world.course() == (None,) * 6
@@ -128,7 +118,7 @@ async def test_a_delivery_that_was_taken_ends_its_course(world: World) -> None:
     assert await world.course() == ("delivered", 204, None, None, 7, AT + 2)
 
 
-async def test_failed_attempts_are_in_the_course_beside_how_it_ended(world: World) -> None:
+async def test_failed_attempts_are_in_the_course_beside_how_it_ended(world: Keeping) -> None:
     await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
     failed = Outcome(Kind.RETRYABLE, Reason.DESTINATION_FAILURE, 503)
@@ -154,7 +144,7 @@ async def test_failed_attempts_are_in_the_course_beside_how_it_ended(world: Worl
     ]
 
 
-async def test_a_dropped_delivery_ends_its_course_with_the_reason(world: World) -> None:
+async def test_a_dropped_delivery_ends_its_course_with_the_reason(world: Keeping) -> None:
     await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
     end = DeliveryEnd(Operation.DROPPED, "suspended", world.clock.now())
@@ -162,7 +152,7 @@ async def test_a_dropped_delivery_ends_its_course_with_the_reason(world: World) 
     assert await world.course() == ("ended", None, None, "suspended", None, AT)
 
 
-async def test_of_many_failed_attempts_the_first_and_the_latest_stay(world: World) -> None:
+async def test_of_many_failed_attempts_the_first_and_the_latest_stay(world: Keeping) -> None:
     await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
     for number in range(100):
@@ -174,7 +164,7 @@ async def test_of_many_failed_attempts_the_first_and_the_latest_stay(world: Worl
     assert kept_ones == [*range(courses.FIRST_ATTEMPTS_KEPT), *range(85, 100)]
 
 
-async def test_a_dead_letter_that_is_dropped_ends_its_course(world: World, tmp_path: Path) -> None:
+async def test_a_dead_letter_that_is_dropped_ends_its_course(world: Keeping, tmp_path: Path) -> None:
     await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
     await world.queue.dead_letter(world.put[-1], "our fault")
@@ -184,7 +174,7 @@ async def test_a_dead_letter_that_is_dropped_ends_its_course(world: World, tmp_p
 
 
 async def test_what_is_fanned_out_later_has_courses_that_say_when(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: Keeping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker_queue, "WORK_AT_ACCEPTANCE", 0)
     subscriptions = [
@@ -202,7 +192,7 @@ async def test_what_is_fanned_out_later_has_courses_that_say_when(
 
 
 async def test_an_event_that_waits_for_its_fan_out_again_is_kept_under_its_new_number(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Keeping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker_queue, "WORK_AT_ACCEPTANCE", 0)
     await world.subscribe()
@@ -219,7 +209,7 @@ async def test_an_event_that_waits_for_its_fan_out_again_is_kept_under_its_new_n
 
 async def test_numbers_go_on_behind_kept_events_after_a_restart(tmp_path: Path) -> None:
     for number in range(3):
-        world = await World(tmp_path).open()
+        world = await Keeping(tmp_path).open()
         await world.queue.accept(PIM, [replace(an_event(number), id=f"event-{number}")])
         await world.database.write(lambda connection: connection.execute("DELETE FROM arrived"))
         await world.database.close()
@@ -230,7 +220,7 @@ async def test_numbers_go_on_behind_kept_events_after_a_restart(tmp_path: Path) 
         assert connection.execute("SELECT count(*) FROM kept WHERE no % 2").fetchone() == (0,)
 
 
-async def test_what_was_undone_is_not_kept(world: World) -> None:
+async def test_what_was_undone_is_not_kept(world: Keeping) -> None:
     await world.subscribe()
 
     def fail(connection: sqlite3.Connection) -> None:
@@ -243,7 +233,7 @@ async def test_what_was_undone_is_not_kept(world: World) -> None:
     assert len(await world.kept()) == await world.count("courses") == 1
 
 
-async def test_a_deleted_subscription_stays_while_deliveries_of_it_may_be_kept(world: World) -> None:
+async def test_a_deleted_subscription_stays_while_deliveries_of_it_may_be_kept(world: Keeping) -> None:
     """Numbers of rows come again: a course must not become another client's."""
     (subscription,) = await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
@@ -280,7 +270,7 @@ async def test_of_a_file_from_before_what_waits_is_delivered_and_not_kept(
             connection.execute(
                 "INSERT INTO deliveries VALUES (1, 0, ?, ?, 16, 0, 0, 0, NULL, 0)", (number + 100, number)
             )
-    world = await World(tmp_path).open()
+    world = await Keeping(tmp_path).open()
     await world.queue.accept(PIM, [an_event(1)])
     for key in await world.queue.lanes():
         for queued in await world.queue.waiting(key, 0, 10, 10**6):

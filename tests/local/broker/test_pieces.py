@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,6 @@ from aep.broker import dead_letters, pieces
 from aep.broker import fan_out as fan_out_module
 from aep.broker import queue as broker_queue
 from aep.broker.fan_out import FanOut, rest_after
-from aep.broker.queued import LaneKey, Queued
 from aep.doctor.machine import last_time
 from aep.store import accepted, moving, opening, recipients
 from aep.store.recipients import Recipients
@@ -46,18 +45,8 @@ EVENTS = 100
 WORK_OF_PIECE = 50
 
 
-class World(Embedded):
+class InPieces(Embedded):
     """The queue on a folder. What is fanned out in pieces waits for the test to ask for one."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.behind: list[str] = []
-        self.put: list[Sequence[Queued]] = []
-        self.read_more: list[Sequence[LaneKey]] = []
-
-    async def open(self) -> "World":
-        await self.queue.open(self.put.append, lambda due_at: None, self.behind.append, self.read_more.append)
-        return self
 
     async def change(self, subscription: Subscription, change: Any, action: Action = BY_THE_PLATFORM) -> None:
         await self.subscriptions.change_subscription(
@@ -98,10 +87,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = await World(tmp_path).open()
-    yield world
-    await world.database.close()
+async def world(tmp_path: Path) -> AsyncIterator[InPieces]:
+    async with await InPieces(tmp_path).open() as world:
+        yield world
 
 
 def many(number: int = EVENTS, *, first: int = 0, entity: str | None = None) -> list[Event]:
@@ -111,7 +99,7 @@ def many(number: int = EVENTS, *, first: int = 0, entity: str | None = None) -> 
 # Acceptance
 
 
-async def test_a_large_request_is_accepted_before_any_of_it_is_fanned_out(world: World) -> None:
+async def test_a_large_request_is_accepted_before_any_of_it_is_fanned_out(world: InPieces) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     before = sum(world.meters.commit_jobs.counts)
     await world.queue.accept(PIM, many())
@@ -124,7 +112,7 @@ async def test_a_large_request_is_accepted_before_any_of_it_is_fanned_out(world:
     )
 
 
-async def test_no_piece_is_more_than_its_share(world: World) -> None:
+async def test_no_piece_is_more_than_its_share(world: InPieces) -> None:
     subscriptions = await world.subscribe(SUBSCRIPTIONS)
     await world.queue.accept(PIM, many())
     sizes = await world.fan_out()
@@ -138,7 +126,7 @@ async def test_no_piece_is_more_than_its_share(world: World) -> None:
     assert (world.meters.events_to_fan_out, world.meters.queued) == (0, EVENTS * SUBSCRIPTIONS)
 
 
-async def test_when_all_is_settled_nothing_is_left(world: World) -> None:
+async def test_when_all_is_settled_nothing_is_left(world: InPieces) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.queue.accept(PIM, many(30))
     await world.queue.fan_out_piece(PIM)
@@ -149,7 +137,7 @@ async def test_when_all_is_settled_nothing_is_left(world: World) -> None:
     assert [await world.count(table) for table in ("deliveries", "events", "event_uses")] == [0, 0, 0]
 
 
-async def test_large_bodies_make_smaller_pieces(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_bodies_make_smaller_pieces(world: InPieces, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "BYTES_OF_WINDOW", 50_000)
     await world.subscribe(2)
     large = [with_data(event, {"more": "x" * 20_000}) for event in many(20)]
@@ -158,7 +146,7 @@ async def test_large_bodies_make_smaller_pieces(world: World, monkeypatch: pytes
     assert await world.count("events") == 2
 
 
-async def test_what_nobody_subscribes_to_does_not_wait(world: World) -> None:
+async def test_what_nobody_subscribes_to_does_not_wait(world: InPieces) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.queue.accept(PIM, [an_event(number, event_type=CATEGORY) for number in range(1000)])
     assert (await world.count("accepted"), world.behind) == (0, [])
@@ -167,7 +155,7 @@ async def test_what_nobody_subscribes_to_does_not_wait(world: World) -> None:
 # Order, and who waits for whom
 
 
-async def test_a_small_request_waits_behind_the_large_one_of_its_own_tenant(world: World) -> None:
+async def test_a_small_request_waits_behind_the_large_one_of_its_own_tenant(world: InPieces) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.queue.accept(PIM, many(entity="one"))
     await world.queue.accept(PIM, many(1, first=EVENTS, entity="one"))
@@ -183,11 +171,11 @@ async def test_a_small_request_waits_behind_the_large_one_of_its_own_tenant(worl
     )
 
 
-async def test_another_tenants_request_is_committed_between_the_pieces(world: World) -> None:
+async def test_another_tenants_request_is_committed_between_the_pieces(world: InPieces) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     (other,) = await world.subscribe(owner=Owner(OTHER, "erp"))
     fan_out = FanOut(world.queue, world.clock, on_fault=_fail)
-    await world.queue.open(world.put.append, lambda due_at: None, fan_out.behind, world.read_more.append)
+    await world.queue.open(world.put.extend, lambda due_at: None, fan_out.behind, world.read_more.append)
     await fan_out.start()
     await world.queue.accept(PIM, many())
     await world.queue.accept(OTHER, [an_event(1)])
@@ -197,7 +185,7 @@ async def test_another_tenants_request_is_committed_between_the_pieces(world: Wo
     await fan_out.stop()
 
 
-async def test_tenants_take_turns(world: World) -> None:
+async def test_tenants_take_turns(world: InPieces) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.subscribe(SUBSCRIPTIONS, owner=Owner(OTHER, "erp"))
     await world.queue.accept(PIM, many(50))
@@ -218,7 +206,7 @@ async def test_tenants_take_turns(world: World) -> None:
     assert turns.count(PIM) == turns.count(OTHER)
 
 
-async def test_the_fan_out_rests_longer_while_other_tenants_send(world: World) -> None:
+async def test_the_fan_out_rests_longer_while_other_tenants_send(world: InPieces) -> None:
     assert rest_after(0.01, for_others=False) == pytest.approx(0.01)
     assert rest_after(0.01, for_others=True) == pytest.approx(0.09)
     assert rest_after(10.0, for_others=False) < rest_after(10.0, for_others=True) < 1.0
@@ -248,7 +236,7 @@ async def test_tenants_that_alternate_keep_their_windows_as_far_as_they_fit(
 
     monkeypatch.setattr(accepted, "of_tenant", counted)
     monkeypatch.setattr(broker_queue, "WORK_AT_ACCEPTANCE", 0)
-    world = await World(tmp_path).open()
+    world = await InPieces(tmp_path).open()
     owners = {PIM: OWNER, OTHER: Owner(OTHER, "shop")}
     ids = {tenant: [each.id for each in await world.subscribe(10, owner)] for tenant, owner in owners.items()}
     for tenant, some in events.items():
@@ -264,7 +252,7 @@ async def test_tenants_that_alternate_keep_their_windows_as_far_as_they_fit(
     await world.database.close()
 
 
-async def test_a_fault_in_the_fan_out_of_one_tenant_holds_up_no_other(world: World) -> None:
+async def test_a_fault_in_the_fan_out_of_one_tenant_holds_up_no_other(world: InPieces) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.subscribe(SUBSCRIPTIONS, owner=Owner(OTHER, "erp"))
     await world.queue.accept(PIM, many(50))
@@ -291,7 +279,7 @@ async def test_a_fault_in_the_fan_out_of_one_tenant_holds_up_no_other(world: Wor
 @pytest.mark.parametrize("begun", [0, 1])
 @pytest.mark.provokes("event.dead_lettered", "fan_out.failed")
 async def test_an_event_on_which_our_code_keeps_failing_becomes_a_dead_letter_and_the_others_go_on(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: int
+    world: InPieces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: int
 ) -> None:
     """Also in the middle of a window, whose first subscriptions have their deliveries."""
     monkeypatch.setattr(fan_out_module, "FAULTS_AT_MOST", 3)
@@ -334,7 +322,7 @@ async def test_an_event_on_which_our_code_keeps_failing_becomes_a_dead_letter_an
     assert await world.count("events") == await world.count("event_uses") == 0
 
 
-async def test_a_dead_event_can_be_dropped(world: World, tmp_path: Path) -> None:
+async def test_a_dead_event_can_be_dropped(world: InPieces, tmp_path: Path) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.queue.accept(PIM, many(30))
     await world.database.write(lambda connection: connection.execute("UPDATE accepted SET facts = 'no JSON'"))
@@ -349,7 +337,7 @@ async def test_a_dead_event_can_be_dropped(world: World, tmp_path: Path) -> None
     assert world.meters.dead_events == await world.count("dead_events") == 0
 
 
-async def test_a_stop_comes_between_two_pieces(world: World) -> None:
+async def test_a_stop_comes_between_two_pieces(world: InPieces) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.queue.accept(PIM, many())
     fan_out = FanOut(world.queue, world.clock, on_fault=_fail)
@@ -369,7 +357,7 @@ def _fail(error: BaseException) -> None:
 # As of acceptance
 
 
-async def test_subscriptions_count_as_they_were_at_acceptance(world: World) -> None:
+async def test_subscriptions_count_as_they_were_at_acceptance(world: InPieces) -> None:
     kept, suspended, deleted, other_type, filtered, more_lanes = await world.subscribe(6)
     await world.queue.accept(PIM, many(60))
     now = world.clock.now()
@@ -393,7 +381,7 @@ async def test_subscriptions_count_as_they_were_at_acceptance(world: World) -> N
     }
 
 
-async def test_a_deleted_subscription_is_kept_while_events_for_it_wait(world: World) -> None:
+async def test_a_deleted_subscription_is_kept_while_events_for_it_wait(world: InPieces) -> None:
     _, deleted = await world.subscribe(2)
     await world.queue.accept(PIM, many())
     await world.change(deleted, partial(delete_subscription, now=world.clock.now()))
@@ -408,7 +396,7 @@ async def test_a_deleted_subscription_is_kept_while_events_for_it_wait(world: Wo
 
 
 async def test_the_owner_of_a_delivery_is_that_of_its_subscription_though_a_row_has_the_number_of_another(
-    world: World,
+    world: InPieces,
 ) -> None:
     (gone,) = await world.subscribe()
     await world.queue.accept(PIM, many(1))
@@ -424,7 +412,9 @@ async def test_the_owner_of_a_delivery_is_that_of_its_subscription_though_a_row_
     assert queued.owner == (other.tenant, other.client_id)
 
 
-async def test_a_client_that_is_gone_gets_nothing_of_what_follows_in_its_request(world: World) -> None:
+async def test_a_client_that_is_gone_gets_nothing_of_what_follows_in_its_request(
+    world: InPieces,
+) -> None:
     gone_type = a_removal("app", OWNER.client_id).type
     (gone,) = await world.subscribe(events=[UPDATED, gone_type])
     (other,) = await world.subscribe(owner=Owner(PIM, "shop"), events=[UPDATED, gone_type])
@@ -439,7 +429,7 @@ async def test_a_client_that_is_gone_gets_nothing_of_what_follows_in_its_request
     assert await world.count("snapshots") == 0
 
 
-async def test_both_variants_of_a_body_are_kept_apart_in_every_piece(world: World) -> None:
+async def test_both_variants_of_a_body_are_kept_apart_in_every_piece(world: InPieces) -> None:
     with_it = await world.subscribe(5, send_product_identifier=True)
     without = await world.subscribe(5)
     product = {"uuid": "00000000-0000-4000-8000-000000000001", "identifier": "SKU-1"}
@@ -458,7 +448,7 @@ async def test_both_variants_of_a_body_are_kept_apart_in_every_piece(world: Worl
 
 
 async def test_filters_are_compiled_in_pieces_and_kept(
-    world: World, monkeypatch: pytest.MonkeyPatch, compiles: Counter[str]
+    world: InPieces, monkeypatch: pytest.MonkeyPatch, compiles: Counter[str]
 ) -> None:
     monkeypatch.setattr(pieces, "WORK_OF_COMPILING", 22)
     subscriptions = [
@@ -484,7 +474,7 @@ async def test_filters_are_compiled_in_pieces_and_kept(
 
 
 async def test_filters_that_snapshots_share_are_compiled_once(
-    world: World, monkeypatch: pytest.MonkeyPatch, compiles: Counter[str]
+    world: InPieces, monkeypatch: pytest.MonkeyPatch, compiles: Counter[str]
 ) -> None:
     monkeypatch.setattr(pieces, "WORK_OF_COMPILING", 22)
     (changed,) = await world.subscribe(filter='not user = "old"')
@@ -499,7 +489,7 @@ async def test_filters_that_snapshots_share_are_compiled_once(
 
 
 async def test_filters_for_other_types_of_events_are_compiled_on_the_way(
-    world: World, monkeypatch: pytest.MonkeyPatch, compiles: Counter[str]
+    world: InPieces, monkeypatch: pytest.MonkeyPatch, compiles: Counter[str]
 ) -> None:
     """Else they would count as work for as long as no such event comes."""
     monkeypatch.setattr(pieces, "WORK_OF_COMPILING", 22)
@@ -513,7 +503,7 @@ async def test_filters_for_other_types_of_events_are_compiled_on_the_way(
     assert await world.count("deliveries") == 2
 
 
-async def test_few_of_many_snapshots_are_in_memory(world: World) -> None:
+async def test_few_of_many_snapshots_are_in_memory(world: InPieces) -> None:
     """A client may change a subscription after each event, while its PIM is behind."""
 
     def lists_in_memory() -> int:
@@ -538,7 +528,7 @@ async def test_few_of_many_snapshots_are_in_memory(world: World) -> None:
 @pytest.mark.parametrize("bound", ["number", "bytes"])
 @pytest.mark.provokes("changes.refused_behind")
 async def test_who_changes_a_subscription_after_each_event_has_to_wait_when_many_snapshots_do(
-    world: World, monkeypatch: pytest.MonkeyPatch, bound: str
+    world: InPieces, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
     first, *_ = await world.subscribe(SUBSCRIPTIONS)
     (other,) = await world.subscribe(1, Owner(PIM, "another"))
@@ -568,7 +558,7 @@ async def test_who_changes_a_subscription_after_each_event_has_to_wait_when_many
 
 
 async def test_a_new_start_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
-    first = await World(tmp_path).open()
+    first = await InPieces(tmp_path).open()
     subscriptions = await first.subscribe(SUBSCRIPTIONS)
     await first.queue.accept(PIM, many(60))
     for _ in range(5):
@@ -577,7 +567,7 @@ async def test_a_new_start_goes_on_where_the_last_one_ended(tmp_path: Path) -> N
     settled = first.meters.delivered
     await first.change(subscriptions[0], partial(suspend, now=first.clock.now()))
     await first.database.close()
-    second = await World(tmp_path).open()
+    second = await InPieces(tmp_path).open()
     assert await second.queue.tenants_behind() == [PIM]
     assert second.meters.events_to_fan_out == await second.count("accepted") > 0
     await second.queue.accept(PIM, many(1, first=60))
@@ -592,7 +582,7 @@ async def test_a_new_start_goes_on_where_the_last_one_ended(tmp_path: Path) -> N
 
 
 async def test_a_failed_piece_leaves_everything_as_it_was(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: InPieces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.queue.accept(PIM, many(30))
@@ -617,11 +607,11 @@ import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from aep.broker import pieces, queue
-from local.broker.test_pieces import PIM, World, many
+from local.broker.test_pieces import PIM, InPieces, many
 queue.WORK_AT_ACCEPTANCE, pieces.WORK_OF_PIECE, pieces.EVENTS_OF_WINDOW = 200, {work}, 8
 
 async def main():
-    world = await World(Path({folder!r})).open()
+    world = await InPieces(Path({folder!r})).open()
     if not await world.queue.tenants_behind():
         await world.subscribe({subscriptions})
         await world.queue.accept(PIM, many())
@@ -668,7 +658,7 @@ def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(tmp_path: Path) 
 # What the operator sees
 
 
-async def test_the_oldest_event_may_be_one_that_waits_for_its_fan_out(world: World) -> None:
+async def test_the_oldest_event_may_be_one_that_waits_for_its_fan_out(world: InPieces) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.queue.accept(PIM, many())
     await world.clock.advance(30)
@@ -680,7 +670,7 @@ async def test_the_oldest_event_may_be_one_that_waits_for_its_fan_out(world: Wor
     assert await world.queue.look() == 60, "its number is older than that of the event accepted later"
 
 
-async def test_commands_tell_of_what_waits_for_its_fan_out(world: World, tmp_path: Path) -> None:
+async def test_commands_tell_of_what_waits_for_its_fan_out(world: InPieces, tmp_path: Path) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.queue.accept(PIM, many())
     ended = run("status", "--data", str(tmp_path))
@@ -693,18 +683,18 @@ async def test_commands_tell_of_what_waits_for_its_fan_out(world: World, tmp_pat
     assert "accepted events wait" not in run("status", "--data", str(tmp_path)).out
 
 
-async def test_a_piece_names_its_lanes_once_and_hands_on_no_deliveries(world: World) -> None:
+async def test_a_piece_names_its_lanes_once_and_hands_on_no_deliveries(world: InPieces) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     await world.queue.accept(PIM, many())
     world.put.clear()
     sizes = await world.fan_out()
-    assert not any(world.put)
+    assert not world.put
     assert len(world.read_more) == len(sizes)
     assert all(len(keys) == len(set(keys)) for keys in world.read_more)
     assert {key for keys in world.read_more for key in keys} == set(await world.queue.lanes())
 
 
-async def test_a_call_that_is_given_up_is_fanned_out_all_the_same(world: World) -> None:
+async def test_a_call_that_is_given_up_is_fanned_out_all_the_same(world: InPieces) -> None:
     await world.subscribe(SUBSCRIPTIONS)
     accepting = asyncio.create_task(world.queue.accept(PIM, many()))
     await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aep.broker import queue as broker_queue
-from aep.broker.queued import Queued, Taken
+from aep.broker.queued import Taken
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.subscriptions import Owner
 from support.embedded import Embedded
@@ -18,18 +18,12 @@ from support.records import PIM, an_event
 OTHER = "https://other.example.com"
 
 
-class World(Embedded):
-    """The queue on a folder, and what it told of deliveries."""
+class TwoPims(Embedded):
+    """The queue on a folder, with a subscription of each PIM."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.put: list[Queued] = []
         self._numbers = count(1)
-
-    async def open(self) -> None:
-        await self.queue.open(self.put.extend, lambda due_at: None)
-        for pim in (PIM, OTHER):
-            await self.subscribe(owner=Owner(pim, "client"))
 
     async def accepted(self, number: int, pim: str = PIM) -> list[Taken]:
         """The deliveries of so many events, as a worker tells that they were taken."""
@@ -61,14 +55,14 @@ class World(Embedded):
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
-    await world.open()
-    yield world
-    await world.database.close()
+async def world(tmp_path: Path) -> AsyncIterator[TwoPims]:
+    async with await TwoPims(tmp_path).open() as world:
+        for pim in (PIM, OTHER):
+            await world.subscribe(owner=Owner(pim, "client"))
+        yield world
 
 
-async def test_what_was_taken_is_gone_and_counted(world: World) -> None:
+async def test_what_was_taken_is_gone_and_counted(world: TwoPims) -> None:
     taken = await world.accepted(3)
     await world.clock.advance(2)
     assert await world.settle(taken[:2]) == [taken[:2]]
@@ -78,7 +72,7 @@ async def test_what_was_taken_is_gone_and_counted(world: World) -> None:
 
 
 async def test_each_tenants_are_settled_apart_in_parts_of_bounded_size(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: TwoPims, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker_queue, "TAKEN_AT_ONCE", 2)
     one, other = await world.accepted(3), await world.accepted(1, OTHER)
@@ -86,7 +80,7 @@ async def test_each_tenants_are_settled_apart_in_parts_of_bounded_size(
     assert await world.left() == (0, 0)
 
 
-async def test_what_has_gone_already_is_not_counted_and_holds_up_no_other(world: World) -> None:
+async def test_what_has_gone_already_is_not_counted_and_holds_up_no_other(world: TwoPims) -> None:
     one, two = (await world.accepted(3))[:2], await world.accepted(2)
     await world.settle(one[:1])
     await asyncio.gather(world.settle(one), world.settle(two))
@@ -94,7 +88,9 @@ async def test_what_has_gone_already_is_not_counted_and_holds_up_no_other(world:
     assert (world.meters.delivered, world.meters.queued) == (4, 1)
 
 
-async def test_what_is_settled_twice_at_once_counts_once_and_leaves_the_event_to_others(world: World) -> None:
+async def test_what_is_settled_twice_at_once_counts_once_and_leaves_the_event_to_others(
+    world: TwoPims,
+) -> None:
     taken = await world.accepted(1)
     await world.database.write(  # another delivery refers to the event, too
         lambda connection: connection.execute("INSERT INTO event_uses VALUES (?, 2)", (taken[0][3],))
@@ -104,7 +100,9 @@ async def test_what_is_settled_twice_at_once_counts_once_and_leaves_the_event_to
     assert (world.meters.delivered, world.meters.queued) == (1, 0)
 
 
-async def test_what_a_store_cannot_take_is_told_of_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_a_store_cannot_take_is_told_of_all(
+    world: TwoPims, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken = await world.accepted(2)
 
     def fail(*_: object) -> None:

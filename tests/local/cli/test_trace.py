@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -26,18 +25,17 @@ def a_product() -> Event:
 async def subscription_id(tmp_path: Path) -> str:
     """A store in which an event failed once and was delivered, and another matched nothing."""
     async with Embedded(tmp_path) as store:
-        put: list[Any] = []
-        await store.queue.open(put.extend, lambda due_at: None)
+        await store.open()
         (subscription,) = await store.subscribe()
         await store.queue.accept(PIM, [a_product(), an_event(2, event_type=CATEGORY)])
         failed = Outcome(Kind.RETRYABLE, Reason.DESTINATION_FAILURE, 503)
-        tried = put[-1].delivery().after_attempt(store.clock.now(), used_a_retry=True)
+        tried = store.put[-1].delivery().after_attempt(store.clock.now(), used_a_retry=True)
         due = store.clock.now() + timedelta(seconds=1)
         await store.queue.settle(Settlement(tried, failed, retry_at=due, milliseconds=31))
         await store.clock.advance(2)
         await store.queue.requeue_due(10)
         taken = Outcome(Kind.DELIVERED, None, 204)
-        await store.queue.settle(Settlement(put[-1].delivery(), taken, milliseconds=7))
+        await store.queue.settle(Settlement(store.put[-1].delivery(), taken, milliseconds=7))
         return subscription.id
 
 

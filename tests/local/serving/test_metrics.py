@@ -250,7 +250,7 @@ async def test_faults_of_ours_and_dead_letters_are_counted_and_seen_to_leave(
     """The letters leave by another process, which tells this one nothing."""
     (subscription,) = await world.subscribe()
     await world.queue.accept(PIM, [an_event(1), an_event(2), an_event(3)])
-    await world.queue.open(lambda _: None, lambda _: None)
+    await world.open()
     for queued in (await waiting(world))[:2]:
         await world.queue.nack(queued)
         await world.queue.dead_letter(queued, "RuntimeError: a bug, for the test")
@@ -291,7 +291,7 @@ async def test_a_start_counts_what_the_file_holds(tmp_path: Path) -> None:
     await first.queue.accept(PIM, [an_event(number) for number in range(5)])
     await first.close()
     second = World(tmp_path)
-    await second.queue.open(lambda _: None, lambda _: None)
+    await second.open()
     found = await page(second.meters, second.queue.look)
     assert found["aep_deliveries_accepted_total"] == 0
     assert found["aep_deliveries_queued"] == 5
@@ -307,7 +307,7 @@ async def test_scrapes_share_one_look_into_the_file_and_never_use_the_writer(
 ) -> None:
     await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
-    await world.queue.open(lambda _: None, lambda _: None)
+    await world.open()
     looks = 0
     read = world.database.read
 
@@ -334,7 +334,7 @@ async def test_scrapes_share_one_look_into_the_file_and_never_use_the_writer(
 
 async def test_a_look_reads_no_more_of_a_long_queue_than_of_a_short_one(world: World) -> None:
     await world.subscribe()
-    await world.queue.open(lambda _: None, lambda _: None)
+    await world.open()
 
     async def steps_of_a_look() -> int:
         """How many instructions SQLite runs for it, in tens."""
@@ -360,7 +360,7 @@ async def test_a_look_reads_no_more_of_a_long_queue_than_of_a_short_one(world: W
 
 
 async def test_a_scrape_that_is_given_up_takes_the_others_look_away_from_nobody(world: World) -> None:
-    await world.queue.open(lambda _: None, lambda _: None)
+    await world.open()
     first, second = asyncio.create_task(world.queue.look()), asyncio.create_task(world.queue.look())
     await asyncio.sleep(0)
     first.cancel()

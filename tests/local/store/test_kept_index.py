@@ -231,7 +231,7 @@ def test_large_events_are_removed_a_few_at_a_time(
 async def test_the_keeper_indexes_and_removes_and_says_what_was_not_read(tmp_path: Path) -> None:
     clock = ManualClock()
     store = Embedded(tmp_path, clock=clock)
-    await store.queue.open(lambda queued: None, lambda due_at: None)
+    await store.open()
     keeper = Keeper(store.database, clock, Bounds(3600, 16 * 1024**2), on_fault=_fail)
     for number in range(20):
         await store.queue.accept(PIM, [an_event(number)])

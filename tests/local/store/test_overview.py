@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from aep.broker.queued import Queued
 from aep.store.database import Database
 from aep.store.overview import State, states
 from aep.store.subscriptions import SqliteSubscriptions
@@ -102,16 +101,15 @@ async def test_a_deleted_subscription_is_not_told(
 async def test_the_last_failed_attempt_is_told_at_once(tmp_path: Path, keeps: bool) -> None:
     """Long before the event is given up, and also where nothing is kept."""
     async with Embedded(tmp_path, keeps=keeps) as store:
-        put: list[Queued] = []
-        await store.queue.open(put.extend, lambda due_at: None)
+        await store.open()
         await store.subscribe()
         await store.queue.accept(PIM, [an_event(1), an_event(2)])
         assert (await told(store.database)).last_failure is None
         await store.clock.advance(60)
         failed = Outcome(Kind.RETRYABLE, Reason.DESTINATION_FAILURE, 503)
-        tried = put[0].delivery().after_attempt(store.clock.now(), used_a_retry=True)
+        tried = store.put[0].delivery().after_attempt(store.clock.now(), used_a_retry=True)
         await store.queue.settle(Settlement(tried, failed, retry_at=START + timedelta(minutes=6)))
-        await store.queue.settle(Settlement(put[1].delivery(), Outcome(Kind.DELIVERED, None, 204)))
+        await store.queue.settle(Settlement(store.put[1].delivery(), Outcome(Kind.DELIVERED, None, 204)))
         state = await told(store.database, minutes=2)
     assert (state.last_failure, state.last_error) == ("retryable: 503 destination_failure", None)
     assert state.last_failure_at == START + timedelta(seconds=60)
