@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -28,15 +28,11 @@ from aep.store.outbox import DUE_OF_SUBSCRIBER, SqliteOutbox
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.workers.owner import Workers
 from aep.workers.remote import Live, RemoteStore
-from contract.suites.broker import BrokerContract, Consumer, World, a_removal, failing
-from contract.suites.judgement import Instance, JudgementContract
-from contract.suites.judgement import World as JudgementWorld
-from contract.suites.logs import LogsContract
-from contract.suites.logs import World as LogsWorld
-from contract.suites.outbox import OutboxContract
-from contract.suites.outbox import World as OutboxWorld
-from contract.suites.paces import PacesContract
-from contract.suites.paces import World as PacesWorld
+from contract.suites.broker import BrokerContract, BrokerSide, Consumer, a_removal, failing
+from contract.suites.judgement import Instance, JudgementContract, JudgementSide
+from contract.suites.logs import LogsContract, LogsSide
+from contract.suites.outbox import OutboxContract, OutboxSide
+from contract.suites.paces import PacesContract, PacesSide
 from contract.suites.subscriptions import Store, SubscriptionsContract
 from contract.suites.success_counts import SuccessCountsContract
 from contract.suites.topic_claims import TopicClaimsContract
@@ -145,7 +141,7 @@ class TestSqliteSubscriptions(SubscriptionsContract):
 
 class TestSqliteTopicClaims(TopicClaimsContract):
     @pytest.fixture
-    def world(self, embedded: Embedded) -> OutboxWorld:
+    def world(self, embedded: Embedded) -> OutboxSide:
         return outbox_of(embedded)
 
     @pytest.fixture
@@ -153,9 +149,9 @@ class TestSqliteTopicClaims(TopicClaimsContract):
         return SqliteLogs(embedded.database)
 
 
-def outbox_of(embedded: Embedded) -> OutboxWorld:
+def outbox_of(embedded: Embedded) -> OutboxSide:
     outbox = SqliteOutbox(embedded.database, embedded.clock)
-    return OutboxWorld(embedded.subscriptions, outbox, embedded.clock)
+    return OutboxSide(embedded.subscriptions, outbox, embedded.clock)
 
 
 class PacesHere(Embedded):
@@ -166,7 +162,7 @@ class PacesHere(Embedded):
 
 class TestSqlitePaces(PacesContract):
     @pytest.fixture
-    async def world(self, tmp_path: Path) -> AsyncIterator[PacesWorld]:
+    async def world(self, tmp_path: Path) -> AsyncIterator[PacesSide]:
         async with PacesHere(tmp_path) as world:
             yield world
 
@@ -195,7 +191,7 @@ class PacesInWorkers(Embedded):
 
 class TestWorkersPaces(PacesContract):
     @pytest.fixture
-    async def world(self, tmp_path: Path) -> AsyncIterator[PacesWorld]:
+    async def world(self, tmp_path: Path) -> AsyncIterator[PacesSide]:
         async with PacesInWorkers(tmp_path) as world:
             await world.workers.open([Listening() for _ in world.instances])
             await world.workers.owner.start()
@@ -205,8 +201,8 @@ class TestWorkersPaces(PacesContract):
 
 class TestSqliteLogs(LogsContract):
     @pytest.fixture
-    def world(self, embedded: Embedded) -> LogsWorld:
-        return LogsWorld(SqliteLogs(embedded.database), embedded.subscriptions)
+    def world(self, embedded: Embedded) -> LogsSide:
+        return LogsSide(SqliteLogs(embedded.database), embedded.subscriptions)
 
 
 class TestSqliteSuccessCounts(SuccessCountsContract):
@@ -227,8 +223,9 @@ class EmbeddedJudgement(Embedded):
         self._lanes = Listening()
         self._numbers = count(1)
 
-    async def open(self) -> None:
+    async def open(self) -> Self:
         await self.queue.open(self._lanes.put, lambda due_at: None)
+        return self
 
     async def deliveries(self, subscription: Subscription, number: int) -> Sequence[Delivery]:
         await self.queue.accept(PIM, [an_event(next(self._numbers)) for _ in range(number)])
@@ -250,13 +247,14 @@ class EmbeddedJudgement(Embedded):
 class WorkersJudgement(EmbeddedJudgement):
     """The same, where an instance of deliver is a worker."""
 
-    async def open(self) -> None:
+    async def open(self) -> Self:
         self._workers = InThisProcess(1, self.queue, self.subscriptions, self.counts, self.faults)
         (store,) = self._workers.stores
         self.records = self.counts = self.settlements = store
         await self._workers.open([self._lanes])
         await self.queue.open(self._workers.owner.put, lambda due_at: None)
         await self._workers.owner.start()
+        return self
 
     async def close(self) -> None:
         await self._workers.owner.stop()
@@ -265,9 +263,8 @@ class WorkersJudgement(EmbeddedJudgement):
 
 class TestEmbeddedJudgement(JudgementContract):
     @pytest.fixture(params=[EmbeddedJudgement, WorkersJudgement], ids=["in-one-process", "with-workers"])
-    async def world(self, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[JudgementWorld]:
-        async with request.param(tmp_path) as world:
-            await world.open()
+    async def world(self, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[JudgementSide]:
+        async with await request.param(tmp_path).open() as world:
             yield world
 
     async def test_what_waits_for_a_client_that_is_gone_from_the_pim_is_dropped(
@@ -287,10 +284,10 @@ class TestEmbeddedJudgement(JudgementContract):
 
 class TestSqliteOutbox(OutboxContract):
     @pytest.fixture
-    def world(self, embedded: Embedded) -> OutboxWorld:
+    def world(self, embedded: Embedded) -> OutboxSide:
         return outbox_of(embedded)
 
-    async def test_a_subscriber_with_many_leaves_room_for_others(self, world: OutboxWorld) -> None:
+    async def test_a_subscriber_with_many_leaves_room_for_others(self, world: OutboxSide) -> None:
         (first, second) = [*await world.subscribed(), *await world.subscribed()]
         for number in range(2 * DUE_OF_SUBSCRIBER):
             change = suspend if number % 2 == 0 else resume
@@ -303,7 +300,7 @@ class TestSqliteOutbox(OutboxContract):
         assert Counter(found) == {first.id: 5, second.id: 1}
 
     async def test_the_work_of_a_reading_is_bounded_and_the_next_one_goes_on(
-        self, world: OutboxWorld, monkeypatch: pytest.MonkeyPatch
+        self, world: OutboxSide, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Also where most that waits is not due: of 10 owners, and not of 2."""
         monkeypatch.setattr(outbox, "SUBSCRIBERS_AT_ONCE", 3)
@@ -334,7 +331,7 @@ class TestSqliteOutbox(OutboxContract):
         assert found == [{due[0].id}, {due[1].id}, {due[0].id}]
         assert max(steps) <= 2 * 3
 
-    async def test_no_reading_scans_the_table(self, world: OutboxWorld) -> None:
+    async def test_no_reading_scans_the_table(self, world: OutboxSide) -> None:
         def plans(connection: sqlite3.Connection) -> list[str]:
             queries = {outbox.NEXT_SUBSCRIBER: ("", "", ""), outbox.DUE: ("", "", "", 0, 0, 1)}
             return [
@@ -347,7 +344,7 @@ class TestSqliteOutbox(OutboxContract):
         assert len(found) == 2
         assert all("SEARCH" in plan and "notifications_by_owner" in plan for plan in found)
 
-    async def test_owners_take_turns(self, world: OutboxWorld) -> None:
+    async def test_owners_take_turns(self, world: OutboxSide) -> None:
         first = [*await world.subscribed(5), *await world.subscribed(5)]
         (other,) = await world.subscribed(owner=Owner(PIM, "shop"))
         for subscription in (*first, other):
@@ -358,7 +355,7 @@ class TestSqliteOutbox(OutboxContract):
         assert found[2] == first[5].id  # of another subscriber of the same owner
 
 
-class EmbeddedWorld(Broker):
+class EmbeddedBroker(Broker):
     """The embedded broker as the suite wants it."""
 
     queues: Sequence[LaneQueue] = ()
@@ -379,7 +376,7 @@ class EmbeddedWorld(Broker):
         return sum([await self.count(table) for table in KEPT])
 
 
-class WorkersWorld(EmbeddedWorld):
+class BrokerWithWorkers(EmbeddedBroker):
     """The same with two workers, in this process but behind the sockets that they have."""
 
     workers: Workers
@@ -396,7 +393,7 @@ class WorkersWorld(EmbeddedWorld):
             await self.workers.stop()
 
 
-class PiecesWorld(EmbeddedWorld):
+class BrokerInPieces(EmbeddedBroker):
     """The same where even the smallest request is fanned out later, one recipient at a time."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,17 +407,17 @@ class TestEmbeddedBroker(BrokerContract):
     @pytest.fixture(params=["in-one-process", "with-workers", "in-pieces"])
     async def world(
         self, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-    ) -> AsyncIterator[World]:
-        worlds: dict[str, Callable[[], EmbeddedWorld]] = {
-            "in-one-process": lambda: EmbeddedWorld(tmp_path),
-            "with-workers": lambda: WorkersWorld(tmp_path),
-            "in-pieces": lambda: PiecesWorld(tmp_path, monkeypatch),
+    ) -> AsyncIterator[BrokerSide]:
+        worlds: dict[str, Callable[[], EmbeddedBroker]] = {
+            "in-one-process": lambda: EmbeddedBroker(tmp_path),
+            "with-workers": lambda: BrokerWithWorkers(tmp_path),
+            "in-pieces": lambda: BrokerInPieces(tmp_path, monkeypatch),
         }
         async with worlds[request.param]() as world:
             yield world
 
     async def test_what_comes_right_after_a_start_does_not_overtake_what_waited(
-        self, world: EmbeddedWorld, subscription: Subscription
+        self, world: EmbeddedBroker, subscription: Subscription
     ) -> None:
         await world.intake.accept(PIM, [an_event(number, entity="one") for number in range(5)])
         consumer = Consumer()
@@ -431,14 +428,14 @@ class TestEmbeddedBroker(BrokerContract):
 
     @pytest.mark.provokes("delivery.nacked")
     async def test_a_delivery_that_our_code_failed_on_is_handed_out_again_with_backoff(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         await super().test_a_delivery_that_our_code_failed_on_is_handed_out_again_with_backoff(
             world, subscription
         )
 
     async def test_a_lane_that_is_cancelled_outside_of_a_stop_is_a_fault(
-        self, world: EmbeddedWorld, subscription: Subscription
+        self, world: EmbeddedBroker, subscription: Subscription
     ) -> None:
         async def cancelled(delivery: Delivery) -> Settlement:
             raise asyncio.CancelledError
@@ -449,7 +446,7 @@ class TestEmbeddedBroker(BrokerContract):
         assert isinstance(world.faults.pop(), TaskCancelled)
 
     async def test_a_settlement_that_is_cancelled_outside_of_a_stop_is_a_fault(
-        self, world: EmbeddedWorld, subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+        self, world: EmbeddedBroker, subscription: Subscription, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def cancelled(settlement: Settlement) -> asyncio.Future[None]:
             future = asyncio.get_running_loop().create_future()
@@ -464,7 +461,7 @@ class TestEmbeddedBroker(BrokerContract):
         assert isinstance(world.faults.pop(), TaskCancelled)
 
     async def test_what_fails_during_a_stop_is_not_handed_out_again(
-        self, world: EmbeddedWorld, subscription: Subscription
+        self, world: EmbeddedBroker, subscription: Subscription
     ) -> None:
         consumer = Consumer(failing)
         consumer.released.clear()
@@ -479,7 +476,7 @@ class TestEmbeddedBroker(BrokerContract):
         assert stopping.done()
 
     async def test_a_stop_cancels_what_waits_and_that_is_no_fault(
-        self, world: EmbeddedWorld, subscription: Subscription
+        self, world: EmbeddedBroker, subscription: Subscription
     ) -> None:
         consumer = Consumer(*[failing] * 5)
         await world.start(consumer)

@@ -22,9 +22,9 @@ from contract.suites.registry import (
     PIM,
     SEEN_WITHIN,
     RegistryContract,
+    RegistrySide,
     SteppingClock,
     StoredRegistryContract,
-    World,
     a_tenant,
     ingest_keys,
     names,
@@ -38,7 +38,7 @@ OTHER_SEAL = AesGcmSeal(b"\x02" * 32)
 HTTP = "http://pim.example.com"
 
 
-class StoredWorld:
+class StoredRegistry:
     """Entries in the store, changed as `aep pims` does it: by another connection to the file."""
 
     def __init__(self, folder: Path, *, source: str | None = None, allow_http: bool = False) -> None:
@@ -84,7 +84,7 @@ class StoredWorld:
             connection.execute(statement, values)
 
 
-class ListedWorld(StoredWorld):
+class ListedRegistry(StoredRegistry):
     """Entries in the file of --pims, changed as an editor does it, over an empty store."""
 
     def __init__(self, folder: Path, *, allow_http: bool = False) -> None:
@@ -130,7 +130,7 @@ def _without(entries: Sequence[Tenant], tenant: Tenant) -> list[Tenant]:
 
 
 @asynccontextmanager
-async def closing(world: StoredWorld) -> AsyncIterator[StoredWorld]:
+async def closing(world: StoredRegistry) -> AsyncIterator[StoredRegistry]:
     try:
         yield world
     finally:
@@ -139,13 +139,13 @@ async def closing(world: StoredWorld) -> AsyncIterator[StoredWorld]:
 
 class TestStoredPims(StoredRegistryContract):
     @pytest.fixture
-    async def world(self, tmp_path: Path) -> AsyncIterator[StoredWorld]:
-        async with closing(StoredWorld(tmp_path)) as world:
+    async def world(self, tmp_path: Path) -> AsyncIterator[StoredRegistry]:
+        async with closing(StoredRegistry(tmp_path)) as world:
             yield world
 
     @pytest.fixture
-    async def dev_world(self, tmp_path: Path) -> AsyncIterator[World]:
-        async with closing(StoredWorld(tmp_path, allow_http=True)) as world:
+    async def dev_world(self, tmp_path: Path) -> AsyncIterator[RegistrySide]:
+        async with closing(StoredRegistry(tmp_path, allow_http=True)) as world:
             yield world
 
 
@@ -153,22 +153,22 @@ class TestListedPims(RegistryContract):
     """Where the file says nothing of its own, it is like the store."""
 
     @pytest.fixture
-    async def world(self, tmp_path: Path) -> AsyncIterator[World]:
-        async with closing(ListedWorld(tmp_path)) as world:
+    async def world(self, tmp_path: Path) -> AsyncIterator[RegistrySide]:
+        async with closing(ListedRegistry(tmp_path)) as world:
             yield world
 
     @pytest.fixture
-    async def dev_world(self, tmp_path: Path) -> AsyncIterator[World]:
-        async with closing(ListedWorld(tmp_path, allow_http=True)) as world:
+    async def dev_world(self, tmp_path: Path) -> AsyncIterator[RegistrySide]:
+        async with closing(ListedRegistry(tmp_path, allow_http=True)) as world:
             yield world
 
     @pytest.fixture
-    async def listed(self, tmp_path: Path) -> AsyncIterator[ListedWorld]:
-        world = ListedWorld(tmp_path)
+    async def listed(self, tmp_path: Path) -> AsyncIterator[ListedRegistry]:
+        world = ListedRegistry(tmp_path)
         async with closing(world):
             yield world
 
-    async def test_an_http_entry_is_left_out_without_dev(self, world: World) -> None:
+    async def test_an_http_entry_is_left_out_without_dev(self, world: RegistrySide) -> None:
         """With all that the file says beside it: a list is taken as a whole or not at all."""
         await world.put(a_tenant())
         assert await names(world) == [PIM]
@@ -180,7 +180,7 @@ class TestListedPims(RegistryContract):
         await world.clock.advance(SEEN_WITHIN)
         assert sorted(await names(world)) == [OTHER, PIM]
 
-    async def test_the_file_goes_before_the_store(self, listed: ListedWorld) -> None:
+    async def test_the_file_goes_before_the_store(self, listed: ListedRegistry) -> None:
         await listed.put_in_store(a_tenant(ingest_key="stored"))
         await listed.put_in_store(a_tenant(OTHER, ingest_key="other"))
         await listed.put_in_store(PATTERN)
@@ -191,7 +191,7 @@ class TestListedPims(RegistryContract):
         await listed.clock.advance(SEEN_WITHIN)
         assert sorted(await ingest_keys(listed)) == ["other", "stored"]
 
-    async def test_a_pattern_of_the_file_comes_after_urls_of_the_store(self, listed: ListedWorld) -> None:
+    async def test_a_pattern_of_the_file_comes_after_urls_of_the_store(self, listed: ListedRegistry) -> None:
         await listed.put_in_store(a_tenant())
         await listed.put(PATTERN)
         assert await names(listed) == [PIM, PATTERN.host_pattern]
@@ -205,7 +205,7 @@ class TestListedPims(RegistryContract):
         ],
     )  # fmt: skip
     async def test_a_file_that_turned_bad_leaves_what_was_good(
-        self, listed: ListedWorld, text: bytes
+        self, listed: ListedRegistry, text: bytes
     ) -> None:
         await listed.put(a_tenant())
         assert await names(listed) == [PIM]
@@ -213,17 +213,19 @@ class TestListedPims(RegistryContract):
         await listed.clock.advance(SEEN_WITHIN)
         assert await names(listed) == [PIM]
 
-    async def test_a_store_that_is_away_leaves_what_was_good(self, listed: ListedWorld) -> None:
+    async def test_a_store_that_is_away_leaves_what_was_good(self, listed: ListedRegistry) -> None:
         await listed.put(a_tenant())
         await listed.put_in_store(a_tenant(OTHER))
         assert sorted(await names(listed)) == [OTHER, PIM]
-        await StoredWorld.spoil(listed)
+        await StoredRegistry.spoil(listed)
         await listed.clock.advance(SEEN_WITHIN)
         assert sorted(await names(listed)) == [OTHER, PIM]
-        await StoredWorld.mend(listed)
+        await StoredRegistry.mend(listed)
 
     @pytest.mark.parametrize("key", ["\N{HORIZONTAL ELLIPSIS}", "sixteen letters.\n"])
-    async def test_a_key_that_is_not_printable_ascii_is_refused(self, listed: ListedWorld, key: str) -> None:
+    async def test_a_key_that_is_not_printable_ascii_is_refused(
+        self, listed: ListedRegistry, key: str
+    ) -> None:
         strong = SecretStr("sixteen letters.")
         await listed.put(Tenant(url=PIM, ingest_key=(strong, SecretStr(key))))
         with pytest.raises(BadPims, match=r"entry 0, ingest_key\.1: must have at least 16 printable ASCII"):
@@ -233,7 +235,7 @@ class TestListedPims(RegistryContract):
 
     @pytest.mark.parametrize("key", ["k", "15 characters.."])
     async def test_a_listed_key_that_is_short_is_in_force_and_warned_of(
-        self, listed: ListedWorld, key: str
+        self, listed: ListedRegistry, key: str
     ) -> None:
         await listed.put(Tenant(url=PIM, ingest_key=(SecretStr(key),)))
         with capture_logs() as logs:
@@ -245,7 +247,7 @@ class TestListedPims(RegistryContract):
         for cure in ("at least 16", "aep pims add URL --rotate", "openssl rand -base64 32"):
             assert cure in line["fix"]
 
-    async def test_a_bad_file_is_refused_at_the_start(self, listed: ListedWorld) -> None:
+    async def test_a_bad_file_is_refused_at_the_start(self, listed: ListedRegistry) -> None:
         await listed.put(a_tenant(HTTP))
         with pytest.raises(BadPims, match="--dev"):
             await listed.registry.tenants()
@@ -253,12 +255,12 @@ class TestListedPims(RegistryContract):
 
 async def test_the_list_can_be_given_itself(tmp_path: Path) -> None:
     source = orjson.dumps([_entry_of(a_tenant()), _entry_of(PATTERN)]).decode()
-    async with closing(StoredWorld(tmp_path, source=source)) as world:
+    async with closing(StoredRegistry(tmp_path, source=source)) as world:
         assert await world.registry.tenants() == [a_tenant(), PATTERN]
 
 
 async def test_the_store_keeps_no_secret_in_clear(tmp_path: Path) -> None:
-    async with closing(StoredWorld(tmp_path)) as world:
+    async with closing(StoredRegistry(tmp_path)) as world:
         await world.put(a_tenant(ingest_key="an-ingest-key-of-tests"))
         assert await ingest_keys(world) == ["an-ingest-key-of-tests"]
         with sqlite3.connect(tmp_path / "aep.db") as connection:

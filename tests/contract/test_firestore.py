@@ -12,24 +12,19 @@ from google.cloud.firestore_v1 import DELETE_FIELD, AsyncWriteBatch
 from google.cloud.firestore_v1.types import WriteResult
 from pydantic import SecretStr
 
-from contract.suites.judgement import JudgementContract
-from contract.suites.judgement import World as JudgementWorld
-from contract.suites.logs import LogsContract
-from contract.suites.logs import World as LogsWorld
-from contract.suites.outbox import OutboxContract
-from contract.suites.outbox import World as OutboxWorld
-from contract.suites.paces import PacesContract
-from contract.suites.paces import World as PacesWorld
+from contract.suites.judgement import JudgementContract, JudgementSide
+from contract.suites.logs import LogsContract, LogsSide
+from contract.suites.outbox import OutboxContract, OutboxSide
+from contract.suites.paces import PacesContract, PacesSide
 from contract.suites.registry import (
     PIM,
+    RegistrySide,
     SteppingClock,
     StoredRegistryContract,
     a_tenant,
     ingest_keys,
 )
-from contract.suites.registry import World as RegistryWorld
-from contract.suites.retry_schedule import RetryScheduleContract, a_delivery
-from contract.suites.retry_schedule import World as ScheduleWorld
+from contract.suites.retry_schedule import RetryScheduleContract, ScheduleSide, a_delivery
 from contract.suites.subscriptions import Store, SubscriptionsContract, anything
 from contract.suites.success_counts import SERIES, SuccessCountsContract
 from contract.suites.topic_claims import TopicClaimsContract
@@ -94,13 +89,13 @@ async def firestore(firestore_host: str, project: str) -> AsyncIterator[Firestor
 
 class TestFirestoreOutbox(OutboxContract):
     @pytest.fixture
-    def world(self, firestore: Firestore) -> OutboxWorld:
+    def world(self, firestore: Firestore) -> OutboxSide:
         clock = ManualClock()
         outbox = FirestoreOutbox(firestore, clock)
-        return OutboxWorld(FirestoreSubscriptions(firestore, SEAL, clock), outbox, clock)
+        return OutboxSide(FirestoreSubscriptions(firestore, SEAL, clock), outbox, clock)
 
     async def test_what_was_published_is_due_no_more_and_still_pending(
-        self, world: OutboxWorld, firestore: Firestore
+        self, world: OutboxSide, firestore: Firestore
     ) -> None:
         outbox = FirestoreOutbox(firestore, world.clock)
         for subscription in await world.subscribed(2):
@@ -115,7 +110,7 @@ class TestFirestoreOutbox(OutboxContract):
         await outbox.published([first])
         assert await outbox.pending(first.notification.id) is None
 
-    async def test_a_mail_put_off_meanwhile_stays_due(self, world: OutboxWorld, firestore: Firestore) -> None:
+    async def test_a_mail_put_off_meanwhile_stays_due(self, world: OutboxSide, firestore: Firestore) -> None:
         outbox = FirestoreOutbox(firestore, world.clock)
         (subscription,) = await world.subscribed()
         await world.change(subscription, partial(suspend, now=START))
@@ -128,10 +123,10 @@ class TestFirestoreOutbox(OutboxContract):
 
 class TestFirestoreTopicClaims(TopicClaimsContract):
     @pytest.fixture
-    def world(self, firestore: Firestore) -> OutboxWorld:
+    def world(self, firestore: Firestore) -> OutboxSide:
         clock = ManualClock()
         subscriptions = FirestoreSubscriptions(firestore, SEAL, clock)
-        return OutboxWorld(subscriptions, FirestoreOutbox(firestore, clock), clock)
+        return OutboxSide(subscriptions, FirestoreOutbox(firestore, clock), clock)
 
     @pytest.fixture
     def logs(self, firestore: Firestore) -> Logs:
@@ -253,11 +248,11 @@ class FirestoreJudgement:
 
 class TestFirestoreJudgement(JudgementContract):
     @pytest.fixture
-    def world(self, firestore: Firestore) -> JudgementWorld:
+    def world(self, firestore: Firestore) -> JudgementSide:
         return FirestoreJudgement(firestore)
 
 
-class FirestorePacesWorld:
+class FirestorePaceKeepers:
     """Several instances of deliver, each with its own copies."""
 
     def __init__(self, firestore: Firestore) -> None:
@@ -271,15 +266,15 @@ class FirestorePacesWorld:
 
 class TestFirestorePaces(PacesContract):
     @pytest.fixture
-    def world(self, firestore: Firestore) -> PacesWorld:
-        return FirestorePacesWorld(firestore)
+    def world(self, firestore: Firestore) -> PacesSide:
+        return FirestorePaceKeepers(firestore)
 
 
 def registry_of(firestore: Firestore, seal: Seal = SEAL) -> PimRegistry:
     return PimRegistry(FirestoreEntries(firestore), seal, ManualClock(), allow_http=False)
 
 
-class StoredWorld:
+class FirestoreRegistry:
     """Entries in Firestore, changed over another connection; spoiled by cutting the registry's own."""
 
     def __init__(self, beside: Firestore, own: Firestore, proxy: TcpProxy, *, allow_http: bool) -> None:
@@ -321,22 +316,22 @@ class StoredWorld:
 @pytest.fixture
 async def registry_world(
     firestore: Firestore, firestore_host: str, request: pytest.FixtureRequest
-) -> AsyncIterator[StoredWorld]:
+) -> AsyncIterator[FirestoreRegistry]:
     proxy = TcpProxy(firestore_host)
     await proxy.mend()
     own = connect(firestore.client.project, emulator=proxy.address, patience=2)
-    yield StoredWorld(firestore, own, proxy, allow_http="dev_world" in request.fixturenames)
+    yield FirestoreRegistry(firestore, own, proxy, allow_http="dev_world" in request.fixturenames)
     await own.close()
     await proxy.cut()
 
 
 class TestFirestoreTenants(StoredRegistryContract):
     @pytest.fixture
-    def world(self, registry_world: StoredWorld) -> RegistryWorld:
+    def world(self, registry_world: FirestoreRegistry) -> RegistrySide:
         return registry_world
 
     @pytest.fixture
-    def dev_world(self, registry_world: StoredWorld) -> RegistryWorld:
+    def dev_world(self, registry_world: FirestoreRegistry) -> RegistrySide:
         return registry_world
 
     async def test_a_registry_that_never_could_read_has_no_answer(self) -> None:
@@ -345,7 +340,7 @@ class TestFirestoreTenants(StoredRegistryContract):
             await registry_of(away).tenants()
         await away.close()
 
-    async def test_the_store_keeps_no_secret_in_clear(self, registry_world: StoredWorld) -> None:
+    async def test_the_store_keeps_no_secret_in_clear(self, registry_world: FirestoreRegistry) -> None:
         await registry_world.put(a_tenant(ingest_key="an-ingest-key-of-tests"))
         assert await ingest_keys(registry_world) == ["an-ingest-key-of-tests"]
         database = registry_world.firestore
@@ -396,7 +391,7 @@ async def test_a_change_whose_answer_was_lost_is_made_once(firestore: Firestore,
     assert found == a_tenant(ingest_key="new")
 
 
-class FirestoreScheduleWorld:
+class FirestoreSchedule:
     def __init__(self, firestore: Firestore) -> None:
         self.clock = ManualClock()
         self._firestore = firestore
@@ -407,8 +402,8 @@ class FirestoreScheduleWorld:
 
 class TestFirestoreRetrySchedule(RetryScheduleContract):
     @pytest.fixture
-    def world(self, firestore: Firestore) -> ScheduleWorld:
-        return FirestoreScheduleWorld(firestore)
+    def world(self, firestore: Firestore) -> ScheduleSide:
+        return FirestoreSchedule(firestore)
 
     async def test_entries_are_spread_over_the_shards(self, firestore: Firestore) -> None:
         schedule = FirestoreRetrySchedule(firestore, ManualClock(), shards=4)
@@ -461,9 +456,9 @@ FAILED = DeliveryEnd(
 
 class TestFirestoreLogs(LogsContract):
     @pytest.fixture
-    def world(self, firestore: Firestore) -> LogsWorld:
+    def world(self, firestore: Firestore) -> LogsSide:
         subscriptions = FirestoreSubscriptions(firestore, SEAL, ManualClock())
-        return LogsWorld(FirestoreLogs(firestore, ManualClock(), seconds=0), subscriptions)
+        return LogsSide(FirestoreLogs(firestore, ManualClock(), seconds=0), subscriptions)
 
 
 SEARCHED = {

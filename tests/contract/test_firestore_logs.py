@@ -52,7 +52,7 @@ def ended(number: int = 1, subscription: str = SUBSCRIPTION.id) -> Delivery:
     return replace(a_delivery(number, attempts=4), subscription_id=subscription)
 
 
-class World:
+class EndLogs:
     """Some instances of deliver, and the reader."""
 
     def __init__(self, firestore: Firestore) -> None:
@@ -73,13 +73,13 @@ class World:
 
 
 @pytest.fixture
-async def world(firestore_host: str, project: str) -> AsyncIterator[World]:
+async def world(firestore_host: str, project: str) -> AsyncIterator[EndLogs]:
     firestore = connect(project, emulator=firestore_host)
-    yield World(firestore)
+    yield EndLogs(firestore)
     await firestore.close()
 
 
-async def test_an_end_is_an_entry_of_the_subscriptions_owner(world: World) -> None:
+async def test_an_end_is_an_entry_of_the_subscriptions_owner(world: EndLogs) -> None:
     await world.instances[0].record(ended(), FAILED)
     (entry,) = await world.entries()
     assert replace(entry, id="") == LogEntry(
@@ -100,14 +100,14 @@ async def test_an_end_is_an_entry_of_the_subscriptions_owner(world: World) -> No
     assert await world.logs.entries(STRANGER, EVERYTHING) == []
 
 
-async def test_what_no_endpoint_answered_has_code_500_and_no_response(world: World) -> None:
+async def test_what_no_endpoint_answered_has_code_500_and_no_response(world: EndLogs) -> None:
     await world.instances[0].record(ended(), replace(FAILED, status=None, excerpt=None))
     (entry,) = await world.entries()
     assert (entry.error_code, entry.response) == (500, {})
 
 
 async def test_equal_ends_of_all_instances_are_one_entry_with_the_latest_answer(
-    world: World,
+    world: EndLogs,
 ) -> None:
     for number, instance in enumerate([*world.instances, *world.instances]):
         end = replace(FAILED, at=START + number * SECOND, excerpt=f"busy {number}")
@@ -119,7 +119,7 @@ async def test_equal_ends_of_all_instances_are_one_entry_with_the_latest_answer(
     assert len(await world.stored()) == len(world.instances)
 
 
-async def test_an_end_that_comes_late_changes_neither_time_nor_answer(world: World) -> None:
+async def test_an_end_that_comes_late_changes_neither_time_nor_answer(world: EndLogs) -> None:
     await world.instances[0].record(ended(2), replace(FAILED, at=START + SECOND))
     for instance in world.instances[:2]:
         await instance.record(ended(1), replace(FAILED, excerpt="earlier"))
@@ -136,20 +136,20 @@ async def test_an_end_that_comes_late_changes_neither_time_nor_answer(world: Wor
     ],
     ids=["message", "operation", "time"],
 )
-async def test_other_ends_are_other_entries(world: World, other: DeliveryEnd) -> None:
+async def test_other_ends_are_other_entries(world: EndLogs, other: DeliveryEnd) -> None:
     for end in (FAILED, other):
         await world.instances[0].record(ended(), end)
     assert [entry.occurrences for entry in await world.entries()] == [1, 1]
 
 
-async def test_drops_of_an_hour_are_one_entry(world: World) -> None:
+async def test_drops_of_an_hour_are_one_entry(world: EndLogs) -> None:
     for minutes in (0, 30, 59):
         await world.instances[0].record(ended(minutes), replace(DROPPED, at=START + minutes * MINUTE))
     (entry,) = await world.entries()
     assert (entry.occurrences, entry.error_reason, entry.error_message) == (3, None, "suspended")
 
 
-async def test_the_count_is_exact_and_the_first_hundred_events_are_named(world: World) -> None:
+async def test_the_count_is_exact_and_the_first_hundred_events_are_named(world: EndLogs) -> None:
     await asyncio.gather(
         *(
             world.instances[number % 3].record(ended(number), replace(FAILED, at=START + number * SECOND))
@@ -161,13 +161,13 @@ async def test_the_count_is_exact_and_the_first_hundred_events_are_named(world: 
     assert [event["event_id"] for event in entry.events] == [f"event-{number}" for number in range(100)]
 
 
-async def test_ends_of_a_subscription_without_a_record_are_kept_and_nobodys(world: World) -> None:
+async def test_ends_of_a_subscription_without_a_record_are_kept_and_nobodys(world: EndLogs) -> None:
     await world.instances[0].record(ended(subscription="gone"), DROPPED)
     assert [each["occurrences"] for each in await world.stored()] == [1]
     assert await world.entries() == []
 
 
-async def test_parts_expire_30_days_after_their_window(world: World) -> None:
+async def test_parts_expire_30_days_after_their_window(world: EndLogs) -> None:
     await world.instances[0].record(ended(), FAILED)
     (stored,) = await world.stored()
     assert stored["expires_at"] == NEXT_WINDOW + KEPT_FOR
@@ -176,7 +176,7 @@ async def test_parts_expire_30_days_after_their_window(world: World) -> None:
 @pytest.mark.parametrize("newest_first", [True, False])
 @pytest.mark.parametrize("limit", [1, 2, 5])
 async def test_pages_meet_each_entry_once_whatever_its_parts(
-    world: World, limit: int, *, newest_first: bool
+    world: EndLogs, limit: int, *, newest_first: bool
 ) -> None:
     """Ten entries of three parts each, whose times lie between those of others."""
     for number in range(10):
@@ -194,7 +194,7 @@ async def test_pages_meet_each_entry_once_whatever_its_parts(
     assert {entry.occurrences for entry in seen} == {3}
 
 
-async def test_an_entry_is_found_by_its_latest_time_alone(world: World) -> None:
+async def test_an_entry_is_found_by_its_latest_time_alone(world: EndLogs) -> None:
     for seconds, instance in zip((0, 20), world.instances, strict=False):
         await instance.record(ended(), replace(FAILED, at=START + seconds * SECOND))
     middle = START + 10 * SECOND
@@ -204,7 +204,7 @@ async def test_an_entry_is_found_by_its_latest_time_alone(world: World) -> None:
 
 @pytest.mark.parametrize("newest_first", [True, False])
 async def test_a_position_outside_of_the_times_asked_for_shows_nothing_else(
-    world: World, *, newest_first: bool
+    world: EndLogs, *, newest_first: bool
 ) -> None:
     entries = [a_refusal(START + SECOND * number, error_message=str(number)) for number in range(4)]
     for entry in entries:
@@ -217,7 +217,7 @@ async def test_a_position_outside_of_the_times_asked_for_shows_nothing_else(
         assert await world.logs.entries(OWNER, replace(query, after=after)) == found
 
 
-async def test_a_subscription_of_another_subscriber_has_no_entries(world: World) -> None:
+async def test_a_subscription_of_another_subscriber_has_no_entries(world: EndLogs) -> None:
     mixed = a_refusal(subscriber_id="other", subscription_id=SUBSCRIPTION.id)
     await world.logs.add_refusal(mixed)
     await world.instances[0].record(ended(), FAILED)
@@ -226,7 +226,7 @@ async def test_a_subscription_of_another_subscriber_has_no_entries(world: World)
     assert [entry.operation for entry in own] == [Operation.FAILED]
 
 
-async def test_refusals_of_several_instances_are_one_entry(world: World) -> None:
+async def test_refusals_of_several_instances_are_one_entry(world: EndLogs) -> None:
     others = [FirestoreLogs(world.firestore, world.clock, seconds=0) for _ in range(3)]
     first = a_refusal()
     await world.logs.add_refusal(first)
@@ -234,7 +234,7 @@ async def test_refusals_of_several_instances_are_one_entry(world: World) -> None
     assert await world.entries() == [replace(first, at=START + SECOND, occurrences=16)]
 
 
-async def test_a_filter_that_no_entry_fits_finds_nothing(world: World) -> None:
+async def test_a_filter_that_no_entry_fits_finds_nothing(world: EndLogs) -> None:
     await world.instances[0].record(ended(), FAILED)
     assert await world.logs.entries(OWNER, LogQuery(operation=Operation.DROPPED)) == []
 
@@ -265,14 +265,14 @@ async def lost() -> None:
     raise ServiceUnavailable("the connection broke")
 
 
-async def occurrences(world: World) -> int:
+async def occurrences(world: EndLogs) -> int:
     return sum(entry.occurrences for entry in await world.entries())
 
 
 @pytest.mark.parametrize("written_before", [0, 1])
 @pytest.mark.parametrize("hooks", ["before_commit", "after_commit"])
 async def test_a_write_without_an_answer_is_counted_once(
-    world: World, hooks: str, written_before: int
+    world: EndLogs, hooks: str, written_before: int
 ) -> None:
     watched = Watched(world.firestore.client)
     instance = world.instance(watched)
@@ -286,7 +286,9 @@ async def test_a_write_without_an_answer_is_counted_once(
 
 
 @pytest.mark.parametrize("hooks", ["before_commit", "after_commit"])
-async def test_a_write_that_was_given_up_takes_nothing_of_the_others_along(world: World, hooks: str) -> None:
+async def test_a_write_that_was_given_up_takes_nothing_of_the_others_along(
+    world: EndLogs, hooks: str
+) -> None:
     watched = Watched(world.firestore.client, patience=0)
     instance = world.instance(watched)
     await instance.record(ended(1), FAILED)
@@ -298,7 +300,7 @@ async def test_a_write_that_was_given_up_takes_nothing_of_the_others_along(world
     assert await occurrences(world) == (3 if hooks == "after_commit" else 2)
 
 
-async def test_a_request_that_arrives_late_undoes_nothing(world: World) -> None:
+async def test_a_request_that_arrives_late_undoes_nothing(world: EndLogs) -> None:
     watched = Watched(world.firestore.client)
     instance = world.instance(watched)
     await instance.record(ended(1), FAILED)

@@ -86,7 +86,7 @@ async def lost() -> None:
 
 
 @dataclass(frozen=True)
-class World:
+class Race:
     """Two instances, A and B, on one database and one clock."""
 
     clock: ManualClock
@@ -97,16 +97,16 @@ class World:
 
 
 @pytest.fixture
-async def world(firestore_host: str, project: str) -> AsyncIterator[World]:
+async def world(firestore_host: str, project: str) -> AsyncIterator[Race]:
     plain = connect(project, emulator=firestore_host)
     clock = ManualClock()
     watched_a, watched_b = Watched(plain.client), Watched(plain.client)
     a, b = (FirestoreSubscriptions(each, SEAL, clock) for each in (watched_a, watched_b))
-    yield World(clock, watched_b, a, b, watched_a)
+    yield Race(clock, watched_b, a, b, watched_a)
     await plain.close()
 
 
-async def stored(world: World, owner: Owner = OWNER) -> Subscription:
+async def stored(world: Race, owner: Owner = OWNER) -> Subscription:
     """A subscription that A made."""
     (subscription,) = await subscribed(world.a, owner=owner)
     return subscription
@@ -134,7 +134,7 @@ def changeable(subscriber: Subscriber) -> None:
 # What another instance changed
 
 
-async def test_another_instances_change_is_seen_within_5_seconds(world: World) -> None:
+async def test_another_instances_change_is_seen_within_5_seconds(world: Race) -> None:
     subscription = await stored(world)
     assert await world.b.active(PIM) == [subscription]
     assert await world.b.current(subscription.id) == subscription
@@ -144,14 +144,14 @@ async def test_another_instances_change_is_seen_within_5_seconds(world: World) -
     assert await world.b.current(subscription.id) == changed
 
 
-async def test_another_instances_first_subscription_is_seen_within_5_seconds(world: World) -> None:
+async def test_another_instances_first_subscription_is_seen_within_5_seconds(world: Race) -> None:
     assert await world.b.active(PIM) == []
     subscription = await stored(world)
     await world.clock.advance(SEEN_WITHIN)
     assert await world.b.active(PIM) == [subscription]
 
 
-async def test_ones_own_change_is_seen_at_once(world: World) -> None:
+async def test_ones_own_change_is_seen_at_once(world: Race) -> None:
     subscription = await stored(world)
     assert await world.a.active(PIM) == [subscription]
     changed = await change(world.a, subscription, suspend)
@@ -159,7 +159,7 @@ async def test_ones_own_change_is_seen_at_once(world: World) -> None:
     assert await world.a.current(subscription.id) == changed
 
 
-async def test_a_deletion_of_all_is_seen_within_5_seconds(world: World) -> None:
+async def test_a_deletion_of_all_is_seen_within_5_seconds(world: Race) -> None:
     subscription = await stored(world)
     assert await world.b.active(PIM) == [subscription]
     await delete_all(world.a, subscription.subscriber_id)
@@ -167,7 +167,7 @@ async def test_a_deletion_of_all_is_seen_within_5_seconds(world: World) -> None:
     assert await world.b.active(PIM) == []
 
 
-async def test_active_ones_are_those_of_the_tenant_oldest_first(world: World) -> None:
+async def test_active_ones_are_those_of_the_tenant_oldest_first(world: Race) -> None:
     first = await stored(world)
     second = await stored(world)
     await stored(world, ELSEWHERE)
@@ -179,7 +179,7 @@ async def test_active_ones_are_those_of_the_tenant_oldest_first(world: World) ->
 # How often is read
 
 
-async def test_while_a_version_stands_no_record_is_read_and_its_bucket_every_4_seconds(world: World) -> None:
+async def test_while_a_version_stands_no_record_is_read_and_its_bucket_every_4_seconds(world: Race) -> None:
     subscription = await stored(world)
     for _ in range(60):
         assert await world.b.active(PIM) == [subscription]
@@ -188,7 +188,7 @@ async def test_while_a_version_stands_no_record_is_read_and_its_bucket_every_4_s
     assert world.firestore.reads == {"subscriptions": 2, "versions": 15}
 
 
-async def test_a_change_of_another_tenant_reloads_nothing(world: World) -> None:
+async def test_a_change_of_another_tenant_reloads_nothing(world: Race) -> None:
     subscription = await stored(world)
     await world.b.active(PIM)
     await stored(world, ELSEWHERE)
@@ -197,7 +197,7 @@ async def test_a_change_of_another_tenant_reloads_nothing(world: World) -> None:
     assert world.firestore.reads["subscriptions"] == 1
 
 
-async def test_those_who_ask_at_once_share_one_reading(world: World) -> None:
+async def test_those_who_ask_at_once_share_one_reading(world: Race) -> None:
     subscription = await stored(world)
     found = await asyncio.gather(*(world.b.active(PIM) for _ in range(50)))
     assert found == [[subscription]] * 50
@@ -208,7 +208,7 @@ async def test_those_who_ask_at_once_share_one_reading(world: World) -> None:
 
 
 @pytest.mark.parametrize("which", ["active", "current", "current again"])
-async def test_a_change_during_a_reading_is_seen_within_5_seconds(world: World, which: str) -> None:
+async def test_a_change_during_a_reading_is_seen_within_5_seconds(world: Race, which: str) -> None:
     subscription = await stored(world)
 
     async def state() -> Status | None:
@@ -228,7 +228,7 @@ async def test_a_change_during_a_reading_is_seen_within_5_seconds(world: World, 
     assert await state() is Status.SUSPENDED
 
 
-async def test_ones_own_change_during_a_reading_of_versions_is_seen(world: World) -> None:
+async def test_ones_own_change_during_a_reading_of_versions_is_seen(world: Race) -> None:
     subscription = await stored(world)
     assert await world.b.active(PIM) == [subscription]
     await world.clock.advance(SEEN_WITHIN)
@@ -244,7 +244,7 @@ def _touch(subscription: Subscription, now: Any) -> Subscription:
 # Races of changes
 
 
-async def test_a_subscription_added_to_a_subscriber_that_is_just_deleted_is_refused(world: World) -> None:
+async def test_a_subscription_added_to_a_subscriber_that_is_just_deleted_is_refused(world: Race) -> None:
     subscriber = a_subscriber()
     await world.a.add_subscriber(subscriber, limit=20)
     world.firestore.before_commit.append(lambda: delete_all(world.a, subscriber.id))
@@ -254,7 +254,7 @@ async def test_a_subscription_added_to_a_subscriber_that_is_just_deleted_is_refu
     assert await world.b.current(subscription.id) is None
 
 
-async def test_a_subscription_added_to_a_subscriber_that_is_just_revoked_is_refused(world: World) -> None:
+async def test_a_subscription_added_to_a_subscriber_that_is_just_revoked_is_refused(world: Race) -> None:
     subscriber = a_subscriber()
     await world.a.add_subscriber(subscriber, limit=20)
 
@@ -266,7 +266,7 @@ async def test_a_subscription_added_to_a_subscriber_that_is_just_revoked_is_refu
         await world.b.add_subscription(a_subscription(subscriber), changeable, limit=20)
 
 
-async def test_a_subscription_added_while_its_subscriber_is_deleted_is_deleted_too(world: World) -> None:
+async def test_a_subscription_added_while_its_subscriber_is_deleted_is_deleted_too(world: Race) -> None:
     subscriber = a_subscriber()
     await world.a.add_subscriber(subscriber, limit=20)
     subscription = a_subscription(subscriber)
@@ -278,14 +278,14 @@ async def test_a_subscription_added_while_its_subscriber_is_deleted_is_deleted_t
     assert await world.b.active(PIM) == []
 
 
-async def test_a_change_over_one_just_made_keeps_both(world: World) -> None:
+async def test_a_change_over_one_just_made_keeps_both(world: Race) -> None:
     subscription = await stored(world)
     world.firestore.before_commit.append(lambda: change(world.a, subscription, suspend))
     changed = await change(world.b, subscription, _touch)
     assert (changed.status, changed.updated_at) == (Status.SUSPENDED, LATER)
 
 
-async def test_a_limit_holds_for_creations_of_several_instances(world: World) -> None:
+async def test_a_limit_holds_for_creations_of_several_instances(world: Race) -> None:
     subscribers = [a_subscriber() for _ in range(30)]
     results = await asyncio.gather(
         *(
@@ -298,7 +298,7 @@ async def test_a_limit_holds_for_creations_of_several_instances(world: World) ->
     assert len(await world.a.subscribers(OWNER)) == 20
 
 
-async def test_changes_of_several_instances_are_all_applied(world: World) -> None:
+async def test_changes_of_several_instances_are_all_applied(world: Race) -> None:
     subscription = await stored(world)
 
     def longer(before: Subscription) -> Subscription:
@@ -329,7 +329,7 @@ async def naming_it(store: FirestoreSubscriptions, owner: Owner, **how: Any) -> 
     return subscription
 
 
-async def test_a_topic_that_is_just_claimed_is_not_claimed_again(world: World) -> None:
+async def test_a_topic_that_is_just_claimed_is_not_claimed_again(world: Race) -> None:
     subscriber = a_subscriber(ELSEWHERE)
     await world.b.add_subscriber(subscriber, limit=20)
     world.firestore.before_commit.append(lambda: naming_it(world.a, OWNER))
@@ -337,7 +337,7 @@ async def test_a_topic_that_is_just_claimed_is_not_claimed_again(world: World) -
         await world.b.add_subscription(a_subscription(subscriber, config=TOPIC), anything, limit=20)
 
 
-async def test_what_names_a_topic_while_it_is_taken_is_suspended_too(world: World) -> None:
+async def test_what_names_a_topic_while_it_is_taken_is_suspended_too(world: Race) -> None:
     first = await naming_it(world.a, OWNER)
     late: list[Subscription] = []
 
@@ -356,7 +356,7 @@ async def test_what_names_a_topic_while_it_is_taken_is_suspended_too(world: Worl
         await change(world.a, first, resume)
 
 
-async def test_what_names_a_topic_that_was_just_taken_is_refused(world: World) -> None:
+async def test_what_names_a_topic_that_was_just_taken_is_refused(world: Race) -> None:
     await naming_it(world.a, OWNER)
     subscriber = a_subscriber(OWNER)
     await world.b.add_subscriber(subscriber, limit=20)
@@ -365,7 +365,7 @@ async def test_what_names_a_topic_that_was_just_taken_is_refused(world: World) -
         await world.b.add_subscription(a_subscription(subscriber, config=TOPIC), anything, limit=20)
 
 
-async def test_a_topic_named_while_its_last_subscription_is_deleted_stays_held(world: World) -> None:
+async def test_a_topic_named_while_its_last_subscription_is_deleted_stays_held(world: Race) -> None:
     first = await naming_it(world.a, OWNER)
     world.firestore.before_commit.append(lambda: naming_it(world.a, OWNER))
     await change(world.b, first, delete_subscription)
@@ -373,7 +373,7 @@ async def test_a_topic_named_while_its_last_subscription_is_deleted_stays_held(w
         await naming_it(world.a, ELSEWHERE)
 
 
-async def test_a_topic_whose_taking_got_no_answer_is_taken_once(world: World) -> None:
+async def test_a_topic_whose_taking_got_no_answer_is_taken_once(world: Race) -> None:
     first = await naming_it(world.a, OWNER)
     subscriber = a_subscriber(ELSEWHERE)
     await world.b.add_subscriber(subscriber, limit=20)
@@ -384,7 +384,7 @@ async def test_a_topic_whose_taking_got_no_answer_is_taken_once(world: World) ->
     assert (found.status, found.epoch) == (Status.SUSPENDED, 1)
 
 
-async def test_what_is_imported_holds_its_topics_as_far_as_they_are_free(world: World) -> None:
+async def test_what_is_imported_holds_its_topics_as_far_as_they_are_free(world: Race) -> None:
     families = [
         (subscriber, [a_subscription(subscriber, config=TOPIC)])
         for subscriber in map(a_subscriber, (OWNER, ELSEWHERE))
@@ -397,7 +397,7 @@ async def test_what_is_imported_holds_its_topics_as_far_as_they_are_free(world: 
         await naming_it(world.a, ELSEWHERE)
 
 
-async def test_a_topic_that_nothing_names_leaves_no_document(world: World) -> None:
+async def test_a_topic_that_nothing_names_leaves_no_document(world: Race) -> None:
     await change(world.a, await naming_it(world.a, OWNER), delete_subscription)
     assert await world.firestore.client.collection("topic_claims").get() == []
 
@@ -405,7 +405,7 @@ async def test_a_topic_that_nothing_names_leaves_no_document(world: World) -> No
 # Answers that get lost
 
 
-async def test_a_creation_whose_answer_got_lost_is_made_once(world: World) -> None:
+async def test_a_creation_whose_answer_got_lost_is_made_once(world: Race) -> None:
     subscriber = a_subscriber()
     world.firestore.after_commit.append(lost)
     await world.b.add_subscriber(subscriber, limit=1)
@@ -416,7 +416,7 @@ async def test_a_creation_whose_answer_got_lost_is_made_once(world: World) -> No
     assert await world.b.subscriptions(OWNER, subscriber.id) == [subscription]
 
 
-async def test_a_deletion_whose_answer_got_lost_is_no_conflict(world: World) -> None:
+async def test_a_deletion_whose_answer_got_lost_is_no_conflict(world: Race) -> None:
     subscription = await stored(world)
     world.firestore.after_commit.append(lost)
     assert (await change(world.b, subscription, delete_subscription)).status is Status.DELETED
@@ -424,7 +424,7 @@ async def test_a_deletion_whose_answer_got_lost_is_no_conflict(world: World) -> 
     assert (await delete_all(world.b, subscription.subscriber_id)).status is Status.DELETED
 
 
-async def test_a_lease_whose_answer_got_lost_is_had(world: World) -> None:
+async def test_a_lease_whose_answer_got_lost_is_had(world: Race) -> None:
     schedule = FirestoreRetrySchedule(world.firestore, world.clock)
     world.firestore.after_commit.append(lost)
     assert await schedule.lease(0, 60)
@@ -432,7 +432,7 @@ async def test_a_lease_whose_answer_got_lost_is_had(world: World) -> None:
     assert await schedule.lease(0, 60)
 
 
-async def test_a_write_that_failed_may_have_been_made_and_is_not_taken_from_the_cache(world: World) -> None:
+async def test_a_write_that_failed_may_have_been_made_and_is_not_taken_from_the_cache(world: Race) -> None:
     subscription = await stored(world)
     impatient = Watched(world.firestore.client, patience=0)
     store = FirestoreSubscriptions(impatient, SEAL, world.clock)
@@ -443,7 +443,7 @@ async def test_a_write_that_failed_may_have_been_made_and_is_not_taken_from_the_
     assert await store.active(PIM) == []
 
 
-async def test_after_a_write_that_was_refused_the_next_change_is_seen_within_5_seconds(world: World) -> None:
+async def test_after_a_write_that_was_refused_the_next_change_is_seen_within_5_seconds(world: Race) -> None:
     async def refuse() -> None:
         raise PermissionDenied("not now")
 
@@ -465,7 +465,7 @@ async def test_after_a_write_that_was_refused_the_next_change_is_seen_within_5_s
 
 @pytest.fixture
 async def proxied(
-    world: World, firestore_host: str, project: str
+    world: Race, firestore_host: str, project: str
 ) -> AsyncIterator[tuple[TcpProxy, Firestore]]:
     proxy = TcpProxy(firestore_host)
     await proxy.mend()
@@ -476,7 +476,7 @@ async def proxied(
 
 
 async def test_while_the_store_is_away_the_cache_answers_for_a_minute(
-    world: World, proxied: tuple[TcpProxy, Firestore]
+    world: Race, proxied: tuple[TcpProxy, Firestore]
 ) -> None:
     proxy, firestore = proxied
     store = FirestoreSubscriptions(firestore, SEAL, world.clock)
@@ -498,7 +498,7 @@ async def test_while_the_store_is_away_the_cache_answers_for_a_minute(
 
 
 async def test_what_was_never_read_has_no_answer_while_the_store_is_away(
-    world: World, proxied: tuple[TcpProxy, Firestore]
+    world: Race, proxied: tuple[TcpProxy, Firestore]
 ) -> None:
     proxy, firestore = proxied
     store = FirestoreSubscriptions(firestore, SEAL, world.clock)
@@ -511,7 +511,7 @@ async def test_what_was_never_read_has_no_answer_while_the_store_is_away(
         await store.current(subscription.id)
 
 
-async def test_every_method_says_that_the_store_is_away(world: World) -> None:
+async def test_every_method_says_that_the_store_is_away(world: Race) -> None:
     firestore = connect("nobody", emulator="127.0.0.1:1", patience=0.1)
     store = FirestoreSubscriptions(firestore, SEAL, world.clock)
     subscriber = a_subscriber()
@@ -536,7 +536,7 @@ async def test_every_method_says_that_the_store_is_away(world: World) -> None:
 # Documents
 
 
-async def test_what_is_deleted_gives_its_slot_back_and_expires(world: World) -> None:
+async def test_what_is_deleted_gives_its_slot_back_and_expires(world: Race) -> None:
     subscription = await stored(world)
     database = world.firestore.client
     assert len(await database.collection("slots").get()) == 2
@@ -548,7 +548,7 @@ async def test_what_is_deleted_gives_its_slot_back_and_expires(world: World) -> 
         assert found.get("expires_at") - LATER > SHOWN_AFTER_DELETION
 
 
-async def test_no_document_has_a_secret_in_clear(world: World) -> None:
+async def test_no_document_has_a_secret_in_clear(world: Race) -> None:
     await stored(world)
     async for collection in world.firestore.client.collections():
         for found in await collection.get():
@@ -556,7 +556,7 @@ async def test_no_document_has_a_secret_in_clear(world: World) -> None:
             assert "of tests" not in str(found.to_dict())
 
 
-async def test_tenants_are_spread_over_the_buckets(world: World) -> None:
+async def test_tenants_are_spread_over_the_buckets(world: Race) -> None:
     versions = Versions(world.firestore, world.clock, buckets=4)
     tenants = [f"https://pim-{number}.example.com" for number in range(40)]
     for tenant in tenants:

@@ -27,7 +27,7 @@ HOUR = timedelta(hours=1)
 
 
 @dataclass
-class World:
+class TwoViews:
     """The store as manage has it, and as another function sees it."""
 
     clock: ManualClock
@@ -73,17 +73,17 @@ async def firestore(firestore_host: str, project: str) -> AsyncIterator[Firestor
 
 
 @pytest.fixture
-async def world(firestore: Firestore) -> World:
+async def world(firestore: Firestore) -> TwoViews:
     clock = ManualClock()
     subscriptions = FirestoreSubscriptions(firestore, AesGcmSeal(b"k" * 32), clock)
     (subscription,) = await subscribed(subscriptions)
     manage = FirestoreReplays(firestore, subscriptions, clock, registry=Registry(), keep=DAY)
-    return World(
+    return TwoViews(
         clock, subscriptions, manage, FirestoreReplays(firestore, subscriptions, clock), subscription
     )
 
 
-async def test_a_replay_is_known_to_the_other_functions(world: World) -> None:
+async def test_a_replay_is_known_to_the_other_functions(world: TwoViews) -> None:
     replay = await world.start(events=("a", "b"))
     assert await world.manage.replay(world.subscription.id, replay.id) == replay
     assert await world.named() == replay.id
@@ -93,7 +93,7 @@ async def test_a_replay_is_known_to_the_other_functions(world: World) -> None:
     assert (found.since, found.until) == (world.clock.now() - HOUR, world.clock.now())
 
 
-async def test_single_events_are_looked_for_in_all_that_is_kept(world: World) -> None:
+async def test_single_events_are_looked_for_in_all_that_is_kept(world: TwoViews) -> None:
     replay = await world.start(since=None, event_ids=("event-1",))
     (found,) = await world.elsewhere.open()
     assert (replay.asked.since, found.replay.asked.event_ids) == (None, ("event-1",))
@@ -108,7 +108,7 @@ async def test_single_events_are_looked_for_in_all_that_is_kept(world: World) ->
     ],
 )
 async def test_what_google_cannot_do_is_refused_and_changes_nothing(
-    world: World, asked: dict[str, Any], field: str
+    world: TwoViews, asked: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await world.start(**asked)
@@ -116,12 +116,12 @@ async def test_what_google_cannot_do_is_refused_and_changes_nothing(
     assert (await world.manage.replays(world.subscription.id), await world.named()) == ([], None)
 
 
-def test_without_kept_events_the_setting_is_named(world: World) -> None:
+def test_without_kept_events_the_setting_is_named(world: TwoViews) -> None:
     with pytest.raises(Conflict, match="AEP_KEEP"):
         world.elsewhere.check_kept()
 
 
-async def test_one_runs_at_a_time_and_for_an_active_subscription(world: World) -> None:
+async def test_one_runs_at_a_time_and_for_an_active_subscription(world: TwoViews) -> None:
     first = await world.start()
     with pytest.raises(Conflict, match="is running"):
         await world.start()
@@ -138,7 +138,9 @@ async def test_one_runs_at_a_time_and_for_an_active_subscription(world: World) -
         await world.start()
 
 
-async def test_a_cancelled_one_is_sent_no_more_and_stays_open_until_its_pushes_are_gone(world: World) -> None:
+async def test_a_cancelled_one_is_sent_no_more_and_stays_open_until_its_pushes_are_gone(
+    world: TwoViews,
+) -> None:
     replay = await world.start()
     cancelled = await world.cancel(replay)
     assert (
@@ -152,7 +154,9 @@ async def test_a_cancelled_one_is_sent_no_more_and_stays_open_until_its_pushes_a
     assert (await world.manage.replay(world.subscription.id, replay.id)).status is ReplayStatus.CANCELLED
 
 
-async def test_a_done_one_is_in_the_log_and_cannot_be_cancelled(world: World, firestore: Firestore) -> None:
+async def test_a_done_one_is_in_the_log_and_cannot_be_cancelled(
+    world: TwoViews, firestore: Firestore
+) -> None:
     replay = await world.start()
     (found,) = await world.elsewhere.open()
     await world.elsewhere.close(found, ReplayStatus.DONE, None)
@@ -169,7 +173,7 @@ async def test_a_done_one_is_in_the_log_and_cannot_be_cancelled(world: World, fi
     }
 
 
-async def test_a_push_is_noted_at_most_every_ten_seconds(world: World) -> None:
+async def test_a_push_is_noted_at_most_every_ten_seconds(world: TwoViews) -> None:
     replay = await world.start()
     started = world.clock.now()
     for _ in range(3):
@@ -185,7 +189,7 @@ async def test_a_push_is_noted_at_most_every_ten_seconds(world: World) -> None:
     assert await world.manage.open() == [replace(found, watched_at=world.clock.now())]
 
 
-async def test_a_push_after_the_end_has_it_cleaned_up_again(world: World) -> None:
+async def test_a_push_after_the_end_has_it_cleaned_up_again(world: TwoViews) -> None:
     replay = await world.start()
     (found,) = await world.elsewhere.open()
     await world.elsewhere.close(found, ReplayStatus.DONE, None)
@@ -195,7 +199,7 @@ async def test_a_push_after_the_end_has_it_cleaned_up_again(world: World) -> Non
     await world.elsewhere.reopen("nobody's")
 
 
-async def test_a_replay_is_one_subscriptions(world: World) -> None:
+async def test_a_replay_is_one_subscriptions(world: TwoViews) -> None:
     replay = await world.start()
     with pytest.raises(NotFound):
         await world.manage.replay("another", replay.id)

@@ -32,7 +32,7 @@ from starlette.types import Message as AsgiMessage
 
 from aep.google import dead_letters
 from contract.suites import broker
-from contract.suites.broker import BrokerContract, Consumer, Handler, World, delivered, failing
+from contract.suites.broker import BrokerContract, BrokerSide, Consumer, Handler, delivered, failing
 from event_platform import data_model, deliver, fanout, maintain
 from event_platform.adapters.firestore.client import connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
@@ -72,7 +72,7 @@ FEWEST_ATTEMPTS = 5
 """The least that a dead-letter policy of Pub/Sub can have."""
 
 
-class GoogleWorld:
+class GoogleBroker:
     """A project on the emulators; `restart` breaks the functions' connections off and serves anew."""
 
     def __init__(self, pubsub: str, firestore: str, project: str) -> None:
@@ -304,16 +304,16 @@ class TestGoogleBroker(BrokerContract):
     @pytest.fixture
     async def world(
         self, pubsub_host: str, firestore_host: str, project: str, monkeypatch: pytest.MonkeyPatch
-    ) -> AsyncIterator[World]:
+    ) -> AsyncIterator[BrokerSide]:
         monkeypatch.setattr(dead_letters, "PULL_SECONDS", 0.5)
         monkeypatch.setattr(broker, "eventually", partial(eventually, within=PATIENCE_SECONDS))
-        world = GoogleWorld(pubsub_host, firestore_host, project)
+        world = GoogleBroker(pubsub_host, firestore_host, project)
         await world.create()
         yield world
         await world.close()
 
     async def test_a_delivery_that_our_code_never_gets_through_becomes_a_dead_letter(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         """Its attempts are as many as the policy says and nobody overtakes it: the emulator ends there."""
 
@@ -329,7 +329,7 @@ class TestGoogleBroker(BrokerContract):
         assert await world.left_over() == 2
 
     async def test_a_repeated_id_fans_out_once_for_ten_minutes(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         """Ids are remembered by an instance, so without a restart."""
         consumer = Consumer()
@@ -344,7 +344,7 @@ class TestGoogleBroker(BrokerContract):
         await broker.eventually(lambda: len(consumer.got) == 3)
 
     async def test_a_relayed_id_fans_out_once_in_a_day_of_relayed_events(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         """Ids are remembered by an instance, so without a restart."""
         consumer = Consumer()
@@ -360,7 +360,7 @@ class TestGoogleBroker(BrokerContract):
         await broker.eventually(lambda: len(consumer.got) == 3)
 
     async def test_one_delivery_of_a_lane_is_outstanding_and_the_lane_keeps_its_order(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         """The events of one request: those of several are fanned out side by side."""
         consumer = Consumer()
@@ -370,7 +370,9 @@ class TestGoogleBroker(BrokerContract):
         assert consumer.events == [f"event-{number}" for number in range(60)]
         assert consumer.most_outstanding == 1
 
-    async def test_lanes_do_not_wait_for_each_other(self, world: World, subscription: Subscription) -> None:
+    async def test_lanes_do_not_wait_for_each_other(
+        self, world: BrokerSide, subscription: Subscription
+    ) -> None:
         """As many lanes at once as the emulator pushes to."""
         consumer = Consumer()
         consumer.released.clear()
@@ -382,7 +384,7 @@ class TestGoogleBroker(BrokerContract):
         await broker.eventually(lambda: len(consumer.got) == 200)
 
     async def test_events_carry_the_epoch_of_their_acceptance(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         """The epoch of their fan-out: each change is given the 5 s until all instances see it."""
         consumer = Consumer()

@@ -2,26 +2,21 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from aep.broker.queue import DurableQueue
-from aep.store.database import Database
 from aep.store.logs import SqliteLogs
-from aep.store.subscriptions import SqliteSubscriptions
-from contract.suites.revocations import RevocationsContract, World
+from contract.suites.revocations import RevocationsContract, RevocationsSide
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.logs import FirestoreLogs
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
-from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.events.event import Event
 from event_platform.domain.messages.queue_messages import Accepted
 from event_platform.fanout.revoking import revoke
 from event_platform.ports import Logs, Subscriptions
 from support.clock import START, ManualClock
-
-SEAL = AesGcmSeal(b"\x01" * 32)
+from support.embedded import SEAL, Embedded
 
 
 @dataclass
@@ -52,19 +47,15 @@ async def firestore(firestore_host: str, project: str) -> AsyncIterator[Firestor
 
 class TestOnOneMachine(RevocationsContract):
     @pytest.fixture
-    async def world(self, tmp_path: Path) -> AsyncIterator[World]:
-        database = Database(tmp_path)
-        database.open()
-        store = SqliteSubscriptions(database, SEAL)
-        queue = DurableQueue(database, store, ManualClock(), schema_base="https://events.example.com/spec")
-        await queue.open(lambda queued: None, lambda due_at: None)
-        yield OneMachine(SqliteLogs(database), store, queue)
-        await database.close()
+    async def world(self, embedded: Embedded) -> RevocationsSide:
+        return OneMachine(
+            SqliteLogs(embedded.database), embedded.subscriptions, (await embedded.open()).queue
+        )
 
 
 class TestOnGoogle(RevocationsContract):
     @pytest.fixture
-    async def world(self, firestore: Firestore) -> World:
+    async def world(self, firestore: Firestore) -> RevocationsSide:
         clock = ManualClock()
         logs = FirestoreLogs(firestore, clock, seconds=0)
         return OnGoogle(logs, FirestoreSubscriptions(firestore, SEAL, clock))

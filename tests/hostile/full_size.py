@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from hostile import keys
-from hostile.world import HOSTILE_KEY, UPDATED, Figures, World, https_to, world
+from hostile.world import HOSTILE_KEY, UPDATED, Attacked, Figures, https_to, world
 from support.mail_server import MailBox, mail_server
 from support.processes import free_port, http
 
@@ -45,12 +45,12 @@ class Attack:
     """Orders to attackers, and what else has to hold after them: a text for each thing that does not."""
 
     orders: list[dict[str, Any]]
-    complaints: Callable[[World, list[dict[str, Any]]], Iterator[str]] = lambda world, said: iter(())
+    complaints: Callable[[Attacked, list[dict[str, Any]]], Iterator[str]] = lambda world, said: iter(())
     leaves: Sequence[str] = ()
     """Paths of subscriptions that are deleted after it, since their deliveries would go on for hours."""
 
 
-Prepare = Callable[[World], Attack]
+Prepare = Callable[[Attacked], Attack]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def kafka_body(key: Any, port: int = 4) -> dict[str, Any]:
 
 
 @case("A1 keys, managed")
-def keys_in_management(world: World) -> Attack:
+def keys_in_management(world: Attacked) -> Attack:
     world.subscribe(kafka_body(None))
     at = f"/subscribers/{world.subscriber}/subscriptions"
     bodies = [kafka_body(keys.rsa_key(each)) for each in (keys.RSA_4484, keys.RSA_19630)]
@@ -90,19 +90,19 @@ def keys_in_management(world: World) -> Attack:
 
 
 @case("A1 keys, attempts")
-def keys_at_attempts(world: World) -> Attack:
+def keys_at_attempts(world: Attacked) -> Attack:
     world.subscribe(*[kafka_body(keys.rsa_key(keys.RSA_4484))] * 8)
     return Attack([world.order("dead_hosts", rate=10)])
 
 
 @case("A2 combining chars")
-def combining_characters(world: World) -> Attack:
+def combining_characters(world: Attacked) -> Attack:
     world.subscribe(https_to("http://127.0.0.1:4/"))
     return Attack([world.order("combining_characters", bytes=64 * KIB)])
 
 
 def long_answers(kind: str) -> Prepare:
-    def prepare(world: World) -> Attack:
+    def prepare(world: Attacked) -> Attack:
         port = free_port()
         world.subscribe(*[https_to(f"http://127.0.0.1:{port}/")] * 20)
         return Attack([world.order("long_answers", port=port, kind=kind, rate=8)])
@@ -115,14 +115,14 @@ for kind in ("headers", "chunks", "trailers"):
 
 
 @case("A4 120,000 topics")
-def many_topics(world: World) -> Attack:
+def many_topics(world: Attacked) -> Attack:
     port = free_port()
     world.subscribe(*[kafka_body(None, port)] * 4)
     return Attack([world.order("many_topics", port=port, topics=120_000, rate=5)])
 
 
 @case("A5 many problems")
-def many_problems(world: World) -> Attack:
+def many_problems(world: Attacked) -> Attack:
     world.subscribe(https_to("http://127.0.0.1:4/"))
     at = f"/subscribers/{world.subscriber}/subscriptions"
     config = {"url": "ftp://x", "secret": {"primary": "x" * 40}, "headers": {"a b": "c"}}
@@ -133,13 +133,13 @@ def many_problems(world: World) -> Attack:
 
 
 @case("A6 1,000 × 400")
-def large_batches(world: World) -> Attack:
+def large_batches(world: Attacked) -> Attack:
     made = world.subscribe(*[https_to("http://127.0.0.1:4/")] * 400)
     return Attack([world.order("large_batches", requests=2, pause=4)], leaves=made)
 
 
 @case("good events × 400")
-def good_events(world: World) -> Attack:
+def good_events(world: Attacked) -> Attack:
     """To endpoints that are well, so that all that bounds them is their rate."""
     urls = world.bench.endpoints(f"/flood-{number}" for number in range(400))
     made = world.subscribe(*map(https_to, urls))
@@ -147,7 +147,7 @@ def good_events(world: World) -> Attack:
 
 
 @case("A7 /metrics, 234/s")
-def scrapes(world: World) -> Attack:
+def scrapes(world: Attacked) -> Attack:
     return Attack([world.order("scrapes", url=world.metrics_url, path="/metrics", rate=234)])
 
 
@@ -155,13 +155,13 @@ def scrapes(world: World) -> Attack:
 
 
 @case("B1 pipelining")
-def pipelining(world: World) -> Attack:
+def pipelining(world: Attacked) -> Attack:
     return Attack([world.order("pipelines", path="/openapi.json", connections=60, bytes=250_000)])
 
 
 @case("B1 all places taken")
-def places_taken(world: World) -> Attack:
-    def complaints(world: World, said: list[dict[str, Any]]) -> Iterator[str]:
+def places_taken(world: Attacked) -> Attack:
+    def complaints(world: Attacked, said: list[dict[str, Any]]) -> Iterator[str]:
         """After the attack, with its connections gone or not, a newcomer is answered."""
         began = time.monotonic()
         try:
@@ -174,19 +174,19 @@ def places_taken(world: World) -> Attack:
 
 
 @case("B2 made-up signature")
-def made_up_signatures(world: World) -> Attack:
+def made_up_signatures(world: Attacked) -> Attack:
     return Attack([world.order("made_up_signatures", connections=100, bytes=20 * MIB)])
 
 
 @case("B3 unread events")
-def unread_events(world: World) -> Attack:
+def unread_events(world: Attacked) -> Attack:
     port = free_port()
     world.subscribe(*[https_to(f"http://127.0.0.1:{port}/")] * 200)
     return Attack([world.order("receiver_that_does_not_read", port=port, events=20, bytes=800_000)])
 
 
 @case("B4 connects that hang")
-def hanging_connects(world: World) -> Attack:
+def hanging_connects(world: Attacked) -> Attack:
     port = free_port()
     paths = world.subscribe(*[https_to(f"http://127.0.0.1:{port}/")] * 200)
     return Attack([world.order("receiver_that_does_not_accept", port=port, rate=20)], leaves=paths)
@@ -195,18 +195,18 @@ def hanging_connects(world: World) -> Attack:
 # --- C: good credentials ---
 
 
-def bytes_of_store(world: World) -> int:
+def bytes_of_store(world: Attacked) -> int:
     """Returns the bytes of all files, but for the log of commits, whose size has a bound of its own."""
     files = (world.folder / "data").iterdir()
     return sum(file.stat().st_size for file in files if not file.name.endswith("-wal"))
 
 
 @case("C distinct refusals")
-def distinct_refusals(world: World) -> Attack:
+def distinct_refusals(world: Attacked) -> Attack:
     (path,) = world.subscribe(https_to("http://127.0.0.1:4/"))
     before = bytes_of_store(world)
 
-    def complaints(world: World, said: list[dict[str, Any]]) -> Iterator[str]:
+    def complaints(world: Attacked, said: list[dict[str, Any]]) -> Iterator[str]:
         if (grown := bytes_of_store(world) - before) > 20 * MIB:
             yield f"the store grew by {grown / 1e6:.0f} MB"
 
@@ -214,11 +214,11 @@ def distinct_refusals(world: World) -> Attack:
 
 
 @case("C suspend, resume")
-def suspensions(world: World) -> Attack:
+def suspensions(world: Attacked) -> Attack:
     box: MailBox = world.notes["mails"]
     (path,) = world.subscribe(https_to("http://127.0.0.1:4/"))
 
-    def complaints(world: World, said: list[dict[str, Any]]) -> Iterator[str]:
+    def complaints(world: Attacked, said: list[dict[str, Any]]) -> Iterator[str]:
         if len(box.mails) > 30:
             yield f"{len(box.mails)} mails to one address"
 
@@ -226,7 +226,7 @@ def suspensions(world: World) -> Attack:
 
 
 @case("C benchmarks")
-def benchmarks(world: World) -> Attack:
+def benchmarks(world: Attacked) -> Attack:
     world.subscribe(https_to("http://127.0.0.1:4/", source="benchmark"))
     return Attack([world.order("benchmarks", count=1000)])
 
@@ -235,12 +235,12 @@ def benchmarks(world: World) -> Attack:
 
 
 @case("D1 30 dead hosts", AEP_RETRY_DELAYS="0.5,0.5,0.5")
-def dead_hosts(world: World) -> Attack:
+def dead_hosts(world: Attacked) -> Attack:
     """The PIM beside has a dead endpoint, too, whose retries have to come to their end as ever."""
     world.platform.subscribe("http://127.0.0.1:4/dead")
     world.subscribe(*[https_to(f"http://127.0.1.{number + 1}:4/") for number in range(30)])
 
-    def complaints(world: World, said: list[dict[str, Any]]) -> Iterator[str]:
+    def complaints(world: Attacked, said: list[dict[str, Any]]) -> Iterator[str]:
         with closing(sqlite3.connect(f"file:{world.folder}/data/aep.db?mode=ro", uri=True)) as file:
             (ended,) = file.execute(
                 "SELECT coalesce(sum(occurrences), 0) FROM log_entries"
@@ -254,12 +254,12 @@ def dead_hosts(world: World) -> Attack:
 
 
 @case("D2 shared origin")
-def shared_origin(world: World) -> Attack:
+def shared_origin(world: Attacked) -> Attack:
     port = free_port()
     world.subscribe(https_to(f"http://127.0.0.1:{port}/hostile"))
     world.platform.subscribe(f"http://127.0.0.1:{port}/beside")
 
-    def complaints(world: World, said: list[dict[str, Any]]) -> Iterator[str]:
+    def complaints(world: Attacked, said: list[dict[str, Any]]) -> Iterator[str]:
         if shared := said[0]["shared"]:
             yield f"{shared} connections used for two owners"
 
@@ -267,12 +267,12 @@ def shared_origin(world: World) -> Attack:
 
 
 @case("D3 dies on an event")
-def dies_on_one_event(world: World) -> Attack:
+def dies_on_one_event(world: Attacked) -> Attack:
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
     world.subscribe(*[https_to(url)] * 32, https_to(url, events=[DELETED]))
 
-    def complaints(world: World, said: list[dict[str, Any]]) -> Iterator[str]:
+    def complaints(world: Attacked, said: list[dict[str, Any]]) -> Iterator[str]:
         if (came := said[0]["came"]) > 2:
             yield f"the event came {came} times in one attempt"
 
@@ -286,7 +286,7 @@ BODIES_A_SECOND = 10
 
 
 def requests(path: str, headers: str, piece: str, times: int, *, end: str = "") -> Prepare:
-    def prepare(world: World) -> Attack:
+    def prepare(world: Attacked) -> Attack:
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{headers.format(key=HOSTILE_KEY)}"
         order = world.order("raw_bodies", head=head, piece=piece, times=times, end=end, rate=BODIES_A_SECOND)
         return Attack([order])

@@ -54,7 +54,7 @@ class Figures:
 
 
 @dataclass
-class World:
+class Attacked:
     """A running platform, the client of the attacker on it, and its attackers."""
 
     platform: Platform
@@ -152,7 +152,7 @@ class World:
 
 
 @contextmanager
-def world(bench: Bench, folder: Path, settings: Mapping[str, str]) -> Iterator[World]:
+def world(bench: Bench, folder: Path, settings: Mapping[str, str]) -> Iterator[Attacked]:
     """With fresh data, two simulated PIMs, and both endpoints of the PIM beside subscribed."""
     with bench.installed() as installation, server(folder, "sim") as sim:
         _add_pim(installation, sim.url)
@@ -164,7 +164,7 @@ def world(bench: Bench, folder: Path, settings: Mapping[str, str]) -> Iterator[W
             installation, settings={**settings, "AEP_METRICS_PORT": str(port)}
         ).running() as platform:
             client = SimulatedPim(sim.url).client(platform.url)
-            yield World(platform, bench, client, installation.folder, f"http://127.0.0.1:{port}")
+            yield Attacked(platform, bench, client, installation.folder, f"http://127.0.0.1:{port}")
 
 
 def _make_old(installation: Installation) -> None:

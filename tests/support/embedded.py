@@ -71,7 +71,7 @@ class Embedded:
             self.database,
             self.subscriptions,
             self._time,
-            schema_base="https://x/spec",
+            schema_base="https://events.example.com/spec",
             longest_delay=self._longest_delay,
             meters=self.meters,
             keeps=self._keeps,

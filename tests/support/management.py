@@ -92,7 +92,7 @@ class Labels(dict[tuple[str, str, str], str]):
 
 
 @dataclass
-class World:
+class ManageApi:
     session: aiohttp.ClientSession
     clock: ManualClock
     store: SqliteSubscriptions
@@ -108,7 +108,7 @@ class World:
 class Client:
     """Calls the API as a client of one PIM does."""
 
-    world: World
+    world: ManageApi
     url: str
     pim: str
     token: str
@@ -166,7 +166,7 @@ class Client:
         return config
 
 
-async def request(world: World, method: str, url: str, data: Any, headers: Mapping[str, str]) -> Answer:
+async def request(world: ManageApi, method: str, url: str, data: Any, headers: Mapping[str, str]) -> Answer:
     async with world.session.request(
         method, url, data=data, headers=headers, skip_auto_headers=["Content-Type"], allow_redirects=False
     ) as response:
@@ -222,7 +222,7 @@ def without_permission(client: Client) -> Iterator[Client]:
         client.world.pims.permit("erp", event_platform=True)
 
 
-def client_of(world: World, pim: str, who: sim.Client) -> Client:
+def client_of(world: ManageApi, pim: str, who: sim.Client) -> Client:
     token = world.pims.grant(
         who, {"grant_type": "password", "username": who.username, "password": who.password}
     )["access_token"]

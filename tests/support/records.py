@@ -50,7 +50,13 @@ ORDER_TYPE: dict[str, Any] = {
 """A type that an operator adds to the catalog."""
 
 
-def a_subscriber(owner: Owner = OWNER, *, name: str = "ERP", now: datetime = START) -> Subscriber:
+def a_subscriber(
+    owner: Owner = OWNER,
+    *,
+    name: str = "ERP",
+    now: datetime = START,
+    channels: tuple[str, ...] = ("email", "webhook"),
+) -> Subscriber:
     """An active one."""
     return Subscriber(
         id=str(uuid_utils.uuid7()),
@@ -59,7 +65,7 @@ def a_subscriber(owner: Owner = OWNER, *, name: str = "ERP", now: datetime = STA
         subject=owner.tenant + "/",
         contact=Contact(
             "ops@example.com",
-            ("email", "webhook"),
+            channels,
             "https://hooks.example.com/aep",
             SecretStr("a webhook secret of tests"),
         ),

@@ -68,7 +68,7 @@ class Receiver:
         return [got.event_id for got in self.taken if got.subscription_id == subscription.id]
 
 
-class ReplayWorld(Broker):
+class Replaying(Broker):
     """The queue of one machine, started by `run`, with replays and catching up."""
 
     def __init__(self, folder: Path, receiver: Receiver, *, max_age: timedelta = timedelta(days=3)) -> None:
@@ -77,7 +77,7 @@ class ReplayWorld(Broker):
         self.receiver = receiver
         self._max_age = max_age
 
-    async def run(self) -> "ReplayWorld":
+    async def run(self) -> "Replaying":
         policy = DeliverPolicy([timedelta(seconds=each) for each in RETRY_SECONDS], self._max_age, 5)
         handler = partial(
             deliver,

@@ -21,7 +21,7 @@ async def no() -> bool:
     return False
 
 
-class World:
+class Held:
     def __init__(self, stack: ExitStack) -> None:
         self.clock = ManualClock()
         self.bodies = Bodies(self.clock.monotonic)
@@ -39,12 +39,12 @@ class World:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def world() -> Iterator[Held]:
     with ExitStack() as stack:
-        yield World(stack)
+        yield Held(stack)
 
 
-async def test_strangers_share_one_budget_and_give_it_back(world: World) -> None:
+async def test_strangers_share_one_budget_and_give_it_back(world: Held) -> None:
     with world.bodies.unproved("no pim", no) as share:
         await share.grow(UNPROVED_BYTES - 10)
         with pytest.raises(Overloaded) as refused, world.bodies.unproved("no pim", no) as late:
@@ -55,7 +55,7 @@ async def test_strangers_share_one_budget_and_give_it_back(world: World) -> None
     await world.unproved(UNPROVED_BYTES, known=False)
 
 
-async def test_a_pim_has_a_reserve_when_strangers_use_up_the_budget(world: World) -> None:
+async def test_a_pim_has_a_reserve_when_strangers_use_up_the_budget(world: Held) -> None:
     await world.unproved(UNPROVED_BYTES, "no pim", known=False)
     own = await world.unproved(RESERVE_BYTES // 2)
     await own.grow(RESERVE_BYTES // 2)
@@ -65,7 +65,7 @@ async def test_a_pim_has_a_reserve_when_strangers_use_up_the_budget(world: World
     assert world.bodies.size == UNPROVED_BYTES + 2 * RESERVE_BYTES
 
 
-async def test_a_body_that_no_longer_fits_takes_what_it_has_into_the_reserve(world: World) -> None:
+async def test_a_body_that_no_longer_fits_takes_what_it_has_into_the_reserve(world: Held) -> None:
     own = await world.unproved(10 * MIB)
     await world.unproved(UNPROVED_BYTES - 10 * MIB, "no pim", known=False)
     await own.grow(10 * MIB)
@@ -74,7 +74,7 @@ async def test_a_body_that_no_longer_fits_takes_what_it_has_into_the_reserve(wor
         await own.grow(1)
 
 
-async def test_a_slow_body_in_a_reserve_gives_way_to_a_newer_one(world: World) -> None:
+async def test_a_slow_body_in_a_reserve_gives_way_to_a_newer_one(world: Held) -> None:
     await world.unproved(UNPROVED_BYTES, "no pim", known=False)
     slow = await world.unproved(RESERVE_BYTES - MIB)
     with pytest.raises(Overloaded):
@@ -87,7 +87,7 @@ async def test_a_slow_body_in_a_reserve_gives_way_to_a_newer_one(world: World) -
     assert world.bodies.size == UNPROVED_BYTES + RESERVE_BYTES
 
 
-async def test_a_proved_pim_has_a_share_of_its_own(world: World) -> None:
+async def test_a_proved_pim_has_a_share_of_its_own(world: Held) -> None:
     await world.unproved(UNPROVED_BYTES, "no pim", known=False)
     await world.proved(PROVED_BYTES)
     with pytest.raises(Overloaded):
@@ -95,7 +95,7 @@ async def test_a_proved_pim_has_a_share_of_its_own(world: World) -> None:
     await world.proved(PROVED_BYTES, "another pim")
 
 
-async def test_who_is_proved_leaves_the_budget_of_strangers(world: World) -> None:
+async def test_who_is_proved_leaves_the_budget_of_strangers(world: Held) -> None:
     share = await world.unproved(UNPROVED_BYTES)
     share.prove("pim")
     await world.unproved(UNPROVED_BYTES, "no pim", known=False)
@@ -107,7 +107,7 @@ async def test_who_is_proved_leaves_the_budget_of_strangers(world: World) -> Non
 
 
 async def test_what_is_sent_wrongly_from_the_address_of_a_pim_takes_no_room_of_what_it_signed(
-    world: World,
+    world: Held,
 ) -> None:
     await world.unproved(UNPROVED_BYTES, "no pim", known=False)
     wrong = world.stack.enter_context(world.bodies.unproved("pim", yes, is_known=True))
@@ -119,7 +119,7 @@ async def test_what_is_sent_wrongly_from_the_address_of_a_pim_takes_no_room_of_w
 
 
 @pytest.mark.provokes("bodies.refused")
-async def test_refusals_are_logged_once_a_minute(world: World) -> None:
+async def test_refusals_are_logged_once_a_minute(world: Held) -> None:
     await world.proved(PROVED_BYTES)
     with structlog.testing.capture_logs() as lines:
         for _ in range(50):
@@ -130,7 +130,7 @@ async def test_refusals_are_logged_once_a_minute(world: World) -> None:
     assert lines[1]["refused"] == 30
 
 
-def test_nothing_is_kept_of_bodies_that_are_gone(world: World) -> None:
+def test_nothing_is_kept_of_bodies_that_are_gone(world: Held) -> None:
     for number in range(100):
         with world.bodies.of(f"pim {number}"), world.bodies.unproved(f"pim {number}", yes):
             pass

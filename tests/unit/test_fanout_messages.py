@@ -422,9 +422,9 @@ def replayed(subscription: Subscription, **asked: Any) -> PushedReplay:
     return PushedReplay(replay, PIM, "pim", subscription.epoch, since, until)
 
 
-def replay_world(**asked: Any) -> tuple[World, Subscription]:
+def replay_world(**asked: Any) -> tuple[FanningOut, Subscription]:
     wanted = subscription(lanes=16, epoch=4, replay_id="rid")
-    world = World(subscription(), wanted)
+    world = FanningOut(subscription(), wanted)
     world.replay = replayed(wanted, **asked)
     return world, wanted
 

@@ -76,7 +76,7 @@ class Known:
         return self.record
 
 
-class World:
+class Change:
     """A subscriber with these channels whose subscription was suspended, a webhook and a mail server."""
 
     def __init__(
@@ -85,10 +85,8 @@ class World:
         answers: Sequence[Answer | TransportFailure] = (),
         failures: Sequence[MailFailure] = (),
     ) -> None:
-        subscriber = a_subscriber()
-        contact = replace(subscriber.contact, notification_channels=channels)
-        self.subscriber = replace(subscriber, contact=contact)
-        self.subscription = subscription = a_subscription(subscriber)
+        self.subscriber = a_subscriber(channels=channels)
+        self.subscription = subscription = a_subscription(self.subscriber)
         changed = replace(subscription, status=Status.SUSPENDED)
         (self.notification,) = notifications_of([(subscription, changed)], Action(Actor.USER))
         self.clock = ManualClock()
@@ -131,7 +129,7 @@ class World:
 
 
 async def test_a_webhook_is_signed_with_the_notification_secret_only() -> None:
-    world = World("webhook", answers=[Answer(204)])
+    world = Change("webhook", answers=[Answer(204)])
     assert await world.tell() == NotificationResult([(Channel.WEBHOOK, Result.SENT)])
     ((_, url, headers, body, timeout),) = world.endpoint.asked
     assert (url, timeout) == ("https://hooks.example.com/aep", 5)
@@ -147,14 +145,14 @@ async def test_a_webhook_is_signed_with_the_notification_secret_only() -> None:
 
 
 async def test_the_second_attempt_follows_after_1_s_and_the_third_after_2_more() -> None:
-    world = World("webhook", answers=[Answer(503), NO_ANSWER, Answer(200)])
+    world = Change("webhook", answers=[Answer(503), NO_ANSWER, Answer(200)])
     assert await world.tell() == NotificationResult([(Channel.WEBHOOK, Result.SENT)])
     assert [at for at, *_ in world.endpoint.asked] == [0, 1, 3]
     assert len({body for *_, body, _ in world.endpoint.asked}) == 1
 
 
 async def test_a_mail_stands_in_for_a_webhook_that_failed_three_times() -> None:
-    world = World("webhook", answers=[Answer(429), Answer(500), NO_ANSWER])
+    world = Change("webhook", answers=[Answer(429), Answer(500), NO_ANSWER])
     assert await world.tell() == NotificationResult(
         ((Channel.WEBHOOK, Result.FAILED), (Channel.EMAIL, Result.SENT))
     )
@@ -164,7 +162,7 @@ async def test_a_mail_stands_in_for_a_webhook_that_failed_three_times() -> None:
 
 async def test_404_and_a_redirect_are_final() -> None:
     for status in (404, 302):
-        world = World("webhook", answers=[Answer(status)])
+        world = Change("webhook", answers=[Answer(status)])
         assert await world.tell() == NotificationResult(
             ((Channel.WEBHOOK, Result.FAILED), (Channel.EMAIL, Result.SENT))
         )
@@ -172,7 +170,7 @@ async def test_404_and_a_redirect_are_final() -> None:
 
 
 async def test_both_channels_are_used_and_one_mail_is_enough() -> None:
-    world = World("email", "webhook", answers=[Answer(400)])
+    world = Change("email", "webhook", answers=[Answer(400)])
     assert await world.tell() == NotificationResult(
         ((Channel.WEBHOOK, Result.FAILED), (Channel.EMAIL, Result.SENT))
     )
@@ -181,7 +179,7 @@ async def test_both_channels_are_used_and_one_mail_is_enough() -> None:
 
 @pytest.mark.provokes("notification.postponed")
 async def test_a_mail_that_is_not_taken_for_now_is_tried_again_alone() -> None:
-    world = World("email", "webhook", answers=[Answer(200)], failures=[BUSY, BUSY])
+    world = Change("email", "webhook", answers=[Answer(200)], failures=[BUSY, BUSY])
     first = await world.tell()
     assert first.results == ((Channel.WEBHOOK, Result.SENT), (Channel.EMAIL, Result.POSTPONED))
     assert first.again_at == START + timedelta(minutes=1)
@@ -195,19 +193,19 @@ async def test_a_mail_that_is_not_taken_for_now_is_tried_again_alone() -> None:
 
 
 async def test_the_fifth_attempt_at_a_mail_is_the_last() -> None:
-    world = World("email", failures=[BUSY])
+    world = Change("email", failures=[BUSY])
     assert await world.tell(mail_attempts=4) == NotificationResult(((Channel.EMAIL, Result.FAILED),))
 
 
 @pytest.mark.provokes("notification.failed")
 async def test_a_mail_that_is_refused_for_good_is_given_up() -> None:
-    world = World("email", failures=[MailFailure("unknown", permanent=True, code=550)])
+    world = Change("email", failures=[MailFailure("unknown", permanent=True, code=550)])
     assert await world.tell() == NotificationResult(((Channel.EMAIL, Result.FAILED),))
 
 
 @pytest.mark.provokes("notification.not_sent")
 async def test_without_a_mail_server_the_webhook_still_goes_out() -> None:
-    world = World("email", "webhook", answers=[Answer(200)])
+    world = Change("email", "webhook", answers=[Answer(200)])
     world.services = replace(world.services, mailer=None)
     assert await world.tell() == NotificationResult(
         ((Channel.WEBHOOK, Result.SENT), (Channel.EMAIL, Result.NOT_SENT))
@@ -215,7 +213,7 @@ async def test_without_a_mail_server_the_webhook_still_goes_out() -> None:
 
 
 async def test_a_subscriber_that_is_known_no_more_is_told_nothing() -> None:
-    world = World("email", "webhook")
+    world = Change("email", "webhook")
     world.services = replace(world.services, subscribers=Known(None))
     assert await world.tell() == NotificationResult()
     assert (world.endpoint.asked, world.post.mails) == ([], [])
@@ -223,7 +221,7 @@ async def test_a_subscriber_that_is_known_no_more_is_told_nothing() -> None:
 
 @pytest.mark.provokes("notification.merged", "notification.sent")
 async def test_beyond_the_allowance_changes_are_merged_into_one_mail_that_says_how_many() -> None:
-    world = World("email")
+    world = Change("email")
     for number in range(50):
         status = Status.SUSPENDED if number % 2 == 0 else Status.ACTIVE
         world.outbox.put(world.another(status=status))
@@ -245,7 +243,7 @@ async def test_beyond_the_allowance_changes_are_merged_into_one_mail_that_says_h
 
 
 async def test_a_loop_of_changes_sends_a_bounded_number_of_mails_an_hour_and_loses_none() -> None:
-    world = World("email")
+    world = Change("email")
     changes = 0
     for _ in range(60):
         world.outbox.put(*[world.another() for _ in range(3)])
@@ -262,7 +260,7 @@ async def test_a_loop_of_changes_sends_a_bounded_number_of_mails_an_hour_and_los
 
 
 async def test_twenty_subscriptions_suspended_and_resumed_once_are_all_told_within_ten_minutes() -> None:
-    world = World("email")
+    world = Change("email")
     for number in range(40):
         world.subscription = replace(world.subscription, id=f"subscription-{number // 2}")
         world.outbox.put(world.another(status=Status.ACTIVE if number % 2 else Status.SUSPENDED))
@@ -275,7 +273,7 @@ async def test_twenty_subscriptions_suspended_and_resumed_once_are_all_told_with
 
 
 async def test_a_webhook_beyond_its_allowance_gets_one_with_the_latest_of_each_subscription() -> None:
-    world = World("webhook", answers=[Answer(200)] * 101)
+    world = Change("webhook", answers=[Answer(200)] * 101)
     for number in range(110):
         world.subscription = replace(world.subscription, id=f"subscription-{number % 2}")
         world.outbox.put(world.another())
@@ -293,7 +291,7 @@ async def test_a_webhook_beyond_its_allowance_gets_one_with_the_latest_of_each_s
 
 
 async def test_a_mail_that_stands_in_for_a_webhook_counts_too_and_the_webhook_is_not_repeated() -> None:
-    world = World("webhook", answers=[Answer(400)] * 30)
+    world = Change("webhook", answers=[Answer(400)] * 30)
     world.outbox.put(*[world.another() for _ in range(30)])
     await world.told_all_due()
     assert (len(world.endpoint.asked), len(world.post.mails)) == (30, 20)
@@ -305,9 +303,9 @@ async def test_a_mail_that_stands_in_for_a_webhook_counts_too_and_the_webhook_is
 
 
 async def test_other_owners_cannot_use_up_what_an_owner_may_send_to_an_address() -> None:
-    victim, mails = World("email"), 0
+    victim, mails = Change("email"), 0
     for number in range(10):
-        hostile = World("email")
+        hostile = Change("email")
         owner = Owner("https://other.example.com", f"client-{number}")
         hostile.subscriber = replace(hostile.subscriber, owner=owner)
         hostile.subscription = replace(hostile.subscription, owner=owner, subscriber_id=hostile.subscriber.id)
@@ -325,7 +323,7 @@ async def test_other_owners_cannot_use_up_what_an_owner_may_send_to_an_address()
 
 
 async def test_a_merged_mail_that_is_not_taken_for_now_is_tried_again_with_what_came_since() -> None:
-    world = World("email")
+    world = Change("email")
     world.outbox.put(*[world.another() for _ in range(22)])
     await world.told_all_due()
     world.post.failures = [BUSY]
@@ -341,7 +339,7 @@ async def test_a_merged_mail_that_is_not_taken_for_now_is_tried_again_with_what_
 
 
 async def test_only_the_oldest_of_those_that_are_held_is_told_with_the_others() -> None:
-    world = World("email")
+    world = Change("email")
     world.outbox.put(*[world.another() for _ in range(22)])
     await world.told_all_due()
     first, second = await world.outbox.held(world.subscriber.id, 10)

@@ -24,7 +24,7 @@ SUBSCRIPTION = replace(a_subscription(a_subscriber()), replay_id=RID)
 MINUTE = 60
 
 
-class World:
+class InMemory:
     """Replays, their pushes and the subscription in memory; `away` is what Pub/Sub answers."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class World:
 
 
 async def test_it_is_done_when_nothing_was_pushed_for_three_minutes() -> None:
-    world = World()
+    world = InMemory()
     await world.tick()
     assert world.calls == ["make"]
     for _ in range(5):
@@ -90,7 +90,7 @@ async def test_it_is_done_when_nothing_was_pushed_for_three_minutes() -> None:
 
 
 async def test_nothing_is_pushed_before_every_instance_knows_the_replay() -> None:
-    world = World()
+    world = InMemory()
     await world.tick(after=5)
     assert world.calls == []
     await world.tick(after=5)
@@ -98,7 +98,7 @@ async def test_nothing_is_pushed_before_every_instance_knows_the_replay() -> Non
 
 
 async def test_silence_while_nobody_looked_is_no_end() -> None:
-    world = World()
+    world = InMemory()
     await world.tick()
     await world.tick(after=30 * MINUTE)  # the store was away, so no push could be noted
     assert world.status is ReplayStatus.RUNNING
@@ -108,7 +108,7 @@ async def test_silence_while_nobody_looked_is_no_end() -> None:
 
 
 async def test_a_tick_that_failed_or_was_killed_is_done_again() -> None:
-    world = World()
+    world = InMemory()
     world.away = Unavailable("Pub/Sub is away")
     with pytest.raises(Unavailable):
         await world.tick()
@@ -135,7 +135,7 @@ async def test_a_tick_that_failed_or_was_killed_is_done_again() -> None:
     ],
 )
 async def test_it_ends_with_its_subscription(subscription: Subscription | None, reason: Status) -> None:
-    world = World()
+    world = InMemory()
     await world.tick()
     world.subscription = subscription
     await world.tick()
@@ -144,7 +144,7 @@ async def test_it_ends_with_its_subscription(subscription: Subscription | None, 
 
 
 async def test_the_pushes_of_a_cancelled_one_are_removed() -> None:
-    world = World()
+    world = InMemory()
     await world.tick()
     world.pushed = replace(world.pushed, replay=replace(world.pushed.replay, status=ReplayStatus.CANCELLED))
     await world.tick()
@@ -155,7 +155,7 @@ async def test_the_pushes_of_a_cancelled_one_are_removed() -> None:
 @pytest.mark.alerts("replay-not-done")
 @pytest.mark.provokes("replay.not_done")
 async def test_after_a_day_it_ends_and_somebody_is_called() -> None:
-    world = World()
+    world = InMemory()
     await world.tick()
     world.pushed = replace(world.pushed, watched_at=START + timedelta(hours=24))
     with capture_logs() as lines:
@@ -202,7 +202,7 @@ def pushes(pubsub: PubSub) -> PubSubReplayPushes:
 
 async def test_both_topics_of_a_pim_are_pushed_from_where_the_range_begins() -> None:
     pubsub = PubSub()
-    await pushes(pubsub).make(World().pushed)
+    await pushes(pubsub).make(InMemory().pushed)
     (_, events), (_, sought), (_, own), (_, also_sought) = pubsub.calls
     assert events["topic"] == "projects/project/topics/events"
     assert events["push_config"] == {
@@ -221,7 +221,7 @@ async def test_both_topics_of_a_pim_are_pushed_from_where_the_range_begins() -> 
 
 
 def test_a_subscription_is_as_google_takes_it_and_ends_by_itself() -> None:
-    for request in pushes(PubSub()).requests(World().pushed):
+    for request in pushes(PubSub()).requests(InMemory().pushed):
         assert len(request["filter"].encode()) <= 256
         assert 3 <= len(request["name"].rpartition("/")[2]) <= 255
         assert request["expiration_policy"]["ttl"] >= timedelta(days=1)
@@ -232,8 +232,8 @@ async def test_a_pim_without_a_topic_of_its_own_has_one_subscription() -> None:
     pubsub = PubSub()
     pubsub.failing["create", "pim-events-pim"] = NotFound("no topic")  # pyright: ignore[reportUnknownMemberType]
     pubsub.failing["delete", f"replay-{RID}-pim"] = NotFound("none")
-    await pushes(pubsub).make(World().pushed)
-    await pushes(pubsub).remove(World().pushed)
+    await pushes(pubsub).make(InMemory().pushed)
+    await pushes(pubsub).remove(InMemory().pushed)
     assert [method for method, _ in pubsub.names()] == ["create", "seek", "create", "delete", "delete"]
 
 
@@ -243,8 +243,8 @@ async def test_what_a_killed_tick_has_made_is_sought_again_and_what_it_removed_i
         pubsub.failing["create", topic] = AlreadyExists("there")
     for name in (f"replay-{RID}", f"replay-{RID}-pim"):
         pubsub.failing["delete", name] = NotFound("gone")
-    await pushes(pubsub).make(World().pushed)
-    await pushes(pubsub).remove(World().pushed)
+    await pushes(pubsub).make(InMemory().pushed)
+    await pushes(pubsub).remove(InMemory().pushed)
     assert [method for method, _ in pubsub.names()] == ["create", "seek"] * 2 + ["delete"] * 2
 
 
@@ -252,4 +252,4 @@ async def test_what_google_refuses_is_left_for_the_next_tick() -> None:
     pubsub = PubSub()
     pubsub.failing["seek", f"replay-{RID}"] = PermissionDenied("no right")
     with pytest.raises(Unavailable, match="seek: PermissionDenied"):
-        await pushes(pubsub).make(World().pushed)
+        await pushes(pubsub).make(InMemory().pushed)

@@ -9,7 +9,7 @@ from event_platform.manage import questions
 from event_platform.manage.questions import AT_ONCE, Questions
 
 
-class World:
+class Asking:
     def __init__(self) -> None:
         self.questions = Questions()
         self.answered = asyncio.Event()
@@ -30,7 +30,7 @@ async def settled() -> None:
 
 
 async def test_few_are_asked_at_a_time_in_their_order() -> None:
-    world = World()
+    world = Asking()
     asking = [world.ask(number) for number in range(20)]
     await settled()
     assert world.asked == list(range(AT_ONCE))
@@ -45,7 +45,7 @@ async def test_few_are_asked_at_a_time_in_their_order() -> None:
 
 async def test_so_many_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(questions, "WAITING", 3)
-    world = World()
+    world = Asking()
     asking = [world.ask(number) for number in range(AT_ONCE + 4)]
     with pytest.raises(TooManyRequests) as refused:
         await asking[-1]
@@ -56,7 +56,7 @@ async def test_so_many_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None
 
 async def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(questions, "WAIT_SECONDS", 0)
-    world = World()
+    world = Asking()
     asking = [world.ask(number) for number in range(AT_ONCE + 1)]
     with pytest.raises(TooManyRequests):
         await asking[-1]

@@ -37,7 +37,7 @@ STEPPED_SECONDS = 30.0
 """The seconds of the machine for which a test moves its clock at most."""
 
 
-class World(Protocol):
+class BrokerSide(Protocol):
     """The parts that the suite works with."""
 
     clock: ManualClock
@@ -133,18 +133,18 @@ class BrokerContract:
     """The suite; see the module."""
 
     @pytest.fixture
-    async def world(self) -> World:
+    async def world(self) -> BrokerSide:
         raise AssertionError("a subclass gives the world")
 
     @pytest.fixture
-    async def subscription(self, world: World) -> Subscription:
+    async def subscription(self, world: BrokerSide) -> Subscription:
         return await self.subscribe(world)
 
-    async def subscribe(self, world: World, owner: Owner = OWNER, **more: Any) -> Subscription:
+    async def subscribe(self, world: BrokerSide, owner: Owner = OWNER, **more: Any) -> Subscription:
         (subscription,) = await subscribed(world.subscriptions, owner=owner, **more)
         return subscription
 
-    async def test_an_event_reaches_every_matching_subscription_once(self, world: World) -> None:
+    async def test_an_event_reaches_every_matching_subscription_once(self, world: BrokerSide) -> None:
         first = await self.subscribe(world)
         second = await self.subscribe(world, events=[UPDATED, CATEGORY])
         await self.subscribe(world, events=[CATEGORY])
@@ -157,7 +157,9 @@ class BrokerContract:
             assert f'"subject":"{delivery.subscription_id}"'.encode() in delivery.body
         await self.assert_empty(world)
 
-    async def test_a_delivery_has_the_lanes_and_the_epoch_that_its_match_found(self, world: World) -> None:
+    async def test_a_delivery_has_the_lanes_and_the_epoch_that_its_match_found(
+        self, world: BrokerSide
+    ) -> None:
         subscription = await self.subscribe(world, lanes=8, epoch=2)
         consumer, event = Consumer(), an_event(1)
         await world.start(consumer)
@@ -174,7 +176,9 @@ class BrokerContract:
             body=b"",
         )
 
-    async def test_a_request_reaches_all_of_many_subscriptions_once_and_in_order(self, world: World) -> None:
+    async def test_a_request_reaches_all_of_many_subscriptions_once_and_in_order(
+        self, world: BrokerSide
+    ) -> None:
         receivers = [await self.subscribe(world, send_product_identifier=number == 2) for number in range(3)]
         consumer = Consumer()
         await world.start(consumer)
@@ -192,7 +196,7 @@ class BrokerContract:
         await self.assert_empty(world)
 
     async def test_another_tenants_event_reaches_nobody(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         consumer = Consumer()
         await world.start(consumer)
@@ -204,7 +208,7 @@ class BrokerContract:
 
     @pytest.mark.parametrize("noun", ["connection", "app"])
     async def test_a_client_that_is_gone_from_the_pim_is_revoked_and_the_others_are_told(
-        self, world: World, noun: str
+        self, world: BrokerSide, noun: str
     ) -> None:
         gone_type = f"com.akeneo.pim.v1.{noun}.deleted"
         gone = await self.subscribe(world, events=[UPDATED, gone_type])
@@ -225,7 +229,7 @@ class BrokerContract:
         await self.assert_empty(world)
 
     async def test_a_removal_of_another_pims_client_revokes_nobody(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         consumer = Consumer()
         await world.start(consumer)
@@ -236,7 +240,7 @@ class BrokerContract:
         assert consumer.events == ["event-2"]
 
     async def test_half_characters_in_every_text_of_every_type_arrive_and_revoke_nobody(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         types = catalog.load()
         receiver = await self.subscribe(world, events=tuple(types.types), send_product_identifier=True)
@@ -255,7 +259,7 @@ class BrokerContract:
             assert now.status is Status.ACTIVE
 
     async def test_what_was_accepted_before_the_start_is_delivered_after_it(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         await world.intake.accept(PIM, [an_event(number) for number in range(100)])
         consumer = Consumer()
@@ -264,7 +268,7 @@ class BrokerContract:
         assert set(consumer.events) == {f"event-{number}" for number in range(100)}
 
     async def test_what_was_not_settled_comes_again_after_a_restart(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         consumer = Consumer()
         consumer.released.clear()
@@ -278,7 +282,7 @@ class BrokerContract:
         await self.assert_empty(world)
 
     async def test_what_was_settled_does_not_come_again(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         consumer = Consumer()
         await world.start(consumer)
@@ -292,7 +296,7 @@ class BrokerContract:
         assert again.events == ["event-2"]
 
     async def test_a_repeated_id_fans_out_once_for_ten_minutes(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         consumer = Consumer()
         await world.start(consumer)
@@ -310,7 +314,7 @@ class BrokerContract:
         await eventually(lambda: len(again.got) == 2)
 
     async def test_a_relayed_id_fans_out_once_in_a_day_of_relayed_events(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         consumer = Consumer()
         await world.start(consumer)
@@ -329,7 +333,9 @@ class BrokerContract:
         await world.intake.accept(PIM, [an_event(1)], way=Way.RELAY)
         await eventually(lambda: len(again.got) == 3)
 
-    async def test_two_tenants_may_use_the_same_id(self, world: World, subscription: Subscription) -> None:
+    async def test_two_tenants_may_use_the_same_id(
+        self, world: BrokerSide, subscription: Subscription
+    ) -> None:
         consumer = Consumer()
         await world.start(consumer)
         await world.intake.accept("https://other.example.com", [an_event(1)])
@@ -337,7 +343,7 @@ class BrokerContract:
         await eventually(lambda: consumer.events == ["event-1"])
 
     async def test_one_delivery_of_a_lane_is_outstanding_and_the_lane_keeps_its_order(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         consumer = Consumer()
         await world.start(consumer)
@@ -347,7 +353,9 @@ class BrokerContract:
         assert consumer.events == [f"event-{number}" for number in range(60)]
         assert consumer.most_outstanding == 1
 
-    async def test_lanes_do_not_wait_for_each_other(self, world: World, subscription: Subscription) -> None:
+    async def test_lanes_do_not_wait_for_each_other(
+        self, world: BrokerSide, subscription: Subscription
+    ) -> None:
         consumer = Consumer()
         consumer.released.clear()
         await world.start(consumer)
@@ -358,7 +366,7 @@ class BrokerContract:
         await eventually(lambda: len(consumer.got) == 200)
 
     async def test_a_delivery_that_our_code_failed_on_is_handed_out_again_with_backoff(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         consumer = Consumer(failing, failing)
         await world.start(consumer)
@@ -370,7 +378,7 @@ class BrokerContract:
         await self.assert_empty(world)
 
     async def test_a_delivery_that_our_code_never_gets_through_becomes_a_dead_letter(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         consumer = Consumer(*[failing] * 100)
         await world.start(consumer)
@@ -380,7 +388,7 @@ class BrokerContract:
         assert await world.dead_letters() == 1
 
     async def test_a_retry_comes_at_its_time_with_its_counts(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         def later(delivery: Delivery) -> Settlement:
             tried = replace(delivery, attempts=1, failures=1, first_attempt_at=world.clock.now())
@@ -404,7 +412,7 @@ class BrokerContract:
         await self.assert_empty(world)
 
     async def test_a_retry_holds_nobody_in_its_lane_up(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         def later(delivery: Delivery) -> Settlement:
             return Settlement(delivery, None, retry_at=world.clock.now() + timedelta(seconds=300))
@@ -415,7 +423,7 @@ class BrokerContract:
         await eventually(lambda: consumer.events == ["event-1", "event-2"])
 
     async def test_what_goes_back_to_its_lane_stands_behind_the_others(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         def back(delivery: Delivery) -> Settlement:
             tried = replace(delivery, attempts=1, first_attempt_at=world.clock.now())
@@ -430,7 +438,7 @@ class BrokerContract:
         await self.assert_empty(world)
 
     async def test_an_end_is_counted_in_one_log_entry_for_equal_ends(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         def end(delivery: Delivery) -> Settlement:
             reason = Reason.DESTINATION_NOT_FOUND
@@ -445,7 +453,7 @@ class BrokerContract:
         assert await world.log_entries() == [(subscription.id, "failed_to_deliver_event", 150)]
 
     async def test_equal_ends_within_five_minutes_are_one_entry_whatever_the_clock_shows(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         def end(delivery: Delivery) -> Settlement:
             end = DeliveryEnd(
@@ -463,7 +471,9 @@ class BrokerContract:
         entries = [occurrences for _, _, occurrences in await world.log_entries()]
         assert sorted(entries) == [1, 2]
 
-    async def test_equal_drops_are_one_entry_an_hour(self, world: World, subscription: Subscription) -> None:
+    async def test_equal_drops_are_one_entry_an_hour(
+        self, world: BrokerSide, subscription: Subscription
+    ) -> None:
         def drop(delivery: Delivery) -> Settlement:
             return Settlement(
                 delivery, None, end=DeliveryEnd(Operation.DROPPED, "suspended", world.clock.now())
@@ -480,7 +490,7 @@ class BrokerContract:
         entries = await world.log_entries()
         assert sorted(entries) == [(subscription.id, "deliveries_dropped", count) for count in (2, 3)]
 
-    async def test_an_event_for_many_is_kept_until_the_last_has_it(self, world: World) -> None:
+    async def test_an_event_for_many_is_kept_until_the_last_has_it(self, world: BrokerSide) -> None:
         for _ in range(3):
             await self.subscribe(world)
 
@@ -495,7 +505,7 @@ class BrokerContract:
         await self.assert_empty(world)
 
     async def test_events_carry_the_epoch_of_their_acceptance(
-        self, world: World, subscription: Subscription
+        self, world: BrokerSide, subscription: Subscription
     ) -> None:
         consumer = Consumer()
         await world.start(consumer)
@@ -519,7 +529,7 @@ class BrokerContract:
             ("event-3", 2),
         ]
 
-    async def assert_empty(self, world: World) -> None:
+    async def assert_empty(self, world: BrokerSide) -> None:
         """Everything that was accepted has left."""
         deadline = 500
         while await world.left_over() and deadline:
@@ -527,11 +537,11 @@ class BrokerContract:
             deadline -= 1
         assert await world.left_over() == 0
 
-    async def advance_until(self, world: World, happened: Callable[[], object]) -> None:
+    async def advance_until(self, world: BrokerSide, happened: Callable[[], object]) -> None:
         """Moves the clock second by second, giving the queue's threads time between the steps."""
         await self._step_until(partial(world.clock.advance, 1), happened)
 
-    async def jump_until(self, world: World, happened: Callable[[], object], *, seconds: float) -> None:
+    async def jump_until(self, world: BrokerSide, happened: Callable[[], object], *, seconds: float) -> None:
         """As `advance_until` for what takes hours: each jump wakes everybody once, and no more often."""
         await self._step_until(partial(world.clock.jump, seconds), happened)
 

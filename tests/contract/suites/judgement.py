@@ -42,7 +42,7 @@ class Records(SubscriptionLookup, SubscriptionChanges, Protocol):
     """Both ports in one object, as an instance of deliver has them."""
 
 
-class World(Protocol):
+class JudgementSide(Protocol):
     """What the suite works with; `subscriptions` is where management changes them."""
 
     clock: ManualClock
@@ -89,7 +89,7 @@ class Receivers:
 class Instance:
     """One instance of the function `deliver`, with what it keeps in memory."""
 
-    def __init__(self, world: World, receivers: Receivers) -> None:
+    def __init__(self, world: JudgementSide, receivers: Receivers) -> None:
         self._world = world
         self._receivers = receivers
         self._egress = Egress()
@@ -121,7 +121,7 @@ class JudgementContract:
     """The suite; see the module."""
 
     @pytest.fixture
-    async def world(self) -> World:
+    async def world(self) -> JudgementSide:
         raise AssertionError("a subclass gives the world")
 
     @pytest.fixture
@@ -129,14 +129,14 @@ class JudgementContract:
         return Receivers()
 
     @pytest.fixture
-    def instance(self, world: World, receivers: Receivers) -> Instance:
+    def instance(self, world: JudgementSide, receivers: Receivers) -> Instance:
         return Instance(world, receivers)
 
     @pytest.fixture
-    async def subscription(self, world: World) -> Subscription:
+    async def subscription(self, world: JudgementSide) -> Subscription:
         return await self.subscribe(world)
 
-    async def subscribe(self, world: World, number: int = 1) -> Subscription:
+    async def subscribe(self, world: JudgementSide, number: int = 1) -> Subscription:
         """To a host of its own, by one of three owners of a PIM."""
         owner = OWNER if number % 3 == 1 else OWNER._replace(client_id=f"client-{number % 3}")
         subscriber = a_subscriber(owner, now=world.clock.now())
@@ -146,13 +146,13 @@ class JudgementContract:
         await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
         return subscription
 
-    async def now(self, world: World, subscription: Subscription) -> Subscription:
+    async def now(self, world: JudgementSide, subscription: Subscription) -> Subscription:
         return await world.subscriptions.subscription(
             subscription.owner, subscription.subscriber_id, subscription.id
         )
 
     async def fail(
-        self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
+        self, world: JudgementSide, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         """20 attempts that fail, and one more a minute later: enough to be judged."""
         receivers.answers[subscription.config.destination] = Answer(503)
@@ -166,7 +166,12 @@ class JudgementContract:
     @pytest.mark.provokes("subscription.suspended", "delivery.attempted")
     @pytest.mark.alerts("subscriptions-suspended")
     async def test_some_answers_suspend_at_once(
-        self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription, status: int
+        self,
+        world: JudgementSide,
+        instance: Instance,
+        receivers: Receivers,
+        subscription: Subscription,
+        status: int,
     ) -> None:
         receivers.answers[subscription.config.destination] = Answer(status)
         with capture_logs() as lines:
@@ -186,7 +191,7 @@ class JudgementContract:
         assert await world.actions() == [("subscription_suspended_by_the_platform", message)]
 
     async def test_what_waits_is_dropped_without_a_request_and_nothing_is_unaccounted_for(
-        self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
+        self, world: JudgementSide, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         receivers.answers[subscription.config.destination] = Answer(404)
         for delivery in await world.deliveries(subscription, 10):
@@ -198,7 +203,7 @@ class JudgementContract:
         ]
 
     async def test_many_lanes_that_get_a_404_at_once_suspend_it_once(
-        self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
+        self, world: JudgementSide, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         receivers.answers[subscription.config.destination] = Answer(404)
         deliveries = await world.deliveries(subscription, 8)
@@ -224,7 +229,7 @@ class JudgementContract:
         assert await world.ends() == [("failed_to_deliver_event", "the endpoint answered 404", 8)]
 
     async def test_a_retry_that_waits_is_dropped_when_its_time_comes(
-        self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
+        self, world: JudgementSide, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         receivers.answers[subscription.config.destination] = Answer(404)
         waiting, other = await world.deliveries(subscription, 2)
@@ -238,7 +243,7 @@ class JudgementContract:
         assert ("deliveries_dropped", "suspended", 1) in await world.ends()
 
     async def test_an_attempt_from_before_a_change_of_the_url_suspends_nobody(
-        self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
+        self, world: JudgementSide, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         (delivery,) = await world.deliveries(subscription, 1)
         receivers.answers[subscription.config.destination] = Answer(404)
@@ -267,7 +272,7 @@ class JudgementContract:
 
     @pytest.mark.provokes("subscription.suspended")
     async def test_a_success_rate_below_90_percent_suspends(
-        self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
+        self, world: JudgementSide, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         await instance.attempts(subscription, 17)
         receivers.answers[subscription.config.destination] = Answer(503)
@@ -279,7 +284,7 @@ class JudgementContract:
         assert await world.actions() == [("subscription_suspended_by_the_platform", reason)]
 
     async def test_90_percent_is_enough(
-        self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
+        self, world: JudgementSide, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         await instance.attempts(subscription, 18)
         receivers.answers[subscription.config.destination] = Answer(503)
@@ -289,7 +294,7 @@ class JudgementContract:
         assert (await self.now(world, subscription)).status is Status.ACTIVE
 
     async def test_instances_count_together(
-        self, world: World, receivers: Receivers, subscription: Subscription
+        self, world: JudgementSide, receivers: Receivers, subscription: Subscription
     ) -> None:
         receivers.answers[subscription.config.destination] = REFUSED
         for _ in range(20):  # each is new, fails once, and is gone
@@ -299,7 +304,7 @@ class JudgementContract:
         assert (await self.now(world, subscription)).status is Status.SUSPENDED
 
     async def test_it_is_judged_once_in_10_seconds(
-        self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
+        self, world: JudgementSide, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         receivers.answers[subscription.config.destination] = Answer(503)
         await instance.attempts(subscription, 20)  # judged at the first, so not before 10 s have passed
@@ -313,7 +318,7 @@ class JudgementContract:
         assert (await self.now(world, subscription)).status is Status.SUSPENDED
 
     async def test_after_a_resume_the_counts_start_afresh(
-        self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
+        self, world: JudgementSide, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         await self.fail(world, instance, receivers, subscription)
         assert (await self.now(world, subscription)).status is Status.SUSPENDED
@@ -327,7 +332,7 @@ class JudgementContract:
         assert (await self.now(world, subscription)).status is Status.ACTIVE
 
     async def test_failures_are_written_within_seconds_and_successes_within_ten_without_another_attempt(
-        self, world: World, instance: Instance, receivers: Receivers, subscription: Subscription
+        self, world: JudgementSide, instance: Instance, receivers: Receivers, subscription: Subscription
     ) -> None:
         await instance.attempts(subscription, 2)
         assert await self.counted(world, subscription) == (0, 0)
@@ -340,21 +345,21 @@ class JudgementContract:
         await self.until_counted(world, subscription, (2, 3))
 
     async def until_counted(
-        self, world: World, subscription: Subscription, expected: tuple[int, int]
+        self, world: JudgementSide, subscription: Subscription, expected: tuple[int, int]
     ) -> None:
         """Waits for a write that nobody waits for."""
         async with asyncio.timeout(30):
             while await self.counted(world, subscription) != expected:  # noqa: ASYNC110 - a store's
                 await asyncio.sleep(0.01)
 
-    async def counted(self, world: World, subscription: Subscription) -> tuple[int, int]:
+    async def counted(self, world: JudgementSide, subscription: Subscription) -> tuple[int, int]:
         counts = await world.counts.since(series_of(subscription), first_minute(world.clock.now()))
         return sum(each.succeeded for each in counts.values()), sum(each.failed for each in counts.values())
 
     # Our own fault
 
     async def test_when_most_origins_fail_in_transport_nobody_is_suspended_and_no_retry_is_used_up(
-        self, world: World, instance: Instance, receivers: Receivers
+        self, world: JudgementSide, instance: Instance, receivers: Receivers
     ) -> None:
         subscriptions = [await self.subscribe(world, number) for number in range(25)]
         receivers.answers = {subscription.config.destination: REFUSED for subscription in subscriptions}
@@ -377,7 +382,7 @@ class JudgementContract:
         assert (await self.now(world, subscriptions[0])).status is Status.ACTIVE
 
     async def test_failures_from_before_it_was_known_are_taken_back(
-        self, world: World, instance: Instance, receivers: Receivers
+        self, world: JudgementSide, instance: Instance, receivers: Receivers
     ) -> None:
         first, *others = [await self.subscribe(world, number) for number in range(25)]
         await instance.attempts(first, 18)
@@ -393,7 +398,7 @@ class JudgementContract:
         assert (await self.now(world, first)).status is Status.ACTIVE  # 18 of 20
 
     async def test_while_most_origins_fail_nobody_is_suspended_for_what_was_answered_either(
-        self, world: World, instance: Instance, receivers: Receivers
+        self, world: JudgementSide, instance: Instance, receivers: Receivers
     ) -> None:
         first, *others = [await self.subscribe(world, number) for number in range(25)]
         receivers.answers = {subscription.config.destination: REFUSED for subscription in others}
@@ -407,7 +412,7 @@ class JudgementContract:
         assert (await self.now(world, first)).status is Status.ACTIVE
 
     async def test_many_dead_hosts_of_one_owner_are_his_own_fault(
-        self, world: World, instance: Instance, receivers: Receivers
+        self, world: JudgementSide, instance: Instance, receivers: Receivers
     ) -> None:
         """They change nothing for others either, whose dead endpoints use up their retries."""
         mine = [await self.subscribe(world, 3 * number + 1) for number in range(30)]
@@ -421,7 +426,7 @@ class JudgementContract:
         assert (await self.now(world, mine[0])).status is Status.SUSPENDED
 
     async def test_a_few_origins_that_fail_are_to_blame_themselves(
-        self, world: World, instance: Instance, receivers: Receivers
+        self, world: JudgementSide, instance: Instance, receivers: Receivers
     ) -> None:
         subscriptions = [await self.subscribe(world, number) for number in range(4)]
         receivers.answers = {subscription.config.destination: REFUSED for subscription in subscriptions}

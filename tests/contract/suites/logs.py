@@ -44,7 +44,7 @@ EVERYTHING = LogQuery(limit=1000)
 
 
 @dataclass
-class World:
+class LogsSide:
     logs: Logs
     subscriptions: Subscriptions
 
@@ -68,13 +68,13 @@ def a_refusal(at: datetime = START, owner: Owner = OWNER, **changes: Any) -> Log
 class LogsContract:
     """Subclasses give a `world`."""
 
-    async def test_a_refusal_is_read_as_it_was_written(self, world: World) -> None:
+    async def test_a_refusal_is_read_as_it_was_written(self, world: LogsSide) -> None:
         entry = a_refusal(subscriber_id="a", subscription_id="b")
         await world.logs.add_refusal(entry)
         assert await world.logs.entries(OWNER, EVERYTHING) == [entry]
 
     async def test_equal_refusals_within_five_minutes_are_one_with_the_latest_time(
-        self, world: World
+        self, world: LogsSide
     ) -> None:
         first, later = a_refusal(), a_refusal(START + timedelta(seconds=299))
         after = a_refusal(START + timedelta(minutes=5))
@@ -89,7 +89,7 @@ class LogsContract:
         "changes",
         [{"error_message": "other"}, {"owner": STRANGER}, {"subscriber_id": "a"}, {"subscription_id": "b"}],
     )
-    async def test_refusals_that_differ_are_not_one(self, world: World, changes: dict[str, Any]) -> None:
+    async def test_refusals_that_differ_are_not_one(self, world: LogsSide, changes: dict[str, Any]) -> None:
         await world.logs.add_refusal(a_refusal())
         await world.logs.add_refusal(a_refusal(**changes))
         found = [
@@ -98,14 +98,14 @@ class LogsContract:
         ]
         assert [entry.occurrences for entry in found] == [1, 1]
 
-    async def test_entries_of_another_owner_are_not_read(self, world: World) -> None:
+    async def test_entries_of_another_owner_are_not_read(self, world: LogsSide) -> None:
         for owner in (STRANGER, Owner("https://other.example.com", OWNER.client_id)):
             await world.logs.add_refusal(a_refusal(owner=owner))
         assert await world.logs.entries(OWNER, EVERYTHING) == []
 
     @pytest.mark.parametrize("newest_first", [True, False])
     async def test_pages_meet_each_entry_once_though_times_are_equal_and_new_ones_come(
-        self, world: World, *, newest_first: bool
+        self, world: LogsSide, *, newest_first: bool
     ) -> None:
         async def add(number: int) -> None:
             at = START + SECOND * (number // 3)
@@ -127,7 +127,7 @@ class LogsContract:
         assert old == (expected[::-1] if newest_first else expected)
         assert (len(seen) > 10) is not newest_first
 
-    async def test_times_begin_inclusive_and_end_exclusive(self, world: World) -> None:
+    async def test_times_begin_inclusive_and_end_exclusive(self, world: LogsSide) -> None:
         entries = [a_refusal(START + SECOND * number, error_message=str(number)) for number in range(4)]
         for entry in entries:
             await world.logs.add_refusal(entry)
@@ -143,14 +143,14 @@ class LogsContract:
         ],
     )
     async def test_filters_that_exclude_each_other_find_nothing(
-        self, world: World, query: dict[str, Any]
+        self, world: LogsSide, query: dict[str, Any]
     ) -> None:
         await world.logs.add_refusal(a_refusal(error_reason=query.get("error_reason")))
         await world.subscriptions.add_subscriber(a_subscriber(), limit=20)
         assert await world.logs.entries(OWNER, LogQuery(**query)) == []
 
     async def test_refusals_without_an_entry_of_their_own_are_counted_in_one_an_hour(
-        self, world: World
+        self, world: LogsSide
     ) -> None:
         first, later = (
             a_refusal(START + timedelta(minutes=number), error_message=MORE_REFUSED) for number in (0, 59)
@@ -163,7 +163,7 @@ class LogsContract:
             replace(first, at=later.at, occurrences=2),
         ]
 
-    async def test_an_owner_has_so_many_different_refusals_and_a_pim_some_more(self, world: World) -> None:
+    async def test_an_owner_has_so_many_different_refusals_and_a_pim_some_more(self, world: LogsSide) -> None:
         limit = LIMITS[CallType.REFUSED].burst
         refusals, no_body = RefusalLog(world.logs, ManualClock()), Redaction(None)
         owners = [Owner(OWNER.tenant, f"client-{number}") for number in range(PIM_FACTOR + 1)]
@@ -183,7 +183,7 @@ class LogsContract:
 
     # What changes leave
 
-    async def test_each_change_leaves_its_entry(self, world: World) -> None:
+    async def test_each_change_leaves_its_entry(self, world: LogsSide) -> None:
         store, times = world.subscriptions, [START + SECOND * number for number in range(9)]
         subscriber = a_subscriber(now=times[0])
         subscription = a_subscription(subscriber, now=times[1])
@@ -226,7 +226,7 @@ class LogsContract:
         assert found[3].response["status"] == "suspended"
 
     async def test_a_deleted_subscriber_leaves_an_entry_for_each_of_its_subscriptions(
-        self, world: World
+        self, world: LogsSide
     ) -> None:
         subscriber = a_subscriber()
         await world.subscriptions.add_subscriber(subscriber, limit=20)
@@ -244,7 +244,7 @@ class LogsContract:
         found = await world.logs.entries(OWNER, query)
         assert {entry.subscription_id for entry in found} == {each.id for each in subscriptions}
 
-    async def test_a_change_that_raises_leaves_none(self, world: World) -> None:
+    async def test_a_change_that_raises_leaves_none(self, world: LogsSide) -> None:
         subscriber = a_subscriber()
         await world.subscriptions.add_subscriber(subscriber, limit=20)
         with pytest.raises(Conflict):

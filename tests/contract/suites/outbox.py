@@ -33,7 +33,7 @@ SOON = timedelta(minutes=5)
 
 
 @dataclass
-class World:
+class OutboxSide:
     """A store of records, its outbox and its clock."""
 
     subscriptions: Subscriptions
@@ -69,10 +69,10 @@ class OutboxContract:
     """The suite; see the module."""
 
     @pytest.fixture
-    def world(self) -> World:
+    def world(self) -> OutboxSide:
         raise AssertionError("a subclass gives the world")
 
-    async def test_a_change_of_status_is_in_the_outbox_as_it_was(self, world: World) -> None:
+    async def test_a_change_of_status_is_in_the_outbox_as_it_was(self, world: OutboxSide) -> None:
         (subscription,) = await world.subscribed()
         because = Action(Actor.PLATFORM, reason="the endpoint answered 404")
         await world.change(subscription, partial(suspend, now=START), because)
@@ -87,13 +87,13 @@ class OutboxContract:
             subscription.events,
         )
 
-    async def test_creation_other_changes_and_none_leave_it_empty(self, world: World) -> None:
+    async def test_creation_other_changes_and_none_leave_it_empty(self, world: OutboxSide) -> None:
         (subscription,) = await world.subscribed()
         await world.change(subscription, lambda before: replace(before, send_product_identifier=True))
         await world.change(subscription, partial(resume, now=START))  # which it need not
         assert await world.due() == []
 
-    async def test_a_change_that_raises_leaves_it_empty(self, world: World) -> None:
+    async def test_a_change_that_raises_leaves_it_empty(self, world: OutboxSide) -> None:
         (subscription,) = await world.subscribed()
 
         def refuse(before: Subscription) -> Subscription:
@@ -103,14 +103,14 @@ class OutboxContract:
             await world.change(subscription, refuse)
         assert await world.due() == []
 
-    async def test_a_repeated_suspension_is_one_notification(self, world: World) -> None:
+    async def test_a_repeated_suspension_is_one_notification(self, world: OutboxSide) -> None:
         (subscription,) = await world.subscribed()
         for _ in range(3):
             await world.change(subscription, partial(suspend, now=START))
         assert [each.notification.kind for each in await world.due()] == [Kind.SUSPENDED_BY_USER]
 
     async def test_a_subscriber_deleted_with_its_subscriptions_is_one_notification(
-        self, world: World
+        self, world: OutboxSide
     ) -> None:
         made = await world.subscribed(3)
         await world.subscriptions.change_subscriber(
@@ -124,7 +124,9 @@ class OutboxContract:
         assert notification.kind is Kind.SUBSCRIBER_DELETED
         assert {about.subscription_id for about in notification.about} == {each.id for each in made}
 
-    async def test_a_subscriber_revoked_with_its_subscriptions_is_one_for_each(self, world: World) -> None:
+    async def test_a_subscriber_revoked_with_its_subscriptions_is_one_for_each(
+        self, world: OutboxSide
+    ) -> None:
         made = await world.subscribed(2)
         await world.subscriptions.change_subscriber(
             OWNER,
@@ -137,7 +139,7 @@ class OutboxContract:
         assert [each.kind for each in found] == [Kind.REVOKED, Kind.REVOKED]
         assert {each.subscription_id for each in found} == {each.id for each in made}
 
-    async def test_what_was_told_is_gone(self, world: World) -> None:
+    async def test_what_was_told_is_gone(self, world: OutboxSide) -> None:
         for subscription in await world.subscribed(2):
             await world.change(subscription, partial(suspend, now=START))
         first, second = await world.due()
@@ -145,7 +147,7 @@ class OutboxContract:
         await world.outbox.settle(first, None)  # harmless
         assert await world.due() == [second]
 
-    async def test_a_mail_that_was_not_taken_comes_again_at_its_time(self, world: World) -> None:
+    async def test_a_mail_that_was_not_taken_comes_again_at_its_time(self, world: OutboxSide) -> None:
         (subscription,) = await world.subscribed()
         await world.change(subscription, partial(suspend, now=START))
         (pending,) = await world.due()
@@ -154,7 +156,7 @@ class OutboxContract:
         (again,) = await world.due()
         assert (again.notification, again.mail_attempts) == (pending.notification, 1)
 
-    async def test_the_longest_due_come_first_and_no_more_than_asked_for(self, world: World) -> None:
+    async def test_the_longest_due_come_first_and_no_more_than_asked_for(self, world: OutboxSide) -> None:
         made = await world.subscribed(3)
         for minutes, subscription in zip((2, 0, 1), made, strict=True):
             await world.change(subscription, partial(suspend, now=START + timedelta(minutes=minutes)))
@@ -162,7 +164,9 @@ class OutboxContract:
         found = [each.notification.subscription_id for each in await world.outbox.due(2)]
         assert found == [made[1].id, made[2].id]
 
-    async def test_what_is_held_is_found_by_its_subscriber_and_due_at_its_time(self, world: World) -> None:
+    async def test_what_is_held_is_found_by_its_subscriber_and_due_at_its_time(
+        self, world: OutboxSide
+    ) -> None:
         made = [*await world.subscribed(3), *await world.subscribed()]
         for subscription in made:
             await world.change(subscription, partial(suspend, now=START))
@@ -181,7 +185,7 @@ class OutboxContract:
         await world.due()
         assert len(await world.due()) == 4
 
-    async def test_what_was_merged_leaves_with_the_one_that_was_told(self, world: World) -> None:
+    async def test_what_was_merged_leaves_with_the_one_that_was_told(self, world: OutboxSide) -> None:
         made = await world.subscribed(3)
         for subscription in made:
             await world.change(subscription, partial(suspend, now=START))
@@ -198,14 +202,14 @@ class OutboxContract:
         await world.outbox.hold(second, again_at, mail_attempts=1)  # harmless
         assert await world.due() == []
 
-    async def test_an_allowance_is_counted_for_an_hour(self, world: World) -> None:
+    async def test_an_allowance_is_counted_for_an_hour(self, world: OutboxSide) -> None:
         allowance = Allowance("ours", "address", own=2, shared=10)
         assert [await world.outbox.count([allowance]) for _ in range(3)] == [True, True, False]
         await world.clock.advance(3600)
         assert await world.outbox.count([allowance])
 
     async def test_the_allowance_of_an_address_is_shared_and_leaves_each_owner_the_first(
-        self, world: World
+        self, world: OutboxSide
     ) -> None:
         hostile = Allowance("hostile", "address", own=10, shared=5)
         assert [await world.outbox.count([hostile]) for _ in range(6)] == [True] * 5 + [False]
@@ -213,13 +217,15 @@ class OutboxContract:
         counted = [await world.outbox.count([other]) for _ in range(FIRST_OF_OWNER + 1)]
         assert counted == [True] * FIRST_OF_OWNER + [False]
 
-    async def test_nothing_is_counted_if_one_of_several_allowances_is_used_up(self, world: World) -> None:
+    async def test_nothing_is_counted_if_one_of_several_allowances_is_used_up(
+        self, world: OutboxSide
+    ) -> None:
         used_up = Allowance("a", "a shared", own=0, shared=10)
         other = Allowance("b", "b shared", own=1, shared=10)
         assert not await world.outbox.count([other, used_up])
         assert await world.outbox.count([other])
 
-    async def test_of_many_at_once_only_so_many_are_counted(self, world: World) -> None:
+    async def test_of_many_at_once_only_so_many_are_counted(self, world: OutboxSide) -> None:
         allowance = Allowance("ours", "address", own=3, shared=10)
         counted = await asyncio.gather(*[world.outbox.count([allowance]) for _ in range(8)])
         assert sum(counted) == 3

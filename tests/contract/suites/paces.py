@@ -31,7 +31,7 @@ class Keeper(Paces, SubscriptionLookup, Protocol):
     """Both ports in one object, as an instance of deliver has them."""
 
 
-class World(Protocol):
+class PacesSide(Protocol):
     """`instances` are keepers of the same paces; `records` is where management changes subscriptions."""
 
     clock: ManualClock
@@ -71,11 +71,11 @@ class PacesContract:
     """The suite; see the module."""
 
     @pytest.fixture
-    def world(self) -> World:
+    def world(self) -> PacesSide:
         raise AssertionError("a subclass gives the world")
 
     @pytest.fixture
-    async def subscription(self, world: World) -> Subscription:
+    async def subscription(self, world: PacesSide) -> Subscription:
         (subscription,) = await subscribed(world.records)
         return subscription
 
@@ -84,7 +84,7 @@ class PacesContract:
         assert found is not None
         return found
 
-    async def throttle(self, world: World, keeper: Keeper, subscription: Subscription) -> Rate:
+    async def throttle(self, world: PacesSide, keeper: Keeper, subscription: Subscription) -> Rate:
         """A 429 of an attempt a second ago; the rate that is known after it."""
         sent_under = (await self.known(keeper, subscription)).current_rate
         now = world.clock.now()
@@ -95,13 +95,13 @@ class PacesContract:
         return (await self.known(keeper, subscription)).current_rate
 
     async def test_a_subscription_begins_at_the_rate_that_all_begin_with(
-        self, world: World, subscription: Subscription
+        self, world: PacesSide, subscription: Subscription
     ) -> None:
         found = await self.known(world.instances[0], subscription)
         assert (found.rate, found.current_rate) == (None, Rate(subscription.created_at))
 
     async def test_what_was_written_is_known_at_once_and_to_others_within_5_seconds(
-        self, world: World, subscription: Subscription
+        self, world: PacesSide, subscription: Subscription
     ) -> None:
         for keeper in world.instances:
             await self.known(keeper, subscription)
@@ -114,7 +114,7 @@ class PacesContract:
                 assert (await self.known(keeper, subscription)).rate == rate
 
     async def test_a_hold_comes_back_as_it_was_written(
-        self, world: World, subscription: Subscription
+        self, world: PacesSide, subscription: Subscription
     ) -> None:
         until = START + timedelta(seconds=70, microseconds=123_456)
         rate = Rate(START + timedelta(microseconds=1), 1 / 3, 2 / 3, held_until=until)
@@ -123,7 +123,7 @@ class PacesContract:
             assert (await self.known(keeper, subscription)).rate == rate
 
     async def test_instances_that_see_429s_at_once_lower_the_rate_once(
-        self, world: World, subscription: Subscription
+        self, world: PacesSide, subscription: Subscription
     ) -> None:
         await world.clock.advance(10)
         observers = [Observer(keeper, keeper, world.clock, LIMITS) for keeper in world.instances]
@@ -142,7 +142,7 @@ class PacesContract:
             await world.clock.advance(20)
 
     async def test_the_loser_of_a_race_sees_what_the_winner_wrote(
-        self, world: World, subscription: Subscription
+        self, world: PacesSide, subscription: Subscription
     ) -> None:
         await world.clock.advance(10)
         SEEN.clear()
@@ -153,7 +153,7 @@ class PacesContract:
             assert (await self.known(keeper, subscription)).rate == Rate(world.clock.now(), 1, 2)
 
     async def test_lanes_are_in_the_record_and_it_counts_as_unchanged(
-        self, world: World, subscription: Subscription
+        self, world: PacesSide, subscription: Subscription
     ) -> None:
         now = START + timedelta(seconds=40)
         await world.instances[0].change_pace(
@@ -163,7 +163,7 @@ class PacesContract:
         assert stored == replace(subscription, lanes=64, lanes_changed_at=now)
 
     async def test_nothing_else_of_what_a_change_returns_is_written(
-        self, world: World, subscription: Subscription
+        self, world: PacesSide, subscription: Subscription
     ) -> None:
         change = partial(replace, lanes=8, rate=Rate(START, 1, 2), status=Status.REVOKED, epoch=7)
         await world.instances[0].change_pace(subscription.id, change)
@@ -171,7 +171,7 @@ class PacesContract:
         assert (found.lanes, found.status, found.epoch) == (8, Status.ACTIVE, 0)
 
     async def test_a_change_of_the_subscription_leaves_its_pace(
-        self, world: World, subscription: Subscription
+        self, world: PacesSide, subscription: Subscription
     ) -> None:
         await world.clock.advance(10)
         rates = [await self.throttle(world, world.instances[0], subscription)]
@@ -186,11 +186,11 @@ class PacesContract:
         assert (found.status, found.rate) == (Status.SUSPENDED, rates[1])
 
     async def test_what_returns_the_same_writes_nothing(
-        self, world: World, subscription: Subscription
+        self, world: PacesSide, subscription: Subscription
     ) -> None:
         await world.instances[0].change_pace(subscription.id, unchanged)
         assert await self.known(world.instances[0], subscription) == subscription
 
-    async def test_a_change_of_the_pace_of_no_record_is_none(self, world: World) -> None:
+    async def test_a_change_of_the_pace_of_no_record_is_none(self, world: PacesSide) -> None:
         await world.instances[0].change_pace("unknown", partial(replace, lanes=1))
         assert await world.instances[0].current("unknown") is None

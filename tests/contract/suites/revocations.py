@@ -32,7 +32,7 @@ SHOP = Owner(PIM, "shop")
 ELSEWHERE = Owner("https://other.example.com", OWNER.client_id)
 
 
-class World(Protocol):
+class RevocationsSide(Protocol):
     """The parts that the suite works with."""
 
     logs: Logs
@@ -43,21 +43,23 @@ class World(Protocol):
         ...
 
 
-async def a_client(world: World, owner: Owner = OWNER, **more: object) -> tuple[Subscriber, Subscription]:
+async def a_client(
+    world: RevocationsSide, owner: Owner = OWNER, **more: object
+) -> tuple[Subscriber, Subscription]:
     """Adds a subscriber with a subscription."""
     subscriber = a_subscriber(owner, **more)  # pyright: ignore[reportArgumentType] - passed on
     await world.subscriptions.add_subscriber(subscriber, limit=20)
     return subscriber, await another(world, subscriber)
 
 
-async def another(world: World, subscriber: Subscriber) -> Subscription:
+async def another(world: RevocationsSide, subscriber: Subscriber) -> Subscription:
     """Adds a subscription to a subscriber."""
     subscription = a_subscription(subscriber)
     await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
     return subscription
 
 
-async def statuses(world: World, subscriber: Subscriber) -> list[Status]:
+async def statuses(world: RevocationsSide, subscriber: Subscriber) -> list[Status]:
     """The status of a subscriber and those of its subscriptions."""
     store, owner = world.subscriptions, subscriber.owner
     records = [
@@ -67,7 +69,7 @@ async def statuses(world: World, subscriber: Subscriber) -> list[Status]:
     return [record.status for record in records]
 
 
-async def revocations(world: World, owner: Owner = OWNER) -> list[LogEntry]:
+async def revocations(world: RevocationsSide, owner: Owner = OWNER) -> list[LogEntry]:
     """The entries that say that something of an owner was revoked."""
     entries = await world.logs.entries(owner, NEWEST_FIRST)
     return [entry for entry in entries if "_revoked_" in entry.operation]
@@ -77,13 +79,13 @@ class RevocationsContract:
     """The suite; see the module."""
 
     @pytest.fixture
-    async def world(self) -> World:
+    async def world(self) -> RevocationsSide:
         raise AssertionError("a subclass gives the world")
 
     @pytest.mark.parametrize("noun", ["connection", "app"])
     @pytest.mark.provokes("client.revoked")
     async def test_all_that_a_removed_client_has_is_revoked_by_the_platform(
-        self, world: World, noun: str
+        self, world: RevocationsSide, noun: str
     ) -> None:
         first, subscription = await a_client(world)
         await another(world, first)
@@ -101,7 +103,7 @@ class RevocationsContract:
         assert {entry.error_message for entry in entries} == {f"the {noun} was removed from the PIM"}
 
     async def test_others_of_the_pim_and_the_same_client_of_another_pim_keep_theirs(
-        self, world: World
+        self, world: RevocationsSide
     ) -> None:
         await a_client(world)
         kept = [(await a_client(world, owner))[0] for owner in (SHOP, ELSEWHERE)]
@@ -110,14 +112,16 @@ class RevocationsContract:
             assert await statuses(world, subscriber) == [Status.ACTIVE] * 2
             assert await revocations(world, subscriber.owner) == []
 
-    async def test_what_is_newer_than_the_event_stays_as_the_client_has_come_back(self, world: World) -> None:
+    async def test_what_is_newer_than_the_event_stays_as_the_client_has_come_back(
+        self, world: RevocationsSide
+    ) -> None:
         gone, _ = await a_client(world, now=START - HOUR)
         back, _ = await a_client(world, now=START + HOUR)
         await world.take(PIM, a_removal("app", OWNER.client_id))
         assert await statuses(world, gone) == [Status.REVOKED] * 2
         assert await statuses(world, back) == [Status.ACTIVE] * 2
 
-    async def test_a_removal_that_comes_again_changes_nothing(self, world: World) -> None:
+    async def test_a_removal_that_comes_again_changes_nothing(self, world: RevocationsSide) -> None:
         subscriber, subscription = await a_client(world)
         removal = a_removal("app", OWNER.client_id)
         await world.take(PIM, removal)
@@ -126,7 +130,9 @@ class RevocationsContract:
         assert await world.subscriptions.subscription(OWNER, subscriber.id, subscription.id) == once
         assert len(await revocations(world)) == 2
 
-    async def test_what_is_suspended_is_revoked_and_what_is_deleted_stays_deleted(self, world: World) -> None:
+    async def test_what_is_suspended_is_revoked_and_what_is_deleted_stays_deleted(
+        self, world: RevocationsSide
+    ) -> None:
         subscriber, suspended = await a_client(world)
         deleted = await another(world, subscriber)
         for subscription, change in ((suspended, suspend), (deleted, delete_subscription)):
@@ -140,7 +146,7 @@ class RevocationsContract:
 
     @pytest.mark.parametrize("data", [{}, {"app": {}}, {"app": {"client_id": 7}}, {"connection": {}}])
     async def test_a_removal_that_names_nobody_revokes_nobody(
-        self, world: World, data: dict[str, object]
+        self, world: RevocationsSide, data: dict[str, object]
     ) -> None:
         subscriber, _ = await a_client(world)
         await world.take(PIM, with_data(a_removal("app", OWNER.client_id), data))

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.suites.logs import EVERYTHING
-from contract.suites.outbox import World
+from contract.suites.outbox import OutboxSide
 from contract.suites.subscriptions import LATER, STRANGER, anything
 from event_platform.domain.errors import Conflict, TopicHeld
 from event_platform.domain.record.notifications import Kind
@@ -50,7 +50,7 @@ class TopicClaimsContract:
     """The suite; see the module."""
 
     @pytest.fixture
-    def world(self) -> World:
+    def world(self) -> OutboxSide:
         raise AssertionError("a subclass gives the world")
 
     @pytest.fixture
@@ -59,7 +59,7 @@ class TopicClaimsContract:
 
     # One client
 
-    async def test_a_client_names_its_topic_as_often_as_it_likes(self, world: World) -> None:
+    async def test_a_client_names_its_topic_as_often_as_it_likes(self, world: OutboxSide) -> None:
         first = await add(world, OWNER)
         second = await add(world, OWNER)
         await changed(world, first, partial(suspend, now=LATER))
@@ -68,7 +68,7 @@ class TopicClaimsContract:
         assert await status(world, first) is Status.ACTIVE
         assert await status(world, second) is Status.ACTIVE
 
-    async def test_subscriptions_of_one_client_are_made_at_once(self, world: World) -> None:
+    async def test_subscriptions_of_one_client_are_made_at_once(self, world: OutboxSide) -> None:
         subscriber = a_subscriber(OWNER)
         await world.subscriptions.add_subscriber(subscriber, limit=20)
         made = [a_subscription(subscriber, config=TOPIC) for _ in range(10)]
@@ -80,7 +80,7 @@ class TopicClaimsContract:
     # A second client
 
     @pytest.mark.parametrize("owner", [STRANGER, ELSEWHERE])
-    async def test_another_client_cannot_name_it_too(self, world: World, owner: Owner) -> None:
+    async def test_another_client_cannot_name_it_too(self, world: OutboxSide, owner: Owner) -> None:
         first = await add(world, OWNER)
         with pytest.raises(TopicHeld) as refused:
             await add(world, owner)
@@ -90,16 +90,16 @@ class TopicClaimsContract:
         assert await world.subscriptions.subscription(OWNER, first.subscriber_id, first.id) == first
 
     @pytest.mark.parametrize("topic", OTHERS)
-    async def test_another_topic_is_free(self, world: World, topic: PubSubConfig) -> None:
+    async def test_another_topic_is_free(self, world: OutboxSide, topic: PubSubConfig) -> None:
         await add(world, OWNER)
         await add(world, ELSEWHERE, topic)
 
-    async def test_names_with_a_domain_are_one_topic(self, world: World) -> None:
+    async def test_names_with_a_domain_are_one_topic(self, world: OutboxSide) -> None:
         await add(world, OWNER, SCOPED)
         with pytest.raises(TopicHeld):
             await add(world, ELSEWHERE, SCOPED)
 
-    async def test_another_client_cannot_change_a_subscription_to_it(self, world: World) -> None:
+    async def test_another_client_cannot_change_a_subscription_to_it(self, world: OutboxSide) -> None:
         await add(world, OWNER)
         second = await add(world, ELSEWHERE, OTHERS[0])
         with pytest.raises(TopicHeld):
@@ -107,12 +107,12 @@ class TopicClaimsContract:
         found = await world.subscriptions.subscription(ELSEWHERE, second.subscriber_id, second.id)
         assert found == second
 
-    async def test_a_suspended_subscription_keeps_it(self, world: World) -> None:
+    async def test_a_suspended_subscription_keeps_it(self, world: OutboxSide) -> None:
         await changed(world, await add(world, OWNER), partial(suspend, now=LATER))
         with pytest.raises(TopicHeld):
             await add(world, ELSEWHERE)
 
-    async def test_of_two_clients_at_once_one_gets_it(self, world: World) -> None:
+    async def test_of_two_clients_at_once_one_gets_it(self, world: OutboxSide) -> None:
         owners = [Owner(f"https://pim-{number}.example.com", "erp") for number in range(8)]
         results = await asyncio.gather(*(add(world, owner) for owner in owners), return_exceptions=True)
         assert sorted(type(result).__name__ for result in results) == ["Subscription"] + ["TopicHeld"] * 7
@@ -129,7 +129,7 @@ class TopicClaimsContract:
         ],
         ids=["deleted", "revoked", "another topic", "another type"],
     )
-    async def test_it_is_free_once_no_subscription_names_it(self, world: World, change: Change) -> None:
+    async def test_it_is_free_once_no_subscription_names_it(self, world: OutboxSide, change: Change) -> None:
         first, second = await add(world, OWNER), await add(world, OWNER)
         await changed(world, first, change)
         with pytest.raises(TopicHeld):
@@ -144,7 +144,7 @@ class TopicClaimsContract:
         [(delete_subscriber, delete_subscription), (revoke_subscriber, revoke_subscription)],
     )
     async def test_it_is_free_once_its_subscriber_is_gone(
-        self, world: World, of_subscriber: Callable[..., object], of_subscription: Callable[..., object]
+        self, world: OutboxSide, of_subscriber: Callable[..., object], of_subscription: Callable[..., object]
     ) -> None:
         subscriber = a_subscriber(OWNER)
         await world.subscriptions.add_subscriber(subscriber, limit=20)
@@ -160,7 +160,7 @@ class TopicClaimsContract:
         for topic in (TOPIC, OTHERS[0]):
             await add(world, ELSEWHERE, topic)
 
-    async def test_a_limit_that_is_reached_leaves_it_free(self, world: World) -> None:
+    async def test_a_limit_that_is_reached_leaves_it_free(self, world: OutboxSide) -> None:
         subscriber = a_subscriber(OWNER)
         await world.subscriptions.add_subscriber(subscriber, limit=20)
         with pytest.raises(Conflict):
@@ -172,7 +172,7 @@ class TopicClaimsContract:
     # Taken
 
     async def test_who_takes_it_suspends_the_others_with_a_reason_an_entry_and_a_notification(
-        self, world: World, logs: Logs
+        self, world: OutboxSide, logs: Logs
     ) -> None:
         first, asleep = await add(world, OWNER), await add(world, OWNER)
         unconcerned = await add(world, OWNER, OTHERS[0])
@@ -205,13 +205,13 @@ class TopicClaimsContract:
         assert (notification.subscription_id, notification.reason) == (first.id, LOST.reason)
 
     @pytest.mark.provokes("subscription.suspended")
-    async def test_a_change_takes_it_too(self, world: World) -> None:
+    async def test_a_change_takes_it_too(self, world: OutboxSide) -> None:
         first, second = await add(world, OWNER), await add(world, ELSEWHERE, OTHERS[0])
         await changed(world, second, to(TOPIC), takes_topic=True)
         assert await status(world, first) is Status.SUSPENDED
         await add(world, OWNER, OTHERS[0])
 
-    async def test_who_lost_it_cannot_resume_until_it_is_free_or_taken_back(self, world: World) -> None:
+    async def test_who_lost_it_cannot_resume_until_it_is_free_or_taken_back(self, world: OutboxSide) -> None:
         first = await add(world, OWNER)
         taker = await add(world, ELSEWHERE, takes_topic=True)
         with pytest.raises(TopicHeld):
@@ -224,7 +224,9 @@ class TopicClaimsContract:
         await changed(world, taker, partial(resume, now=LATER))
         assert await status(world, taker) is Status.ACTIVE
 
-    async def test_taking_a_topic_of_ones_own_or_a_free_one_changes_nothing_else(self, world: World) -> None:
+    async def test_taking_a_topic_of_ones_own_or_a_free_one_changes_nothing_else(
+        self, world: OutboxSide
+    ) -> None:
         first = await add(world, OWNER, takes_topic=True)
         second = await add(world, OWNER, takes_topic=True)
         assert await status(world, first) is Status.ACTIVE
@@ -236,7 +238,7 @@ def to(config: PubSubConfig) -> Change:
 
 
 async def add(
-    world: World, owner: Owner, config: PubSubConfig = TOPIC, *, takes_topic: bool = False
+    world: OutboxSide, owner: Owner, config: PubSubConfig = TOPIC, *, takes_topic: bool = False
 ) -> Subscription:
     """A subscription of a new subscriber of the owner's."""
     subscriber = a_subscriber(owner)
@@ -247,14 +249,14 @@ async def add(
 
 
 async def changed(
-    world: World, subscription: Subscription, change: Change, *, takes_topic: bool = False
+    world: OutboxSide, subscription: Subscription, change: Change, *, takes_topic: bool = False
 ) -> None:
     await world.subscriptions.change_subscription(
         subscription.owner, subscription.subscriber_id, subscription.id, change, takes_topic=takes_topic
     )
 
 
-async def status(world: World, subscription: Subscription) -> Status:
+async def status(world: OutboxSide, subscription: Subscription) -> Status:
     found = await world.subscriptions.subscription(
         subscription.owner, subscription.subscriber_id, subscription.id
     )

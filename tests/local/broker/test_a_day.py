@@ -6,14 +6,14 @@ from pathlib import Path
 
 from event_platform.domain.replays import Which
 from support.records import PIM, an_event
-from support.replaying import Got, Receiver, ReplayWorld
+from support.replaying import Got, Receiver, Replaying
 
 HOUR = 3600
 EVENTS_AN_HOUR = 6
 
 
 async def test_every_event_of_the_day_is_accounted_for(tmp_path: Path) -> None:
-    async with ReplayWorld(tmp_path, Receiver()) as world:
+    async with Replaying(tmp_path, Receiver()) as world:
         await world.run()
         gone = await world.one(catch_up=True)  # its endpoint answers 404 for an hour
         wrong = await world.one(filter='user = "nobody"')  # until somebody sees it

@@ -30,7 +30,7 @@ class Unjudged:
         pass
 
 
-class World:
+class Dispatching:
     """A queue of one delivery for each lane, and a dispatcher whose handler the test answers for."""
 
     def __init__(self, attempts: Budget) -> None:
@@ -87,7 +87,7 @@ class World:
 
 
 async def test_slow_receivers_of_one_owner_do_not_keep_another_owner_waiting() -> None:
-    world = World(Budget(88, reserve=8, minimum=2))
+    world = Dispatching(Budget(88, reserve=8, minimum=2))
     await world.dispatcher.start()
     await world.put(HOG, range(2000))
     begun = len(world.begun)
@@ -102,7 +102,7 @@ async def test_slow_receivers_of_one_owner_do_not_keep_another_owner_waiting() -
 
 
 async def test_who_waits_for_his_turn_holds_up_no_stop() -> None:
-    world = World(Budget(4, reserve=1, minimum=1))
+    world = Dispatching(Budget(4, reserve=1, minimum=1))
     await world.dispatcher.start()
     await world.put(HOG, range(10))
     begun = list(world.begun)
@@ -116,7 +116,7 @@ async def test_who_waits_for_his_turn_holds_up_no_stop() -> None:
 
 @pytest.mark.parametrize("error", [OutOfSockets("too many open files"), NoResolver("no nameserver answers")])
 async def test_being_out_of_sockets_is_later_and_no_failure(error: CannotConnect) -> None:
-    world = World(attempts_at_once(1024))
+    world = Dispatching(attempts_at_once(1024))
     await world.dispatcher.start()
     await world.put(HOG, range(1))
     for attempt in range(1, 200):  # more often than nacks make a dead letter

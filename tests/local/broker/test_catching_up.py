@@ -11,16 +11,16 @@ from aep.broker import pieces, replay_reader
 from aep.broker import queue as broker_queue
 from event_platform.domain.subscriptions import Subscription, delete_subscription
 from support.records import PIM, an_event
-from support.replaying import Receiver, ReplayWorld
+from support.replaying import Receiver, Replaying
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[ReplayWorld]:
-    async with ReplayWorld(tmp_path / "data", Receiver()) as world:
+async def world(tmp_path: Path) -> AsyncIterator[Replaying]:
+    async with Replaying(tmp_path / "data", Receiver()) as world:
         yield await world.run()
 
 
-async def accept(world: ReplayWorld, numbers: range) -> None:
+async def accept(world: Replaying, numbers: range) -> None:
     await world.intake.accept(PIM, [an_event(number, entity="one") for number in numbers])
 
 
@@ -28,7 +28,7 @@ def ids(numbers: range) -> list[str]:
     return [f"event-{number}" for number in numbers]
 
 
-async def entries(world: ReplayWorld) -> list[tuple[int, str]]:
+async def entries(world: Replaying) -> list[tuple[int, str]]:
     """Returns the number of events, and the text beside, of each entry of catching up."""
     return await world.rows(
         "SELECT json_extract(response, '$.events'), message FROM log_entries"
@@ -36,7 +36,7 @@ async def entries(world: ReplayWorld) -> list[tuple[int, str]]:
     )
 
 
-async def suspended_by_404(world: ReplayWorld, numbers: range) -> Subscription:
+async def suspended_by_404(world: Replaying, numbers: range) -> Subscription:
     """A subscription whose endpoint answered 404 to the first of these; the others waited or came later."""
     world.receiver.answers = lambda got: 404
     subscription = await world.one(catch_up=True)
@@ -49,7 +49,7 @@ async def suspended_by_404(world: ReplayWorld, numbers: range) -> Subscription:
     return subscription
 
 
-async def test_all_since_a_404_comes_in_its_order_and_before_what_is_new(world: ReplayWorld) -> None:
+async def test_all_since_a_404_comes_in_its_order_and_before_what_is_new(world: Replaying) -> None:
     subscription = await suspended_by_404(world, range(10))
     await world.resume(subscription)
     await accept(world, range(10, 13))
@@ -65,7 +65,7 @@ async def test_all_since_a_404_comes_in_its_order_and_before_what_is_new(world: 
     assert outcomes == [("delivered", 15)]
 
 
-async def test_what_was_given_up_or_taken_before_does_not_come_again(world: ReplayWorld) -> None:
+async def test_what_was_given_up_or_taken_before_does_not_come_again(world: Replaying) -> None:
     subscription = await world.one()
     world.receiver.answers = lambda got: 503 if got.event_id == "event-0" else 200
     await accept(world, range(2))
@@ -82,7 +82,7 @@ async def test_what_was_given_up_or_taken_before_does_not_come_again(world: Repl
     assert world.receiver.of(subscription) == ids(range(1, 4))
 
 
-async def test_what_waits_for_a_retry_at_the_suspension_comes_once_and_at_once(world: ReplayWorld) -> None:
+async def test_what_waits_for_a_retry_at_the_suspension_comes_once_and_at_once(world: Replaying) -> None:
     subscription = await world.one()
     world.receiver.answers = lambda got: 503
     await accept(world, range(2))
@@ -97,7 +97,7 @@ async def test_what_waits_for_a_retry_at_the_suspension_comes_once_and_at_once(w
     assert world.receiver.of(subscription) == ids(range(2))
 
 
-async def test_a_resume_without_it_drops_as_ever(world: ReplayWorld) -> None:
+async def test_a_resume_without_it_drops_as_ever(world: Replaying) -> None:
     subscription = await suspended_by_404(world, range(4))
     await world.resume(subscription, catch_up=False)
     assert not await world.is_catching_up()
@@ -110,7 +110,7 @@ async def test_a_resume_without_it_drops_as_ever(world: ReplayWorld) -> None:
 
 
 async def test_a_crash_in_the_middle_loses_nothing_and_keeps_the_order(
-    world: ReplayWorld, monkeypatch: pytest.MonkeyPatch
+    world: Replaying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay_reader, "AT_ONCE", 5)
     monkeypatch.setattr(replay_reader, "IN_LANES", 10)
@@ -129,7 +129,7 @@ async def test_a_crash_in_the_middle_loses_nothing_and_keeps_the_order(
 
 
 async def test_suspended_again_it_goes_on_at_the_cursor(
-    world: ReplayWorld, monkeypatch: pytest.MonkeyPatch
+    world: Replaying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay_reader, "AT_ONCE", 5)
     monkeypatch.setattr(replay_reader, "IN_LANES", 10)
@@ -149,7 +149,7 @@ async def test_suspended_again_it_goes_on_at_the_cursor(
 
 
 async def test_a_fan_out_that_was_put_off_before_the_suspension_delivers_nothing_twice(
-    world: ReplayWorld, monkeypatch: pytest.MonkeyPatch
+    world: Replaying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker_queue, "WORK_AT_ACCEPTANCE", 0)
     monkeypatch.setattr(pieces, "WORK_OF_PIECE", 1)
@@ -166,7 +166,7 @@ async def test_a_fan_out_that_was_put_off_before_the_suspension_delivers_nothing
     assert world.receiver.of(subscription) == ids(range(30))
 
 
-async def test_what_came_before_a_change_of_the_filter_is_matched_as_it_is_now(world: ReplayWorld) -> None:
+async def test_what_came_before_a_change_of_the_filter_is_matched_as_it_is_now(world: Replaying) -> None:
     subscription = await suspended_by_404(world, range(4))
     await world.change(subscription, lambda before: replace(before, filter='user = "nobody"'))
     await world.resume(subscription)
@@ -177,14 +177,14 @@ async def test_what_came_before_a_change_of_the_filter_is_matched_as_it_is_now(w
     assert await entries(world) == [(0, "")]
 
 
-async def test_a_deletion_ends_it(world: ReplayWorld) -> None:
+async def test_a_deletion_ends_it(world: Replaying) -> None:
     subscription = await suspended_by_404(world, range(4))
     await world.change(subscription, partial(delete_subscription, now=world.clock.now()))
 
     assert not await world.is_catching_up()
 
 
-async def test_one_that_was_suspended_before_events_were_kept_gets_what_is_there(world: ReplayWorld) -> None:
+async def test_one_that_was_suspended_before_events_were_kept_gets_what_is_there(world: Replaying) -> None:
     subscription = await world.one()
     await world.suspend(subscription)
     await world.database.write(lambda connection: connection.execute("DELETE FROM replays"))
@@ -203,7 +203,7 @@ async def test_one_that_was_suspended_before_events_were_kept_gets_what_is_there
     ]
 
 
-async def test_without_kept_events_the_log_says_so(world: ReplayWorld) -> None:
+async def test_without_kept_events_the_log_says_so(world: Replaying) -> None:
     subscription = await suspended_by_404(world, range(2))
     world.subscriptions._keeps = False  # as after AEP_KEEP=0
     await world.resume(subscription)

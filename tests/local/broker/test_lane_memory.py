@@ -12,7 +12,7 @@ import pytest
 from aep.broker import dispatcher
 from aep.broker.queued import SMALL_BODY
 from contract.suites.broker import BrokerContract, Consumer, delivered, failing
-from contract.test_embedded import EmbeddedWorld, WorkersWorld
+from contract.test_embedded import BrokerWithWorkers, EmbeddedBroker
 from event_platform.budget import Budget
 from event_platform.domain.attempts.outcomes import Kind, Outcome
 from event_platform.domain.deliveries import Delivery, Settlement
@@ -27,13 +27,13 @@ LARGE = 2 * SMALL_BODY
 HOG, OTHER = Owner(PIM, "hog"), Owner(PIM, "other")
 
 
-@pytest.fixture(params=[EmbeddedWorld, WorkersWorld], ids=["in-one-process", "with-workers"])
-async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedWorld]:
+@pytest.fixture(params=[EmbeddedBroker, BrokerWithWorkers], ids=["in-one-process", "with-workers"])
+async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedBroker]:
     async with request.param(tmp_path / "data") as world:
         yield world
 
 
-async def subscribe(world: EmbeddedWorld, owner: Owner, event_type: str) -> Subscription:
+async def subscribe(world: EmbeddedBroker, owner: Owner, event_type: str) -> Subscription:
     (subscription,) = await world.subscribe(owner=owner, events=[event_type])
     return subscription
 
@@ -49,7 +49,7 @@ def bytes_in_flight(consumer: Consumer) -> int:
 
 @pytest.mark.parametrize("is_waiting", [True, False], ids=["waiting-on-disk", "coming-in"])
 async def test_large_events_of_one_owner_are_bounded_and_small_ones_of_another_do_not_wait(
-    world: EmbeddedWorld, *, is_waiting: bool
+    world: EmbeddedBroker, *, is_waiting: bool
 ) -> None:
     for _ in range(4):
         await subscribe(world, HOG, UPDATED)
@@ -77,7 +77,7 @@ async def test_large_events_of_one_owner_are_bounded_and_small_ones_of_another_d
 
 
 async def test_lanes_that_read_at_the_same_time_share_the_memory(
-    world: EmbeddedWorld, monkeypatch: pytest.MonkeyPatch
+    world: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "BYTES_AT_ONCE", 10_000)
     await subscribe(world, HOG, UPDATED)
@@ -93,7 +93,7 @@ async def test_lanes_that_read_at_the_same_time_share_the_memory(
     await eventually(lambda: world.budget.in_use == 0)
 
 
-async def test_the_order_of_a_lane_stays_when_bodies_are_read_late(world: EmbeddedWorld) -> None:
+async def test_the_order_of_a_lane_stays_when_bodies_are_read_late(world: EmbeddedBroker) -> None:
     await subscribe(world, HOG, UPDATED)
     world.budget = Budget(0, 0, 0)
     consumer = Consumer()
@@ -107,7 +107,7 @@ async def test_the_order_of_a_lane_stays_when_bodies_are_read_late(world: Embedd
 
 
 async def test_a_large_delivery_is_whole_again_after_a_fault_of_ours_and_after_a_429(
-    world: EmbeddedWorld,
+    world: EmbeddedBroker,
 ) -> None:
     def back(delivery: Delivery) -> Settlement:
         return Settlement(delivery, Outcome(Kind.THROTTLED, None, 429), back_to_lane=True)
@@ -126,7 +126,7 @@ async def test_a_large_delivery_is_whole_again_after_a_fault_of_ours_and_after_a
 
 
 async def test_what_waits_for_the_file_keeps_no_large_body(
-    world: EmbeddedWorld, monkeypatch: pytest.MonkeyPatch
+    world: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await subscribe(world, HOG, UPDATED)
     await world.start(Consumer())
@@ -146,7 +146,7 @@ async def test_what_waits_for_the_file_keeps_no_large_body(
 
 
 async def test_what_waits_for_a_store_that_is_away_keeps_no_body(
-    world: EmbeddedWorld, monkeypatch: pytest.MonkeyPatch
+    world: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of many lanes may have several such deliveries, whose bodies no budget counts any more."""
     await subscribe(world, HOG, UPDATED)

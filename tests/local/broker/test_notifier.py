@@ -57,12 +57,11 @@ class Known:
         return self.subscriber_of_all
 
 
-class World:
+class Changes:
     """Two notifications of one subscriber, on the first of which our own code fails."""
 
     def __init__(self) -> None:
-        made = a_subscriber()
-        subscriber = replace(made, contact=replace(made.contact, notification_channels=("email",)))
+        subscriber = a_subscriber(channels=("email",))
         changes = [
             (before, replace(before, status=Status.SUSPENDED))
             for before in (a_subscription(subscriber), a_subscription(subscriber))
@@ -94,10 +93,10 @@ def sender_of_none() -> Any:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
+def world(monkeypatch: pytest.MonkeyPatch) -> Changes:
     monkeypatch.setattr(notifier, "FAULTS_AT_MOST", FAULTS)
     monkeypatch.setattr(notifier, "LOOK_AFTER", 0.5)
-    return World()
+    return Changes()
 
 
 async def stop(running: Notifier, clock: ManualClock) -> None:
@@ -106,7 +105,7 @@ async def stop(running: Notifier, clock: ManualClock) -> None:
     await stopping
 
 
-async def test_a_fault_of_ours_is_tried_again_ever_later_and_holds_up_no_other(world: World) -> None:
+async def test_a_fault_of_ours_is_tried_again_ever_later_and_holds_up_no_other(world: Changes) -> None:
     running = world.notifier()
     await running.start()
     await world.clock.advance(8)
@@ -116,7 +115,7 @@ async def test_a_fault_of_ours_is_tried_again_ever_later_and_holds_up_no_other(w
     assert world.outbox.pending == [world.bad]
 
 
-async def test_no_owner_and_no_pim_takes_all_places(world: World) -> None:
+async def test_no_owner_and_no_pim_takes_all_places(world: Changes) -> None:
     """A webhook or a mail server that does not answer holds its place for up to half a minute."""
     world.post.answers = asyncio.Event()
     world.outbox = MemoryOutbox(world.clock)
@@ -137,7 +136,7 @@ async def test_no_owner_and_no_pim_takes_all_places(world: World) -> None:
 
 
 @pytest.mark.provokes("notification.set_aside", "notification.nacked")
-async def test_what_failed_too_often_stays_for_the_next_start_and_is_said_once(world: World) -> None:
+async def test_what_failed_too_often_stays_for_the_next_start_and_is_said_once(world: Changes) -> None:
     running = world.notifier()
     with capture_logs() as lines:
         await running.start()
@@ -156,7 +155,7 @@ async def test_what_failed_too_often_stays_for_the_next_start_and_is_said_once(w
     assert world.outbox.pending == []
 
 
-async def test_the_outbox_is_read_in_proportion_to_what_is_told(world: World) -> None:
+async def test_the_outbox_is_read_in_proportion_to_what_is_told(world: Changes) -> None:
     """Reading all that is due after each one took 31 ms with 10,000."""
     notifications = [
         replace(
@@ -192,7 +191,7 @@ async def test_the_outbox_is_read_in_proportion_to_what_is_told(world: World) ->
     assert sum(read) <= 1.5 * notifier.READ_AT_ONCE / notifier.READ_AFTER * len(told)
 
 
-async def test_what_was_told_with_another_is_not_told_again(world: World) -> None:
+async def test_what_was_told_with_another_is_not_told_again(world: Changes) -> None:
     """It may have been read before."""
     held = [replace(each, is_held=True) for each in (world.bad, world.good)]
     world.post.faulty.clear()

@@ -25,7 +25,7 @@ from support.records import KAFKA_CONFIG, OWNER, PIM, UPDATED, a_subscriber, a_s
 SEAL = AesGcmSeal(b"\x01" * 32)
 
 
-class World(Embedded):
+class Paced(Embedded):
     """A pacer on a store with one subscription."""
 
     subscription: Subscription
@@ -54,8 +54,8 @@ class World(Embedded):
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with World(tmp_path) as world:
+async def world(tmp_path: Path) -> AsyncIterator[Paced]:
+    async with Paced(tmp_path) as world:
         (world.subscription,) = await world.subscribe()
         yield world
 
@@ -65,14 +65,14 @@ def at(seconds: float) -> Observation:
     return Observation(START + timedelta(seconds=seconds), Rate(START), 0.1, throttled=True)
 
 
-async def test_sixteen_lanes_that_see_429s_at_once_lower_the_rate_once(world: World) -> None:
+async def test_sixteen_lanes_that_see_429s_at_once_lower_the_rate_once(world: Paced) -> None:
     await world.clock.advance(10)
     await world.observe(*(at(9 + number / 100) for number in range(16)))
     rate = (await world.current()).current_rate
     assert (rate.base, rate.ceiling) == (9.5, pytest.approx(17.1))
 
 
-async def test_the_pace_is_stored_and_the_record_counts_as_unchanged(world: World) -> None:
+async def test_the_pace_is_stored_and_the_record_counts_as_unchanged(world: Paced) -> None:
     ((updated_at, _),) = await world.documents()
     await world.clock.advance(10)
     await world.observe(at(9))
@@ -82,7 +82,7 @@ async def test_the_pace_is_stored_and_the_record_counts_as_unchanged(world: Worl
     assert (still, (await world.current()).updated_at) == (updated_at, world.subscription.updated_at)
 
 
-async def test_more_lanes_are_in_force_for_the_next_event(world: World) -> None:
+async def test_more_lanes_are_in_force_for_the_next_event(world: Paced) -> None:
     async def lanes() -> int:
         return await world.database.write(
             lambda connection: world.store.active(connection, PIM).of(UPDATED)[0].lanes
@@ -95,7 +95,7 @@ async def test_more_lanes_are_in_force_for_the_next_event(world: World) -> None:
     assert (await world.current()).rate is None
 
 
-async def test_a_change_of_the_pace_of_no_record_is_none(world: World) -> None:
+async def test_a_change_of_the_pace_of_no_record_is_none(world: Paced) -> None:
     await world.store.change_pace("unknown", lambda before: replace(before, lanes=1))
 
 
@@ -107,7 +107,7 @@ def test_a_document_from_before_the_rate_has_the_rate_at_the_start() -> None:
     assert subscription.current_rate == Rate(subscription.created_at)
 
 
-async def test_deliveries_leave_at_the_rate(world: World) -> None:
+async def test_deliveries_leave_at_the_rate(world: Paced) -> None:
     left: list[float] = []
 
     async def lane() -> None:
@@ -123,7 +123,7 @@ async def test_deliveries_leave_at_the_rate(world: World) -> None:
     assert len(left) == pytest.approx(10 * 3 + 3**2 / 2, abs=2)
 
 
-async def test_a_pause_ends_for_what_is_suspended_meanwhile(world: World) -> None:
+async def test_a_pause_ends_for_what_is_suspended_meanwhile(world: Paced) -> None:
     await world.clock.advance(10)
     await world.observe(replace(at(9), retry_after=START + timedelta(seconds=1000)))
     waiting = asyncio.create_task(world.pacer.wait(world.subscription.id, 0))
@@ -139,7 +139,7 @@ async def test_a_pause_ends_for_what_is_suspended_meanwhile(world: World) -> Non
     assert waiting.done()
 
 
-async def test_brokers_have_no_pace(world: World) -> None:
+async def test_brokers_have_no_pace(world: Paced) -> None:
     subscription = a_subscription(a_subscriber(), config=KAFKA_CONFIG)
     lookup = Lookup(subscription)
     pacer = Pacer(lookup, world.clock, Limits(1, 1))
@@ -158,7 +158,7 @@ class Lookup:
         return self._subscription
 
 
-async def left_within(world: World, seconds: float, *, new_ones: bool) -> tuple[int, int]:
+async def left_within(world: Paced, seconds: float, *, new_ones: bool) -> tuple[int, int]:
     """Returns how many new deliveries and how many of a replay left in that time, from sixteen lanes each."""
     subscription = replace(await world.current(), replay_id="r-1")
     world.store.remember([subscription])
@@ -182,12 +182,12 @@ async def left_within(world: World, seconds: float, *, new_ones: bool) -> tuple[
     return counts["new"], counts["replayed"]
 
 
-async def test_replays_have_at_most_half_of_the_rate_while_new_ones_wait(world: World) -> None:
+async def test_replays_have_at_most_half_of_the_rate_while_new_ones_wait(world: Paced) -> None:
     new, replayed = await left_within(world, 20, new_ones=True)
     assert new > replayed > 10  # one of the replay is in line with sixteen others
 
 
-async def test_a_replay_alone_has_the_whole_rate(world: World) -> None:
+async def test_a_replay_alone_has_the_whole_rate(world: Paced) -> None:
     _, alone = await left_within(world, 20, new_ones=False)
     await world.clock.advance(1)
     new, replayed = await left_within(world, 20, new_ones=True)
@@ -195,7 +195,7 @@ async def test_a_replay_alone_has_the_whole_rate(world: World) -> None:
     assert new > replayed > 10  # nothing is owed for the time alone
 
 
-async def test_a_delivery_of_a_cancelled_replay_waits_for_nothing(world: World) -> None:
+async def test_a_delivery_of_a_cancelled_replay_waits_for_nothing(world: Paced) -> None:
     await asyncio.gather(
         *(world.pacer.wait_beside(world.subscription.id, 0, "cancelled", lambda: True) for _ in range(100))
     )

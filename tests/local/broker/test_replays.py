@@ -19,24 +19,24 @@ from event_platform.domain.subscriptions import Subscription
 from support.clock import START
 from support.embedded import Handler
 from support.records import CATEGORY, OWNER, PIM, UPDATED, an_event
-from support.replaying import Got, Receiver, ReplayWorld
+from support.replaying import Got, Receiver, Replaying
 
 NOBODY = 'user = "nobody"'
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[ReplayWorld]:
-    async with ReplayWorld(tmp_path / "data", Receiver()) as world:
+async def world(tmp_path: Path) -> AsyncIterator[Replaying]:
+    async with Replaying(tmp_path / "data", Receiver()) as world:
         yield await world.run()
 
 
-async def accept(world: ReplayWorld, numbers: range, *, entity: str | None = None) -> list[str]:
+async def accept(world: Replaying, numbers: range, *, entity: str | None = None) -> list[str]:
     events = [an_event(number, entity=entity) for number in numbers]
     await world.intake.accept(PIM, events)
     return [event.id for event in events]
 
 
-async def missed(world: ReplayWorld, numbers: range, *, entity: str | None = None) -> Subscription:
+async def missed(world: Replaying, numbers: range, *, entity: str | None = None) -> Subscription:
     """A subscription whose filter was wrong when these came, and is right now."""
     subscription = await world.one(filter=NOBODY)
     await accept(world, numbers, entity=entity)
@@ -44,7 +44,7 @@ async def missed(world: ReplayWorld, numbers: range, *, entity: str | None = Non
 
 
 async def test_what_a_wrong_filter_missed_comes_in_its_order_with_the_id_of_the_replay(
-    world: ReplayWorld,
+    world: Replaying,
 ) -> None:
     subscription = await missed(world, range(5), entity="one")
     replay_id = await world.replay(subscription)
@@ -55,7 +55,7 @@ async def test_what_a_wrong_filter_missed_comes_in_its_order_with_the_id_of_the_
     await world.settled()
 
 
-async def test_undelivered_is_what_had_no_2xx_and_all_is_all(world: ReplayWorld) -> None:
+async def test_undelivered_is_what_had_no_2xx_and_all_is_all(world: Replaying) -> None:
     world.receiver.answers = lambda got: 400 if got.event_id == "event-1" and not got.replay_id else 200
     subscription = await world.one()
     ids = await accept(world, range(3))
@@ -75,7 +75,7 @@ async def test_undelivered_is_what_had_no_2xx_and_all_is_all(world: ReplayWorld)
     assert sorted(world.receiver.of(subscription)) == sorted(["event-1", *ids])
 
 
-async def test_what_waits_for_a_retry_is_not_undelivered(world: ReplayWorld) -> None:
+async def test_what_waits_for_a_retry_is_not_undelivered(world: Replaying) -> None:
     world.receiver.answers = lambda got: 503
     subscription = await world.one()
     await accept(world, range(2))
@@ -85,7 +85,7 @@ async def test_what_waits_for_a_retry_is_not_undelivered(world: ReplayWorld) -> 
     assert await world.ended(subscription, await world.replay(subscription)) == ("done", 0, 0, 0)
 
 
-async def test_a_range_of_time_types_and_ids_narrow_it(world: ReplayWorld) -> None:
+async def test_a_range_of_time_types_and_ids_narrow_it(world: Replaying) -> None:
     subscription = await world.one(filter=NOBODY, events=(UPDATED, CATEGORY))
     await accept(world, range(2))
     await world.clock.advance(60)
@@ -106,7 +106,7 @@ async def test_a_range_of_time_types_and_ids_narrow_it(world: ReplayWorld) -> No
 
 
 async def test_nothing_comes_twice_in_a_replay_of_many_pieces_and_their_counts_are_exact(
-    world: ReplayWorld, monkeypatch: pytest.MonkeyPatch
+    world: Replaying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay_reader, "AT_ONCE", 7)
     monkeypatch.setattr(replay_reader, "IN_LANES", 20)
@@ -131,7 +131,7 @@ async def test_nothing_comes_twice_in_a_replay_of_many_pieces_and_their_counts_a
 
 
 async def test_a_crash_in_the_middle_repeats_only_what_was_in_flight(
-    world: ReplayWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Replaying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay_reader, "AT_ONCE", 10)
     monkeypatch.setattr(replay_reader, "IN_LANES", 20)
@@ -148,7 +148,7 @@ async def test_a_crash_in_the_middle_repeats_only_what_was_in_flight(
     assert sum(times.values()) - 100 <= 20
 
 
-async def test_what_waits_of_a_cancelled_one_is_dropped_and_counted(world: ReplayWorld) -> None:
+async def test_what_waits_of_a_cancelled_one_is_dropped_and_counted(world: Replaying) -> None:
     world.receiver.answers = lambda got: 503
     subscription = await missed(world, range(3))
     replay_id = await world.replay(subscription)
@@ -170,7 +170,7 @@ async def test_what_waits_of_a_cancelled_one_is_dropped_and_counted(world: Repla
     assert len(world.receiver.got) == 3
 
 
-async def test_a_suspension_ends_it_and_names_the_reason(world: ReplayWorld) -> None:
+async def test_a_suspension_ends_it_and_names_the_reason(world: Replaying) -> None:
     world.receiver.answers = lambda got: 404
     subscription = await missed(world, range(3), entity="one")
     replay_id = await world.replay(subscription)
@@ -182,7 +182,7 @@ async def test_a_suspension_ends_it_and_names_the_reason(world: ReplayWorld) -> 
     assert await world.shown(subscription, replay_id) == ("ended", 3, 0, 3)
 
 
-async def test_one_runs_at_a_time_and_only_for_an_active_subscription(world: ReplayWorld) -> None:
+async def test_one_runs_at_a_time_and_only_for_an_active_subscription(world: Replaying) -> None:
     world.receiver.answers = lambda got: 503
     subscription = await missed(world, range(1))
     replay_id = await world.replay(subscription)
@@ -194,14 +194,14 @@ async def test_one_runs_at_a_time_and_only_for_an_active_subscription(world: Rep
         await world.replay(subscription)
 
 
-async def test_what_is_not_kept_any_more_is_refused_with_since_when_it_is(world: ReplayWorld) -> None:
+async def test_what_is_not_kept_any_more_is_refused_with_since_when_it_is(world: Replaying) -> None:
     subscription = await world.one()
 
     with pytest.raises(InvalidRequest, match="older than what is kept, which begins at 2026-01-31T12:00:00"):
         await world.replay(subscription, since=START - timedelta(seconds=1))
 
 
-async def test_an_unknown_one_is_not_found(world: ReplayWorld) -> None:
+async def test_an_unknown_one_is_not_found(world: Replaying) -> None:
     one, other = await missed(world, range(1)), await world.one()
     replay_id = await world.replay(one)
 
@@ -210,7 +210,7 @@ async def test_an_unknown_one_is_not_found(world: ReplayWorld) -> None:
     await world.ended(one, replay_id)
 
 
-async def test_start_and_end_are_in_the_log(world: ReplayWorld) -> None:
+async def test_start_and_end_are_in_the_log(world: Replaying) -> None:
     subscription = await missed(world, range(2))
     await world.ended(subscription, await world.replay(subscription))
 
@@ -225,7 +225,7 @@ async def test_start_and_end_are_in_the_log(world: ReplayWorld) -> None:
 
 
 async def test_the_age_counts_from_when_it_entered_its_lane(tmp_path: Path) -> None:
-    world = await ReplayWorld(tmp_path, Receiver(), max_age=timedelta(hours=1)).run()
+    world = await Replaying(tmp_path, Receiver(), max_age=timedelta(hours=1)).run()
     waiting = await world.one()  # so that the body is still there
     world.receiver.answers = lambda got: 503 if got.subscription_id == waiting.id else 200
     subscription = await world.one(filter=NOBODY)
@@ -240,7 +240,7 @@ async def test_the_age_counts_from_when_it_entered_its_lane(tmp_path: Path) -> N
 
 @pytest.mark.provokes("replay.failed", "replay.event_skipped")
 async def test_an_event_that_our_code_fails_on_is_left_out_in_the_end(
-    world: ReplayWorld, monkeypatch: pytest.MonkeyPatch
+    world: Replaying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replays, "FAULTS_AT_MOST", 3)
     original = kept.event_of
@@ -258,7 +258,7 @@ async def test_an_event_that_our_code_fails_on_is_left_out_in_the_end(
     assert sorted(world.receiver.of(subscription)) == ["event-0", "event-2"]
 
 
-class WithWorkers(ReplayWorld):
+class WithWorkers(Replaying):
     """The same where two workers deliver, in this process but behind the sockets that they have."""
 
     async def start(self, handler: Handler) -> None:

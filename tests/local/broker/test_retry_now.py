@@ -8,7 +8,7 @@ import pytest
 
 from aep.store import retries
 from contract.suites.broker import Consumer
-from contract.test_embedded import EmbeddedWorld
+from contract.test_embedded import EmbeddedBroker
 from event_platform.domain.attempts.outcomes import Kind, Outcome, Reason
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.subscriptions import Subscription
@@ -17,18 +17,18 @@ from support.records import PIM, an_event
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[EmbeddedWorld]:
-    async with EmbeddedWorld(tmp_path / "data") as world:
+async def world(tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
+    async with EmbeddedBroker(tmp_path / "data") as world:
         yield world
 
 
-async def subscribe(world: EmbeddedWorld) -> Subscription:
+async def subscribe(world: EmbeddedBroker) -> Subscription:
     (subscription,) = await world.subscribe()
     return subscription
 
 
 async def test_all_of_one_subscription_come_now_and_no_others(
-    world: EmbeddedWorld, monkeypatch: pytest.MonkeyPatch
+    world: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retries, "LOOKED_AT", 2)  # several steps
     wanted, other = await subscribe(world), await subscribe(world)
@@ -53,7 +53,7 @@ async def test_all_of_one_subscription_come_now_and_no_others(
     assert {delivery.subscription_id for delivery in consumer.got[4:]} == {other.id}
 
 
-async def test_those_of_a_subscription_that_is_not_known_are_none(world: EmbeddedWorld) -> None:
+async def test_those_of_a_subscription_that_is_not_known_are_none(world: EmbeddedBroker) -> None:
     await world.start(Consumer())
 
     assert await world.intake.retry_now("0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f") == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contract.suites.broker import Consumer, delivered
-from contract.test_embedded import EmbeddedWorld, WorkersWorld
+from contract.test_embedded import BrokerWithWorkers, EmbeddedBroker
 from event_platform.budget import Budget
 from event_platform.domain.attempts.outcomes import Kind, Outcome, Reason
 from event_platform.domain.deliveries import Delivery, Settlement
@@ -24,7 +24,7 @@ AHEAD = 16
 class Held:
     """A job that holds the writer of the file up, from when it runs until it is let go."""
 
-    def __init__(self, world: EmbeddedWorld) -> None:
+    def __init__(self, world: EmbeddedBroker) -> None:
         self._runs, self._go_on = threading.Event(), threading.Event()
         self._done = asyncio.ensure_future(world.database.write(lambda _: self._hold()))
 
@@ -40,24 +40,24 @@ class Held:
         await self._done
 
 
-@pytest.fixture(params=[EmbeddedWorld, WorkersWorld], ids=["in-one-process", "with-workers"])
-async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedWorld]:
+@pytest.fixture(params=[EmbeddedBroker, BrokerWithWorkers], ids=["in-one-process", "with-workers"])
+async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedBroker]:
     async with request.param(tmp_path / "data") as world:
         yield world
 
 
 @pytest.fixture
-async def subscription(world: EmbeddedWorld) -> Subscription:
+async def subscription(world: EmbeddedBroker) -> Subscription:
     (subscription,) = await world.subscribe()
     return subscription
 
 
-async def accept(world: EmbeddedWorld, numbers: range) -> None:
+async def accept(world: EmbeddedBroker, numbers: range) -> None:
     await world.intake.accept(PIM, [an_event(number, entity="one") for number in numbers])
 
 
 async def taken_while_the_writer_is_held(
-    world: EmbeddedWorld, numbers: range, *answers: Callable[[Delivery], Settlement]
+    world: EmbeddedBroker, numbers: range, *answers: Callable[[Delivery], Settlement]
 ) -> tuple[Consumer, Held]:
     """A receiver that begins to answer once nothing can be settled; the events are on disk by then."""
     consumer = Consumer(*answers)
@@ -75,7 +75,7 @@ def events(numbers: range) -> list[str]:
 
 
 async def test_a_lane_goes_on_ahead_of_the_file_for_so_many_that_were_delivered(
-    world: EmbeddedWorld, subscription: Subscription
+    world: EmbeddedBroker, subscription: Subscription
 ) -> None:
     consumer, held = await taken_while_the_writer_is_held(world, range(AHEAD + 5))
     await eventually(lambda: len(consumer.got) == AHEAD + 1)
@@ -87,13 +87,13 @@ async def test_a_lane_goes_on_ahead_of_the_file_for_so_many_that_were_delivered(
 
 
 async def test_an_end_of_the_process_repeats_what_was_ahead_in_its_order(
-    world: EmbeddedWorld, subscription: Subscription, tmp_path: Path
+    world: EmbeddedBroker, subscription: Subscription, tmp_path: Path
 ) -> None:
     consumer, held = await taken_while_the_writer_is_held(world, range(5))
     await eventually(lambda: len(consumer.got) == 5)
     shutil.copytree(tmp_path / "data", tmp_path / "left")  # what a kill would leave
     await held.let_go()
-    left, again = EmbeddedWorld(tmp_path / "left"), Consumer()
+    left, again = EmbeddedBroker(tmp_path / "left"), Consumer()
     await left.start(again)
     await eventually(lambda: len(again.got) == 5)
     assert again.events == events(range(5))
@@ -101,7 +101,7 @@ async def test_an_end_of_the_process_repeats_what_was_ahead_in_its_order(
 
 
 async def test_a_lane_waits_for_the_file_after_anything_else(
-    world: EmbeddedWorld, subscription: Subscription
+    world: EmbeddedBroker, subscription: Subscription
 ) -> None:
     def fails(delivery: Delivery) -> Settlement:
         due = world.clock.now().replace(hour=23)
@@ -115,7 +115,7 @@ async def test_a_lane_waits_for_the_file_after_anything_else(
 
 
 async def test_what_is_ahead_of_the_file_is_not_read_from_it_again(
-    world: EmbeddedWorld, subscription: Subscription
+    world: EmbeddedBroker, subscription: Subscription
 ) -> None:
     world.budget = Budget(0, 0, 0)  # so that all is read from disk
     consumer = Consumer()
@@ -142,7 +142,7 @@ async def test_what_is_ahead_of_the_file_is_not_read_from_it_again(
 
 
 async def test_a_stop_waits_for_what_is_ahead_of_the_file(
-    world: EmbeddedWorld, subscription: Subscription
+    world: EmbeddedBroker, subscription: Subscription
 ) -> None:
     consumer, held = await taken_while_the_writer_is_held(world, range(3))
     await eventually(lambda: len(consumer.got) == 3)

@@ -19,7 +19,7 @@ from aep.broker.turns import (
 BUSY, OTHER, QUIET = ("pim", "busy"), ("pim", "other"), ("pim", "quiet")
 
 
-class World:
+class NotedTurns:
     """Turns, and in which order owners began."""
 
     def __init__(self) -> None:
@@ -44,11 +44,11 @@ class World:
 
 
 @pytest.fixture
-async def world() -> World:
-    return World()
+async def world() -> NotedTurns:
+    return NotedTurns()
 
 
-async def test_few_begin_in_a_round_and_all_in_their_order(world: World) -> None:
+async def test_few_begin_in_a_round_and_all_in_their_order(world: NotedTurns) -> None:
     world.crowd(BUSY, 300)
     await asyncio.sleep(0)
     assert len(world.began) == BEGIN_ALONE_IN_A_ROUND
@@ -62,7 +62,7 @@ async def test_few_begin_in_a_round_and_all_in_their_order(world: World) -> None
     await world.ended()
 
 
-async def test_who_has_little_to_do_begins_at_once(world: World) -> None:
+async def test_who_has_little_to_do_begins_at_once(world: NotedTurns) -> None:
     world.crowd(BUSY, 100)
     await asyncio.sleep(0)
     for _ in range(BEGIN_IN_A_ROUND):
@@ -71,7 +71,7 @@ async def test_who_has_little_to_do_begins_at_once(world: World) -> None:
     await world.ended()
 
 
-async def test_those_who_wait_take_turns_by_owner(world: World) -> None:
+async def test_those_who_wait_take_turns_by_owner(world: NotedTurns) -> None:
     world.crowd(BUSY, 200)
     world.crowd(OTHER, 200)
     await world.ended()
@@ -88,7 +88,7 @@ async def test_a_round_is_smaller_while_several_owners_deliver(monkeypatch: pyte
     assert machine.turns._most == BEGIN_IN_A_ROUND
 
 
-async def test_one_that_is_cancelled_takes_no_turn(world: World) -> None:
+async def test_one_that_is_cancelled_takes_no_turn(world: NotedTurns) -> None:
     world.crowd(BUSY, 70)
     world.crowd(OTHER, 20)
     await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from support.processes import Child, command, server, until
 
 
 @dataclass(frozen=True)
-class World:
+class Logged:
     folder: Path
     serve: Child
     subscription: str
@@ -33,7 +33,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
     """One delivery that was answered 404, one subscription, suspended by that, and a refused call."""
     folder = tmp_path_factory.mktemp("log-commands")
     with ExitStack() as stack:
@@ -42,12 +42,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         subscription = one_pim.subscribe(serve, f"{inbox.url}/404")
         one_pim.client_of(serve).call("POST", "/subscribers", {}, expect=400)
         one_pim.emit(serve)
-        world = World(folder, serve, subscription)
+        world = Logged(folder, serve, subscription)
         until(lambda: any(line["error_type"] == "failed_delivery" for line in world.lines("logs")), "the end")
         yield world
 
 
-def test_logs_shows_all_entries_oldest_first(world: World) -> None:
+def test_logs_shows_all_entries_oldest_first(world: Logged) -> None:
     assert [line["operation"] for line in world.lines("logs")] == [
         "subscriber_created_by_the_user",
         "subscription_created_by_the_user",
@@ -60,7 +60,7 @@ def test_logs_shows_all_entries_oldest_first(world: World) -> None:
     assert "destination_not_found" in table
 
 
-def test_logs_of_a_subscription_and_of_a_type(world: World) -> None:
+def test_logs_of_a_subscription_and_of_a_type(world: Logged) -> None:
     chosen = world.lines("logs", "--subscription", world.subscription)
     assert [line["log_type"] for line in chosen] == ["action", "error", "action"]
     assert len(world.lines("logs", "--type", "error", "--subscription", world.subscription)) == 1
@@ -70,7 +70,7 @@ def test_logs_of_a_subscription_and_of_a_type(world: World) -> None:
     assert "no subscription x" in unknown.err
 
 
-def test_follow_shows_what_comes_until_it_is_stopped(world: World) -> None:
+def test_follow_shows_what_comes_until_it_is_stopped(world: Logged) -> None:
     arguments = ("logs", "--follow", "--json", "--data", str(world.folder / "data"))
     with command(world.folder, *arguments) as child:
         until(lambda: "failed_to_deliver_event" in child.stdout(), "what there is")
@@ -80,7 +80,7 @@ def test_follow_shows_what_comes_until_it_is_stopped(world: World) -> None:
         assert child.wait() == 0
 
 
-def test_status_shows_each_subscription(world: World) -> None:
+def test_status_shows_each_subscription(world: Logged) -> None:
     ((state,),) = world.lines("status")
     assert (state["id"], state["status"]) == (world.subscription, "suspended")
     assert (state["queued"], state["retries"], state["ended"]) == (0, 0, 1)

@@ -11,7 +11,7 @@ import pytest
 from aep.cli import replays
 from support.aep_here import Ended, run
 from support.records import PIM, an_event
-from support.replaying import Receiver, ReplayWorld
+from support.replaying import Receiver, Replaying
 
 SETTINGS = {"AEP_SECRETS_KEY": base64.b64encode(b"\x01" * 32).decode()}
 FROM = ("--from", "2026-01-31T12:00:00Z")
@@ -26,7 +26,7 @@ def subscription_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The id of a subscription on the folder whose filter was wrong when two events came."""
 
     async def made() -> str:
-        async with ReplayWorld(tmp_path, Receiver()) as world:
+        async with Replaying(tmp_path, Receiver()) as world:
             await world.run()
             subscription = await world.one(filter='user = "nobody"')
             await world.intake.accept(PIM, [an_event(1), an_event(2)])
@@ -39,7 +39,7 @@ def subscription_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 async def taken_up(folder: Path, replay_id: str) -> list[str]:
     """The events that a platform on the folder sends in the replay."""
-    async with ReplayWorld(folder, Receiver()) as world:
+    async with Replaying(folder, Receiver()) as world:
         await world.run()
         await world.until(lambda: len(world.receiver.taken) == 2)
         assert {got.replay_id for got in world.receiver.taken} == {replay_id}

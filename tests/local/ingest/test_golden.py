@@ -8,39 +8,28 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
 
-from aep.broker.queue import DurableQueue
-from aep.broker.queued import Queued
 from aep.sandbox.ingest_requests import EVENTS_API_TYPES, Format
-from aep.serving import server
-from aep.store.database import Database
-from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.tenants import StoredAndListed
-from event_platform import ingest
 from event_platform.adapters.pim_registry import PimRegistry
-from event_platform.adapters.reading import ReadingProcess
-from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.events import catalog
 from event_platform.domain.events.facts import IDENTIFIER_TYPES
-from event_platform.http import App
-from support.clock import ManualClock
 from support.components import require
+from support.embedded import SEAL, Embedded
+from support.ingesting import Ingesting, ingesting
 from support.records import PIM, a_subscriber, a_subscription
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 VECTORS: list[dict[str, Any]] = [
     orjson.loads(line) for line in (GOLDEN / "vectors.jsonl").read_bytes().splitlines()
 ]
-CATALOG = catalog.load()
-TYPES = list(CATALOG.types)
+TYPES = list(catalog.load().types)
 WITH, WITHOUT = (f"0190f3a0-0000-7000-8000-00000000000{number}" for number in (1, 2))
 ENTRY = {
     "url": PIM,
@@ -53,22 +42,20 @@ ENTRY = {
 }
 
 
-@dataclass(frozen=True)
-class World:
-    """The routes of ingest on a server, and what the queue behind them was given to deliver."""
+@dataclass
+class Vectors(Ingesting):
+    """The routes of ingest, and the store that gets what they accept."""
 
-    session: aiohttp.ClientSession
-    url: str
-    queued: list[Queued]
+    store: Embedded
 
     async def delivered(self, vector: dict[str, Any]) -> dict[str, Any]:
         """What is delivered of it, in the vector's form."""
-        self.queued.clear()
+        self.store.put.clear()
         url, body = self.url + vector["path"], vector["body"].encode()
         async with self.session.post(url, data=body, headers=vector["headers"]) as answer:
             assert answer.status in (200, 202), await answer.text()
         bodies: dict[str, list[str]] = {WITH: [], WITHOUT: []}
-        for queued in self.queued:
+        for queued in self.store.put:
             bodies[queued.subscription_id].append(queued.delivery().body.decode())
         return {"delivered": bodies[WITH]} | (
             {"without_identifier": bodies[WITHOUT]} if bodies[WITHOUT] else {}
@@ -76,36 +63,21 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    clock, seal, queued = ManualClock(), AesGcmSeal(b"\x01" * 32), list[Queued]()
-    async with AsyncExitStack() as stack:
-        database = Database(tmp_path)
-        database.open()
-        stack.push_async_callback(database.close)
-        subscriptions = SqliteSubscriptions(database, seal)
-        subscriber = a_subscriber()
-        await subscriptions.add_subscriber(subscriber, limit=1)
-        for id_, types in ((WITH, TYPES), (WITHOUT, sorted(IDENTIFIER_TYPES))):
-            made = a_subscription(subscriber, events=types, send_product_identifier=id_ == WITH)
-            made = replace(made, id=id_, filter=None)
-            await subscriptions.add_subscription(made, lambda subscriber: None, limit=2)
-        queue = DurableQueue(database, subscriptions, clock, schema_base="https://events.example.com/spec")
-        await queue.open(queued.extend, lambda due_at: None)
-        entries = StoredAndListed(database, source=orjson.dumps([ENTRY]).decode(), allow_http=False)
-        pims = PimRegistry(entries, seal, clock, allow_http=False)
-        routes = ingest.routes(
-            ingest.Ingest(
-                registry=pims, intake=queue, catalog=CATALOG, clock=clock, reader=ReadingProcess(CATALOG)
-            )
-        )
-        app = App(list(routes))
-        url = await stack.enter_async_context(server.running(app))
-        session = await stack.enter_async_context(aiohttp.ClientSession())
-        yield World(session, url, queued)
+async def world(embedded: Embedded) -> AsyncIterator[Vectors]:
+    store, subscriber = await embedded.open(), a_subscriber()
+    await store.subscriptions.add_subscriber(subscriber, limit=1)
+    for id_, types in ((WITH, TYPES), (WITHOUT, sorted(IDENTIFIER_TYPES))):
+        made = a_subscription(subscriber, events=types, send_product_identifier=id_ == WITH)
+        made = replace(made, id=id_, filter=None)
+        await store.subscriptions.add_subscription(made, lambda subscriber: None, limit=2)
+    entries = StoredAndListed(store.database, source=orjson.dumps([ENTRY]).decode(), allow_http=False)
+    pims = PimRegistry(entries, SEAL, store.clock, allow_http=False)
+    async with ingesting(pims, store.queue, store.clock) as served:
+        yield Vectors(served.session, served.url, store)
 
 
 @pytest.mark.parametrize("format_", list(Format))
-async def test_the_delivered_bytes_are_those_that_javascript_made(world: World, format_: Format) -> None:
+async def test_the_delivered_bytes_are_those_that_javascript_made(world: Vectors, format_: Format) -> None:
     for vector in (each for each in VECTORS if each["format"] == format_):
         expected = {key: vector[key] for key in ("delivered", "without_identifier") if key in vector}
         assert await world.delivered(vector) == expected, (vector["type"], vector.get("pim"))

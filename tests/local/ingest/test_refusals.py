@@ -13,18 +13,14 @@ import orjson
 import pytest
 import structlog
 
-from aep.serving import server
-from event_platform import ingest
-from event_platform.adapters.reading import ReadingProcess
 from event_platform.domain.errors import StoreUnavailable
-from event_platform.domain.events import catalog
 from event_platform.domain.events.event import Event
 from event_platform.domain.front_door import ADDRESS_BURST
 from event_platform.domain.tenants import Tenant, Way
-from event_platform.http import App
 from support import one_pim
 from support.clock import ManualClock
 from support.eventually import eventually
+from support.ingesting import Ingesting, ingesting
 from support.processes import signature
 
 PIM, KEY, SECRET = "https://pim.example.com", "pim", "a-secret-of-the-pim-for-all-ways"
@@ -35,7 +31,6 @@ TENANTS = (
     ),
     CLOSED,
 )
-CATALOG = catalog.load()
 MIB = 1024 * 1024
 
 
@@ -67,17 +62,16 @@ class Intake:
 
 
 @dataclass
-class World:
-    url: str
-    session: aiohttp.ClientSession
+class Calls(Ingesting):
+    """Calls of a PIM with secrets, and what the log says of those that were refused."""
+
     clock: ManualClock
     observed: Observed
     intake: Intake
-    logged: Callable[[], list[dict[str, Any]]]
+    lines: list[Any]
 
-    async def post(self, path: str, body: bytes, headers: dict[str, str]) -> int:
-        async with self.session.post(self.url + path, data=body, headers=headers) as answer:
-            return answer.status
+    def logged(self) -> list[dict[str, Any]]:
+        return [dict(line) for line in self.lines if line["event"] == "ingest.refused"]
 
     async def events(self, body: bytes | None = None, key: str = SECRET, **headers: str) -> int:
         body = orjson.dumps([one_pim.event()]) if body is None else body
@@ -98,33 +92,15 @@ class World:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def world() -> AsyncIterator[Calls]:
     clock, observed, intake = ManualClock(), Observed(), Intake()
-    reader = ReadingProcess(CATALOG)
-    app = App(
-        ingest.routes(
-            ingest.Ingest(
-                registry=Registry(),
-                intake=intake,
-                catalog=CATALOG,
-                clock=clock,
-                reader=reader,
-                observer=observed,
-            )
-        )
-    )
     with structlog.testing.capture_logs() as lines:
-
-        def logged() -> list[dict[str, Any]]:
-            return [dict(line) for line in lines if line["event"] == "ingest.refused"]
-
-        async with server.running(app) as url, aiohttp.ClientSession() as session:
-            yield World(url, session, clock, observed, intake, logged)
-    await reader.close()
+        async with ingesting(Registry(), intake, clock, observer=observed) as served:
+            yield Calls(served.session, served.url, clock, observed, intake, lines)
 
 
 MALFORMED = b'{"events":[{"action":"product.updated"}]}'
-REFUSED: dict[str, tuple[Callable[[World], Any], Way, int, str, str]] = {
+REFUSED: dict[str, tuple[Callable[[Calls], Any], Way, int, str, str]] = {
     "a wrong secret": (lambda w: w.webhook(secret="another"), Way.EVENTS_API, 401, "wrong_signature", PIM),
     "a wrong key in the URL": (lambda w: w.webhook(key="nobody"), Way.EVENTS_API, 401, "unknown_key", ""),
     "a secret that nobody gave us": (
@@ -162,7 +138,7 @@ REFUSED: dict[str, tuple[Callable[[World], Any], Way, int, str, str]] = {
 
 @pytest.mark.parametrize("what", REFUSED)
 @pytest.mark.provokes("ingest.refused")
-async def test_what_is_refused_is_logged(world: World, what: str) -> None:
+async def test_what_is_refused_is_logged(world: Calls, what: str) -> None:
     call, way, status, reason, tenant = REFUSED[what]
     with suppress(aiohttp.ClientConnectionError):  # a body that is too large is not read to its end
         assert await call(world) == status
@@ -179,7 +155,7 @@ async def test_what_is_refused_is_logged(world: World, what: str) -> None:
 
 
 @pytest.mark.alerts("ingest-refused")
-async def test_a_line_a_minute_stands_for_all(world: World) -> None:
+async def test_a_line_a_minute_stands_for_all(world: Calls) -> None:
     for _ in range(30):
         await world.webhook(secret="another")
         await world.webhook(b"{")
@@ -193,7 +169,7 @@ async def test_a_line_a_minute_stands_for_all(world: World) -> None:
     assert len(world.observed.refused_calls) == 61
 
 
-async def test_who_makes_up_keys_makes_no_more_lines(world: World) -> None:
+async def test_who_makes_up_keys_makes_no_more_lines(world: Calls) -> None:
     for _ in range(ADDRESS_BURST + 10):
         await world.webhook(key=uuid.uuid4().hex)
         await world.relay(b"", key=uuid.uuid4().hex)
@@ -210,14 +186,14 @@ async def test_who_makes_up_keys_makes_no_more_lines(world: World) -> None:
     assert len(world.logged()) == 6
 
 
-async def test_what_could_not_be_kept_is_logged(world: World) -> None:
+async def test_what_could_not_be_kept_is_logged(world: Calls) -> None:
     world.intake.is_away = True
     assert await world.events() == 503
     (line,) = world.logged()
     assert (line["status"], line["reason"], line["tenant"]) == (503, "unavailable", PIM)
 
 
-async def test_a_body_that_did_not_arrive_is_logged(world: World) -> None:
+async def test_a_body_that_did_not_arrive_is_logged(world: Calls) -> None:
     host, _, port = world.url.removeprefix("http://").partition(":")
     _, writer = await asyncio.open_connection(host, int(port))
     stamp = int(world.clock.now().timestamp())
@@ -234,7 +210,7 @@ async def test_a_body_that_did_not_arrive_is_logged(world: World) -> None:
 
 
 @pytest.mark.provokes("events.accepted")
-async def test_what_is_taken_is_observed(world: World) -> None:
+async def test_what_is_taken_is_observed(world: Calls) -> None:
     assert await world.events() == 202
     assert await world.webhook() == 200
     assert await world.relay(orjson.dumps({"time": "2026-01-31T12:00:00Z"} | one_pim.event())) == 202

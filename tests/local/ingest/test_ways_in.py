@@ -30,7 +30,7 @@ MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class World:
+class Sending:
     serve: Child
     inbox: str
 
@@ -53,7 +53,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sending]:
     folder = tmp_path_factory.mktemp("ways-in")
     secrets = {
         "events_api_secret": ["another-secret-of-the-pim", EVENTS_API_SECRET],
@@ -67,7 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         settings = {"AEP_RATE_MIN": "100000", "AEP_RATE_MAX": "100000"}
         serve = stack.enter_context(one_pim.serve(folder, pims=pims, settings=settings))
         one_pim.subscribe(serve, f"{inbox.url}/hook")
-        yield World(serve, inbox.url)
+        yield Sending(serve, inbox.url)
 
 
 def webhook_headers(
@@ -108,7 +108,7 @@ def a_cloudevent(**more: Any) -> bytes:
 # --- the Events API ----------------------------------------------------------------------------------
 
 
-def test_ten_events_of_a_pim_are_delivered(world: World) -> None:
+def test_ten_events_of_a_pim_are_delivered(world: Sending) -> None:
     events = [an_update() for _ in range(10)]
     answer = world.webhook(php(*events))
     assert (answer.status_code, answer.json()) == (200, {"accepted": 10, "skipped": 0, "malformed": 0})
@@ -121,7 +121,7 @@ def test_ten_events_of_a_pim_are_delivered(world: World) -> None:
 
 
 @pytest.mark.provokes("subscription.lacks_identifiers")
-def test_a_subscription_that_cannot_know_the_product_is_warned_of_once(world: World) -> None:
+def test_a_subscription_that_cannot_know_the_product_is_warned_of_once(world: Sending) -> None:
     events = [an_update(data={"resource": {"identifier": f"LMP-{number}"}}) for number in range(3)]
     assert world.webhook(php(*events)).json()["accepted"] == 3
     delivery = world.delivered(events[0]["event_id"])
@@ -132,13 +132,13 @@ def test_a_subscription_that_cannot_know_the_product_is_warned_of_once(world: Wo
 
 
 @pytest.mark.parametrize("body", [b"", b'{"events":[]}'])
-def test_the_test_button_and_an_empty_list_are_200(world: World, body: bytes) -> None:
+def test_the_test_button_and_an_empty_list_are_200(world: Sending, body: bytes) -> None:
     answer = world.webhook(body)
     assert (answer.status_code, answer.json()) == (200, {"accepted": 0, "skipped": 0, "malformed": 0})
 
 
 @pytest.mark.provokes("events.skipped")
-def test_what_is_left_out_is_counted_and_logged(world: World) -> None:
+def test_what_is_left_out_is_counted_and_logged(world: Sending) -> None:
     good = an_update()
     answer = world.webhook(php(an_update(action="family.created"), an_update(event_id=7), good))
     assert (answer.status_code, answer.json()) == (200, {"accepted": 1, "skipped": 1, "malformed": 1})
@@ -150,7 +150,7 @@ def test_what_is_left_out_is_counted_and_logged(world: World) -> None:
 
 @pytest.mark.parametrize("value", [b'"\\ud800"', b"1e400", b"[" * 2000 + b"]" * 2000])
 @pytest.mark.parametrize("padding", [0, MIB])
-def test_a_value_that_is_thrown_away_costs_no_event(world: World, value: bytes, padding: int) -> None:
+def test_a_value_that_is_thrown_away_costs_no_event(world: Sending, value: bytes, padding: int) -> None:
     events = [an_update() for _ in range(10)]
     events[3]["data"]["resource"] |= {"values": "here", "padding": "x" * padding}
     answer = world.webhook(php(*events).replace(b'"here"', value))
@@ -159,13 +159,13 @@ def test_a_value_that_is_thrown_away_costs_no_event(world: World, value: bytes, 
         world.delivered(event["event_id"])
 
 
-def test_a_body_that_is_no_webhook_is_400(world: World) -> None:
+def test_a_body_that_is_no_webhook_is_400(world: Sending) -> None:
     answer = world.webhook(b'{"id":"1"}')
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["field"] == "events"
 
 
-def test_who_is_not_the_pim_learns_nothing(world: World) -> None:
+def test_who_is_not_the_pim_learns_nothing(world: Sending) -> None:
     body = php(an_update())
     now = int(time.time())
     refused = [
@@ -181,7 +181,7 @@ def test_who_is_not_the_pim_learns_nothing(world: World) -> None:
     assert world.post(f"/ingest/events-api/{KEY}", body, {}).status_code == 401
 
 
-def test_ten_whole_products_may_have_19_mib_and_not_21(world: World) -> None:
+def test_ten_whole_products_may_have_19_mib_and_not_21(world: Sending) -> None:
     event = an_update()
     event["data"]["resource"]["values"] = {"text": "x" * 19 * MIB}
     assert world.webhook(php(event)).json()["accepted"] == 1
@@ -190,7 +190,7 @@ def test_ten_whole_products_may_have_19_mib_and_not_21(world: World) -> None:
 
 
 @pytest.mark.parametrize(("padding", "reset"), [(0, False), (3 * MIB, False), (0, True)])
-def test_what_a_pim_sent_is_taken_in_though_it_hung_up(world: World, padding: int, reset: bool) -> None:
+def test_what_a_pim_sent_is_taken_in_though_it_hung_up(world: Sending, padding: int, reset: bool) -> None:
     """As a PIM whose 0.5 s are over: the whole request is out, and then the connection is gone.
 
     A reset throws away what the kernel has not handed out yet, so it comes when that has happened.
@@ -221,14 +221,14 @@ def test_what_a_pim_sent_is_taken_in_though_it_hung_up(world: World, padding: in
 
 
 @pytest.mark.parametrize("secret", [RELAY_SECRET, OLD_RELAY_SECRET])
-def test_a_relayed_event_is_delivered(world: World, secret: str) -> None:
+def test_a_relayed_event_is_delivered(world: Sending, secret: str) -> None:
     body = a_cloudevent(source="akeneo-event-platform", subject="theirs")
     answer = world.relay(body, secret)
     assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "skipped": 0})
     assert world.delivered(orjson.loads(body)["id"])["verified"]
 
 
-def test_a_secondary_signature_is_enough(world: World) -> None:
+def test_a_secondary_signature_is_enough(world: Sending) -> None:
     body = a_cloudevent()
     headers = {
         "X-AKENEO-SIGNATURE-PRIMARY": "x",
@@ -238,7 +238,7 @@ def test_a_secondary_signature_is_enough(world: World) -> None:
 
 
 @pytest.mark.provokes("relay.differs")
-def test_an_event_that_fits_no_schema_is_delivered_and_logged(world: World) -> None:
+def test_an_event_that_fits_no_schema_is_delivered_and_logged(world: Sending) -> None:
     data = {"product": {"uuid": "none"}, "count": 9007199254740993}  # which a double cannot hold
     body = a_cloudevent(data=data)
     assert world.relay(body).json() == {"accepted": 1, "skipped": 0}
@@ -250,7 +250,7 @@ def test_an_event_that_fits_no_schema_is_delivered_and_logged(world: World) -> N
 
 
 @pytest.mark.provokes("relay.skipped")
-def test_what_cannot_be_delivered_is_2xx_and_logged_once_a_minute(world: World) -> None:
+def test_what_cannot_be_delivered_is_2xx_and_logged_once_a_minute(world: Sending) -> None:
     old = a_cloudevent(time=(datetime.now(UTC) - timedelta(days=4, hours=1)).isoformat())
     for body in (b"", b"{", b"[]", a_cloudevent(type="com.akeneo.pim.v9.new"), old):
         answer = world.relay(body)
@@ -259,7 +259,7 @@ def test_what_cannot_be_delivered_is_2xx_and_logged_once_a_minute(world: World) 
     assert line["times"] == 1
 
 
-def test_a_large_event_that_is_rightly_signed_is_not_refused(world: World) -> None:
+def test_a_large_event_that_is_rightly_signed_is_not_refused(world: Sending) -> None:
     for data in ({"text": "x" * 19 * MIB}, {"list": [[]] * 1_100_000}):
         answer = world.relay(a_cloudevent(data=data))
         assert (answer.status_code, answer.json()) == (202, {"accepted": 0, "skipped": 1})
@@ -267,19 +267,19 @@ def test_a_large_event_that_is_rightly_signed_is_not_refused(world: World) -> No
 
 
 @pytest.mark.parametrize("key", [KEY, UNKNOWN_KEY, f"{KEY}/", f"{KEY}/more", ""])
-def test_a_wrong_signature_is_401_wherever_it_goes(world: World, key: str) -> None:
+def test_a_wrong_signature_is_401_wherever_it_goes(world: Sending, key: str) -> None:
     assert world.relay(a_cloudevent(), "another", key=key).status_code == 401
     assert world.post(f"/ingest/relay/{key}", a_cloudevent(), {}).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["", "/", f"//{KEY}", f"/{KEY}%0A", f"/{KEY}%0Aa", "/a%0A%0D%00/b"])
-def test_the_relay_answers_401_where_no_pim_is(world: World, path: str) -> None:
+def test_the_relay_answers_401_where_no_pim_is(world: Sending, path: str) -> None:
     body = a_cloudevent()
     headers = {"X-AKENEO-SIGNATURE-PRIMARY": signature(RELAY_SECRET, body)}
     assert world.post(f"/ingest/relay{path}", body, headers).status_code == 401
 
 
-def test_what_only_begins_like_the_relay_is_no_route(world: World) -> None:
+def test_what_only_begins_like_the_relay_is_no_route(world: Sending) -> None:
     assert world.post(f"/ingest/relay{KEY}", a_cloudevent(), {}).status_code == 404
 
 
@@ -290,7 +290,7 @@ def test_what_only_begins_like_the_relay_is_no_route(world: World) -> None:
     ("format_", "secret"), [("events-api", EVENTS_API_SECRET), ("relay", RELAY_SECRET)], ids=["PIM", "relay"]
 )
 def test_what_is_emitted_each_way_is_delivered(
-    world: World, tmp_path: Path, format_: str, secret: str
+    world: Sending, tmp_path: Path, format_: str, secret: str
 ) -> None:
     before = len(received(world.inbox, "/hook"))
     url = f"{world.serve.url}/ingest/{format_}/{KEY}"

@@ -1,7 +1,6 @@
 """A management API for the tests of a module, and clients of it (`support.management`)."""
 
 import itertools
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from hashlib import sha256
@@ -12,36 +11,29 @@ import pytest_asyncio
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from aep.broker.queue import DurableQueue
 from aep.broker.replays import SqliteReplays
 from aep.sandbox import sim
 from aep.serving import server
-from aep.store.database import Database
 from aep.store.kept_search import SqliteKeptEvents
 from aep.store.logs import SqliteLogs
-from aep.store.subscriptions import SqliteSubscriptions
 from event_platform import manage
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway, HttpsSender
-from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.tenants import Tenant
 from event_platform.http import App
 from event_platform.manage.identity import CallerVerifier
-from support.clock import ManualClock
-from support.management import ERP, SHOP, STRICT_KEY, Client, Labels, Registry, World, client_of
+from support.embedded import Embedded
+from support.management import ERP, SHOP, STRICT_KEY, Client, Labels, ManageApi, Registry, client_of
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    clock, registry, labels = ManualClock(), Registry(), Labels()
-    database = Database(tmp_path_factory.mktemp("manage-api"))
-    database.open()
-    store = SqliteSubscriptions(database, AesGcmSeal(os.urandom(32)))
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ManageApi]:
+    registry, labels = Registry(), Labels()
+    embedded = await Embedded(tmp_path_factory.mktemp("manage-api")).open()
+    clock, database, store, queue = embedded.clock, embedded.database, embedded.subscriptions, embedded.queue
     guards = {True: GuardedNetwork(allow_loopback=True), False: GuardedNetwork()}
     gateway = HttpsPimGateway(guards[True], TrustedNetwork())
     sender = HttpsSender(guards[True])
-    queue = DurableQueue(database, store, clock, schema_base="https://events.example.com/spec")
-    await queue.open(lambda queued: None, lambda due_at: None)
 
     def app(*, allow_http: bool) -> App:
         verifier = CallerVerifier(registry, gateway, clock, allow_http=allow_http)
@@ -68,7 +60,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         url = await stack.enter_async_context(server.running(app(allow_http=True)))
         strict_url = await stack.enter_async_context(server.running(app(allow_http=False)))
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        yield World(
+        yield ManageApi(
             session,
             clock,
             store,
@@ -81,14 +73,14 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         )
     await gateway.close()
     await sender.close()
-    await database.close()
+    await embedded.close()
 
 
 _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def pim(world: World) -> str:
+def pim(world: ManageApi) -> str:
     """The URL of a PIM that no other test has."""
     url = f"{world.pims_url}/pim-{next(_numbers)}"
     world.registry.entries.append(Tenant(url=url))
@@ -96,18 +88,18 @@ def pim(world: World) -> str:
 
 
 @pytest.fixture
-def client(world: World, pim: str) -> Client:
+def client(world: ManageApi, pim: str) -> Client:
     return client_of(world, pim, ERP)
 
 
 @pytest.fixture
-def other(world: World, pim: str) -> Client:
+def other(world: ManageApi, pim: str) -> Client:
     """Another client of the same PIM."""
     return client_of(world, pim, SHOP)
 
 
 @pytest.fixture
-def strict(world: World) -> Client:
+def strict(world: ManageApi) -> Client:
     """A client of a platform that takes https and public addresses only."""
     name = f"pim-{next(_numbers)}.example.com"
     digest = sha256(STRICT_KEY.encode()).hexdigest()

@@ -12,7 +12,7 @@ from aep.store import courses, kept
 from event_platform.domain.events.event import Event
 from event_platform.domain.tenants import Way
 from event_platform.domain.timestamps import to_rfc3339
-from support.management import Client, World, without_permission
+from support.management import Client, ManageApi, without_permission
 from support.records import CATEGORY, UPDATED, an_event, data_of, with_data
 
 _numbers = itertools.count(2, 2)
@@ -178,7 +178,7 @@ def _rest(event: Event) -> tuple[Any, ...]:
     return event.type, event.time, event.facts, event.data_json, event.identity
 
 
-async def test_another_pims_events_are_not_shown(client: Client, world: World) -> None:
+async def test_another_pims_events_are_not_shown(client: Client, world: ManageApi) -> None:
     await keep(client, an_event(20))
     database = world.store._database
     await database.write(lambda connection: connection.execute("UPDATE kept SET tenant = 'https://other'"))

@@ -69,20 +69,20 @@ class CountingPim:
 
 
 @dataclass
-class World:
+class SimulatedPims:
     pim: CountingPim
     url: str
     gateway: HttpsPimGateway
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world() -> AsyncIterator[World]:
+async def world() -> AsyncIterator[SimulatedPims]:
     pim = CountingPim()
     gateway = HttpsPimGateway(GuardedNetwork(allow_loopback=True), TrustedNetwork())
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(server.running(pim))
         stack.push_async_callback(gateway.close)
-        yield World(pim, url, gateway)
+        yield SimulatedPims(pim, url, gateway)
 
 
 class Registry:
@@ -99,7 +99,7 @@ class Registry:
 class Pim:
     """A PIM that no other test has, and a verifier that knows it alone."""
 
-    world: World
+    world: SimulatedPims
     name: str
     clock: ManualClock = field(default_factory=ManualClock)
 
@@ -138,7 +138,7 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def pim(world: World) -> Iterator[Pim]:
+def pim(world: SimulatedPims) -> Iterator[Pim]:
     yield Pim(world, f"pim-{next(_numbers)}")
     for client in (ERP, SHOP):
         world.pim.memory.permit(client.client_id, event_platform=True)

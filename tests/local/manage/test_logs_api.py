@@ -18,7 +18,7 @@ from support.management import (
     REDACTED,
     WEBHOOK,
     Client,
-    World,
+    ManageApi,
     config,
     path_of,
     request,
@@ -400,11 +400,11 @@ async def test_fifty_by_default(client: Client) -> None:
     assert page["next_cursor"]
 
 
-async def test_the_log_needs_credentials(world: World) -> None:
+async def test_the_log_needs_credentials(world: ManageApi) -> None:
     assert (await request(world, "GET", f"{world.url}/logs", None, {})).status == 401
 
 
-async def test_every_error_is_explained_without_credentials(world: World) -> None:
+async def test_every_error_is_explained_without_credentials(world: ManageApi) -> None:
     base = world.url.removesuffix("/api/v1")
     for name, text in EXPLANATIONS.items():
         answer = await request(world, "GET", f"{base}/docs/errors/{name}", None, {})

@@ -25,19 +25,19 @@ JSON = "application/json"
 
 
 @dataclass(frozen=True)
-class World:
+class Described:
     platform: str
     client: Client
     document: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Described]:
     folder = tmp_path_factory.mktemp("openapi")
     with one_pim.serve_simulated(folder, settings={"PUBSUB_EMULATOR_HOST": "unused"}) as (serve, pim):
         answer = http().get(f"{serve.url}/openapi.json", timeout=10)
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, JSON)
-        yield World(serve.url, pim.client(serve.url), answer.json())
+        yield Described(serve.url, pim.client(serve.url), answer.json())
 
 
 def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -71,7 +71,7 @@ def examples(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, An
                     yield f"{where} {media_type}", content["schema"], content["example"]
 
 
-def content_of(world: World, path: str, method: str, where: str) -> dict[str, Any]:
+def content_of(world: Described, path: str, method: str, where: str) -> dict[str, Any]:
     """The JSON content of a request body, or of the response of a status."""
     operation = world.document["paths"][path][method.lower()]
     described = operation["requestBody"] if where == "request" else operation["responses"][where]
@@ -81,12 +81,12 @@ def content_of(world: World, path: str, method: str, where: str) -> dict[str, An
 # The document itself
 
 
-def test_it_is_openapi_3_1(world: World) -> None:
+def test_it_is_openapi_3_1(world: Described) -> None:
     OpenAPIV31SpecValidator(world.document).validate()
     assert world.document["openapi"].startswith("3.1.")
 
 
-def test_every_example_fits_its_schema(world: World) -> None:
+def test_every_example_fits_its_schema(world: Described) -> None:
     found = list(examples(world.document))
     assert len(found) > 25
     wrong = {
@@ -97,7 +97,7 @@ def test_every_example_fits_its_schema(world: World) -> None:
     assert wrong == {}
 
 
-def test_every_json_body_has_an_example_or_is_any_object(world: World) -> None:
+def test_every_json_body_has_an_example_or_is_any_object(world: Described) -> None:
     for path, method, operation in operations(world.document):
         success = next(response for status, response in operation["responses"].items() if status < "300")
         for body in filter(None, (operation.get("requestBody"), success)):
@@ -108,7 +108,7 @@ def test_every_json_body_has_an_example_or_is_any_object(world: World) -> None:
                 ), (method, path, media_type)
 
 
-def test_every_example_of_a_resource_shows_all_that_is_described(world: World) -> None:
+def test_every_example_of_a_resource_shows_all_that_is_described(world: Described) -> None:
     schemas = world.document["components"]["schemas"]
     for name, path in [
         ("Subscriber", "/api/v1/subscribers/{sid}"),
@@ -120,14 +120,14 @@ def test_every_example_of_a_resource_shows_all_that_is_described(world: World) -
     assert list(contact) == list(schemas["Contact"]["properties"])
 
 
-def test_every_schema_is_used_and_every_description_says_something(world: World) -> None:
+def test_every_schema_is_used_and_every_description_says_something(world: Described) -> None:
     text = orjson.dumps(world.document).decode()
     for name in world.document["components"]["schemas"]:
         assert f'"#/components/schemas/{name}"' in text, name
     assert '"description":""' not in text
 
 
-def test_operation_ids_are_unique(world: World) -> None:
+def test_operation_ids_are_unique(world: Described) -> None:
     ids = [operation["operationId"] for _, _, operation in operations(world.document)]
     assert len(set(ids)) == len(ids)
 
@@ -164,12 +164,12 @@ def test_a_route_that_nobody_described_is_an_error() -> None:
         document_of([Route("/secret", lambda request: None, methods=["GET"])], catalog.load(), TopicRules())
 
 
-def test_the_running_platform_describes_its_routes(world: World) -> None:
+def test_the_running_platform_describes_its_routes(world: Described) -> None:
     described = {(path, method) for path, method, _ in operations(world.document)}
     assert described == {(operation.path, operation.method) for operation in OPERATIONS}
 
 
-def test_a_method_that_is_not_described_is_405_with_those_that_are(world: World) -> None:
+def test_a_method_that_is_not_described_is_405_with_those_that_are(world: Described) -> None:
     for path, methods in world.document["paths"].items():
         described = {method.upper() for method in methods}
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - described:
@@ -179,13 +179,13 @@ def test_a_method_that_is_not_described_is_405_with_those_that_are(world: World)
             assert validator(world.document, {"$ref": "#/components/schemas/Errors"}).is_valid(answer.json())
 
 
-def test_what_needs_credentials_says_so(world: World) -> None:
+def test_what_needs_credentials_says_so(world: Described) -> None:
     for path, method, operation in operations(world.document):
         answer = http().request(method, world.platform + path, timeout=10)
         assert (answer.status_code == 401) == bool(operation["security"]), (method, path)
 
 
-def test_the_security_schemes_are_those_of_the_platform(world: World) -> None:
+def test_the_security_schemes_are_those_of_the_platform(world: Described) -> None:
     schemes = world.document["components"]["securitySchemes"]
     names = [schemes[name]["name"] for name in ("pimUrl", "pimToken", "pimClientId")]
     values = (world.client.pim, world.client.token, world.client.client_id)
@@ -194,7 +194,7 @@ def test_the_security_schemes_are_those_of_the_platform(world: World) -> None:
     assert (schemes["ingestKey"]["type"], schemes["ingestKey"]["scheme"]) == ("http", "bearer")
 
 
-def test_the_examples_are_accepted_and_answered_as_described(world: World) -> None:
+def test_the_examples_are_accepted_and_answered_as_described(world: Described) -> None:
     """Each body as it stands there, but for its host, which nobody can look up, and the redaction mark."""
 
     def call(method: str, path: str, status: int, ids: Mapping[str, str]) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def test_the_examples_are_accepted_and_answered_as_described(world: World) -> No
 @pytest.mark.parametrize(
     "media_type", ["application/cloudevents+json", "application/cloudevents-batch+json", JSON]
 )
-def test_the_example_of_each_mode_of_ingest_is_accepted(world: World, media_type: str) -> None:
+def test_the_example_of_each_mode_of_ingest_is_accepted(world: Described, media_type: str) -> None:
     content = world.document["paths"]["/ingest"]["post"]["requestBody"]["content"][media_type]
     headers = {"Authorization": f"Bearer {INGEST_KEY}", "Content-Type": media_type}
     answer = http().post(
@@ -242,7 +242,7 @@ def test_the_example_of_each_mode_of_ingest_is_accepted(world: World, media_type
     assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
 
 
-def test_binary_mode_takes_the_headers_that_are_described(world: World) -> None:
+def test_binary_mode_takes_the_headers_that_are_described(world: Described) -> None:
     ingest = world.document["paths"]["/ingest"]["post"]
     event = ingest["requestBody"]["content"]["application/cloudevents+json"]["example"]
     attributes = event | {"pimurl": world.client.pim}
@@ -275,7 +275,7 @@ def test_binary_mode_takes_the_headers_that_are_described(world: World) -> None:
     ],
 )
 def test_destinations_that_are_brokers_fit_their_schemas(
-    world: World, kind: str, config: dict[str, Any]
+    world: Described, kind: str, config: dict[str, Any]
 ) -> None:
     path = "/api/v1/subscribers/{sid}/subscriptions"
     body = {"events": ["com.akeneo.pim.v1.product.updated"], "type": kind, "config": config}
@@ -299,7 +299,7 @@ def test_it_says_which_account_publishes_to_topics(topics: TopicRules, said: str
     assert said in document["components"]["schemas"]["PubSubConfig"]["description"]
 
 
-def test_the_redaction_mark_is_for_changes(world: World) -> None:
+def test_the_redaction_mark_is_for_changes(world: Described) -> None:
     secrets = {"primary": "***redacted***", "secondary": "***redacted***"}
     config = {"url": "https://93.184.215.14/", "secret": secrets, "headers": {"X-Key": "***redacted***"}}
     schemas = {"HttpsConfigChange": True, "HttpsConfig": False}
@@ -309,7 +309,7 @@ def test_the_redaction_mark_is_for_changes(world: World) -> None:
     } == schemas
 
 
-def test_every_documented_schema_of_an_event_is_served(world: World) -> None:
+def test_every_documented_schema_of_an_event_is_served(world: Described) -> None:
     for name in world.document["components"]["schemas"]["EventType"]["enum"]:
         answer = http().get(f"{world.platform}/spec/{name}.schema.json", timeout=10)
         assert answer.status_code == 200

@@ -13,7 +13,7 @@ from support.management import (
     CREATED,
     SID,
     Client,
-    World,
+    ManageApi,
     config,
     path_of,
     request,
@@ -45,7 +45,7 @@ WRITES = [
 
 
 @pytest.mark.parametrize("path", ["/", "/subscribers/", "/nothing", f"/subscribers/{SID}/", "/subscriptions"])
-async def test_an_unknown_route_is_404_before_anything_else(world: World, path: str) -> None:
+async def test_an_unknown_route_is_404_before_anything_else(world: ManageApi, path: str) -> None:
     answer = await request(world, "PUT", world.url + path, b"no json", {})
     assert answer.status == 404
     assert list(answer.body) == ["errors"]
@@ -57,7 +57,7 @@ async def test_an_unknown_route_is_404_before_anything_else(world: World, path: 
     [(method, path, allowed) for path, allowed in ROUTES for method in sorted(METHODS - allowed)],
 )
 async def test_a_wrong_method_is_405_with_what_is_allowed_before_the_identity(
-    world: World, method: str, path: str, allowed: set[str]
+    world: ManageApi, method: str, path: str, allowed: set[str]
 ) -> None:
     answer = await request(world, method, world.url + path, None, {})
     assert answer.status == 405
@@ -68,7 +68,7 @@ async def test_a_wrong_method_is_405_with_what_is_allowed_before_the_identity(
 @pytest.mark.parametrize(
     ("method", "path"), [(method, path) for path, methods in ROUTES for method in sorted(methods)]
 )
-async def test_no_route_is_open_to_who_says_nothing(world: World, method: str, path: str) -> None:
+async def test_no_route_is_open_to_who_says_nothing(world: ManageApi, method: str, path: str) -> None:
     answer = await request(world, method, world.url + path, None, {})
     assert answer.status == 401
 

@@ -5,12 +5,12 @@ import re
 import pytest
 
 from event_platform.domain.events import catalog
-from support.management import UPDATED, Client, World, request
+from support.management import UPDATED, Client, ManageApi, request
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_schemas_are_public_and_an_unknown_one_is_404(world: World) -> None:
+async def test_schemas_are_public_and_an_unknown_one_is_404(world: ManageApi) -> None:
     base = world.url.removesuffix("/api/v1")
     known = await request(world, "GET", f"{base}/spec/{UPDATED}.schema.json", None, {})
     url = f"{base}/spec/{UPDATED}.schema.json"
@@ -22,7 +22,7 @@ async def test_schemas_are_public_and_an_unknown_one_is_404(world: World) -> Non
     assert unknown.body["errors"][0]["message"]
 
 
-async def test_the_index_of_schemas_is_public_and_leads_to_each(world: World) -> None:
+async def test_the_index_of_schemas_is_public_and_leads_to_each(world: ManageApi) -> None:
     base = world.url.removesuffix("/api/v1")
     index = await request(world, "GET", f"{base}/spec/", None, {})
     assert index.status == 200

@@ -95,7 +95,7 @@ class Signed(AuthBase):
 
 
 @dataclass
-class World:
+class Target:
     """A running platform, its schema, and resources in every state that a case can meet."""
 
     serve: Child
@@ -160,13 +160,13 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     folder = tmp_path_factory.mktemp("schemathesis")
     secrets = {"events_api_secret": SIGNING_SECRET, "relay_secret": SIGNING_SECRET}
     with one_pim.serve_simulated(folder, more=secrets) as (serve, pim):
         document = http().get(f"{serve.url}/openapi.json", timeout=10).json()
         schema = schemathesis.openapi.from_dict(document, config=CONFIG)
-        world = World(serve, schema, pim.client(serve.url))
+        world = Target(serve, schema, pim.client(serve.url))
         for _ in range(2):
             world.renew()
         yield world
@@ -175,7 +175,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
-def test_every_answer_is_one_that_the_document_names(world: World, operation: Operation) -> None:
+def test_every_answer_is_one_that_the_document_names(world: Target, operation: Operation) -> None:
     @settings(
         max_examples=max(10, CASES * weight(operation) // TOTAL),
         deadline=None,
@@ -197,7 +197,7 @@ def test_every_answer_is_one_that_the_document_names(world: World, operation: Op
     ids=lambda operation: operation.id,
 )
 def test_so_is_every_answer_at_the_boundaries_of_what_is_described(
-    world: World, operation: Operation
+    world: Target, operation: Operation
 ) -> None:
     described = world.schema[operation.path][operation.method]
     for case in world.schema.iter_coverage_cases(
@@ -208,7 +208,7 @@ def test_so_is_every_answer_at_the_boundaries_of_what_is_described(
         world.check(operation, case)
 
 
-def cases(world: World, operation: Operation, state: str) -> st.SearchStrategy[Case]:
+def cases(world: Target, operation: Operation, state: str) -> st.SearchStrategy[Case]:
     """Valid and broken requests, for a resource in that state."""
     described = world.schema[operation.path][operation.method]
     ids = world.ids(operation, state)

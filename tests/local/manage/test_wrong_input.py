@@ -68,7 +68,7 @@ EVENT: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class World:
+class FullPim:
     serve: Child
     file: Path
     live: tuple[str, str]
@@ -86,13 +86,13 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FullPim]:
     folder = tmp_path_factory.mktemp("wrong-input")
     with one_pim.serve(folder) as serve:
         yield full(serve, folder / "data" / "aep.db")
 
 
-def full(serve: Child, file: Path) -> World:
+def full(serve: Child, file: Path) -> FullPim:
     """As many subscribers, and subscriptions of one of them, as there may be."""
     client = Client(serve.url, PIM, CLIENT_KEY, "erp")
 
@@ -107,7 +107,7 @@ def full(serve: Child, file: Path) -> World:
     client.call("DELETE", f"/subscribers/{gone}", expect=200)
     sids = [subscriber() for _ in range(20)]
     ids = [subscription(sids[0]) for _ in range(20)]
-    return World(serve, file, (sids[0], ids[0]), deleted)
+    return FullPim(serve, file, (sids[0], ids[0]), deleted)
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +116,7 @@ def nothing_happens(request: pytest.FixtureRequest) -> Iterator[None]:
     if "world" not in request.fixturenames:
         yield
         return
-    world: World = request.getfixturevalue("world")
+    world: FullPim = request.getfixturevalue("world")
     before, logged = world.dump(), len(world.serve.stderr())
     yield
     assert exchange(world, message("GET", "/health")).status == 200
@@ -157,12 +157,12 @@ def message(method: str, path: str, headers: Headers = (), body: bytes | None = 
 
 
 @contextmanager
-def connected(world: World) -> Iterator[socket.socket]:
+def connected(world: FullPim) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", world.port), timeout=10) as connection:
         yield connection
 
 
-def exchange(world: World, *pieces: bytes, method: str = "GET") -> Answer:
+def exchange(world: FullPim, *pieces: bytes, method: str = "GET") -> Answer:
     """The answer to these bytes, which may come before the last of them is sent."""
     with connected(world) as connection:
         try:
@@ -180,7 +180,7 @@ def read(connection: socket.socket, method: str = "GET") -> Answer:
 
 
 def managed(
-    world: World, method: str, path: str, *, headers: Headers = (JSON,), body: bytes | None = None
+    world: FullPim, method: str, path: str, *, headers: Headers = (JSON,), body: bytes | None = None
 ) -> Answer:
     """A management call with credentials; `{sid}` and `{id}` in the path are what is live."""
     sid, id_ = world.live
@@ -188,7 +188,7 @@ def managed(
     return exchange(world, message(method, target, [*IDENTITY, *headers], body), method=method)
 
 
-def sent_in(world: World, body: bytes | None, *headers: tuple[str, str | bytes]) -> Answer:
+def sent_in(world: FullPim, body: bytes | None, *headers: tuple[str, str | bytes]) -> Answer:
     """A call of ingest with its key."""
     return exchange(world, message("POST", "/ingest", [BEARER, *headers], body))
 
@@ -229,7 +229,7 @@ def short(value: object) -> str:
 @pytest.mark.parametrize("path", [*(f"/api/v1{path}" for path in PATHS), "/ingest"])
 @pytest.mark.parametrize("method", ["PUT", "OPTIONS", "TRACE", "PROPFIND", "MKCOL", "SEARCH", "CONNECT"])
 def test_a_method_of_http_that_is_not_served_is_405_before_all_else(
-    world: World, method: str, path: str
+    world: FullPim, method: str, path: str
 ) -> None:
     answer = exchange(world, message(method, path, [], b"{"))
     assert (answer.status, answer.message()) == (405, f"{method} is not allowed here")
@@ -237,19 +237,19 @@ def test_a_method_of_http_that_is_not_served_is_405_before_all_else(
 
 
 @pytest.mark.parametrize("path", ["/api/v1/subscribers/{sid}/subscriptions/{id}/suspend", "/ingest"])
-def test_head_is_405_where_get_is(world: World, path: str) -> None:
+def test_head_is_405_where_get_is(world: FullPim, path: str) -> None:
     answer = exchange(world, message("HEAD", path), method="HEAD")
     assert (answer.status, answer.raw, answer.headers["allow"]) == (405, b"", "POST")
 
 
 @pytest.mark.parametrize("method", ["BREW", "get", "G\x00T", "", "GET GET"])
-def test_a_method_that_http_does_not_know_is_400(world: World, method: str) -> None:
+def test_a_method_that_http_does_not_know_is_400(world: FullPim, method: str) -> None:
     answer = exchange(world, message(method, "/api/v1/subscribers", IDENTITY))
     assert (answer.status, answer.message()) == (400, NOT_HTTP)
 
 
 @pytest.mark.parametrize("path", ["/ingest/", "/ingest/x", "//ingest", "/Ingest", "/api/v1/ingest", "*"])
-def test_an_unknown_route_is_404_before_all_else(world: World, path: str) -> None:
+def test_an_unknown_route_is_404_before_all_else(world: FullPim, path: str) -> None:
     answer = exchange(world, message("POST", path, [], b"{"))
     assert answer.status == 404
     assert answer.message().startswith("no such route: /")
@@ -276,7 +276,7 @@ BAD_IDS = {
 
 @pytest.mark.parametrize("kind", BAD_IDS)
 @pytest.mark.parametrize(("method", "path"), [op for op in OPERATIONS if "{" in op[1]])
-def test_an_id_that_nothing_has_is_404(world: World, method: str, path: str, kind: str) -> None:
+def test_an_id_that_nothing_has_is_404(world: FullPim, method: str, path: str, kind: str) -> None:
     body = orjson.dumps(WRITES[method, path]) if (method, path) in WRITES else None
     for name in ("{sid}", "{id}"):
         if name in path:
@@ -287,7 +287,7 @@ def test_an_id_that_nothing_has_is_404(world: World, method: str, path: str, kin
 
 @pytest.mark.parametrize("id_", ["", "a/b", "a%2Fb", "a%2fb"], ids=["empty", "slash", "%2F", "%2f"])
 @pytest.mark.parametrize(("method", "path"), [op for op in OPERATIONS if "{" in op[1]])
-def test_an_id_that_makes_another_path_is_404(world: World, method: str, path: str, id_: str) -> None:
+def test_an_id_that_makes_another_path_is_404(world: FullPim, method: str, path: str, id_: str) -> None:
     for name in ("{sid}", "{id}"):
         if name in path:
             answer = managed(world, method, path.replace(name, id_))
@@ -298,7 +298,7 @@ def test_an_id_that_makes_another_path_is_404(world: World, method: str, path: s
 @pytest.mark.parametrize(
     "path", ["/subscribers/\xff", "/subscribers/a b", "/sub\x00scribers", "/\x7f", "/a\tb"]
 )
-def test_bytes_that_no_path_has_are_400(world: World, path: str) -> None:
+def test_bytes_that_no_path_has_are_400(world: FullPim, path: str) -> None:
     target = f"/api/v1{path}".encode("latin-1")
     line = b"GET " + target + b" HTTP/1.1\r\n"
     answer = exchange(world, line + message("GET", "/", IDENTITY).partition(b"\r\n")[2])
@@ -311,7 +311,7 @@ def test_bytes_that_no_path_has_are_400(world: World, path: str) -> None:
     ids=short,
 )
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_a_query_says_nothing(world: World, method: str, path: str, query: str) -> None:
+def test_a_query_says_nothing(world: FullPim, method: str, path: str, query: str) -> None:
     """Deleted resources and full collections answer as they do without one."""
     sid, id_ = world.deleted
     path = path.replace("{sid}", sid).replace("{id}", id_)
@@ -361,7 +361,7 @@ BAD_CREDENTIALS: list[tuple[str, str | bytes, str]] = [
 @pytest.mark.parametrize(("name", "value", "expected"), BAD_CREDENTIALS, ids=short)
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_a_malformed_credential_is_401_before_the_body(
-    world: World, method: str, path: str, name: str, value: str | bytes, expected: str
+    world: FullPim, method: str, path: str, name: str, value: str | bytes, expected: str
 ) -> None:
     headers = {**dict(IDENTITY), name: value, "Content-Type": "text/plain"}
     answer = exchange(world, message(method, f"/api/v1{path}", headers.items(), b"{"))
@@ -373,7 +373,7 @@ def test_a_malformed_credential_is_401_before_the_body(
 @pytest.mark.parametrize("given", [*combinations(IDENTITY, 2), *combinations(IDENTITY, 1), ()], ids=short)
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_missing_credentials_are_all_named_before_the_body(
-    world: World, method: str, path: str, given: tuple[tuple[str, str], ...]
+    world: FullPim, method: str, path: str, given: tuple[tuple[str, str], ...]
 ) -> None:
     headers = [*given, ("Content-Type", "text/plain")]
     answer = exchange(world, message(method, f"/api/v1{path}", headers, b"{"))
@@ -408,7 +408,7 @@ def test_missing_credentials_are_all_named_before_the_body(
     ids=["too large", "no JSON type", "no JSON"],
 )
 def test_a_wrong_ingest_key_is_401_before_the_body(
-    world: World, value: str | bytes | None, headers: Headers, body: bytes
+    world: FullPim, value: str | bytes | None, headers: Headers, body: bytes
 ) -> None:
     named = [] if value is None else [("Authorization", value)]
     answer = exchange(world, message("POST", "/ingest", [*named, *headers], body))
@@ -423,19 +423,19 @@ def test_a_wrong_ingest_key_is_401_before_the_body(
 @pytest.mark.parametrize(("method", "path"), [*WRITES, RESUME])
 @pytest.mark.parametrize("media_type", [JSON, ("Content-Type", "text/plain"), ("X-None", "")], ids=short)
 def test_2_mib_are_413_whatever_they_are(
-    world: World, method: str, path: str, media_type: tuple[str, str]
+    world: FullPim, method: str, path: str, media_type: tuple[str, str]
 ) -> None:
     answer = managed(world, method, path, headers=[media_type], body=b"[" * 2 * MIB)
     assert (answer.status, answer.message()) == (413, "the body is larger than 256 KiB")
 
 
 @pytest.mark.parametrize("media_type", [STRUCTURED, BATCH, JSON, ("Content-Type", "text/plain")], ids=short)
-def test_6_mib_are_413_whatever_they_are(world: World, media_type: tuple[str, str]) -> None:
+def test_6_mib_are_413_whatever_they_are(world: FullPim, media_type: tuple[str, str]) -> None:
     answer = sent_in(world, b"[" * 6 * MIB, media_type)
     assert (answer.status, answer.message()) == (413, "the body is larger than 5120 KiB")
 
 
-def says_nothing(world: World, method: str, path: str, media_type: tuple[str, str], body: bytes) -> None:
+def says_nothing(world: FullPim, method: str, path: str, media_type: tuple[str, str], body: bytes) -> None:
     """Deleted resources and full collections answer as they do without a body; the next request is read."""
     sid, id_ = world.deleted
     path = path.replace("{sid}", sid).replace("{id}", id_)
@@ -462,13 +462,13 @@ def says_nothing(world: World, method: str, path: str, media_type: tuple[str, st
 )
 @pytest.mark.parametrize(("method", "path"), [op for op in OPERATIONS if op not in WRITES])
 def test_a_body_where_none_is_needed_says_nothing(
-    world: World, method: str, path: str, media_type: tuple[str, str], body: bytes
+    world: FullPim, method: str, path: str, media_type: tuple[str, str], body: bytes
 ) -> None:
     says_nothing(world, method, path, media_type, body)
 
 
 @pytest.mark.parametrize(("method", "path"), [op for op in OPERATIONS if op not in (*WRITES, RESUME)])
-def test_2_mib_where_no_body_is_read_say_nothing(world: World, method: str, path: str) -> None:
+def test_2_mib_where_no_body_is_read_say_nothing(world: FullPim, method: str, path: str) -> None:
     says_nothing(world, method, path, JSON, b"[" * 2 * MIB)
 
 
@@ -486,7 +486,7 @@ def chunked(size: int) -> Iterator[bytes]:
     ],
 )
 def test_a_chunked_body_over_the_limit_is_413_before_its_end(
-    world: World, method: str, path: str, headers: Headers, size: int, limit: int
+    world: FullPim, method: str, path: str, headers: Headers, size: int, limit: int
 ) -> None:
     head = message(method, path, [*headers, ("Transfer-Encoding", "chunked")])
     answer = exchange(world, head, *chunked(size))
@@ -512,13 +512,13 @@ MEDIA_TYPES: list[str | bytes] = [
 
 @pytest.mark.parametrize("value", MEDIA_TYPES, ids=short)
 @pytest.mark.parametrize(("method", "path"), WRITES)
-def test_another_media_type_is_415(world: World, method: str, path: str, value: str | bytes) -> None:
+def test_another_media_type_is_415(world: FullPim, method: str, path: str, value: str | bytes) -> None:
     answer = managed(world, method, path, headers=[("Content-Type", value)], body=b"{")
     assert (answer.status, answer.message()) == (415, "the body must be application/json")
 
 
 @pytest.mark.parametrize("value", [*MEDIA_TYPES, "application/cloudevents"], ids=short)
-def test_another_media_type_is_415_on_ingest(world: World, value: str | bytes) -> None:
+def test_another_media_type_is_415_on_ingest(world: FullPim, value: str | bytes) -> None:
     answer = sent_in(world, b"{", ("Content-Type", value))
     assert answer.status == 415
     assert answer.message().startswith("the body must be application/json, application/cloudevents+json")
@@ -526,7 +526,7 @@ def test_another_media_type_is_415_on_ingest(world: World, value: str | bytes) -
 
 @pytest.mark.parametrize("headers", [[], [JSON], [("Content-Type", "text/plain")], [STRUCTURED]], ids=short)
 @pytest.mark.parametrize("body", [None, b""], ids=["none", "of no length"])
-def test_an_empty_body_is_400_whatever_its_type(world: World, headers: Headers, body: bytes | None) -> None:
+def test_an_empty_body_is_400_whatever_its_type(world: FullPim, headers: Headers, body: bytes | None) -> None:
     for method, path in WRITES:
         answer = managed(world, method, path, headers=headers, body=body)
         assert (answer.status, answer.message()) == (400, "the body is empty; a JSON object is needed")
@@ -580,7 +580,7 @@ BAD_JSON: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("kind", BAD_JSON)
 @pytest.mark.parametrize(("method", "path"), [*WRITES, ("POST", "/ingest")])
-def test_what_is_no_json_that_we_take_is_400(world: World, method: str, path: str, kind: str) -> None:
+def test_what_is_no_json_that_we_take_is_400(world: FullPim, method: str, path: str, kind: str) -> None:
     body, expected = BAD_JSON[kind]
     if path == "/ingest":
         for media_type in (STRUCTURED, BATCH, JSON):
@@ -609,7 +609,7 @@ LARGE_BAD_JSON: dict[str, tuple[bytes, str, str]] = {
 @pytest.mark.parametrize("kind", LARGE_BAD_JSON)
 @pytest.mark.parametrize(("method", "path"), WRITES)
 def test_a_body_that_no_record_needs_is_413_before_it_is_read(
-    world: World, method: str, path: str, kind: str
+    world: FullPim, method: str, path: str, kind: str
 ) -> None:
     body, _, expected = LARGE_BAD_JSON[kind]
     answer = managed(world, method, path, body=body)
@@ -617,7 +617,7 @@ def test_a_body_that_no_record_needs_is_413_before_it_is_read(
 
 
 @pytest.mark.parametrize("kind", LARGE_BAD_JSON)
-def test_much_that_is_no_json_that_we_take_is_400_on_ingest(world: World, kind: str) -> None:
+def test_much_that_is_no_json_that_we_take_is_400_on_ingest(world: FullPim, kind: str) -> None:
     body, expected, _ = LARGE_BAD_JSON[kind]
     for media_type in (STRUCTURED, BATCH, JSON):
         answer = sent_in(world, body, media_type)
@@ -634,7 +634,9 @@ LONE = "the body holds half of a surrogate pair, which is no character"
     [b'{"name": "\\ud83d"}', b'{"name": "\\ude00\\ud83d"}', b'{"\\ud83d": 1}', b'{"a": [{"b": "\\udfff"}]}'],
 )
 @pytest.mark.parametrize(("method", "path"), WRITES)
-def test_half_of_a_surrogate_pair_anywhere_is_400(world: World, method: str, path: str, body: bytes) -> None:
+def test_half_of_a_surrogate_pair_anywhere_is_400(
+    world: FullPim, method: str, path: str, body: bytes
+) -> None:
     answer = managed(world, method, path, body=body)
     assert (answer.status, answer.message()) == (400, LONE)
 
@@ -724,7 +726,7 @@ def changed(body: dict[str, Any], path: str, value: Any) -> bytes:
     ],
 )
 def test_a_hostile_value_is_refused_by_its_field(
-    world: World, method: str, path: str, fields: Mapping[str, set[str]], kind: str
+    world: FullPim, method: str, path: str, fields: Mapping[str, set[str]], kind: str
 ) -> None:
     sid, id_ = world.deleted  # where what is valid is a 409
     target = path.replace("{sid}", sid).replace("{id}", id_)
@@ -749,7 +751,7 @@ def test_a_hostile_value_is_refused_by_its_field(
     ],
 )
 def test_too_large_a_value_is_413_wherever_it_stands(
-    world: World, path: str, fields: Mapping[str, set[str]], kind: str
+    world: FullPim, path: str, fields: Mapping[str, set[str]], kind: str
 ) -> None:
     value, expected = TOO_MUCH[kind]
     for field in fields:
@@ -758,7 +760,7 @@ def test_too_large_a_value_is_413_wherever_it_stands(
 
 
 @pytest.mark.parametrize("kind", sorted(NAMES))
-def test_a_hostile_key_is_refused_or_ignored(world: World, kind: str) -> None:
+def test_a_hostile_key_is_refused_or_ignored(world: FullPim, kind: str) -> None:
     """As a custom header's name it is refused; elsewhere unknown keys are."""
     sid, _ = world.deleted
     path, text = f"/subscribers/{sid}/subscriptions", STRINGS[kind]
@@ -820,7 +822,7 @@ BAD_EVENTS: dict[str, tuple[Any, int, str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD_EVENTS)
-def test_events_are_refused_as_a_whole(world: World, kind: str) -> None:
+def test_events_are_refused_as_a_whole(world: FullPim, kind: str) -> None:
     events, status, expected = BAD_EVENTS[kind]
     answer = sent_in(world, orjson.dumps(events), BATCH)
     assert (answer.status, answer.raw[:300]) == (status, answer.raw[:300])
@@ -829,7 +831,7 @@ def test_events_are_refused_as_a_whole(world: World, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("items", "events"), [(450_000, 1), (900, 1_000)])
-def test_900000_problems_are_answered_as_soon_as_a_few(world: World, items: int, events: int) -> None:
+def test_900000_problems_are_answered_as_soon_as_a_few(world: FullPim, items: int, events: int) -> None:
     """Each event is named; who listed every problem of each would hold all others up for half a minute."""
     asset = {"code": "a", "asset_family": {"code": "b"}, "changes": {"values": {"x": [0] * items}}}
     data = {"asset": asset, "author": EVENT["data"]["author"]}
@@ -860,7 +862,7 @@ def test_900000_problems_are_answered_as_soon_as_a_few(world: World, items: int,
     ],
     ids=short,
 )
-def test_attributes_in_headers_are_checked_as_well(world: World, headers: Headers, expected: str) -> None:
+def test_attributes_in_headers_are_checked_as_well(world: FullPim, headers: Headers, expected: str) -> None:
     answer = sent_in(world, orjson.dumps(EVENT["data"]), JSON, *headers)
     assert answer.status == 400
     assert answer.message().startswith(expected)
@@ -872,7 +874,7 @@ POST = message("POST", "/api/v1/subscribers", [*IDENTITY, JSON])[:-2]
 GET = message("GET", "/api/v1/subscribers", IDENTITY)[:-2]
 
 
-def refused(world: World, *pieces: bytes) -> tuple[int, str]:
+def refused(world: FullPim, *pieces: bytes) -> tuple[int, str]:
     """Status and message of an answer after which the connection is closed."""
     with connected(world) as connection:
         with suppress(ConnectionError):
@@ -918,7 +920,7 @@ def refused(world: World, *pieces: bytes) -> tuple[int, str]:
     ],
     ids=short,
 )
-def test_what_is_not_http_is_400_and_the_end(world: World, request_: bytes) -> None:
+def test_what_is_not_http_is_400_and_the_end(world: FullPim, request_: bytes) -> None:
     assert refused(world, request_) == (400, NOT_HTTP)
 
 
@@ -927,14 +929,14 @@ ENDLESS = [b"x" * 8 * KIB] * 100
 
 
 @pytest.mark.parametrize("kib", [33, 60, 120, 400])
-def test_headers_over_32_kib_are_431_though_they_come_at_once(world: World, kib: int) -> None:
+def test_headers_over_32_kib_are_431_though_they_come_at_once(world: FullPim, kib: int) -> None:
     assert refused(world, GET + b"X-Long: " + b"x" * kib * KIB + b"\r\n\r\n") == TOO_LONG
     many = b"".join(b"X-%d: %b\r\n" % (number, b"x" * KIB) for number in range(kib))
     assert refused(world, GET + many + b"\r\n") == TOO_LONG
     assert refused(world, message("GET", "/" + "x" * kib * KIB)) == TOO_LONG
 
 
-def test_headers_without_an_end_are_431(world: World) -> None:
+def test_headers_without_an_end_are_431(world: FullPim) -> None:
     assert refused(world, GET + b"X-Long: ", *ENDLESS) == TOO_LONG
     assert refused(world, GET, *[b"X: x\r\n" * KIB] * 100) == TOO_LONG
     assert refused(world, b"GET /", *ENDLESS) == TOO_LONG
@@ -942,7 +944,7 @@ def test_headers_without_an_end_are_431(world: World) -> None:
 
 
 @pytest.mark.parametrize("start", [b"0\r\nX: ", b"0\r\n", b"2;x=", b"0" * 10], ids=short)
-def test_what_surrounds_a_body_is_bounded_as_well(world: World, start: bytes) -> None:
+def test_what_surrounds_a_body_is_bounded_as_well(world: FullPim, start: bytes) -> None:
     """Trailers and chunk extensions, which are no part of the body and so of its limit."""
     more = [b"X: x\r\n" * KIB] * 100 if start == b"0\r\n" else ENDLESS
     if start.startswith(b"00"):
@@ -957,20 +959,20 @@ def test_what_surrounds_a_body_is_bounded_as_well(world: World, start: bytes) ->
             assert connection.recv(1) == b""
 
 
-def test_trailers_are_no_headers(world: World) -> None:
+def test_trailers_are_no_headers(world: FullPim) -> None:
     unknown = [(name, value) for name, value in IDENTITY if name != "X-PIM-TOKEN"]
     head = message("POST", "/api/v1/subscribers", [*unknown, JSON, ("Transfer-Encoding", "chunked")])
     answer = exchange(world, head + b"2\r\n{}\r\n0\r\nX-PIM-TOKEN: " + CLIENT_KEY.encode() + b"\r\n\r\n")
     assert (answer.status, answer.message()) == (401, "missing header: X-PIM-TOKEN")
 
 
-def test_headers_of_just_32_kib_are_read(world: World) -> None:
+def test_headers_of_just_32_kib_are_read(world: FullPim) -> None:
     room = 32 * KIB - len(GET) - len("X-Long: \r\n\r\n")
     answer = exchange(world, GET + b"X-Long: " + b"x" * room + b"\r\n\r\n")
     assert answer.status == 200
 
 
-def test_every_request_of_a_connection_has_its_own_32_kib(world: World) -> None:
+def test_every_request_of_a_connection_has_its_own_32_kib(world: FullPim) -> None:
     with connected(world) as connection:
         for _ in range(5):
             connection.sendall(GET + b"X-Long: " + b"x" * 30 * KIB + b"\r\n\r\n")
@@ -980,7 +982,7 @@ def test_every_request_of_a_connection_has_its_own_32_kib(world: World) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket", "TLS/1.2", "x"])
-def test_who_asks_for_another_protocol_is_answered_in_this_one(world: World, protocol: str) -> None:
+def test_who_asks_for_another_protocol_is_answered_in_this_one(world: FullPim, protocol: str) -> None:
     """As Java's HTTP client asks with each first request, one with a body too (RFC 9110 7.8)."""
     upgrade = [
         ("Connection", "Upgrade, HTTP2-Settings"),
@@ -1000,7 +1002,7 @@ def test_who_asks_for_another_protocol_is_answered_in_this_one(world: World, pro
             assert read(connection).status == 200
 
 
-def test_2000_requests_at_once_that_all_ask_for_another_protocol_are_answered(world: World) -> None:
+def test_2000_requests_at_once_that_all_ask_for_another_protocol_are_answered(world: FullPim) -> None:
     asking = message("GET", "/health", [("Connection", "Upgrade"), ("Upgrade", "h2c")])
     with connected(world) as connection:
         connection.sendall(asking * 2000)
@@ -1023,7 +1025,7 @@ def expecting(path: str, headers: Headers, length: int) -> bytes:
     ("path", "headers"), [("/api/v1/subscribers", [*IDENTITY, JSON]), ("/ingest", [BEARER, STRUCTURED])]
 )
 def test_who_waits_is_told_to_go_on_once_the_credentials_are_good(
-    world: World, path: str, headers: Headers
+    world: FullPim, path: str, headers: Headers
 ) -> None:
     with connected(world) as connection:
         connection.sendall(expecting(path, headers, 2))
@@ -1043,7 +1045,7 @@ def test_who_waits_is_told_to_go_on_once_the_credentials_are_good(
     ],
 )
 def test_who_waits_is_not_told_to_go_on_in_vain(
-    world: World, path: str, headers: Headers, length: int, status: int
+    world: FullPim, path: str, headers: Headers, length: int, status: int
 ) -> None:
     with connected(world) as connection:
         connection.sendall(expecting(path, headers, length))
@@ -1058,7 +1060,7 @@ def test_who_waits_is_not_told_to_go_on_in_vain(
 )
 @pytest.mark.parametrize("how", ["closes", "resets", "half closes"])
 def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_news(
-    world: World, path: str, headers: Headers, how: str
+    world: FullPim, path: str, headers: Headers, how: str
 ) -> None:
     for declared in ("Content-Length: 1000", "Transfer-Encoding: chunked"):
         with connected(world) as connection:
@@ -1075,7 +1077,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_news(
     # nothing_happens looks at the log and at the store
 
 
-def test_200_clients_that_drip_their_headers_delay_no_other(world: World) -> None:
+def test_200_clients_that_drip_their_headers_delay_no_other(world: FullPim) -> None:
     with ExitStack() as stack:
         slow = [stack.enter_context(connected(world)) for _ in range(200)]
         for connection in slow:

@@ -33,7 +33,7 @@ IDENTITY = [("X-PIM-URL", one_pim.PIM), ("X-PIM-TOKEN", one_pim.CLIENT_KEY), ("X
 
 
 @dataclass(frozen=True)
-class World:
+class Callers:
     serve: Child
 
     def ask(
@@ -81,20 +81,20 @@ def new_address() -> str:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callers]:
     folder = tmp_path_factory.mktemp("front-door")
     secrets = {"relay_secret": RELAY_SECRET, "events_api_secret": WEBHOOK_SECRET, "key": KEY}
     with one_pim.serve(
         folder, pims=[one_pim.entry(**secrets)], settings={"AEP_TRUSTED_PROXIES": "1"}
     ) as serve:
-        yield World(serve)
+        yield Callers(serve)
 
 
 WAYS = ["ingest", "relay", "webhook", "manage"]
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_who_is_wrong_too_often_is_429_and_holds_up_nobody_else(world: World, way: str) -> None:
+def test_who_is_wrong_too_often_is_429_and_holds_up_nobody_else(world: Callers, way: str) -> None:
     flooding, proved = new_address(), new_address()
     right = world.call(way, True, proved).status_code
     assert right in (200, 202)
@@ -113,7 +113,7 @@ def test_who_is_wrong_too_often_is_429_and_holds_up_nobody_else(world: World, wa
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("was_right", [True, False])
 def test_who_is_right_passes_though_others_at_its_address_are_wrong_too_often(
-    world: World, way: str, was_right: bool
+    world: Callers, way: str, was_right: bool
 ) -> None:
     """Plays a PIM whose secret was made anew, in a mass edit, and its extensions behind the same proxy."""
     shared = new_address()
@@ -127,7 +127,7 @@ def test_who_is_right_passes_though_others_at_its_address_are_wrong_too_often(
     assert world.call(way, False, shared).status_code == 429
 
 
-def test_a_large_body_for_nobody_is_not_read_for_an_address_that_is_wrong_too_often(world: World) -> None:
+def test_a_large_body_for_nobody_is_not_read_for_an_address_that_is_wrong_too_often(world: Callers) -> None:
     flooding = new_address()
     for _ in range(ADDRESS_BURST + 20):
         world.webhook(uuid.uuid4().hex, flooding)
@@ -142,24 +142,24 @@ def test_a_large_body_for_nobody_is_not_read_for_an_address_that_is_wrong_too_of
 
 def test_without_a_trusted_proxy_nobody_can_say_another_address(tmp_path: Path) -> None:
     with one_pim.serve(tmp_path) as serve:
-        world = World(serve)
+        world = Callers(serve)
         statuses = Counter(world.call("ingest", False, new_address()).status_code for _ in range(80))
     assert statuses[429] >= 10
 
 
 @pytest.mark.parametrize("name", [name for name, _ in IDENTITY])
-def test_a_credential_that_is_sent_twice_is_401(world: World, name: str) -> None:
+def test_a_credential_that_is_sent_twice_is_401(world: Callers, name: str) -> None:
     lines = [*IDENTITY, (name, "another")]
     assert "sent more than once" in raw(world, "GET", SUBSCRIBERS, lines)
     assert raw(world, "GET", SUBSCRIBERS, [*IDENTITY, *IDENTITY]).startswith("HTTP/1.1 200 OK")
 
 
-def test_an_ingest_key_that_is_sent_twice_is_401(world: World) -> None:
+def test_an_ingest_key_that_is_sent_twice_is_401(world: Callers) -> None:
     lines = [("Authorization", f"Bearer {key}") for key in (one_pim.INGEST_KEY, "another")]
     assert "sent more than once" in raw(world, "POST", "/ingest", lines)
 
 
-def raw(world: World, method: str, path: str, lines: list[tuple[str, str]], start: str = "") -> str:
+def raw(world: Callers, method: str, path: str, lines: list[tuple[str, str]], start: str = "") -> str:
     """The whole answer to a request whose headers may repeat, or to `start` in place of its first line."""
     host, port = world.serve.url.removeprefix("http://").split(":")
     head = [start or f"{method} {path} HTTP/1.1", "Host: x", "Connection: close"]
@@ -184,7 +184,7 @@ def raw(world: World, method: str, path: str, lines: list[tuple[str, str]], star
     ],
 )
 def test_every_answer_bears_the_headers(
-    world: World, status: int, method: str, path: str, headers: tuple[tuple[str, str], ...]
+    world: Callers, status: int, method: str, path: str, headers: tuple[tuple[str, str], ...]
 ) -> None:
     answer = world.ask(method, path, *headers)
     assert answer.status_code == status
@@ -198,20 +198,20 @@ def safe_of(answer: requests.Response) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("start", ["no request", "GET / HTTP/1.1\r\nX: " + "x" * 40_000])
-def test_what_is_answered_before_any_route_bears_them_too(world: World, start: str) -> None:
+def test_what_is_answered_before_any_route_bears_them_too(world: Callers, start: str) -> None:
     answer = raw(world, "", "", [], start=start)
     assert answer.startswith(("HTTP/1.1 400", "HTTP/1.1 431"))
     for name, value in SAFE.items():
         assert f"{name}: {value}" in answer
 
 
-def test_descriptions_may_be_kept_and_nothing_else(world: World) -> None:
+def test_descriptions_may_be_kept_and_nothing_else(world: Callers) -> None:
     assert world.ask("GET", "/spec/").headers["cache-control"].startswith("public")
     assert world.ask("GET", SUBSCRIBERS, *IDENTITY).headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize("way", ["ingest", "manage"])
-def test_a_packed_body_is_not_unpacked(world: World, way: str) -> None:
+def test_a_packed_body_is_not_unpacked(world: Callers, way: str) -> None:
     bomb = gzip.compress(b'[{"id":"' + b"x" * 50_000_000)
     packed = [("Content-Encoding", "gzip")]
     if way == "ingest":

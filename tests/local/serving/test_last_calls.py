@@ -16,12 +16,12 @@ from aep.runtime.meters import PIMS_NAMED, LastCalls, Meters
 from aep.serving import metrics
 from aep.serving.last_calls import WRITE_EVERY, CallObserver
 from aep.store import calls
-from aep.store.database import Database
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.tenants import Tenant, Way
 from support import one_pim
 from support.aep_here import Ended, run
-from support.clock import START, ManualClock
+from support.clock import START
+from support.embedded import Embedded
 from support.eventually import eventually
 from support.processes import Child, http, send_events, signature, until, with_metrics
 
@@ -37,13 +37,12 @@ class Registry:
         return [Tenant(url=url) for url in self.urls]
 
 
-@dataclass
-class World:
-    database: Database
-    meters: Meters
-    clock: ManualClock
-    observer: CallObserver
-    faults: list[BaseException]
+class Observing(Embedded):
+    """The store, and an observer of the calls of these PIMs."""
+
+    def __init__(self, folder: Path, *urls: str) -> None:
+        super().__init__(folder)
+        self.observer = self.observe(*urls)
 
     async def written(self) -> dict[Any, LastCalls]:
         return dict(await self.database.read(calls.read))
@@ -58,25 +57,23 @@ class World:
     def again(self, *urls: str) -> CallObserver:
         """An observer after a restart with these PIMs."""
         self.meters = Meters()
+        return self.observe(*urls)
+
+    def observe(self, *urls: str) -> CallObserver:
         return CallObserver(
             self.database, Registry(*urls), self.meters, self.clock, on_fault=self.faults.append
         )
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    database, meters, clock = Database(tmp_path), Meters(), ManualClock()
-    database.open()
-    faults: list[BaseException] = []
-    observer = CallObserver(database, Registry(PIM, OTHER), meters, clock, on_fault=faults.append)
-    await observer.start()
-    yield World(database, meters, clock, observer, faults)
-    await observer.stop()
-    await database.close()
-    assert not faults
+async def world(tmp_path: Path) -> AsyncIterator[Observing]:
+    async with Observing(tmp_path, PIM, OTHER) as world:
+        await world.observer.start()
+        yield world
+        await world.observer.stop()
 
 
-async def test_what_was_seen_is_written_every_few_seconds(world: World) -> None:
+async def test_what_was_seen_is_written_every_few_seconds(world: Observing) -> None:
     world.observer.taken(PIM, Way.RELAY, 3)
     assert await world.written() == {}
     await world.clock.advance(WRITE_EVERY)
@@ -92,7 +89,7 @@ async def test_what_was_seen_is_written_every_few_seconds(world: World) -> None:
     }
 
 
-async def test_it_is_known_after_a_restart_of_pims_that_there_are(world: World) -> None:
+async def test_it_is_known_after_a_restart_of_pims_that_there_are(world: Observing) -> None:
     world.observer.taken(PIM, Way.RELAY, 1)
     world.observer.taken(OTHER, Way.RELAY, 1)
     world.observer.refused("", Way.RELAY, 401, "unknown_key")
@@ -104,7 +101,7 @@ async def test_it_is_known_after_a_restart_of_pims_that_there_are(world: World) 
     assert set(await world.written()) == {(PIM, Way.RELAY), ("", Way.RELAY)}
 
 
-async def test_a_start_on_a_full_disk_knows_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_start_on_a_full_disk_knows_them(world: Observing, monkeypatch: pytest.MonkeyPatch) -> None:
     world.observer.taken(PIM, Way.RELAY, 1)
     await world.observer.stop()
     monkeypatch.setattr(world.database.room, "look", lambda: None)  # the real disk has room
@@ -117,7 +114,7 @@ async def test_a_start_on_a_full_disk_knows_them(world: World, monkeypatch: pyte
 
 @pytest.mark.provokes("last_calls.not_written", "last_calls.written_again")
 async def test_what_the_store_did_not_take_is_written_later_and_said_once(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: Observing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*arguments: Any) -> None:
         raise StoreUnavailable("the disk is full")

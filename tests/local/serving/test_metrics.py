@@ -112,7 +112,7 @@ async def test_the_files_their_disk_and_the_last_backup_are_looked_at_when_asked
 # The broker and the store, counted as they work
 
 
-class World(Broker):
+class Metered(Broker):
     """The embedded broker with meters, and a handler that answers as the test sets it."""
 
     answer: Callable[[Delivery], Settlement]
@@ -149,12 +149,12 @@ def holds_together(found: Samples, *, started_with: int = 0) -> None:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with World(tmp_path) as world:
+async def world(tmp_path: Path) -> AsyncIterator[Metered]:
+    async with Metered(tmp_path) as world:
         yield world
 
 
-async def test_deliveries_are_counted_from_acceptance_to_delivery(world: World) -> None:
+async def test_deliveries_are_counted_from_acceptance_to_delivery(world: Metered) -> None:
     (one,), (other,) = await world.subscribe(), await world.subscribe()
     await world.queue.accept(PIM, [an_event(1), an_event(2), an_event(1)])
     before = await world.samples()
@@ -179,7 +179,7 @@ async def test_deliveries_are_counted_from_acceptance_to_delivery(world: World) 
     assert after['aep_delivery_seconds_bucket{le="15"}'] == 4
 
 
-async def test_a_retry_is_scheduled_and_then_queued_again(world: World) -> None:
+async def test_a_retry_is_scheduled_and_then_queued_again(world: Metered) -> None:
     def later(delivery: Delivery) -> Settlement:
         tried = replace(delivery, attempts=1, failures=1, first_attempt_at=world.clock.now())
         due = world.clock.now() + timedelta(seconds=300)
@@ -200,7 +200,7 @@ async def test_a_retry_is_scheduled_and_then_queued_again(world: World) -> None:
     assert (gone["aep_retries_scheduled"], gone["aep_deliveries_queued"]) == (0, 0)
 
 
-async def test_a_throttled_delivery_stays_queued(world: World) -> None:
+async def test_a_throttled_delivery_stays_queued(world: Metered) -> None:
     def throttled(delivery: Delivery) -> Settlement:
         world.answer = delivered
         outcome = Outcome(Kind.THROTTLED, Reason.DESTINATION_FAILURE, 429)
@@ -220,7 +220,7 @@ async def test_a_throttled_delivery_stays_queued(world: World) -> None:
     assert (await world.samples())["aep_deliveries_queued"] == 0
 
 
-async def test_ends_are_counted_by_operation_and_reason(world: World) -> None:
+async def test_ends_are_counted_by_operation_and_reason(world: Metered) -> None:
     def ending(delivery: Delivery) -> Settlement:
         if delivery.event_id == "event-1":
             end = DeliveryEnd(
@@ -245,7 +245,7 @@ async def test_ends_are_counted_by_operation_and_reason(world: World) -> None:
 
 
 async def test_faults_of_ours_and_dead_letters_are_counted_and_seen_to_leave(
-    world: World, tmp_path: Path
+    world: Metered, tmp_path: Path
 ) -> None:
     """The letters leave by another process, which tells this one nothing."""
     (subscription,) = await world.subscribe()
@@ -269,13 +269,13 @@ async def test_faults_of_ours_and_dead_letters_are_counted_and_seen_to_leave(
     assert (found["aep_retries_scheduled"], found["aep_deliveries_queued"]) == (0, 0)
 
 
-async def waiting(world: World) -> list[Any]:
+async def waiting(world: Metered) -> list[Any]:
     return [
         queued for key in await world.queue.lanes() for queued in await world.queue.waiting(key, 0, 10, 10**6)
     ]
 
 
-async def test_an_event_that_only_a_dead_letter_keeps_is_not_waiting(world: World) -> None:
+async def test_an_event_that_only_a_dead_letter_keeps_is_not_waiting(world: Metered) -> None:
     await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
     await world.queue.dead_letter((await waiting(world))[0], "a bug")
@@ -286,11 +286,11 @@ async def test_an_event_that_only_a_dead_letter_keeps_is_not_waiting(world: Worl
 
 
 async def test_a_start_counts_what_the_file_holds(tmp_path: Path) -> None:
-    first = World(tmp_path)
+    first = Metered(tmp_path)
     (subscription,) = await first.subscribe()
     await first.queue.accept(PIM, [an_event(number) for number in range(5)])
     await first.close()
-    second = World(tmp_path)
+    second = Metered(tmp_path)
     await second.open()
     found = await page(second.meters, second.queue.look)
     assert found["aep_deliveries_accepted_total"] == 0
@@ -303,7 +303,7 @@ async def test_a_start_counts_what_the_file_holds(tmp_path: Path) -> None:
 
 
 async def test_scrapes_share_one_look_into_the_file_and_never_use_the_writer(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: Metered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
@@ -332,7 +332,7 @@ async def test_scrapes_share_one_look_into_the_file_and_never_use_the_writer(
     assert looks == 2
 
 
-async def test_a_look_reads_no_more_of_a_long_queue_than_of_a_short_one(world: World) -> None:
+async def test_a_look_reads_no_more_of_a_long_queue_than_of_a_short_one(world: Metered) -> None:
     await world.subscribe()
     await world.open()
 
@@ -359,7 +359,7 @@ async def test_a_look_reads_no_more_of_a_long_queue_than_of_a_short_one(world: W
     assert 0 < await steps_of_a_look() <= few + 5
 
 
-async def test_a_scrape_that_is_given_up_takes_the_others_look_away_from_nobody(world: World) -> None:
+async def test_a_scrape_that_is_given_up_takes_the_others_look_away_from_nobody(world: Metered) -> None:
     await world.open()
     first, second = asyncio.create_task(world.queue.look()), asyncio.create_task(world.queue.look())
     await asyncio.sleep(0)
@@ -367,7 +367,7 @@ async def test_a_scrape_that_is_given_up_takes_the_others_look_away_from_nobody(
     assert await second == 0
 
 
-async def test_a_repeated_settlement_is_counted_once(world: World) -> None:
+async def test_a_repeated_settlement_is_counted_once(world: Metered) -> None:
     await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
     settlement = delivered((await waiting(world))[0].delivery())
@@ -377,7 +377,7 @@ async def test_a_repeated_settlement_is_counted_once(world: World) -> None:
     assert (await world.samples())["aep_deliveries_queued"] == 0
 
 
-async def test_commits_that_change_something_are_timed_and_those_that_fail_counted(world: World) -> None:
+async def test_commits_that_change_something_are_timed_and_those_that_fail_counted(world: Metered) -> None:
     await world.subscribe()
     count = (await world.samples())["aep_commit_seconds_count"]
     assert count == 2
@@ -399,7 +399,7 @@ async def test_commits_that_change_something_are_timed_and_those_that_fail_count
     assert found["aep_commit_seconds_count"] == count + 1
 
 
-async def test_what_a_failed_commit_undid_is_not_counted(world: World) -> None:
+async def test_what_a_failed_commit_undid_is_not_counted(world: Metered) -> None:
     await world.subscribe()
     begun, submitted = threading.Event(), threading.Event()
 
@@ -423,7 +423,7 @@ async def test_what_a_failed_commit_undid_is_not_counted(world: World) -> None:
     assert (world.meters.events_accepted, world.meters.queued) == (1, 1)
 
 
-async def test_a_suspension_moves_nothing_before_the_deliveries_leave(world: World) -> None:
+async def test_a_suspension_moves_nothing_before_the_deliveries_leave(world: Metered) -> None:
     (subscription,) = await world.subscribe()
     await world.queue.accept(PIM, [an_event(1)])
     await world.subscriptions.change_subscription(

@@ -187,7 +187,7 @@ def test_a_process_that_was_forked_has_the_same_time() -> None:
 # The parts that keep time
 
 
-class World(Embedded):
+class Jumping(Embedded):
     """A store, its queue, and a subscription."""
 
     def __init__(self, folder: Path) -> None:
@@ -202,14 +202,14 @@ class World(Embedded):
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with World(tmp_path) as world:
+async def world(tmp_path: Path) -> AsyncIterator[Jumping]:
+    async with Jumping(tmp_path) as world:
         yield world
 
 
 @pytest.mark.parametrize("days", JUMPS)
 @pytest.mark.parametrize("way", [Way.CLOUDEVENTS, Way.RELAY])
-async def test_an_id_is_known_for_as_long_as_ever(world: World, days: int, way: Way) -> None:
+async def test_an_id_is_known_for_as_long_as_ever(world: Jumping, days: int, way: Way) -> None:
     await world.subscribe(filter=None)
     await world.queue.accept(PIM, [an_event(1)], way=way)
     world.time.move(days)
@@ -222,7 +222,7 @@ async def test_an_id_is_known_for_as_long_as_ever(world: World, days: int, way: 
 
 
 @pytest.mark.parametrize("days", JUMPS)
-async def test_accepted_at_never_goes_back(world: World, days: int) -> None:
+async def test_accepted_at_never_goes_back(world: Jumping, days: int) -> None:
     await world.subscribe(filter=None)
     for number in range(6):
         await world.queue.accept(PIM, [an_event(number)])
@@ -233,7 +233,7 @@ async def test_accepted_at_never_goes_back(world: World, days: int) -> None:
     assert found == [START.timestamp() + second for second in range(6)]
 
 
-async def test_an_id_of_the_future_counts_for_ten_minutes_at_most_and_is_cleaned_up(world: World) -> None:
+async def test_an_id_of_the_future_counts_for_ten_minutes_at_most_and_is_cleaned_up(world: Jumping) -> None:
     await world.subscribe(filter=None)
     await world.queue.accept(PIM, [an_event(1), an_event(2)])
     await world.queue.accept(PIM, [an_event(3)], way=Way.RELAY)
@@ -252,7 +252,7 @@ async def test_an_id_of_the_future_counts_for_ten_minutes_at_most_and_is_cleaned
     assert await world.rows(f"SELECT count(*) FROM seen WHERE at > {now}") == [(0,)]  # noqa: S608
 
 
-async def test_retries_that_another_clock_scheduled_are_due_after_the_longest_delay(world: World) -> None:
+async def test_retries_that_another_clock_scheduled_are_due_after_the_longest_delay(world: Jumping) -> None:
     now = world.time.now().timestamp()
     for position, due_at in enumerate((now + 60, now + DAYS * DAY, now + 1e12, now - DAY)):
         values = "INSERT INTO retries VALUES (?, ?, 1, 0, 1, 16, 0, 1, 1, NULL, NULL)"
@@ -266,7 +266,7 @@ async def test_retries_that_another_clock_scheduled_are_due_after_the_longest_de
 
 
 @pytest.mark.parametrize("days", JUMPS)
-async def test_a_restart_goes_on_from_the_last_time_in_the_file(world: World, days: int) -> None:
+async def test_a_restart_goes_on_from_the_last_time_in_the_file(world: Jumping, days: int) -> None:
     await world.subscribe(filter=None)
     await world.time.manual.jump(3600)
     await world.queue.accept(PIM, [an_event(1)])
@@ -281,7 +281,7 @@ async def test_a_restart_goes_on_from_the_last_time_in_the_file(world: World, da
 
 
 @pytest.mark.parametrize("days", JUMPS)
-async def test_commands_beside_a_platform_have_its_time(world: World, days: int) -> None:
+async def test_commands_beside_a_platform_have_its_time(world: Jumping, days: int) -> None:
     noted = round(-days * DAY)
     await world.database.write(lambda connection: times.note_lead(connection, noted))
     found = await world.database.read(times.now)
@@ -307,7 +307,7 @@ class Receiver:
 
 
 async def attempt(
-    world: World, subscription: Subscription, receiver: Receiver, **fields: object
+    world: Jumping, subscription: Subscription, receiver: Receiver, **fields: object
 ) -> Settlement:
     delivery = Delivery(subscription.id, "event-1", UPDATED, START, 0, 16, 0, b"{}")
     return await deliver(
@@ -321,7 +321,9 @@ async def attempt(
 
 
 @pytest.mark.parametrize("days", JUMPS)
-async def test_what_waits_is_sent_after_a_jump_and_its_retry_is_due_in_time(world: World, days: int) -> None:
+async def test_what_waits_is_sent_after_a_jump_and_its_retry_is_due_in_time(
+    world: Jumping, days: int
+) -> None:
     (subscription,) = await world.subscribe(filter=None)
     world.time.move(days)
     await world.time.advance(5)
@@ -331,7 +333,7 @@ async def test_what_waits_is_sent_after_a_jump_and_its_retry_is_due_in_time(worl
     assert receiver.requests == 2
 
 
-async def test_an_age_counts_when_the_clock_has_stayed_ahead(world: World) -> None:
+async def test_an_age_counts_when_the_clock_has_stayed_ahead(world: Jumping) -> None:
     (subscription,) = await world.subscribe(filter=None)
     world.time.move(DAYS)
     world.time.look()
@@ -344,7 +346,7 @@ async def test_an_age_counts_when_the_clock_has_stayed_ahead(world: World) -> No
 
 
 @pytest.mark.parametrize("days", JUMPS)
-async def test_a_429_is_given_up_after_an_hour_of_the_platforms_time(world: World, days: int) -> None:
+async def test_a_429_is_given_up_after_an_hour_of_the_platforms_time(world: Jumping, days: int) -> None:
     (subscription,) = await world.subscribe(filter=None)
     world.time.move(days)
     tried = {"attempts": 9, "first_attempt_at": START}
@@ -405,7 +407,9 @@ async def test_a_receiver_that_answers_429_gets_no_more_requests_after_a_jump(
     assert sent[0] == sent[1] == sent[2]
 
 
-async def test_notifications_that_another_clock_held_are_due_and_its_counts_are_dropped(world: World) -> None:
+async def test_notifications_that_another_clock_held_are_due_and_its_counts_are_dropped(
+    world: Jumping,
+) -> None:
     outbox = SqliteOutbox(world.database, world.time)
     (subscription,) = await world.subscribe(filter=None)
     await world.subscriptions.change_subscription(
@@ -422,7 +426,7 @@ async def test_notifications_that_another_clock_held_are_due_and_its_counts_are_
 
 
 @pytest.mark.parametrize("days", JUMPS)
-async def test_the_success_rate_is_that_of_the_hour_after_a_jump(world: World, days: int) -> None:
+async def test_the_success_rate_is_that_of_the_hour_after_a_jump(world: Jumping, days: int) -> None:
     (subscription,) = await world.subscribe(filter=None)
     counts = SqliteSuccessCounts(world.database)
     judge = Judge(counts, world.subscriptions, Egress(), world.time)
@@ -442,7 +446,7 @@ async def test_the_success_rate_is_that_of_the_hour_after_a_jump(world: World, d
     assert found.status == "suspended"
 
 
-async def test_counts_of_another_clock_are_dropped(world: World) -> None:
+async def test_counts_of_another_clock_are_dropped(world: Jumping) -> None:
     counts = SqliteSuccessCounts(world.database)
     minute = int(START.timestamp() // 60)
     far = [minute - 121, minute + 121, minute + 10**6]
@@ -485,7 +489,7 @@ def test_a_turn_is_found_anew_when_a_clock_has_gone_back() -> None:
 
 @pytest.mark.parametrize("days", JUMPS)
 @pytest.mark.provokes("clock.jumped")
-async def test_a_jump_is_one_line_of_the_log_and_noted_in_the_file(world: World, days: int) -> None:
+async def test_a_jump_is_one_line_of_the_log_and_noted_in_the_file(world: Jumping, days: int) -> None:
     watch = ClockWatch(world.time, world.database, on_fault=lambda error: None)
     with capture_logs() as lines:
         await watch.start()
@@ -503,7 +507,7 @@ async def test_a_jump_is_one_line_of_the_log_and_noted_in_the_file(world: World,
 
 
 @pytest.mark.provokes("clock.followed")
-async def test_that_the_time_went_forward_with_the_clock_is_logged(world: World) -> None:
+async def test_that_the_time_went_forward_with_the_clock_is_logged(world: Jumping) -> None:
     watch = ClockWatch(world.time, world.database, on_fault=lambda error: None)
     with capture_logs() as lines:
         await watch.start()

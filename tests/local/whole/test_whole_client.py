@@ -41,25 +41,25 @@ DATA_AS_DELIVERED = (
 
 
 @dataclass(frozen=True)
-class World:
+class Running:
     pim: SimulatedPim
     inbox: str
     platform: str
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("whole-client")
     clients = [
         {"client_id": name, "key_sha256": sha256(key.encode()).hexdigest()} for name, key in KEYS.items()
     ]
     keyed = {"url": KEYED_PIM, "auth": "platform-key", "clients": clients}
     with server(folder, "inbox", "--quiet") as inbox, one_pim.serve_simulated(folder, keyed) as (serve, pim):
-        yield World(pim, inbox.url, serve.url)
+        yield Running(pim, inbox.url, serve.url)
 
 
 @pytest.fixture(scope="module")
-def client(world: World) -> Client:
+def client(world: Running) -> Client:
     return world.pim.client(world.platform)
 
 
@@ -87,12 +87,17 @@ def new_subscriber(client: Client) -> dict[str, Any]:
     return client.call("POST", "/subscribers", body, expect=201)
 
 
-def config(world: World, hook: str, **changes: Any) -> dict[str, Any]:
+def config(world: Running, hook: str, **changes: Any) -> dict[str, Any]:
     return {"url": world.inbox + hook, "secret": {"primary": PRIMARY}} | changes
 
 
 def subscribe(
-    world: World, client: Client, subscriber: str, *, configured: dict[str, Any] | None = None, **changes: Any
+    world: Running,
+    client: Client,
+    subscriber: str,
+    *,
+    configured: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> Subscribed:
     """A subscription to a path of its own; `configured` changes its config, `changes` the rest."""
     hook = next(_paths)
@@ -112,14 +117,16 @@ def event(event_type: str = UPDATED) -> dict[str, Any]:
     }
 
 
-def emit(world: World, event_type: str = UPDATED) -> str:
+def emit(world: Running, event_type: str = UPDATED) -> str:
     """One event into the platform; its id."""
     sent = event(event_type)
     assert send_events(world.platform, one_pim.INGEST_KEY, sent) == 202
     return sent["id"]
 
 
-def check_delivery(world: World, subscription: Subscribed, primary: str, secondary: str | None = None) -> Any:
+def check_delivery(
+    world: Running, subscription: Subscribed, primary: str, secondary: str | None = None
+) -> Any:
     """Emits an event and checks the signatures of its delivery over the raw body."""
     arrived = delivered(world.inbox, subscription.hook, emit(world))
     body = arrived["body"].encode()
@@ -131,7 +138,7 @@ def check_delivery(world: World, subscription: Subscribed, primary: str, seconda
 
 @pytest.mark.parametrize("mode", ["structured", "batch", "binary"])
 def test_an_event_of_each_mode_is_delivered_signed_and_byte_for_byte_as_javascript_writes_it(
-    world: World, client: Client, subscriber: str, mode: str
+    world: Running, client: Client, subscriber: str, mode: str
 ) -> None:
     subscription = subscribe(world, client, subscriber, configured={"headers": {"X-Shop": "eu-1"}})
     event_id, time = str(uuid.uuid4()), "2026-01-31T13:00:00.120+01:00"
@@ -183,7 +190,7 @@ def test_an_event_of_each_mode_is_delivered_signed_and_byte_for_byte_as_javascri
 
 
 def test_the_dataschema_of_a_delivery_is_served_to_anybody(
-    world: World, client: Client, subscriber: str
+    world: Running, client: Client, subscriber: str
 ) -> None:
     subscription = subscribe(world, client, subscriber)
     arrived = check_delivery(world, subscription, PRIMARY)
@@ -193,7 +200,7 @@ def test_the_dataschema_of_a_delivery_is_served_to_anybody(
 
 
 def test_the_identifier_is_delivered_where_it_is_asked_for(
-    world: World, client: Client, subscriber: str
+    world: Running, client: Client, subscriber: str
 ) -> None:
     asking = subscribe(world, client, subscriber, send_product_identifier=True)
     other = subscribe(world, client, subscriber)
@@ -207,7 +214,7 @@ def test_the_identifier_is_delivered_where_it_is_asked_for(
 
 
 def test_a_row_sent_back_with_redacted_secrets_still_signs_with_the_old_ones(
-    world: World, client: Client, subscriber: str
+    world: Running, client: Client, subscriber: str
 ) -> None:
     secrets = {"primary": PRIMARY, "secondary": "secondary-secret-of-old"}
     subscription = subscribe(world, client, subscriber, configured={"secret": secrets})
@@ -219,7 +226,9 @@ def test_a_row_sent_back_with_redacted_secrets_still_signs_with_the_old_ones(
     assert arrived["headers"]["x-stage"] == "patched"
 
 
-def test_new_secrets_sign_what_comes_after_the_change(world: World, client: Client, subscriber: str) -> None:
+def test_new_secrets_sign_what_comes_after_the_change(
+    world: Running, client: Client, subscriber: str
+) -> None:
     subscription = subscribe(world, client, subscriber)
     check_delivery(world, subscription, PRIMARY)
     secrets = {"primary": "another-primary-secret", "secondary": "and-a-secondary-secret"}
@@ -229,7 +238,7 @@ def test_new_secrets_sign_what_comes_after_the_change(world: World, client: Clie
 
 
 def test_a_new_subscription_and_each_change_of_it_are_in_force_when_the_call_is_answered(
-    world: World, client: Client, subscriber: str
+    world: Running, client: Client, subscriber: str
 ) -> None:
     """As docs/first-subscription.md says it of one machine: the event right after the answer has it."""
     subscription = subscribe(world, client, subscriber)
@@ -246,7 +255,7 @@ def test_a_new_subscription_and_each_change_of_it_are_in_force_when_the_call_is_
 
 
 def test_nothing_arrives_while_suspended_and_what_came_then_is_not_kept(
-    world: World, client: Client, subscriber: str
+    world: Running, client: Client, subscriber: str
 ) -> None:
     subscription, control = (subscribe(world, client, subscriber) for _ in range(2))
     assert client.call("POST", f"{subscription.path}/suspend", expect=202)["status"] == "suspended"
@@ -258,7 +267,7 @@ def test_nothing_arrives_while_suspended_and_what_came_then_is_not_kept(
     assert [arrived["id"] for arrived in received(world.inbox, subscription.hook)] == [afterwards]
 
 
-def test_nothing_arrives_after_deletion(world: World, client: Client, subscriber: str) -> None:
+def test_nothing_arrives_after_deletion(world: Running, client: Client, subscriber: str) -> None:
     subscription, control = (subscribe(world, client, subscriber) for _ in range(2))
     assert client.call("DELETE", subscription.path, expect=200)["status"] == "deleted"
     delivered(world.inbox, control.hook, emit(world))
@@ -268,7 +277,7 @@ def test_nothing_arrives_after_deletion(world: World, client: Client, subscriber
     client.call("POST", f"{subscription.path}/resume", expect=409)
 
 
-def test_deleting_the_subscriber_ends_its_subscriptions(world: World, client: Client) -> None:
+def test_deleting_the_subscriber_ends_its_subscriptions(world: Running, client: Client) -> None:
     subscriber = f"/subscribers/{new_subscriber(client)['id']}"
     kept = f"/subscribers/{new_subscriber(client)['id']}"
     subscription, control = subscribe(world, client, subscriber), subscribe(world, client, kept)
@@ -279,7 +288,7 @@ def test_deleting_the_subscriber_ends_its_subscriptions(world: World, client: Cl
     client.call("DELETE", kept, expect=200)
 
 
-def test_only_the_types_that_are_named_arrive(world: World, client: Client, subscriber: str) -> None:
+def test_only_the_types_that_are_named_arrive(world: Running, client: Client, subscriber: str) -> None:
     subscription, control = (
         subscribe(world, client, subscriber, events=events) for events in ([UPDATED], [UPDATED, CREATED])
     )
@@ -300,7 +309,7 @@ def test_only_the_types_that_are_named_arrive(world: World, client: Client, subs
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_caller_that_is_not_proven_is_401(
-    world: World, client: Client, change: dict[str, str], reason: str
+    world: Running, client: Client, change: dict[str, str], reason: str
 ) -> None:
     caller = Client(world.platform, client.pim, client.token, client.client_id)
     for name, value in change.items():
@@ -310,7 +319,7 @@ def test_a_caller_that_is_not_proven_is_401(
     assert answer.json()["errors"][0]["message"]
 
 
-def test_another_clients_resources_are_404(world: World, client: Client) -> None:
+def test_another_clients_resources_are_404(world: Running, client: Client) -> None:
     shop, erp = (Client(world.platform, KEYED_PIM, key, name) for name, key in KEYS.items())
     subscriber = f"/subscribers/{new_subscriber(shop)['id']}"
     subscription = subscribe(world, shop, subscriber)
@@ -327,7 +336,7 @@ def test_another_clients_resources_are_404(world: World, client: Client) -> None
 
 
 def test_a_pims_events_reach_that_pims_subscriptions_only(
-    world: World, client: Client, subscriber: str
+    world: Running, client: Client, subscriber: str
 ) -> None:
     shop = Client(world.platform, KEYED_PIM, KEYS["shop"], "shop")
     elsewhere = subscribe(world, shop, f"/subscribers/{new_subscriber(shop)['id']}")
@@ -337,7 +346,7 @@ def test_a_pims_events_reach_that_pims_subscriptions_only(
     assert received(world.inbox, elsewhere.hook) == []
 
 
-def test_a_pim_that_is_down_is_503_and_not_remembered(world: World) -> None:
+def test_a_pim_that_is_down_is_503_and_not_remembered(world: Running) -> None:
     newcomer = world.pim.client(world.platform)
     with world.pim.outage(503):
         answer = newcomer.call("GET", "/subscribers")
@@ -347,7 +356,7 @@ def test_a_pim_that_is_down_is_503_and_not_remembered(world: World) -> None:
 
 
 def test_without_the_permission_one_may_read_suspend_and_delete_but_not_subscribe(
-    world: World, client: Client, subscriber: str
+    world: Running, client: Client, subscriber: str
 ) -> None:
     subscription = subscribe(world, client, subscriber)
     with world.pim.without_permission():
@@ -373,12 +382,14 @@ def test_without_the_permission_one_may_read_suspend_and_delete_but_not_subscrib
     ("path", "status"),
     [("/api/v1/subscribers/", 404), ("/api/v1", 404), ("/api/v2/subscribers", 404), ("/health", 200)],
 )
-def test_a_route_exists_exactly_as_it_is_written(world: World, path: str, status: int) -> None:
+def test_a_route_exists_exactly_as_it_is_written(world: Running, path: str, status: int) -> None:
     answer = http().get(world.platform + path, timeout=10, allow_redirects=False)
     assert answer.status_code == status
 
 
-def test_a_wrong_ingest_key_is_401_and_stores_nothing(world: World, client: Client, subscriber: str) -> None:
+def test_a_wrong_ingest_key_is_401_and_stores_nothing(
+    world: Running, client: Client, subscriber: str
+) -> None:
     subscription = subscribe(world, client, subscriber)
     refused = event()
     assert send_events(world.platform, "another-key", refused) == 401

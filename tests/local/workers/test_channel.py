@@ -12,7 +12,7 @@ import pytest
 from aep.workers import channel as channels
 from aep.workers.channel import Channel
 from contract.suites.broker import Consumer, a_removal
-from contract.test_embedded import WorkersWorld
+from contract.test_embedded import BrokerWithWorkers
 from event_platform.domain.errors import NotFound, StoreUnavailable
 from event_platform.domain.subscriptions import Status, suspend
 from support.eventually import eventually
@@ -174,12 +174,12 @@ async def test_there_is_no_room_until_the_other_end_has_taken_what_was_sent(pair
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[WorkersWorld]:
-    async with WorkersWorld(tmp_path) as world:
+async def world(tmp_path: Path) -> AsyncIterator[BrokerWithWorkers]:
+    async with BrokerWithWorkers(tmp_path) as world:
         yield world
 
 
-async def test_a_change_is_known_to_the_workers_when_its_call_is_answered(world: WorkersWorld) -> None:
+async def test_a_change_is_known_to_the_workers_when_its_call_is_answered(world: BrokerWithWorkers) -> None:
     (subscription,) = await world.subscribe()
     await world.start(Consumer())
     for store in world.stores:
@@ -193,7 +193,7 @@ async def test_a_change_is_known_to_the_workers_when_its_call_is_answered(world:
 
 
 async def test_a_client_that_is_gone_is_known_to_the_workers_when_its_event_is_taken(
-    world: WorkersWorld,
+    world: BrokerWithWorkers,
 ) -> None:
     (subscription,) = await world.subscribe()
     await world.start(Consumer())
@@ -207,7 +207,7 @@ async def test_a_client_that_is_gone_is_known_to_the_workers_when_its_event_is_t
 
 
 async def test_what_a_worker_cannot_take_now_it_reads_later(
-    world: WorkersWorld, monkeypatch: pytest.MonkeyPatch
+    world: BrokerWithWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channels, "FULL_BYTES", 2000)  # a few deliveries
     await world.subscribe(2)
@@ -222,7 +222,7 @@ async def test_what_a_worker_cannot_take_now_it_reads_later(
 
 
 async def test_a_worker_sees_the_store_away_as_it_is(
-    world: WorkersWorld, monkeypatch: pytest.MonkeyPatch
+    world: BrokerWithWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.start(Consumer())
 
@@ -234,7 +234,7 @@ async def test_a_worker_sees_the_store_away_as_it_is(
         await world.stores[0].current("unknown")
 
 
-async def test_what_cannot_be_sent_is_a_fault_of_the_owner_or_the_worker(world: WorkersWorld) -> None:
+async def test_what_cannot_be_sent_is_a_fault_of_the_owner_or_the_worker(world: BrokerWithWorkers) -> None:
     await world.start(Consumer())
     world.stores[0].channel.send(Strange.log, Unsendable())
     await eventually(lambda: len(world.faults) == 1)

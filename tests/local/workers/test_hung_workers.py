@@ -40,7 +40,7 @@ from support.clock import ManualClock
 from support.embedded import Embedded
 from support.eventually import eventually
 from support.processes import Child, children, http, not_ready, server, until, with_metrics
-from support.records import OWNER, PIM, a_subscriber, a_subscription, an_event, https_config
+from support.records import OWNER, PIM, an_event
 
 STARTS = 60.0
 """Seconds in which processes start, on a machine that has much else to do."""
@@ -63,48 +63,6 @@ class Receiver:
         self.got.append((request.path_params["path"], event))
         await self.open.wait()
         return Response()
-
-
-class World:
-    """The owner in this process, two workers as processes, and rounds that the test makes."""
-
-    def __init__(self, owner: "Owner", processes: WorkerProcesses, receiver: Receiver, url: str) -> None:
-        self.clock, self.meters, self.resident_bytes = owner.clock, owner.meters, owner.resident_bytes
-        self.subscriptions, self.queue, self.workers = owner.subscriptions, owner.queue, owner.workers
-        self.processes, self.receiver, self.url = processes, receiver, url
-        self.subscriber = a_subscriber()
-
-    async def subscribe(self, path: str) -> Subscription:
-        """Subscriptions are dealt out: the first one is the second worker's, then the first's, and so on."""
-        subscription = a_subscription(self.subscriber, config=https_config(f"{self.url}/{path}"))
-        await self.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
-        return subscription
-
-    async def emit(self, first: int, number: int = 1) -> list[str]:
-        events = [an_event(each, entity="one") for each in range(first, first + number)]
-        await self.queue.accept(PIM, events)
-        return [each.id for each in events]
-
-    async def rounds_of_silence(self, number: int) -> None:
-        """Rounds until the first worker, which hangs, was silent for so many."""
-        while self.workers._workers[0].silent_rounds < number:
-            await self.round()
-
-    def is_replaced(self, hung: WorkerProcess) -> bool:
-        return self.workers._workers[0].process is not hung
-
-    async def round(self) -> None:
-        """A round of the owner; who runs has answered at its end."""
-        await self.clock.advance(ROUND_SECONDS)
-        await eventually(self._have_answered, within=STARTS)
-
-    def _have_answered(self) -> bool:
-        return all(
-            worker.channel.has_heard or is_stopped(worker.process.pid) for worker in self.workers._workers
-        )
-
-    async def started(self) -> None:
-        await eventually(lambda: all(worker.is_started for worker in self.workers._workers), within=STARTS)
 
 
 def is_stopped(pid: int) -> bool:
@@ -136,29 +94,67 @@ class Owner(Embedded):
         self.subscriptions.copies = self.workers
 
 
+class TwoWorkers(Owner):
+    """The same with two workers as processes, a receiver, and rounds that the test makes."""
+
+    def __init__(self, folder: Path, processes: WorkerProcesses, receiver: Receiver, url: str) -> None:
+        super().__init__(folder, processes)
+        self.processes, self.receiver, self.url = processes, receiver, url
+
+    async def subscribe_to(self, path: str) -> Subscription:
+        """Subscriptions are dealt out: the first one is the second worker's, then the first's, and so on."""
+        (subscription,) = await self.subscribe(url=f"{self.url}/{path}")
+        return subscription
+
+    async def emit(self, first: int, number: int = 1) -> list[str]:
+        events = [an_event(each, entity="one") for each in range(first, first + number)]
+        await self.queue.accept(PIM, events)
+        return [each.id for each in events]
+
+    async def rounds_of_silence(self, number: int) -> None:
+        """Rounds until the first worker, which hangs, was silent for so many."""
+        while self.workers._workers[0].silent_rounds < number:
+            await self.round()
+
+    def is_replaced(self, hung: WorkerProcess) -> bool:
+        return self.workers._workers[0].process is not hung
+
+    async def round(self) -> None:
+        """A round of the owner; who runs has answered at its end."""
+        await self.clock.advance(ROUND_SECONDS)
+        await eventually(self._have_answered, within=STARTS)
+
+    def _have_answered(self) -> bool:
+        return all(
+            worker.channel.has_heard or is_stopped(worker.process.pid) for worker in self.workers._workers
+        )
+
+    async def started(self) -> None:
+        await eventually(lambda: all(worker.is_started for worker in self.workers._workers), within=STARTS)
+
+
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path) -> AsyncIterator[TwoWorkers]:
     async with AsyncExitStack() as stack:
         processes = WorkerProcesses(SteadyClock())
         stack.callback(processes.end)
         processes.started = [processes.start_another(), processes.start_another()]
-        owner, receiver = Owner(tmp_path, processes), Receiver()
-        stack.push_async_callback(owner.database.close)
+        receiver = Receiver()
         url = await stack.enter_async_context(serving.running(receiver.app))
-        world = World(owner, processes, receiver, url)
-        await owner.subscriptions.add_subscriber(world.subscriber, limit=20)
-        await owner.queue.open(owner.workers.put, lambda _: None, read_more=owner.workers.read_more)
-        await owner.workers.start()
-        stack.push_async_callback(owner.workers.stop)
+        world = await stack.enter_async_context(TwoWorkers(tmp_path, processes, receiver, url))
+        await world.queue.open(world.workers.put, lambda _: None, read_more=world.workers.read_more)
+        await world.workers.start()
+        stack.push_async_callback(world.workers.stop)
         yield world
         receiver.open.set()
-    assert owner.faults == []
 
 
 @pytest.mark.provokes("worker.killed", "worker.replaced")
-async def test_a_worker_that_hangs_is_killed_and_replaced_and_its_lanes_go_on_in_order(world: World) -> None:
-    await world.subscribe("second")
-    await world.subscribe("first")
+async def test_a_worker_that_hangs_is_killed_and_replaced_and_its_lanes_go_on_in_order(
+    world: TwoWorkers,
+) -> None:
+    await world.subscribe_to("second")
+    await world.subscribe_to("first")
     ids = await world.emit(0)
     await eventually(lambda: len(world.receiver.got) == 2)
     hung, healthy = world.processes.started
@@ -186,9 +182,9 @@ async def test_a_worker_that_hangs_is_killed_and_replaced_and_its_lanes_go_on_in
     assert (replaced["event"], replaced["worker"]) == ("worker.replaced", 0)
 
 
-async def test_a_change_waits_for_a_worker_that_hangs_only_until_that_is_killed(world: World) -> None:
-    await world.subscribe("second")
-    first = await world.subscribe("first")
+async def test_a_change_waits_for_a_worker_that_hangs_only_until_that_is_killed(world: TwoWorkers) -> None:
+    await world.subscribe_to("second")
+    first = await world.subscribe_to("first")
     world.receiver.open.clear()
     await world.emit(0, 5)  # in each lane one is sent, and the others wait for its answer
     await eventually(lambda: len(world.receiver.got) == 2)
@@ -198,7 +194,7 @@ async def test_a_change_waits_for_a_worker_that_hangs_only_until_that_is_killed(
     await eventually(lambda: len(world.receiver.of("second")) == 5)
     change = asyncio.create_task(
         world.subscriptions.change_subscription(
-            OWNER, world.subscriber.id, first.id, partial(suspend, now=world.clock.now())
+            OWNER, first.subscriber_id, first.id, partial(suspend, now=world.clock.now())
         )
     )
     removal = asyncio.create_task(world.queue.accept(PIM, [a_removal("app", OWNER.client_id)]))
@@ -219,9 +215,9 @@ async def test_a_change_waits_for_a_worker_that_hangs_only_until_that_is_killed(
 
 
 @pytest.mark.provokes("worker.renewed")
-async def test_an_idle_worker_that_keeps_memory_is_replaced_and_a_busy_one_is_not(world: World) -> None:
-    await world.subscribe("second")
-    await world.subscribe("first")
+async def test_an_idle_worker_that_keeps_memory_is_replaced_and_a_busy_one_is_not(world: TwoWorkers) -> None:
+    await world.subscribe_to("second")
+    await world.subscribe_to("first")
     grown, other = world.processes.started
     world.resident_bytes[grown.pid] = GROWN_BYTES
     world.receiver.open.clear()
@@ -247,7 +243,7 @@ async def test_an_idle_worker_that_keeps_memory_is_replaced_and_a_busy_one_is_no
     assert not other.reap()
 
 
-async def test_workers_live_on_when_the_owner_or_the_machine_stood_still(world: World) -> None:
+async def test_workers_live_on_when_the_owner_or_the_machine_stood_still(world: TwoWorkers) -> None:
     hung, healthy = world.processes.started
     for pid in (hung.pid, healthy.pid):
         os.kill(pid, signal.SIGSTOP)

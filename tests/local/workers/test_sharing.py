@@ -8,14 +8,14 @@ import pytest
 from aep.broker.dispatcher import Dispatcher, LaneQueue
 from aep.broker.live import Records
 from contract.suites.broker import Consumer, Handler
-from contract.test_embedded import WorkersWorld
+from contract.test_embedded import BrokerWithWorkers
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.ports import SuccessCounts
 from support.eventually import eventually
 from support.records import PIM, an_event
 
 
-class NotingWorld(WorkersWorld):
+class NotingWorkers(BrokerWithWorkers):
     """Notes which lanes each of the two workers has delivered, by subscription."""
 
     def __init__(self, folder: Path) -> None:
@@ -36,12 +36,12 @@ class NotingWorld(WorkersWorld):
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[NotingWorld]:
-    async with NotingWorld(tmp_path) as world:
+async def world(tmp_path: Path) -> AsyncIterator[NotingWorkers]:
+    async with NotingWorkers(tmp_path) as world:
         yield world
 
 
-async def test_all_lanes_of_a_subscription_are_one_workers(world: NotingWorld) -> None:
+async def test_all_lanes_of_a_subscription_are_one_workers(world: NotingWorkers) -> None:
     consumer = Consumer()
     subscriptions = await world.subscribe(4)
     await world.intake.accept(PIM, [an_event(number, entity=str(number)) for number in range(20)])
