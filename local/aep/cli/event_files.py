@@ -1,4 +1,4 @@
-"""The option `--event`: reads an event in each form that a person may have."""
+"""Files that a person names: the option `--event`, in each form that an event may have."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ def event_in(file: Path) -> dict[str, Any]:
     For an entry of the catalog, as JSON or as `aep events TYPE` prints it, that is its example.
     """
     where = f"--event {file}"
-    before, is_printed, example = _text_of(file, where).partition("\n\nexample:\n")
+    before, is_printed, example = text_of(file, where).partition("\n\nexample:\n")
     try:
         found = orjson.loads(example if is_printed else before)
     except orjson.JSONDecodeError as error:
@@ -43,7 +43,8 @@ def event_in(file: Path) -> dict[str, Any]:
     return found
 
 
-def _text_of(file: Path, where: str) -> str:
+def text_of(file: Path, where: str) -> str:
+    """Returns the text of a file, or of standard input for `-`; ends the command when there is none."""
     try:
         return sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
     except UnicodeDecodeError as error:

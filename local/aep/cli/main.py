@@ -16,6 +16,7 @@ from ..store.identity import with_cure
 from . import sandbox, trials
 from .backup import backup
 from .dead import dead
+from .dev import dev, trigger
 from .doctor import doctor
 from .events import events
 from .filters import filter_
@@ -34,6 +35,7 @@ app.add_typer(dead, name="dead")
 app.add_typer(filter_, name="filter")
 app.add_typer(secrets, name="secrets")
 app.command()(backup)
+app.command()(dev)
 app.command()(doctor)
 app.command()(events)
 app.command()(export)
@@ -46,6 +48,7 @@ app.command()(trials.explain)
 app.command("logs")(list_logs)
 app.command()(status)
 app.command()(trace)
+app.command()(trigger)
 sandbox.mount(app)
 app.command()(serve)
 

@@ -62,6 +62,7 @@ READ_BY_COMMANDS = (
     "AEP_PIM_TOKEN",
     "AEP_PIM_URL",
     "AEP_SIGNING_SECRET",
+    "AEP_URL",
     "AEP_WORKERS",
 )
 """The variables that commands read beside the settings."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 30
 
 Subscription = Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="The subscription's id.")]
-Url = Annotated[str, typer.Option("--url", help="The platform's base URL.")]
+Url = Annotated[str, typer.Option("--url", envvar="AEP_URL", help="The platform's base URL.")]
 PimUrl = Annotated[str, typer.Option("--pim-url", envvar="AEP_PIM_URL", help="The PIM's base URL.")]
 ClientId = Annotated[
     str, typer.Option("--client-id", envvar="AEP_PIM_CLIENT_ID", help="The connection's or App's client id.")

@@ -5,7 +5,6 @@ sends events in every format and holds what arrives against what was accepted.
 """
 
 import asyncio
-import base64
 import contextlib
 import secrets
 import signal
@@ -14,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,9 +27,10 @@ from .. import output
 from ..output import echo
 from ..runtime.children import ChildFailed
 from . import sim
-from .demo_processes import Children, DemoFailed
+from .demo_processes import Children, StepFailed
 from .demo_view import Progress
 from .ingest_requests import Format
+from .management import management_api
 from .sim import DEFAULT_CLIENT
 
 FLAKY_EVERY = 20  # more failures would end in a suspension: the success rate has to stay above 90 %
@@ -75,13 +75,20 @@ class Stage:
 
 
 @asynccontextmanager
-async def one_machine(children: Children, folder: Path, pim: Mapping[str, Any]) -> AsyncIterator[Platform]:
+async def one_machine(
+    children: Children,
+    folder: Path,
+    pim: Mapping[str, Any],
+    *,
+    port: int = 0,
+    settings: Mapping[str, str] = SERVE_SETTINGS,
+) -> AsyncIterator[Platform]:
     """Starts `aep serve`, which ends with the other children."""
     pims = folder / "pims.json"
     pims.write_bytes(orjson.dumps([pim]))
     data = str(folder / "data")
-    arguments = ("--port", "0", "--metrics-port", "0", "--dev", "--data", data, "--pims", str(pims))
-    url = await children.start("serve", *arguments, settings=SERVE_SETTINGS)
+    arguments = ("--port", str(port), "--metrics-port", "0", "--dev", "--data", data, "--pims", str(pims))
+    url = await children.start("serve", *arguments, settings=settings)
     yield Platform(url, url, children.last_words)
 
 
@@ -96,7 +103,7 @@ def run_demo(console: Console | None = None, stage: Stage | None = None) -> int:
     progress = Progress(console)
     try:
         asyncio.run(_demo(progress, stage))
-    except (ChildFailed, DemoFailed) as failure:
+    except (ChildFailed, StepFailed) as failure:
         echo(f"aep demo: {failure}", err=True)
         for line in failure.lines:
             echo(f"  | {line}", err=True)
@@ -121,7 +128,7 @@ async def _demo(progress: Progress, where: Stage) -> None:
             except TimeoutError:
                 children.check()
                 message = f"not finished within {where.steps_seconds:g} s, during: {progress.current}"
-                raise DemoFailed(message, children.last_words()) from None
+                raise StepFailed(message, children.last_words()) from None
 
 
 class _Demo:
@@ -155,7 +162,7 @@ class _Demo:
     async def _steps(self) -> None:
         stage = self._progress.stage
         with stage("get a token from the PIM") as note:
-            self._api = await self._management_api()
+            self._api = await management_api(self._session, self._pim, self._platform.manage, self._children)
             note(f"client {DEFAULT_CLIENT.client_id}")
         with stage("create a subscriber and two subscriptions") as note:
             await self._subscribe()
@@ -183,25 +190,6 @@ class _Demo:
         pim = {"url": self._pim, "ingest_key": self._ingest_key, "auth": "token-info"}
         started = self._where.start(self._children, self._folder, pim)
         self._platform = await running.enter_async_context(started)
-
-    async def _management_api(self) -> "_Api":
-        password = {
-            "grant_type": "password",
-            "username": DEFAULT_CLIENT.username,
-            "password": DEFAULT_CLIENT.password,
-        }
-        pim = _Api(self._session, self._pim, self._children)
-        credentials = f"{DEFAULT_CLIENT.client_id}:{DEFAULT_CLIENT.secret}"
-        basic = f"Basic {base64.b64encode(credentials.encode()).decode()}"
-        tokens = await pim.call(
-            "POST", "/api/oauth/v1/token", 200, password, headers={"Authorization": basic}
-        )
-        identity = {
-            "X-PIM-URL": self._pim,
-            "X-PIM-TOKEN": tokens["access_token"],
-            "X-PIM-CLIENT-ID": DEFAULT_CLIENT.client_id,
-        }
-        return _Api(self._session, f"{self._platform.manage}/api/v1", self._children, identity)
 
     async def _subscribe(self) -> None:
         contact = {"technical_email": "demo@example.com"}
@@ -239,7 +227,7 @@ class _Demo:
         if emitted.failed:
             self._children.check()
             message = f"not accepted: {counted(emitted.failed, 'event')}: {emitted.error}"
-            raise DemoFailed(message, self._platform.last_words())
+            raise StepFailed(message, self._platform.last_words())
         for subscription in subscriptions:
             self._expected[subscription].update(ids)
         self._progress.expected = sum(map(len, self._expected.values()))
@@ -253,13 +241,13 @@ class _Demo:
             self._check_signatures()
             if time.monotonic() > deadline:
                 text = ", ".join(f"{number} at {name}" for name, number in missing.items())
-                raise DemoFailed(f"lost or late: {text}", self._platform.last_words())
+                raise StepFailed(f"lost or late: {text}", self._platform.last_words())
             await asyncio.sleep(0.05)
         self._check_signatures()
 
     def _check_signatures(self) -> None:
         if bad := self._progress.counts["bad signatures"]:
-            raise DemoFailed(f"{counted(bad, 'delivery')} had a wrong signature", self._platform.last_words())
+            raise StepFailed(f"{counted(bad, 'delivery')} had a wrong signature", self._platform.last_words())
 
     def _missing(self) -> dict[str, int]:
         names = {self._plain: "/ok", self._flaky: "/flaky"}
@@ -274,7 +262,7 @@ class _Demo:
         path = f"{self._subscriptions}/{self._plain}"
         row = await self._api.call("GET", path, 200)
         if any(secret in orjson.dumps(row).decode() for secret in self._secrets):
-            raise DemoFailed("the platform returned a secret")
+            raise StepFailed("the platform returned a secret")
         name, value = PATCHED
         row["config"]["headers"] = {name: value}
         await self._api.call("PATCH", path, 200, row)
@@ -283,7 +271,7 @@ class _Demo:
         await self._all_delivered(seconds=self._where.act_seconds)
         for event_id in ids:
             if self._watch.delivered[self._plain][event_id]["headers"].get(name.lower()) != value:
-                raise DemoFailed(f"a delivery after the change lacks the header {name}")
+                raise StepFailed(f"a delivery after the change lacks the header {name}")
 
     async def _suspended(self) -> int:
         path = f"{self._subscriptions}/{self._plain}"
@@ -304,45 +292,13 @@ class _Demo:
 
     def _check_passed_by(self) -> None:
         if arrived := self._watch.delivered[self._plain].keys() & set(self._passed_by):
-            raise DemoFailed(f"{counted(len(arrived), 'event')} reached a suspended subscription")
+            raise StepFailed(f"{counted(len(arrived), 'event')} reached a suspended subscription")
 
 
 def _remembering(events: Iterator[sim.CloudEvent], ids: list[str]) -> Iterator[sim.CloudEvent]:
     for event in events:
         ids.append(event["id"])
         yield event
-
-
-@dataclass(frozen=True, slots=True)
-class _Api:
-    """JSON requests to one base URL, each with the status that it must be answered."""
-
-    session: aiohttp.ClientSession
-    base: str
-    children: Children
-    identity: Mapping[str, str] = field(default_factory=dict)
-
-    async def call(
-        self,
-        method: str,
-        path: str,
-        expect: int,
-        body: Any = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Any:
-        url = self.base + path
-        try:
-            async with self.session.request(
-                method, url, json=body, headers={**self.identity, **(headers or {})}
-            ) as answer:
-                status, text = answer.status, await answer.text(errors="replace")
-        except aiohttp.ClientError as error:
-            self.children.check()
-            raise DemoFailed(f"{method} {url}: {error}", self.children.last_words()) from error
-        if status != expect:
-            message = f"{method} {url} answered {status} in place of {expect}: {text[:300]}"
-            raise DemoFailed(message, self.children.last_words())
-        return orjson.loads(text)
 
 
 class _Watch:
@@ -365,9 +321,9 @@ class _Watch:
             await self._task
 
     def check(self) -> None:
-        """Raises DemoFailed when the inbox could not be followed any longer."""
+        """Raises StepFailed when the inbox could not be followed any longer."""
         if self._task.done() and (error := self._task.exception()) is not None:
-            raise DemoFailed(f"the inbox does not answer: {error}") from error
+            raise StepFailed(f"the inbox does not answer: {error}") from error
 
     async def _follow(self) -> None:
         while True:

@@ -1,15 +1,16 @@
-"""The processes that the demo starts; the demo ends when one of them does."""
+"""The processes that the demo and `aep dev` start; both end when one of them does."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..runtime.children import Child, ChildFailed, aep, end_all, environment
 
-READY_SECONDS = 12
+READY_SECONDS = 60
+"""Far more than it takes, for machines that are slow or busy."""
 STOP_SECONDS = 4
 
 
-class DemoFailed(Exception):
+class StepFailed(Exception):
     """Raised when a step did not end as it must; `lines` are the last lines of the child concerned."""
 
     def __init__(self, message: str, lines: list[str] | None = None) -> None:
@@ -18,7 +19,7 @@ class DemoFailed(Exception):
 
 
 class Children:
-    """The processes that the demo started. Leaving the block stops every one of them.
+    """The processes that a command started. Leaving the block stops every one of them.
 
     What they write goes to files in `folder`.
     """
@@ -39,7 +40,7 @@ class Children:
             f"aep {command}",
             aep(command, *arguments),
             stdout=self._folder / f"{command}.out",
-            stderr=self._folder / f"{command}.err",
+            stderr=self.errors_of(command),
             environment=environment(settings or {}),
         )
         self._children.append(child)
@@ -54,6 +55,10 @@ class Children:
         for child in self._children:
             if (status := child.status) is not None:
                 raise ChildFailed(f"{child.name} ended with status {status}", child.last_lines())
+
+    def errors_of(self, command: str) -> Path:
+        """Returns the file of standard error of `aep COMMAND`."""
+        return self._folder / f"{command}.err"
 
     def last_words(self) -> list[str]:
         """Returns the last lines of standard error of the child started last, which is the platform."""

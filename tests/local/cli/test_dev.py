@@ -1,0 +1,284 @@
+"""`aep dev` and `aep trigger` as processes: an app of one's own, from a shell to its first event."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import ssl
+import struct
+import termios
+import threading
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from aep.errors import SetupError
+from aep.sandbox import dev_session
+from aep.sandbox.dev_session import DevSession
+from support import processes
+from support.processes import Child, until
+from support.servers import Certificates
+
+TYPE = "com.akeneo.pim.v1.product.updated"
+COLUMNS = 80
+
+
+class App:
+    """The app that somebody writes; it answers those of `first` once each, then `status`."""
+
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self.status = 200
+        self.first: list[int] = []
+        self.requests: list[tuple[str, Mapping[str, str], bytes]] = []
+        app = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                app.requests.append((self.path, dict(self.headers), body))
+                self.send_response(app.first.pop(0) if app.first else app.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base names it
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(
+                self.server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self.port = self.server.server_address[1]
+
+
+@contextlib.contextmanager
+def app_at(port: int, tls: ssl.SSLContext | None = None) -> Iterator[App]:
+    app = App(port, tls)
+    thread = threading.Thread(target=app.server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield app
+    finally:
+        app.server.shutdown()
+        app.server.server_close()
+        thread.join()
+
+
+class Terminal:
+    """A terminal of 80 columns, and all that was written to it."""
+
+    def __init__(self) -> None:
+        self.screen = ""
+        self._master, self.descriptor = pty.openpty()
+        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+        self._reading = threading.Thread(target=self._read)
+        self._reading.start()
+
+    def shows(self, text: str, child: Child) -> str:
+        """The screen, once it shows the text, wherever its lines break."""
+
+        def is_there() -> bool:
+            return text in " ".join(self.screen.split())
+
+        until(lambda: is_there() or child.status is not None, f"on the screen: {text}")
+        assert is_there(), f"{self.screen}\n{child.stderr()}"
+        return self.screen
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+        self._reading.join()
+        os.close(self._master)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # EIO: nobody has the other end open any more
+            while data := os.read(self._master, 4096):
+                self.screen += data.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    opened = Terminal()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, str]:
+    """A runtime folder and a folder of temporary files of the test's own."""
+    folders = {"XDG_RUNTIME_DIR": tmp_path / "runtime", "TMPDIR": tmp_path / "temporary"}
+    for folder in folders.values():
+        folder.mkdir()
+    return {name: str(folder) for name, folder in folders.items()} | {"NO_COLOR": "1", "TZ": "UTC"}
+
+
+def ended(folder: Path, *arguments: str, settings: Mapping[str, str]) -> tuple[int, str, str]:
+    """The exit status of a command, and what it wrote."""
+    with processes.command(folder, *arguments, settings=settings) as child:
+        return child.wait(60), child.stdout(), child.stderr()
+
+
+def copied(screen: str) -> dict[str, str]:
+    return dict(re.findall(r"^export (\w+)=(\S+)$", screen, re.MULTILINE))
+
+
+def is_shown(child: Child, text: str) -> None:
+    until(lambda: child.status is not None or text in child.stdout(), f"printed: {text}")
+    assert text in child.stdout(), child.stderr()
+
+
+def test_from_a_shell_to_the_first_event(
+    tmp_path: Path, terminal: Terminal, settings: dict[str, str]
+) -> None:
+    port = processes.free_port()
+    url = f"http://127.0.0.1:{port}/events?shop=1"
+    arguments = ("dev", "--forward-to", url)
+    trigger = ("trigger", TYPE)
+    with processes.command(tmp_path, *arguments, settings=settings, stdout=terminal.descriptor) as dev:
+        terminal.shows(f"Nothing listens at {url} yet", dev)
+        status, _, said = ended(tmp_path, *trigger, settings=settings)
+        assert (status, said.count("\n")) == (1, 1)
+        assert "waits for your app" in said
+        with app_at(port) as app:
+            values = copied(terminal.shows(f"aep trigger {TYPE}", dev))
+
+            data = '{"product": {"uuid": "3f1a2c9e-58a1-4f3c-9a45-2a1f7f1f0b11"}}'
+            (tmp_path / "data.json").write_text(data)
+            more = (
+                "--data",
+                str(tmp_path / "data.json"),
+                "--set",
+                "product.identifier=SKU-1",
+                "--user",
+                "me",
+            )
+            status, said, _ = ended(tmp_path, *trigger, *more, settings=settings)
+            assert (status, said.splitlines()[-1]) == (0, f"delivered to {url}")
+            [(path, headers, body)] = app.requests
+            event = orjson.loads(body)
+            assert path == "/events?shop=1"
+            assert event["data"] == {
+                "product": {"uuid": "3f1a2c9e-58a1-4f3c-9a45-2a1f7f1f0b11", "identifier": "SKU-1"},
+                "author": {"identifier": "me", "type": "user"},
+            }
+            assert f"id {event['id']}\n" in said
+            signature = processes.signature(values["SIGNING_SECRET"], body)
+            assert headers["X-AKENEO-SIGNATURE-PRIMARY"] == signature
+            terminal.shows(f"200 {TYPE}", dev)
+
+            client = processes.Client(
+                values["AEP_URL"], values["AEP_PIM_URL"], values["AEP_PIM_TOKEN"], values["AEP_PIM_CLIENT_ID"]
+            )
+            assert len(client.call("GET", "/subscribers", expect=200)) == 1
+
+            app.first = [500]
+            ended(tmp_path, *trigger, settings=settings)
+            terminal.shows("Your app answered 500: the platform tries the event again at ", dev)
+            terminal.shows("Your app takes events again.", dev)
+
+            app.status = 404
+            status, said, _ = ended(tmp_path, *trigger, settings=settings)
+            assert status == 1
+            assert "`aep trigger` resumes it" in said
+            terminal.shows("Your app answered 404: for the platform the endpoint is gone", dev)
+            app.status = 200
+            status, said, _ = ended(tmp_path, *trigger, "--count", "3", settings=settings)
+            assert (status, said.splitlines()[-1]) == (0, f"3 events: delivered to {url}")
+        started = processes.children(dev.pid)
+        assert dev.stop(processes.signal.SIGINT) == 0
+    assert [line for line in terminal.screen.splitlines() if len(line) > COLUMNS] == []
+    assert not dev.stderr()
+    assert len(started) == 2
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+    assert [each for name in ("runtime", "temporary") for each in (tmp_path / name).iterdir()] == []
+
+
+def test_an_app_with_a_private_authority(tmp_path: Path, settings: dict[str, str]) -> None:
+    certificates = Certificates()
+    authority = tmp_path / "ca.pem"
+    certificates.authority.cert_pem.write_to_path(str(authority))
+    with app_at(0, certificates.good()) as app:
+        url = f"https://127.0.0.1:{app.port}/"
+        arguments = ("dev", "--forward-to", url, "--ca", str(authority))
+        with processes.command(tmp_path, *arguments, settings=settings) as dev:
+            is_shown(dev, "Ready.")
+            status, said, _ = ended(tmp_path, "trigger", TYPE, settings=settings)
+            assert (status, said.splitlines()[-1]) == (0, f"delivered to {url}")
+            assert len(app.requests) == 1
+
+
+def test_the_inbox_takes_what_no_app_does(tmp_path: Path, settings: dict[str, str]) -> None:
+    arguments = ("dev", "--events", TYPE, "--filter", 'user = "me"', "--secret", "0123456789abcdef")
+    with processes.command(tmp_path, *arguments, settings=settings) as dev:
+        is_shown(dev, "Ready.")
+        assert copied(dev.stdout())["SIGNING_SECRET"] == "0123456789abcdef"
+        assert ended(tmp_path, "trigger", TYPE, "--user", "me", settings=settings)[0] == 0
+        status, said, _ = ended(tmp_path, "trigger", TYPE, "--user", "you", settings=settings)
+        assert status == 1
+        assert "nobody gets it: " in said
+        status, _, said = ended(tmp_path, "dev", settings=settings)
+        assert (status, said) == (1, "aep: an `aep dev` of yours runs already: end it with Ctrl-C first\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("dev", "--forward-to", "ftp://app"), "http://127.0.0.1:3000/events"),
+        (("dev", "--forward-to", "http://app", "--ca", "ca.pem"), "begins with https://"),
+        (("dev", "--forward-to", "https://app", "--ca", "no/such/file"), "No such file"),
+        (("dev", "--forward-to", "https://app", "--ca", __file__), "in PEM"),
+        (("dev", "--events", "product.updated"), "did you mean"),
+        (("dev", "--filter", "user ="), "--filter"),
+        (("dev", "--secret", "short"), "16 to 256"),
+        (("trigger", "product.updated"), "did you mean"),
+        (("trigger", TYPE, "--set", "product"), "PATH=VALUE"),
+        (("trigger", TYPE, "--set", "product.uuid.x=1"), "is no object"),
+        (("trigger", TYPE, "--data", __file__), "JSON object"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    tmp_path: Path, settings: dict[str, str], arguments: tuple[str, ...], said: str
+) -> None:
+    status, out, error = ended(tmp_path, *arguments, settings=settings)
+    assert (status, out, error.count("\n")) == (2, "", 1)
+    assert said in error
+
+
+def test_a_trigger_without_a_dev_says_what_to_start(tmp_path: Path, settings: dict[str, str]) -> None:
+    status, _, error = ended(tmp_path, "trigger", TYPE, settings=settings)
+    assert (status, error) == (1, "aep: no `aep dev` of yours runs here: start it in another terminal\n")
+
+
+SESSION = DevSession("http://127.0.0.1:1", "http://127.0.0.1:2", "key", "/subscribers/a/subscriptions/b", "/")
+
+
+def test_a_session_is_found_while_it_is_held(tmp_path: Path) -> None:
+    where = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    with dev_session.held(where) as write:
+        with pytest.raises(SetupError, match="not ready"):
+            dev_session.running(where)
+        write(SESSION)
+        assert dev_session.running(where) == SESSION
+        assert (tmp_path / dev_session.NAME).stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_of_a_killed_dev_counts_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / dev_session.NAME).write_text('{"left": "behind"}')
+    where = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    with pytest.raises(SetupError, match="no `aep dev`"):
+        dev_session.running(where)
+    with dev_session.held(where) as write:
+        write(SESSION)
+        assert dev_session.running(where) == SESSION
+
+
+def test_a_folder_that_others_can_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev_session.tempfile, "gettempdir", lambda: str(tmp_path))
+    (tmp_path / f"aep-{os.getuid()}").mkdir(mode=0o755)
+    with pytest.raises(SetupError, match="mode 0700"):
+        dev_session.running({})
