@@ -30,15 +30,12 @@ async def read_json(request: Request, *, or_empty: bool = False) -> Any:
 
 
 async def read_object(request: Request) -> dict[str, Any]:
-    """The body of a call that needs none, whatever its media type: {} if it is no JSON object.
-
-    Raises TooLarge.
-    """
-    body = await read_body(request, BODY_LIMIT)
-    await FIRST_BODY.ready()
+    """The body of a call that needs none, of any media type: {} if it is no JSON object of some size."""
     try:
+        body = await read_body(request, BODY_LIMIT)
+        await FIRST_BODY.ready()
         value = _value(request, body)
-    except InvalidRequest:
+    except (InvalidRequest, TooLarge):
         return {}
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 

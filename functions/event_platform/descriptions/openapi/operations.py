@@ -98,6 +98,7 @@ _SUBSCRIPTION = f"{_SUBSCRIPTIONS}/{{id}}"
 _REPLAYS = f"{_SUBSCRIPTION}/replays"
 _REPLAY = f"{_REPLAYS}/{{rid}}"
 
+_IGNORED: Mapping[str, Any] = {"not": {"type": "object"}, "description": "Is ignored."}
 _SHOWN_SUBSCRIBER = Content(ref("Subscriber"), examples.SUBSCRIBER)
 _SHOWN_SUBSCRIPTION = Content(ref("Subscription"), examples.SUBSCRIPTION)
 _DELETED_SUBSCRIBER = Content(ref("Subscriber"), examples.SUBSCRIBER | {"status": "deleted"})
@@ -245,7 +246,7 @@ SUBSCRIPTIONS = [
         "Resume a subscription",
         202,
         _SHOWN_SUBSCRIPTION,
-        [Content(ref("Resume"), {"catch_up": True})],
+        [Content({"anyOf": [ref("Resume"), _IGNORED]}, {"catch_up": True})],
         refusals={
             **CALLER,
             **PERMISSION,
@@ -253,7 +254,6 @@ SUBSCRIPTIONS = [
             400: "catch_up is no boolean.",
             409: "It is deleted or revoked, another client holds its Pub/Sub topic, or no events are kept"
             " that it could catch up with.",
-            413: BODY[413],
         },
         security=TRIPLE,
         description="With catch_up, what was accepted since the suspension, and what waited then, is"
