@@ -133,8 +133,9 @@ def test_the_minute_of_now_counts_and_those_ahead_do_not() -> None:
     assert reason_to_suspend(counts_of([*early, *next_minute]), now + 30 * SECOND) is not None
 
 
-def test_the_hour_begins_with_the_59th_minute_before_that_of_now() -> None:
-    now = START + timedelta(hours=2, seconds=30)
+@pytest.mark.parametrize("minutes", [0, 1])
+def test_the_hour_begins_with_the_59th_minute_before_that_of_now(minutes: int) -> None:
+    now = START + timedelta(hours=2, minutes=minutes, seconds=30)
     assert first_minute(now) == minute_of(now) - 59
     oldest, too_old = (attempts(0, 20, now - timedelta(minutes=each)) for each in (59, 60))
     assert reason_to_suspend(counts_of(oldest), now) is not None
