@@ -80,13 +80,6 @@ OTHER_SEAL = AesGcmSeal(b"\x02" * 32)
 NOWHERE = "127.0.0.1:1"
 
 
-@pytest.fixture
-async def firestore(firestore_host: str, project: str) -> AsyncIterator[Firestore]:
-    firestore = connect(project, emulator=firestore_host)
-    yield firestore
-    await firestore.close()
-
-
 class TestFirestoreOutbox(OutboxContract):
     @pytest.fixture
     def world(self, firestore: Firestore) -> OutboxSide:

@@ -1,7 +1,7 @@
 """Entries of deliveries that ended, in Firestore: counted by several instances, read as one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -73,10 +73,8 @@ class EndLogs:
 
 
 @pytest.fixture
-async def world(firestore_host: str, project: str) -> AsyncIterator[EndLogs]:
-    firestore = connect(project, emulator=firestore_host)
-    yield EndLogs(firestore)
-    await firestore.close()
+async def world(firestore: Firestore) -> EndLogs:
+    return EndLogs(firestore)
 
 
 async def test_an_end_is_an_entry_of_the_subscriptions_owner(world: EndLogs) -> None:

@@ -97,13 +97,11 @@ class Race:
 
 
 @pytest.fixture
-async def world(firestore_host: str, project: str) -> AsyncIterator[Race]:
-    plain = connect(project, emulator=firestore_host)
+async def world(firestore: Firestore) -> Race:
     clock = ManualClock()
-    watched_a, watched_b = Watched(plain.client), Watched(plain.client)
+    watched_a, watched_b = Watched(firestore.client), Watched(firestore.client)
     a, b = (FirestoreSubscriptions(each, SEAL, clock) for each in (watched_a, watched_b))
-    yield Race(clock, watched_b, a, b, watched_a)
-    await plain.close()
+    return Race(clock, watched_b, a, b, watched_a)
 
 
 async def stored(world: Race, owner: Owner = OWNER) -> Subscription:

@@ -1,6 +1,5 @@
 """Replays in Firestore: what manage writes, what fanout and maintain find of it, on Google's emulator."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 import uuid_utils
 
-from event_platform.adapters.firestore.client import Firestore, connect
+from event_platform.adapters.firestore.client import Firestore
 from event_platform.adapters.firestore.logs import FirestoreLogs
 from event_platform.adapters.firestore.replays import NOTED_EVERY_SECONDS, FirestoreReplays
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
@@ -63,13 +62,6 @@ class TwoViews:
 class Registry:
     async def tenants(self) -> list[Tenant]:
         return [Tenant(host_pattern="*.example.org"), Tenant(url=PIM, key="pim")]
-
-
-@pytest.fixture
-async def firestore(firestore_host: str, project: str) -> AsyncIterator[Firestore]:
-    opened = connect(project, emulator=firestore_host)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

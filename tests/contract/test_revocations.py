@@ -1,6 +1,5 @@
 """Both sides pass the suite of removed clients: in the commit that accepts the event, and in fan-out."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from aep.broker.queue import DurableQueue
 from aep.store.logs import SqliteLogs
 from contract.suites.revocations import RevocationsContract, RevocationsSide
-from event_platform.adapters.firestore.client import Firestore, connect
+from event_platform.adapters.firestore.client import Firestore
 from event_platform.adapters.firestore.logs import FirestoreLogs
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.domain.events.event import Event
@@ -36,13 +35,6 @@ class OnGoogle:
 
     async def take(self, tenant: str, event: Event) -> None:
         await revoke(Accepted(tenant, START, [event]), START, records=self.subscriptions)
-
-
-@pytest.fixture
-async def firestore(firestore_host: str, project: str) -> AsyncIterator[Firestore]:
-    firestore = connect(project, emulator=firestore_host)
-    yield firestore
-    await firestore.close()
 
 
 class TestOnOneMachine(RevocationsContract):

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from aep.serving.server import running
 from event_platform.adapters.clock import SystemClock
-from event_platform.adapters.firestore.client import Firestore, connect
+from event_platform.adapters.firestore.client import Firestore
 from event_platform.adapters.firestore.ends import FirestoreEndLog
 from event_platform.adapters.firestore.paces import FirestorePaces
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
@@ -146,12 +146,11 @@ class OnFirestore:
 
 
 @pytest.fixture
-async def world(firestore_host: str, project: str) -> AsyncIterator[OnFirestore]:
-    world = OnFirestore(connect(project, emulator=firestore_host))
+async def world(firestore: Firestore) -> AsyncIterator[OnFirestore]:
+    world = OnFirestore(firestore)
     yield world
     for sender in world.senders:
         await sender.close()
-    await world.firestore.close()
 
 
 def served(receiver: Receiver) -> Starlette:

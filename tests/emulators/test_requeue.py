@@ -10,7 +10,7 @@ import pytest
 from contract.suites.subscriptions import anything
 from event_platform import data_model
 from event_platform.adapters.clock import SystemClock
-from event_platform.adapters.firestore.client import Firestore, connect
+from event_platform.adapters.firestore.client import Firestore
 from event_platform.adapters.firestore.outbox import PUBLISHED_BY_OTHERS_AFTER, FirestoreOutbox
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
@@ -49,13 +49,6 @@ class Topic:
         self.events += [delivery_of(message).event_id for message in messages]
         if self._dies:
             raise asyncio.CancelledError
-
-
-@pytest.fixture
-async def firestore(firestore_host: str, project: str) -> AsyncIterator[Firestore]:
-    opened = connect(project, emulator=firestore_host)
-    yield opened
-    await opened.close()
 
 
 async def fill(

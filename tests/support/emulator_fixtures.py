@@ -5,12 +5,16 @@ One emulator of each kind serves a whole run; a test has it for itself through a
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from aep.google import emulators
 from support.components import require
+
+if TYPE_CHECKING:
+    from event_platform.adapters.firestore.client import Firestore
 
 FIXTURES = {"firestore_host", "pubsub_host"}
 
@@ -46,3 +50,13 @@ def firestore_host() -> Iterator[str]:
 def project() -> str:
     """The name of a project that nobody has used before."""
     return f"test-{uuid.uuid4().hex[:20]}"
+
+
+@pytest.fixture
+async def firestore(firestore_host: str, project: str) -> AsyncIterator["Firestore"]:
+    """The database of that project. gRPC is only imported where a test needs it."""
+    from event_platform.adapters.firestore.client import connect
+
+    opened = connect(project, emulator=firestore_host)
+    yield opened
+    await opened.close()
