@@ -42,6 +42,9 @@ def main(
     log_entries: Annotated[
         int, typer.Option(min=50_000, help="Entries of the log in the case of that name.")
     ] = DEFAULT.log_entries,
+    replayed: Annotated[
+        int, typer.Option(min=1, help="Events that are sent again in the case of a replay.")
+    ] = DEFAULT.replayed,
     soak: Annotated[
         float | None, typer.Option(min=1, help="Seconds of a soak; 600, and 900 of the one with faults.")
     ] = DEFAULT.soak_seconds,
@@ -81,6 +84,7 @@ def main(
         idle_seconds=idle,
         backlog=backlog,
         log_entries=log_entries,
+        replayed=replayed,
         soak_seconds=soak,
         seed=seed,
         log_level=log_level,
@@ -149,6 +153,7 @@ def _settings(options: Options, runs: int) -> dict[str, Any]:
         "idle_seconds": options.idle_seconds,
         "backlog": options.backlog,
         "log_entries": options.log_entries,
+        "replayed": options.replayed,
         "soak_seconds": options.soak_seconds,
         "seed": options.seed,
         "log_level": options.log_level,

@@ -34,6 +34,7 @@ class Options:
     idle_seconds: float = 5
     backlog: int = 1_000_000
     log_entries: int = 1_000_000
+    replayed: int = 100_000
     soak_seconds: float | None = None
     """The length of a soak; None for its default."""
     seed: int = 1

@@ -6,7 +6,8 @@ first delivery for each path and event id, how many came again, and whether ever
 
 At paths that begin with /slow-SECONDS/ or /status-CODE/ it plays a receiver in trouble, and at /gate/ one
 that answers nothing between the orders "close" and "open"; those deliveries are noted as well. At
-/random-ANYTHING/ it answers at random, and notes those that it answered 200.
+/random-ANYTHING/ it answers at random, and notes those that it answered 200. Deliveries of a replay come at
+a path of their own; it refuses each tenth event of these once.
 
 It listens on ports for http, and on one for https; it says the authority of that one's certificate.
 
@@ -38,7 +39,9 @@ each.
 FATES = {"fast": 90, "slow": 5, "429": 2, "500": 1, "503": 1, "reset": 0.5, "cut": 0.5}
 """The results of a delivery to a receiver at random, in percent."""
 SLOW_SECONDS = 0.05, 1.0
-_SIGNATURE = b"x-akeneo-signature-primary"
+REPLAYED = "/replayed"
+"""Follows the path of what a replay delivers."""
+_SIGNATURE, _REPLAY = b"x-akeneo-signature-primary", b"x-event-platform-replay"
 
 
 class Book:
@@ -56,6 +59,7 @@ class Book:
         self._arrivals: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._unread: list[tuple[int, str, bytes, bytes]] = []
         self._repeats: list[tuple[str, str]] = []
+        self._refused: set[bytes] = set()
         self.came = self._unique = self._bad_signatures = self._without_id = 0
 
     def note(self, path: str, signature: bytes, body: bytes) -> None:
@@ -65,6 +69,14 @@ class Book:
                 return
         self.came += 1
         self._unread.append((time.monotonic_ns(), path, signature, body))
+
+    def is_refused(self, body: bytes) -> bool:
+        """True the first time that one of a tenth of all events comes."""
+        event = _event_id(body)
+        if not event.endswith(b"0") or event in self._refused:
+            return False
+        self._refused.add(event)
+        return True
 
     def arrivals(self) -> dict[str, dict[str, int]]:
         self._read_all()
@@ -94,17 +106,23 @@ class Book:
     def _read(self, moment: int, path: str, signature: bytes, body: bytes) -> None:
         expected = hmac.digest(self._secret, body, hashlib.sha256).hex().encode()
         self._bad_signatures += signature != expected
-        start = body.find(b'"id":"') + 6
-        end = body.find(b'"', start)
-        if start < 6 or end < 0:
+        event = _event_id(body).decode()
+        if not event:
             self._without_id += 1
             return
-        arrivals, event = self._arrivals[path], body[start:end].decode()
+        arrivals = self._arrivals[path]
         if event in arrivals:
             self._repeats.append((path, event))
         else:
             arrivals[event] = moment
             self._unique += 1
+
+
+def _event_id(body: bytes) -> bytes:
+    """Returns the event's id, which is empty where there is none."""
+    start = body.find(b'"id":"') + 6
+    end = body.find(b'"', start)
+    return b"" if start < 6 or end < 0 else body[start:end]
 
 
 class HeldAnswers:
@@ -157,6 +175,8 @@ class _Receiver(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(name) == len(_SIGNATURE) and name.lower() == _SIGNATURE:
             self._signature = value
+        elif len(name) == len(_REPLAY) and name.lower() == _REPLAY:
+            self._path += REPLAYED
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
@@ -165,6 +185,9 @@ class _Receiver(asyncio.Protocol):
         part, _, value = self._path[1:].partition("/")[0].partition("-")
         if part == "random":
             self._answer_at_random()
+            return
+        if self._path.endswith(REPLAYED) and self._book.is_refused(b"".join(self._body)):
+            self._refuse("503")
             return
         self._note()
         if part == "slow":

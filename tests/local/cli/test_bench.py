@@ -69,6 +69,16 @@ def test_healthy_endpoints_are_measured_beside_four_in_trouble() -> None:
 
 
 @pytest.mark.full
+def test_new_events_are_measured_beside_a_replay_with_exact_counts() -> None:
+    done = run_bench("--case", "replay", "--replayed", "100", "--seconds", "0.2")
+    assert done.returncode == 0, done.stderr
+    (run,) = orjson.loads(done.stdout)["runs"]
+    figures = {figure["name"]: figure["value"] for figure in run["figures"]}
+    assert figures["events replayed, all delivered"] == 100
+    assert figures["ratio of the two"] > 0
+
+
+@pytest.mark.full
 def test_a_soak_kills_the_platform_and_finds_every_event() -> None:
     done = run_bench("--case", "soak", "--soak", "4")
     assert done.returncode == 0, done.stderr
