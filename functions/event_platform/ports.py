@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from .domain.attempts.outcomes import Answer, Published, Refusal, TransportFailure
+from .domain.attempts.outcomes import Answer, LastFailure, Published, Refusal, TransportFailure
 from .domain.deliveries import Delivery, Settlement
 from .domain.events.event import Event
 from .domain.kept_events import KeptEvent, KeptPage, KeptQuery, KeptWithData
@@ -311,6 +311,14 @@ class WaitingRetries(Protocol):
 
     async def retry_now(self, subscription_id: str) -> int:
         """Makes those of the subscription due now; returns how many. Raises StoreUnavailable."""
+        ...
+
+
+class FailedAttempts(Protocol):
+    """The attempts that were no success."""
+
+    async def last_failure(self, subscription_id: str) -> LastFailure | None:
+        """Returns the last one of the subscription; None if there was none. Raises StoreUnavailable."""
         ...
 
 

@@ -37,6 +37,7 @@ from .serving import metrics
 from .serving.last_calls import CallObserver
 from .store import keys, replays
 from .store.database import Database
+from .store.ends import SqliteFailedAttempts
 from .store.figures import Figures, figures_of
 from .store.kept_index import Bounds
 from .store.kept_search import SqliteKeptEvents
@@ -183,6 +184,7 @@ class Platform:
                     ),
                     catch_up=settings.catch_up,
                     kept=SqliteKeptEvents(self._database, keeps=settings.keep > 0),
+                    failures=SqliteFailedAttempts(self._database),
                 )
             ),
             asyncapi.route(settings.event_types, settings.public_url or base_url),

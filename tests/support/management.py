@@ -12,6 +12,7 @@ import aiohttp
 import orjson
 
 from aep.sandbox import sim
+from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions
 from event_platform.domain.subscriptions import Headers, HttpsConfig, Owner
 from event_platform.domain.tenants import Tenant
@@ -96,6 +97,7 @@ class ManageApi:
     session: aiohttp.ClientSession
     clock: ManualClock
     store: SqliteSubscriptions
+    database: Database
     registry: Registry
     url: str
     strict_url: str  # of an app without the exceptions for development

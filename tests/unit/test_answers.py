@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from event_platform.domain.attempts.outcomes import Reason
+from event_platform.domain.attempts.outcomes import Kind, LastFailure, Outcome, Reason
 from event_platform.domain.record import answers
 from event_platform.domain.record import representations as show
 from event_platform.domain.record.actions import BY_THE_PLATFORM, entry_of
@@ -34,6 +34,15 @@ def test_a_subscriber() -> None:
 @pytest.mark.parametrize("more", [{}, {"filter": 'user = "me"', "options": {}}])
 def test_a_subscription_with_each_config(config: Any, more: Any) -> None:
     check(show.subscription(replace(SUBSCRIPTION, config=config, **more)), answers.SubscriptionAnswer)
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome(Kind.RETRYABLE, Reason.DNS_LOOKUP_FAILURE), Outcome(Kind.THROTTLED)]
+)
+def test_a_subscription_with_a_failed_attempt(outcome: Outcome) -> None:
+    shown = show.subscription(SUBSCRIPTION, LastFailure(START, outcome))
+    check(shown, answers.SubscriptionAnswer)
+    assert "last_failure" in shown
 
 
 def test_each_part_of_a_config() -> None:

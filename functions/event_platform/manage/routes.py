@@ -126,7 +126,8 @@ class ManagementApi:
 
     async def get_subscription(self, caller: Caller, request: Request) -> Response:
         record = await subscriptions.get_subscription(caller, *_ids(request), manage=self._manage)
-        return json_response(show.subscription(record))
+        failure = await subscriptions.last_failure(record, manage=self._manage)
+        return json_response(show.subscription(record, failure))
 
     async def change_subscription(self, caller: Caller, request: Request) -> Response:
         body = await read_json(request)

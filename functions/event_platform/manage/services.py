@@ -8,6 +8,7 @@ from ..domain.events.catalog import Catalog
 from ..ports import (
     Clock,
     DestinationGuard,
+    FailedAttempts,
     Intake,
     KeptEvents,
     Logs,
@@ -28,8 +29,9 @@ class Manage:
 
     `public_url` is where clients reach it, when that is known. `catalog` has the event types that
     subscriptions can get, `topics` says which of Pub/Sub's they may name, `topic_labels` reads what is
-    written on these. Without `replays` no events are kept here, and without `kept` none are shown. With
-    `catch_up` new subscriptions catch up; without `catches_up` none can.
+    written on these. Without `replays` no events are kept here, without `kept` none are shown, and without
+    `failures` no failed attempt is. With `catch_up` new subscriptions catch up; without `catches_up` none
+    can.
     """
 
     verifier: CallerVerifier
@@ -48,6 +50,7 @@ class Manage:
     replays: Replays | None = None
     retries: WaitingRetries | None = None
     kept: KeptEvents | None = None
+    failures: FailedAttempts | None = None
     catch_up: bool = False
     catches_up: bool = True
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import uuid_utils
 
+from ..domain.attempts.outcomes import LastFailure
 from ..domain.errors import Conflict, InvalidRequest, NotFound
 from ..domain.record.actions import Action
 from ..domain.subscriptions import (
@@ -105,6 +106,11 @@ async def get_subscription(
     subscription = await manage.subscriptions.subscription(caller.owner, subscriber_id, subscription_id)
     check_known(subscription, manage.clock.now())
     return subscription
+
+
+async def last_failure(subscription: Subscription, *, manage: Manage) -> LastFailure | None:
+    """Returns the last failed attempt; None also where that is not stored."""
+    return None if manage.failures is None else await manage.failures.last_failure(subscription.id)
 
 
 async def change_subscription(

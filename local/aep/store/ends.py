@@ -1,14 +1,15 @@
-"""Ends of deliveries in the log of the SQLite file."""
+"""Ends of deliveries in the log of the SQLite file, and the last failed attempts."""
 
 import sqlite3
 from collections.abc import Iterable
 
 import orjson
 
-from event_platform.domain.attempts.outcomes import Outcome
+from event_platform.domain.attempts.outcomes import Kind, LastFailure, Outcome, Reason
 from event_platform.domain.deliveries import Settlement
 from event_platform.domain.record.logs import EVENTS_LISTED, FAILED_DELIVERY, DeliveryEnd, LogType
 
+from .database import Database
 from .times import moment_of
 
 
@@ -22,6 +23,28 @@ def note_failures(
             failed[subscription_no] = settlement.outcome
     rows = [(number, now, each.kind, each.reason, each.status) for number, each in failed.items()]
     connection.executemany("INSERT OR REPLACE INTO last_failures VALUES (?, ?, ?, ?, ?)", rows)
+
+
+class SqliteFailedAttempts:
+    """Port `FailedAttempts`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def last_failure(self, subscription_id: str) -> LastFailure | None:
+        row = await self._database.read(
+            lambda connection: connection.execute(
+                "SELECT f.at, f.outcome, f.reason, f.status FROM subscriptions s"
+                " JOIN last_failures f ON f.subscription_no = s.no WHERE s.id = ?",
+                (subscription_id,),
+            ).fetchone()
+        )
+        if row is None:
+            return None
+        at, outcome, reason, status = row
+        return LastFailure(
+            moment_of(at), Outcome(Kind(outcome), None if reason is None else Reason(reason), status)
+        )
 
 
 def record_end(

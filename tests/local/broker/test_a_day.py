@@ -1,10 +1,13 @@
 """A day in fast motion: three subscriptions miss events in three ways, and get each of them."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from event_platform.domain.replays import Which
+from event_platform.domain.subscriptions import Subscription
+from support.aep_here import run
 from support.records import PIM, an_event
 from support.replaying import Got, Receiver, Replaying
 
@@ -64,3 +67,28 @@ async def test_every_event_of_the_day_is_accounted_for(tmp_path: Path) -> None:
         ]
         waiting = await world.rows("SELECT count(*) FROM courses WHERE outcome IS NULL")
         assert waiting == [(0,)]
+
+    def traced(event_id: str, subscription: Subscription) -> list[list[str]]:
+        """What `aep trace` says of the event's deliveries for a subscription, without the times."""
+        shown = run("trace", event_id, "--data", str(tmp_path))
+        assert shown.status == 0, shown.err
+        courses: list[list[str]] = []
+        for line in shown.out.splitlines()[2:]:
+            (words,) = re.findall(r"Z  (.*?)(?: after \d+ ms)?$", line)
+            if words.startswith("matched by"):
+                courses.append([])
+            courses[-1].append(words)
+        return [course for course in courses if subscription.id in course[0]]
+
+    of_gone = Counter(got.event_id for got in world.receiver.got if got.subscription_id == gone.id)
+    (met_the_404,) = [event_id for event_id, requests in of_gone.items() if requests > 1]
+    refused = "suspending: 404 destination_not_found"
+    assert traced(met_the_404, gone) == [[f"matched by {gone.id}", refused, "delivered: 200"]]
+    missed = ids[8 * EVENTS_AN_HOUR + 3]  # while it was suspended
+    assert traced(missed, gone) == [[f"matched by {gone.id}", "delivered: 200"]]
+    assert traced(ids[0], wrong) == [[f"matched by {wrong.id}, sent again by a replay", "delivered: 200"]]
+    assert traced(ids[-1], wrong) == [[f"matched by {wrong.id}", "delivered: 200"]]
+    assert traced(ids[0], lost) == [
+        [f"matched by {lost.id}", "delivered: 200"],
+        [f"matched by {lost.id}, sent again by a replay", "delivered: 200"],
+    ]

@@ -14,6 +14,7 @@ from starlette.routing import Mount
 from aep.broker.replays import SqliteReplays
 from aep.sandbox import sim
 from aep.serving import server
+from aep.store.ends import SqliteFailedAttempts
 from aep.store.kept_search import SqliteKeptEvents
 from aep.store.logs import SqliteLogs
 from event_platform import manage
@@ -49,6 +50,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Manag
             topic_labels=labels,
             retries=queue,
             kept=SqliteKeptEvents(database, keeps=True),
+            failures=SqliteFailedAttempts(database),
             replays=SqliteReplays(database, store, queue, keeps=True),
         )
         return App(manage.routes(parts))
@@ -64,6 +66,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Manag
             session,
             clock,
             store,
+            database,
             registry,
             f"{url}/api/v1",
             f"{strict_url}/api/v1",

@@ -1,7 +1,11 @@
 """Replays, retries and catching up in the management API (contract/wire.md 15)."""
 
+import sqlite3
+
 import pytest
 
+from aep.store.retries import subscription_no
+from support.clock import START
 from support.management import Client, config, path_of, without_permission
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -69,6 +73,24 @@ async def test_catch_up_is_shown_where_it_is_true(client: Client) -> None:
         assert (await client.changed(path_of(row), {"catch_up": True}))["catch_up"] is True
     wrong = await client.call("PATCH", path_of(row), {"catch_up": "yes"})
     assert wrong.fields() == {"catch_up"}
+
+
+async def test_the_last_failed_attempt_is_shown_where_there_is_one(client: Client) -> None:
+    row = await client.subscription(await client.subscriber())
+    assert await client.get(path_of(row)) == row
+
+    def fail(connection: sqlite3.Connection) -> None:
+        number = subscription_no(connection, row["id"])
+        assert number is not None
+        connection.execute(
+            "INSERT INTO last_failures VALUES (?, ?, 'retryable', 'destination_failure', 503)",
+            (number, START.timestamp()),
+        )
+
+    await client.world.database.write(fail)
+    failure = {"at": "2026-01-31T12:00:00.000Z", "reason": "destination_failure", "status": 503}
+    assert await client.get(path_of(row)) == row | {"last_failure": failure}
+    assert await client.changed(path_of(row), row | {"last_failure": failure}) == row
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from aep.store.database import Database
+from aep.store.ends import SqliteFailedAttempts
 from aep.store.overview import State, states
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
-from event_platform.domain.attempts.outcomes import Kind, Outcome, Reason
+from event_platform.domain.attempts.outcomes import Kind, LastFailure, Outcome, Reason
 from event_platform.domain.deliveries import Settlement
 from event_platform.domain.pace.rates import Limits, Rate
 from event_platform.domain.subscriptions import Subscription, delete_subscription, resume, suspend
@@ -111,5 +112,7 @@ async def test_the_last_failed_attempt_is_told_at_once(tmp_path: Path, keeps: bo
         await store.queue.settle(Settlement(tried, failed, retry_at=START + timedelta(minutes=6)))
         await store.queue.settle(Settlement(store.put[1].delivery(), Outcome(Kind.DELIVERED, None, 204)))
         state = await told(store.database, minutes=2)
+        shown = await SqliteFailedAttempts(store.database).last_failure(state.id)
+    assert shown == LastFailure(START + timedelta(seconds=60), failed)
     assert (state.last_failure, state.last_error) == ("retryable: 503 destination_failure", None)
     assert state.last_failure_at == START + timedelta(seconds=60)

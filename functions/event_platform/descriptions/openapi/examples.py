@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from ...domain.attempts.https_requests import request_headers
-from ...domain.attempts.outcomes import Answer, Kind, Reason
+from ...domain.attempts.outcomes import Answer, Kind, LastFailure, Outcome, Reason
 from ...domain.events import catalog
 from ...domain.events.event import envelope, example_of
 from ...domain.kept_events import Course, CourseStatus, FailedAttempt, KeptEvent
@@ -130,6 +130,9 @@ EVENT_PAGE = {"items": [show.kept_event(_KEPT)], "next_cursor": None}
 EVENT_COURSES = {"items": [show.kept_event_with_courses(_KEPT, [show.course(_KEPT, _COURSE)])]}
 SUBSCRIBER = show.subscriber(_SUBSCRIBER)
 SUBSCRIPTION = show.subscription(_SUBSCRIPTION)
+SUBSCRIPTION_WITH_FAILURE = show.subscription(
+    _SUBSCRIPTION, LastFailure(_MOMENT, Outcome(Kind.RETRYABLE, Reason.DESTINATION_FAILURE, 503))
+)
 _ACTION = entry_of(
     None,
     _SUBSCRIBER,

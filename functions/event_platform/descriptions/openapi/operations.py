@@ -202,7 +202,7 @@ SUBSCRIPTIONS = [
         "getSubscription",
         "A subscription; for 30 days after its deletion too",
         200,
-        _SHOWN_SUBSCRIPTION,
+        Content(ref("Subscription"), examples.SUBSCRIPTION_WITH_FAILURE),
         refusals={**CALLER, **KNOWN},
         security=TRIPLE,
     ),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import field
+from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import TypeAlias
@@ -82,6 +83,14 @@ class Outcome:
     kind: Kind
     reason: Reason | None = None
     status: int | None = None
+
+
+@value_object
+class LastFailure:
+    """The last attempt of a subscription that was no success, and when it was."""
+
+    at: datetime
+    outcome: Outcome
 
 
 Result: TypeAlias = Answer | Published | Refusal | TransportFailure

@@ -124,6 +124,14 @@ class ShownOptions(TypedDict):
     send_product_identifier_in_changes: NotRequired[bool | None]
 
 
+class LastFailureAnswer(TypedDict):
+    """The last attempt that was no success."""
+
+    at: Time
+    reason: ReasonName | None
+    status: Annotated[int | None, _text("Null: no answer came.")]
+
+
 class SubscriptionAnswer(TypedDict):
     """Events to have delivered, and their destination."""
 
@@ -141,6 +149,9 @@ class SubscriptionAnswer(TypedDict):
     send_product_identifier: bool
     options: NotRequired[ShownOptions]
     catch_up: NotRequired[Annotated[Literal[True], _text("There when it is true.")]]
+    last_failure: NotRequired[
+        Annotated[LastFailureAnswer, _text("There on a GET of one, when an attempt of it was no success.")]
+    ]
 
 
 # Replays

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
+from ..attempts.outcomes import LastFailure
 from ..events.benchmarks import Benchmark
 from ..events.event import Event
 from ..kept_events import Course, CourseStatus, KeptEvent
@@ -57,7 +58,7 @@ def subscriber(record: Subscriber) -> SubscriberAnswer:
     }
 
 
-def subscription(record: Subscription) -> SubscriptionAnswer:
+def subscription(record: Subscription, last_failure: LastFailure | None = None) -> SubscriptionAnswer:
     """Returns the answer with its secrets and header values redacted."""
     shown: SubscriptionAnswer = {
         "id": record.id,
@@ -79,6 +80,12 @@ def subscription(record: Subscription) -> SubscriptionAnswer:
         shown["options"] = cast("ShownOptions", {**record.options})
     if record.catch_up:
         shown["catch_up"] = True
+    if last_failure is not None:
+        shown["last_failure"] = {
+            "at": to_rfc3339(last_failure.at),
+            "reason": last_failure.outcome.reason,
+            "status": last_failure.outcome.status,
+        }
     return shown
 
 
