@@ -193,8 +193,6 @@ def sent_in(world: FullPim, body: bytes | None, *headers: tuple[str, str | bytes
     return exchange(world, message("POST", "/ingest", [BEARER, *headers], body))
 
 
-RESUME = ("POST", "/subscribers/{sid}/subscriptions/{id}/resume")
-"""A call that reads a body and needs none."""
 OPERATIONS = [
     ("GET", "/subscribers"),
     ("POST", "/subscribers"),
@@ -207,7 +205,7 @@ OPERATIONS = [
     ("PATCH", "/subscribers/{sid}/subscriptions/{id}"),
     ("DELETE", "/subscribers/{sid}/subscriptions/{id}"),
     ("POST", "/subscribers/{sid}/subscriptions/{id}/suspend"),
-    RESUME,
+    ("POST", "/subscribers/{sid}/subscriptions/{id}/resume"),
 ]
 PATHS = list(dict.fromkeys(path for _, path in OPERATIONS))
 WRITES: dict[tuple[str, str], dict[str, Any]] = {
@@ -420,7 +418,7 @@ def test_a_wrong_ingest_key_is_401_before_the_body(
 # Size, media type, and what is no JSON
 
 
-@pytest.mark.parametrize(("method", "path"), [*WRITES, RESUME])
+@pytest.mark.parametrize(("method", "path"), WRITES)
 @pytest.mark.parametrize("media_type", [JSON, ("Content-Type", "text/plain"), ("X-None", "")], ids=short)
 def test_2_mib_are_413_whatever_they_are(
     world: FullPim, method: str, path: str, media_type: tuple[str, str]
@@ -435,8 +433,23 @@ def test_6_mib_are_413_whatever_they_are(world: FullPim, media_type: tuple[str, 
     assert (answer.status, answer.message()) == (413, "the body is larger than 5120 KiB")
 
 
-def says_nothing(world: FullPim, method: str, path: str, media_type: tuple[str, str], body: bytes) -> None:
-    """Deleted resources and full collections answer as they do without a body; the next request is read."""
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        (JSON, b"[" * 2 * MIB),
+        (("Content-Type", "text/plain"), b"{}"),
+        (("Content-Type", ""), b"\xff\xfe"),
+        (JSON, b"{"),
+        (JSON, b"9" * 5_000),
+        (JSON, orjson.dumps({"status": "active", "name": 5, "config": []})),
+    ],
+    ids=["2 MiB", "no JSON type", "no UTF-8", "no JSON", "a huge number", "wrong types"],
+)
+@pytest.mark.parametrize(("method", "path"), [op for op in OPERATIONS if op not in WRITES])
+def test_a_body_where_none_is_needed_says_nothing(
+    world: FullPim, method: str, path: str, media_type: tuple[str, str], body: bytes
+) -> None:
+    """Deleted resources and full collections answer as they do without one; the next request is read."""
     sid, id_ = world.deleted
     path = path.replace("{sid}", sid).replace("{id}", id_)
     plain = managed(world, method, path)
@@ -449,29 +462,6 @@ def says_nothing(world: FullPim, method: str, path: str, media_type: tuple[str, 
             assert (answer.status, answer.raw) == (plain.status, plain.raw)
 
 
-@pytest.mark.parametrize(
-    ("media_type", "body"),
-    [
-        (("Content-Type", "text/plain"), b"{}"),
-        (("Content-Type", ""), b"\xff\xfe"),
-        (JSON, b"{"),
-        (JSON, b"9" * 5_000),
-        (JSON, orjson.dumps({"status": "active", "name": 5, "config": []})),
-    ],
-    ids=["no JSON type", "no UTF-8", "no JSON", "a huge number", "wrong types"],
-)
-@pytest.mark.parametrize(("method", "path"), [op for op in OPERATIONS if op not in WRITES])
-def test_a_body_where_none_is_needed_says_nothing(
-    world: FullPim, method: str, path: str, media_type: tuple[str, str], body: bytes
-) -> None:
-    says_nothing(world, method, path, media_type, body)
-
-
-@pytest.mark.parametrize(("method", "path"), [op for op in OPERATIONS if op not in (*WRITES, RESUME)])
-def test_2_mib_where_no_body_is_read_say_nothing(world: FullPim, method: str, path: str) -> None:
-    says_nothing(world, method, path, JSON, b"[" * 2 * MIB)
-
-
 def chunked(size: int) -> Iterator[bytes]:
     """Pieces of 64 KiB in chunked coding, without an end."""
     for _ in range(size // (64 * KIB)):
@@ -481,7 +471,7 @@ def chunked(size: int) -> Iterator[bytes]:
 @pytest.mark.parametrize(
     ("method", "path", "headers", "size", "limit"),
     [
-        *((method, f"/api/v1{path}", [*IDENTITY, JSON], 2 * MIB, 256) for method, path in (*WRITES, RESUME)),
+        *((method, f"/api/v1{path}", [*IDENTITY, JSON], 2 * MIB, 256) for method, path in WRITES),
         ("POST", "/ingest", [BEARER, BATCH], 6 * MIB, 5120),
     ],
 )
