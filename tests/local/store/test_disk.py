@@ -338,7 +338,7 @@ class Checkpoints:
         return attempted > copied
 
     def wait_for_one(self) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not self.under_way():  # without a pause, as one takes milliseconds
             assert time.monotonic() < deadline, "no checkpoint began"
 
