@@ -49,7 +49,7 @@ class Observing(Embedded):
 
     async def eventually_written(self) -> dict[Any, LastCalls]:
         """Returns the written calls as soon as there are some: the writer is a thread of its own."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not (found := await self.written()):
             assert time.monotonic() < deadline, "nothing was written"
         return found
