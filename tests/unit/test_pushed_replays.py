@@ -107,6 +107,7 @@ async def test_silence_while_nobody_looked_is_no_end() -> None:
     assert world.status is ReplayStatus.DONE
 
 
+@pytest.mark.provokes("replay.tick_failed")
 async def test_a_tick_that_failed_or_was_killed_is_done_again() -> None:
     world = InMemory()
     world.away = Unavailable("Pub/Sub is away")

@@ -129,7 +129,7 @@ def completed(typed: str) -> list[str]:
     ("typed", "offered"),
     [
         ("aep ba", {"backup"}),
-        ("aep d", {"dead", "demo", "demo-google", "doctor"}),
+        ("aep d", {"dead", "demo", "demo-google", "dev", "doctor"}),
         ("aep dead ", {"list", "replay", "drop"}),
         ("aep dead drop --a", {"--all"}),
     ],

@@ -140,7 +140,7 @@ class Target:
             base_url=self.serve.url, session=self.session, headers=headers, timeout=10, auth=auth
         )
         self.statuses[f"{operation.id} {answer.status_code}"] += 1
-        if answer.status_code == 201:
+        if answer.status_code == 201 and operation.id != "startReplay":  # which is done at once, or nearly
             self.client.call(
                 "DELETE",
                 f"{answer.request.path_url.removeprefix('/api/v1')}/{answer.json()['id']}",
