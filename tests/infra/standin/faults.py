@@ -112,6 +112,10 @@ def _starts_other_code(made: Made, inputs: Properties) -> bool:
     return made.works and wanted not in (None, archive_of(made.inputs))
 
 
+USED_LATER = ("gcp:pubsub/", "gcp:serviceaccount/")
+"""Rights that a function needs when it is called, not at its creation: no stack waits for them."""
+
+
 def _without_rights(cloud: Cloud, call: str, inputs: Properties, seconds: float) -> Failure | None:
     """Returns the failure of a function whose builder or account has a right that is not in force yet."""
     builder = str(inputs["buildConfig"].get("serviceAccount", "")).rsplit("/", 1)[-1]
@@ -120,7 +124,9 @@ def _without_rights(cloud: Cloud, call: str, inputs: Properties, seconds: float)
     young = [
         made.inputs["member"]
         for made in cloud.all()
-        if made.token.lower().endswith("iammember") and now - made.since < seconds
+        if made.token.lower().endswith("iammember")
+        and not made.token.startswith(USED_LATER)
+        and now - made.since < seconds
     ]
     if f"serviceAccount:{builder}" in young:
         return Failure(NO_RIGHT_TO_BUILD.format(verb=VERBS[call]), half_way=True)

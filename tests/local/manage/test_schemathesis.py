@@ -53,6 +53,8 @@ CHECKS: list[Any] = [
     response_schema_conformance,
     negative_data_rejection,
 ]
+IGNORING = {"resumeSubscription"}
+"""Operations that ignore a body that is no JSON object (contract/wire.md 15)."""
 
 # Hosts that need no look-up, so that no case waits for a resolver.
 URLS = st.sampled_from([HOOK, "https://93.184.215.14/hook"]) | st.builds(
@@ -148,7 +150,9 @@ class Target:
             )
         elif operation.method == "DELETE" and answer.status_code == 200:
             self.renew()
-        case.validate_response(answer, checks=CHECKS)
+        ignores = operation.id in IGNORING and not isinstance(case.body, dict)
+        checks = [each for each in CHECKS if not (ignores and each is negative_data_rejection)]
+        case.validate_response(answer, checks=checks)
 
     def headers(self, operation: Operation) -> dict[str, str]:
         if operation.path == "/ingest":
