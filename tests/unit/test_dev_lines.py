@@ -1,4 +1,4 @@
-"""What `aep dev` says of the platform's attempts, from the entries of its log."""
+"""The lines of `aep dev` about the platform's attempts, from the entries of its log."""
 
 from typing import Any
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from ..domain import fields
-from ..domain.errors import Conflict, InvalidRequest, NotFound, Problem
+from ..domain.errors import Conflict, NotFound, Problem
 from ..domain.events.entities import parse_entity
 from ..domain.kept_events import (
     MAX_ACCEPTANCES,
@@ -138,12 +138,7 @@ def parse_query(parameters: Iterable[tuple[str, str]]) -> tuple[KeptQuery, Seque
         of_list, below = parsed["cursor"]
         if of_list != _list_of(query):
             sent.add_problem(sent.values["cursor"][0], "is of a list with other filters")
-    if sent.problems:
-        raise InvalidRequest(*sent.problems)
-    warnings = [Problem(name, "is unknown and was ignored") for name in sent.ignored]
-    if limit > MAX_LIMIT:
-        most = f"was lowered to {MAX_LIMIT}, the most that one page holds"
-        warnings.insert(0, Problem(sent.values["limit"][0], most))
+    warnings = sent.warnings(limit, MAX_LIMIT)
     return replace(query, below=below), warnings
 
 

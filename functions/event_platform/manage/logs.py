@@ -239,13 +239,7 @@ def parse_query(parameters: Iterable[tuple[str, str]]) -> tuple[LogQuery, Sequen
         if of_list != _list_of(query):
             sent.add_problem(sent.values["cursor"][0], "is of a list with another order or other filters")
         query = replace(query, after=position)
-    if sent.problems:
-        raise InvalidRequest(*sent.problems)
-    warnings = [Problem(name, "is unknown and was ignored") for name in sent.ignored]
-    if limit > MAX_LIMIT:
-        most = f"was lowered to {MAX_LIMIT}, the most that one page holds"
-        warnings.insert(0, Problem(sent.values["limit"][0], most))
-    return query, warnings
+    return query, sent.warnings(limit, MAX_LIMIT)
 
 
 def _id(ids: Mapping[str, str], name: str) -> str | None:

@@ -1,6 +1,6 @@
 """Names of query parameters: what a client means by them, and which ask for pages that a list has not."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,19 @@ class Parameters:
         if "from" in parsed and "to" in parsed and parsed["from"] > parsed["to"]:
             self.add_problem(self.values["from"][0], f"is later than {self.values['to'][0]}")
         return parsed
+
+    def warnings(self, limit: int, most: int) -> Sequence[Problem]:
+        """Returns what was not done as it was asked, with a `limit` above the `most` that a page holds.
+
+        Raises InvalidRequest for the problems.
+        """
+        if self.problems:
+            raise InvalidRequest(*self.problems)
+        warnings = [Problem(name, "is unknown and was ignored") for name in self.ignored]
+        if limit > most:
+            lowered = f"was lowered to {most}, the most that one page holds"
+            warnings.insert(0, Problem(self.values["limit"][0], lowered))
+        return warnings
 
     def ignore(self, name: str) -> None:
         if name not in self.ignored and len(self.ignored) < MAX_LISTED:

@@ -16,7 +16,7 @@ from event_platform.ports import Clock, Outbox
 
 from ..runtime.meters import Meters
 from ..runtime.stopping import DRAIN_SECONDS
-from ..runtime.tasks import WatchedTasks
+from ..runtime.tasks import WatchedTasks, wait_at_most
 
 log = structlog.get_logger()
 
@@ -198,16 +198,8 @@ class Notifier:
             )
 
     async def _until_new(self) -> None:
-        waits: list[asyncio.Task[object]] = [
-            asyncio.create_task(self._new.wait()),
-            asyncio.create_task(self._clock.sleep(LOOK_AFTER)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            self._is_outdated |= waits[1].done()
-        finally:
-            for wait in waits:
-                wait.cancel()
+        if await wait_at_most(self._new, self._clock, LOOK_AFTER):  # others may set it meanwhile
+            self._is_outdated = True
 
     async def _store_is_away(self, error: StoreUnavailable) -> None:
         log.warning("notifications.store_unavailable", error=str(error))

@@ -23,7 +23,7 @@ from event_platform.domain.subscriptions import Owner, Subscription
 from event_platform.domain.timestamps import to_rfc3339
 from event_platform.ports import Clock
 
-from ..runtime.tasks import WatchedTasks
+from ..runtime.tasks import WatchedTasks, wait_at_most
 from ..store import kept, replays
 from ..store.database import Database
 from ..store.logs import put_entry
@@ -232,18 +232,7 @@ class Replayer:
                 continue
             self._looked_to = {row.no: self._looked_to[row.no] for row in rows if row.no in self._looked_to}
             if not any(has_read):
-                await self._until_due(LOOK_SECONDS if rows else LOOK_AFTER)
-
-    async def _until_due(self, seconds: float) -> None:
-        waits: list[asyncio.Task[object]] = [
-            asyncio.create_task(self._due.wait()),
-            asyncio.create_task(self._clock.sleep(seconds)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+                await wait_at_most(self._due, self._clock, LOOK_SECONDS if rows else LOOK_AFTER)
 
     async def _step_or_wait(self, row: Row) -> bool:
         """Goes on with it; True if there was something to read. A fault of ours is tried again later."""

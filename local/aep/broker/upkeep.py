@@ -8,7 +8,7 @@ import structlog
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.ports import Clock
 
-from ..runtime.tasks import WatchedTasks
+from ..runtime.tasks import WatchedTasks, wait_at_most
 from .queue import DurableQueue
 
 log = structlog.get_logger()
@@ -65,15 +65,7 @@ class Upkeep:
 
     async def _until_due(self, due_at: float | None) -> None:
         seconds = LOOK_AFTER if due_at is None else min(LOOK_AFTER, due_at - self._now())
-        waits: list[asyncio.Task[object]] = [
-            asyncio.create_task(self._due_sooner.wait()),
-            asyncio.create_task(self._clock.sleep(seconds)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await wait_at_most(self._due_sooner, self._clock, seconds)
 
     async def _clean_up(self) -> None:
         while True:

@@ -4,6 +4,22 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from event_platform.ports import Clock
+
+
+async def wait_at_most(event: asyncio.Event, clock: Clock, seconds: float) -> bool:
+    """Waits for the event, at most so many seconds of the clock. True if these are over."""
+    waits: list[asyncio.Task[object]] = [
+        asyncio.create_task(event.wait()),
+        asyncio.create_task(clock.sleep(seconds)),
+    ]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        return waits[1].done()
+    finally:
+        for wait in waits:
+            wait.cancel()
+
 
 class TaskCancelled(Exception):
     """Raised when a task that should keep running was cancelled; its work would never finish."""

@@ -69,7 +69,7 @@ async def test_every_event_of_the_day_is_accounted_for(tmp_path: Path) -> None:
         assert waiting == [(0,)]
 
     def traced(event_id: str, subscription: Subscription) -> list[list[str]]:
-        """What `aep trace` says of the event's deliveries for a subscription, without the times."""
+        """Returns the words of `aep trace` about the deliveries for a subscription, without the times."""
         shown = run("trace", event_id, "--data", str(tmp_path))
         assert shown.status == 0, shown.err
         courses: list[list[str]] = []

@@ -1,8 +1,9 @@
-"""What a job that looks for the next events of a replay costs in steps of SQLite, whatever lies behind it."""
+"""The cost, in steps of SQLite, of a job that looks for the next events of a replay."""
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,12 +15,13 @@ from aep.store.migrations import prepare
 from aep.store.replays import REPLAY, RUNNING, Row
 from support.clock import START
 from support.records import CATEGORY, PIM, UPDATED
+from support.sqlite_steps import counted_steps
 
 EVENTS = 40_000
 HEAD = EVENTS % kept_index.EVENTS_OF_SEGMENT
 LAST = 2 * EVENTS
 NUMBER = 1
-"""Of the subscription."""
+"""The number of the subscription."""
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +59,9 @@ def looked(store: sqlite3.Connection, row: Row) -> tuple[list[int], int, int]:
     numbers: list[int] = []
     found, jobs, most = Found((), 0, is_end=False), 0, 0
     while not found.is_end:
-        steps = 0
-
-        def count() -> int:
-            nonlocal steps
-            steps += 1
-            return 0
-
-        store.set_progress_handler(count, 100)
-        found = find(store, row, found.looked_to)
-        store.set_progress_handler(None, 0)
+        found, steps = counted_steps(store, partial(find, store, row, found.looked_to))
         numbers += found.numbers
-        jobs, most = jobs + 1, max(most, 100 * steps)
+        jobs, most = jobs + 1, max(most, steps)
     return numbers, jobs, most
 
 

@@ -15,6 +15,7 @@ from event_platform.domain.events.entities import parse_entity
 from event_platform.domain.kept_events import CourseStatus, KeptPage, KeptQuery
 from support.clock import START
 from support.records import PIM, UPDATED
+from support.sqlite_steps import counted_steps
 
 EVENTS = 20_000
 SEGMENTS = EVENTS // kept_index.EVENTS_OF_SEGMENT
@@ -45,19 +46,8 @@ def store() -> Iterator[sqlite3.Connection]:
 
 
 def page(store: sqlite3.Connection, query: KeptQuery) -> tuple[KeptPage, int]:
-    """A page, and how many steps of SQLite it took."""
-    steps = 0
-
-    def count() -> int:
-        nonlocal steps
-        steps += 1
-        return 0
-
-    store.set_progress_handler(count, 100)
-    try:
-        return KeptSearch(PIM, IDS, query).page(store), 100 * steps
-    finally:
-        store.set_progress_handler(None, 0)
+    """Returns a page, and the steps of SQLite that it took."""
+    return counted_steps(store, lambda: KeptSearch(PIM, IDS, query).page(store))
 
 
 @pytest.mark.parametrize("number", [1, EVENTS // 2, EVENTS])

@@ -221,7 +221,7 @@ def _books(
 
 
 def _courses(folder: Path) -> list[tuple[Any, ...]]:
-    """Of each subscription the numbers of courses that were delivered, that ended, and that wait."""
+    """Returns for each subscription the numbers of courses that were delivered, that ended, and that wait."""
     return one_pim.rows(
         folder / "data" / "aep.db",
         "SELECT s.id, count(*) FILTER (WHERE outcome = 'delivered'),"
