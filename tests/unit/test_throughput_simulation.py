@@ -23,7 +23,13 @@ def _simulation() -> ModuleType:
 throughput = _simulation()
 
 
-@pytest.mark.parametrize("case", throughput.cases(), ids=lambda case: f"{case.name}, {case.instances}")
+CASES = [
+    pytest.param(case, id=f"{case.name}, {case.instances}", marks=[pytest.mark.full] if index % 3 else [])
+    for index, case in enumerate(throughput.cases())
+]
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_a_receiver_gets_what_it_allows_and_few_429s(case: object) -> None:
     assert throughput.row(throughput.simulate(case)).faults() == []
 

@@ -29,8 +29,8 @@ from support.processes import (
 )
 from support.records import UPDATED
 
-KILLS = 20
-KILLS_AT_START = 5
+KILLS = [pytest.param(6, 2, id="few"), pytest.param(20, 5, id="many", marks=pytest.mark.full)]
+"""While it runs, and while it starts."""
 IN_FLIGHT_SECONDS = 1.0
 """What is sent this close to a kill may have been sent, and not been settled."""
 PATHS = ("/ok", "/flaky")
@@ -93,7 +93,10 @@ def an_event(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(300)
-def test_nothing_that_was_answered_is_lost_by_sigkill(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kills", "kills_at_start"), KILLS)
+def test_nothing_that_was_answered_is_lost_by_sigkill(
+    tmp_path: Path, kills: int, kills_at_start: int
+) -> None:
     seed = random.randrange(10**6)
     moments = random.Random(seed)
     print("seed", seed)
@@ -108,12 +111,12 @@ def test_nothing_that_was_answered_is_lost_by_sigkill(tmp_path: Path) -> None:
             publisher.platform = f"http://127.0.0.1:{port}"
             publisher.start()
         killed_at: list[datetime] = []
-        for kill in range(KILLS):
+        for kill in range(kills):
             with _platform(tmp_path, pim, port, workers=kill % 3) as platform:
                 time.sleep(moments.uniform(0.0, 0.5))  # the random moment is the point
                 platform.kill_group()
                 killed_at.append(datetime.now(UTC))
-        for kill in range(KILLS_AT_START):
+        for kill in range(kills_at_start):
             with command(tmp_path, *_serve(tmp_path, port), settings=_settings(pim, kill % 3)) as starting:
                 time.sleep(moments.uniform(0.0, 1.2))
                 starting.kill_group()
@@ -123,7 +126,7 @@ def test_nothing_that_was_answered_is_lost_by_sigkill(tmp_path: Path) -> None:
             publisher.join(10)
         answered = {event_id for publisher in publishers for event_id in publisher.answered}
         assert [publisher.refused for publisher in publishers] == [[]] * PUBLISHERS
-        assert len(answered) > 10 * KILLS
+        assert len(answered) > 10 * kills
         assert sum(publisher.unanswered for publisher in publishers) > 0
         with _platform(tmp_path, pim, port):
             until(lambda: not _missing(inbox.url, answered), "all that was answered", seconds=90)
