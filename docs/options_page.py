@@ -7,6 +7,7 @@ from typing import Any
 
 import typer.main
 
+from aep.cli.help_page import is_option
 from aep.cli.main import app
 
 PAGE = Path(__file__).parent / "command-options.md"
@@ -19,18 +20,18 @@ written by `make options-page`."""
 
 def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yields every command below `command` that does something by itself, with its full name."""
-    below = getattr(command, "commands", None)
-    if below is None:
+    if not hasattr(command, "commands"):
         yield name, command
-    for word, each in (below or {}).items():
-        yield from commands(each, f"{name} {word}")
+        return
+    for word in command.list_commands(None):
+        yield from commands(command.commands[word], f"{name} {word}")
 
 
 def page() -> str:
     """Returns the page as it must be."""
     sections = [HEAD]
     for name, command in commands(typer.main.get_command(app), "aep"):
-        arguments = [_name_of(each) for each in command.params if not _is_option(each)]
+        arguments = [_name_of(each) for each in command.params if not is_option(each)]
         summary = " ".join(command.help.partition("\n\n")[0].split())
         sections.append(f"## {name}\n\n`{' '.join([name, *arguments])}`\n\n{_wrapped(summary)}")
         rows = [_row(each) for each in command.params if each.help and not each.hidden]
@@ -43,17 +44,13 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False)
 
 
-def _is_option(parameter: Any) -> bool:
-    return parameter.opts[0].startswith("-")
-
-
 def _name_of(argument: Any) -> str:
     return argument.metavar or argument.name.upper()
 
 
 def _row(parameter: Any) -> str:
     options = [*parameter.opts, *parameter.secondary_opts]
-    names = options if _is_option(parameter) else [_name_of(parameter)]
+    names = options if is_option(parameter) else [_name_of(parameter)]
     default = "must be given" if parameter.required else _default(parameter.default)
     variables = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or []
     shown = ", ".join([*([default] if default else []), *(f"or `{each}`" for each in variables)])

@@ -17,6 +17,10 @@ from event_platform.domain.errors import InvalidRequest, Problem
 
 FORBIDDEN = {
     "a word of pydantic": r"Value error|Assertion failed|Input should|Field required|Extra inputs|pydantic",
+    "a word of typer": (
+        r"No such (?:option|command)|Invalid value for|Missing (?:argument|option|parameter|command)"
+        r"|Possible options|unexpected extra argument|requires an argument|does not take a value"
+    ),
     "a word of asyncio": r"ssl:default|\[Errno|Connect call failed|Cannot connect to host",
     "a word of jsonschema": (
         r"is not of types? \"|is a required property|is not one of \"|False schema"

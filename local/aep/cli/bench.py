@@ -30,9 +30,3 @@ def run_bench(context: typer.Context) -> None:
     except KeyboardInterrupt:
         status = 130
     raise typer.Exit(status)
-
-
-def mount(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    passed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
-    app.command("bench", context_settings=passed_on)(run_bench)

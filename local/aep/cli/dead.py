@@ -21,9 +21,9 @@ from ..output import echo, echo_json, fail, show
 from ..store import times
 from .options import DEFAULT_DATA, AsJson, Data
 from .stores import open_store
+from .usage import Commands
 
-dead = typer.Typer(
-    no_args_is_help=True,
+dead = Commands(
     help="Dead letters: deliveries and events that the platform's own code failed on 100 times.\n\n"
     "Example: aep dead list",
 )

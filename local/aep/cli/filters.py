@@ -15,10 +15,10 @@ from ..output import echo, echo_json, fail
 from .event_files import EventFile, event_in
 from .options import AsJson, EventTypes, known_type
 from .options import event_types as read_event_types
+from .usage import Commands
 
-filter_ = typer.Typer(
+filter_ = Commands(
     name="filter",
-    no_args_is_help=True,
     help="Try filters of subscriptions.\n\nExample: aep filter test 'user_type = \"api\"' --event event.json",
 )
 

@@ -1,7 +1,8 @@
 """The command line `aep`: parses, calls, and turns errors into one line that says what to do."""
 
 import sqlite3
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -13,8 +14,9 @@ from ..errors import MalformedKey, SetupError
 from ..output import echo, fail
 from ..store import files
 from ..store.identity import with_cure
-from . import sandbox, trials
+from . import sandbox, trials, usage
 from .backup import backup
+from .bench import run_bench
 from .dead import dead
 from .dev import dev, trigger
 from .doctor import doctor
@@ -28,29 +30,69 @@ from .restore import restore
 from .secrets import secrets
 from .serve import serve
 from .trace import trace
+from .usage import Commands, Group
 
-app = typer.Typer(name="aep", no_args_is_help=True, pretty_exceptions_enable=False)
-app.add_typer(pims, name="pims")
-app.add_typer(dead, name="dead")
-app.add_typer(filter_, name="filter")
-app.add_typer(secrets, name="secrets")
-app.command()(backup)
-app.command()(dev)
-app.command()(doctor)
-app.command()(events)
-app.command()(export)
-app.command("import")(import_)
-app.command()(replay)
-app.command()(restore)
-app.command()(retry)
-app.command("test")(trials.send_test)
-app.command()(trials.explain)
-app.command("logs")(list_logs)
-app.command()(status)
-app.command()(trace)
-app.command()(trigger)
-sandbox.mount(app)
-app.command()(serve)
+PANELS: Mapping[str, Mapping[str, Any]] = {
+    "Start here": {
+        "dev": dev,
+        "trigger": trigger,
+        "demo": sandbox.run_demo,
+        "events": events,
+    },
+    "Run": {
+        "serve": serve,
+        "pims": pims,
+        "doctor": doctor,
+        "secrets": secrets,
+    },
+    "Look": {
+        "status": status,
+        "logs": list_logs,
+        "trace": trace,
+    },
+    "Act": {
+        "replay": replay,
+        "retry": retry,
+        "dead": dead,
+    },
+    "Try": {
+        "test": trials.send_test,
+        "explain": trials.explain,
+        "filter": filter_,
+        "inbox": sandbox.run_inbox,
+        "sim": sandbox.sim,
+        "bench": run_bench,
+        "demo-google": sandbox.run_demo_google,
+    },
+    "Move": {
+        "backup": backup,
+        "restore": restore,
+        "export": export,
+        "import": import_,
+    },
+}
+"""All commands, in the panels of the help, in each of which the most used ones come first."""
+_SETTINGS = {"bench": {"allow_extra_args": True, "ignore_unknown_options": True}}
+
+
+class _Root(Group):
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for panel in PANELS.values() for name in panel]
+
+
+app = Commands(
+    name="aep",
+    cls=_Root,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _panel, _commands in PANELS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, Commands):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            _more = _SETTINGS.get(_name)
+            app.command(_name, context_settings=_more, rich_help_panel=_panel)(_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -80,9 +122,9 @@ def main() -> None:
     except typer.Abort:
         raise SystemExit(130) from None
     except TyperException as error:
-        if not error.format_message():  # the help was shown instead
-            fail("Missing command; choose one of those above")
-        fail(f"{error.format_message().rstrip('.')}; --help shows what is expected", error.exit_code)
+        if usage.is_shown_help(error):
+            fail("a command is missing: choose one of those above")
+        fail(usage.words(error), error.exit_code)
     except MalformedKey as error:
         fail(str(error))
     except (SetupError, EventPlatformError) as error:

@@ -22,9 +22,9 @@ from ..store import calls, opening
 from . import clients as client_commands
 from .options import DEFAULT_DATA, AsJson, Data, is_default
 from .registry import PimsFile, Place, Project, check_may_make, open_registry, pim_name, pim_url
+from .usage import Commands
 
-pims = typer.Typer(
-    no_args_is_help=True,
+pims = Commands(
     help="The PIMs that the platform works for, and their credentials.\n\nExample: aep pims list",
 )
 

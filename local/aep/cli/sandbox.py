@@ -22,11 +22,12 @@ from ..sandbox.inbox import Behaviour, Received
 from ..sandbox.ingest_requests import EVENTS_API_TYPES, Format
 from ..sandbox.sim import DEFAULT_CLIENT, Client
 from ..serving import server
-from . import bench, options
+from . import options
+from .usage import Commands
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 
-sim = typer.Typer(invoke_without_command=True)
+sim = Commands(invoke_without_command=True)
 
 
 @sim.callback()
@@ -162,15 +163,6 @@ def run_demo_google() -> None:
     from ..sandbox.demo_google import run_demo as demo
 
     raise typer.Exit(demo())
-
-
-def mount(app: typer.Typer) -> None:
-    """Adds these commands to the command line."""
-    app.add_typer(sim, name="sim")
-    app.command("inbox")(run_inbox)
-    app.command("demo")(run_demo)
-    app.command("demo-google")(run_demo_google)
-    bench.mount(app)
 
 
 def _serve(app: ASGIApp, host: str, port: int) -> None:

@@ -16,9 +16,9 @@ from ..output import echo, echo_json
 from ..store import keys, migrations, opening
 from ..store.reseal import reseal
 from .options import DEFAULT_DATA, AsJson, Data, settings
+from .usage import Commands
 
-secrets = typer.Typer(
-    no_args_is_help=True,
+secrets = Commands(
     help="The keys that seal secrets in the store.\n\nExample: aep secrets rotate --data /var/lib/aep",
 )
 
