@@ -164,7 +164,7 @@ def _entries_of_file(path: Path) -> Entries:
         path.parent.mkdir(parents=True, exist_ok=True)
         written_beside(path, content.encode()).replace(path)
 
-    return Entries(pims.parse(text, allow_http=True), put=save, remove=save)
+    return Entries(pims.parse(text, str(path), allow_http=True), put=save, remove=save)
 
 
 def _entries_of_store(connection: sqlite3.Connection, seal: Seal) -> Entries:

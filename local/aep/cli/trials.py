@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     import aiohttp
 
 TIMEOUT_SECONDS = 30
+ADVICE = {
+    "X-PIM-TOKEN is not valid": ". Give --token one that this PIM has issued within the last hour",
+    "is not configured for": ". Check --pim-url, or add the PIM with `aep pims add URL`",
+}
+"""What to do about a refusal, by what it says."""
 
 Subscription = Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="The subscription's id.")]
 Url = Annotated[str, typer.Option("--url", envvar="AEP_URL", help="The platform's base URL.")]
@@ -70,7 +75,8 @@ class _App:
             answer = orjson.loads(await response.read())
         if response.status >= 400:
             messages = "; ".join(each["message"] for each in answer["errors"])
-            fail(f"the platform answered {response.status}: {messages}", 1)
+            advice = next((words for part, words in ADVICE.items() if part in messages), "")
+            fail(f"the platform answered {response.status}: {messages}{advice}", 1)
         return answer
 
 

@@ -503,7 +503,7 @@ def _shown(at: float) -> str:
 
 def _listed(settings: Settings, *, allow_http: bool) -> list[Tenant]:
     text = registry.source_text(settings.pims)
-    return registry.parse(text, allow_http=allow_http) if text is not None else []
+    return registry.parse(text, settings.pims, allow_http=allow_http) if text is not None else []
 
 
 def _read(folder: Path, job: Callable[[sqlite3.Connection], T]) -> T | None:

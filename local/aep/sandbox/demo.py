@@ -27,7 +27,7 @@ from .. import output
 from ..output import echo
 from ..runtime.children import ChildFailed
 from . import sim
-from .demo_processes import Children, StepFailed
+from .demo_processes import Children, StepFailed, report
 from .demo_view import Progress
 from .ingest_requests import Format
 from .management import management_api
@@ -104,9 +104,7 @@ def run_demo(console: Console | None = None, stage: Stage | None = None) -> int:
     try:
         asyncio.run(_demo(progress, stage))
     except (ChildFailed, StepFailed) as failure:
-        echo(f"aep demo: {failure}", err=True)
-        for line in failure.lines:
-            echo(f"  | {line}", err=True)
+        report("demo", failure)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         echo("aep demo: interrupted, everything it started is stopped", err=True)

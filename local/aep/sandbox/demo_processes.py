@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..output import echo
 from ..runtime.children import Child, ChildFailed, aep, end_all, environment
 
 READY_SECONDS = 60
@@ -16,6 +17,17 @@ class StepFailed(Exception):
     def __init__(self, message: str, lines: list[str] | None = None) -> None:
         super().__init__(message)
         self.lines = lines or []
+
+
+def report(command: str, failure: ChildFailed | StepFailed) -> None:
+    """Prints why `aep COMMAND` has failed: what a child refused in one line, else its last lines, too."""
+    refused = failure.lines[-1] if failure.lines else ""
+    if refused.startswith("aep: "):
+        echo(f"aep {command}: {refused.removeprefix('aep: ')}", err=True)
+        return
+    echo(f"aep {command}: {failure}", err=True)
+    for line in failure.lines:
+        echo(f"  | {line}", err=True)
 
 
 class Children:

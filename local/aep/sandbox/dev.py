@@ -25,7 +25,7 @@ from ..output import console, echo, text
 from ..runtime.children import ChildFailed
 from . import dev_session, sim
 from .demo import one_machine
-from .demo_processes import Children, StepFailed
+from .demo_processes import Children, StepFailed, report
 from .dev_lines import TRIES_AGAIN_AFTER, DevLines, said_of
 from .dev_session import DevSession
 from .ingest_requests import CloudEvent
@@ -58,7 +58,8 @@ def run_dev(wanted: Wanted) -> int:
         with dev_session.held() as write:
             asyncio.run(_until_ended(_Dev(wanted, write)))
     except (ChildFailed, StepFailed) as failure:
-        return _failed("dev", failure)
+        report("dev", failure)
+        return 1
     return 0
 
 
@@ -67,7 +68,8 @@ def run_trigger(events: Iterable[CloudEvent], session: DevSession) -> int:
     try:
         return asyncio.run(_trigger(list(events), session))
     except StepFailed as failure:
-        return _failed("trigger", failure)
+        report("trigger", failure)
+        return 1
 
 
 def _say(sentence: str) -> None:
@@ -75,13 +77,6 @@ def _say(sentence: str) -> None:
     shown = console()
     for line in sentence.split("\n"):
         shown.print(text(line))
-
-
-def _failed(command: str, failure: ChildFailed | StepFailed) -> int:
-    echo(f"aep {command}: {failure}", err=True)
-    for line in failure.lines:
-        echo(f"  | {line}", err=True)
-    return 1
 
 
 async def _until_ended(dev: "_Dev") -> None:

@@ -19,6 +19,7 @@ from event_platform.adapters import descriptors
 
 from ..errors import CannotListen
 from ..output import echo
+from ..runtime.listeners import listener_of
 from .accepting import Acceptor, Place
 from .bounds import BoundedHttpProtocol
 
@@ -138,11 +139,24 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        other = "--port; 0 takes a free one" if error.errno == errno.EADDRINUSE else "--host or --port"
-        raise CannotListen(
-            f"cannot listen on {host}:{port}: {error.strerror}. Choose another {other}"
-        ) from error
+        raise CannotListen(f"cannot listen on {host}:{port}: {_why(error, host, port)}") from error
     return listener
+
+
+def _why(error: OSError, host: str, port: int) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            taker = listener_of(port)
+            by = f"by {taker}: end it" if taker else f"by whom, `ss -ltnp sport = :{port}` shows to root"
+            return f"the port is taken {by}, or choose another --port; 0 takes a free one"
+        case errno.EACCES:
+            return "ports below 1024 are for root. Choose another --port"
+        case errno.EADDRNOTAVAIL:
+            return f"{host} is no address of this machine. Choose another --host, such as 127.0.0.1"
+        case _ if isinstance(error, socket.gaierror):
+            return f"no address is known for {host}. Choose another --host, such as 127.0.0.1"
+        case _:
+            return f"{error.strerror}. Choose another --host or --port"
 
 
 def url_of(listener: socket.socket, tls: Tls | None = None) -> str:

@@ -35,7 +35,7 @@ class StoredAndListed:
         version = (text, stored)
         if version == known:
             return None
-        listed = parse(text, allow_http=self._allow_http) if text is not None else []
+        listed = parse(text, self._source, allow_http=self._allow_http) if text is not None else []
         return Entries(version, listed, stored)
 
 
@@ -53,19 +53,23 @@ def source_text(source: str | None) -> str | None:
         ) from error
 
 
-def parse(text: str, *, allow_http: bool) -> list[Tenant]:
-    """Reads the entries of a JSON list. Raises BadPims naming the entry and the field."""
+def parse(text: str, source: str | None, *, allow_http: bool) -> list[Tenant]:
+    """Reads the entries of the JSON list that `source` stands for.
+
+    Raises BadPims naming the file, if it is one, the entry and the field.
+    """
+    named = "the list of PIMs" if source is None or source == text else f"the list of PIMs {source}"
     try:
         entries = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise BadPims(f"the list of PIMs is {json_words(error)}") from error
+        raise BadPims(f"{named} is {json_words(error)}") from error
     if not isinstance(entries, list):
-        raise BadPims('the list of PIMs must be a JSON array of entries such as {"url": "https://…"}')
-    tenants = [_tenant(entry, f"entry {index}") for index, entry in enumerate(entries)]
+        raise BadPims(f'{named} must be a JSON array of entries such as {{"url": "https://…"}}')
+    tenants = [_tenant(entry, f"{named}, entry {index}") for index, entry in enumerate(entries)]
     try:
         check_list(tenants, allow_http=allow_http)
     except UnusableList as error:
-        raise BadPims(f"the list of PIMs, {error}") from None
+        raise BadPims(f"{named}, {error}") from None
     return tenants
 
 
@@ -98,4 +102,4 @@ def _tenant(entry: Any, where: str) -> Tenant:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"]))
-        raise BadPims(f"the list of PIMs, {where}{', ' if field else ''}{field}: {words_of(first)}") from None
+        raise BadPims(f"{where}{', ' if field else ''}{field}: {words_of(first)}") from None
