@@ -22,7 +22,7 @@ ADVICE = {
     "X-PIM-TOKEN is not valid": ". Give --token one that this PIM has issued within the last hour",
     "is not configured for": ". Check --pim-url, or add the PIM with `aep pims add URL`",
 }
-"""What to do about a refusal, by what it says."""
+"""The advice that follows a refusal, by what it says."""
 
 Subscription = Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="The subscription's id.")]
 Url = Annotated[str, typer.Option("--url", envvar="AEP_URL", help="The platform's base URL.")]
