@@ -58,8 +58,8 @@ INDEXES: Sequence[Index] = (
     Index(SUBSCRIBERS, (("tenant", "ASCENDING"), ("client_id", "ASCENDING"), ("status", "ASCENDING"))),
     Index(SUBSCRIPTIONS, (("subscriber_id", "ASCENDING"), ("status", "ASCENDING"))),
     Index(SUBSCRIPTIONS, (("tenant", "ASCENDING"), ("status", "ASCENDING"))),
-    Index(REPLAYS, (("subscription_id", "ASCENDING"), ("created_at", "DESCENDING"))),
-    Index(REPLAYS, (("subscription_id", "ASCENDING"), ("status", "ASCENDING"))),
+    Index(REPLAYS, (("subscription_id", "ASCENDING"), ("kind", "ASCENDING"), ("created_at", "DESCENDING"))),
+    Index(REPLAYS, (("subscription_id", "ASCENDING"), ("kind", "ASCENDING"), ("status", "ASCENDING"))),
     *(_of_log(scope, kind, order) for scope, kind, order in product(LOG_SCOPES, LOG_KINDS, _ORDERS)),
 )
 """The indexes that the queries of the adapters need beside the indexes of single fields."""
@@ -105,6 +105,7 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
         "ended_at",
         "pushed_at",
         "watched_at",
+        "is_cut",
         EXPIRES_AT,
     ),
     LOG_ENTRIES: (

@@ -17,6 +17,7 @@ from .domain.subscriptions import (
     Contact,
     HttpsConfig,
     KafkaConfig,
+    Missed,
     Owner,
     PubSubConfig,
     Sasl,
@@ -101,6 +102,7 @@ def subscription_document(subscription: Subscription, seal: Seal) -> Document:
         **pace_document(subscription),
         "catch_up": subscription.catch_up,
         "replay_id": subscription.replay_id,
+        **({} if subscription.missed is None else {"missed": _missed_document(subscription.missed)}),
         "created_at": subscription.created_at.isoformat(),
         "updated_at": subscription.updated_at.isoformat(),
     }
@@ -158,6 +160,7 @@ def subscription_of(document: Mapping[str, Any], seal: Seal) -> Subscription:
         rate=rate_of(document),
         catch_up=document.get("catch_up", False),
         replay_id=document.get("replay_id"),
+        missed=_missed_of(document.get("missed")),
     )
 
 
@@ -287,6 +290,22 @@ def _config_of(kind: str, document: Mapping[str, Any], seal: Seal, context: str)
                 secondary_secret=_opened(document["secondary_secret"], seal, context),
                 headers=headers,
             )
+
+
+def _missed_document(missed: Missed) -> Document:
+    return {
+        "epoch": missed.epoch,
+        "since": missed.since.isoformat(),
+        "until": None if missed.until is None else missed.until.isoformat(),
+        "is_done": missed.is_done,
+    }
+
+
+def _missed_of(document: Mapping[str, Any] | None) -> Missed | None:
+    if document is None:
+        return None
+    since, until = datetime.fromisoformat(document["since"]), _moment(document["until"])
+    return Missed(document["epoch"], since, until, document["is_done"])
 
 
 def rate_of(subscription: Mapping[str, Any]) -> Rate | None:

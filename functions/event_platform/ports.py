@@ -372,6 +372,22 @@ class ActiveSubscriptions(Protocol):
         """The active ones of the tenant (a normalised PIM URL), at most 5 s old. Raises StoreUnavailable."""
         ...
 
+    async def suspended(self, tenant: str) -> Sequence[Subscription]:
+        """The suspended ones, as `active` has the others."""
+        ...
+
+
+class MissedEvents(Protocol):
+    """The beginning of what suspended subscriptions have missed, where topics keep the events."""
+
+    async def note(self, subscription_id: str, accepted_at: datetime) -> None:
+        """Notes an event that a subscription did not get as it is suspended: catching up begins no later.
+
+        Nothing is written if it begins early enough. Raises StoreUnavailable, also if the subscription was
+        resumed meanwhile: it gets the event after all.
+        """
+        ...
+
 
 class Intake(Protocol):
     """Takes the events of ingest."""

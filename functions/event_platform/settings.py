@@ -308,6 +308,7 @@ class ManageSettings(CatalogSettings, RegistrySettings, SecretsSettings, Destina
     public_url: PublicUrl | None = None
     topic_events: Topic = EVENTS_TOPIC  # takes the test events of benchmarks
     keep: KeptByTopics = KEEP_SECONDS
+    catch_up: CatchUp = False  # of new subscriptions
     timeout: TimeoutOfPushes = 5
 
 
@@ -326,8 +327,12 @@ class FanoutSettings(CatalogSettings, RegistrySettings):
 
 
 class DeliverSettings(CatalogSettings, SecretsSettings, AttemptSettings, DestinationSettings):
-    """Settings of `deliver`, which answers each push within the queue's ack deadline."""
+    """Settings of `deliver`, which answers each push within the queue's ack deadline.
 
+    `keep` is the same as of `manage`.
+    """
+
+    keep: KeptByTopics = KEEP_SECONDS
     timeout: TimeoutOfPushes = 5
 
     def rate_limits(self) -> Limits:

@@ -113,6 +113,7 @@ def manage() -> "Answers":
     """The management API."""
     from . import manage
     from .adapters.clock import SystemClock
+    from .adapters.firestore.catch_ups import FirestoreCatchUps
     from .adapters.firestore.logs import FirestoreLogs
     from .adapters.firestore.replays import FirestoreReplays
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
@@ -127,10 +128,15 @@ def manage() -> "Answers":
     settings, clock = _read(ManageSettings), SystemClock()
     firestore, seal = _firestore(settings), _seal(settings)
     guard = _guard(settings)
-    subscriptions = FirestoreSubscriptions(
-        firestore, seal, clock, buckets=settings.version_buckets, publisher=_publisher(settings)
-    )
     registry = _registry(settings, firestore, KeylessSeal())
+    subscriptions = FirestoreSubscriptions(
+        firestore,
+        seal,
+        clock,
+        buckets=settings.version_buckets,
+        publisher=_publisher(settings),
+        catch_ups=FirestoreCatchUps(firestore, keep=settings.keep, registry=registry),
+    )
     gateway = HttpsPimGateway(guard, TrustedNetwork())
     verifier = CallerVerifier(registry, gateway, clock, allow_http=settings.dev)
     topics = rules_on_google(settings.project, settings.destination_account)
@@ -149,7 +155,7 @@ def manage() -> "Answers":
         topics=topics,
         topic_labels=PubSubTopics(topics),
         replays=FirestoreReplays(firestore, subscriptions, clock, registry=registry, keep=settings.keep),
-        catches_up=False,
+        catch_up=settings.catch_up,
     )
     routes = [*manage.routes(function), asyncapi.route(settings.event_types, settings.public_url)]
     return _app(settings, [*routes, openapi.route(routes, settings.event_types, topics)])
@@ -180,6 +186,7 @@ def fanout() -> "Answers":
     """Chooses the subscriptions that get an event."""
     from . import fanout
     from .adapters.clock import SystemClock
+    from .adapters.firestore.missed import FirestoreMissedEvents
     from .adapters.firestore.replays import FirestoreReplays
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.pubsub.publisher import load_client
@@ -202,6 +209,7 @@ def fanout() -> "Answers":
         schema_base=f"{settings.public_url}/spec",
         reader=ReadingProcess(settings.event_types),
         replays=FirestoreReplays(firestore, subscriptions, clock),
+        missed=FirestoreMissedEvents(firestore, subscriptions, clock),
         shards=settings.deliveries_shards,
     )
     return _app(settings, fanout.routes(function))
@@ -212,7 +220,9 @@ def deliver() -> "Answers":
     """Sends deliveries."""
     from . import deliver
     from .adapters.clock import SystemClock
+    from .adapters.firestore.catch_ups import FirestoreCatchUps
     from .adapters.firestore.ends import FirestoreEndLog
+    from .adapters.firestore.missed import FirestoreMissedEvents
     from .adapters.firestore.paces import FirestorePaces
     from .adapters.firestore.retries import FirestoreRetrySchedule
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
@@ -229,8 +239,14 @@ def deliver() -> "Answers":
         Egress(network_comes_later=bool(settings.await_network)),
     )
     subscriptions = FirestoreSubscriptions(
-        firestore, seal, clock, buckets=settings.version_buckets, publisher=publisher
+        firestore,
+        seal,
+        clock,
+        buckets=settings.version_buckets,
+        publisher=publisher,
+        catch_ups=FirestoreCatchUps(firestore, keep=settings.keep),
     )
+    missed = FirestoreMissedEvents(firestore, subscriptions, clock)
     paces = FirestorePaces(firestore, subscriptions, clock)
     ends = FirestoreEndLog(firestore, subscriptions, clock)
     guard = _guard(settings)
@@ -256,7 +272,7 @@ def deliver() -> "Answers":
             kafka,
             settings.event_types,
         ),
-        settlements=QueueSettlements(schedule, ends, publisher, subscriptions),
+        settlements=QueueSettlements(schedule, ends, publisher, subscriptions, missed),
         publisher=publisher,
         clock=clock,
         policy=settings.deliver_policy(),

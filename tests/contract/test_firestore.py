@@ -33,6 +33,7 @@ from event_platform.adapters.firestore import tenants
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
 from event_platform.adapters.firestore.logs import FirestoreLogs
+from event_platform.adapters.firestore.missed import FirestoreMissedEvents
 from event_platform.adapters.firestore.outbox import FirestoreOutbox
 from event_platform.adapters.firestore.paces import FirestorePaces
 from event_platform.adapters.firestore.replays import FirestoreReplays
@@ -202,7 +203,11 @@ class FirestoreJudgement:
         nowhere: Any = None
         ends = FirestoreEndLog(firestore, self.subscriptions, self.clock, seconds=0)
         self.settlements = QueueSettlements(
-            FirestoreRetrySchedule(firestore, self.clock), ends, nowhere, self.subscriptions
+            FirestoreRetrySchedule(firestore, self.clock),
+            ends,
+            nowhere,
+            self.subscriptions,
+            FirestoreMissedEvents(firestore, self.subscriptions, self.clock, seconds=0),
         )
         self._firestore = firestore
         self._numbers = count(1)
@@ -463,7 +468,7 @@ SEARCHED = {
     "topic_claims": set[str](),
     "versions": set[str](),
     "tenants": set[str](),
-    "replays": {"subscription_id", "created_at", "status", "open"},
+    "replays": {"subscription_id", "kind", "created_at", "status", "open"},
     "retries": {"due"},
     "leases": set[str](),
     "log_entries": {"part_of"},

@@ -1,5 +1,6 @@
 """Replays in Firestore: what manage writes, what fanout and maintain find of it, on Google's emulator."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,16 +8,26 @@ from typing import Any
 import pytest
 import uuid_utils
 
+from event_platform.adapters.firestore.catch_ups import FirestoreCatchUps
 from event_platform.adapters.firestore.client import Firestore
 from event_platform.adapters.firestore.logs import FirestoreLogs
+from event_platform.adapters.firestore.missed import FirestoreMissedEvents
 from event_platform.adapters.firestore.replays import NOTED_EVERY_SECONDS, FirestoreReplays
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.seal import AesGcmSeal
-from event_platform.domain.errors import Conflict, InvalidRequest, NotFound
+from event_platform.domain.catching_up import SWITCHED_AFTER
+from event_platform.domain.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from event_platform.domain.record.actions import BY_THE_PLATFORM
 from event_platform.domain.record.logs import LogQuery
 from event_platform.domain.replays import Replay, ReplayRequest, ReplayStatus, Which
-from event_platform.domain.subscriptions import Subscription, suspend
+from event_platform.domain.subscriptions import (
+    Missed,
+    Status,
+    Subscription,
+    delete_subscription,
+    resume,
+    suspend,
+)
 from event_platform.domain.tenants import Tenant, tenant_key
 from support.clock import ManualClock
 from support.records import PIM, subscribed
@@ -29,11 +40,13 @@ HOUR = timedelta(hours=1)
 class TwoViews:
     """The store as manage has it, and as another function sees it."""
 
+    firestore: Firestore
     clock: ManualClock
     subscriptions: FirestoreSubscriptions
     manage: FirestoreReplays
     elsewhere: FirestoreReplays
     subscription: Subscription
+    missed: FirestoreMissedEvents
 
     async def start(self, **asked: Any) -> Replay:
         now = self.clock.now()
@@ -52,6 +65,25 @@ class TwoViews:
             action=BY_THE_PLATFORM,
         )
 
+    async def change(
+        self, change: Callable[[Subscription, datetime], Subscription], *, catch_up: bool | None = None
+    ) -> Subscription:
+        """Suspends, resumes or deletes."""
+        now = self.clock.now()
+        return await self.subscriptions.change_subscription(
+            self.subscription.owner,
+            self.subscription.subscriber_id,
+            self.subscription.id,
+            lambda before: change(before, now),
+            catch_up=catch_up,
+        )
+
+    async def caught_up(self) -> list[str | None]:
+        """The messages of the log entries that say that it has caught up."""
+        query = LogQuery(subscription_id=self.subscription.id, limit=100)
+        entries = await FirestoreLogs(self.firestore, self.clock).entries(self.subscription.owner, query)
+        return [each.error_message for each in entries if each.operation == "subscription_caught_up"]
+
     async def named(self) -> str | None:
         """The replay whose deliveries are sent."""
         record = await self.subscriptions.read(self.subscription.id)
@@ -67,11 +99,22 @@ class Registry:
 @pytest.fixture
 async def world(firestore: Firestore) -> TwoViews:
     clock = ManualClock()
-    subscriptions = FirestoreSubscriptions(firestore, AesGcmSeal(b"k" * 32), clock)
+    subscriptions = FirestoreSubscriptions(
+        firestore,
+        AesGcmSeal(b"k" * 32),
+        clock,
+        catch_ups=FirestoreCatchUps(firestore, keep=DAY, registry=Registry()),
+    )
     (subscription,) = await subscribed(subscriptions)
     manage = FirestoreReplays(firestore, subscriptions, clock, registry=Registry(), keep=DAY)
     return TwoViews(
-        clock, subscriptions, manage, FirestoreReplays(firestore, subscriptions, clock), subscription
+        firestore,
+        clock,
+        subscriptions,
+        manage,
+        FirestoreReplays(firestore, subscriptions, clock),
+        subscription,
+        FirestoreMissedEvents(firestore, subscriptions, clock, seconds=0),
     )
 
 
@@ -196,3 +239,94 @@ async def test_a_replay_is_one_subscriptions(world: TwoViews) -> None:
     with pytest.raises(NotFound):
         await world.manage.replay("another", replay.id)
     assert tenant_key(PIM) != "pim"  # the registry's key is the one in the topic's name
+
+
+# --- catching up ---------------------------------------------------------------------------------------
+
+
+async def test_a_resume_that_catches_up_is_work_for_maintain_and_no_replay_of_the_user(
+    world: TwoViews,
+) -> None:
+    suspended_at = world.clock.now()
+    await world.change(suspend)
+    await world.missed.note(world.subscription.id, suspended_at - HOUR)
+    await world.missed.note(world.subscription.id, suspended_at)
+    await world.clock.advance(60)
+    resumed = await world.change(resume, catch_up=True)
+    (found,) = await world.elsewhere.open()
+    assert (found.key, found.epoch, found.is_cut) == ("pim", 2, False)
+    assert (found.since, found.until) == (suspended_at - HOUR, world.clock.now() + SWITCHED_AFTER)
+    assert resumed.missed == Missed(0, found.since, found.until)
+    assert found.is_of(resumed)
+    assert await world.manage.replays(world.subscription.id) == []
+    with pytest.raises(NotFound):
+        await world.manage.replay(world.subscription.id, found.replay.id)
+    await world.start()  # beside it
+
+
+async def test_what_is_in_the_lanes_is_caught_up_with_and_the_log_says_so(world: TwoViews) -> None:
+    await world.change(suspend)
+    await world.change(resume, catch_up=True)
+    (found,) = await world.elsewhere.open()
+    await world.elsewhere.close(found, ReplayStatus.DONE, None)
+    assert (await world.elsewhere.open(), await world.caught_up()) == ([], [None])
+    await world.clock.advance(60)
+    again = await world.change(suspend)
+    assert again.missed == Missed(0, world.clock.now())
+
+
+async def test_suspended_again_it_goes_on_and_is_not_said_to_be_done(world: TwoViews) -> None:
+    began = world.clock.now()
+    await world.change(suspend)
+    await world.change(resume, catch_up=True)
+    (found,) = await world.elsewhere.open()
+    await world.clock.advance(60)
+    await world.change(suspend)
+    await world.elsewhere.close(found, ReplayStatus.ENDED, Status.SUSPENDED)
+    assert (await world.elsewhere.open(), await world.caught_up()) == ([], [])
+    await world.change(resume, catch_up=True)
+    (found,) = await world.elsewhere.open()
+    assert (found.since, found.epoch) == (began, 4)
+
+
+async def test_a_delivery_that_an_instance_drops_as_it_knows_no_resume_comes_again(world: TwoViews) -> None:
+    suspended_at = world.clock.now()
+    await world.change(suspend)
+    behind = FirestoreSubscriptions(world.firestore, AesGcmSeal(b"k" * 32), world.clock)
+    await behind.current(world.subscription.id)
+    await world.change(resume, catch_up=True)
+    missed = FirestoreMissedEvents(world.firestore, behind, world.clock, seconds=0)
+    with pytest.raises(StoreUnavailable, match="resumed meanwhile"):
+        await missed.note(world.subscription.id, suspended_at - HOUR)
+
+
+async def test_what_is_kept_no_more_is_said(world: TwoViews) -> None:
+    await world.change(suspend)
+    await world.clock.advance(2 * DAY)
+    await world.change(resume, catch_up=True)
+    (found,) = await world.elsewhere.open()
+    assert (found.since, found.is_cut) == (world.clock.now() - timedelta(seconds=DAY), True)
+    await world.elsewhere.close(found, ReplayStatus.DONE, None)
+    (message,) = await world.caught_up()
+    assert message is not None
+    assert message.startswith("what is kept begins at ")
+
+
+async def test_a_resume_without_catching_up_and_a_deletion_leave_nothing_to_do(world: TwoViews) -> None:
+    await world.change(suspend)
+    assert (await world.change(resume)).missed is None
+    assert await world.elsewhere.open() == []
+    await world.change(suspend)
+    await world.change(resume, catch_up=True)
+    deleted = await world.change(delete_subscription)
+    assert deleted.missed is None
+    (found,) = await world.elsewhere.open()
+    assert not found.is_of(deleted)
+
+
+async def test_where_nothing_is_kept_the_log_says_so(world: TwoViews) -> None:
+    world.subscriptions = FirestoreSubscriptions(world.firestore, AesGcmSeal(b"k" * 32), world.clock)
+    await world.change(suspend)
+    assert (await world.change(resume, catch_up=True)).missed is None
+    assert await world.caught_up() == ["no events are kept: AEP_KEEP is 0"]
+    assert await world.elsewhere.open() == []

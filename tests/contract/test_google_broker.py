@@ -37,6 +37,7 @@ from event_platform import data_model, deliver, fanout, maintain
 from event_platform.adapters.firestore.client import connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
 from event_platform.adapters.firestore.logs import FirestoreLogs
+from event_platform.adapters.firestore.missed import FirestoreMissedEvents
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
@@ -164,6 +165,7 @@ class GoogleBroker:
         stack = self._functions
         stack.enter_context(mock.patch.object(DELIVER_ROUTES, "pipeline", unpaced(handler)))
         records, egress = self._records(), Egress()
+        missed = FirestoreMissedEvents(self._firestore, records, self.clock, seconds=0)
         fanning = fanout.Fanout(
             registry=UNUSED,
             subscriptions=records,
@@ -174,12 +176,13 @@ class GoogleBroker:
             schema_base="https://x/spec",
             reader=UNUSED,
             replays=UNUSED,
+            missed=UNUSED,
         )
         delivering = deliver.Deliver(
             subscriptions=UNUSED,
             paces=UNUSED,
             senders=https_by(UNUSED),
-            settlements=QueueSettlements(self._schedule, self._ends, self._publisher, records),
+            settlements=QueueSettlements(self._schedule, self._ends, self._publisher, records, missed),
             publisher=self._publisher,
             clock=self.clock,
             policy=UNUSED,

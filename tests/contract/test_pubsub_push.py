@@ -39,6 +39,9 @@ class Records:
     async def active(self, tenant: str) -> Sequence[Subscription]:
         return SUBSCRIPTIONS if tenant == PIM else []
 
+    async def suspended(self, tenant: str) -> Sequence[Subscription]:
+        return []
+
 
 @pytest.fixture
 async def pubsub(pubsub_host: str, project: str) -> AsyncIterator[Project]:
@@ -58,6 +61,7 @@ async def pubsub(pubsub_host: str, project: str) -> AsyncIterator[Project]:
         schema_base="https://x/spec",
         reader=reader,
         replays=nobody,
+        missed=nobody,
     )
     app = App(list(routes(fanout)))
     config = uvicorn.Config(app, port=0, log_level="warning")

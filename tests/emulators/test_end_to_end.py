@@ -134,6 +134,35 @@ async def test_what_came_by_both_ways_is_replayed_to_one_subscription_alone(
     await asyncio.to_thread(beside.client.call, "DELETE", f"{path}/{replay['id']}", expect=200)
 
 
+async def test_a_subscription_catches_up_after_a_suspension(platform: GooglePlatform, inbox: str) -> None:
+    (made,) = await subscribe(platform, inbox, "erp", ("/catching-up",))
+    manage, deliver = platform.functions["manage"], platform.functions["deliver"]
+    await asyncio.sleep(IN_FORCE_SECONDS)
+    before = await made.send()
+    await made.got(before)
+    await made.order("suspend", manage)
+    await asyncio.sleep(IN_FORCE_SECONDS)
+    dropped = await push_delivery(deliver, made, age=timedelta(minutes=1))  # moves the beginning back
+    during = await made.send(3)
+    await asyncio.sleep(1)
+    assert {each["id"] for each in await made.taken()} == set(before)
+    resume = f"{made.path_of_it}/resume"
+    await asyncio.to_thread(made.client.call, "POST", resume, {"catch_up": True}, expect=202)
+    at_the_switch = await made.send(2)
+    await asyncio.sleep(IN_FORCE_SECONDS)
+    waited = await push_delivery(deliver, made, age=timedelta(hours=1))
+    taken = await made.got([*during, *at_the_switch, waited], seconds=90)
+
+    async def repeated() -> bool:
+        return [each["id"] for each in await made.taken()].count(before[0]) == 2
+
+    await until(repeated, "what was accepted since the dropped delivery was", seconds=90)
+    ids = [each["id"] for each in await made.taken()]
+    assert [ids.count(each) for each in (*during, *at_the_switch, waited, dropped)] == [1] * 6 + [0]
+    assert all(each["verified"] for each in taken)
+    await made.delete()
+
+
 @pytest.mark.full
 async def test_an_operators_own_type_is_delivered_and_described(
     platform: GooglePlatform, subscriptions: Sequence[Subscribed], inbox: str

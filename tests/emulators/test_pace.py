@@ -22,6 +22,7 @@ from aep.serving.server import running
 from event_platform.adapters.clock import SystemClock
 from event_platform.adapters.firestore.client import Firestore
 from event_platform.adapters.firestore.ends import FirestoreEndLog
+from event_platform.adapters.firestore.missed import FirestoreMissedEvents
 from event_platform.adapters.firestore.paces import FirestorePaces
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
@@ -123,11 +124,12 @@ class OnFirestore:
         self.senders.append(sender)
         schedule, egress = FirestoreRetrySchedule(self.firestore, CLOCK), Egress()
         ends = FirestoreEndLog(self.firestore, subscriptions, CLOCK)
+        missed = FirestoreMissedEvents(self.firestore, subscriptions, CLOCK)
         function = Deliver(
             subscriptions=paces,
             paces=paces,
             senders=https_by(sender),
-            settlements=QueueSettlements(schedule, ends, self.lanes, subscriptions),
+            settlements=QueueSettlements(schedule, ends, self.lanes, subscriptions, missed),
             publisher=self.lanes,
             clock=CLOCK,
             policy=DeliverPolicy([timedelta(minutes=5)], timedelta(days=3), 5),

@@ -24,7 +24,7 @@ from event_platform.domain.messages.queue_messages import (
 )
 from event_platform.domain.pace.lanes import lane_of
 from event_platform.domain.replays import PushedReplay, Replay, ReplayRequest, Which
-from event_platform.domain.subscriptions import Status, Subscription
+from event_platform.domain.subscriptions import Missed, Status, Subscription
 from event_platform.domain.tenants import Tenant
 from event_platform.fanout import Fanout, IdentifierCheck, routes
 from event_platform.fanout import accepted as messages
@@ -70,6 +70,8 @@ class FanningOut:
         self.clock = ManualClock()
         self.replay: PushedReplay | None = None
         self.noted: list[str] = []
+        self.held_back: list[Subscription] = []
+        self.missed: list[tuple[str, datetime]] = []
         nobody: Any = None
         known = catalog.load()
         self.reader = ReadingProcess(known)
@@ -83,6 +85,7 @@ class FanningOut:
             schema_base=SCHEMAS,
             reader=self.reader,
             replays=self,
+            missed=self,
             shards=4,
         )
         self._app = App(list(routes(fanout)))
@@ -94,6 +97,12 @@ class FanningOut:
         if isinstance(self.subscriptions, Exception):
             raise self.subscriptions
         return self.subscriptions if tenant == PIM else []
+
+    async def suspended(self, tenant: str) -> Sequence[Subscription]:
+        return self.held_back
+
+    async def note(self, subscription_id: str, accepted_at: datetime) -> None:
+        self.missed.append((subscription_id, accepted_at))
 
     async def running(self, replay_id: str) -> PushedReplay | None:
         return self.replay
@@ -251,6 +260,7 @@ async def test_the_messages_of_a_lane_share_publish_requests(monkeypatch: pytest
         shards=4,
         schema_base=SCHEMAS,
         identifiers=IdentifierCheck(ManualClock()),
+        missed=world,
         compiled=messages.CompiledFilters(),
     )
     pieces = [world.topics.published[start : start + 20] for start in range(0, 100, 20)]
@@ -500,3 +510,28 @@ async def test_what_cannot_be_read_is_no_dead_letter_a_second_time() -> None:
     attributes = dict(accepted(1).attributes)
     assert await world.push(Message(b"no events", attributes), "/replays/rid") == 204
     assert world.topics.published == []
+
+
+async def test_a_subscription_that_catches_up_gets_an_event_of_its_range_that_way_alone() -> None:
+    missed = Missed(0, START - timedelta(hours=1), START + timedelta(seconds=1))
+    catching_up, other = subscription(missed=missed), subscription()
+    world = FanningOut(catching_up, other)
+    assert await world.push(accepted(1)) == 204
+    assert [delivery_of(each).subscription_id for each in world.topics.on(DELIVERIES)] == [other.id]
+    world.replay = replace(
+        replayed(catching_up), replay=replace(replayed(catching_up).replay, id="catch-up-1")
+    )
+    assert await world.push(accepted(1), "/replays/catch-up-1") == 204
+    caught_up = delivery_of(world.topics.on(DELIVERIES)[-1])
+    assert (caught_up.subscription_id, caught_up.replay_id) == (catching_up.id, "catch-up-1")
+    assert caught_up.shown_replay_id is None
+
+
+async def test_an_event_that_is_fanned_out_after_a_suspension_is_missed() -> None:
+    later = START + timedelta(seconds=1)
+    held_back = subscription(status=Status.SUSPENDED, epoch=1, missed=Missed(0, later))
+    in_time = subscription(status=Status.SUSPENDED, epoch=1, missed=Missed(0, START))
+    world = FanningOut()
+    world.held_back = [held_back, in_time]
+    assert await world.push(accepted(1)) == 204
+    assert (world.topics.published, world.missed) == ([], [(held_back.id, START)])

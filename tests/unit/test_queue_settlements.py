@@ -44,13 +44,16 @@ class Written:
     async def record(self, delivery: Delivery, end: DeliveryEnd) -> None:
         self.calls.append(("record", delivery, end))
 
+    async def note(self, subscription_id: str, accepted_at: datetime) -> None:
+        self.calls.append(("note", subscription_id, accepted_at))
+
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
         self.calls.append(("publish", topic, [delivery_of(message) for message in messages]))
 
 
 async def settled(settlement: Settlement) -> list[tuple[Any, ...]]:
     written: Any = Written()
-    await QueueSettlements(written, written, written, written).settle(settlement)
+    await QueueSettlements(written, written, written, written, written).settle(settlement)
     return written.calls
 
 
@@ -65,6 +68,18 @@ async def test_a_retry_goes_on_the_schedule() -> None:
 
 async def test_an_end_goes_into_the_log() -> None:
     assert await settled(Settlement(DELIVERY, None, end=END)) == [("record", DELIVERY, END)]
+
+
+@pytest.mark.parametrize("replay_id", [None, "catch-up-1"])
+async def test_what_a_suspension_dropped_is_noted_before_the_log_counts_it(replay_id: str | None) -> None:
+    dropped, end = replace(DELIVERY, replay_id=replay_id), replace(END, operation=Operation.DROPPED)
+    noted = ("note", DELIVERY.subscription_id, NOW)
+    assert await settled(Settlement(dropped, None, end=end)) == [noted, ("record", dropped, end)]
+
+
+async def test_what_a_suspension_dropped_of_a_replay_is_not_missed() -> None:
+    dropped, end = replace(DELIVERY, replay_id="0199a000"), replace(END, operation=Operation.DROPPED)
+    assert await settled(Settlement(dropped, None, end=end)) == [("record", dropped, end)]
 
 
 async def test_back_to_the_lane_is_the_end_of_the_topic_that_it_came_from() -> None:

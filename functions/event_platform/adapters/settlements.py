@@ -5,42 +5,60 @@ The message is acknowledged by the answer to its push, so all is written before 
 
 from ..domain.deliveries import Delivery, Settlement
 from ..domain.messages.queue_messages import delivery_message
+from ..domain.record.logs import Operation
+from ..domain.replays import is_catch_up
 from ..domain.suspension import Suspension
-from ..ports import EndLog, Publisher, RetrySchedule, Subscriptions
+from ..ports import EndLog, MissedEvents, Publisher, RetrySchedule, Subscriptions
 
 
 class QueueSettlements:
     """One write for each settlement, none for a delivery that arrived; a suspension comes after the end's.
+
+    What a suspension holds back moves the beginning of catching up in the same way.
 
     A push that is repeated after the write repeats it: the same retry entry, one more in the end's count, or
     one more message in the lane.
     """
 
     def __init__(
-        self, schedule: RetrySchedule, log: EndLog, publisher: Publisher, subscriptions: Subscriptions
+        self,
+        schedule: RetrySchedule,
+        log: EndLog,
+        publisher: Publisher,
+        subscriptions: Subscriptions,
+        missed: MissedEvents,
     ) -> None:
         self._schedule = schedule
         self._log = log
         self._publisher = publisher
         self._subscriptions = subscriptions
+        self._missed = missed
 
     async def settle(self, settlement: Settlement) -> None:
         """Port `Settlements`; raises PublishFailed too, when a lane's topic takes nothing."""
         if settlement.retry_at is not None:
             await self._schedule.schedule(settlement.delivery, settlement.retry_at)
         elif settlement.end is not None:
+            if settlement.end.operation is Operation.DROPPED:
+                await self._note_missed(settlement.delivery)
             await self._log.record(settlement.delivery, settlement.end)
         elif settlement.back_to_lane:
             topic = topic_of(settlement.delivery)
             await self._publisher.publish(topic, [delivery_message(settlement.delivery)])
         if settlement.suspension is not None:
             await self._suspend(settlement.suspension)
+            await self._note_missed(settlement.delivery)
 
     async def _suspend(self, suspension: Suspension) -> None:
         tried = suspension.tried_under
         await self._subscriptions.change_subscription(
             tried.owner, tried.subscriber_id, tried.id, suspension.of, action=suspension.action
         )
+
+    async def _note_missed(self, delivery: Delivery) -> None:
+        """A replay that the suspension ends is not caught up with."""
+        if delivery.replay_id is None or is_catch_up(delivery.replay_id):
+            await self._missed.note(delivery.subscription_id, delivery.accepted_at)
 
 
 def topic_of(delivery: Delivery) -> str:

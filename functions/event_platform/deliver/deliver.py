@@ -25,7 +25,7 @@ from ..domain.errors import CannotConnect
 from ..domain.pace import rates
 from ..domain.pace.rates import Observation
 from ..domain.record.logs import DeliveryEnd, Operation
-from ..domain.replays import REPLAY_CANCELLED
+from ..domain.replays import REPLAY_CANCELLED, is_sent
 from ..domain.subscriptions import Config, HttpsConfig, KafkaConfig, Status, Subscription
 from ..domain.suspension import Suspension
 from ..domain.timestamps import to_rfc3339
@@ -75,7 +75,7 @@ def ended_unsent(
         return DeliveryEnd(Operation.DROPPED, subscription.status, now)
     if subscription.epoch != delivery.epoch:  # suspended and resumed since: what waited then is not kept
         return DeliveryEnd(Operation.DROPPED, Status.SUSPENDED, now)
-    if delivery.replay_id is not None and delivery.replay_id != subscription.replay_id:
+    if not is_sent(delivery.replay_id, subscription):
         return DeliveryEnd(Operation.DROPPED, REPLAY_CANCELLED, now)
     if now - (delivery.entered_at or delivery.accepted_at) > max_age:
         message = f"not delivered within {max_age.total_seconds():g} s of its acceptance"
@@ -97,7 +97,7 @@ async def _attempt(
     started = clock.monotonic()
     result: Result
     if isinstance(config, HttpsConfig):
-        headers = request_headers(delivery.event_id, delivery.body, config, delivery.replay_id)
+        headers = request_headers(delivery.event_id, delivery.body, config, delivery.shown_replay_id)
         result = await senders.https.post(
             config.url, headers, delivery.body, owner=subscription.owner, timeout=policy.timeout
         )

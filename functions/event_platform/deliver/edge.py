@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import structlog
 
+from ..domain.catching_up import of_this_epoch
 from ..domain.deliveries import Delivery, Settlement
 from ..domain.errors import CannotConnect, StoreUnavailable
 from ..domain.pace.rates import Limits, Rate
@@ -65,9 +66,14 @@ class Edge:
         self._deadline = deadline
 
     async def before(self, push: Push) -> Delivery:
-        """Returns the delivery at once, or in a pause at its turn. Raises TurnTooLate."""
+        """Returns the delivery at once, or in a pause at its turn. Raises TurnTooLate.
+
+        One that waited since before a suspension, and is caught up with, goes to the end of its lane of now.
+        """
         delivery = push.delivery
         subscription = await self._subscriptions.current(delivery.subscription_id)
+        if (current := of_this_epoch(delivery, subscription, self._clock.now())) is not None:
+            raise TurnTooLate(current)
         sent_to = to_be_sent(subscription, delivery.epoch)
         paused = sent_to is not None and sent_to.current_rate.held_for(self._clock.now()) > 0
         if paused and not await self._turn_comes(delivery, self._last_start(push)):

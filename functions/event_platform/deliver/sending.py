@@ -27,7 +27,7 @@ class Senders:
         self, delivery: Delivery, config: PubSubConfig | KafkaConfig, *, owner: Owner, timeout: float
     ) -> Published | Refusal | TransportFailure:
         """The body as it is, unsigned (contract/wire.md 10b)."""
-        kind, body, replay_id = delivery.event_type, delivery.body, delivery.replay_id
+        kind, body, replay_id = delivery.event_type, delivery.body, delivery.shown_replay_id
         if isinstance(config, PubSubConfig):
             attributes = attributes_of(kind, config, replay_id)
             return await self.pubsub.publish(config, attributes, body, timeout=timeout)

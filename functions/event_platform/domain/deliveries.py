@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from .attempts.outcomes import Kind, Outcome
 from .pace.rates import Observation
 from .record.logs import DeliveryEnd
+from .replays import is_catch_up
 from .subscriptions import Subscription
 from .suspension import Suspension
 from .values import value_object
@@ -36,6 +37,11 @@ class Delivery:
     receipt: object = field(default=None, repr=False, compare=False)
     replay_id: str | None = None
     entered_at: datetime | None = None
+
+    @property
+    def shown_replay_id(self) -> str | None:
+        """The replay as the receiver is told of it."""
+        return None if self.replay_id is None or is_catch_up(self.replay_id) else self.replay_id
 
     def after_attempt(self, began_at: datetime, *, used_a_retry: bool) -> "Delivery":
         """Returns it with one attempt more; `replace` would take as long as the rest of an attempt."""

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from .pace import rates
 from .pace.rates import Limits, Observation
+from .replays import is_sent
 from .subscriptions import Status, Subscription
 
 
@@ -17,9 +18,7 @@ def to_be_sent(
     """
     if subscription is None or subscription.status is not Status.ACTIVE or subscription.epoch != epoch:
         return None
-    if replay_id is not None and replay_id != subscription.replay_id:
-        return None
-    return subscription
+    return subscription if is_sent(replay_id, subscription) else None
 
 
 def paced(

@@ -1,4 +1,7 @@
-"""Replays: kept events that are sent again to one subscription, by hand."""
+"""Replays: kept events that are sent again to one subscription, by hand.
+
+Where topics keep the events, a subscription that catches up is served by a replay as well.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +18,20 @@ SHOWN = 100
 
 REPLAY_CANCELLED = "the replay was cancelled"
 """The message of the end of its deliveries that waited."""
+
+
+CATCH_UP = "catch-up-"
+"""The beginning of the ids of replays that serve a subscription which catches up."""
+
+
+def is_catch_up(replay_id: str) -> bool:
+    """True if it serves a subscription that catches up: of this its receiver sees nothing."""
+    return replay_id.startswith(CATCH_UP)
+
+
+def is_sent(replay_id: str | None, subscription: Subscription) -> bool:
+    """True if a delivery of the replay, or of none, is sent to an active subscription."""
+    return replay_id is None or replay_id == subscription.replay_id or is_catch_up(replay_id)
 
 
 class Which(StrEnum):
@@ -75,7 +92,8 @@ class PushedReplay:
 
     Its range is from `since` until before `until`. `key` is the tenant's, and `epoch` the one of the
     subscription at the start. `pushed_at` is when an event of its range was pushed last, None before its push
-    subscriptions were made; `watched_at` is when a tick looked at it last.
+    subscriptions were made; `watched_at` is when a tick looked at it last. `is_cut` means that some of what
+    the subscription missed is kept no more.
     """
 
     replay: Replay
@@ -86,6 +104,7 @@ class PushedReplay:
     until: datetime
     pushed_at: datetime | None = None
     watched_at: datetime | None = None
+    is_cut: bool = False
 
     def has(self, accepted_at: datetime) -> bool:
         """True if events that were accepted then are in its range."""
@@ -97,7 +116,7 @@ class PushedReplay:
             subscription.id == self.replay.subscription_id
             and subscription.status is Status.ACTIVE
             and subscription.epoch == self.epoch
-            and subscription.replay_id == self.replay.id
+            and is_sent(self.replay.id, subscription)
         )
 
 

@@ -146,6 +146,25 @@ Config: TypeAlias = HttpsConfig | PubSubConfig | KafkaConfig
 
 
 @dataclass(frozen=True, slots=True)
+class Missed:
+    """The events that a suspension holds back, where topics keep them: those accepted from `since` on.
+
+    Deliveries of `epoch` and later ones were waiting. `until` is None while the subscription is suspended.
+    Once it is resumed, catching up has the events accepted before `until`, and fan-out the later ones.
+    `is_done` means that all of them are in the lanes.
+    """
+
+    epoch: int
+    since: datetime
+    until: datetime | None = None
+    is_done: bool = False
+
+    def has(self, accepted_at: datetime) -> bool:
+        """True if events that were accepted then are delivered by catching up."""
+        return self.until is not None and self.since <= accepted_at < self.until
+
+
+@dataclass(frozen=True, slots=True)
 class Subscription:
     """A subscription: the events that are delivered, and their destination.
 
@@ -153,7 +172,7 @@ class Subscription:
     `lanes` is the number of ordering keys that its deliveries travel under, `rate` None until the receiver
     first slowed it down. `filter` is an expression of contract/wire.md 7. With `catch_up`, what comes while
     it is suspended is delivered when it is resumed. `replay_id` names the replay whose deliveries are sent:
-    those of any other one are dropped.
+    those of any other one are dropped. `missed` stays None on one machine, whose queue knows what is kept.
     """
 
     id: str
@@ -175,6 +194,7 @@ class Subscription:
     rate: Rate | None = None
     catch_up: bool = False
     replay_id: str | None = None
+    missed: Missed | None = None
 
     @property
     def current_rate(self) -> Rate:

@@ -9,6 +9,7 @@ import structlog
 from cachetools import LRUCache
 
 from ..domain import filters
+from ..domain.catching_up import begins_too_late, left_to_fan_out
 from ..domain.errors import PublishFailed
 from ..domain.events.catalog import Catalog
 from ..domain.messages.message import Message
@@ -22,7 +23,7 @@ from ..domain.messages.queue_messages import (
 )
 from ..domain.subscriptions import Subscription
 from ..first_use import FirstUse
-from ..ports import ActiveSubscriptions, Clock, Publisher, Subscriptions
+from ..ports import ActiveSubscriptions, Clock, MissedEvents, Publisher, Subscriptions
 from .identifier_check import IdentifierCheck
 from .matched import fan_out
 from .recent_lanes import RecentLanes
@@ -87,16 +88,22 @@ async def fan_out_accepted(
     schema_base: str,
     identifiers: IdentifierCheck,
     compiled: CompiledFilters,
+    missed: MissedEvents,
 ) -> int:
     """Publishes one delivery for each match. Returns their number.
 
-    The caller has the events repeated on errors. A client that is gone from the PIM is revoked first, so that
-    nothing is published for it. Raises StoreUnavailable, and PublishFailed when a delivery was not taken
-    twice.
+    A subscription that gets these events by catching up is left out. One that was suspended after they were
+    accepted has missed them, which is noted. A client that is gone from the PIM is revoked first, so that
+    nothing is published for it. The caller has the events repeated on errors. Raises StoreUnavailable, and
+    PublishFailed when a delivery was not taken twice.
     """
     await revoke(accepted, clock.now(), records=records)
     active = await subscriptions.active(accepted.tenant)
     predicates = await compiled.of(accepted.tenant, active)
+    for each in await subscriptions.suspended(accepted.tenant):
+        if begins_too_late(each, accepted.accepted_at):
+            await missed.note(each.id, accepted.accepted_at)
+    active = left_to_fan_out(active, accepted.accepted_at)
     topic = deliveries_topic(accepted.tenant, shards)
     published = await publish_deliveries(
         _deliveries(accepted, active, predicates, schema_base, identifiers),

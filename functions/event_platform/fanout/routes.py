@@ -13,6 +13,7 @@ from ..domain.tenants import Tenant, with_key
 from ..ports import (
     ActiveSubscriptions,
     Clock,
+    MissedEvents,
     Publisher,
     Reader,
     ReplayLookup,
@@ -46,6 +47,7 @@ class Fanout:
     schema_base: str
     reader: Reader
     replays: ReplayLookup
+    missed: MissedEvents
     shards: int = 1  # of the topics that take deliveries
 
 
@@ -113,6 +115,7 @@ def routes(fanout: Fanout) -> Sequence[Route]:
             schema_base=fanout.schema_base,
             identifiers=identifiers,
             compiled=compiled,
+            missed=fanout.missed,
         )
 
     identifiers, compiled = IdentifierCheck(fanout.clock), CompiledFilters()

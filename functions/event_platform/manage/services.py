@@ -30,8 +30,7 @@ class Manage:
     `public_url` is where clients reach it, when that is known. `catalog` has the event types that
     subscriptions can get, `topics` says which of Pub/Sub's they may name, `topic_labels` reads what is
     written on these. Without `replays` no events are kept here, without `kept` none are shown, and without
-    `failures` no failed attempt is. With `catch_up` new subscriptions catch up; without `catches_up` none
-    can.
+    `failures` no failed attempt is. With `catch_up` new subscriptions catch up.
     """
 
     verifier: CallerVerifier
@@ -52,7 +51,6 @@ class Manage:
     kept: KeptEvents | None = None
     failures: FailedAttempts | None = None
     catch_up: bool = False
-    catches_up: bool = True
 
     def rules_for(self, caller: Caller, *, is_new: bool = True) -> Rules:
         """Returns the rules by which the caller's bodies are valid."""

@@ -213,10 +213,8 @@ async def resume_subscription(
 
 
 def _check_catch_up(catch_up: bool | None, manage: Manage) -> None:
-    """Raises Conflict if a subscription should catch up and cannot: no events are kept, or not so."""
+    """Raises Conflict if a subscription should catch up and cannot: no events are kept."""
     if catch_up:
-        if not manage.catches_up:
-            raise Conflict("catch_up: subscriptions on this platform cannot catch up; start a replay instead")
         replays_of(manage)
 
 

@@ -1,4 +1,4 @@
-"""Replays in Firestore: the ports `Replays`, `ReplayLookup` and `OpenReplays`.
+"""Replays in Firestore, also of subscriptions that catch up: `Replays`, `ReplayLookup` and `OpenReplays`.
 
 `manage` writes the record, `maintain` works by it, and `fanout` looks at it. Which single deliveries arrived
 is not stored, for its cost.
@@ -10,30 +10,40 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
 from cachetools import LRUCache, TTLCache
 from google.cloud.firestore_v1 import AsyncDocumentReference, AsyncQuery, Query
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.base_query import FieldFilter
 
 from ... import data_model
+from ...domain.catching_up import caught_up
 from ...domain.errors import Conflict, InvalidRequest, NotFound, Problem
-from ...domain.record.actions import BY_THE_PLATFORM, Action, replay_entry
+from ...domain.record.actions import BY_THE_PLATFORM, Action, caught_up_entry, replay_entry
+from ...domain.record.logs import LogEntry
 from ...domain.replays import (
     SHOWN,
     PushedReplay,
     Replay,
-    ReplayRequest,
     ReplayStatus,
     Which,
     check_active,
+    is_catch_up,
 )
 from ...domain.subscriptions import Owner, Status, Subscription
-from ...domain.tenants import tenant_key
 from ...domain.timestamps import to_rfc3339
 from ...ports import Clock, TenantRegistry
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 from .entries import fields_of
+from .replay_documents import (
+    REPLAY,
+    fields_of_replay,
+    key_of,
+    pushed_of,
+    replay_at,
+    replay_known,
+    replay_of,
+    state_fields,
+)
 from .subscriptions import FirestoreSubscriptions
 
 READ_AGAIN_SECONDS = 4.0
@@ -41,7 +51,6 @@ READ_AGAIN_SECONDS = 4.0
 NOTED_EVERY_SECONDS = 10.0
 REPLAYS_HELD = 1_000
 OPEN_AT_ONCE = 100
-KEPT = timedelta(days=30)
 _RACED = (PRECONDITION_FAILED, ALREADY_EXISTS, MISSING)
 
 
@@ -84,7 +93,7 @@ class FirestoreReplays:
         since, until = self._range_of(replay)
         if replay.asked.since is not None:
             replay = replace(replay, asked=replace(replay.asked, until=until))
-        key = await self._key_of(owner.tenant)
+        key = await key_of(self._registry, owner.tenant)
 
         async def job() -> Replay:
             subscription, snapshot = await self._record(replay.subscription_id)
@@ -94,7 +103,10 @@ class FirestoreReplays:
             if await self._firestore.find(self._running(replay.subscription_id)):
                 raise Conflict(f"a replay of subscription {replay.subscription_id} is running")
             batch = self._firestore.client.batch()
-            batch.create(self._at(replay.id), _fields(replay, subscription, key, since, until))
+            batch.create(
+                self._at(replay.id),
+                fields_of_replay(replay, subscription, key, since, until),
+            )
             entry = replay_entry(replay, subscription, "started", replay.created_at, action)
             batch.create(self._entry_at(entry.id), fields_of(entry))
             await self._subscriptions.replace(batch, snapshot, replace(subscription, replay_id=replay.id))
@@ -107,14 +119,15 @@ class FirestoreReplays:
         found = await self._firestore.query(
             AsyncQuery(self._replays)
             .where(filter=FieldFilter("subscription_id", "==", subscription_id))
+            .where(filter=FieldFilter("kind", "==", REPLAY))
             .order_by("created_at", direction=Query.DESCENDING)
             .limit(SHOWN)
         )
-        return [_replay_of(snapshot) for snapshot in found]
+        return [replay_of(snapshot) for snapshot in found]
 
     async def replay(self, subscription_id: str, replay_id: str) -> Replay:
         """Port `Replays`."""
-        return _known(await self._firestore.read(self._at(replay_id)), subscription_id, replay_id)
+        return replay_known(await self._firestore.read(self._at(replay_id)), subscription_id, replay_id)
 
     async def cancel(
         self,
@@ -130,7 +143,7 @@ class FirestoreReplays:
 
         async def job() -> Replay:
             found = await self._firestore.get(self._at(replay_id))
-            replay = _known(found, subscription_id, replay_id)
+            replay = replay_known(found, subscription_id, replay_id)
             if replay.status is ReplayStatus.CANCELLED:
                 return replay
             if replay.status is not ReplayStatus.RUNNING:
@@ -138,7 +151,7 @@ class FirestoreReplays:
             subscription, snapshot = await self._record(subscription_id)
             after = replace(replay, status=ReplayStatus.CANCELLED, ended_at=now)
             batch = self._firestore.client.batch()
-            batch.update(self._at(replay_id), _state(after), option=self._same(found))
+            batch.update(self._at(replay_id), state_fields(after), option=self._same(found))
             entry = replay_entry(after, subscription, "cancelled", now, action)
             batch.create(self._entry_at(entry.id), fields_of(entry))
             if subscription.replay_id == replay_id:
@@ -157,7 +170,7 @@ class FirestoreReplays:
         if replay_id in self._read:
             return self._read[replay_id]
         found = await self._firestore.read(self._at(replay_id))
-        pushed = _pushed_of(found) if found.exists else None
+        pushed = pushed_of(found) if found.exists else None
         running = pushed if pushed and pushed.replay.status is ReplayStatus.RUNNING else None
         self._read[replay_id] = running
         return running
@@ -185,7 +198,7 @@ class FirestoreReplays:
         found = await self._firestore.query(
             AsyncQuery(self._replays).where(filter=FieldFilter("open", "==", True)).limit(OPEN_AT_ONCE)
         )
-        return [_pushed_of(snapshot) for snapshot in found]
+        return [pushed_of(snapshot) for snapshot in found]
 
     async def watch(self, replay_id: str, *, as_pushed: bool) -> None:
         """Port `OpenReplays`."""
@@ -199,18 +212,23 @@ class FirestoreReplays:
 
         async def job() -> None:
             found = await self._firestore.get(self._at(pushed.replay.id))
-            replay = _pushed_of(found).replay
+            replay = pushed_of(found).replay
             batch = self._firestore.client.batch()
             fields: dict[str, Any] = {"open": False}
+            changed = record = None
             if replay.status is ReplayStatus.RUNNING:
                 after = replace(replay, status=status, reason=reason, ended_at=now)
-                fields |= _state(after)
+                fields |= state_fields(after)
                 record = await self._subscriptions.read(replay.subscription_id)
                 if record is not None:
-                    entry = replay_entry(after, record[0], "ended", now, BY_THE_PLATFORM)
-                    batch.create(self._entry_at(entry.id), fields_of(entry))
+                    entry, changed = _ended(pushed, after, record[0], now)
+                    if entry is not None:
+                        batch.create(self._entry_at(entry.id), fields_of(entry))
             batch.update(self._at(replay.id), fields, option=self._same(found))
-            await self._firestore.commit(batch)
+            if record is not None and changed is not None:
+                await self._subscriptions.replace(batch, record[1], changed)
+            else:
+                await self._firestore.commit(batch)
 
         await self._firestore.run(job, raced=_RACED)
 
@@ -232,11 +250,6 @@ class FirestoreReplays:
             raise InvalidRequest(*problems)
         return asked.since or kept_since, asked.until or replay.created_at
 
-    async def _key_of(self, tenant: str) -> str:
-        """The key that the PIM's own topic has in its name."""
-        entries = await self._registry.tenants() if self._registry is not None else ()
-        return next((entry.key for entry in entries if entry.name == tenant), tenant_key(tenant))
-
     async def _record(self, subscription_id: str) -> tuple[Subscription, DocumentSnapshot]:
         record = await self._subscriptions.read(subscription_id)
         if record is None:
@@ -247,6 +260,7 @@ class FirestoreReplays:
         return (
             AsyncQuery(self._replays)
             .where(filter=FieldFilter("subscription_id", "==", subscription_id))
+            .where(filter=FieldFilter("kind", "==", REPLAY))
             .where(filter=FieldFilter("status", "==", str(ReplayStatus.RUNNING)))
             .limit(1)
         )
@@ -254,73 +268,31 @@ class FirestoreReplays:
     async def _update(self, replay_id: str, fields: dict[str, Any]) -> None:
         await self._at(replay_id).update(fields, retry=None, timeout=self._firestore.attempt)
 
+    def _at(self, replay_id: str) -> AsyncDocumentReference:
+        return replay_at(self._firestore, replay_id)
+
     def _same(self, snapshot: DocumentSnapshot) -> Any:
         return self._firestore.client.write_option(last_update_time=snapshot.update_time)
-
-    def _at(self, replay_id: str) -> AsyncDocumentReference:
-        return self._firestore.document(data_model.REPLAYS, replay_id)
 
     def _entry_at(self, entry_id: str) -> AsyncDocumentReference:
         return self._firestore.client.collection(data_model.LOG_ENTRIES).document(entry_id)
 
 
-def _fields(
-    replay: Replay, subscription: Subscription, key: str, since: datetime, until: datetime
-) -> dict[str, Any]:
-    asked = replay.asked
-    return {
-        "subscription_id": subscription.id,
-        "tenant": subscription.owner.tenant,
-        "key": key,
-        "epoch": subscription.epoch,
-        "since": since,
-        "until": until,
-        "asked": orjson.dumps({"event_ids": asked.event_ids, "events": asked.events}).decode(),
-        "created_at": replay.created_at,
-        "open": True,
-        data_model.EXPIRES_AT: replay.created_at + KEPT,
-        **_state(replay),
-    }
+def _ended(
+    pushed: PushedReplay, replay: Replay, subscription: Subscription, now: datetime
+) -> tuple[LogEntry | None, Subscription | None]:
+    """The log entry of an end, and the subscription if that changes with it.
 
-
-def _state(replay: Replay) -> dict[str, Any]:
-    return {
-        "status": str(replay.status),
-        "reason": None if replay.reason is None else str(replay.reason),
-        "ended_at": replay.ended_at,
-    }
-
-
-def _known(snapshot: DocumentSnapshot, subscription_id: str, replay_id: str) -> Replay:
-    if not snapshot.exists or snapshot.get("subscription_id") != subscription_id:
-        raise NotFound(f"replay {replay_id} is unknown")
-    return _replay_of(snapshot)
-
-
-def _replay_of(snapshot: DocumentSnapshot) -> Replay:
-    fields: dict[str, Any] = snapshot.to_dict() or {}
-    asked = orjson.loads(fields["asked"])
-    since, until = (None, None) if asked["event_ids"] else (fields["since"], fields["until"])
-    return Replay(
-        snapshot.id,
-        fields["subscription_id"],
-        ReplayRequest(since, until, tuple(asked["event_ids"]), tuple(asked["events"]), Which.ALL),
-        fields["created_at"],
-        ReplayStatus(fields["status"]),
-        reason=None if fields["reason"] is None else Status(fields["reason"]),
-        ended_at=fields["ended_at"],
-    )
-
-
-def _pushed_of(snapshot: DocumentSnapshot) -> PushedReplay:
-    fields: dict[str, Any] = snapshot.to_dict() or {}
-    return PushedReplay(
-        _replay_of(snapshot),
-        fields["tenant"],
-        fields["key"],
-        fields["epoch"],
-        fields["since"],
-        fields["until"],
-        fields.get("pushed_at"),
-        fields.get("watched_at"),
-    )
+    A subscription that was suspended again goes on with what it missed, so catching up has not ended then.
+    """
+    if not is_catch_up(replay.id):
+        return replay_entry(replay, subscription, "ended", now, BY_THE_PLATFORM), None
+    if not pushed.is_of(subscription):
+        return None, None
+    if replay.status is not ReplayStatus.DONE:
+        reason = "it took too long: not all events that were kept are among them"
+    else:
+        kept_since = to_rfc3339(pushed.since)
+        reason = f"what is kept begins at {kept_since}, after the suspension" if pushed.is_cut else None
+    entry = caught_up_entry(subscription, replay.events or 0, now, reason)
+    return entry, caught_up(subscription)

@@ -8,6 +8,7 @@ import hashlib
 import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -38,6 +39,7 @@ from ...domain.subscriptions import (
 from ...domain.topic_claims import LOST, is_named_by, topic_named, topic_to_claim, topic_to_release
 from ...ports import Clock, Publisher, Seal
 from ..suspension_lines import log_suspensions
+from .catch_ups import FirestoreCatchUps
 from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore, document_id
 from .entries import fields_of
 from .outbox import FirestoreOutbox
@@ -55,6 +57,14 @@ _KEPT = SHOWN_AFTER_DELETION + timedelta(days=1)
 Fields = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _ByStatus:
+    """A tenant's subscriptions, oldest first."""
+
+    active: Sequence[Subscription]
+    suspended: Sequence[Subscription]
+
+
 class FirestoreSubscriptions:
     """The records, and two caches of them for readers: single ones by id, and the active ones by tenant.
 
@@ -69,8 +79,10 @@ class FirestoreSubscriptions:
         *,
         buckets: int = 1,
         publisher: Publisher | None = None,
+        catch_ups: FirestoreCatchUps | None = None,
     ) -> None:
         self._firestore = firestore
+        self._catch_ups = catch_ups or FirestoreCatchUps(firestore)
         self._seal = seal
         self._outbox = FirestoreOutbox(firestore, clock)
         self._publisher = publisher
@@ -79,7 +91,7 @@ class FirestoreSubscriptions:
         self._current: VersionedCache[Subscription | None] = VersionedCache(
             self._versions, SUBSCRIPTIONS_HELD
         )
-        self._active: VersionedCache[Sequence[Subscription]] = VersionedCache(self._versions, TENANTS_HELD)
+        self._by_status: VersionedCache[_ByStatus] = VersionedCache(self._versions, TENANTS_HELD)
         self._tenants: LRUCache[str, str] = LRUCache(SUBSCRIPTIONS_HELD)  # of subscriptions, by their ids
 
     # Subscribers
@@ -226,8 +238,9 @@ class FirestoreSubscriptions:
                 log_suspensions(lost, LOST)
                 return after
             batch = self._firestore.client.batch()
-            before, after, token = self._change(batch, snapshot, change, action)
+            before, after, token = self._change(batch, snapshot, change, action, catch_up)
             if len(batch):
+                await self._catch_ups.put(batch, before, after, catch_up)
                 lost = await self._claim_topic(batch, before, after, takes_topic=takes_topic)
                 await self._release_topics(batch, [(before, after)])
                 written[token] = before, after, lost
@@ -335,13 +348,23 @@ class FirestoreSubscriptions:
         return await self._current.get(subscription_id, tenant, load)
 
     async def active(self, tenant: str) -> Sequence[Subscription]:
-        async def load() -> Sequence[Subscription]:
-            found = await self._firestore.query(
-                self._where(data_model.SUBSCRIPTIONS, tenant=tenant, status=[Status.ACTIVE])
-            )
-            return [subscription_of(_document(snapshot), self._seal) for snapshot in _oldest_first(found)]
+        return (await self._of_tenant(tenant)).active
 
-        return await self._active.get(tenant, tenant, load)
+    async def suspended(self, tenant: str) -> Sequence[Subscription]:
+        return (await self._of_tenant(tenant)).suspended
+
+    async def _of_tenant(self, tenant: str) -> "_ByStatus":
+        async def load() -> _ByStatus:
+            found = await self._firestore.query(
+                self._where(data_model.SUBSCRIPTIONS, tenant=tenant, status=sorted(_OPEN))
+            )
+            records = [subscription_of(_document(snapshot), self._seal) for snapshot in _oldest_first(found)]
+            return _ByStatus(
+                [each for each in records if each.status is Status.ACTIVE],
+                [each for each in records if each.status is Status.SUSPENDED],
+            )
+
+        return await self._by_status.get(tenant, tenant, load)
 
     # The pace, which `FirestorePaces` keeps
 
@@ -365,10 +388,11 @@ class FirestoreSubscriptions:
         snapshot: DocumentSnapshot,
         change: Callable[[Subscription], Subscription],
         action: Action,
+        catch_up: bool | None = None,
     ) -> tuple[Subscription, Subscription, str]:
         """The subscription before and after, and the token of the write that was put into the batch."""
         before = subscription_of(_document(snapshot), self._seal)
-        after = change(before)
+        after = self._catch_ups.noted(before, change(before), catch_up)
         if after is before:
             return before, after, ""
         fields = self._subscription_fields(after, snapshot.get("slot"))

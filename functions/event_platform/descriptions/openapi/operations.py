@@ -257,7 +257,8 @@ SUBSCRIPTIONS = [
         },
         security=TRIPLE,
         description="With catch_up, what was accepted since the suspension, and what waited then, is"
-        " delivered before anything new of the same entity. Repeating it is harmless.",
+        " delivered before anything new of the same entity; on Google Cloud what is accepted 10 s later does"
+        " not wait for it, and some of it may come twice. Repeating it is harmless.",
         body_required=False,
     ),
 ]
