@@ -11,16 +11,16 @@ from typing import Any
 import aiohttp
 import orjson
 
-from aep.sandbox import sim
+from aep.sandbox.pim import connections
 from aep.store.database import Database
 from aep.store.subscriptions import SqliteSubscriptions
 from event_platform.domain.subscriptions import Headers, HttpsConfig, Owner
 from event_platform.domain.tenants import Tenant
 from support.clock import ManualClock
 
-ERP = sim.Client("erp", "erp-secret", "erp-user", "erp-password")
+ERP = connections.Client("erp", "erp-secret", "erp-user", "erp-password")
 
-SHOP = sim.Client("shop", "shop-secret", "shop-user", "shop-password")
+SHOP = connections.Client("shop", "shop-secret", "shop-user", "shop-password")
 
 STRICT_PIM = "https://pim.example.com"
 
@@ -102,7 +102,7 @@ class ManageApi:
     url: str
     strict_url: str  # of an app without the exceptions for development
     pims_url: str
-    pims: sim.Pim
+    pims: connections.Connections
     labels: Labels
 
 
@@ -224,7 +224,7 @@ def without_permission(client: Client) -> Iterator[Client]:
         client.world.pims.permit("erp", event_platform=True)
 
 
-def client_of(world: ManageApi, pim: str, who: sim.Client) -> Client:
+def client_of(world: ManageApi, pim: str, who: connections.Client) -> Client:
     token = world.pims.grant(
         who, {"grant_type": "password", "username": who.username, "password": who.password}
     )["access_token"]

@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from aep.cli import options
-from aep.cli.sandbox import run_inbox, run_sim
+from aep.cli.sandbox import run_inbox
 from aep.cli.serve import METRICS_PORT, serve
+from aep.cli.sim import run_sim
 from event_platform.settings import Settings
 
 ROOT = Path(__file__).parents[2]

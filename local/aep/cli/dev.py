@@ -15,7 +15,8 @@ from event_platform.domain.fields import MAX_SECRET_LENGTH, MIN_SECRET_LENGTH
 from event_platform.domain.validation_words import json_words
 
 from ..output import fail
-from ..sandbox import dev_session, sim
+from ..sandbox import dev_session
+from ..sandbox.events import events_of
 from . import options
 from .event_files import text_of
 
@@ -90,7 +91,7 @@ def trigger(
 
     known = options.known_type(event_type, catalog.load())
     given = None if data is None else _data(data)
-    events = list(sim.events_of(known, count, seed=uuid.uuid4().int))
+    events = list(events_of(known, count, seed=uuid.uuid4().int))
     for event in events:
         if given is not None:
             event["data"] = orjson.loads(given)

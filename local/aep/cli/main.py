@@ -29,6 +29,7 @@ from .replays import replay, retry
 from .restore import restore
 from .secrets import secrets
 from .serve import serve
+from .sim import sim
 from .trace import trace
 from .usage import Commands, Group
 
@@ -60,7 +61,7 @@ PANELS: Mapping[str, Mapping[str, Any]] = {
         "explain": trials.explain,
         "filter": filter_,
         "inbox": sandbox.run_inbox,
-        "sim": sandbox.sim,
+        "sim": sim,
         "bench": run_bench,
         "demo-google": sandbox.run_demo_google,
     },

@@ -26,12 +26,13 @@ from event_platform.domain.words import counted
 from .. import output
 from ..output import echo
 from ..runtime.children import ChildFailed
-from . import sim
+from . import emitting, events
 from .demo_processes import Children, StepFailed, report
 from .demo_view import Progress
+from .events import CloudEvent
 from .ingest_requests import Format
 from .management import management_api
-from .sim import DEFAULT_CLIENT
+from .pim.connections import DEFAULT_CLIENT
 
 FLAKY_EVERY = 20  # more failures would end in a suspension: the success rate has to stay above 90 %
 TYPE_OF = {
@@ -213,8 +214,8 @@ class _Demo:
         ids: list[str] = []
         self._seed += 1
         emitted = self._progress.emitted
-        drawn = _remembering(sim.events(TYPE_OF[format_], count, self._seed), ids)
-        await sim.emit(
+        drawn = _remembering(events.events(TYPE_OF[format_], count, self._seed), ids)
+        await emitting.emit(
             drawn,
             to=self._platform.ingest,
             key=self._ingest_key,
@@ -293,8 +294,8 @@ class _Demo:
             raise StepFailed(f"{counted(len(arrived), 'event')} reached a suspended subscription")
 
 
-def _remembering(events: Iterator[sim.CloudEvent], ids: list[str]) -> Iterator[sim.CloudEvent]:
-    for event in events:
+def _remembering(drawn: Iterator[CloudEvent], ids: list[str]) -> Iterator[CloudEvent]:
+    for event in drawn:
         ids.append(event["id"])
         yield event
 

@@ -17,8 +17,8 @@ from event_platform.domain.words import counted
 
 from .. import output
 from ..output import text
+from .emitting import Emitted
 from .inbox import percentile
-from .sim import Emitted
 
 NEXT = (
     ("docs/first-subscription.md", "do the same by hand, with curl"),

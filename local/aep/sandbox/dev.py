@@ -23,12 +23,12 @@ from event_platform.domain.words import counted
 
 from ..output import console, echo, text
 from ..runtime.children import ChildFailed
-from . import dev_session, sim
+from . import dev_session, emitting
 from .demo import one_machine
 from .demo_processes import Children, StepFailed, report
 from .dev_lines import TRIES_AGAIN_AFTER, DevLines, said_of
 from .dev_session import DevSession
-from .ingest_requests import CloudEvent
+from .events import CloudEvent
 from .management import Api, management_api
 
 POLL_SECONDS = 0.1
@@ -201,7 +201,7 @@ async def _trigger(events: Sequence[CloudEvent], session: DevSession) -> int:
         if subscription["status"] == "suspended":
             await api.call("POST", f"{session.subscription}/resume", 202)
             _say("The subscription was suspended; it is resumed.")
-        emitted = await sim.emit(events, to=session.platform, key=session.ingest_key, rate=RATE)
+        emitted = await emitting.emit(events, to=session.platform, key=session.ingest_key, rate=RATE)
         if emitted.failed:
             raise StepFailed(f"not accepted: {counted(emitted.failed, 'event')}: {emitted.error}")
         found = [await _outcome(api, event["id"], subscription["id"]) for event in events]

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -17,7 +17,10 @@ from event_platform.domain.events.catalog import schema_url
 from event_platform.domain.events.event import SOURCE
 from event_platform.domain.ingest_formats import events_api
 
-CloudEvent = dict[str, Any]
+from .events import CloudEvent
+
+Resources = Mapping[str, dict[str, Any]]
+NO_RESOURCES: Resources = {}
 
 PIM_MOST_EVENTS = 10
 """The most events in one request of a PIM's Events API."""
@@ -86,8 +89,17 @@ class Post:
     success: int
 
 
-def post(group: Sequence[CloudEvent], format: Format, key: str) -> Post:  # noqa: A002 - as CloudEvents name it
-    """Returns the request of these events now; `key` is the ingest key, or the secret that signs."""
+def post(
+    group: Sequence[CloudEvent],
+    format: Format,  # noqa: A002 - as CloudEvents name it
+    key: str,
+    resources: Resources = NO_RESOURCES,
+) -> Post:
+    """Returns the request of these events now; `key` is the ingest key, or the secret that signs.
+
+    `resources` are the entities in the PIM's form by the ids of their events, for the Events API; an event
+    without one gets an example.
+    """
     match format:
         case Format.STRUCTURED:
             headers, body = _bearer(key, "application/cloudevents+json"), orjson.dumps(group[0])
@@ -98,7 +110,7 @@ def post(group: Sequence[CloudEvent], format: Format, key: str) -> Post:  # noqa
             of_it = {f"ce-{name}": group[0][name] for name in attributes}
             headers, body = of_it | _bearer(key, "application/json"), orjson.dumps(group[0]["data"])
         case Format.EVENTS_API:
-            body = _php_json({"events": [_as_the_pim_says(event) for event in group]})
+            body = _php_json({"events": [_as_the_pim_says(event, resources) for event in group]})
             headers = _signed_by_a_pim(body, key)
         case Format.RELAY:
             body = json_form.stringify(_relayed(group[0]))
@@ -124,7 +136,7 @@ def _php_json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).replace("/", "\\/").encode()
 
 
-def _as_the_pim_says(event: CloudEvent) -> dict[str, Any]:
+def _as_the_pim_says(event: CloudEvent, resources: Resources) -> dict[str, Any]:
     author = event["data"]["author"]
     moment = datetime.fromisoformat(event["time"]).astimezone()  # with the offset of this machine
     return {
@@ -134,7 +146,7 @@ def _as_the_pim_says(event: CloudEvent) -> dict[str, Any]:
         "author": author["identifier"],
         "author_type": _AUTHOR_TYPES.get(author["type"], "system"),
         "pim_source": "http://localhost:8080",  # the setting's default, which most leave as it is
-        "data": {"resource": _resource(event)},
+        "data": {"resource": resources.get(event["id"]) or _resource(event)},
     }
 
 

@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 
 from .demo_processes import Children, StepFailed
-from .sim import DEFAULT_CLIENT
+from .pim.connections import DEFAULT_CLIENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ def run(
     port: int,
     drain: float = 5,
     ready: Callable[[str], None] = announce,
+    dates_itself: bool = False,
 ) -> None:
     """Serves until SIGINT or SIGTERM and then returns; port 0 takes a free one.
 
@@ -64,7 +65,7 @@ def run(
     SystemExit(3) when the app's lifespan fails to start.
     """
     with listen(host, port) as listener:
-        asyncio.run(serve_on(listener, app, drain=drain, ready=ready))
+        asyncio.run(serve_on(listener, app, drain=drain, ready=ready, dates_itself=dates_itself))
 
 
 async def serve_on(
@@ -76,11 +77,13 @@ async def serve_on(
     tls: Tls | None = None,
     behind_proxies: bool = False,
     connections: int = CONNECTIONS,
+    dates_itself: bool = False,
 ) -> None:
     """Does the same as `run`, in a running loop and on a socket that listens.
 
     It is for an app that must know its own URL. `connections` are open at once at most. `behind_proxies` says
-    that all connections come from few addresses, so that none of them has a limit.
+    that all connections come from few addresses, so that none of them has a limit. An app that
+    `dates_itself` sends the header `Date`.
     """
     url = url_of(listener, tls)
     server = _Server(
@@ -90,6 +93,7 @@ async def serve_on(
         tls=tls,
         by_address=not behind_proxies,
         connections=connections,
+        dates_itself=dates_itself,
     )
     await server.serve(sockets=[listener])
 
@@ -103,6 +107,7 @@ async def running(
     tls: Tls | None = None,
     connections: int = CONNECTIONS,
     drain: float = 1,
+    dates_itself: bool = False,
 ) -> AsyncIterator[str]:
     """Serves inside the running loop, for as long as the block lasts; yields the URL.
 
@@ -110,7 +115,15 @@ async def running(
     """
     with listen(host, port) as listener:
         started = asyncio.Event()
-        server = _Server(app, drain=drain, ready=started.set, signals=False, tls=tls, connections=connections)
+        server = _Server(
+            app,
+            drain=drain,
+            ready=started.set,
+            signals=False,
+            tls=tls,
+            connections=connections,
+            dates_itself=dates_itself,
+        )
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -177,6 +190,7 @@ class _Server(uvicorn.Server):
         tls: Tls | None = None,
         by_address: bool = True,
         connections: int = CONNECTIONS,
+        dates_itself: bool = False,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -188,6 +202,7 @@ class _Server(uvicorn.Server):
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=drain,  # pyright: ignore[reportArgumentType] - given to asyncio.wait_for
             server_header=False,
+            date_header=not dates_itself,
             ssl_certfile=tls.certificate if tls else None,
             ssl_keyfile=tls.key if tls else None,
         )

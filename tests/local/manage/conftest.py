@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from aep.broker.replays import SqliteReplays
-from aep.sandbox import sim
+from aep.sandbox.pim.app import create_app
 from aep.serving import server
 from aep.store.ends import SqliteFailedAttempts
 from aep.store.kept_search import SqliteKeptEvents
@@ -55,7 +55,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Manag
         )
         return App(manage.routes(parts))
 
-    pim = sim.create_app([ERP, SHOP], clock.now)
+    pim = create_app([ERP, SHOP], clock.now)
     async with AsyncExitStack() as stack:
         pims = Starlette(routes=[Mount("/{name}", app=pim)])
         pims_url = await stack.enter_async_context(server.running(pims))

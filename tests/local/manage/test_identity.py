@@ -20,7 +20,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from aep.sandbox import sim
+from aep.sandbox.pim import connections
+from aep.sandbox.pim.app import create_app
 from aep.serving import server
 from event_platform.adapters import https
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
@@ -35,8 +36,8 @@ from support.processes import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ERP = sim.Client("erp", "erp-secret", "erp-user", "erp-password")
-SHOP = sim.Client("shop", "shop-secret", "shop-user", "shop-password")
+ERP = connections.Client("erp", "erp-secret", "erp-user", "erp-password")
+SHOP = connections.Client("shop", "shop-secret", "shop-user", "shop-password")
 ADDRESS = "192.0.2.1"
 INFO = "/api/rest/v1/token-info"
 CHANNELS = "/api/rest/v1/channels?limit=1"
@@ -46,8 +47,8 @@ class CountingPim:
     """The simulated PIM under many paths, each a PIM of its own; `answers` go before what it would say."""
 
     def __init__(self) -> None:
-        self.sim = sim.create_app([ERP, SHOP])
-        self.memory: sim.Pim = self.sim.state.pim
+        self.sim = create_app([ERP, SHOP])
+        self.memory: connections.Connections = self.sim.state.pim.connections
         self.calls: Counter[str] = Counter()
         self.called = asyncio.Event()
         self.answers: dict[str, tuple[int, bytes, float]] = {}
@@ -126,7 +127,7 @@ class Pim:
     def answers_by_itself(self) -> None:
         del self.world.pim.answers[self.name]
 
-    def token(self, client: sim.Client = ERP) -> str:
+    def token(self, client: connections.Client = ERP) -> str:
         password = {"grant_type": "password", "username": client.username, "password": client.password}
         return self.world.pim.memory.grant(client, password)["access_token"]
 
@@ -158,7 +159,9 @@ async def test_a_token_of_the_client_is_good(pim: Pim) -> None:
 @pytest.mark.parametrize(
     ("token_of", "client_id"), [(SHOP, "erp"), (ERP, "shop"), (ERP, "ERP")], ids=["shop", "erp", "case"]
 )
-async def test_a_token_of_another_client_is_refused(pim: Pim, token_of: sim.Client, client_id: str) -> None:
+async def test_a_token_of_another_client_is_refused(
+    pim: Pim, token_of: connections.Client, client_id: str
+) -> None:
     assert "another client" in await refused(pim.verifier(), pim.headers(pim.token(token_of), client_id))
 
 
