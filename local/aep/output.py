@@ -3,18 +3,23 @@
 A test holds that no other module prints.
 """
 
+import os
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, NoReturn
 
 import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from event_platform import telemetry
 
-WIDE = 240
+from . import layout
+from .layout import Column, Fact, Item
+
+PAGE = 500
+"""The items that are read, laid out and printed at once."""
 
 
 def printable(text: str) -> str:
@@ -58,12 +63,46 @@ def console(*, err: bool = False) -> Console:
     return Console(stderr=err, markup=False, emoji=False)
 
 
-def show(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints a table as wide as the terminal, or wide enough for grep when there is none."""
-    table = Table(*headers)
-    for row in rows:
-        table.add_row(*map(text, row))
+def show(columns: Sequence[Column], items: Iterable[Item], *, empty: str, has_header: bool = True) -> None:
+    """Prints a table, or blocks where the terminal is too narrow; `empty` is the sentence for no items.
+
+    Items are read and printed in pages, each laid out by itself. Without a terminal an item is one line, for
+    grep, unless COLUMNS says how wide lines may be.
+    """
     shown = console()
-    if not shown.is_terminal:
-        shown = Console(width=WIDE, soft_wrap=True, markup=False, emoji=False)
-    shown.print(table)
+    width = shown.width if shown.is_terminal or "COLUMNS" in os.environ else None
+    source = iter(items)
+    is_first = True
+    while page := [_printable_item(item) for item in islice(source, PAGE)]:
+        is_first = False
+        laid_out = layout.lines(columns, page, width, has_header=has_header)
+        if shown.is_terminal:
+            head = "" if shown.no_color else "bold"
+            for line in laid_out:
+                shown.print(Text(line.text, head if line.is_head else ""), soft_wrap=True)
+        else:
+            typer.echo("\n".join(line.text for line in laid_out))
+    if is_first:
+        echo(empty)
+
+
+def show_json(values: Iterable[Any]) -> None:
+    """Prints a JSON array on one line, as it is read."""
+    source = iter(values)
+    before = "["
+    while page := list(islice(source, PAGE)):
+        typer.echo(before + to_json(page)[1:-1], nl=False)
+        before = ","
+    typer.echo("[]" if before == "[" else "]")
+
+
+def _printable_item(item: Item) -> Item:
+    def facts(of: Sequence[Fact]) -> Sequence[Fact]:
+        return [Fact(fact.label, printable(fact.text)) for fact in of]
+
+    return Item(
+        [printable(cell) for cell in item.cells],
+        facts(item.more),
+        None if item.heading is None else printable(item.heading),
+        None if item.lines is None else facts(item.lines),
+    )

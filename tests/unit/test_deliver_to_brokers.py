@@ -190,7 +190,7 @@ async def test_kafka_is_tried_for_35_minutes_at_growing_distances() -> None:
     assert len(KAFKA_DELAYS) == len(waits)
 
 
-async def test_the_success_rate_of_brokers_is_not_counted() -> None:
+async def test_attempts_at_brokers_are_counted_and_their_success_rate_is_not_judged() -> None:
     counted: list[object] = []
 
     class Counts:
@@ -203,7 +203,8 @@ async def test_the_success_rate_of_brokers_is_not_counted() -> None:
         settlement, _ = await handled(config, Refusal(Reason.AUTHENTICATION_FAILED))
         assert settlement.succeeded is False
         await judge.settled(settlement)
-    assert not counted
+    await judge.stop()
+    assert len(counted) == len(brokers)
 
 
 async def test_a_configuration_that_cannot_work_ends_the_delivery_and_suspends_nobody() -> None:

@@ -65,7 +65,7 @@ class Judge:
         if settlement.is_our_fault:
             self._take_back()
         under, succeeded = settlement.tried_under, settlement.succeeded
-        if under is None or succeeded is None or not under.is_paced:
+        if under is None or succeeded is None:
             return
         self._count(settlement, series_of(under), succeeded=succeeded)
         if self._is_due():
@@ -129,7 +129,7 @@ class Judge:
         if series in self._written:
             return
         self._written[series] = True
-        if not await self._write([series]) or series in self._judged:
+        if not await self._write([series]) or series in self._judged or not under.is_paced:
             return
         self._judged[series] = True
         if not self._egress.is_failing(self._clock.monotonic()):

@@ -18,6 +18,7 @@ HOUR_MINUTES = 60
 SETTLED_AT_LEAST = 20
 """Fewer attempts in the hour say too little."""
 RATE_AT_LEAST = 90  # percent
+EPOCHS_LOOKED_BACK = 8
 JUDGED_EVERY_SECONDS = 10.0
 JUDGED_AFTER_SECONDS = 60.0
 """The time after the hour's first failure before a judgement: a restart of the endpoint takes that long."""
@@ -83,6 +84,12 @@ class Count:
 def series_of(subscription: Subscription) -> Series:
     """The series that attempts made under this record are counted in."""
     return Series(subscription.id, subscription.epoch, subscription.config.destination)
+
+
+def series_before(series: Series) -> list[Series]:
+    """The series of the epochs before at the same destination, the last ones, for who looks back an hour."""
+    first = max(0, series.epoch - EPOCHS_LOOKED_BACK)
+    return [series._replace(epoch=epoch) for epoch in range(first, series.epoch)]
 
 
 def minute_of(moment: datetime) -> int:

@@ -6,7 +6,7 @@ positions.
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,7 +32,8 @@ _LETTERS = """
     JOIN events e ON e.no = l.event_no
 """
 _EVENTS = """
-    SELECT no, at, error, '', id, type, accepted_at, 0, no, 0 FROM dead_events WHERE NOT is_due
+    SELECT no, at, error, '', id, type, accepted_at, 0, no, 0 FROM dead_events
+    WHERE NOT is_due AND no > :after
 """
 """Events that were accepted and not fanned out. The numbers are of the same series as positions."""
 
@@ -56,10 +57,15 @@ class DeadLetter:
     subscription_no: int
 
 
-def listed(connection: sqlite3.Connection) -> Iterable[DeadLetter]:
-    """Returns all dead letters, the oldest first."""
-    for row in connection.execute(f"{_LETTERS} UNION ALL {_EVENTS} ORDER BY 1"):
-        yield DeadLetter(*row)
+_PAGE = f"{_LETTERS} WHERE l.position > :after UNION ALL {_EVENTS} ORDER BY 1 LIMIT {AT_ONCE}"
+
+
+def listed(connection: sqlite3.Connection) -> Iterator[DeadLetter]:
+    """Reads all dead letters, the oldest first, in pages: between them a server may checkpoint."""
+    after = 0
+    while page := [DeadLetter(*row) for row in connection.execute(_PAGE, {"after": after}).fetchall()]:
+        yield from page
+        after = page[-1].id
 
 
 def chosen(connection: sqlite3.Connection, ids: Sequence[int]) -> list[int]:

@@ -10,6 +10,7 @@ import typer
 from event_platform.domain.tenants import MAX_PREVIOUS_KEYS, PimClient, Tenant
 
 from ..output import echo, echo_json, fail, show
+from . import views
 from .options import DEFAULT_DATA, AsJson, Data
 from .registry import Entries, PimsFile, Place, Project, open_registry, pim_name
 
@@ -88,7 +89,7 @@ def set_client(
     if new_key is not None:
         echo(f"X-PIM-TOKEN of client {client_id} (shown only now):\n  {new_key}")
         for previous in after.previous_keys:
-            echo(f"A key from before stays good until {_time(previous.until)}.")
+            echo(f"A key from before stays good until {views.moment(previous.until)}.")
 
 
 def list_clients(
@@ -102,7 +103,9 @@ def list_clients(
 
     Example: aep pims clients https://pim.example.com
 
-    Where the PIM is asked about tokens (token-info), a client need not be listed to call.
+    Shown are the client's id, its user in the PIM, whose changes are the client's own, the number of platform
+    keys that are good, and until when those before the newest are. Where the PIM is asked about tokens
+    (token-info), a client need not be listed to call.
     """
     now = datetime.now(UTC)
     place = Place(data, pims_file, google)
@@ -111,22 +114,13 @@ def list_clients(
     rows = [_shown(tenant, client, now) for client in tenant.clients]
     if as_json:
         echo_json(rows)
-    elif not rows:
-        lists_one = place.command(f"client {tenant.name} CLIENT_ID")
-        echo(f"No client of {tenant.name} is listed; `{lists_one}` lists one.")
-    else:
-        show(
-            ("client", "user in the PIM", "platform keys", "earlier keys good until"),
-            [
-                (
-                    row["client_id"],
-                    row["username"] or "",
-                    row["platform_keys"],
-                    ", ".join(row["previous_keys_until"]),
-                )
-                for row in rows
-            ],
-        )
+        return
+    lists_one = place.command(f"client {tenant.name} CLIENT_ID")
+    show(
+        views.CLIENTS,
+        map(views.client_item, rows),
+        empty=f"No client of {tenant.name} is listed; `{lists_one}` lists one.",
+    )
 
 
 def revoke_client(
@@ -192,7 +186,9 @@ def _shown(tenant: Tenant, client: PimClient, now: datetime) -> dict[str, Any]:
         "client_id": client.client_id,
         "username": client.username,
         "platform_keys": len(client.keys_at(now)) if tenant.auth == "platform-key" else 0,
-        "previous_keys_until": [_time(each.until) for each in client.previous_keys if each.until > now],
+        "previous_keys_until": [
+            views.moment(each.until) for each in client.previous_keys if each.until > now
+        ],
     }
 
 
@@ -206,7 +202,3 @@ def _about_user(client_id: str, username: str | None) -> str:
     if username is None:
         return f"Client {client_id} has no user in the PIM any more."
     return f"What {username} changes in the PIM is now marked as client {client_id}'s own."
-
-
-def _time(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

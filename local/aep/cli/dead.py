@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +17,9 @@ from ..broker import dead_letters
 from ..broker.dead_letters import DeadLetter
 from ..google import dead_letters as google_letters
 from ..google.dead_letters import PULL_SUBSCRIPTION, Letter, Replayed
-from ..output import echo, echo_json, fail, show
+from ..output import echo, echo_json, fail, show, show_json
 from ..store import times
+from . import views
 from .options import DEFAULT_DATA, AsJson, Data
 from .stores import open_store
 from .usage import Commands
@@ -54,17 +55,20 @@ def list_dead(
 
     Example: aep dead list --json
 
-    With --google these are messages of any topic; while they are read nobody else gets them.
+    Shown are the id for `replay` and `drop`, since when it lies there, the subscription ("all of the PIM" for
+    an event that is not matched yet), the requests that were sent before, the event with its type, and the
+    error of our own code that came last. With --google these are messages of any topic; while they are read
+    nobody else gets them.
     """
     if google is not None:
         _list_google(google, pull_subscription, as_json=as_json)
         return
     with open_store(data) as connection:
-        letters = list(dead_letters.listed(connection))
-    if as_json:
-        echo_json([_plain(letter) for letter in letters])
-        return
-    show(("id", "since", "subscription", "event", "type", "attempts", "error"), map(_cells, letters))
+        letters = dead_letters.listed(connection)
+        if as_json:
+            show_json(map(_plain, letters))
+        else:
+            show(views.DEAD_LETTERS, map(views.dead_letter_item, letters), empty=views.NO_DEAD_LETTERS)
 
 
 @dead.command("replay")
@@ -121,9 +125,8 @@ def _list_google(project: str, name: str, *, as_json: bool) -> None:
     letters = asyncio.run(read())
     if as_json:
         echo_json([_plain_google(letter) for letter in letters])
-        return
-    rows = (tuple(_plain_google(letter).values()) for letter in letters)
-    show(("id", "since", "from", "subscription", "event", "error"), rows)
+    else:
+        show(views.MESSAGES, map(views.message_item, letters), empty=views.NO_DEAD_LETTERS)
 
 
 def _replay_google(project: str, name: str, ids: Sequence[str], *, as_json: bool) -> None:
@@ -166,31 +169,15 @@ def _plain(letter: DeadLetter) -> dict[str, Any]:
     plain = asdict(letter)
     del plain["event_no"], plain["subscription_no"]
     plain["subscription_id"] = letter.subscription_id or None
-    return plain | {"at": _moment(letter.at), "accepted_at": _moment(letter.accepted_at)}
-
-
-def _cells(letter: DeadLetter) -> tuple[str, ...]:
-    event = (letter.event_id, letter.event_type)
-    return (
-        str(letter.id),
-        _moment(letter.at),
-        letter.subscription_id or "all of the PIM",
-        *event,
-        str(letter.attempts),
-        letter.error,
-    )
+    return plain | {"at": views.moment_of(letter.at), "accepted_at": views.moment_of(letter.accepted_at)}
 
 
 def _plain_google(letter: Letter) -> dict[str, str]:
     return {
         "id": letter.id,
-        "at": _moment(letter.at.timestamp()),
+        "at": views.moment(letter.at),
         "from": letter.origin,
         "subscription_id": letter.subscription_id,
         "event_id": letter.event_id,
         "error": letter.reason,
     }
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

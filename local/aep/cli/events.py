@@ -7,7 +7,7 @@ import typer
 from event_platform.domain.events import catalog
 
 from ..output import echo, echo_json, show, to_json
-from . import events_page
+from . import events_page, views
 from .options import AsJson, EventTypes, known_type
 from .options import event_types as read_event_types
 
@@ -34,8 +34,8 @@ def events(
     elif as_json:
         echo_json([_summary(each) for each in types.types.values()])
     else:
-        rows = ((each.name, each.trigger, each.certainty) for each in types.types.values())
-        show(("type", "trigger", "certainty"), rows)
+        rows = (views.row(each.name, each.certainty, each.trigger) for each in types.types.values())
+        show(views.EVENT_TYPES, rows, empty="There are no event types.")
 
 
 def _show(event_type: catalog.EventType, *, as_json: bool) -> None:

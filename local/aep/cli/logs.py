@@ -10,10 +10,12 @@ import typer
 
 from event_platform.domain.record.logs import LogEntry, LogType
 from event_platform.domain.timestamps import to_rfc3339
+from event_platform.domain.words import counted
 
-from ..output import echo, echo_json, fail, show
+from ..output import echo, echo_json, fail, show, show_json
 from ..store import accepted, logs, overview, times
 from ..store.overview import State
+from . import views
 from .options import DEFAULT_DATA, AsJson, Data, settings
 from .stores import open_store
 
@@ -39,7 +41,9 @@ def list_logs(
 
     Example: aep logs --subscription 0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f --follow
 
-    With --json one line is one entry. An entry that further events are counted in comes again with --follow.
+    Shown are the time of an entry (the latest, where several are counted in one), what was done or refused,
+    how often, the subscription or else the subscriber that it is about, and the reason. With --json one line
+    is one entry. An entry that further events are counted in comes again with --follow.
     """
     with open_store(data) as connection:
         if subscription is not None and not logs.is_known(connection, subscription):
@@ -51,7 +55,7 @@ def list_logs(
             )
 
         entries = newest(limit)
-        _print(entries, as_json=as_json, as_table=not follow)
+        _print(entries, as_json=as_json, has_header=not follow)
         with contextlib.suppress(KeyboardInterrupt):
             seen = {entry.id: entry.occurrences for entry in entries}
             last = max((entry.at.timestamp() for entry in entries), default=0.0)
@@ -63,54 +67,43 @@ def list_logs(
                     for entry in newest(MOST_AT_ONCE, last - 10)
                     if seen.get(entry.id) != entry.occurrences
                 ]
-                _print(come, as_json=as_json, as_table=False)
+                _print(come, as_json=as_json, has_header=False)
                 seen |= {entry.id: entry.occurrences for entry in come}
                 last = max((entry.at.timestamp() for entry in come), default=last)
 
 
 def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
-    """Show each subscription with its rate, what waits for it, what ended undelivered, and its last error.
+    """Show each subscription: its state, the last hour, what waits and since when, its last failure.
 
     Example: aep status --json
 
-    The rate is in deliveries a second. The share of attempts that succeeded in the last hour is what a
-    subscription is suspended by. Delivered events are counted by a running platform at /metrics.
+    Shown are the subscription's id, its subscriber's name and its state; the attempts of the last hour that
+    delivered and that failed (up to 10 s late); the deliveries that wait and when the oldest was accepted,
+    how many of them wait for a retry; the PIM and the client that own it, the destination, the event types
+    (Akeneo's without com.akeneo.pim.v1), the rate in deliveries a second, what ended undelivered in 30 days,
+    and the last attempt that failed or event that was given up, with the reason. A running platform counts
+    all that it delivers at /metrics.
     """
     limits = settings().rate_limits()
     with open_store(data) as connection:
         states = overview.states(connection, times.now(connection), limits)
+        if as_json:
+            show_json(map(_plain_state, states))
+            return
+        show(views.SUBSCRIPTIONS, map(views.subscription_item, states), empty=views.NO_SUBSCRIPTIONS)
         to_fan_out = accepted.number_of(connection)
-    if as_json:
-        echo_json([_plain_state(state) for state in states])
-        return
-    columns = ("subscription", "destination", "PIM", "client", "status")
-    columns += ("rate", "lanes", "succeeded", "queued", "retries", "ended", "last error")
-    rows: list[tuple[str, ...]] = []
-    for state in states:
-        cells = (state.id, state.destination, state.tenant, state.client_id, state.status)
-        numbers = (f"{state.rate:g}/s", str(state.lanes), _share(state))
-        numbers += (str(state.queued), str(state.retries), str(state.ended))
-        rows.append((*cells, *numbers, _last_error(state)))
-    show(columns, rows)
     if to_fan_out:
-        echo(f"{to_fan_out} accepted events wait for their deliveries to be queued")
+        waits = "waits" if to_fan_out == 1 else "wait"
+        echo(f"{counted(to_fan_out, 'accepted event')} {waits} for deliveries to be queued")
 
 
-def _print(entries: Sequence[LogEntry], *, as_json: bool, as_table: bool) -> None:
+def _print(entries: Sequence[LogEntry], *, as_json: bool, has_header: bool = True) -> None:
     if as_json:
         for entry in entries:
             echo_json(_plain(entry))
-    elif as_table:
-        show(("time", "operation", "subscription", "×", "message"), map(_cells, entries))
-    else:
-        for entry in entries:
-            echo("  ".join(_cells(entry)))
-
-
-def _cells(entry: LogEntry) -> tuple[str, ...]:
-    subject = entry.subscription_id or entry.subscriber_id or ""
-    text = " ".join(": ".join(filter(None, (entry.error_reason, entry.error_message))).split())
-    return to_rfc3339(entry.at), entry.operation, subject, str(entry.occurrences), text
+    elif entries or has_header:
+        empty = "The log has no such entry."
+        show(views.LOG, map(views.log_item, entries), empty=empty, has_header=has_header)
 
 
 def _plain(entry: LogEntry) -> dict[str, Any]:
@@ -120,18 +113,9 @@ def _plain(entry: LogEntry) -> dict[str, Any]:
 
 
 def _plain_state(state: State) -> dict[str, Any]:
+    plain = asdict(state)
+    for name in ("subscriber_name", "events", "delivered", "failed", "waiting_since"):
+        del plain[name]
     at = to_rfc3339(state.last_error_at) if state.last_error_at else None
     failed_at = to_rfc3339(state.last_failure_at) if state.last_failure_at else None
-    return asdict(state) | {"last_error_at": at, "last_failure_at": failed_at}
-
-
-def _share(state: State) -> str:
-    return "" if state.success_rate is None else f"{state.success_rate:.1%} of {state.attempts}"
-
-
-def _last_error(state: State) -> str:
-    """Returns the newer of the last event that was given up and the last attempt that failed."""
-    error, failure = state.last_error_at, state.last_failure_at
-    if failure is not None and (error is None or failure > error):
-        return f"{to_rfc3339(failure)} {state.last_failure}"
-    return f"{to_rfc3339(error)} {state.last_error}" if error is not None else ""
+    return plain | {"last_error_at": at, "last_failure_at": failed_at}

@@ -6,7 +6,6 @@ import secrets
 import shlex
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from ..output import echo, echo_json, fail, show
 from ..runtime.meters import CallKey, LastCalls
 from ..store import calls, opening
 from . import clients as client_commands
+from . import views
 from .options import DEFAULT_DATA, AsJson, Data, is_default
 from .registry import PimsFile, Place, Project, check_may_make, open_registry, pim_name, pim_url
 from .usage import Commands
@@ -113,7 +113,8 @@ def list_pims(
 
     Example: aep pims list --json
 
-    Of each it shows when an event was taken last and which call was refused last, by each way in. What `aep
+    Shown are the PIM's URL, its short key in paths and topics, how its clients prove themselves, where its
+    CloudEvents go, when an event was taken last and which call was refused last, by each way in. What `aep
     serve` on that data folder saw is there within 5 seconds. With --google the log of ingest has it instead.
     """
     place = Place(data, pims_file, google)
@@ -131,15 +132,19 @@ def list_pims(
     if as_json:
         echo_json([_row(tenant) | _calls_in_json(tenant, known or {}) for tenant in tenants])
         return
-    headers = ["PIM", "key", "auth", "ingest path"]
-    if known is not None:
-        headers += ["last event taken", "last call refused"]
-    rows: list[list[str]] = []
-    for tenant in tenants:
-        row = _row(tenant)
-        calls_seen = () if known is None else _calls_in_words(tenant, known)
-        rows.append([row["url"], row["key"], row["auth"], row["ingest_path"], *calls_seen])
-    show(headers, rows)
+    calls_of = known or {}
+    show(
+        views.PIMS,
+        (
+            views.pim_item(
+                tenant,
+                _row(tenant)["ingest_path"],
+                [(way, last) for (name, way), last in calls_of.items() if name == tenant.name],
+            )
+            for tenant in tenants
+        ),
+        empty=f"No PIM is registered in {place}: `{place.command('add URL')}` adds one.",
+    )
 
 
 @pims.command("remove")
@@ -298,16 +303,5 @@ def _calls_in_json(tenant: Tenant, known: Mapping[CallKey, LastCalls]) -> dict[s
     return {"calls": found} if found else {}
 
 
-def _calls_in_words(tenant: Tenant, known: Mapping[CallKey, LastCalls]) -> tuple[str, str]:
-    own = [(way, last) for (name, way), last in known.items() if name == tenant.name]
-    taken = [f"{_time_of(last.taken_at)} {way}" for way, last in own if last.taken_at is not None]
-    refused = [
-        f"{_time_of(last.refused_at)} {way} {last.status} {last.reason}"
-        for way, last in own
-        if last.refused_at is not None
-    ]
-    return ", ".join(taken), ", ".join(refused)
-
-
 def _time_of(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if at is None else views.moment_of(at)

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from event_platform.deliver import Judge, deliver
 from event_platform.domain.attempts.egress import Egress
-from event_platform.domain.attempts.outcomes import Answer, Reason, TransportFailure
+from event_platform.domain.attempts.outcomes import Answer, Kind, Outcome, Reason, TransportFailure
 from event_platform.domain.deliveries import DeliverPolicy, Delivery, Settlement
 from event_platform.domain.record.actions import Action, Actor
 from event_platform.domain.subscriptions import Owner, Status, Subscription, resume
@@ -30,7 +30,7 @@ from event_platform.ports import (
     SuccessCounts,
 )
 from support.clock import ManualClock
-from support.records import OWNER, a_subscriber, a_subscription
+from support.records import OWNER, PUBSUB_CONFIG, a_subscriber, a_subscription
 from support.senders import https_by
 
 POLICY = DeliverPolicy([timedelta(minutes=minutes) for minutes in (5, 10, 20)], timedelta(days=3), timeout=5)
@@ -343,6 +343,23 @@ class JudgementContract:
         assert await self.counted(world, subscription) == (2, 1)  # a write a second at most
         await world.clock.advance(1)
         await self.until_counted(world, subscription, (2, 3))
+
+    async def test_a_topic_is_counted_for_the_operator_and_never_judged(
+        self, world: JudgementSide, instance: Instance
+    ) -> None:
+        subscriber = a_subscriber(now=world.clock.now())
+        await world.subscriptions.add_subscriber(subscriber, limit=100)
+        subscription = a_subscription(subscriber, config=PUBSUB_CONFIG, now=world.clock.now())
+        await world.subscriptions.add_subscription(subscription, lambda _: None, limit=20)
+        failed = Outcome(Kind.RETRYABLE, Reason.DESTINATION_FAILURE, None)
+        *first, last = await world.deliveries(subscription, 21)
+        for delivery in (*first, last):
+            if delivery is last:
+                await world.clock.advance(60)
+            retry_at = world.clock.now() + timedelta(minutes=5)
+            await instance.settle(Settlement(delivery, failed, retry_at=retry_at, tried_under=subscription))
+        await self.until_counted(world, subscription, (0, 21))
+        assert (await self.now(world, subscription)).status is Status.ACTIVE
 
     async def until_counted(
         self, world: JudgementSide, subscription: Subscription, expected: tuple[int, int]

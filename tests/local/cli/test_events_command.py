@@ -20,7 +20,7 @@ def test_the_table_has_every_type_on_a_line_with_trigger_and_certainty() -> None
     ended = run("events")
     assert ended.status == 0
     for name, event_type in catalog.load().types.items():
-        (line,) = (line for line in ended.out.splitlines() if f" {name} " in line)
+        (line,) = (line for line in ended.out.splitlines() if line.startswith(f"{name} "))
         assert event_type.trigger in line
         assert event_type.certainty in line
 

@@ -9,6 +9,7 @@ import pytest
 import aep
 from aep import output
 from aep.cli import sandbox
+from aep.layout import Column, Fact, Item
 from aep.sandbox.inbox import Behaviour, Inbox, Settings
 from event_platform import telemetry
 from event_platform.telemetry import printable_json
@@ -25,11 +26,19 @@ def test_text_is_escaped_and_its_lines_stay(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == f"one {ESCAPED}\ntwo é 日本 ✓\n"
 
 
-def test_tables_hold_text_and_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    output.show(("name",), [(HOSTILE,), ("[/nothing]",)])
-    shown = capsys.readouterr().out
-    assert ESCAPED in shown
-    assert "[/nothing]" in shown
+def test_lists_hold_text_and_no_markup(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = [Fact("also", f"2 {HOSTILE}")]
+    items = [Item([f"0 {HOSTILE}"], more, f"1 {HOSTILE}", more), Item(["[/nothing]"], more)]
+    for width in (None, "40", "20"):
+        if width is not None:
+            monkeypatch.setenv("COLUMNS", width)
+        output.show((Column("name"),), items, empty="")
+        shown = capsys.readouterr().out
+        assert ESCAPED in shown
+        assert "[/nothing]" in shown
+        assert shown.replace("\n", "").isprintable()
 
 
 def test_a_failure_is_one_escaped_line(capsys: pytest.CaptureFixture[str]) -> None:

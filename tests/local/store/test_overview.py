@@ -1,11 +1,14 @@
 """What an operator is told of each subscription."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from aep.store import overview
 from aep.store.database import Database
 from aep.store.ends import SqliteFailedAttempts
 from aep.store.overview import State, states
@@ -41,7 +44,7 @@ async def subscription(embedded: Embedded) -> Subscription:
 
 async def told(database: Database, *, minutes: float = 0) -> State:
     (state,) = await database.read(
-        lambda connection: states(connection, START + timedelta(minutes=minutes), LIMITS)
+        lambda connection: list(states(connection, START + timedelta(minutes=minutes), LIMITS))
     )
     return state
 
@@ -78,6 +81,7 @@ async def test_the_success_rate_is_that_of_the_last_hour_since_the_last_resume(
     await counts.add({series_of(subscription): minutes})
     state = await told(database)
     assert (state.attempts, state.success_rate) == (100, 0.95)
+    assert (state.delivered, state.failed) == (95, 5)
     for change in (suspend, resume):
         await store.change_subscription(
             OWNER,
@@ -87,6 +91,7 @@ async def test_the_success_rate_is_that_of_the_last_hour_since_the_last_resume(
         )
     state = await told(database)
     assert (state.attempts, state.success_rate) == (0, None)
+    assert (state.delivered, state.failed) == (95, 5)
 
 
 async def test_a_deleted_subscription_is_not_told(
@@ -95,7 +100,7 @@ async def test_a_deleted_subscription_is_not_told(
     await store.change_subscription(
         OWNER, subscription.subscriber_id, subscription.id, lambda before: delete_subscription(before, START)
     )
-    assert await database.read(lambda connection: states(connection, START, LIMITS)) == []
+    assert await database.read(lambda connection: list(states(connection, START, LIMITS))) == []
 
 
 @pytest.mark.parametrize("keeps", [True, False])
@@ -116,3 +121,47 @@ async def test_the_last_failed_attempt_is_told_at_once(tmp_path: Path, keeps: bo
     assert shown == LastFailure(START + timedelta(seconds=60), failed)
     assert (state.last_failure, state.last_error) == ("retryable: 503 destination_failure", None)
     assert state.last_failure_at == START + timedelta(seconds=60)
+
+
+async def test_what_waits_and_since_when(embedded: Embedded, subscription: Subscription) -> None:
+    """In lanes and for a retry, from the acceptance of the oldest."""
+    await embedded.open()
+    assert (await told(embedded.database)).waiting_since is None
+    await embedded.queue.accept(PIM, [an_event(1)])
+    await embedded.clock.advance(60)
+    await embedded.queue.accept(PIM, [an_event(2), an_event(3)])
+    first, second, third = (entry.delivery() for entry in embedded.put)
+    failed = Outcome(Kind.RETRYABLE, Reason.DESTINATION_FAILURE, 503)
+    await embedded.queue.settle(Settlement(first, failed, retry_at=START + timedelta(minutes=6)))
+    state = await told(embedded.database, minutes=1)
+    assert (state.queued, state.retries, state.waiting_since) == (2, 1, START)
+    await embedded.queue.settle(Settlement(second, Outcome(Kind.DELIVERED, None, 204)))
+    await embedded.database.write(lambda connection: connection.execute("DELETE FROM retries"))
+    state = await told(embedded.database, minutes=1)
+    assert (state.queued, state.retries, state.waiting_since) == (1, 0, START + timedelta(seconds=60))
+    assert third.accepted_at == state.waiting_since
+
+
+async def test_the_name_of_the_subscriber_and_the_event_types_are_told(
+    database: Database, subscription: Subscription
+) -> None:
+    state = await told(database)
+    assert (state.subscriber_name, state.events) == ("ERP", subscription.events)
+
+
+async def test_many_subscriptions_are_read_in_pages(
+    embedded: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is open between two, so a checkpoint can reach the end of the log while somebody reads them."""
+    monkeypatch.setattr(overview, "PAGE", 2)
+    made = await embedded.subscribe(5)
+    with (
+        closing(sqlite3.connect(embedded.folder / "aep.db")) as reader,
+        closing(sqlite3.connect(embedded.folder / "aep.db")) as other,
+    ):
+        found: list[str] = []
+        for state in states(reader, START, LIMITS):
+            found.append(state.id)
+            (is_busy, *_) = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            assert not is_busy
+    assert found == [each.id for each in made]
