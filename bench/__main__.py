@@ -17,6 +17,7 @@ from .errors import BenchFailed, LeftOut
 from .figures import CASES, Case
 from .measuring import Bench, Options, bench
 from .report import Run
+from .speeds import speeds
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULT = Options()
@@ -98,7 +99,8 @@ def main(
     if profile is not None and (len(chosen) > 1 or runs > 1):
         _fail("--profile takes one --case and --runs 1", 2)
     at = datetime.now(UTC)
-    facts = machine.facts(folder or Path(tempfile.gettempdir()))
+    data = folder or Path(tempfile.gettempdir())
+    facts = {**machine.facts(data), **speeds(data)}
     measured: list[Run] = []
     try:
         with bench(options) as context:
@@ -119,6 +121,11 @@ def main(
         typer.echo(f"profile: {profile}")
         return
     typer.echo(f"{facts['cpu']}, {facts['cores']} cores, load average {facts['load_average'][0]} before it")
+    typer.echo(
+        f"Python {facts['python']}: {facts['python_loop_us']:.3f} µs a round of a loop; system calls "
+        f"{facts['system_calls_us']:.1f} µs a pair; waking a process {facts['process_switch_us']:.1f} µs; "
+        f"fdatasync {facts['fdatasync_us']:.0f} µs"
+    )
     typer.echo(f"written: {report.write(results, at, found)}")
 
 

@@ -6,10 +6,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from . import integrity, machine, platform, profiling
-from .errors import BenchFailed
+import typer
+
+from . import floor, integrity, machine, platform, profiling
+from .errors import BenchFailed, LeftOut
 from .events import CLOUDEVENTS, EVENTS_API, event_id
 from .platform import EVENTS_API_SECRET, INGEST_KEY, PIM_KEY, SECRET, Installation, Platform
 from .workers import Worker
@@ -87,6 +89,17 @@ class Measured:
         return self.cpu_ms / self.deliveries
 
 
+class Relay(Protocol):
+    """The process that is measured: a platform, or the floor beside it."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
+    def cpu_seconds(self) -> float: ...
+    def pss_mb(self) -> float: ...
+
+
 class Bench:
     """The things that a case works with: sink, workers, platforms and loads."""
 
@@ -99,6 +112,7 @@ class Bench:
         self.tls_url: str = listening["tls_origin"]
         self.authority: str = listening["authority"]
         """The authority of the certificate at `tls_url`, in PEM."""
+        self._is_without_floor = False
 
     def endpoints(self, paths: Iterable[str]) -> list[str]:
         """Returns URLs at the sink, each path at an origin of its own, as receivers are (20 of them, in
@@ -132,10 +146,24 @@ class Bench:
             self.publish(running, Load(events=1, connections=1), paths)
             yield running
 
+    def floor(self, load: Load, paths: Sequence[str] = (PATH,)) -> Measured | None:
+        """Returns the results of the load on a floor, beside those of a platform; None without Go."""
+        if self._is_without_floor:
+            return None
+        endpoints, split = self.endpoints(paths), load.batch > 1
+        try:
+            with floor.running(endpoints, SECRET, split=split, parent=self.options.folder) as running:
+                self.publish(running, Load(events=load.batch, batch=load.batch, connections=1), paths)
+                return self.publish(running, load, paths)
+        except LeftOut as missing:
+            self._is_without_floor = True
+            typer.echo(f"left out: {missing}", err=True)
+            return None
+
     def publish(
-        self, running: Platform, load: Load, paths: Sequence[str] = (PATH,), *, others: bool = False
+        self, running: Relay, load: Load, paths: Sequence[str] = (PATH,), *, others: bool = False
     ) -> Measured:
-        """Puts the load on the platform and waits for its end; only that of `paths` when there are `others`.
+        """Puts the load on it and waits for its end; only that of `paths` when there are `others`.
 
         Raises BenchFailed when any event was refused, lost or wrongly signed.
         """
@@ -150,7 +178,7 @@ class Bench:
                 cpu, own = running.cpu_seconds() - cpu, self._own_cpu_seconds(worker) - own
         return self._measured(run, result, paths, cpu, own, running.pss_mb())
 
-    def fill(self, running: Platform, load: Load) -> float:
+    def fill(self, running: Relay, load: Load) -> float:
         """Puts the load on the platform, whatever its deliveries do.
 
         Returns the seconds until all was answered 202.
@@ -160,7 +188,7 @@ class Bench:
         return (result["ended"] - result["started"]) / 1e9
 
     @contextmanager
-    def _loaded(self, running: Platform, load: Load, run: str) -> Iterator[Worker]:
+    def _loaded(self, running: Relay, load: Load, run: str) -> Iterator[Worker]:
         with Worker("bench.load", self._order(running, load, run)) as worker:
             worker.answer()  # prepared
             yield worker
@@ -170,7 +198,7 @@ class Bench:
         integrity.check_accepted(result["rows"], [200, 202])  # 200 as the Events API is
         return result
 
-    def _order(self, running: Platform, load: Load, run: str) -> dict[str, Any]:
+    def _order(self, running: Relay, load: Load, run: str) -> dict[str, Any]:
         is_webhook = load.format == EVENTS_API
         return {
             "url": f"{running.url}/ingest" + (f"/events-api/{PIM_KEY}" if is_webhook else ""),
@@ -209,9 +237,9 @@ class Bench:
     def _own_cpu_seconds(self, load: Worker) -> float:
         return machine.cpu_seconds(self.sink.pid) + machine.cpu_seconds(load.pid)
 
-    def _profiled(self, running: Platform, load: Load) -> AbstractContextManager[None]:
+    def _profiled(self, running: Relay, load: Load) -> AbstractContextManager[None]:
         """Profiles the block, without the first event, which only shows that all is well."""
-        if self.options.profile is None or load.events == 1:
+        if self.options.profile is None or load.events == 1 or isinstance(running, floor.Floor):
             return nullcontext()
         return profiling.flame_graph(self.options.py_spy, running.pid, self.options.profile)
 

@@ -20,10 +20,10 @@ def rest(bench: Bench) -> list[Figure]:
         share = (platform.cpu_seconds() - cpu) / (time.monotonic() - began)
         pss_mb = platform.pss_mb()
     return [
-        Figure("start on a fresh folder until ready", platform.start_seconds, "s", at_most(1.5)),
+        Figure("start on a fresh folder until ready", platform.start_seconds, "s", at_most(0.5)),
         Figure(f"the same with {QUEUED:,} deliveries queued", _start_with_a_queue(bench), "s", at_most(1.5)),
-        Figure("CPU idle", share * 100, "% of a core", at_most(0.5)),
-        Figure("memory (PSS) idle", pss_mb, "MB", at_most(80)),
+        Figure("CPU idle", share * 100, "% of a core", at_most(0.1)),
+        Figure("memory (PSS) idle", pss_mb, "MB", at_most(60)),
     ]
 
 
