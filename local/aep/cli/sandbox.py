@@ -1,6 +1,6 @@
 """The commands around the platform: `aep inbox` and `aep demo`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
@@ -8,12 +8,16 @@ from rich.console import Console
 from starlette.types import ASGIApp
 
 from event_platform import telemetry
+from event_platform.domain.words import counted
 
-from ..output import console, text
+from ..output import console, fail, text
 from ..runtime.log_lines import GatheredLines, to_background
 from ..sandbox import inbox as inbox_app
 from ..sandbox.inbox import Behaviour, Received
 from ..serving import server
+
+SHOWN_CHARACTERS = 64 * 1024
+"""The characters of a body that `-v` shows at most."""
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 
@@ -33,10 +37,13 @@ def run_inbox(
     every: Annotated[int, typer.Option(min=1, help="`flaky` fails at first on every n-th event.")] = 1,
     keep: Annotated[int, typer.Option(min=1, help="How many deliveries to keep for reading back.")] = 1000,
     quiet: Annotated[bool, typer.Option("--quiet", help="No line per delivery.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the headers and the body of each delivery, too.")
+    ] = False,
 ) -> None:
     """Receive deliveries and notifications, verify their signatures and show what came.
 
-    Example: aep inbox --port 8082 --secret 0123456789abcdef --behaviour flaky
+    Example: aep inbox --port 8082 --secret 0123456789abcdef --behaviour flaky -v
 
     Plays a receiver in trouble at /slow, /429, /500, /404, /redirect and /flaky, a good one elsewhere.
     GET /_inbox/stats and /_inbox/events?after=N tell what came.
@@ -49,7 +56,10 @@ def run_inbox(
         every=every,
         keep=keep,
     )
-    serve_app(inbox_app.create_app(settings, None if quiet else _printer(console())), host, port)
+    if quiet and verbose:
+        fail("--quiet and --verbose exclude each other: give one", 2)
+    on_received = None if quiet else _printer(console(), verbose=verbose)
+    serve_app(inbox_app.create_app(settings, on_received), host, port)
 
 
 def run_demo() -> None:
@@ -91,8 +101,8 @@ def serve_app(
     server.run(app, host=host, port=port, drain=2, ready=ready, dates_itself=dates_itself)
 
 
-def _printer(out: Console) -> Callable[[Received], None]:
-    """Returns a function that prints a line per delivery."""
+def _printer(out: Console, *, verbose: bool = False) -> Callable[[Received], None]:
+    """Returns a function that prints a line per delivery, and below it the headers and the body if wanted."""
 
     def line(received: Received) -> None:
         good = 200 <= received.status < 300
@@ -109,5 +119,17 @@ def _printer(out: Console) -> Callable[[Received], None]:
             text(latency),
             soft_wrap=True,
         )
+        if verbose:
+            for name, value in received.headers.items():
+                out.print(text(f"  {name}:", "dim"), text(value), soft_wrap=True)
+            for shown in _shown_body(received.body):
+                out.print(text(f"  {shown}"), soft_wrap=True)
 
     return line
+
+
+def _shown_body(body: str) -> Iterator[str]:
+    """Yields the lines of a body as it came, as far as they are shown."""
+    yield from body[:SHOWN_CHARACTERS].splitlines()
+    if len(body) > SHOWN_CHARACTERS:
+        yield f"… and {counted(len(body) - SHOWN_CHARACTERS, 'more character')}"

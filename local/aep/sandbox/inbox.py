@@ -24,6 +24,9 @@ from event_platform.domain.events import json_form
 from event_platform.domain.events.json_form import MalformedJson
 
 IDS_REMEMBERED = 200_000
+OF_A_PLATFORM = ("/api/v1", "/api/v1/{path:path}", "/ingest", "/ingest/{path:path}")
+"""The paths at which a platform takes calls and events, and an inbox nothing."""
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Behaviour(StrEnum):
@@ -204,6 +207,7 @@ def create_app(
             Route("/_inbox/stats", _get_stats),
             Route("/_inbox/events", _get_events),
             Route("/health", _health),
+            *(Route(path, _elsewhere, methods=METHODS) for path in OF_A_PLATFORM),
             Route("/{path:path}", _receive, methods=["POST"]),
         ]
     )
@@ -220,6 +224,15 @@ async def _receive(request: Request) -> Response:
         await asyncio.sleep(inbox.settings.delay)
     headers = {"Location": "/ok"} if received.status == 302 else None
     return PlainTextResponse(f"{received.status}\n", received.status, headers)
+
+
+async def _elsewhere(request: Request) -> Response:
+    """Answers whoever takes the inbox for a platform, in a platform's form of errors."""
+    message = (
+        f"{request.url.netloc} is an inbox, which only receives deliveries; the platform is elsewhere: "
+        "take the address that `aep serve` or `aep dev` printed"
+    )
+    return JSONResponse({"errors": [{"message": message}]}, 404)
 
 
 async def _get_stats(request: Request) -> Response:

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from aep.cli import sandbox
-from aep.sandbox import inbox
+from aep.sandbox import emitting, events, inbox
 from aep.sandbox.inbox import Behaviour, Received, Settings
 from aep.serving import server
 from aep.serving.accepting import UNREAD_BYTES
@@ -298,3 +298,48 @@ async def test_the_printed_line_shows_what_came_as_plain_text() -> None:
 )
 def test_percentiles_are_nearest_rank(values: list[float], p50: float | None, p99: float | None) -> None:
     assert (inbox.percentile(values, 50), inbox.percentile(values, 99)) == (p50, p99)
+
+
+@pytest.mark.parametrize("path", ["/ingest", "/ingest/events-api/0123", "/api/v1/subscribers"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
+async def test_it_says_that_it_is_no_platform(method: str, path: str) -> None:
+    async with an_inbox() as sender:
+        request = sender.session.request(method, path, data=b"{}" if method != "GET" else None)
+        async with request as answer:
+            assert answer.status == 404
+            message = (await answer.json())["errors"][0]["message"]
+        assert "is an inbox" in message
+        assert "the platform is elsewhere" in message
+        assert (await sender.stats())["received"] == 0
+
+
+async def test_a_platform_at_an_inbox_is_nothing_accepted() -> None:
+    async with an_inbox() as sender:
+        url = str(sender.session._base_url).rstrip("/")
+        result = await emitting.emit(
+            events.events("com.akeneo.pim.v1.product.updated", 1), to=url, key="k", rate=1000
+        )
+    assert (result.accepted, result.failed, result.retried) == (0, 1, 0)
+    assert "is an inbox" in (result.error or "")
+
+
+def test_verbose_shows_the_headers_and_the_body_as_it_came() -> None:
+    out = io.StringIO()
+    shown = Console(file=out, width=40, markup=False)
+    on_received = sandbox._printer(shown, verbose=True)
+    received = inbox.Inbox(Settings(), on_received)
+    body = b'{"id":"1","type":"t","data":{"name":"[b]\\u001b Lampe"}}'
+    received.take("/ok", Behaviour.OK, {"x-akeneo-signature-primary": "5d2c", "x-own": "a\x1b[2J"}, body)
+    lines = out.getvalue().splitlines()
+    assert lines[1:] == [
+        "  x-akeneo-signature-primary: 5d2c",
+        r"  x-own: a\x1b[2J",
+        f"  {body.decode()}",
+    ]
+
+
+def test_verbose_shows_so_much_of_a_body_and_says_how_much_there_is() -> None:
+    out = io.StringIO()
+    on_received = sandbox._printer(Console(file=out, markup=False), verbose=True)
+    inbox.Inbox(Settings(), on_received).take("/ok", Behaviour.OK, {}, b"x" * (64 * 1024 + 2))
+    assert out.getvalue().splitlines()[-1] == "  … and 2 more characters"
