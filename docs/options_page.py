@@ -20,8 +20,10 @@ written by `make options-page`."""
 
 def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yields every command below `command` that does something by itself, with its full name."""
-    if not hasattr(command, "commands"):
+    is_group = hasattr(command, "commands")
+    if not is_group or command.invoke_without_command:
         yield name, command
+    if not is_group:
         return
     for word in command.list_commands(None):
         yield from commands(command.commands[word], f"{name} {word}")

@@ -78,13 +78,13 @@ def _head(context: typer.Context, parameters: Iterable[Any], width: int) -> Iter
     usage.append("COMMAND" if hasattr(command, "commands") else "[OPTIONS]")
     yield text(" ".join([context.command_path, *usage]), "bold")
     for paragraph in _paragraphs(command.help or ""):
-        yield Text("")
+        yield text("")
         if paragraph.startswith("Example: "):
-            yield Text.assemble("Example: ", (paragraph.removeprefix("Example: "), "green"))
+            yield text("Example: ").append_text(text(paragraph.removeprefix("Example: "), "green"))
             continue
         for line in _wrapped(paragraph, width):
             yield text(line)
-    yield Text("")
+    yield text("")
 
 
 def _usage(parameter: Any) -> str:
@@ -104,7 +104,7 @@ def _panels(command: Any, context: typer.Context) -> dict[str, list[str]]:
 
 
 def _panel(title: str, rows: Iterable[tuple[str, str]], width: int, indent: int = LEFT) -> Panel:
-    inside = Text()
+    inside = text("")
     for left, right in rows:
         lines = _wrapped(right, width - indent - 4)
         if len(left) > indent - 2:
