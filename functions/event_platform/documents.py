@@ -10,6 +10,7 @@ from typing import Any, cast
 import orjson
 from pydantic import SecretStr
 
+from .domain.feeds import Feed
 from .domain.pace.rates import Rate
 from .domain.record.notifications import About, Kind, Notification
 from .domain.subscriptions import (
@@ -38,6 +39,8 @@ class UnreadableEntry(Exception):
     """Raised when an entry of the registry cannot be understood. Its text quotes nothing of the entry."""
 
 
+_FEED_CONTEXT = "feed "
+_FEED_SECRETS = ("secret", "password")
 TENANT_CONTEXT = "tenant "
 """The beginning of the context of a secret of the registry; that of any other is the id of its record."""
 
@@ -229,6 +232,21 @@ def stored_tenant(text: object, seal: Seal) -> Tenant:
         return tenant_of(orjson.loads(cast("str", text)), seal)
     except DAMAGED as error:
         raise UnreadableEntry(type(error).__name__) from error
+
+
+def feed_document(feed: Feed, seal: Seal) -> Document:
+    """Plain JSON data."""
+    document = feed.model_dump(mode="json", exclude_defaults=True, exclude=set(_FEED_SECRETS))
+    for name in _FEED_SECRETS:
+        document[name] = _sealed(getattr(feed, name), seal, f"{_FEED_CONTEXT}{feed.tenant}")
+    return document
+
+
+def feed_of(document: Mapping[str, Any], seal: Seal) -> Feed:
+    """The settings of a feed. Raises ValueError when a secret cannot be opened."""
+    context = f"{_FEED_CONTEXT}{document.get('tenant')}"
+    opened = {name: seal.open(document[name], context=context) for name in _FEED_SECRETS}
+    return Feed.model_validate({**document, **opened})
 
 
 def _tenant_context(url: str | None) -> str:

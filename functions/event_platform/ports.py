@@ -5,13 +5,14 @@ say what an implementation must do.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 
 from .domain.attempts.outcomes import Answer, LastFailure, Published, Refusal, TransportFailure
 from .domain.deliveries import Delivery, Settlement
 from .domain.events.event import Event
+from .domain.feeds import Feed, Mark, ResourceName, ResourceState
 from .domain.kept_events import KeptEvent, KeptPage, KeptQuery, KeptWithData
 from .domain.messages.message import Message
 from .domain.record.actions import BY_THE_PLATFORM, Action
@@ -400,6 +401,86 @@ class Intake(Protocol):
         StoreUnavailable, or PublishFailed where they go to a topic.
         """
         ...
+
+
+class WebhookNotes(Protocol):
+    """Notes what the Events API brought of PIMs that have a feed, so that the feed leaves it out."""
+
+    def wants(self, tenant: str) -> bool:
+        """True if the PIM has a feed."""
+        ...
+
+    def note(self, tenant: str, events: Sequence[Event], updated: Sequence[int]) -> None:
+        """Notes accepted events, and the `updated` of the entity of each in unix seconds, -1 without one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PimAnswer:
+    """An answer of a PIM's REST API.
+
+    `date` is the answer's own time, `body` what was not read as it came, at most 64 KiB.
+    """
+
+    status: int
+    date: datetime | None = None
+    retry_after: float | None = None
+    body: bytes = b""
+
+
+class PimRest(Protocol):
+    """Calls the REST API of PIMs whose URL the operator has given, so that it may be private."""
+
+    async def call(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        read: Callable[[bytes], None] | None,
+    ) -> PimAnswer:
+        """Returns the answer; no redirect is followed, and the whole takes a minute at most.
+
+        The body of a 200 goes to `read`, in pieces of at most 32 KiB. Raises PimUnavailable, TooLarge over
+        32 MiB, and what `read` raises.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedStep:
+    """What a page, or a fault, makes of a feed: all of it is one commit.
+
+    `marks` are what was found of entities, by their keys. Those whose `updated` is before `forget_before`
+    are not needed any more.
+    """
+
+    feed: Feed
+    resource: ResourceName
+    state: ResourceState
+    events: Sequence[Event] = ()
+    marks: Mapping[bytes, Mark] = field(default_factory=dict[bytes, Mark])
+    forget_before: int | None = None
+
+
+class FeedStore(Protocol):
+    """How far feeds have come, and what they found. All methods raise StoreUnavailable."""
+
+    async def states(self, tenant: str) -> Mapping[ResourceName, ResourceState]:
+        """Returns the state of each resource that was asked for."""
+        ...
+
+    async def known(self, tenant: str, resource: ResourceName, keys: Sequence[bytes]) -> Mapping[bytes, Mark]:
+        """Returns what the feed remembers of these entities."""
+        ...
+
+    async def commit(self, step: FeedStep) -> None:
+        """Accepts the events and writes the rest, all or nothing. Raises FeedReplaced."""
+        ...
+
+
+class FeedReplaced(Exception):
+    """Raised when the settings of a feed are not those that a step was made with."""
 
 
 class Sender(Protocol):

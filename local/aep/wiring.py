@@ -25,6 +25,8 @@ from event_platform.manage.identity import CallerVerifier
 from event_platform.settings import Settings
 
 from .broker.fan_out import FanOut
+from .broker.feed_store import SqliteFeedStore
+from .broker.feeds import Feeds
 from .broker.keeper import Keeper
 from .broker.live import Outgoing, dispatcher
 from .broker.notifier import Notifier
@@ -143,6 +145,17 @@ class Platform:
         )
         self._subscriptions.on_change.append(self._notifier.look)
         self._observer = CallObserver(self._database, self._pims, meters, clock, on_fault=on_fault)
+        self._feeds = Feeds(
+            self._database,
+            SqliteFeedStore(self._database, self._queue),
+            self._pims,
+            self._seal,
+            clock,
+            catalog=settings.event_types,
+            meters=meters,
+            observer=self._observer,
+            on_fault=on_fault,
+        )
         self._reader = ReadingProcess(
             settings.event_types, on_replaced=partial(meters.process_replaced, "reading")
         )
@@ -157,6 +170,7 @@ class Platform:
                     clock=clock,
                     reader=self._reader,
                     observer=self._observer,
+                    webhooks=self._feeds.memory,
                 )
             ),
             *manage.routes(
@@ -215,6 +229,7 @@ class Platform:
             await self._replayer.start()
             await self._notifier.start()
             await self._observer.start()
+            await self._feeds.start()
             await loading
         except BaseException:
             await self.stop()
@@ -232,6 +247,7 @@ class Platform:
                 self._replayer.stop(),
                 self._notifier.stop(),
                 self._observer.stop(),
+                self._feeds.stop(),
             )
         finally:
             await self._close()

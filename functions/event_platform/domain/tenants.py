@@ -46,11 +46,15 @@ ROUTE_FIX = (
 
 
 class Way(StrEnum):
-    """The ways by which a PIM's events come in: its ingest key, its own webhook, Akeneo's Event Platform."""
+    """The ways by which a PIM's events come in.
+
+    They are its ingest key, its own webhook, Akeneo's Event Platform, and the feed that reads its REST API.
+    """
 
     CLOUDEVENTS = "cloudevents"
     EVENTS_API = "events-api"
     RELAY = "relay"
+    FEED = "feed"
 
 
 Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

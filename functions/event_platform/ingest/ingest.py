@@ -37,9 +37,12 @@ class Taking:
 
     async def webhook(self, tenant: Tenant, body: bytes | bytearray) -> events_api.Taken:
         """Returns what was accepted of a webhook, and what was left out."""
-        taken = await self._reading.run(tenant.key, read_webhook, body, tenant)
+        has_feed = self._ingest.webhooks.wants(tenant.name)
+        taken = await self._reading.run(tenant.key, read_webhook, body, tenant, has_feed)
         if taken.events:
             await self._ingest.intake.accept(tenant.name, taken.events, way=Way.EVENTS_API)
+            if has_feed:
+                self._ingest.webhooks.note(tenant.name, taken.events, taken.updated)
         self._note(tenant, Way.EVENTS_API, taken.events)
         if left_out := taken.left_out():
             self._warn("events.skipped", tenant, **left_out)

@@ -20,10 +20,12 @@ def read_cloudevents(
     return cloudevents.read(media_type, headers, body, Context(tenant, catalog, now))
 
 
-def read_webhook(catalog: Catalog, body: bytes, tenant: Tenant) -> events_api.Taken:
+def read_webhook(
+    catalog: Catalog, body: bytes, tenant: Tenant, with_updated: bool = False
+) -> events_api.Taken:
     """The events of a webhook of the Events API. Raises what `events_api.read` raises, and TooLarge."""
     check_values(body, MAX_WEBHOOK_VALUES)
-    return events_api.read(body, tenant, catalog)
+    return events_api.read(body, tenant, catalog, with_updated=with_updated)
 
 
 def read_relayed(catalog: Catalog, body: bytes, now: datetime) -> relay.Relayed:

@@ -1,10 +1,12 @@
 """The services of ingest: everything that its use cases need."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..domain.events.catalog import Catalog
+from ..domain.events.event import Event
 from ..domain.tenants import Way
-from ..ports import Clock, IngestObserver, Intake, Reader, TenantRegistry
+from ..ports import Clock, IngestObserver, Intake, Reader, TenantRegistry, WebhookNotes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +19,7 @@ class Ingest:
     clock: Clock
     reader: Reader
     observer: IngestObserver = field(default_factory=lambda: _Nobody())
+    webhooks: WebhookNotes = field(default_factory=lambda: _NoFeeds())
 
 
 class _Nobody:
@@ -25,3 +28,12 @@ class _Nobody:
     def taken(self, tenant: str, way: Way, events: int) -> None: ...
 
     def refused(self, tenant: str, way: Way, status: int, reason: str) -> None: ...
+
+
+class _NoFeeds:
+    """The notes of a platform without feeds."""
+
+    def wants(self, tenant: str) -> bool:
+        return False
+
+    def note(self, tenant: str, events: Sequence[Event], updated: Sequence[int]) -> None: ...

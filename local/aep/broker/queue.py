@@ -179,22 +179,45 @@ class DurableQueue:
         `fan_out_piece`, to the subscriptions that are active now (docs/decisions/0027).
         """
 
-        def committed(result: _Accepted) -> None:
-            if result.revoked:
-                self._subscriptions.remember(result.revoked)
-            self._meters.accepted(len(events), result.new, result.later)
-            self._pass_on(result.queued)
-            if result.later:
-                self._behind(tenant)
-
         self._senders.note(tenant, self._clock.monotonic())
         batch = Batch(tenant, events, self._clock.now().timestamp(), way)
         weight = len(events) + sum(len(event.data_json) for event in events) // BYTES_OF_WEIGHT
         result = await self._database.write_jointly(
-            self._accept, batch, committed, weight=weight, tenant=tenant
+            self._accept, batch, partial(self._accepted, batch), weight=weight, tenant=tenant
         )
         if result.revoked:
             await self._subscriptions.copies.in_force()
+
+    async def accept_with(
+        self, tenant: str, events: Sequence[Event], also: Callable[[sqlite3.Connection], None], *, way: Way
+    ) -> None:
+        """Accepts events as `accept` does, after work on tenants that wait; `also` is part of the commit.
+
+        What `also` raises undoes all of it, and reaches the caller.
+        """
+        batch = Batch(tenant, events, self._clock.now().timestamp(), way)
+
+        def job(connection: sqlite3.Connection, batches: Sequence[Batch]) -> list[_Accepted]:
+            also(connection)
+            return self._accept(connection, batches)
+
+        await self._database.write_jointly(
+            job,
+            batch,
+            partial(self._accepted, batch),
+            weight=len(events) + 1,
+            gives_way=True,
+            tenant=tenant,
+        )
+
+    def _accepted(self, batch: Batch, result: "_Accepted") -> None:
+        """Passes on what was accepted, after its commit."""
+        if result.revoked:
+            self._subscriptions.remember(result.revoked)
+        self._meters.accepted(len(batch.events), result.new, result.later)
+        self._pass_on(result.queued)
+        if result.later:
+            self._behind(batch.tenant)
 
     async def tenants_behind(self) -> list[str]:
         """Returns the tenants that have accepted events which wait for their fan-out."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from event_platform.domain.attempts.outcomes import Kind
 from event_platform.domain.deliveries import Settlement
+from event_platform.domain.feeds import ResourceState
 from event_platform.domain.tenants import Way
 
 SUBSCRIPTIONS_NAMED = 200
@@ -46,6 +47,15 @@ class LastCalls:
     def is_refused_now(self) -> bool:
         """True if the last call was refused."""
         return self.refused_at is not None and self.refused_at > (self.answered_at or 0)
+
+
+@dataclass(slots=True)
+class OfFeed:
+    """The numbers of one resource of a feed, in unix seconds: its last success, and up to when it is complete."""
+
+    succeeded_at: float | None = None
+    complete_to: float | None = None
+    emitted: int = 0
 
 
 class Histogram:
@@ -113,6 +123,8 @@ class Meters:
     other: OfSubscription = field(default_factory=OfSubscription)
     last_calls: dict[CallKey, LastCalls] = field(default_factory=dict[CallKey, LastCalls])
     refusals: Counter[tuple[str, Way, int]] = field(default_factory=Counter[tuple[str, Way, int]])
+    feeds: dict[tuple[str, str], OfFeed] = field(default_factory=dict[tuple[str, str], OfFeed])
+    feed_errors: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
 
     def accepted(self, events: int, new: int, to_fan_out: int = 0) -> None:
         """Counts the accepted events of a request, and how many of them wait for their fan-out."""
@@ -217,6 +229,25 @@ class Meters:
     def refused(self, tenant: str, way: Way, status: int) -> None:
         """Counts a refused call of ingest; `tenant` is empty when nothing says whose it was."""
         self.refusals[tenant, way, status] += 1
+
+    def feeds_are(self, tenants: Sequence[str]) -> None:
+        """Forgets the feeds of all other PIMs."""
+        for key in [key for key in self.feeds if key[0] not in tenants]:
+            del self.feeds[key]
+
+    def feed_read(self, tenant: str, resource: str, state: ResourceState, events: int) -> None:
+        """Counts the events of a page, and notes how far the resource of a feed has come."""
+        if state.missing:
+            self.feeds.pop((tenant, resource), None)
+            return
+        own = self.feeds.setdefault((tenant, resource), OfFeed())
+        own.emitted += events
+        own.succeeded_at = None if state.succeeded_at is None else state.succeeded_at.timestamp()
+        own.complete_to = None if state.cursor is None else state.cursor.timestamp()
+
+    def feed_failed(self, tenant: str, resource: str, reason: str) -> None:
+        """Counts a failure of a feed."""
+        self.feed_errors[tenant, resource, reason] += 1
 
     def _put_into_lanes(self, subscription_ids: Iterable[str]) -> int:
         number = 0

@@ -51,6 +51,12 @@ class WatchedTasks:
             return ended.exception()
         return None if self.stopping else TaskCancelled("cancelled, though nobody stops it")
 
+    async def cancel(self, task: "asyncio.Task[None]") -> None:
+        """Cancels one task, which is no fault, and waits for its end."""
+        task.remove_done_callback(self._ended)
+        task.cancel()
+        await asyncio.wait([task])
+
     def _ended(self, task: "asyncio.Task[None]") -> None:
         if (error := self.error_of(task)) is not None:
             self._on_fault(error)

@@ -397,6 +397,31 @@ CREATE TABLE last_failures (           -- of each subscription the last attempt 
 );
 """
 
+_VERSION_16 = """
+CREATE TABLE feeds (                   -- PIMs whose REST API is asked for changes
+    no INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL UNIQUE,
+    version TEXT NOT NULL,             -- another one with each change of the settings
+    document TEXT NOT NULL             -- JSON, secrets sealed
+);
+CREATE TABLE feed_resources (          -- how far each resource has come
+    tenant TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    state TEXT NOT NULL,               -- JSON
+    PRIMARY KEY (tenant, resource)
+) WITHOUT ROWID;
+CREATE TABLE feed_marks (              -- what was found of an entity last
+    feed_no INTEGER NOT NULL,
+    resource TEXT NOT NULL,
+    key BLOB NOT NULL,                 -- 16 bytes of a hash of its identity
+    created INTEGER,                   -- unix seconds
+    updated INTEGER,
+    digest BLOB,                       -- of an item without dates
+    PRIMARY KEY (feed_no, resource, key)
+) WITHOUT ROWID;
+CREATE INDEX feed_marks_by_time ON feed_marks (feed_no, resource, updated);
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -413,6 +438,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_13,
     _VERSION_14,
     _VERSION_15,
+    _VERSION_16,
 )
 """The statements that lead from each version of the schema to the next, beginning with the empty file.
 

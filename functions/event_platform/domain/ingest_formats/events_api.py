@@ -85,12 +85,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The events of a request, how often each unknown action came, and what is wrong with malformed ones."""
+    """The events of a request, how often each unknown action came, and what is wrong with malformed ones.
+
+    `updated` is when the entity of each event was updated last, in unix seconds, -1 where the PIM does not
+    say so; it is empty unless that was asked for.
+    """
 
     events: Sequence[Event] = ()
     skipped: Mapping[str, int] = field(default_factory=dict[str, int])
     malformed: int = 0
     problems: Sequence[Problem] = ()
+    updated: Sequence[int] = ()
 
     def left_out(self) -> dict[str, Any]:
         """The parts of the request that became no event, for a log line; empty if all did."""
@@ -126,14 +131,14 @@ def call_of(headers: Mapping[str, str], *now: datetime) -> Call:
     return Call(timestamp, signature)
 
 
-def read(body: bytes, tenant: Tenant, catalog: Catalog) -> Taken:
+def read(body: bytes, tenant: Tenant, catalog: Catalog, *, with_updated: bool = False) -> Taken:
     """The events of a body; the PIM's Test button sends none at all.
 
     The PIM sends nothing twice, so a malformed event costs none of those beside it, and what no event is made
     of is not judged. Raises InvalidRequest
     when the body is not of this form or holds malformed events alone, and TooLarge (number of events).
     """
-    return _read(body, _loads(body), tenant, catalog) if body else Taken()
+    return _read(body, _loads(body), tenant, catalog, with_updated=with_updated) if body else Taken()
 
 
 def read_if_body(body: bytes, tenant: Tenant, catalog: Catalog) -> Taken | None:
@@ -147,10 +152,13 @@ def read_if_body(body: bytes, tenant: Tenant, catalog: Catalog) -> Taken | None:
     return _read(body, value, tenant, catalog)
 
 
-def _read(body: bytes, value: Any, tenant: Tenant, catalog: Catalog) -> Taken:
+def _read(
+    body: bytes, value: Any, tenant: Tenant, catalog: Catalog, *, with_updated: bool = False
+) -> Taken:
     values = _events_in(body, value, _LEVELS if tenant.identifier_attribute is None else _LEVELS_WITH_VALUES)
     problems: list[Problem] = []
     events: list[Event] = []
+    updated: list[int] = []
     skipped: Counter[str] = Counter()
     malformed = 0
     for index, value in enumerate(values):
@@ -164,11 +172,13 @@ def _read(body: bytes, value: Any, tenant: Tenant, catalog: Catalog) -> Taken:
             skipped[action[:MAX_ID_LENGTH]] += 1
         elif (event := _event(value, reader, tenant, catalog)) is not None:
             events.append(event)
+            if with_updated:
+                updated.append(_updated(value))
         else:
             malformed += 1
     if malformed and not events and not skipped:
         raise InvalidRequest(*problems)
-    return Taken(events, skipped, malformed, problems)
+    return Taken(events, skipped, malformed, problems, updated)
 
 
 def made_up_uuid(tenant: str, identifier: str) -> str:
@@ -329,6 +339,15 @@ def _author(holder: Mapping[str, Any], tenant: Tenant) -> dict[str, str]:
         name = next((each.client_id for each in tenant.clients if each.username == name), name)
     author_type = _AUTHOR_TYPES.get(kind, _OTHER_AUTHOR_TYPE) if isinstance(kind, str) else _OTHER_AUTHOR_TYPE
     return {"identifier": name, "type": author_type}
+
+
+def _updated(value: Any) -> int:
+    """Returns when the entity of an event was updated last, in unix seconds; -1 if that is not said."""
+    try:
+        moment = datetime.fromisoformat(value["data"]["resource"]["updated"])
+    except (KeyError, TypeError, ValueError):
+        return -1
+    return -1 if moment.tzinfo is None else int(moment.timestamp())
 
 
 def _time(holder: Mapping[str, Any], reader: _Reader) -> str:

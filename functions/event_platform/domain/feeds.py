@@ -1,0 +1,171 @@
+"""Feeds: what the operator has set up so that a PIM's REST API is asked for changes (docs/pim-feed.md)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+)
+
+MAX_CREDENTIAL_LENGTH = 1024
+EVERY_SECONDS, OVERLAP_SECONDS, SETTLE_SECONDS = 300, 120, 60
+
+
+class ResourceName(StrEnum):
+    """The resources of the REST API that are asked for."""
+
+    PRODUCTS = "products"
+    PRODUCT_MODELS = "product-models"
+    ATTRIBUTES = "attributes"
+    ATTRIBUTE_GROUPS = "attribute-groups"
+    FAMILIES = "families"
+    CATEGORIES = "categories"
+    ASSETS = "assets"
+    RECORDS = "records"
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError) as error:  # ZoneInfoNotFoundError is a KeyError in some versions
+        raise ValueError("must be a time zone of IANA, such as Europe/Paris") from error
+    except KeyError as error:
+        raise ValueError("must be a time zone of IANA, such as Europe/Paris") from error
+    return name
+
+
+Credential = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CREDENTIAL_LENGTH)]
+Secret = Annotated[SecretStr, Field(min_length=1, max_length=MAX_CREDENTIAL_LENGTH)]
+
+
+class Feed(BaseModel):
+    """The feed of one PIM: its connection there, and what is asked for how often.
+
+    `version` changes with each change of the settings. `since` is where the first round begins; None stands
+    for its own moment. `resources` is empty for all that the PIM has.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    tenant: str
+    client_id: Credential
+    username: Credential
+    secret: Secret
+    password: Secret
+    resources: tuple[ResourceName, ...] = ()
+    every: Annotated[int, Field(ge=60, le=86_400)] = EVERY_SECONDS
+    since: AwareDatetime | None = None
+    timezone: Annotated[str, AfterValidator(_zone)] | None = None
+    overlap: Annotated[int, Field(ge=0, le=86_400)] = OVERLAP_SECONDS
+    settle: Annotated[int, Field(ge=0, le=3_600)] = SETTLE_SECONDS
+    sweep: Literal["off", "daily"] = "off"
+    is_off: bool = False
+    version: str = ""
+    confirmed_at: AwareDatetime | None = None
+
+    @property
+    def names(self) -> Sequence[ResourceName]:
+        """The resources in the order in which they are asked for."""
+        return [name for name in ResourceName if not self.resources or name in self.resources]
+
+
+class Shape(StrEnum):
+    """What the items of a resource say about when they were changed."""
+
+    DATED = "dated"
+    UPDATED_ONLY = "updated-only"
+    UNDATED = "undated"
+
+
+class _State(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Round(_State):
+    """A round that has begun: what it asks for, and how far it has come.
+
+    It is about what was changed after `lower` up to `upper`, which the first answer says; without `lower` about
+    everything. `next` is the
+    path and query of the next page, None before the first. `parents` are the families that are still to be
+    read after `parent`. `mark` is an earlier page's path, by which a circle of pages is noticed.
+    """
+
+    lower: AwareDatetime | None
+    upper: AwareDatetime | None = None
+    emits: bool = True
+    is_backfill: bool = False
+    parents: tuple[str, ...] | None = None
+    parent: str | None = None
+    next: str | None = None
+    pages: int = 0
+    of_list: int = 0
+    mark: str = ""
+    limit: int = 100
+    items_count: int | None = None
+    restarts: int = 0
+    found: int = 0
+
+
+class Sweep(_State):
+    """A list of all identities that is being read, or was read last."""
+
+    number: int = 0
+    stage: Literal["idle", "listing", "asking", "held"] = "idle"
+    begun_at: AwareDatetime | None = None
+    done_at: AwareDatetime | None = None
+    held_at: AwareDatetime | None = None
+    held_because: str = ""
+    listed: int = 0
+    gone: int = 0
+    reading: Round | None = None
+
+
+class ResourceState(_State):
+    """How far the feed of one resource has come. `cursor` is up to when it is complete."""
+
+    begun: AwareDatetime | None = None
+    cursor: AwareDatetime | None = None
+    stage: Literal["learning", "backfill", "changes"] = "learning"
+    shape: Shape | None = None
+    route: str = ""
+    offset_minutes: int | None = None
+    offset_of: AwareDatetime | None = None
+    round: Round | None = None
+    sweep: Sweep = Sweep()
+    missing: bool = False
+    succeeded_at: AwareDatetime | None = None
+    asked_again_at: AwareDatetime | None = None
+    found: int = 0
+    sent: int = 0
+    skipped: int = 0
+    error: str | None = None
+    reason: str | None = None
+    failed_since: AwareDatetime | None = None
+    failures: int = 0
+
+
+class Mark(BaseModel):
+    """What the feed found of an entity last: its dates in unix seconds, or the hash of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    created: int | None = None
+    updated: int | None = None
+    digest: bytes | None = None
+
+
+def is_behind(state: ResourceState, feed: Feed, now: datetime) -> bool:
+    """True if a resource was not complete for three rounds, though the PIM has it."""
+    if state.missing or feed.is_off:
+        return False
+    last = state.succeeded_at or state.failed_since
+    return last is not None and (now - last).total_seconds() > max(3 * feed.every, 900)

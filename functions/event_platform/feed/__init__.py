@@ -1,0 +1,7 @@
+"""The feed: what a PIM's REST API shows as changed becomes events, beside its webhook (docs/pim-feed.md)."""
+
+from .agreement import WebhookMemory
+from .reading import FeedObserver, FeedReader
+from .session import PimSession
+
+__all__ = ["FeedObserver", "FeedReader", "PimSession", "WebhookMemory"]

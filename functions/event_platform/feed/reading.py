@@ -1,0 +1,376 @@
+"""Reads the feed of one PIM: each resource page by page, and each page in one commit."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from ..domain.events.catalog import Catalog
+from ..domain.events.event import Event
+from ..domain.feeds import Feed, Mark, ResourceName, ResourceState, Round, Shape
+from ..domain.tenants import Tenant
+from ..ports import Clock, FeedStep, FeedStore
+from .changes import Brought, Entity, changes_of, entity_of, event_of
+from .errors import Missing, NoRight, PimTrouble, ResourceError
+from .pages import Item, Page
+from .resources import RESOURCES, Resource
+from .rounds import (
+    after_page,
+    begin,
+    completed,
+    next_parent,
+    path_of,
+    shape_of,
+    with_offset,
+    with_smaller_pages,
+)
+from .session import PimSession, TooLargePage
+
+log = structlog.get_logger()
+
+IDENTIFIER_TYPE = "pim_catalog_identifier"
+FORBIDDEN_SECONDS = 3600.0
+FIRST_BACKOFF, LONGEST_BACKOFF = 15.0, 900.0
+MAX_PARENTS = 10_000
+ERROR_CHARACTERS = 500
+
+BroughtBy = Callable[[str, str, tuple[str, ...]], Brought]
+"""A function that says what the webhook brought, by tenant, event type and identity."""
+
+
+class FeedObserver(Protocol):
+    """Notes what comes of the rounds of feeds. No method waits."""
+
+    def read(self, feed: Feed, resource: ResourceName, state: ResourceState, events: int) -> None:
+        """Notes what a commit made of a resource, and how many events it had."""
+        ...
+
+    def failed(self, feed: Feed, resource: ResourceName, reason: str) -> None: ...
+
+
+class FeedReader:
+    """Reads what has changed in one PIM. It belongs to one set of settings."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        tenant: Tenant,
+        session: PimSession,
+        *,
+        store: FeedStore,
+        catalog: Catalog,
+        clock: Clock,
+        brought: BroughtBy,
+        observer: FeedObserver,
+    ) -> None:
+        self.feed = feed
+        self._tenant = tenant
+        self.session = session
+        self.store = store
+        self._catalog = catalog
+        self.clock = clock
+        self._brought = brought
+        self._observer = observer
+        self._has_webhook = bool(tenant.events_api_secret)
+        self._attribute = tenant.identifier_attribute
+        self._knows_attribute = tenant.identifier_attribute is not None
+        self._missing: set[ResourceName] = set()
+        self._troubles = 0
+
+    async def read_all(self) -> float:
+        """Makes a round of each resource; returns after how many seconds to make the next ones.
+
+        Raises FeedReplaced, StoreUnavailable.
+        """
+        began = self.clock.monotonic()
+        try:
+            states = await self.store.states(self.feed.tenant)
+            for name in self.feed.names:
+                state = states.get(name) or ResourceState()
+                if self._is_due(name, state):
+                    await self._read(RESOURCES[name], state)
+        except PimTrouble as trouble:
+            self._troubles += 1
+            backoff = min(FIRST_BACKOFF * 2 ** (self._troubles - 1), LONGEST_BACKOFF)
+            return max(trouble.retry_after or 0.0, backoff)
+        self._troubles = 0
+        return max(0.0, began + self.feed.every - self.clock.monotonic())
+
+    def _is_due(self, name: ResourceName, state: ResourceState) -> bool:
+        again_at = state.asked_again_at
+        return name not in self._missing and (again_at is None or again_at <= self.clock.now())
+
+    async def _read(self, resource: Resource, state: ResourceState) -> None:
+        """Makes a round of a resource. Its own fault is noted; raises PimTrouble."""
+        reader = _ResourceReader(self, resource, state)
+        try:
+            await reader.run()
+        except ResourceError as error:
+            if isinstance(error, Missing):
+                self._missing.add(resource.name)
+            await self._note_failure(resource, reader.state.model_copy(update={"round": None}), error)
+        except PimTrouble as error:
+            await self._note_failure(resource, reader.state, error)
+            raise
+
+    async def _note_failure(
+        self, resource: Resource, state: ResourceState, error: ResourceError | PimTrouble
+    ) -> None:
+        now = self.clock.now()
+        failures = state.failures + 1
+        again: datetime | None = None
+        if isinstance(error, NoRight):
+            again = now + timedelta(seconds=FORBIDDEN_SECONDS)
+        elif isinstance(error, ResourceError):
+            again = now + timedelta(seconds=min(FIRST_BACKOFF * 2**min(failures, 10), LONGEST_BACKOFF))
+        is_first = state.reason != error.reason
+        is_missing = isinstance(error, Missing)
+        after = state.model_copy(
+            update={
+                "missing": is_missing,
+                "error": str(error)[:ERROR_CHARACTERS],
+                "reason": error.reason,
+                "failed_since": state.failed_since or now,
+                "failures": failures,
+                "asked_again_at": again,
+            }
+        )
+        about = {"tenant": self.feed.tenant, "resource": resource.name, "reason": error.reason}
+        if is_missing:
+            if is_first:
+                log.info("feed.resource_missing", **about)
+        else:
+            self._observer.failed(self.feed, resource.name, error.reason)
+            if is_first:
+                log.warning("feed.failed", **about, error=after.error)
+        await self.commit(FeedStep(feed=self.feed, resource=resource.name, state=after))
+
+    async def commit(self, step: FeedStep) -> None:
+        await self.store.commit(step)
+        self._observer.read(self.feed, step.resource, step.state, len(step.events))
+
+    async def attribute(self) -> str | None:
+        """Returns the code of the PIM's identifier attribute; None if it cannot be found."""
+        if self._knows_attribute:
+            return self._attribute
+        path: str | None = RESOURCES[ResourceName.ATTRIBUTES].first_page(
+            "attributes", None, limit=100, updated_after=None, attribute=None
+        )
+        found: list[Item] = []
+        try:
+            for _ in range(100):
+                if path is None or any(item.is_main_identifier for item in found):
+                    break
+                page, _ = await self.session.page(path)
+                found += [item for item in page.items if item.type == IDENTIFIER_TYPE]
+                path = page.next if page.items else None
+        except ResourceError as error:
+            log.info("feed.no_identifier_attribute", tenant=self.feed.tenant, reason=error.reason)
+        main = [item for item in found if item.is_main_identifier] or found
+        self._attribute, self._knows_attribute = (main[0].code if main else None), True
+        return self._attribute
+
+    def settle(self, resource: Resource) -> timedelta:
+        """How long the webhook of a change of the resource gets to come."""
+        is_told = self._has_webhook and resource.has_webhook
+        return timedelta(seconds=self.feed.settle if is_told else 0)
+
+    def found_in(
+        self,
+        resource: Resource,
+        route: str,
+        asked: Round,
+        upper: datetime,
+        items: Sequence[Item],
+        known: dict[bytes, Mark],
+    ) -> "FoundInPage":
+        """What the items of a page stand for. `known` is what is remembered of them, by key."""
+        found = FoundInPage()
+        for item, entity in self.entities(resource, route, asked.parent, items):
+            if entity is None:
+                found.unreadable += 1
+                continue
+            key = entity.key
+            came = self._brought(self.feed.tenant, resource.type_of(""), entity.identity)
+            changes = changes_of(item, known.get(key), came, asked, upper)
+            if changes.mark is not None:
+                known[key] = found.marks[key] = changes.mark
+                found.number += 1
+            for action, at in changes.actions:
+                event = event_of(
+                    resource,
+                    action,
+                    at,
+                    entity,
+                    tenant=self.feed.tenant,
+                    catalog=self._catalog,
+                    digest=b"" if item.updated is not None else item.digest,
+                )
+                if event is None:
+                    found.unreadable += 1
+                else:
+                    found.events.append(event)
+        return found
+
+    def entities(
+        self, resource: Resource, route: str, parent: str | None, items: Sequence[Item]
+    ) -> Sequence[tuple[Item, Entity | None]]:
+        tenant = self.feed.tenant
+        return [(item, entity_of(item, resource, route, parent, tenant)) for item in items]
+
+
+class FoundInPage:
+    """What a page has brought."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.marks: dict[bytes, Mark] = {}
+        self.number = 0
+        self.unreadable = 0
+
+
+class _ResourceReader:
+    """One resource in one round. `state` is as it was committed last."""
+
+    def __init__(self, reader: FeedReader, resource: Resource, state: ResourceState) -> None:
+        self._reader = reader
+        self._resource = resource
+        self._feed = reader.feed
+        self.state = state
+
+    async def run(self) -> None:
+        """Makes the round that is begun, or the next one, and after learning the rounds that follow."""
+        while True:
+            stage = self.state.stage
+            await self._round()
+            if self.state.stage == stage or self._feed.since is None:
+                return
+
+    async def _round(self) -> None:
+        asked: Round | None = self.state.round or begin(self.state, self._feed)
+        resource = self._resource
+        attribute = await self._reader.attribute() if resource.takes_local_time else None
+        if resource.parents is not None and asked.parents is None:
+            asked = await self._with_parents(asked, resource.parents)
+            if asked.parent is None:
+                await self._complete(asked, FoundInPage())
+                return
+        while asked is not None:
+            asked = await self._page(asked, attribute)
+
+    async def _page(self, asked: Round, attribute: str | None) -> Round | None:
+        """Reads a page and commits it. Returns the round after it, None at its end."""
+        resource = self._resource
+        path = path_of(asked, self.state, resource, self._feed, attribute)
+        try:
+            page, date = await self._reader.session.page(
+                path, attribute=attribute, is_hashed=not resource.takes_local_time
+            )
+        except TooLargePage:
+            return with_smaller_pages(asked, resource)
+        except Missing:
+            return await self._without_list(asked)
+        upper = asked.upper or date - self._reader.settle(resource)
+        asked = asked.model_copy(update={"upper": upper})
+        cursor = self.state.cursor
+        if self.state.stage == "changes" and cursor is not None and upper <= cursor:
+            await self._commit(self.state, FoundInPage(), is_done=True)  # it was asked again too early
+            return None
+        self._learn_from(page)
+        after = after_page(asked, path, page, resource)
+        if self.state.stage == "learning" and self.state.shape is Shape.DATED:
+            await self._complete(asked, FoundInPage())
+            return None
+        found = await self._found(asked, upper, page)
+        if after is None:
+            await self._complete(asked, found)
+            return None
+        after = after.model_copy(update={"found": asked.found + found.number})
+        await self._commit(self.state.model_copy(update={"round": after}), found)
+        return after
+
+    async def _found(self, asked: Round, upper: datetime, page: Page) -> FoundInPage:
+        route = self.state.route or self._resource.routes[0]
+        entities = self._reader.entities(self._resource, route, asked.parent, page.items)
+        keys = [entity.key for _, entity in entities if entity is not None]
+        known = await self._reader.store.known(self._feed.tenant, self._resource.name, keys)
+        return self._reader.found_in(self._resource, route, asked, upper, page.items, dict(known))
+
+    def _learn_from(self, page: Page) -> None:
+        state = self.state
+        for item in page.items:
+            state = with_offset(state, item)
+        if state.shape is None and page.items:
+            state = state.model_copy(update={"shape": shape_of(page.items[0])})
+        self.state = state
+
+    async def _without_list(self, asked: Round) -> Round | None:
+        """Goes on without a list that the PIM does not have. Raises Missing if that is the resource."""
+        resource = self._resource
+        if asked.parent is not None:  # its family was deleted meanwhile
+            after = next_parent(asked)
+            if after is None:
+                await self._complete(asked, FoundInPage())
+            return after
+        routes = resource.routes
+        route = self.state.route or routes[0]
+        if asked.pages or route == routes[-1]:
+            raise Missing(f"the PIM has no {resource.name}", "missing")
+        self.state = self.state.model_copy(update={"route": routes[routes.index(route) + 1]})
+        return asked
+
+    async def _with_parents(self, asked: Round, route: str) -> Round:
+        """Returns the round with all lists that it goes through."""
+        codes: list[str] = []
+        path: str | None = route
+        seen: set[str] = set()
+        while path is not None:
+            if path in seen or len(codes) > MAX_PARENTS:
+                raise ResourceError(f"the list of {route} does not end", "endless")
+            seen.add(path)
+            page, date = await self._reader.session.page(path)
+            if asked.upper is None:
+                asked = asked.model_copy(update={"upper": date})
+            codes += [item.code for item in page.items if item.code]
+            path = page.next if page.items else None
+        ordered = dict.fromkeys(codes)
+        asked = asked.model_copy(update={"parents": tuple(ordered)})
+        return next_parent(asked) or asked
+
+    async def _complete(self, asked: Round, found: FoundInPage) -> None:
+        await self._commit(completed(self.state, asked, self._feed), found, is_done=True)
+
+    async def _commit(self, state: ResourceState, found: FoundInPage, *, is_done: bool = False) -> None:
+        update: dict[str, object] = {
+            "found": state.found + found.number,
+            "sent": state.sent + len(found.events),
+            "skipped": state.skipped + found.unreadable,
+        }
+        forget: int | None = None
+        if is_done:
+            if state.error is not None and not state.missing:
+                log.info("feed.works_again", tenant=self._feed.tenant, resource=self._resource.name)
+            update |= {
+                "succeeded_at": self._reader.clock.now(),
+                "error": None,
+                "reason": None,
+                "failed_since": None,
+                "failures": 0,
+                "missing": False,
+                "asked_again_at": None,
+            }
+            if state.shape is Shape.DATED and state.cursor is not None:
+                forget = int(state.cursor.timestamp()) - self._feed.overlap
+        after = state.model_copy(update=update)
+        await self._reader.commit(
+            FeedStep(
+                feed=self._feed,
+                resource=self._resource.name,
+                state=after,
+                events=found.events,
+                marks=found.marks,
+                forget_before=forget,
+            )
+        )
+        self.state = after

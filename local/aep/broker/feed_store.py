@@ -1,0 +1,47 @@
+"""The port `FeedStore` on the SQLite file: the events of a page and the feed's progress are one commit."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from event_platform.domain.feeds import Mark, ResourceName, ResourceState
+from event_platform.domain.tenants import Way
+from event_platform.ports import FeedReplaced, FeedStep
+
+from ..store import feeds
+from ..store.database import Database
+from .queue import DurableQueue
+
+
+class SqliteFeedStore:
+    """How far feeds have come, and what they found."""
+
+    def __init__(self, database: Database, queue: DurableQueue) -> None:
+        self._database = database
+        self._queue = queue
+
+    async def states(self, tenant: str) -> Mapping[ResourceName, ResourceState]:
+        return await self._database.read(lambda connection: feeds.states(connection, tenant))
+
+    async def known(self, tenant: str, resource: ResourceName, keys: Sequence[bytes]) -> Mapping[bytes, Mark]:
+        if not keys:
+            return {}
+        return await self._database.read(lambda connection: feeds.marks(connection, tenant, resource, keys))
+
+    async def commit(self, step: FeedStep) -> None:
+        tenant = step.feed.tenant
+
+        def job(connection: sqlite3.Connection) -> None:
+            if feeds.version(connection, tenant) != step.feed.version:
+                raise FeedReplaced
+            feeds.put_marks(connection, tenant, step.resource, step.marks)
+            feeds.put_state(connection, tenant, step.resource, step.state)
+
+        await self._queue.accept_with(tenant, step.events, job, way=Way.FEED)
+        if step.forget_before is not None:
+            while await self._forget(tenant, step.resource, step.forget_before):
+                pass
+
+    async def _forget(self, tenant: str, resource: ResourceName, before: int) -> bool:
+        return await self._database.write(
+            lambda connection: feeds.forget_marks(connection, tenant, resource, before), needs_room=False
+        )

@@ -1,0 +1,135 @@
+"""The tables of feeds: their settings, how far each resource has come, and what was found of entities."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import orjson
+
+from event_platform.documents import DAMAGED, feed_document, feed_of
+from event_platform.domain.feeds import Feed, Mark, ResourceName, ResourceState
+from event_platform.ports import Seal
+
+from . import bulk
+
+FORGOTTEN_AT_ONCE = 1000
+
+
+class StoredFeed(NamedTuple):
+    """The settings of a feed; None if they cannot be understood."""
+
+    tenant: str
+    feed: Feed | None
+
+
+def stored_feeds(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Returns the PIMs that have a feed, and the documents of their settings, in a job."""
+    return connection.execute("SELECT tenant, document FROM feeds ORDER BY tenant").fetchall()
+
+
+def opened(row: tuple[str, str], seal: Seal) -> StoredFeed:
+    """Returns the settings of a row."""
+    try:
+        return StoredFeed(row[0], feed_of(orjson.loads(row[1]), seal))
+    except DAMAGED:
+        return StoredFeed(row[0], None)
+
+
+def feed_of_tenant(connection: sqlite3.Connection, tenant: str, seal: Seal) -> StoredFeed | None:
+    """Returns the feed of a PIM, in a job; None without one."""
+    row = connection.execute("SELECT tenant, document FROM feeds WHERE tenant = ?", (tenant,)).fetchone()
+    return None if row is None else opened(row, seal)
+
+
+def put(connection: sqlite3.Connection, feed: Feed, seal: Seal) -> None:
+    """Adds or replaces the settings of a feed, in a job."""
+    document = orjson.dumps(feed_document(feed, seal)).decode()
+    connection.execute(
+        "INSERT INTO feeds (tenant, version, document) VALUES (?, ?, ?) ON CONFLICT (tenant)"
+        " DO UPDATE SET version = excluded.version, document = excluded.document",
+        (feed.tenant, feed.version, document),
+    )
+
+
+def remove(connection: sqlite3.Connection, tenant: str) -> bool:
+    """Removes a feed and all that it knows, in a job. True if there was one."""
+    begin_again(connection, tenant)
+    return connection.execute("DELETE FROM feeds WHERE tenant = ?", (tenant,)).rowcount > 0
+
+
+def begin_again(connection: sqlite3.Connection, tenant: str) -> None:
+    """Forgets how far a feed has come, in a job."""
+    connection.execute(
+        "DELETE FROM feed_marks WHERE feed_no = (SELECT no FROM feeds WHERE tenant = ?)", (tenant,)
+    )
+    connection.execute("DELETE FROM feed_resources WHERE tenant = ?", (tenant,))
+
+
+def version(connection: sqlite3.Connection, tenant: str) -> str | None:
+    """Returns the version of the settings of a feed, in a job; None without a feed."""
+    row = connection.execute("SELECT version FROM feeds WHERE tenant = ?", (tenant,)).fetchone()
+    return None if row is None else row[0]
+
+
+def states(connection: sqlite3.Connection, tenant: str) -> Mapping[ResourceName, ResourceState]:
+    """Returns how far each resource has come, in a job."""
+    rows = connection.execute("SELECT resource, state FROM feed_resources WHERE tenant = ?", (tenant,))
+    return {ResourceName(name): ResourceState.model_validate_json(state) for name, state in rows}
+
+
+def put_state(
+    connection: sqlite3.Connection, tenant: str, resource: ResourceName, state: ResourceState
+) -> None:
+    """Writes how far a resource has come, in a job."""
+    connection.execute(
+        "INSERT OR REPLACE INTO feed_resources (tenant, resource, state) VALUES (?, ?, ?)",
+        (tenant, resource, state.model_dump_json(exclude_defaults=True)),
+    )
+
+
+def marks(
+    connection: sqlite3.Connection, tenant: str, resource: ResourceName, keys: Sequence[bytes]
+) -> dict[bytes, Mark]:
+    """Returns what was found of these entities, in a job."""
+    no = _no(connection, tenant)
+    rows = bulk.rows(
+        connection,
+        "SELECT key, created, updated, digest FROM feed_marks"
+        f" WHERE feed_no = {no} AND resource = '{resource.value}' AND key IN {{keys}}",  # noqa: S608 - constants
+        [(key,) for key in keys],
+    )
+    return {key: Mark(created=created, updated=updated, digest=digest) for key, created, updated, digest in rows}
+
+
+def put_marks(
+    connection: sqlite3.Connection, tenant: str, resource: ResourceName, found: Mapping[bytes, Mark]
+) -> None:
+    """Writes what was found of entities, in a job."""
+    no = _no(connection, tenant)
+    connection.executemany(
+        "INSERT OR REPLACE INTO feed_marks (feed_no, resource, key, created, updated, digest)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (no, resource, key, mark.created, mark.updated, mark.digest)
+            for key, mark in sorted(found.items())
+        ],
+    )
+
+
+def forget_marks(
+    connection: sqlite3.Connection, tenant: str, resource: ResourceName, before: int
+) -> bool:
+    """Forgets some of what was updated before that, in unix seconds, in a job. True if there is more."""
+    return (
+        connection.execute(
+            "DELETE FROM feed_marks WHERE feed_no = ?1 AND resource = ?2 AND key IN"
+            " (SELECT key FROM feed_marks WHERE feed_no = ?1 AND resource = ?2 AND updated < ?3 LIMIT ?4)",
+            (_no(connection, tenant), resource, before, FORGOTTEN_AT_ONCE),
+        ).rowcount
+        == FORGOTTEN_AT_ONCE
+    )
+
+
+def _no(connection: sqlite3.Connection, tenant: str) -> int:
+    row = connection.execute("SELECT no FROM feeds WHERE tenant = ?", (tenant,)).fetchone()
+    return -1 if row is None else row[0]

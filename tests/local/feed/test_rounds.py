@@ -1,0 +1,215 @@
+"""Rounds of a feed: what a PIM's REST API shows as changed becomes events, each once."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from event_platform.domain.feeds import ResourceName
+from support.feeding import feeding
+
+PRODUCTS = {"resources": ["products"]}
+
+
+async def test_the_first_round_begins_now_and_tells_nothing(tmp_path: Path) -> None:
+    async with feeding(tmp_path, **PRODUCTS) as feed:
+        for number in range(250):
+            feed.pim.add("products", f"p{number}")
+        feed.clock.pass_by(3600)
+        await feed.round()
+        assert await feed.told() == []
+        state = await feed.state()
+        assert state.cursor is not None
+        assert feed.clock.now() - state.cursor < timedelta(seconds=2)
+        assert state.stage == "changes"
+
+
+async def test_what_is_created_and_updated_afterwards_is_told_once(tmp_path: Path) -> None:
+    async with feeding(tmp_path, **PRODUCTS) as feed:
+        feed.pim.add("products", "old")
+        feed.clock.pass_by(3600)
+        await feed.round()
+        feed.clock.pass_by(100)
+        feed.pim.add("products", "new")
+        feed.pim.change("products", "old")
+        for _ in range(4):
+            feed.clock.pass_by(100)
+            await feed.round()
+        assert sorted(await feed.told()) == [("product.created", "new"), ("product.updated", "old")]
+        event = next(each for each in await feed.events() if each.type == "product.updated")
+        assert event.data["author"] == {"identifier": "unknown", "type": "unknown-user-type"}
+        assert event.data["product"] == {"uuid": feed.pim.uuid_of("old"), "identifier": "old"}
+        assert event.time == "2026-01-31T13:01:40Z" or event.time.startswith("2026-01-31T13:01:4")
+
+
+async def test_a_product_that_was_created_and_changed_since_gets_both(tmp_path: Path) -> None:
+    async with feeding(tmp_path, **PRODUCTS) as feed:
+        feed.pim.add("products", "old")
+        await feed.round()
+        feed.clock.pass_by(60)
+        feed.pim.add("products", "new")
+        feed.clock.pass_by(60)
+        feed.pim.change("products", "new")
+        feed.clock.pass_by(100)
+        await feed.round()
+        assert await feed.told() == [("product.created", "new"), ("product.updated", "new")]
+
+
+async def test_a_bulk_save_that_is_seen_30_s_late_is_told_once(tmp_path: Path) -> None:
+    async with feeding(tmp_path, **PRODUCTS) as feed:
+        for number in range(20):
+            feed.pim.add("products", f"p{number}")
+        feed.clock.pass_by(3600)
+        await feed.round()
+        feed.clock.pass_by(300)
+        for number in range(20):
+            feed.pim.change("products", f"p{number}", seen_after=30)
+        feed.clock.pass_by(10)
+        await feed.round()  # its upper bound is after the change, which nobody sees yet
+        assert await feed.told() == []
+        for _ in range(3):
+            feed.clock.pass_by(60)
+            await feed.round()
+        assert len(await feed.told()) == 20
+
+
+async def test_changes_behind_the_reader_are_told_by_the_next_round(tmp_path: Path) -> None:
+    async with feeding(tmp_path, **PRODUCTS) as feed:
+        for number in range(250):
+            feed.pim.add("products", f"p{number}")
+        feed.clock.pass_by(3600)
+        await feed.round()
+        feed.clock.pass_by(300)
+        for number in range(250):
+            feed.pim.change("products", f"p{number}")
+        first = min(feed.pim.lists["products"], key=feed.pim.uuid_of)
+        feed.clock.pass_by(10)
+
+        def change_the_first(path: str) -> None:
+            if "search_after=" in path:
+                feed.pim.before_page = lambda path: None
+                feed.clock.pass_by(5)
+                feed.pim.change("products", first)
+
+        feed.pim.before_page = change_the_first
+        await feed.round()
+        assert len(await feed.told()) == 250
+        feed.clock.pass_by(60)
+        await feed.round()
+        assert (await feed.told())[250:] == [("product.updated", first)]
+
+
+async def test_a_round_goes_on_after_a_kill(tmp_path: Path) -> None:
+    async with feeding(tmp_path, **PRODUCTS) as feed:
+        for number in range(250):
+            feed.pim.add("products", f"p{number}")
+        feed.clock.pass_by(3600)
+        await feed.round()
+        feed.clock.pass_by(300)
+        for number in range(250):
+            feed.pim.change("products", f"p{number}")
+        feed.clock.pass_by(10)
+
+        class Killed(BaseException):
+            """Stands for the end of the process."""
+
+        def kill(path: str) -> None:
+            if "search_after=" in path:
+                feed.pim.before_page = lambda path: None
+                raise Killed
+
+        feed.pim.before_page = kill
+        try:
+            await feed.round()
+        except Killed:
+            await feed.restart()
+        assert len(await feed.told()) == 100
+        before = len(feed.pim.calls)
+        await feed.round()
+        assert len(await feed.told()) == 250
+        assert len([each for each in feed.pim.calls[before:] if each.startswith("products")]) == 2
+
+
+async def test_items_without_dates_are_told_by_what_they_are(tmp_path: Path) -> None:
+    async with feeding(tmp_path, resources=["families"]) as feed:
+        for number in range(120):
+            feed.pim.add("families", f"f{number}")
+        await feed.round()
+        feed.clock.pass_by(300)
+        feed.pim.change("families", "f7")
+        feed.pim.add("families", "new")
+        for _ in range(3):
+            feed.clock.pass_by(60)
+            await feed.round()
+        assert sorted(await feed.told()) == [("family.created", "new"), ("family.updated", "f7")]
+
+
+async def test_a_category_is_created_where_its_code_was_never_seen(tmp_path: Path) -> None:
+    async with feeding(tmp_path, resources=["categories"]) as feed:
+        feed.pim.add("categories", "old")
+        await feed.round()
+        feed.clock.pass_by(300)
+        feed.pim.change("categories", "old")
+        feed.pim.add("categories", "new")
+        for _ in range(3):
+            feed.clock.pass_by(60)
+            await feed.round()
+        assert sorted(await feed.told()) == [("category.created", "new"), ("category.updated", "old")]
+
+
+async def test_every_resource_of_the_pim_is_read(tmp_path: Path) -> None:
+    async with feeding(tmp_path) as feed:
+        fill(feed.pim)
+        await feed.round()
+        feed.clock.pass_by(300)
+        for route, held in feed.pim.lists.items():
+            for code in held:
+                feed.pim.change(route, code)
+        feed.clock.pass_by(60)
+        await feed.round()
+        assert {kind for kind, _ in await feed.told()} == {
+            f"{entity}.updated"
+            for entity in (
+                "product",
+                "product-model",
+                "attribute",
+                "attribute-group",
+                "family",
+                "category",
+                "asset",
+                "reference-entity-record",
+            )
+        }
+        asset = next(each for each in await feed.events() if each.type == "asset.updated")
+        assert asset.data["asset"] == {"asset_family": {"code": "packshots"}, "code": "front"}
+
+
+async def test_community_has_no_assets_and_records_which_is_asked_once(tmp_path: Path) -> None:
+    async with feeding(tmp_path, pim={"edition": "ce"}) as feed:
+        fill(feed.pim)
+        await feed.round()
+        await feed.round()
+        assert feed.pim.calls.count("asset-families") == 1
+        assert (await feed.state(ResourceName.ASSETS)).missing
+        assert feed.observed.failures == []
+
+
+async def test_a_pim_before_7_0_is_asked_by_identifier(tmp_path: Path) -> None:
+    async with feeding(tmp_path, pim={"has_uuids": False}, **PRODUCTS) as feed:
+        feed.pim.add("products", "old")
+        await feed.round()
+        feed.clock.pass_by(300)
+        feed.pim.change("products", "old")
+        feed.clock.pass_by(60)
+        await feed.round()
+        (event,) = await feed.events()
+        assert event.data["product"]["identifier"] == "old"
+        assert event.data["product"]["uuid"][14] == "5"
+
+
+def fill(pim) -> None:  # type: ignore[no-untyped-def]
+    """One item of each resource."""
+    for route in ("products", "product-models", "attributes", "attribute-groups", "families", "categories"):
+        pim.add(route, "one")
+    pim.add("asset-families", "packshots")
+    pim.add("asset-families/packshots/assets", "front")
+    pim.add("reference-entities", "brand")
+    pim.add("reference-entities/brand/records", "acme")

@@ -1,0 +1,172 @@
+"""The feed of a PIM in memory, on the store and the queue of one machine, by a clock that moves itself."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import SecretStr
+
+from aep.broker.feed_store import SqliteFeedStore
+from aep.store import feeds
+from event_platform.domain.events import catalog
+from event_platform.domain.feeds import Feed, ResourceName, ResourceState
+from event_platform.domain.ingest_formats import events_api
+from event_platform.domain.tenants import Tenant, Way
+from event_platform.feed import FeedReader, PimSession, WebhookMemory
+from support.clock import ManualClock
+from support.embedded import SEAL, Embedded
+from support.fake_pim import PASSWORD, SECRET, FakePim
+
+
+class QuickClock(ManualClock):
+    """A clock on which time passes for whoever sleeps, at once."""
+
+    async def sleep(self, seconds: float) -> None:
+        self.pass_by(seconds)
+
+    def pass_by(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+
+
+class Seen(NamedTuple):
+    """An event that was accepted."""
+
+    type: str
+    identity: str
+    time: str
+    id: str
+    data: dict[str, Any]
+
+
+class Observed:
+    """The port `FeedObserver`, which counts."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.failures: list[tuple[str, str]] = []
+
+    def read(self, feed: Feed, resource: ResourceName, state: ResourceState, events: int) -> None:
+        self.events += events
+
+    def failed(self, feed: Feed, resource: ResourceName, reason: str) -> None:
+        self.failures.append((resource, reason))
+
+
+class Feeding:
+    """A feed and its PIM. `round` makes one round of all resources, at once."""
+
+    def __init__(self, folder: Path, clock: QuickClock, pim: FakePim, feed: Feed, tenant: Tenant) -> None:
+        self.folder, self.clock, self.pim, self.feed, self.tenant = folder, clock, pim, feed, tenant
+        self.observed = Observed()
+        self._open()
+
+    def _open(self) -> None:
+        self.embedded = Embedded(self.folder, time=self.clock)
+        self.memory = WebhookMemory(self.clock.monotonic)
+        self.memory.watch([self.tenant.name])
+        self.store = SqliteFeedStore(self.embedded.database, self.embedded.queue)
+        self.session = PimSession(self.pim, self.feed, self.clock)
+        self.reader = FeedReader(
+            self.feed,
+            self.tenant,
+            self.session,
+            store=self.store,
+            catalog=catalog.load(),
+            clock=self.clock,
+            brought=self.memory.brought,
+            observer=self.observed,
+        )
+
+    async def open(self) -> None:
+        await self.embedded.open()
+
+    async def set(self, feed: Feed) -> None:
+        await self.embedded.database.write(lambda connection: feeds.put(connection, feed, SEAL))
+
+    async def round(self) -> float:
+        return await self.reader.read_all()
+
+    async def restart(self) -> None:
+        """Ends as a kill does: what is in memory is gone."""
+        await self.embedded.close()
+        self._open()
+        await self.open()
+
+    async def state(self, resource: ResourceName = ResourceName.PRODUCTS) -> ResourceState:
+        return (await self.store.states(self.tenant.name)).get(resource, ResourceState())
+
+    async def events(self, way: Way = Way.FEED) -> list[Seen]:
+        rows = await self.embedded.rows(
+            f"SELECT type, identity, time, id, data_json FROM kept WHERE way = '{way.value}' ORDER BY no"  # noqa: S608
+        )
+        return [
+            Seen(kind.removeprefix("com.akeneo.pim.v1."), "/".join(json.loads(identity)), time, id, json.loads(data))
+            for kind, identity, time, id, data in rows
+        ]
+
+    async def told(self) -> list[tuple[str, str]]:
+        """The types of the feed's events, and the code of what each is about."""
+        return [(each.type, each.data[_entity(each.data)].get("identifier") or each.identity) for each in await self.events()]
+
+    async def webhook(self, code: str, action: str = "product.updated") -> None:
+        """Takes in what the PIM's webhook says of a product as it is now."""
+        held = self.pim.lists["products"].get(code)
+        resource: dict[str, Any] = {"uuid": self.pim.uuid_of(code), "identifier": code}
+        if held is not None:
+            resource |= {"created": self.pim.date(held.created), "updated": self.pim.date(held.updated)}
+        self.numbered = getattr(self, "numbered", 0) + 1
+        body = {
+            "events": [
+                {
+                    "action": action,
+                    "event_id": f"00000000-0000-4000-8000-{self.numbered:012d}",
+                    "event_datetime": self.pim.date(self.pim.now),
+                    "author": "julia",
+                    "author_type": "ui",
+                    "data": {"resource": resource},
+                }
+            ]
+        }
+        taken = events_api.read(json.dumps(body).encode(), self.tenant, catalog.load(), with_updated=True)
+        assert not taken.problems, taken.problems
+        await self.embedded.queue.accept(self.tenant.name, taken.events, way=Way.EVENTS_API)
+        self.memory.note(self.tenant.name, taken.events, taken.updated)
+
+
+def _entity(data: dict[str, Any]) -> str:
+    return next(name for name in data if name != "author")
+
+
+def a_feed(url: str = "https://pim.example.com", **more: Any) -> Feed:
+    return Feed.model_validate(
+        {
+            "tenant": url,
+            "client_id": "1_client",
+            "username": "feed_1234",
+            "secret": SecretStr(SECRET),
+            "password": SecretStr(PASSWORD),
+            "version": "1",
+            **more,
+        }
+    )
+
+
+@asynccontextmanager
+async def feeding(
+    folder: Path, *, has_webhook: bool = False, pim: dict[str, Any] | None = None, **settings: Any
+) -> AsyncIterator[Feeding]:
+    """A feed with these settings, of a PIM made with `pim`."""
+    clock = QuickClock()
+    fake = FakePim(clock, **(pim or {}))
+    secrets = {"events_api_secret": "the-secret-of-the-webhook"} if has_webhook else {}
+    tenant = Tenant.model_validate({"url": fake.url, **secrets})
+    made = Feeding(folder, clock, fake, a_feed(fake.url, **settings), tenant)
+    await made.open()
+    await made.set(made.feed)
+    try:
+        yield made
+    finally:
+        await made.embedded.close()
