@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from .domain.attempts.outcomes import Answer, LastFailure, Published, Refusal, TransportFailure
 from .domain.deliveries import Delivery, Settlement
+from .domain.errors import EventPlatformError
 from .domain.events.event import Event
 from .domain.feeds import Feed, Mark, ResourceName, ResourceState
 from .domain.kept_events import KeptEvent, KeptPage, KeptQuery, KeptWithData
@@ -449,7 +450,7 @@ class PimRest(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedStep:
-    """What a page, or a fault, makes of a feed: all of it is one commit.
+    """A step of a feed, after a page or a fault. All of it is one commit.
 
     `marks` are what was found of entities, by their keys. Those whose `updated` is before `forget_before`
     are not needed any more.
@@ -464,7 +465,7 @@ class FeedStep:
 
 
 class FeedStore(Protocol):
-    """How far feeds have come, and what they found. All methods raise StoreUnavailable."""
+    """Keeps the progress of feeds and what they found. All methods raise StoreUnavailable."""
 
     async def states(self, tenant: str) -> Mapping[ResourceName, ResourceState]:
         """Returns the state of each resource that was asked for."""
@@ -479,7 +480,7 @@ class FeedStore(Protocol):
         ...
 
 
-class FeedReplaced(Exception):
+class FeedReplaced(EventPlatformError):
     """Raised when the settings of a feed are not those that a step was made with."""
 
 

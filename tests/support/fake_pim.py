@@ -218,7 +218,9 @@ class FakePim:
         body: dict[str, Any] = dict(held.body)
         if kind in ("products-uuid", "products"):
             values = {"sku": [{"locale": None, "scope": None, "data": held.code}]}
-            named = {"uuid": self.uuid_of(held.code)} if kind == "products-uuid" else {"identifier": held.code}
+            named = (
+                {"uuid": self.uuid_of(held.code)} if kind == "products-uuid" else {"identifier": held.code}
+            )
             return {**links, **named, "enabled": True, "values": values, **dates, **body}
         if kind == "categories":
             return {**links, "code": held.code, "parent": None, "updated": dates["updated"], **body}
@@ -232,7 +234,9 @@ class FakePim:
 
 def html(status: int = 200) -> PimAnswer:
     """An answer of something that stands before the PIM."""
-    return PimAnswer(status, datetime(2026, 1, 31, tzinfo=UTC), None, b"<html><body>Maintenance</body></html>")
+    return PimAnswer(
+        status, datetime(2026, 1, 31, tzinfo=UTC), None, b"<html><body>Maintenance</body></html>"
+    )
 
 
 def unreachable() -> PimUnavailable:

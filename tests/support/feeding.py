@@ -61,6 +61,7 @@ class Feeding:
     def __init__(self, folder: Path, clock: QuickClock, pim: FakePim, feed: Feed, tenant: Tenant) -> None:
         self.folder, self.clock, self.pim, self.feed, self.tenant = folder, clock, pim, feed, tenant
         self.observed = Observed()
+        self._webhooks = 0
         self._open()
 
     def _open(self) -> None:
@@ -103,13 +104,22 @@ class Feeding:
             f"SELECT type, identity, time, id, data_json FROM kept WHERE way = '{way.value}' ORDER BY no"  # noqa: S608
         )
         return [
-            Seen(kind.removeprefix("com.akeneo.pim.v1."), "/".join(json.loads(identity)), time, id, json.loads(data))
-            for kind, identity, time, id, data in rows
+            Seen(
+                kind.removeprefix("com.akeneo.pim.v1."),
+                "/".join(json.loads(identity)),
+                time,
+                event_id,
+                json.loads(data),
+            )
+            for kind, identity, time, event_id, data in rows
         ]
 
     async def told(self) -> list[tuple[str, str]]:
         """The types of the feed's events, and the code of what each is about."""
-        return [(each.type, each.data[_entity(each.data)].get("identifier") or each.identity) for each in await self.events()]
+        return [
+            (each.type, each.data[_entity(each.data)].get("identifier") or each.identity)
+            for each in await self.events()
+        ]
 
     async def webhook(self, code: str, action: str = "product.updated") -> None:
         """Takes in what the PIM's webhook says of a product as it is now."""
@@ -117,12 +127,12 @@ class Feeding:
         resource: dict[str, Any] = {"uuid": self.pim.uuid_of(code), "identifier": code}
         if held is not None:
             resource |= {"created": self.pim.date(held.created), "updated": self.pim.date(held.updated)}
-        self.numbered = getattr(self, "numbered", 0) + 1
+        self._webhooks += 1
         body = {
             "events": [
                 {
                     "action": action,
-                    "event_id": f"00000000-0000-4000-8000-{self.numbered:012d}",
+                    "event_id": f"00000000-0000-4000-8000-{self._webhooks:012d}",
                     "event_datetime": self.pim.date(self.pim.now),
                     "author": "julia",
                     "author_type": "ui",

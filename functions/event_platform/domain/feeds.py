@@ -79,7 +79,7 @@ class Feed(BaseModel):
 
 
 class Shape(StrEnum):
-    """What the items of a resource say about when they were changed."""
+    """The dates that the items of a resource have."""
 
     DATED = "dated"
     UPDATED_ONLY = "updated-only"
@@ -93,10 +93,10 @@ class _State(BaseModel):
 class Round(_State):
     """A round that has begun: what it asks for, and how far it has come.
 
-    It is about what was changed after `lower` up to `upper`, which the first answer says; without `lower` about
-    everything. `next` is the
-    path and query of the next page, None before the first. `parents` are the families that are still to be
-    read after `parent`. `mark` is an earlier page's path, by which a circle of pages is noticed.
+    It is about what was changed after `lower` up to `upper`, which the first answer says; without `lower` it
+    is about everything. `next` is the path and query of the next page, None before the first. `parents` are
+    the families that are still to be read after `parent`. `mark` is an earlier page's path, by which a circle
+    of pages is noticed, and `of_list` counts the pages of the list that is being read.
     """
 
     lower: AwareDatetime | None
@@ -130,7 +130,7 @@ class Sweep(_State):
 
 
 class ResourceState(_State):
-    """How far the feed of one resource has come. `cursor` is up to when it is complete."""
+    """The progress of the feed of one resource, which is complete up to `cursor`."""
 
     begun: AwareDatetime | None = None
     cursor: AwareDatetime | None = None
@@ -154,7 +154,7 @@ class ResourceState(_State):
 
 
 class Mark(BaseModel):
-    """What the feed found of an entity last: its dates in unix seconds, or the hash of it."""
+    """The dates of an entity when the feed found it last, in unix seconds, or the hash of it."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""What the webhook brought lately of each entity, so that the feed leaves it out."""
+"""The memory of what the webhook brought lately, so that the feed leaves it out."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 KEPT_SECONDS = 2 * 3600
 MAX_ENTITIES = 1_000_000
-"""The most entities that are remembered. A PIM sends 80,000 events in that time; each takes some 150 bytes."""
+"""The most entities that are remembered, at some 150 bytes each. A PIM sends 80,000 events in that time."""
 _FORGOTTEN_AT_ONCE = 8
 _UPDATED_BITS = 40
 _UPDATED = (1 << _UPDATED_BITS) - 1
@@ -63,7 +63,7 @@ class WebhookMemory:
             self._drop_one()
 
     def brought(self, tenant: str, event_type: str, identity: Key) -> Brought:
-        """What came of an entity within two hours, by one of its event types."""
+        """Returns what came of an entity within two hours. `event_type` is one of its types."""
         found = self._entities.get(tenant, {}).get(_key(event_type, identity))
         if found is None or int(self._monotonic()) - (found >> (_UPDATED_BITS + 1)) > KEPT_SECONDS:
             return NOTHING_BROUGHT

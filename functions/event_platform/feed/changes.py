@@ -1,4 +1,4 @@
-"""What an item of the REST API says has changed, and the events that are made of it."""
+"""Changes that an item of the REST API shows, and the events that are made of them."""
 
 import hashlib
 import uuid
@@ -24,7 +24,7 @@ CREATED, UPDATED, DELETED = "created", "updated", "deleted"
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What the webhook brought of an entity lately: its newest `updated` in unix seconds, and its creation."""
+    """The webhook brought this of an entity: its newest `updated` in unix seconds, and its creation."""
 
     updated: int = -1
     created: bool = False
@@ -47,9 +47,7 @@ class Entity:
         return hashlib.sha256(orjson.dumps(self.identity)).digest()[:16]
 
 
-def entity_of(
-    item: Item, resource: Resource, route: str, parent: str | None, tenant: str
-) -> Entity | None:
+def entity_of(item: Item, resource: Resource, route: str, parent: str | None, tenant: str) -> Entity | None:
     """The entity of an item; None if the item does not name it."""
     if resource.name is ResourceName.PRODUCTS:
         if route == UUID_ROUTE:
@@ -65,7 +63,7 @@ def entity_of(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What follows from an item: its actions with the date that each is about, and what is remembered of it.
+    """The actions that an item shows, with the date that each is about, and what is remembered of it.
 
     `mark` is None where nothing new is to be remembered.
     """
@@ -75,7 +73,7 @@ class Found:
 
 
 def changes_of(item: Item, known: Mark | None, brought: Brought, asked: Round, upper: datetime) -> Found:
-    """Which events an item stands for, with what is known of its entity. `upper` is where the round ends."""
+    """Returns the actions of an item, by what is known of its entity. The round ends at `upper`."""
     if item.created is not None:
         return _of_dated(item, item.created, known, brought, asked, _seconds(upper))
     if item.updated is not None:

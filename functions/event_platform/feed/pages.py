@@ -32,7 +32,7 @@ class UnusablePage(EventPlatformError):
 
 @dataclass(slots=True)
 class Item:
-    """What a page says of one item; empty or None where it says nothing."""
+    """One item of a page. A field that the page does not have is empty or None."""
 
     uuid: str = ""
     identifier: str = ""
@@ -163,7 +163,11 @@ class _Digest:
             is_map, parts = self._open.pop()
             self._keys.pop()
             opening = b"{" if is_map else b"["
-            self._put(hashlib.sha256(opening + b"".join(b"%d:%b" % (len(each), each) for each in sorted(parts))).digest())
+            self._put(
+                hashlib.sha256(
+                    opening + b"".join(b"%d:%b" % (len(each), each) for each in sorted(parts))
+                ).digest()
+            )
         else:
             text = f"{event[0]}{value}".encode("utf-8", "surrogatepass")
             self._put(text if len(text) <= 64 else hashlib.sha256(text).digest())

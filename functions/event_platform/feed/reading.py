@@ -123,7 +123,7 @@ class FeedReader:
         if isinstance(error, NoRight):
             again = now + timedelta(seconds=FORBIDDEN_SECONDS)
         elif isinstance(error, ResourceError):
-            again = now + timedelta(seconds=min(FIRST_BACKOFF * 2**min(failures, 10), LONGEST_BACKOFF))
+            again = now + timedelta(seconds=min(FIRST_BACKOFF * 2 ** min(failures, 10), LONGEST_BACKOFF))
         is_first = state.reason != error.reason
         is_missing = isinstance(error, Missing)
         after = state.model_copy(
@@ -172,9 +172,9 @@ class FeedReader:
         return self._attribute
 
     def settle(self, resource: Resource) -> timedelta:
-        """How long the webhook of a change of the resource gets to come."""
-        is_told = self._has_webhook and resource.has_webhook
-        return timedelta(seconds=self.feed.settle if is_told else 0)
+        """Returns the time that the webhook of a change of the resource has to come."""
+        comes_by_webhook = self._has_webhook and resource.has_webhook
+        return timedelta(seconds=self.feed.settle if comes_by_webhook else 0)
 
     def found_in(
         self,
@@ -185,7 +185,7 @@ class FeedReader:
         items: Sequence[Item],
         known: dict[bytes, Mark],
     ) -> "FoundInPage":
-        """What the items of a page stand for. `known` is what is remembered of them, by key."""
+        """Returns the events and marks of a page. `known` is what is remembered of its items, by key."""
         found = FoundInPage()
         for item, entity in self.entities(resource, route, asked.parent, items):
             if entity is None:
@@ -221,7 +221,7 @@ class FeedReader:
 
 
 class FoundInPage:
-    """What a page has brought."""
+    """The events and marks of a page."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

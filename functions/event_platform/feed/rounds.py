@@ -92,9 +92,7 @@ def with_smaller_pages(asked: Round, resource: Resource) -> Round:
     if not resource.has_cursor:  # the number of a page counts for its size only
         return _begin_list_again(smaller)
     path, _, query = asked.next.partition("?")
-    parts = [
-        f"{_LIMIT}{smaller.limit}" if part.startswith(_LIMIT) else part for part in query.split("&")
-    ]
+    parts = [f"{_LIMIT}{smaller.limit}" if part.startswith(_LIMIT) else part for part in query.split("&")]
     return smaller.model_copy(update={"next": f"{path}?{'&'.join(parts)}"})
 
 
@@ -114,7 +112,7 @@ def _begin_list_again(asked: Round) -> Round:
 
 
 def shape_of(item: Item) -> Shape:
-    """What an item says of when it was changed."""
+    """Returns which dates an item has."""
     if item.created is not None:
         return Shape.DATED
     return Shape.UNDATED if item.updated is None else Shape.UPDATED_ONLY
@@ -126,9 +124,7 @@ def with_offset(state: ResourceState, item: Item) -> ResourceState:
     if newest is None or (state.offset_of is not None and newest <= state.offset_of):
         return state
     offset = newest.utcoffset() or timedelta()
-    return state.model_copy(
-        update={"offset_of": newest, "offset_minutes": int(offset.total_seconds() // 60)}
-    )
+    return state.model_copy(update={"offset_of": newest, "offset_minutes": int(offset.total_seconds() // 60)})
 
 
 def completed(state: ResourceState, asked: Round, feed: Feed) -> ResourceState:

@@ -17,7 +17,7 @@ from .resources import API
 TOKEN_PATH = "/api/oauth/v1/token"  # noqa: S105 - a path
 SECONDS_BETWEEN_CALLS = 0.2
 TOKEN_SECONDS = 3600.0
-"""How long a token is good, where the answer does not say."""
+"""The seconds for which a token is good, where the answer does not say."""
 BEFORE_THE_END = 60.0
 MAX_RETRY_AFTER = 900.0
 MESSAGE_CHARACTERS = 200
@@ -56,9 +56,7 @@ class PimSession:
         except UnusablePage as error:
             raise ResourceError(str(error), "not_json") from error
         if answer.date is None:
-            raise ResourceError(
-                "the answer has no usable header Date, which the feed goes by", "no_date"
-            )
+            raise ResourceError("the answer has no usable header Date, which the feed goes by", "no_date")
         return page, answer.date
 
     async def exists(self, path: str) -> bool:
@@ -73,7 +71,9 @@ class PimSession:
         was_new = self._clock.monotonic() >= self._good_until
         if was_new:
             await self._log_in()
-        answer = await self._call("GET", f"{API}{path}", {"Authorization": f"Bearer {self._token}"}, b"", read)
+        answer = await self._call(
+            "GET", f"{API}{path}", {"Authorization": f"Bearer {self._token}"}, b"", read
+        )
         if answer.status == 401 and not was_new:
             self._refresh_token = ""
             await self._log_in()
@@ -83,7 +83,7 @@ class PimSession:
         return answer
 
     async def _log_in(self) -> None:
-        """Gets a token: by the one that renews it if there is one, else by the password. Raises PimTrouble."""
+        """Gets a token, by the one that renews it if there is one. Raises PimTrouble."""
         self._good_until = 0.0
         if self._refresh_token:
             renewal, self._refresh_token = self._refresh_token, ""
@@ -171,14 +171,16 @@ def _check(answer: PimAnswer) -> None:
     elif status == 404:
         error = Missing(words, "missing")
     elif 300 <= status < 400:
-        error = PimTrouble(f"{words}, and no redirect is followed: is the PIM's URL the right one?", "redirect")
+        error = PimTrouble(
+            f"{words}, and no redirect is followed: is the PIM's URL the right one?", "redirect"
+        )
     else:
         error = ResourceError(words, "refused")
     raise error
 
 
 def _said(answer: PimAnswer) -> str:
-    """What the PIM's own message says, if there is one."""
+    """Returns the PIM's own message in brackets, if there is one."""
     try:
         value = orjson.loads(answer.body)
     except orjson.JSONDecodeError:

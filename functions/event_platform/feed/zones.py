@@ -5,9 +5,9 @@ from zoneinfo import ZoneInfo
 
 LOCAL_FORMAT = "%Y-%m-%d %H:%M:%S"
 BEFORE_ANY_ITEM = timedelta(hours=14)
-"""How far the filter goes back while nothing says which zone it is. Zones reach from UTC−12 to UTC+14."""
+"""The time that the filter goes back while the zone is unknown. Zones reach from UTC−12 to UTC+14."""
 BESIDE_AN_ITEM = timedelta(hours=1)
-"""How far it goes back where an item has shown an offset: it may be that of the other half of the year."""
+"""The same where an item has shown an offset, which may be that of the other half of the year."""
 _MINUTE = timedelta(minutes=1)
 
 

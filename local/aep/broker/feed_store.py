@@ -13,7 +13,7 @@ from .queue import DurableQueue
 
 
 class SqliteFeedStore:
-    """How far feeds have come, and what they found."""
+    """Keeps the progress of feeds, and what they found."""
 
     def __init__(self, database: Database, queue: DurableQueue) -> None:
         self._database = database

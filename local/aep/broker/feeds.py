@@ -1,4 +1,4 @@
-"""Runs the feeds of all PIMs that have one: each in a task of its own, which is begun anew when it changes."""
+"""Runs the feeds of all PIMs that have one, each in a task of its own."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -149,7 +149,7 @@ class Feeds:
             return STORE_RETRY_SECONDS
         except FeedReplaced:  # the next look begins it anew
             return FAULT_SECONDS
-        except Exception as error:  # noqa: BLE001 - a fault of ours, which must not end ingest and delivery
+        except Exception as error:
             self._meters.feed_failed(tenant, "", "fault")
             log.error("feed.faulted", tenant=tenant, exc_info=error)
             return FAULT_SECONDS

@@ -19,6 +19,7 @@ from ..output import echo, echo_json, fail, show
 from ..runtime.meters import CallKey, LastCalls
 from ..store import calls, opening
 from . import clients as client_commands
+from . import feeds as feed_commands
 from . import views
 from .options import DEFAULT_DATA, AsJson, Data, is_default
 from .registry import PimsFile, Place, Project, check_may_make, open_registry, pim_name, pim_url
@@ -103,6 +104,7 @@ def add(
 pims.command("client")(client_commands.set_client)
 pims.command("clients")(client_commands.list_clients)
 pims.command("revoke")(client_commands.revoke_client)
+pims.command("feed")(feed_commands.feed)
 
 
 @pims.command("list")

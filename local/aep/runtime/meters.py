@@ -51,7 +51,10 @@ class LastCalls:
 
 @dataclass(slots=True)
 class OfFeed:
-    """The numbers of one resource of a feed, in unix seconds: its last success, and up to when it is complete."""
+    """The numbers of one resource of a feed: its last success, and up to when it is complete.
+
+    Both are in unix seconds.
+    """
 
     succeeded_at: float | None = None
     complete_to: float | None = None

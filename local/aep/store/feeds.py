@@ -94,11 +94,14 @@ def marks(
     no = _no(connection, tenant)
     rows = bulk.rows(
         connection,
-        "SELECT key, created, updated, digest FROM feed_marks"
-        f" WHERE feed_no = {no} AND resource = '{resource.value}' AND key IN {{keys}}",  # noqa: S608 - constants
-        [(key,) for key in keys],
+        "SELECT feed_no, resource, key, created, updated, digest FROM feed_marks"
+        " WHERE (feed_no, resource, key) IN {keys}",
+        [(no, resource, key) for key in keys],
     )
-    return {key: Mark(created=created, updated=updated, digest=digest) for key, created, updated, digest in rows}
+    return {
+        key: Mark(created=created, updated=updated, digest=digest)
+        for _, _, key, created, updated, digest in rows
+    }
 
 
 def put_marks(
@@ -109,16 +112,11 @@ def put_marks(
     connection.executemany(
         "INSERT OR REPLACE INTO feed_marks (feed_no, resource, key, created, updated, digest)"
         " VALUES (?, ?, ?, ?, ?, ?)",
-        [
-            (no, resource, key, mark.created, mark.updated, mark.digest)
-            for key, mark in sorted(found.items())
-        ],
+        [(no, resource, key, mark.created, mark.updated, mark.digest) for key, mark in sorted(found.items())],
     )
 
 
-def forget_marks(
-    connection: sqlite3.Connection, tenant: str, resource: ResourceName, before: int
-) -> bool:
+def forget_marks(connection: sqlite3.Connection, tenant: str, resource: ResourceName, before: int) -> bool:
     """Forgets some of what was updated before that, in unix seconds, in a job. True if there is more."""
     return (
         connection.execute(

@@ -8,6 +8,8 @@ import orjson
 
 from event_platform.documents import (
     DAMAGED,
+    feed_document,
+    feed_of,
     subscriber_document,
     subscriber_of,
     subscription_document,
@@ -28,7 +30,13 @@ RESEALS: Mapping[str, Reseal] = {
     "subscribers": lambda document, seal: subscriber_document(subscriber_of(document, seal), seal),
     "subscriptions": lambda document, seal: subscription_document(subscription_of(document, seal), seal),
 }
-"""The functions by the table, or the collection, that holds such documents."""
+"""The functions by the table, or the collection, that holds such documents: the records that move."""
+
+OF_ONE_MACHINE: Mapping[str, Reseal] = {
+    **RESEALS,
+    "feeds": lambda document, seal: feed_document(feed_of(document, seal), seal),
+}
+"""The same with the tables that only one machine has."""
 
 
 def reseal(connection: sqlite3.Connection, seal: Seal) -> int:
@@ -40,7 +48,7 @@ def reseal(connection: sqlite3.Connection, seal: Seal) -> int:
     keys.check(connection, seal)
     keys.mark(connection, seal)
     records = 0
-    for table, resealed in RESEALS.items():
+    for table, resealed in OF_ONE_MACHINE.items():
         rows = connection.execute(f"SELECT rowid, document FROM {table}").fetchall()  # noqa: S608 - a constant
         for row, text in rows:
             connection.execute(

@@ -14,6 +14,7 @@ from event_platform.domain.validation_words import json_words, words_of
 from event_platform.ports import Seal
 
 from ..errors import BadPims
+from . import feeds
 from .database import Database
 
 
@@ -92,7 +93,8 @@ def put(connection: sqlite3.Connection, tenant: Tenant, seal: Seal) -> None:
 
 
 def remove(connection: sqlite3.Connection, name: str) -> None:
-    """Removes an entry from the store, in a job."""
+    """Removes an entry from the store, and the feed of the PIM, in a job."""
+    feeds.remove(connection, name)
     connection.execute("DELETE FROM tenants WHERE name = ?", (name,))
 
 

@@ -2,11 +2,13 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from event_platform.domain.feeds import ResourceName
+from support.fake_pim import FakePim
 from support.feeding import feeding
 
-PRODUCTS = {"resources": ["products"]}
+PRODUCTS: dict[str, Any] = {"resources": ["products"]}
 
 
 async def test_the_first_round_begins_now_and_tells_nothing(tmp_path: Path) -> None:
@@ -37,7 +39,7 @@ async def test_what_is_created_and_updated_afterwards_is_told_once(tmp_path: Pat
         event = next(each for each in await feed.events() if each.type == "product.updated")
         assert event.data["author"] == {"identifier": "unknown", "type": "unknown-user-type"}
         assert event.data["product"] == {"uuid": feed.pim.uuid_of("old"), "identifier": "old"}
-        assert event.time == "2026-01-31T13:01:40Z" or event.time.startswith("2026-01-31T13:01:4")
+        assert event.time.startswith("2026-01-31T13:01:4")
 
 
 async def test_a_product_that_was_created_and_changed_since_gets_both(tmp_path: Path) -> None:
@@ -205,7 +207,7 @@ async def test_a_pim_before_7_0_is_asked_by_identifier(tmp_path: Path) -> None:
         assert event.data["product"]["uuid"][14] == "5"
 
 
-def fill(pim) -> None:  # type: ignore[no-untyped-def]
+def fill(pim: FakePim) -> None:
     """One item of each resource."""
     for route in ("products", "product-models", "attributes", "attribute-groups", "families", "categories"):
         pim.add(route, "one")

@@ -152,9 +152,7 @@ def read_if_body(body: bytes, tenant: Tenant, catalog: Catalog) -> Taken | None:
     return _read(body, value, tenant, catalog)
 
 
-def _read(
-    body: bytes, value: Any, tenant: Tenant, catalog: Catalog, *, with_updated: bool = False
-) -> Taken:
+def _read(body: bytes, value: Any, tenant: Tenant, catalog: Catalog, *, with_updated: bool = False) -> Taken:
     values = _events_in(body, value, _LEVELS if tenant.identifier_attribute is None else _LEVELS_WITH_VALUES)
     problems: list[Problem] = []
     events: list[Event] = []
