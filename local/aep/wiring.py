@@ -22,6 +22,7 @@ from event_platform.domain.errors import Problem, StoreUnavailable
 from event_platform.domain.record.answers import ReadyAnswer
 from event_platform.http import App, error_response, health_route, json_response
 from event_platform.manage.identity import CallerVerifier
+from event_platform.ports import Sender
 from event_platform.settings import Settings
 
 from .broker.fan_out import FanOut
@@ -61,7 +62,7 @@ class Platform:
     `metrics_app` serves /metrics alone, as that has no credentials. `base_url` is its URL when
     `AEP_PUBLIC_URL` is not set. `on_fault` is called when a part that must run has ended by an error.
     `workers` are the processes that deliver; without any, this process delivers. `write_log` takes the lines
-    that they log, and `clock` is theirs too.
+    that they log, and `clock` is theirs too. `watched` wraps the sender of https deliveries in this process.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Platform:
         workers: Processes | None = None,
         write_log: Callable[[bytes], None] = lambda lines: None,
         clock: SteadyClock | None = None,
+        watched: Callable[[Sender], Sender] = lambda sender: sender,
     ) -> None:
         clock = self._clock = clock or SteadyClock()
         self._seal = keys.load(folder, settings.secrets_key)
@@ -83,7 +85,7 @@ class Platform:
         self._subscriptions = SqliteSubscriptions(self._database, self._seal, keeps=settings.keep > 0)
         entries = StoredAndListed(self._database, source=settings.pims, allow_http=settings.dev)
         self._pims = PimRegistry(entries, self._seal, clock, allow_http=settings.dev)
-        self._outgoing = Outgoing(settings)
+        self._outgoing = Outgoing(settings, watched)
         self._gateway = HttpsPimGateway(self._outgoing.guard, TrustedNetwork())
         self._queue = DurableQueue(
             self._database,

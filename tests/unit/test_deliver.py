@@ -20,6 +20,7 @@ from event_platform.domain.pace.rates import Observation
 from event_platform.domain.record.logs import DeliveryEnd, Operation
 from event_platform.domain.subscriptions import HttpsConfig, Owner, Status, Subscription
 from event_platform.domain.suspension import Suspension
+from event_platform.domain.timestamps import to_rfc3339
 from support.clock import START, ManualClock
 from support.records import PRIMARY, UPDATED, a_subscriber, a_subscription, https_config
 from support.senders import https_by
@@ -408,6 +409,24 @@ async def test_an_answer_that_suspends_says_why_and_under_which_record(status: i
     at = START + timedelta(seconds=TOOK, microseconds=1)  # after the end, in the log too
     assert settlement.suspension == Suspension(SUBSCRIPTION, reason, at)
     assert settlement.tried_under == SUBSCRIPTION
+
+
+@pytest.mark.parametrize(
+    ("result", "seconds"),
+    [
+        (Answer(429, {"retry-after": "30"}), TOOK + 30),
+        (Answer(429), TOOK),
+        (Answer(503), TOOK + 300),
+        (Answer(404), None),
+        (Answer(200), None),
+    ],
+)
+async def test_the_log_says_from_when_on_it_is_tried_again(result: Answer, seconds: float | None) -> None:
+    with capture_logs() as lines:
+        await handled(result)
+    (line,) = lines
+    again_at = None if seconds is None else to_rfc3339(START + timedelta(seconds=seconds))
+    assert (line["event"], line.get("retry_at")) == ("delivery.attempted", again_at)
 
 
 @pytest.mark.parametrize("result", [Answer(200), Answer(410), Answer(429), Answer(503), RESET])

@@ -128,7 +128,7 @@ async def _attempt(
         is_ours=is_ours,
         is_free=is_free,
     )
-    _log_attempt(settlement, result, latency)
+    _log_attempt(settlement, result, latency, settled_at)
     return settlement
 
 
@@ -171,13 +171,16 @@ def settlement_of(
     )
 
 
-def _log_attempt(settlement: Settlement, result: Result, latency: float) -> None:
+def _log_attempt(settlement: Settlement, result: Result, latency: float, now: datetime) -> None:
     outcome, tried = settlement.outcome, settlement.delivery
     more: dict[str, str] = {}
     if tried.replay_id is not None:
         more["replay_id"] = tried.replay_id
     assert outcome is not None  # noqa: S101 - there was an attempt
-    if settlement.retry_at is not None:
+    if settlement.back_to_lane:  # from then on at the lowered rate
+        asked_for = settlement.pace.retry_after if settlement.pace is not None else None
+        more["retry_at"] = to_rfc3339(asked_for or now)
+    elif settlement.retry_at is not None:
         more["retry_at"] = to_rfc3339(settlement.retry_at)
     if isinstance(result, TransportFailure | Refusal):
         more["detail"] = result.detail

@@ -12,7 +12,7 @@ from event_platform.adapters.kafka.sender import KafkaSender
 from event_platform.adapters.pubsub.topics import PubSubTopics, rules_on_one_machine
 from event_platform.deliver import Judge, Observer, Senders, deliver
 from event_platform.domain.attempts.egress import Egress
-from event_platform.ports import Clock, Paces, SubscriptionChanges, SubscriptionLookup, SuccessCounts
+from event_platform.ports import Clock, Paces, Sender, SubscriptionChanges, SubscriptionLookup, SuccessCounts
 from event_platform.settings import Settings
 
 from ..runtime.stopping import CONNECTIONS_SECONDS
@@ -25,9 +25,11 @@ class Records(SubscriptionLookup, SubscriptionChanges, Paces, Protocol):
 
 
 class Outgoing:
-    """The senders of a process, behind one guard."""
+    """The senders of a process, behind one guard. `watched` wraps the one that sends https deliveries."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, watched: Callable[[Sender], Sender] = lambda sender: sender
+    ) -> None:
         self.guard = GuardedNetwork(
             allow_loopback=settings.dev,
             allow_networks=settings.allow_networks,
@@ -37,7 +39,7 @@ class Outgoing:
         self.topic_rules = rules_on_one_machine(settings.destination_account)
         self.topics = PubSubTopics(self.topic_rules)
         self._kafka = KafkaSender(self.guard)
-        self.senders = Senders(self.https, self.topics, self._kafka_sender, settings.event_types)
+        self.senders = Senders(watched(self.https), self.topics, self._kafka_sender, settings.event_types)
 
     async def _kafka_sender(self) -> KafkaSender:
         return self._kafka

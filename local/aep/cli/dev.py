@@ -42,6 +42,13 @@ def dev(
     secret: Annotated[
         str | None, typer.Option(help="The secret that signs, 16 to 256 characters; a new one without it.")
     ] = None,
+    lose: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Lose every N-th event on its way from the PIM."),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show headers and body of each delivery, and the answer.")
+    ] = False,
 ) -> None:
     """Run a platform, a simulated PIM and a subscription for an app that you write, until Ctrl-C.
 
@@ -63,7 +70,7 @@ def dev(
         fail(f"--secret must have {MIN_SECRET_LENGTH} to {MAX_SECRET_LENGTH} characters")
     if ca is not None:
         _check_authorities(ca, forward_to)
-    raise typer.Exit(run_dev(Wanted(forward_to, ca, chosen, filter_, port, secret)))
+    raise typer.Exit(run_dev(Wanted(forward_to, ca, chosen, filter_, port, secret, lose, verbose)))
 
 
 def trigger(
@@ -87,7 +94,7 @@ def trigger(
 
     Exit status 0 when the app took it. Resumes the subscription if an answer of the app has suspended it.
     """
-    from ..sandbox.dev import run_trigger
+    from ..sandbox.triggers import run_trigger
 
     known = options.known_type(event_type, catalog.load())
     given = None if data is None else _data(data)
@@ -99,6 +106,9 @@ def trigger(
             _set(event["data"], each)
         if user is not None:
             event["data"]["author"] = {"identifier": user, "type": "user"}
+    for path, message in known.problems_of(events[0]["data"], first_only=True):
+        field = ".".join(filter(None, ("data", path)))
+        fail(f"{field}: {message}; `aep events {known.name}` shows what fits")
     raise typer.Exit(run_trigger(events, dev_session.running()))
 
 

@@ -17,18 +17,24 @@ from ..errors import SetupError
 from ..store.locking import is_at
 
 NAME = "aep-dev.json"
+COUNT = "aep-dev.count"
+"""The file that has a byte for each event that was triggered."""
 MOST_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class DevSession:
-    """The parts of an `aep dev` that runs. `subscription` is a path of its management API."""
+    """The parts of an `aep dev` that runs. `subscription` is a path of its management API.
+
+    Every event whose number `lose` divides is not sent.
+    """
 
     platform: str
     pim: str
     ingest_key: str = field(repr=False)
     subscription: str
     receiver: str
+    lose: int | None = None
 
 
 @contextmanager
@@ -48,6 +54,7 @@ def held(environ: Mapping[str, str] = os.environ) -> Iterator[Callable[[DevSessi
                 continue
             try:
                 file.truncate()
+                (path.parent / COUNT).unlink(missing_ok=True)
 
                 def write(session: DevSession) -> None:
                     file.write(orjson.dumps(asdict(session)))
@@ -56,7 +63,18 @@ def held(environ: Mapping[str, str] = os.environ) -> Iterator[Callable[[DevSessi
                 yield write
             finally:
                 path.unlink(missing_ok=True)
+                (path.parent / COUNT).unlink(missing_ok=True)
             return
+
+
+def count(events: int, environ: Mapping[str, str] = os.environ) -> int:
+    """Counts events that are triggered; returns how many were before them."""
+    descriptor = os.open(
+        _folder(environ) / COUNT, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, 0o600
+    )
+    with os.fdopen(descriptor, "ab", buffering=0) as file:
+        file.write(bytes(events))
+        return file.tell() - events
 
 
 def running(environ: Mapping[str, str] = os.environ) -> DevSession:

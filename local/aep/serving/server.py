@@ -114,27 +114,44 @@ async def running(
     Running requests then get `drain` seconds to end.
     """
     with listen(host, port) as listener:
-        started = asyncio.Event()
-        server = _Server(
-            app,
-            drain=drain,
-            ready=started.set,
-            signals=False,
-            tls=tls,
-            connections=connections,
-            dates_itself=dates_itself,
-        )
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        waiting = asyncio.create_task(started.wait())
-        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if serving.done():
-            await serving  # a start that failed raises here
-        try:
-            yield url_of(listener, tls)
-        finally:
-            server.should_exit = True
-            await serving
+        async with running_on(
+            listener, app, tls=tls, connections=connections, drain=drain, dates_itself=dates_itself
+        ) as url:
+            yield url
+
+
+@contextlib.asynccontextmanager
+async def running_on(
+    listener: socket.socket,
+    app: ASGIApp,
+    *,
+    tls: Tls | None = None,
+    connections: int = CONNECTIONS,
+    drain: float = 1,
+    dates_itself: bool = False,
+) -> AsyncIterator[str]:
+    """Does the same as `running`, on a socket that listens, for an app that must know its own URL."""
+    started = asyncio.Event()
+    server = _Server(
+        app,
+        drain=drain,
+        ready=started.set,
+        signals=False,
+        tls=tls,
+        connections=connections,
+        dates_itself=dates_itself,
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    waiting = asyncio.create_task(started.wait())
+    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if serving.done():
+        await serving  # a start that failed raises here
+    try:
+        yield url_of(listener, tls)
+    finally:
+        server.should_exit = True
+        await serving
 
 
 def listen(host: str, port: int) -> socket.socket:

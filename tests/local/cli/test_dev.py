@@ -21,6 +21,7 @@ from aep.errors import SetupError
 from aep.sandbox import dev_session
 from aep.sandbox.dev_session import DevSession
 from support import processes
+from support.aep_here import run
 from support.processes import Child, until
 from support.servers import Certificates
 
@@ -168,7 +169,7 @@ def test_from_a_shell_to_the_first_event(
             assert f"id {event['id']}\n" in said
             signature = processes.signature(values["SIGNING_SECRET"], body)
             assert headers["X-AKENEO-SIGNATURE-PRIMARY"] == signature
-            terminal.shows(f"200 {TYPE}", dev)
+            terminal.shows("product.updated 3f1a2c9e-58a1-4f3c-9a45-2a1f7f1f0b11 200", dev)
 
             client = processes.Client(
                 values["AEP_URL"], values["AEP_PIM_URL"], values["AEP_PIM_TOKEN"], values["AEP_PIM_CLIENT_ID"]
@@ -188,12 +189,10 @@ def test_from_a_shell_to_the_first_event(
             app.status = 200
             status, said, _ = ended(tmp_path, *trigger, "--count", "3", settings=settings)
             assert (status, said.splitlines()[-1]) == (0, f"3 events: delivered to {url}")
-        started = processes.children(dev.pid)
+        assert processes.children(dev.pid) == []
         assert dev.stop(processes.signal.SIGINT) == 0
     assert [line for line in terminal.screen.splitlines() if len(line) > COLUMNS] == []
     assert not dev.stderr()
-    assert len(started) == 2
-    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
     assert [each for name in ("runtime", "temporary") for each in (tmp_path / name).iterdir()] == []
 
 
@@ -224,6 +223,46 @@ def test_the_inbox_takes_what_no_app_does(tmp_path: Path, settings: dict[str, st
         assert (status, said) == (1, "aep: an `aep dev` of yours runs already: end it with Ctrl-C first\n")
 
 
+def test_a_delivery_is_shown_whole_and_every_second_event_is_lost(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    with processes.command(tmp_path, "dev", "-v", "--lose", "2", settings=settings) as dev:
+        is_shown(dev, "Ready.")
+        data = tmp_path / "data.json"
+        data.write_text('{"product": {"uuid": "3f1a2c9e-58a1-4f3c-9a45-2a1f7f1f0b11"}}')
+        more = ("--data", str(data), "--user", "me")
+        status, said, _ = ended(tmp_path, "trigger", TYPE, *more, settings=settings)
+        assert (status, said.splitlines()[-1].partition(" http")[0]) == (0, "delivered to")
+        is_shown(dev, "    < 200")
+        assert "    > X-AKENEO-SIGNATURE-PRIMARY: " in dev.stdout()
+        assert '    >       "uuid": "3f1a2c9e-58a1-4f3c-9a45-2a1f7f1f0b11"' in dev.stdout()
+        status, said, _ = ended(tmp_path, "trigger", TYPE, "--count", "3", settings=settings)
+        assert status == 1
+        assert "1 event: delivered to http://" in said
+        assert said.endswith("2 events: lost on the way to the platform, as --lose 2 asks for\n")
+
+
+def test_nothing_of_a_dev_that_was_killed_goes_on(tmp_path: Path, settings: dict[str, str]) -> None:
+    with processes.command(tmp_path, "dev", settings=settings) as dev:
+        is_shown(dev, "Ready.")
+        platform = copied(dev.stdout())["AEP_URL"]
+        assert processes.http().get(f"{platform}/health", timeout=10).status_code == 200
+        assert processes.children(dev.pid) == []
+        dev.kill_group()
+        assert (tmp_path / "runtime" / dev_session.NAME).exists()
+        with pytest.raises(processes.requests.ConnectionError):
+            processes.http().get(f"{platform}/health", timeout=10)
+        status, _, said = ended(tmp_path, "trigger", TYPE, settings=settings)
+        assert (status, said) == (1, "aep: no `aep dev` of yours runs here: start it in another terminal\n")
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path, settings: dict[str, str]) -> None:
+    with app_at(0) as app:
+        status, out, said = ended(tmp_path, "dev", "--port", str(app.port), settings=settings)
+    assert (status, out, said.count("\n")) == (1, "", 1)
+    assert said.startswith(f"aep: cannot listen on 127.0.0.1:{app.port}: the port is taken by ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -234,23 +273,18 @@ def test_the_inbox_takes_what_no_app_does(tmp_path: Path, settings: dict[str, st
         (("dev", "--events", "product.updated"), "did you mean"),
         (("dev", "--filter", "user ="), "--filter"),
         (("dev", "--secret", "short"), "16 to 256"),
+        (("dev", "--lose", "0"), "--lose 0: must be at least 1"),
         (("trigger", "product.updated"), "did you mean"),
         (("trigger", TYPE, "--set", "product"), "PATH=VALUE"),
         (("trigger", TYPE, "--set", "product.uuid.x=1"), "is no object"),
+        (("trigger", TYPE, "--set", "product.uuid=1"), "data.product.uuid: must be a UUID; `aep events "),
         (("trigger", TYPE, "--data", __file__), "JSON object"),
     ],
 )
-def test_wrong_usage_is_one_line(
-    tmp_path: Path, settings: dict[str, str], arguments: tuple[str, ...], said: str
-) -> None:
-    status, out, error = ended(tmp_path, *arguments, settings=settings)
-    assert (status, out, error.count("\n")) == (2, "", 1)
-    assert said in error
-
-
-def test_a_trigger_without_a_dev_says_what_to_start(tmp_path: Path, settings: dict[str, str]) -> None:
-    status, _, error = ended(tmp_path, "trigger", TYPE, settings=settings)
-    assert (status, error) == (1, "aep: no `aep dev` of yours runs here: start it in another terminal\n")
+def test_wrong_usage_is_one_line(settings: dict[str, str], arguments: tuple[str, ...], said: str) -> None:
+    wrong = run(*arguments, settings=settings)
+    assert (wrong.status, wrong.out, wrong.err.count("\n")) == (2, "", 1)
+    assert said in wrong.err
 
 
 SESSION = DevSession("http://127.0.0.1:1", "http://127.0.0.1:2", "key", "/subscribers/a/subscriptions/b", "/")
@@ -264,6 +298,7 @@ def test_a_session_is_found_while_it_is_held(tmp_path: Path) -> None:
         write(SESSION)
         assert dev_session.running(where) == SESSION
         assert (tmp_path / dev_session.NAME).stat().st_mode & 0o777 == 0o600
+        assert [dev_session.count(number, where) for number in (2, 1)] == [0, 2]
     assert list(tmp_path.iterdir()) == []
 
 
