@@ -233,6 +233,7 @@ class Settings(AttemptSettings, DestinationSettings):
     smtp_url: SmtpUrl | None = None
     mail_from: MailFrom = None
     log_level: LogLevel = "info"
+    log_format: Literal["json", "text"] | None = None  # text on a terminal
     trusted_proxies: Proxies = 0
     connections: Connections = 4096
     keep: Annotated[float, AfterValidator(_keep)] = KEEP_SECONDS  # 0: nothing is kept

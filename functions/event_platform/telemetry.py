@@ -4,7 +4,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -13,15 +13,19 @@ import structlog
 
 from .domain.events import json_form
 
+Render = Callable[[MutableMapping[str, Any]], bytes]
+"""Makes a line of an event that has its level and its time."""
 
-def configure(level: str, lines: Any = None) -> None:
+
+def configure(level: str, lines: Any = None, render: Render | None = None) -> None:
     """Sends our events and those of the libraries through one formatter. `level` as in AEP_LOG_LEVEL.
 
-    Ours go to `lines`, a logger as structlog calls one with bytes; unless given, each is written at once.
+    Ours go to `lines`, a logger as structlog calls one with bytes; unless given, each is written at once. A
+    line is JSON unless `render` makes another one.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[_line],
+        processors=[_line] if render is None else [_completed, _rendered_by(render)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *_: lines or structlog.BytesLogger(standard_error().buffer),
         cache_logger_on_first_use=True,
@@ -32,7 +36,7 @@ def configure(level: str, lines: Any = None) -> None:
             foreign_pre_chain=[_completed, structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                lambda logger, method, event: _dumps(event).decode(),
+                lambda logger, method, event: (render or _dumps)(event).decode(),
             ],
         )
     )
@@ -89,6 +93,10 @@ def to_json(value: Any, option: int = 0, **more: Any) -> bytes:
 def _line(logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
     """The one processor of our own events: each step of structlog's costs as much as the whole of ours."""
     return _dumps(_completed(logger, method, event))
+
+
+def _rendered_by(render: Render) -> Callable[[Any, str, MutableMapping[str, Any]], bytes]:
+    return lambda logger, method, event: render(event)
 
 
 def _dumps(event: Any) -> bytes:

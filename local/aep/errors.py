@@ -2,6 +2,7 @@
 
 SetupError              the root: one line that says what to do, for standard error
 ├── CannotListen        the address and port cannot be had
+├── ControlFailed       the platform on a folder cannot be called, or does not answer as it should
 ├── DataFolderInUse     another process runs the platform on this folder
 ├── NoStore             no platform has run on the data folder
 ├── StoreReplaced       a file of the store was removed or replaced while the platform ran
@@ -28,6 +29,10 @@ class SetupError(Exception):
 
 class CannotListen(SetupError):
     """Raised when a port is taken, or an address is not this machine's."""
+
+
+class ControlFailed(SetupError):
+    """Raised when the platform that runs on a folder cannot be called, or does not answer as it should."""
 
 
 class DataFolderInUse(SetupError):

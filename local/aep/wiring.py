@@ -1,7 +1,7 @@
 """All functions on one machine: builds the parts, wires them, starts and stops them in order."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from event_platform.descriptions import asyncapi, openapi
 from event_platform.domain.attempts import retries
 from event_platform.domain.errors import Problem, StoreUnavailable
 from event_platform.domain.record.answers import ReadyAnswer
+from event_platform.domain.tenants import Tenant
 from event_platform.http import App, error_response, health_route, json_response
 from event_platform.manage.identity import CallerVerifier
 from event_platform.ports import Sender
@@ -34,6 +35,10 @@ from .broker.notifier import Notifier
 from .broker.queue import DurableQueue
 from .broker.replays import Replayer, SqliteReplays
 from .broker.upkeep import Upkeep
+from .control import dead_letters as control_of_dead_letters
+from .control import operator
+from .control import registry as control_of_pims
+from .control import server as control
 from .runtime.memory import MemoryUpkeep
 from .runtime.meters import Meters
 from .serving import metrics
@@ -59,7 +64,8 @@ log = structlog.get_logger()
 class Platform:
     """The platform on one data folder; `app` serves it between `start` and `stop`.
 
-    `metrics_app` serves /metrics alone, as that has no credentials. `base_url` is its URL when
+    `metrics_app` serves /metrics alone, as that has no credentials, and `control_app` what commands call on
+    the control socket. `base_url` is its URL when
     `AEP_PUBLIC_URL` is not set. `on_fault` is called when a part that must run has ended by an error.
     `workers` are the processes that deliver; without any, this process delivers. `write_log` takes the lines
     that they log, and `clock` is theirs too. `watched` wraps the sender of https deliveries in this process.
@@ -79,7 +85,7 @@ class Platform:
     ) -> None:
         clock = self._clock = clock or SteadyClock()
         self._seal = keys.load(folder, settings.secrets_key)
-        meters = Meters()
+        meters = self._meters = Meters()
         self._database = Database(folder, meters, on_fault=on_fault, reserve=RESERVE_BYTES)
         self._clock_watch = ClockWatch(clock, self._database, on_fault=on_fault)
         self._subscriptions = SqliteSubscriptions(self._database, self._seal, keeps=settings.keep > 0)
@@ -162,6 +168,32 @@ class Platform:
             settings.event_types, on_replaced=partial(meters.process_replaced, "reading")
         )
         verifier = CallerVerifier(self._pims, self._gateway, clock, allow_http=settings.dev)
+        manager = manage.Manage(
+            verifier=verifier,
+            subscriptions=self._subscriptions,
+            logs=SqliteLogs(self._database),
+            guard=self._outgoing.guard,
+            clock=clock,
+            intake=self._queue,
+            sender=self._outgoing.https,
+            allow_http=settings.dev,
+            public_url=settings.public_url or base_url,
+            catalog=settings.event_types,
+            timeout=settings.timeout,
+            topics=self._outgoing.topic_rules,
+            topic_labels=self._outgoing.topics,
+            retries=self._queue,
+            replays=SqliteReplays(
+                self._database,
+                self._subscriptions,
+                self._queue,
+                keeps=settings.keep > 0,
+                look=self._replayer.look,
+            ),
+            catch_up=settings.catch_up,
+            kept=SqliteKeptEvents(self._database, keeps=settings.keep > 0),
+            failures=SqliteFailedAttempts(self._database),
+        )
         routes = [
             # The router goes through them in turn, and most requests are events.
             *ingest.routes(
@@ -175,34 +207,7 @@ class Platform:
                     webhooks=self._feeds.memory,
                 )
             ),
-            *manage.routes(
-                manage.Manage(
-                    verifier=verifier,
-                    subscriptions=self._subscriptions,
-                    logs=SqliteLogs(self._database),
-                    guard=self._outgoing.guard,
-                    clock=clock,
-                    intake=self._queue,
-                    sender=self._outgoing.https,
-                    allow_http=settings.dev,
-                    public_url=settings.public_url or base_url,
-                    catalog=settings.event_types,
-                    timeout=settings.timeout,
-                    topics=self._outgoing.topic_rules,
-                    topic_labels=self._outgoing.topics,
-                    retries=self._queue,
-                    replays=SqliteReplays(
-                        self._database,
-                        self._subscriptions,
-                        self._queue,
-                        keeps=settings.keep > 0,
-                        look=self._replayer.look,
-                    ),
-                    catch_up=settings.catch_up,
-                    kept=SqliteKeptEvents(self._database, keeps=settings.keep > 0),
-                    failures=SqliteFailedAttempts(self._database),
-                )
-            ),
+            *manage.routes(manager),
             asyncapi.route(settings.event_types, settings.public_url or base_url),
             health_route(),
             Route("/ready", self._ready, methods=["GET"]),
@@ -210,6 +215,13 @@ class Platform:
         routes.append(openapi.route(routes, settings.event_types, self._outgoing.topic_rules))
         counted = metrics.CountedAnswers(routes, meters)
         self.app = App(routes, settings.trusted_proxies, counted)
+        self.control_app = control.app(
+            [
+                *operator.routes(manager, self._subscriptions),
+                *control_of_dead_letters.routes(self._database, clock, self._upkeep.scheduled),
+                *control_of_pims.routes(self._database, self._seal, self._pims.reread),
+            ]
+        )
         self.metrics_app = App([metrics.route(meters, self._queue.look, self._measure)])
 
     async def start(self) -> None:
@@ -253,6 +265,14 @@ class Platform:
             )
         finally:
             await self._close()
+
+    async def pims(self) -> Sequence[Tenant]:
+        """Returns the entries of the registry that are in force."""
+        return await self._pims.tenants()
+
+    def deliveries_waiting(self) -> int:
+        """Returns how many deliveries wait in lanes or for their next attempt."""
+        return self._meters.queued + self._meters.retries
 
     def _measure(self) -> Figures:
         return figures_of(self._database.folder, takes_in=self._problem() is None)

@@ -42,6 +42,7 @@ NO_EVENTS = {
         "application_default_credentials.json",
         "archive.txt",
         "chain.pem",
+        "control.sock",
         "main.py",
         "pims.json",
         "secrets.key",

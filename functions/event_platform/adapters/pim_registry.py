@@ -83,6 +83,13 @@ class PimRegistry:
             await asyncio.shield(self._reading)  # one reading for all who ask at once
         return self._tenants
 
+    async def reread(self) -> None:
+        """Reads the entries now, as they were changed here. Raises as `tenants` does."""
+        if self._reading is not None:
+            await asyncio.shield(self._reading)  # it may have read before the change
+        self._read_at = -math.inf
+        await self.tenants()
+
     async def _reread(self) -> None:
         begun = self._clock.monotonic()
         try:

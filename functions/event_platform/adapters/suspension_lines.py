@@ -14,14 +14,14 @@ log = structlog.get_logger()
 def log_suspensions(changes: Iterable[Change], action: Action) -> None:
     """Writes a line for each change that suspended a subscription; for stores, after the commit.
 
-    `by` is `platform` or `user`: the alert of the deployment counts those of the platform.
+    `by` is `platform`, `user` or `operator`: the alert of the deployment counts those of the platform.
     """
     for before, after in changes:
         if not isinstance(after, Subscription) or after.status is not Status.SUSPENDED:
             continue
         if before.status is Status.SUSPENDED:
             continue
-        write = log.info if action.by is Actor.USER else log.warning
+        write = log.warning if action.by is Actor.PLATFORM else log.info
         write(
             "subscription.suspended",
             subscription_id=after.id,

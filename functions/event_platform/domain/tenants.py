@@ -183,6 +183,15 @@ class Tenant(_Entry):
         """The name of an entry: its URL or its host pattern."""
         return self.url or self.host_pattern or ""
 
+    def takes(self, way: Way) -> bool:
+        """True if the PIM has a credential with which its events can come in by that way."""
+        secrets = {
+            Way.CLOUDEVENTS: self.ingest_key,
+            Way.EVENTS_API: self.events_api_secret,
+            Way.RELAY: self.relay_secret,
+        }
+        return bool(secrets[way])
+
     @cached_property
     def ingest_key_digests(self) -> tuple[bytes, ...]:
         """SHA-256 of each ingest key: what presented keys are compared with."""

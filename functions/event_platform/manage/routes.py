@@ -86,7 +86,7 @@ class ManagementApi:
     async def create_subscriber(self, caller: Caller, request: Request) -> Response:
         body = await read_json(request)
         record = await subscribers.create_subscriber(
-            caller, body, manage=self._manage, action=_action(request)
+            caller, body, manage=self._manage, action=self._action(request)
         )
         return json_response(show.subscriber(record), 201)
 
@@ -102,20 +102,20 @@ class ManagementApi:
     async def change_subscriber(self, caller: Caller, request: Request) -> Response:
         body = await read_json(request)
         record = await subscribers.change_subscriber(
-            caller, _subscriber_id(request), body, manage=self._manage, action=_action(request)
+            caller, _subscriber_id(request), body, manage=self._manage, action=self._action(request)
         )
         return json_response(show.subscriber(record))
 
     async def remove_subscriber(self, caller: Caller, request: Request) -> Response:
         record = await subscribers.remove_subscriber(
-            caller, _subscriber_id(request), manage=self._manage, action=_action(request)
+            caller, _subscriber_id(request), manage=self._manage, action=self._action(request)
         )
         return json_response(show.subscriber(record))
 
     async def create_subscription(self, caller: Caller, request: Request) -> Response:
         body = await read_json(request)
         record = await subscriptions.create_subscription(
-            caller, _subscriber_id(request), body, manage=self._manage, action=_action(request)
+            caller, _subscriber_id(request), body, manage=self._manage, action=self._action(request)
         )
         return json_response(show.subscription(record), 201)
 
@@ -132,26 +132,26 @@ class ManagementApi:
     async def change_subscription(self, caller: Caller, request: Request) -> Response:
         body = await read_json(request)
         record = await subscriptions.change_subscription(
-            caller, *_ids(request), body, manage=self._manage, action=_action(request)
+            caller, *_ids(request), body, manage=self._manage, action=self._action(request)
         )
         return json_response(show.subscription(record))
 
     async def remove_subscription(self, caller: Caller, request: Request) -> Response:
         record = await subscriptions.remove_subscription(
-            caller, *_ids(request), manage=self._manage, action=_action(request)
+            caller, *_ids(request), manage=self._manage, action=self._action(request)
         )
         return json_response(show.subscription(record))
 
     async def suspend(self, caller: Caller, request: Request) -> Response:
         record = await subscriptions.suspend_subscription(
-            caller, *_ids(request), manage=self._manage, action=_action(request)
+            caller, *_ids(request), manage=self._manage, action=self._action(request)
         )
         return json_response(show.subscription(record), 202)
 
     async def resume(self, caller: Caller, request: Request) -> Response:
         body = await read_object(request)
         record = await subscriptions.resume_subscription(
-            caller, *_ids(request), body, manage=self._manage, action=_action(request)
+            caller, *_ids(request), body, manage=self._manage, action=self._action(request)
         )
         return json_response(show.subscription(record), 202)
 
@@ -162,7 +162,7 @@ class ManagementApi:
     async def start_replay(self, caller: Caller, request: Request) -> Response:
         body = await read_json(request)
         replay = await replays.start_replay(
-            caller, *_ids(request), body, manage=self._manage, action=_action(request)
+            caller, *_ids(request), body, manage=self._manage, action=self._action(request)
         )
         return json_response(show.replay(replay), 201)
 
@@ -183,7 +183,7 @@ class ManagementApi:
             *_ids(request),
             request.path_params["rid"],
             manage=self._manage,
-            action=_action(request),
+            action=self._action(request),
         )
         return json_response(show.replay(replay))
 
@@ -237,9 +237,7 @@ class ManagementApi:
             try:
                 return await handlers[method](caller, request)
             except InvalidRequest as error:
-                redaction, ids = redaction_of(request), request.path_params
-                url = request.url.path
-                await self._refusals.record(caller.owner, request.method, url, redaction, ids, error)
+                await self._record_refusal(caller, request, error)
                 raise
 
         return Route(path, endpoint, methods=list(handlers))
@@ -253,9 +251,13 @@ class ManagementApi:
         await self._withdrawals.checked(caller)
         return caller
 
+    async def _record_refusal(self, caller: Caller, request: Request, error: InvalidRequest) -> None:
+        """Writes for the caller's log what was invalid about the call."""
+        redaction, ids, url = redaction_of(request), request.path_params, request.url.path
+        await self._refusals.record(caller.owner, request.method, url, redaction, ids, error)
 
-def _action(request: Request) -> Action:
-    return Action(Actor.USER, logs.call_of(request.method, request.url.path, redaction_of(request)))
+    def _action(self, request: Request) -> Action:
+        return Action(Actor.USER, logs.call_of(request.method, request.url.path, redaction_of(request)))
 
 
 def _subscriber_id(request: Request) -> str:

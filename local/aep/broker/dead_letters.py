@@ -1,7 +1,7 @@
 """Deliveries and events that our own code failed on, and what an operator can do with them.
 
-It works on a connection beside a running server, and writes only tables in which the server does not number
-positions.
+A job moves some of them, in the server or beside it: it writes only tables in which the server does not
+number positions.
 """
 
 import sqlite3
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from event_platform.domain.errors import NotFound
 from event_platform.domain.record.logs import DeliveryEnd, Operation
@@ -80,10 +81,22 @@ def chosen(connection: sqlite3.Connection, ids: Sequence[int]) -> list[int]:
     return sorted(set(ids)) or known
 
 
-def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
-    """Turns dead letters into retries that are due now, and returns their number.
+Move: TypeAlias = Callable[[sqlite3.Connection, Sequence[int], datetime], int]
+"""A job that moves dead letters, at most AT_ONCE, and returns how many of them were still there."""
 
-    A server takes them up within 5 s. Events are fanned out again, to the subscriptions that are active then.
+
+def pieces(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yields the ids in the pieces that share a commit, with a pause between two of them."""
+    for start in range(0, len(ids), AT_ONCE):
+        if start > 0:
+            time.sleep(PAUSE_SECONDS)
+        yield ids[start : start + AT_ONCE]
+
+
+def replay_some(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
+    """Turns dead letters into retries that are due now.
+
+    Events are fanned out again, to the subscriptions that are active then.
     """
 
     def one(number: int) -> None:
@@ -96,8 +109,8 @@ def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) ->
     return _move(connection, ids, one, REPLAYED, "UPDATE dead_events SET is_due = 1")
 
 
-def drop(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
-    """Ends dead letters undelivered, each counted in a log entry, and returns their number."""
+def drop_some(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> int:
+    """Ends dead letters undelivered, each counted in a log entry."""
 
     def one(number: int) -> None:
         letter = DeadLetter(*connection.execute(f"{_LETTERS} WHERE l.position = ?", (number,)).fetchone())
@@ -123,24 +136,17 @@ def _move(
     counted_as: str,
     of_event: str,
 ) -> int:
-    """Calls `one` for each that is still there and takes it off the list, some at a time in one commit.
+    """Calls `one` for each that is still there and takes it off the list.
 
     `of_event` is the statement for an event; of these a server counts by itself what there is.
     """
-    moved = 0
-    for start in range(0, len(ids), AT_ONCE):
-        if start > 0:
-            time.sleep(PAUSE_SECONDS)
-        connection.execute("BEGIN IMMEDIATE")
-        letters = events = 0
-        for number in ids[start : start + AT_ONCE]:
-            if connection.execute("SELECT 1 FROM dead_letters WHERE position = ?", (number,)).fetchone():
-                one(number)
-                connection.execute("DELETE FROM dead_letters WHERE position = ?", (number,))
-                letters += 1
-            else:  # unless another command was first
-                events += connection.execute(f"{of_event} WHERE no = ? AND NOT is_due", (number,)).rowcount
-        count_moved(connection, counted_as, letters)
-        connection.execute("COMMIT")
-        moved += letters + events
-    return moved
+    letters = events = 0
+    for number in ids:
+        if connection.execute("SELECT 1 FROM dead_letters WHERE position = ?", (number,)).fetchone():
+            one(number)
+            connection.execute("DELETE FROM dead_letters WHERE position = ?", (number,))
+            letters += 1
+        else:  # unless another command was first
+            events += connection.execute(f"{of_event} WHERE no = ? AND NOT is_due", (number,)).rowcount
+    count_moved(connection, counted_as, letters)
+    return letters + events

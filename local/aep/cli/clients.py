@@ -131,11 +131,12 @@ def revoke_client(
     data: Data = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
-    """Take a client off the list of a PIM: its platform keys end within 5 seconds.
+    """Take a client off the list of a PIM: its platform keys end at once.
 
     Example: aep pims revoke https://pim.example.com 2_1x8s
 
-    Its subscriptions stay as they are. Where the PIM is asked about tokens (token-info), end the client's
+    On Google Cloud, and with --pims FILE, within 5 seconds. Its subscriptions stay as they are. Where the PIM
+    is asked about tokens (token-info), end the client's
     connection in the PIM.
     """
     place = Place(data, pims_file, google)

@@ -1,10 +1,8 @@
 """`aep dead`: the deliveries that the platform's own code failed on."""
 
 import asyncio
-import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,14 +12,15 @@ from event_platform.domain.errors import NotFound
 from event_platform.domain.words import counted
 
 from ..broker import dead_letters
-from ..broker.dead_letters import DeadLetter
+from ..broker.dead_letters import DeadLetter, Move
+from ..control.client import control
 from ..google import dead_letters as google_letters
 from ..google.dead_letters import PULL_SUBSCRIPTION, Letter, Replayed
 from ..output import echo, echo_json, fail, show, show_json
 from ..store import times
 from . import views
 from .options import DEFAULT_DATA, AsJson, Data
-from .stores import open_store
+from .stores import open_store, transaction
 from .usage import Commands
 
 dead = Commands(
@@ -41,7 +40,6 @@ PullSubscription = Annotated[
     str, typer.Option(metavar="NAME", help="With --google: the pull subscription of the dead letters' topic.")
 ]
 MOST_DIGITS = 19
-Move = Callable[[sqlite3.Connection, Sequence[int], datetime], int]
 
 
 @dead.command("list")
@@ -80,7 +78,7 @@ def replay(
     pull_subscription: PullSubscription = PULL_SUBSCRIPTION,
     as_json: AsJson = False,
 ) -> None:
-    """Put dead letters back on the queue: a running platform takes them up within 5 seconds.
+    """Put dead letters back on the queue: a running platform takes them up at once.
 
     Example: aep dead replay 4711 4712
 
@@ -91,7 +89,7 @@ def replay(
     if google is not None:
         _replay_google(google, pull_subscription, _asked(ids, every=every), as_json=as_json)
         return
-    _change(dead_letters.replay, "replayed", ids, data, every=every, as_json=as_json)
+    _change("replay", dead_letters.replay_some, "replayed", ids, data, every=every, as_json=as_json)
 
 
 @dead.command("drop")
@@ -100,17 +98,25 @@ def drop(ids: Ids = None, every: All = False, data: Data = DEFAULT_DATA, as_json
 
     Example: aep dead drop --all
     """
-    _change(dead_letters.drop, "dropped", ids, data, every=every, as_json=as_json)
+    _change("drop", dead_letters.drop_some, "dropped", ids, data, every=every, as_json=as_json)
 
 
-def _change(move: Move, done: str, ids: list[str] | None, data: Path, *, every: bool, as_json: bool) -> None:
+def _change(
+    verb: str, job: Move, done: str, ids: list[str] | None, data: Path, *, every: bool, as_json: bool
+) -> None:
     numbers = [_number(each) for each in _asked(ids, every=every)]
-    with open_store(data) as connection:
+    number = 0
+    with open_store(data) as connection, control(data) as platform:
         try:
             chosen = dead_letters.chosen(connection, numbers)
         except NotFound as error:
             fail(str(error))
-        number = move(connection, chosen, times.now(connection))
+        for piece in dead_letters.pieces(chosen):
+            if platform is not None:
+                number += platform.call("POST", ("dead-letters", verb), {"ids": piece})["moved"]
+                continue
+            with transaction(connection):
+                number += job(connection, piece, times.now(connection))
     if as_json:
         echo_json({done: number})
     else:

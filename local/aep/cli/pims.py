@@ -77,9 +77,9 @@ def add(
 
     Example: aep pims add https://pim.example.com
 
-    A running platform takes the change in within 5 seconds. With --events-api-secret - the PIM's own webhook
-    is taken in: save its URL in the PIM first, and press Test there afterwards. With --google the functions
-    of the project need no release for it; AEP_REGISTRY_KEY, the stack's key, seals the secrets.
+    A platform that runs on the folder takes the change in at once. With --events-api-secret - the PIM's own
+    webhook is taken in: save its URL in the PIM first, and press Test there afterwards. With --google the
+    functions of the project need no release for it; AEP_REGISTRY_KEY, the stack's key, seals the secrets.
     """
     name = pim_url(url)
     place = Place(data, pims_file, google)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import shlex
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from event_platform.adapters.pim_registry import StoredEntry
 from event_platform.adapters.seal import KeylessSeal
 from event_platform.documents import UnreadableEntry, stored_tenant
 from event_platform.domain.tenants import SECRET_FIELDS, Tenant
@@ -21,6 +21,7 @@ from event_platform.domain.validation_words import words_of
 from event_platform.ports import Seal
 from event_platform.settings import Settings
 
+from ..control.client import Control, control
 from ..errors import BadPims
 from ..google import keys as google_keys
 from ..google import registry as on_google
@@ -136,10 +137,19 @@ def open_registry(place: Place, *, makes: bool = False) -> Iterator[Entries]:
                 " name the platform's data folder with --data"
             )
         seal = keys.load(place.data, Settings().secrets_key)
+        with control(place.data) as platform:
+            if platform is not None:
+                yield _entries_of_platform(platform, place.data, seal)
+                return
         with opening.beside_the_server(place.data) as connection:
             connection.execute("BEGIN IMMEDIATE")
             keys.check(connection, seal)
-            yield _entries_of_store(connection, seal)
+            yield _entries_of_store(
+                pims.stored_entries(connection),
+                seal,
+                put=lambda _, tenant: pims.put(connection, tenant, seal),
+                remove=lambda _, name: pims.remove(connection, name),
+            )
             connection.execute("COMMIT")
     except BadPims as error:
         fail(str(error))
@@ -167,20 +177,39 @@ def _entries_of_file(path: Path) -> Entries:
     return Entries(pims.parse(text, str(path), allow_http=True), put=save, remove=save)
 
 
-def _entries_of_store(connection: sqlite3.Connection, seal: Seal) -> Entries:
+def _entries_of_platform(platform: Control, data: Path, seal: Seal) -> Entries:
+    """Returns the entries in the store of a platform that runs, which makes the changes."""
+    with contextlib.closing(opening.connect_to_read(data / opening.FILE)) as connection:
+        keys.check(connection, seal)
+        stored = pims.stored_entries(connection)
+    documents = {entry.name: entry.document for entry in stored}
+
+    def change(name: str, after: str | None) -> None:
+        platform.call("POST", ("pims",), {"name": name, "before": documents.get(name), "after": after})
+
+    return _entries_of_store(
+        stored,
+        seal,
+        put=lambda _, tenant: change(tenant.name, pims.to_document(tenant, seal)),
+        remove=lambda _, name: change(name, None),
+    )
+
+
+def _entries_of_store(
+    stored: Sequence[StoredEntry],
+    seal: Seal,
+    *,
+    put: Callable[[Entries, Tenant], None],
+    remove: Callable[[Entries, str], None],
+) -> Entries:
     readable: list[Tenant] = []
     unreadable: list[str] = []
-    for entry in pims.stored_entries(connection):
+    for entry in stored:
         try:
             readable.append(stored_tenant(entry.document, seal))
         except UnreadableEntry:
             unreadable.append(entry.name)
-    return Entries(
-        readable,
-        put=lambda _, tenant: pims.put(connection, tenant, seal),
-        remove=lambda _, name: pims.remove(connection, name),
-        unreadable=unreadable,
-    )
+    return Entries(readable, put=put, remove=remove, unreadable=unreadable)
 
 
 def _entries_of_project(project: str, seal: Seal) -> Entries:

@@ -3,7 +3,6 @@
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -15,21 +14,21 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from event_platform.documents import subscription_of
 from event_platform.domain.record import representations
-from event_platform.domain.record.actions import Action, Actor
+from event_platform.domain.record.actions import BY_THE_OPERATOR
 from event_platform.domain.replays import Replay, ReplayRequest, ReplayStatus, Which, check_active
 from event_platform.domain.subscriptions import Subscription
-from event_platform.domain.timestamps import normalise_rfc3339
+from event_platform.domain.timestamps import normalise_rfc3339, to_rfc3339
 from event_platform.domain.words import counted
 
 from ..broker.replays import start_in
+from ..control.client import control
 from ..output import console, echo, echo_json, fail
 from ..store import keys, replays, times
 from ..store.retries import MADE_DUE, Search, make_due, subscription_no
 from .options import DEFAULT_DATA, AsJson, Data, settings
-from .stores import open_store
+from .stores import open_store, transaction
 
 POLL_SECONDS = 0.5
-BY_THE_OPERATOR = Action(Actor.PLATFORM, reason="by the operator of the platform")
 
 SubscriptionId = Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="The subscription's id.")]
 From = Annotated[str, typer.Option("--from", metavar="TIME", help="Events accepted at or after this time.")]
@@ -51,21 +50,16 @@ def replay(
 
     Example: aep replay 0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f --from 2026-11-30T10:00:00Z
 
-    A running platform takes it up within 5 seconds. Ctrl-C ends this command, not the replay.
+    Without a running platform the next one sends them. Ctrl-C ends this command, not the replay.
     """
-    if settings().keep == 0:
-        fail("no events are kept, so none can be sent again: AEP_KEEP is 0")
     asked = ReplayRequest(_time("--from", since), _time("--to", until) if until else None, which=which)
     with open_store(data) as connection:
-        found = _subscription(connection, data, subscription)
-        started = Replay(str(uuid_utils.uuid7()), found.id, asked, times.now(connection))
-        with _transaction(connection):
-            start_in(connection, found, started, BY_THE_OPERATOR)
+        replay_id = _started(connection, data, subscription, asked)
         with contextlib.suppress(KeyboardInterrupt):
-            _follow(connection, started.id)
-        row = replays.by_id(connection, started.id)
+            _follow(connection, replay_id)
+        row = replays.by_id(connection, replay_id)
     assert row is not None  # noqa: S101 - it was started above
-    ended = replays.replay_of(row, found.id)
+    ended = replays.replay_of(row, subscription)
     if as_json:
         echo_json(representations.replay(ended))
         return
@@ -82,22 +76,53 @@ def retry(subscription: SubscriptionId, data: Data = DEFAULT_DATA, as_json: AsJs
 
     Example: aep retry 0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f
 
-    A running platform takes them up within 5 seconds.
+    Without a running platform the next one tries them.
     """
+    total = _retried(data, subscription)
+    if as_json:
+        echo_json({"retries": total})
+    else:
+        echo(f"{counted(total, 'delivery')} tried now")
+
+
+def _started(connection: sqlite3.Connection, data: Path, subscription_id: str, asked: ReplayRequest) -> str:
+    """Starts a replay, through the platform if one runs; returns its id."""
+    with control(data) as platform:
+        if platform is not None:
+            return platform.call("POST", ("subscriptions", subscription_id, "replays"), _body(asked))["id"]
+    if settings().keep == 0:
+        fail("no events are kept, so none can be sent again: AEP_KEEP is 0")
+    found = _subscription(connection, data, subscription_id)
+    started = Replay(str(uuid_utils.uuid7()), found.id, asked, times.now(connection))
+    with transaction(connection):
+        start_in(connection, found, started, BY_THE_OPERATOR)
+    return started.id
+
+
+def _body(asked: ReplayRequest) -> dict[str, str]:
+    body = {"which": asked.which.value}
+    for name, at in (("from", asked.since), ("to", asked.until)):
+        if at is not None:
+            body[name] = to_rfc3339(at)
+    return body
+
+
+def _retried(data: Path, subscription_id: str) -> int:
+    """Makes the waiting deliveries due, through the platform if one runs; returns their number."""
+    with control(data) as platform:
+        if platform is not None:
+            return platform.call("POST", ("subscriptions", subscription_id, "retries"))["retries"]
     with open_store(data) as connection:
-        check_active(_subscription(connection, data, subscription), "retry")
-        number, now = subscription_no(connection, subscription), times.now(connection).timestamp()
+        check_active(_subscription(connection, data, subscription_id), "retry")
+        number, now = subscription_no(connection, subscription_id), times.now(connection).timestamp()
         assert number is not None  # noqa: S101 - it was found above
         search, total = Search(number, now), 0
         while search.after is not None:
             found = search.step(connection)
             for start in range(0, len(found), MADE_DUE):
-                with _transaction(connection):
+                with transaction(connection):
                     total += make_due(connection, found[start : start + MADE_DUE], now)
-    if as_json:
-        echo_json({"retries": total})
-    else:
-        echo(f"{counted(total, 'delivery')} tried now")
+    return total
 
 
 def _time(option: str, text: str) -> datetime:
@@ -116,29 +141,14 @@ def _subscription(connection: sqlite3.Connection, data: Path, subscription_id: s
 
 def _follow(connection: sqlite3.Connection, replay_id: str) -> None:
     """Shows a bar until the replay has ended: what was delivered or ended, of what was read so far."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f}"),
-    )
-    with Progress(*columns, console=console(err=True), transient=True) as progress:
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), console=console(err=True), transient=True
+    ) as progress:
         bar = progress.add_task("reading", total=None)
         while (
             row := replays.by_id(connection, replay_id)
         ) is not None and row.status == ReplayStatus.RUNNING:
             done = row.delivered + row.ended
-            progress.update(
-                bar, description="sending" if row.is_read else "reading", total=row.sent, completed=done
-            )
+            doing = "sending" if row.is_read else "reading"
+            progress.update(bar, description=f"{doing}: {done} of {row.sent}", total=row.sent, completed=done)
             time.sleep(POLL_SECONDS)
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import os
 import resource
+import shlex
 import signal
 import ssl
 import sys
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,11 +21,12 @@ from starlette.types import ASGIApp
 from event_platform import __version__, telemetry
 from event_platform.adapters import descriptors
 from event_platform.adapters.clock import SystemClock
+from event_platform.domain.tenants import Tenant, Way
 from event_platform.settings import Settings
 
 from ..errors import CannotListen, StoreReplaced
 from ..output import echo, fail
-from ..runtime import memory, systemd
+from ..runtime import log_text, memory, systemd
 from ..runtime.log_lines import GatheredLines, to_background
 from ..runtime.stopping import DRAIN_SECONDS, METRICS_SECONDS, REQUESTS_SECONDS
 from ..runtime.tasks import WatchedTasks
@@ -111,7 +114,7 @@ def serve(
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         lines = GatheredLines(to_background())  # behind the fork, as it starts threads
-        telemetry.configure(settings.log_level, lines)
+        telemetry.configure(settings.log_level, lines, log_text.renderer(settings.log_format))
         if settings.dev:
             echo(DEV_WARNING, err=True)
         try:
@@ -137,6 +140,7 @@ async def _serve(
     clock: "SteadyClock",
     lines: GatheredLines,
 ) -> BaseException | None:
+    from ..control import server as control
     from ..wiring import Platform  # so that the other commands start without it
 
     faults: list[BaseException] = []
@@ -152,7 +156,7 @@ async def _serve(
     def ready(url: str) -> None:
         nonlocal is_served
         is_served = True
-        log.info("platform.started", version=__version__, url=url)
+        log.info("platform.started", version=__version__, url=url, **started)
         lines.flush()  # what was logged on the way can be read by whoever waits for this
         if faults:
             signal.raise_signal(signal.SIGTERM)
@@ -178,11 +182,14 @@ async def _serve(
             write_log=lambda text: lines.info(text.removesuffix(b"\n")),
         )
         await platform.start()
+        began = time.monotonic()
+        started = _facts(data, len(workers.started), await platform.pims(), settings.pims)
         memory.collect_garbage_rarely()
         try:
             async with (
                 systemd.watchdog(SystemClock(), WatchedTasks(on_fault)),
                 _metrics(platform.metrics_app, *metrics_at),
+                control.serving(platform.control_app, data),
             ):
                 await server.serve_on(
                     listener,
@@ -197,7 +204,20 @@ async def _serve(
             is_served = False
             systemd.notify("STOPPING=1")
             await platform.stop()
+            seconds = round(time.monotonic() - began, 1)
+            log.info("platform.stopped", seconds=seconds, deliveries_waiting=platform.deliveries_waiting())
     return faults[0] if faults else None
+
+
+def _facts(data: Path, workers: int, pims: Sequence[Tenant], listed: str | None) -> dict[str, Any]:
+    """Returns what the start line says of the platform, and what to do next where no PIM can send events."""
+    facts: dict[str, Any] = {"data": str(data.absolute()), "workers": workers, "pims": len(pims)}
+    facts["ingest_formats"] = [way for way in Way if any(tenant.takes(way) for tenant in pims)]
+    if not facts["ingest_formats"]:
+        folder = "" if data == options.DEFAULT_DATA else f" --data {shlex.quote(str(data))}"
+        in_file = "" if listed is None or listed.lstrip().startswith("[") else ", or add one to the list"
+        facts["fix"] = f"register a PIM, at once: aep pims add https://YOUR-PIM{folder}{in_file}"
+    return facts
 
 
 @contextlib.asynccontextmanager

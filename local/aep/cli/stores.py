@@ -15,6 +15,18 @@ BUSY_MILLISECONDS = 30_000
 
 
 @contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commits what the block changes, all or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+@contextlib.contextmanager
 def open_store(data: Path) -> Iterator[sqlite3.Connection]:
     """Opens the store of a folder that has one. Raises StoreUnavailable."""
     path = opening.file_of(data)

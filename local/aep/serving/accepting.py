@@ -168,7 +168,8 @@ class Acceptor:
     """Accepts the connections of a listening socket, in place of asyncio's own server.
 
     asyncio's server does not report a connection before its TLS handshake is over. There are `most`
-    connections at a time. `by_address` says that the peer of a connection is the client, and no proxy.
+    connections at a time. `by_address` says that the peer of a connection is the client, and no proxy. A
+    connection that `admits` returns False for is closed.
     """
 
     def __init__(
@@ -179,12 +180,14 @@ class Acceptor:
         tls: ssl.SSLContext | None,
         most: int,
         by_address: bool,
+        admits: Callable[[socket.socket], bool] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._protocol = protocol
         self._tls = tls
         self._by_address = by_address
+        self._admits = admits
         files = descriptors.limit()
         self._descriptors_below = descriptors.below_for_clients(files)
         # Connections that ended have their descriptors until the loop comes round.
@@ -220,6 +223,9 @@ class Acceptor:
                 self._refused += 1
                 connection.close()
                 break
+            if self._admits is not None and not self._admits(connection):
+                connection.close()
+                continue
             self._admit(connection, site_of(peer[0]) if self._by_address else "")
             if self._paused is not None:
                 break

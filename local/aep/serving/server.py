@@ -129,8 +129,13 @@ async def running_on(
     connections: int = CONNECTIONS,
     drain: float = 1,
     dates_itself: bool = False,
+    by_address: bool = True,
+    admits: Callable[[socket.socket], bool] | None = None,
 ) -> AsyncIterator[str]:
-    """Does the same as `running`, on a socket that listens, for an app that must know its own URL."""
+    """Does the same as `running`, on a socket that listens, for an app that must know its own URL.
+
+    With `admits`, a connection for which it returns False is closed.
+    """
     started = asyncio.Event()
     server = _Server(
         app,
@@ -138,8 +143,10 @@ async def running_on(
         ready=started.set,
         signals=False,
         tls=tls,
+        by_address=by_address,
         connections=connections,
         dates_itself=dates_itself,
+        admits=admits,
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     waiting = asyncio.create_task(started.wait())
@@ -191,6 +198,8 @@ def _why(error: OSError, host: str, port: int) -> str:
 
 def url_of(listener: socket.socket, tls: Tls | None = None) -> str:
     """Returns the base URL of a listening socket, without a trailing slash."""
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
     scheme = "https" if tls else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -208,6 +217,7 @@ class _Server(uvicorn.Server):
         by_address: bool = True,
         connections: int = CONNECTIONS,
         dates_itself: bool = False,
+        admits: Callable[[socket.socket], bool] | None = None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -227,6 +237,7 @@ class _Server(uvicorn.Server):
         self._ready = ready
         self._signals = signals
         self._by_address = by_address
+        self._admits = admits
         self._most = descriptors.most_clients(connections, descriptors.limit())
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -236,7 +247,12 @@ class _Server(uvicorn.Server):
             raise SystemExit(STARTUP_FAILURE)
         self.servers = [  # pyright: ignore[reportAttributeAccessIssue] - closed and waited for alike
             Acceptor(
-                listener, self._protocol, tls=self.config.ssl, most=self._most, by_address=self._by_address
+                listener,
+                self._protocol,
+                tls=self.config.ssl,
+                most=self._most,
+                by_address=self._by_address,
+                admits=self._admits,
             )
             for listener in sockets or []
         ]

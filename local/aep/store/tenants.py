@@ -86,10 +86,25 @@ def stored_entries(connection: sqlite3.Connection) -> list[StoredEntry]:
     return [StoredEntry(name, document) for name, document in rows]
 
 
+def document_of(connection: sqlite3.Connection, name: str) -> str | None:
+    """Returns the entry's document, or None if there is no such entry, in a job."""
+    row = connection.execute("SELECT document FROM tenants WHERE name = ?", (name,)).fetchone()
+    return None if row is None else row[0]
+
+
+def to_document(tenant: Tenant, seal: Seal) -> str:
+    """Returns the entry as the store keeps it, with its secrets sealed."""
+    return orjson.dumps(tenant_document(tenant, seal)).decode()
+
+
 def put(connection: sqlite3.Connection, tenant: Tenant, seal: Seal) -> None:
     """Adds or replaces an entry of the store, in a job."""
-    document = orjson.dumps(tenant_document(tenant, seal)).decode()
-    connection.execute("INSERT OR REPLACE INTO tenants VALUES (?, ?)", (tenant.name, document))
+    put_document(connection, tenant.name, to_document(tenant, seal))
+
+
+def put_document(connection: sqlite3.Connection, name: str, document: str) -> None:
+    """Adds or replaces an entry of the store by its document, in a job."""
+    connection.execute("INSERT OR REPLACE INTO tenants VALUES (?, ?)", (name, document))
 
 
 def remove(connection: sqlite3.Connection, name: str) -> None:

@@ -19,6 +19,7 @@ from event_platform.adapters.http_client.client import default_tls
 from event_platform.ports import Clock
 
 from ..broker.live import Outgoing, dispatcher
+from ..runtime import log_text
 from ..runtime.log_lines import BackgroundFile, GatheredLines, as_text
 from ..runtime.memory import MemoryUpkeep, collect_garbage_rarely, configure_malloc
 from ..runtime.stopping import LAST_WRITE_SECONDS
@@ -184,7 +185,7 @@ async def _work(end: socket.socket, clock: Clock) -> int:
         return ended.result()
     settings = store.settings.result()
     lines = GatheredLines(to_owner.write)
-    telemetry.configure(settings.log_level, lines)
+    telemetry.configure(settings.log_level, lines, log_text.renderer(settings.log_format))
     outgoing = Outgoing(settings)
     live = dispatcher(settings, store, store, store, outgoing.senders, clock, on_fault=on_fault)
 

@@ -169,7 +169,7 @@ async def test_a_dead_letter_that_is_dropped_ends_its_course(world: Keeping, tmp
     await world.queue.accept(PIM, [an_event(1)])
     await world.queue.dead_letter(world.put[-1], "our fault")
     with closing(opening.connect(tmp_path / "aep.db")) as connection:
-        dead_letters.drop(connection, dead_letters.chosen(connection, []), world.clock.now())
+        dead_letters.drop_some(connection, dead_letters.chosen(connection, []), world.clock.now())
     assert await world.course() == ("ended", None, None, dead_letters.DROPPED_MESSAGE, None, AT)
 
 
@@ -199,7 +199,7 @@ async def test_an_event_that_waits_for_its_fan_out_again_is_kept_under_its_new_n
     await world.queue.accept(PIM, [an_event(1)])
     await world.queue._dead_letter_event(PIM, RuntimeError("our fault"))
     with closing(opening.connect(tmp_path / "aep.db")) as connection:
-        dead_letters.replay(connection, dead_letters.chosen(connection, []), world.clock.now())
+        dead_letters.replay_some(connection, dead_letters.chosen(connection, []), world.clock.now())
     assert await world.queue.take_up_events(10) == 1
     while await world.queue.fan_out_piece(PIM):
         pass

@@ -312,7 +312,7 @@ async def test_an_event_on_which_our_code_keeps_failing_becomes_a_dead_letter_an
         (letter,) = dead_letters.listed(beside)
         assert (letter.event_id, letter.subscription_id) == (bad, "")
         assert "a bug, for the test" in letter.error
-        assert dead_letters.replay(beside, dead_letters.chosen(beside, [letter.id]), world.clock.now()) == 1
+        assert dead_letters.replay_some(beside, [letter.id], world.clock.now()) == 1
     assert await world.queue.take_up_events(10) == 1
     assert world.behind[-1] == PIM
     await world.fan_out()
@@ -331,7 +331,7 @@ async def test_a_dead_event_can_be_dropped(world: InPieces, tmp_path: Path) -> N
             pass
     assert world.meters.dead_events == await world.count("dead_events") == 30
     with closing(opening.connect(tmp_path / opening.FILE)) as beside:
-        assert dead_letters.drop(beside, dead_letters.chosen(beside, []), world.clock.now()) == 30
+        assert dead_letters.drop_some(beside, dead_letters.chosen(beside, []), world.clock.now()) == 30
     await world.clock.advance(2)
     await world.queue.look()
     assert world.meters.dead_events == await world.count("dead_events") == 0

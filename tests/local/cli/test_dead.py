@@ -308,8 +308,8 @@ def test_what_another_command_took_first_is_not_moved_twice(
     now = datetime.now(UTC)
     with closing(opening.connect(file)) as one, closing(opening.connect(file)) as other:
         chosen = dead_letters.chosen(one, ())
-        assert dead_letters.drop(other, chosen[:2], now) == 2
-        assert dead_letters.replay(one, chosen, now) == 2
+        assert dead_letters.drop_some(other, chosen[:2], now) == 2
+        assert dead_letters.replay_some(one, chosen, now) == 2
         with pytest.raises(NotFound):
             dead_letters.chosen(one, chosen[:1])
         due = one.execute("SELECT DISTINCT due_at FROM retries").fetchall()

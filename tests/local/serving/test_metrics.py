@@ -260,7 +260,7 @@ async def test_faults_of_ours_and_dead_letters_are_counted_and_seen_to_leave(
     assert found[f'aep_subscription_deliveries_queued{{subscription="{subscription.id}"}}'] == 1
     with closing(opening.connect(tmp_path / opening.FILE)) as beside:
         ids = dead_letters.chosen(beside, ())
-        dead_letters.replay(beside, ids, world.clock.now())
+        dead_letters.replay_some(beside, ids, world.clock.now())
     found = await world.samples()
     assert (found["aep_dead_letters"], found["aep_retries_scheduled"]) == (0, 2)
     await world.start(world.handle)

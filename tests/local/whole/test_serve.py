@@ -125,11 +125,49 @@ def test_ready_is_one_line_and_the_port_takes_requests_then(strict: Strict) -> N
     assert client_of(strict.serve).call("GET", "/subscribers").status_code == 200
 
 
-@pytest.mark.provokes("platform.started")
-def test_the_line_of_the_start_names_the_version_and_the_url(tmp_path: Path) -> None:
-    with server(tmp_path, "serve", "--data", str(tmp_path / "data")) as serve:
-        (line,) = [line for line in serve.stderr().splitlines() if '"platform.started"' in line]
-        assert orjson.loads(line).items() >= {"version": __version__, "url": serve.url}.items()
+@pytest.mark.provokes("platform.started", "platform.stopped")
+def test_a_line_at_start_and_stop_says_what_runs_and_what_is_missing(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with server(tmp_path, "serve", "--data", str(data), "--workers", "0") as serve:
+        assert serve.stop() == 0
+        lines = [orjson.loads(line) for line in serve.stderr().splitlines()]
+    first, last = (
+        next(line for line in lines if line["event"] == f"platform.{when}") for when in ("started", "stopped")
+    )
+    assert (
+        first.items()
+        >= {
+            "version": __version__,
+            "url": serve.url,
+            "data": str(data),
+            "workers": 0,
+            "pims": 0,
+            "ingest_formats": [],
+            "fix": f"register a PIM, at once: aep pims add https://YOUR-PIM --data {data}",
+        }.items()
+    )
+    assert last == lines[-1]
+    assert (last["deliveries_waiting"], last["seconds"] >= 0) == (0, True)
+
+
+def test_on_a_terminal_lines_are_for_a_person_and_in_colour(tmp_path: Path) -> None:
+    ours, its = os.openpty()
+    settings = {"TERM": "xterm", "NO_COLOR": ""}
+    try:
+        arguments = ["serve", "--data", str(tmp_path / "data"), *pims(tmp_path / "pims.json")]
+        with server(tmp_path, *arguments, settings=settings, stderr=its) as serve:
+            said = ""
+            while not re.search(r"platform\.started.*\n", said):
+                said += os.read(ours, 65536).decode()
+            assert serve.stop() == 0
+    finally:
+        os.close(its)
+        os.close(ours)
+    (line,) = [line for line in said.splitlines() if "platform.started" in line]
+    assert re.match(r"\x1b\[2m\d\d:\d\d:\d\d\x1b\[0m  \x1b\[32minfo ", line)
+    assert f"url={serve.url}" in line
+    assert "pims=1" in line
+    assert "register a PIM" not in said
 
 
 def test_without_dev_there_is_no_warning(strict: Strict) -> None:

@@ -18,10 +18,13 @@ from .logs import CAUGHT_UP, LogEntry, LogType
 
 
 class Actor(StrEnum):
-    """The actors that change a record: its owner through the management API, or the platform by itself."""
+    """The actors that change a record: its owner through the management API, the platform by itself, or the
+    platform's operator.
+    """
 
     USER = "user"
     PLATFORM = "platform"
+    OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Action:
 
 
 BY_THE_PLATFORM = Action(Actor.PLATFORM)
+BY_THE_OPERATOR = Action(Actor.OPERATOR)
 
 _DONE_BY_STATUS = {
     Status.ACTIVE: "resumed",

@@ -109,7 +109,7 @@ ACTIONS = frozenset(
     f"{noun}_{done}_by_the_{actor}"
     for noun, changes in CHANGES.items()
     for done in changes
-    for actor in ("user", "platform")
+    for actor in ("user", "platform", "operator")
 ) | {CAUGHT_UP}
 ERRORS = frozenset({Operation.FAILED.value, Operation.DROPPED.value, REFUSED})
 
