@@ -1,13 +1,9 @@
 """`aep dev` and `aep trigger` as processes: an app of one's own, from a shell to its first event."""
 
 import contextlib
-import fcntl
 import os
-import pty
 import re
 import ssl
-import struct
-import termios
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,9 +20,9 @@ from support import processes
 from support.aep_here import run
 from support.processes import Child, until
 from support.servers import Certificates
+from support.terminal import terminals
 
 TYPE = "com.akeneo.pim.v1.product.updated"
-COLUMNS = 80
 
 
 class App:
@@ -70,44 +66,6 @@ def app_at(port: int, tls: ssl.SSLContext | None = None) -> Iterator[App]:
         thread.join()
 
 
-class Terminal:
-    """A terminal of 80 columns, and all that was written to it."""
-
-    def __init__(self) -> None:
-        self.screen = ""
-        self._master, self.descriptor = pty.openpty()
-        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
-        self._reading = threading.Thread(target=self._read)
-        self._reading.start()
-
-    def shows(self, text: str, child: Child) -> str:
-        """The screen, once it shows the text, wherever its lines break."""
-
-        def is_there() -> bool:
-            return text in " ".join(self.screen.split())
-
-        until(lambda: is_there() or child.status is not None, f"on the screen: {text}")
-        assert is_there(), f"{self.screen}\n{child.stderr()}"
-        return self.screen
-
-    def close(self) -> None:
-        os.close(self.descriptor)
-        self._reading.join()
-        os.close(self._master)
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError):  # EIO: nobody has the other end open any more
-            while data := os.read(self._master, 4096):
-                self.screen += data.decode().replace("\r\n", "\n")
-
-
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    opened = Terminal()
-    yield opened
-    opened.close()
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> dict[str, str]:
     """A runtime folder and a folder of temporary files of the test's own."""
@@ -132,24 +90,22 @@ def is_shown(child: Child, text: str) -> None:
     assert text in child.stdout(), child.stderr()
 
 
-def test_from_a_shell_to_the_first_event(
-    tmp_path: Path, terminal: Terminal, settings: dict[str, str]
-) -> None:
+def test_from_a_shell_to_the_first_event(tmp_path: Path, settings: dict[str, str]) -> None:
     port = processes.free_port()
     url = f"http://127.0.0.1:{port}/events?shop=1"
-    arguments = ("dev", "--forward-to", url)
     trigger = ("trigger", TYPE)
-    with processes.command(tmp_path, *arguments, settings=settings, stdout=terminal.descriptor) as dev:
-        terminal.shows(f"Nothing listens at {url} yet", dev)
+    with terminals() as opened:
+        dev = opened.run(tmp_path, "dev", "--forward-to", url, settings=settings)
+        dev.shows(f"Nothing listens at {url} yet")
         status, _, said = ended(tmp_path, *trigger, settings=settings)
         assert (status, said.count("\n")) == (1, 1)
         assert "waits for your app" in said
         with app_at(port) as app:
-            values = copied(terminal.shows(f"aep trigger {TYPE}", dev))
+            values = copied(dev.shows(f"aep trigger {TYPE}"))
 
             data = '{"product": {"uuid": "3f1a2c9e-58a1-4f3c-9a45-2a1f7f1f0b11"}}'
             (tmp_path / "data.json").write_text(data)
-            more = (
+            given = (
                 "--data",
                 str(tmp_path / "data.json"),
                 "--set",
@@ -157,7 +113,7 @@ def test_from_a_shell_to_the_first_event(
                 "--user",
                 "me",
             )
-            status, said, _ = ended(tmp_path, *trigger, *more, settings=settings)
+            status, said, _ = ended(tmp_path, *trigger, *given, settings=settings)
             assert (status, said.splitlines()[-1]) == (0, f"delivered to {url}")
             [(path, headers, body)] = app.requests
             event = orjson.loads(body)
@@ -169,7 +125,7 @@ def test_from_a_shell_to_the_first_event(
             assert f"id {event['id']}\n" in said
             signature = processes.signature(values["SIGNING_SECRET"], body)
             assert headers["X-AKENEO-SIGNATURE-PRIMARY"] == signature
-            terminal.shows("product.updated 3f1a2c9e-58a1-4f3c-9a45-2a1f7f1f0b11 200", dev)
+            dev.shows("product.updated 3f1a2c9e-58a1-4f3c-9a45-2a1f7f1f0b11 200")
 
             client = processes.Client(
                 values["AEP_URL"], values["AEP_PIM_URL"], values["AEP_PIM_TOKEN"], values["AEP_PIM_CLIENT_ID"]
@@ -178,21 +134,21 @@ def test_from_a_shell_to_the_first_event(
 
             app.first = [500]
             ended(tmp_path, *trigger, settings=settings)
-            terminal.shows("Your app answered 500: the platform tries the event again at ", dev)
-            terminal.shows("Your app takes events again.", dev)
+            dev.shows("Your app answered 500: the platform tries the event again at ")
+            dev.shows("Your app takes events again.")
 
             app.status = 404
             status, said, _ = ended(tmp_path, *trigger, settings=settings)
             assert status == 1
             assert "`aep trigger` resumes it" in said
-            terminal.shows("Your app answered 404: for the platform the endpoint is gone", dev)
+            dev.shows("Your app answered 404: for the platform the endpoint is gone")
             app.status = 200
             status, said, _ = ended(tmp_path, *trigger, "--count", "3", settings=settings)
             assert (status, said.splitlines()[-1]) == (0, f"3 events: delivered to {url}")
         assert processes.children(dev.pid) == []
-        assert dev.stop(processes.signal.SIGINT) == 0
-    assert [line for line in terminal.screen.splitlines() if len(line) > COLUMNS] == []
-    assert not dev.stderr()
+        assert dev.interrupt() == 0
+        assert opened.too_wide() == []
+        assert "Traceback" not in dev.screen
     assert [each for name in ("runtime", "temporary") for each in (tmp_path / name).iterdir()] == []
 
 

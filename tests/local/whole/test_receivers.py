@@ -1,8 +1,14 @@
-"""The receivers that `docs/for-app-developers.md` shows, as processes, where their language is installed."""
+"""The receivers that `docs/for-app-developers.md` shows, as processes, where their language is installed.
+
+And the way from a checkout to the first delivery in one of them.
+"""
 
 import re
+import shutil
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +19,10 @@ import pytest
 from support import processes
 from support.components import optional
 from support.processes import Child, signature, until
+from support.terminal import terminals
 
-PAGE = Path(__file__).parents[3] / "docs" / "for-app-developers.md"
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "for-app-developers.md"
 SECRET = "0123456789abcdef"
 NEXT = "fedcba9876543210"
 PRIMARY, SECONDARY = "X-AKENEO-SIGNATURE-PRIMARY", "X-AKENEO-SIGNATURE-SECONDARY"
@@ -115,3 +123,38 @@ def test_without_a_next_secret_only_one_is_taken(tmp_path: Path) -> None:
         body = body_of("1")
         assert posted(url, body, {PRIMARY: signature("", body)}) == 401, child.stderr()
         assert posted(url, body, {PRIMARY: signature(SECRET, body)}) == 200, child.stderr()
+
+
+@pytest.fixture(params=["this checkout", pytest.param("a fresh clone", marks=pytest.mark.full)])
+def checkout(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if request.param == "this checkout":
+        return ROOT
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("git is not installed, or this is no clone")
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    return clone
+
+
+def test_from_a_checkout_to_the_first_delivery_takes_two_commands(checkout: Path, tmp_path: Path) -> None:
+    folders = {"XDG_RUNTIME_DIR": tmp_path / "runtime", "TMPDIR": tmp_path / "temporary"}
+    for folder in folders.values():
+        folder.mkdir()
+    settings = {name: str(folder) for name, folder in folders.items()}
+    settings |= {"PYTHONPATH": f"{checkout / 'functions'}:{checkout / 'local'}"}
+    (tmp_path / "app").mkdir()
+    with running(tmp_path / "app", python) as (app, url), terminals() as opened:
+        started = time.monotonic()
+        dev = opened.run(tmp_path, "dev", "--forward-to", url, "--secret", SECRET, settings=settings)
+        dev.shows("Ready.")
+        event_type = "com.akeneo.pim.v1.product.updated"
+        trigger = opened.run(tmp_path, "trigger", event_type, settings=settings)
+        until(app.stdout, "a delivery in the app")
+        print(f"{len(opened.opened)} commands, {time.monotonic() - started:.1f} s")
+        trigger.shows(f"delivered to {url}")
+        assert trigger.wait() == 0
+        dev.shows(" 200 ")
+        assert app.stdout().startswith(f"{event_type} ")
+        assert len(opened.opened) == 2
+        assert opened.too_wide() == []
+        assert dev.interrupt() == 0
