@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from event_platform.domain.tenants import PimClient, Tenant, may_lack_token_info, tenant_key
+from event_platform.domain.tenants import PimClient, Tenant, Way, may_lack_token_info, tenant_key
 from event_platform.domain.urls import normalise_pim_url
 from support.clock import START
 
@@ -185,3 +185,8 @@ def test_an_entry_covers_its_own_pims_only(entry: dict[str, Any], pim_url: str, 
 )
 def test_a_pim_outside_of_the_cloud_may_have_no_token_info(entry: dict[str, Any], may_lack: bool) -> None:
     assert may_lack_token_info(Tenant.model_validate(entry)) is may_lack
+
+
+def test_a_pim_sends_events_by_the_ways_that_it_has_a_credential_for() -> None:
+    tenant = Tenant(url="https://pim.example.com", relay_secret="a-secret-of-the-relay")  # type: ignore[arg-type]
+    assert [way for way in Way if tenant.takes(way)] == [Way.RELAY]

@@ -184,13 +184,13 @@ class Tenant(_Entry):
         return self.url or self.host_pattern or ""
 
     def takes(self, way: Way) -> bool:
-        """True if the PIM has a credential with which its events can come in by that way."""
-        secrets = {
+        """True if the PIM has a credential with which it can send events by that way."""
+        credentials = {
             Way.CLOUDEVENTS: self.ingest_key,
             Way.EVENTS_API: self.events_api_secret,
             Way.RELAY: self.relay_secret,
         }
-        return bool(secrets[way])
+        return bool(credentials.get(way))  # the feed has none: nobody sends it anything
 
     @cached_property
     def ingest_key_digests(self) -> tuple[bytes, ...]:
