@@ -16,6 +16,7 @@ from event_platform.domain.feeds import Feed, ResourceName, ResourceState
 from event_platform.domain.ingest_formats import events_api
 from event_platform.domain.tenants import Tenant, Way
 from event_platform.feed import FeedReader, PimSession, WebhookMemory
+from event_platform.ports import PimRest
 from support.clock import ManualClock
 from support.embedded import SEAL, Embedded
 from support.fake_pim import PASSWORD, SECRET, FakePim
@@ -58,8 +59,18 @@ class Observed:
 class Feeding:
     """A feed and its PIM. `round` makes one round of all resources, at once."""
 
-    def __init__(self, folder: Path, clock: QuickClock, pim: FakePim, feed: Feed, tenant: Tenant) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: QuickClock,
+        pim: FakePim,
+        feed: Feed,
+        tenant: Tenant,
+        *,
+        rest: PimRest | None = None,
+    ) -> None:
         self.folder, self.clock, self.pim, self.feed, self.tenant = folder, clock, pim, feed, tenant
+        self._rest: PimRest = rest or pim
         self.observed = Observed()
         self._webhooks = 0
         self._open()
@@ -69,7 +80,7 @@ class Feeding:
         self.memory = WebhookMemory(self.clock.monotonic)
         self.memory.watch([self.tenant.name])
         self.store = SqliteFeedStore(self.embedded.database, self.embedded.queue)
-        self.session = PimSession(self.pim, self.feed, self.clock)
+        self.session = PimSession(self._rest, self.feed, self.clock)
         self.reader = FeedReader(
             self.feed,
             self.tenant,

@@ -241,6 +241,9 @@ ILL: Mapping[str, Mapping[str, str]] = {
     "AepNotificationsFail": {'aep_notifications_total{channel="email",result="failed"}': "_x115 1x50"},
     "AepAnswers5xx": {'aep_http_requests_total{route="/ingest",status="503"}': "1+1x200"},
     "AepPimCallsRefused": {'aep_pim_calls_refused_total{pim="a",way="relay",status="401"}': "_x115 1x50"},
+    "AepFeedBehind": {
+        'aep_feed_last_success_timestamp_seconds{pim="a",resource="products"}': "-4000x200",
+    },
     "AepPimSilent": {'aep_pim_last_taken_timestamp_seconds{pim="a",way="events-api"}': "-90000x200"},
 }
 """The series of each alert. A counter with labels begins with its first count."""

@@ -1,6 +1,7 @@
 """The REST API of PIMs over aiohttp: one deadline, no redirects, and answers read as they come."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -32,8 +33,12 @@ class HttpsPimRest:
     Nothing is loaded before the first call, as most platforms have no feed.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *, tls: ssl.SSLContext | None = None, seconds: float = CALL_SECONDS, most_bytes: int = MAX_BYTES
+    ) -> None:
         self._tls = tls
+        self._seconds = seconds
+        self._most_bytes = most_bytes
         self._session: aiohttp.ClientSession | None = None
         self._names: Resolver | None = None
 
@@ -50,7 +55,7 @@ class HttpsPimRest:
         import yarl
 
         try:
-            async with asyncio.timeout(CALL_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 async with self._open().request(
                     method,
                     yarl.URL(url, encoded=True),  # links of the PIM are followed as they are
@@ -59,7 +64,7 @@ class HttpsPimRest:
                     allow_redirects=False,
                 ) as response:
                     if response.status == 200 and read is not None:
-                        await _read(response, read)
+                        await self._read(response, read)
                         text = b""
                     else:
                         text = await response.content.read(MAX_OTHER_BYTES)
@@ -70,7 +75,7 @@ class HttpsPimRest:
                         text,
                     )
         except TimeoutError as error:
-            raise PimUnavailable(f"the PIM gave no complete answer within {CALL_SECONDS:.0f} s") from error
+            raise PimUnavailable(f"the PIM gave no complete answer within {self._seconds:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise PimUnavailable(f"the PIM could not be asked: {_words(error)}") from error
 
@@ -91,6 +96,17 @@ class HttpsPimRest:
             )
         return self._session
 
+    async def _read(self, response: "aiohttp.ClientResponse", read: Callable[[bytes], None]) -> None:
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise PimUnavailable("the PIM's answer is packed, though that was not asked for")
+        size = 0
+        async for piece in response.content.iter_chunked(PIECE_BYTES):
+            size += len(piece)
+            if size > self._most_bytes:
+                raise TooLarge(f"the answer has more than {self._most_bytes // 1024**2} MiB")
+            read(piece)
+            await asyncio.sleep(0)  # what has arrived is read without a turn for anybody else
+
     async def close(self) -> None:
         """Ends all connections."""
         session, self._session = self._session, None
@@ -99,18 +115,6 @@ class HttpsPimRest:
         names, self._names = self._names, None
         if names is not None:
             await names.close()
-
-
-async def _read(response: "aiohttp.ClientResponse", read: Callable[[bytes], None]) -> None:
-    if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise PimUnavailable("the PIM's answer is packed, though that was not asked for")
-    size = 0
-    async for piece in response.content.iter_chunked(PIECE_BYTES):
-        size += len(piece)
-        if size > MAX_BYTES:
-            raise TooLarge(f"the answer has more than {MAX_BYTES // 1024**2} MiB")
-        read(piece)
-        await asyncio.sleep(0)  # what has arrived is read without a turn for anybody else
 
 
 def _resolver(names: Resolver) -> Any:
@@ -155,8 +159,8 @@ def _words(error: Exception) -> str:
         return "the TLS handshake failed"
     if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
         return "the connection ended before the answer was complete"
-    if isinstance(error, OSError) and error.strerror and isinstance(error.errno, int):
-        return error.strerror.lower()
+    if isinstance(error, OSError) and isinstance(error.errno, int):
+        return os.strerror(error.errno).lower()
     return "its answer is no HTTP"
 
 

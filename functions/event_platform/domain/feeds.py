@@ -169,3 +169,12 @@ def is_behind(state: ResourceState, feed: Feed, now: datetime) -> bool:
         return False
     last = state.succeeded_at or state.failed_since
     return last is not None and (now - last).total_seconds() > max(3 * feed.every, 900)
+
+
+def problem_of(state: ResourceState) -> str:
+    """Returns what the operator should look at; empty if there is nothing."""
+    if state.error is not None and not state.missing:
+        return state.error
+    if state.sweep.stage == "held":
+        return f"{state.sweep.gone} deletions are held back, as {state.sweep.held_because}"
+    return ""

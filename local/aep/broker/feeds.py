@@ -1,6 +1,7 @@
 """Runs the feeds of all PIMs that have one, each in a task of its own."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -126,6 +127,9 @@ class Feeds:
 
     async def _run(self, feed: Feed, tenant: Tenant) -> None:
         log.info("feed.started", tenant=feed.tenant, every=feed.every, resources=list(feed.names))
+        with contextlib.suppress(StoreUnavailable):  # the first round says so
+            for resource, state in (await self._store.states(feed.tenant)).items():
+                self._meters.feed_read(feed.tenant, resource, state, 0)
         reader = FeedReader(
             feed,
             tenant,

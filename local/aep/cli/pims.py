@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import shlex
+import sqlite3
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
@@ -12,12 +13,13 @@ from typing import Annotated, Any
 import typer
 from pydantic import SecretStr
 
+from event_platform.domain.feeds import ResourceName, ResourceState, problem_of
 from event_platform.domain.tenants import STRONG, PimClient, Tenant, is_strong
 from event_platform.settings import Settings
 
 from ..output import echo, echo_json, fail, show
 from ..runtime.meters import CallKey, LastCalls
-from ..store import calls, opening
+from ..store import calls, feeds, opening
 from . import clients as client_commands
 from . import feeds as feed_commands
 from . import views
@@ -131,8 +133,14 @@ def list_pims(
                     err=True,
                 )
     known = _last_calls(place)
+    fed = {} if place.project is not None else _feeds(place)
     if as_json:
-        echo_json([_row(tenant) | _calls_in_json(tenant, known or {}) for tenant in tenants])
+        echo_json(
+            [
+                _row(tenant) | _calls_in_json(tenant, known or {}) | _feed_in_json(fed.get(tenant.name))
+                for tenant in tenants
+            ]
+        )
         return
     calls_of = known or {}
     show(
@@ -142,6 +150,7 @@ def list_pims(
                 tenant,
                 _row(tenant)["ingest_path"],
                 [(way, last) for (name, way), last in calls_of.items() if name == tenant.name],
+                _feed_in_words(fed.get(tenant.name)),
             )
             for tenant in tenants
         ),
@@ -288,6 +297,35 @@ def _last_calls(place: Place) -> Mapping[CallKey, LastCalls] | None:
         return {}
     with contextlib.closing(opening.connect_to_read(place.data / opening.FILE)) as connection:
         return calls.read(connection)
+
+
+def _feeds(place: Place) -> Mapping[str, Mapping[ResourceName, ResourceState]]:
+    """Returns the feeds that are not off, in the data folder."""
+    if not (place.data / opening.FILE).exists():
+        return {}
+    with (
+        contextlib.suppress(sqlite3.OperationalError),  # a file of an older program
+        contextlib.closing(opening.connect_to_read(place.data / opening.FILE)) as connection,
+    ):
+        return feeds.running(connection)
+    return {}
+
+
+def _feed_in_json(states: Mapping[ResourceName, ResourceState] | None) -> dict[str, Any]:
+    if states is None:
+        return {}
+    return {
+        "feed": {"problems": {name: words for name, each in states.items() if (words := problem_of(each))}}
+    }
+
+
+def _feed_in_words(states: Mapping[ResourceName, ResourceState] | None) -> str:
+    if states is None:
+        return ""
+    bad = [name for name, each in states.items() if problem_of(each)]
+    last = max((each.succeeded_at for each in states.values() if each.succeeded_at), default=None)
+    shown = "nothing read yet" if last is None else f"read at {last:%Y-%m-%dT%H:%M:%SZ}"
+    return f"{shown}, failing: {', '.join(bad)}" if bad else shown
 
 
 def _calls_in_json(tenant: Tenant, known: Mapping[CallKey, LastCalls]) -> dict[str, Any]:

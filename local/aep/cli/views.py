@@ -130,8 +130,10 @@ def message_item(letter: Letter) -> Item:
     )
 
 
-def pim_item(tenant: Tenant, ingest_path: str, calls: Iterable[tuple[Way, LastCalls]]) -> Item:
-    """A row of `aep pims list`. `calls` are the last ones by each ingest format."""
+def pim_item(
+    tenant: Tenant, ingest_path: str, calls: Iterable[tuple[Way, LastCalls]], feed: str = ""
+) -> Item:
+    """A row of `aep pims list`. `calls` are the last ones by each ingest format; `feed` says how that is."""
     own = list(calls)
     taken = [f"{moment_of(last.taken_at)} {way}" for way, last in own if last.taken_at is not None]
     refused = [
@@ -145,6 +147,7 @@ def pim_item(tenant: Tenant, ingest_path: str, calls: Iterable[tuple[Way, LastCa
             Fact("ingest path", ingest_path),
             Fact("last event taken", ", ".join(taken)),
             Fact("last call refused", ", ".join(refused)),
+            Fact("feed", feed),
         ),
     )
 

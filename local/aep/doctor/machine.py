@@ -32,6 +32,7 @@ from event_platform.adapters.seal import KeylessSeal
 from event_platform.adapters.smtp import SmtpMailer
 from event_platform.documents import UnreadableEntry, stored_tenant
 from event_platform.domain.attempts.broker_messages import TopicRules
+from event_platform.domain.feeds import problem_of
 from event_platform.domain.mail_servers import MailServer
 from event_platform.domain.tenants import PIMS_NAMED, ROUTE_FIX, Tenant, may_lack_token_info
 from event_platform.domain.timestamps import is_ahead
@@ -41,7 +42,7 @@ from event_platform.settings import Settings, wrong_setting
 from ..errors import BadPims, StoreDamaged, WrongKey
 from ..runtime.meters import LastCalls
 from ..serving.accepting import RAISE_THE_LIMIT
-from ..store import calls, identity, keys, migrations, opening, schema, times
+from ..store import calls, feeds, identity, keys, migrations, opening, schema, times
 from ..store import tenants as registry
 from ..store.figures import Figures, figures_of
 from ..store.room import megabytes
@@ -145,6 +146,7 @@ def of_the_folder(folder: Path, settings: Settings) -> Iterator[Check]:
     yield pims(folder, settings)
     yield from tokens(folder, settings)
     yield senders(folder, settings, datetime.now(UTC))
+    yield from of_feeds(folder)
 
 
 async def of_the_surroundings(
@@ -352,6 +354,26 @@ def senders(folder: Path, settings: Settings, now: datetime) -> Check:
     if taken is None:
         return ok("senders", f"no events came yet{stray}")
     return ok("senders", f"the last events came at {_shown(taken)}; `aep pims list` has all{stray}")
+
+
+def of_feeds(folder: Path) -> Iterator[Check]:
+    """Checks that feeds read what they ask for; nothing where there is no feed."""
+    running = _read(folder, feeds.running)
+    if not running:
+        return
+    bad = [
+        f"{name}, {resource}: {words}"
+        for name, states in running.items()
+        for resource, state in states.items()
+        if (words := problem_of(state))
+    ]
+    if bad:
+        more = f"; and {len(bad) - SENDERS_SHOWN} more" if len(bad) > SENDERS_SHOWN else ""
+        yield problem("feeds", f"{'; '.join(bad[:SENDERS_SHOWN])}{more}; `aep pims feed URL` shows all")
+        return
+    read = [each.succeeded_at for states in running.values() for each in states.values() if each.succeeded_at]
+    shown = f"read last at {max(read):%Y-%m-%dT%H:%M:%SZ}" if read else "nothing was read yet"
+    yield ok("feeds", f"{counted(len(running), 'PIM')}; {shown}")
 
 
 async def names(host: str, network: TrustedNetwork) -> Check:

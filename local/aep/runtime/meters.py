@@ -53,7 +53,7 @@ class LastCalls:
 class OfFeed:
     """The numbers of one resource of a feed: its last success, and up to when it is complete.
 
-    Both are in unix seconds.
+    Both are in unix seconds. A resource that was never read has the time of its first failure as the former.
     """
 
     succeeded_at: float | None = None
@@ -237,6 +237,8 @@ class Meters:
         """Forgets the feeds of all other PIMs."""
         for key in [key for key in self.feeds if key[0] not in tenants]:
             del self.feeds[key]
+        for error in [error for error in self.feed_errors if error[0] not in tenants]:
+            del self.feed_errors[error]
 
     def feed_read(self, tenant: str, resource: str, state: ResourceState, events: int) -> None:
         """Counts the events of a page, and notes how far the resource of a feed has come."""
@@ -245,7 +247,8 @@ class Meters:
             return
         own = self.feeds.setdefault((tenant, resource), OfFeed())
         own.emitted += events
-        own.succeeded_at = None if state.succeeded_at is None else state.succeeded_at.timestamp()
+        last = state.succeeded_at or state.failed_since
+        own.succeeded_at = None if last is None else last.timestamp()
         own.complete_to = None if state.cursor is None else state.cursor.timestamp()
 
     def feed_failed(self, tenant: str, resource: str, reason: str) -> None:

@@ -122,6 +122,7 @@ class _Collector(Collector):
         yield _counter("aep_http_requests", "Answers.", ("route", "status"), self._meters.requests)
         yield from self._subscriptions()
         yield from self._pims()
+        yield from self._feeds()
 
     def _queue(self) -> Iterable[Metric]:
         meters = self._meters
@@ -247,6 +248,33 @@ class _Collector(Collector):
         yield family
         yield _counter(
             "aep_pim_calls_refused", "Calls of ingest that were refused.", ("pim", "way", "status"), refused
+        )
+
+    def _feeds(self) -> Iterable[Metric]:
+        """Returns the figures of feeds by PIM and resource; without a sample where there is no feed."""
+        meters = self._meters
+        labels = ("pim", "resource")
+        succeeded = GaugeMetricFamily(
+            "aep_feed_last_success_timestamp_seconds",
+            "When a resource was read to its end last; of one that never was, when it failed first.",
+            labels=labels,
+        )
+        lag = GaugeMetricFamily(
+            "aep_feed_lag_seconds", "Age of what the feed of a resource is complete up to.", labels=labels
+        )
+        emitted = CounterMetricFamily("aep_feed_events", "Events that a feed has sent.", labels=labels)
+        for key, own in meters.feeds.items():
+            if own.succeeded_at is not None:
+                succeeded.add_metric(key, own.succeeded_at)
+            if own.complete_to is not None:
+                lag.add_metric(key, max(0.0, time.time() - own.complete_to))
+            emitted.add_metric(key, own.emitted)
+        yield from (succeeded, lag, emitted)
+        yield _counter(
+            "aep_feed_errors",
+            "Failures of a feed to read a resource.",
+            ("pim", "resource", "reason"),
+            meters.feed_errors,
         )
 
 

@@ -77,6 +77,14 @@ def states(connection: sqlite3.Connection, tenant: str) -> Mapping[ResourceName,
     return {ResourceName(name): ResourceState.model_validate_json(state) for name, state in rows}
 
 
+def running(connection: sqlite3.Connection) -> dict[str, Mapping[ResourceName, ResourceState]]:
+    """Returns how far the feeds have come that are not off, in a job."""
+    rows = connection.execute(
+        "SELECT tenant FROM feeds WHERE json_extract(document, '$.is_off') IS NOT 1 ORDER BY tenant"
+    ).fetchall()
+    return {tenant: states(connection, tenant) for (tenant,) in rows}
+
+
 def put_state(
     connection: sqlite3.Connection, tenant: str, resource: ResourceName, state: ResourceState
 ) -> None:
