@@ -134,27 +134,27 @@ class Feeding:
 
     async def webhook(self, code: str, action: str = "product.updated") -> None:
         """Takes in what the PIM's webhook says of a product as it is now."""
+        body = json.dumps({"events": [self.said(code, action)]}).encode()
+        taken = events_api.read(body, self.tenant, catalog.load(), with_updated=True)
+        assert not taken.problems, taken.problems
+        await self.embedded.queue.accept(self.tenant.name, taken.events, way=Way.EVENTS_API)
+        self.memory.note(self.tenant.name, taken.events, taken.updated)
+
+    def said(self, code: str, action: str = "product.updated") -> dict[str, Any]:
+        """An event of the PIM's webhook about a product as it is now."""
         held = self.pim.lists["products"].get(code)
         resource: dict[str, Any] = {"uuid": self.pim.uuid_of(code), "identifier": code}
         if held is not None:
             resource |= {"created": self.pim.date(held.created), "updated": self.pim.date(held.updated)}
         self._webhooks += 1
-        body = {
-            "events": [
-                {
-                    "action": action,
-                    "event_id": f"00000000-0000-4000-8000-{self._webhooks:012d}",
-                    "event_datetime": self.pim.date(self.pim.now),
-                    "author": "julia",
-                    "author_type": "ui",
-                    "data": {"resource": resource},
-                }
-            ]
+        return {
+            "action": action,
+            "event_id": f"00000000-0000-4000-8000-{self._webhooks:012d}",
+            "event_datetime": self.pim.date(self.pim.now),
+            "author": "julia",
+            "author_type": "ui",
+            "data": {"resource": resource},
         }
-        taken = events_api.read(json.dumps(body).encode(), self.tenant, catalog.load(), with_updated=True)
-        assert not taken.problems, taken.problems
-        await self.embedded.queue.accept(self.tenant.name, taken.events, way=Way.EVENTS_API)
-        self.memory.note(self.tenant.name, taken.events, taken.updated)
 
 
 def _entity(data: dict[str, Any]) -> str:

@@ -1,5 +1,8 @@
 """Webhook and feed of the same PIM: each change comes, beside a healthy webhook once, and never thrice."""
 
+import hashlib
+import hmac
+import json
 import random
 from collections import Counter
 from datetime import datetime
@@ -8,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from event_platform.domain.tenants import Way
+from event_platform.domain.ingest_formats import events_api
+from event_platform.domain.tenants import Tenant, Way
 from event_platform.feed import WebhookMemory
 from event_platform.feed.changes import NOTHING_BROUGHT, Brought
 from support.feeding import Feeding, feeding
+from support.ingesting import ingesting
 from support.records import an_event
 
 PRODUCTS: dict[str, Any] = {"resources": ["products"]}
@@ -187,3 +192,40 @@ async def killed_in_a_round(feed: Feeding) -> None:
     with pytest.raises(Killed):
         await feed.round()
     await feed.restart()
+
+
+async def test_what_ingest_takes_by_the_webhook_is_noted_for_pims_with_a_feed(tmp_path: Path) -> None:
+    async with feeding(tmp_path, has_webhook=True, **PRODUCTS) as feed:
+        registry = OnePim(feed.tenant)
+        feed.pim.add("products", "p0")
+        body = json.dumps({"events": [feed.said("p0", "product.created"), feed.said("p0")]}).encode()
+        async with ingesting(registry, feed.embedded.queue, feed.clock, webhooks=feed.memory) as ingest:
+            headers = signed(body, feed)
+            assert await ingest.post(f"/ingest/events-api/{feed.tenant.key}", body, headers) == 200
+            identity = (feed.pim.uuid_of("p0"),)
+            at = int(feed.pim.lists["products"]["p0"].updated.timestamp())
+            assert feed.memory.brought(PIM, UPDATED, identity) == Brought(at, created=True)
+            feed.memory.watch([])
+            assert await ingest.post(f"/ingest/events-api/{feed.tenant.key}", body, headers) == 200
+            assert len(feed.memory) == 0
+
+
+class OnePim:
+    """The port `TenantRegistry`, of one PIM."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+
+    async def tenants(self) -> list[Tenant]:
+        return [self._tenant]
+
+
+def signed(body: bytes, feed: Feeding) -> dict[str, str]:
+    timestamp = str(int(feed.clock.now().timestamp()))
+    secret = feed.tenant.events_api_secret[0].get_secret_value().encode()
+    value = hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    return {
+        events_api.SIGNATURE_HEADER: value,
+        events_api.TIMESTAMP_HEADER: timestamp,
+        "Content-Type": "application/json",
+    }
