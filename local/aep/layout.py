@@ -72,7 +72,7 @@ def lines(
     for index, item in enumerate(items):
         if index > 0:
             yield Line("")
-        yield from _block(columns, item, width)
+        yield from block(columns, item, width)
 
 
 def _fits(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> bool:
@@ -137,10 +137,10 @@ def _flowing(facts: Iterable[Fact], width: int) -> Sequence[str]:
     return [*found, line] if line else found
 
 
-def _block(columns: Sequence[Column], item: Item, width: int | None) -> Iterator[Line]:
+def block(columns: Sequence[Column], item: Item, width: int | None) -> Iterator[Line]:
+    """Yields the lines of one item: a heading, and a line for each fact."""
     heading, facts = item.heading, item.lines
     if facts is None:
-        heading = item.cells[0]
         facts = [Fact(column.header, cell) for column, cell in zip(columns[1:], item.cells[1:], strict=True)]
     shown = [fact for fact in (*facts, *item.more) if fact.text]
     for text in _wrapped(heading or item.cells[0], width):

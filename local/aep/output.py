@@ -4,6 +4,7 @@ A test holds that no other module prints.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, NoReturn
@@ -16,7 +17,7 @@ from rich.text import Text
 from event_platform import telemetry
 
 from . import layout
-from .layout import Column, Fact, Item
+from .layout import Column, Fact, Item, Line
 
 PAGE = 500
 """The items that are read, laid out and printed at once."""
@@ -53,6 +54,17 @@ def fail(message: str, status: int = 2) -> NoReturn:
     raise SystemExit(status)
 
 
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks the person at the terminal, unless `yes`; ends the command when the answer is no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        fail(f"{question} Nobody can be asked here: say --yes")
+    echo(f"{question} [y/N] ", nl=False)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        fail("nothing was done", 1)
+
+
 def text(value: object, style: str = "") -> Text:
     """Returns a styled text for a console or a table, never read as markup."""
     return Text(printable(str(value)), style)
@@ -70,20 +82,32 @@ def show(columns: Sequence[Column], items: Iterable[Item], *, empty: str, has_he
     grep, unless COLUMNS says how wide lines may be.
     """
     shown = console()
-    width = shown.width if shown.is_terminal or "COLUMNS" in os.environ else None
     source = iter(items)
     is_first = True
     while page := [_printable_item(item) for item in islice(source, PAGE)]:
         is_first = False
-        laid_out = layout.lines(columns, page, width, has_header=has_header)
-        if shown.is_terminal:
-            head = "" if shown.no_color else "bold"
-            for line in laid_out:
-                shown.print(Text(line.text, head if line.is_head else ""), soft_wrap=True)
-        else:
-            typer.echo("\n".join(line.text for line in laid_out))
+        _print_lines(shown, layout.lines(columns, page, _width(shown), has_header=has_header))
     if is_first:
         echo(empty)
+
+
+def show_one(item: Item) -> None:
+    """Prints one item as a block."""
+    shown = console()
+    _print_lines(shown, layout.block((), _printable_item(item), _width(shown)))
+
+
+def _width(shown: Console) -> int | None:
+    return shown.width if shown.is_terminal or "COLUMNS" in os.environ else None
+
+
+def _print_lines(shown: Console, lines: Iterable[Line]) -> None:
+    if not shown.is_terminal:
+        typer.echo("\n".join(line.text for line in lines))
+        return
+    head = "" if shown.no_color else "bold"
+    for line in lines:
+        shown.print(Text(line.text, head if line.is_head else ""), soft_wrap=True)
 
 
 def show_json(values: Iterable[Any]) -> None:

@@ -11,11 +11,11 @@ from event_platform.domain.tenants import MAX_PREVIOUS_KEYS, PimClient, Tenant
 
 from ..output import echo, echo_json, fail, show
 from . import views
-from .options import DEFAULT_DATA, AsJson, Data
+from .options import DEFAULT_DATA, AsJson, Data, span
 from .registry import Entries, PimsFile, Place, Project, open_registry, pim_name
 
-OVERLAP_SECONDS = 3600.0
-LONGEST_OVERLAP_SECONDS = 30 * 86400.0
+OVERLAP = timedelta(hours=1)
+LONGEST_OVERLAP = timedelta(days=30)
 
 PimUrl = Annotated[str, typer.Argument(metavar="URL", help="The PIM's base URL.")]
 ClientId = Annotated[str, typer.Argument(metavar="CLIENT_ID", help="The client's id.")]
@@ -30,12 +30,10 @@ def set_client(
     ] = None,
     key: Annotated[bool, typer.Option("--key", help="Issue another platform key.")] = False,
     overlap: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            min=0,
-            max=LONGEST_OVERLAP_SECONDS,
-            metavar="SECONDS",
-            help=f"How long earlier keys stay good beside another; {OVERLAP_SECONDS:.0f} unless given.",
+            metavar="TIME",
+            help="How long earlier keys stay good beside another, as in 90s, 2h or 1d; 1h unless given.",
         ),
     ] = None,
     pims_file: PimsFile = None,
@@ -52,6 +50,7 @@ def set_client(
     another, and the one before stays good for an hour, so that the app that runs can be given the new one.
     """
     now = datetime.now(UTC)
+    lasts = None if overlap is None else span("--overlap", overlap, LONGEST_OVERLAP)
     new_key: str | None = None
     place = Place(data, pims_file, google)
     with open_registry(place) as entries:
@@ -66,7 +65,7 @@ def set_client(
             )
         if has_keys and (key or after.key_sha256 is None):
             new_key = secrets.token_urlsafe(32)
-            after = _with_key(after, new_key, now, OVERLAP_SECONDS if overlap is None else overlap)
+            after = _with_key(after, new_key, now, OVERLAP if lasts is None else lasts)
         if overlap is not None and not key:
             fail("--overlap says how long earlier keys stay good beside another: give --key too")
         if username is not None:
@@ -162,9 +161,9 @@ def _tenant(entries: Entries, url: str, place: Place) -> Tenant:
     return tenant
 
 
-def _with_key(client: PimClient, key: str, now: datetime, overlap: float) -> PimClient:
+def _with_key(client: PimClient, key: str, now: datetime, overlap: timedelta) -> PimClient:
     """Returns the client with a new key. Earlier keys stay good for at most the overlap."""
-    changed = client.with_new_key(hashlib.sha256(key.encode()).hexdigest(), now, timedelta(seconds=overlap))
+    changed = client.with_new_key(hashlib.sha256(key.encode()).hexdigest(), now, overlap)
     if len(changed.previous_keys) > MAX_PREVIOUS_KEYS:
         fail(
             f"client {client.client_id} has {MAX_PREVIOUS_KEYS} earlier keys that are still good;"

@@ -144,7 +144,8 @@ def _right(parameter: Any) -> str:
     if default not in (None, False, "", []) and not callable(default) and parameter.show_default is not False:
         more.append(f"default: {default}")
     if parameter.envvar:
-        more.append(f"or {parameter.envvar}")
+        names = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar
+        more.append(f"or {' or '.join(names)}")
     noted = "; ".join(filter(None, more))
     return f"{said} ({noted})" if noted else said
 

@@ -30,6 +30,8 @@ from .restore import restore
 from .secrets import secrets
 from .serve import serve
 from .sim import sim
+from .subscribers import subscribers
+from .subscriptions import subscriptions
 from .trace import trace
 from .usage import Commands, Group
 
@@ -52,6 +54,8 @@ PANELS: Mapping[str, Mapping[str, Any]] = {
         "trace": trace,
     },
     "Act": {
+        "subscriptions": subscriptions,
+        "subscribers": subscribers,
         "replay": replay,
         "retry": retry,
         "dead": dead,

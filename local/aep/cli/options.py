@@ -1,6 +1,8 @@
 """The options that several commands share, and the catalog's types by name."""
 
+import re
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,7 +54,11 @@ def is_default(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "DEFAULT"
 
 
+LONGEST_SPAN = timedelta(days=999_999)
+_SPAN = re.compile(r"([0-9]{1,6})([smhd]?)", re.ASCII)
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 READ_BY_COMMANDS = (
+    "AEP_CLIENT_ID",
     "AEP_DATA",
     "AEP_INBOX_SECRET",
     "AEP_INGEST_KEY",
@@ -79,6 +85,17 @@ def settings(**given: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         fail(wrong_setting(error))
+
+
+def span(option: str, text: str, longest: timedelta = LONGEST_SPAN) -> timedelta:
+    """Returns a span of time such as 90s, 2h or 1d; ends the command when the text is none."""
+    matched = _SPAN.fullmatch(text)
+    if matched is None:
+        fail(f"{option} must be a number with s, m, h or d, as in 90s, 2h or 1d")
+    found = timedelta(seconds=int(matched[1]) * _SECONDS[matched[2]])
+    if found > longest:
+        fail(f"{option} must be at most {longest.days}d")
+    return found
 
 
 def event_types(source: str | None) -> catalog.Catalog:

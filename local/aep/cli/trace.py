@@ -1,9 +1,8 @@
 """`aep trace`: what became of an event, or of the events of an entity, for all clients."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -15,12 +14,10 @@ from event_platform.domain.timestamps import to_rfc3339
 from ..output import echo, echo_json, fail
 from ..store import kept_search, times
 from ..store.kept_search import KeptSearch
-from .options import DEFAULT_DATA, AsJson, Data
+from .options import DEFAULT_DATA, AsJson, Data, span
 from .stores import open_store
 
 LISTED = 100
-_SINCE = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def trace(
@@ -71,10 +68,7 @@ def _entity(text: str) -> Entity:
 def _moment(since: str | None, now: datetime) -> datetime | None:
     if since is None:
         return None
-    matched = _SINCE.fullmatch(since)
-    if matched is None:
-        fail("--since must be a number with s, m, h or d, as in 90s, 2h or 1d")
-    return now - timedelta(seconds=int(matched[1]) * _SECONDS[matched[2]])
+    return now - span("--since", since)
 
 
 def _lines(event: KeptEvent) -> Iterator[str]:

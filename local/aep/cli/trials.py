@@ -1,83 +1,16 @@
 """`aep test` and `aep explain`: try a subscription as its app, through the management API."""
 
-import asyncio
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-import orjson
 import typer
 
-from event_platform import USER_AGENT
-
 from ..output import console, echo, echo_json, fail, text
-from ..runtime import unanswered
 from .event_files import EventFile, event_in
+from .management import DEFAULT_URL, App, ClientId, PimUrl, Token, Url
 from .options import AsJson
 
-if TYPE_CHECKING:
-    import aiohttp
-
-TIMEOUT_SECONDS = 30
-ADVICE = {
-    "X-PIM-TOKEN is not valid": ". Give --token one that this PIM has issued within the last hour",
-    "is not configured for": ". Check --pim-url, or add the PIM with `aep pims add URL`",
-}
-"""The advice that follows a refusal, by what it says."""
-
 Subscription = Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="The subscription's id.")]
-Url = Annotated[str, typer.Option("--url", envvar="AEP_URL", help="The platform's base URL.")]
-PimUrl = Annotated[str, typer.Option("--pim-url", envvar="AEP_PIM_URL", help="The PIM's base URL.")]
-ClientId = Annotated[
-    str, typer.Option("--client-id", envvar="AEP_PIM_CLIENT_ID", help="The connection's or App's client id.")
-]
-Token = Annotated[
-    str,
-    typer.Option(
-        "--token", envvar="AEP_PIM_TOKEN", help="Its access token; - reads a line of standard input."
-    ),
-]
-DEFAULT_URL = "http://127.0.0.1:8080"
-
-
-class _App:
-    """The platform as one client of a PIM sees it. Every failure ends the command."""
-
-    def __init__(self, url: str, pim_url: str, client_id: str, token: str) -> None:
-        given = {"--url": url, "--pim-url": pim_url, "--client-id": client_id, "--token": token}
-        if missing := [name for name, value in given.items() if not value.strip()]:
-            fail(f"{', '.join(missing)} must be given (see --help for the environment variables)")
-        if not url.startswith(("http://", "https://")):
-            fail(f"--url {url}: give the platform's base URL, such as {DEFAULT_URL}")
-        self._base = f"{url.rstrip('/')}/api/v1"
-        token = sys.stdin.readline().strip() if token == "-" else token.strip()  # noqa: S105 - a mark
-        identity = {"X-PIM-URL": pim_url, "X-PIM-CLIENT-ID": client_id, "X-PIM-TOKEN": token}
-        self._headers = {"User-Agent": USER_AGENT, **identity}
-
-    async def about(self, subscription: str, action: str, body: Any) -> Any:
-        """Returns the answer of `POST …/subscriptions/{id}/{action}`, whichever subscriber has the
-        subscription.
-        """
-        import aiohttp  # here, as a server would keep it in memory for nothing
-
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-        try:
-            async with aiohttp.ClientSession(headers=self._headers, timeout=timeout) as session:
-                for subscriber in await self._call(session, "GET", "/subscribers"):
-                    path = f"/subscribers/{subscriber['id']}/subscriptions"
-                    if any(each["id"] == subscription for each in await self._call(session, "GET", path)):
-                        return await self._call(session, "POST", f"{path}/{subscription}/{action}", body)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            fail(f"no answer from {self._base} ({unanswered.why(error)}): check --url", 1)
-        return fail(f"no subscription {subscription} of this client", 1)
-
-    async def _call(self, session: "aiohttp.ClientSession", method: str, path: str, body: Any = None) -> Any:
-        async with session.request(method, self._base + path, json=body) as response:
-            answer = orjson.loads(await response.read())
-        if response.status >= 400:
-            messages = "; ".join(each["message"] for each in answer["errors"])
-            advice = next((words for part, words in ADVICE.items() if part in messages), "")
-            fail(f"the platform answered {response.status}: {messages}{advice}", 1)
-        return answer
 
 
 def send_test(
@@ -99,7 +32,8 @@ def send_test(
     suspended subscriptions can be tested. Exit status 0 when the endpoint took it.
     """
     body = {} if event_type is None else {"type": event_type}
-    shown = asyncio.run(_App(url, pim_url, client_id, token).about(subscription, "test", body))
+    with App(url, pim_url, client_id, token) as app:
+        shown = app.subscription("POST", subscription, body, action="test")
     if as_json:
         echo_json(shown)
     else:
@@ -126,7 +60,8 @@ def explain(
     if str(event) == "-" and token == "-":  # noqa: S105 - a mark
         fail("only one of --event and --token can be read from standard input")
     body = event_in(event)
-    found = asyncio.run(_App(url, pim_url, client_id, token).about(subscription, "explain", body))
+    with App(url, pim_url, client_id, token) as app:
+        found = app.subscription("POST", subscription, body, action="explain")
     if as_json:
         echo_json(found)
     else:
@@ -138,7 +73,7 @@ def explain(
     raise typer.Exit(0 if found["matches"] else 1)
 
 
-def _report_test(shown: dict[str, Any]) -> None:
+def _report_test(shown: Mapping[str, Any]) -> None:
     answered = f"answered {shown['status']}" if shown["status"] else f"{shown['reason']}: {shown['detail']}"
     console().print(
         text(shown["outcome"], "green" if shown["outcome"] == "delivered" else "red"),

@@ -4,10 +4,12 @@ Whoever reads the same from another store, such as the Firestore of a project, s
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from event_platform.domain.record.logs import LogEntry
+from event_platform.domain.subscriptions import PubSubConfig
 from event_platform.domain.tenants import Tenant, Way
 from event_platform.domain.words import counted
 
@@ -51,6 +53,8 @@ CLIENTS = (
 )
 
 EVENT_TYPES = (Column("type"), Column("certainty"), Column("trigger"))
+SUBSCRIBERS = (Column("subscriber"), Column("name"), Column("state"))
+RECORDS = (Column("subscription"), Column("state"), Column("destination"))
 
 AKENEO = "com.akeneo.pim.v1."
 """The prefix of Akeneo's event types, which the list of a subscription's types leaves out."""
@@ -160,6 +164,97 @@ def client_item(client: Mapping[str, Any]) -> Item:
         client["platform_keys"],
         ", ".join(client["previous_keys_until"]),
     )
+
+
+def subscriber_item(record: Mapping[str, Any]) -> Item:
+    """A row of `aep subscribers list`, from the record as the API has it."""
+    return Item(
+        cells=(record["id"], record["name"], record["status"]),
+        heading=f"{record['id']}  {record['name']}  {record['status']}",
+        lines=(),
+        more=(*_contact(record), *_owner(record)),
+    )
+
+
+def subscriber_in_full(record: Mapping[str, Any]) -> Item:
+    """All of a subscriber, from the record as the API has it."""
+    item = subscriber_item(record)
+    channels = ", ".join(record["contact"]["notification_channels"])
+    return replace(item, more=(*item.more, Fact("notified by", channels), *_times(record)))
+
+
+def record_item(record: Mapping[str, Any]) -> Item:
+    """A row of `aep subscriptions list`, from the record as the API has it."""
+    return Item(
+        cells=(record["id"], record["status"], destination(record)),
+        heading=f"{record['id']}  {record['status']}",
+        lines=(Fact("destination", destination(record)),),
+        more=(
+            Fact("events", event_types(record["events"])),
+            Fact("filter", record.get("filter", "")),
+            Fact("subscriber", record["subscriber_id"]),
+            *_owner(record),
+        ),
+    )
+
+
+def record_in_full(record: Mapping[str, Any]) -> Item:
+    """All of a subscription but its secrets, from the record as the API has it."""
+    failure = record.get("last_failure")
+    config = record["config"]
+    two = " and another" if "secondary" in config.get("secret", {}) else ""
+    return Item(
+        cells=(record["id"],),
+        heading=f"{record['id']}  {record['status']}",
+        lines=(),
+        more=(
+            Fact("destination", destination(record)),
+            Fact("broker", config.get("broker", "")),
+            Fact("type", record["type"]),
+            Fact("source", record["source"]),
+            Fact("events", ", ".join(name.removeprefix(AKENEO) for name in record["events"])),
+            Fact("filter", record.get("filter", "")),
+            Fact("signed with", f"a secret{two}" if "secret" in config else ""),
+            Fact("headers", ", ".join(config.get("headers", {}))),
+            Fact("catches up", "yes" if record.get("catch_up") else "no"),
+            Fact("identifiers", "added to products" if record["send_product_identifier"] else ""),
+            Fact("subscriber", record["subscriber_id"]),
+            *_owner(record),
+            *_times(record),
+            Fact("last failure", "" if failure is None else _failure(failure)),
+        ),
+    )
+
+
+def destination(record: Mapping[str, Any]) -> str:
+    """Returns the destination in the words of notifications, from the record as the API has it."""
+    config = record["config"]
+    if "project_id" in config:
+        return PubSubConfig(config["project_id"], config["topic_id"]).destination
+    return config["topic"] if "topic" in config else config["url"]
+
+
+def _contact(record: Mapping[str, Any]) -> Sequence[Fact]:
+    contact = record["contact"]
+    return (
+        Fact("e-mail", contact["technical_email"]),
+        Fact("webhook", contact.get("notification_webhook_url", "")),
+    )
+
+
+def _owner(record: Mapping[str, Any]) -> Sequence[Fact]:
+    """Returns whose it is, which only the operator's records say."""
+    if "pim_url" not in record:
+        return ()
+    return (Fact("PIM", record["pim_url"]), Fact("client", record["client_id"]))
+
+
+def _times(record: Mapping[str, Any]) -> Sequence[Fact]:
+    return (Fact("created", record["created_at"]), Fact("changed", record["updated_at"]))
+
+
+def _failure(failure: Mapping[str, Any]) -> str:
+    return " ".join(str(each) for each in (failure["at"], failure["status"], failure["reason"]) if each)
 
 
 def row(*cells: object) -> Item:

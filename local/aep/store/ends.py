@@ -32,19 +32,22 @@ class SqliteFailedAttempts:
         self._database = database
 
     async def last_failure(self, subscription_id: str) -> LastFailure | None:
-        row = await self._database.read(
-            lambda connection: connection.execute(
-                "SELECT f.at, f.outcome, f.reason, f.status FROM subscriptions s"
-                " JOIN last_failures f ON f.subscription_no = s.no WHERE s.id = ?",
-                (subscription_id,),
-            ).fetchone()
-        )
-        if row is None:
-            return None
-        at, outcome, reason, status = row
-        return LastFailure(
-            moment_of(at), Outcome(Kind(outcome), None if reason is None else Reason(reason), status)
-        )
+        return await self._database.read(lambda connection: last_failure_of(connection, subscription_id))
+
+
+def last_failure_of(connection: sqlite3.Connection, subscription_id: str) -> LastFailure | None:
+    """Reads the last failed attempt of a subscription, in a job; None if none failed."""
+    row = connection.execute(
+        "SELECT f.at, f.outcome, f.reason, f.status FROM subscriptions s"
+        " JOIN last_failures f ON f.subscription_no = s.no WHERE s.id = ?",
+        (subscription_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    at, outcome, reason, status = row
+    return LastFailure(
+        moment_of(at), Outcome(Kind(outcome), None if reason is None else Reason(reason), status)
+    )
 
 
 def record_end(

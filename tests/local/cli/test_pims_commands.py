@@ -265,7 +265,7 @@ def test_a_platform_key_is_stored_as_its_hash_and_another_goes_beside_it(aep: Ae
     assert [each["key_sha256"] for each in first["previous_keys"]] == [hashes[0]]
     assert second == {"client_id": "shop", "key_sha256": hashes[1], "username": "julia"}
     assert not any(key.encode() in contents(place[1]) for key in (erp, shop, erp_again))
-    key_of("erp", "--key", "--overlap", "0")
+    key_of("erp", "--key", "--overlap", "0s")
     (entry,) = orjson.loads(place[1].read_bytes())
     assert "previous_keys" not in entry["clients"][0]
 
@@ -395,7 +395,8 @@ def test_the_data_folder_is_its_owners_alone_and_holds_no_secret_in_the_clear(
         (("client", "no url", "erp"), "no url"),
         (("client", "https://info.example.com", "erp", "--key", "--username", "x"), "--auth platform-key"),
         (("client", PIM, "erp", "--overlap", "60"), "--key"),
-        (("client", PIM, "erp", "--key", "--overlap", "-1"), "--overlap"),
+        (("client", PIM, "erp", "--key", "--overlap", "-1"), "--overlap must be a number with"),
+        (("client", PIM, "erp", "--key", "--overlap", "31d"), "--overlap must be at most 30d"),
         (("clients", "https://unknown.example.com"), "aep pims add"),
         (("revoke", PIM, "unknown"), "aep pims clients"),
         (("remove", "https://unknown.example.com"), "aep pims list"),
