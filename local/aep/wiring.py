@@ -1,7 +1,8 @@
 """All functions on one machine: builds the parts, wires them, starts and stops them in order."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -248,6 +249,19 @@ class Platform:
         except BaseException:
             await self.stop()
             raise
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None, None]:
+        """Opens the folder, so that `control_app` can be called inside the block; nothing is delivered.
+
+        Raises SetupError, StoreUnavailable.
+        """
+        await asyncio.to_thread(self._database.open, asyncio.get_running_loop())
+        try:
+            await self._database.write(partial(keys.check, seal=self._seal), needs_room=False)
+            yield
+        finally:
+            await self._close()
 
     async def stop(self) -> None:
         """Hands out nothing more, waits for what is on its way, and closes the folder."""

@@ -57,7 +57,7 @@ Record = Mapping[str, Any]
 
 
 class Management(Protocol):
-    """What commands do with subscribers and subscriptions. Records are as answers of the API have them."""
+    """The actions on subscribers and subscriptions. Records are as answers of the API have them."""
 
     def subscribers(self) -> Iterator[Record]:
         """Reads all of the client, or as the operator of all clients."""
@@ -192,7 +192,7 @@ def managing(command: Callable[..., None]) -> Callable[..., None]:
                     name: value if _is_typed(context, name) else None
                     for name, value in (("pim_url", pim_url), ("client_id", client_id))
                 }
-                management = stack.enter_context(OperatorRecords(data, **named))
+                management = OperatorRecords(data, **named)
             else:
                 management = stack.enter_context(App(url, pim_url, client_id, token))
             command(management, **more)

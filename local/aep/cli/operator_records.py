@@ -4,50 +4,50 @@ Reading is done on the file. What acts goes through the platform that runs on th
 the file by the same use cases; either way it is logged as the operator's.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from event_platform.domain.record import representations
 from event_platform.domain.subscriptions import Owner, Subscriber
 
+from ..control import in_process
+from ..control.client import control
 from ..output import fail
 from ..store import all_records
 from ..store.ends import last_failure_of
+from .options import settings
 from .registry import pim_url as normalised
 from .stores import open_store
 
+BASE_URL = "http://localhost"
+
 
 class OperatorRecords:
-    """The `Management` of the operator. `pim_url` and `client_id` narrow lists, and own what is created."""
+    """The `Management` of the operator. `pim_url` and `client_id` narrow lists, and own what is created.
+
+    No connection is open while something acts: closing it would end the locks of the store on the file.
+    """
 
     def __init__(self, data: Path, pim_url: str | None, client_id: str | None) -> None:
         self._data = data
         self._tenant = None if pim_url is None else normalised(pim_url)
         self._client_id = client_id
-        self._stack = ExitStack()
-
-    def __enter__(self) -> "OperatorRecords":
-        self._connection = self._stack.enter_context(open_store(self._data))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
 
     def subscribers(self) -> Iterator[Mapping[str, Any]]:
-        for record in all_records.subscribers(
-            self._connection, tenant=self._tenant, client_id=self._client_id
-        ):
-            yield _of(record.owner) | representations.subscriber(record)
+        with open_store(self._data) as connection:
+            for record in all_records.subscribers(connection, tenant=self._tenant, client_id=self._client_id):
+                yield _of(record.owner) | representations.subscriber(record)
 
     def subscriptions(self, subscriber_id: str | None) -> Iterator[Mapping[str, Any]]:
         if subscriber_id is not None:
             self._subscriber(subscriber_id)
-        for record in all_records.subscriptions(
-            self._connection, tenant=self._tenant, client_id=self._client_id, subscriber_id=subscriber_id
-        ):
-            yield _of(record.owner) | representations.subscription(record)
+        with open_store(self._data) as connection:
+            for record in all_records.subscriptions(
+                connection, tenant=self._tenant, client_id=self._client_id, subscriber_id=subscriber_id
+            ):
+                yield _of(record.owner) | representations.subscription(record)
 
     def create_subscriber(self, body: Any) -> Mapping[str, Any]:
         if self._tenant is None or self._client_id is None:
@@ -67,23 +67,46 @@ class OperatorRecords:
     def subscription(
         self, method: str, subscription_id: str, body: Any = None, *, action: str | None = None
     ) -> Mapping[str, Any]:
-        record = all_records.subscription(self._connection, subscription_id)
+        with open_store(self._data) as connection:
+            record = all_records.subscription(connection, subscription_id)
+            failure = last_failure_of(connection, subscription_id)
         if record is None:
             fail(f"no subscription {subscription_id}: `aep subscriptions list --operator` shows them", 1)
         if method == "GET":
-            failure = last_failure_of(self._connection, record.id)
             return _of(record.owner) | representations.subscription(record, failure)
         path = ("subscriptions", subscription_id) + ((action,) if action is not None else ())
         return self._act(method, path, body, record.owner)
 
     def _subscriber(self, subscriber_id: str) -> Subscriber:
-        record = all_records.subscriber(self._connection, subscriber_id)
+        with open_store(self._data) as connection:
+            record = all_records.subscriber(connection, subscriber_id)
         if record is None:
             fail(f"no subscriber {subscriber_id}: `aep subscribers list --operator` shows them", 1)
         return record
 
     def _act(self, method: str, path: Sequence[str], body: Any, owner: Owner) -> Mapping[str, Any]:
-        raise NotImplementedError
+        headers = {"X-PIM-URL": owner.tenant, "X-PIM-CLIENT-ID": owner.client_id}
+        with control(self._data) as platform:
+            if platform is not None:
+                answer = platform.call(method, path, body, headers)
+            else:
+                answer = asyncio.run(_on_the_file(self._data, method, path, body, headers))
+        return _of(owner) | answer
+
+
+async def _on_the_file(
+    data: Path, method: str, path: Sequence[str], body: Any, headers: Mapping[str, str]
+) -> Any:
+    """Makes the call on the file of a folder on which no platform runs. Raises DataFolderInUse."""
+    from ..wiring import Platform  # most commands start faster without it
+
+    faults: list[BaseException] = []
+    platform = Platform(settings(), data, base_url=BASE_URL, on_fault=faults.append)
+    async with platform.opened():
+        answer = await in_process.call(platform.control_app, method, path, body, headers)
+    if faults:
+        raise faults[0]
+    return answer
 
 
 def _of(owner: Owner) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Control:
                 f"the platform on {self._folder} has not answered ({error or type(error).__name__}): it may"
                 " have stopped meanwhile. Look whether it was done, then run the command again"
             ) from error
-        return _result(response.status, answer)
+        return result_of(response.status, answer)
 
 
 @contextlib.contextmanager
@@ -90,7 +90,8 @@ def control(folder: Path) -> Iterator[Control | None]:
         yield None if connection is None else Control(folder, connection)
 
 
-def _result(status: int, answer: bytes) -> Any:
+def result_of(status: int, answer: bytes) -> Any:
+    """Returns the JSON of an answer. Raises what `Control.call` raises."""
     if status < HTTPStatus.BAD_REQUEST:
         return orjson.loads(answer)
     try:

@@ -22,6 +22,7 @@ from event_platform.domain.messages.message import Message
 from event_platform.domain.record.logs import LogEntry, LogType
 from event_platform.domain.subscriptions import Owner
 from event_platform.domain.tenants import Tenant, Way
+from event_platform.domain.timestamps import to_rfc3339
 from support.clock import START
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -171,6 +172,40 @@ CLIENTS = [
     },
 ]
 
+SUBSCRIBER = {
+    "id": id_of(11),
+    "name": "ERP connector",
+    "status": "active",
+    "contact": {
+        "technical_email": "the-people-who-look-after-the-connector@example.com",
+        "notification_channels": ["email", "webhook"],
+        "notification_webhook_url": "https://hooks.example.com/told",
+    },
+    "created_at": to_rfc3339(START),
+    "updated_at": to_rfc3339(START),
+}
+RECORD = {
+    "id": id_of(1),
+    "subscriber_id": id_of(11),
+    "status": "active",
+    "type": "https",
+    "source": "pim",
+    "config": {
+        "url": "https://erp.example.com/akeneo/events",
+        "secret": {"primary": "***redacted***", "secondary": "***redacted***"},
+        "headers": {"X-Stage": "***redacted***"},
+    },
+    "events": TYPES,
+    "filter": 'not user = "erp_4711"',
+    "send_product_identifier": True,
+    "catch_up": True,
+    "created_at": to_rfc3339(START),
+    "updated_at": to_rfc3339(START),
+    "last_failure": {"at": to_rfc3339(START), "status": 503, "reason": "destination_failure"},
+}
+TOPIC = RECORD | {"type": "pubsub", "config": {"project_id": "search", "topic_id": "pim-events"}}
+WHOSE = {"pim_url": "https://pim.example.com", "client_id": "erp"}
+
 LISTS: Mapping[str, tuple[tuple[Column, ...], list[Item]]] = {
     "status": (views.SUBSCRIPTIONS, [views.subscription_item(each) for each in (ERP, SHOP, QUIET)]),
     "status-of-short-ones": (views.SUBSCRIPTIONS, [views.subscription_item(each) for each in (ERP, QUIET)]),
@@ -179,6 +214,9 @@ LISTS: Mapping[str, tuple[tuple[Column, ...], list[Item]]] = {
     "pims-clients": (views.CLIENTS, [views.client_item(each) for each in CLIENTS]),
     "dead-list": (views.DEAD_LETTERS, [views.dead_letter_item(each) for each in DEAD]),
     "dead-list-on-google": (views.MESSAGES, [views.message_item(each) for each in LETTERS]),
+    "subscribers-list": (views.SUBSCRIBERS, [views.subscriber_item(SUBSCRIBER)]),
+    "subscriptions-list": (views.RECORDS, [views.record_item(RECORD), views.record_item(TOPIC)]),
+    "subscriptions-list-of-the-operator": (views.RECORDS, [views.record_item(RECORD | WHOSE)]),
     "events": (
         views.EVENT_TYPES,
         [views.row(each.name, each.certainty, each.trigger) for each in catalog.load().types.values()],
@@ -207,8 +245,27 @@ def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", LISTS)
 def test_a_list_at_a_width(name: str, width: int, shown: Show) -> None:
-    found = shown(name, width)
-    golden = GOLDEN / f"{name}-{width}.txt"
+    check_golden(f"{name}-{width}", shown(name, width))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("name", "item"),
+    [
+        ("subscribers-show", views.subscriber_in_full(SUBSCRIBER)),
+        ("subscriptions-show", views.record_in_full(RECORD | WHOSE)),
+    ],
+)
+def test_one_thing_at_a_width(
+    name: str, item: Item, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    output.show_one(item)
+    check_golden(f"{name}-{width}", capsys.readouterr().out)
+
+
+def check_golden(name: str, found: str) -> None:
+    golden = GOLDEN / f"{name}.txt"
     if not golden.exists():
         golden.write_text(found)
         pytest.fail(f"wrote {golden}: read it")

@@ -33,6 +33,10 @@ class Commands:
     def app(self, *words: str, **settings: str) -> Ended:
         return run(*words, settings=self._app | settings)
 
+    def operator_logs(self, subscription: str) -> list[str]:
+        ended = run("logs", "--json", "--subscription", subscription, *self._operator[1:])
+        return [orjson.loads(line)["operation"] for line in ended.out.splitlines()]
+
     def operator(self, *words: str) -> Ended:
         return run(*words, *self._operator, settings=self._app)
 
@@ -170,3 +174,72 @@ def test_nothing_is_deleted_without_a_question(commands: Commands, subscriber: s
     ended = commands.app("subscribers", "delete", subscriber)
     assert (ended.status, "say --yes" in ended.err) == (2, True)
     assert commands.app("subscribers", "show", subscriber).status == 0
+
+
+# As the operator
+
+
+def test_the_operator_acts_over_all_clients_and_the_log_says_who_did(
+    commands: Commands, subscriber: str, subscription: str
+) -> None:
+    """Through the platform that runs, which delivers no more from then on."""
+    (listed,) = json(commands.operator("subscriptions", "list", "--json"))
+    assert (listed["id"], listed["pim_url"], listed["client_id"]) == (subscription, one_pim.PIM, "erp")
+    assert json(commands.operator("subscribers", "list", "--json"))[0]["id"] == subscriber
+    suspended = json(commands.operator("subscriptions", "suspend", subscription, "--json"))
+    assert suspended["status"] == "suspended"
+    assert json(commands.app("subscriptions", "show", subscription, "--json"))["status"] == "suspended"
+    assert commands.operator("subscribers", "resume", subscriber).status == 0
+    assert json(commands.app("subscriptions", "show", subscription, "--json"))["status"] == "active"
+    log = commands.operator_logs(subscription)
+    assert log[-2:] == ["subscription_suspended_by_the_operator", "subscription_resumed_by_the_operator"]
+
+
+def test_the_operator_creates_for_a_client_that_is_named(commands: Commands) -> None:
+    words = ("subscribers", "create", "--name", "Other", "--email", "ops@example.com")
+    without = commands.operator(*words)  # the variables are an app's, and do not count
+    assert (without.status, "--pim-url and --client-id must be given" in without.err) == (2, True)
+    whose = ("--pim-url", f"{one_pim.PIM}/", "--client-id", "other")
+    created = json(commands.operator(*words, *whose, "--json"))
+    assert (created["pim_url"], created["client_id"]) == (one_pim.PIM, "other")
+    assert json(commands.app("subscribers", "list", "--json")) == []
+    assert [each["id"] for each in json(commands.operator("subscribers", "list", *whose[2:], "--json"))] == [
+        created["id"]
+    ]
+    assert commands.operator("subscribers", "delete", created["id"], "--yes").status == 0
+
+
+def test_what_the_operator_may_not_is_said_as_the_api_says_it(commands: Commands, subscription: str) -> None:
+    for words, message in (
+        (("suspend", UNKNOWN), "`aep subscriptions list --operator` shows them"),
+        (("set", subscription, "--events", "none"), "events.0: unknown event type"),
+        (("set", subscription, "--filter", "user ="), "filter: "),
+    ):
+        ended = commands.operator("subscriptions", *words)
+        assert (ended.status, ended.out, ended.err.count("\n"), message in ended.err) == (1, "", 1, True)
+
+
+def test_without_a_platform_the_operator_acts_on_the_file(tmp_path: Path) -> None:
+    def aep(*words: str, status: int = 0) -> Ended:
+        ended = run(*words, "--operator", "--data", str(tmp_path), settings={"AEP_DEV": "1"})
+        assert ended.status == status, ended
+        return ended
+
+    assert "there is no store" in aep("subscribers", "list", status=1).err
+    run("pims", "add", one_pim.PIM, "--data", str(tmp_path))
+    assert aep("subscribers", "list").out == "There are no subscribers yet.\n"
+    whose = ("--pim-url", one_pim.PIM, "--client-id", "erp")
+    words = ("--name", "ERP", "--email", "ops@example.com", "--json")
+    subscriber = json(aep("subscribers", "create", *whose, *words))["id"]
+    words = ("--endpoint", "http://127.0.0.1:3000/events", "--events", "product.updated", "--json")
+    subscription = json(aep("subscriptions", "create", subscriber, *words))["id"]
+    aep("subscriptions", "suspend", subscription)
+    assert json(aep("subscriptions", "show", subscription, "--json"))["status"] == "suspended"
+    assert "unknown event type" in aep("subscriptions", "set", subscription, "--events", "x", status=1).err
+    aep("subscribers", "delete", subscriber, "--yes")
+    assert aep("subscriptions", "list").out == "There are no subscriptions yet.\n"
+    log = run("logs", "--json", "--data", str(tmp_path)).out.splitlines()
+    assert [orjson.loads(line)["operation"] for line in log][-2:] == [
+        "subscriber_deleted_by_the_operator",
+        "subscription_deleted_by_the_operator",
+    ]
