@@ -37,6 +37,7 @@ from .broker.queue import DurableQueue
 from .broker.replays import Replayer, SqliteReplays
 from .broker.upkeep import Upkeep
 from .control import dead_letters as control_of_dead_letters
+from .control import events as control_of_events
 from .control import operator
 from .control import registry as control_of_pims
 from .control import server as control
@@ -195,19 +196,18 @@ class Platform:
             kept=SqliteKeptEvents(self._database, keeps=settings.keep > 0),
             failures=SqliteFailedAttempts(self._database),
         )
+        intake = ingest.Ingest(
+            registry=self._pims,
+            intake=self._queue,
+            catalog=settings.event_types,
+            clock=clock,
+            reader=self._reader,
+            observer=self._observer,
+            webhooks=self._feeds.memory,
+        )
         routes = [
             # The router goes through them in turn, and most requests are events.
-            *ingest.routes(
-                ingest.Ingest(
-                    registry=self._pims,
-                    intake=self._queue,
-                    catalog=settings.event_types,
-                    clock=clock,
-                    reader=self._reader,
-                    observer=self._observer,
-                    webhooks=self._feeds.memory,
-                )
-            ),
+            *ingest.routes(intake),
             *manage.routes(manager),
             asyncapi.route(settings.event_types, settings.public_url or base_url),
             health_route(),
@@ -221,6 +221,7 @@ class Platform:
                 *operator.routes(manager, self._subscriptions),
                 *control_of_dead_letters.routes(self._database, clock, self._upkeep.scheduled),
                 *control_of_pims.routes(self._database, self._seal, self._pims.reread),
+                *control_of_events.routes(intake, keeps=settings.keep > 0),
             ]
         )
         self.metrics_app = App([metrics.route(meters, self._queue.look, self._measure)])

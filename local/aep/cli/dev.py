@@ -1,24 +1,18 @@
 """`aep dev` and `aep trigger`: from a shell to the first event in an app of one's own."""
 
-import uuid
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
-import orjson
 import typer
 from cryptography import x509
 
 from event_platform.domain import filters
 from event_platform.domain.events import catalog
 from event_platform.domain.fields import MAX_SECRET_LENGTH, MIN_SECRET_LENGTH
-from event_platform.domain.validation_words import json_words
 
 from ..output import fail
-from ..sandbox import dev_session
-from ..sandbox.events import events_of
 from . import options
-from .event_files import text_of
 
 
 def dev(
@@ -73,45 +67,6 @@ def dev(
     raise typer.Exit(run_dev(Wanted(forward_to, ca, chosen, filter_, port, secret, lose, verbose)))
 
 
-def trigger(
-    event_type: Annotated[str, typer.Argument(metavar="TYPE", help="An event type of `aep events`.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The event's data, a JSON object; - for standard input."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="PATH=VALUE", help="A text in the data, as product.identifier=SKU-1; repeatable."
-        ),
-    ] = None,
-    user: Annotated[str | None, typer.Option(metavar="NAME", help="The author's identifier.")] = None,
-    count: Annotated[int, typer.Option(min=1, max=1000, help="How many events.")] = 1,
-) -> None:
-    """Make an event at the `aep dev` that runs, and say who gets it and what came of it.
-
-    Example: aep trigger com.akeneo.pim.v1.product.updated --set product.identifier=SKU-1
-
-    Exit status 0 when the app took it. Resumes the subscription if an answer of the app has suspended it.
-    """
-    from ..sandbox.triggers import run_trigger
-
-    known = options.known_type(event_type, catalog.load())
-    given = None if data is None else _data(data)
-    events = list(events_of(known, count, seed=uuid.uuid4().int))
-    for event in events:
-        if given is not None:
-            event["data"] = orjson.loads(given)
-        for each in set_ or []:
-            _set(event["data"], each)
-        if user is not None:
-            event["data"]["author"] = {"identifier": user, "type": "user"}
-    for path, message in known.problems_of(events[0]["data"], first_only=True):
-        field = ".".join(filter(None, ("data", path)))
-        fail(f"{field}: {message}; `aep events {known.name}` shows what fits")
-    raise typer.Exit(run_trigger(events, dev_session.running()))
-
-
 def _check_endpoint(url: str) -> None:
     try:
         parts = urlsplit(url)
@@ -138,28 +93,3 @@ def _check_authorities(file: Path, forward_to: str | None) -> None:
         fail(f"--ca {file} must hold the certificate of an authority, in PEM")
     except OSError as error:
         fail(f"--ca {file}: {error.strerror or error}")
-
-
-def _data(file: Path) -> bytes:
-    where = f"--data {file}"
-    text = text_of(file, where)
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        fail(f"{where} must hold a JSON object, and is {json_words(error)}")
-    if not isinstance(found, dict):
-        fail(f"{where} must hold a JSON object, the data of an event")
-    return orjson.dumps(found)
-
-
-def _set(data: dict[str, Any], assignment: str) -> None:
-    path, equals, value = assignment.partition("=")
-    *parents, name = path.split(".")
-    holder: Any = data
-    for part in parents:
-        holder = holder.setdefault(part, {})
-        if not isinstance(holder, dict):
-            fail(f"--set {assignment}: {part} is no object in the data; `aep events TYPE` shows an example")
-    if not equals or not all((*parents, name)):
-        fail(f"--set {assignment}: give PATH=VALUE, such as product.identifier=SKU-1")
-    holder[name] = value

@@ -18,7 +18,7 @@ from . import sandbox, trials, usage
 from .backup import backup
 from .bench import run_bench
 from .dead import dead
-from .dev import dev, trigger
+from .dev import dev
 from .doctor import doctor
 from .events import events
 from .filters import filter_
@@ -33,6 +33,7 @@ from .sim import sim
 from .subscribers import subscribers
 from .subscriptions import subscriptions
 from .trace import trace
+from .trigger import trigger
 from .usage import Commands, Group
 
 PANELS: Mapping[str, Mapping[str, Any]] = {
