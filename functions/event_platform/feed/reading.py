@@ -76,6 +76,8 @@ class FeedReader:
         self._attribute = tenant.identifier_attribute
         self._knows_attribute = tenant.identifier_attribute is not None
         self._missing: set[ResourceName] = set()
+        # The one that was asked for longest ago comes first: a trouble at one keeps no other from being read.
+        self._names = list(feed.names)
         self._troubles = 0
 
     async def read_all(self) -> float:
@@ -86,9 +88,11 @@ class FeedReader:
         began = self.clock.monotonic()
         try:
             states = await self.store.states(self.feed.tenant)
-            for name in self.feed.names:
+            for name in tuple(self._names):
                 state = states.get(name) or ResourceState()
                 if self._is_due(name, state):
+                    self._names.remove(name)
+                    self._names.append(name)
                     await self._read(RESOURCES[name], state)
         except PimTrouble as trouble:
             self._troubles += 1
