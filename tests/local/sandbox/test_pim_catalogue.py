@@ -291,6 +291,12 @@ async def test_a_change_that_fits_no_schema_is_refused(pim: PimReader) -> None:
         assert (await answer.json())["message"].startswith("events[0]: ")
 
 
+async def test_an_event_of_a_type_of_ones_own_changes_nothing(pim: PimReader) -> None:
+    body = {"events": [{"type": "com.example.stock.changed", "data": {"stock": 3}}]}
+    async with pim.session.post(f"{pim.url}/_sim/changes", json=body) as answer:
+        assert await answer.json() == {"resources": [None]}
+
+
 @pytest.mark.parametrize("event_type", sorted(catalog.load().types))
 def test_each_type_of_the_catalog_can_be_applied(event_type: str) -> None:
     catalogue = Catalogue(lambda: datetime(2026, 1, 31, tzinfo=UTC))

@@ -61,8 +61,8 @@ class Entity:
     number: int
     created: datetime
     updated: datetime
-    model: str | None = None  # the product model of a variant
     identifier: str | None = None
+    model: str | None = None  # the product model of a variant
     revision: int = 1
     updated_before: datetime | None = None
     found_from: datetime | None = None
@@ -102,7 +102,6 @@ class Catalogue:
         self,
         kind: Kind,
         *path: str,
-        model: str | None = None,
         identifier: str | None = None,
         found_after: timedelta = timedelta(0),
     ) -> Entity:
@@ -110,7 +109,7 @@ class Catalogue:
         now = self._second()
         entity = self.get(kind, *path)
         if entity is None:
-            entity = self._add(Entity(kind, path, self._count, now, now, model, identifier))
+            entity = self._add(Entity(kind, path, self._count, now, now, identifier))
         else:
             entity.updated_before = entity.updated_in_index(self.now())
             entity.updated = now
@@ -188,11 +187,9 @@ class Catalogue:
         self._count += 1
         return entity
 
-    def _add_old(
-        self, kind: Kind, path: Path, *, model: str | None = None, identifier: str | None = None
-    ) -> None:
+    def _add_old(self, kind: Kind, path: Path, identifier: str | None = None) -> None:
         created = self._second() - _AGE
-        self._add(Entity(kind, path, self._count, created, created, model, identifier))
+        self._add(Entity(kind, path, self._count, created, created, identifier))
 
     def _seed(self, products: int) -> None:
         for kind, codes in _ALWAYS.items():
@@ -209,7 +206,7 @@ class Catalogue:
                 path = _path_of(kind, data)
                 if kind.parent is not None and self.get(kind.parent, *path[:-1]) is None:
                     self._add_old(kind.parent, path[:-1])
-                self._add_old(kind, path, identifier=data[kind.noun].get("identifier"))
+                self._add_old(kind, path, data[kind.noun].get("identifier"))
         models = [entity.key for entity in self.after(PRODUCT_MODEL, (), None)]
         for number, product in enumerate(self.after(PRODUCT, (), None)):
             if models and number % 2:  # each second product is a variant

@@ -184,10 +184,6 @@ class Connections:
         self.clients[client_id] = changed
         return changed
 
-    def revoke_tokens(self) -> None:
-        """Makes all access tokens invalid, as a PIM's administrator can."""
-        self._access.clear()
-
     def _use_refresh_token(self, client: Client, token: object) -> None:
         grant = self._refresh.get(token) if isinstance(token, str) else None
         if grant is None or grant.client_id != client.client_id or grant.has_ended(self._now()):

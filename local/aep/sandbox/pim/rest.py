@@ -75,7 +75,7 @@ class Outage:
 
 @dataclass(slots=True)
 class Pim:
-    """The simulated PIM: who may call it, what it has, and how it is set up."""
+    """The simulated PIM with its connections, its catalogue and its settings."""
 
     connections: Connections
     catalogue: Catalogue
