@@ -79,16 +79,23 @@ def show(columns: Sequence[Column], items: Iterable[Item], *, empty: str, has_he
     """Prints a table, or blocks where the terminal is too narrow; `empty` is the sentence for no items.
 
     Items are read and printed in pages, each laid out by itself. Without a terminal an item is one line, for
-    grep, unless COLUMNS says how wide lines may be.
+    grep, behind one header, unless COLUMNS says how wide lines may be.
     """
     shown = console()
     source = iter(items)
-    is_first = True
+    width, is_first = _width(shown), True
     while page := [_printable_item(item) for item in islice(source, PAGE)]:
-        is_first = False
-        _print_lines(shown, layout.lines(columns, page, _width(shown), has_header=has_header))
+        _print_lines(shown, layout.lines(columns, page, width, has_header=has_header))
+        has_header, is_first = has_header and width is not None, False
     if is_first:
         echo(empty)
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Prints lines that may be indented, each broken at spaces only, where the terminal is too narrow."""
+    shown = console()
+    for line in lines:
+        typer.echo("\n".join(layout.wrapped_line(printable(line), _width(shown))))
 
 
 def show_one(item: Item) -> None:

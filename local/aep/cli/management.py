@@ -97,6 +97,8 @@ class App:
         self._headers = {"User-Agent": USER_AGENT, **identity}
         self._runner = asyncio.Runner()
         self._session: aiohttp.ClientSession | None = None
+        self._subscribers_of: dict[str, str] = {}
+        """The subscriber of each subscription that was listed."""
 
     def __enter__(self) -> "App":
         return self
@@ -112,7 +114,9 @@ class App:
     def subscriptions(self, subscriber_id: str | None) -> Iterator[Record]:
         wanted = [subscriber_id] if subscriber_id is not None else [each["id"] for each in self.subscribers()]
         for each in wanted:
-            yield from self._call("GET", ["subscribers", each, "subscriptions"])
+            found = self._call("GET", ["subscribers", each, "subscriptions"])
+            self._subscribers_of |= {record["id"]: each for record in found}
+            yield from found
 
     def create_subscriber(self, body: Any) -> Record:
         return self._call("POST", ["subscribers"], body)
@@ -127,10 +131,10 @@ class App:
         self, method: str, subscription_id: str, body: Any = None, *, action: str | None = None
     ) -> Record:
         """Calls it whichever subscriber has the subscription."""
-        for each in self.subscriptions(None):
-            if each["id"] == subscription_id:
-                path = ["subscribers", each["subscriber_id"], "subscriptions", subscription_id]
-                return self._call(method, path + ([action] if action is not None else []), body)
+        is_known = subscription_id in self._subscribers_of
+        if is_known or any(each["id"] == subscription_id for each in self.subscriptions(None)):
+            path = ["subscribers", self._subscribers_of[subscription_id], "subscriptions", subscription_id]
+            return self._call(method, path + ([action] if action is not None else []), body)
         return fail(
             f"no subscription {subscription_id} of this client: `aep subscriptions list` shows them", 1
         )
@@ -187,6 +191,7 @@ def managing(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         with contextlib.ExitStack() as stack:
             management: Management
+            _check_side(context, operator=operator)
             if operator:
                 named = {
                     name: value if _is_typed(context, name) else None
@@ -215,6 +220,14 @@ def _shared(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """The options of all these commands."""
+
+
+def _check_side(context: typer.Context, *, operator: bool) -> None:
+    """Ends the command if an option was typed that counts for the other side only."""
+    if operator and (others := [name for name in ("url", "token") if _is_typed(context, name)]):
+        fail(f"--{others[0]} is an app's: --operator works on the data folder")
+    if not operator and _is_typed(context, "data"):
+        fail("--data is the operator's: give --operator too")
 
 
 def _is_typed(context: typer.Context, name: str) -> bool:

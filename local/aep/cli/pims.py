@@ -6,7 +6,8 @@ import secrets
 import shlex
 import sqlite3
 import sys
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -14,11 +15,11 @@ import typer
 from pydantic import SecretStr
 
 from event_platform.domain.feeds import ResourceName, ResourceState, problem_of
-from event_platform.domain.tenants import STRONG, PimClient, Tenant, is_strong
+from event_platform.domain.tenants import STRONG, PimClient, Tenant, Way, is_strong
 from event_platform.settings import Settings
 
 from ..output import echo, echo_json, fail, show
-from ..runtime.meters import CallKey, LastCalls
+from ..runtime.meters import LastCalls
 from ..store import calls, feeds, opening
 from . import clients as client_commands
 from . import feeds as feed_commands
@@ -137,19 +138,20 @@ def list_pims(
     if as_json:
         echo_json(
             [
-                _row(tenant) | _calls_in_json(tenant, known or {}) | _feed_in_json(fed.get(tenant.name))
+                _row(tenant)
+                | _calls_in_json(known.get(tenant.name, ()))
+                | _feed_in_json(fed.get(tenant.name))
                 for tenant in tenants
             ]
         )
         return
-    calls_of = known or {}
     show(
         views.PIMS,
         (
             views.pim_item(
                 tenant,
                 _row(tenant)["ingest_path"],
-                [(way, last) for (name, way), last in calls_of.items() if name == tenant.name],
+                known.get(tenant.name, ()),
                 _feed_in_words(fed.get(tenant.name)),
             )
             for tenant in tenants
@@ -289,14 +291,15 @@ def _row(tenant: Tenant) -> dict[str, str]:
     }
 
 
-def _last_calls(place: Place) -> Mapping[CallKey, LastCalls] | None:
-    """Returns the last calls of the PIMs; None for a project, which keeps them in its log."""
-    if place.project is not None:
-        return None
-    if not (place.data / opening.FILE).exists():
+def _last_calls(place: Place) -> Mapping[str, Sequence[tuple[Way, LastCalls]]]:
+    """Returns the last calls of each PIM by its name; none of a project, which keeps them in its log."""
+    if place.project is not None or not (place.data / opening.FILE).exists():
         return {}
+    found: defaultdict[str, list[tuple[Way, LastCalls]]] = defaultdict(list)
     with contextlib.closing(opening.connect_to_read(place.data / opening.FILE)) as connection:
-        return calls.read(connection)
+        for (name, way), last in calls.read(connection).items():
+            found[name].append((way, last))
+    return found
 
 
 def _feeds(place: Place) -> Mapping[str, Mapping[ResourceName, ResourceState]]:
@@ -328,7 +331,7 @@ def _feed_in_words(states: Mapping[ResourceName, ResourceState] | None) -> str:
     return f"{shown}, failing: {', '.join(bad)}" if bad else shown
 
 
-def _calls_in_json(tenant: Tenant, known: Mapping[CallKey, LastCalls]) -> dict[str, Any]:
+def _calls_in_json(own: Iterable[tuple[Way, LastCalls]]) -> dict[str, Any]:
     """Returns the calls of a PIM by ingest format, without formats by which none came."""
     found = {
         way.value: {
@@ -337,8 +340,7 @@ def _calls_in_json(tenant: Tenant, known: Mapping[CallKey, LastCalls]) -> dict[s
             if last.refused_at is None
             else {"at": _time_of(last.refused_at), "status": last.status, "reason": last.reason},
         }
-        for (name, way), last in known.items()
-        if name == tenant.name
+        for way, last in own
     }
     return {"calls": found} if found else {}
 

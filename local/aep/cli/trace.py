@@ -11,7 +11,7 @@ from event_platform.domain.events.entities import Entity, parse_entity
 from event_platform.domain.kept_events import Course, CourseStatus, KeptEvent, KeptQuery
 from event_platform.domain.timestamps import to_rfc3339
 
-from ..output import echo, echo_json, fail
+from ..output import echo_json, fail, show_lines
 from ..store import kept_search, times
 from ..store.kept_search import KeptSearch
 from .options import DEFAULT_DATA, AsJson, Data, span
@@ -54,8 +54,7 @@ def trace(
         if as_json:
             echo_json(_plain(event))
         else:
-            for line in _lines(event):
-                echo(line)
+            show_lines(_lines(event))
 
 
 def _entity(text: str) -> Entity:

@@ -12,12 +12,13 @@ import pytest
 
 from aep import output
 from aep.broker.dead_letters import DeadLetter
-from aep.cli import views
+from aep.cli import trace, views
 from aep.google.dead_letters import Letter
 from aep.layout import Column, Item
 from aep.runtime.meters import LastCalls
 from aep.store.overview import State
 from event_platform.domain.events import catalog
+from event_platform.domain.kept_events import Course, CourseStatus, FailedAttempt, KeptEvent
 from event_platform.domain.messages.message import Message
 from event_platform.domain.record.logs import LogEntry, LogType
 from event_platform.domain.subscriptions import Owner
@@ -264,6 +265,41 @@ def test_one_thing_at_a_width(
     check_golden(f"{name}-{width}", capsys.readouterr().out)
 
 
+def event() -> KeptEvent:
+    """One that failed twice at a subscription, ended at another, and was sent again to a third."""
+    failed = [
+        FailedAttempt(START + timedelta(minutes=5 * number), "retryable", "destination_failure", 503, 12)
+        for number in range(2)
+    ]
+    return KeptEvent(
+        number=2,
+        tenant="https://the-pim-of-a-customer-with-a-long-name.cloud.akeneo.com",
+        accepted_at=START,
+        way="events-api",
+        id=id_of(201),
+        type=TYPES[1],
+        time=to_rfc3339(START),
+        identity=(id_of(301),),
+        courses=[
+            Course(id_of(1), CourseStatus.WAITING, attempts=failed),
+            Course(id_of(2), CourseStatus.ENDED, message="the subscription is suspended", ended_at=START),
+            Course(id_of(3), CourseStatus.DELIVERED, True, START, status=204, milliseconds=7, ended_at=START),
+        ],
+    )
+
+
+@pytest.mark.parametrize("width", [1, 40, *WIDTHS])
+def test_a_trace_at_a_width(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    output.show_lines(trace._lines(event()))
+    found = capsys.readouterr().out
+    if width in WIDTHS:
+        check_golden(f"trace-{width}", found)
+    assert [number for number in (1, 2, 3, 201) if id_of(number) not in found] == []
+
+
 def check_golden(name: str, found: str) -> None:
     golden = GOLDEN / f"{name}.txt"
     if not golden.exists():
@@ -319,7 +355,7 @@ def test_pages_are_printed_while_the_next_are_read(capsys: pytest.CaptureFixture
             yield views.row(number)
 
     output.show((Column("number", is_number=True),), items(), empty="none")
-    assert printed == [0, output.PAGE + 1, output.PAGE + 1]
+    assert printed == [0, 1 + output.PAGE, output.PAGE]  # the header once
 
 
 @pytest.mark.parametrize("number", [0, 1, 2 * output.PAGE, 2 * output.PAGE + 1])

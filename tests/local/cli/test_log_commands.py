@@ -31,6 +31,9 @@ class Logged:
         assert found.status == 0, found
         return found.out
 
+    def at_80_columns(self, *arguments: str) -> str:
+        return run(*arguments, "--data", str(self.folder / "data"), settings={"COLUMNS": "80"}).out
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
@@ -90,6 +93,33 @@ def test_status_shows_each_subscription(world: Logged) -> None:
     assert world.subscription in table
     assert state["destination"] in table
     assert "/s" in table
+    narrow = run("status", "--data", str(world.folder / "data"), settings={"COLUMNS": "80"}).out
+    assert narrow.startswith(
+        f"{world.subscription}  Tests  suspended\n  last hour     0 delivered, 1 failed\n"
+    )
+
+
+def test_the_json_of_status_is_as_it_was(world: Logged) -> None:
+    ((state,),) = world.lines("status")
+    assert list(state) == [
+        "id",
+        "subscriber_id",
+        "tenant",
+        "client_id",
+        "destination",
+        "status",
+        "rate",
+        "lanes",
+        "attempts",
+        "success_rate",
+        "queued",
+        "retries",
+        "ended",
+        "last_error",
+        "last_error_at",
+        "last_failure",
+        "last_failure_at",
+    ]
 
 
 def test_there_must_be_a_store(tmp_path: Path) -> None:

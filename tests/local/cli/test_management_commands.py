@@ -160,6 +160,13 @@ def test_secrets_come_from_standard_input(
         (("show", UNKNOWN), {}, 1, f"no subscription {UNKNOWN} of this client: `aep subscriptions list`"),
         (("create", UNKNOWN, "--endpoint", ENDPOINT, "--events", "x"), {}, 1, "events.0: unknown event type"),
         (("set", UNKNOWN), {}, 2, "nothing to change"),
+        (("list", "--data", "."), {}, 2, "--data is the operator's: give --operator too"),
+        (
+            ("list", "--operator", "--url", "http://x"),
+            {},
+            2,
+            "--url is an app's: --operator works on",
+        ),
     ],
 )
 def test_what_fails_is_one_line_that_says_what_to_do(
