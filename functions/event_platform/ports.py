@@ -448,12 +448,20 @@ class PimRest(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An entity that a sweep has listed: its identity, and a product's identifier."""
+
+    identity: tuple[str, ...]
+    identifier: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedStep:
     """A step of a feed, after a page or a fault. All of it is one commit.
 
     `marks` are what was found of entities, by their keys. Those whose `updated` is before `forget_before`
-    are not needed any more.
+    are not needed any more. The sweep of that number has `listed` these, and `unlisted` ones are deleted.
     """
 
     feed: Feed
@@ -462,6 +470,9 @@ class FeedStep:
     events: Sequence[Event] = ()
     marks: Mapping[bytes, Mark] = field(default_factory=dict[bytes, Mark])
     forget_before: int | None = None
+    listed: Sequence[Listed] = ()
+    sweep: int = 0
+    unlisted: Sequence[Listed] = ()
 
 
 class FeedStore(Protocol):
@@ -473,6 +484,14 @@ class FeedStore(Protocol):
 
     async def known(self, tenant: str, resource: ResourceName, keys: Sequence[bytes]) -> Mapping[bytes, Mark]:
         """Returns what the feed remembers of these entities."""
+        ...
+
+    async def listed(self, tenant: str, resource: ResourceName, sweep: int) -> tuple[int, int]:
+        """Returns how many entities are known, and how many of them the sweep of that number did not list."""
+        ...
+
+    async def gone(self, tenant: str, resource: ResourceName, sweep: int, limit: int) -> Sequence[Listed]:
+        """Returns some of those that it did not list."""
         ...
 
     async def commit(self, step: FeedStep) -> None:

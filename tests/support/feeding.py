@@ -88,7 +88,7 @@ class Feeding:
             store=self.store,
             catalog=catalog.load(),
             clock=self.clock,
-            brought=self.memory.brought,
+            webhooks=self.memory,
             observer=self.observed,
         )
 
@@ -97,6 +97,12 @@ class Feeding:
 
     async def set(self, feed: Feed) -> None:
         await self.embedded.database.write(lambda connection: feeds.put(connection, feed, SEAL))
+
+    async def change(self, feed: Feed) -> None:
+        """Changes the settings, with which the feed begins anew."""
+        await self.set(feed)
+        self.feed = feed
+        await self.restart()
 
     async def round(self) -> float:
         return await self.reader.read_all()

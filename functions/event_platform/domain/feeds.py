@@ -1,11 +1,13 @@
 """Feeds: what the operator has set up so that a PIM's REST API is asked for changes (docs/pim-feed.md)."""
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
+import orjson
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -178,3 +180,8 @@ def problem_of(state: ResourceState) -> str:
     if state.sweep.stage == "held":
         return f"{state.sweep.gone} deletions are held back, as {state.sweep.held_because}"
     return ""
+
+
+def key_of(identity: tuple[str, ...]) -> bytes:
+    """Returns 16 bytes that stand for an identity within its resource."""
+    return hashlib.sha256(orjson.dumps(identity)).digest()[:16]

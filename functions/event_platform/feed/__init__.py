@@ -1,7 +1,8 @@
 """The feed: what a PIM's REST API shows as changed becomes events, beside its webhook (docs/pim-feed.md)."""
 
 from .agreement import WebhookMemory
-from .reading import FeedObserver, FeedReader
+from .feed import FeedReader
+from .reading import FeedObserver
 from .session import PimSession
 
 __all__ = ["FeedObserver", "FeedReader", "PimSession", "WebhookMemory"]

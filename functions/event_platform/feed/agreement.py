@@ -1,5 +1,6 @@
 """The memory of what the webhook brought lately, so that the feed leaves it out."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -13,7 +14,10 @@ log = structlog.get_logger()
 KEPT_SECONDS = 2 * 3600
 MAX_ENTITIES = 1_000_000
 """The most entities that are remembered, at some 150 bytes each. A PIM sends 80,000 events in that time."""
+MAX_REMOVED = 10_000
+"""The most removals that wait for the next sweep, which finds those beyond, so that they may come twice."""
 _FORGOTTEN_AT_ONCE = 8
+_DELETED = ".deleted"
 _UPDATED_BITS = 40
 _UPDATED = (1 << _UPDATED_BITS) - 1
 
@@ -28,6 +32,7 @@ class WebhookMemory:
         self._most = most
         # By tenant and a hash of the entity, in the order of their time: seconds, `updated` and a bit in one.
         self._entities: dict[str, dict[int, int]] = {}
+        self._removed: dict[str, deque[tuple[str, Key]]] = {}
         self._number = 0
         self._lines = LineLimit(monotonic)
 
@@ -35,8 +40,10 @@ class WebhookMemory:
         """Sets which PIMs have a feed; the entities of all others are forgotten."""
         for tenant in self._entities.keys() - set(tenants):
             self._number -= len(self._entities.pop(tenant))
+            del self._removed[tenant]
         for tenant in tenants:
             self._entities.setdefault(tenant, {})
+            self._removed.setdefault(tenant, deque(maxlen=MAX_REMOVED))
 
     def wants(self, tenant: str) -> bool:
         """True if the PIM has a feed."""
@@ -50,6 +57,8 @@ class WebhookMemory:
         now = int(self._monotonic())
         self._forget_old(own, now)
         for event, seconds in zip(events, updated, strict=True):
+            if event.type.endswith(_DELETED):
+                self._removed[tenant].append((event.type.removesuffix(_DELETED), event.identity))
             if seconds < 0:
                 continue
             key = _key(event.type, event.identity)
@@ -68,6 +77,17 @@ class WebhookMemory:
         if found is None or int(self._monotonic()) - (found >> (_UPDATED_BITS + 1)) > KEPT_SECONDS:
             return NOTHING_BROUGHT
         return Brought(*_unpacked(found))
+
+    def take_removed(self, tenant: str, prefix: str) -> Sequence[Key]:
+        """Returns the identities that the webhook said are removed since the last call, of such types."""
+        removed = self._removed.get(tenant)
+        if not removed:
+            return ()
+        own = [identity for kind, identity in removed if kind == prefix]
+        others = [each for each in removed if each[0] != prefix]
+        removed.clear()
+        removed.extend(others)
+        return own
 
     def __len__(self) -> int:
         return self._number

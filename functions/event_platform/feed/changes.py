@@ -1,6 +1,5 @@
 """Changes that an item of the REST API shows, and the events that are made of them."""
 
-import hashlib
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from ..domain.events import json_form
 from ..domain.events.catalog import Catalog, lower_uuid
 from ..domain.events.event import Event
 from ..domain.events.facts import Facts
-from ..domain.feeds import Mark, ResourceName, Round
+from ..domain.feeds import Mark, ResourceName, Round, key_of
 from ..domain.ingest_formats.events_api import made_up_uuid
 from .pages import Item
 from .resources import UUID_ROUTE, Resource
@@ -44,7 +43,7 @@ class Entity:
     @property
     def key(self) -> bytes:
         """16 bytes that stand for the identity within its resource."""
-        return hashlib.sha256(orjson.dumps(self.identity)).digest()[:16]
+        return key_of(self.identity)
 
 
 def entity_of(item: Item, resource: Resource, route: str, parent: str | None, tenant: str) -> Entity | None:

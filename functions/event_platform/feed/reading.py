@@ -1,6 +1,6 @@
 """Reads the feed of one PIM: each resource page by page, and each page in one commit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from ..domain.events.catalog import Catalog
 from ..domain.events.event import Event
 from ..domain.feeds import Feed, Mark, ResourceName, ResourceState, Round, Shape
 from ..domain.tenants import Tenant
-from ..ports import Clock, FeedStep, FeedStore
+from ..ports import Clock, FeedStep, FeedStore, Listed
 from .changes import Brought, Entity, changes_of, entity_of, event_of
 from .errors import Missing, NoRight, PimTrouble, ResourceError
 from .pages import Item, Page
@@ -32,11 +32,21 @@ log = structlog.get_logger()
 IDENTIFIER_TYPE = "pim_catalog_identifier"
 FORBIDDEN_SECONDS = 3600.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 15.0, 900.0
+"""Seconds until the next try after a trouble, which double from the first to the longest."""
 MAX_PARENTS = 10_000
 ERROR_CHARACTERS = 500
 
-BroughtBy = Callable[[str, str, tuple[str, ...]], Brought]
-"""A function that says what the webhook brought, by tenant, event type and identity."""
+
+class Webhooks(Protocol):
+    """Says what the webhook brought lately."""
+
+    def brought(self, tenant: str, event_type: str, identity: tuple[str, ...]) -> Brought:
+        """Returns what came of an entity; `event_type` is one of its types."""
+        ...
+
+    def take_removed(self, tenant: str, prefix: str) -> Sequence[tuple[str, ...]]:
+        """Returns the identities that were removed since the last call, of types that begin so."""
+        ...
 
 
 class FeedObserver(Protocol):
@@ -49,8 +59,8 @@ class FeedObserver(Protocol):
     def failed(self, feed: Feed, resource: ResourceName, reason: str) -> None: ...
 
 
-class FeedReader:
-    """Reads what has changed in one PIM. It belongs to one set of settings."""
+class RoundReader:
+    """Makes the rounds of one PIM. It belongs to one set of settings."""
 
     def __init__(
         self,
@@ -61,16 +71,16 @@ class FeedReader:
         store: FeedStore,
         catalog: Catalog,
         clock: Clock,
-        brought: BroughtBy,
+        webhooks: Webhooks,
         observer: FeedObserver,
     ) -> None:
         self.feed = feed
         self._tenant = tenant
         self.session = session
         self.store = store
-        self._catalog = catalog
+        self.catalog = catalog
         self.clock = clock
-        self._brought = brought
+        self._webhooks = webhooks
         self._observer = observer
         self._has_webhook = bool(tenant.events_api_secret)
         self._attribute = tenant.identifier_attribute
@@ -78,28 +88,16 @@ class FeedReader:
         self._missing: set[ResourceName] = set()
         # The one that was asked for longest ago comes first: a trouble at one keeps no other from being read.
         self._names = list(feed.names)
-        self._troubles = 0
 
-    async def read_all(self) -> float:
-        """Makes a round of each resource; returns after how many seconds to make the next ones.
-
-        Raises FeedReplaced, StoreUnavailable.
-        """
-        began = self.clock.monotonic()
-        try:
-            states = await self.store.states(self.feed.tenant)
-            for name in tuple(self._names):
-                state = states.get(name) or ResourceState()
-                if self._is_due(name, state):
-                    self._names.remove(name)
-                    self._names.append(name)
-                    await self._read(RESOURCES[name], state)
-        except PimTrouble as trouble:
-            self._troubles += 1
-            backoff = min(FIRST_BACKOFF * 2 ** (self._troubles - 1), LONGEST_BACKOFF)
-            return max(trouble.retry_after or 0.0, backoff)
-        self._troubles = 0
-        return max(0.0, began + self.feed.every - self.clock.monotonic())
+    async def read_all(self) -> None:
+        """Makes a round of each resource. Raises PimTrouble, FeedReplaced, StoreUnavailable."""
+        states = await self.store.states(self.feed.tenant)
+        for name in tuple(self._names):
+            state = states.get(name) or ResourceState()
+            if self._is_due(name, state):
+                self._names.remove(name)
+                self._names.append(name)
+                await self._read(RESOURCES[name], state)
 
     def _is_due(self, name: ResourceName, state: ResourceState) -> bool:
         again_at = state.asked_again_at
@@ -175,6 +173,29 @@ class FeedReader:
         self._attribute, self._knows_attribute = (main[0].code if main else None), True
         return self._attribute
 
+    async def with_parents(self, asked: Round, route: str) -> Round:
+        """Returns the round with all lists that it goes through."""
+        codes: list[str] = []
+        path: str | None = route
+        seen: set[str] = set()
+        while path is not None:
+            if path in seen or len(codes) > MAX_PARENTS:
+                raise ResourceError(f"the list of {route} does not end", "endless")
+            seen.add(path)
+            page, date = await self.session.page(path)
+            if asked.upper is None:
+                asked = asked.model_copy(update={"upper": date})
+            codes += [item.code for item in page.items if item.code]
+            path = page.next if page.items else None
+        ordered = dict.fromkeys(codes)
+        asked = asked.model_copy(update={"parents": tuple(ordered)})
+        return next_parent(asked) or asked
+
+    def removed(self, resource: Resource) -> Sequence[Listed]:
+        """Returns the entities that the webhook said are removed since the last call."""
+        prefix = resource.type_of("").rstrip(".")
+        return [Listed(identity) for identity in self._webhooks.take_removed(self.feed.tenant, prefix)]
+
     def settle(self, resource: Resource) -> timedelta:
         """Returns the time that the webhook of a change of the resource has to come."""
         comes_by_webhook = self._has_webhook and resource.has_webhook
@@ -196,7 +217,7 @@ class FeedReader:
                 found.unreadable += 1
                 continue
             key = entity.key
-            came = self._brought(self.feed.tenant, resource.type_of(""), entity.identity)
+            came = self._webhooks.brought(self.feed.tenant, resource.type_of(""), entity.identity)
             changes = changes_of(item, known.get(key), came, asked, upper)
             if changes.mark is not None:
                 known[key] = found.marks[key] = changes.mark
@@ -208,7 +229,7 @@ class FeedReader:
                     at,
                     entity,
                     tenant=self.feed.tenant,
-                    catalog=self._catalog,
+                    catalog=self.catalog,
                     digest=b"" if item.updated is not None else item.digest,
                 )
                 if event is None:
@@ -237,7 +258,7 @@ class FoundInPage:
 class _ResourceReader:
     """One resource in one round. `state` is as it was committed last."""
 
-    def __init__(self, reader: FeedReader, resource: Resource, state: ResourceState) -> None:
+    def __init__(self, reader: RoundReader, resource: Resource, state: ResourceState) -> None:
         self._reader = reader
         self._resource = resource
         self._feed = reader.feed
@@ -256,7 +277,7 @@ class _ResourceReader:
         resource = self._resource
         attribute = await self._reader.attribute() if resource.takes_local_time else None
         if resource.parents is not None and asked.parents is None:
-            asked = await self._with_parents(asked, resource.parents)
+            asked = await self._reader.with_parents(asked, resource.parents)
             if asked.parent is None:
                 await self._complete(asked, FoundInPage())
                 return
@@ -323,24 +344,6 @@ class _ResourceReader:
             raise Missing(f"the PIM has no {resource.name}", "missing")
         self.state = self.state.model_copy(update={"route": routes[routes.index(route) + 1]})
         return asked
-
-    async def _with_parents(self, asked: Round, route: str) -> Round:
-        """Returns the round with all lists that it goes through."""
-        codes: list[str] = []
-        path: str | None = route
-        seen: set[str] = set()
-        while path is not None:
-            if path in seen or len(codes) > MAX_PARENTS:
-                raise ResourceError(f"the list of {route} does not end", "endless")
-            seen.add(path)
-            page, date = await self._reader.session.page(path)
-            if asked.upper is None:
-                asked = asked.model_copy(update={"upper": date})
-            codes += [item.code for item in page.items if item.code]
-            path = page.next if page.items else None
-        ordered = dict.fromkeys(codes)
-        asked = asked.model_copy(update={"parents": tuple(ordered)})
-        return next_parent(asked) or asked
 
     async def _complete(self, asked: Round, found: FoundInPage) -> None:
         await self._commit(completed(self.state, asked, self._feed), found, is_done=True)

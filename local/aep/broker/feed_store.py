@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from event_platform.domain.feeds import Mark, ResourceName, ResourceState
 from event_platform.domain.tenants import Way
-from event_platform.ports import FeedReplaced, FeedStep
+from event_platform.ports import FeedReplaced, FeedStep, Listed
 
 from ..store import feeds
 from ..store.database import Database
@@ -27,6 +27,16 @@ class SqliteFeedStore:
             return {}
         return await self._database.read(lambda connection: feeds.marks(connection, tenant, resource, keys))
 
+    async def listed(self, tenant: str, resource: ResourceName, sweep: int) -> tuple[int, int]:
+        return await self._database.read(
+            lambda connection: feeds.number_listed(connection, tenant, resource, sweep)
+        )
+
+    async def gone(self, tenant: str, resource: ResourceName, sweep: int, limit: int) -> Sequence[Listed]:
+        return await self._database.read(
+            lambda connection: feeds.gone(connection, tenant, resource, sweep, limit)
+        )
+
     async def commit(self, step: FeedStep) -> None:
         tenant = step.feed.tenant
 
@@ -34,6 +44,8 @@ class SqliteFeedStore:
             if feeds.version(connection, tenant) != step.feed.version:
                 raise FeedReplaced
             feeds.put_marks(connection, tenant, step.resource, step.marks)
+            feeds.put_listed(connection, tenant, step.resource, step.listed, step.sweep)
+            feeds.remove_listed(connection, tenant, step.resource, step.unlisted)
             feeds.put_state(connection, tenant, step.resource, step.state)
 
         await self._queue.accept_with(tenant, step.events, job, way=Way.FEED)

@@ -137,7 +137,7 @@ class Feeds:
             store=self._store,
             catalog=self._catalog,
             clock=self._clock,
-            brought=self.memory.brought,
+            webhooks=self.memory,
             observer=self,
         )
         while True:

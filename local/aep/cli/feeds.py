@@ -120,7 +120,7 @@ def feed(
     if secret is not None:
         update |= _secrets_from_input(secret)
     if confirm_deletions:
-        update["confirmed_at"] = datetime.now(UTC)
+        update["confirmed_at"] = datetime.now(UTC)  # what is held back later needs another word
     if off and update:
         fail("--off goes with no other setting")
     if not has_registry(data):
@@ -249,6 +249,18 @@ def _shown(state: ResourceState, feed: Feed, now: datetime) -> dict[str, Any]:
         "sent": state.sent,
         "skipped": state.skipped,
         "error": state.error,
+        "sweep": None if feed.sweep == "off" else _sweep_shown(state),
+    }
+
+
+def _sweep_shown(state: ResourceState) -> dict[str, Any]:
+    sweep = state.sweep
+    return {
+        "stage": sweep.stage,
+        "done_at": _time(sweep.done_at),
+        "listed": sweep.listed,
+        "gone": sweep.gone,
+        "held_because": sweep.held_because if sweep.stage == "held" else None,
     }
 
 
@@ -288,7 +300,12 @@ def _item(name: ResourceName, shown: Mapping[str, Any]) -> Item:
         shown["last_round"] or "",
         *(str(shown[each]) for each in ("found", "sent", "skipped")),
     ]
-    return Item(cells, [] if shown["error"] is None else [Fact("last error", shown["error"])])
+    more = [Fact("last error", shown["error"] or "")]
+    if (sweep := shown["sweep"]) is not None:
+        held = sweep["held_because"]
+        said = f"done at {sweep['done_at']}" if sweep["done_at"] else sweep["stage"]
+        more.append(Fact("sweep", f"{sweep['gone']} deletions held back, as {held}" if held else said))
+    return Item(cells, more)
 
 
 def _time(at: datetime | None) -> str | None:

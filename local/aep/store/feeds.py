@@ -7,8 +7,8 @@ from typing import NamedTuple
 import orjson
 
 from event_platform.documents import DAMAGED, feed_document, feed_of
-from event_platform.domain.feeds import Feed, Mark, ResourceName, ResourceState
-from event_platform.ports import Seal
+from event_platform.domain.feeds import Feed, Mark, ResourceName, ResourceState, key_of
+from event_platform.ports import Listed, Seal
 
 from . import bulk
 
@@ -61,6 +61,9 @@ def begin_again(connection: sqlite3.Connection, tenant: str) -> None:
     """Forgets how far a feed has come, in a job."""
     connection.execute(
         "DELETE FROM feed_marks WHERE feed_no = (SELECT no FROM feeds WHERE tenant = ?)", (tenant,)
+    )
+    connection.execute(
+        "DELETE FROM feed_listed WHERE feed_no = (SELECT no FROM feeds WHERE tenant = ?)", (tenant,)
     )
     connection.execute("DELETE FROM feed_resources WHERE tenant = ?", (tenant,))
 
@@ -134,6 +137,65 @@ def forget_marks(connection: sqlite3.Connection, tenant: str, resource: Resource
         ).rowcount
         == FORGOTTEN_AT_ONCE
     )
+
+
+def put_listed(
+    connection: sqlite3.Connection,
+    tenant: str,
+    resource: ResourceName,
+    listed: Sequence[Listed],
+    sweep: int,
+) -> None:
+    """Notes that a sweep has listed these entities, in a job."""
+    no = _no(connection, tenant)
+    connection.executemany(
+        "INSERT OR REPLACE INTO feed_listed (feed_no, resource, identity, identifier, sweep)"
+        " VALUES (?, ?, ?, ?, ?)",
+        [(no, resource, _text_of(each), each.identifier, sweep) for each in listed],
+    )
+
+
+def remove_listed(
+    connection: sqlite3.Connection, tenant: str, resource: ResourceName, unlisted: Sequence[Listed]
+) -> None:
+    """Forgets entities that are deleted, and what was found of them, in a job."""
+    no = _no(connection, tenant)
+    connection.executemany(
+        "DELETE FROM feed_listed WHERE feed_no = ? AND resource = ? AND identity = ?",
+        [(no, resource, _text_of(each)) for each in unlisted],
+    )
+    connection.executemany(
+        "DELETE FROM feed_marks WHERE feed_no = ? AND resource = ? AND key = ?",
+        [(no, resource, key_of(each.identity)) for each in unlisted],
+    )
+
+
+def number_listed(
+    connection: sqlite3.Connection, tenant: str, resource: ResourceName, sweep: int
+) -> tuple[int, int]:
+    """Returns how many entities were listed by any sweep, and not by that one, in a job."""
+    row = connection.execute(
+        "SELECT count(*), count(*) FILTER (WHERE sweep < ?) FROM feed_listed"
+        " WHERE feed_no = ? AND resource = ?",
+        (sweep, _no(connection, tenant), resource),
+    ).fetchone()
+    return row[0], row[1]
+
+
+def gone(
+    connection: sqlite3.Connection, tenant: str, resource: ResourceName, sweep: int, limit: int
+) -> list[Listed]:
+    """Returns some entities that a sweep did not list, in a job."""
+    rows = connection.execute(
+        "SELECT identity, identifier FROM feed_listed WHERE feed_no = ? AND resource = ? AND sweep < ?"
+        " ORDER BY identity LIMIT ?",
+        (_no(connection, tenant), resource, sweep, limit),
+    )
+    return [Listed(tuple(orjson.loads(identity)), identifier) for identity, identifier in rows]
+
+
+def _text_of(listed: Listed) -> str:
+    return orjson.dumps(listed.identity).decode()
 
 
 def _no(connection: sqlite3.Connection, tenant: str) -> int:

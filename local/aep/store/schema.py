@@ -422,6 +422,17 @@ CREATE TABLE feed_marks (              -- what was found of an entity last
 CREATE INDEX feed_marks_by_time ON feed_marks (feed_no, resource, updated);
 """
 
+_VERSION_17 = """
+CREATE TABLE feed_listed (             -- entities that sweeps have listed
+    feed_no INTEGER NOT NULL,
+    resource TEXT NOT NULL,
+    identity TEXT NOT NULL,            -- JSON
+    identifier TEXT,                   -- of a product
+    sweep INTEGER NOT NULL,            -- the last one that listed it
+    PRIMARY KEY (feed_no, resource, identity)
+) WITHOUT ROWID;
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -439,6 +450,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_14,
     _VERSION_15,
     _VERSION_16,
+    _VERSION_17,
 )
 """The statements that lead from each version of the schema to the next, beginning with the empty file.
 
