@@ -9,6 +9,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
 
 import orjson
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+ADVICE = {
+    "X-PIM-TOKEN is not valid": ". Give --token one that this PIM has issued within the last hour",
+    "is not configured for": ". Check --pim-url, or add the PIM with `aep pims add URL`",
+}
+"""The advice that follows a refusal, by what it says."""
 TIMEOUT_SECONDS = 30
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -160,8 +166,9 @@ class App:
 
 
 def _refused(status: int, messages: str) -> NoReturn:
-    what_to_do = {401: ": check --pim-url, --client-id and the token"}.get(status, "")
-    fail(f"the platform answered {status}: {messages}{what_to_do}", 1)
+    usual = ". Check --pim-url, --client-id and the token" if status == HTTPStatus.UNAUTHORIZED else ""
+    advice = next((words for part, words in ADVICE.items() if part in messages), usual)
+    fail(f"the platform answered {status}: {messages}{advice}", 1)
 
 
 def _quoted(part: str) -> str:

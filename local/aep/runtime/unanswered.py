@@ -1,7 +1,11 @@
-"""Describes why a call of a command got no answer."""
+"""Describes why a call of a command got no answer, or a refusal."""
 
 import os
 import ssl
+
+import orjson
+
+QUOTED_CHARACTERS = 300
 
 
 def why(error: Exception) -> str:
@@ -26,3 +30,11 @@ def why(error: Exception) -> str:
             return "no connection; look at the name and the network"
         case _:
             return "what came is no answer of this platform"
+
+
+def refusal(text: str) -> str:
+    """Returns the messages of an answer of the platform, or the beginning of another answer."""
+    try:
+        return "; ".join(each["message"] for each in orjson.loads(text)["errors"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return text[:QUOTED_CHARACTERS]

@@ -96,7 +96,7 @@ class _Dev:
 
     async def run(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aep-dev-")))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=dev_session.FOLDER_PREFIX)))
             session = await stack.enter_async_context(aiohttp.ClientSession())
             pim = await stack.enter_async_context(server.running(create_app(), dates_itself=True))
             receiver = self._wanted.forward_to or await stack.enter_async_context(self._inbox())
@@ -108,7 +108,8 @@ class _Dev:
                 echo(line)
             if self._wanted.forward_to is not None:
                 await _wait_for_app(receiver)
-            self._write(DevSession(platform, pim, self._key, subscription, receiver, self._wanted.lose))
+            lose = self._wanted.lose
+            self._write(DevSession(platform, pim, self._key, subscription, receiver, str(folder), lose))
             say("\nReady. In another terminal:")
             events = self._wanted.events
             echo(f"aep trigger {FIRST_TYPE if FIRST_TYPE in events else events[0]}\n")

@@ -5,6 +5,7 @@
 
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from ..errors import SetupError
 from ..store.locking import is_at
@@ -19,6 +21,7 @@ from ..store.locking import is_at
 NAME = "aep-dev.json"
 COUNT = "aep-dev.count"
 """The file that has a byte for each event that was triggered."""
+FOLDER_PREFIX = "aep-dev-"
 MOST_BYTES = 64 * 1024
 
 
@@ -26,7 +29,7 @@ MOST_BYTES = 64 * 1024
 class DevSession:
     """The parts of an `aep dev` that runs. `subscription` is a path of its management API.
 
-    Every event whose number `lose` divides is not sent.
+    Every event whose number `lose` divides is not sent. `folder` holds the platform's data.
     """
 
     platform: str
@@ -34,6 +37,7 @@ class DevSession:
     ingest_key: str = field(repr=False)
     subscription: str
     receiver: str
+    folder: str
     lose: int | None = None
 
 
@@ -53,6 +57,8 @@ def held(environ: Mapping[str, str] = os.environ) -> Iterator[Callable[[DevSessi
             if not is_at(path, os.fstat(file.fileno())):  # the one before has just ended, and removed it
                 continue
             try:
+                _remove_folder(file.read(MOST_BYTES))
+                file.seek(0)
                 file.truncate()
                 (path.parent / COUNT).unlink(missing_ok=True)
 
@@ -65,6 +71,21 @@ def held(environ: Mapping[str, str] = os.environ) -> Iterator[Callable[[DevSessi
                 path.unlink(missing_ok=True)
                 (path.parent / COUNT).unlink(missing_ok=True)
             return
+
+
+def _remove_folder(left: bytes) -> None:
+    """Removes the data of an `aep dev` that was killed, as the file that it left names them."""
+    session = _read(left)
+    if session is not None and Path(session.folder).name.startswith(FOLDER_PREFIX):
+        shutil.rmtree(session.folder, ignore_errors=True)
+
+
+def _read(written: bytes) -> DevSession | None:
+    """Returns the session; None if another version of this program wrote it, or nobody has yet."""
+    try:
+        return TypeAdapter(DevSession).validate_json(written)
+    except ValidationError:
+        return None
 
 
 def count(events: int, environ: Mapping[str, str] = os.environ) -> int:
@@ -93,7 +114,9 @@ def running(environ: Mapping[str, str] = os.environ) -> DevSession:
             raise none
     if not written:
         raise SetupError("the `aep dev` that runs here is not ready: it starts, or waits for your app")
-    return DevSession(**orjson.loads(written))
+    if (session := _read(written)) is None:
+        raise SetupError("the `aep dev` that runs here is of another version: end it, and start it again")
+    return session
 
 
 def _folder(environ: Mapping[str, str]) -> Path:

@@ -102,7 +102,7 @@ async def _change(session: "aiohttp.ClientSession", pim: str, group: Sequence[Cl
     try:
         resources = orjson.loads(text)["resources"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise SetupError(f"{url} answered {answer.status}: {text[:300]}") from None
+        raise SetupError(f"{url} answered {answer.status}: {unanswered.refusal(text)}") from None
     return {event["id"]: shown for event, shown in zip(group, resources, strict=True) if shown is not None}
 
 
@@ -140,7 +140,7 @@ async def _post(session: "aiohttp.ClientSession", url: str, post: Post) -> _Answ
     except (aiohttp.ClientError, TimeoutError) as error:
         is_final = isinstance(error, aiohttp.InvalidURL)
         return _Answered(error=f"no answer from {url}: {unanswered.why(error)}", is_final=is_final)
-    error = f"{url} answered {answer.status}: {text[:300]}"
+    error = f"{url} answered {answer.status}: {unanswered.refusal(text)}"
     if answer.status != post.success:
         return _Answered(error=error, is_final=answer.status < 500)
     accepted = _accepted(text, post.events)

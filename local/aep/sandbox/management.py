@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from ..runtime import unanswered
 from .demo_processes import Children, StepFailed
 from .pim.connections import DEFAULT_CLIENT
 
@@ -39,7 +40,7 @@ class Api:
             self.children.check()
             raise StepFailed(f"{method} {url}: {error}", self.children.last_words()) from error
         if status != expect:
-            message = f"{method} {url} answered {status} in place of {expect}: {_said(text)}"
+            message = f"{method} {url} answered {status} in place of {expect}: {unanswered.refusal(text)}"
             raise StepFailed(message, self.children.last_words() if status >= 500 else [])
         return orjson.loads(text)
 
@@ -61,11 +62,3 @@ async def management_api(session: aiohttp.ClientSession, pim: str, platform: str
         "X-PIM-CLIENT-ID": DEFAULT_CLIENT.client_id,
     }
     return Api(session, f"{platform}/api/v1", children, identity)
-
-
-def _said(text: str) -> str:
-    """Returns the messages of an answer of the platform, or the beginning of another answer."""
-    try:
-        return "; ".join(each["message"] for each in orjson.loads(text)["errors"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return text[:300]

@@ -6,6 +6,7 @@ import re
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -243,7 +244,14 @@ def test_wrong_usage_is_one_line(settings: dict[str, str], arguments: tuple[str,
     assert said in wrong.err
 
 
-SESSION = DevSession("http://127.0.0.1:1", "http://127.0.0.1:2", "key", "/subscribers/a/subscriptions/b", "/")
+SESSION = DevSession(
+    "http://127.0.0.1:1",
+    "http://127.0.0.1:2",
+    "key",
+    "/subscribers/a/subscriptions/b",
+    "/",
+    "/no/such/folder",
+)
 
 
 def test_a_session_is_found_while_it_is_held(tmp_path: Path) -> None:
@@ -251,6 +259,10 @@ def test_a_session_is_found_while_it_is_held(tmp_path: Path) -> None:
     with dev_session.held(where) as write:
         with pytest.raises(SetupError, match="not ready"):
             dev_session.running(where)
+        (tmp_path / dev_session.NAME).write_text("{}")
+        with pytest.raises(SetupError, match="of another version"):
+            dev_session.running(where)
+        (tmp_path / dev_session.NAME).write_text("")
         write(SESSION)
         assert dev_session.running(where) == SESSION
         assert (tmp_path / dev_session.NAME).stat().st_mode & 0o777 == 0o600
@@ -258,11 +270,24 @@ def test_a_session_is_found_while_it_is_held(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_file_of_a_killed_dev_counts_for_nothing(tmp_path: Path) -> None:
-    (tmp_path / dev_session.NAME).write_text('{"left": "behind"}')
+def test_the_file_of_a_killed_dev_counts_for_nothing_and_its_data_go(tmp_path: Path) -> None:
+    left, other = tmp_path / "aep-dev-left", tmp_path / "other"
     where = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    with pytest.raises(SetupError, match="no `aep dev`"):
-        dev_session.running(where)
+    for folder in (left, other):
+        folder.mkdir()
+        (tmp_path / dev_session.NAME).write_bytes(orjson.dumps(replace(SESSION, folder=str(folder))))
+        with pytest.raises(SetupError, match="no `aep dev`"):
+            dev_session.running(where)
+        with dev_session.held(where) as write:
+            write(SESSION)
+            assert dev_session.running(where) == SESSION
+    assert list(tmp_path.iterdir()) == [other]
+
+
+@pytest.mark.parametrize("left", [b"{", b"[]", b'{"folder": 1}'])
+def test_a_file_that_is_no_session_is_written_anew(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / dev_session.NAME).write_bytes(left)
+    where = {"XDG_RUNTIME_DIR": str(tmp_path)}
     with dev_session.held(where) as write:
         write(SESSION)
         assert dev_session.running(where) == SESSION

@@ -72,6 +72,13 @@ def test_a_token_that_is_wrong(platform: tuple[Path, Child, SimulatedPim]) -> No
     assert "X-PIM-TOKEN is not valid in this PIM. Give --token one that this PIM has issued" in line
 
 
+def test_an_ingest_key_that_is_wrong(platform: tuple[Path, Child, SimulatedPim]) -> None:
+    _, serve, _ = platform
+    ended = run("sim", "emit", UPDATED, "--to", serve.url, "--key", "wrong")
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert "answered 401: the bearer token is not the ingest key of any PIM here. Check --key" in ended.err
+
+
 def test_a_pim_that_is_not_known(platform: tuple[Path, Child, SimulatedPim]) -> None:
     _, serve, _ = platform
     where = ("--url", serve.url, "--pim-url", "https://other.example.com", "--client-id", "erp")

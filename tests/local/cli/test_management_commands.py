@@ -154,7 +154,7 @@ def test_secrets_come_from_standard_input(
 @pytest.mark.parametrize(
     ("words", "settings", "status", "message"),
     [
-        (("list",), {"AEP_PIM_TOKEN": "none"}, 1, "check --pim-url, --client-id and the token"),
+        (("list",), {"AEP_PIM_TOKEN": "none"}, 1, "Check --pim-url, --client-id and the token"),
         (("list",), {"AEP_PIM_TOKEN": ""}, 2, "--token must be given"),
         (("list",), {"AEP_URL": "http://127.0.0.1:9"}, 1, "check --url"),
         (("show", UNKNOWN), {}, 1, f"no subscription {UNKNOWN} of this client: `aep subscriptions list`"),
