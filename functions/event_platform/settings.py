@@ -121,6 +121,12 @@ def _public_url(value: str) -> str:
     return value
 
 
+def _console_url(value: str) -> str:
+    if re.fullmatch(r"https?://[^\s?#/@]+", value) is None:
+        raise ValueError("must be https:// or http:// with a host and no path, as in https://aep.example.com")
+    return value
+
+
 def _smtp_url(value: SecretStr) -> SecretStr:
     mail_server_of(value.get_secret_value(), "")
     return value
@@ -170,6 +176,7 @@ RetryDelays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[IpNetwork, ...], NoDecode, BeforeValidator(_networks)]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
+ConsoleUrl = Annotated[str, AfterValidator(_console_url)]
 CatchUp = Annotated[bool, AfterValidator(_catch_up)]
 KeptByTopics = Annotated[int, AfterValidator(_kept_by_topics)]
 KeepBytes = Annotated[int, BeforeValidator(_keep_bytes)]
@@ -230,6 +237,7 @@ class Settings(AttemptSettings, DestinationSettings):
     refuse_networks: Networks = ()
     secrets_key: SecretStr | None = None
     public_url: PublicUrl | None = None
+    console_url: ConsoleUrl | None = None
     smtp_url: SmtpUrl | None = None
     mail_from: MailFrom = None
     log_level: LogLevel = "info"

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from event_platform.adapters.guard import TrustedNetwork
 from event_platform.adapters.https import HttpsPimGateway
 from event_platform.adapters.pim_registry import PimRegistry
 from event_platform.adapters.reading import ReadingProcess
+from event_platform.adapters.seal import AesGcmSeal
 from event_platform.adapters.smtp import SmtpMailer
 from event_platform.descriptions import asyncapi, openapi
 from event_platform.domain.attempts import retries
@@ -61,6 +63,31 @@ from .store.tenants import StoredAndListed
 from .workers.owner import Processes, Workers
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of a platform that its operator's console works with.
+
+    `problem` returns the reason why no event is taken in, None if all is well; `measure` is called in a
+    thread. `made_due` is called with the time at which retries are due that were made by hand.
+    """
+
+    settings: Settings
+    folder: Path
+    base_url: str
+    clock: SteadyClock
+    seal: AesGcmSeal
+    meters: Meters
+    database: Database
+    subscriptions: SqliteSubscriptions
+    queue: DurableQueue
+    pims: PimRegistry
+    verifier: CallerVerifier
+    manage: manage.Manage
+    problem: Callable[[], object | None]
+    measure: Callable[[], Figures]
+    made_due: Callable[[float], None]
 
 
 class Platform:
@@ -204,6 +231,23 @@ class Platform:
             reader=self._reader,
             observer=self._observer,
             webhooks=self._feeds.memory,
+        )
+        self.parts = Parts(
+            settings=settings,
+            folder=folder,
+            base_url=settings.public_url or base_url,
+            clock=clock,
+            seal=self._seal,
+            meters=meters,
+            database=self._database,
+            subscriptions=self._subscriptions,
+            queue=self._queue,
+            pims=self._pims,
+            verifier=verifier,
+            manage=manager,
+            problem=self._problem,
+            measure=self._measure,
+            made_due=self._upkeep.scheduled,
         )
         routes = [
             # The router goes through them in turn, and most requests are events.

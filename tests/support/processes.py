@@ -44,9 +44,10 @@ def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """That of this process, without the AEP_ settings that happen to be in it.
 
-    Several platforms run on one machine here, so none serves /metrics unless it is told where.
+    Several platforms run on one machine here, so none serves /metrics or the console unless it is told where.
     """
-    return child_processes.environment({"AEP_METRICS_PORT": "0"} | dict(settings))
+    off = {"AEP_METRICS_PORT": "0", "AEP_CONSOLE_PORT": "0"}
+    return child_processes.environment(off | dict(settings))
 
 
 def free_port() -> int:

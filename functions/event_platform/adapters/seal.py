@@ -8,7 +8,9 @@ import secrets
 from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ..documents import TENANT_CONTEXT
 
@@ -30,6 +32,11 @@ class AesGcmSeal:
         self.key_id = key_id(keys[0])
         self._ciphers = {key_id(key): AESGCM(key) for key in keys}
         self.has_older_keys = len(self._ciphers) > 1
+        self._first = keys[0]
+
+    def derived_key(self, purpose: str) -> bytes:
+        """Returns another key of 32 bytes, which is made from the first one and reveals nothing of it."""
+        return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=purpose.encode()).derive(self._first)
 
     def seal(self, plain: str, *, context: str) -> str:
         nonce = secrets.token_bytes(_NONCE_BYTES)

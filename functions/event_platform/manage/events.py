@@ -67,7 +67,7 @@ async def read_event(caller: Caller, event_id: str, *, manage: Manage) -> EventC
         raise NotFound("no event of this PIM with that id is kept")
     subscriptions = await _subscriptions(caller, manage)
     found = await kept.with_data(page.events)
-    return {"items": [await _shown(each, subscriptions) for each in found]}
+    return {"items": [await with_courses(each, subscriptions) for each in found]}
 
 
 def _kept(manage: Manage) -> KeptEvents:
@@ -86,7 +86,8 @@ async def _subscriptions(caller: Caller, manage: Manage) -> list[Subscription]:
     ]
 
 
-async def _shown(found: KeptWithData, subscriptions: Sequence[Subscription]) -> AcceptedEventAnswer:
+async def with_courses(found: KeptWithData, subscriptions: Sequence[Subscription]) -> AcceptedEventAnswer:
+    """Returns the event with what became of it for each of the subscriptions, or why it did not match."""
     event = found.kept
     matched = {course.subscription_id for course in event.courses}
     shown: list[CourseAnswer] = [show.course(event, course) for course in event.courses]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TypeAlias
 
 from event_platform.domain.errors import NotFound
@@ -67,6 +68,11 @@ def listed(connection: sqlite3.Connection) -> Iterator[DeadLetter]:
     while page := [DeadLetter(*row) for row in connection.execute(_PAGE, {"after": after}).fetchall()]:
         yield from page
         after = page[-1].id
+
+
+def first(connection: sqlite3.Connection, limit: int) -> list[DeadLetter]:
+    """Returns the oldest dead letters, at most so many."""
+    return list(islice(listed(connection), limit))
 
 
 def chosen(connection: sqlite3.Connection, ids: Sequence[int]) -> list[int]:

@@ -61,6 +61,7 @@ from .queued import (
 )
 from .replay_reader import Found, ReadPiece, ReplayReader
 from .seen import Batch, SeenIds
+from .tail import Tails
 from .turns import Senders
 
 log = structlog.get_logger()
@@ -110,6 +111,7 @@ class DurableQueue:
         database.on_rollback += [self._pieces.forget, self._seen.forget]
         self._owners: dict[str, OwnerKey] = {}  # by the ids of subscriptions; numbers of rows come again
         self._senders = Senders()
+        self.tails = Tails()
         self._put: Listener = lambda queued: None
         self._read_more: Callable[[Sequence[LaneKey]], None] = lambda keys: None
         self._scheduled: Callable[[float], None] = lambda due_at: None
@@ -321,6 +323,8 @@ class DurableQueue:
         def committed(present: Sequence[Taken]) -> None:
             for _, _, _, _, subscription_id, accepted_at, _, _ in present:
                 self._meters.taken(subscription_id, now - accepted_at)
+            if self.tails.watched:
+                self.tails.note_taken(present, now)
 
         def on_its_way(part: Sequence[Taken], tenant: str | None) -> "asyncio.Future[Any]":
             return self._database.write_jointly(
@@ -348,6 +352,8 @@ class DurableQueue:
                 if settled.changed:
                     self._subscriptions.remember(settled.changed)
                 self._meters.settled(settlement, seconds)
+                if self.tails.watched:
+                    self.tails.note_settled(settlement, self._clock.now().timestamp())
                 self._put(settled.back)
 
         return self._database.write_jointly(

@@ -17,6 +17,7 @@ from ..store.identity import with_cure
 from . import sandbox, trials, usage
 from .backup import backup
 from .bench import run_bench
+from .console import console
 from .dead import dead
 from .dev import dev
 from .doctor import doctor
@@ -50,6 +51,7 @@ PANELS: Mapping[str, Mapping[str, Any]] = {
         "secrets": secrets,
     },
     "Look": {
+        "console": console,
         "status": status,
         "logs": list_logs,
         "trace": trace,

@@ -59,6 +59,8 @@ _SPAN = re.compile(r"([0-9]{1,6})([smhd]?)", re.ASCII)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 READ_BY_COMMANDS = (
     "AEP_CLIENT_ID",
+    "AEP_CONSOLE_HOST",
+    "AEP_CONSOLE_PORT",
     "AEP_DATA",
     "AEP_INBOX_SECRET",
     "AEP_INGEST_KEY",

@@ -24,6 +24,7 @@ from event_platform.adapters.clock import SystemClock
 from event_platform.domain.tenants import Tenant, Way
 from event_platform.settings import Settings
 
+from ..console import address as console
 from ..errors import CannotListen, StoreReplaced
 from ..output import echo, fail
 from ..runtime import log_text, memory, systemd
@@ -46,6 +47,7 @@ DEV_WARNING = (
 )
 METRICS_PORT = 9464
 METRICS_CONNECTIONS = 64
+CONSOLE_PORT = 8090
 
 
 def serve(
@@ -79,6 +81,15 @@ def serve(
             envvar="AEP_METRICS_PORT", min=0, max=65535, help="The port of /metrics; 0 does not serve it."
         ),
     ] = METRICS_PORT,
+    console_host: Annotated[
+        str, typer.Option(envvar="AEP_CONSOLE_HOST", help="The address to serve the console on.")
+    ] = "127.0.0.1",
+    console_port: Annotated[
+        int,
+        typer.Option(
+            envvar="AEP_CONSOLE_PORT", min=0, max=65535, help="The port of the console; 0 does not serve it."
+        ),
+    ] = CONSOLE_PORT,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -100,6 +111,9 @@ def serve(
         given["pims"] = pims_file
     settings = options.settings(**given, **({"dev": True} if dev else {}))
     tls = _tls(tls_cert, tls_key)
+    console_at = console.Address(console_host, console_port, tls, settings.console_url)
+    if (problem := console_at.problem()) is not None:
+        fail(problem)
     _allow_many_connections()
     from .. import wiring  # noqa: F401 - before the workers are forked, so that it is in memory once
     from ..store.steady_clock import SteadyClock
@@ -119,7 +133,18 @@ def serve(
             echo(DEV_WARNING, err=True)
         try:
             fault = runner.run(
-                _serve(settings, data, host, port, tls, (metrics_host, metrics_port), processes, clock, lines)
+                _serve(
+                    settings,
+                    data,
+                    host,
+                    port,
+                    tls,
+                    (metrics_host, metrics_port),
+                    console_at,
+                    processes,
+                    clock,
+                    lines,
+                )
             )
         finally:
             lines.flush()
@@ -136,10 +161,12 @@ async def _serve(
     port: int,
     tls: server.Tls | None,
     metrics_at: tuple[str, int],
+    console_at: console.Address,
     workers: "Processes",
     clock: "SteadyClock",
     lines: GatheredLines,
 ) -> BaseException | None:
+    from ..console.serving import serving as serving_console
     from ..control import server as control
     from ..wiring import Platform  # so that the other commands start without it
 
@@ -189,7 +216,8 @@ async def _serve(
             async with (
                 systemd.watchdog(SystemClock(), WatchedTasks(on_fault)),
                 _metrics(platform.metrics_app, *metrics_at),
-                control.serving(platform.control_app, data),
+                serving_console(platform.parts, console_at, on_fault=on_fault) as console_routes,
+                control.serving(control.app([*platform.control_app.routes, *console_routes]), data),
             ):
                 await server.serve_on(
                     listener,

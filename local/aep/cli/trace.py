@@ -13,7 +13,6 @@ from event_platform.domain.timestamps import to_rfc3339
 
 from ..output import echo_json, fail, show_lines
 from ..store import kept_search, times
-from ..store.kept_search import KeptSearch
 from .options import DEFAULT_DATA, AsJson, Data, span
 from .stores import open_store
 
@@ -43,8 +42,7 @@ def trace(
     with open_store(data) as connection:
         now = times.now(connection)
         query = KeptQuery(event_id=event_id, entity=query_entity, since=_moment(since, now), limit=LISTED)
-        ids = kept_search.all_subscriptions(connection)
-        search = KeptSearch(None, ids, query)
+        search = kept_search.search_of_all(connection, query)
         found: list[KeptEvent] = []
         while not search.is_over(len(found)):
             found += search.step(connection, LISTED - len(found))

@@ -14,6 +14,8 @@ from event_platform.domain.deliveries import Settlement
 from event_platform.domain.feeds import ResourceState
 from event_platform.domain.tenants import Way
 
+from .gaps import Gaps
+
 SUBSCRIPTIONS_NAMED = 200
 PIMS_NAMED = 200
 OTHER = "other"
@@ -125,6 +127,7 @@ class Meters:
     subscriptions: dict[str, OfSubscription] = field(default_factory=dict[str, OfSubscription])
     other: OfSubscription = field(default_factory=OfSubscription)
     last_calls: dict[CallKey, LastCalls] = field(default_factory=dict[CallKey, LastCalls])
+    gaps: dict[str, Gaps] = field(default_factory=dict[str, Gaps])
     refusals: Counter[tuple[str, Way, int]] = field(default_factory=Counter[tuple[str, Way, int]])
     feeds: dict[tuple[str, str], OfFeed] = field(default_factory=dict[tuple[str, str], OfFeed])
     feed_errors: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
@@ -228,6 +231,18 @@ class Meters:
     def answered(self, route: str, status: int) -> None:
         """Counts an answered request."""
         self.requests[route, str(status)] += 1
+
+    def came(self, tenant: str, at: float) -> None:
+        """Notes when a call of the PIM brought events, in unix seconds."""
+        gaps = self.gaps.get(tenant)
+        if gaps is None:
+            gaps = self.gaps[tenant] = Gaps()
+        gaps.note(at)
+
+    def last_taken(self, tenant: str) -> float | None:
+        """Returns when events of the PIM came last, in unix seconds; None if none ever came."""
+        taken = [self.last_calls.get((tenant, way)) for way in Way]
+        return max((each.taken_at for each in taken if each and each.taken_at is not None), default=None)
 
     def refused(self, tenant: str, way: Way, status: int) -> None:
         """Counts a refused call of ingest; `tenant` is empty when nothing says whose it was."""

@@ -9,6 +9,8 @@ REQUESTS_SECONDS = 1.5
 """The time for requests that are being answered."""
 METRICS_SECONDS = 0.5
 """The time for answers of /metrics, which has a port of its own."""
+CONSOLE_SECONDS = 0.5
+"""The time for answers of the console, whose live pages are ended before."""
 DRAIN_SECONDS = 6.0
 """The time for deliveries that were handed out, longer than an attempt may usually take, and for
 notifications.

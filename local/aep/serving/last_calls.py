@@ -49,6 +49,7 @@ class CallObserver:
         last.answered_at = self._clock.now().timestamp()
         if events:
             last.taken_at = last.answered_at
+            self._meters.came(tenant, last.answered_at)
 
     def refused(self, tenant: str, way: Way, status: int, reason: str) -> None:
         last = self._last(tenant, way)

@@ -2,11 +2,11 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from event_platform.domain.errors import Conflict
-from event_platform.domain.events.entities import Entity, entity_name
+from event_platform.domain.events.entities import Entity, entity_name, entity_of
 from event_platform.domain.kept_events import (
     Course,
     CourseStatus,
@@ -39,7 +39,7 @@ _END = 1 << 62
 
 
 class KeptSearch:
-    """A search of one reader. `tenant` None is the operator, who sees all.
+    """A search of one reader. `tenant` None is the operator, who sees all; see `search_of_all`.
 
     `ids` are the subscriptions whose deliveries the reader sees, by their numbers.
     """
@@ -187,12 +187,17 @@ class KeptSearch:
         )
 
     def _courses(self, connection: sqlite3.Connection, number: int) -> list[Course]:
+        if self._tenant is None:
+            rows = connection.execute(
+                f"SELECT {_COURSE}, (SELECT id FROM subscriptions WHERE no = subscription_no)"  # noqa: S608
+                " FROM courses WHERE event_no = ?",
+                (number,),
+            )
+            return [_course(row, subscription_id or "") for *row, subscription_id in rows]
         rows = connection.execute(
             f"SELECT {_COURSE} FROM courses WHERE event_no = ?",  # noqa: S608 - constant columns
             (number,),
         )
-        if self._tenant is None:
-            return [_course(row, self._ids.get(row[0], "")) for row in rows]
         return [_course(row, self._ids[row[0]]) for row in rows if row[0] in self._ids]
 
 
@@ -227,6 +232,20 @@ class SqliteKeptEvents:
         return found
 
 
+def headings(
+    connection: sqlite3.Connection, numbers: Collection[int]
+) -> dict[int, tuple[str, str, Entity | None]]:
+    """Returns the id, the type and the entity of those of the events that are kept, by their numbers."""
+    found = connection.execute(
+        f"SELECT no, id, type, identity FROM kept WHERE no IN ({', '.join('?' * len(numbers))})",  # noqa: S608
+        list(numbers),
+    )
+    return {
+        number: (event_id, event_type, entity_of(event_type, kept.identity_of(identity)))
+        for number, event_id, event_type, identity in found
+    }
+
+
 def _row(connection: sqlite3.Connection, number: int) -> kept.KeptRow | None:
     return connection.execute(
         f"SELECT {kept.COLUMNS} FROM kept WHERE no = ?",  # noqa: S608 - constant columns
@@ -245,9 +264,10 @@ def subscriptions_of(connection: sqlite3.Connection, owner: Owner) -> dict[int, 
     )
 
 
-def all_subscriptions(connection: sqlite3.Connection) -> dict[int, str]:
-    """Returns the ids of all subscriptions by their numbers."""
-    return dict(connection.execute("SELECT no, id FROM subscriptions").fetchall())
+def search_of_all(connection: sqlite3.Connection, query: KeptQuery) -> KeptSearch:
+    """Returns a search of the operator, who sees the events of all PIMs and all their deliveries."""
+    chosen = connection.execute("SELECT no, id FROM subscriptions WHERE id = ?", (query.subscription_id,))
+    return KeptSearch(None, dict(chosen.fetchall()), query)
 
 
 def _number_of(ids: Mapping[int, str], subscription_id: str | None) -> int | None:

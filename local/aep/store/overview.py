@@ -104,13 +104,13 @@ def _state(
 ) -> State:
     number, text, subscriber_name, ended, last_error, last_error_at, *failure, failed_at = row
     document = orjson.loads(text)
-    destination = _destination(document["config"])
+    destination = destination_of(document["config"])
     rate = rate_of(document) or Rate(datetime.fromisoformat(document["created_at"]))
     series = Series(document["id"], document["epoch"], destination)
-    succeeded, failed = _last_hour(connection, [series], now)
+    succeeded, failed = last_hour(connection, [series], now)
     delivered, all_failed = succeeded, failed
     if now - datetime.fromisoformat(document["updated_at"]) < timedelta(hours=1, minutes=1):
-        delivered, all_failed = _last_hour(connection, [series, *series_before(series)], now)
+        delivered, all_failed = last_hour(connection, [series, *series_before(series)], now)
     queued = _queued(connection, number)
     return State(
         id=document["id"],
@@ -133,7 +133,7 @@ def _state(
         ended=ended,
         last_error=last_error,
         last_error_at=_moment(last_error_at),
-        last_failure=None if failed_at is None else _words(*failure),
+        last_failure=None if failed_at is None else failure_in_words(*failure),
         last_failure_at=_moment(failed_at),
     )
 
@@ -159,18 +159,18 @@ def _moment(at: float | None) -> datetime | None:
     return None if at is None else datetime.fromtimestamp(at, UTC)
 
 
-def _words(outcome: str, status: int | None, reason: str | None) -> str:
+def failure_in_words(outcome: str, status: int | None, reason: str | None) -> str:
     return f"{outcome}: {' '.join(str(each) for each in (status, reason) if each is not None)}"
 
 
-def _destination(config: Mapping[str, Any]) -> str:
+def destination_of(config: Mapping[str, Any]) -> str:
     """Returns the destination in the words of notifications."""
     if "project_id" in config:
         return PubSubConfig(config["project_id"], config["topic_id"]).destination
     return config["topic"] if "topic" in config else config["url"]
 
 
-def _last_hour(connection: sqlite3.Connection, series: Sequence[Series], now: datetime) -> tuple[int, int]:
+def last_hour(connection: sqlite3.Connection, series: Sequence[Series], now: datetime) -> tuple[int, int]:
     """Returns the numbers of attempts that succeeded, and that failed."""
     marks = ", ".join("?" * len(series))
     statement = (

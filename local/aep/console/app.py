@@ -1,0 +1,297 @@
+"""The console as an ASGI app: who may see it, and the headers and errors of its answers.
+
+Pages are in modules of their own; each has a function that returns its routes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, urlsplit
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from event_platform import __version__
+from event_platform.domain import errors
+from event_platform.domain.front_door import FrontDoor, site_of
+from event_platform.domain.line_limit import LineLimit
+from event_platform.domain.tenants import UnusableList
+from event_platform.http import OVER_TLS, STATUS_OF, read_body
+
+from ..serving.samples import Samples
+from ..wiring import Parts
+from . import entry, pages
+from .address import is_loopback
+from .entry import Links, Session, Sessions
+from .records import Records
+from .streams import Streams
+
+log = structlog.get_logger()
+
+FORM_BYTES = 512 * 1024
+LINK_FORM_BYTES = 4 * 1024
+"""The bytes of a form, and of the one that anybody may send."""
+FORM_FIELDS = 1_100
+COOKIE = "aep_console"
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'"
+    " data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+IMMUTABLE = "public, max-age=31536000, immutable"
+ENTER = "/console/enter"
+FAULT = "an internal error; it was logged, and nothing was changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The URL at which the console is reached, without a slash at its end."""
+
+    url: str
+
+    @property
+    def is_https(self) -> bool:
+        return self.url.startswith("https:")
+
+    @property
+    def cookie(self) -> str:
+        """The name of the cookie; a browser takes one with __Host- over TLS only."""
+        return f"__Host-{COOKIE}" if self.is_https else COOKIE
+
+    def answers_to(self, header: str) -> bool:
+        """True for a Host of this place, or of loopback: other names may lead here by DNS rebinding."""
+        try:
+            host = urlsplit(f"//{header}").hostname or ""
+        except ValueError:
+            return False
+        return host == urlsplit(self.url).hostname or is_loopback(host)
+
+
+class Site:
+    """The parts that the pages share: records, numbers, templates, and the streams of live pages."""
+
+    def __init__(self, parts: Parts, samples: Samples, place: Place, secret: bytes) -> None:
+        self.parts = parts
+        self.samples = samples
+        self.place = place
+        self.records = Records(parts)
+        self.statics = pages.static_files()
+        self.templates = pages.Templates(self.statics)
+        self.streams = Streams(parts.clock)
+        self.links = Links(parts.clock.monotonic)
+        self.sessions = Sessions(secret, parts.clock)
+
+    def render(self, request: Request, template: str, **context: object) -> str:
+        """Returns a page, or a part of one, for the session of a request."""
+        session: Session | None = request.scope.get("session")
+        return self.templates.render(
+            template,
+            {
+                "now": self.parts.clock.now(),
+                "version": __version__,
+                "path": request.url.path,
+                "session": session,
+                "csrf": "" if session is None else self.sessions.form_token(session),
+                **context,
+            },
+        )
+
+    def page(self, request: Request, template: str, status: int = 200, **context: object) -> Response:
+        text = self.render(request, template, **context)
+        return Response(text, status, media_type="text/html")
+
+
+class Console:
+    """The console behind its checks. `site` is what its pages share."""
+
+    def __init__(self, site: Site, routes: Sequence[Route]) -> None:
+        self.site = site
+        self._door = FrontDoor(site.parts.clock.monotonic)
+        self._lines = LineLimit(site.parts.clock.monotonic)
+        own = [
+            Route("/", _to_overview, methods=["GET"]),
+            Route(f"{pages.STATIC}/{{digest}}/{{name}}", self._static, methods=["GET"]),
+            Route(ENTER, self._enter, methods=["GET", "POST"]),
+            Route("/console/leave", self._leave, methods=["POST"]),
+        ]
+        self._router = Router([*own, *routes], redirect_slashes=False)
+
+    def link(self) -> str:
+        """Returns a new one-time link."""
+        return f"{self.site.place.url}{ENTER}?token={self.site.links.issue()}"
+
+    async def stop(self) -> None:
+        """Ends the streams, which else would hold up the end of the server."""
+        await self.site.streams.stop()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        scope["app"] = self  # so the router raises what has no route
+        started = False
+
+        async def complete(message: dict) -> None:  # type: ignore[type-arg]
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = self._completed(message["headers"])
+            await send(message)
+
+        request = Request(scope, receive, complete)  # type: ignore[arg-type]
+        try:
+            await self._admit(request)
+            await self._router.app(scope, receive, complete)  # type: ignore[arg-type]
+        except (errors.EventPlatformError, UnusableList, HTTPException, ClientDisconnect) as error:
+            if started:
+                raise
+            await self._error_page(request, error)(scope, receive, complete)  # type: ignore[arg-type]
+        except Exception:
+            if not started:
+                await self._page_of_error(request, 500, FAULT)(scope, receive, complete)  # type: ignore[arg-type]
+            raise
+
+    async def _admit(self, request: Request) -> None:
+        """Notes the session of a request, and checks that a change comes from a form of that session.
+
+        Raises HTTPException, TooManyRequests, Unauthenticated.
+        """
+        if not self.site.place.answers_to(request.headers.get("host", "")):
+            raise HTTPException(421, f"the console answers at {self.site.place.url} only")
+        path = request.url.path
+        if path == "/" or path.startswith(f"{pages.STATIC}/"):
+            return
+        session = self._session_of(request)
+        request.scope["session"] = session
+        if path == ENTER:
+            return
+        if session is None:
+            raise errors.Unauthenticated("nobody is signed in")
+        if request.method == "POST":
+            form = await read_form(request)
+            if not self.site.sessions.is_form_token(session, form.get("csrf", "")):
+                raise errors.Forbidden("the form is of another session, or of none: load the page again")
+
+    def _session_of(self, request: Request) -> Session | None:
+        """Raises TooManyRequests if too many wrong cookies come from an address."""
+        cookie = cookie_of(request, self.site.place.cookie)
+        session = self.site.sessions.of_cookie(cookie)
+        if cookie and session is None:
+            self._door.count_wrong(_address(request), cookie)
+        return session
+
+    async def _enter(self, request: Request) -> Response:
+        """Answers a one-time link: a GET shows one button, and only its POST uses the link up."""
+        if request.method != "POST":
+            token = request.query_params.get("token", "")
+            return self.site.page(request, "enter.html", token=token[: entry.TOKEN_CHARACTERS])
+        token = (await read_form(request)).get("token", "")
+        if not self.site.links.use(token):
+            self._door.count_wrong(_address(request), token)
+            if times := self._lines.count("console.link_refused"):
+                log.warning("console.link_refused", times=times)
+            raise errors.Unauthenticated("this link was used already, or is older than 10 minutes")
+        _, cookie = self.site.sessions.begin()
+        log.info("console.entered")
+        response = RedirectResponse("/console", 303)
+        response.set_cookie(
+            self.site.place.cookie,
+            cookie,
+            max_age=entry.SESSION_SECONDS,
+            secure=self.site.place.is_https,
+            httponly=True,
+            samesite="strict",
+        )
+        return response
+
+    async def _leave(self, request: Request) -> Response:
+        self.site.sessions.end(request.scope["session"])
+        response = RedirectResponse(ENTER, 303)
+        response.delete_cookie(self.site.place.cookie, secure=self.site.place.is_https, httponly=True)
+        return response
+
+    async def _static(self, request: Request) -> Response:
+        file = self.site.statics.get(request.path_params["name"])
+        if file is None or file.digest != request.path_params["digest"]:
+            raise HTTPException(404)
+        packs = "gzip" in request.headers.get("accept-encoding", "")
+        return Response(
+            file.packed if packs else file.body,
+            media_type=file.media_type,
+            headers={
+                "Cache-Control": IMMUTABLE,
+                "Vary": "Accept-Encoding",
+                **({"Content-Encoding": "gzip"} if packs else {}),
+            },
+        )
+
+    def _error_page(self, request: Request, error: BaseException) -> Response:
+        if isinstance(error, errors.Unauthenticated):
+            return self.site.page(request, "outside.html", 401, message=str(error))
+        if isinstance(error, errors.EventPlatformError):
+            headers = {}
+            if isinstance(error, errors.TooManyRequests | errors.Overloaded):
+                headers["Retry-After"] = str(error.retry_after)
+            answer = self._page_of_error(request, STATUS_OF[type(error)], str(error))
+            answer.headers.update(headers)
+            return answer
+        if isinstance(error, HTTPException):
+            message = "there is no such page" if error.status_code == 404 else error.detail
+            return self._page_of_error(request, error.status_code, message)
+        return self._page_of_error(request, 400, str(error) or "the form did not arrive")
+
+    def _page_of_error(self, request: Request, status: int, message: str) -> Response:
+        return self.site.page(request, "error.html", status, message=message)
+
+    def _completed(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        named = {name for name, _ in headers}
+        safe = {**HEADERS, **(OVER_TLS if self.site.place.is_https else {})}
+        ours = [(name.lower().encode(), value.encode()) for name, value in safe.items()]
+        return [*headers, *[header for header in ours if header[0] not in named]]
+
+
+async def _to_overview(request: Request) -> Response:
+    return RedirectResponse("/console", 307)
+
+
+def _address(request: Request) -> str:
+    return site_of(request.client.host if request.client else "")
+
+
+def cookie_of(request: Request, name: str) -> str:
+    """Returns the value of a cookie; empty if there is none, or the header cannot be read."""
+    try:
+        found = SimpleCookie(request.headers.get("cookie", ""))
+    except CookieError:
+        return ""
+    return found[name].value if name in found else ""
+
+
+async def read_form(request: Request) -> Mapping[str, str]:
+    """Returns the fields of a form; the last value of each. Reads the body once.
+
+    Raises TooLarge, UnsupportedMediaType, InvalidRequest.
+    """
+    known: Mapping[str, str] | None = request.scope.get("form")
+    if known is not None:
+        return known
+    if request.headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":
+        raise errors.UnsupportedMediaType("a form must be sent as a form: application/x-www-form-urlencoded")
+    body = await read_body(request, LINK_FORM_BYTES if request.url.path == ENTER else FORM_BYTES)
+    try:
+        fields = parse_qsl(
+            bytes(body).decode(), keep_blank_values=True, max_num_fields=FORM_FIELDS, errors="strict"
+        )
+    except ValueError as error:
+        raise errors.InvalidRequest(errors.Problem("", "the form cannot be read")) from error
+    request.scope["form"] = dict(fields)
+    return request.scope["form"]
