@@ -115,7 +115,7 @@ events-page: setup ## Write docs/events.md from the catalog
 options-page: setup ## Write docs/command-options.md from the commands
 	@$(BIN)/python docs/options_page.py
 
-console-assets: setup ## Fetch what the console runs in a browser, as its lock file says
+console-assets: setup ## Fetch what the console runs in a browser
 	@$(BIN)/python docs/console/assets.py
 
 console-axe: setup ## Fetch axe-core for the tests of the console in a browser

@@ -100,9 +100,8 @@ async def console_here(
 ) -> AsyncIterator[ConsoleHere]:
     """Runs a platform on the folder with its console, in this process; `url` is in place of the socket's."""
     faults: list[BaseException] = []
-    platform = Platform(
-        Settings(**({"dev": True} | settings)), folder, base_url="http://127.0.0.1:1", on_fault=faults.append
-    )
+    given: dict[str, Any] = {"dev": True, **settings}
+    platform = Platform(Settings(**given), folder, base_url="http://127.0.0.1:1", on_fault=faults.append)
     await platform.start()
     try:
         with server.listen("127.0.0.1", 0) as listener:

@@ -51,8 +51,8 @@ PANELS: Mapping[str, Mapping[str, Any]] = {
         "secrets": secrets,
     },
     "Look": {
-        "console": console,
         "status": status,
+        "console": console,
         "logs": list_logs,
         "trace": trace,
     },
