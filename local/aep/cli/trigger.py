@@ -22,7 +22,6 @@ from ..output import echo, fail
 from ..sandbox import dev_session
 from ..sandbox.events import CloudEvent, events_of
 from ..store import accepted, kept_search
-from ..store.kept_search import KeptSearch
 from . import options
 from .event_files import text_of
 from .stores import open_store
@@ -176,8 +175,9 @@ def _outcomes(folder: Path, ids: Sequence[str]) -> Sequence[KeptEvent]:
     deadline = time.monotonic() + OUTCOME_SECONDS
     with open_store(folder) as connection:
         while True:
-            names = kept_search.all_subscriptions(connection)
-            searches = [KeptSearch(None, names, KeptQuery(event_id=each, limit=1)) for each in ids]
+            searches = [
+                kept_search.search_of_all(connection, KeptQuery(event_id=each, limit=1)) for each in ids
+            ]
             found = [event for search in searches for event in search.page(connection).events]
             is_over = len(found) == len(ids) and not accepted.number_of(connection)
             if is_over and not any(map(_is_open, (course for event in found for course in event.courses))):

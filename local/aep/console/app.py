@@ -84,8 +84,8 @@ class Site:
         self.samples = samples
         self.place = place
         self.records = Records(parts)
-        self.statics = pages.static_files()
-        self.templates = pages.Templates(self.statics)
+        self.static = pages.static_files()
+        self.templates = pages.Templates(self.static)
         self.streams = Streams(parts.clock)
         self.links = Links(parts.clock.monotonic)
         self.sessions = Sessions(secret, parts.clock)
@@ -220,7 +220,7 @@ class Console:
         return response
 
     async def _static(self, request: Request) -> Response:
-        file = self.site.statics.get(request.path_params["name"])
+        file = self.site.static.get(request.path_params["name"])
         if file is None or file.digest != request.path_params["digest"]:
             raise HTTPException(404)
         packs = "gzip" in request.headers.get("accept-encoding", "")

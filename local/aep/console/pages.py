@@ -52,7 +52,7 @@ def static_files() -> Mapping[str, StaticFile]:
 class Templates:
     """The templates of the folder `templates`; everything that they show is escaped."""
 
-    def __init__(self, statics: Mapping[str, StaticFile]) -> None:
+    def __init__(self, static: Mapping[str, StaticFile]) -> None:
         self._environment = Environment(
             loader=PackageLoader("aep.console"),
             autoescape=True,
@@ -61,7 +61,7 @@ class Templates:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.globals["static"] = {name: file.url for name, file in statics.items()}
+        self._environment.globals["static"] = {name: file.url for name, file in static.items()}
         self._environment.filters |= {
             "ago": ago,
             "json": to_json,
