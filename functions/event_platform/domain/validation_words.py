@@ -1,9 +1,13 @@
 """Plain words for what libraries find wrong with a value: pydantic, jsonschema-rs and readers of JSON."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+from .words import counted
+
+_COUNTED = re.compile(r"\b([0-9]{1,18}) ([a-z]+)\(s\)", re.ASCII)
 _MESSAGES: Mapping[str, str] = {
     "missing": "is required",
     "string_type": "must be a string",
@@ -29,7 +33,7 @@ _MESSAGES: Mapping[str, str] = {
     "url_parsing": "must be a URL",
     "url_scheme": "must be a URL that begins with {expected_schemes}",
     "string_too_short": "must have at least {min_length} character(s)",
-    "string_too_long": "must have at most {max_length} characters",
+    "string_too_long": "must have at most {max_length} character(s)",
     "too_short": "must hold at least {min_length}",
     "too_long": "must hold at most {max_length}",
     "greater_than": "must be greater than {gt:g}",
@@ -66,7 +70,7 @@ def words_of(error: Mapping[str, Any]) -> str:
     if kind == "string_pattern_mismatch":
         return _FORMS.get(context["pattern"], "has a form that is not taken")
     if kind in _MESSAGES:
-        return _MESSAGES[kind].format(**context)
+        return _in_number(_MESSAGES[kind].format(**context))
     return "is not of the form that is expected here"
 
 
@@ -168,7 +172,12 @@ def schema_words(error: Any) -> str:
             return f"has fields that are not known: {', '.join(map(_name, error.kind.unexpected[:5]))}"
         case _:
             words = _SCHEMA.get(keyword, "does not fit `{keyword}` of the schema")
-            return words.format(value=_cut(", ".join(map(_shown, values[:50]))), keyword=keyword)
+            return _in_number(words.format(value=_cut(", ".join(map(_shown, values[:50]))), keyword=keyword))
+
+
+def _in_number(words: str) -> str:
+    """Returns the words with singular or plural for each `noun(s)` behind a number."""
+    return _COUNTED.sub(lambda found: counted(int(found[1]), found[2]), words)
 
 
 def _name(field: str) -> str:

@@ -1,8 +1,8 @@
 """The help of a command: what it does, an example, its arguments and options, at the terminal's width."""
 
 import textwrap
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import typer
 from rich.panel import Panel
@@ -20,6 +20,8 @@ _OF_THE_LIBRARY = {
     "--show-completion": "Print the script of that completion.",
 }
 """The texts of options that typer adds by itself."""
+_Rows: TypeAlias = Sequence[tuple[str, str]]
+_Table: TypeAlias = tuple[str, _Rows, int]
 
 
 def show_help(context: typer.Context) -> None:
@@ -30,22 +32,13 @@ def show_help(context: typer.Context) -> None:
     parameters = [each for each in command.get_params(context) if not getattr(each, "hidden", False)]
     for line in _head(context, parameters, width):
         shown.print(line, soft_wrap=True)
-    for title, rows in (
-        ("Arguments", [each for each in parameters if not is_option(each)]),
-        ("Options", [each for each in parameters if is_option(each)]),
-    ):
-        described = [(_left(each), _right(each)) for each in rows]
-        if described:
-            shown.print(_panel(title, described, width))
-    panels = _panels(command, context)
-    left = max((len(name) for names in panels.values() for name in names), default=0) + 2
-    for title, names in panels.items():
-        below = [(name, _summary(command.commands[name])) for name in names]
-        shown.print(_panel(title, below, width, left))
+    for title, rows, left in _tables(command, context, parameters):
+        if rows:
+            shown.print(_panel(title, rows, width, left))
 
 
 def example_of(command: Any) -> str | None:
-    """Returns the example in the help of a command, without its first word."""
+    """Returns the command line of the example in the help of a command."""
     for paragraph in _paragraphs(command.help or ""):
         if paragraph.startswith("Example: "):
             return paragraph.removeprefix("Example: ").partition("\n")[0]
@@ -75,7 +68,10 @@ def bounds_of(parameter: Any) -> str:
 def _head(context: typer.Context, parameters: Iterable[Any], width: int) -> Iterator[Text]:
     command: Any = context.command
     usage = [_usage(each) for each in parameters if each.required or not is_option(each)]
-    usage.append("COMMAND" if hasattr(command, "commands") else "[OPTIONS]")
+    if not hasattr(command, "commands"):
+        usage.append("[OPTIONS]")
+    else:
+        usage.append("[OPTIONS] [COMMAND]" if command.invoke_without_command else "COMMAND")
     yield text(" ".join([context.command_path, *usage]), "bold")
     for paragraph in _paragraphs(command.help or ""):
         yield text("")
@@ -95,6 +91,21 @@ def _usage(parameter: Any) -> str:
     return f"{name}{several}" if parameter.required or name.startswith("[") else f"[{name}{several}]"
 
 
+def _tables(command: Any, context: typer.Context, parameters: Sequence[Any]) -> Iterator[_Table]:
+    """Yields the tables of the help: title, rows and the columns of what stands at the left."""
+    arguments = [each for each in parameters if not is_option(each)]
+    yield "Arguments", _described(arguments), LEFT
+    panels = _panels(command, context)
+    left = max((len(name) for names in panels.values() for name in names), default=0) + 2
+    for title, names in panels.items():
+        yield title, [(name, _summary(command.commands[name])) for name in names], left
+    yield "Options", _described(each for each in parameters if is_option(each)), LEFT
+
+
+def _described(parameters: Iterable[Any]) -> _Rows:
+    return [(_left(each), _right(each)) for each in parameters]
+
+
 def _panels(command: Any, context: typer.Context) -> dict[str, list[str]]:
     panels: dict[str, list[str]] = {}
     for name in command.list_commands(context) if hasattr(command, "commands") else ():
@@ -103,7 +114,7 @@ def _panels(command: Any, context: typer.Context) -> dict[str, list[str]]:
     return panels
 
 
-def _panel(title: str, rows: Iterable[tuple[str, str]], width: int, indent: int = LEFT) -> Panel:
+def _panel(title: str, rows: _Rows, width: int, indent: int) -> Panel:
     inside = text("")
     for left, right in rows:
         lines = _wrapped(right, width - indent - 4)

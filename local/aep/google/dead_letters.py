@@ -250,7 +250,7 @@ def _letter(received: "ReceivedMessage") -> Letter:
 
 def _reason_of_pubsub(attributes: Mapping[str, str]) -> str:
     count = attributes.get(DELIVERY_COUNT)
-    return f"pushed {count} times and never acknowledged" if count else ""
+    return f"pushed {'once' if count == '1' else f'{count} times'} and never acknowledged" if count else ""
 
 
 def _original(message: Message) -> Message:
