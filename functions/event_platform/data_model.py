@@ -106,6 +106,9 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
         "pushed_at",
         "watched_at",
         "is_cut",
+        "events",
+        "delivered",
+        "ended",
         EXPIRES_AT,
     ),
     LOG_ENTRIES: (

@@ -187,6 +187,7 @@ def fanout() -> "Answers":
     from . import fanout
     from .adapters.clock import SystemClock
     from .adapters.firestore.missed import FirestoreMissedEvents
+    from .adapters.firestore.replay_counts import FirestoreReplayCounts
     from .adapters.firestore.replays import FirestoreReplays
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.pubsub.publisher import load_client
@@ -210,6 +211,7 @@ def fanout() -> "Answers":
         reader=ReadingProcess(settings.event_types),
         replays=FirestoreReplays(firestore, subscriptions, clock),
         missed=FirestoreMissedEvents(firestore, subscriptions, clock),
+        replay_counts=FirestoreReplayCounts(firestore, clock),
         shards=settings.deliveries_shards,
     )
     return _app(settings, fanout.routes(function))
@@ -224,6 +226,7 @@ def deliver() -> "Answers":
     from .adapters.firestore.ends import FirestoreEndLog
     from .adapters.firestore.missed import FirestoreMissedEvents
     from .adapters.firestore.paces import FirestorePaces
+    from .adapters.firestore.replay_counts import FirestoreReplayCounts
     from .adapters.firestore.retries import FirestoreRetrySchedule
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.firestore.success_counts import FirestoreSuccessCounts
@@ -247,6 +250,7 @@ def deliver() -> "Answers":
         catch_ups=FirestoreCatchUps(firestore, keep=settings.keep),
     )
     missed = FirestoreMissedEvents(firestore, subscriptions, clock)
+    counts = FirestoreReplayCounts(firestore, clock)
     paces = FirestorePaces(firestore, subscriptions, clock)
     ends = FirestoreEndLog(firestore, subscriptions, clock)
     guard = _guard(settings)
@@ -272,7 +276,7 @@ def deliver() -> "Answers":
             kafka,
             settings.event_types,
         ),
-        settlements=QueueSettlements(schedule, ends, publisher, subscriptions, missed),
+        settlements=QueueSettlements(schedule, ends, publisher, subscriptions, missed, counts),
         publisher=publisher,
         clock=clock,
         policy=settings.deliver_policy(),

@@ -182,6 +182,12 @@ class Platform:
             role="roles/iam.serviceAccountUser",
             member=self.maintain.account.member,
         )
+        gcp.projects.IAMMember(
+            "pubsub-acknowledges-dead-letters-of-replays",  # whose push subscriptions nobody knows before
+            project=self.settings.project,
+            role="roles/pubsub.subscriber",
+            member=self.project.pubsub.member,
+        )
 
     def _queue(
         self, name: str, function: CloudFunction, path: str, *, ordered: bool = False, kept: int = 0

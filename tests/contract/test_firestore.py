@@ -36,6 +36,7 @@ from event_platform.adapters.firestore.logs import FirestoreLogs
 from event_platform.adapters.firestore.missed import FirestoreMissedEvents
 from event_platform.adapters.firestore.outbox import FirestoreOutbox
 from event_platform.adapters.firestore.paces import FirestorePaces
+from event_platform.adapters.firestore.replay_counts import FirestoreReplayCounts
 from event_platform.adapters.firestore.replays import FirestoreReplays
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
@@ -208,6 +209,7 @@ class FirestoreJudgement:
             nowhere,
             self.subscriptions,
             FirestoreMissedEvents(firestore, self.subscriptions, self.clock, seconds=0),
+            nowhere,
         )
         self._firestore = firestore
         self._numbers = count(1)
@@ -509,6 +511,7 @@ async def test_the_data_model_names_what_is_stored(firestore: Firestore) -> None
     replay = Replay("rid", subscription.id, asked, START)
     await replays.start(OWNER, subscription.subscriber_id, replay, action=BY_THE_PLATFORM)
     await replays.watch(replay.id, as_pushed=True)
+    await FirestoreReplayCounts(firestore, ManualClock()).add(replay.id, events=3, delivered=1, ended=1)
     await tenants.put(firestore, a_tenant(), SEAL)
     assert await FirestoreOutbox(firestore, ManualClock()).count([Allowance("own", "all", own=1, shared=1)])
 

@@ -1,5 +1,6 @@
 """Replays in Firestore: what manage writes, what fanout and maintain find of it, on Google's emulator."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -7,11 +8,13 @@ from typing import Any
 
 import pytest
 import uuid_utils
+from structlog.testing import capture_logs
 
 from event_platform.adapters.firestore.catch_ups import FirestoreCatchUps
-from event_platform.adapters.firestore.client import Firestore
+from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.logs import FirestoreLogs
 from event_platform.adapters.firestore.missed import FirestoreMissedEvents
+from event_platform.adapters.firestore.replay_counts import FirestoreReplayCounts
 from event_platform.adapters.firestore.replays import NOTED_EVERY_SECONDS, FirestoreReplays
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.seal import AesGcmSeal
@@ -239,6 +242,34 @@ async def test_a_replay_is_one_subscriptions(world: TwoViews) -> None:
     with pytest.raises(NotFound):
         await world.manage.replay("another", replay.id)
     assert tenant_key(PIM) != "pim"  # the registry's key is the one in the topic's name
+
+
+@pytest.mark.provokes("replay.not_counted")
+async def test_the_numbers_are_written_every_ten_seconds_by_one_who_waits(world: TwoViews) -> None:
+    replay = await world.start()
+    counts = FirestoreReplayCounts(world.firestore, world.clock)
+
+    async def shown() -> tuple[int | None, int, int]:
+        found = await world.manage.replay(world.subscription.id, replay.id)
+        return found.events, found.delivered, found.ended
+
+    assert await shown() == (None, 0, 0)
+    await counts.add(replay.id, events=3)
+    assert await shown() == (3, 0, 0)
+    waits = asyncio.create_task(counts.add(replay.id, delivered=1))
+    await world.clock.advance(5)
+    await counts.add(replay.id, delivered=1)
+    await counts.add(replay.id, ended=1)
+    assert await shown() == (3, 0, 0)
+    await world.clock.advance(5)
+    await waits
+    assert await shown() == (3, 2, 1)
+    await counts.add("of nobody", delivered=1)
+    away = connect("p", emulator="127.0.0.1:1", patience=0.01, attempt=0.01)
+    with capture_logs() as lines:
+        await FirestoreReplayCounts(away, world.clock).add(replay.id, delivered=1)
+    assert [line["event"] for line in lines] == ["replay.not_counted"]
+    await away.close()
 
 
 # --- catching up ---------------------------------------------------------------------------------------

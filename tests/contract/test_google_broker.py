@@ -177,12 +177,15 @@ class GoogleBroker:
             reader=UNUSED,
             replays=UNUSED,
             missed=UNUSED,
+            replay_counts=UNUSED,
         )
         delivering = deliver.Deliver(
             subscriptions=UNUSED,
             paces=UNUSED,
             senders=https_by(UNUSED),
-            settlements=QueueSettlements(self._schedule, self._ends, self._publisher, records, missed),
+            settlements=QueueSettlements(
+                self._schedule, self._ends, self._publisher, records, missed, UNUSED
+            ),
             publisher=self._publisher,
             clock=self.clock,
             policy=UNUSED,

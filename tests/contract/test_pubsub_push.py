@@ -62,6 +62,7 @@ async def pubsub(pubsub_host: str, project: str) -> AsyncIterator[Project]:
         reader=reader,
         replays=nobody,
         missed=nobody,
+        replay_counts=nobody,
     )
     app = App(list(routes(fanout)))
     config = uvicorn.Config(app, port=0, log_level="warning")

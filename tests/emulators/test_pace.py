@@ -24,6 +24,7 @@ from event_platform.adapters.firestore.client import Firestore
 from event_platform.adapters.firestore.ends import FirestoreEndLog
 from event_platform.adapters.firestore.missed import FirestoreMissedEvents
 from event_platform.adapters.firestore.paces import FirestorePaces
+from event_platform.adapters.firestore.replay_counts import FirestoreReplayCounts
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
@@ -125,11 +126,12 @@ class OnFirestore:
         schedule, egress = FirestoreRetrySchedule(self.firestore, CLOCK), Egress()
         ends = FirestoreEndLog(self.firestore, subscriptions, CLOCK)
         missed = FirestoreMissedEvents(self.firestore, subscriptions, CLOCK)
+        counts = FirestoreReplayCounts(self.firestore, CLOCK)
         function = Deliver(
             subscriptions=paces,
             paces=paces,
             senders=https_by(sender),
-            settlements=QueueSettlements(schedule, ends, self.lanes, subscriptions, missed),
+            settlements=QueueSettlements(schedule, ends, self.lanes, subscriptions, missed, counts),
             publisher=self.lanes,
             clock=CLOCK,
             policy=DeliverPolicy([timedelta(minutes=5)], timedelta(days=3), 5),

@@ -51,6 +51,7 @@ async def test_what_a_topic_kept_is_pushed_again_until_the_pushes_are_removed(
         await topics.create_topic(request=kept)
         message = {"data": b"x", "attributes": {"name": name}}
         await topics.publish(request={"topic": path, "messages": [message]})
+    await topics.create_topic(request={"name": f"projects/{project}/topics/dead-letters"})
     now = datetime.now(UTC)
     since = now - timedelta(minutes=10)
     replay = Replay("0199a000", "s", ReplayRequest(since, now, which=Which.ALL), now)
@@ -77,7 +78,8 @@ async def test_a_pim_without_a_topic_of_its_own_is_no_failure(
     _, url = fanout
     topics = publisher_client({"PUBSUB_EMULATOR_HOST": pubsub_host})
     subscriber = subscriber_client({"PUBSUB_EMULATOR_HOST": pubsub_host})
-    await topics.create_topic(request={"name": f"projects/{project}/topics/events"})
+    for topic in ("events", "dead-letters"):
+        await topics.create_topic(request={"name": f"projects/{project}/topics/{topic}"})
     now = datetime.now(UTC)
     replay = Replay("0199a001", "s", ReplayRequest(now, now, which=Which.ALL), now)
     pushes = PubSubReplayPushes(project, fanout_url=url, caller=None, client=subscriber)

@@ -350,6 +350,8 @@ def test_deliver_and_manage_alone_act_for_the_account_that_destinations_let_in(s
 def test_maintain_alone_makes_pushes_of_replays_and_acts_as_their_pusher(stack: Deployed) -> None:
     right = stack.one("serviceaccount/iAMMember:IAMMember", "maintain-acts-as-caller-of-fanout")
     assert (right["role"], right["member"]) == ("roles/iam.serviceAccountUser", account("maintain"))
+    dead_letters = stack.one("projects/iAMMember:IAMMember", "pubsub-acknowledges-dead-letters-of-replays")
+    assert (dead_letters["role"], dead_letters["member"]) == ("roles/pubsub.subscriber", PUBSUB)
     given = stack.functions()["maintain"]["environmentVariables"]
     assert given["AEP_FANOUT_URL"] == "https://fanout-abc.a.run.app"
     assert given["AEP_FANOUT_CALLER"] == email("call-fanout")

@@ -86,6 +86,7 @@ class FanningOut:
             reader=self.reader,
             replays=self,
             missed=self,
+            replay_counts=self,
             shards=4,
         )
         self._app = App(list(routes(fanout)))
@@ -103,6 +104,9 @@ class FanningOut:
 
     async def note(self, subscription_id: str, accepted_at: datetime) -> None:
         self.missed.append((subscription_id, accepted_at))
+
+    async def add(self, replay_id: str, *, events: int = 0, delivered: int = 0, ended: int = 0) -> None:
+        self.noted.append(f"{events} events")
 
     async def running(self, replay_id: str) -> PushedReplay | None:
         return self.replay
@@ -453,7 +457,7 @@ async def test_a_replayed_event_goes_to_its_subscription_alone_in_a_quarter_as_m
     assert (first.replay_id, first.entered_at, first.accepted_at) == ("rid", world.clock.now(), START)
     assert (first.lane, first.lanes) == (lane_of(an_event(1).identity, "event-1", 4), 16)
     assert messages[0].ordering_key == f"{wanted.id}/4/{first.lane}/rid"
-    assert world.noted == ["pushed"]
+    assert world.noted == ["pushed", "2 events"]
 
 
 async def test_what_came_after_the_range_is_acknowledged_and_is_no_sign_of_life() -> None:

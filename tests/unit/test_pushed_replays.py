@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from event_platform.adapters.pubsub.replay_pushes import EARLIER, PubSubReplayPushes
 from event_platform.domain.errors import Unavailable
+from event_platform.domain.faults import FAULTS_AT_MOST
 from event_platform.domain.replays import PushedReplay, Replay, ReplayRequest, ReplayStatus, Which
 from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.domain.tenants import tenant_key
@@ -227,6 +228,10 @@ def test_a_subscription_is_as_google_takes_it_and_ends_by_itself() -> None:
         assert 3 <= len(request["name"].rpartition("/")[2]) <= 255
         assert request["expiration_policy"]["ttl"] >= timedelta(days=1)
         assert request["expiration_policy"]["ttl"] > request["message_retention_duration"]
+        assert request["dead_letter_policy"] == {
+            "dead_letter_topic": "projects/project/topics/dead-letters",
+            "max_delivery_attempts": FAULTS_AT_MOST,
+        }
 
 
 async def test_a_pim_without_a_topic_of_its_own_has_one_subscription() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from event_platform.adapters.settlements import QueueSettlements
+from event_platform.domain.attempts.outcomes import Kind, Outcome
 from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.messages.message import Message
 from event_platform.domain.messages.queue_messages import delivery_of
@@ -47,13 +48,16 @@ class Written:
     async def note(self, subscription_id: str, accepted_at: datetime) -> None:
         self.calls.append(("note", subscription_id, accepted_at))
 
+    async def add(self, replay_id: str, **counts: int) -> None:
+        self.calls.append(("add", replay_id, counts))
+
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
         self.calls.append(("publish", topic, [delivery_of(message) for message in messages]))
 
 
 async def settled(settlement: Settlement) -> list[tuple[Any, ...]]:
     written: Any = Written()
-    await QueueSettlements(written, written, written, written, written).settle(settlement)
+    await QueueSettlements(written, written, written, written, written, written).settle(settlement)
     return written.calls
 
 
@@ -74,12 +78,23 @@ async def test_an_end_goes_into_the_log() -> None:
 async def test_what_a_suspension_dropped_is_noted_before_the_log_counts_it(replay_id: str | None) -> None:
     dropped, end = replace(DELIVERY, replay_id=replay_id), replace(END, operation=Operation.DROPPED)
     noted = ("note", DELIVERY.subscription_id, NOW)
-    assert await settled(Settlement(dropped, None, end=end)) == [noted, ("record", dropped, end)]
+    counted = [] if replay_id is None else [("add", replay_id, {"ended": 1})]
+    assert await settled(Settlement(dropped, None, end=end)) == [noted, ("record", dropped, end), *counted]
 
 
 async def test_what_a_suspension_dropped_of_a_replay_is_not_missed() -> None:
     dropped, end = replace(DELIVERY, replay_id="0199a000"), replace(END, operation=Operation.DROPPED)
-    assert await settled(Settlement(dropped, None, end=end)) == [("record", dropped, end)]
+    assert await settled(Settlement(dropped, None, end=end)) == [
+        ("record", dropped, end),
+        ("add", "0199a000", {"ended": 1}),
+    ]
+
+
+async def test_a_delivery_of_a_replay_that_arrived_is_counted() -> None:
+    replayed = replace(DELIVERY, replay_id="0199a000")
+    arrived = Settlement(replayed, Outcome(Kind.DELIVERED))
+    assert await settled(arrived) == [("add", "0199a000", {"delivered": 1})]
+    assert await settled(Settlement(replayed, None, retry_at=NOW)) == [("schedule", replayed, NOW)]
 
 
 async def test_back_to_the_lane_is_the_end_of_the_topic_that_it_came_from() -> None:

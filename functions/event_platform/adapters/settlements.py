@@ -8,7 +8,7 @@ from ..domain.messages.queue_messages import delivery_message
 from ..domain.record.logs import Operation
 from ..domain.replays import is_catch_up
 from ..domain.suspension import Suspension
-from ..ports import EndLog, MissedEvents, Publisher, RetrySchedule, Subscriptions
+from ..ports import EndLog, MissedEvents, Publisher, ReplayCounts, RetrySchedule, Subscriptions
 
 
 class QueueSettlements:
@@ -27,12 +27,14 @@ class QueueSettlements:
         publisher: Publisher,
         subscriptions: Subscriptions,
         missed: MissedEvents,
+        counts: ReplayCounts,
     ) -> None:
         self._schedule = schedule
         self._log = log
         self._publisher = publisher
         self._subscriptions = subscriptions
         self._missed = missed
+        self._counts = counts
 
     async def settle(self, settlement: Settlement) -> None:
         """Port `Settlements`; raises PublishFailed too, when a lane's topic takes nothing."""
@@ -48,6 +50,11 @@ class QueueSettlements:
         if settlement.suspension is not None:
             await self._suspend(settlement.suspension)
             await self._note_missed(settlement.delivery)
+        if (replay_id := settlement.delivery.replay_id) is not None:
+            if settlement.is_delivered:
+                await self._counts.add(replay_id, delivered=1)
+            elif settlement.end is not None:
+                await self._counts.add(replay_id, ended=1)
 
     async def _suspend(self, suspension: Suspension) -> None:
         tried = suspension.tried_under

@@ -12,7 +12,7 @@ from ..domain.messages.queue_messages import Accepted, deliveries_topic, deliver
 from ..domain.pace.lanes import lane_of
 from ..domain.replays import PushedReplay
 from ..domain.subscriptions import Subscription
-from ..ports import ActiveSubscriptions, Clock, Publisher
+from ..ports import ActiveSubscriptions, Clock, Publisher, ReplayCounts
 from .accepted import CompiledFilters, publish_deliveries
 from .matched import fan_out
 from .recent_lanes import RecentLanes
@@ -34,6 +34,7 @@ async def fan_out_replayed(
     shards: int,
     schema_base: str,
     compiled: CompiledFilters,
+    counts: ReplayCounts,
 ) -> int:
     """Publishes the deliveries to the replay's subscription, marked with it. Returns their number.
 
@@ -58,6 +59,8 @@ async def fan_out_replayed(
         events=len(accepted.events),
         deliveries=published,
     )
+    if published:
+        await counts.add(pushed.replay.id, events=published)
     return published
 
 

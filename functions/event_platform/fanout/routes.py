@@ -16,6 +16,7 @@ from ..ports import (
     MissedEvents,
     Publisher,
     Reader,
+    ReplayCounts,
     ReplayLookup,
     Subscriptions,
     TenantRegistry,
@@ -48,6 +49,7 @@ class Fanout:
     reader: Reader
     replays: ReplayLookup
     missed: MissedEvents
+    replay_counts: ReplayCounts
     shards: int = 1  # of the topics that take deliveries
 
 
@@ -101,6 +103,7 @@ def routes(fanout: Fanout) -> Sequence[Route]:
             shards=fanout.shards,
             schema_base=fanout.schema_base,
             compiled=compiled,
+            counts=fanout.replay_counts,
         )
 
     async def put_on_queue(accepted: Accepted) -> None:

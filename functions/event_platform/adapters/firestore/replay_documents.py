@@ -87,6 +87,9 @@ def replay_of(snapshot: DocumentSnapshot) -> Replay:
         ReplayRequest(since, until, tuple(asked["event_ids"]), tuple(asked["events"]), Which.ALL),
         fields["created_at"],
         ReplayStatus(fields["status"]),
+        fields.get("events"),
+        fields.get("delivered", 0),
+        fields.get("ended", 0),
         reason=None if fields["reason"] is None else Status(fields["reason"]),
         ended_at=fields["ended_at"],
     )

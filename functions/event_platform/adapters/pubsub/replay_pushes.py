@@ -11,8 +11,8 @@ from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...domain.errors import Unavailable
-from ...domain.faults import LONGEST_BACKOFF_SECONDS
-from ...domain.messages.queue_messages import EVENTS_TOPIC, TENANT_KEY
+from ...domain.faults import FAULTS_AT_MOST, LONGEST_BACKOFF_SECONDS
+from ...domain.messages.queue_messages import DEAD_LETTERS_TOPIC, EVENTS_TOPIC, TENANT_KEY
 from ...domain.replays import PushedReplay
 from ...domain.tenants import tenant_key
 from .publisher import EMULATOR_HOST, LIBRARY, retry
@@ -96,6 +96,10 @@ class PubSubReplayPushes:
             "retry_policy": {
                 "minimum_backoff": timedelta(seconds=1),
                 "maximum_backoff": timedelta(seconds=LONGEST_BACKOFF_SECONDS),
+            },
+            "dead_letter_policy": {
+                "dead_letter_topic": f"projects/{self._project}/topics/{DEAD_LETTERS_TOPIC}",
+                "max_delivery_attempts": FAULTS_AT_MOST,
             },
             "message_retention_duration": timedelta(seconds=UNACKED_KEPT_SECONDS),
             "expiration_policy": {"ttl": timedelta(seconds=EXPIRES_AFTER_SECONDS)},
