@@ -137,6 +137,9 @@ class Assumed:
     sent_bytes: int = 476
     """The bytes of a POST beyond its body: headers, TLS records, TCP and IP."""
     log_line_bytes: int = 700
+    named_bytes: int = 170
+    """The bytes that name an event in the lines of ingest and fanout; `matched_bytes` are of each match."""
+    matched_bytes: int = 40
     ingest: Function = field(
         default_factory=lambda: Function(0.0007, 0.05, concurrency=20, gib=1.0, further_cpu_seconds=0.0001)
     )
@@ -232,7 +235,9 @@ def busy(traffic: Traffic, assumed: Assumed) -> Costs:
     ]
     events_bytes = pubsub_bytes(traffic.batch * traffic.body_bytes + assumed.event_attributes_bytes)
     delivery_bytes = pubsub_bytes(traffic.body_bytes + assumed.delivery_attributes_bytes)
-    lines = 2 * requests + attempts if traffic.logged else 0
+    events = MILLION / traffic.subscriptions
+    named = events * assumed.named_bytes + MILLION * assumed.matched_bytes
+    logged = (2 * requests + attempts) * assumed.log_line_bytes + named if traffic.logged else 0
     return {
         "Cloud Run requests": cost(Price.REQUESTS, sum(count for _, count, _ in work)),
         "Cloud Run instances": sum(instance_cost(function, each) for function, each in seconds),
@@ -240,7 +245,7 @@ def busy(traffic: Traffic, assumed: Assumed) -> Costs:
         "Pub/Sub": cost(Price.PUBSUB_TIB, 2 * (requests * events_bytes + attempts * delivery_bytes)),
         "Egress": cost(Price.EGRESS_GIB, attempts * (traffic.body_bytes + assumed.sent_bytes)),
         "Firestore": sum(cost(price, count) for price, count in store),
-        "Logs": cost(Price.LOG_GIB, lines * assumed.log_line_bytes),
+        "Logs": cost(Price.LOG_GIB, logged),
     }
 
 

@@ -284,7 +284,7 @@ class ReplayCounts(Protocol):
     """The numbers of replays where topics keep the events: near to the truth, and late."""
 
     async def add(self, replay_id: str, *, events: int = 0, delivered: int = 0, ended: int = 0) -> None:
-        """Counts events that are in the lanes, and deliveries that arrived or ended. It may wait for 10 s."""
+        """Counts events that are in the lanes, and deliveries that arrived or ended. It may wait for 5 s."""
         ...
 
 

@@ -176,7 +176,12 @@ def ingest() -> "Answers":
     intake = PubSubIntake(_publisher(settings), clock, topic=settings.topic_events)
     reader = ReadingProcess(settings.event_types)
     function = ingest.Ingest(
-        registry=registry, intake=intake, catalog=settings.event_types, clock=clock, reader=reader
+        registry=registry,
+        intake=intake,
+        catalog=settings.event_types,
+        clock=clock,
+        reader=reader,
+        names_events=True,
     )
     return _app(settings, ingest.routes(function))
 

@@ -84,6 +84,8 @@ def test_a_million_deliveries_by_hand() -> None:
         delivery_attributes_bytes=463,
         sent_bytes=500,
         log_line_bytes=1000,
+        named_bytes=300,
+        matched_bytes=50,
         ingest=Function(0.001, 0.05, concurrency=20, gib=1.0),
         fanout=Function(0.001, 0.05, gib=1.0),
         deliver=Function(0.001, 0.2, concurrency=250, gib=1.0),
@@ -93,7 +95,7 @@ def test_a_million_deliveries_by_hand() -> None:
     # Twice 1,400 bytes of the event, twice 1,500 of the delivery: 5.8 GB.
     assert bill["Pub/Sub"] == pytest.approx(5.8e9 / 2**40 * 40)
     assert bill["Egress"] == pytest.approx(1.5e9 / 2**30 * 0.12)
-    assert bill["Logs"] == pytest.approx(3e9 / 2**30 * 0.50)
+    assert bill["Logs"] == pytest.approx(3.35e9 / 2**30 * 0.50)
     # 1/600 s of fanout and deliver, of ingest the 20th part of 50 ms; each second of an instance reads
     # half a document.
     seconds = 2 * 1_000_000 / 600 + 1_000_000 * 0.05 / 20

@@ -4,16 +4,18 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from event_platform.adapters.reading import ReadingProcess
 from event_platform.domain.errors import Overloaded, PublishFailed, StoreUnavailable
 from event_platform.domain.events import catalog, json_form
+from event_platform.domain.events.entities import entity_of
 from event_platform.domain.messages.message import Message
 from event_platform.domain.messages.queue_messages import (
     Accepted,
@@ -26,7 +28,7 @@ from event_platform.domain.pace.lanes import lane_of
 from event_platform.domain.replays import PushedReplay, Replay, ReplayRequest, Which
 from event_platform.domain.subscriptions import Missed, Status, Subscription
 from event_platform.domain.tenants import Tenant
-from event_platform.fanout import Fanout, IdentifierCheck, routes
+from event_platform.fanout import Fanout, IdentifierCheck, match_lines, routes
 from event_platform.fanout import accepted as messages
 from event_platform.fanout.recent_lanes import RecentLanes
 from event_platform.http import App
@@ -539,3 +541,43 @@ async def test_an_event_that_is_fanned_out_after_a_suspension_is_missed() -> Non
     world.held_back = [held_back, in_time]
     assert await world.push(accepted(1)) == 204
     assert (world.topics.published, world.missed) == ([], [(held_back.id, START)])
+
+
+# --- what a trace reads --------------------------------------------------------------------------------
+
+
+def matched_in(lines: Sequence[MutableMapping[str, Any]]) -> dict[str, tuple[str, list[str]]]:
+    """Entity and subscriptions by event, of all lines."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for line in lines:
+        if line["event"] in ("events.matched", "events.fanned_out"):
+            names = zip(line["event_ids"], line["entities"], line["subscriptions"], strict=True)
+            found |= {event_id: (entity, matched) for event_id, entity, matched in names}
+    return found
+
+
+@pytest.mark.provokes("events.fanned_out")
+async def test_the_line_says_which_subscriptions_matched_each_event() -> None:
+    wanted, other = subscription(), subscription(events=("com.akeneo.pim.v1.family.created",))
+    world = FanningOut(wanted, other)
+    with capture_logs() as lines:
+        await world.push(accepted(1, 2))
+    entity = entity_of(an_event(1).type, an_event(1).identity)
+    assert matched_in(lines)["event-1"] == (str(entity), [wanted.id])
+    (line,) = [each for each in lines if each["event"] == "events.fanned_out"]
+    assert (line["accepted_at"], line["event_types"]) == (START.isoformat(), [an_event(1).type] * 2)
+    with capture_logs() as lines:
+        await FanningOut().push(accepted(1))
+    assert matched_in(lines)["event-1"][1] == []
+
+
+@pytest.mark.provokes("events.matched")
+async def test_many_matches_are_in_lines_that_cloud_logging_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(match_lines, "TEXT_LISTED", 1_000)
+    world = FanningOut(*(subscription(id=f"{number:036}") for number in range(3)))
+    with capture_logs() as lines:
+        await world.push(accepted(*range(1, 31)))
+    of_events = [each for each in lines if each["event"] == "events.matched"]
+    assert len(of_events) > 3
+    assert max(len(json.dumps(each)) for each in of_events) < 2_500
+    assert [len(matched) for _, matched in matched_in(lines).values()] == [3] * 30

@@ -182,6 +182,8 @@ def _log_attempt(settlement: Settlement, result: Result, latency: float, now: da
         more["retry_at"] = to_rfc3339(asked_for or now)
     elif settlement.retry_at is not None:
         more["retry_at"] = to_rfc3339(settlement.retry_at)
+    if settlement.end is not None:
+        more["ended"] = settlement.end.operation
     if isinstance(result, TransportFailure | Refusal):
         more["detail"] = result.detail
     log.info(

@@ -25,6 +25,7 @@ from ..domain.subscriptions import Subscription
 from ..first_use import FirstUse
 from ..ports import ActiveSubscriptions, Clock, MissedEvents, Publisher, Subscriptions
 from .identifier_check import IdentifierCheck
+from .match_lines import MatchLines
 from .matched import fan_out
 from .recent_lanes import RecentLanes
 from .revoking import revoke
@@ -104,14 +105,14 @@ async def fan_out_accepted(
         if begins_too_late(each, accepted.accepted_at):
             await missed.note(each.id, accepted.accepted_at)
     active = left_to_fan_out(active, accepted.accepted_at)
-    topic = deliveries_topic(accepted.tenant, shards)
+    topic, lines = deliveries_topic(accepted.tenant, shards), MatchLines(accepted)
     published = await publish_deliveries(
-        _deliveries(accepted, active, predicates, schema_base, identifiers),
+        _deliveries(accepted, active, predicates, schema_base, identifiers, lines),
         publisher=publisher,
         topic=topic,
         recent=recent,
     )
-    log.info("events.fanned_out", tenant=accepted.tenant, events=len(accepted.events), deliveries=published)
+    log.info("events.fanned_out", events=len(accepted.events), deliveries=published, **lines.rest())
     return published
 
 
@@ -135,13 +136,15 @@ def _deliveries(
     predicates: Mapping[str, filters.Predicate],
     schema_base: str,
     identifiers: IdentifierCheck,
+    lines: MatchLines,
 ) -> Iterator[Message]:
     """Group by group, of as many subscriptions as make a piece: a lane's messages then share requests."""
     size = max(1, MESSAGES_AT_ONCE // max(1, len(accepted.events)))
-    for start in range(0, len(active), size):
+    for start in range(0, max(1, len(active)), size):
         group = active[start : start + size]
         for event in accepted.events:
             matched = fan_out(event, group, predicates, schema_base)
+            lines.note(event, matched)
             identifiers.look(accepted.tenant, event, matched)
             for match in matched:
                 yield delivery_message(match.delivery(event, accepted.accepted_at))

@@ -15,6 +15,9 @@ from .services import Ingest
 
 log = structlog.get_logger()
 
+EVENTS_NAMED = 200
+"""The first events of a request. An id has at most 256 characters, and a line of Cloud Logging 256 KiB."""
+
 
 class Taking:
     """Takes in what a tenant sent, whose credentials are checked. What is accepted is durable."""
@@ -66,7 +69,9 @@ class Taking:
 
     def _note(self, tenant: Tenant, way: Way, events: Sequence[Event]) -> None:
         if events:
-            log.info("events.accepted", tenant=tenant.name, way=way, events=len(events))
+            named = events[:EVENTS_NAMED] if self._ingest.names_events else ()
+            more = {"event_ids": [event.id for event in named]} if named else {}
+            log.info("events.accepted", tenant=tenant.name, way=way, events=len(events), **more)
         self._ingest.observer.taken(tenant.name, way, len(events))
 
     def _warn(self, name: str, tenant: Tenant, **fields: object) -> None:

@@ -11,13 +11,14 @@ from ..ports import Clock, IngestObserver, Intake, Reader, TenantRegistry, Webho
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingest:
-    """The services of ingest."""
+    """The services of ingest. With `names_events` its log lines name the events that it accepts."""
 
     registry: TenantRegistry
     intake: Intake
     catalog: Catalog
     clock: Clock
     reader: Reader
+    names_events: bool = False
     observer: IngestObserver = field(default_factory=lambda: _Nobody())
     webhooks: WebhookNotes = field(default_factory=lambda: _NoFeeds())
 

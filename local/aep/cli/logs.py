@@ -1,22 +1,26 @@
 """`aep logs` and `aep status`: the log and the subscriptions of a data folder, for all clients."""
 
+import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
+from event_platform.domain.errors import NotFound
 from event_platform.domain.record.logs import LogEntry, LogType
 from event_platform.domain.timestamps import to_rfc3339
 from event_platform.domain.words import counted
 
+from ..google import overview as on_google
 from ..output import echo, echo_json, fail, show, show_json
 from ..store import accepted, logs, overview, times
 from ..store.overview import State
 from . import views
-from .options import DEFAULT_DATA, AsJson, Data, settings
+from .options import DEFAULT_DATA, AsJson, Data, Google, settings
 from .stores import open_store
 
 POLL_SECONDS = 1.0
@@ -34,6 +38,7 @@ def list_logs(
     log_type: Annotated[LogType | None, typer.Option("--type", help="Of this type only.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
     limit: Limit = 50,
+    google: Google = None,
     data: Data = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
@@ -43,8 +48,14 @@ def list_logs(
 
     Shown are the time of an entry (the latest, where several are counted in one), what was done or refused,
     how often, the subscription or else the subscriber that it is about, and the reason. With --json one line
-    is one entry. An entry that further events are counted in comes again with --follow.
+    is one entry. An entry that further events are counted in comes again with --follow. With --google it is
+    the log of the clients that have a subscriber, and --follow is not possible.
     """
+    if google is not None:
+        if follow:
+            fail("--follow goes on with the log of a data folder: leave it out with --google")
+        _print(_latest_on_google(google, subscription, log_type, limit), as_json=as_json)
+        return
     with open_store(data) as connection:
         if subscription is not None and not logs.is_known(connection, subscription):
             fail(f"no subscription {subscription}: `aep status` lists them")
@@ -72,7 +83,7 @@ def list_logs(
                 last = max((entry.at.timestamp() for entry in come), default=last)
 
 
-def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
+def status(google: Google = None, data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
     """Show each subscription: its state, the last hour, what waits and since when, its last failure.
 
     Example: aep status --json
@@ -82,19 +93,40 @@ def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
     how many of them wait for a retry; the PIM and the client that own it, the destination, the event types
     (Akeneo's without com.akeneo.pim.v1), the rate in deliveries a second, what ended undelivered in 30 days,
     and the last attempt that failed or event that was given up, with the reason. A running platform counts
-    all that it delivers at /metrics.
+    all that it delivers at /metrics. With --google it is not known how many deliveries wait in lanes, nor
+    which attempt failed last.
     """
     limits = settings().rate_limits()
+    if google is not None:
+        found = asyncio.run(on_google.states(google, limits, datetime.now(UTC)))
+        _print_states(found, as_json=as_json)
+        return
     with open_store(data) as connection:
-        states = overview.states(connection, times.now(connection), limits)
+        _print_states(overview.states(connection, times.now(connection), limits), as_json=as_json)
         if as_json:
-            show_json(map(_plain_state, states))
             return
-        show(views.SUBSCRIPTIONS, map(views.subscription_item, states), empty=views.NO_SUBSCRIPTIONS)
         to_fan_out = accepted.number_of(connection)
     if to_fan_out:
         waits = "waits" if to_fan_out == 1 else "wait"
         echo(f"{counted(to_fan_out, 'accepted event')} {waits} for deliveries to be queued")
+
+
+def _latest_on_google(
+    project: str, subscription: str | None, log_type: LogType | None, limit: int
+) -> Sequence[LogEntry]:
+    try:
+        return asyncio.run(
+            on_google.latest(project, subscription_id=subscription, log_type=log_type, limit=limit)
+        )
+    except NotFound as error:
+        fail(str(error))
+
+
+def _print_states(states: Iterable[State], *, as_json: bool) -> None:
+    if as_json:
+        show_json(map(_plain_state, states))
+    else:
+        show(views.SUBSCRIPTIONS, map(views.subscription_item, states), empty=views.NO_SUBSCRIPTIONS)
 
 
 def _print(entries: Sequence[LogEntry], *, as_json: bool, has_header: bool = True) -> None:

@@ -17,7 +17,7 @@ from ..output import echo, echo_json
 from ..store import export_file, keys, migrations, moving, opening
 from ..store.export_file import ExportFile, Records
 from ..store.moving import Waiting
-from .options import DEFAULT_DATA, AsJson, Data, settings
+from .options import DEFAULT_DATA, AsJson, Data, VersionBuckets, settings
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The file that records move in.")]
 Google = Annotated[
@@ -64,12 +64,7 @@ def import_(
     file: File,
     data: Data = DEFAULT_DATA,
     google: Google = None,
-    version_buckets: Annotated[
-        int,
-        typer.Option(
-            envvar="AEP_VERSION_BUCKETS", min=1, max=64, help="With --google: as the functions have it."
-        ),
-    ] = 1,
+    version_buckets: VersionBuckets = 1,
     as_json: AsJson = False,
 ) -> None:
     """Bring the records of FILE, which `aep export` wrote, into another store.

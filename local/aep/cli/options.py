@@ -115,3 +115,15 @@ def known_type(name: str, types: catalog.Catalog) -> catalog.EventType:
     if name not in types:
         fail(f"unknown event type {name}: did you mean {types.nearest(name)}? `aep events` lists them")
     return types[name]
+
+
+Google = Annotated[
+    str | None,
+    typer.Option("--google", metavar="PROJECT", help="Of a Google Cloud project instead of a data folder."),
+]
+VersionBuckets = Annotated[
+    int,
+    typer.Option(
+        envvar="AEP_VERSION_BUCKETS", min=1, max=64, help="With --google: as the functions have it."
+    ),
+]

@@ -1,5 +1,6 @@
 """`aep replay` and `aep retry`: kept events again, and retries now, for the operator of a data folder."""
 
+import asyncio
 import contextlib
 import sqlite3
 import time
@@ -13,6 +14,7 @@ import uuid_utils
 from rich.progress import BarColumn, Progress, TextColumn
 
 from event_platform.documents import subscription_of
+from event_platform.domain.errors import NotFound
 from event_platform.domain.record import representations
 from event_platform.domain.record.actions import BY_THE_OPERATOR
 from event_platform.domain.replays import Replay, ReplayRequest, ReplayStatus, Which, check_active
@@ -22,10 +24,11 @@ from event_platform.domain.words import counted
 
 from ..broker.replays import start_in
 from ..control.client import control
+from ..google.replaying import replayed
 from ..output import console, echo, echo_json, fail
 from ..store import keys, replays, times
 from ..store.retries import MADE_DUE, Search, make_due, subscription_no
-from .options import DEFAULT_DATA, AsJson, Data, settings
+from .options import DEFAULT_DATA, AsJson, Data, Google, VersionBuckets, settings
 from .stores import open_store, transaction
 
 POLL_SECONDS = 0.5
@@ -43,6 +46,8 @@ def replay(
     since: From,
     until: To = None,
     which: Chosen = Which.UNDELIVERED,
+    google: Google = None,
+    version_buckets: VersionBuckets = 1,
     data: Data = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
@@ -51,15 +56,22 @@ def replay(
     Example: aep replay 0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f --from 2026-11-30T10:00:00Z
 
     Without a running platform the next one sends them. Ctrl-C ends this command, not the replay.
+    With --google --which must be all, it starts within a minute, and it is done when all is in the lanes.
     """
     asked = ReplayRequest(_time("--from", since), _time("--to", until) if until else None, which=which)
+    if google is not None:
+        _print(_replayed_on_google(google, subscription, asked, version_buckets), as_json=as_json)
+        return
     with open_store(data) as connection:
         replay_id = _started(connection, data, subscription, asked)
         with contextlib.suppress(KeyboardInterrupt):
             _follow(connection, replay_id)
         row = replays.by_id(connection, replay_id)
     assert row is not None  # noqa: S101 - it was started above
-    ended = replays.replay_of(row, subscription)
+    _print(replays.replay_of(row, subscription), as_json=as_json)
+
+
+def _print(ended: Replay, *, as_json: bool) -> None:
     if as_json:
         echo_json(representations.replay(ended))
         return
@@ -97,6 +109,22 @@ def _started(connection: sqlite3.Connection, data: Path, subscription_id: str, a
     with transaction(connection):
         start_in(connection, found, started, BY_THE_OPERATOR)
     return started.id
+
+
+def _replayed_on_google(project: str, subscription_id: str, asked: ReplayRequest, buckets: int) -> Replay:
+    """Starts a replay in a project and shows a bar until it has ended."""
+    with _progress() as progress:
+        bar = progress.add_task("reading", total=None)
+
+        def show(replay: Replay) -> None:
+            done = replay.delivered + replay.ended
+            doing = "reading" if replay.events is None else f"sending: {done} of {replay.events} so far"
+            progress.update(bar, description=doing, total=replay.events, completed=done)
+
+        try:
+            return asyncio.run(replayed(project, subscription_id, asked, buckets=buckets, show=show))
+        except NotFound as error:
+            fail(str(error))
 
 
 def _body(asked: ReplayRequest) -> dict[str, str]:
@@ -141,9 +169,7 @@ def _subscription(connection: sqlite3.Connection, data: Path, subscription_id: s
 
 def _follow(connection: sqlite3.Connection, replay_id: str) -> None:
     """Shows a bar until the replay has ended: what was delivered or ended, of what was read so far."""
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), console=console(err=True), transient=True
-    ) as progress:
+    with _progress() as progress:
         bar = progress.add_task("reading", total=None)
         while (
             row := replays.by_id(connection, replay_id)
@@ -152,3 +178,8 @@ def _follow(connection: sqlite3.Connection, replay_id: str) -> None:
             doing = "sending" if row.is_read else "reading"
             progress.update(bar, description=f"{doing}: {done} of {row.sent}", total=row.sent, completed=done)
             time.sleep(POLL_SECONDS)
+
+
+def _progress() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn()
+    return Progress(*columns, console=console(err=True), transient=True)

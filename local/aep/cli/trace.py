@@ -1,8 +1,9 @@
 """`aep trace`: what became of an event, or of the events of an entity, for all clients."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,12 +12,15 @@ from event_platform.domain.events.entities import Entity, parse_entity
 from event_platform.domain.kept_events import Course, CourseStatus, KeptEvent, KeptQuery
 from event_platform.domain.timestamps import to_rfc3339
 
+from ..google.cloud_log import cloud_log_of
+from ..google.tracing import traced
 from ..output import echo_json, fail, show_lines
 from ..store import kept_search, times
-from .options import DEFAULT_DATA, AsJson, Data, span
+from .options import DEFAULT_DATA, AsJson, Data, Google, span
 from .stores import open_store
 
 LISTED = 100
+ON_GOOGLE_SINCE = "1d"
 
 
 def trace(
@@ -27,6 +31,7 @@ def trace(
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="Not older than that, as in 90s, 2h or 1d.")
     ] = None,
+    google: Google = None,
     data: Data = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
@@ -35,24 +40,49 @@ def trace(
     Example: aep trace --entity product:SKU-1 --since 2h
 
     It shows what is kept (AEP_KEEP), of all PIMs and clients, oldest first; at most 100 events, the newest.
+    With --google it reads the lines of the functions in Cloud Logging, of the last day or as far back as
+    --since says. A product is found there by its UUID, or by its identifier if the PIM sends none.
     """
     if (event_id is None) == (entity is None):
         fail("name an event's id or an --entity, one of them")
     query_entity = None if entity is None else _entity(entity)
+    if google is None:
+        found = _kept(data, event_id, query_entity, since)
+    else:
+        found = _logged(google, event_id, query_entity, since)
+    for event in reversed(found):
+        if as_json:
+            echo_json(_plain(event))
+        else:
+            show_lines(_lines(event))
+
+
+def _kept(data: Path, event_id: str | None, entity: Entity | None, since: str | None) -> Sequence[KeptEvent]:
     with open_store(data) as connection:
         now = times.now(connection)
-        query = KeptQuery(event_id=event_id, entity=query_entity, since=_moment(since, now), limit=LISTED)
+        query = KeptQuery(event_id=event_id, entity=entity, since=_moment(since, now), limit=LISTED)
         search = kept_search.search_of_all(connection, query)
         found: list[KeptEvent] = []
         while not search.is_over(len(found)):
             found += search.step(connection, LISTED - len(found))
     if not found:
         fail("no such event is kept: AEP_KEEP and AEP_KEEP_BYTES say for how long events are", 1)
-    for event in reversed(found):
-        if as_json:
-            echo_json(_plain(event))
-        else:
-            show_lines(_lines(event))
+    return found
+
+
+def _logged(
+    project: str, event_id: str | None, entity: Entity | None, since: str | None
+) -> Sequence[KeptEvent]:
+    begins = datetime.now(UTC) - span("--since", since or ON_GOOGLE_SINCE)
+    with cloud_log_of(project) as log:
+        found = traced(log, event_id=event_id, entity=entity, since=begins)
+    if not found:
+        fail(
+            f"no line of {project} names such an event since {to_rfc3339(begins)}: --since says how far back"
+            " to look, and with AEP_LOG_LEVEL=warning there are none",
+            1,
+        )
+    return found
 
 
 def _entity(text: str) -> Entity:

@@ -63,8 +63,10 @@ TYPES_SHOWN = 8
 
 def subscription_item(state: State) -> Item:
     """A row of `aep status`."""
-    waiting = state.queued + state.retries
+    waiting = (state.queued or 0) + state.retries
+    number = f"{waiting:,}" if state.queued is not None else f"{waiting:,} and lanes"
     since = "" if state.waiting_since is None else moment(state.waiting_since)
+    nothing = "nothing" if state.queued is not None else "no retry; what is in lanes is not known"
     return Item(
         cells=(
             state.id,
@@ -72,13 +74,13 @@ def subscription_item(state: State) -> Item:
             state.status,
             f"{state.delivered:,}",
             f"{state.failed:,}",
-            f"{waiting:,}",
+            number,
             since,
         ),
         heading=f"{state.id}  {state.subscriber_name}  {state.status}",
         lines=(
             Fact("last hour", f"{state.delivered:,} delivered, {state.failed:,} failed"),
-            Fact("waiting", f"{waiting:,} since {since}" if waiting else "nothing"),
+            Fact("waiting", f"{number} since {since}" if waiting else nothing),
         ),
         more=(
             Fact("retries", f"{state.retries:,}" if state.retries else ""),

@@ -24,7 +24,8 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A subscription. `ended` counts undelivered events of the last 30 days, `queued` those in lanes.
+    """A subscription. `ended` counts undelivered events of the last 30 days, `queued` those in lanes, None
+    where that is not known.
 
     `rate` is in deliveries a second, by the limits that were given. `attempts` and `success_rate` (0 to 1)
     are those of the last hour that a suspension would be judged by, `delivered` and `failed` all attempts of
@@ -48,7 +49,7 @@ class State:
     success_rate: float | None
     delivered: int
     failed: int
-    queued: int
+    queued: int | None
     retries: int
     waiting_since: datetime | None
     ended: int

@@ -15,7 +15,8 @@ from .replay_documents import replay_at
 
 log = structlog.get_logger()
 
-SECONDS_BETWEEN_WRITES = 10.0
+SECONDS_BETWEEN_WRITES = 5.0
+"""Well below the time within which a push is answered."""
 REPLAYS_HELD = 1_000
 
 
@@ -27,7 +28,7 @@ class _Tally:
 
 
 class FirestoreReplayCounts:
-    """An instance writes what it counted at most every 10 s, so the numbers are late by as much.
+    """An instance writes what it counted at most every 5 s, so the numbers are late by as much.
 
     One of those who count waits for that, since an instance has no CPU between its requests. What an instance
     has not written when it ends is not counted, and a push that is repeated counts twice.

@@ -159,7 +159,7 @@ class SubscriptionAnswer(TypedDict):
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 _REPLAYED = (
     "The number of deliveries; null until all are counted. On Google Cloud those so far, and all three"
-    " numbers are up to 10 s late and near the truth."
+    " numbers are up to 5 s late and near the truth."
 )
 
 ReplayAnswer = TypedDict(

@@ -1,0 +1,215 @@
+"""The subscriptions and the log of a project, as its operator's commands show them for all clients.
+
+The wheel does not bring Google's packages, so they are imported when a command needs them.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+
+from event_platform import data_model
+from event_platform.adapters.seal import KeylessSeal
+from event_platform.documents import rate_of_document, subscription_of
+from event_platform.domain.errors import NotFound
+from event_platform.domain.pace.rates import Limits
+from event_platform.domain.record.logs import LogEntry, LogQuery, LogType, Operation
+from event_platform.domain.subscriptions import Owner, Status, Subscription
+from event_platform.domain.suspension import Count, first_minute, series_before, series_of
+
+from ..errors import GoogleFailed
+from ..store.overview import State
+from .connection import firestore_of
+
+if TYPE_CHECKING:
+    from google.cloud.firestore_v1.base_document import DocumentSnapshot
+
+    from event_platform.adapters.firestore.client import Firestore
+
+PAGE = 500
+SUBSCRIPTIONS_AT_MOST = 20_000
+RETRIES_AT_MOST = 20_000
+ENDS_AT_MOST = 1_000
+"""The entries of one subscription whose ends are counted."""
+AT_ONCE = 16
+_SHOWN = sorted(status for status in Status if status is not Status.DELETED)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+async def states(project: str, limits: Limits, now: datetime) -> Sequence[State]:
+    """Returns all but the deleted subscriptions, oldest first.
+
+    `queued` is None: Pub/Sub does not say how much of a topic is whose. `last_failure` is not stored. Raises
+    StoreUnavailable, NoGooglePackages, GoogleFailed.
+    """
+    async with firestore_of(project) as firestore:
+        subscriptions = [_record(each) for each in await _all(firestore, data_model.SUBSCRIPTIONS)]
+        names = {
+            each.id: orjson.loads(each.get("document"))["name"]
+            for each in await _all(firestore, data_model.SUBSCRIBERS)
+        }
+        retries = await _retries(firestore)
+
+        async def state(subscription: Subscription) -> State:
+            return await _state(
+                firestore,
+                subscription,
+                names.get(subscription.subscriber_id, ""),
+                retries.get(subscription.id, _Retries()),
+                limits,
+                now,
+            )
+
+        return await _each(sorted(subscriptions, key=lambda each: each.id), state)
+
+
+async def latest(
+    project: str, *, subscription_id: str | None, log_type: LogType | None, limit: int
+) -> Sequence[LogEntry]:
+    """Returns the newest entries of a subscription, or of all clients that have subscribers, oldest first.
+
+    Raises NotFound, StoreUnavailable, NoGooglePackages, GoogleFailed.
+    """
+    async with firestore_of(project) as firestore:
+        from event_platform.adapters.clock import SystemClock
+        from event_platform.adapters.firestore.logs import FirestoreLogs
+
+        logs = FirestoreLogs(firestore, SystemClock())
+        query = LogQuery(log_type=log_type, subscription_id=subscription_id, limit=limit)
+        if subscription_id is not None:
+            found = await firestore.read(firestore.document(data_model.SUBSCRIPTIONS, subscription_id))
+            if not found.exists:
+                raise NotFound(
+                    f"no subscription {subscription_id}: `aep status --google {project}` lists them"
+                )
+            owners = [_owner(found)]
+        else:
+            clients = await _all(firestore, data_model.SUBSCRIBERS, shown_only=False)
+            owners = list(dict.fromkeys(map(_owner, clients)))
+        entries = await _each(owners, lambda owner: logs.entries(owner, query))
+        every = [entry for some in entries for entry in some]
+        return sorted(every, key=lambda entry: (entry.at, entry.id))[-limit:]
+
+
+@dataclass(slots=True)
+class _Retries:
+    number: int = 0
+    since: datetime | None = None
+
+
+async def _state(
+    firestore: "Firestore",
+    subscription: Subscription,
+    name: str,
+    retries: _Retries,
+    limits: Limits,
+    now: datetime,
+) -> State:
+    from event_platform.adapters.clock import SystemClock
+    from event_platform.adapters.firestore.logs import FirestoreLogs
+    from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
+
+    series, minute = series_of(subscription), first_minute(now)
+    counts = FirestoreSuccessCounts(firestore)
+    judged = _sum((await counts.since(series, minute)).values())
+    before = [await counts.since(each, minute) for each in series_before(series)]
+    every = _sum([judged, *(count for minutes in before for count in minutes.values())])
+    query = LogQuery(log_type=LogType.ERROR, subscription_id=subscription.id, limit=ENDS_AT_MOST)
+    entries = await FirestoreLogs(firestore, SystemClock()).entries(subscription.owner, query)
+    ends = [each for each in entries if each.operation in (Operation.FAILED, Operation.DROPPED)]
+    given_up = next((each for each in ends if each.operation == Operation.FAILED), None)
+    rate = subscription.current_rate
+    if subscription.rate is not None:
+        pace = await firestore.read(firestore.document(data_model.PACES, subscription.id))
+        rate = rate_of_document(pace.to_dict() or {}) if pace.exists else rate
+    return State(
+        id=subscription.id,
+        subscriber_id=subscription.subscriber_id,
+        subscriber_name=name,
+        tenant=subscription.owner.tenant,
+        client_id=subscription.owner.client_id,
+        destination=subscription.config.destination,
+        events=subscription.events,
+        status=subscription.status,
+        rate=round(rate.at(now, limits), 1),
+        lanes=subscription.lanes,
+        attempts=judged.succeeded + judged.failed,
+        success_rate=round(judged.succeeded / (judged.succeeded + judged.failed), 3)
+        if judged.succeeded + judged.failed
+        else None,
+        delivered=every.succeeded,
+        failed=every.failed,
+        queued=None,
+        retries=retries.number,
+        waiting_since=retries.since,
+        ended=sum(each.occurrences for each in ends),
+        last_error=None if given_up is None else given_up.error_message,
+        last_error_at=None if given_up is None else given_up.at,
+        last_failure=None,
+        last_failure_at=None,
+    )
+
+
+def _sum(counts: Iterable[Count]) -> Count:
+    total = Count()
+    for count in counts:
+        total.add(count)
+    return total
+
+
+async def _all(
+    firestore: "Firestore", collection: str, *, shown_only: bool = True
+) -> "Sequence[DocumentSnapshot]":
+    """Returns the documents, read in pages by their ids. Raises GoogleFailed if there are too many."""
+    from google.cloud.firestore_v1 import AsyncQuery
+
+    found: list[DocumentSnapshot] = []
+    query = AsyncQuery(firestore.client.collection(collection)).order_by("__name__").limit(PAGE)
+    asked = query
+    while page := await firestore.query(asked):
+        found += page
+        if len(found) > SUBSCRIPTIONS_AT_MOST:
+            raise GoogleFailed(f"there are more than {SUBSCRIPTIONS_AT_MOST:,} {collection} in the project")
+        asked = query.start_after(page[-1])
+    return [each for each in found if not shown_only or each.get("status") in _SHOWN]
+
+
+async def _retries(firestore: "Firestore") -> dict[str, _Retries]:
+    """Counts retries by subscription; the first ones, where there are very many."""
+    from google.cloud.firestore_v1 import AsyncQuery
+
+    fields = ["subscription_id", "accepted_at"]
+    collection = AsyncQuery(firestore.client.collection(data_model.RETRIES))
+    found: defaultdict[str, _Retries] = defaultdict(_Retries)
+    for each in await firestore.query(collection.select(fields).limit(RETRIES_AT_MOST)):
+        document: dict[str, Any] = each.to_dict() or {}
+        retries = found[document["subscription_id"]]
+        retries.number += 1
+        accepted_at = document["accepted_at"]
+        retries.since = min(retries.since or accepted_at, accepted_at)
+    return found
+
+
+def _record(snapshot: "DocumentSnapshot") -> Subscription:
+    return subscription_of(orjson.loads(snapshot.get("document")), KeylessSeal())
+
+
+def _owner(snapshot: "DocumentSnapshot") -> Owner:
+    return Owner(snapshot.get("tenant"), snapshot.get("client_id"))
+
+
+async def _each(items: Sequence[T], work: Callable[[T], Awaitable[R]]) -> list[R]:
+    """Returns the results in the order of the items; some are worked on at once."""
+    free = asyncio.Semaphore(AT_ONCE)
+
+    async def one(item: T) -> R:
+        async with free:
+            return await work(item)
+
+    return await asyncio.gather(*map(one, items))
