@@ -1,6 +1,6 @@
 """A feed that reads a recorded PIM over a real socket, on the store and the queue of one machine."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,20 @@ class Recording(Feeding):
 
 @asynccontextmanager
 async def recording(
-    folder: Path, version: str = "7.0", edition: str = "enterprise", **settings: Any
+    folder: Path,
+    version: str = "7.0",
+    edition: str = "enterprise",
+    *,
+    prepare: Callable[[RecordedPim], None] = lambda pim: None,
+    **settings: Any,
 ) -> AsyncIterator[Recording]:
-    """A feed of a filled PIM of that version and edition; `settings` are those of the feed."""
+    """A feed of a filled PIM of that version and edition; `settings` are those of the feed.
+
+    `prepare` is called with the PIM before the first round.
+    """
     clock = QuickClock()
     pim = filled(version, edition, clock.now)
+    prepare(pim)
     rest = HttpsPimRest()
     async with serving(pim) as url:
         feed = a_feed(

@@ -85,6 +85,7 @@ class RoundReader:
         self._has_webhook = bool(tenant.events_api_secret)
         self._attribute = tenant.identifier_attribute
         self._knows_attribute = tenant.identifier_attribute is not None
+        self._attribute_again_at = 0.0
         self._missing: set[ResourceName] = set()
         # The one that was asked for longest ago comes first: a trouble at one keeps no other from being read.
         self._names = list(feed.names)
@@ -153,8 +154,11 @@ class RoundReader:
         self._observer.read(self.feed, step.resource, step.state, len(step.events))
 
     async def attribute(self) -> str | None:
-        """Returns the code of the PIM's identifier attribute; None if it cannot be found."""
-        if self._knows_attribute:
+        """Returns the code of the PIM's identifier attribute; None if it has none, or shows no attributes.
+
+        Raises the errors of a feed: an answer that is wrong once must not decide for good.
+        """
+        if self._knows_attribute or self.clock.monotonic() < self._attribute_again_at:
             return self._attribute
         path: str | None = RESOURCES[ResourceName.ATTRIBUTES].first_page(
             "attributes", None, limit=100, updated_after=None, attribute=None
@@ -167,8 +171,10 @@ class RoundReader:
                 page, _ = await self.session.page(path)
                 found += [item for item in page.items if item.type == IDENTIFIER_TYPE]
                 path = page.next if page.items else None
-        except ResourceError as error:
+        except (NoRight, Missing) as error:
             log.info("feed.no_identifier_attribute", tenant=self.feed.tenant, reason=error.reason)
+            self._attribute_again_at = self.clock.monotonic() + FORBIDDEN_SECONDS
+            return None
         main = [item for item in found if item.is_main_identifier] or found
         self._attribute, self._knows_attribute = (main[0].code if main else None), True
         return self._attribute

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +280,59 @@ async def test_a_list_that_always_fails_keeps_no_other_from_being_read(tmp_path:
         await feed.rounds(8)
         told = {each.partition(".")[0] for each in await feed.types()}
         assert told == set(PLURALS.values()) - {"product-model"}
+
+
+@pytest.mark.parametrize("name", ["422", "503", "HTML in place of JSON", "403"])
+async def test_a_trouble_with_the_attributes_leaves_no_identifier_out_for_good(
+    tmp_path: Path, name: str
+) -> None:
+    answer, _, _ = TROUBLES[name]
+
+    async with recording(tmp_path, prepare=lambda pim: pim.trouble(answer(pim))) as feed:
+        feed.clock.pass_by(3600)
+        await feed.rounds(1)
+        feed.recorded.change("products", "products_001")
+        await feed.rounds(1)
+        (event,) = await feed.events()
+        assert event.data["product"]["identifier"] == "products_001"
+
+
+async def test_the_clock_of_the_pim_is_what_counts(tmp_path: Path) -> None:
+    def late(pim: RecordedPim) -> None:
+        own = pim.now
+        pim.now = lambda: own() - timedelta(hours=5)
+
+    async with recording(tmp_path, prepare=late) as feed:
+        for number in range(3):
+            for resource in ("products", "families", "categories"):
+                feed.recorded.change(resource, f"{resource}_{number:03}")
+            await feed.rounds(1)
+        await feed.rounds(1)
+        told = {"product.updated": 3, "family.updated": 3, "category.updated": 3}
+        assert Counter(await feed.types()) == told
+
+
+async def test_a_list_that_shifts_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    async with recording(tmp_path, resources=["families"]) as feed:
+        for number in range(250):
+            feed.recorded.add("families", f"more_{number:03}")
+
+        def and_then_shift(request: Request) -> Response:
+            answer = feed.recorded.page(request, "families", "families")
+            del feed.recorded.entities["families"]["more_000"]
+            return answer
+
+        feed.recorded.trouble(and_then_shift)
+        await feed.rounds(1)
+        assert Counter(await feed.types()) == {"family.created": 250}
+
+
+async def test_codes_of_any_kind_are_read_to_the_end(tmp_path: Path) -> None:
+    async with recording(tmp_path) as feed:
+        for number in range(110):
+            feed.recorded.add("products", f"SKU-{number:03}" if number % 2 else f"sku_{number:03}")
+            feed.recorded.add("assets", f"Pic_{number:03}" if number % 2 else f"pic_{number:03}")
+            feed.recorded.add("categories", f"a {number:03}/é&?#")
+        await feed.rounds(2)
+        told = {"product.created": 110, "asset.created": 110, "category.created": 110}
+        assert Counter(await feed.types()) == told
