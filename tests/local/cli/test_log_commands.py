@@ -93,10 +93,8 @@ def test_status_shows_each_subscription(world: Logged) -> None:
     assert world.subscription in table
     assert state["destination"] in table
     assert "/s" in table
-    narrow = run("status", "--data", str(world.folder / "data"), settings={"COLUMNS": "80"}).out
-    assert narrow.startswith(
-        f"{world.subscription}  Tests  suspended\n  last hour     0 delivered, 1 failed\n"
-    )
+    until(lambda: "last hour     0 delivered, 1 failed\n" in world.at_80_columns("status"), "the count")
+    assert world.at_80_columns("status").startswith(f"{world.subscription}  Tests  suspended\n")
 
 
 def test_the_json_of_status_is_as_it_was(world: Logged) -> None:
