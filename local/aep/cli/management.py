@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
+from urllib.parse import quote
 
 import orjson
 import typer
@@ -33,6 +34,7 @@ ADVICE = {
 }
 """The advice that follows a refusal, by what it says."""
 TIMEOUT_SECONDS = 30
+LONGEST_ANSWER = 64 * 1024 * 1024
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 Url = Annotated[str, typer.Option("--url", envvar="AEP_URL", help="The platform's base URL.")]
@@ -99,7 +101,11 @@ class App:
             fail(f"--url {url}: give the platform's base URL, such as {DEFAULT_URL}")
         self._base = f"{url.rstrip('/')}/api/v1"
         token = sys.stdin.readline().strip() if token == "-" else token.strip()  # noqa: S105 - a mark
-        identity = {"X-PIM-URL": pim_url, "X-PIM-CLIENT-ID": client_id, "X-PIM-TOKEN": token}
+        identity = {
+            "X-PIM-URL": pim_url.strip(),
+            "X-PIM-CLIENT-ID": client_id.strip(),
+            "X-PIM-TOKEN": token,
+        }
         self._headers = {"User-Agent": USER_AGENT, **identity}
         self._runner = asyncio.Runner()
         self._session: aiohttp.ClientSession | None = None
@@ -146,7 +152,9 @@ class App:
         )
 
     def _call(self, method: str, path: Sequence[str], body: Any = None) -> Any:
-        return self._runner.run(self._answer(method, "/".join([self._base, *map(_quoted, path)]), body))
+        return self._runner.run(
+            self._answer(method, "/".join([self._base, *(quote(part, safe="") for part in path)]), body)
+        )
 
     async def _answer(self, method: str, url: str, body: Any) -> Any:
         import aiohttp  # here, as a server would keep it in memory for nothing
@@ -155,9 +163,12 @@ class App:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
             self._session = aiohttp.ClientSession(headers=self._headers, timeout=timeout)
+        request = self._session.request(method, yarl.URL(url, encoded=True), json=body, allow_redirects=False)
         try:
-            async with self._session.request(method, yarl.URL(url, encoded=True), json=body) as response:
-                answer = orjson.loads(await response.read())
+            async with request as response:
+                if 300 <= response.status < 400:  # which would take the token elsewhere
+                    fail(f"{self._base} redirects to {response.headers.get('Location')}: change --url", 1)
+                answer = orjson.loads(await _read(response))
             if response.status >= 400:
                 _refused(response.status, "; ".join(each["message"] for each in answer["errors"]))
         except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError) as error:
@@ -165,16 +176,20 @@ class App:
         return answer
 
 
+async def _read(response: "aiohttp.ClientResponse") -> bytearray:
+    """Returns the body. Raises ValueError if it is longer than any answer of a platform."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > LONGEST_ANSWER:
+            raise ValueError("the answer is too long")
+    return body
+
+
 def _refused(status: int, messages: str) -> NoReturn:
     usual = ". Check --pim-url, --client-id and the token" if status == HTTPStatus.UNAUTHORIZED else ""
     advice = next((words for part, words in ADVICE.items() if part in messages), usual)
     fail(f"the platform answered {status}: {messages}{advice}", 1)
-
-
-def _quoted(part: str) -> str:
-    from urllib.parse import quote
-
-    return quote(part, safe="")
 
 
 def managing(command: Callable[..., None]) -> Callable[..., None]:

@@ -2,13 +2,16 @@
 
 import io
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from aep.cli import management
 from event_platform.domain.subscriptions import REDACTED
 from support import one_pim
 from support.aep_here import Ended, run
@@ -174,6 +177,46 @@ def test_what_fails_is_one_line_that_says_what_to_do(
 ) -> None:
     ended = commands.app("subscriptions", *words, **settings)
     assert (ended.status, ended.out, ended.err.count("\n")) == (status, "", 1)
+    assert message in ended.err
+
+
+class _Elsewhere(BaseHTTPRequestHandler):
+    """Redirects each call, or answers something else."""
+
+    def do_GET(self) -> None:
+        if self.headers["X-PIM-TOKEN"] == "redirect":
+            self.send_response(301)
+            self.send_header("Location", "https://elsewhere.example.com/api/v1/subscribers")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        self.wfile.write(b" " * 99 + b"x")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name there
+        pass
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        ("redirect", "redirects to https://elsewhere.example.com/api/v1/subscribers: change --url"),
+        ("other", "what came is no answer of this platform): check --url"),
+        ("long", "what came is no answer of this platform): check --url"),
+    ],
+)
+def test_a_token_goes_to_no_other_place_and_a_strange_answer_is_none(
+    token: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if token == "long":
+        monkeypatch.setattr(management, "LONGEST_ANSWER", 10)
+    with HTTPServer(("127.0.0.1", 0), _Elsewhere) as elsewhere:
+        thread = threading.Thread(target=elsewhere.handle_request, daemon=True)
+        thread.start()
+        whose = ("--pim-url", one_pim.PIM, "--client-id", "erp", "--token", token)
+        ended = run("subscribers", "list", "--url", f"http://127.0.0.1:{elsewhere.server_port}", *whose)
+        thread.join()
+    assert (ended.status, ended.out) == (1, "")
     assert message in ended.err
 
 
