@@ -46,6 +46,9 @@ def main(
     replayed: Annotated[
         int, typer.Option(min=1, help="Events that are sent again in the case of a replay.")
     ] = DEFAULT.replayed,
+    changed: Annotated[
+        int, typer.Option(min=100, help="Products that have changed in the case of a feed.")
+    ] = DEFAULT.changed,
     soak: Annotated[
         float | None, typer.Option(min=1, help="Seconds of a soak; 600, and 900 of the one with faults.")
     ] = DEFAULT.soak_seconds,
@@ -86,6 +89,7 @@ def main(
         backlog=backlog,
         log_entries=log_entries,
         replayed=replayed,
+        changed=changed,
         soak_seconds=soak,
         seed=seed,
         log_level=log_level,
@@ -161,6 +165,7 @@ def _settings(options: Options, runs: int) -> dict[str, Any]:
         "backlog": options.backlog,
         "log_entries": options.log_entries,
         "replayed": options.replayed,
+        "changed": options.changed,
         "soak_seconds": options.soak_seconds,
         "seed": options.seed,
         "log_level": options.log_level,

@@ -1,7 +1,6 @@
 """Pages of the REST API, read as their bytes come. What is not needed of an item is not kept."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -15,15 +14,14 @@ from .resources import API
 
 PIECE_BYTES = 32 * 1024
 """The most bytes that are read at a time, so that no piece of work holds up others."""
-MAX_ITEMS = 1000
+MAX_ITEMS = 100
+"""A PIM puts no more into a page, and we ask for no more."""
 MAX_TEXT_LENGTH = 1024
 MAX_HREF_LENGTH = 8192
-_ITEM = "_embedded.items.item"
-_FIELDS: Mapping[str, str] = {
-    f"{_ITEM}.{name}": name for name in ("uuid", "identifier", "code", "created", "updated", "type")
-}
-_LINKS = f"{_ITEM}._links"
-_SCALARS = frozenset(("string", "number", "boolean", "null"))
+MAX_DEPTH = 64
+_ITEMS = ["_embedded", "items"]
+_ITEM = [*_ITEMS, "item"]
+_FIELDS = frozenset(("uuid", "identifier", "code", "created", "updated", "type", "is_main_identifier"))
 
 
 class UnusablePage(EventPlatformError):
@@ -58,11 +56,13 @@ class PageReader:
 
     def __init__(self, *, base_path: str = "", attribute: str | None = None, is_hashed: bool = False) -> None:
         self._base_path = base_path
-        self._identifier = f"{_ITEM}.values.{attribute}.item.data" if attribute is not None else ""
+        self._identifier = [*_ITEM, "values", attribute, "item", "data"]
         self._is_hashed = is_hashed
         self._found: Any = ijson.sendable_list()
-        self._parser: Any = ijson.parse_coro(self._found)
+        # Not the parser with prefixes: these grow with the depth, so that deep ones take seconds.
+        self._parser: Any = ijson.basic_parse_coro(self._found)
         self._page = Page()
+        self._path: list[str] = []
         self._item: dict[str, Any] = {}
         self._digest = _Digest()
         self._has_items = False
@@ -73,15 +73,8 @@ class PageReader:
             self._parser.send(piece)
         except (ijson.JSONError, StopIteration, UnicodeDecodeError, ValueError) as error:
             raise UnusablePage("the answer is no JSON") from error
-        for prefix, event, value in self._found:
-            if prefix.startswith(_ITEM):
-                self._take(prefix, event, value)
-            elif prefix == "_embedded.items":
-                self._has_items = True
-            elif prefix == "_links.next.href" and event == "string":
-                self._page.next = path_below_api(value, self._base_path)
-            elif prefix == "items_count" and event == "number":
-                self._page.items_count = int(value)
+        for event, value in self._found:
+            self._take(event, value)
         del self._found[:]
 
     def close(self) -> Page:
@@ -94,18 +87,38 @@ class PageReader:
             raise UnusablePage("the answer is no list of items of the REST API")
         return self._page
 
-    def _take(self, prefix: str, event: str, value: Any) -> None:
-        if self._is_hashed and not prefix.startswith(_LINKS):
+    def _take(self, event: str, value: Any) -> None:
+        path = self._path
+        if event == "map_key":
+            path[-1] = value
+        elif event in ("end_map", "end_array"):
+            path.pop()
+        if self._is_hashed and path[:3] == _ITEM and path[3:4] != ["_links"]:
             self._digest.add(event, value)
-        if event in _SCALARS:
-            if (name := _FIELDS.get(prefix)) is not None:
-                self._item[name] = value
-            elif prefix == self._identifier and isinstance(value, str):
+        if event in ("start_map", "start_array"):
+            if len(path) >= MAX_DEPTH:
+                raise UnusablePage(f"the answer has more than {MAX_DEPTH} levels")
+            if event == "start_array" and path == _ITEMS:
+                self._has_items = True
+            path.append("item" if event == "start_array" else "")
+        elif event == "end_map":
+            if path == _ITEM:
+                self._add_item()
+        elif event not in ("map_key", "end_array"):
+            self._take_scalar(path, event, value)
+
+    def _take_scalar(self, path: list[str], event: str, value: Any) -> None:
+        match len(path):
+            case 4 if path[3] in _FIELDS and path[:3] == _ITEM:
+                self._item[path[3]] = value
+            case 7 if path == self._identifier and isinstance(value, str):
                 self._item.setdefault("identifier_value", value)
-            elif prefix == f"{_ITEM}.is_main_identifier":
-                self._item["is_main_identifier"] = value
-        elif event == "end_map" and prefix == _ITEM:
-            self._add_item()
+            case 3 if path == ["_links", "next", "href"] and isinstance(value, str):
+                self._page.next = path_below_api(value, self._base_path)
+            case 1 if path == ["items_count"] and event == "number":
+                self._page.items_count = int(value)
+            case _:
+                pass
 
     def _add_item(self) -> None:
         if len(self._page.items) >= MAX_ITEMS:

@@ -54,6 +54,15 @@ def test_what_the_floor_does_is_beside_it(case: str, deliveries: int) -> None:
 
 
 @pytest.mark.full
+def test_a_feed_takes_in_what_has_changed() -> None:
+    done = run_bench("--case", "feed", "--changed", "300", "--seconds", "0.2")
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure["median"] for figure in orjson.loads(done.stdout)["medians"]}
+    assert figures["products taken in, all of them"] == 300
+    assert figures["memory at most while it read"] > 10
+
+
+@pytest.mark.full
 def test_a_stream_is_compared_with_the_floor_too() -> None:
     optional("go")
     done = run_bench("--case", "paced", "--seconds", "0.2", seconds=240, path=os.environ["PATH"])
