@@ -227,7 +227,7 @@ class RoundReader:
             changes = changes_of(item, known.get(key), came, asked, upper)
             if changes.mark is not None:
                 known[key] = found.marks[key] = changes.mark
-                found.number += 1
+                found.number += asked.emits
             for action, at in changes.actions:
                 event = event_of(
                     resource,
