@@ -109,16 +109,21 @@ async def test_all_are_replayed_in_their_order(pubsub: Project, pubsub_host: str
 
 
 async def test_what_cannot_be_replayed_stays_and_says_why(pubsub: Project, pubsub_host: str) -> None:
-    await bury(pubsub, UNREADABLE, letter(pubsub, Message(b"1"), "gone"), letter(pubsub, Message(b"2")))
+    await pubsub.create_topic("replay-0199a000")
+    replayed = letter(pubsub, Message(b"3"), "replay-0199a000")
+    await bury(
+        pubsub, UNREADABLE, letter(pubsub, Message(b"1"), "gone"), letter(pubsub, Message(b"2")), replayed
+    )
     ended = await dead(pubsub, pubsub_host, "replay", "--all")
     assert (ended.status, ended.out) == (1, "replayed 1 dead letter\n")
     told = sorted(line.partition(" stays: ")[2] for line in ended.err.splitlines())
     assert told == [
         "it does not say which push subscription it came from",
+        "it was part of a replay: start another for the subscription",
         f"the push subscription projects/{pubsub.name}/subscriptions/gone or its topic is gone",
     ]
     left = await listed(pubsub, pubsub_host)
-    assert len(left) == 2
+    assert len(left) == 3
     for each in left:
         assert f"aep: dead letter {each['id']} stays: " in ended.err
 

@@ -20,6 +20,7 @@ from aep.google import cloud_log
 from aep.google.emulators import FIRESTORE_HOST, PUBSUB_HOST
 from aep.google.functions_on_emulators import Function, GooglePlatform, running
 from event_platform.adapters.firestore.client import connect
+from event_platform.adapters.pubsub.replay_pushes import subscriber_client
 from event_platform.data_model import RETRIES
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.events.catalog import BENCHMARK
@@ -140,7 +141,7 @@ async def test_a_trace_finds_an_event_in_the_lines_of_the_functions(
 
 @pytest.mark.full
 async def test_what_came_by_both_ways_is_replayed_to_one_subscription_alone(
-    subscribed: Subscribed, beside: Subscribed
+    subscribed: Subscribed, beside: Subscribed, pubsub_host: str
 ) -> None:
     started = datetime.now(UTC) - timedelta(seconds=1)
     (by_http,) = await beside.send()
@@ -161,9 +162,32 @@ async def test_what_came_by_both_ways_is_replayed_to_one_subscription_alone(
 
     await until(twice, "both events a second time", seconds=90)
     assert [each["id"] for each in await subscribed.taken() if each["id"] in ids].count(by_http) == 1
-    shown = await asyncio.to_thread(beside.client.call, "GET", f"{path}/{replay['id']}", expect=200)
-    assert (shown["status"], shown["which"], shown["events"]) == ("running", "all", None)
+
+    async def counted() -> bool:
+        shown = await asyncio.to_thread(beside.client.call, "GET", f"{path}/{replay['id']}", expect=200)
+        assert (shown["status"], shown["which"]) == ("running", "all")
+        return shown["events"] is not None and shown["delivered"] >= 2 <= shown["events"]
+
+    await until(counted, "the numbers of the replay")
+    maintain = beside.platform.functions["maintain"]
+    maintain.kill()
     await asyncio.to_thread(beside.client.call, "DELETE", f"{path}/{replay['id']}", expect=200)
+    assert await pushed_for_replays(pubsub_host, beside.platform.project) != []
+    await maintain.start()
+    await until(lambda: nothing_is_replayed(pubsub_host, beside.platform.project), "the pushes to be removed")
+
+
+async def pushed_for_replays(pubsub_host: str, project: str) -> list[str]:
+    """The push subscriptions of replays, and of those who catch up."""
+    subscriber = subscriber_client({PUBSUB_HOST: pubsub_host})
+    found = await subscriber.list_subscriptions(request={"project": f"projects/{project}"})
+    names = [each.name.rpartition("/")[2] async for each in found]
+    await subscriber.transport.close()
+    return [name for name in names if name.startswith("replay-")]
+
+
+async def nothing_is_replayed(pubsub_host: str, project: str) -> bool:
+    return await pushed_for_replays(pubsub_host, project) == []
 
 
 async def test_an_operator_sees_the_subscriptions_and_the_log_of_a_project_and_replays(
@@ -204,7 +228,9 @@ async def test_an_operator_sees_the_subscriptions_and_the_log_of_a_project_and_r
     assert (ended.status, ended.out.startswith(f"replay {started['id']} is cancelled")) == (0, True)
 
 
-async def test_a_subscription_catches_up_after_a_suspension(platform: GooglePlatform, inbox: str) -> None:
+async def test_a_subscription_catches_up_after_a_suspension(
+    platform: GooglePlatform, inbox: str, pubsub_host: str
+) -> None:
     (made,) = await subscribe(platform, inbox, "erp", ("/catching-up",))
     manage, deliver = platform.functions["manage"], platform.functions["deliver"]
     await asyncio.sleep(IN_FORCE_SECONDS)
@@ -229,7 +255,14 @@ async def test_a_subscription_catches_up_after_a_suspension(platform: GooglePlat
     await until(repeated, "what was accepted since the dropped delivery was", seconds=90)
     assert dropped not in {each["id"] for each in await made.taken()}  # on no topic that keeps it
     assert all(each["verified"] for each in taken)
-    await made.delete()
+    assert any(
+        name.startswith("replay-catch-up-")
+        for name in await pushed_for_replays(pubsub_host, platform.project)
+    )
+    platform.functions["maintain"].kill()
+    await made.delete()  # ends it
+    await platform.functions["maintain"].start()
+    await until(lambda: nothing_is_replayed(pubsub_host, platform.project), "the pushes to be removed")
 
 
 @pytest.mark.full

@@ -229,3 +229,13 @@ def test_every_variable_that_the_pages_name_is_known() -> None:
     named = {name for page in pages for name in re.findall(r"\bAEP_[A-Z_]+\b", page.read_text())}
     assert len(named) > 25
     assert options.unknown_variables(dict.fromkeys(named, "")) == {}
+
+
+def test_new_subscriptions_catch_up_only_where_events_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"GOOGLE_CLOUD_PROJECT": "p", "AEP_SECRETS_KEY": "k", "AEP_CATCH_UP": "true"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert ManageSettings().catch_up  # pyright: ignore[reportCallIssue] - from the environment
+    monkeypatch.setenv("AEP_KEEP", "0")
+    with pytest.raises(ValidationError, match="needs AEP_KEEP"):
+        ManageSettings()  # pyright: ignore[reportCallIssue] - from the environment

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from event_platform.adapters.pubsub.publisher import EMULATOR_HOST, PubSubPublisher, publisher_client
+from event_platform.adapters.pubsub.replay_pushes import NAME as REPLAYS
 from event_platform.domain.errors import NotFound, PublishFailed
 from event_platform.domain.messages.message import MalformedMessage, Message
 from event_platform.domain.messages.queue_messages import DEAD_LETTERS_TOPIC, delivery_of
@@ -101,6 +102,9 @@ class DeadLetters:
         by_topic: dict[str, list[Letter]] = {}
         topics: dict[str, str] = {}
         for letter in letters:
+            if letter.origin.rpartition("/")[2].startswith(REPLAYS):  # its topic is that of all subscriptions
+                left[letter.id] = "it was part of a replay: start another for the subscription"
+                continue
             if letter.origin not in topics:
                 topics[letter.origin] = await self._topic(letter.origin) if letter.origin else ""
             if topic := topics[letter.origin]:

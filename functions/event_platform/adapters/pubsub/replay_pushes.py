@@ -20,6 +20,8 @@ from .publisher import EMULATOR_HOST, LIBRARY, retry
 if TYPE_CHECKING:
     from google.pubsub_v1 import SubscriberAsyncClient
 
+NAME = "replay-"
+"""The beginning of the names of these push subscriptions, and of no others."""
 DEADLINE_SECONDS = 15.0
 ACK_SECONDS = 60
 UNACKED_KEPT_SECONDS = 86400
@@ -80,8 +82,8 @@ class PubSubReplayPushes:
         """The subscriptions that a replay has, as they are created."""
         rid, key = pushed.replay.id, pushed.key
         by_key = f'attributes.{TENANT_KEY} = "{tenant_key(pushed.tenant)}"'
-        yield self._request(EVENTS_TOPIC, f"replay-{rid}", f"/replays/{rid}", by_key)
-        yield self._request(f"pim-events-{key}", f"replay-{rid}-pim", f"/replays/{rid}/{key}", "")
+        yield self._request(EVENTS_TOPIC, f"{NAME}{rid}", f"/replays/{rid}", by_key)
+        yield self._request(f"pim-events-{key}", f"{NAME}{rid}-pim", f"/replays/{rid}/{key}", "")
 
     def _request(self, topic: str, name: str, path: str, message_filter: str) -> dict[str, Any]:
         push: dict[str, Any] = {"push_endpoint": f"{self._fanout_url}{path}"}
