@@ -52,7 +52,7 @@ class FirestoreMissedEvents:
             after = from_earlier(before, min(times))
             if after is not before:
                 await self._subscriptions.replace(self._firestore.client.batch(), snapshot, after)
-            elif before.status is Status.ACTIVE:
+            elif before.status is Status.ACTIVE and before.missed is not None:
                 raise StoreUnavailable(f"subscription {subscription_id} was resumed meanwhile; try it again")
 
         await self._firestore.run(job, raced=[PRECONDITION_FAILED, MISSING])

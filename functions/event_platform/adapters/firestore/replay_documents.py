@@ -72,7 +72,7 @@ def state_fields(replay: Replay) -> Fields:
 def replay_known(snapshot: DocumentSnapshot, subscription_id: str, replay_id: str) -> Replay:
     """The replay of that subscription. Raises NotFound."""
     fields: Fields = snapshot.to_dict() or {}
-    if fields.get("subscription_id") != subscription_id or fields["kind"] != REPLAY:
+    if fields.get("subscription_id") != subscription_id or fields.get("kind") != REPLAY:
         raise NotFound(f"replay {replay_id} is unknown")
     return replay_of(snapshot)
 
@@ -106,5 +106,5 @@ def pushed_of(snapshot: DocumentSnapshot) -> PushedReplay:
         fields["until"],
         fields.get("pushed_at"),
         fields.get("watched_at"),
-        fields["is_cut"],
+        fields.get("is_cut", False),
     )
