@@ -1,0 +1,96 @@
+"""A backfill of a large PIM by `--since`: bounded calls and memory."""
+
+import json
+import tracemalloc
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from event_platform.domain.tenants import Tenant
+from event_platform.ports import PimAnswer
+from support.fake_pim import FakePim
+from support.feeding import Feeding, QuickClock, a_feed
+
+SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+MAX_BYTES = 40_000_000
+"""The most memory of Python's at once: less than all pages of 100,000 products have."""
+
+
+class LargePim:
+    """The port `PimRest`, of a PIM that makes its pages when they are asked for."""
+
+    def __init__(self, clock: QuickClock, products: int) -> None:
+        self._clock = clock
+        self._products = products
+        self.calls = 0
+        self.bytes = 0
+
+    async def call(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        read: Callable[[bytes], None] | None,
+    ) -> PimAnswer:
+        self.calls += 1
+        now = self._clock.now()
+        if read is None:
+            return PimAnswer(200, now, body=b'{"access_token":"a","expires_in":3600}')
+        query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+        page = {"items": [{"code": "sku", "type": "pim_catalog_identifier"}]}
+        links = {}
+        if "/products-uuid" in url:
+            first = int(query.get("search_after", "0"))
+            last = min(first + 100, self._products)
+            page = {"items": [_item(number) for number in range(first, last)]}
+            if last < self._products:
+                links = {"next": {"href": f"{url.split('&search_after')[0]}&search_after={last}"}}
+        text = json.dumps({"_links": links, "_embedded": page}).encode()
+        self.bytes += len(text)
+        for start in range(0, len(text), 32768):
+            read(text[start : start + 32768])
+        return PimAnswer(200, now)
+
+
+def _item(number: int) -> dict[str, object]:
+    return {
+        "uuid": str(uuid.UUID(int=number + 1, version=4)),
+        "values": {"sku": [{"data": f"sku-{number}"}]},
+        "associations": {"PACK": {"products": ["x" * 300]}},
+        "created": "2020-01-01T00:00:00+00:00",
+        "updated": "2026-01-15T00:00:00+00:00",
+    }
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+async def test_100_000_products_take_1_100_calls_and_little_memory(tmp_path: Path) -> None:
+    await backfilled(tmp_path, 100_000, at_most=1_100)
+
+
+async def test_a_small_one_takes_a_call_for_100_products(tmp_path: Path) -> None:
+    await backfilled(tmp_path, 1_000, at_most=15)
+
+
+async def backfilled(folder: Path, products: int, *, at_most: int) -> None:
+    clock = QuickClock()
+    pim = LargePim(clock, products)
+    settings = a_feed(resources=["products"], since=SINCE)
+    feed = Feeding(folder, clock, FakePim(clock), settings, Tenant(url=settings.tenant), rest=pim)
+    await feed.open()
+    await feed.set(settings)
+    tracemalloc.start()
+    try:
+        await feed.round()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (await feed.state()).sent == products
+    assert pim.calls <= at_most
+    assert most < MAX_BYTES
+    await feed.embedded.close()
