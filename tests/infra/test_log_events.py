@@ -13,9 +13,9 @@ from event_platform.domain.record.notifications import Result
 from stack.alerts import ALERTS, Line
 from stack.observability import LOGGED, ONLY
 from stack.source import FOLDER
+from support.log_events import FIELDS_OF_ALL, LIST, Row, rows_of_the_page
 
 REPOSITORY = FOLDER.parent
-LIST = REPOSITORY / "docs" / "log-events.md"
 PAGES = [
     REPOSITORY / "README.md",
     REPOSITORY / "SECURITY.md",
@@ -37,17 +37,8 @@ NO_EVENTS = {
         "secret.secondary",
         "tls.client_key_pem",
     },
-    "a file": {
-        "aep.db",
-        "application_default_credentials.json",
-        "archive.txt",
-        "chain.pem",
-        "control.sock",
-        "main.py",
-        "pims.json",
-        "secrets.key",
-    },
     "a key of a request's state": {"event_platform.owner"},
+    "a message of ASGI": {"http.disconnect", "http.request"},
     "a part of event types": {"product.updated", "updated.delta"},
     "a type of notifications": {
         "subscriber.deleted",
@@ -63,6 +54,7 @@ NO_EVENTS = {
     },
 }
 """Texts of the code in the form of an event, by what they are."""
+FILES = re.compile(r".*\.(?:css|db|html|js|json|key|md|pem|py|sock|svg|txt)")
 METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 
@@ -75,6 +67,7 @@ def texts_of_the_code() -> set[str]:
     """Returns all texts in the form of an event: constants, and what the results of notifications make."""
     texts = {node.value for node in nodes_of_the_code() if isinstance(node, ast.Constant)}
     found = {text for text in texts if isinstance(text, str) and re.fullmatch(NAME, text)}
+    found = {text for text in found if FILES.fullmatch(text) is None}
     return found | {f"notification.{result}" for result in Result}
 
 
@@ -91,6 +84,24 @@ def levels() -> dict[str, set[str]]:
                 if re.fullmatch(NAME, name):
                     found.setdefault(name, set()).add("error" if method == "exception" else method)
     return found
+
+
+def fields_of_the_code() -> tuple[dict[str, set[str]], set[str]]:
+    """Returns the fields that calls name, by event, and the events that may have others or no such call."""
+    named: dict[str, set[str]] = {}
+    more: set[str] = set()
+    for node in nodes_of_the_code():
+        match node:
+            case ast.Call(ast.Attribute(_, method), [ast.Constant(str(name)), *_], keywords):
+                if method not in METHODS or not re.fullmatch(NAME, name):
+                    continue
+                fields = {each.arg for each in keywords if each.arg is not None}
+                named.setdefault(name, set()).update(fields - FIELDS_OF_ALL)
+                if any(each.arg is None for each in keywords):
+                    more.add(name)
+            case _:
+                pass
+    return named, more | (set(listed()) - set(named))
 
 
 def named_by_pages() -> set[str]:
@@ -122,10 +133,13 @@ def test_every_event_that_is_counted_or_named_is_provoked_by_a_test() -> None:
     assert sorted((counted | named_by_pages()) - provoked()) == []
 
 
-def listed() -> dict[str, str]:
-    """Returns the events of the page, each with the text of its level."""
-    rows = re.findall(r"^\| (`.*?`) \| ([a-z, ]+) \| \S", LIST.read_text(), re.MULTILINE)
-    return {name: level for names, level in rows for name in re.findall(r"`(.*?)`", names)}
+def listed() -> dict[str, Row]:
+    """Returns the events of the page, each with its row."""
+    return {name: row for row in rows_of_the_page() for name in row.events}
+
+
+def test_every_row_of_the_page_has_events_level_fields_and_meaning() -> None:
+    assert len(rows_of_the_page()) == len(re.findall(r"^\| `", LIST.read_text(), re.MULTILINE))
 
 
 def test_the_page_lists_the_events_of_the_code_and_no_others() -> None:
@@ -136,10 +150,25 @@ def test_the_page_lists_the_events_of_the_code_and_no_others() -> None:
 
 def test_the_page_lists_the_levels_of_the_code() -> None:
     page = listed()
-    wrong = {
-        name: found for name, found in levels().items() if not found <= set(page.get(name, "").split(", "))
+    wrong = {name for name, found in levels().items() if name in page and not found <= page[name].levels}
+    assert wrong == set()
+
+
+def test_the_page_lists_the_fields_of_the_code() -> None:
+    """Fields that a call spreads, and events whose names are computed, are looked at when tests provoke
+    them.
+    """
+    named, computed = fields_of_the_code()
+    page = listed()
+    lacking = {name: fields - page[name].fields for name, fields in named.items() if name in page}
+    assert {name: fields for name, fields in lacking.items() if fields} == {}, "the page lacks these"
+    too_many = {
+        event: row.fields - set().union(*(named[each] for each in row.events))
+        for row in rows_of_the_page()
+        for event in row.events[:1]
+        if not computed & set(row.events)
     }
-    assert wrong == {}
+    assert {name: fields for name, fields in too_many.items() if fields} == {}, "no call has these"
 
 
 def test_what_is_no_event_is_still_in_the_code() -> None:

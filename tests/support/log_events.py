@@ -5,11 +5,15 @@
 
 The first names events, the second alerts of the deployment that look at our lines: one line must match the
 alert's filter. Whoever marks a test without provoking it sees it fail. Lines of this process count, and those
-that commands which the test started wrote to their standard error.
+that commands which the test started wrote to their standard error. The lines that were looked for may have no
+field that `docs/log-events.md` does not name.
 """
 
+import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,28 @@ import pytest
 from structlog import BoundLoggerBase
 
 from support.logging_filter import matches
+
+LIST = Path(__file__).parents[2] / "docs" / "log-events.md"
+FIELDS_OF_ALL = {"event", "severity", "timestamp", "exception", "exc_info", "level", "log_level"}
+"""What any line may have, or the recorder of a test adds."""
+_ROW = re.compile(r"^\| (`.*?`) \| ([a-z, ]+) \| ((?:`\w+`(?:, )?)*) ?\| \S.* \|$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the page: events, their levels, and the fields that they have between them."""
+
+    events: list[str]
+    levels: set[str]
+    fields: set[str]
+
+
+@cache
+def rows_of_the_page() -> list[Row]:
+    return [
+        Row(re.findall(r"`(.*?)`", events), set(levels.split(", ")), set(re.findall(r"`(\w+)`", fields)))
+        for events, levels, fields in _ROW.findall(LIST.read_text())
+    ]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -34,6 +60,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     lines = [*seen, *_lines_since(folder, before)]
     missing = events - {line.get("event", "") for line in lines}
     assert not missing, f"the test is marked with events that nothing logged while it ran: {missing}"
+    page = {name: row.fields for row in rows_of_the_page() for name in row.events}
+    unnamed = {
+        (line["event"], field)
+        for line in seen
+        if line.get("event") in events
+        for field in line.keys() - FIELDS_OF_ALL - page[line["event"]]
+    }
+    assert not unnamed, f"docs/log-events.md does not name these fields: {unnamed}"
     silent = {name for name in alerts if not any(_calls_somebody(name, line) for line in lines)}
     assert not silent, f"the test is marked with alerts that no line of it matches: {silent}"
     return result

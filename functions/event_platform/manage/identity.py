@@ -142,11 +142,15 @@ class CallerVerifier:
             del self._asking[key]
 
     async def _answer_of(self, tenant: Tenant, pim_url: str, token: str, client_id: str) -> Verdict:
+        answer = await self._pim.get(tenant, pim_url, path_of_question(tenant), token)
         if tenant.auth == "probe":
-            path = "/api/rest/v1/channels?limit=1"
-            return probe_verdict(await self._pim.get(tenant, pim_url, path, token))
-        answer = await self._pim.get(tenant, pim_url, "/api/rest/v1/token-info", token)
+            return probe_verdict(answer)
         return token_info_verdict(answer, tenant, client_id, self._lines)
+
+
+def path_of_question(tenant: Tenant) -> str:
+    """Returns the path at which a PIM is asked about a token. No PIM is asked about platform keys."""
+    return "/api/rest/v1/channels?limit=1" if tenant.auth == "probe" else "/api/rest/v1/token-info"
 
 
 def probe_verdict(answer: Answer) -> Verdict:

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from ..output import echo, echo_json, fail
 from .options import DEFAULT_DATA, AsJson, Data, unknown_variables
 
 if TYPE_CHECKING:
-    from ..doctor.machine import Check
+    from ..doctor.findings import Check
 
 WAIT_SECONDS = 420.0
 """The seconds to wait for a retry: the first one comes after 5 minutes, on Google Cloud with the next
@@ -26,6 +27,12 @@ def doctor(
     pims_file: Annotated[
         str | None, typer.Option("--pims", metavar="FILE", help="The JSON list of PIMs, as for `aep serve`.")
     ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The certificate chain, as for `aep serve`.")
+    ] = None,
+    with_tools: Annotated[
+        bool, typer.Option("--all", help="Check also what tests, emulators and deploying need.")
+    ] = False,
     deployed: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Check a running platform instead: its management API's base URL."),
@@ -50,11 +57,13 @@ def doctor(
     ] = WAIT_SECONDS,
     as_json: AsJson = False,
 ) -> None:
-    """Check what the platform and its tools need, one line each, with what to do.
+    """Check what a server needs, one line each, with what to do.
 
     Example: aep doctor --data /var/lib/aep
 
-    Changes nothing. Exit status 1 only when something is broken that `aep serve` needs.
+    Changes nothing. Each PIM is asked about a token that was made up, and about that of AEP_PIM_TOKEN if
+    AEP_PIM_URL and AEP_PIM_CLIENT_ID are set too: so it says what an app would be answered. Exit status 1
+    only when something is broken that `aep serve` needs.
 
     With --deployed a running platform is checked from outside, and the status is 1 when anything fails.
     Its address of ingest is AEP_INGEST_URL (else the stack's, else URL/ingest). With --stack it tells whether
@@ -72,7 +81,9 @@ def doctor(
             fail("--stack, --endpoint and --email go with --deployed URL")
         from ..doctor import machine as checks  # so that the other commands start without what it needs
 
-        found = checks.everything(data, pims_file, unknown_variables(os.environ))
+        found = checks.everything(
+            data, pims_file, unknown_variables(os.environ), tls_cert=tls_cert, with_tools=with_tools
+        )
         failed = any(check.needed for check in found)
         if not as_json:
             for check in found:

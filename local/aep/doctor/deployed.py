@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from event_platform import USER_AGENT
 from event_platform.adapters.tls import client_context
@@ -29,7 +28,8 @@ from event_platform.domain.words import counted
 
 from ..runtime import unanswered
 from . import release
-from .machine import Check, missing, ok, problem
+from .credentials import Credentials
+from .findings import Check, missing, ok, problem
 from .release import StackOutputs
 
 ARRIVAL_SECONDS = 60.0
@@ -41,28 +41,6 @@ ASK_INBOX_SECONDS = 0.2
 FEW_DAYS = 14
 _ANSWER = aiohttp.ClientTimeout(total=30)
 _NAME = "aep doctor"
-
-
-class Credentials(BaseSettings):
-    """The credentials from the environment, which allow further checks, and the URL of ingest."""
-
-    model_config = SettingsConfigDict(env_prefix="AEP_", frozen=True)
-
-    ingest_url: str | None = None
-    ingest_key: SecretStr | None = None
-    pim_url: str | None = None
-    pim_client_id: str | None = None
-    pim_token: SecretStr | None = None
-
-    def triple(self) -> dict[str, str] | None:
-        """The headers of a client of the management API; None when one is missing."""
-        if self.pim_url is None or self.pim_client_id is None or self.pim_token is None:
-            return None
-        return {
-            "X-PIM-URL": self.pim_url,
-            "X-PIM-CLIENT-ID": self.pim_client_id,
-            "X-PIM-TOKEN": self.pim_token.get_secret_value(),
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from event_platform.domain.validation_words import json_words, words_of
 
 from ..errors import BadOutputs, GoogleFailed, NoGooglePackages
 from ..runtime import unanswered
-from .machine import Check, ok, problem
+from .findings import Check, ok, problem
 
 MAX_OUTPUTS = 1024 * 1024
 MAX_ANSWER = 1024 * 1024

@@ -20,7 +20,7 @@ from aep.broker import dead_letters, pieces
 from aep.broker import fan_out as fan_out_module
 from aep.broker import queue as broker_queue
 from aep.broker.fan_out import FanOut, rest_after
-from aep.doctor.machine import last_time
+from aep.doctor.stored import last_time
 from aep.store import accepted, moving, opening, recipients
 from aep.store.recipients import Recipients
 from contract.suites.broker import a_removal, delivered

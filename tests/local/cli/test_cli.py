@@ -1,12 +1,13 @@
 """The command line's manners: one line on standard error that says what to do, status 2 for wrong usage."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 import pytest
 import structlog
 
-from aep.doctor import machine
+from aep.doctor import findings, network
 from support.aep_here import run
 from support.processes import command
 
@@ -48,13 +49,13 @@ def test_data_that_is_a_file_is_named(tmp_path: Path, arguments: list[str]) -> N
 def test_lines_of_the_log_are_no_part_of_what_a_command_prints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def looked_up(host: str, network: object) -> machine.Check:
+    async def looked_up(hosts: Sequence[str], network: object) -> list[findings.Check]:
         log = structlog.get_logger()
         log.info("resolver.renewed", reason="of no interest to who asked")
         log.warning("resolver.renewed", reason="of interest")
-        return machine.ok("names", host)
+        return [findings.ok("names", "all")]
 
-    monkeypatch.setattr(machine, "names", looked_up)
+    monkeypatch.setattr(network, "names", looked_up)
     for _ in range(2):  # each run has a standard error of its own
         ended = run("doctor", "--json", "--data", str(tmp_path / "data"))
         assert "names" in {check["name"] for check in orjson.loads(ended.out)}

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from aep.doctor import release
-from aep.doctor.machine import Check
+from aep.doctor.findings import Check
 from aep.doctor.release import StackOutputs, read_outputs
 from aep.errors import BadOutputs, GoogleFailed
 from support.aep_here import Ended, run

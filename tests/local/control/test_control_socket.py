@@ -172,6 +172,7 @@ async def test_a_socket_without_rights_is_anothers(folder: Path, monkeypatch: py
 # Calls
 
 
+@pytest.mark.provokes("control.called")
 async def test_the_operator_acts_on_any_clients_subscription_and_is_logged(folder: Path) -> None:
     async with running(folder) as platform:
         subscription = await subscribed(folder)

@@ -9,8 +9,8 @@ from unittest import mock
 import orjson
 import pytest
 
-from aep.doctor import machine
-from aep.doctor.machine import State
+from aep.doctor import registry
+from aep.doctor.findings import State
 from aep.runtime.meters import Meters
 from aep.serving.metrics import _Collector
 from event_platform.domain.feeds import ResourceState
@@ -112,20 +112,20 @@ async def failing(feed: Feeding) -> None:
 async def test_doctor_and_list_name_what_fails(tmp_path: Path) -> None:
     async with feeding(tmp_path, resources=["products", "families"]) as feed:
         await failing(feed)
-        (found,) = machine.of_feeds(tmp_path)
+        (found,) = registry.of_feeds(tmp_path)
         assert (found.name, found.state) == ("feeds", State.PROBLEM)
         assert f"{URL}, families: the PIM answered 403" in found.detail
         feed.pim.denied.clear()
         feed.clock.pass_by(3600)
         await feed.round()
-        (found,) = machine.of_feeds(tmp_path)
+        (found,) = registry.of_feeds(tmp_path)
         assert found.state is State.OK
         await feed.set(feed.feed.model_copy(update={"is_off": True}))
-        assert list(machine.of_feeds(tmp_path)) == []
+        assert list(registry.of_feeds(tmp_path)) == []
 
 
 def test_a_platform_without_feeds_says_nothing_of_them(folder: list[str]) -> None:
-    assert list(machine.of_feeds(Path(folder[1]))) == []
+    assert list(registry.of_feeds(Path(folder[1]))) == []
     assert "feed" not in orjson.loads(run("pims", "list", "--json", *folder).out)[0]
     set_up(*folder)
     assert orjson.loads(run("pims", "list", "--json", *folder).out)[0]["feed"] == {"problems": {}}

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from aep.broker.pacer import Pacer
-from aep.doctor.machine import last_time
+from aep.doctor.stored import last_time
 from aep.store import times
 from aep.store.outbox import SqliteOutbox
 from aep.store.steady_clock import FOLLOWED_AFTER, ClockWatch, Seen, SteadyClock

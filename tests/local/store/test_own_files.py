@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
-from aep.doctor import machine
+from aep.doctor import stored
 from aep.errors import SetupError, StoreDamaged, StoreReplaced
 from aep.store import identity, keeping, opening, writer
 from aep.store.backup import back_up
@@ -300,7 +300,7 @@ async def test_a_backup_beside_an_old_log_is_refused_before_it_is_damaged(
     with pytest.raises(StoreDamaged, match="aep restore"):
         opens(crashed)
     assert (crashed / opening.FILE).read_bytes() == backup
-    assert "aep restore" in machine.store(crashed).detail
+    assert "aep restore" in stored.store(crashed).detail
     assert run("restore", str(tmp_path / "backup.db"), "--data", str(crashed)).status == 0
     opens(crashed)
     assert notes(crashed / opening.FILE) == []
@@ -315,7 +315,7 @@ async def test_a_log_without_its_file_is_refused_and_stays(
     with pytest.raises(StoreDamaged, match="is gone"):
         opens(crashed)
     assert beside(crashed / opening.FILE, "-wal").read_bytes() == before
-    assert machine.store(crashed).needed
+    assert stored.store(crashed).needed
 
 
 async def test_a_start_after_the_file_was_removed_names_what_was_kept_of_it(running: Running) -> None:
@@ -356,7 +356,7 @@ async def test_a_damaged_file_is_said_to_be_one_with_the_cure(crashed: Path) -> 
     listed = run("pims", "list", "--data", str(crashed), settings=key)
     assert listed.status == 1
     assert "aep restore FILE" in listed.err
-    assert "aep restore FILE" in machine.store(crashed).detail
+    assert "aep restore FILE" in stored.store(crashed).detail
 
 
 # The command

@@ -10,20 +10,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from aep.doctor import machine
-from aep.doctor.machine import State
+from aep.doctor import clocks, findings, folder, machine, program, stored, tools
+from aep.doctor.findings import State
 from aep.store import keys, migrations, opening, schema
 from aep.store.figures import Figures
-from event_platform.adapters.guard import TrustedNetwork
-from event_platform.adapters.resolvers import local_names
 from event_platform.domain.attempts.broker_messages import TopicRules
-from event_platform.domain.mail_servers import MailServer
 from event_platform.settings import Settings
 from support import one_pim
 from support.aep_here import Ended, run
-from support.mail_server import mail_server
-from support.processes import free_port
-from support.servers import DnsServer
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -48,6 +42,20 @@ def finding(ended: Ended, name: str) -> str:
     """The one line about it, without the name."""
     (line,) = (line for line in ended.out.splitlines() if line[9:].startswith(f"{name} "))
     return f"{line[:9].strip()}: {line[30:]}"
+
+
+def names_in(ended: Ended) -> set[str]:
+    return {line[9:30].strip() for line in ended.out.splitlines()}
+
+
+@pytest.fixture(autouse=True)
+def asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody outside is asked: what others answer is tested by itself."""
+
+    async def nothing(*_: object) -> list[findings.Check]:
+        return []
+
+    monkeypatch.setattr(machine, "_of_others", nothing)
 
 
 def test_a_misspelt_variable_is_a_finding_with_the_known_one(data: Path) -> None:
@@ -122,7 +130,7 @@ def test_a_folder_that_others_can_look_into_is_named_with_the_cure(data: Path) -
     [(10_000_000, "problem", True), (500_000_000, "problem", False), (5_000_000_000, "ok", False)],
 )
 def test_free_disk(free: int, state: str, needed: bool) -> None:
-    found = machine.disk(free)
+    found = folder.disk(free)
     assert (found.state, found.needed) == (state, needed)
 
 
@@ -195,26 +203,12 @@ def test_an_entry_that_cannot_be_understood_is_a_finding_with_the_cure(data: Pat
     assert ended.status == 0
 
 
-def test_a_pim_that_may_have_no_token_info_is_a_finding_with_the_cure(data: Path, tmp_path: Path) -> None:
-    for url in ("https://pim.example.com", "https://acme.cloud.akeneo.com"):
-        assert run("pims", "add", url, "--data", str(data)).status == 0
-    listed = tmp_path / "pims.json"
-    listed.write_text(
-        '[{"url": "https://other.example.com"}, {"url": "https://p.example.com", "auth": "probe"}]'
-    )
-    said = finding(ask(data, AEP_PIMS=str(listed)), "tokens")
-    assert said.startswith(
-        "missing: https://other.example.com, https://pim.example.com: if they are self-hosted"
-    )
-    assert "aep pims add URL --auth platform-key" in said
-
-
 # The machine
 
 
 def test_an_old_sqlite_is_broken() -> None:
-    assert machine.sqlite((3, 34, 1)).needed
-    assert machine.sqlite((3, 35, 0)).state is State.OK
+    assert program.sqlite((3, 34, 1)).needed
+    assert program.sqlite((3, 35, 0)).state is State.OK
 
 
 @pytest.mark.parametrize(
@@ -234,7 +228,7 @@ def test_an_old_sqlite_is_broken() -> None:
 def test_a_sqlite_with_the_wal_reset_bug_is_named_with_its_version(
     version: tuple[int, ...], has_it: bool
 ) -> None:
-    found = machine.sqlite(version)
+    found = program.sqlite(version)
     assert found.state is State.OK
     assert ".".join(map(str, version)) in found.detail
     assert ("WAL-reset bug" in found.detail) is has_it
@@ -243,40 +237,40 @@ def test_a_sqlite_with_the_wal_reset_bug_is_named_with_its_version(
 def test_the_files_and_the_last_backup_are_shown_with_what_to_do() -> None:
     now = datetime(2026, 11, 30, 12, tzinfo=UTC)
     new = Figures(1_500_000, 300_000, 10**9, now - timedelta(hours=30), takes_in=True)
-    assert [(each.state, each.detail) for each in machine.files(new, now)] == [
+    assert [(each.state, each.detail) for each in stored.files(new, now)] == [
         (State.OK, "1.5 MB, and 0.3 MB of write-ahead log"),
         (State.OK, "the last one is 1 day and 6 hours old"),
     ]
-    old = Figures(1, machine.LARGE_LOG_BYTES + 1, 10**9, now - timedelta(days=8), takes_in=True)
-    found = list(machine.files(old, now))
+    old = Figures(1, stored.LARGE_LOG_BYTES + 1, 10**9, now - timedelta(days=8), takes_in=True)
+    found = list(stored.files(old, now))
     assert [each.state for each in found] == [State.PROBLEM, State.PROBLEM]
     assert "a reader that keeps the file open" in found[0].detail
     assert "run `aep backup FILE`" in found[1].detail
     assert not any(each.needed for each in found)
-    never = list(machine.files(Figures(1, 0, 10**9, None, takes_in=True), now))
+    never = list(stored.files(Figures(1, 0, 10**9, None, takes_in=True), now))
     assert never[1].state is State.MISSING
-    assert list(machine.files(Figures(0, 0, 10**9, None, takes_in=True), now)) == []
+    assert list(stored.files(Figures(0, 0, 10**9, None, takes_in=True), now)) == []
 
 
 def test_few_open_files_are_named_with_the_cure() -> None:
-    found = machine.open_files(1024, 4096)
+    found = program.open_files(1024, 4096)
     assert "AEP_CONNECTIONS=4096 is lowered to 512: raise" in found.detail
     assert "LimitNOFILE" in found.detail
     assert (found.state, found.needed) == (State.PROBLEM, False)
-    assert machine.open_files(1024, 512).state is State.OK
-    assert machine.open_files(65536, 4096).state is State.OK
-    assert machine.open_files(resource.RLIM_INFINITY, 4096).detail == "no limit"
-    assert machine.open_files(63, 16).needed
+    assert program.open_files(1024, 512).state is State.OK
+    assert program.open_files(65536, 4096).state is State.OK
+    assert program.open_files(resource.RLIM_INFINITY, 4096).detail == "no limit"
+    assert program.open_files(63, 16).needed
 
 
 def test_a_clock_behind_the_file_or_away_from_the_platforms_is_a_problem() -> None:
-    behind = machine.clock(NOW, NOW + timedelta(minutes=2), 0, "")
+    behind = clocks.clock(NOW, NOW + timedelta(minutes=2), 0, "")
     assert (behind.state, behind.needed) == (State.PROBLEM, False)
     assert "120 s behind the platform's time" in behind.detail
-    assert machine.clock(NOW, NOW - timedelta(minutes=2), 0, "").state is State.OK
-    assert "is 70 s behind the platform's" in machine.clock(NOW, None, 70, "").detail
-    assert "has jumped 70 s ahead of the platform's" in machine.clock(NOW, None, -70, "").detail
-    assert machine.clock(datetime(1970, 1, 1, tzinfo=UTC), None, 0, "").needed
+    assert clocks.clock(NOW, NOW - timedelta(minutes=2), 0, "").state is State.OK
+    assert "is 70 s behind the platform's" in clocks.clock(NOW, None, 70, "").detail
+    assert "has jumped 70 s ahead of the platform's" in clocks.clock(NOW, None, -70, "").detail
+    assert clocks.clock(datetime(1970, 1, 1, tzinfo=UTC), None, 0, "").needed
 
 
 @pytest.mark.parametrize(
@@ -284,7 +278,7 @@ def test_a_clock_behind_the_file_or_away_from_the_platforms_is_a_problem() -> No
     [("", "ok"), ("Europe/Paris", "ok"), ("CET-1CEST", "ok"), (":UTC", "ok"), ("Mars/Olympus", "problem")],
 )
 def test_the_time_zone(zone: str, state: str) -> None:
-    found = machine.clock(NOW, None, 0, zone)
+    found = clocks.clock(NOW, None, 0, zone)
     assert (found.state, found.needed) == (state, False)
 
 
@@ -298,43 +292,6 @@ def test_the_clock_is_held_against_the_newest_event(data: Path) -> None:
     assert "NTP" in finding(ended, "clock")
 
 
-# Names, by c-ares against a name server of the test
-
-
-def by(dns: DnsServer) -> TrustedNetwork:
-    return TrustedNetwork(lambda: local_names([f"127.0.0.1:{dns.port}"]))
-
-
-async def test_a_name_that_resolves_is_shown_with_its_address() -> None:
-    async with DnsServer({"pim.example.com": [["192.0.2.7"]]}) as dns:
-        found = await machine.names("pim.example.com", by(dns))
-    assert found == machine.ok("names", "pim.example.com is 192.0.2.7")
-
-
-async def test_a_resolver_that_knows_the_name_not_works() -> None:
-    async with DnsServer({}) as dns:
-        found = await machine.names("pim.example.com", by(dns))
-    assert found.state is State.OK
-    assert "does not know pim.example.com" in found.detail
-
-
-async def test_a_resolver_that_is_silent_is_a_problem_but_keeps_nothing_from_starting() -> None:
-    async with DnsServer({}, silent=["pim.example.com"]) as dns:
-        found = await machine.names("pim.example.com", by(dns))
-    assert (found.state, found.needed) == (State.PROBLEM, False)
-    assert "/etc/resolv.conf" in found.detail
-
-
-def test_the_name_that_is_asked_for_is_a_pims(data: Path) -> None:
-    assert (
-        machine.name_to_ask(data, Settings(pims='[{"url": "http://127.0.0.1:8081"}]')) == machine.ASKED_NAME
-    )
-    assert run("pims", "add", "https://pim.example.org", "--data", str(data)).status == 0
-    assert machine.name_to_ask(data, Settings()) == "pim.example.org"
-    listed = Settings(pims='[{"url": "https://first.example.org:8443"}]')
-    assert machine.name_to_ask(data, listed) == "first.example.org"
-
-
 # What only tools need
 
 
@@ -342,10 +299,10 @@ def test_an_emulator_is_asked_where_the_variable_says() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"127.0.0.1:{listening.getsockname()[1]}"
         environment = {"PUBSUB_EMULATOR_HOST": address}
-        assert machine.emulator("e", "PUBSUB_EMULATOR_HOST", "pubsub-emulator", environment).state is State.OK
+        assert tools.emulator("e", "PUBSUB_EMULATOR_HOST", "pubsub-emulator", environment).state is State.OK
     for nowhere in (address, "nonsense"):
         environment = {"PUBSUB_EMULATOR_HOST": nowhere}
-        found = machine.emulator("e", "PUBSUB_EMULATOR_HOST", "pubsub-emulator", environment)
+        found = tools.emulator("e", "PUBSUB_EMULATOR_HOST", "pubsub-emulator", environment)
         assert found.state is State.PROBLEM
         assert nowhere in found.detail
 
@@ -353,72 +310,58 @@ def test_an_emulator_is_asked_where_the_variable_says() -> None:
 def test_an_emulator_is_looked_for_in_the_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     environment = {"CLOUDSDK_ROOT_DIR": str(tmp_path / "sdk"), "PATH": ""}
-    found = machine.emulator("e", "NONE", "pubsub-emulator", environment)
+    found = tools.emulator("e", "NONE", "pubsub-emulator", environment)
     assert found.state is State.MISSING
     assert "gcloud components install pubsub-emulator" in found.detail
     (tmp_path / "sdk" / "platform" / "pubsub-emulator").mkdir(parents=True)
-    assert machine.emulator("e", "NONE", "pubsub-emulator", environment).state is State.OK
+    assert tools.emulator("e", "NONE", "pubsub-emulator", environment).state is State.OK
 
 
 def test_a_program_is_ok_missing_or_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert machine.program("tool-of-tests", [], "tests").state is State.MISSING
+    assert tools.program("tool-of-tests", [], "tests").state is State.MISSING
     tool = tmp_path / "tool-of-tests"
     for script, state in (('echo "tool 12.3.4" >&2', State.OK), ("exit 1", State.PROBLEM)):
         tool.write_text(f"#!/bin/sh\n{script}\n")
         tool.chmod(0o755)
-        assert machine.program("tool-of-tests", [], "tests").state is state
+        assert tools.program("tool-of-tests", [], "tests").state is state
     tool.write_text("#!/bin/sh\necho 12.3.4\n")
-    assert machine.program("tool-of-tests", [], "tests").detail == f"12.3.4, {tool}"
+    assert tools.program("tool-of-tests", [], "tests").detail == f"12.3.4, {tool}"
 
 
 def test_google_credentials_are_looked_for_and_not_read(tmp_path: Path) -> None:
     environment = {"CLOUDSDK_CONFIG": str(tmp_path)}
-    assert machine.google_credentials(environment).state is State.MISSING
+    assert tools.google_credentials(environment).state is State.MISSING
     file = tmp_path / "application_default_credentials.json"
     file.write_text("a secret of tests")
-    found = machine.google_credentials(environment)
-    assert found == machine.ok("google credentials", str(file))
+    found = tools.google_credentials(environment)
+    assert found == findings.ok("google credentials", str(file))
     environment = {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "none.json")}
-    assert machine.google_credentials(environment).state is State.PROBLEM
+    assert tools.google_credentials(environment).state is State.PROBLEM
 
 
 def test_it_says_who_publishes_to_subscribers_topics() -> None:
     account = "aep@our-project.iam.gserviceaccount.com"
-    found = machine.pubsub_destinations(TopicRules(account=account))
+    found = tools.pubsub_destinations(TopicRules(account=account))
     assert found.state is State.OK
     assert f"as {account}, which needs roles/pubsub.publisher" in found.detail
     why = "is not set up"
-    assert machine.pubsub_destinations(TopicRules(missing=why)) == machine.missing("pubsub destinations", why)
+    assert tools.pubsub_destinations(TopicRules(missing=why)) == findings.missing("pubsub destinations", why)
 
 
 def test_what_only_tools_need_keeps_the_status_0(data: Path, tmp_path: Path) -> None:
     nothing = {"PATH": str(tmp_path), "HOME": str(tmp_path), "PUBSUB_EMULATOR_HOST": "127.0.0.1:1"}
     ended = run("doctor", "--data", str(data), settings=nothing)
     assert ended.status == 0
+    assert not {"pubsub emulator", "java", "node", "pulumi"} & names_in(ended)
+    ended = run("doctor", "--all", "--data", str(data), settings=nothing)
+    assert ended.status == 0
     assert finding(ended, "pubsub emulator").startswith("problem: ")
     assert finding(ended, "java").startswith("missing: ")
 
 
-# Mail
-
-
-async def test_a_mail_server_that_answers_is_well() -> None:
-    with mail_server() as box:
-        found = await machine.mail(MailServer("127.0.0.1", box.port, False, "events@example.com"))
-    assert (found.state, found.detail) == (State.OK, f"127.0.0.1:{box.port} answers")
-    assert (box.hellos, box.mails) == (["example.com"], [])
-
-
-async def test_a_mail_server_that_is_down_is_a_problem_with_what_to_check() -> None:
-    found = await machine.mail(MailServer("127.0.0.1", free_port(), False, "events@example.com"))
-    assert (found.state, found.needed) == (State.PROBLEM, False)
-    assert "refuses connections; check AEP_SMTP_URL" in found.detail
-
-
-async def test_without_a_mail_server_mails_are_missing() -> None:
-    assert (await machine.mail(None)).state is State.MISSING
+# Kept events
 
 
 @pytest.mark.parametrize(
@@ -430,6 +373,6 @@ async def test_without_a_mail_server_mails_are_missing() -> None:
     ],
 )
 def test_the_room_that_kept_events_need(keep: float, free: int, state: State, told: str) -> None:
-    found = machine.kept(Settings(keep=keep), free)
+    found = folder.kept(Settings(keep=keep), free)
     assert found.state is state
     assert told in found.detail
