@@ -16,6 +16,8 @@ BESIDE = " · "
 INDENT = "  "
 WRAPPED_AT_LEAST = 30
 """The width below which a last column of sentences is not wrapped: blocks are read more easily."""
+PADDED_AT_MOST = 80
+"""The width of a column where lines have none: one long cell adds no spaces to all other rows."""
 
 
 class Column(NamedTuple):
@@ -101,6 +103,8 @@ def _table(
 ) -> Iterator[Line]:
     """Yields the rows. The last column is wrapped."""
     widths = _widths(columns, rows)
+    if width is None:
+        widths = [min(each, PADDED_AT_MOST) for each in widths]
     indent = sum(widths[:-1]) + len(GAP) * (len(widths) - 1)
     if has_header:
         header = [column.header.upper() for column in columns]

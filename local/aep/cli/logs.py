@@ -89,12 +89,12 @@ def status(google: Google = None, data: Data = DEFAULT_DATA, as_json: AsJson = F
     Example: aep status --json
 
     Shown are the subscription's id, its subscriber's name and its state; the attempts of the last hour that
-    delivered and that failed (up to 10 s late); the deliveries that wait and when the oldest was accepted,
-    how many of them wait for a retry; the PIM and the client that own it, the destination, the event types
-    (Akeneo's without com.akeneo.pim.v1), the rate in deliveries a second, what ended undelivered in 30 days,
-    and the last attempt that failed or event that was given up, with the reason. A running platform counts
-    all that it delivers at /metrics. With --google it is not known how many deliveries wait in lanes, nor
-    which attempt failed last.
+    delivered and that failed (up to 10 s late, at the destination that it has now); the deliveries that wait
+    and when the oldest was accepted, how many of them wait for a retry; the PIM and the client that own it,
+    the destination, the event types (Akeneo's without com.akeneo.pim.v1), the rate in deliveries a second,
+    what ended undelivered in 30 days, and the last attempt that failed or event that was given up, with the
+    reason. A running platform counts all that it delivers at /metrics. With --google it is not known how many
+    deliveries wait in lanes, nor which attempt failed last.
     """
     limits = settings().rate_limits()
     if google is not None:

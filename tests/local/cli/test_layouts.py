@@ -330,6 +330,12 @@ def test_in_a_pipe_each_item_is_one_line_behind_the_header(name: str, shown: Sho
     assert [item.cells[0] in row for item, row in zip(items, rows, strict=True)] == [True] * len(items)
 
 
+def test_in_a_pipe_a_long_cell_adds_no_spaces_to_other_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = (Column("one"), Column("two"))
+    output.show(columns, [views.row("x" * 2000, "y"), views.row("x", "y")], empty="")
+    assert [len(line) for line in capsys.readouterr().out.splitlines()] == [85, 2003, 83]
+
+
 def test_no_items_are_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     output.show(views.DEAD_LETTERS, iter(()), empty=views.NO_DEAD_LETTERS)
     assert capsys.readouterr().out == "There are no dead letters: our own code has failed on nothing.\n"
