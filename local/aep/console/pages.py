@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import mimetypes
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,6 +72,7 @@ class Templates:
             "per_second": per_second,
             "printable": printable,
             "seconds": seconds,
+            "sentence": sentence,
             "size": size,
             "times": counted,
         }
@@ -127,6 +129,13 @@ def per_second(value: float) -> str:
 def percent(share: float | None) -> str:
     """Returns a share in percent. It rounds down, so that 100 % is shown only when it is."""
     return "–" if share is None else f"{int(share * 1000) / 10:g} %"
+
+
+def sentence(text: str) -> str:
+    """Returns an error as a sentence, unless it begins with the name of a field."""
+    begins_with_field = re.match(r"\S*[._]\S*:? ", text) is not None
+    begun = text if begins_with_field else text[:1].upper() + text[1:]
+    return begun if begun.endswith((".", "?", "!")) else f"{begun}."
 
 
 def size(value: int) -> str:

@@ -18,10 +18,11 @@ from event_platform.manage.identity import Caller
 
 from ..broker import dead_letters
 from ..broker.dead_letters import DeadLetter
-from ..store import courses, kept_search, listing, logs, tenants
+from ..store import courses, kept, kept_search, listing, logs, tenants
 from ..store.kept_search import STEPS, SqliteKeptEvents
 from ..store.listing import Listed, ListPage, ListQuery
 from ..store.success_counts import SqliteSuccessCounts
+from ..store.times import moment_of
 from ..wiring import Parts
 
 DEAD_LISTED = 200
@@ -96,6 +97,11 @@ class Records:
             if search.is_over(len(page.events)):
                 break
         return page
+
+    async def kept_since(self) -> datetime | None:
+        """Returns since when all events are kept; None if none are."""
+        since = await self._database.read(kept.since)
+        return None if since is None else moment_of(since)
 
     async def kept_with_data(self, page: KeptPage) -> Sequence[KeptWithData]:
         """Returns the events of a page that are still kept, with their data."""

@@ -320,7 +320,8 @@ class _Page:
 
     async def _replay(self, request: Request, fields: Mapping[str, str]) -> Response:
         found, caller = await self._site.records.subscription(request.path_params["id"])
-        body = replay_body(fields, self._site.parts.clock.now())
+        kept_since = await self._site.records.kept_since()
+        body = replay_body(fields, self._site.parts.clock.now(), kept_since)
         await replays.start_replay(
             caller,
             found.subscriber_id,
@@ -435,17 +436,26 @@ def https_body(subscription: Subscription, fields: Mapping[str, str]) -> dict[st
     return {"url": fields.get("url", "").strip(), "secret": secret, "headers": headers}
 
 
-def replay_body(fields: Mapping[str, str], now: datetime) -> dict[str, Any]:
-    """Returns the body of a replay. Raises InvalidRequest."""
+def replay_body(fields: Mapping[str, str], now: datetime, kept_since: datetime | None) -> dict[str, Any]:
+    """Returns the body of a replay: of the last minutes, as far as events are kept, or since a time.
+
+    Raises InvalidRequest.
+    """
     minutes, since = fields.get("minutes", ""), fields.get("from", "").strip()
     if since:
         start = since
     elif minutes in SPANS:
-        start = to_rfc3339(now - timedelta(minutes=int(minutes)))
+        begin = now - timedelta(minutes=int(minutes))
+        start = to_rfc3339(begin if kept_since is None else max(begin, rounded_up(kept_since)))
     else:
         raise InvalidRequest(Problem("from", "choose since when, or give a time"))
     which = Which.ALL if fields.get("which") == Which.ALL else Which.UNDELIVERED
     return {"from": start, "which": which.value}
+
+
+def rounded_up(moment: datetime) -> datetime:
+    """Returns a time of whole milliseconds, as times are written, that is not earlier."""
+    return moment + timedelta(microseconds=-moment.microsecond % 1000)
 
 
 def charts_of(
