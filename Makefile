@@ -121,6 +121,9 @@ console-assets: setup ## Fetch what the console runs in a browser
 console-axe: setup ## Fetch axe-core for the tests of the console in a browser
 	@$(BIN)/python docs/console/assets.py --axe
 
+screenshots: setup ## Take pictures of the console for its page, with Chromium
+	@$(BIN)/python docs/console/screenshots.py
+
 docs: $(VENV)/.docs ## Build the pages as a site into site/, and check its links
 	@$(BIN)/python docs/site/build_site.py
 

@@ -96,7 +96,7 @@ class ConsoleHere:
 
 @asynccontextmanager
 async def console_here(
-    folder: Path, *, url: str | None = None, **settings: Any
+    folder: Path, *, url: str | None = None, port: int = 0, **settings: Any
 ) -> AsyncIterator[ConsoleHere]:
     """Runs a platform on the folder with its console, in this process; `url` is in place of the socket's."""
     faults: list[BaseException] = []
@@ -104,7 +104,7 @@ async def console_here(
     platform = Platform(Settings(**given), folder, base_url="http://127.0.0.1:1", on_fault=faults.append)
     await platform.start()
     try:
-        with server.listen("127.0.0.1", 0) as listener:
+        with server.listen("127.0.0.1", port) as listener:
             here = server.url_of(listener)
             samples = Samples(platform.parts.meters, platform.parts.clock, on_fault=faults.append)
             samples.take()

@@ -37,10 +37,7 @@ def with_new_key(client: PimClient, now: datetime, overlap: timedelta) -> tuple[
     key = secrets.token_urlsafe(32)
     changed = client.with_new_key(hashlib.sha256(key.encode()).hexdigest(), now, overlap)
     if len(changed.previous_keys) > MAX_PREVIOUS_KEYS:
-        raise Conflict(
-            f"client {client.client_id} has {MAX_PREVIOUS_KEYS} earlier keys that are still good;"
-            " `--key --overlap 0` ends them"
-        )
+        raise Conflict(f"client {client.client_id} has {MAX_PREVIOUS_KEYS} earlier keys that are still good")
     return changed, key
 
 

@@ -1,20 +1,19 @@
 """`aep pims client`, `clients` and `revoke`: the clients of a PIM, their platform keys and their users."""
 
-import hashlib
-import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 
-from event_platform.domain.tenants import MAX_PREVIOUS_KEYS, PimClient, Tenant
+from event_platform.domain import pim_credentials
+from event_platform.domain.errors import Conflict
+from event_platform.domain.tenants import PimClient, Tenant
 
 from ..output import echo, echo_json, fail, show
 from . import views
 from .options import DEFAULT_DATA, AsJson, Data, span
 from .registry import Entries, PimsFile, Place, Project, open_registry, pim_name
 
-OVERLAP = timedelta(hours=1)
 LONGEST_OVERLAP = timedelta(days=30)
 
 PimUrl = Annotated[str, typer.Argument(metavar="URL", help="The PIM's base URL.")]
@@ -64,8 +63,12 @@ def set_client(
                 f" `{place.command(f'add {tenant.name} --auth platform-key')}` changes that"
             )
         if has_keys and (key or after.key_sha256 is None):
-            new_key = secrets.token_urlsafe(32)
-            after = _with_key(after, new_key, now, OVERLAP if lasts is None else lasts)
+            try:
+                after, new_key = pim_credentials.with_new_key(
+                    after, now, pim_credentials.OVERLAP if lasts is None else lasts
+                )
+            except Conflict as error:
+                fail(f"{error}; `--key --overlap 0` ends them")
         if overlap is not None and not key:
             fail("--overlap says how long earlier keys stay good beside another: give --key too")
         if username is not None:
@@ -76,7 +79,7 @@ def set_client(
                 f" keys are for PIMs with `{place.command(f'add {tenant.name} --auth platform-key')}`"
             )
         if after != before:
-            entries.put(_with_client(tenant, after))
+            entries.put(pim_credentials.with_client(tenant, after))
     if as_json:
         shown = _shown(tenant, after, now)
         echo_json({"url": tenant.name, **shown, **({"key": new_key} if new_key is not None else {})})
@@ -143,8 +146,7 @@ def revoke_client(
         tenant = _tenant(entries, url, place)
         if tenant.client(client_id) is None:
             fail(f"{client_id} is not listed: `{place.command(f'clients {tenant.name}')}` shows who is")
-        kept = tuple(each for each in tenant.clients if each.client_id != client_id)
-        entries.put(tenant.model_copy(update={"clients": kept}))
+        entries.put(pim_credentials.without_client(tenant, client_id))
     if as_json:
         echo_json({"url": tenant.name, "revoked": client_id})
         return
@@ -159,26 +161,6 @@ def _tenant(entries: Entries, url: str, place: Place) -> Tenant:
     if tenant is None:
         fail(f"{name} is not in the registry: run `{place.command(f'add {name}')}` first")
     return tenant
-
-
-def _with_key(client: PimClient, key: str, now: datetime, overlap: timedelta) -> PimClient:
-    """Returns the client with a new key. Earlier keys stay good for at most the overlap."""
-    changed = client.with_new_key(hashlib.sha256(key.encode()).hexdigest(), now, overlap)
-    if len(changed.previous_keys) > MAX_PREVIOUS_KEYS:
-        fail(
-            f"client {client.client_id} has {MAX_PREVIOUS_KEYS} earlier keys that are still good;"
-            " `--key --overlap 0` ends them"
-        )
-    return changed
-
-
-def _with_client(tenant: Tenant, client: PimClient) -> Tenant:
-    """Returns the entry with that client, in the place where it was."""
-    ids = [each.client_id for each in tenant.clients]
-    clients = [client if each.client_id == client.client_id else each for each in tenant.clients]
-    return tenant.model_copy(
-        update={"clients": tuple(clients if client.client_id in ids else [*clients, client])}
-    )
 
 
 def _shown(tenant: Tenant, client: PimClient, now: datetime) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import shlex
 import sqlite3
 import sys
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import SecretStr
 
+from event_platform.domain import pim_credentials
 from event_platform.domain.feeds import ResourceName, ResourceState, problem_of
 from event_platform.domain.tenants import STRONG, PimClient, Tenant, Way, is_strong
 from event_platform.settings import Settings
@@ -92,12 +92,15 @@ def add(
     webhook_secret = _secret_from_input(events_api_secret)
     with open_registry(place, makes=True) as entries:
         before = entries.get(name)
-        rotated = {"ingest_key": rotate, "relay_secret": rotate_relay}
+        rotated: Mapping[pim_credentials.MadeSecret, bool] = {
+            "ingest_key": rotate,
+            "relay_secret": rotate_relay,
+        }
         after, new = _added(before or Tenant(url=name), auth, client or [], rotated)
         if identifier_attribute is not None:
             after = after.model_copy(update={"identifier_attribute": identifier_attribute or None})
         if webhook_secret is not None:
-            after = _with_events_api_secret(after, webhook_secret)
+            after = pim_credentials.with_events_api_secret(after, webhook_secret)
         entries.put(after)
     if is_new:
         echo(f"aep: made a registry in the new data folder {data.absolute()}", err=True)
@@ -184,24 +187,18 @@ def remove(
 
 
 def _added(
-    before: Tenant, auth: Auth | None, clients: list[str], rotated: Mapping[str, bool]
+    before: Tenant, auth: Auth | None, clients: list[str], rotated: Mapping[pim_credentials.MadeSecret, bool]
 ) -> tuple[Tenant, dict[str, str]]:
     """Returns the entry after `add`, and the secrets that were made for it."""
     new: dict[str, str] = {}
-    update: dict[str, Any] = {}
+    after = before if auth is None else before.model_copy(update={"auth": auth.value})
     for field, is_rotated in rotated.items():
-        kept: tuple[SecretStr, ...] = getattr(before, field)
-        if not kept or is_rotated:
-            new[field] = secrets.token_urlsafe(32)
-            update[field] = (SecretStr(new[field]), *kept[:1])
-    if auth is not None:
-        update["auth"] = auth.value
-    known = {client.client_id for client in before.clients}
-    update["clients"] = (
-        *before.clients,
-        *(PimClient(client_id=client_id) for client_id in dict.fromkeys(clients) if client_id not in known),
-    )
-    return before.model_copy(update=update), new
+        if is_rotated or not getattr(before, field):
+            after, new[field] = pim_credentials.with_new_secret(after, field)
+    for client_id in clients:
+        if after.client(client_id) is None:
+            after = pim_credentials.with_client(after, PimClient(client_id=client_id))
+    return after, new
 
 
 def _secret_from_input(option: str | None) -> SecretStr | None:
@@ -217,12 +214,6 @@ def _secret_from_input(option: str | None) -> SecretStr | None:
     if not is_strong(entered):
         fail(f"--events-api-secret -: the secret {STRONG}; copy the whole secret that the PIM shows")
     return entered
-
-
-def _with_events_api_secret(tenant: Tenant, secret: SecretStr) -> Tenant:
-    """Returns the entry with the secret before the last one, which stays good for events on their way."""
-    others = [kept for kept in tenant.events_api_secret if kept != secret]
-    return tenant.model_copy(update={"events_api_secret": (secret, *others[:1])})
 
 
 def _print_secrets(tenant: Tenant, new: dict[str, str], place: Place, *, as_json: bool) -> None:

@@ -175,7 +175,7 @@ class Console:
         if path == ENTER:
             return
         if session is None:
-            raise errors.Unauthenticated("nobody is signed in")
+            raise errors.Unauthenticated("")
         if request.method == "POST":
             form = await read_form(request)
             if not self.site.sessions.is_form_token(session, form.get("csrf", "")):

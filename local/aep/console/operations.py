@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from event_platform.domain.errors import InvalidRequest, NotFound, Overloaded, Problem
 from event_platform.domain.events.catalog import Catalog
-from event_platform.domain.record.logs import ACTIONS, ERRORS, LogQuery, LogType, Position
+from event_platform.domain.record.logs import ACTIONS, ERRORS, LogEntry, LogQuery, LogType, Position
 from event_platform.settings import Settings
 
 from .app import Site, read_form
@@ -72,12 +72,11 @@ class _Page:
 
     async def log(self, request: Request) -> Response:
         fields = {name: value.strip()[:300] for name, value in request.query_params.items()}
-        entries = await self._entries(fields)
+        entries, after = await self._entries(fields)
         older = None
-        if len(entries) == LOG_PAGE:
-            last = entries[-1]
+        if after is not None:
             kept = {name: value for name, value in fields.items() if value and name not in ("at", "after")}
-            older = f"/console/log?{urlencode({**kept, 'at': last.at.timestamp(), 'after': last.id})}"
+            older = f"/console/log?{urlencode({**kept, 'at': after.at, 'after': after.id})}"
         return self._site.page(
             request,
             "log.html",
@@ -88,13 +87,9 @@ class _Page:
             types=list(LogType),
         )
 
-    async def _entries(self, fields: Mapping[str, str]) -> Sequence[Any]:
-        owner = None
-        if subscription_id := fields.get("subscription"):
-            try:
-                owner = (await self._site.records.any_subscription(subscription_id)).owner
-            except NotFound:
-                return []
+    async def _entries(self, fields: Mapping[str, str]) -> tuple[Sequence[LogEntry], Position | None]:
+        """Returns a page of entries, and where the next one begins."""
+        subscription_id = fields.get("subscription")
         log_type, operation = fields.get("type", ""), fields.get("operation", "")
         query = LogQuery(
             log_type=LogType(log_type) if log_type in set(LogType) else None,
@@ -103,7 +98,15 @@ class _Page:
             limit=LOG_PAGE,
             after=_position(fields),
         )
-        return await self._site.records.log(owner, query)
+        if not subscription_id:
+            return await self._site.records.log_of_all(query)
+        try:
+            owner = (await self._site.records.any_subscription(subscription_id)).owner
+        except NotFound:
+            return [], None
+        entries = await self._site.records.log(owner, query)
+        last = entries[-1] if len(entries) == LOG_PAGE else None
+        return entries, None if last is None else Position(last.at.timestamp(), last.id)
 
     async def health(self, request: Request) -> Response:
         parts = self._site.parts

@@ -174,6 +174,7 @@ class _Page:
             "pim.html",
             tenant=tenant,
             ways=views.ways_of(tenant, self._site.parts.meters.last_calls, self._base()),
+            feed=views.feed_of(name, self._site.parts.meters.feeds),
             auth=AUTHS[tenant.auth],
             clients=[views.client_shown(each, now) for each in tenant.clients],
             is_changeable=stored is not None and stored == tenant,

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -10,7 +11,7 @@ from event_platform.documents import UnreadableEntry, stored_tenant
 from event_platform.domain.errors import NotFound
 from event_platform.domain.events.entities import Entity
 from event_platform.domain.kept_events import KeptPage, KeptQuery, KeptWithData
-from event_platform.domain.record.logs import LogEntry, LogQuery
+from event_platform.domain.record.logs import LogEntry, LogQuery, Position
 from event_platform.domain.subscriptions import Owner, Status, Subscription
 from event_platform.domain.suspension import HOUR_MINUTES, Count, first_minute, series_before, series_of
 from event_platform.domain.tenants import Tenant
@@ -27,6 +28,8 @@ from ..wiring import Parts
 
 DEAD_LISTED = 200
 WORST = 5
+LOG_STEP, LOG_LOOKED_AT = 250, 5_000
+"""The entries of the log that one read has, and that one page looks at, where filters have no index."""
 
 
 class Records:
@@ -84,6 +87,25 @@ class Records:
     async def log(self, owner: Owner | None, query: LogQuery) -> Sequence[LogEntry]:
         """Returns entries of an owner; of all owners without one, which only times and the page narrow."""
         return await self._database.read(partial(logs.read, owner=owner, query=query))
+
+    async def log_of_all(self, query: LogQuery) -> tuple[Sequence[LogEntry], Position | None]:
+        """Returns entries of all owners that fit, and where the next page begins, None if nothing is left.
+
+        LOG_LOOKED_AT of them are looked at, so a page may have fewer than its limit and not be the last one.
+        """
+        found: list[LogEntry] = []
+        everything = replace(query, log_type=None, operation=None, limit=LOG_STEP)
+        for _ in range(LOG_LOOKED_AT // LOG_STEP):
+            entries = await self.log(None, everything)
+            for entry in entries:
+                if query.log_type in (None, entry.log_type) and query.operation in (None, entry.operation):
+                    found.append(entry)
+                everything = replace(everything, after=Position(entry.at.timestamp(), entry.id))
+                if len(found) == query.limit:
+                    return found, everything.after
+            if len(entries) < LOG_STEP:
+                return found, None
+        return found, everything.after
 
     async def kept(self, query: KeptQuery) -> KeptPage:
         """Returns kept events of all PIMs, with the courses of all deliveries. Raises Conflict."""

@@ -11,7 +11,7 @@ from event_platform.domain.tenants import PimClient, Tenant, Way
 from event_platform.domain.words import counted
 
 from ..runtime.gaps import silent_for
-from ..runtime.meters import CallKey, LastCalls, Meters
+from ..runtime.meters import CallKey, LastCalls, Meters, OfFeed
 from ..serving.samples import Period, Samples
 from .pages import seconds as span
 
@@ -211,6 +211,20 @@ def attempts_of(events: Sequence[KeptEvent]) -> list[dict[str, Any]]:
                     }
                 )
     return sorted(found, key=lambda each: -each["at"])
+
+
+def feed_of(name: str, feeds: Mapping[tuple[str, str], OfFeed]) -> list[dict[str, Any]]:
+    """Returns how far the feed of a PIM is, by the resources that it reads; nothing without a feed."""
+    return [
+        {
+            "resource": resource,
+            "succeeded_at": own.succeeded_at,
+            "complete_to": own.complete_to,
+            "emitted": own.emitted,
+        }
+        for (tenant, resource), own in sorted(feeds.items())
+        if tenant == name
+    ]
 
 
 def client_shown(client: PimClient, now: datetime) -> dict[str, Any]:

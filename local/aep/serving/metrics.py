@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -28,6 +28,7 @@ from event_platform import __version__
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.tenants import Way
 
+from ..runtime.gaps import silent_for
 from ..runtime.meters import OTHER, PIMS_NAMED, Histogram, Meters, OfSubscription
 from ..store.figures import Figures
 
@@ -249,6 +250,20 @@ class _Collector(Collector):
         yield _counter(
             "aep_pim_calls_refused", "Calls of ingest that were refused.", ("pim", "way", "status"), refused
         )
+        yield self._silent(named)
+
+    def _silent(self, named: Collection[str]) -> Metric:
+        family = GaugeMetricFamily(
+            "aep_pim_silent_seconds",
+            "How long no events of a PIM have come, where that is longer than usual.",
+            labels=("pim",),
+        )
+        meters, now = self._meters, time.time()
+        for tenant in meters.gaps:
+            if tenant in named and meters.gaps[tenant].median(now) is not None:
+                passed = silent_for(meters.gaps, tenant, meters.last_taken(tenant), now)
+                family.add_metric((tenant,), passed or 0.0)
+        return family
 
     def _feeds(self) -> Iterable[Metric]:
         """Returns the figures of feeds by PIM and resource; without a sample where there is no feed."""
