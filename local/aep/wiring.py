@@ -159,7 +159,9 @@ class Platform:
         self._memory = MemoryUpkeep(clock, on_fault=on_fault, shrink=self._database.shrink_caches)
         self._upkeep = Upkeep(self._queue, clock, on_fault=on_fault)
         bounds = Bounds(settings.keep, settings.keep_bytes)
-        self._keeper = Keeper(self._database, clock, bounds, on_fault=on_fault)
+        self._keeper = Keeper(
+            self._database, clock, bounds, schema_base=self._queue.schema_base, on_fault=on_fault
+        )
         self._keeper.held_from = replays.held_from
         self._fan_out = FanOut(self._queue, clock, on_fault=on_fault)
         self._replayer = Replayer(self._database, self._subscriptions, self._queue, clock, on_fault=on_fault)

@@ -31,6 +31,11 @@ from support.clock import ManualClock
 from support.records import OWNER, subscribed
 
 SEAL = AesGcmSeal(b"\x01" * 32)
+EVENT_OF_DELIVERY = (
+    "coalesce((SELECT id FROM events WHERE no = d.event_no),"
+    " (SELECT id FROM kept WHERE no = (d.event_no & ~1)))"
+)
+"""The id of the event of a delivery `d`, whose body is kept with it or in `events`."""
 UNPACED = Limits(100_000, 100_000)
 Handler = Callable[[Delivery], Awaitable[Settlement]]
 

@@ -77,7 +77,7 @@ def ended_unsent(
         return DeliveryEnd(Operation.DROPPED, Status.SUSPENDED, now)
     if not is_sent(delivery.replay_id, subscription):
         return DeliveryEnd(Operation.DROPPED, REPLAY_CANCELLED, now)
-    if now - (delivery.entered_at or delivery.accepted_at) > max_age:
+    if now - delivery.waits_since > max_age:
         message = f"not delivered within {max_age.total_seconds():g} s of its acceptance"
         return DeliveryEnd(Operation.FAILED, message, now, Reason.DESTINATION_FAILURE)
     return None

@@ -43,6 +43,11 @@ class Delivery:
         """The replay as the receiver is told of it."""
         return None if self.replay_id is None or is_catch_up(self.replay_id) else self.replay_id
 
+    @property
+    def waits_since(self) -> datetime:
+        """Returns the time from which its age counts: an old event may be sent again."""
+        return self.entered_at or self.accepted_at
+
     def after_attempt(self, began_at: datetime, *, used_a_retry: bool) -> "Delivery":
         """Returns it with one attempt more; `replace` would take as long as the rest of an attempt."""
         return Delivery(

@@ -15,10 +15,10 @@ from typing import TypeAlias
 from event_platform.domain.errors import NotFound
 from event_platform.domain.record.logs import DeliveryEnd, Operation
 
-from ..store import courses
+from ..store import bodies, courses
 from ..store.ends import record_end
 from .counted import DROPPED, REPLAYED, count_moved
-from .queued import DELIVERY_COLUMNS, release_events
+from .queued import DELIVERY_COLUMNS
 
 AT_ONCE = 500
 """The dead letters that share a commit, so that the server never waits long for its turn."""
@@ -128,7 +128,7 @@ def drop_some(connection: sqlite3.Connection, ids: Sequence[int], now: datetime)
             event_type=letter.event_type,
             attempts=letter.attempts,
         )
-        release_events(connection, [letter.event_no])
+        bodies.release(connection, [letter.event_no])
         key = (courses.kept_number(letter.event_no), letter.subscription_no, 0)
         courses.end(connection, [(*key, courses.ENDED, None, None, DROPPED_MESSAGE, None, now.timestamp())])
 

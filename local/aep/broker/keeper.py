@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -33,11 +34,18 @@ class Keeper:
     """
 
     def __init__(
-        self, database: Database, clock: Clock, bounds: Bounds, *, on_fault: Callable[[BaseException], None]
+        self,
+        database: Database,
+        clock: Clock,
+        bounds: Bounds,
+        *,
+        schema_base: str,
+        on_fault: Callable[[BaseException], None],
     ) -> None:
         self._database = database
         self._clock = clock
         self._bounds = bounds
+        self._schema_base = schema_base
         self._tasks = WatchedTasks(on_fault)
         self._running: list[asyncio.Task[None]] = []
         self.held_from: Callable[[sqlite3.Connection], int | None] = lambda connection: None
@@ -94,7 +102,8 @@ class Keeper:
 
     def _remove(self, connection: sqlite3.Connection, jobs: Sequence[None]) -> list[Removed | None]:
         held_from = self.held_from(connection)
-        return [kept_index.remove_some(connection, self._now(), self._bounds, held_from) for _ in jobs]
+        remove = partial(kept_index.remove_some, schema_base=self._schema_base, held_from=held_from)
+        return [remove(connection, self._now(), self._bounds) for _ in jobs]
 
     def _index(self, connection: sqlite3.Connection, jobs: Sequence[None]) -> list[bool]:
         return [kept_index.write_segment(connection, self._now(), self._bounds) for _ in jobs]

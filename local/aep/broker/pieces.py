@@ -18,10 +18,11 @@ from event_platform.domain.subscriptions import Recipient
 from event_platform.fanout import IdentifierCheck, fan_out
 from event_platform.ports import Clock
 
-from ..store import accepted, bulk, courses, kept
+from ..store import accepted, bodies, bulk, courses, kept
 from ..store.accepted import Waiting
+from ..store.courses import Begun
 from ..store.recipients import Recipients, delete_snapshot, put_snapshot, snapshot
-from .queued import LaneKey, Queued, Receipt, insert_deliveries, release_events
+from .queued import LaneKey, Queued, Receipt, insert_deliveries
 
 WORK_OF_EVENT = 4
 BYTES_OF_WORK = 2048
@@ -59,12 +60,17 @@ class Piece:
 
 @dataclass(slots=True)
 class Rows:
-    """The rows that fan-out puts into tables, gathered; `uses` says how many deliveries refer to an event."""
+    """The rows that fan-out puts into tables, gathered.
 
-    events: list[tuple[int, str, str, float, bytes, bytes]] = field(default_factory=list)
-    uses: list[tuple[int, int]] = field(default_factory=list)
-    queued: list[Queued] = field(default_factory=list)
-    courses: list[tuple[int, int, int, float | None]] = field(default_factory=list)
+    `uses` says how many deliveries refer to a body in `events`; `moved_uses` the same of the bodies of kept
+    events that were moved there.
+    """
+
+    events: list[bodies.EventRow] = field(default_factory=list[bodies.EventRow])
+    uses: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    moved_uses: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    queued: list[Queued] = field(default_factory=list[Queued])
+    courses: list[Begun] = field(default_factory=list[Begun])
 
     def insert(self, connection: sqlite3.Connection) -> None:
         """Writes all rows, when no later piece refers to their events."""
@@ -72,7 +78,7 @@ class Rows:
         bulk.insert(connection, "event_uses (event_no, remaining)", [use for use in self.uses if use[1] > 1])
 
     def insert_some(self, connection: sqlite3.Connection) -> None:
-        """Writes all rows, and keeps new events for later pieces until `release_events` is called."""
+        """Writes all rows, and keeps new bodies for later pieces until they are released."""
         self._insert_events_and_deliveries(connection)
         new = {row[0] for row in self.events}
         connection.executemany(
@@ -80,11 +86,10 @@ class Rows:
             " ON CONFLICT (event_no) DO UPDATE SET remaining = remaining + excluded.remaining",
             [(number, uses + (number in new)) for number, uses in self.uses],
         )
+        bodies.use(connection, self.moved_uses)
 
     def _insert_events_and_deliveries(self, connection: sqlite3.Connection) -> None:
-        bulk.insert(
-            connection, "events (no, id, type, accepted_at, before_subject, after_subject)", self.events
-        )
+        bulk.insert(connection, bodies.INTO_EVENTS, self.events)
         insert_deliveries(connection, self.queued)
         courses.begin(connection, self.courses)
 
@@ -93,13 +98,15 @@ class Rows:
 class _Window:
     """Events of a tenant that are fanned out together; `done` of their recipients have theirs.
 
-    `variants` has each event's bodies, `written` the numbers of those that are in the file.
+    `variants` has each event's bodies. `kept` are the events that are kept, and `written` the bodies of the
+    others that are in the file.
     """
 
     tenant: str
     waiting: Sequence[Waiting]
     recipients: Recipients
     done: int
+    kept: set[int]
     written: set[int]
     variants: Sequence[dict[bool, Envelope]]
 
@@ -168,12 +175,21 @@ class Pieces:
         return number
 
     def fan_out(
-        self, number: int, tenant: str, accepted_at: float, event: Event, recipients: Recipients, rows: Rows
+        self,
+        number: int,
+        tenant: str,
+        accepted_at: float,
+        event: Event,
+        recipients: Recipients,
+        rows: Rows,
+        *,
+        is_kept: bool,
     ) -> Sequence[Queued]:
         """Adds to `rows` what an event gives for all of its recipients; returns the deliveries."""
         waiting = Waiting(number, tenant, 0, accepted_at, event)
         recipients.compile(recipients.all)
-        return self._fan_out(waiting, recipients, recipients.of(event.type), rows, set(), {}, None)
+        group = recipients.of(event.type)
+        return self._fan_out(waiting, recipients, group, rows, set(), {}, None, is_kept=is_kept)
 
     def put_off(
         self,
@@ -219,10 +235,12 @@ class Pieces:
         recipients, rows = self._snapshot(connection, tenant, first.snapshot_no), Rows()
         group = recipients.all[done:]
         recipients.compile(group)
+        is_kept = bool(kept.there(connection, [first.no]))
         written = accepted.written(connection, [first.no]) if done else set[int]()
-        self._fan_out(first, recipients, group, rows, written, {}, self._now())
+        self._fan_out(first, recipients, group, rows, written, {}, self._now(), is_kept=is_kept)
         rows.insert_some(connection)
-        release_events(connection, list(written))
+        if not is_kept:
+            bodies.release(connection, list(written))
         more = self._remove_first(connection, tenant, first.no, first.snapshot_no)
         return Piece(1, rows.queued, more)
 
@@ -235,8 +253,8 @@ class Pieces:
         if first is None:
             return None, False
         number, snapshot_no, event_id = first
-        if accepted.progress(connection, tenant)[1]:
-            release_events(connection, list(accepted.written(connection, [number])))
+        if accepted.progress(connection, tenant)[1] and not kept.there(connection, [number]):
+            bodies.release(connection, list(accepted.written(connection, [number])))
         accepted.dead_letter(connection, number, error, at)
         return event_id, self._remove_first(connection, tenant, number, snapshot_no)
 
@@ -259,8 +277,11 @@ class Pieces:
         group, rows = window.group(), Rows()
         window.recipients.compile(group)
         now = self._now()
+        moved = accepted.written(connection, window.kept) if window.done else set[int]()
         for waiting, variants in zip(window.waiting, window.variants, strict=True):
-            self._fan_out(waiting, window.recipients, group, rows, window.written, variants, now)
+            is_kept = waiting.no in window.kept
+            written = moved if is_kept else window.written
+            self._fan_out(waiting, window.recipients, group, rows, written, variants, now, is_kept=is_kept)
         first, last = window.done == 0, window.done + len(group) == len(window.recipients.all)
         window.done += len(group)
         if first and last:
@@ -274,7 +295,7 @@ class Pieces:
             accepted.note_progress(connection, tenant, window.waiting[-1].no, window.done)
             return Piece(queued=rows.queued, more=True)
         if not first:
-            release_events(connection, list(window.written))
+            bodies.release(connection, list(window.written))
         more = self._finish(connection, window)
         return Piece(len(window.waiting), rows.queued, more)
 
@@ -323,8 +344,11 @@ class Pieces:
         if not waiting:
             return None
         recipients = self._snapshot(connection, tenant, waiting[0].snapshot_no)
-        written = accepted.written(connection, [each.no for each in waiting]) if done else set[int]()
-        return _Window(tenant, waiting, recipients, done, written, [{} for _ in waiting])
+        numbers = [each.no for each in waiting]
+        is_kept = kept.there(connection, numbers)
+        others = [number for number in numbers if number not in is_kept]
+        written = accepted.written(connection, others) if done else set[int]()
+        return _Window(tenant, waiting, recipients, done, is_kept, written, [{} for _ in waiting])
 
     def _snapshot(self, connection: sqlite3.Connection, tenant: str, number: int) -> Recipients:
         latest_no, latest = self._latest.get(tenant, (0, None))
@@ -344,11 +368,13 @@ class Pieces:
         written: set[int],
         variants: dict[bool, Envelope],
         matched_at: float | None,
+        *,
+        is_kept: bool,
     ) -> Sequence[Queued]:
         """Adds to `rows` what the event gives for a group of the recipients.
 
-        A body that is `written` is not written again, and one of the `variants` is not rendered again.
-        `matched_at` is None at acceptance.
+        A body that is `written` is not written again, and that of an event that `is_kept` is not written. One
+        of the `variants` is not rendered again. `matched_at` is None at acceptance.
         """
         event, accepted_at, number = waiting.event, waiting.accepted_at, waiting.no
         matched = fan_out(event, group, recipients.predicates, self._schema_base, variants)
@@ -356,7 +382,7 @@ class Pieces:
         queued: list[Queued] = []
         for match in matched:
             body_no = number if match.with_identifier else number + 1
-            if body_no not in written:
+            if not is_kept and body_no not in written:
                 written.add(body_no)
                 parts = (match.envelope.before_subject, match.envelope.after_subject)
                 rows.events.append((body_no, event.id, event.type, accepted_at, *parts))
@@ -376,14 +402,17 @@ class Pieces:
                     envelope=match.envelope,
                 )
             )
-        if len(queued) == 1:
+        rows.queued += queued
+        if is_kept:
+            for entry in queued:
+                (subscription_no, _), _, body_no = entry.receipt
+                rows.courses.append((number, subscription_no, 0, matched_at, body_no - number))
+                if body_no in written:
+                    rows.moved_uses.append((body_no, 1))
+        elif len(queued) == 1:
             rows.uses.append((queued[0].receipt.event_no, 1))
         elif queued:
             rows.uses += Counter(entry.receipt.event_no for entry in queued).items()
-        rows.queued += queued
-        # Files of before have pairs that begin with an odd number: these events are not kept.
-        if self._keeps and event.benchmark_client is None and not number & 1:
-            rows.courses += [(number, entry.receipt.key[0], 0, matched_at) for entry in queued]
         return queued
 
     def _now(self) -> float:

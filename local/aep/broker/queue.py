@@ -27,7 +27,7 @@ from event_platform.fanout import IdentifierCheck, log_revoked
 from event_platform.ports import Clock
 
 from ..runtime.meters import Counted, Meters
-from ..store import accepted, courses, kept, replays
+from ..store import accepted, bodies, courses, kept, replays
 from ..store.backlog import WEIGHT_AT_ONCE
 from ..store.courses import CourseKey, kept_number
 from ..store.database import Database
@@ -51,11 +51,9 @@ from .queued import (
     Queued,
     Receipt,
     Taken,
-    insert_deliveries,
     is_first,
-    queued_of,
+    queued_in_file,
     receipt_of,
-    release_events,
     subscription_id_of,
     take_out,
 )
@@ -98,6 +96,7 @@ class DurableQueue:
         keeps: bool = True,
     ) -> None:
         self._keeps = keeps
+        self._may_have_kept = True
         self._meters = meters or Meters()
         self._database = database
         self._subscriptions = subscriptions
@@ -108,7 +107,7 @@ class DurableQueue:
         self._pieces = Pieces(IdentifierCheck(clock), schema_base, clock, keeps=keeps)
         self._seen = SeenIds()
         self._replays = ReplayReader(self._pieces, subscriptions, clock, schema_base)
-        database.on_rollback += [self._pieces.forget, self._seen.forget]
+        database.on_rollback += [self._pieces.forget, self._seen.forget, self._forget]
         self._owners: dict[str, OwnerKey] = {}  # by the ids of subscriptions; numbers of rows come again
         self._senders = Senders()
         self.tails = Tails()
@@ -117,8 +116,13 @@ class DurableQueue:
         self._scheduled: Callable[[float], None] = lambda due_at: None
         self._behind: Callable[[str], None] = lambda tenant: None
         self._moved: dict[str, int] = {}  # by other processes, as far as the meters know
+        self._oldest = counted.OldestWaiting()
         self._looked_at = 0.0
         self._looking: asyncio.Future[float | None] | None = None
+
+    def _forget(self) -> None:
+        """Forgets what is known of the file, after something was undone there."""
+        self._may_have_kept = True
 
     async def open(
         self,
@@ -158,17 +162,15 @@ class DurableQueue:
 
     async def _look(self) -> float | None:
         """Returns when the oldest event that waits was accepted, in unix seconds, None without any."""
-        oldest, moved, self._meters.dead_events = await self._database.read(
-            lambda connection: (
-                counted.oldest_accepted_at(connection),
-                counted.moved(connection),
-                accepted.number_of_dead(connection),
-            )
+        while not await self._database.read(self._oldest.step):
+            pass
+        moved, self._meters.dead_events = await self._database.read(
+            lambda connection: (counted.moved(connection), accepted.number_of_dead(connection))
         )
         new = {name: number - self._moved.get(name, 0) for name, number in moved.items()}
         self._meters.moved_elsewhere(replayed=new[counted.REPLAYED], dropped=new[counted.DROPPED])
         self._moved = moved
-        return oldest
+        return self._oldest.accepted_at
 
     def _opened(self, found: tuple[Counted, dict[str, int]]) -> None:
         self._meters.opened(found[0])
@@ -321,8 +323,8 @@ class DurableQueue:
         now = self._clock.now().timestamp()
 
         def committed(present: Sequence[Taken]) -> None:
-            for _, _, _, _, subscription_id, accepted_at, _, _ in present:
-                self._meters.taken(subscription_id, now - accepted_at)
+            for _, _, _, _, subscription_id, waits_since, _, _ in present:
+                self._meters.taken(subscription_id, now - waits_since)
             if self.tails.watched:
                 self.tails.note_taken(present, now)
 
@@ -345,7 +347,7 @@ class DurableQueue:
         ]
 
     def _on_its_way(self, settlement: Settlement, *, lingers: bool = False) -> "asyncio.Future[Any]":
-        seconds = (self._clock.now() - settlement.delivery.accepted_at).total_seconds()
+        seconds = (self._clock.now() - settlement.delivery.waits_since).total_seconds()
 
         def committed(settled: _Settled | None) -> None:
             if settled is not None:
@@ -387,6 +389,8 @@ class DurableQueue:
         def job(connection: sqlite3.Connection) -> None:
             where = "WHERE subscription_no = ? AND lane = ? AND position = ?"
             at = (*receipt.key, receipt.position)
+            number = kept_number(receipt.event_no)  # a dead letter may stay longer than its event is kept
+            bodies.move_out(connection, self.schema_base, number, number, room=0)
             connection.execute(
                 f"INSERT INTO dead_letters ({DELIVERY_COLUMNS}, at, error)"  # noqa: S608 - constant columns
                 f" SELECT {DELIVERY_COLUMNS}, ?, ? FROM deliveries {where}",
@@ -399,6 +403,9 @@ class DurableQueue:
                     (LANE_MASK, receipt.position),
                 )
                 replays.count_settled(connection, ended=[replay_no])
+                key = (number, receipt.key.subscription_no, replay_no)
+                message = error[: courses.MESSAGE_LENGTH]
+                courses.end(connection, [(*key, courses.ENDED, None, None, message, None, now)])
 
         def committed(_: None) -> None:
             self._meters.faulted()
@@ -418,36 +425,10 @@ class DurableQueue:
                 " failures, first_attempt_at, entered_at",
                 (now, limit),
             ).fetchall()
-            moved: list[Queued] = []
-            for _, _, *key, event_no, lanes, epoch, attempts, failures, first, entered_at in sorted(rows):
-                receipt = Receipt(LaneKey(*key), next(self._pieces.numbers), event_no)
-                connection.execute(
-                    f"INSERT INTO deliveries ({DELIVERY_COLUMNS})"  # noqa: S608 - constant columns
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        *receipt.key,
-                        receipt.position,
-                        event_no,
-                        lanes,
-                        epoch,
-                        attempts,
-                        failures,
-                        first,
-                        entered_at,
-                    ),
-                )
-                row = connection.execute(
-                    f"{QUEUED} WHERE d.subscription_no = :number AND d.lane = :lane"
-                    " AND d.position = :position",
-                    {
-                        "number": receipt.key.subscription_no,
-                        "lane": receipt.key.lane,
-                        "position": receipt.position,
-                        "room": SMALL_BODY,
-                    },
-                ).fetchone()
-                moved.append(queued_of(row, self._owner(connection, subscription_id_of(row))))
-            return moved
+            return [
+                self._put_in_lane(connection, LaneKey(subscription_no, lane), *rest)
+                for _, _, subscription_no, lane, *rest in sorted(rows)
+            ]
 
         def committed(moved: list[Queued]) -> None:
             self._meters.requeued(entry.subscription_id for entry in moved)
@@ -536,7 +517,7 @@ class DurableQueue:
             found: list[Queued] = []
             size = 0
             for row in rows:
-                entry = queued_of(row, self._owner(connection, subscription_id_of(row)))
+                entry = self._queued(connection, row)
                 size += entry.size()
                 if found and size > room:
                     break
@@ -549,16 +530,13 @@ class DurableQueue:
 
     async def envelope(self, event_no: int) -> Envelope:
         """Returns the body of an event that waits, without the subscription's id."""
+        return await self._database.read(
+            lambda connection: bodies.read(connection, event_no, self.schema_base)
+        )
 
-        def job(connection: sqlite3.Connection) -> Envelope:
-            row = connection.execute(
-                "SELECT before_subject, after_subject FROM events WHERE no = ?", (event_no,)
-            ).fetchone()
-            if row is None:
-                raise LookupError(f"event {event_no} is not in the file, though a delivery of it waits")
-            return Envelope(*row)
-
-        return await self._database.read(job)
+    def _queued(self, connection: sqlite3.Connection, row: Sequence[Any]) -> Queued:
+        """Reads a row of `QUEUED`. Called in the database's threads."""
+        return queued_in_file(row, self._owner(connection, subscription_id_of(row)), self.schema_base)
 
     def _owner(self, connection: sqlite3.Connection, subscription_id: str) -> OwnerKey:
         """Returns the owner of a subscription, which never changes. Called in the database's threads."""
@@ -658,10 +636,11 @@ class DurableQueue:
                     recipients = self._subscriptions.active(connection, batch.tenant)
                 number = self._pieces.numbers_of_event()
                 about = (number, batch.tenant, batch.now)
-                if self._keeps and event.benchmark_client is None:
+                is_kept = self._keeps and event.benchmark_client is None
+                if is_kept:
                     keeping.append(kept.row_of(*about, batch.way, event))
                 if at_once:
-                    result.queued += self._pieces.fan_out(*about, event, recipients, rows)
+                    result.queued += self._pieces.fan_out(*about, event, recipients, rows, is_kept=is_kept)
                 elif recipients.of(event.type):
                     waiting.append(self._pieces.put_off(connection, *about, event, recipients))
                     result.later += 1
@@ -684,8 +663,8 @@ class DurableQueue:
         removed = take_out(connection, [each[:3] for part in parts for each in part])
         present = [[each for each in part if is_first(each[2], removed)] for part in parts]
         gone = [each for part in present for each in part]
-        release_events(connection, [each[3] for each in gone])
-        if self._keeps:
+        self._release_bodies(connection, [each[3] for each in gone])
+        if self._has_courses(connection):
             taken = [
                 (kept_number(event_no), number, lane >> REPLAY_BITS, status, milliseconds)
                 for number, lane, _, event_no, _, _, status, milliseconds in gone
@@ -730,13 +709,24 @@ class DurableQueue:
                     replay_id=delivery.replay_id,
                 )
             results.append(_Settled(back, self._suspend(connection, settlement.suspension)))
-        release_events(connection, finished)
+        self._release_bodies(connection, finished)
         failures = [(key.subscription_no, settlement) for key, settlement in settled]
         note_failures(connection, failures, self._clock.now().timestamp())
-        if self._keeps:
+        if self._has_courses(connection):
             courses.note(connection, settled, self._clock.now().timestamp())
             self._note_for_replays(connection, settled)
         return results
+
+    def _has_courses(self, connection: sqlite3.Connection) -> bool:
+        """True if deliveries may have courses: also where nothing is kept now, until all is removed."""
+        if self._may_have_kept and not self._keeps:
+            self._may_have_kept = kept.is_any(connection)
+        return self._may_have_kept
+
+    def _release_bodies(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
+        if self._has_courses(connection):
+            numbers = bodies.possibly_moved(connection, numbers)
+        bodies.release(connection, numbers)
 
     def _note_for_replays(
         self, connection: sqlite3.Connection, settled: Sequence[tuple[CourseKey, Settlement]]
@@ -791,32 +781,31 @@ class DurableQueue:
         )
 
     def _back_to_lane(self, connection: sqlite3.Connection, delivery: Delivery, receipt: Receipt) -> Queued:
-        behind = receipt._replace(position=next(self._pieces.numbers))
-        before, after, body_size = connection.execute(
-            "SELECT CASE WHEN length(after_subject) <= :room THEN before_subject END,"
-            " CASE WHEN length(after_subject) <= :room THEN after_subject END, length(after_subject)"
-            " FROM events WHERE no = :number",
-            {"room": SMALL_BODY, "number": receipt.event_no},
-        ).fetchone()
-        queued = Queued(
-            receipt=behind,
-            owner=self._owner(connection, delivery.subscription_id),
-            subscription_id=delivery.subscription_id,
-            event_id=delivery.event_id,
-            event_type=delivery.event_type,
-            accepted_at=delivery.accepted_at.timestamp(),
-            lanes=delivery.lanes,
-            epoch=delivery.epoch,
-            body_size=body_size,
-            envelope=None if after is None else Envelope(before, after),
-            attempts=delivery.attempts,
-            failures=delivery.failures,
-            first_attempt_at=seconds_of(delivery.first_attempt_at),
-            replay_id=delivery.replay_id,
-            entered_at=seconds_of(delivery.entered_at),
+        return self._put_in_lane(
+            connection,
+            receipt.key,
+            receipt.event_no,
+            delivery.lanes,
+            delivery.epoch,
+            delivery.attempts,
+            delivery.failures,
+            seconds_of(delivery.first_attempt_at),
+            seconds_of(delivery.entered_at),
         )
-        insert_deliveries(connection, [queued])
-        return queued
+
+    def _put_in_lane(self, connection: sqlite3.Connection, key: LaneKey, *values: Any) -> Queued:
+        """Puts a delivery at the end of its lane; `values` are those of DELIVERY_COLUMNS behind position."""
+        position = next(self._pieces.numbers)
+        connection.execute(
+            f"INSERT INTO deliveries ({DELIVERY_COLUMNS})"  # noqa: S608 - constant columns
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*key, position, *values),
+        )
+        row = connection.execute(
+            f"{QUEUED} WHERE d.subscription_no = :number AND d.lane = :lane AND d.position = :position",
+            {"number": key.subscription_no, "lane": key.lane, "position": position, "room": SMALL_BODY},
+        ).fetchone()
+        return self._queued(connection, row)
 
 
 @dataclass(slots=True)

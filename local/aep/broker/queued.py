@@ -1,7 +1,6 @@
 """Deliveries as the queue holds them: their rows in the file, and how these are put in and released."""
 
 import sqlite3
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.events.event import Envelope
 
-from ..store import bulk
+from ..store import bodies, bulk
 from ..store.times import moment_of
 from .budget import OwnerKey
 
@@ -50,8 +49,8 @@ class Receipt(NamedTuple):
 
 
 Taken: TypeAlias = tuple[int, int, int, int, str, float, int | None, int]
-"""A delivery that a receiver took: the numbers of its receipt, the id of its subscription, when its event was
-accepted (unix seconds), the status of the answer if there was one, and the milliseconds that it took. A plain
+"""A delivery that a receiver took: the numbers of its receipt, the id of its subscription, since when it has
+waited (unix seconds), the status of the answer if there was one, and the milliseconds that it took. A plain
 tuple, which travels between processes at the least cost."""
 
 
@@ -127,16 +126,21 @@ DELIVERY_COLUMNS = (
     "subscription_no, lane, position, event_no, lanes, epoch, attempts, failures, first_attempt_at,"
     " entered_at"
 )
-QUEUED = """
-    SELECT d.subscription_no, d.lane, d.position, d.event_no, s.id, e.id, e.type, e.accepted_at,
-           d.lanes, d.epoch, CASE WHEN length(e.after_subject) <= :room THEN e.before_subject END,
-           CASE WHEN length(e.after_subject) <= :room THEN e.after_subject END, length(e.after_subject),
+QUEUED = f"""
+    SELECT d.subscription_no, d.lane, d.position, d.event_no, s.id, coalesce(e.id, k.id),
+           coalesce(e.type, k.type), coalesce(e.accepted_at, k.accepted_at), d.lanes, d.epoch,
+           CASE WHEN length(e.after_subject) <= :room THEN e.before_subject END,
+           CASE WHEN length(e.after_subject) <= :room THEN e.after_subject END,
+           coalesce(length(e.after_subject), length(k.data_json) + {bodies.AROUND_DATA}),
            d.attempts, d.failures, d.first_attempt_at, d.nacks,
-           CASE WHEN d.lane > 65535 THEN (SELECT id FROM replays WHERE no = d.lane >> 16) END, d.entered_at
+           CASE WHEN d.lane > 65535 THEN (SELECT id FROM replays WHERE no = d.lane >> 16) END, d.entered_at,
+           k.time, k.identifier,
+           CASE WHEN length(k.data_json) + {bodies.AROUND_DATA} <= :room THEN k.data_json END
     FROM deliveries d
-    JOIN events e ON e.no = d.event_no
     JOIN subscriptions s ON s.no = d.subscription_no
-"""
+    LEFT JOIN events e ON e.no = d.event_no
+    LEFT JOIN kept k ON k.no = (d.event_no & ~1) AND e.no IS NULL
+"""  # noqa: S608 - a constant
 
 
 def insert_deliveries(connection: sqlite3.Connection, queued: Sequence[Queued]) -> None:
@@ -157,25 +161,18 @@ def insert_deliveries(connection: sqlite3.Connection, queued: Sequence[Queued]) 
     bulk.insert(connection, f"deliveries ({DELIVERY_COLUMNS})", rows)
 
 
-def release_events(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
-    """Takes a reference from an event, each time its number stands here; deletes it with the last one."""
-    times = Counter(numbers)
-    connection.executemany(
-        "UPDATE event_uses SET remaining = remaining - ? WHERE event_no = ?",
-        [(count - 1, number) for number, count in times.items() if count > 1],
-    )
-    one_less = "UPDATE event_uses SET remaining = remaining - 1 WHERE event_no IN {keys}"
-    remaining = dict(
-        bulk.rows(connection, f"{one_less} RETURNING event_no, remaining", [(number,) for number in times])
-    )
-    gone = [number for number in times if remaining.get(number, 0) <= 0]
-    bulk.change(connection, "DELETE FROM events WHERE no IN {keys}", [(number,) for number in gone])
-    shared = [(number,) for number in gone if number in remaining]
-    bulk.change(connection, "DELETE FROM event_uses WHERE event_no IN {keys}", shared)
+def queued_in_file(row: Sequence[Any], owner: OwnerKey, schema_base: str) -> Queued:
+    """Reads a row of `QUEUED`."""
+    *known, time, identifier, data_json = row
+    queued = queued_of(known, owner)
+    if data_json is not None:
+        about = (queued.event_id, queued.event_type, time, identifier, data_json)
+        queued.envelope = bodies.made_of(queued.receipt.event_no, schema_base, *about)
+    return queued
 
 
 def queued_of(row: Sequence[Any], owner: OwnerKey) -> Queued:
-    """Reads a row of `QUEUED`."""
+    """Returns the delivery whose values these are, in the order in which it is pickled."""
     (subscription_no, lane, position, event_no, subscription_id, event_id, event_type, accepted_at) = row[:8]
     (lanes, epoch, before, after, body_size, attempts, failures, first_attempt_at, nacks) = row[8:17]
     return Queued(

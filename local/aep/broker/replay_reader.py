@@ -18,7 +18,7 @@ from event_platform.domain.subscriptions import Status, Subscription
 from event_platform.fanout import fan_out
 from event_platform.ports import Clock
 
-from ..store import accepted, bulk, courses, kept, kept_index, replays
+from ..store import accepted, bodies, bulk, courses, kept, kept_index, replays
 from ..store.replays import CATCH_UP, ENDED_AT_SUSPENSION, REPLAY, RUNNING, Row
 from ..store.subscriptions import SqliteSubscriptions
 from .pieces import Pieces
@@ -243,7 +243,7 @@ class ReplayReader:
                         subscription_id=subscription.id,
                         event_id=event.id,
                         event_type=event.type,
-                        accepted_at=now,
+                        accepted_at=kept_row[2],
                         lanes=subscription.lanes,
                         epoch=subscription.epoch,
                         body_size=len(match.envelope.after_subject),
@@ -255,36 +255,17 @@ class ReplayReader:
         return queued
 
     def _write(self, connection: sqlite3.Connection, row: Row, queued: Sequence[Queued]) -> None:
-        """Writes the deliveries; a body that still waits for others is shared with them."""
-        keys = [(entry.receipt.event_no,) for entry in queued]
-        there = {
-            number for (number,) in bulk.rows(connection, "SELECT no FROM events WHERE no IN {keys}", keys)
-        }
-        bodies = [
-            (
-                entry.receipt.event_no,
-                entry.event_id,
-                entry.event_type,
-                entry.accepted_at,
-                entry.envelope.before_subject,
-                entry.envelope.after_subject,
-            )
-            for entry in queued
-            if entry.receipt.event_no not in there and entry.envelope is not None
-        ]
-        bulk.insert(connection, "events (no, id, type, accepted_at, before_subject, after_subject)", bodies)
-        connection.executemany(  # a body without a row is for one delivery
-            "INSERT INTO event_uses (event_no, remaining) VALUES (?, 2)"
-            " ON CONFLICT (event_no) DO UPDATE SET remaining = remaining + 1",
-            [(number,) for number in there],
-        )
+        """Writes the deliveries. A body that was moved to `events` for others is shared with them."""
+        moved = bodies.moved(connection, [entry.receipt.event_no for entry in queued])
+        bodies.use(connection, [(number, 1) for number in moved])
         insert_deliveries(connection, queued)
         replay_no = row.no if row.kind == REPLAY else 0
         now = self._clock.now().timestamp()
         begun = [
-            (courses.kept_number(entry.receipt.event_no), row.subscription_no, replay_no, now)
+            (number := courses.kept_number(entry.receipt.event_no), row.subscription_no, replay_no, now,
+             entry.receipt.event_no - number)
             for entry in queued
-        ]
+        ]  # fmt: skip
         courses.begin_again(connection, begun)
         kept_index.add_courses(connection, row.subscription_no, [number for number, *_ in begun])
 

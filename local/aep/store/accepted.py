@@ -8,7 +8,7 @@ from typing import Any
 
 from event_platform.domain.events.event import Event, event_of_row
 
-from . import bulk
+from . import bodies, bulk
 
 _COLUMNS = (
     "no, tenant, snapshot_no, accepted_at, id, type, time, facts, data_json, identity, benchmark_client"
@@ -61,9 +61,7 @@ def progress(connection: sqlite3.Connection, tenant: str) -> tuple[int | None, i
 
 def written(connection: sqlite3.Connection, waiting: Iterable[int]) -> set[int]:
     """Returns the numbers set aside for these events that are in `events`."""
-    numbers = [(number,) for no in waiting for number in (no, no + 1)]
-    rows = bulk.rows(connection, "SELECT no FROM events WHERE no IN {keys}", numbers)
-    return {number for (number,) in rows}
+    return bodies.moved(connection, [number for no in waiting for number in (no, no + 1)])
 
 
 def remove(connection: sqlite3.Connection, tenant: str, last: int) -> int | None:

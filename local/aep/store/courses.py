@@ -28,26 +28,30 @@ class CourseKey(NamedTuple):
     replay_no: int = 0
 
 
+Begun: TypeAlias = tuple[int, int, int, float | None, int]
+"""The beginning of a delivery: the key of its course, when it matched if that was after the commit of
+acceptance, and 1 if its body leaves the identifier out, else 0."""
 EndOfCourse: TypeAlias = tuple[int, int, int, str, int | None, str | None, str | None, int | None, float]
 """The end of a delivery: the key of its course, outcome, status, reason, message, milliseconds, and when."""
 
 
 def kept_number(event_no: int) -> int:
-    """Returns the number of the kept event of which this is a rendered body in `events`."""
+    """Returns the number of the kept event of which this is the number of a body."""
     return event_no & ~1
 
 
-def begin(connection: sqlite3.Connection, rows: Sequence[tuple[int, int, int, float | None]]) -> None:
-    """Adds courses: their keys, and when they matched if that was after the commit of acceptance."""
-    bulk.insert(connection, "courses (event_no, subscription_no, replay_no, matched_at)", rows)
+def begin(connection: sqlite3.Connection, rows: Sequence[Begun]) -> None:
+    """Adds courses."""
+    bulk.insert(connection, "courses (event_no, subscription_no, replay_no, matched_at, variant)", rows)
 
 
-def begin_again(connection: sqlite3.Connection, rows: Sequence[tuple[int, int, int, float | None]]) -> None:
+def begin_again(connection: sqlite3.Connection, rows: Sequence[Begun]) -> None:
     """Adds courses, and reopens those that are there: their failed attempts stay."""
     connection.executemany(
-        "INSERT INTO courses (event_no, subscription_no, replay_no, matched_at) VALUES (?, ?, ?, ?)"
+        "INSERT INTO courses (event_no, subscription_no, replay_no, matched_at, variant)"
+        " VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET outcome = NULL, status = NULL, reason = NULL, message = NULL,"
-        " milliseconds = NULL, ended_at = NULL",
+        " milliseconds = NULL, ended_at = NULL, variant = excluded.variant",
         rows,
     )
 

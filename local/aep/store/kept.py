@@ -132,6 +132,17 @@ def number_before(connection: sqlite3.Connection, at: float) -> int:
     return low
 
 
+def is_any(connection: sqlite3.Connection) -> bool:
+    """True if an event is kept."""
+    return connection.execute("SELECT EXISTS (SELECT 1 FROM kept)").fetchone()[0] == 1
+
+
+def there(connection: sqlite3.Connection, numbers: Sequence[int]) -> set[int]:
+    """Returns those of the events that are kept."""
+    keys = [(number,) for number in numbers]
+    return {number for (number,) in bulk.rows(connection, "SELECT no FROM kept WHERE no IN {keys}", keys)}
+
+
 def number_between(connection: sqlite3.Connection, tenant: str, after: int, to: int) -> int:
     """Counts the tenant's events behind one number up to another one."""
     return connection.execute(

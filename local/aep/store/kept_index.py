@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import orjson
 
-from . import bulk
+from . import bodies, bulk
 from .kept import REMOVED_TO, identifier_bytes, identity_of
 
 EVENTS_OF_SEGMENT = 1024
@@ -192,7 +192,7 @@ def write_segment(connection: sqlite3.Connection, now: float, bounds: Bounds) ->
     What waits for its fan-out stays in the head, as its courses are still to come.
     """
     after = indexed_to(connection)
-    (before,) = connection.execute("SELECT coalesce(min(no), 1 << 62) FROM accepted").fetchone()
+    before = _first_to_be_fanned_out(connection)
     events = connection.execute(
         "SELECT no, tenant, accepted_at, id, type, identity, identifier, length(data_json) FROM kept"
         " WHERE no > ? AND no < ? ORDER BY no LIMIT ?",
@@ -307,17 +307,23 @@ def size_of(connection: sqlite3.Connection) -> int:
 
 
 def remove_some(
-    connection: sqlite3.Connection, now: float, bounds: Bounds, held_from: int | None = None
+    connection: sqlite3.Connection,
+    now: float,
+    bounds: Bounds,
+    *,
+    schema_base: str,
+    held_from: int | None = None,
 ) -> Removed | None:
     """Removes a part of the oldest segment if that is beyond the bounds; None if it is not.
 
-    What has the number `held_from` or a higher one is not removed for its age.
+    What has the number `held_from` or a higher one is not removed for its age. Bodies of deliveries that
+    still wait move to `events`.
     """
     oldest = connection.execute(
         "SELECT no, last_no, first_at, last_at FROM kept_segments ORDER BY no LIMIT 1"
     ).fetchone()
     if oldest is None:
-        return _remove_head(connection) if bounds.seconds == 0 else None
+        return _remove_head(connection, schema_base) if bounds.seconds == 0 else None
     segment_no, last, first_at, last_at = oldest
     is_held = held_from is not None and held_from <= last
     is_old = bounds.seconds == 0 or (abs(now - last_at) > bounds.seconds and not is_held)
@@ -330,31 +336,50 @@ def remove_some(
     ).rowcount
     if entries == ENTRIES_REMOVED:
         return Removed(0, first_at, last_at, is_held)
-    events, is_all = _remove_events(connection, last)
+    events, is_all = _remove_events(connection, last, schema_base)
     if is_all:
         connection.execute("DELETE FROM kept_segments WHERE no = ?", (segment_no,))
         _note_removed(connection, last)
     return Removed(events, first_at, last_at, is_held)
 
 
-def _remove_head(connection: sqlite3.Connection) -> Removed | None:
-    """Removes some of what is in no segment, which is where nothing is kept any more."""
-    first, last = connection.execute("SELECT min(no), max(no) FROM kept").fetchone()
-    if first is None:
+def _remove_head(connection: sqlite3.Connection, schema_base: str) -> Removed | None:
+    """Removes some of what is in no segment, which is where nothing is kept any more.
+
+    What waits for its fan-out stays, as its courses are still to come.
+    """
+    (last,) = connection.execute(
+        "SELECT max(no) FROM kept WHERE no < ?", (_first_to_be_fanned_out(connection),)
+    ).fetchone()
+    if last is None:
         return None
-    events, _ = _remove_events(connection, last)
+    events, _ = _remove_events(connection, last, schema_base)
     _note_removed(connection, last)
     return Removed(events, 0, 0)
 
 
-def _remove_events(connection: sqlite3.Connection, last: int) -> tuple[int, bool]:
+def _first_to_be_fanned_out(connection: sqlite3.Connection) -> int:
+    return connection.execute("SELECT coalesce(min(no), 1 << 62) FROM accepted").fetchone()[0]
+
+
+def _remove_events(connection: sqlite3.Connection, last: int, schema_base: str) -> tuple[int, bool]:
     """Removes some courses and events up to a number; returns how many events, and if these are all."""
+    some = connection.execute(
+        "SELECT event_no FROM courses WHERE event_no <= ? ORDER BY event_no LIMIT ?", (last, COURSES_REMOVED)
+    ).fetchall()
+    is_partly = False
+    if some:
+        (first,), (to,) = some[0], some[-1]
+        moved_to = bodies.move_out(connection, schema_base, first, to, BYTES_REMOVED)
+        is_partly = moved_to < to
+        last = moved_to if is_partly else last
     courses = connection.execute(
         "DELETE FROM courses WHERE (event_no, subscription_no, replay_no) IN"
-        " (SELECT event_no, subscription_no, replay_no FROM courses WHERE event_no <= ? LIMIT ?)",
+        " (SELECT event_no, subscription_no, replay_no FROM courses WHERE event_no <= ?"
+        " ORDER BY event_no, subscription_no, replay_no LIMIT ?)",
         (last, COURSES_REMOVED),
     ).rowcount
-    if courses == COURSES_REMOVED:
+    if courses == COURSES_REMOVED or is_partly:
         return 0, False
     rows = connection.execute(
         "SELECT no, length(data_json) FROM kept WHERE no <= ? ORDER BY no LIMIT ?", (last, EVENTS_REMOVED)

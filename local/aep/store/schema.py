@@ -1,7 +1,8 @@
 """The tables of the SQLite file.
 
 `deliveries` has the deliveries that wait or are on their way, clustered by lane, so that a lane is read from
-its head however many wait behind it. A payload stands once in `events`, however many deliveries refer to it.
+its head however many wait behind it. A payload stands once, in `kept` or in `events`, however many deliveries
+refer to it.
 """
 
 from collections.abc import Sequence
@@ -433,6 +434,20 @@ CREATE TABLE feed_listed (             -- entities that sweeps have listed
 ) WITHOUT ROWID;
 """
 
+# A body that waits is in `events` only if its event is not kept (bodies.py). What is there stays until it is
+# delivered; a fan-out that is under way does not hold bodies of kept events any longer.
+_VERSION_18 = """
+ALTER TABLE courses ADD COLUMN variant INTEGER;
+UPDATE event_uses SET remaining = remaining - 1 WHERE event_no IN (
+    SELECT e.no FROM fan_outs f
+    CROSS JOIN accepted a ON a.tenant = f.tenant AND a.no <= f.last_no
+    CROSS JOIN kept k ON k.no = a.no
+    CROSS JOIN events e ON e.no IN (a.no, a.no + 1)
+);
+DELETE FROM events WHERE no IN (SELECT event_no FROM event_uses WHERE remaining <= 0);
+DELETE FROM event_uses WHERE remaining <= 0;
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -451,6 +466,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_15,
     _VERSION_16,
     _VERSION_17,
+    _VERSION_18,
 )
 """The statements that lead from each version of the schema to the next, beginning with the empty file.
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 LAST = """
     SELECT max(at) FROM (
         SELECT accepted_at AS at FROM (SELECT accepted_at FROM events ORDER BY no DESC LIMIT 1)
+        UNION ALL SELECT accepted_at FROM (SELECT accepted_at FROM kept ORDER BY no DESC LIMIT 1)
         UNION ALL SELECT accepted_at FROM (SELECT accepted_at FROM accepted ORDER BY no DESC LIMIT 1)
         UNION ALL SELECT at FROM (SELECT at FROM seen ORDER BY no DESC LIMIT 1)
         UNION ALL SELECT at FROM (SELECT at FROM arrived ORDER BY no DESC LIMIT 1)

@@ -97,7 +97,7 @@ class RemoteStore:
         outcome = settlement.outcome
         row = (
             key.subscription_no, key.lane, position, event_no, delivery.subscription_id,
-            delivery.accepted_at.timestamp(), outcome and outcome.status, settlement.milliseconds,
+            delivery.waits_since.timestamp(), outcome and outcome.status, settlement.milliseconds,
         )  # fmt: skip
         self._delivered.append(row)
         future = self._settling[position] = self._loop.create_future()

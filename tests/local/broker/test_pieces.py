@@ -35,7 +35,7 @@ from event_platform.domain.subscriptions import (
     suspend,
 )
 from support.aep_here import run
-from support.embedded import SEAL, Embedded
+from support.embedded import EVENT_OF_DELIVERY, SEAL, Embedded
 from support.eventually import eventually
 from support.records import CATEGORY, OWNER, PIM, UPDATED, an_event, with_data
 
@@ -67,7 +67,7 @@ class InPieces(Embedded):
         """How often each pair of event and subscription is on the queue."""
         return Counter(
             await self.rows(
-                "SELECT e.id, s.id FROM deliveries d JOIN events e ON e.no = d.event_no"
+                f"SELECT {EVENT_OF_DELIVERY}, s.id FROM deliveries d"  # noqa: S608 - constants
                 " JOIN subscriptions s ON s.no = d.subscription_no"
             )
         )
@@ -89,6 +89,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[InPieces]:
     async with await InPieces(tmp_path).open() as world:
+        yield world
+
+
+@pytest.fixture
+async def unkept(tmp_path: Path) -> AsyncIterator[InPieces]:
+    """The same where nothing is kept, so that bodies stand in `events`."""
+    (tmp_path / "unkept").mkdir()
+    async with await InPieces(tmp_path / "unkept", keeps=False).open() as world:
         yield world
 
 
@@ -126,24 +134,24 @@ async def test_no_piece_is_more_than_its_share(world: InPieces) -> None:
     assert (world.meters.events_to_fan_out, world.meters.queued) == (0, EVENTS * SUBSCRIPTIONS)
 
 
-async def test_when_all_is_settled_nothing_is_left(world: InPieces) -> None:
-    await world.subscribe(SUBSCRIPTIONS)
-    await world.queue.accept(PIM, many(30))
-    await world.queue.fan_out_piece(PIM)
-    await world.settle_all()
-    assert await world.count("events") == 8, "they are kept for the recipients that follow"
-    await world.fan_out()
-    await world.settle_all()
-    assert [await world.count(table) for table in ("deliveries", "events", "event_uses")] == [0, 0, 0]
+async def test_when_all_is_settled_nothing_is_left(unkept: InPieces) -> None:
+    await unkept.subscribe(SUBSCRIPTIONS)
+    await unkept.queue.accept(PIM, many(30))
+    await unkept.queue.fan_out_piece(PIM)
+    await unkept.settle_all()
+    assert await unkept.count("events") == 8, "they are kept for the recipients that follow"
+    await unkept.fan_out()
+    await unkept.settle_all()
+    assert [await unkept.count(table) for table in ("deliveries", "events", "event_uses")] == [0, 0, 0]
 
 
-async def test_large_bodies_make_smaller_pieces(world: InPieces, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_bodies_make_smaller_pieces(unkept: InPieces, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "BYTES_OF_WINDOW", 50_000)
-    await world.subscribe(2)
+    await unkept.subscribe(2)
     large = [with_data(event, {"more": "x" * 20_000}) for event in many(20)]
-    await world.queue.accept(PIM, large)
-    await world.queue.fan_out_piece(PIM)
-    assert await world.count("events") == 2
+    await unkept.queue.accept(PIM, large)
+    await unkept.queue.fan_out_piece(PIM)
+    assert await unkept.count("events") == 2
 
 
 async def test_what_nobody_subscribes_to_does_not_wait(world: InPieces) -> None:
@@ -429,19 +437,23 @@ async def test_a_client_that_is_gone_gets_nothing_of_what_follows_in_its_request
     assert await world.count("snapshots") == 0
 
 
-async def test_both_variants_of_a_body_are_kept_apart_in_every_piece(world: InPieces) -> None:
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_both_variants_of_a_body_are_kept_apart_in_every_piece(
+    world: InPieces, unkept: InPieces, is_kept: bool
+) -> None:
+    world = world if is_kept else unkept
     with_it = await world.subscribe(5, send_product_identifier=True)
     without = await world.subscribe(5)
     product = {"uuid": "00000000-0000-4000-8000-000000000001", "identifier": "SKU-1"}
     await world.queue.accept(PIM, [with_data(event, {"product": product}) for event in many(50)])
     await world.fan_out()
-    bodies = await world.rows(
-        "SELECT s.id, e.after_subject FROM deliveries d JOIN events e ON e.no = d.event_no"
-        " JOIN subscriptions s ON s.no = d.subscription_no"
-    )
+    waiting = [
+        each for key in await world.queue.lanes() for each in await world.queue.waiting(key, 0, 99, 10**9)
+    ]
+    bodies = [(each.subscription_id, each.delivery().body) for each in waiting]
     assert {receiver for receiver, body in bodies if b"SKU-1" in body} == {each.id for each in with_it}
     assert {receiver for receiver, body in bodies if b"SKU-1" not in body} == {each.id for each in without}
-    assert await world.count("events") == 100
+    assert await world.count("events") == (0 if is_kept else 100)
 
 
 # Filters
@@ -611,7 +623,7 @@ from local.broker.test_pieces import PIM, InPieces, many
 queue.WORK_AT_ACCEPTANCE, pieces.WORK_OF_PIECE, pieces.EVENTS_OF_WINDOW = 200, {work}, 8
 
 async def main():
-    world = await InPieces(Path({folder!r})).open()
+    world = await InPieces(Path({folder!r}), keeps={keeps}).open()
     if not await world.queue.tenants_behind():
         await world.subscribe({subscriptions})
         await world.queue.accept(PIM, many())
@@ -623,11 +635,13 @@ asyncio.run(main())
 """
 
 
-def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(tmp_path: Path, keeps: bool) -> None:
     """A real process is killed again and again while it fans out one request."""
     program = KILLED.format(
         tests=str(Path(__file__).parents[2]),
         folder=str(tmp_path),
+        keeps=keeps,
         work=WORK_OF_PIECE,
         subscriptions=SUBSCRIPTIONS,
     )
@@ -650,9 +664,11 @@ def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(tmp_path: Path) 
         uses = file.execute(
             "SELECT count(*) FROM event_uses WHERE remaining = ?", (SUBSCRIPTIONS,)
         ).fetchone()
+        courses = file.execute("SELECT count(*) FROM courses WHERE outcome IS NULL").fetchone()
     assert len(pairs) == EVENTS * SUBSCRIPTIONS
     assert {times for _, _, times in pairs} == {1}
-    assert (left, uses) == ((0,), (EVENTS,))
+    assert left == (0,)
+    assert (uses, courses) == (((0,), (EVENTS * SUBSCRIPTIONS,)) if keeps else ((EVENTS,), (0,)))
 
 
 # What the operator sees

@@ -22,7 +22,7 @@ class TwoPims(Embedded):
     """The queue on a folder, with a subscription of each PIM."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+        super().__init__(folder, keeps=False)
         self._numbers = count(1)
 
     async def accepted(self, number: int, pim: str = PIM) -> list[Taken]:
@@ -109,7 +109,7 @@ async def test_what_a_store_cannot_take_is_told_of_all(
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(broker_queue, "release_events", fail)
+        patch.setattr(broker_queue.bodies, "release", fail)
         with pytest.raises(StoreUnavailable):
             await world.settle(taken)
     assert await world.left() == (2, 2)

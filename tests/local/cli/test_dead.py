@@ -15,7 +15,7 @@ import pytest
 
 from aep.broker import dead_letters
 from aep.broker.queued import DELIVERY_COLUMNS
-from aep.store import migrations, opening
+from aep.store import bodies, migrations, opening
 from event_platform.domain.errors import NotFound
 from support import one_pim
 from support.aep_here import run
@@ -29,6 +29,7 @@ ERROR = "KeyError: 'a bug [bold]of ours[/bold]'"
 def bury_all(file: Path) -> int:
     """Turns what waits into dead letters, as 100 failures of our own code would; how many it were."""
     with closing(sqlite3.connect(file)) as connection, connection:
+        bodies.move_out(connection, "https://events.example.com/spec", 0, 1 << 62, room=1 << 30)
         connection.execute(
             f"INSERT INTO dead_letters ({DELIVERY_COLUMNS}, at, error)"  # noqa: S608 - constant columns
             f" SELECT {DELIVERY_COLUMNS}, 1767225600, ? FROM (SELECT * FROM deliveries UNION ALL SELECT"
@@ -170,7 +171,7 @@ def test_what_is_replayed_while_no_server_runs_is_delivered_by_the_next(
     assert listed(tmp_path) == []
     with one_pim.serve(tmp_path):
         until(lambda: sorted(arrived(tmp_path, inbox)) == sorted(dead), "all of them")
-        until(lambda: one_pim.rows(file, "SELECT count(*) FROM events") == [(0,)], "all settled")
+        until(lambda: one_pim.rows(file, "SELECT count(*) FROM deliveries") == [(0,)], "all settled")
     assert_empty(file)
 
 

@@ -31,7 +31,7 @@ async def keep(
         for each in subscriptions:
             query = "SELECT no FROM subscriptions WHERE id = ?"
             (subscription_no,) = connection.execute(query, (each["id"],)).fetchone()
-            courses.begin(connection, [(number, subscription_no, 0, None)])
+            courses.begin(connection, [(number, subscription_no, 0, None, 0)])
             if outcome is not None:
                 end = (number, subscription_no, 0, outcome, 503, "destination_failure", "told", 31, now + 1)
                 courses.end(connection, [end])

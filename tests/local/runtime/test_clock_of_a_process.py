@@ -132,7 +132,7 @@ def test_a_jump_is_said_by_ready_and_doctor_and_a_restart_goes_on(
             "a new event",
             seconds=SECONDS,
         )
-        accepted = one_pim.rows(tmp_path / "data" / "aep.db", "SELECT accepted_at FROM events ORDER BY no")
+        accepted = one_pim.rows(tmp_path / "data" / "aep.db", "SELECT accepted_at FROM kept ORDER BY no")
         assert accepted == sorted(accepted)
         assert '"delivery.ended"' not in serve.stderr()
 

@@ -371,7 +371,7 @@ def test_a_server_killed_while_a_backup_runs_loses_nothing(tmp_path: Path) -> No
             assert child.wait(60) == 0, child.stderr()
     assert is_whole(target)
     assert is_whole(data / "aep.db")
-    kept = one_pim.rows(data / "aep.db", "SELECT id FROM events WHERE no > 0")
+    kept = one_pim.rows(data / "aep.db", "SELECT id FROM kept")
     assert {event_id for (event_id,) in kept} == set(sent)
     with command(tmp_path, *arguments, "--port", "0") as serve:
         ready(serve)
@@ -396,9 +396,9 @@ def test_every_copy_made_under_load_is_consistent(tmp_path: Path) -> None:
 
 
 def uses(copy: Path) -> dict[int, int]:
-    """How often each event is in use, as the store counts it: those in use once are not counted."""
-    counted = dict(one_pim.rows(copy, "SELECT event_no, remaining FROM event_uses"))
-    return {number: counted.get(number, 1) for (number,) in one_pim.rows(copy, "SELECT no FROM events")}
+    """How often each body is in use, as the store counts it."""
+    waiting = "SELECT event_no + variant, count(*) FROM courses WHERE outcome IS NULL GROUP BY 1"
+    return dict(one_pim.rows(copy, waiting))
 
 
 def held(copy: Path) -> dict[int, int]:

@@ -229,7 +229,7 @@ async def test_accepted_at_never_goes_back(world: Jumping, days: int) -> None:
         if number == 2:
             world.time.move(days)
         await world.time.advance(1)
-    found = [at for (at,) in await world.rows("SELECT accepted_at FROM events ORDER BY no")]
+    found = [at for (at,) in await world.rows("SELECT accepted_at FROM kept ORDER BY no")]
     assert found == [START.timestamp() + second for second in range(6)]
 
 

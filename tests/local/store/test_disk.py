@@ -383,7 +383,7 @@ def test_a_platform_killed_in_the_middle_of_a_checkpoint_loses_nothing(tmp_path:
                 sender.join(10)
                 answered |= set(sender.answered)
             assert one_pim.rows(data / opening.FILE, "PRAGMA integrity_check") == [("ok",)]
-            kept = {event_id for (event_id,) in one_pim.rows(data / opening.FILE, "SELECT id FROM events")}
+            kept = {event_id for (event_id,) in one_pim.rows(data / opening.FILE, "SELECT id FROM kept")}
             assert answered <= kept
         print(f"{in_the_middle} of 6 kills in the middle of a checkpoint")
         assert in_the_middle > 0
@@ -432,7 +432,7 @@ def test_after_killed_migrations_one_succeeds_and_so_does_the_older_program_befo
     file = data / opening.FILE
     assert one_pim.rows(file, "PRAGMA integrity_check") == [("ok",)]
     assert one_pim.rows(file, "SELECT count(*) FROM copies") == [(3_000_000,)]
-    assert {event_id for (event_id,) in one_pim.rows(file, "SELECT id FROM events")} == sent
+    assert {event_id for (event_id,) in one_pim.rows(file, "SELECT id FROM kept")} == sent
 
 
 @pytest.mark.full

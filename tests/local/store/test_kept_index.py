@@ -19,6 +19,7 @@ from support.records import PIM, UPDATED, an_event
 
 AT = START.timestamp()
 OTHER = "https://other.example.com"
+SPEC = "https://events.example.com/spec"
 DAY = Bounds(86400, 1024**3)
 
 
@@ -46,7 +47,9 @@ def keep(
     for number in numbers:
         event = an_event(number, entity=f"entity-{number}")
         kept.put(store, [kept.row_of(number, tenant, AT + number, Way.CLOUDEVENTS, event)])
-    courses.begin(store, [(number, each + 1, 0, None) for number in numbers for each in range(subscriptions)])
+    keys = [(number, each + 1, 0) for number in numbers for each in range(subscriptions)]
+    courses.begin(store, [(*key, None, 0) for key in keys])
+    courses.deliver(store, [(*key, 200, 1) for key in keys], AT)
 
 
 def index_all(store: sqlite3.Connection, now: float = AT) -> int:
@@ -117,7 +120,7 @@ def test_subscriptions_with_few_courses_each_make_segments_smaller(
     monkeypatch.setattr(kept_index, "COURSES_OF_SUBSCRIPTION", 8)
     numbers = range(2, 34, 2)
     keep(store, numbers, subscriptions=0)
-    courses.begin(store, [(number, number, 0, None) for number in numbers])  # nine for each event, of 40
+    courses.begin(store, [(number, number, 0, None, 0) for number in numbers])  # nine for each event, of 40
     assert index_all(store) == 3
     assert store.execute("SELECT events FROM kept_segments").fetchall() == [(4,)] * 3
     assert found(store, kept_index.subscription_key(24)) == [24]
@@ -155,7 +158,7 @@ def test_courses_of_a_replay_are_added_to_segments_that_are_there(store: sqlite3
 def removed(store: sqlite3.Connection, now: float, bounds: Bounds, held_from: int | None = None) -> int:
     """Removes what is beyond the bounds; returns in how many pieces."""
     pieces = 0
-    while kept_index.remove_some(store, now, bounds, held_from) is not None:
+    while kept_index.remove_some(store, now, bounds, schema_base=SPEC, held_from=held_from) is not None:
         pieces += 1
         assert pieces < 1000
     return pieces
@@ -207,7 +210,9 @@ def test_what_is_held_goes_by_bytes_alone(store: sqlite3.Connection) -> None:
     now = AT + 10 * 86400
     assert removed(store, now, DAY, held_from=20) > 0
     assert left(store) == list(range(18, 50, 2))
-    part = kept_index.remove_some(store, now, Bounds(86400, kept_index.size_of(store) - 1), held_from=20)
+    part = kept_index.remove_some(
+        store, now, Bounds(86400, kept_index.size_of(store) - 1), schema_base=SPEC, held_from=20
+    )
     assert part is not None
     assert part.was_held
     assert (part.first_at, part.last_at) == (AT + 18, AT + 32)
@@ -222,7 +227,7 @@ def test_large_events_are_removed_a_few_at_a_time(
     monkeypatch.setattr(kept_index, "BYTES_REMOVED", 1500)
     monkeypatch.setattr(kept_index, "COURSES_REMOVED", 100)
     monkeypatch.setattr(kept_index, "ENTRIES_REMOVED", 100)
-    part = kept_index.remove_some(store, AT, Bounds(0, 1))
+    part = kept_index.remove_some(store, AT, Bounds(0, 1), schema_base=SPEC)
     assert part is not None
     assert part.events == 2
 
@@ -232,7 +237,7 @@ async def test_the_keeper_indexes_and_removes_and_says_what_was_not_read(tmp_pat
     clock = ManualClock()
     store = Embedded(tmp_path, clock=clock)
     await store.open()
-    keeper = Keeper(store.database, clock, Bounds(3600, 16 * 1024**2), on_fault=_fail)
+    keeper = Keeper(store.database, clock, Bounds(3600, 16 * 1024**2), schema_base=SPEC, on_fault=_fail)
     for number in range(20):
         await store.queue.accept(PIM, [an_event(number)])
     await keeper.work()
@@ -241,7 +246,7 @@ async def test_the_keeper_indexes_and_removes_and_says_what_was_not_read(tmp_pat
     keeper.held_from = lambda connection: 1
     await keeper.work()
     assert await store.count("kept") == 20
-    tight = Keeper(store.database, clock, Bounds(3600, 1), on_fault=_fail)
+    tight = Keeper(store.database, clock, Bounds(3600, 1), schema_base=SPEC, on_fault=_fail)
     tight.held_from = keeper.held_from
     with structlog.testing.capture_logs() as lines:
         await tight.work()
@@ -260,7 +265,7 @@ async def test_a_fault_of_the_keeper_ends_nothing_and_is_logged(
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(kept_index, "is_due", fail)
-    keeper = Keeper(store.database, clock, DAY, on_fault=_fail)
+    keeper = Keeper(store.database, clock, DAY, schema_base=SPEC, on_fault=_fail)
     with structlog.testing.capture_logs() as lines:
         keeper.start()
         while not lines:

@@ -387,7 +387,7 @@ def test_a_platform_whose_file_was_replaced_ends_and_a_restore_goes_on_with_what
         server(tmp_path, "inbox", "--quiet", "--port", port) as inbox,
         one_pim.serve(tmp_path, settings=retry_soon),
     ):
-        rows = one_pim.rows(data / opening.FILE, "SELECT id FROM events")
+        rows = one_pim.rows(data / opening.FILE, "SELECT id FROM kept")
         received = one_pim.ids_received(inbox.url)
         assert set(waiting) <= {event_id for (event_id,) in rows} | set(received)
 

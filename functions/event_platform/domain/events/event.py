@@ -76,10 +76,15 @@ class Envelope:
 def envelope(event: Event, schema_base: str, *, with_identifier: bool) -> Envelope:
     """The envelope of an event; `schema_base` is the URL under which the schemas are served."""
     data_json = event.data_json if with_identifier else without_identifier(event)
-    before_subject, after_subject = _constant_parts(event.type, schema_base)
+    return rendered(event.id, event.type, event.time, data_json, schema_base)
+
+
+def rendered(event_id: str, event_type: str, time: str, data_json: bytes, schema_base: str) -> Envelope:
+    """The envelope around the data of an event, which are in JavaScript's form."""
+    before_subject, after_subject = _constant_parts(event_type, schema_base)
     return Envelope(
-        before_subject=b'{"specversion":"1.0","id":%b%b' % (json_form.stringify(event.id), before_subject),
-        after_subject=b'%b"time":%b,"data":%b}' % (after_subject, json_form.stringify(event.time), data_json),
+        before_subject=b'{"specversion":"1.0","id":%b%b' % (json_form.stringify(event_id), before_subject),
+        after_subject=b'%b"time":%b,"data":%b}' % (after_subject, json_form.stringify(time), data_json),
     )
 
 

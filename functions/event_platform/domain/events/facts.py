@@ -140,18 +140,29 @@ class Facts:
         return kept
 
 
+def span_of_identifier(identifier: str, data_json: bytes) -> Span | None:
+    """Returns where `data_json`, in JavaScript's form, has this `product.identifier`, with its comma.
+
+    None if a look at the bytes does not tell.
+    """
+    # A quote inside a string is escaped, so these bytes are a member wherever they stand.
+    member = b'"identifier":%b' % json_form.stringify(identifier)
+    if data_json.count(member) != 1:
+        return None
+    start = data_json.index(member)
+    end = start + len(member)
+    if data_json[start - 1 : start] == b",":
+        return start - 1, end
+    return start, end + (data_json[end : end + 1] == b",")
+
+
 def _span_of_member(data: dict[str, Any], data_json: bytes) -> Span:
     """The bytes to leave out for `data` without `product.identifier` in JavaScript's form."""
     product = data["product"]
     if isinstance(identifier := product["identifier"], str):
-        # A quote inside a string is escaped, so these bytes are a member wherever they stand.
-        member = b'"identifier":%b' % json_form.stringify(identifier)
-        if data_json.count(member) == 1:
-            start = data_json.index(member)
-            end = start + len(member)
-            if data_json[start - 1 : start] == b",":
-                return start - 1, end
-            return start, end + (data_json[end : end + 1] == b",")
+        span = span_of_identifier(identifier, data_json)
+        if span is not None:
+            return span
     rest = {key: value for key, value in product.items() if key != "identifier"}
     shorter = json_form.stringify({**data, "product": rest}, plain=json_form.is_plain(data_json))
     start = _common_prefix(data_json, shorter)
