@@ -1,6 +1,7 @@
 """The pace of each subscription on one machine: when its next delivery may leave."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,41 @@ KEPT_SECONDS = 600.0
 
 REPLAY_SHARE = 0.5
 """The part of the rate that replays have at most while others of the subscription wait."""
+OTHERS_BEFORE_REPLAY = 5
+"""The deliveries at most that get a token before the next one of a replay. So a replay has a sixth of the
+rate however many lanes wait, and these get on at 5/6 of their pace or more."""
+
+
+class _Line:
+    """Those that wait for a token, in their order; the first one has the turn, and looks for it."""
+
+    def __init__(self) -> None:
+        self.is_taken = False
+        """True if somebody has the turn."""
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self, behind: int | None = None) -> None:
+        """Returns once the turn has come: after all that are in line, or after so many of them."""
+        if not self.is_taken:
+            self.is_taken = True
+            return
+        coming = asyncio.get_running_loop().create_future()
+        self._waiting.insert(len(self._waiting) if behind is None else behind - 1, coming)
+        try:
+            await coming
+        except asyncio.CancelledError:
+            if not coming.cancelled():  # the turn had come
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Passes the turn on."""
+        while self._waiting:
+            coming = self._waiting.popleft()
+            if not coming.cancelled():
+                coming.set_result(None)
+                return
+        self.is_taken = False
 
 
 @dataclass(slots=True)
@@ -31,7 +67,7 @@ class _Pace:
     """The tokens of replays while others wait."""
     replay_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the one delivery of replays that is in line with the others."""
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    line: _Line = field(default_factory=_Line)
     used_at: float = 0.0
 
 
@@ -55,15 +91,22 @@ class Pacer:
         if subscription is None or not subscription.is_paced:
             return
         pace = self._pace(subscription_id)
-        if not pace.turn.locked() and self._takes_a_token(pace.bucket, subscription):
-            return
-        async with pace.turn:
+        if pace.line.is_taken or not self._takes_a_token(pace.bucket, subscription):
+            await self._wait_in_line(pace, subscription_id, epoch)
+
+    async def _wait_in_line(
+        self, pace: _Pace, subscription_id: str, epoch: int, behind: int | None = None
+    ) -> None:
+        await pace.line.take(behind)
+        try:
             while True:
                 subscription = to_be_sent(await self._subscriptions.current(subscription_id), epoch)
                 if subscription is None or self._takes_a_token(pace.bucket, subscription):
                     return
                 seconds = self._seconds_to_wait(pace.bucket, subscription, self._clock.monotonic())
                 await self._clock.sleep(min(seconds, LOOK_AGAIN_SECONDS))
+        finally:
+            pace.line.leave()
 
     async def wait_beside(
         self, subscription_id: str, epoch: int, replay_id: str, others_wait: Callable[[], bool]
@@ -71,7 +114,7 @@ class Pacer:
         """Returns when the next delivery of the replay may leave.
 
         Returns at once for a delivery that will not be sent, or to a broker. One delivery of replays is in
-        line with the others at a time, so that none of these waits for more than one. While `others_wait`,
+        line with the others at a time, behind OTHERS_BEFORE_REPLAY of them at most. While `others_wait`,
         replays have at most REPLAY_SHARE of the rate.
         """
         if await self._sent_in(subscription_id, epoch, replay_id) is None:
@@ -81,7 +124,7 @@ class Pacer:
             while (subscription := await self._sent_in(subscription_id, epoch, replay_id)) is not None:
                 seconds = self._seconds_beside(pace.replays, subscription) if others_wait() else 0.0
                 if seconds <= SHORTEST_WAIT:
-                    await self.wait(subscription_id, epoch)
+                    await self._wait_in_line(pace, subscription_id, epoch, OTHERS_BEFORE_REPLAY)
                     return
                 await self._clock.sleep(min(seconds, LOOK_AGAIN_SECONDS))
 
@@ -106,7 +149,7 @@ class Pacer:
         self._by_id = {
             key: pace
             for key, pace in self._by_id.items()
-            if pace.used_at > before or pace.turn.locked() or pace.replay_turn.locked()
+            if pace.used_at > before or pace.line.is_taken or pace.replay_turn.locked()
         }
 
     def _takes_a_token(self, bucket: TokenBucket, subscription: Subscription) -> bool:

@@ -158,8 +158,10 @@ class Lookup:
         return self._subscription
 
 
-async def left_within(world: Paced, seconds: float, *, new_ones: bool) -> tuple[int, int]:
-    """Returns how many new deliveries and how many of a replay left in that time, from sixteen lanes each."""
+async def left_within(
+    world: Paced, seconds: float, *, new_ones: bool, lanes_of_new: int = 16
+) -> tuple[int, int]:
+    """Returns how many new deliveries and how many of a replay left in that time; these have sixteen lanes."""
     subscription = replace(await world.current(), replay_id="r-1")
     world.store.remember([subscription])
     counts = {"new": 0, "replayed": 0}
@@ -173,8 +175,8 @@ async def left_within(world: Paced, seconds: float, *, new_ones: bool) -> tuple[
             counts[kind] += 1
             await asyncio.sleep(0)
 
-    kinds = ["replayed", "new"] if new_ones else ["replayed"]
-    lanes = [asyncio.ensure_future(lane(kind)) for kind in kinds * 16]
+    kinds = ["replayed"] * 16 + ["new"] * lanes_of_new * new_ones
+    lanes = [asyncio.ensure_future(lane(kind)) for kind in kinds]
     await world.clock.advance(seconds)
     for each in lanes:
         each.cancel()
@@ -182,9 +184,24 @@ async def left_within(world: Paced, seconds: float, *, new_ones: bool) -> tuple[
     return counts["new"], counts["replayed"]
 
 
-async def test_replays_have_at_most_half_of_the_rate_while_new_ones_wait(world: Paced) -> None:
-    new, replayed = await left_within(world, 20, new_ones=True)
-    assert new > replayed > 10  # one of the replay is in line with sixteen others
+@pytest.mark.parametrize(("lanes", "share"), [(1, 1 / 2), (2, 1 / 3), (5, 1 / 6), (16, 1 / 6), (64, 1 / 6)])
+async def test_a_replay_has_its_share_of_the_rate_while_new_ones_wait(
+    world: Paced, lanes: int, share: float
+) -> None:
+    """From a half to a sixth, so that new ones get on at 5/6 of their pace where many lanes of them wait."""
+    new, replayed = await left_within(world, 20, new_ones=True, lanes_of_new=lanes)
+    assert replayed / (new + replayed) == pytest.approx(share, abs=0.03)
+    assert replayed <= new + 1
+
+
+async def test_who_gives_up_in_line_holds_up_nobody(world: Paced) -> None:
+    waiting = [asyncio.ensure_future(world.pacer.wait(world.subscription.id, 0)) for _ in range(9)]
+    await world.clock.advance(0)
+    for each in waiting[1::2]:
+        each.cancel()
+    await world.clock.advance(10)
+    assert [each.cancelled() for each in waiting] == [bool(place % 2) for place in range(9)]
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_a_replay_alone_has_the_whole_rate(world: Paced) -> None:
