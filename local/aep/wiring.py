@@ -160,7 +160,7 @@ class Platform:
         self._upkeep = Upkeep(self._queue, clock, on_fault=on_fault)
         bounds = Bounds(settings.keep, settings.keep_bytes)
         self._keeper = Keeper(
-            self._database, clock, bounds, schema_base=self._queue.schema_base, on_fault=on_fault
+            self._database, clock, bounds, meters, schema_base=self._queue.schema_base, on_fault=on_fault
         )
         self._keeper.held_from = replays.held_from
         self._fan_out = FanOut(self._queue, clock, on_fault=on_fault)

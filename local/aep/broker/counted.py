@@ -2,9 +2,9 @@
 
 import sqlite3
 
-from ..runtime.meters import Counted
-from ..store import accepted, kept
-from ..store.replays import CATCHING_UP
+from ..runtime.meters import Counted, SentAgain
+from ..store import accepted, kept, replays
+from ..store.replays import CATCH_UP, CATCHING_UP, REPLAY
 
 REPLAYED, DROPPED = "dead_letters_replayed", "dead_letters_dropped"
 """Counts in `meta` of what other processes did with dead letters."""
@@ -54,6 +54,20 @@ def moved(connection: sqlite3.Connection) -> dict[str, int]:
     return {REPLAYED: 0, DROPPED: 0} | {name: int(value) for name, value in rows}
 
 
+def sent_again(connection: sqlite3.Connection) -> SentAgain:
+    """Returns what replays and catching up are about. A job of the store."""
+    running = dict(
+        connection.execute(
+            "SELECT kind, count(*) FROM replays WHERE status IN ('running', 'clearing') GROUP BY kind"
+        )
+    )
+    (behind_at,) = connection.execute(
+        "SELECT min((SELECT accepted_at FROM kept WHERE no > r.cursor_no ORDER BY no LIMIT 1)) FROM replays r"
+        " WHERE status IN ('running', 'clearing') AND kind = 'catch_up'"
+    ).fetchone()
+    return SentAgain({REPLAY: 0, CATCH_UP: 0} | running, replays.ended(connection), behind_at)
+
+
 class OldestWaiting:
     """A search for the oldest event that waits, which remembers up to where all deliveries have ended.
 
@@ -73,10 +87,6 @@ class OldestWaiting:
         (end,) = connection.execute("SELECT coalesce(min(no), 1 << 62) FROM accepted").fetchone()
         looked_at = f"FROM courses c WHERE {_KEY} >= (?, ?, ?) AND event_no < ? ORDER BY {_COLUMNS}"
         at = (*self._start, end)
-        last = connection.execute(
-            f"SELECT {_COLUMNS} {looked_at} LIMIT 1 OFFSET ?",
-            (*at, COURSES_AT_ONCE),
-        ).fetchone()
         found = connection.execute(
             f"SELECT {_COLUMNS} FROM (SELECT * {looked_at} LIMIT ?) c"  # noqa: S608 - constants
             " WHERE outcome IS NULL AND replay_no = 0"
@@ -85,9 +95,16 @@ class OldestWaiting:
             f" AND subscription_no NOT IN ({CATCHING_UP}) LIMIT 1",
             (*at, COURSES_AT_ONCE),
         ).fetchone()
-        self._start = found or last or (_last_course(connection, end) or self._start)
-        if found is None and last is not None:
-            return False
+        if found is None:
+            last = connection.execute(
+                f"SELECT {_COLUMNS} {looked_at} LIMIT 1 OFFSET ?",
+                (*at, COURSES_AT_ONCE),
+            ).fetchone()
+            self._start = last or _last_course(connection, end) or self._start
+            if last is not None:
+                return False
+        else:
+            self._start = found
         self.accepted_at = _oldest(connection, None if found is None else found[0])
         return True
 

@@ -12,8 +12,9 @@ from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.timestamps import to_rfc3339
 from event_platform.ports import Clock
 
+from ..runtime.meters import Kept, Meters
 from ..runtime.tasks import WatchedTasks
-from ..store import kept_index
+from ..store import kept, kept_index
 from ..store.backlog import WEIGHT_AT_ONCE
 from ..store.database import Database
 from ..store.kept_index import Bounds, Removed
@@ -38,6 +39,7 @@ class Keeper:
         database: Database,
         clock: Clock,
         bounds: Bounds,
+        meters: Meters,
         *,
         schema_base: str,
         on_fault: Callable[[BaseException], None],
@@ -45,6 +47,7 @@ class Keeper:
         self._database = database
         self._clock = clock
         self._bounds = bounds
+        self._meters = meters
         self._schema_base = schema_base
         self._tasks = WatchedTasks(on_fault)
         self._running: list[asyncio.Task[None]] = []
@@ -70,7 +73,8 @@ class Keeper:
 
     async def work(self) -> None:
         """Removes and indexes what is to be removed and indexed now, with a rest after each job."""
-        if not await self._database.read(self._is_due):
+        is_due, self._meters.kept = await self._database.read(self._look)
+        if not is_due:
             return
         unread, first_at, last_at = 0, 0.0, 0.0
         while (removed := await self._removed()) is not None:
@@ -97,8 +101,10 @@ class Keeper:
         await _rest(began)
         return is_more
 
-    def _is_due(self, connection: sqlite3.Connection) -> bool:
-        return kept_index.is_due(connection, self._now(), self._bounds)
+    def _look(self, connection: sqlite3.Connection) -> tuple[bool, Kept | None]:
+        found, oldest_at = kept_index.look(connection, self._now(), self._bounds), kept.oldest_at(connection)
+        is_any = self._bounds.seconds > 0 or oldest_at is not None
+        return found.is_due, Kept(found.bytes, found.not_indexed, oldest_at) if is_any else None
 
     def _remove(self, connection: sqlite3.Connection, jobs: Sequence[None]) -> list[Removed | None]:
         held_from = self.held_from(connection)

@@ -26,7 +26,7 @@ from event_platform.domain.values import value_object
 from event_platform.fanout import IdentifierCheck, log_revoked
 from event_platform.ports import Clock
 
-from ..runtime.meters import Counted, Meters
+from ..runtime.meters import Counted, Meters, SentAgain
 from ..store import accepted, bodies, courses, kept, replays
 from ..store.backlog import WEIGHT_AT_ONCE
 from ..store.courses import CourseKey, kept_number
@@ -162,15 +162,23 @@ class DurableQueue:
 
     async def _look(self) -> float | None:
         """Returns when the oldest event that waits was accepted, in unix seconds, None without any."""
-        while not await self._database.read(self._oldest.step):
+        while (found := await self._database.read(self._look_at)) is None:
             pass
-        moved, self._meters.dead_events = await self._database.read(
-            lambda connection: (counted.moved(connection), accepted.number_of_dead(connection))
-        )
+        moved, self._meters.dead_events, self._meters.sent_again = found
         new = {name: number - self._moved.get(name, 0) for name, number in moved.items()}
         self._meters.moved_elsewhere(replayed=new[counted.REPLAYED], dropped=new[counted.DROPPED])
         self._moved = moved
         return self._oldest.accepted_at
+
+    def _look_at(self, connection: sqlite3.Connection) -> tuple[dict[str, int], int, SentAgain] | None:
+        """Returns what the meters show of the file; None if the oldest event is not found yet."""
+        if not self._oldest.step(connection):
+            return None
+        return (
+            counted.moved(connection),
+            accepted.number_of_dead(connection),
+            counted.sent_again(connection),
+        )
 
     def _opened(self, found: tuple[Counted, dict[str, int]]) -> None:
         self._meters.opened(found[0])

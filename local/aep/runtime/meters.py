@@ -97,6 +97,25 @@ class Counted:
     queued: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept: bytes, roughly, events that are not indexed yet, and when the oldest was accepted."""
+
+    bytes: int
+    not_indexed: int
+    oldest_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SentAgain:
+    """What is sent again: how many of each kind run, how many ended by kind and status, and when the first
+    event was accepted that a subscription still has to catch up with."""
+
+    running: Mapping[str, int]
+    ended: Mapping[tuple[str, str], int]
+    behind_at: float | None
+
+
 @dataclass(slots=True)
 class Meters:
     """All numbers. Made once, and given to the parts that have something to count."""
@@ -131,6 +150,9 @@ class Meters:
     refusals: Counter[tuple[str, Way, int]] = field(default_factory=Counter[tuple[str, Way, int]])
     feeds: dict[tuple[str, str], OfFeed] = field(default_factory=dict[tuple[str, str], OfFeed])
     feed_errors: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
+    kept: Kept | None = None
+    """None where nothing is kept."""
+    sent_again: SentAgain | None = None
 
     def accepted(self, events: int, new: int, to_fan_out: int = 0) -> None:
         """Counts the accepted events of a request, and how many of them wait for their fan-out."""

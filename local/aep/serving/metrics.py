@@ -114,6 +114,7 @@ class _Collector(Collector):
     def collect(self) -> Iterable[Metric]:
         yield InfoMetricFamily("aep_build", "The version that runs.", {"version": __version__})
         yield from self._queue()
+        yield from self._kept()
         yield from self._ends()
         yield from self._store()
         yield self._processes()
@@ -159,6 +160,33 @@ class _Collector(Collector):
         )
         yield GaugeMetricFamily(
             "aep_oldest_waiting_seconds", "Age of the oldest event that waits.", value=self.oldest
+        )
+
+    def _kept(self) -> Iterable[Metric]:
+        kept, again = self._meters.kept, self._meters.sent_again
+        yield GaugeMetricFamily("aep_kept_bytes", "What kept events take.", value=kept and kept.bytes)
+        yield GaugeMetricFamily(
+            "aep_kept_events_not_indexed",
+            "Kept events that are in no index yet.",
+            value=kept and kept.not_indexed,
+        )
+        yield GaugeMetricFamily(
+            "aep_kept_oldest_timestamp_seconds",
+            "When the oldest kept event was accepted.",
+            value=kept and kept.oldest_at,
+        )
+        running = GaugeMetricFamily(
+            "aep_replays_running", "Replays, and subscriptions that catch up.", labels=("kind",)
+        )
+        for kind, number in (again.running if again else {}).items():
+            running.add_metric((kind,), number)
+        yield running
+        ended = again.ended if again else {}
+        yield _counter("aep_replays_ended", "Those that ended.", ("kind", "status"), ended)
+        yield GaugeMetricFamily(
+            "aep_catch_up_next_timestamp_seconds",
+            "When the first event was accepted that is still to be caught up with.",
+            value=again and again.behind_at,
         )
 
     def _ends(self) -> Iterable[Metric]:

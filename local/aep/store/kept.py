@@ -112,8 +112,14 @@ def since(connection: sqlite3.Connection) -> float | None:
     began = float(row[0])
     if connection.execute("SELECT 1 FROM meta WHERE name = ?", (REMOVED_TO,)).fetchone() is None:
         return began
-    first = connection.execute("SELECT accepted_at FROM kept ORDER BY no LIMIT 1").fetchone()
-    return began if first is None else max(began, first[0])
+    first = oldest_at(connection)
+    return began if first is None else max(began, first)
+
+
+def oldest_at(connection: sqlite3.Connection) -> float | None:
+    """Returns when the first kept event was accepted."""
+    row = connection.execute("SELECT accepted_at FROM kept ORDER BY no LIMIT 1").fetchone()
+    return None if row is None else row[0]
 
 
 def number_before(connection: sqlite3.Connection, at: float) -> int:

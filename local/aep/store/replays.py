@@ -28,6 +28,13 @@ from .times import moment_of, seconds_of
 REPLAY, CATCH_UP = "replay", "catch_up"
 WAITING, CLEARING, RUNNING = "waiting", "clearing", "running"
 """The states of a catch-up: until the resume, until the lanes are empty, and while it is read."""
+ENDS = (
+    *((REPLAY, status) for status in (ReplayStatus.DONE, ReplayStatus.CANCELLED, ReplayStatus.ENDED)),
+    (CATCH_UP, ReplayStatus.DONE),
+)
+"""How those of each kind end."""
+_ENDED = "ended:"
+"""The beginning of the names in `meta` of how many have ended."""
 ENDED_AT_SUSPENSION = 0.001
 """Seconds: what ends with the suspension itself is noted a moment before it."""
 
@@ -269,6 +276,7 @@ def end(
         "UPDATE replays SET status = ?, reason = ?, ended_at = ? WHERE no = ?",
         (status, reason, at.timestamp(), row.no),
     )
+    _count(connection, REPLAY, status)
     changed = one(connection, row.no)
     assert changed is not None  # noqa: S101 - it was just changed
     replay = replay_of(changed, subscription.id)
@@ -276,6 +284,20 @@ def end(
     by = action or Action(Actor.PLATFORM, reason=reason and f"the subscription is {reason}")
     put_entry(connection, replay_entry(replay, subscription, done, at, by))
     return replay
+
+
+def _count(connection: sqlite3.Connection, kind: str, status: str) -> None:
+    connection.execute(
+        "INSERT INTO meta VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1",
+        (f"{_ENDED}{kind}:{status}",),
+    )
+
+
+def ended(connection: sqlite3.Connection) -> dict[tuple[str, str], int]:
+    """Returns how many ever ended, by kind and status."""
+    rows = connection.execute("SELECT name, value FROM meta WHERE name GLOB ?", (f"{_ENDED}*",))
+    counts = {tuple(name.removeprefix(_ENDED).split(":")): int(value) for name, value in rows}
+    return {(kind, status): counts.get((kind, status), 0) for kind, status in ENDS}
 
 
 def _suspended(connection: sqlite3.Connection, number: int, at: float) -> None:
@@ -344,6 +366,7 @@ def finish_catch_up(
     reason = f"what is kept begins at {to_rfc3339(moment_of(since))}, after the suspension" if since else None
     put_entry(connection, caught_up_entry(subscription, row.sent, at, reason))
     connection.execute("DELETE FROM replays WHERE no = ?", (row.no,))
+    _count(connection, CATCH_UP, ReplayStatus.DONE)
 
 
 def _forget_catch_up(connection: sqlite3.Connection, number: int) -> None:

@@ -60,6 +60,7 @@ class Bodies(Embedded):
             self.database,
             self.clock,
             NOTHING,
+            self.meters,
             schema_base=self.queue.schema_base,
             on_fault=self.faults.append,
         )

@@ -9,6 +9,7 @@ import pytest
 
 from aep.broker import pieces, replay_reader
 from aep.broker import queue as broker_queue
+from aep.broker.queue import LOOK_SECONDS
 from event_platform.domain.subscriptions import Subscription, delete_subscription
 from support.records import PIM, an_event
 from support.replaying import Receiver, Replaying
@@ -53,7 +54,15 @@ async def test_all_since_a_404_comes_in_its_order_and_before_what_is_new(world: 
     subscription = await suspended_by_404(world, range(10))
     await world.resume(subscription)
     await accept(world, range(10, 13))
+    await world.queue.look()
+    assert world.meters.sent_again is not None
+    assert world.meters.sent_again.running == {"replay": 0, "catch_up": 1}
+    assert world.meters.sent_again.behind_at is not None
     await world.caught_up()
+    await world.clock.advance(LOOK_SECONDS)
+    await world.queue.look()
+    assert world.meters.sent_again.behind_at is None
+    assert world.meters.sent_again.ended["catch_up", "done"] == 1
     await accept(world, range(13, 15))
     await world.until(lambda: len(world.receiver.taken) == 15)
     await world.settled()

@@ -161,7 +161,7 @@ class Lookup:
 async def left_within(
     world: Paced, seconds: float, *, new_ones: bool, lanes_of_new: int = 16
 ) -> tuple[int, int]:
-    """Returns how many new deliveries and how many of a replay left in that time; these have sixteen lanes."""
+    """Returns how many new deliveries and how many of a replay left in that time, these from 16 lanes."""
     subscription = replace(await world.current(), replay_id="r-1")
     world.store.remember([subscription])
     counts = {"new": 0, "replayed": 0}

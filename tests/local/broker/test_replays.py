@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aep.broker import replay_reader, replays
+from aep.broker.queue import LOOK_SECONDS
 from aep.store import kept
 from contract.test_embedded import InThisProcess
 from event_platform.domain.errors import Conflict, InvalidRequest, NotFound
@@ -53,6 +54,43 @@ async def test_what_a_wrong_filter_missed_comes_in_its_order_with_the_id_of_the_
     assert world.receiver.of(subscription) == [f"event-{number}" for number in range(5)]
     assert {got.replay_id for got in world.receiver.got} == {replay_id}
     await world.settled()
+
+
+async def test_a_replayed_event_was_accepted_at_first_and_its_age_counts_from_its_lane(
+    world: Replaying,
+) -> None:
+    subscription = await missed(world, range(3))
+    await world.clock.advance(3600)
+    world.receiver.takes = 0
+    replay_id = await world.replay(subscription)
+    await world.until(lambda: len(world.receiver.got) == 3)
+    waiting = [
+        each for key in await world.queue.lanes() for each in await world.queue.waiting(key, 0, 10, 10**6)
+    ]
+    assert [each.accepted_at for each in waiting] == [START.timestamp()] * 3
+    assert {each.entered_at for each in waiting} == {START.timestamp() + 3600}
+    await world.run_again()
+    assert (await world.ended(subscription, replay_id))[0] == "done"
+    assert world.meters.delivered == 3
+    assert world.meters.delivery_seconds.total < 3 * 600
+
+
+async def test_replays_are_counted(world: Replaying) -> None:
+    subscription = await missed(world, range(3))
+    world.receiver.takes = 0
+    replay_id = await world.replay(subscription)
+    await world.queue.look()
+    assert world.meters.sent_again is not None
+    assert world.meters.sent_again.running == {"replay": 1, "catch_up": 0}
+    await world.run_again()
+    await world.ended(subscription, replay_id)
+    await world.clock.advance(LOOK_SECONDS)
+    await world.queue.look()
+    assert world.meters.sent_again is not None
+    assert world.meters.sent_again.running == {"replay": 0, "catch_up": 0}
+    assert {key: count for key, count in world.meters.sent_again.ended.items() if count} == {
+        ("replay", "done"): 1
+    }
 
 
 async def test_undelivered_is_what_had_no_2xx_and_all_is_all(world: Replaying) -> None:

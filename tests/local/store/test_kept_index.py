@@ -9,13 +9,14 @@ import pytest
 import structlog
 
 from aep.broker.keeper import Keeper
+from aep.runtime.meters import Meters
 from aep.store import courses, kept, kept_index
 from aep.store.kept_index import Bounds, Key
 from aep.store.migrations import prepare
 from event_platform.domain.tenants import Way
 from support.clock import START, ManualClock
 from support.embedded import Embedded
-from support.records import PIM, UPDATED, an_event
+from support.records import PIM, UPDATED, an_event, with_data
 
 AT = START.timestamp()
 OTHER = "https://other.example.com"
@@ -85,12 +86,12 @@ def test_each_key_leads_to_its_events(store: sqlite3.Connection) -> None:
 
 def test_few_events_stay_in_the_head_until_they_are_old(store: sqlite3.Connection) -> None:
     keep(store, [2, 4])
-    assert not kept_index.is_due(store, AT + 3599, DAY)
+    assert not kept_index.look(store, AT + 3599, DAY).is_due
     assert not kept_index.write_segment(store, AT + 3599, DAY)
-    assert kept_index.is_due(store, AT + 3603, DAY)
+    assert kept_index.look(store, AT + 3603, DAY).is_due
     assert index_all(store, AT + 3603) == 1
     assert kept_index.indexed_to(store) == 4
-    assert not kept_index.is_due(store, AT + 3603, DAY)
+    assert not kept_index.look(store, AT + 3603, DAY).is_due
 
 
 def test_what_waits_for_its_fan_out_stays_in_the_head(store: sqlite3.Connection) -> None:
@@ -178,8 +179,8 @@ def left(store: sqlite3.Connection) -> list[int]:
 def test_the_oldest_segments_go_by_their_age_in_pieces(store: sqlite3.Connection) -> None:
     keep(store, range(2, 50, 2), subscriptions=3)
     index_all(store)
-    assert not kept_index.is_due(store, AT + 86400, DAY)
-    assert kept_index.is_due(store, AT + 86400 + 33, DAY)
+    assert not kept_index.look(store, AT + 86400, DAY).is_due
+    assert kept_index.look(store, AT + 86400 + 33, DAY).is_due
     assert removed(store, AT + 86400 + 33, DAY) >= 2 * (24 // 5 + 8 // 3)
     assert left(store) == list(range(34, 50, 2))
     assert kept.highest_number(store) == 49
@@ -189,7 +190,7 @@ def test_the_oldest_segments_go_by_their_bytes(store: sqlite3.Connection) -> Non
     keep(store, range(2, 50, 2))
     index_all(store)
     bounds = Bounds(86400, kept_index.size_of(store) - 1)
-    assert kept_index.is_due(store, AT, bounds)
+    assert kept_index.look(store, AT, bounds).is_due
     removed(store, AT, bounds)
     assert left(store) == list(range(18, 50, 2))
 
@@ -201,7 +202,7 @@ def test_with_nothing_to_keep_all_goes_and_numbers_go_on(store: sqlite3.Connecti
     assert left(store) == []
     assert kept.highest_number(store) == 39
     assert kept_index.indexed_to(store) == 39
-    assert not kept_index.is_due(store, AT, Bounds(0, 1024**3))
+    assert not kept_index.look(store, AT, Bounds(0, 1024**3)).is_due
 
 
 def test_what_is_held_goes_by_bytes_alone(store: sqlite3.Connection) -> None:
@@ -237,16 +238,20 @@ async def test_the_keeper_indexes_and_removes_and_says_what_was_not_read(tmp_pat
     clock = ManualClock()
     store = Embedded(tmp_path, clock=clock)
     await store.open()
-    keeper = Keeper(store.database, clock, Bounds(3600, 16 * 1024**2), schema_base=SPEC, on_fault=_fail)
+    keeper = Keeper(
+        store.database, clock, Bounds(3600, 16 * 1024**2), store.meters, schema_base=SPEC, on_fault=_fail
+    )
     for number in range(20):
         await store.queue.accept(PIM, [an_event(number)])
     await keeper.work()
+    assert store.meters.kept is not None
+    assert (store.meters.kept.not_indexed, store.meters.kept.oldest_at) == (20, AT)
     assert await store.count("kept_segments") == 2
     await clock.advance(7200)
     keeper.held_from = lambda connection: 1
     await keeper.work()
     assert await store.count("kept") == 20
-    tight = Keeper(store.database, clock, Bounds(3600, 1), schema_base=SPEC, on_fault=_fail)
+    tight = Keeper(store.database, clock, Bounds(3600, 1), Meters(), schema_base=SPEC, on_fault=_fail)
     tight.held_from = keeper.held_from
     with structlog.testing.capture_logs() as lines:
         await tight.work()
@@ -264,8 +269,8 @@ async def test_a_fault_of_the_keeper_ends_nothing_and_is_logged(
     def fail(*arguments: object) -> bool:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(kept_index, "is_due", fail)
-    keeper = Keeper(store.database, clock, DAY, schema_base=SPEC, on_fault=_fail)
+    monkeypatch.setattr(kept_index, "look", fail)
+    keeper = Keeper(store.database, clock, DAY, Meters(), schema_base=SPEC, on_fault=_fail)
     with structlog.testing.capture_logs() as lines:
         keeper.start()
         while not lines:
@@ -278,3 +283,36 @@ async def test_a_fault_of_the_keeper_ends_nothing_and_is_logged(
 
 def _fail(error: BaseException) -> None:
     raise AssertionError(error)
+
+
+def keep_large(store: sqlite3.Connection, number: int) -> None:
+    """Keeps so many events of some 1,000 bytes each."""
+    event = with_data(an_event(1), {"more": "x" * 1000})
+    kept.put(store, [kept.row_of(2 * each, PIM, AT, Way.CLOUDEVENTS, event) for each in range(1, number + 1)])
+
+
+def test_the_head_counts_in_the_bytes_and_becomes_a_segment_by_its_size(
+    store: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_index, "EVENTS_OF_SEGMENT", 100)
+    keep_large(store, 20)
+    found = kept_index.look(store, AT, DAY)
+    assert (found.is_due, found.not_indexed) == (False, 20)
+    assert found.bytes == kept_index.size_of(store) > 20 * 1000
+    assert not kept_index.write_segment(store, AT, DAY)
+    small = Bounds(86400, 24 * 10_000)
+    assert kept_index.look(store, AT, small).is_due
+    while kept_index.write_segment(store, AT, small):
+        pass
+    sizes = [size for (size,) in store.execute("SELECT bytes FROM kept_segments")]
+    assert len(sizes) == 2
+    assert max(sizes) < 12_000
+    assert kept_index.look(store, AT, small).not_indexed == 20 - 2 * 8
+
+
+def test_a_long_head_is_estimated(store: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_index, "HEAD_COUNTED", 10)
+    keep_large(store, 100)
+    found = kept_index.look(store, AT, DAY)
+    assert found.not_indexed == pytest.approx(100, rel=0.02)
+    assert found.bytes == pytest.approx(100 * 1380, rel=0.02)
