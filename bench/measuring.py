@@ -162,15 +162,23 @@ class Bench:
             return None
 
     def publish(
-        self, running: Relay, load: Load, paths: Sequence[str] = (PATH,), *, others: bool = False
+        self,
+        running: Relay,
+        load: Load,
+        paths: Sequence[str] = (PATH,),
+        *,
+        others: bool = False,
+        fresh: bool = True,
     ) -> Measured:
         """Puts the load on it and waits for its end; only that of `paths` when there are `others`.
 
-        Raises BenchFailed when any event was refused, lost or wrongly signed.
+        Before that the sink forgets what came, unless the load is not to begin `fresh`. Raises BenchFailed
+        when any event was refused, lost or wrongly signed.
         """
         run = f"bench-{time.monotonic_ns():x}"
         with self._loaded(running, load, run) as worker:
-            self.sink.ask("reset")
+            if fresh:
+                self.sink.ask("reset")
             with self._profiled(running, load):
                 cpu, own = running.cpu_seconds(), self._own_cpu_seconds(worker)
                 result = self._publish(worker, load)
