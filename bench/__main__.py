@@ -49,6 +49,9 @@ def main(
     changed: Annotated[
         int, typer.Option(min=100, help="Products that have changed in the case of a feed.")
     ] = DEFAULT.changed,
+    kept: Annotated[
+        int, typer.Option(min=1000, help="Kept deliveries in the case of traces.")
+    ] = DEFAULT.kept,
     soak: Annotated[
         float | None, typer.Option(min=1, help="Seconds of a soak; 600, and 900 of the one with faults.")
     ] = DEFAULT.soak_seconds,
@@ -90,6 +93,7 @@ def main(
         log_entries=log_entries,
         replayed=replayed,
         changed=changed,
+        kept=kept,
         soak_seconds=soak,
         seed=seed,
         log_level=log_level,
@@ -166,6 +170,7 @@ def _settings(options: Options, runs: int) -> dict[str, Any]:
         "log_entries": options.log_entries,
         "replayed": options.replayed,
         "changed": options.changed,
+        "kept": options.kept,
         "soak_seconds": options.soak_seconds,
         "seed": options.seed,
         "log_level": options.log_level,

@@ -38,6 +38,7 @@ class Options:
     log_entries: int = 1_000_000
     replayed: int = 100_000
     changed: int = 10_000
+    kept: int = 5_000_000
     soak_seconds: float | None = None
     """The length of a soak; None for its default."""
     seed: int = 1

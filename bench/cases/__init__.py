@@ -17,6 +17,7 @@ from . import (
     replay,
     rest,
     soak,
+    trace,
     webhook,
 )
 
@@ -37,5 +38,6 @@ __all__ = [
     "replay",
     "rest",
     "soak",
+    "trace",
     "webhook",
 ]
