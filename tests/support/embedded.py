@@ -1,5 +1,6 @@
 """The store and the broker of one machine on a folder, in this process."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,9 @@ from aep.broker.queue import LONGEST_DELAY, DurableQueue
 from aep.broker.queued import LaneKey, Queued
 from aep.broker.upkeep import Upkeep
 from aep.runtime.meters import Meters
+from aep.store import kept_index
 from aep.store.database import Database
+from aep.store.kept_index import Bounds
 from aep.store.subscriptions import SqliteSubscriptions
 from aep.store.success_counts import SqliteSuccessCounts
 from event_platform.adapters.seal import AesGcmSeal
@@ -88,8 +91,13 @@ class Embedded:
         return self
 
     async def forget_kept(self) -> None:
-        """Removes all kept events, as when their time is over."""
-        await self.database.write(lambda connection: connection.execute("DELETE FROM kept"))
+        """Removes all kept events but those that wait for their fan-out, as when their time is over."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            while kept_index.remove_some(connection, 0.0, Bounds(0, 1), schema_base=self.queue.schema_base):
+                pass
+
+        await self.database.write(job)
 
     async def subscribe(self, number: int = 1, owner: Owner = OWNER, **more: Any) -> list[Subscription]:
         """Adds as many subscriptions of a new subscriber, made by `a_subscription`."""

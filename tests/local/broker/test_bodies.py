@@ -14,7 +14,6 @@ import pytest
 
 from aep.broker import dead_letters, pieces
 from aep.broker import queue as broker_queue
-from aep.broker.keeper import Keeper
 from aep.broker.queued import SMALL_BODY, Queued
 from aep.store import kept_index, opening, schema
 from aep.store.kept_index import Bounds
@@ -53,18 +52,6 @@ class Bodies(Embedded):
         await self.clock.advance(1)
         await self.queue.requeue_due(1000)
         return await self.waiting()
-
-    async def keep_nothing(self) -> None:
-        """Removes all that is kept, as a bound does that was lowered."""
-        keeper = Keeper(
-            self.database,
-            self.clock,
-            NOTHING,
-            self.meters,
-            schema_base=self.queue.schema_base,
-            on_fault=self.faults.append,
-        )
-        await keeper.work()
 
     async def bodies(self) -> list[int]:
         """The numbers of rows in `events` and `event_uses`."""
@@ -121,7 +108,7 @@ async def test_what_waits_outlives_what_is_kept(world: Bodies) -> None:
     await world.taken(*by_event[1])
     for each in by_event[2]:
         await world.retried(each)
-    await world.keep_nothing()
+    await world.forget_kept()
     assert [await world.count(table) for table in ("kept", "courses")] == [0, 0]
     assert await world.bodies() == [4, 2]
     waiting = await world.requeued()
@@ -162,7 +149,7 @@ async def test_a_dead_letter_has_its_body_apart_whatever_becomes_of_the_others(w
     await world.queue.dead_letter(dead, "our fault")
     assert await world.bodies() == [1, 1]
     await world.taken(other)
-    await world.keep_nothing()
+    await world.forget_kept()
     await world.taken(last)
     assert await world.bodies() == [1, 1]
     with closing(opening.connect(world.folder / opening.FILE)) as connection:
@@ -216,11 +203,11 @@ async def test_keeping_that_is_turned_off_or_on_between_two_pieces_loses_no_body
         keeps = not keeps
         world = await Bodies(tmp_path, keeps=keeps).open()
         if not keeps:
-            await world.keep_nothing()
+            await world.forget_kept()
     waiting = await world.waiting()
     assert len(waiting) == 12
     await world.taken(*waiting[:5])
-    await world.keep_nothing()
+    await world.forget_kept()
     await world.taken(*waiting[5:])
     assert await world.bodies() == [0, 0]
     await world.close()
@@ -234,7 +221,7 @@ async def test_with_keeping_turned_off_courses_end_until_all_is_removed(tmp_path
     async with await Bodies(tmp_path, keeps=False).open() as world:
         first, *others = await world.waiting()
         await world.taken(first)
-        await world.keep_nothing()
+        await world.forget_kept()
         assert await world.bodies() == [1, 1]
         await world.taken(*others)
         assert await world.bodies() == [0, 0]
@@ -283,7 +270,7 @@ async def test_the_dead_letter_of_a_replay_leaves_no_body_behind(world: Bodies) 
     ]
     with closing(opening.connect(world.folder / opening.FILE)) as connection:
         dead_letters.drop(connection, dead_letters.chosen(connection, []), world.clock.now())
-    await world.keep_nothing()
+    await world.forget_kept()
     assert await world.bodies() == [0, 0]
     assert subscription.id
 
@@ -365,7 +352,7 @@ async def test_a_file_of_before_with_a_fan_out_under_way_goes_on(
             pass
         after = await world.waiting()
         assert len(before) + len(after) == 12
-        await world.keep_nothing()
+        await world.forget_kept()
         await world.taken(*after)
         assert await world.bodies() == [0, 0]
 

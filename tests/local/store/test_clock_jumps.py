@@ -198,7 +198,7 @@ class Jumping(Embedded):
         await self.database.write(lambda connection: connection.execute(statement, values))
 
     async def ids_fanned_out(self) -> int:
-        return await self.count("events")
+        return await self.count("kept")
 
 
 @pytest.fixture
@@ -288,9 +288,7 @@ async def test_commands_beside_a_platform_have_its_time(world: Jumping, days: in
     assert abs((datetime.now(UTC) + timedelta(seconds=noted) - found).total_seconds()) < 3600
     await world.subscribe(filter=None)
     await world.queue.accept(PIM, [an_event(1)])
-    await world.change(
-        "UPDATE events SET accepted_at = ?", (later := START + timedelta(days=9999)).timestamp()
-    )
+    await world.change("UPDATE kept SET accepted_at = ?", (later := START + timedelta(days=9999)).timestamp())
     assert await world.database.read(times.now) == later
 
 
