@@ -60,6 +60,15 @@ def read(connection: sqlite3.Connection, event_no: int, schema_base: str) -> Env
     return made_of(event_no, schema_base, *row)
 
 
+def accepted_at(connection: sqlite3.Connection, event_no: int) -> float | None:
+    """Returns when the event of the body of this number was accepted; None if it is not in the file."""
+    return connection.execute(
+        "SELECT coalesce((SELECT accepted_at FROM events WHERE no = ?),"
+        " (SELECT accepted_at FROM kept WHERE no = ?))",
+        (event_no, kept_number(event_no)),
+    ).fetchone()[0]
+
+
 def moved(connection: sqlite3.Connection, numbers: Iterable[int]) -> set[int]:
     """Returns those of the bodies that are in `events`."""
     keys = [(number,) for number in possibly_moved(connection, numbers)]

@@ -17,6 +17,7 @@ from event_platform.domain.pace.rates import Limits, Rate
 from event_platform.domain.subscriptions import PubSubConfig
 from event_platform.domain.suspension import Series, first_minute, series_before
 
+from . import bodies
 from .schema import log_index
 
 PAGE = 500
@@ -148,11 +149,8 @@ def _since(connection: sqlite3.Connection, *waiting: _Waiting) -> datetime | Non
     """Returns when the oldest of those that wait was accepted or entered its lane; None when none waits."""
     moments = [each.entered_at for each in waiting if each.entered_at is not None]
     numbers = [each.event_no for each in waiting if each.event_no is not None]
-    if numbers:
-        moments += (
-            connection.execute("SELECT accepted_at FROM events WHERE no = ?", (min(numbers),)).fetchone()
-            or ()
-        )
+    if numbers and (accepted_at := bodies.accepted_at(connection, min(numbers))) is not None:
+        moments.append(accepted_at)
     return _moment(min(moments, default=None))
 
 

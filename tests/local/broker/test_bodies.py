@@ -155,7 +155,7 @@ async def test_a_dead_letter_has_its_body_apart_whatever_becomes_of_the_others(w
     with closing(opening.connect(world.folder / opening.FILE)) as connection:
         (letter,) = dead_letters.listed(connection)
         assert letter.event_id == dead.event_id
-        dead_letters.replay(connection, [letter.id], world.clock.now())
+        dead_letters.replay_some(connection, [letter.id], world.clock.now())
     (again,) = await world.requeued()
     assert again.delivery().body == dead.delivery().body
     await world.taken(again)
@@ -180,7 +180,7 @@ async def test_a_dead_letter_between_two_pieces_of_a_fan_out_takes_no_body_from_
         assert len(waiting) == len(subscriptions) - 1
         await world.taken(*waiting)
         with closing(opening.connect(tmp_path / opening.FILE)) as connection:
-            dead_letters.drop(connection, dead_letters.chosen(connection, []), world.clock.now())
+            dead_letters.drop_some(connection, dead_letters.chosen(connection, []), world.clock.now())
         assert await world.bodies() == [0, 0]
 
 
@@ -269,7 +269,7 @@ async def test_the_dead_letter_of_a_replay_leaves_no_body_behind(world: Bodies) 
         ("ended", "our fault")
     ]
     with closing(opening.connect(world.folder / opening.FILE)) as connection:
-        dead_letters.drop(connection, dead_letters.chosen(connection, []), world.clock.now())
+        dead_letters.drop_some(connection, dead_letters.chosen(connection, []), world.clock.now())
     await world.forget_kept()
     assert await world.bodies() == [0, 0]
     assert subscription.id
