@@ -78,7 +78,7 @@ class OldestWaiting:
         self._start: tuple[int, ...] | None = None
         """The key of the first course whose delivery may wait."""
         self.accepted_at: float | None = None
-        """When the oldest event was accepted, None without any."""
+        """The time of acceptance of the oldest event in unix seconds; None without any."""
 
     def step(self, connection: sqlite3.Connection) -> bool:
         """Looks for it; False if it is not found yet. A job."""

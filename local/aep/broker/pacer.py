@@ -29,7 +29,7 @@ rate however many lanes wait, and these get on at 5/6 of their pace or more."""
 
 
 class _Line:
-    """Those that wait for a token, in their order; the first one has the turn, and looks for it."""
+    """A line of deliveries that wait for a token; the first one has the turn, and looks for it."""
 
     def __init__(self) -> None:
         self.is_taken = False

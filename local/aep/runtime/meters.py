@@ -99,7 +99,7 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is kept: bytes, roughly, events that are not indexed yet, and when the oldest was accepted."""
+    """The figures of kept events: bytes, roughly, how many are not indexed, when the oldest was accepted."""
 
     bytes: int
     not_indexed: int
@@ -108,8 +108,8 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class SentAgain:
-    """What is sent again: how many of each kind run, how many ended by kind and status, and when the first
-    event was accepted that a subscription still has to catch up with."""
+    """The figures of replays and catching up: how many run by kind, how many ended by kind and status, and
+    when the first event was accepted that a subscription still has to catch up with."""
 
     running: Mapping[str, int]
     ended: Mapping[tuple[str, str], int]

@@ -65,7 +65,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look found: the bytes that kept events take, roughly, and how many are not indexed.
+    """The figures of kept events: the bytes that they take, roughly, and how many are not indexed.
 
     `is_due`: there may be something to index or to remove.
     """

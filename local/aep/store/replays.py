@@ -32,7 +32,7 @@ ENDS = (
     *((REPLAY, status) for status in (ReplayStatus.DONE, ReplayStatus.CANCELLED, ReplayStatus.ENDED)),
     (CATCH_UP, ReplayStatus.DONE),
 )
-"""How those of each kind end."""
+"""The kinds with the statuses in which they end."""
 _ENDED = "ended:"
 """The beginning of the names in `meta` of how many have ended."""
 ENDED_AT_SUSPENSION = 0.001
