@@ -238,6 +238,7 @@ class Settings(AttemptSettings, DestinationSettings):
     secrets_key: SecretStr | None = None
     public_url: PublicUrl | None = None
     console_url: ConsoleUrl | None = None
+    app_console: bool = False  # on the public port
     smtp_url: SmtpUrl | None = None
     mail_from: MailFrom = None
     log_level: LogLevel = "info"

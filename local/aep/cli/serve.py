@@ -166,6 +166,7 @@ async def _serve(
     clock: "SteadyClock",
     lines: GatheredLines,
 ) -> BaseException | None:
+    from ..console.for_apps import AppConsole
     from ..console.serving import serving as serving_console
     from ..control import server as control
     from ..wiring import Platform  # so that the other commands start without it
@@ -221,7 +222,7 @@ async def _serve(
             ):
                 await server.serve_on(
                     listener,
-                    platform.app,
+                    AppConsole(platform.app, platform.parts) if settings.app_console else platform.app,
                     drain=REQUESTS_SECONDS,
                     ready=ready,
                     tls=tls,

@@ -3,51 +3,38 @@
 Pages are in modules of their own; each has a function that returns its routes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from event_platform import __version__
 from event_platform.domain import errors
 from event_platform.domain.front_door import FrontDoor, site_of
 from event_platform.domain.line_limit import LineLimit
 from event_platform.domain.tenants import UnusableList
-from event_platform.http import OVER_TLS, STATUS_OF, read_body
+from event_platform.http import STATUS_OF
 
 from ..serving.samples import Samples
 from ..wiring import Parts
 from . import entry, pages
 from .address import is_loopback
+from .answers import completed, cookie_of, read_form, static_response
 from .entry import Links, Session, Sessions
 from .records import Records
 from .streams import Streams
 
 log = structlog.get_logger()
 
-FORM_BYTES = 512 * 1024
 LINK_FORM_BYTES = 4 * 1024
-"""The bytes of a form, and of the one that anybody may send."""
-FORM_FIELDS = 1_100
+"""The bytes of the form that anybody may send."""
 COOKIE = "aep_console"
-HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'"
-    " data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-IMMUTABLE = "public, max-age=31536000, immutable"
 ENTER = "/console/enter"
 FAULT = "an internal error; it was logged, and nothing was changed"
 
@@ -140,24 +127,23 @@ class Console:
         scope["app"] = self  # so the router raises what has no route
         started = False
 
-        async def complete(message: dict) -> None:  # type: ignore[type-arg]
+        async def noting(message: Message) -> None:
             nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                message["headers"] = self._completed(message["headers"])
+            started = True
             await send(message)
 
-        request = Request(scope, receive, complete)  # type: ignore[arg-type]
+        complete = completed(noting, is_https=self.site.place.is_https)
+        request = Request(scope, receive, complete)
         try:
             await self._admit(request)
-            await self._router.app(scope, receive, complete)  # type: ignore[arg-type]
+            await self._router.app(scope, receive, complete)
         except (errors.EventPlatformError, UnusableList, HTTPException, ClientDisconnect) as error:
             if started:
                 raise
-            await self._error_page(request, error)(scope, receive, complete)  # type: ignore[arg-type]
+            await self._error_page(request, error)(scope, receive, complete)
         except Exception:
             if not started:
-                await self._page_of_error(request, 500, FAULT)(scope, receive, complete)  # type: ignore[arg-type]
+                await self._page_of_error(request, 500, FAULT)(scope, receive, complete)
             raise
 
     async def _admit(self, request: Request) -> None:
@@ -194,7 +180,7 @@ class Console:
         if request.method != "POST":
             token = request.query_params.get("token", "")
             return self.site.page(request, "enter.html", token=token[: entry.TOKEN_CHARACTERS])
-        token = (await read_form(request)).get("token", "")
+        token = (await read_form(request, LINK_FORM_BYTES)).get("token", "")
         if not self.site.links.use(token):
             self._door.count_wrong(_address(request), token)
             if times := self._lines.count("console.link_refused"):
@@ -220,19 +206,7 @@ class Console:
         return response
 
     async def _static(self, request: Request) -> Response:
-        file = self.site.static.get(request.path_params["name"])
-        if file is None or file.digest != request.path_params["digest"]:
-            raise HTTPException(404)
-        packs = "gzip" in request.headers.get("accept-encoding", "")
-        return Response(
-            file.packed if packs else file.body,
-            media_type=file.media_type,
-            headers={
-                "Cache-Control": IMMUTABLE,
-                "Vary": "Accept-Encoding",
-                **({"Content-Encoding": "gzip"} if packs else {}),
-            },
-        )
+        return static_response(request, self.site.static)
 
     def _error_page(self, request: Request, error: BaseException) -> Response:
         if isinstance(error, errors.Unauthenticated):
@@ -252,12 +226,6 @@ class Console:
     def _page_of_error(self, request: Request, status: int, message: str) -> Response:
         return self.site.page(request, "error.html", status, message=message)
 
-    def _completed(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        named = {name for name, _ in headers}
-        safe = {**HEADERS, **(OVER_TLS if self.site.place.is_https else {})}
-        ours = [(name.lower().encode(), value.encode()) for name, value in safe.items()]
-        return [*headers, *[header for header in ours if header[0] not in named]]
-
 
 async def _to_overview(request: Request) -> Response:
     return RedirectResponse("/console", 307)
@@ -265,33 +233,3 @@ async def _to_overview(request: Request) -> Response:
 
 def _address(request: Request) -> str:
     return site_of(request.client.host if request.client else "")
-
-
-def cookie_of(request: Request, name: str) -> str:
-    """Returns the value of a cookie; empty if there is none, or the header cannot be read."""
-    try:
-        found = SimpleCookie(request.headers.get("cookie", ""))
-    except CookieError:
-        return ""
-    return found[name].value if name in found else ""
-
-
-async def read_form(request: Request) -> Mapping[str, str]:
-    """Returns the fields of a form; the last value of each. Reads the body once.
-
-    Raises TooLarge, UnsupportedMediaType, InvalidRequest.
-    """
-    known: Mapping[str, str] | None = request.scope.get("form")
-    if known is not None:
-        return known
-    if request.headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":
-        raise errors.UnsupportedMediaType("a form must be sent as a form: application/x-www-form-urlencoded")
-    body = await read_body(request, LINK_FORM_BYTES if request.url.path == ENTER else FORM_BYTES)
-    try:
-        fields = parse_qsl(
-            bytes(body).decode(), keep_blank_values=True, max_num_fields=FORM_FIELDS, errors="strict"
-        )
-    except ValueError as error:
-        raise errors.InvalidRequest(errors.Problem("", "the form cannot be read")) from error
-    request.scope["form"] = dict(fields)
-    return request.scope["form"]

@@ -19,7 +19,8 @@ from event_platform.domain.events.catalog import Catalog
 from event_platform.domain.record.logs import ACTIONS, ERRORS, LogEntry, LogQuery, LogType, Position
 from event_platform.settings import Settings
 
-from .app import Site, read_form
+from .answers import read_form
+from .app import Site
 from .records import DEAD_LISTED
 
 log = structlog.get_logger()

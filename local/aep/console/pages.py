@@ -30,9 +30,8 @@ class StaticFile:
     packed: bytes
     digest: str
 
-    @property
-    def url(self) -> str:
-        return f"{STATIC}/{self.digest}/{self.name}"
+    def url_below(self, prefix: str) -> str:
+        return f"{prefix}/{self.digest}/{self.name}"
 
 
 def static_files() -> Mapping[str, StaticFile]:
@@ -53,7 +52,7 @@ def static_files() -> Mapping[str, StaticFile]:
 class Templates:
     """The templates of the folder `templates`; everything that they show is escaped."""
 
-    def __init__(self, static: Mapping[str, StaticFile]) -> None:
+    def __init__(self, static: Mapping[str, StaticFile], prefix: str = STATIC) -> None:
         self._environment = Environment(
             loader=PackageLoader("aep.console"),
             autoescape=True,
@@ -62,7 +61,7 @@ class Templates:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.globals["static"] = {name: file.url for name, file in static.items()}
+        self._environment.globals["static"] = {name: file.url_below(prefix) for name, file in static.items()}
         self._environment.filters |= {
             "ago": ago,
             "json": to_json,

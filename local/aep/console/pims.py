@@ -20,7 +20,8 @@ from event_platform.domain.validation_words import words_of
 
 from ..errors import BadPims
 from . import views
-from .app import Site, read_form
+from .answers import read_form
+from .app import Site
 
 log = structlog.get_logger()
 

@@ -25,7 +25,8 @@ from event_platform.manage.pauses import Pauses
 
 from ..broker.tail import Attempt
 from . import views
-from .app import Site, read_form
+from .answers import read_form
+from .app import Site
 from .forms import action, json_of
 from .streams import Update
 

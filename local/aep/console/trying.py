@@ -15,7 +15,8 @@ from event_platform.domain.events.event import Event
 from event_platform.domain.ingest_formats.cloudevents import Context, read_value
 from event_platform.domain.matching import checks
 
-from .app import Site, read_form
+from .answers import read_form
+from .app import Site
 from .forms import json_of
 
 log = structlog.get_logger()

@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from aep.console.address import Address
-from aep.console.app import HEADERS
+from aep.console.answers import HEADERS
 from event_platform.domain.front_door import ADDRESS_BURST
 from support.console import ConsoleHere, console_here
 
