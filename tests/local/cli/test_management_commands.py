@@ -211,6 +211,7 @@ def test_a_token_goes_to_no_other_place_and_a_strange_answer_is_none(
     if token == "long":
         monkeypatch.setattr(management, "LONGEST_ANSWER", 10)
     with HTTPServer(("127.0.0.1", 0), _Elsewhere) as elsewhere:
+        elsewhere.timeout = 10  # seconds, in which a call comes or never
         thread = threading.Thread(target=elsewhere.handle_request, daemon=True)
         thread.start()
         whose = ("--pim-url", one_pim.PIM, "--client-id", "erp", "--token", token)
