@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from aep.broker.queued import DELIVERY_COLUMNS
 from event_platform.domain.attempts.outcomes import Kind, Outcome, Reason
 from event_platform.domain.deliveries import Settlement
 from support.aep_here import run
@@ -30,12 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
             failed = Outcome(Kind.RETRYABLE, Reason.DESTINATION_FAILURE, 503)
             tried = store.put[0].delivery()
             await store.queue.settle(Settlement(tried, failed, retry_at=store.clock.now()))
-            await store.database.write(
-                lambda connection: connection.execute(
-                    f"INSERT INTO dead_letters ({DELIVERY_COLUMNS}, at, error)"  # noqa: S608 - constant columns
-                    f" SELECT {DELIVERY_COLUMNS}, 1767225600, 'KeyError' FROM deliveries LIMIT 1"
-                )
-            )
+            await store.queue.dead_letter(store.put[1], "KeyError: 'a bug of ours'")
             return subscription.id, subscription.subscriber_id
 
     ids = asyncio.run(fill())
