@@ -25,7 +25,7 @@ def configure(level: str, lines: Any = None, render: Render | None = None) -> No
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[_line] if render is None else [_completed, _rendered_by(render)],
+        processors=_processors(render),
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *_: lines or structlog.BytesLogger(standard_error().buffer),
         cache_logger_on_first_use=True,
@@ -43,13 +43,14 @@ def configure(level: str, lines: Any = None, render: Render | None = None) -> No
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
 
 
-def configure_of_commands() -> None:
+def configure_of_commands(render: Render | None = None) -> None:
     """Sends warnings and errors of a command to standard error: its output is what it was asked for.
 
-    The stream is looked up for each line, and no logger is kept, as several commands may run in a process.
+    A line is JSON unless `render` makes another one. The stream is looked up for each line, and no logger is
+    kept, as several commands may run in a process.
     """
     structlog.configure(
-        processors=[_line],
+        processors=_processors(render),
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=lambda *_: structlog.BytesLogger(sys.stderr.buffer),
         cache_logger_on_first_use=False,
@@ -95,8 +96,8 @@ def _line(logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
     return _dumps(_completed(logger, method, event))
 
 
-def _rendered_by(render: Render) -> Callable[[Any, str, MutableMapping[str, Any]], bytes]:
-    return lambda logger, method, event: render(event)
+def _processors(render: Render | None) -> list[Any]:
+    return [_line] if render is None else [_completed, lambda logger, method, event: render(event)]
 
 
 def _dumps(event: Any) -> bytes:

@@ -12,6 +12,7 @@ from event_platform.domain.errors import EventPlatformError
 
 from ..errors import MalformedKey, SetupError
 from ..output import echo, fail
+from ..runtime import log_text
 from ..store import files
 from ..store.identity import with_cure
 from . import sandbox, trials, usage
@@ -123,7 +124,7 @@ def options_of_all(
 
 def main() -> None:
     """The entry point of the command."""
-    telemetry.configure_of_commands()
+    telemetry.configure_of_commands(log_text.renderer_of_commands())
     try:
         # Not typer's own way of ending, which puts usage errors into a box of several lines.
         raise SystemExit(app(standalone_mode=False))

@@ -11,6 +11,7 @@ from event_platform import telemetry
 from event_platform.domain.words import counted
 
 from ..output import console, fail, text
+from ..runtime import log_text
 from ..runtime.log_lines import GatheredLines, to_background
 from ..sandbox import inbox as inbox_app
 from ..sandbox.inbox import Behaviour, Received
@@ -97,7 +98,7 @@ def serve_app(
     dates_itself: bool = False,
 ) -> None:
     """Serves the app, also when nobody reads what it prints."""
-    telemetry.configure("info", GatheredLines(to_background()))
+    telemetry.configure("info", GatheredLines(to_background()), log_text.renderer_of_commands())
     server.run(app, host=host, port=port, drain=2, ready=ready, dates_itself=dates_itself)
 
 

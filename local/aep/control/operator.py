@@ -13,6 +13,7 @@ from event_platform.domain.call_limits import CallType
 from event_platform.domain.errors import InvalidRequest, NotFound, Problem
 from event_platform.domain.record.actions import Action, Actor
 from event_platform.domain.subscriptions import Owner
+from event_platform.domain.tenants import is_client_id
 from event_platform.domain.urls import normalise_pim_url
 from event_platform.manage import Manage
 from event_platform.manage.identity import Caller
@@ -94,4 +95,6 @@ def _owner_in(request: Request) -> Caller:
         tenant = normalise_pim_url(url, allow_http=True)
     except ValueError as error:
         raise InvalidRequest(Problem("X-PIM-URL", str(error))) from error
+    if not is_client_id(client_id):
+        raise InvalidRequest(Problem("X-PIM-CLIENT-ID", "is no client id that a caller can have"))
     return Caller(Owner(tenant, client_id), url, may_subscribe=True)

@@ -55,6 +55,12 @@ def renderer(log_format: LogFormat | None, descriptor: int = STDERR) -> telemetr
     return lambda event: to_text(event, coloured=coloured)
 
 
+def renderer_of_commands() -> telemetry.Render | None:
+    """Returns the same for a command that reads no settings. A wrong AEP_LOG_FORMAT counts as none."""
+    asked = os.environ.get("AEP_LOG_FORMAT")
+    return renderer("json" if asked == "json" else "text" if asked == "text" else None)
+
+
 def to_text(event: MutableMapping[str, Any], *, coloured: bool) -> bytes:
     """Returns the line of an event that is complete, without the line break at its end.
 

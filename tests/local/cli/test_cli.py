@@ -61,6 +61,8 @@ def test_lines_of_the_log_are_no_part_of_what_a_command_prints(
         assert "names" in {check["name"] for check in orjson.loads(ended.out)}
         (line,) = ended.err.splitlines()
         assert orjson.loads(line)["reason"] == "of interest"
+    ended = run("doctor", "--data", str(tmp_path / "data"), settings={"AEP_LOG_FORMAT": "text"})
+    assert ended.err.endswith('  warning   resolver.renewed        reason="of interest"\n')
 
 
 def test_looking_at_a_folder_that_is_not_there_makes_none(tmp_path: Path) -> None:

@@ -227,6 +227,8 @@ async def test_calls_for_a_clients_records_name_the_client(folder: Path) -> None
     async with running(folder):
         with pytest.raises(InvalidRequest, match="X-PIM-URL: says whose records are meant"):
             await call(folder, "GET", "subscribers", headers={})
+        with pytest.raises(InvalidRequest, match="X-PIM-CLIENT-ID: is no client id"):
+            await call(folder, "GET", "subscribers", headers=OWNER | {"X-PIM-CLIENT-ID": "x" * 257})
 
 
 async def test_the_command_has_what_it_changes_of_a_pim_in_force_at_once(folder: Path) -> None:

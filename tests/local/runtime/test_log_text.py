@@ -134,3 +134,12 @@ def test_colour_is_for_terminals_whose_user_did_not_refuse_it(
         assert render is not None
         made = render({"event": "pims.read", "severity": "INFO", "timestamp": AT})
         assert (b"\x1b" in made) == expected
+
+
+@pytest.mark.parametrize(("asked", "is_text"), [("text", True), ("json", False), ("", False), ("xml", False)])
+def test_a_command_takes_the_format_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, asked: str, is_text: bool
+) -> None:
+    monkeypatch.setenv("AEP_LOG_FORMAT", asked)
+    monkeypatch.setattr(os, "isatty", lambda descriptor: False)
+    assert (log_text.renderer_of_commands() is not None) == is_text
