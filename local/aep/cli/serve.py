@@ -211,9 +211,9 @@ async def _serve(
         )
         await platform.start()
         began = time.monotonic()
-        started = _facts(data, len(workers.started), await platform.pims(), settings.pims)
         memory.collect_garbage_rarely()
         try:
+            started = _facts(data, len(workers.started), await platform.pims(), settings.pims)
             async with (
                 systemd.watchdog(SystemClock(), WatchedTasks(on_fault)),
                 _metrics(platform.metrics_app, *metrics_at),
@@ -244,8 +244,9 @@ def _facts(data: Path, workers: int, pims: Sequence[Tenant], listed: str | None)
     facts["ingest_formats"] = [way for way in Way if any(tenant.takes(way) for tenant in pims)]
     if not facts["ingest_formats"]:
         folder = "" if data == options.DEFAULT_DATA else f" --data {shlex.quote(str(data))}"
-        in_file = "" if listed is None or listed.lstrip().startswith("[") else ", or add one to the list"
-        facts["fix"] = f"register a PIM, at once: aep pims add https://YOUR-PIM{folder}{in_file}"
+        in_file = "" if listed is None or listed.lstrip().startswith("[") else ", or in the list"
+        what = "no PIM can send events: give one a key" if pims else "register a PIM, while this runs"
+        facts["fix"] = f"{what}: aep pims add https://YOUR-PIM{folder}{in_file}"
     return facts
 
 

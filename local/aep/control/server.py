@@ -11,13 +11,13 @@ from starlette.types import Scope
 from event_platform.http import App
 
 from ..errors import CannotListen
+from ..runtime.stopping import CONTROL_SECONDS
 from ..serving import server
 from . import address
 
 log = structlog.get_logger()
 
 CONNECTIONS = 16
-DRAIN_SECONDS = 1.0
 
 
 def app(routes: Sequence[Route]) -> App:
@@ -41,7 +41,7 @@ async def serving(control_app: App, folder: Path) -> AsyncGenerator[None, None]:
                 listener,
                 control_app,
                 connections=CONNECTIONS,
-                drain=DRAIN_SECONDS,
+                drain=CONTROL_SECONDS,
                 by_address=False,
                 admits=_admits,
             )

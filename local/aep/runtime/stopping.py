@@ -7,10 +7,12 @@ STOP_SECONDS = 10.0
 
 REQUESTS_SECONDS = 1.5
 """The time for requests that are being answered."""
-METRICS_SECONDS = 0.5
-"""The time for answers of /metrics, which has a port of its own."""
-CONSOLE_SECONDS = 0.5
+CONTROL_SECONDS = 0.2
+"""The time for answers of the control socket."""
+CONSOLE_SECONDS = 0.2
 """The time for answers of the console, whose live pages are ended before."""
+METRICS_SECONDS = 0.2
+"""The time for answers of /metrics, which has a port of its own."""
 DRAIN_SECONDS = 6.0
 """The time for deliveries that were handed out, longer than an attempt may usually take, and for
 notifications.

@@ -10,6 +10,8 @@ from aep.broker import live
 from aep.broker.live import Outgoing
 from aep.runtime.stopping import (
     CONNECTIONS_SECONDS,
+    CONSOLE_SECONDS,
+    CONTROL_SECONDS,
     DRAIN_SECONDS,
     LAST_WRITE_SECONDS,
     METRICS_SECONDS,
@@ -22,7 +24,8 @@ from support.processes import server
 
 
 def test_the_parts_of_a_stop_end_within_its_time() -> None:
-    around = REQUESTS_SECONDS + METRICS_SECONDS + 2 * LAST_WRITE_SECONDS
+    others = CONTROL_SECONDS + CONSOLE_SECONDS + METRICS_SECONDS
+    around = REQUESTS_SECONDS + others + 2 * LAST_WRITE_SECONDS
     assert around + WORKER_SECONDS < STOP_SECONDS
     assert around + DRAIN_SECONDS + CONNECTIONS_SECONDS < STOP_SECONDS  # without workers
 

@@ -144,7 +144,7 @@ def test_a_line_at_start_and_stop_says_what_runs_and_what_is_missing(tmp_path: P
             "workers": 0,
             "pims": 0,
             "ingest_formats": [],
-            "fix": f"register a PIM, at once: aep pims add https://YOUR-PIM --data {data}",
+            "fix": f"register a PIM, while this runs: aep pims add https://YOUR-PIM --data {data}",
         }.items()
     )
     assert last == lines[-1]
