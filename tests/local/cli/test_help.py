@@ -95,6 +95,8 @@ EXAMPLES = [
     ["pims", "remove"],
     ["status"],
     ["logs"],
+    ["subscriptions"],
+    ["subscribers"],
     ["retry"],
     ["dead", "list"],
     ["dead", "drop"],
