@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 from zoneinfo import ZoneInfo
 
 from starlette.applications import Starlette
@@ -75,6 +75,8 @@ class RecordedPim:
         """The answers to reads in place of their own, by how many reads come before."""
         self.broken: set[str] = set()
         """The lists that always fail."""
+        self.hidden: set[str] = set()
+        """The lists whose single entities a proxy answers for, with 404."""
         self.is_closed = False
         """True if the connection gets no token."""
         self._token = self._refresh_token = ""
@@ -157,7 +159,21 @@ class RecordedPim:
                 if resource in self.broken:
                     return self.text("<h1>Internal Server Error</h1>", 500, "text/html")
                 return self.page(request, resource, path)
+            if path.startswith(f"{parent}{resource}/"):
+                if resource in self.hidden:
+                    return self.text("<h1>404 Not Found</h1>", 404, "text/html")
+                key = unquote(path.removeprefix(f"{parent}{resource}/"))
+                return self.one(request, resource, f"{parent}{resource}", key)
         return self.error(404, f'No route found for "GET {url.path}"')
+
+    def one(self, request: Request, resource: str, path: str, key: str) -> Response:
+        """Returns an entity by itself."""
+        entities = self.entities[_kept_as(resource)].values()
+        by_uuid = resource == "products-uuid"
+        found = [each for each in entities if key == (each.uuid if by_uuid else each.key)]
+        if not found:
+            return self.error(404, f'Resource "{key}" does not exist.')
+        return self.json(self._item(request, path, resource, found[0]))
 
     def page(self, request: Request, resource: str, path: str, **changed: Any) -> Response:
         """Returns a page of a list; `changed` replaces its links."""

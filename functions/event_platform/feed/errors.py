@@ -9,6 +9,9 @@ FeedError           the root; never raised itself. `reason` is a word for the lo
 
 from ..domain.errors import EventPlatformError
 
+SERVER_ERROR = "server_error"
+"""The reason of a PimTrouble that may be of one list alone: it answered 408 or 5xx."""
+
 
 class FeedError(EventPlatformError):
     """The root of the tree above."""

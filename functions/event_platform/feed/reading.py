@@ -12,7 +12,7 @@ from ..domain.feeds import Feed, Mark, ResourceName, ResourceState, Round, Shape
 from ..domain.tenants import Tenant
 from ..ports import Clock, FeedStep, FeedStore, Listed
 from .changes import Brought, Entity, changes_of, entity_of, event_of
-from .errors import Missing, NoRight, PimTrouble, ResourceError
+from .errors import SERVER_ERROR, Missing, NoRight, PimTrouble, ResourceError
 from .pages import Item, Page
 from .resources import RESOURCES, Resource
 from .rounds import (
@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 IDENTIFIER_TYPE = "pim_catalog_identifier"
 FORBIDDEN_SECONDS = 3600.0
+KNOWN_AFTER = 3
+"""The failures in a row after which a list that fails alone is no reason to ask the whole PIM less often."""
 FIRST_BACKOFF, LONGEST_BACKOFF = 15.0, 900.0
 """Seconds until the next try after a trouble, which double from the first to the longest."""
 MAX_PARENTS = 10_000
@@ -91,14 +93,29 @@ class RoundReader:
         self._names = list(feed.names)
 
     async def read_all(self) -> None:
-        """Makes a round of each resource. Raises PimTrouble, FeedReplaced, StoreUnavailable."""
+        """Makes a round of each resource. Raises PimTrouble, FeedReplaced, StoreUnavailable.
+
+        A list that answers 5xx keeps no other from being read; a second one that does ends it. One that keeps
+        failing while others work is their concern no more.
+        """
         states = await self.store.states(self.feed.tenant)
+        failed: PimTrouble | None = None
+        is_known, has_worked = False, False
         for name in tuple(self._names):
             state = states.get(name) or ResourceState()
-            if self._is_due(name, state):
-                self._names.remove(name)
-                self._names.append(name)
+            if not self._is_due(name, state):
+                continue
+            self._names.remove(name)
+            self._names.append(name)
+            try:
                 await self._read(RESOURCES[name], state)
+                has_worked = True
+            except PimTrouble as error:
+                if error.reason != SERVER_ERROR or failed is not None:
+                    raise
+                failed, is_known = error, state.failures >= KNOWN_AFTER
+        if failed is not None and not (is_known and has_worked):
+            raise failed
 
     def _is_due(self, name: ResourceName, state: ResourceState) -> bool:
         again_at = state.asked_again_at

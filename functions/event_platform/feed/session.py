@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -10,7 +11,7 @@ import orjson
 from ..domain.errors import PimUnavailable, TooLarge
 from ..domain.feeds import Feed
 from ..ports import Clock, PimAnswer, PimRest
-from .errors import FeedError, Missing, NoRight, PimTrouble, ResourceError
+from .errors import SERVER_ERROR, FeedError, Missing, NoRight, PimTrouble, ResourceError
 from .pages import Page, PageReader, UnusablePage
 from .resources import API
 
@@ -21,7 +22,6 @@ TOKEN_SECONDS = 3600.0
 BEFORE_THE_END = 60.0
 MAX_RETRY_AFTER = 900.0
 MESSAGE_CHARACTERS = 200
-_PASSING = frozenset((408, 429))
 
 
 class TooLargePage(ResourceError):
@@ -161,13 +161,15 @@ def _check(answer: PimAnswer) -> None:
     words = f"the PIM answered {status}{_said(answer)}"
     error: FeedError
     if status == 429 or status == 408 or status >= 500:
-        reason = "throttled" if status == 429 else "server_error"
+        reason = "throttled" if status == 429 else SERVER_ERROR
         after = None if answer.retry_after is None else min(answer.retry_after, MAX_RETRY_AFTER)
         error = PimTrouble(words, reason, after)
     elif status == 401:
         error = PimTrouble(f"{words} to a new token", "credentials")
     elif status == 403:
         error = NoRight(f"{words}: give the connection's role the right to list it", "forbidden")
+    elif status == 404 and not _is_of_the_pim(answer):
+        error = ResourceError(f"{words}, but not as a PIM does: is its URL the right one?", "not_json")
     elif status == 404:
         error = Missing(words, "missing")
     elif 300 <= status < 400:
@@ -179,13 +181,23 @@ def _check(answer: PimAnswer) -> None:
     raise error
 
 
+def _is_of_the_pim(answer: PimAnswer) -> bool:
+    """True if a refusal has the PIM's own form; a proxy before it, or another server, answers otherwise."""
+    return _members(answer).get("code") == answer.status
+
+
 def _said(answer: PimAnswer) -> str:
     """Returns the PIM's own message in brackets, if there is one."""
-    try:
-        value = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return ""
-    message = value.get("message") if isinstance(value, dict) else None
+    message = _members(answer).get("message")
     if not isinstance(message, str):
         return ""
     return f" ({''.join(each for each in message[:MESSAGE_CHARACTERS] if each.isprintable())})"
+
+
+def _members(answer: PimAnswer) -> dict[str, Any]:
+    """Returns the members of an answer that is a JSON object, none of any other."""
+    try:
+        value = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -12,7 +12,7 @@ from ..domain.events.event import Event
 from ..domain.feeds import Feed, ResourceName, ResourceState, Round, Sweep
 from ..ports import FeedStep, Listed
 from .changes import DELETED, Entity, entity_of, event_of
-from .errors import Missing, NoRight, ResourceError
+from .errors import SERVER_ERROR, Missing, NoRight, PimTrouble, ResourceError
 from .reading import RoundReader
 from .resources import IDENTIFIER_ROUTE, PAGE_LIMIT, RESOURCES, Resource
 from .rounds import after_page, next_parent, path_of, with_smaller_pages
@@ -41,7 +41,12 @@ class Sweeper:
         states = await self._reader.store.states(self._feed.tenant)
         for name, state in states.items():
             if name in self._feed.names and state.stage == "changes" and not state.missing:
-                await self._sweep(RESOURCES[name], state, until)
+                try:
+                    await self._sweep(RESOURCES[name], state, until)
+                except PimTrouble as error:
+                    if error.reason != SERVER_ERROR:
+                        raise
+                    # It may be this list alone that fails; it is asked again after the next round.
 
     async def _sweep(self, resource: Resource, state: ResourceState, until: float) -> None:
         while (sweep := self._begun(state.sweep)) is not None and self._reader.clock.monotonic() < until:

@@ -116,9 +116,9 @@ TROUBLES = {
     "422": (said(422, 'Property "updated" expects another format.'), "refused", False),
     "429": (said(429, "Too many requests", Retry_After="700"), "throttled", True),
     "429 without a time": (said(429, "Too many requests"), "throttled", True),
-    "408": (said(408, "Request timeout"), "server_error", True),
-    "503": (said(503, "Service unavailable"), "server_error", True),
-    "503 in HTML": (html(503), "server_error", True),
+    "408": (said(408, "Request timeout"), "server_error", False),
+    "503": (said(503, "Service unavailable"), "server_error", False),
+    "503 in HTML": (html(503), "server_error", False),
     "HTML in place of JSON": (html(200), "not_json", False),
     "an answer that is cut": (cut, "not_json", False),
     "a link to another API": (link_to("https://elsewhere/api/rest/v2/products"), "not_json", False),
@@ -131,7 +131,7 @@ TROUBLES = {
 
 @pytest.mark.parametrize("name", TROUBLES)
 async def test_a_trouble_is_noted_and_loses_nothing(tmp_path: Path, name: str) -> None:
-    answer, reason, is_of_the_pim = TROUBLES[name]
+    answer, reason, ends_the_round = TROUBLES[name]
     async with recording(tmp_path) as feed:
         change_all(feed)
         feed.recorded.trouble(answer(feed.recorded))
@@ -139,7 +139,7 @@ async def test_a_trouble_is_noted_and_loses_nothing(tmp_path: Path, name: str) -
         state = await feed.state()
         assert (state.reason, await told_of_products(feed)) == (reason, [])
         others = [each for each in await feed.types() if not each.startswith("product.")]
-        assert (others == []) == is_of_the_pim
+        assert (others == []) == ends_the_round
         if name == "429":
             assert wait == 700
         feed.clock.pass_by(3600)
@@ -336,3 +336,77 @@ async def test_codes_of_any_kind_are_read_to_the_end(tmp_path: Path) -> None:
         await feed.rounds(2)
         told = {"product.created": 110, "asset.created": 110, "category.created": 110}
         assert Counter(await feed.types()) == told
+
+
+def many(pim: RecordedPim) -> None:
+    """Fills each list, so that one of its entities is less than what a sweep holds back."""
+    for resource in PLURALS:
+        for number in range(40):
+            pim.add(resource, f"listed {number:02}/é")
+
+
+async def days(feed: Recording, number: int) -> None:
+    for _ in range(number):
+        feed.clock.pass_by(86_400)
+        await feed.rounds(2)
+
+
+def delete_one_of_each(feed: Recording) -> None:
+    for resource in PLURALS:
+        del feed.recorded.entities[resource]["listed 07/é"]
+
+
+@pytest.mark.parametrize("edition", EDITIONS)
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_sweep_of_each_version_and_edition_finds_what_was_deleted(
+    tmp_path: Path, version: str, edition: str
+) -> None:
+    async with recording(tmp_path, version, edition, prepare=many, sweep="daily") as feed:
+        await days(feed, 1)
+        delete_one_of_each(feed)
+        await days(feed, 1)
+        without = ENTERPRISE if edition == "community" else ()
+        told = [f"{kind}.deleted" for name, kind in PLURALS.items() if name not in without]
+        assert sorted(await feed.types()) == sorted(told)
+
+
+async def test_a_404_of_a_proxy_is_no_deletion(tmp_path: Path) -> None:
+    async with recording(tmp_path, prepare=many, sweep="daily", resources=["products"]) as feed:
+        await days(feed, 1)
+        del feed.recorded.entities["products"]["listed 07/é"]
+        feed.recorded.hidden.add("products-uuid")
+        await days(feed, 1)
+        assert await feed.types() == []
+        feed.recorded.hidden.clear()
+        await days(feed, 2)
+        assert await feed.types() == ["product.deleted"]
+
+
+async def test_a_404_of_a_proxy_ends_no_resource(tmp_path: Path) -> None:
+    async with recording(tmp_path, resources=["products", "families"]) as feed:
+        feed.recorded.trouble(lambda _: feed.recorded.text(LOGIN_PAGE, 404, "text/html"), times=3)
+        await feed.rounds(1)
+        feed.clock.pass_by(3600)
+        feed.recorded.change("products", "products_001")
+        feed.recorded.change("families", "families_001")
+        await feed.rounds(2)
+        assert sorted(await feed.types()) == ["family.updated", "product.updated"]
+
+
+async def test_a_list_that_always_fails_keeps_no_other_from_being_swept(tmp_path: Path) -> None:
+    async with recording(tmp_path, prepare=many, sweep="daily") as feed:
+        await days(feed, 1)
+        delete_one_of_each(feed)
+        feed.recorded.broken.add("product-models")
+        await feed.rounds(4)
+        await days(feed, 1)
+        told = {f"{kind}.deleted": 1 for name, kind in PLURALS.items() if name != "product-models"}
+        assert Counter(await feed.types()) == told
+
+
+async def test_a_pim_whose_lists_all_fail_is_asked_less_and_less_often(tmp_path: Path) -> None:
+    async with recording(tmp_path) as feed:
+        feed.recorded.broken |= set(feed.recorded.lists)
+        before = len(feed.recorded.requests)
+        assert [await feed.round() for _ in range(8)] == [15, 30, 60, 120, 240, 480, 900, 900]
+        assert len(feed.recorded.requests) - before == 16
