@@ -450,7 +450,7 @@ class PimRest(Protocol):
     ) -> PimAnswer:
         """Returns the answer; no redirect is followed, and the whole takes a minute at most.
 
-        The body of a 200 goes to `read`, in pieces of at most 32 KiB. Raises PimUnavailable, TooLarge over
+        The body of a 200 goes to `read`, in pieces of at most 8 KiB. Raises PimUnavailable, TooLarge over
         32 MiB, and what `read` raises.
         """
         ...

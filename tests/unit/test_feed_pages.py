@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_platform.feed.pages import PIECE_BYTES, Page, PageReader, UnusablePage, path_below_api
+from event_platform.adapters.pim_rest import PIECE_BYTES
+from event_platform.feed.pages import Page, PageReader, UnusablePage, path_below_api
 
 VALUE = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=80),

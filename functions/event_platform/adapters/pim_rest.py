@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 CALL_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
-PIECE_BYTES = 32 * 1024
+PIECE_BYTES = 8 * 1024
+"""The most bytes that are read before others have their turn in the event loop."""
 MAX_BYTES = 32 * 1024 * 1024
 MAX_OTHER_BYTES = 64 * 1024
 """The most that is read of an answer that is no page."""
@@ -92,7 +93,7 @@ class HttpsPimRest:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-                read_bufsize=2 * PIECE_BYTES,
+                read_bufsize=8 * PIECE_BYTES,
             )
         return self._session
 

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import orjson
 
@@ -42,7 +43,7 @@ class Entity:
 
     @property
     def key(self) -> bytes:
-        """16 bytes that stand for the identity within its resource."""
+        """The bytes that stand for the identity within its resource."""
         return key_of(self.identity)
 
 
@@ -140,13 +141,18 @@ def event_of(
     moment = at.astimezone(UTC).isoformat().replace("+00:00", "Z")
     name = orjson.dumps([event_type.name, *entity.identity, moment, digest.hex()]).decode()
     return Event(
-        str(uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, tenant), name)),
+        str(uuid.uuid5(_namespace(tenant), name)),
         event_type.name,
         moment,
         Facts(event_type.name, data),
         json_form.stringify(data),
         event_type.identity_of(data),
     )
+
+
+@lru_cache(maxsize=256)
+def _namespace(tenant: str) -> uuid.UUID:
+    return uuid.uuid5(uuid.NAMESPACE_URL, tenant)
 
 
 def _seconds(moment: datetime) -> int:

@@ -12,8 +12,6 @@ from ..domain.errors import EventPlatformError
 from ..domain.events import json_form
 from .resources import API
 
-PIECE_BYTES = 32 * 1024
-"""The most bytes that are read at a time, so that no piece of work holds up others."""
 MAX_ITEMS = 100
 """A PIM puts no more into a page, and we ask for no more."""
 MAX_TEXT_LENGTH = 1024

@@ -1,5 +1,6 @@
 """Reads the feed of one PIM: each resource page by page, and each page in one commit."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -36,6 +37,8 @@ KNOWN_AFTER = 3
 FIRST_BACKOFF, LONGEST_BACKOFF = 15.0, 900.0
 """Seconds until the next try after a trouble, which double from the first to the longest."""
 MAX_PARENTS = 10_000
+ITEMS_AT_ONCE = 10
+"""The items that become events before others have their turn in the event loop."""
 ERROR_CHARACTERS = 500
 
 
@@ -224,17 +227,17 @@ class RoundReader:
         comes_by_webhook = self._has_webhook and resource.has_webhook
         return timedelta(seconds=self.feed.settle if comes_by_webhook else 0)
 
-    def found_in(
+    def add_found(
         self,
+        found: "FoundInPage",
         resource: Resource,
         route: str,
         asked: Round,
         upper: datetime,
         items: Sequence[Item],
         known: dict[bytes, Mark],
-    ) -> "FoundInPage":
-        """Returns the events and marks of a page. `known` is what is remembered of its items, by key."""
-        found = FoundInPage()
+    ) -> None:
+        """Adds the events and marks of items. `known` is what is remembered of them, by key."""
         for item, entity in self.entities(resource, route, asked.parent, items):
             if entity is None:
                 found.unreadable += 1
@@ -259,7 +262,6 @@ class RoundReader:
                     found.unreadable += 1
                 else:
                     found.events.append(event)
-        return found
 
     def entities(
         self, resource: Resource, route: str, parent: str | None, items: Sequence[Item]
@@ -342,8 +344,13 @@ class _ResourceReader:
         route = self.state.route or self._resource.routes[0]
         entities = self._reader.entities(self._resource, route, asked.parent, page.items)
         keys = [entity.key for _, entity in entities if entity is not None]
-        known = await self._reader.store.known(self._feed.tenant, self._resource.name, keys)
-        return self._reader.found_in(self._resource, route, asked, upper, page.items, dict(known))
+        known = dict(await self._reader.store.known(self._feed.tenant, self._resource.name, keys))
+        found = FoundInPage()
+        for start in range(0, len(page.items), ITEMS_AT_ONCE):
+            items = page.items[start : start + ITEMS_AT_ONCE]
+            self._reader.add_found(found, self._resource, route, asked, upper, items, known)
+            await asyncio.sleep(0)
+        return found
 
     def _learn_from(self, page: Page) -> None:
         state = self.state

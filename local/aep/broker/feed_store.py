@@ -50,10 +50,16 @@ class SqliteFeedStore:
 
         await self._queue.accept_with(tenant, step.events, job, way=Way.FEED)
         if step.forget_before is not None:
-            while await self._forget(tenant, step.resource, step.forget_before):
-                pass
+            await self._forget(tenant, step.resource, step.forget_before)
 
-    async def _forget(self, tenant: str, resource: ResourceName, before: int) -> bool:
-        return await self._database.write(
-            lambda connection: feeds.forget_marks(connection, tenant, resource, before), needs_room=False
-        )
+    async def _forget(self, tenant: str, resource: ResourceName, before: int) -> None:
+        """Forgets what was found long ago, in pieces that give way to all other work."""
+
+        def job(connection: sqlite3.Connection, keys: Sequence[bytes]) -> list[bytes | None]:
+            return [feeds.forget_marks(connection, tenant, resource, before, key) for key in keys]
+
+        after: bytes | None = b""
+        while after is not None:
+            after = await self._database.write_jointly(
+                job, after, gives_way=True, tenant=tenant, needs_room=False
+            )

@@ -1,7 +1,7 @@
 """The tables of feeds: their settings, how far each resource has come, and what was found of entities."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -12,7 +12,7 @@ from event_platform.ports import Listed, Seal
 
 from . import bulk
 
-FORGOTTEN_AT_ONCE = 1000
+LOOKED_AT_ONCE = 500
 
 
 class StoredFeed(NamedTuple):
@@ -120,23 +120,29 @@ def put_marks(
 ) -> None:
     """Writes what was found of entities, in a job."""
     no = _no(connection, tenant)
-    connection.executemany(
-        "INSERT OR REPLACE INTO feed_marks (feed_no, resource, key, created, updated, digest)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        [(no, resource, key, mark.created, mark.updated, mark.digest) for key, mark in sorted(found.items())],
-    )
+    _remove_marks(connection, no, resource, found)
+    rows = [
+        (no, resource, key, mark.created, mark.updated, mark.digest) for key, mark in sorted(found.items())
+    ]
+    bulk.insert(connection, "feed_marks (feed_no, resource, key, created, updated, digest)", rows)
 
 
-def forget_marks(connection: sqlite3.Connection, tenant: str, resource: ResourceName, before: int) -> bool:
-    """Forgets some of what was updated before that, in unix seconds, in a job. True if there is more."""
-    return (
-        connection.execute(
-            "DELETE FROM feed_marks WHERE feed_no = ?1 AND resource = ?2 AND key IN"
-            " (SELECT key FROM feed_marks WHERE feed_no = ?1 AND resource = ?2 AND updated < ?3 LIMIT ?4)",
-            (_no(connection, tenant), resource, before, FORGOTTEN_AT_ONCE),
-        ).rowcount
-        == FORGOTTEN_AT_ONCE
-    )
+def forget_marks(
+    connection: sqlite3.Connection, tenant: str, resource: ResourceName, before: int, after: bytes
+) -> bytes | None:
+    """Forgets what was updated before that, in unix seconds, among the next keys after one, in a job.
+
+    Returns the last of these keys; None if there are no more.
+    """
+    no = _no(connection, tenant)
+    rows = connection.execute(
+        "SELECT key, updated FROM feed_marks WHERE feed_no = ? AND resource = ? AND key > ?"
+        " ORDER BY key LIMIT ?",
+        (no, resource, after, LOOKED_AT_ONCE),
+    ).fetchall()
+    old = [key for key, updated in rows if updated is not None and updated < before]
+    _remove_marks(connection, no, resource, old)
+    return rows[-1][0] if len(rows) == LOOKED_AT_ONCE else None
 
 
 def put_listed(
@@ -148,10 +154,10 @@ def put_listed(
 ) -> None:
     """Notes that a sweep has listed these entities, in a job."""
     no = _no(connection, tenant)
-    connection.executemany(
-        "INSERT OR REPLACE INTO feed_listed (feed_no, resource, identity, identifier, sweep)"
-        " VALUES (?, ?, ?, ?, ?)",
-        [(no, resource, _text_of(each), each.identifier, sweep) for each in listed],
+    _remove_listed(connection, no, resource, listed)
+    rows = {each.identity: (no, resource, _text_of(each), each.identifier, sweep) for each in listed}
+    bulk.insert(
+        connection, "feed_listed (feed_no, resource, identity, identifier, sweep)", list(rows.values())
     )
 
 
@@ -160,14 +166,22 @@ def remove_listed(
 ) -> None:
     """Forgets entities that are deleted, and what was found of them, in a job."""
     no = _no(connection, tenant)
-    connection.executemany(
-        "DELETE FROM feed_listed WHERE feed_no = ? AND resource = ? AND identity = ?",
-        [(no, resource, _text_of(each)) for each in unlisted],
-    )
-    connection.executemany(
-        "DELETE FROM feed_marks WHERE feed_no = ? AND resource = ? AND key = ?",
-        [(no, resource, key_of(each.identity)) for each in unlisted],
-    )
+    _remove_listed(connection, no, resource, unlisted)
+    _remove_marks(connection, no, resource, [key_of(each.identity) for each in unlisted])
+
+
+def _remove_listed(
+    connection: sqlite3.Connection, no: int, resource: ResourceName, listed: Sequence[Listed]
+) -> None:
+    keys = [(no, resource, _text_of(each)) for each in listed]
+    bulk.change(connection, "DELETE FROM feed_listed WHERE (feed_no, resource, identity) IN {keys}", keys)
+
+
+def _remove_marks(
+    connection: sqlite3.Connection, no: int, resource: ResourceName, keys: Iterable[bytes]
+) -> None:
+    rows = [(no, resource, key) for key in keys]
+    bulk.change(connection, "DELETE FROM feed_marks WHERE (feed_no, resource, key) IN {keys}", rows)
 
 
 def number_listed(

@@ -448,6 +448,11 @@ DELETE FROM events WHERE no IN (SELECT event_no FROM event_uses WHERE remaining 
 DELETE FROM event_uses WHERE remaining <= 0;
 """
 
+_VERSION_19 = """
+DROP INDEX feed_marks_by_time;
+DELETE FROM feed_marks;                -- whose keys were others
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -467,6 +472,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_16,
     _VERSION_17,
     _VERSION_18,
+    _VERSION_19,
 )
 """The statements that lead from each version of the schema to the next, beginning with the empty file.
 
