@@ -450,7 +450,8 @@ DELETE FROM event_uses WHERE remaining <= 0;
 
 _VERSION_19 = """
 DROP INDEX feed_marks_by_time;
-DELETE FROM feed_marks;                -- whose keys were others
+DELETE FROM feed_marks;                -- whose keys were others; the feeds begin anew
+DELETE FROM feed_resources;
 """
 
 MIGRATIONS: Sequence[str] = (
