@@ -228,6 +228,7 @@ async def test_an_operator_sees_the_subscriptions_and_the_log_of_a_project_and_r
     assert (ended.status, ended.out.startswith(f"replay {started['id']} is cancelled")) == (0, True)
 
 
+@pytest.mark.full
 async def test_a_subscription_catches_up_after_a_suspension(
     platform: GooglePlatform, inbox: str, pubsub_host: str
 ) -> None:

@@ -5,10 +5,10 @@ The wheel does not bring Google's packages, so they are imported when a command 
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
 
 import orjson
 
@@ -26,6 +26,7 @@ from ..store.overview import State
 from .connection import firestore_of
 
 if TYPE_CHECKING:
+    from google.cloud.firestore_v1 import AsyncQuery
     from google.cloud.firestore_v1.base_document import DocumentSnapshot
 
     from event_platform.adapters.firestore.client import Firestore
@@ -36,6 +37,7 @@ RETRIES_AT_MOST = 20_000
 ENDS_AT_MOST = 1_000
 """The entries of one subscription whose ends are counted."""
 AT_ONCE = 16
+_LOOKED_BACK = timedelta(hours=1, minutes=1)
 _SHOWN = sorted(status for status in Status if status is not Status.DELETED)
 
 T = TypeVar("T")
@@ -118,7 +120,8 @@ async def _state(
     series, minute = series_of(subscription), first_minute(now)
     counts = FirestoreSuccessCounts(firestore)
     judged = _sum((await counts.since(series, minute)).values())
-    before = [await counts.since(each, minute) for each in series_before(series)]
+    is_new = now - subscription.updated_at < _LOOKED_BACK
+    before = [await counts.since(each, minute) for each in series_before(series)] if is_new else []
     every = _sum([judged, *(count for minutes in before for count in minutes.values())])
     query = LogQuery(log_type=LogType.ERROR, subscription_id=subscription.id, limit=ENDS_AT_MOST)
     entries = await FirestoreLogs(firestore, SystemClock()).entries(subscription.owner, query)
@@ -166,34 +169,41 @@ def _sum(counts: Iterable[Count]) -> Count:
 async def _all(
     firestore: "Firestore", collection: str, *, shown_only: bool = True
 ) -> "Sequence[DocumentSnapshot]":
-    """Returns the documents, read in pages by their ids. Raises GoogleFailed if there are too many."""
+    """Returns the documents. Raises GoogleFailed if there are too many."""
     from google.cloud.firestore_v1 import AsyncQuery
 
     found: list[DocumentSnapshot] = []
-    query = AsyncQuery(firestore.client.collection(collection)).order_by("__name__").limit(PAGE)
-    asked = query
-    while page := await firestore.query(asked):
+    async for page in _pages(firestore, AsyncQuery(firestore.client.collection(collection))):
         found += page
         if len(found) > SUBSCRIPTIONS_AT_MOST:
             raise GoogleFailed(f"there are more than {SUBSCRIPTIONS_AT_MOST:,} {collection} in the project")
-        asked = query.start_after(page[-1])
     return [each for each in found if not shown_only or each.get("status") in _SHOWN]
 
 
-async def _retries(firestore: "Firestore") -> dict[str, _Retries]:
+async def _retries(firestore: "Firestore") -> Mapping[str, _Retries]:
     """Counts retries by subscription; the first ones, where there are very many."""
     from google.cloud.firestore_v1 import AsyncQuery
 
-    fields = ["subscription_id", "accepted_at"]
-    collection = AsyncQuery(firestore.client.collection(data_model.RETRIES))
+    retries = AsyncQuery(firestore.client.collection(data_model.RETRIES))
     found: defaultdict[str, _Retries] = defaultdict(_Retries)
-    for each in await firestore.query(collection.select(fields).limit(RETRIES_AT_MOST)):
-        document: dict[str, Any] = each.to_dict() or {}
-        retries = found[document["subscription_id"]]
-        retries.number += 1
-        accepted_at = document["accepted_at"]
-        retries.since = min(retries.since or accepted_at, accepted_at)
+    number = 0
+    async for page in _pages(firestore, retries.select(["subscription_id", "accepted_at"])):
+        for each in page:
+            of_one, accepted_at = found[each.get("subscription_id")], each.get("accepted_at")
+            of_one.number += 1
+            of_one.since = min(of_one.since or accepted_at, accepted_at)
+        number += len(page)
+        if number >= RETRIES_AT_MOST:
+            break
     return found
+
+
+async def _pages(firestore: "Firestore", query: "AsyncQuery") -> "AsyncIterator[Sequence[DocumentSnapshot]]":
+    """Yields the documents in the order of their ids: a query has to end soon."""
+    asked = query = query.order_by("__name__").limit(PAGE)
+    while page := await firestore.query(asked):
+        yield page
+        asked = query.start_after(page[-1])
 
 
 def _record(snapshot: "DocumentSnapshot") -> Subscription:
