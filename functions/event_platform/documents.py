@@ -106,6 +106,11 @@ def subscription_document(subscription: Subscription, seal: Seal) -> Document:
         "catch_up": subscription.catch_up,
         "replay_id": subscription.replay_id,
         **({} if subscription.missed is None else {"missed": _missed_document(subscription.missed)}),
+        **(
+            {}
+            if subscription.shared_until is None
+            else {"shared_until": subscription.shared_until.isoformat()}
+        ),
         "created_at": subscription.created_at.isoformat(),
         "updated_at": subscription.updated_at.isoformat(),
     }
@@ -164,6 +169,7 @@ def subscription_of(document: Mapping[str, Any], seal: Seal) -> Subscription:
         catch_up=document.get("catch_up", False),
         replay_id=document.get("replay_id"),
         missed=_missed_of(document.get("missed")),
+        shared_until=_moment(document.get("shared_until")),
     )
 
 

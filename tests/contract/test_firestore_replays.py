@@ -1,7 +1,7 @@
 """Replays in Firestore: what manage writes, what fanout and maintain find of it, on Google's emulator."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,14 +14,16 @@ from event_platform.adapters.firestore.catch_ups import FirestoreCatchUps
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.logs import FirestoreLogs
 from event_platform.adapters.firestore.missed import FirestoreMissedEvents
+from event_platform.adapters.firestore.paces import FirestorePaces
 from event_platform.adapters.firestore.replay_counts import FirestoreReplayCounts
 from event_platform.adapters.firestore.replays import NOTED_EVERY_SECONDS, FirestoreReplays
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.seal import AesGcmSeal
 from event_platform.domain.catching_up import SWITCHED_AFTER
 from event_platform.domain.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
+from event_platform.domain.paced import SHARED_FOR, sharing_turns
 from event_platform.domain.record.actions import BY_THE_PLATFORM
-from event_platform.domain.record.logs import LogQuery
+from event_platform.domain.record.logs import LogEntry, LogQuery
 from event_platform.domain.replays import Replay, ReplayRequest, ReplayStatus, Which
 from event_platform.domain.subscriptions import (
     Missed,
@@ -81,11 +83,15 @@ class TwoViews:
             catch_up=catch_up,
         )
 
+    async def entries(self) -> Sequence[LogEntry]:
+        query = LogQuery(subscription_id=self.subscription.id, limit=100)
+        return await FirestoreLogs(self.firestore, self.clock).entries(self.subscription.owner, query)
+
     async def caught_up(self) -> list[str | None]:
         """The messages of the log entries that say that it has caught up."""
-        query = LogQuery(subscription_id=self.subscription.id, limit=100)
-        entries = await FirestoreLogs(self.firestore, self.clock).entries(self.subscription.owner, query)
-        return [each.error_message for each in entries if each.operation == "subscription_caught_up"]
+        return [
+            each.error_message for each in await self.entries() if each.operation == "subscription_caught_up"
+        ]
 
     async def named(self) -> str | None:
         """The replay whose deliveries are sent."""
@@ -270,6 +276,18 @@ async def test_the_numbers_are_written_every_five_seconds_by_one_who_waits(world
         await FirestoreReplayCounts(away, world.clock).add(replay.id, delivered=1)
     assert [line["event"] for line in lines] == ["replay.not_counted"]
     await away.close()
+
+
+async def test_shared_turns_are_noted_in_the_record_and_nobody_is_told(world: TwoViews) -> None:
+    paces = FirestorePaces(world.firestore, world.subscriptions, world.clock)
+    logged = len(await world.entries())
+    now = world.clock.now()
+    for _ in range(2):
+        await paces.change_pace(world.subscription.id, lambda before: sharing_turns(before, now))
+    found = await paces.current(world.subscription.id)
+    assert found is not None
+    assert (found.shared_until, found.rate, found.lanes) == (now + SHARED_FOR, None, 16)
+    assert len(await world.entries()) == logged
 
 
 # --- catching up ---------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ from event_platform.deliver.routes import pipeline
 from event_platform.domain.attempts.outcomes import Answer
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.errors import StoreUnavailable
+from event_platform.domain.pace.lanes import lanes_of_replay
 from event_platform.domain.pace.rates import Limits, Rate
+from event_platform.domain.paced import SHARED_FOR, shares_turns
 from event_platform.domain.subscriptions import Subscription, suspend
 from support.clock import START, ManualClock
 from support.delivering import DELIVERY, LANES, SUBSCRIPTION, TIMEOUT, Delivering
@@ -48,6 +50,12 @@ class AtTheEdge(Delivering):
             answered.append(self.clock.monotonic())
 
         return Push(asyncio.create_task(one()), answered)
+
+    async def pushed(self, replay_id: str | None = None) -> None:
+        """A delivery that is alone in its lane, carried out."""
+        push = self.push(replace(DELIVERY, replay_id=replay_id), alone=True)
+        await self.clock.advance(0)
+        await push.task
 
 
 def a_429(**headers: str) -> Answer:
@@ -99,6 +107,44 @@ async def test_the_lanes_of_a_busy_subscription_send_at_its_rate_together() -> N
         task.cancel()
     await asyncio.gather(*lanes, return_exceptions=True)
     assert len([moment for moment in world.sent if moment > 0]) == pytest.approx(100, abs=2)
+
+
+@pytest.mark.parametrize(("is_replaying", "sent"), [(True, 100), (False, 125)])
+async def test_the_lanes_of_a_replay_share_the_rate_with_the_others(is_replaying: bool, sent: int) -> None:
+    """Without the note in the record, which the first delivery of a replay makes, they would exceed it."""
+    world = AtTheEdge()
+    assert world.subscription is not None
+    world.subscription = replace(world.subscription, replay_id="r")
+    world.writable = is_replaying
+
+    async def lane(number: int, replay_id: str | None) -> None:
+        while True:
+            await world.push(replace(DELIVERY, lane=number, replay_id=replay_id)).task
+
+    lanes = [asyncio.create_task(lane(number, None)) for number in range(LANES)]
+    lanes += [asyncio.create_task(lane(number, "r")) for number in range(lanes_of_replay(LANES))]
+    await world.clock.advance(20)
+    for task in lanes:
+        task.cancel()
+    await asyncio.gather(*lanes, return_exceptions=True)
+    assert len([moment for moment in world.sent if moment > 10]) == pytest.approx(sent, abs=3)
+    assert world.written == (1 if is_replaying else 0)
+
+
+async def test_turns_are_shared_while_a_replay_is_at_work_and_noted_once_a_minute() -> None:
+    world = AtTheEdge()
+    assert world.subscription is not None
+    world.subscription = replace(world.subscription, replay_id="r")
+    for _ in range(3):
+        await world.pushed(replay_id="r")
+    assert (world.written, world.subscription.shared_until) == (1, START + SHARED_FOR)
+    await world.clock.advance(70)
+    await world.pushed()
+    assert world.written == 1, "what is no replay's extends nothing"
+    await world.pushed(replay_id="r")
+    assert world.written == 2
+    assert shares_turns(world.subscription, world.clock.now() + SHARED_FOR / 2)
+    assert not shares_turns(world.subscription, world.clock.now() + SHARED_FOR)
 
 
 async def test_a_message_that_is_alone_in_its_lane_holds_nothing() -> None:

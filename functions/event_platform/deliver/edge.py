@@ -15,9 +15,11 @@ import structlog
 from ..domain.catching_up import of_this_epoch
 from ..domain.deliveries import Delivery, Settlement
 from ..domain.errors import CannotConnect, StoreUnavailable
+from ..domain.pace.lanes import lanes_of_replay
 from ..domain.pace.rates import Limits, Rate
 from ..domain.pace.turns import COPY_SECONDS, Turn
-from ..domain.paced import to_be_sent
+from ..domain.paced import shares_turns, sharing_turns, to_be_sent
+from ..domain.subscriptions import Subscription
 from ..ports import Clock, SubscriptionLookup
 from .observer import Follow, Observer
 from .pipeline import Attempt, TurnTooLate, back_to_lane
@@ -44,6 +46,14 @@ class Push:
     delivery: Delivery
     began: float
     alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownPace:
+    """The rate of a subscription. With `shared` the lanes of a replay take turns with the others."""
+
+    rate: Rate
+    shared: bool
 
 
 class Edge:
@@ -97,41 +107,52 @@ class Edge:
 
     async def _hold(self, push: Push, settlement: Settlement) -> None:
         until = push.began + HELD_AT_MOST
-        if not await self._turn_comes(settlement.delivery, until, self._known_rate(settlement)):
+        if not await self._turn_comes(settlement.delivery, until, self._known_pace(settlement)):
             await self._clock.sleep(max(0.0, until - self._clock.monotonic()))
 
-    @staticmethod
-    def _known_rate(settlement: Settlement) -> Rate | None:
-        """Returns the rate of the attempt that was just made, if the store has no newer one.
+    def _known_pace(self, settlement: Settlement) -> "_KnownPace | None":
+        """Returns the pace of the attempt that was just made, if the store has no newer one.
 
         What a receiver refused has changed it. When the turn has come it is asked for in any case.
         """
         seen, under = settlement.pace, settlement.tried_under
         if seen is None or seen.throttled or seen.latency > COPY_SECONDS or under is None:
             return None
-        return under.current_rate
+        return self._pace_of(under)
 
-    async def _turn_comes(self, delivery: Delivery, by: float, rate: Rate | None = None) -> bool:
+    async def _turn_comes(self, delivery: Delivery, by: float, pace: "_KnownPace | None" = None) -> bool:
         """Waits for the lane's next turn; False, at once, when it is later than `by` (monotonic seconds).
 
-        `rate` is what the turn is found by at first, unless it has to be read.
+        `pace` is what the turn is found by at first, unless it has to be read.
         """
-        turn = Turn(delivery.lane, delivery.lanes, self._limits)
-        known = Rate(self._clock.now())
-        if rate is None:
-            rate = await self._rate(delivery, known)
-        while rate is not None:
-            known, seconds = rate, turn.wait(rate, self._clock.now())
+        known = pace or _KnownPace(Rate(self._clock.now()), shared=False)
+        if pace is None:
+            pace = await self._pace(delivery, known)
+        turn = self._turn(delivery, known)
+        while pace is not None:
+            if pace.shared is not known.shared:
+                turn = self._turn(delivery, pace)
+            known, seconds = pace, turn.wait(pace.rate, self._clock.now())
             if seconds == 0:
                 break
             if self._clock.monotonic() + seconds > by:
                 return False
             await self._clock.sleep(min(seconds, COPY_SECONDS))
-            rate = await self._rate(delivery, known)
+            pace = await self._pace(delivery, known)
         return True
 
-    async def _rate(self, delivery: Delivery, known: Rate) -> Rate | None:
-        """The rate now, or `known` when the store does not say; None when there is none to keep.
+    def _turn(self, delivery: Delivery, pace: "_KnownPace") -> Turn:
+        """Finds the lane's turn. Where turns are shared, a replay's lanes come behind those of new events."""
+        if not pace.shared:
+            return Turn(delivery.lane, delivery.lanes, self._limits)
+        lane = delivery.lane if delivery.replay_id is None else delivery.lanes + delivery.lane
+        return Turn(lane, delivery.lanes + lanes_of_replay(delivery.lanes), self._limits)
+
+    def _pace_of(self, subscription: Subscription) -> "_KnownPace":
+        return _KnownPace(subscription.current_rate, shares_turns(subscription, self._clock.now()))
+
+    async def _pace(self, delivery: Delivery, known: "_KnownPace") -> "_KnownPace | None":
+        """The pace now, or `known` when the store does not say; None when there is none to keep.
 
         That is when nothing is sent any more, and of brokers.
         """
@@ -142,11 +163,23 @@ class Edge:
             log.warning("pace.not_read", subscription_id=delivery.subscription_id, error=str(error))
             return known
         sent_to = to_be_sent(subscription, delivery.epoch)
-        return sent_to.current_rate if sent_to is not None and sent_to.is_paced else None
+        return self._pace_of(sent_to) if sent_to is not None and sent_to.is_paced else None
 
 
 class TimelyObserver(Observer):
-    """An observer whose changes end soon: a pace that cannot be written leaves the delivery as it is."""
+    """An observer whose changes end soon: a pace that cannot be written leaves the delivery as it is.
+
+    A delivery of a replay, or of catching up, has the subscription's turns shared from then on.
+    """
+
+    def seen(self, settlement: Settlement) -> Follow | None:
+        change, under = super().seen(settlement), settlement.tried_under
+        if settlement.delivery.replay_id is None or under is None or not under.is_paced:
+            return change
+        now = self._clock.now()
+        if sharing_turns(under, now) is under:
+            return change
+        return lambda subscription: sharing_turns(change(subscription) if change else subscription, now)
 
     async def follow(self, subscription_id: str, change: Follow) -> None:
         try:

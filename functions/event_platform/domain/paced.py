@@ -1,12 +1,16 @@
 """The pace of a subscription: how answers change it, and what needs none."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from .pace import rates
 from .pace.rates import Limits, Observation
 from .replays import is_sent
 from .subscriptions import Status, Subscription
+
+SHARED_FOR, SHARED_AGAIN_BEFORE = timedelta(seconds=90), timedelta(seconds=30)
+"""The time for which turns are shared after a delivery of a replay, and how long before its end that is
+written again."""
 
 
 def to_be_sent(
@@ -45,4 +49,23 @@ def paced(
 
 def with_pace_of(subscription: Subscription, other: Subscription) -> Subscription:
     """The subscription with the rate and the lanes of `other`."""
-    return replace(subscription, rate=other.rate, lanes=other.lanes, lanes_changed_at=other.lanes_changed_at)
+    return replace(
+        subscription,
+        rate=other.rate,
+        lanes=other.lanes,
+        lanes_changed_at=other.lanes_changed_at,
+        shared_until=other.shared_until,
+    )
+
+
+def shares_turns(subscription: Subscription, now: datetime) -> bool:
+    """True if the lanes of a replay take turns with the others of the subscription."""
+    return subscription.shared_until is not None and now < subscription.shared_until
+
+
+def sharing_turns(subscription: Subscription, now: datetime) -> Subscription:
+    """Returns it with turns that are shared for a while; the same object if they are for long enough."""
+    until = subscription.shared_until
+    if until is not None and now + SHARED_AGAIN_BEFORE < until:
+        return subscription
+    return replace(subscription, shared_until=now + SHARED_FOR)

@@ -172,7 +172,8 @@ class Subscription:
     `lanes` is the number of ordering keys that its deliveries travel under, `rate` None until the receiver
     first slowed it down. `filter` is an expression of contract/wire.md 7. With `catch_up`, what comes while
     it is suspended is delivered when it is resumed. `replay_id` names the replay whose deliveries are sent:
-    those of any other one are dropped. `missed` stays None on one machine, whose queue knows what is kept.
+    those of any other one are dropped. `missed` and `shared_until` are of Google Cloud: until then the lanes
+    of a replay take turns with the others.
     """
 
     id: str
@@ -195,6 +196,7 @@ class Subscription:
     catch_up: bool = False
     replay_id: str | None = None
     missed: Missed | None = None
+    shared_until: datetime | None = None
 
     @property
     def current_rate(self) -> Rate:

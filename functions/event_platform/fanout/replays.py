@@ -9,7 +9,7 @@ from ..domain.deliveries import Delivery
 from ..domain.filters import Predicate
 from ..domain.messages.message import Message
 from ..domain.messages.queue_messages import Accepted, deliveries_topic, delivery_message
-from ..domain.pace.lanes import lane_of
+from ..domain.pace.lanes import lane_of, lanes_of_replay
 from ..domain.replays import PushedReplay
 from ..domain.subscriptions import Subscription
 from ..ports import ActiveSubscriptions, Clock, Publisher, ReplayCounts
@@ -18,9 +18,6 @@ from .matched import fan_out
 from .recent_lanes import RecentLanes
 
 log = structlog.get_logger()
-
-PART_OF_THE_LANES = 4
-"""A replay has lanes of its own, a quarter of its subscription's number."""
 
 
 async def fan_out_replayed(
@@ -73,7 +70,7 @@ def _deliveries(
     now: datetime,
 ) -> Iterator[Message]:
     asked = pushed.replay.asked
-    lanes = max(1, subscription.lanes // PART_OF_THE_LANES)
+    lanes = lanes_of_replay(subscription.lanes)
     for event in accepted.events:
         if (asked.events and event.type not in asked.events) or (
             asked.event_ids and event.id not in asked.event_ids

@@ -12,3 +12,8 @@ def lane_of(identity: tuple[str, ...], event_id: str, lanes: int) -> int:
     """
     name = "\0".join(identity) if identity else event_id
     return zlib.crc32(name.encode("utf-8", "surrogatepass")) % lanes
+
+
+def lanes_of_replay(lanes: int) -> int:
+    """The number of a replay's own lanes beside so many of the subscription, where topics keep the events."""
+    return max(1, lanes // 4)
