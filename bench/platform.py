@@ -103,7 +103,7 @@ class Installation:
         """Runs a platform for the block. Raises BenchFailed when it ended before, except by a kill."""
         data, pims = self.folder / "data", self.folder / PIMS
         arguments = ("--port", str(self.port), "--dev", "--data", str(data), "--pims", str(pims))
-        settings = {"AEP_METRICS_PORT": "0", **self.settings}
+        settings = {"AEP_METRICS_PORT": "0", "AEP_CONSOLE_PORT": "0", **self.settings}
         served = _aep(
             self.folder, "serve", *arguments, settings=settings, within=self.within, errors=self.errors
         )

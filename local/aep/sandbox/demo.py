@@ -88,7 +88,8 @@ async def one_machine(
     pims = folder / "pims.json"
     pims.write_bytes(orjson.dumps([pim]))
     data = str(folder / "data")
-    arguments = ("--port", str(port), "--metrics-port", "0", "--dev", "--data", data, "--pims", str(pims))
+    off = ("--metrics-port", "0", "--console-port", "0")
+    arguments = ("--port", str(port), *off, "--dev", "--data", data, "--pims", str(pims))
     url = await children.start("serve", *arguments, settings=settings)
     yield Platform(url, url, children.last_words)
 

@@ -96,6 +96,8 @@ def test_long_lines_of_the_owner_and_a_worker_never_stand_within_each_other(tmp_
         "0",
         "--metrics-port",
         "0",
+        "--console-port",
+        "0",
         "--workers",
         "1",
         "--data",
