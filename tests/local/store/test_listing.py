@@ -104,7 +104,7 @@ async def test_the_worst_failed_in_the_last_hour(embedded: Embedded) -> None:
     ("query", "steps"),
     [
         (ListQuery(), 12),
-        (ListQuery(order=Order.PIM), 12),
+        (ListQuery(order=Order.PIM), 40),
         (ListQuery(order=Order.FAILURE), 40),
         (ListQuery(text="none"), 80),
     ],
