@@ -1,12 +1,12 @@
 """Live parts of pages: streams of server-sent events, bounded in number, in pace and in time."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 
 from starlette.types import Receive, Scope, Send
 
-from event_platform.domain.errors import Overloaded
+from event_platform.domain.errors import EventPlatformError, Overloaded
 from event_platform.ports import Clock
 
 STREAMS = 20
@@ -87,8 +87,13 @@ class Stream:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send) -> None:
+        # What is gone, or cannot be read now, ends the stream; the page asks again and is told why.
+        with contextlib.suppress(EventPlatformError):
+            await self._send_updates(send)
+
+    async def _send_updates(self, send: Send) -> None:
         sent_at = self._clock.monotonic()
-        async with aclosing(self._updates) as updates:  # type: ignore[type-var]
+        async with contextlib.aclosing(self._updates) as updates:  # type: ignore[type-var]
             async for name, html in updates:
                 if not self._is_good():
                     return

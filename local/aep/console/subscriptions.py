@@ -27,7 +27,8 @@ def routes(site: Site) -> Sequence[Route]:
     async def show(request: Request) -> Response:
         query = query_of(request.query_params)
         context = context_of(query, await site.records.listed(query))
-        is_part = request.headers.get("hx-request") == "true"
+        # A page that is shown again by the browser's back is asked for as a whole.
+        is_part = "hx-request" in request.headers and "hx-history-restore-request" not in request.headers
         return site.page(request, "_subscriptions.html" if is_part else "subscriptions.html", **context)
 
     return [Route(PATH, show, methods=["GET"])]

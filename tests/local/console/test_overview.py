@@ -61,6 +61,8 @@ async def test_the_table_is_filtered_and_paged(here: ConsoleHere) -> None:
         found = await reader.get("/console/subscriptions?q=shop.example&order=pim")
         none = await reader.get("/console/subscriptions?q=nothing%25like_that")
         part = await reader.get("/console/subscriptions?q=shop", headers={"HX-Request": "true"})
+        back = {"HX-Request": "true", "HX-History-Restore-Request": "true"}
+        whole = await reader.get("/console/subscriptions?q=shop", headers=back)
 
     assert "1–50 of 180 Next" in first.words
     assert "151–180 of 180 Previous" in last.words
@@ -70,6 +72,7 @@ async def test_the_table_is_filtered_and_paged(here: ConsoleHere) -> None:
     assert "q=shop.example" in found.text
     assert "None of 180 subscriptions is like that" in none.words
     assert "<html" not in part.text
+    assert "<html" in whole.text
 
 
 @pytest.mark.parametrize("order", Order)

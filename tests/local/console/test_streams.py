@@ -96,6 +96,16 @@ async def test_the_tail_shows_the_latest_attempts_and_counts_the_others(here: Co
     assert f"{3000 - SHOWN} attempts since this page was opened are not" in shown
 
 
+async def test_a_page_of_what_is_deleted_ends_its_stream(here: ConsoleHere) -> None:
+    (subscription,) = await here.subscribe()
+    path = f"/console/subscriptions/{subscription.id}"
+    async with here.reader() as reader:
+        answer = await opened(reader, f"{path}/live")
+        await reader.submit(f"{path}/delete")
+        await answer.content.read()  # to its end
+        assert (await opened(reader, f"{path}/live")).status == 404
+
+
 async def test_there_are_at_most_five_updates_a_second(here: ConsoleHere) -> None:
     (subscription,) = await here.subscribe()
     tails, updates = here.platform.parts.queue.tails, 0
