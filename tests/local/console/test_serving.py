@@ -19,6 +19,7 @@ from support.one_pim import serve
 from support.processes import free_port
 
 
+@pytest.mark.provokes("console.not_served")
 async def test_a_port_that_is_taken_is_one_warning_and_no_console(tmp_path: Path) -> None:
     faults: list[BaseException] = []
     platform = Platform(Settings(dev=True), tmp_path, base_url="http://test", on_fault=faults.append)

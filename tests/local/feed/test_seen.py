@@ -1,6 +1,7 @@
 """What the operator sees of a feed: /metrics, `aep doctor`, `aep pims list` and `aep pims feed`."""
 
 import io
+import sqlite3
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,9 @@ from aep.doctor import registry
 from aep.doctor.findings import State
 from aep.runtime.meters import Meters
 from aep.serving.metrics import _Collector
+from aep.wiring import Platform
 from event_platform.domain.feeds import ResourceState
+from event_platform.settings import Settings
 from support.aep_here import Ended, run
 from support.clock import START
 from support.feeding import Feeding, feeding
@@ -155,3 +158,17 @@ def test_metrics_have_what_feeds_did() -> None:
     assert ("aep_feed_events_total", "assets") not in samples
     meters.feeds_are([])
     assert meters.feeds == {}
+
+
+@pytest.mark.provokes("feed.settings_unreadable")
+async def test_settings_that_cannot_be_opened_are_named_and_the_platform_runs(tmp_path: Path) -> None:
+    def put_unreadable(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT OR REPLACE INTO feeds VALUES (1, ?, 'v', '{}')", (URL,))
+
+    faults: list[BaseException] = []
+    for _ in range(2):
+        platform = Platform(Settings(), tmp_path, base_url="http://test", on_fault=faults.append)
+        await platform.start()
+        await platform._database.write(put_unreadable)
+        await platform.stop()
+    assert faults == []
