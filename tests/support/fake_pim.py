@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode
 from zoneinfo import ZoneInfo
 
 from event_platform.domain.errors import PimUnavailable, TooLarge
@@ -241,7 +241,3 @@ def html(status: int = 200) -> PimAnswer:
 
 def unreachable() -> PimUnavailable:
     return PimUnavailable("the PIM could not be asked: connection refused")
-
-
-def path_of(url: str) -> str:
-    return urlsplit(url).path

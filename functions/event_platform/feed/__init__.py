@@ -3,6 +3,7 @@
 from .agreement import WebhookMemory
 from .feed import FeedReader
 from .reading import FeedObserver
+from .resources import event_types
 from .session import PimSession
 
-__all__ = ["FeedObserver", "FeedReader", "PimSession", "WebhookMemory"]
+__all__ = ["FeedObserver", "FeedReader", "PimSession", "WebhookMemory", "event_types"]

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from ..domain.feeds import ResourceName
+from ..domain.feeds import Feed, ResourceName
 
 API = "/api/rest/v1/"
 PAGE_LIMIT = 100
@@ -104,3 +104,9 @@ RESOURCES: Mapping[ResourceName, Resource] = {
         ),
     )
 }
+
+
+def event_types(feed: Feed) -> Sequence[str]:
+    """The event types that a feed makes."""
+    actions = ("created", "updated", "deleted")
+    return [RESOURCES[name].type_of(action) for name in feed.names for action in actions]

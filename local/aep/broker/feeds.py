@@ -12,7 +12,7 @@ from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.events.catalog import Catalog
 from event_platform.domain.feeds import Feed, ResourceName, ResourceState
 from event_platform.domain.tenants import Tenant, Way
-from event_platform.feed import FeedReader, PimSession, WebhookMemory
+from event_platform.feed import FeedReader, PimSession, WebhookMemory, event_types
 from event_platform.ports import (
     Clock,
     FeedReplaced,
@@ -130,6 +130,7 @@ class Feeds:
         with contextlib.suppress(StoreUnavailable):  # the first round says so
             for resource, state in (await self._store.states(feed.tenant)).items():
                 self._meters.feed_read(feed.tenant, resource, state, 0)
+        await asyncio.to_thread(_prepare, self._catalog, feed)
         reader = FeedReader(
             feed,
             tenant,
@@ -171,3 +172,9 @@ class Feeds:
 
 
 UNREADABLE_FIX = "`aep pims feed URL --client-id … --username … --secret -` sets it up anew"
+
+
+def _prepare(catalog: Catalog, feed: Feed) -> None:
+    """Makes the validators of the event types, which would hold up the event loop at the first event."""
+    for event_type in event_types(feed):
+        catalog[event_type].problems_of({}, first_only=True)
