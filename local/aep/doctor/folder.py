@@ -34,7 +34,7 @@ def server(folder: Path) -> Check:
     try:
         with control(folder) as platform:
             if platform is None:
-                return ok("platform", "none runs on the folder")
+                return ok("platform", "none runs on the folder, or it takes no commands")
     except ControlFailed as error:
         return problem("platform", str(error))
     return ok("platform", "one runs on the folder and takes commands")

@@ -79,6 +79,7 @@ def test_a_folder_that_is_well_and_runs_is_status_0(tmp_path: Path) -> None:
     for name in ("python", "sqlite", "data folder", "disk", "key", "store", "pims", "clock"):
         assert finding(ended, name).startswith("ok: "), ended.out
     assert finding(ended, "pims") == "ok: 0 in the data folder, 1 in AEP_PIMS"
+    assert finding(ended, "platform") == "ok: one runs on the folder and takes commands"
 
 
 def test_a_folder_that_does_not_exist_yet_is_no_problem_and_is_not_made(tmp_path: Path) -> None:
