@@ -119,9 +119,10 @@ _DELIVERED = (
     " AND outcome = 'delivered')"
 )
 _WAITS = "EXISTS (SELECT 1 FROM courses WHERE event_no = kept.no AND subscription_no = ? AND outcome IS NULL)"
-_WAITED_THEN = (
-    "EXISTS (SELECT 1 FROM courses WHERE event_no = kept.no AND subscription_no = ? AND replay_no = 0"
-    " AND (outcome IS NULL OR ended_at >= ?))"
+_WAITED_THEN = (  # a dead letter is left to the operator
+    "EXISTS (SELECT 1 FROM courses c WHERE event_no = kept.no AND subscription_no = ? AND replay_no = 0"
+    " AND (ended_at >= ? OR (outcome IS NULL AND NOT EXISTS (SELECT 1 FROM dead_letters"
+    " WHERE event_no IN (kept.no, kept.no + 1) AND subscription_no = c.subscription_no))))"
 )
 
 

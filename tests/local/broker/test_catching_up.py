@@ -219,3 +219,20 @@ async def test_without_kept_events_the_log_says_so(world: Replaying) -> None:
 
     assert not await world.is_catching_up()
     assert await entries(world) == [(0, "no events are kept: AEP_KEEP is 0")]
+
+
+async def test_a_dead_letter_holds_up_no_catching_up_and_is_left_to_the_operator(world: Replaying) -> None:
+    subscription = await world.one(catch_up=True)
+    world.receiver.takes = 0
+    await accept(world, range(4))
+    await world.until(lambda: bool(world.receiver.got))
+    (key,) = await world.queue.lanes()
+    await world.queue.dead_letter((await world.queue.waiting(key, 0, 10, 10**6))[1], "our fault")
+    await world.suspend(subscription)
+    await world.run_again()
+    await world.resume(subscription)
+    await world.caught_up()
+    await accept(world, range(4, 5))
+    await world.until(lambda: len(world.receiver.taken) == 4)
+    assert world.receiver.of(subscription) == ["event-0", *ids(range(2, 5))]
+    assert await world.count("dead_letters") == 1
