@@ -162,12 +162,12 @@ def insert_deliveries(connection: sqlite3.Connection, queued: Sequence[Queued]) 
 
 
 def queued_in_file(row: Sequence[Any], owner: OwnerKey, schema_base: str) -> Queued:
-    """Reads a row of `QUEUED`."""
+    """Reads a row of `QUEUED`. A body that would take long to make is read when the delivery leaves."""
     *known, time, identifier, data_json = row
     queued = queued_of(known, owner)
     if data_json is not None:
         about = (queued.event_id, queued.event_type, time, identifier, data_json)
-        queued.envelope = bodies.made_of(queued.receipt.event_no, schema_base, *about)
+        queued.envelope = bodies.quickly_made_of(queued.receipt.event_no, schema_base, *about)
     return queued
 
 

@@ -5,12 +5,11 @@ Each stands once: the body of an event that is kept is made of the row in `kept`
 its event is not kept any longer and a delivery still waits, or has become a dead letter.
 """
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
-
-import orjson
 
 from event_platform.domain.events.event import Envelope, rendered
 from event_platform.domain.events.facts import Facts, span_of_identifier
@@ -32,17 +31,33 @@ def made_of(
 ) -> Envelope:  # fmt: skip
     """Returns the body of this number, made of what is kept of its event.
 
+    It takes up to some 20 ms where the data have to be parsed.
+    """
+    data = _data_of(event_no, identifier, data_json)
+    if data is None:
+        span = Facts(event_type, json.loads(data_json)).identifier_span(data_json)
+        data = data_json if span is None else data_json[: span[0]] + data_json[span[1] :]
+    return rendered(event_id, event_type, time, data, schema_base)
+
+
+def quickly_made_of(
+    event_no: int, schema_base: str, event_id: str, event_type: str, time: str, identifier: bytes | None,
+    data_json: bytes,
+) -> Envelope | None:  # fmt: skip
+    """Returns the same as `made_of`, but None where the data have to be parsed."""
+    data = _data_of(event_no, identifier, data_json)
+    return None if data is None else rendered(event_id, event_type, time, data, schema_base)
+
+
+def _data_of(event_no: int, identifier: bytes | None, data_json: bytes) -> bytes | None:
+    """Returns the data of the body of this number; None where they have to be parsed for that.
+
     An odd number is of the body that leaves the product's identifier out.
     """
-    if event_no & 1:
-        data_json = _without_identifier(event_type, identifier, data_json)
-    return rendered(event_id, event_type, time, data_json, schema_base)
-
-
-def _without_identifier(event_type: str, identifier: bytes | None, data_json: bytes) -> bytes:
+    if not event_no & 1:
+        return data_json
     span = None if identifier is None else span_of_identifier(kept.identifier_of(identifier), data_json)
-    span = span or Facts(event_type, orjson.loads(data_json)).identifier_span(data_json)
-    return data_json if span is None else data_json[: span[0]] + data_json[span[1] :]
+    return None if span is None else data_json[: span[0]] + data_json[span[1] :]
 
 
 def read(connection: sqlite3.Connection, event_no: int, schema_base: str) -> Envelope:

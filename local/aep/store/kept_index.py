@@ -31,6 +31,8 @@ HEAD_COUNTED = 4096
 """The events of the head that are counted; the number and size of more are estimated."""
 EVENTS_REMOVED, BYTES_REMOVED, COURSES_REMOVED, ENTRIES_REMOVED = 512, 2 * 1024 * 1024, 2048, 512
 """The most entries that one job removes: some 4 ms."""
+BYTES_MOVED = 512 * 1024
+"""The most bytes of bodies that one job moves to `events` before, unless a single one is larger."""
 BYTES_OF_EVENT, BYTES_OF_COURSE = 300, 70
 """The bytes of the file that each takes, roughly: of an event beside its data, and with its index."""
 
@@ -428,7 +430,7 @@ def _remove_events(connection: sqlite3.Connection, last: int, schema_base: str) 
     is_partly = False
     if some:
         (first,), (to,) = some[0], some[-1]
-        moved_to = bodies.move_out(connection, schema_base, first, to, BYTES_REMOVED)
+        moved_to = bodies.move_out(connection, schema_base, first, to, BYTES_MOVED)
         is_partly = moved_to < to
         last = moved_to if is_partly else last
     courses = connection.execute(
