@@ -13,7 +13,8 @@ STREAMS = 20
 """The streams that are open at once, of all sessions."""
 UPDATE_SECONDS = 0.2
 """The shortest time between two updates of a stream."""
-BEAT_SECONDS = 15.0
+BEAT_SECONDS = 1.0
+"""The time after which something is sent in any case: a reader who has left is seen by that alone."""
 RETRY_SECONDS = 5
 Update = tuple[str, str]
 """An update: the name of the event, and the HTML that replaces a part of the page."""

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from aep.broker.tail import SHOWN, Tails
+from aep.console import subscription as subscription_page
 from aep.console.streams import STREAMS, UPDATE_SECONDS
 from event_platform.domain.attempts.outcomes import Kind
 from support.console import ConsoleHere, Reader, console_here
@@ -96,7 +97,10 @@ async def test_the_tail_shows_the_latest_attempts_and_counts_the_others(here: Co
     assert f"{3000 - SHOWN} attempts since this page was opened are not" in shown
 
 
-async def test_a_page_of_what_is_deleted_ends_its_stream(here: ConsoleHere) -> None:
+async def test_a_page_of_what_is_deleted_ends_its_stream(
+    here: ConsoleHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription_page, "NUMBERS_EVERY", 0.2)
     (subscription,) = await here.subscribe()
     path = f"/console/subscriptions/{subscription.id}"
     async with here.reader() as reader:
