@@ -18,6 +18,8 @@ from event_platform.domain.timestamps import to_rfc3339
 from event_platform.domain.words import counted
 
 STATIC = "/console/static"
+ROOM = __name__.rpartition(".")[0]
+"""The package that has the folders `static` and `templates`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class StaticFile:
 
 def static_files() -> Mapping[str, StaticFile]:
     """Reads the files of the folder `static` by their names, licences of others included."""
-    folder = files("aep.console").joinpath("static")
+    folder = files(ROOM).joinpath("static")
     found: dict[str, StaticFile] = {}
     for place in (folder, folder.joinpath("vendored")):
         for path in place.iterdir():
@@ -54,7 +56,7 @@ class Templates:
 
     def __init__(self, static: Mapping[str, StaticFile], prefix: str = STATIC) -> None:
         self._environment = Environment(
-            loader=PackageLoader("aep.console"),
+            loader=PackageLoader(ROOM),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,

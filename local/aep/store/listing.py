@@ -156,8 +156,8 @@ def count_by_status(connection: sqlite3.Connection) -> dict[Status, int]:
 
 
 _TEXTS = (
-    "s.id",
-    "s.tenant",
+    "id",
+    "tenant",
     "json_extract(s.document, '$.client_id')",
     "json_extract(s.document, '$.config.url')",
     "json_extract(s.document, '$.config.topic')",
