@@ -151,7 +151,7 @@ image: ## Build the container image with podman, docker or buildah
 		--tag "akeneo-event-platform:$$version" --tag akeneo-event-platform:latest $(ARGS) .
 
 dist: setup ## Build wheel and sdist into dist/; TAG=vX.Y.Z if that is meant
-	@[ -z "$$TAG" ] || [ "aep $${TAG#v}" = "$$($(BIN)/aep --version)" ] || { echo "$$TAG is not the version" >&2; exit 1; }
+	@[ -z "$$TAG" ] || [ "$${TAG#v}" = "$$($(BIN)/aep --version | cut -d' ' -f2)" ] || { echo "$$TAG is not the version" >&2; exit 1; }
 	@rm -rf dist
 	@$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python --out-dir dist
 	@cd dist && sha256sum *.tar.gz *.whl > SHA256SUMS && cat SHA256SUMS

@@ -309,14 +309,16 @@ async def read_body(request: Request, limit: int, share: Share | None = None) ->
     return body
 
 
-def health_route(archive: str | None = None) -> Route:
-    """Returns the route of /health, which says that requests are taken, and what was deployed.
+def health_route(*, archive: str | None = None, commit: str | None = None) -> Route:
+    """Returns the route of /health, which says that requests are taken, and what runs.
 
-    `archive` is the name of the source archive, where there is one.
+    `archive` is the name of the source archive that was deployed, `commit` what the program was built from.
     """
     health: HealthAnswer = {"status": "ok", "version": __version__}
     if archive:
         health["archive"] = archive
+    if commit:
+        health["commit"] = commit
     body = orjson.dumps(health)
 
     async def healthy(request: Request) -> Response:

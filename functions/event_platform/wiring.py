@@ -410,7 +410,7 @@ def _app(settings: FunctionSettings, routes: Sequence[Route]) -> "Answers":
     telemetry.configure(settings.log_level)
     for name, nearest in unknown_variables(os.environ).items():
         log.warning("settings.unknown_variable", variable=name, nearest=nearest)
-    health = http.health_route(settings.archive)
+    health = http.health_route(archive=settings.archive)
     return Answers(http.App([*routes, health], settings.trusted_proxies))
 
 

@@ -38,6 +38,7 @@ from .broker.notifier import Notifier
 from .broker.queue import DurableQueue
 from .broker.replays import Replayer, SqliteReplays
 from .broker.upkeep import Upkeep
+from .commit import commit
 from .control import dead_letters as control_of_dead_letters
 from .control import events as control_of_events
 from .control import operator
@@ -256,7 +257,7 @@ class Platform:
             *ingest.routes(intake),
             *manage.routes(manager),
             asyncapi.route(settings.event_types, settings.public_url or base_url),
-            health_route(),
+            health_route(commit=commit()),
             Route("/ready", self._ready, methods=["GET"]),
         ]
         routes.append(openapi.route(routes, settings.event_types, self._outgoing.topic_rules))

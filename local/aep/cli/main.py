@@ -1,5 +1,6 @@
 """The command line `aep`: parses, calls, and turns errors into one line that says what to do."""
 
+import platform
 import sqlite3
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typer.exceptions import TyperException
 from event_platform import __version__, telemetry
 from event_platform.domain.errors import EventPlatformError
 
+from ..commit import commit
 from ..errors import MalformedKey, SetupError
 from ..output import echo, fail
 from ..runtime import log_text
@@ -106,7 +108,9 @@ for _panel, _commands in PANELS.items():
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        echo(f"aep {__version__}")
+        found = commit()
+        of = f"commit {found}, " if found else ""
+        echo(f"aep {__version__} ({of}Python {platform.python_version()})")
         raise typer.Exit
 
 

@@ -24,6 +24,7 @@ from event_platform.adapters.clock import SystemClock
 from event_platform.domain.tenants import Tenant, Way
 from event_platform.settings import Settings
 
+from ..commit import commit
 from ..console import address as console
 from ..errors import CannotListen, StoreReplaced
 from ..output import echo, fail
@@ -184,7 +185,7 @@ async def _serve(
     def ready(url: str) -> None:
         nonlocal is_served
         is_served = True
-        log.info("platform.started", version=__version__, url=url, **started)
+        log.info("platform.started", version=__version__, commit=commit(), url=url, **started)
         lines.flush()  # what was logged on the way can be read by whoever waits for this
         if faults:
             signal.raise_signal(signal.SIGTERM)

@@ -6,9 +6,11 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 
+from event_platform import __version__
 from event_platform.adapters import descriptors
 from event_platform.settings import Settings
 
+from ..commit import commit
 from ..serving.accepting import RAISE_THE_LIMIT
 from .findings import Check, broken, ok, problem
 
@@ -20,6 +22,7 @@ OLDEST_SQLITE = (3, 35)  # DELETE … RETURNING
 def checks(settings: Settings) -> Iterator[Check]:
     """Runs the checks of Python and the libraries."""
     version = platform.python_version()
+    yield ok("aep", f"{__version__}, commit {commit()}" if commit() else __version__)
     yield ok("python", f"{version}, {sys.executable}")  # an older one does not get as far as here
     yield sqlite(sqlite3.sqlite_version_info)
     yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1], settings.connections)

@@ -1,6 +1,7 @@
 """`/metrics`: the platform's counts in Prometheus' text form (docs/metrics.md)."""
 
 import asyncio
+import platform
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -28,6 +29,7 @@ from event_platform import __version__
 from event_platform.domain.errors import StoreUnavailable
 from event_platform.domain.tenants import Way
 
+from ..commit import commit
 from ..runtime.gaps import silent_for
 from ..runtime.meters import OTHER, PIMS_NAMED, Histogram, Meters, OfSubscription
 from ..store.figures import Figures
@@ -108,11 +110,16 @@ class _Collector(Collector):
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
+        self._build = {
+            "version": __version__,
+            "commit": commit() or "",
+            "python": platform.python_version(),
+        }
         self.oldest: float | None = None
         self.figures: Figures | None = None
 
     def collect(self) -> Iterable[Metric]:
-        yield InfoMetricFamily("aep_build", "The version that runs.", {"version": __version__})
+        yield InfoMetricFamily("aep_build", "The version that runs.", self._build)
         yield from self._queue()
         yield from self._kept()
         yield from self._ends()

@@ -1,5 +1,6 @@
 """The wheel, built and installed: the command and `python -m aep` run from it alone."""
 
+import platform
 import subprocess
 import sys
 import tarfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aep.commit import commit
 from event_platform import __version__
 from support.processes import environment
 
@@ -63,7 +65,10 @@ def test_the_command_of_the_wheel_runs(installed: Path) -> None:
 
 
 def test_the_wheel_bears_the_version_of_the_code(installed: Path) -> None:
-    assert run(installed, str(installed / "bin" / "aep"), "--version") == f"aep {__version__}\n"
+    assert run(installed, str(installed / "bin" / "aep"), "--version") == (
+        f"aep {__version__} (commit {commit()}, Python {platform.python_version()})\n"
+    )
+    assert (installed / "aep" / "commit.txt").read_text() == f"{commit()}\n"
     (described,) = installed.glob("akeneo_event_platform-*.dist-info")
     assert described.name == f"akeneo_event_platform-{__version__}.dist-info"
 

@@ -1,6 +1,7 @@
 """`/metrics`: what is counted holds against what happened, and what it costs."""
 
 import asyncio
+import platform
 import re
 import sqlite3
 import threading
@@ -23,6 +24,7 @@ from starlette.routing import Route
 
 from aep.broker import dead_letters
 from aep.broker.queue import LOOK_SECONDS
+from aep.commit import commit
 from aep.runtime.meters import OTHER, SUBSCRIPTIONS_NAMED, Counted, Histogram, Meters
 from aep.serving import metrics
 from aep.store import opening
@@ -548,7 +550,8 @@ async def test_requests_are_counted_by_template_and_never_by_path() -> None:
 
 
 async def test_the_version_is_a_label() -> None:
-    assert (await page(Meters()))[f'aep_build_info{{version="{__version__}"}}'] == 1
+    labels = f'commit="{commit()}",python="{platform.python_version()}",version="{__version__}"'
+    assert (await page(Meters()))[f"aep_build_info{{{labels}}}"] == 1
 
 
 async def test_the_page_describes_every_metric_and_no_other() -> None:

@@ -450,6 +450,7 @@ class HealthAnswer(TypedDict):
     status: Literal["ok"]
     version: Annotated[str, _text("The version of the platform.")]
     archive: NotRequired[Annotated[str, _text("The source archive that was deployed, on Google Cloud.")]]
+    commit: NotRequired[Annotated[str, _text("The commit that it was built from, on one machine.")]]
 
 
 class ReadyAnswer(TypedDict):
