@@ -1,14 +1,15 @@
 """Which events say that a client is gone from the PIM."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from event_platform.domain.revocations import REMOVALS, removed_client
-from event_platform.domain.subscriptions import Owner
+from event_platform.domain.subscriptions import Owner, Status
 from support.clock import START
-from support.records import PIM, an_event, with_data
+from support.records import PIM, a_subscriber, an_event, with_data
 
 CONNECTION = "com.akeneo.pim.v1.connection.deleted"
 APP = "com.akeneo.pim.v1.app.deleted"
@@ -36,3 +37,20 @@ def test_the_client_that_is_gone(event_type: str, data: dict[str, Any], client_i
     client = removed_client(with_data(replace(an_event(), type=event_type), data), PIM, START)
     assert (None if client is None else client.owner) == (client_id and Owner(PIM, client_id))
     assert client is None or event_type in REMOVALS
+
+
+@pytest.mark.parametrize(
+    ("made_after", "status", "is_lost"),
+    [
+        (timedelta(seconds=-1), Status.ACTIVE, True),
+        (timedelta(0), Status.ACTIVE, True),
+        (timedelta(seconds=1), Status.ACTIVE, False),
+        (timedelta(seconds=-1), Status.REVOKED, False),
+    ],
+)
+def test_it_loses_the_subscribers_that_it_had(made_after: timedelta, status: Status, is_lost: bool) -> None:
+    data = {"connection": {"client_id": "erp"}}
+    client = removed_client(with_data(replace(an_event(), type=CONNECTION), data), PIM, START)
+    assert client is not None
+    subscriber = replace(a_subscriber(now=START + made_after), status=status)
+    assert client.loses(subscriber) is is_lost

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from event_platform.domain.timestamps import normalise_rfc3339, to_rfc3339
+from event_platform.domain.timestamps import is_ahead, normalise_rfc3339, to_rfc3339
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,9 @@ def test_what_is_no_rfc_3339_is_refused(text: str) -> None:
 def test_a_time_that_does_not_exist_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a date and time that exists"):
         normalise_rfc3339(text)
+
+
+@pytest.mark.parametrize(("seconds", "ahead"), [(-3600, False), (0, False), (60, False), (60.001, True)])
+def test_a_moment_lies_ahead_from_a_minute_on(seconds: float, ahead: bool) -> None:
+    now = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert is_ahead(now + timedelta(seconds=seconds), now) is ahead
