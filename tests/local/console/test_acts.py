@@ -9,6 +9,7 @@ import pytest
 from aep.console.subscription import ACTS
 from event_platform.domain.record.logs import LogQuery
 from event_platform.domain.subscriptions import HttpsConfig, Status, Subscription
+from event_platform.manage import trials
 from support.console import ConsoleHere, Reader, console_here
 from support.processes import free_port
 from support.records import KAFKA_CONFIG, PRIMARY, UPDATED
@@ -152,7 +153,10 @@ async def test_deleting_is_for_good(here: ConsoleHere, reader: Reader) -> None:
     assert await operations(here, subscription) == ["subscription_deleted_by_the_operator"]
 
 
-async def test_a_test_shows_what_was_answered(here: ConsoleHere, reader: Reader) -> None:
+async def test_a_test_shows_what_was_answered(
+    here: ConsoleHere, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "SECONDS_BETWEEN_TESTS", 3600)
     url = f"http://127.0.0.1:{free_port()}/hook"
     (subscription,) = await here.subscribe(url=url)
     page = await reader.submit(path_of(subscription, "test"), {"type": UPDATED})

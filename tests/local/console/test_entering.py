@@ -8,6 +8,7 @@ import structlog
 
 from aep.console.address import Address
 from aep.console.answers import HEADERS
+from event_platform.domain import front_door
 from event_platform.domain.front_door import ADDRESS_BURST
 from support.console import ConsoleHere, console_here
 
@@ -120,8 +121,9 @@ async def test_a_session_outlives_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.provokes("console.link_refused")
-async def test_wrong_links_and_sessions_are_bounded(here: ConsoleHere) -> None:
-    async with here.stranger() as stranger, here.reader() as reader:
+async def test_wrong_links_and_sessions_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_door, "ADDRESS_PER_SECOND", 0.001)  # however long the test takes
+    async with console_here(tmp_path) as here, here.stranger() as stranger, here.reader() as reader:
         statuses = [
             (await stranger.post("/console/enter", {"token": f"wrong-{number}"})).status
             for number in range(ADDRESS_BURST + 1)

@@ -12,8 +12,10 @@ import pytest
 from aep.console.answers import HEADERS
 from aep.console.for_apps import AppConsole
 from aep.serving import server
+from event_platform.domain import front_door
 from event_platform.domain.front_door import ADDRESS_BURST
 from event_platform.domain.subscriptions import Owner
+from event_platform.manage import trials
 from support.console import FORM_TOKEN, ConsoleHere, Reader, console_here
 from support.processes import free_port
 from support.records import PIM, PRIMARY, an_event
@@ -88,9 +90,11 @@ async def test_the_cookie_holds_nothing_that_can_be_read(public: tuple[ConsoleHe
     assert {"HttpOnly", "SameSite=strict"} <= set(cookie.split("; "))
 
 
-async def test_wrong_credentials_are_bounded_as_those_of_the_api(public: tuple[ConsoleHere, str]) -> None:
-    _, url = public
-    async with reader_of(url) as reader:
+async def test_wrong_credentials_are_bounded_as_those_of_the_api(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front_door, "ADDRESS_PER_SECOND", 0.001)  # however long the test takes
+    async with platform(tmp_path) as (_, url), reader_of(url) as reader:
         statuses = [
             (await reader.post("/console/app/enter", TYPED | {"X-PIM-TOKEN": f"wrong-{number}"})).status
             for number in range(ADDRESS_BURST + 1)
@@ -118,7 +122,10 @@ async def test_what_is_typed_wrongly_is_refused(
     assert "Set-Cookie" not in page.headers or 'aep_app=""' in page.headers["Set-Cookie"]
 
 
-async def test_forms_of_other_sites_do_nothing(public: tuple[ConsoleHere, str]) -> None:
+async def test_forms_of_other_sites_do_nothing(
+    public: tuple[ConsoleHere, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "SECONDS_BETWEEN_TESTS", 3600)
     here, url = public
     (mine,) = await here.subscribe(1, Owner(PIM, "erp"), url=f"http://127.0.0.1:{free_port()}/hook")
     path = f"/console/app/{mine.subscriber_id}/{mine.id}"
