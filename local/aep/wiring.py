@@ -76,7 +76,6 @@ class Parts:
 
     settings: Settings
     folder: Path
-    base_url: str
     clock: SteadyClock
     seal: AesGcmSeal
     meters: Meters
@@ -238,7 +237,6 @@ class Platform:
         self.parts = Parts(
             settings=settings,
             folder=folder,
-            base_url=settings.public_url or base_url,
             clock=clock,
             seal=self._seal,
             meters=meters,

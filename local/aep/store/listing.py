@@ -68,7 +68,6 @@ class Listed:
     subscriber: str
     tenant: str
     client_id: str
-    type: str
     destination: str
     events: Sequence[str]
     status: Status
@@ -228,7 +227,6 @@ def _row(
         subscriber=subscriber or "",
         tenant=document["tenant"],
         client_id=document["client_id"],
-        type=document["type"],
         destination=destination,
         events=document["events"],
         status=Status(document["status"]),
