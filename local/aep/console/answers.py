@@ -1,7 +1,6 @@
 """The parts that both consoles share: cookies, forms, files, and the headers of every answer."""
 
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
@@ -54,15 +53,6 @@ def static_response(request: Request, files: Mapping[str, StaticFile]) -> Respon
     if packs:
         headers["Content-Encoding"] = "gzip"
     return Response(file.packed if packs else file.body, media_type=file.media_type, headers=headers)
-
-
-def cookie_of(request: Request, name: str) -> str:
-    """Returns the value of a cookie; empty if there is none, or the header cannot be read."""
-    try:
-        found = SimpleCookie(request.headers.get("cookie", ""))
-    except CookieError:
-        return ""
-    return found[name].value if name in found else ""
 
 
 async def read_form(request: Request, limit: int = FORM_BYTES) -> Mapping[str, str]:

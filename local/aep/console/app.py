@@ -25,7 +25,7 @@ from ..serving.samples import Samples
 from ..wiring import Parts
 from . import entry, pages
 from .address import is_loopback
-from .answers import completed, cookie_of, read_form, static_response
+from .answers import completed, read_form, static_response
 from .entry import Links, Session, Sessions
 from .records import Records
 from .streams import Streams
@@ -169,7 +169,7 @@ class Console:
 
     def _session_of(self, request: Request) -> Session | None:
         """Raises TooManyRequests if too many wrong cookies come from an address."""
-        cookie = cookie_of(request, self.site.place.cookie)
+        cookie = request.cookies.get(self.site.place.cookie, "")
         session = self.site.sessions.of_cookie(cookie)
         if cookie and session is None:
             self._door.count_wrong(_address(request), cookie)

@@ -24,7 +24,7 @@ from event_platform.manage.identity import HEADERS
 
 from ..wiring import Parts
 from . import pages
-from .answers import completed, cookie_of, read_form, static_response
+from .answers import completed, read_form, static_response
 
 PREFIX = "/console/app"
 COOKIE = "aep_app"
@@ -32,6 +32,8 @@ CONTEXT = "aep console of apps"
 PURPOSE = "aep console of apps"
 """The context in which cookies are sealed, and the name of the key that makes the tokens of forms."""
 SECONDS = 12 * 3600
+FORM_BYTES = 8 * 1024
+"""The bytes of a form, which anybody may send."""
 TRIPLE_BYTES = 2_500
 """The bytes of what is typed to sign in: a browser keeps cookies of 4 KB."""
 MESSAGES = {401: "These credentials are not taken any more: sign in again."}
@@ -96,7 +98,7 @@ class AppConsole:
     async def _enter(self, request: Request) -> Response:
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise errors.Forbidden("this form is of another site")
-        fields = await read_form(request)
+        fields = await read_form(request, FORM_BYTES)
         triple = {name: fields.get(name, "").strip() for name in HEADERS}
         if len(orjson.dumps(triple)) > TRIPLE_BYTES:
             raise errors.TooLarge("these credentials do not fit into a cookie: call the API with them")
@@ -231,7 +233,7 @@ class AppConsole:
 
     def _triple_of(self, request: Request) -> Mapping[str, str] | None:
         """Returns the headers of the session; None without one that is good."""
-        cookie = cookie_of(request, self._cookie(request))
+        cookie = request.cookies.get(self._cookie(request), "")
         try:
             triple, until = orjson.loads(self._parts.seal.open(cookie, context=CONTEXT))
         except ValueError:
@@ -245,13 +247,13 @@ class AppConsole:
         return triple
 
     def _form_token(self, request: Request) -> str:
-        cookie = cookie_of(request, self._cookie(request))
+        cookie = request.cookies.get(self._cookie(request), "")
         return hmac.new(self._key, cookie.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
     async def _check_form(self, request: Request) -> None:
         """Raises Forbidden unless the form is of this session."""
         self._signed_in(request)
-        token = (await read_form(request)).get("csrf", "")
+        token = (await read_form(request, FORM_BYTES)).get("csrf", "")
         if not hmac.compare_digest(self._form_token(request).encode(), token.encode("utf-8", "replace")):
             raise errors.Forbidden("the form is of another session: load the page again")
 

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import json
 import mimetypes
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -134,7 +133,8 @@ def percent(share: float | None) -> str:
 
 def sentence(text: str) -> str:
     """Returns an error as a sentence, unless it begins with the name of a field."""
-    begins_with_field = re.match(r"\S*[._]\S*:? ", text) is not None
+    first, space, _ = text.partition(" ")
+    begins_with_field = bool(space) and ("." in first or "_" in first)
     begun = text if begins_with_field else text[:1].upper() + text[1:]
     return begun if begun.endswith((".", "?", "!")) else f"{begun}."
 

@@ -267,7 +267,8 @@ class _Page:
         """Returns what the page of an act lets a reader choose from."""
         manage = self._site.parts.manage
         if name == "explain":
-            event = {"type": found.events[0], "data": manage.catalog[found.events[0]].example}
+            known = next((each for each in found.events if each in manage.catalog), None)
+            event = {"type": known, "data": manage.catalog[known].example} if known else {}
             example = orjson.dumps(event, option=orjson.OPT_INDENT_2).decode()
             return {"event": fields.get("event") or example}
         if name == "test":

@@ -183,6 +183,18 @@ async def test_an_event_is_explained(here: ConsoleHere, reader: Reader) -> None:
     assert (wrong.status, "The event" in wrong.words) == (400, True)
 
 
+@pytest.mark.parametrize("events", [[], ["com.example.v1.gone"]])
+async def test_types_that_are_in_no_catalog_any_more_have_no_example(
+    here: ConsoleHere, reader: Reader, events: list[str]
+) -> None:
+    (subscription,) = await here.subscribe(events=events)
+    asked = await reader.get(path_of(subscription, "explain"))
+    page = await reader.submit(path_of(subscription, "explain"), {"event": "{}"})
+
+    assert (asked.status, page.status) == (200, 400)
+    assert (await reader.get(path_of(subscription, "test"))).status == 200
+
+
 async def test_a_replay_is_started_once_and_cancelled(here: ConsoleHere, reader: Reader) -> None:
     (subscription,) = await here.subscribe()
     none = await reader.submit(path_of(subscription, "replay"), {"which": "all"})

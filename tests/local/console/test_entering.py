@@ -103,6 +103,14 @@ async def test_a_form_of_another_page_changes_nothing(here: ConsoleHere) -> None
         assert (await reader.get("/console")).status == 200
 
 
+@pytest.mark.parametrize("other", ['prefs={"a":1}', "x[y]=1", "a b=1", 'n="', "=", "é=1"])
+async def test_cookies_of_other_servers_on_the_host_keep_nobody_out(here: ConsoleHere, other: str) -> None:
+    async with here.reader() as reader, here.stranger() as plain:
+        (cookie,) = reader.session.cookie_jar
+        header = f"{other}; {cookie.key}={cookie.value}"
+        assert (await plain.get("/console", headers={"Cookie": header})).status == 200
+
+
 async def test_a_session_that_was_left_is_over_with_its_cookie(here: ConsoleHere) -> None:
     async with here.reader() as reader:
         kept = {each.key: each.value for each in reader.session.cookie_jar}

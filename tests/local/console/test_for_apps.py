@@ -122,6 +122,14 @@ async def test_what_is_typed_wrongly_is_refused(
     assert "Set-Cookie" not in page.headers or 'aep_app=""' in page.headers["Set-Cookie"]
 
 
+async def test_a_form_of_a_stranger_is_short(public: tuple[ConsoleHere, str]) -> None:
+    _, url = public
+    async with reader_of(url) as reader:
+        for path in ("enter", "leave"):
+            page = await reader.post(f"/console/app/{path}", {"other": "x" * 20_000})
+            assert (page.status, page.headers["X-Frame-Options"]) == (413 if path == "enter" else 401, "DENY")
+
+
 async def test_forms_of_other_sites_do_nothing(
     public: tuple[ConsoleHere, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

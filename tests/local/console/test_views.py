@@ -1,5 +1,6 @@
 """The contexts of pages, and how values are shown."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -167,3 +168,9 @@ def test_a_hundred_percent_is_all(share: float | None, shown: str) -> None:
 )
 def test_an_error_is_a_sentence(text: str, shown: str) -> None:
     assert pages.sentence(text) == shown
+
+
+def test_a_long_error_is_a_sentence_at_once() -> None:
+    began = time.thread_time()
+    assert pages.sentence("." * 40_000) == "." * 40_000
+    assert time.thread_time() - began < 0.5
