@@ -1,6 +1,7 @@
 """Kept events: the search, and what became of one, for each subscription of its PIM."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,6 +25,8 @@ TEXT_CHARACTERS = 512
 BODY_SHOWN = 64 * 1024
 FOLDED_BYTES = 256 * 1024
 """The characters of a body that a page shows, and the size up to which its JSON is laid out."""
+COURSES_SHOWN = 200
+"""The deliveries of an event that a page shows."""
 LOOKED_AT = 200
 """The subscriptions of a PIM for which a page says why an event did not match."""
 
@@ -65,7 +68,10 @@ class _Page:
         shown: list[dict[str, Any]] = []
         for each in found:
             subscriptions = await self._subscriptions_of(each.kept.tenant)
-            answer = await with_courses(each, subscriptions)
+            courses = each.kept.courses
+            part = replace(each, kept=replace(each.kept, courses=courses[:COURSES_SHOWN]))
+            others = {course.subscription_id for course in courses[COURSES_SHOWN:]}
+            answer = await with_courses(part, [one for one in subscriptions if one.id not in others])
             by_id = {every.id: every for every in subscriptions}
             shown.append(
                 {
@@ -81,6 +87,7 @@ class _Page:
                         for course in answer["subscriptions"]
                         if course["result"] != "matched"
                     ],
+                    "left_out": max(0, len(courses) - COURSES_SHOWN),
                     "is_cut": len(subscriptions) >= LOOKED_AT,
                 }
             )

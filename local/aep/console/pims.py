@@ -4,6 +4,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import structlog
 from pydantic import SecretStr, ValidationError
@@ -27,6 +28,8 @@ log = structlog.get_logger()
 
 PATH = "/console/pims"
 ONE = f"{PATH}/one"
+ON_A_PAGE = 50
+TEXT_CHARACTERS = 200
 AUTHS = {
     "token-info": "the PIM says whose a token is (Akeneo's cloud)",
     "platform-key": "keys that are issued here",
@@ -117,7 +120,13 @@ class _Page:
         self, request: Request, problem: str = "", fields: Mapping[str, str] | None = None
     ) -> Response:
         meters, now = self._site.parts.meters, self._site.parts.clock.now()
-        known = await self._site.records.pims()
+        parameters = request.query_params
+        text = parameters.get("q", "").strip()[:TEXT_CHARACTERS]
+        every = await self._site.records.pims()
+        found = sorted((each for each in every if text.lower() in each.name), key=lambda each: each.name)
+        page = parameters.get("page", "")
+        begin = ON_A_PAGE * (int(page) if page.isdecimal() and len(page) < 6 else 0)
+        known = found[begin : begin + ON_A_PAGE]
         silent = {each["pim"]: each for each in views.silent(meters, known, now)}
         rows = [
             {
@@ -132,6 +141,12 @@ class _Page:
             "pims.html",
             400 if problem else 200,
             rows=rows,
+            text=text,
+            total=len(every),
+            first=begin + 1,
+            number=len(found),
+            before=None if begin == 0 else _page_url(text, begin // ON_A_PAGE - 1),
+            after=None if begin + ON_A_PAGE >= len(found) else _page_url(text, begin // ON_A_PAGE + 1),
             auths=AUTHS,
             problem=problem,
             fields=fields or {},
@@ -273,6 +288,10 @@ class _Page:
 
     def _base(self) -> str:
         return self._site.parts.manage.public_url or ""
+
+
+def _page_url(text: str, page: int) -> str:
+    return f"{PATH}?{urlencode({'q': text, 'page': page})}"
 
 
 def _pim_name(text: str) -> str:

@@ -1,5 +1,6 @@
 """Trying an event: who gets it and why, and sending it."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,14 +74,12 @@ class _Page:
         except (InvalidRequest, Conflict, Forbidden, TooLarge) as error:
             return await self._page(request, fields, str(error))
         subscriptions = await self._site.records.subscriptions_of(pim, LOOKED_AT)
-        found = [
-            {
-                "subscription": each,
-                "checks": (answers := checks(event, each)),
-                "matches": all(every.passes for every in answers),
-            }
-            for each in subscriptions
-        ]
+        found: list[dict[str, Any]] = []
+        for each in subscriptions:
+            answers = checks(event, each)
+            matches = all(every.passes for every in answers)
+            found.append({"subscription": each, "checks": answers, "matches": matches})
+            await asyncio.sleep(0)
         found.sort(key=lambda each: not each["matches"])
         more: dict[str, Any] = {"found": found, "is_cut": len(subscriptions) >= LOOKED_AT}
         if fields.get("act") == "send":

@@ -15,6 +15,8 @@ from ..runtime.meters import CallKey, LastCalls, Meters, OfFeed
 from ..serving.samples import Period, Samples
 from .pages import seconds as span
 
+NAMED = 10
+"""The PIMs that the overview names for one thing that is wrong; of more it says the number."""
 OLD_SECONDS = 300.0
 """The age of an event that waits from which that is worth a sentence, while it is no retry."""
 
@@ -74,8 +76,11 @@ def remarks(
             "/console/pims",
             docs="connect-a-pim.md",
         )
-        for each in refused
+        for each in refused[:NAMED]
     ]
+    if (more := len(refused) - NAMED) > 0:
+        sentence = f"The last call of {counted(more, 'more way')} of PIMs was refused, too."
+        found.append(Remark(sentence, "/console/pims", docs="connect-a-pim.md"))
     found += [
         Remark(
             f"{each['pim']} has been silent for {span(each['silent_for'])}; usually events come every"
@@ -84,8 +89,11 @@ def remarks(
             is_bad=False,
             docs="connect-a-pim.md",
         )
-        for each in silent
+        for each in silent[:NAMED]
     ]
+    if (more := len(silent) - NAMED) > 0:
+        sentence = f"{counted(more, 'more PIM')} {'has' if more == 1 else 'have'} been silent, too."
+        found.append(Remark(sentence, "/console/pims", is_bad=False, docs="connect-a-pim.md"))
     if oldest > OLD_SECONDS and meters.queued > meters.retries:
         found.append(
             Remark(

@@ -52,7 +52,9 @@ class Gaps:
 
 def silent_for(gaps: Mapping[str, Gaps], name: str, last: float | None, now: float) -> float | None:
     """Returns the seconds for which a PIM has been silent; None if that is usual, or unknown."""
-    median = gaps[name].median(now) if name in gaps else None
-    if median is None or last is None or now - last <= max(LEAST_SILENCE, MEDIANS * median):
+    if last is None or name not in gaps or now - last <= LEAST_SILENCE:
+        return None
+    median = gaps[name].median(now)
+    if median is None or now - last <= MEDIANS * median:
         return None
     return now - last

@@ -165,10 +165,8 @@ class KeptSearch:
             return None
         courses = self._courses(connection, number)
         query = self._query
-        if query.subscription_id is not None:
-            courses = [course for course in courses if course.subscription_id == query.subscription_id]
-            if not courses:
-                return None
+        if query.subscription_id is not None and not courses:
+            return None
         event = _kept_event(row, courses)
         if query.outcome is CourseStatus.UNMATCHED:
             return None if courses else event
@@ -187,6 +185,12 @@ class KeptSearch:
         )
 
     def _courses(self, connection: sqlite3.Connection, number: int) -> list[Course]:
+        if self._subscription_no is not None:
+            rows = connection.execute(
+                f"SELECT {_COURSE} FROM courses WHERE event_no = ? AND subscription_no = ?",  # noqa: S608
+                (number, self._subscription_no),
+            )
+            return [_course(row, self._ids[row[0]]) for row in rows]
         if self._tenant is None:
             rows = connection.execute(
                 f"SELECT {_COURSE}, (SELECT id FROM subscriptions WHERE no = subscription_no)"  # noqa: S608

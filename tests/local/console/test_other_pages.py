@@ -10,7 +10,9 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
+from aep.console import events
 from aep.console.operations import settings_shown
+from aep.console.pims import ON_A_PAGE
 from event_platform.domain.subscriptions import Owner
 from event_platform.settings import Settings
 from support.console import ConsoleHere, Reader, console_here
@@ -62,6 +64,21 @@ async def test_a_wrong_pim_is_not_added(here: ConsoleHere, reader: Reader, field
 
     assert page.status == 400
     assert await here.platform.parts.pims.tenants() == []
+
+
+async def test_many_pims_are_in_pages_and_found(tmp_path: Path) -> None:
+    listed = [{"url": f"https://pim{number:03}.example.com"} for number in range(2 * ON_A_PAGE + 1)]
+    async with console_here(tmp_path, pims=orjson.dumps(listed).decode()) as here, here.reader() as reader:
+        pages = [await reader.get(f"/console/pims?page={number}") for number in range(4)]
+        found = await reader.get("/console/pims?q=PIM007")
+        none = await reader.get("/console/pims?q=nothing&page=%D9%A3")
+
+    shown = [set(re.findall(r">(https://pim\d+\.example\.com)<", page.text)) for page in pages]
+    assert [len(each) for each in shown] == [ON_A_PAGE, ON_A_PAGE, 1, 0]
+    assert set.union(*shown) == {each["url"] for each in listed}
+    assert ["Next" in page.words for page in pages] == [True, True, False, False]
+    assert ("pim007" in found.words, "pim008" in found.words) == (True, False)
+    assert "None of 101 PIMs" in none.words
 
 
 async def test_ingest_keys_are_rotated(here: ConsoleHere, reader: Reader) -> None:
@@ -145,6 +162,20 @@ async def test_events_are_found_and_shown_with_what_became_of_them(here: Console
     assert f"/console/subscriptions/{not_got[0].id}" in one.text
     assert "Who did not get it (1)" in one.words
     assert '"specversion": "1.0"' in one.words
+
+
+async def test_of_many_deliveries_of_an_event_some_are_shown(
+    here: ConsoleHere, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "COURSES_SHOWN", 1)
+    await add_pim(reader)
+    await here.subscribe(3, url="http://127.0.0.1:1/hook", filter=None)
+    await here.platform.parts.manage.intake.accept(PIM, [replace(an_event(), id="an-id")])
+    one = await reader.get("/console/events/one?id=an-id")
+
+    assert one.text.count("http://127.0.0.1:1/hook") == 1
+    assert "2 more deliveries are left out here" in one.words
+    assert "Who did not get it" not in one.words
 
 
 @pytest.mark.parametrize("query", ["entity=x", "from=yesterday", "outcome=x", "below=x", "to=9999-99-99"])

@@ -59,6 +59,16 @@ def test_each_thing_that_is_wrong_is_a_sentence_the_worst_first() -> None:
     ]
 
 
+def test_of_many_pims_some_are_named_and_the_others_counted() -> None:
+    silent = [{"pim": f"pim-{number}", "silent_for": 7200.0, "usual": 1.0} for number in range(1_000)]
+    refused = [{"pim": f"pim-{number}", "way": "relay", "status": 401, "reason": "x"} for number in range(11)]
+    sentences = remarks(silent=silent, refused=refused)
+
+    assert len(sentences) == 2 * views.NAMED + 2
+    assert "The last call of 1 more way of PIMs was refused, too." in sentences
+    assert sentences[-1] == "990 more PIMs have been silent, too."
+
+
 def test_silent_pims_are_those_that_are_known() -> None:
     meters, at = Meters(), NOW.timestamp()
     for name in ("https://pim.example.com", "https://gone.example.com"):
