@@ -24,6 +24,10 @@ NOTIFICATIONS = "notifications"
 TOPIC_CLAIMS = "topic_claims"
 NOTIFICATION_COUNTS = "notification_counts"
 REPLAYS = "replays"
+FEEDS = "feeds"
+FEED_STATES = "feed_states"
+FEED_MARKS = "feed_marks"
+FEED_LISTED = "feed_listed"
 
 EXPIRES_AT = "expires_at"
 """The field with the time after which Firestore deletes a document of a collection of `EXPIRING`."""
@@ -111,6 +115,10 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
         "ended",
         EXPIRES_AT,
     ),
+    FEEDS: ("tenant", "version", "document", "step", "due_at"),
+    FEED_STATES: ("state",),
+    FEED_MARKS: ("created", "updated", "digest"),
+    FEED_LISTED: ("identity", "identifier"),
     LOG_ENTRIES: (
         "id",
         "tenant",

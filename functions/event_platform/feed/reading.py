@@ -1,6 +1,7 @@
 """Reads the feed of one PIM: each resource page by page, and each page in one commit."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -37,6 +38,8 @@ KNOWN_AFTER = 3
 FIRST_BACKOFF, LONGEST_BACKOFF = 15.0, 900.0
 """Seconds until the next try after a trouble, which double from the first to the longest."""
 MAX_PARENTS = 10_000
+MAX_PARENTS_BYTES = 400_000
+"""Their bytes as JSON. A round and a sweep have such a list each, and a state is below 1 MB."""
 ITEMS_AT_ONCE = 10
 """The items that become events before others have their turn in the event loop."""
 ERROR_CHARACTERS = 500
@@ -204,14 +207,17 @@ class RoundReader:
         codes: list[str] = []
         path: str | None = route
         seen: set[str] = set()
+        size = 0
         while path is not None:
-            if path in seen or len(codes) > MAX_PARENTS:
+            if path in seen or len(codes) > MAX_PARENTS or size > MAX_PARENTS_BYTES:
                 raise ResourceError(f"the list of {route} does not end", "endless")
             seen.add(path)
             page, date = await self.session.page(path)
             if asked.upper is None:
                 asked = asked.model_copy(update={"upper": date})
-            codes += [item.code for item in page.items if item.code]
+            found = [item.code for item in page.items if item.code]
+            size += len(json.dumps(found))
+            codes += found
             path = page.next if page.items else None
         ordered = dict.fromkeys(codes)
         asked = asked.model_copy(update={"parents": tuple(ordered)})

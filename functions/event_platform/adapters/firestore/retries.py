@@ -1,7 +1,6 @@
 """The retry schedule in Firestore: the port `RetrySchedule`."""
 
 import hashlib
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,9 +11,9 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 from ... import data_model
 from ...domain.deliveries import Delivery
 from ...domain.messages.message import MalformedMessage, Message
-from ...domain.timestamps import is_ahead
 from ...ports import Clock, Due
-from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
+from .client import Firestore
+from .leases import FirestoreLeases
 
 MOST_SHARDS = 100
 MOST_BODY_BYTES = 1_000_000
@@ -54,8 +53,7 @@ class FirestoreRetrySchedule:
         self._firestore = firestore
         self._clock = clock
         self._retries = firestore.client.collection(data_model.RETRIES)
-        self._leases = firestore.client.collection(data_model.LEASES)
-        self._held: dict[int, object] = {}  # the update times of our leases, by shard
+        self._leases = FirestoreLeases(firestore, clock)
 
     async def schedule(self, delivery: Delivery, due_at: datetime) -> None:
         if len(delivery.body) > MOST_BODY_BYTES:
@@ -87,55 +85,10 @@ class FirestoreRetrySchedule:
         )
 
     async def lease(self, shard: int, seconds: float) -> bool:
-        reference = self._leases.document(f"{shard:02d}")
-        token = uuid.uuid4().hex
-
-        async def job() -> object | None:
-            """Returns its update time; None when it is somebody else's."""
-            now = self._clock.now()
-            until = now + timedelta(seconds=seconds)
-            lease = {"token": token, "until": until}
-            batch = self._firestore.client.batch()
-            batch.create(reference, lease)
-            try:
-                return (await self._firestore.commit(batch))[0].update_time
-            except ALREADY_EXISTS:
-                held = await self._firestore.get(reference)
-            if not held.exists:
-                return None  # released just now; the next tick takes it
-            if held.get("token") == token:
-                return held.update_time  # by an earlier try of which no answer came
-            if held.get("until") > now and not is_ahead(held.get("until"), until):
-                return None
-            batch = self._firestore.client.batch()
-            same = self._firestore.client.write_option(last_update_time=held.update_time)
-            batch.update(reference, lease, option=same)
-            try:
-                return (await self._firestore.commit(batch))[0].update_time
-            except (PRECONDITION_FAILED, MISSING):
-                return None
-
-        written = await self._firestore.run(job)
-        if written is None:
-            return False
-        self._held[shard] = written
-        return True
+        return await self._leases.take(f"{shard:02d}", seconds)
 
     async def release(self, shard: int) -> None:
-        written = self._held.pop(shard, None)
-        if written is None:
-            return
-
-        async def job() -> None:
-            batch = self._firestore.client.batch()
-            same = self._firestore.client.write_option(last_update_time=written)
-            batch.delete(self._leases.document(f"{shard:02d}"), option=same)
-            try:
-                await self._firestore.commit(batch)
-            except (PRECONDITION_FAILED, MISSING):
-                return  # it had expired and is somebody else's now
-
-        await self._firestore.run(job)
+        await self._leases.release(f"{shard:02d}")
 
     async def due(self, shard: int, limit: int, after: str = "") -> Sequence[Due]:
         due, _, entry = after.rpartition("/")
