@@ -5,6 +5,8 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from event_platform.domain.replays import Which
 from event_platform.domain.subscriptions import Subscription
 from support.aep_here import run
@@ -15,7 +17,10 @@ HOUR = 3600
 EVENTS_AN_HOUR = 6
 
 
-async def test_every_event_of_the_day_is_accounted_for(tmp_path: Path) -> None:
+async def test_every_event_of_the_day_is_accounted_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # tests side by side set it, and lines would be broken
     async with Replaying(tmp_path, Receiver()) as world:
         await world.run()
         gone = await world.one(catch_up=True)  # its endpoint answers 404 for an hour
