@@ -74,6 +74,11 @@ class Stream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if (
+            scope["method"] == "HEAD"
+        ):  # nothing is ever written then, which would show that its client has left
+            await send({"type": "http.response.body", "body": b""})
+            return
         sending = asyncio.create_task(self._send(send))
         self._streams.opened(sending)
         leaving = asyncio.create_task(_until_left(receive))

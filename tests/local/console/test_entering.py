@@ -8,6 +8,7 @@ import structlog
 
 from aep.console.address import Address
 from aep.console.answers import HEADERS
+from aep.serving.server import Tls
 from event_platform.domain import front_door
 from event_platform.domain.front_door import ADDRESS_BURST
 from support.console import ConsoleHere, console_here
@@ -177,6 +178,11 @@ async def test_a_page_that_is_none_and_a_form_that_is_none(here: ConsoleHere) ->
         (Address("localhost", 8090), True),
         (Address("0.0.0.0", 0), True),  # noqa: S104
         (Address("0.0.0.0", 8090), False),  # noqa: S104
+        (Address("0.0.0.0", 8090, Tls(Path("cert"), Path("key"))), False),  # noqa: S104 - it has no name then
+        (Address("::", 8090, Tls(Path("cert"), Path("key"))), False),
+        (Address("::", 8090, Tls(Path("cert"), Path("key")), "https://console.example.com"), True),
+        (Address("192.0.2.1", 8090, Tls(Path("cert"), Path("key"))), True),
+        (Address("192.0.2.1", 8090, Tls(Path("cert"), Path("key")), "http://console.example.com"), False),
         (Address("192.0.2.1", 8090, url="http://console.example.com"), False),
         (Address("192.0.2.1", 8090, url="https://console.example.com"), True),
     ],

@@ -72,6 +72,15 @@ async def test_a_stream_ends_with_its_session(here: ConsoleHere) -> None:
         await answer.content.read()  # to its end
 
 
+async def test_asking_for_the_head_of_a_stream_opens_none(here: ConsoleHere) -> None:
+    async with here.reader() as reader:
+        answer = await reader.session.head(f"{reader.url}/console/live/overview")
+
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "text/event-stream")
+        assert (await reader.get("/console/health")).status == 200
+        assert here.console.site.streams.number == 0
+
+
 async def test_streams_end_with_the_platform(here: ConsoleHere) -> None:
     async with here.reader() as reader:
         answer = await opened(reader)
