@@ -25,13 +25,13 @@ class Address:
             return None
         if self.tls is None:
             return (
-                f"--console-host {self.host} is reached from other machines, so the console needs TLS there: give"
-                " --tls-cert and --tls-key, or set AEP_CONSOLE_URL to the https URL of the proxy before it"
+                f"--console-host {self.host} is reached from other machines, so the console needs TLS there:"
+                " give --tls-cert and --tls-key, or set AEP_CONSOLE_URL to the https URL of the proxy before it"
             )
         if self.url is not None or self.host in ALL_ADDRESSES:
             return (
-                f"the console on --console-host {self.host} answers to its own name only: set AEP_CONSOLE_URL to"
-                " the https URL that people reach it at"
+                f"the console on --console-host {self.host} answers to its own name only: set AEP_CONSOLE_URL"
+                " to the https URL that people reach it at"
             )
         return None
 

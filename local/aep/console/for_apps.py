@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -176,7 +176,7 @@ class AppConsole:
             **{name: request.scope[name] for name in ("asgi", "http_version", "scheme", "client", "server")},
             "type": "http",
             "method": method,
-            "path": f"/api/v1{api_path}",
+            "path": unquote(f"/api/v1{api_path}"),
             "raw_path": f"/api/v1{api_path}".encode(),
             "root_path": "",
             "query_string": query.encode(),

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -77,6 +78,18 @@ async def test_who_signs_in_sees_what_is_theirs_and_nothing_else(public: tuple[C
         assert KEY not in page.text
         assert {name: page.headers.get(name) for name in HEADERS} == dict(HEADERS)
     assert others.status == 404
+
+
+@pytest.mark.parametrize("event_id", ["a/b", "<script>1", "50%41?x=#y", "an id", "\u00e9"])
+async def test_an_event_of_any_id_is_shown(public: tuple[ConsoleHere, str], event_id: str) -> None:
+    here, url = public
+    await here.subscribe(1, Owner(PIM, "erp"), filter=None)
+    await here.platform.parts.manage.intake.accept(PIM, [replace(an_event(1), id=event_id)])
+    async with reader_of(url) as reader:
+        await reader.post("/console/app/enter", TYPED)
+        one = await reader.get("/console/app/events/one", params={"id": event_id})
+
+    assert (one.status, event_id in one.words) == (200, True)
 
 
 async def test_the_cookie_holds_nothing_that_can_be_read(public: tuple[ConsoleHere, str]) -> None:
