@@ -26,7 +26,8 @@ class Address:
         if self.tls is None:
             return (
                 f"--console-host {self.host} is reached from other machines, so the console needs TLS there:"
-                " give --tls-cert and --tls-key, or set AEP_CONSOLE_URL to the https URL of the proxy before it"
+                " give --tls-cert and --tls-key, or set AEP_CONSOLE_URL to the https URL of the proxy before"
+                " it"
             )
         if self.url is not None or self.host in ALL_ADDRESSES:
             return (
