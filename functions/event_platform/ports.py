@@ -507,6 +507,26 @@ class FeedStore(Protocol):
         ...
 
 
+class FeedSchedule(Protocol):
+    """The schedule of feeds where ticks make their rounds. All methods raise StoreUnavailable."""
+
+    async def due(self) -> Sequence[Feed]:
+        """Returns the feeds that are due now and not off."""
+        ...
+
+    async def set_due(self, feed: Feed, seconds: float) -> None:
+        """Makes the next round due in so many seconds, unless the settings have changed."""
+        ...
+
+    async def lease(self, tenant: str, seconds: float) -> bool:
+        """True if this caller alone may read the PIM's feed for that long."""
+        ...
+
+    async def release(self, tenant: str) -> None:
+        """Gives back a lease of this caller's."""
+        ...
+
+
 class FeedReplaced(EventPlatformError):
     """Raised when the settings of a feed are not those that a step was made with."""
 

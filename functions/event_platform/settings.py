@@ -274,14 +274,6 @@ class FunctionSettings(BaseSettings):
     await_network: Addresses = ()
 
 
-class MaintainSettings(FunctionSettings):
-    """Settings of `maintain`. `fanout_url` is where replays are pushed to, as the account `fanout_caller`."""
-
-    version_buckets: VersionBuckets = 1
-    fanout_url: PublicUrl | None = None
-    fanout_caller: ServiceAccount | None = None
-
-
 class RecordsSettings(FunctionSettings):
     """Settings of functions that read records."""
 
@@ -301,6 +293,18 @@ class RegistrySettings(RecordsSettings):
     """Settings of functions that read the registry of PIMs. `pims` go before its entries."""
 
     pims: Annotated[Sequence[Tenant], NoDecode, BeforeValidator(_listed), AfterValidator(_check_listed)] = ()
+
+
+class MaintainSettings(RegistrySettings):
+    """Settings of `maintain`. `fanout_url` is where replays are pushed to, as the account `fanout_caller`.
+
+    `feed_key` seals the secrets of feeds, which nobody else reads. Without it there are no feeds.
+    """
+
+    fanout_url: PublicUrl | None = None
+    fanout_caller: ServiceAccount | None = None
+    feed_key: SecretStr | None = None
+    topic_events: Topic = EVENTS_TOPIC
 
 
 class CatalogSettings(RecordsSettings):

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from .adapters.guard import GuardedNetwork
     from .adapters.pubsub.publisher import PubSubPublisher
     from .adapters.seal import AesGcmSeal
+    from .domain.feeds import Feed
+    from .domain.tenants import Tenant
+    from .maintain import FeedTicks
     from .ports import RecordSender, Seal, TenantRegistry
 
 log = structlog.get_logger()
@@ -47,6 +50,9 @@ log = structlog.get_logger()
 NETWORK_WITHIN = 120.0
 """Seconds. Google's page on direct VPC egress speaks of "a minute or more", and up to 80 s were seen. Cloud
 Run itself waits 240 s for the port."""
+
+FEED_CALL_SECONDS = 20.0
+"""The longest time of a feed's call, so that a PIM that hangs is noted before the tick is cut."""
 
 S = TypeVar("S", bound=FunctionSettings)
 
@@ -75,6 +81,8 @@ def check(function: str) -> FunctionSettings:
         _seal(settings)
     if isinstance(settings, IngestSettings):
         _registry_seal(settings)
+    if isinstance(settings, MaintainSettings):
+        _feed_seal(settings)
     return settings
 
 
@@ -294,7 +302,7 @@ def deliver() -> "Answers":
 
 @cache
 def maintain() -> "Answers":
-    """Puts due retries back, publishes notifications that are due, and has replays pushed."""
+    """Puts due retries back, publishes due notifications, has replays pushed, and reads feeds."""
     from . import maintain
     from .adapters.clock import SystemClock
     from .adapters.firestore.outbox import FirestoreOutbox
@@ -321,8 +329,54 @@ def maintain() -> "Answers":
         subscriptions=subscriptions,
         replays=FirestoreReplays(firestore, subscriptions, clock),
         pushes=pushes,
+        feeds=_feeds(settings, firestore),
     )
     return _app(settings, maintain.routes(function))
+
+
+def _feeds(settings: MaintainSettings, firestore: "Firestore") -> "FeedTicks | None":
+    """Returns None where there is no key of feeds."""
+    feed_seal = _feed_seal(settings)
+    if feed_seal is None:
+        return None
+    from .adapters.clock import SystemClock
+    from .adapters.firestore.feeds import FirestoreFeedSchedule, FirestoreFeedStore
+    from .adapters.pim_rest import HttpsPimRest
+    from .adapters.pubsub.intake import PubSubIntake
+    from .adapters.seal import KeylessSeal
+    from .domain.events import catalog
+    from .feed import FeedReader, PimSession, WebhookMemory
+    from .maintain import FeedLog, FeedTicks
+
+    clock = SystemClock()
+    rest, observer, webhooks = (
+        HttpsPimRest(seconds=FEED_CALL_SECONDS),
+        FeedLog(),
+        WebhookMemory(clock.monotonic),
+    )
+    event_types = catalog.load()
+    intake = PubSubIntake(_publisher(settings), clock, topic=settings.topic_events)
+    store = FirestoreFeedStore(firestore, intake)
+
+    def reader_of(feed: "Feed", tenant: "Tenant") -> FeedReader:
+        return FeedReader(
+            feed,
+            tenant,
+            PimSession(rest, feed, clock),
+            store=store,
+            catalog=event_types,
+            clock=clock,
+            webhooks=webhooks,
+            observer=observer,
+        )
+
+    return FeedTicks(
+        FirestoreFeedSchedule(firestore, feed_seal, clock),
+        store,
+        _registry(settings, firestore, KeylessSeal()),
+        reader_of,
+        clock,
+    )
 
 
 @cache
@@ -364,6 +418,10 @@ def _seal(settings: SecretsSettings) -> "AesGcmSeal":
 
 def _registry_seal(settings: IngestSettings) -> "AesGcmSeal":
     return _seal_of("AEP_REGISTRY_KEY", settings.registry_key)
+
+
+def _feed_seal(settings: MaintainSettings) -> "AesGcmSeal | None":
+    return None if settings.feed_key is None else _seal_of("AEP_FEED_KEY", settings.feed_key)
 
 
 def _seal_of(variable: str, keys: "SecretStr") -> "AesGcmSeal":

@@ -13,6 +13,8 @@ from event_platform.permissions import DELIVERIES_TOPICS
 
 TICK = "event-platform-tick"
 """The job that calls maintain each minute."""
+FEEDS_TICK = "event-platform-feeds"
+"""The job that has maintain read the feeds that are due."""
 PUSHED = ("fanout", "deliver", "notify", "maintain")
 FRONT = ("manage", "ingest")
 """The functions that others call. Nobody sends again what they turn away."""
@@ -208,6 +210,13 @@ ALERTS: Sequence[Alert] = (
         "A replay did not come to its end within a day",
         "It was ended, and its push subscriptions are gone. The line names it; look at the log of fanout.",
         Line(logged_by_us("replay.not_done")),
+        severity="WARNING",
+    ),
+    Alert(
+        "feed-behind",
+        "A feed is behind its PIM",
+        "Nothing is lost: it goes on from its cursor. The line names the PIM and its resources.",
+        Line(logged_by_us("feed.behind")),
         severity="WARNING",
     ),
     Alert(

@@ -13,6 +13,7 @@ T = TypeVar("T")
 SECRETS: Mapping[str, str] = {
     "AEP_SECRETS_KEY": "aep-secrets-key",
     "AEP_REGISTRY_KEY": "aep-registry-key",
+    "AEP_FEED_KEY": "aep-feed-key",
     "AEP_PIMS": "aep-pims",
     "AEP_SMTP_URL": "aep-smtp-url",
 }

@@ -106,6 +106,7 @@ class Platform:
         values = {
             "AEP_SECRETS_KEY": self.settings.secrets_key,
             "AEP_REGISTRY_KEY": self.settings.registry_key,
+            "AEP_FEED_KEY": self.settings.feed_key,
             "AEP_PIMS": self.settings.pims,
             "AEP_SMTP_URL": self.settings.smtp_url,
         }
@@ -131,7 +132,8 @@ class Platform:
         )
 
     def _function(self, name: str, *, public: bool = False) -> CloudFunction:
-        egress = self.egress if name in CALLS_OUT else None
+        asks_pims = name == "maintain" and self.settings.feed_key is not None
+        egress = self.egress if name in CALLS_OUT or asks_pims else None
         values: dict[str, pulumi.Input[str]] = {
             "GOOGLE_CLOUD_PROJECT": self.settings.project,
             "AEP_ARCHIVE": self.source.archive.name,
@@ -226,6 +228,8 @@ class Platform:
             for written in sorted(PUBLISHES_TO[function.function_name]):
                 for name, topic in topics[written].items():
                     function.may_publish_to(name, topic)
+        if self.settings.feed_key is not None:  # what feeds find goes where ingest leaves events
+            self.maintain.may_publish_to(EVENTS_TOPIC, self.events.topic)
 
     def _account_for_destinations(self) -> gcp.serviceaccount.Account:
         """Owners of topics let this account in. It has no rights here: no topic of ours is a destination."""

@@ -127,6 +127,7 @@ class DeploymentSettings(_Part):
 
     secrets_key: SecretStr
     registry_key: SecretStr
+    feed_key: SecretStr | None = None
     pims: SecretStr | None = None
     smtp_url: SecretStr | None = None
     mail_from: str | None = None
@@ -154,9 +155,11 @@ class DeploymentSettings(_Part):
     role_suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{0,16}$")] = ""
     labels: Annotated[Mapping[str, str], Listed] = {}
 
-    @field_validator("secrets_key", "registry_key")
+    @field_validator("secrets_key", "registry_key", "feed_key")
     @classmethod
-    def _is_a_key(cls, key: SecretStr) -> SecretStr:
+    def _is_a_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is None:
+            return None
         try:
             keys_from_base64(key.get_secret_value())
         except ValueError:
@@ -165,7 +168,7 @@ class DeploymentSettings(_Part):
             ) from None
         return key
 
-    @field_validator("secrets_key", "registry_key", "pims", "smtp_url")
+    @field_validator("secrets_key", "registry_key", "feed_key", "pims", "smtp_url")
     @classmethod
     def _fits_into_a_secret(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
@@ -231,6 +234,11 @@ class DeploymentSettings(_Part):
             raise ValueError(
                 "registryKey: must be another key than secretsKey, which ingest is not to know; where there"
                 " was one key, put it behind the new one, after a comma"
+            )
+        others = (self._first_key(self.secrets_key), self._first_key(self.registry_key))
+        if self.feed_key is not None and self._first_key(self.feed_key) in others:
+            raise ValueError(
+                "feedKey: must be another key than secretsKey and registryKey, which maintain is not to know"
             )
         if (self.user_project_override or self.billing_project) and self.billing_project != self.project:
             raise ValueError(

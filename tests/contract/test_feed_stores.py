@@ -10,21 +10,27 @@ from aep.broker.feed_store import SqliteFeedStore
 from aep.store import feeds as local_feeds
 from contract.suites.feed_store import FEED, FeedStoreContract, a_step
 from event_platform import data_model
-from event_platform.adapters.firestore import feeds
+from event_platform.adapters.firestore import feeds, tenants
 from event_platform.adapters.firestore.client import Firestore
-from event_platform.adapters.firestore.feeds import FirestoreFeedStore
+from event_platform.adapters.firestore.feeds import FirestoreFeedSchedule, FirestoreFeedStore
 from event_platform.adapters.firestore.leases import FirestoreLeases
+from event_platform.adapters.firestore.tenants import FirestoreEntries
+from event_platform.adapters.pim_registry import PimRegistry
 from event_platform.adapters.pubsub.intake import PubSubIntake
-from event_platform.adapters.seal import AesGcmSeal
+from event_platform.adapters.seal import AesGcmSeal, KeylessSeal
 from event_platform.domain.errors import PublishFailed
 from event_platform.domain.events import catalog
 from event_platform.domain.feeds import Feed
 from event_platform.domain.messages.message import Message
 from event_platform.domain.messages.queue_messages import events_of
+from event_platform.domain.tenants import Tenant
+from event_platform.feed import FeedReader, PimSession, WebhookMemory
+from event_platform.maintain import FeedLog, FeedTicks
 from event_platform.ports import FeedStore
 from support.clock import ManualClock
 from support.embedded import Embedded
-from support.feeding import a_feed
+from support.fake_pim import FakePim
+from support.feeding import QuickClock, a_feed
 from support.records import an_event
 
 CATALOG = catalog.load()
@@ -155,3 +161,43 @@ async def test_a_lease_is_for_one_until_it_ends_or_is_given_back(firestore: Fire
     assert await second.take("feed-a", 60)
     await clock.advance(61)
     assert await first.take("feed-a", 60)
+
+
+async def test_a_change_in_the_pim_is_on_the_topic_after_a_tick(firestore: Firestore) -> None:
+    clock = QuickClock()
+    pim = FakePim(clock)
+    topic = TopicOfEvents()
+    store = FirestoreFeedStore(firestore, PubSubIntake(topic, clock))
+    tenant = Tenant.model_validate({"url": pim.url})
+    await tenants.put(firestore, tenant, SEAL)
+    await feeds.put(firestore, a_feed(pim.url, resources=("products",)), SEAL)
+
+    def an_instance() -> FeedTicks:
+        return FeedTicks(
+            FirestoreFeedSchedule(firestore, SEAL, clock),
+            store,
+            PimRegistry(FirestoreEntries(firestore), KeylessSeal(), clock, allow_http=False),
+            lambda feed, tenant: FeedReader(
+                feed,
+                tenant,
+                PimSession(pim, feed, clock),
+                store=store,
+                catalog=CATALOG,
+                clock=clock,
+                webhooks=WebhookMemory(clock.monotonic),
+                observer=FeedLog(),
+            ),
+            clock,
+        )
+
+    assert await an_instance().tick() == 1
+    clock.pass_by(10)
+    pim.add("products", "sku-1")
+    assert await an_instance().tick() == 0  # it is not due yet
+    clock.pass_by(400)
+    assert await an_instance().tick() == 1
+    found = [event.type for message in topic.messages for event in events_of(message, CATALOG)]
+    assert found == ["com.akeneo.pim.v1.product.created"]
+    clock.pass_by(400)
+    assert await an_instance().tick() == 1
+    assert len(topic.messages) == 1

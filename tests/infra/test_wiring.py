@@ -26,7 +26,7 @@ from stack.environment import SECRETS as SECRET_NAMES
 from stack.front_door import certificate_name
 from stack.function import RUNTIME
 from stack.source import FOLDER, PACKED_AS, archive_name, digest, files
-from support.deployed import PROJECT_NUMBER, SECRETS, Deployed, configuration, deploy
+from support.deployed import FEED_KEY, PROJECT_NUMBER, SECRETS, Deployed, configuration, deploy
 
 PUBSUB = f"serviceAccount:service-{PROJECT_NUMBER}@gcp-sa-pubsub.iam.gserviceaccount.com"
 PROJECT = "my-event-platform"
@@ -119,7 +119,7 @@ def test_each_function_gets_the_secrets_that_it_reads_and_no_other(production: D
         "ingest": {"AEP_REGISTRY_KEY": "aep-registry-key", "AEP_PIMS": "aep-pims"},
         "fanout": {"AEP_PIMS": "aep-pims-without-secrets"},
         "deliver": {"AEP_SECRETS_KEY": "aep-secrets-key"},
-        "maintain": {},
+        "maintain": {"AEP_PIMS": "aep-pims-without-secrets"},
         "notify": {"AEP_SECRETS_KEY": "aep-secrets-key", "AEP_SMTP_URL": "aep-smtp-url"},
     }
     values = production.all("secretmanager/secretVersion:SecretVersion")
@@ -508,3 +508,27 @@ def test_the_runtime_is_the_one_that_is_checked() -> None:
     checked = re.search(r'^pythonVersion = "3\.(\d+)"$', pyproject, re.MULTILINE)
     assert checked is not None
     assert f"python3{checked[1]}" == RUNTIME
+
+
+def test_with_a_key_of_feeds_maintain_reads_them_on_a_schedule_of_their_own(minimal: Deployed) -> None:
+    assert "feeds" not in minimal.all("cloudscheduler/job:Job")
+    stack = deploy({**configuration("minimal"), "event-platform:feedKey": FEED_KEY})
+    job = stack.one("cloudscheduler/job:Job", "feeds")
+    assert job["name"] == "event-platform-feeds"
+    assert job["httpTarget"]["uri"] == "https://maintain-abc.a.run.app/feeds"
+    assert job["httpTarget"]["oidcToken"]["serviceAccountEmail"] == email("call-maintain")
+    given = {
+        name
+        for name, config in stack.functions().items()
+        if "AEP_FEED_KEY" in {each["key"] for each in config.get("secretEnvironmentVariables", [])}
+    }
+    assert given == {"maintain"}
+    assert publishers_of_events(stack) - publishers_of_events(minimal) == {account("maintain")}
+
+
+def publishers_of_events(stack: Deployed) -> set[str]:
+    return {
+        right.inputs["member"]
+        for right in stack.all("pubsub/topicIAMMember:TopicIAMMember").values()
+        if right.inputs["topic"] == "events" and right.inputs["role"] == "roles/pubsub.publisher"
+    }

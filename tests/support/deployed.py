@@ -15,6 +15,7 @@ from pulumi.runtime.stack import wait_for_rpcs
 PROJECT_NUMBER = "123456789012"
 KEY = base64.b64encode(bytes(range(32))).decode()
 REGISTRY_KEY = base64.b64encode(bytes(range(32, 64))).decode()
+FEED_KEY = base64.b64encode(bytes(range(64, 96))).decode()
 KEYS = {"event-platform:secretsKey": KEY, "event-platform:registryKey": REGISTRY_KEY}
 SECRETS = {
     **KEYS,

@@ -1,7 +1,8 @@
-"""The function `maintain`: requeues due retries, publishes due notifications and has replays pushed."""
+"""The function `maintain`: puts retries back, publishes notifications, has replays pushed, reads feeds."""
 
+from .feeds import FeedLog, FeedTicks
 from .publish_notifications import publish_notifications
 from .requeue import requeue_due
 from .routes import Maintain, routes
 
-__all__ = ["Maintain", "publish_notifications", "requeue_due", "routes"]
+__all__ = ["FeedLog", "FeedTicks", "Maintain", "publish_notifications", "requeue_due", "routes"]

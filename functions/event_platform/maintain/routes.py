@@ -1,4 +1,4 @@
-"""The route of maintain, which Cloud Scheduler calls each minute."""
+"""The routes of maintain, each of which Cloud Scheduler calls every minute."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,18 @@ from ..ports import (
     RetrySchedule,
     SubscriptionLookup,
 )
+from .feeds import FeedTicks
 from .publish_notifications import publish_notifications
 from .replays import work_on_replays
 from .requeue import requeue_due
 
 PATH = "/"
+FEEDS_PATH = "/feeds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Maintain:
-    """The services of maintain. Without `pushes` nothing is replayed."""
+    """The services of maintain. Without `pushes` nothing is replayed, and without `feeds` no PIM is asked."""
 
     schedule: RetrySchedule
     outbox: PublishedOutbox
@@ -36,10 +38,11 @@ class Maintain:
     subscriptions: SubscriptionLookup
     replays: OpenReplays
     pushes: ReplayPushes | None
+    feeds: FeedTicks | None = None
 
 
 def routes(maintain: Maintain) -> Sequence[Route]:
-    """The route of maintain. A tick that failed in part answers 503, and the next one goes on."""
+    """The routes of maintain. A tick that failed in part answers 503, and the next one goes on."""
 
     async def tick(request: Request) -> Response:
         replays = 0
@@ -69,4 +72,11 @@ def routes(maintain: Maintain) -> Sequence[Route]:
             )
         return published, returned
 
-    return [Route(PATH, tick, methods=["POST"])]
+    async def read_feeds(request: Request) -> Response:
+        feeds = 0 if maintain.feeds is None else await maintain.feeds.tick()
+        return json_response({"feeds": feeds})
+
+    return [
+        Route(PATH, tick, methods=["POST"]),
+        Route(FEEDS_PATH, read_feeds, methods=["POST"]),
+    ]

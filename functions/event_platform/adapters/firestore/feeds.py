@@ -4,10 +4,11 @@ import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
+import structlog
 from google.cloud.firestore_v1 import AsyncDocumentReference, AsyncQuery
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.base_query import FieldFilter
@@ -16,9 +17,13 @@ from ... import data_model
 from ...documents import DAMAGED, feed_document, feed_of
 from ...domain.feeds import Feed, Mark, ResourceName, ResourceState, key_of
 from ...domain.tenants import Way
-from ...ports import FeedReplaced, FeedStep, Intake, Listed, Seal
+from ...ports import Clock, FeedReplaced, FeedStep, Intake, Listed, Seal
 from .client import MISSING, PRECONDITION_FAILED, Firestore
+from .leases import FirestoreLeases
 
+log = structlog.get_logger()
+
+UNREADABLE_FIX = "AEP_FEED_KEY must be the key that sealed them, or the feed is to be set up anew"
 _AT_ONCE = 500
 _AFTER_ALL = "~"
 """Comes after all that follows a separator in a place."""
@@ -80,6 +85,38 @@ async def set_due(firestore: Firestore, feed: Feed, due_at: datetime) -> None:
         await firestore.commit(batch)
 
     await firestore.run(job, raced=[PRECONDITION_FAILED, MISSING])
+
+
+class FirestoreFeedSchedule:
+    """The port `FeedSchedule`: the time when a feed is due is in the document with its settings."""
+
+    def __init__(self, firestore: Firestore, seal: Seal, clock: Clock) -> None:
+        self._firestore = firestore
+        self._seal = seal
+        self._clock = clock
+        self._leases = FirestoreLeases(firestore, clock)
+        self._unreadable: frozenset[str] = frozenset()
+
+    async def due(self) -> Sequence[Feed]:
+        stored, now = await stored_feeds(self._firestore, self._seal), self._clock.now()
+        unreadable = frozenset(each.tenant for each in stored if each.feed is None)
+        for tenant in unreadable - self._unreadable:
+            log.error("feed.settings_unreadable", tenant=tenant, fix=UNREADABLE_FIX)
+        self._unreadable = unreadable
+        return [
+            each.feed
+            for each in stored
+            if each.feed is not None and not each.feed.is_off and (each.due_at is None or each.due_at <= now)
+        ]
+
+    async def set_due(self, feed: Feed, seconds: float) -> None:
+        await set_due(self._firestore, feed, self._clock.now() + timedelta(seconds=seconds))
+
+    async def lease(self, tenant: str, seconds: float) -> bool:
+        return await self._leases.take(_lease_of(tenant), seconds)
+
+    async def release(self, tenant: str) -> None:
+        await self._leases.release(_lease_of(tenant))
 
 
 class FirestoreFeedStore:
@@ -199,6 +236,10 @@ class FirestoreFeedStore:
 def feed_key(tenant: str) -> str:
     """Returns the id of the document of a PIM's feed."""
     return hashlib.sha256(tenant.encode()).hexdigest()[:32]
+
+
+def _lease_of(tenant: str) -> str:
+    return f"feed-{feed_key(tenant)}"
 
 
 def _feed_at(firestore: Firestore, tenant: str) -> AsyncDocumentReference:
