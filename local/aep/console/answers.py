@@ -1,5 +1,6 @@
 """The parts that both consoles share: cookies, forms, files, and the headers of every answer."""
 
+import asyncio
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
@@ -15,6 +16,8 @@ from .pages import StaticFile
 
 FORM_BYTES = 512 * 1024
 FORM_FIELDS = 1_100
+LONG_BYTES = 32 * 1024
+"""The bytes of a form from which a thread reads it: escapes take 0.2 µs each."""
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'"
     " data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -66,11 +69,18 @@ async def read_form(request: Request, limit: int = FORM_BYTES) -> Mapping[str, s
     if request.headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":
         raise errors.UnsupportedMediaType("a form must be sent as a form: application/x-www-form-urlencoded")
     body = await read_body(request, limit)
+    is_long = len(body) > LONG_BYTES
+    fields = await asyncio.to_thread(_fields_of, body) if is_long else _fields_of(body)
+    request.scope["form"] = fields
+    return fields
+
+
+def _fields_of(body: bytes | bytearray) -> Mapping[str, str]:
     try:
-        fields = parse_qsl(
-            bytes(body).decode(), keep_blank_values=True, max_num_fields=FORM_FIELDS, errors="strict"
+        return dict(
+            parse_qsl(
+                bytes(body).decode(), keep_blank_values=True, max_num_fields=FORM_FIELDS, errors="strict"
+            )
         )
     except ValueError as error:
         raise errors.InvalidRequest(errors.Problem("", "the form cannot be read")) from error
-    request.scope["form"] = dict(fields)
-    return request.scope["form"]

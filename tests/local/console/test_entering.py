@@ -1,13 +1,15 @@
 """Who gets into the console, and what every answer carries."""
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import structlog
+from starlette.requests import Request
 
 from aep.console.address import Address
-from aep.console.answers import HEADERS
+from aep.console.answers import FORM_BYTES, HEADERS, read_form
 from aep.serving.server import Tls
 from event_platform.domain import front_door
 from event_platform.domain.front_door import ADDRESS_BURST
@@ -168,6 +170,21 @@ async def test_a_page_that_is_none_and_a_form_that_is_none(here: ConsoleHere) ->
     assert (missing.status, "There is no such page." in missing.words) == (404, True)
     assert method.status == 405
     assert no_form.status == 415
+
+
+async def test_a_long_form_holds_up_nobody() -> None:
+    body = b"event=" + b"%" * (FORM_BYTES - 6)
+    headers = [(b"content-type", b"application/x-www-form-urlencoded")]
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body}
+
+    request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
+    began = time.thread_time()
+    form = await read_form(request)
+
+    assert len(form["event"]) == FORM_BYTES - 6
+    assert time.thread_time() - began < 0.05
 
 
 @pytest.mark.parametrize(
