@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from aep.console.app import Console, Place
+from aep.console.app import Console, Place, Site
 from aep.console.serving import build
 from aep.serving import server
 from aep.serving.samples import Samples
@@ -65,29 +65,37 @@ class Reader:
             return Page(answer.status, str(answer.url), dict(answer.headers), await answer.text())
 
 
+@asynccontextmanager
+async def stranger(url: str) -> AsyncIterator[Reader]:
+    """A browser that nobody has signed in with."""
+    jar = aiohttp.CookieJar(unsafe=True)  # which has cookies of addresses, too
+    async with aiohttp.ClientSession(cookie_jar=jar) as session:
+        yield Reader(url, session)
+
+
+@asynccontextmanager
+async def signed_in(url: str, console: Console[Any]) -> AsyncIterator[Reader]:
+    """A browser that is signed in."""
+    async with stranger(url) as reader:
+        token = console.site.links.issue()
+        assert (await reader.post("/console/enter", {"token": token})).status == 200
+        yield reader
+
+
 class ConsoleHere:
     """The console of a platform that runs in this process."""
 
-    def __init__(self, platform: Platform, console: Console, samples: Samples, url: str) -> None:
+    def __init__(self, platform: Platform, console: Console[Site], samples: Samples, url: str) -> None:
         self.platform = platform
         self.console = console
         self.samples = samples
         self.url = url
 
-    @asynccontextmanager
-    async def stranger(self) -> AsyncIterator[Reader]:
-        """A browser that nobody has signed in with."""
-        jar = aiohttp.CookieJar(unsafe=True)  # which has cookies of addresses, too
-        async with aiohttp.ClientSession(cookie_jar=jar) as session:
-            yield Reader(self.url, session)
+    def stranger(self) -> AbstractAsyncContextManager[Reader]:
+        return stranger(self.url)
 
-    @asynccontextmanager
-    async def reader(self) -> AsyncIterator[Reader]:
-        """A browser that is signed in."""
-        async with self.stranger() as reader:
-            token = self.console.site.links.issue()
-            assert (await reader.post("/console/enter", {"token": token})).status == 200
-            yield reader
+    def reader(self) -> AbstractAsyncContextManager[Reader]:
+        return signed_in(self.url, self.console)
 
     async def subscribe(self, number: int = 1, owner: Owner = OWNER, **more: Any) -> Sequence[Subscription]:
         """Adds as many subscriptions of a new subscriber."""

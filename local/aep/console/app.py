@@ -3,8 +3,9 @@
 Pages are in modules of their own; each has a function that returns its routes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -20,6 +21,7 @@ from event_platform.domain.front_door import FrontDoor, site_of
 from event_platform.domain.line_limit import LineLimit
 from event_platform.domain.tenants import UnusableList
 from event_platform.http import STATUS_OF
+from event_platform.ports import Clock
 
 from ..serving.samples import Samples
 from ..wiring import Parts
@@ -63,19 +65,41 @@ class Place:
         return host == urlsplit(self.url).hostname or is_loopback(host)
 
 
-class Site:
-    """The parts that the pages share: records, numbers, templates, and the streams of live pages."""
+MENU: Mapping[str, str] = {
+    "/console": "Overview",
+    "/console/subscriptions": "Subscriptions",
+    "/console/events": "Events",
+    "/console/pims": "PIMs",
+    "/console/dead": "Dead letters",
+    "/console/log": "Log",
+    "/console/health": "Health",
+    "/console/try": "Try",
+}
 
-    def __init__(self, parts: Parts, samples: Samples, place: Place, secret: bytes) -> None:
-        self.parts = parts
-        self.samples = samples
+
+class Shell:
+    """The parts that the pages of every console share: templates, the way in, and streams of live pages.
+
+    `menu` names the pages by their paths. `project` is that of Google Cloud, None on one machine.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        place: Place,
+        secret: bytes,
+        *,
+        menu: Mapping[str, str] = MENU,
+        project: str | None = None,
+    ) -> None:
+        self.clock = clock
         self.place = place
-        self.records = Records(parts)
         self.static = pages.static_files()
         self.templates = pages.Templates(self.static)
-        self.streams = Streams(parts.clock)
-        self.links = Links(parts.clock.monotonic)
-        self.sessions = Sessions(secret, parts.clock)
+        self.streams = Streams(clock)
+        self.links = Links(clock.monotonic)
+        self.sessions = Sessions(secret, clock)
+        self._of_all = {"version": __version__, "menu": menu, "project": project}
 
     def render(self, request: Request, template: str, **context: object) -> str:
         """Returns a page, or a part of one, for the session of a request."""
@@ -83,8 +107,8 @@ class Site:
         return self.templates.render(
             template,
             {
-                "now": self.parts.clock.now(),
-                "version": __version__,
+                **self._of_all,
+                "now": self.clock.now(),
                 "path": request.url.path,
                 "session": session,
                 "csrf": "" if session is None else self.sessions.form_token(session),
@@ -97,13 +121,26 @@ class Site:
         return Response(text, status, media_type="text/html")
 
 
-class Console:
+AnyShell = TypeVar("AnyShell", bound=Shell)
+
+
+class Site(Shell):
+    """The parts that the pages share on one machine: records and numbers, too."""
+
+    def __init__(self, parts: Parts, samples: Samples, place: Place, secret: bytes) -> None:
+        super().__init__(parts.clock, place, secret)
+        self.parts = parts
+        self.samples = samples
+        self.records = Records(parts)
+
+
+class Console(Generic[AnyShell]):
     """The console behind its checks. `site` is what its pages share."""
 
-    def __init__(self, site: Site, routes: Sequence[Route]) -> None:
+    def __init__(self, site: AnyShell, routes: Sequence[Route]) -> None:
         self.site = site
-        self._door = FrontDoor(site.parts.clock.monotonic)
-        self._lines = LineLimit(site.parts.clock.monotonic)
+        self._door = FrontDoor(site.clock.monotonic)
+        self._lines = LineLimit(site.clock.monotonic)
         own = [
             Route("/", _to_overview, methods=["GET"]),
             Route(f"{pages.STATIC}/{{digest}}/{{name}}", self._static, methods=["GET"]),

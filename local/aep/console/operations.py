@@ -72,37 +72,17 @@ class _Page:
         return RedirectResponse(f"/console/dead?done={'replayed' if act == 'replay' else 'dropped'}", 303)
 
     async def log(self, request: Request) -> Response:
-        fields = {name: value.strip()[:300] for name, value in request.query_params.items()}
-        entries, after = await self._entries(fields)
-        older = None
-        if after is not None:
-            kept = {name: value for name, value in fields.items() if value and name not in ("at", "after")}
-            older = f"/console/log?{urlencode({**kept, 'at': after.at, 'after': after.id})}"
-        return self._site.page(
-            request,
-            "log.html",
-            fields=fields,
-            log=entries,
-            older=older,
-            operations=sorted(ACTIONS | ERRORS),
-            types=list(LogType),
-        )
+        fields = fields_of(request.query_params)
+        query = query_of(fields)
+        entries, after = await self._entries(query)
+        return self._site.page(request, "log.html", **log_context(fields, entries, after))
 
-    async def _entries(self, fields: Mapping[str, str]) -> tuple[Sequence[LogEntry], Position | None]:
+    async def _entries(self, query: LogQuery) -> tuple[Sequence[LogEntry], Position | None]:
         """Returns a page of entries, and where the next one begins."""
-        subscription_id = fields.get("subscription")
-        log_type, operation = fields.get("type", ""), fields.get("operation", "")
-        query = LogQuery(
-            log_type=LogType(log_type) if log_type in set(LogType) else None,
-            operation=operation if operation in ACTIONS | ERRORS else None,
-            subscription_id=subscription_id or None,
-            limit=LOG_PAGE,
-            after=_position(fields),
-        )
-        if not subscription_id:
+        if query.subscription_id is None:
             return await self._site.records.log_of_all(query)
         try:
-            owner = (await self._site.records.any_subscription(subscription_id)).owner
+            owner = (await self._site.records.any_subscription(query.subscription_id)).owner
         except NotFound:
             return [], None
         entries = await self._site.records.log(owner, query)
@@ -165,6 +145,40 @@ def _ids(texts: Sequence[str]) -> list[int]:
     if len(given) > DEAD_LISTED or any(not (each.isdecimal() and len(each) < 19) for each in given):
         raise InvalidRequest(Problem("", f"choose up to {DEAD_LISTED} dead letters of the list"))
     return [int(each) for each in given]
+
+
+def fields_of(parameters: Mapping[str, str]) -> Mapping[str, str]:
+    """Returns the fields of the log's form, as long as they may be."""
+    return {name: value.strip()[:300] for name, value in parameters.items()}
+
+
+def query_of(fields: Mapping[str, str]) -> LogQuery:
+    """Returns the query of the log's form. What is none of its values counts as absent."""
+    log_type, operation = fields.get("type", ""), fields.get("operation", "")
+    return LogQuery(
+        log_type=LogType(log_type) if log_type in set(LogType) else None,
+        operation=operation if operation in ACTIONS | ERRORS else None,
+        subscription_id=fields.get("subscription") or None,
+        limit=LOG_PAGE,
+        after=_position(fields),
+    )
+
+
+def log_context(
+    fields: Mapping[str, str], entries: Sequence[LogEntry], after: Position | None
+) -> dict[str, Any]:
+    """Returns the context of a page of the log; `after` is where the next one begins."""
+    older = None
+    if after is not None:
+        kept = {name: value for name, value in fields.items() if value and name not in ("at", "after")}
+        older = f"/console/log?{urlencode({**kept, 'at': after.at, 'after': after.id})}"
+    return {
+        "fields": fields,
+        "log": entries,
+        "older": older,
+        "operations": sorted(ACTIONS | ERRORS),
+        "types": list(LogType),
+    }
 
 
 def _position(fields: Mapping[str, str]) -> Position | None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import structlog
@@ -20,9 +20,10 @@ from event_platform.domain.urls import normalise_pim_url
 from event_platform.domain.validation_words import words_of
 
 from ..errors import BadPims
+from ..runtime.meters import Meters
 from . import views
 from .answers import read_form
-from .app import Site
+from .app import Shell, Site
 
 log = structlog.get_logger()
 
@@ -86,8 +87,31 @@ CHANGES: Mapping[str, Change] = {
 }
 
 
+class PimRecords(Protocol):
+    """The registry of PIMs as the pages read and change it.
+
+    `can_seal` is false where the key that seals new secrets is not known.
+    """
+
+    can_seal: bool
+
+    async def pims(self) -> Sequence[Tenant]: ...
+
+    async def stored_pim(self, name: str) -> Tenant | None: ...
+
+    async def change_pim(self, name: str, change: Callable[[Tenant | None], Tenant]) -> Tenant: ...
+
+    async def remove_pim(self, name: str) -> None: ...
+
+
 def routes(site: Site) -> Sequence[Route]:
-    page = _Page(site)
+    base = site.parts.manage.public_url or ""
+    return routes_of(site, site.records, site.parts.meters, base)
+
+
+def routes_of(site: Shell, records: PimRecords, meters: Meters, base: str) -> Sequence[Route]:
+    """Returns the routes over a registry; `base` is the URL before the paths of ingest."""
+    page = _Page(site, records, meters, base)
     return [
         Route(PATH, page.show_all, methods=["GET"]),
         Route(f"{PATH}/add", page.add, methods=["POST"]),
@@ -102,8 +126,11 @@ Doing = Callable[[str, Mapping[str, str]], Awaitable[Mapping[str, str]]]
 
 
 class _Page:
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Shell, records: PimRecords, meters: Meters, base: str) -> None:
         self._site = site
+        self._records = records
+        self._meters = meters
+        self._base = base
         self._doing: Mapping[str, Doing] = {
             "rotate-ingest": self._rotate_ingest,
             "rotate-relay": self._rotate_relay,
@@ -119,10 +146,10 @@ class _Page:
     async def _all(
         self, request: Request, problem: str = "", fields: Mapping[str, str] | None = None
     ) -> Response:
-        meters, now = self._site.parts.meters, self._site.parts.clock.now()
+        meters, now = self._meters, self._site.clock.now()
         parameters = request.query_params
         text = parameters.get("q", "").strip()[:TEXT_CHARACTERS]
-        every = await self._site.records.pims()
+        every = await self._records.pims()
         found = sorted((each for each in every if text.lower() in each.name), key=lambda each: each.name)
         page = parameters.get("page", "")
         begin = ON_A_PAGE * (int(page) if page.isdecimal() and len(page) < 6 else 0)
@@ -131,7 +158,7 @@ class _Page:
         rows = [
             {
                 "tenant": tenant,
-                "ways": views.ways_of(tenant, meters.last_calls, self._base()),
+                "ways": views.ways_of(tenant, meters.last_calls, self._base),
                 "silent": silent.get(tenant.name),
             }
             for tenant in known
@@ -148,6 +175,7 @@ class _Page:
             before=None if begin == 0 else _page_url(text, begin // ON_A_PAGE - 1),
             after=None if begin + ON_A_PAGE >= len(found) else _page_url(text, begin // ON_A_PAGE + 1),
             auths=AUTHS,
+            can_seal=self._records.can_seal,
             problem=problem,
             fields=fields or {},
         )
@@ -166,7 +194,7 @@ class _Page:
 
         try:
             name = _pim_name(fields.get("url", ""))
-            await self._site.records.change_pim(name, change)
+            await self._records.change_pim(name, change)
         except (InvalidRequest, Conflict, BadPims) as error:
             return await self._all(request, str(error), fields)
         except ValidationError as error:
@@ -180,19 +208,20 @@ class _Page:
     async def _one(
         self, request: Request, name: str, *, secrets: Mapping[str, str] | None = None, done: str = ""
     ) -> Response:
-        tenant = next((each for each in await self._site.records.pims() if each.name == name), None)
+        tenant = next((each for each in await self._records.pims() if each.name == name), None)
         if tenant is None:
             raise NotFound(f"{name[:200]} is no PIM that this platform works for")
-        stored = await self._site.records.stored_pim(name)
-        now = self._site.parts.clock.wall()
+        stored = await self._records.stored_pim(name)
+        now = self._site.clock.wall()
         return self._site.page(
             request,
             "pim.html",
             tenant=tenant,
-            ways=views.ways_of(tenant, self._site.parts.meters.last_calls, self._base()),
-            feed=views.feed_of(name, self._site.parts.meters.feeds),
+            ways=views.ways_of(tenant, self._meters.last_calls, self._base),
+            feed=views.feed_of(name, self._meters.feeds),
             auth=AUTHS[tenant.auth],
             clients=[views.client_shown(each, now) for each in tenant.clients],
+            can_seal=self._records.can_seal,
             is_changeable=stored is not None and stored == tenant,
             secrets=secrets or {},
             done=done,
@@ -243,20 +272,20 @@ class _Page:
             made.append(secret)
             return after
 
-        await self._site.records.change_pim(name, change)
+        await self._records.change_pim(name, change)
         return made[-1]
 
     async def _enter_webhook_secret(self, name: str, fields: Mapping[str, str]) -> Mapping[str, str]:
         secret = SecretStr(fields.get("secret", "").strip())
         if not is_strong(secret):
             raise InvalidRequest(Problem("", f"the secret {STRONG}: copy the whole one that the PIM shows"))
-        await self._site.records.change_pim(
+        await self._records.change_pim(
             name, lambda before: pim_credentials.with_events_api_secret(_known(before, name), secret)
         )
         return {}
 
     async def _issue(self, name: str, fields: Mapping[str, str]) -> Mapping[str, str]:
-        client_id, now = _client_id(fields), self._site.parts.clock.wall()
+        client_id, now = _client_id(fields), self._site.clock.wall()
         made: list[str] = []
 
         def change(before: Tenant | None) -> Tenant:
@@ -267,7 +296,7 @@ class _Page:
                 made.append(key)
             return pim_credentials.with_client(tenant, client)
 
-        await self._site.records.change_pim(name, change)
+        await self._records.change_pim(name, change)
         return {f"X-PIM-TOKEN of {client_id}": made[-1]} if made else {}
 
     async def _revoke(self, name: str, fields: Mapping[str, str]) -> Mapping[str, str]:
@@ -279,15 +308,12 @@ class _Page:
                 raise Conflict(f"{client_id} is not listed")
             return pim_credentials.without_client(tenant, client_id)
 
-        await self._site.records.change_pim(name, change)
+        await self._records.change_pim(name, change)
         return {}
 
     async def _remove(self, name: str, fields: Mapping[str, str]) -> Mapping[str, str]:
-        await self._site.records.remove_pim(name)
+        await self._records.remove_pim(name)
         return {}
-
-    def _base(self) -> str:
-        return self._site.parts.manage.public_url or ""
 
 
 def _page_url(text: str, page: int) -> str:
@@ -313,7 +339,7 @@ def _client_id(fields: Mapping[str, str]) -> str:
 
 def _known(tenant: Tenant | None, name: str) -> Tenant:
     if tenant is None:
-        raise Conflict(f"{name} is not in the data folder, so it cannot be changed here")
+        raise Conflict(f"{name} is not in the registry that is changed here")
     return tenant
 
 

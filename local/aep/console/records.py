@@ -35,6 +35,9 @@ LOG_STEP, LOG_LOOKED_AT = 250, 5_000
 class Records:
     """The records in the file of the platform that runs. All methods raise StoreUnavailable."""
 
+    can_seal = True
+    """The key of the data folder is always known."""
+
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._database = parts.database

@@ -28,7 +28,7 @@ PURPOSE = "aep console"
 """The name of the key that signs cookies, which is derived from the one of the data folder."""
 
 
-def build(parts: Parts, place: Place, samples: Samples) -> Console:
+def build(parts: Parts, place: Place, samples: Samples) -> Console[Site]:
     """Returns the console with all its pages."""
     site = Site(parts, samples, place, parts.seal.derived_key(PURPOSE))
     return Console(site, [route for page in PAGES for route in page.routes(site)])
@@ -43,7 +43,7 @@ async def serving(
     A port that is taken is logged, and the platform goes on without a console.
     """
     async with contextlib.AsyncExitStack() as stack:
-        console: Console | None = None
+        console: Console[Site] | None = None
         if address.port:
             try:
                 listener = stack.enter_context(server.listen(address.host, address.port))
@@ -77,7 +77,7 @@ async def serving(
         yield [_route_of_links(console)]
 
 
-def _route_of_links(console: Console | None) -> Route:
+def _route_of_links(console: Console[Site] | None) -> Route:
     async def issue(request: Request) -> Response:
         if console is None:
             raise Conflict("this platform serves no console: start it with another --console-port than 0")

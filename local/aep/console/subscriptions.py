@@ -27,11 +27,16 @@ def routes(site: Site) -> Sequence[Route]:
     async def show(request: Request) -> Response:
         query = query_of(request.query_params)
         context = context_of(query, await site.records.listed(query))
-        # A page that is shown again by the browser's back is asked for as a whole.
-        is_part = "hx-request" in request.headers and "hx-history-restore-request" not in request.headers
-        return site.page(request, "_subscriptions.html" if is_part else "subscriptions.html", **context)
+        return site.page(
+            request, "_subscriptions.html" if is_part(request) else "subscriptions.html", **context
+        )
 
     return [Route(PATH, show, methods=["GET"])]
+
+
+def is_part(request: Request) -> bool:
+    """True if only the table is asked for: a page that the browser's back shows again is whole."""
+    return "hx-request" in request.headers and "hx-history-restore-request" not in request.headers
 
 
 def query_of(parameters: Mapping[str, str]) -> ListQuery:
@@ -50,8 +55,8 @@ def query_of(parameters: Mapping[str, str]) -> ListQuery:
 SHOWN_STATUSES = (Status.ACTIVE, Status.SUSPENDED, Status.REVOKED)
 
 
-def context_of(query: ListQuery, page: ListPage) -> dict[str, Any]:
-    """Returns the context of a page of the table."""
+def context_of(query: ListQuery, page: ListPage, orders: Mapping[Order, str] = HEADINGS) -> dict[str, Any]:
+    """Returns the context of a page of the table, and the orders that a reader may choose."""
     first = query.page * ON_A_PAGE
     return {
         "query": query,
@@ -60,7 +65,7 @@ def context_of(query: ListQuery, page: ListPage) -> dict[str, Any]:
         "last": first + len(page.rows),
         "before": None if query.page == 0 else url_of(query, query.page - 1),
         "after": url_of(query, query.page + 1) if page.has_more else None,
-        "orders": HEADINGS,
+        "orders": orders,
         "statuses": SHOWN_STATUSES,
     }
 

@@ -32,13 +32,19 @@ def load_registry() -> AesGcmSeal:
 
     Raises MalformedKey.
     """
-    key = _Keys().registry_key
-    if key is None:
+    seal = registry_seal()
+    if seal is None:
         fail(
             "with --google new secrets are sealed with AEP_REGISTRY_KEY: set it to the stack's key, as by"
             ' export AEP_REGISTRY_KEY="$(pulumi -C infra config get registryKey)"'
         )
-    return _registry_seal(key)
+    return seal
+
+
+def registry_seal() -> AesGcmSeal | None:
+    """Returns the seal of the registry alone; None when its key is not set. Raises MalformedKey."""
+    key = _Keys().registry_key
+    return None if key is None else _registry_seal(key)
 
 
 def _registry_seal(key: SecretStr) -> AesGcmSeal:

@@ -6,7 +6,7 @@ The wheel does not bring Google's packages, so they are imported when a command 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,8 +18,9 @@ from event_platform.documents import rate_of_document, subscription_of
 from event_platform.domain.errors import NotFound
 from event_platform.domain.pace.rates import Limits
 from event_platform.domain.record.logs import LogEntry, LogQuery, LogType, Operation
-from event_platform.domain.subscriptions import Owner, Status, Subscription
-from event_platform.domain.suspension import Count, first_minute, series_before, series_of
+from event_platform.domain.replays import Replay
+from event_platform.domain.subscriptions import Owner, Status, Subscriber, Subscription
+from event_platform.domain.suspension import HOUR_MINUTES, Count, first_minute, series_before, series_of
 
 from ..errors import GoogleFailed
 from ..store.overview import State
@@ -50,6 +51,15 @@ async def states(project: str, limits: Limits, now: datetime) -> Sequence[State]
     `queued` is None: Pub/Sub does not say how much of a topic is whose. `last_failure` is not stored. Raises
     StoreUnavailable, NoGooglePackages, GoogleFailed.
     """
+    records = await listed(project)
+    return await states_of(project, records, records.subscriptions, limits, now)
+
+
+async def listed(project: str) -> "Records":
+    """Returns all but the deleted subscriptions, without their numbers.
+
+    Raises StoreUnavailable, NoGooglePackages, GoogleFailed.
+    """
     async with firestore_of(project) as firestore:
         subscriptions = [_record(each) for each in await _all(firestore, data_model.SUBSCRIPTIONS)]
         names = {
@@ -57,18 +67,56 @@ async def states(project: str, limits: Limits, now: datetime) -> Sequence[State]
             for each in await _all(firestore, data_model.SUBSCRIBERS)
         }
         retries = await _retries(firestore)
+        return Records(sorted(subscriptions, key=lambda each: each.id), names, retries)
+
+
+async def states_of(
+    project: str, records: "Records", some: Sequence[Subscription], limits: Limits, now: datetime
+) -> Sequence[State]:
+    """Returns the states of some of the records, in their order. Raises what `states` raises."""
+    async with firestore_of(project) as firestore:
 
         async def state(subscription: Subscription) -> State:
             return await _state(
                 firestore,
-                subscription,
-                names.get(subscription.subscriber_id, ""),
-                retries.get(subscription.id, _Retries()),
+                await _at_its_pace(firestore, subscription),
+                records.names.get(subscription.subscriber_id, ""),
+                records.retries.get(subscription.id, Retries()),
                 limits,
                 now,
             )
 
-        return await _each(sorted(subscriptions, key=lambda each: each.id), state)
+        return await _each(some, state)
+
+
+async def one(project: str, subscription_id: str, retries: "Retries", limits: Limits, now: datetime) -> "One":
+    """Returns a subscription that is not deleted. Raises NotFound and what `states` raises.
+
+    `retries` are of its record: Firestore has no index by which those of one subscription could be found.
+    """
+    async with firestore_of(project) as firestore:
+        from event_platform.adapters.clock import SystemClock
+        from event_platform.adapters.firestore.replays import FirestoreReplays
+        from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
+        from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
+
+        found = await firestore.read(firestore.document(data_model.SUBSCRIPTIONS, subscription_id))
+        if not found.exists or found.get("status") not in _SHOWN:
+            raise NotFound(f"there is no subscription {subscription_id}, or it was deleted")
+        subscription = await _at_its_pace(firestore, _record(found))
+        clock = SystemClock()
+        subscriptions = FirestoreSubscriptions(firestore, KeylessSeal(), clock)
+        subscriber = await subscriptions.subscriber(subscription.owner, subscription.subscriber_id)
+        state = await _state(firestore, subscription, subscriber.name, retries, limits, now)
+        series, first = series_of(subscription), first_minute(now)
+        counts = FirestoreSuccessCounts(firestore)
+        minutes = {minute: Count() for minute in range(first, first + HOUR_MINUTES)}
+        for each in (series, *series_before(series)):
+            for minute, count in (await counts.since(each, first)).items():
+                if minute in minutes:
+                    minutes[minute].add(count)
+        replays = await FirestoreReplays(firestore, subscriptions, clock).replays(subscription.id)
+        return One(subscription, subscriber, state, minutes, replays)
 
 
 async def latest(
@@ -78,38 +126,69 @@ async def latest(
 
     Raises NotFound, StoreUnavailable, NoGooglePackages, GoogleFailed.
     """
+    query = LogQuery(log_type=log_type, subscription_id=subscription_id, limit=limit)
+    return (await entries(project, query))[::-1]
+
+
+async def entries(project: str, query: LogQuery) -> Sequence[LogEntry]:
+    """Returns entries of a subscription, or of all clients that have subscribers, newest first.
+
+    Raises NotFound, StoreUnavailable, NoGooglePackages, GoogleFailed.
+    """
     async with firestore_of(project) as firestore:
         from event_platform.adapters.clock import SystemClock
         from event_platform.adapters.firestore.logs import FirestoreLogs
 
         logs = FirestoreLogs(firestore, SystemClock())
-        query = LogQuery(log_type=log_type, subscription_id=subscription_id, limit=limit)
-        if subscription_id is not None:
-            found = await firestore.read(firestore.document(data_model.SUBSCRIPTIONS, subscription_id))
+        if query.subscription_id is not None:
+            found = await firestore.read(firestore.document(data_model.SUBSCRIPTIONS, query.subscription_id))
             if not found.exists:
                 raise NotFound(
-                    f"no subscription {subscription_id}: `aep status --google {project}` lists them"
+                    f"no subscription {query.subscription_id}: `aep status --google {project}` lists them"
                 )
             owners = [_owner(found)]
         else:
             clients = await _all(firestore, data_model.SUBSCRIBERS, shown_only=False)
             owners = list(dict.fromkeys(map(_owner, clients)))
-        entries = await _each(owners, lambda owner: logs.entries(owner, query))
-        every = [entry for some in entries for entry in some]
-        return sorted(every, key=lambda entry: (entry.at, entry.id))[-limit:]
+        every = [
+            entry for some in await _each(owners, lambda owner: logs.entries(owner, query)) for entry in some
+        ]
+        return sorted(every, key=lambda entry: (entry.at, entry.id), reverse=True)[: query.limit]
 
 
 @dataclass(slots=True)
-class _Retries:
+class Retries:
+    """The deliveries of a subscription that wait for a retry, and when the oldest was accepted."""
+
     number: int = 0
     since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Subscriptions, oldest first, with the names of subscribers and the retries by subscription."""
+
+    subscriptions: Sequence[Subscription]
+    names: Mapping[str, str]
+    retries: Mapping[str, Retries]
+
+
+@dataclass(frozen=True, slots=True)
+class One:
+    """A subscription with what its page shows; `minutes` are the attempts of the last hour by minute."""
+
+    subscription: Subscription
+    subscriber: Subscriber
+    state: State
+    minutes: Mapping[int, Count]
+    replays: Sequence[Replay]
 
 
 async def _state(
     firestore: "Firestore",
     subscription: Subscription,
     name: str,
-    retries: _Retries,
+    retries: Retries,
     limits: Limits,
     now: datetime,
 ) -> State:
@@ -127,10 +206,6 @@ async def _state(
     entries = await FirestoreLogs(firestore, SystemClock()).entries(subscription.owner, query)
     ends = [each for each in entries if each.operation in (Operation.FAILED, Operation.DROPPED)]
     given_up = next((each for each in ends if each.operation == Operation.FAILED), None)
-    rate = subscription.current_rate
-    if subscription.rate is not None:
-        pace = await firestore.read(firestore.document(data_model.PACES, subscription.id))
-        rate = rate_of_document(pace.to_dict() or {}) if pace.exists else rate
     return State(
         id=subscription.id,
         subscriber_id=subscription.subscriber_id,
@@ -140,7 +215,7 @@ async def _state(
         destination=subscription.config.destination,
         events=subscription.events,
         status=subscription.status,
-        rate=round(rate.at(now, limits), 1),
+        rate=round(subscription.current_rate.at(now, limits), 1),
         lanes=subscription.lanes,
         attempts=judged.succeeded + judged.failed,
         success_rate=round(judged.succeeded / (judged.succeeded + judged.failed), 3)
@@ -157,6 +232,14 @@ async def _state(
         last_failure=None,
         last_failure_at=None,
     )
+
+
+async def _at_its_pace(firestore: "Firestore", subscription: Subscription) -> Subscription:
+    """Returns the subscription with the rate that it has now, which has a document of its own."""
+    if subscription.rate is None:
+        return subscription
+    pace = await firestore.read(firestore.document(data_model.PACES, subscription.id))
+    return replace(subscription, rate=rate_of_document(pace.to_dict() or {})) if pace.exists else subscription
 
 
 def _sum(counts: Iterable[Count]) -> Count:
@@ -180,12 +263,12 @@ async def _all(
     return [each for each in found if not shown_only or each.get("status") in _SHOWN]
 
 
-async def _retries(firestore: "Firestore") -> Mapping[str, _Retries]:
+async def _retries(firestore: "Firestore") -> Mapping[str, Retries]:
     """Counts retries by subscription; the first ones, where there are very many."""
     from google.cloud.firestore_v1 import AsyncQuery
 
     retries = AsyncQuery(firestore.client.collection(data_model.RETRIES))
-    found: defaultdict[str, _Retries] = defaultdict(_Retries)
+    found: defaultdict[str, Retries] = defaultdict(Retries)
     number = 0
     async for page in _pages(firestore, retries.select(["subscription_id", "accepted_at"])):
         for each in page:

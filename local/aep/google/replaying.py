@@ -6,6 +6,7 @@ The wheel does not bring Google's packages, so they are imported when a command 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import uuid_utils
 
@@ -17,6 +18,10 @@ from event_platform.domain.replays import Replay, ReplayRequest, ReplayStatus, c
 
 from ..errors import GoogleFailed
 from .connection import firestore_of
+
+if TYPE_CHECKING:
+    from event_platform.adapters.firestore.client import Firestore
+    from event_platform.adapters.firestore.replays import FirestoreReplays
 
 POLL_SECONDS = 2.0
 TOPIC_WITHIN = 15.0
@@ -37,33 +42,45 @@ async def replayed(
     Conflict, InvalidRequest, StoreUnavailable, NoGooglePackages, GoogleFailed.
     """
     async with firestore_of(project) as firestore:
-        from event_platform.adapters.clock import SystemClock
-        from event_platform.adapters.firestore.replays import FirestoreReplays
-        from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
-        from event_platform.adapters.firestore.tenants import FirestoreEntries
-        from event_platform.adapters.pim_registry import PimRegistry
-
-        clock = SystemClock()
-        subscriptions = FirestoreSubscriptions(firestore, KeylessSeal(), clock, buckets=buckets)
-        found = await firestore.run(lambda: subscriptions.read(subscription_id))
-        if found is None:
-            raise NotFound(f"no subscription {subscription_id}: `aep status --google {project}` lists them")
-        subscription, _ = found
-        check_replayable(subscription)
-        keep = await _kept_for(project)
-        if keep == 0:
-            raise Conflict(f"the topic {EVENTS_TOPIC} of {project} keeps no events: AEP_KEEP is 0 there")
-        registry = PimRegistry(FirestoreEntries(firestore), KeylessSeal(), clock, allow_http=True)
-        replays = FirestoreReplays(firestore, subscriptions, clock, registry=registry, keep=keep)
-        replay = Replay(str(uuid_utils.uuid7()), subscription.id, asked, clock.now())
-        owner, subscriber_id = subscription.owner, subscription.subscriber_id
-        replay = await replays.start(owner, subscriber_id, replay, action=BY_THE_OPERATOR)
+        replays, replay = await _started(firestore, project, subscription_id, asked, buckets)
         with suppress(asyncio.CancelledError):
             while replay.status is ReplayStatus.RUNNING:
                 show(replay)
                 await asyncio.sleep(poll_seconds)
-                replay = await replays.replay(subscription.id, replay.id)
+                replay = await replays.replay(replay.subscription_id, replay.id)
         return replay
+
+
+async def start(project: str, subscription_id: str, asked: ReplayRequest, *, buckets: int) -> Replay:
+    """Starts a replay. Raises what `replayed` raises."""
+    async with firestore_of(project) as firestore:
+        return (await _started(firestore, project, subscription_id, asked, buckets))[1]
+
+
+async def _started(
+    firestore: "Firestore", project: str, subscription_id: str, asked: ReplayRequest, buckets: int
+) -> "tuple[FirestoreReplays, Replay]":
+    from event_platform.adapters.clock import SystemClock
+    from event_platform.adapters.firestore.replays import FirestoreReplays
+    from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
+    from event_platform.adapters.firestore.tenants import FirestoreEntries
+    from event_platform.adapters.pim_registry import PimRegistry
+
+    clock = SystemClock()
+    subscriptions = FirestoreSubscriptions(firestore, KeylessSeal(), clock, buckets=buckets)
+    found = await firestore.run(lambda: subscriptions.read(subscription_id))
+    if found is None:
+        raise NotFound(f"no subscription {subscription_id}: `aep status --google {project}` lists them")
+    subscription, _ = found
+    check_replayable(subscription)
+    keep = await _kept_for(project)
+    if keep == 0:
+        raise Conflict(f"the topic {EVENTS_TOPIC} of {project} keeps no events: AEP_KEEP is 0 there")
+    registry = PimRegistry(FirestoreEntries(firestore), KeylessSeal(), clock, allow_http=True)
+    replays = FirestoreReplays(firestore, subscriptions, clock, registry=registry, keep=keep)
+    replay = Replay(str(uuid_utils.uuid7()), subscription.id, asked, clock.now())
+    owner, subscriber_id = subscription.owner, subscription.subscriber_id
+    return replays, await replays.start(owner, subscriber_id, replay, action=BY_THE_OPERATOR)
 
 
 async def _kept_for(project: str) -> int:

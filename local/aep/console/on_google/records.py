@@ -1,0 +1,191 @@
+"""The records of a project as the console reads and changes them, by the operator's own credentials."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from cachetools import TTLCache
+
+from event_platform.adapters.seal import KeylessSeal
+from event_platform.domain.errors import Conflict, StoreUnavailable
+from event_platform.domain.pace.rates import Limits
+from event_platform.domain.record.logs import LogEntry, LogQuery, Position
+from event_platform.domain.replays import Replay, ReplayRequest
+from event_platform.domain.subscriptions import Status, Subscription
+from event_platform.domain.tenants import SECRET_FIELDS, Tenant
+from event_platform.ports import Clock, Seal
+
+from ...errors import GoogleFailed, NoGooglePackages, WrongKey
+from ...google import dead_letters, overview, registry, replaying
+from ...google.dead_letters import Letter, Replayed
+from ...google.overview import One, Records, Retries
+from ...store import tenants
+from ...store.listing import ON_A_PAGE, Listed, ListPage, ListQuery, Order
+from ...store.overview import State
+
+FRESH_SECONDS = 15.0
+"""The time for which a list of all subscriptions is gone by: reading 20,000 takes seconds."""
+_BY_STATUS = {Status.SUSPENDED: 0, Status.REVOKED: 1}
+
+
+class ProjectRecords:
+    """The records of a project. All methods raise StoreUnavailable, also with what Google refuses.
+
+    `buckets` is AEP_VERSION_BUCKETS of the functions. Without `seal` secrets of PIMs can neither be made nor
+    entered.
+    """
+
+    def __init__(
+        self, project: str, clock: Clock, limits: Limits, *, seal: Seal | None = None, buckets: int = 1
+    ) -> None:
+        self.project = project
+        self.can_seal = seal is not None
+        self.seal = seal or KeylessSeal()
+        self._clock = clock
+        self.limits = limits
+        self._buckets = buckets
+        self._listed: TTLCache[str, Records] = TTLCache(1, FRESH_SECONDS, clock.monotonic)
+        self._listing = asyncio.Lock()
+        self._pulling = asyncio.Lock()
+
+    async def listed(self, query: ListQuery) -> ListPage:
+        """Returns a page of the subscriptions, without what waits in lanes, which Pub/Sub does not say."""
+        records = await self._records()
+        found = fitting(records, query)
+        begin = query.page * ON_A_PAGE
+        async with _said():
+            states = await overview.states_of(
+                self.project, records, found[begin : begin + ON_A_PAGE], self.limits, self._clock.now()
+            )
+        rows = [row_of(state) for state in states]
+        return ListPage(rows, query.page, len(found) > begin + ON_A_PAGE, len(records.subscriptions))
+
+    async def by_status(self) -> Counter[Status]:
+        """Counts the subscriptions of each status."""
+        return Counter(each.status for each in (await self._records()).subscriptions)
+
+    async def one(self, subscription_id: str) -> One:
+        """Returns a subscription with what its page shows. Raises NotFound."""
+        retries = (await self._records()).retries.get(subscription_id, Retries())
+        async with _said():
+            return await overview.one(self.project, subscription_id, retries, self.limits, self._clock.now())
+
+    async def log(self, query: LogQuery) -> tuple[Sequence[LogEntry], Position | None]:
+        """Returns entries, and where the next page begins, None if nothing is left. Raises NotFound."""
+        async with _said():
+            found = await overview.entries(self.project, query)
+        last = found[-1] if len(found) == query.limit else None
+        return found, None if last is None else Position(last.at.timestamp(), last.id)
+
+    async def start_replay(self, subscription_id: str, asked: ReplayRequest) -> Replay:
+        """Starts a replay. Raises NotFound, Conflict, InvalidRequest."""
+        async with _said():
+            return await replaying.start(self.project, subscription_id, asked, buckets=self._buckets)
+
+    async def dead_letters(self) -> Sequence[Letter]:
+        """Returns the oldest dead letters. Pages wait for each other: a letter is with one reader at once."""
+        async with self._pulling, _said(), dead_letters.opened(self.project) as opened:
+            return opened.letters
+
+    async def replay_dead(self, ids: Sequence[str]) -> Replayed:
+        """Has dead letters sent again. Raises NotFound."""
+        async with self._pulling, _said(), dead_letters.opened(self.project) as opened:
+            return await opened.replay(opened.chosen(ids))
+
+    async def pims(self) -> Sequence[Tenant]:
+        """Returns the PIMs of the registry that can be understood."""
+        async with _said():
+            stored = await registry.read(self.project, self.seal)
+        return [each.tenant for each in stored if each.tenant is not None]
+
+    async def stored_pim(self, name: str) -> Tenant | None:
+        """Returns the entry of the registry; None if there is none."""
+        return next((each for each in await self.pims() if each.name == name), None)
+
+    async def change_pim(self, name: str, change: Callable[[Tenant | None], Tenant]) -> Tenant:
+        """Puts what `change` makes of the entry; in force within 5 s.
+
+        Raises Conflict, BadPims, and what `change` raises.
+        """
+        async with _said():
+            stored = await registry.read(self.project, self.seal)
+            seen = next((each for each in stored if each.name == name), None)
+            before = None if seen is None else seen.tenant
+            after = change(before)
+            tenants.check(after, allow_http=False)
+            if not self.can_seal and _secrets(after) != _secrets(before):
+                raise Conflict("new secrets are sealed with AEP_REGISTRY_KEY, which this console has not")
+            await registry.put(self.project, after, self.seal, seen)
+        return after
+
+    async def remove_pim(self, name: str) -> None:
+        """Removes an entry; in force within 5 s."""
+        async with _said():
+            await registry.remove(self.project, name)
+
+    async def _records(self) -> Records:
+        async with self._listing:
+            known = self._listed.get(self.project)
+            if known is None:
+                async with _said():
+                    known = self._listed[self.project] = await overview.listed(self.project)
+            return known
+
+
+def fitting(records: Records, query: ListQuery) -> list[Subscription]:
+    """Returns the subscriptions that a reader asks for, in their order."""
+    text = query.text.casefold()
+    found = [
+        each
+        for each in reversed(records.subscriptions)
+        if query.status in (None, each.status)
+        and query.tenant in (None, each.owner.tenant)
+        and (not text or text in _words(each, records))
+    ]
+    if query.order is Order.PIM:
+        found.sort(key=lambda each: each.owner.tenant)
+    elif query.order is Order.STATUS:
+        found.sort(key=lambda each: _BY_STATUS.get(each.status, 2))
+    return found
+
+
+def row_of(state: State) -> Listed:
+    """Returns a row of the table. What waits are retries; the last failure is the last event given up."""
+    return Listed(
+        id=state.id,
+        subscriber_id=state.subscriber_id,
+        subscriber=state.subscriber_name,
+        tenant=state.tenant,
+        client_id=state.client_id,
+        destination=state.destination,
+        events=state.events,
+        status=Status(state.status),
+        rate=state.rate,
+        lanes=state.lanes,
+        delivered=state.delivered,
+        failed=state.failed,
+        waiting=state.retries,
+        last_failure=state.last_error,
+        last_failure_at=state.last_error_at,
+    )
+
+
+def _words(subscription: Subscription, records: Records) -> str:
+    """Returns what a row shows, in which a reader's text is looked for."""
+    owner, name = subscription.owner, records.names.get(subscription.subscriber_id, "")
+    shown = (subscription.id, subscription.config.destination, owner.tenant, owner.client_id, name)
+    return "\n".join((*shown, *subscription.events)).casefold()
+
+
+def _secrets(tenant: Tenant | None) -> list[object]:
+    return [() if tenant is None else tuple(getattr(tenant, field)) for field in SECRET_FIELDS]
+
+
+@asynccontextmanager
+async def _said() -> AsyncGenerator[None, None]:
+    """Turns what Google or a key refuses into an error that a page shows."""
+    try:
+        yield
+    except (GoogleFailed, NoGooglePackages, WrongKey) as error:
+        raise StoreUnavailable(str(error)) from error

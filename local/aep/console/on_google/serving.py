@@ -1,0 +1,58 @@
+"""Serves the console of a project on this machine, for as long as the command runs."""
+
+import secrets
+from collections.abc import Callable
+
+from event_platform.adapters.clock import SystemClock
+from event_platform.domain.pace.rates import Limits
+from event_platform.ports import Clock, Seal
+
+from ...google import registry
+from ...runtime.meters import Meters
+from ...runtime.stopping import CONSOLE_SECONDS
+from ...serving import server
+from .. import pims
+from ..app import Console, Place, Shell
+from ..serving import CONNECTIONS
+from . import pages
+from .records import ProjectRecords
+
+HOST = "127.0.0.1"
+KEY_BYTES = 32
+
+
+def build(records: ProjectRecords, place: Place, clock: Clock, ingest_url: str) -> Console[Shell]:
+    """Returns the console with its pages. The key of its sessions is new, and kept nowhere."""
+    site = Shell(clock, place, secrets.token_bytes(KEY_BYTES), menu=pages.MENU, project=records.project)
+    base = ingest_url.rstrip("/").removesuffix("/ingest")
+    of_pims = pims.routes_of(site, records, Meters(), base)  # calls are in the log of ingest
+    return Console(site, [*pages.routes(site, records), *of_pims])
+
+
+async def serve(
+    project: str,
+    limits: Limits,
+    *,
+    seal: Seal | None,
+    buckets: int,
+    ingest_url: str,
+    ready: Callable[[str], None],
+) -> None:
+    """Serves until SIGINT or SIGTERM; `ready` gets the one-time link.
+
+    The registry is read first. Raises WrongKey, StoreUnavailable, NoGooglePackages, GoogleFailed,
+    CannotListen.
+    """
+    clock = SystemClock()
+    records = ProjectRecords(project, clock, limits, seal=seal, buckets=buckets)
+    await registry.read(project, records.seal)
+    with server.listen(HOST, 0) as listener:
+        console = build(records, Place(server.url_of(listener)), clock, ingest_url)
+        await server.serve_on(
+            listener,
+            console,
+            drain=CONSOLE_SECONDS,
+            ready=lambda _: ready(console.link()),
+            connections=CONNECTIONS,
+            behind_proxies=True,
+        )
