@@ -44,6 +44,7 @@ async def test_the_overview_names_what_failed(here: ConsoleHere) -> None:
     async with here.reader() as reader:
         page = await reader.get("/console")
 
+    assert "Nothing but the attempts that failed" in page.words
     assert f"/console/subscriptions/{bad.id}" in page.text
     assert f"/console/subscriptions/{good.id}" not in page.text
     assert "retryable: 503 destination_failure" in page.words
