@@ -1,29 +1,35 @@
 """`aep pims feed`: has a PIM's REST API asked for changes, and shows how far that has come."""
 
+import asyncio
 import secrets
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import SecretStr, ValidationError
 
+from event_platform.adapters.seal import KeylessSeal
 from event_platform.domain.feeds import Feed, ResourceName, ResourceState, is_behind
 from event_platform.domain.tenants import UnusableList
 from event_platform.domain.validation_words import words_of
-from event_platform.ports import Seal
 from event_platform.settings import Settings
 
 from ..errors import BadPims
+from ..google import feeds as on_google
+from ..google import keys as google_keys
+from ..google import registry as google_registry
 from ..layout import Column, Fact, Item
 from ..output import echo, echo_json, fail, show
 from ..store import feeds, keys, opening, tenants
 from .options import DEFAULT_DATA, AsJson, Data
-from .registry import has_registry, pim_url
+from .registry import Project, has_registry, pim_url
 
 COLUMNS = (
     Column("resource"),
@@ -90,6 +96,7 @@ def feed(
     off: Annotated[
         bool, typer.Option("--off", help="Ask no more. Any other setting has it go on from where it was.")
     ] = False,
+    google: Project = None,
     data: Data = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
@@ -99,7 +106,8 @@ def feed(
 
     Set up by --client-id, --username and --secret -, with a connection of the PIM that may list what is asked
     for (docs/connect-a-pim.md). Secret and password come from standard input, a line each. A running platform
-    takes a change in within 5 seconds.
+    takes a change in within 5 seconds, the functions of a project within a minute; AEP_FEED_KEY, the stack's
+    key, seals the secrets there.
     """
     name = pim_url(url)
     given: dict[str, Any] = {
@@ -123,46 +131,81 @@ def feed(
         update["confirmed_at"] = datetime.now(UTC)  # what is held back later needs another word
     if off and update:
         fail("--off goes with no other setting")
-    if not has_registry(data):
-        fail(f"there is no registry in {data.absolute()}: name the platform's data folder with --data")
-    with _store(data) as (connection, seal):
-        before = _stored(connection, name, seal)
+    opened = _of_folder(data, name) if google is None else _of_project(google, name, secret is not None)
+    with opened as place:
         if off or update:
-            after = _changed(connection, name, before, update, is_off=off)
-            if since is not None:
-                feeds.begin_again(connection, name)
-            feeds.put(connection, after, seal)
-        elif before is None:
+            after = _changed(place, name, update, is_off=off)
+            place.put(after, since is not None)
+        elif place.before is None:
             fail(f"{name} has no feed: --client-id, --username and --secret - set one up")
         else:
-            after = before
-        states = feeds.states(connection, name)
+            after = place.before
+        states = place.states()
     if as_json:
         echo_json(in_json(after, states, datetime.now(UTC)))
     else:
         _print(after, states)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The feed of one PIM where the command works on it.
+
+    `put` writes the settings, and has the feed begin again if its second argument is true.
+    """
+
+    before: Feed | None
+    is_registered: Callable[[], bool]
+    put: Callable[[Feed, bool], None]
+    states: Callable[[], Mapping[ResourceName, ResourceState]]
+
+
 @contextmanager
-def _store(data: Any) -> Iterator[tuple[sqlite3.Connection, Seal]]:
+def _of_folder(data: Path, name: str) -> Iterator[_Place]:
+    if not has_registry(data):
+        fail(f"there is no registry in {data.absolute()}: name the platform's data folder with --data")
     seal = keys.load(data, Settings().secrets_key)
     with opening.beside_the_server(data) as connection:
         connection.execute("BEGIN IMMEDIATE")
         keys.check(connection, seal)
-        yield connection, seal
+
+        def put(feed: Feed, begins_again: bool) -> None:
+            if begins_again:
+                feeds.begin_again(connection, name)
+            feeds.put(connection, feed, seal)
+
+        found = feeds.feed_of_tenant(connection, name, seal)
+        yield _Place(
+            None if found is None else found.feed,
+            lambda: _is_registered(connection, name),
+            put,
+            lambda: feeds.states(connection, name),
+        )
         connection.execute("COMMIT")
 
 
-def _stored(connection: sqlite3.Connection, name: str, seal: Seal) -> Feed | None:
-    found = feeds.feed_of_tenant(connection, name, seal)
-    return None if found is None else found.feed
+@contextmanager
+def _of_project(project: str, name: str, has_secrets: bool) -> Iterator[_Place]:
+    seal = google_keys.load_feed() if has_secrets else KeylessSeal()
+    before, states = asyncio.run(on_google.read(project, name))
+
+    def put(feed: Feed, begins_again: bool) -> None:
+        asyncio.run(on_google.put(project, feed, seal, begins_again=begins_again))
+
+    yield _Place(
+        before,
+        lambda: any(
+            entry.name == name for entry in asyncio.run(google_registry.read(project, KeylessSeal()))
+        ),
+        put,
+        lambda: states,
+    )
 
 
-def _changed(
-    connection: sqlite3.Connection, name: str, before: Feed | None, update: Mapping[str, Any], *, is_off: bool
-) -> Feed:
+def _changed(place: _Place, name: str, update: Mapping[str, Any], *, is_off: bool) -> Feed:
+    before = place.before
     if before is None:
-        if not _is_registered(connection, name):
+        if not place.is_registered():
             fail(f"{name} is not in the registry: run `aep pims add {name}` first")
         missing = [
             option

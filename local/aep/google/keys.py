@@ -14,6 +14,7 @@ class _Keys(BaseSettings):
 
     secrets_key: SecretStr | None = None
     registry_key: SecretStr | None = None
+    feed_key: SecretStr | None = None
 
 
 def load() -> SplitSeal:
@@ -45,6 +46,17 @@ def registry_seal() -> AesGcmSeal | None:
     """Returns the seal of the registry alone; None when its key is not set. Raises MalformedKey."""
     key = _Keys().registry_key
     return None if key is None else _registry_seal(key)
+
+
+def load_feed() -> AesGcmSeal:
+    """Returns the seal of feeds; ends the command when its key is missing. Raises MalformedKey."""
+    key = _Keys().feed_key
+    if key is None:
+        fail(
+            "with --google the secrets of a feed are sealed with AEP_FEED_KEY: set it to the stack's key, as"
+            ' by export AEP_FEED_KEY="$(pulumi -C infra config get feedKey)"'
+        )
+    return configured(key, variable="AEP_FEED_KEY")
 
 
 def _registry_seal(key: SecretStr) -> AesGcmSeal:

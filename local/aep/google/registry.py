@@ -58,11 +58,15 @@ async def put(project: str, tenant: "Tenant", seal: Seal, seen: StoredTenant | N
 
 
 async def remove(project: str, name: str) -> None:
-    """Removes the entry; in force within 5 s. Raises StoreUnavailable, NoGooglePackages, GoogleFailed."""
+    """Removes the entry, in force within 5 s, and its feed.
+
+    Raises StoreUnavailable, NoGooglePackages, GoogleFailed.
+    """
     async with firestore_of(project) as firestore:
-        from event_platform.adapters.firestore import tenants
+        from event_platform.adapters.firestore import feeds, tenants
 
         await tenants.remove(firestore, name)
+        await feeds.remove(firestore, name)
 
 
 def _tenant(entry: "StoredEntry", seal: Seal, project: str) -> "Tenant | None":

@@ -71,6 +71,14 @@ async def begin_again(firestore: Firestore, tenant: str) -> None:
         await _delete_between(firestore, collection, f"{key}|", f"{key}|{_AFTER_ALL}")
 
 
+async def states_of(firestore: Firestore, tenant: str) -> Mapping[ResourceName, ResourceState]:
+    """Returns how far each resource has come. Raises StoreUnavailable."""
+    key = feed_key(tenant)
+    names = {_state_at(firestore, key, name).id: name for name in ResourceName}
+    found = await _existing(firestore, [_state_at(firestore, key, name) for name in ResourceName])
+    return {names[each.id]: ResourceState.model_validate_json(each.get("state")) for each in found}
+
+
 async def set_due(firestore: Firestore, feed: Feed, due_at: datetime) -> None:
     """Sets when the next round is due, unless the settings have gone. Raises StoreUnavailable."""
     reference = _feed_at(firestore, feed.tenant)
@@ -133,18 +141,12 @@ class FirestoreFeedStore:
         self._listed = firestore.client.collection(data_model.FEED_LISTED)
 
     async def states(self, tenant: str) -> Mapping[ResourceName, ResourceState]:
-        key = feed_key(tenant)
-        references = {_state_at(self._firestore, key, name).id: name for name in ResourceName}
-        found = await self._all([_state_at(self._firestore, key, name) for name in ResourceName])
-        return {
-            references[snapshot.id]: ResourceState.model_validate_json(snapshot.get("state"))
-            for snapshot in found
-        }
+        return await states_of(self._firestore, tenant)
 
     async def known(self, tenant: str, resource: ResourceName, keys: Sequence[bytes]) -> Mapping[bytes, Mark]:
         prefix = _prefix(tenant, resource)
         by_id = {_id_of(prefix, key): key for key in keys}
-        found = await self._all([self._marks.document(name) for name in by_id])
+        found = await _existing(self._firestore, [self._marks.document(name) for name in by_id])
         return {by_id[snapshot.id]: _mark_of(snapshot) for snapshot in found}
 
     async def listed(self, tenant: str, resource: ResourceName, sweep: int) -> tuple[int, int]:
@@ -212,19 +214,6 @@ class FirestoreFeedStore:
         put(_state_at(self._firestore, feed_key(step.feed.tenant), step.resource), state)
         return list(changes.values())
 
-    async def _all(self, references: Sequence[AsyncDocumentReference]) -> Sequence[DocumentSnapshot]:
-        """Returns those of the documents that exist."""
-        if not references:
-            return ()
-
-        async def job() -> Sequence[DocumentSnapshot]:
-            found = self._firestore.client.get_all(
-                list(references), retry=None, timeout=self._firestore.attempt
-            )
-            return [snapshot async for snapshot in found if snapshot.exists]
-
-        return await self._firestore.run(job)
-
     async def _count(self, query: AsyncQuery) -> int:
         async def job() -> int:
             found = await query.count().get(retry=None, timeout=self._firestore.attempt)
@@ -236,6 +225,20 @@ class FirestoreFeedStore:
 def feed_key(tenant: str) -> str:
     """Returns the id of the document of a PIM's feed."""
     return hashlib.sha256(tenant.encode()).hexdigest()[:32]
+
+
+async def _existing(
+    firestore: Firestore, references: Sequence[AsyncDocumentReference]
+) -> Sequence[DocumentSnapshot]:
+    """Returns those of the documents that exist."""
+    if not references:
+        return ()
+
+    async def job() -> Sequence[DocumentSnapshot]:
+        found = firestore.client.get_all(list(references), retry=None, timeout=firestore.attempt)
+        return [snapshot async for snapshot in found if snapshot.exists]
+
+    return await firestore.run(job)
 
 
 def _lease_of(tenant: str) -> str:
