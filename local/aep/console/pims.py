@@ -339,7 +339,7 @@ def _client_id(fields: Mapping[str, str]) -> str:
 
 def _known(tenant: Tenant | None, name: str) -> Tenant:
     if tenant is None:
-        raise Conflict(f"{name} is not in the registry that is changed here")
+        raise Conflict(f"{name} is not in the registry, so it cannot be changed here")
     return tenant
 
 
