@@ -6,11 +6,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from pathlib import Path
 
 import pytest
 
 from aep.console import operations
-from aep.console.app import Place
+from aep.console.app import Console, Place, Shell
+from aep.console.on_google import pages
 from aep.console.on_google import records as on_google
 from aep.console.on_google.links import lines
 from aep.console.on_google.records import ProjectRecords
@@ -27,6 +29,7 @@ from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptio
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
 from event_platform.adapters.pubsub.publisher import PubSubPublisher
 from event_platform.adapters.seal import AesGcmSeal, KeylessSeal
+from event_platform.domain.messages.message import Message
 from event_platform.domain.messages.queue_messages import DEAD_LETTERS_TOPIC, delivery_message
 from event_platform.domain.pace.rates import Limits
 from event_platform.domain.record.logs import DeliveryEnd, LogQuery, Operation
@@ -36,6 +39,7 @@ from event_platform.domain.tenants import Tenant
 from event_platform.domain.timestamps import to_rfc3339
 from event_platform.ports import Seal
 from event_platform.push import Pushed, dead_letter
+from support.browser import WIDTHS, watched
 from support.clock import START, ManualClock
 from support.console import Reader, signed_in, stranger
 from support.pubsub_project import Project
@@ -52,20 +56,26 @@ OLDER = re.compile(r'class="paging"><a href="([^"]+)"')
 Opens = Callable[..., AbstractAsyncContextManager[Reader]]
 
 
+@asynccontextmanager
+async def served(firestore: Firestore, seal: Seal | None = None) -> AsyncIterator[tuple[str, Console[Shell]]]:
+    """The console of the project in this process, and its URL."""
+    clock = ManualClock()
+    records = ProjectRecords(firestore, clock, Limits(), seal=seal)
+    with server.listen("127.0.0.1", 0) as listener:
+        url = server.url_of(listener)
+        console = build(records, Place(url), clock, "https://in.example.com/ingest")
+        async with server.running_on(listener, console, by_address=False):
+            yield url, console
+
+
 @pytest.fixture
-def opens(firestore: Firestore, firestore_host: str, project: str, monkeypatch: pytest.MonkeyPatch) -> Opens:
-    """Serves the console of the project in this process, to a browser that is signed in."""
-    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_host)
+def opens(firestore: Firestore) -> Opens:
+    """Opens the console in a browser that is signed in."""
 
     @asynccontextmanager
     async def opened(seal: Seal | None = None) -> AsyncIterator[Reader]:
-        clock = ManualClock()
-        records = ProjectRecords(project, clock, Limits(), seal=seal)
-        with server.listen("127.0.0.1", 0) as listener:
-            url = server.url_of(listener)
-            console = build(records, Place(url), clock, "https://in.example.com/ingest")
-            async with server.running_on(listener, console, by_address=False), signed_in(url, console) as one:
-                yield one
+        async with served(firestore, seal) as (url, console), signed_in(url, console) as reader:
+            yield reader
 
     return opened
 
@@ -151,7 +161,10 @@ async def test_the_page_of_a_subscription_shows_all_but_secrets_and_no_dead_butt
 
 
 async def test_the_log_is_of_all_clients_in_pages_or_of_one_subscription(
-    opens: Opens, two: tuple[Subscription, Subscription], project: str, monkeypatch: pytest.MonkeyPatch
+    opens: Opens,
+    two: tuple[Subscription, Subscription],
+    firestore: Firestore,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(operations, "LOG_PAGE", 1)
     async with opens() as reader:
@@ -162,7 +175,7 @@ async def test_the_log_is_of_all_clients_in_pages_or_of_one_subscription(
             seen += OPERATION.findall(page.text)
             older = OLDER.search(page.text)
             path = None if older is None else unescape(older[1])
-        every = await on_google.overview.entries(project, LogQuery(limit=99))
+        every = await on_google.overview.entries(firestore, LogQuery(limit=99))
         assert seen == [each.operation for each in every]
         assert {"failed_to_deliver_event", "subscription_suspended_by_the_platform"} <= set(seen)
         of_first = await reader.get(f"/console/log?subscription={two[0].id}&type=error")
@@ -231,14 +244,21 @@ async def test_a_pim_is_added_and_changed_and_its_secrets_are_shown_once(
         assert "No PIM is known yet" in (await reader.get("/console/pims")).text
 
 
-async def test_dead_letters_are_listed_and_go_back_to_their_topic(
-    opens: Opens, pubsub_host: str, project: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+async def pubsub(pubsub_host: str, project: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Project]:
+    """A topic of deliveries, and that of dead letters."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub_host)
     monkeypatch.setattr(dead_letters, "PULL_SECONDS", 0.2)
-    pubsub = Project(pubsub_host, project)
-    await pubsub.create_topic(DELIVERIES)
-    await pubsub.create_topic(DEAD_LETTERS_TOPIC)
+    opened = Project(pubsub_host, project)
+    await opened.create_topic(DELIVERIES)
+    await opened.create_topic(DEAD_LETTERS_TOPIC)
+    yield opened
+    await opened.close()
+
+
+async def test_dead_letters_are_listed_and_go_back_to_their_topic(
+    opens: Opens, pubsub: Project, project: str
+) -> None:
     origin = f"projects/{project}/subscriptions/{DELIVERIES}"
     message = delivery_message(replace(a_delivery(), event_id=HOSTILE))
     letter = dead_letter(Pushed(message, "7", origin, 100), "KeyError 100 times")
@@ -257,7 +277,6 @@ async def test_dead_letters_are_listed_and_go_back_to_their_topic(
         assert (await reader.submit("/console/dead/replay", {"ids": "1" * 65})).status == 400
         assert (await reader.submit("/console/dead/replay", {"ids": "unknown"})).status == 404
     assert len(await pubsub.pull(DELIVERIES, 1)) == 1
-    await pubsub.close()
 
 
 async def test_what_google_refuses_is_said_on_the_page(
@@ -281,14 +300,35 @@ async def test_the_way_in_is_that_of_one_machine(opens: Opens, project: str) -> 
             assert (page.status, f"aep console --google {project}" in page.text) == (401, True)
 
 
-async def test_a_list_is_read_again_when_it_is_old(
-    firestore: Firestore, firestore_host: str, project: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_host)
+async def test_a_list_is_read_again_when_it_is_old(firestore: Firestore) -> None:
     clock = ManualClock()
-    records = ProjectRecords(project, clock, Limits())
+    records = ProjectRecords(firestore, clock, Limits())
     assert sum((await records.by_status()).values()) == 0
     await subscribed(FirestoreSubscriptions(firestore, SECRETS, ManualClock()), 1)
     assert sum((await records.by_status()).values()) == 0
     await clock.advance(timedelta(seconds=on_google.FRESH_SECONDS).total_seconds())
     assert sum((await records.by_status()).values()) == 1
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_page_can_be_read_in_a_browser(
+    firestore: Firestore, two: tuple[Subscription, Subscription], pubsub: Project, tmp_path: Path, scheme: str
+) -> None:
+    letter = Message(b"{", {"dead_letter_reason": HOSTILE})
+    await PubSubPublisher(pubsub.name, pubsub.client).publish(DEAD_LETTERS_TOPIC, [letter])
+    await tenants.put(firestore, Tenant(url=PIM), KeylessSeal())
+    one = f"/console/subscriptions/{two[0].id}"
+    dead = "/console/dead/replay?id=1"
+    pim = f"/console/pims/one?name={PIM}"
+    async with served(firestore) as (url, console), watched(tmp_path / "console") as browser:
+        page = await browser.page(scheme=scheme)
+        await page.goto(console.link())
+        await page.get_by_role("button", name="Open the console").click()
+        await page.wait_for_url("**/console")
+        for number, path in enumerate([*pages.MENU, one, f"{one}/replay", dead, pim]):
+            for width in WIDTHS:
+                await page.set_viewport_size({"width": width, "height": 900})
+                await page.goto(url + path)
+                await browser.check(page, f"{number}-{width}-{scheme}")

@@ -3,8 +3,8 @@
 The wheel does not bring Google's packages, so they are imported when a command needs them.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import GoogleFailed, NoGooglePackages
@@ -20,21 +20,28 @@ async def firestore_of(project: str) -> AsyncIterator["Firestore"]:
     Raises NoGooglePackages, and GoogleFailed if Google refuses a call.
     """
     try:
-        from google.api_core.exceptions import GoogleAPIError
-        from google.auth.exceptions import GoogleAuthError
-
         from event_platform.adapters.firestore.client import connect
     except ImportError as error:
         raise NoGooglePackages(
             "--google needs Google's client of Firestore: `pip install google-cloud-firestore`"
         ) from error
 
-    try:
+    with refusals_of(project):
         firestore = connect(project)
         try:
             yield firestore
         finally:
             await firestore.close()
+
+
+@contextmanager
+def refusals_of(project: str) -> Iterator[None]:
+    """Raises GoogleFailed for what Google refuses of the project's records inside the block."""
+    from google.api_core.exceptions import GoogleAPIError
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        yield
     except (GoogleAPIError, GoogleAuthError) as error:
         words = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise GoogleFailed(f"Firestore does not let us at the records of {project}: {words}") from error

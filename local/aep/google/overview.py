@@ -51,72 +51,69 @@ async def states(project: str, limits: Limits, now: datetime) -> Sequence[State]
     `queued` is None: Pub/Sub does not say how much of a topic is whose. `last_failure` is not stored. Raises
     StoreUnavailable, NoGooglePackages, GoogleFailed.
     """
-    records = await listed(project)
-    return await states_of(project, records, records.subscriptions, limits, now)
+    async with firestore_of(project) as firestore:
+        records = await listed(firestore)
+        return await states_of(firestore, records, records.subscriptions, limits, now)
 
 
-async def listed(project: str) -> "Records":
+async def listed(firestore: "Firestore") -> "Records":
     """Returns all but the deleted subscriptions, without their numbers.
 
-    Raises StoreUnavailable, NoGooglePackages, GoogleFailed.
+    Raises StoreUnavailable, GoogleFailed, and what Google refuses.
     """
-    async with firestore_of(project) as firestore:
-        subscriptions = [_record(each) for each in await _all(firestore, data_model.SUBSCRIPTIONS)]
-        names = {
-            each.id: orjson.loads(each.get("document"))["name"]
-            for each in await _all(firestore, data_model.SUBSCRIBERS)
-        }
-        retries = await _retries(firestore)
-        return Records(sorted(subscriptions, key=lambda each: each.id), names, retries)
+    subscriptions = await _all(firestore, data_model.SUBSCRIPTIONS, _record)
+    names = dict(await _all(firestore, data_model.SUBSCRIBERS, _name))
+    retries = await _retries(firestore)
+    return Records(sorted(subscriptions, key=lambda each: each.id), names, retries)
 
 
 async def states_of(
-    project: str, records: "Records", some: Sequence[Subscription], limits: Limits, now: datetime
+    firestore: "Firestore", records: "Records", some: Sequence[Subscription], limits: Limits, now: datetime
 ) -> Sequence[State]:
-    """Returns the states of some of the records, in their order. Raises what `states` raises."""
-    async with firestore_of(project) as firestore:
+    """Returns the states of some of the records, in their order. Raises what `listed` raises."""
 
-        async def state(subscription: Subscription) -> State:
-            return await _state(
-                firestore,
-                await _at_its_pace(firestore, subscription),
-                records.names.get(subscription.subscriber_id, ""),
-                records.retries.get(subscription.id, Retries()),
-                limits,
-                now,
-            )
+    async def state(subscription: Subscription) -> State:
+        return await _state(
+            firestore,
+            await _at_its_pace(firestore, subscription),
+            records.names.get(subscription.subscriber_id, ""),
+            records.retries.get(subscription.id, Retries()),
+            limits,
+            now,
+        )
 
-        return await _each(some, state)
+    return await _each(some, state)
 
 
-async def one(project: str, subscription_id: str, retries: "Retries", limits: Limits, now: datetime) -> "One":
-    """Returns a subscription that is not deleted. Raises NotFound and what `states` raises.
+async def one(
+    firestore: "Firestore", subscription_id: str, retries: "Retries", limits: Limits, now: datetime
+) -> "One":
+    """Returns a subscription that is not deleted. Raises NotFound and what `listed` raises.
 
     `retries` are of its record: Firestore has no index by which those of one subscription could be found.
     """
-    async with firestore_of(project) as firestore:
-        from event_platform.adapters.clock import SystemClock
-        from event_platform.adapters.firestore.replays import FirestoreReplays
-        from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
-        from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
+    from event_platform.adapters.clock import SystemClock
+    from event_platform.adapters.firestore.replays import FirestoreReplays
+    from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
+    from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
 
-        found = await firestore.read(firestore.document(data_model.SUBSCRIPTIONS, subscription_id))
-        if not found.exists or found.get("status") not in _SHOWN:
-            raise NotFound(f"there is no subscription {subscription_id}, or it was deleted")
-        subscription = await _at_its_pace(firestore, _record(found))
-        clock = SystemClock()
-        subscriptions = FirestoreSubscriptions(firestore, KeylessSeal(), clock)
-        subscriber = await subscriptions.subscriber(subscription.owner, subscription.subscriber_id)
-        state = await _state(firestore, subscription, subscriber.name, retries, limits, now)
-        series, first = series_of(subscription), first_minute(now)
-        counts = FirestoreSuccessCounts(firestore)
-        minutes = {minute: Count() for minute in range(first, first + HOUR_MINUTES)}
-        for each in (series, *series_before(series)):
-            for minute, count in (await counts.since(each, first)).items():
-                if minute in minutes:
-                    minutes[minute].add(count)
-        replays = await FirestoreReplays(firestore, subscriptions, clock).replays(subscription.id)
-        return One(subscription, subscriber, state, minutes, replays)
+    found = await firestore.read(firestore.document(data_model.SUBSCRIPTIONS, subscription_id))
+    if not found.exists or found.get("status") not in _SHOWN:
+        raise NotFound(f"there is no subscription {subscription_id}, or it was deleted")
+    subscription = await _at_its_pace(firestore, _record(found))
+    clock = SystemClock()
+    subscriptions = FirestoreSubscriptions(firestore, KeylessSeal(), clock)
+    subscriber = await subscriptions.subscriber(subscription.owner, subscription.subscriber_id)
+    state = await _state(firestore, subscription, subscriber.name, retries, limits, now)
+    series, first = series_of(subscription), first_minute(now)
+    counts = FirestoreSuccessCounts(firestore)
+    minutes = {minute: Count() for minute in range(first, first + HOUR_MINUTES)}
+    for each in (series, *series_before(series)):
+        for minute, count in (await counts.since(each, first)).items():
+            if minute in minutes:
+                minutes[minute].add(count)
+    replays = await FirestoreReplays(firestore, subscriptions, clock).replays(subscription.id)
+    return One(subscription, subscriber, state, minutes, replays)
 
 
 async def latest(
@@ -127,33 +124,34 @@ async def latest(
     Raises NotFound, StoreUnavailable, NoGooglePackages, GoogleFailed.
     """
     query = LogQuery(log_type=log_type, subscription_id=subscription_id, limit=limit)
-    return (await entries(project, query))[::-1]
+    async with firestore_of(project) as firestore:
+        return (await entries(firestore, query))[::-1]
 
 
-async def entries(project: str, query: LogQuery) -> Sequence[LogEntry]:
+async def entries(firestore: "Firestore", query: LogQuery) -> Sequence[LogEntry]:
     """Returns entries of a subscription, or of all clients that have subscribers, newest first.
 
-    Raises NotFound, StoreUnavailable, NoGooglePackages, GoogleFailed.
+    Raises NotFound and what `listed` raises.
     """
-    async with firestore_of(project) as firestore:
-        from event_platform.adapters.clock import SystemClock
-        from event_platform.adapters.firestore.logs import FirestoreLogs
+    from event_platform.adapters.clock import SystemClock
+    from event_platform.adapters.firestore.logs import FirestoreLogs
 
-        logs = FirestoreLogs(firestore, SystemClock())
-        if query.subscription_id is not None:
-            found = await firestore.read(firestore.document(data_model.SUBSCRIPTIONS, query.subscription_id))
-            if not found.exists:
-                raise NotFound(
-                    f"no subscription {query.subscription_id}: `aep status --google {project}` lists them"
-                )
-            owners = [_owner(found)]
-        else:
-            clients = await _all(firestore, data_model.SUBSCRIBERS, shown_only=False)
-            owners = list(dict.fromkeys(map(_owner, clients)))
-        every = [
-            entry for some in await _each(owners, lambda owner: logs.entries(owner, query)) for entry in some
-        ]
-        return sorted(every, key=lambda entry: (entry.at, entry.id), reverse=True)[: query.limit]
+    logs = FirestoreLogs(firestore, SystemClock())
+    if query.subscription_id is not None:
+        found = await firestore.read(firestore.document(data_model.SUBSCRIPTIONS, query.subscription_id))
+        if not found.exists:
+            project: str = firestore.client.project
+            raise NotFound(
+                f"no subscription {query.subscription_id}: `aep status --google {project}` lists them"
+            )
+        owners = [_owner(found)]
+    else:
+        clients = await _all(firestore, data_model.SUBSCRIBERS, _owner, shown_only=False)
+        owners = list(dict.fromkeys(clients))
+    every = [
+        entry for some in await _each(owners, lambda owner: logs.entries(owner, query)) for entry in some
+    ]
+    return sorted(every, key=lambda entry: (entry.at, entry.id), reverse=True)[: query.limit]
 
 
 @dataclass(slots=True)
@@ -250,17 +248,23 @@ def _sum(counts: Iterable[Count]) -> Count:
 
 
 async def _all(
-    firestore: "Firestore", collection: str, *, shown_only: bool = True
-) -> "Sequence[DocumentSnapshot]":
-    """Returns the documents. Raises GoogleFailed if there are too many."""
+    firestore: "Firestore",
+    collection: str,
+    of: "Callable[[DocumentSnapshot], T]",
+    *,
+    shown_only: bool = True,
+) -> Sequence[T]:
+    """Returns what `of` makes of each document. Raises GoogleFailed if there are too many."""
     from google.cloud.firestore_v1 import AsyncQuery
 
-    found: list[DocumentSnapshot] = []
+    found: list[T] = []
+    number = 0
     async for page in _pages(firestore, AsyncQuery(firestore.client.collection(collection))):
-        found += page
-        if len(found) > SUBSCRIPTIONS_AT_MOST:
+        number += len(page)
+        if number > SUBSCRIPTIONS_AT_MOST:
             raise GoogleFailed(f"there are more than {SUBSCRIPTIONS_AT_MOST:,} {collection} in the project")
-    return [each for each in found if not shown_only or each.get("status") in _SHOWN]
+        found += [of(each) for each in page if not shown_only or each.get("status") in _SHOWN]
+    return found
 
 
 async def _retries(firestore: "Firestore") -> Mapping[str, Retries]:
@@ -291,6 +295,10 @@ async def _pages(firestore: "Firestore", query: "AsyncQuery") -> "AsyncIterator[
 
 def _record(snapshot: "DocumentSnapshot") -> Subscription:
     return subscription_of(orjson.loads(snapshot.get("document")), KeylessSeal())
+
+
+def _name(snapshot: "DocumentSnapshot") -> tuple[str, str]:
+    return snapshot.id, orjson.loads(snapshot.get("document"))["name"]
 
 
 def _owner(snapshot: "DocumentSnapshot") -> Owner:

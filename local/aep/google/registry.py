@@ -17,6 +17,7 @@ from .connection import firestore_of
 if TYPE_CHECKING:
     from google.cloud.firestore_v1.base_document import DocumentSnapshot
 
+    from event_platform.adapters.firestore.client import Firestore
     from event_platform.adapters.pim_registry import StoredEntry
     from event_platform.domain.tenants import Tenant
 
@@ -37,13 +38,17 @@ async def read(project: str, seal: Seal) -> Sequence[StoredTenant]:
     seal's keys; StoreUnavailable, NoGooglePackages, GoogleFailed.
     """
     async with firestore_of(project) as firestore:
-        from event_platform.adapters.firestore import tenants
+        return await read_from(firestore, seal)
 
-        snapshots = await tenants.stored_entries(firestore)
-        entries = [(tenants.entry_of(snapshot), snapshot) for snapshot in snapshots]
-        return [
-            StoredTenant(entry.name, _tenant(entry, seal, project), snapshot) for entry, snapshot in entries
-        ]
+
+async def read_from(firestore: "Firestore", seal: Seal) -> Sequence[StoredTenant]:
+    """Does the same as `read`, over a connection. Raises WrongKey, StoreUnavailable, what Google refuses."""
+    from event_platform.adapters.firestore import tenants
+
+    snapshots = await tenants.stored_entries(firestore)
+    entries = [(tenants.entry_of(snapshot), snapshot) for snapshot in snapshots]
+    project = firestore.client.project
+    return [StoredTenant(entry.name, _tenant(entry, seal, project), snapshot) for entry, snapshot in entries]
 
 
 async def put(project: str, tenant: "Tenant", seal: Seal, seen: StoredTenant | None) -> None:

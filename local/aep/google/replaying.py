@@ -42,7 +42,7 @@ async def replayed(
     Conflict, InvalidRequest, StoreUnavailable, NoGooglePackages, GoogleFailed.
     """
     async with firestore_of(project) as firestore:
-        replays, replay = await _started(firestore, project, subscription_id, asked, buckets)
+        replays, replay = await start(firestore, subscription_id, asked, buckets=buckets)
         with suppress(asyncio.CancelledError):
             while replay.status is ReplayStatus.RUNNING:
                 show(replay)
@@ -51,22 +51,20 @@ async def replayed(
         return replay
 
 
-async def start(project: str, subscription_id: str, asked: ReplayRequest, *, buckets: int) -> Replay:
-    """Starts a replay. Raises what `replayed` raises."""
-    async with firestore_of(project) as firestore:
-        return (await _started(firestore, project, subscription_id, asked, buckets))[1]
-
-
-async def _started(
-    firestore: "Firestore", project: str, subscription_id: str, asked: ReplayRequest, buckets: int
+async def start(
+    firestore: "Firestore", subscription_id: str, asked: ReplayRequest, *, buckets: int
 ) -> "tuple[FirestoreReplays, Replay]":
+    """Starts a replay; returns it with the replays of the project.
+
+    Raises NotFound, Conflict, InvalidRequest, StoreUnavailable, GoogleFailed, and what Google refuses.
+    """
     from event_platform.adapters.clock import SystemClock
     from event_platform.adapters.firestore.replays import FirestoreReplays
     from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
     from event_platform.adapters.firestore.tenants import FirestoreEntries
     from event_platform.adapters.pim_registry import PimRegistry
 
-    clock = SystemClock()
+    project, clock = firestore.client.project, SystemClock()
     subscriptions = FirestoreSubscriptions(firestore, KeylessSeal(), clock, buckets=buckets)
     found = await firestore.run(lambda: subscriptions.read(subscription_id))
     if found is None:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
 
@@ -18,11 +19,15 @@ from event_platform.ports import Clock, Seal
 
 from ...errors import GoogleFailed, NoGooglePackages, WrongKey
 from ...google import dead_letters, overview, registry, replaying
+from ...google.connection import refusals_of
 from ...google.dead_letters import Letter, Replayed
 from ...google.overview import One, Records, Retries
 from ...store import tenants
 from ...store.listing import ON_A_PAGE, Listed, ListPage, ListQuery, Order
 from ...store.overview import State
+
+if TYPE_CHECKING:
+    from event_platform.adapters.firestore.client import Firestore
 
 FRESH_SECONDS = 15.0
 """The time for which a list of all subscriptions is gone by: reading 20,000 takes seconds."""
@@ -37,9 +42,16 @@ class ProjectRecords:
     """
 
     def __init__(
-        self, project: str, clock: Clock, limits: Limits, *, seal: Seal | None = None, buckets: int = 1
+        self,
+        firestore: "Firestore",
+        clock: Clock,
+        limits: Limits,
+        *,
+        seal: Seal | None = None,
+        buckets: int = 1,
     ) -> None:
-        self.project = project
+        self._firestore = firestore
+        self.project: str = firestore.client.project
         self.can_seal = seal is not None
         self.seal = seal or KeylessSeal()
         self._clock = clock
@@ -52,11 +64,11 @@ class ProjectRecords:
     async def listed(self, query: ListQuery) -> ListPage:
         """Returns a page of the subscriptions, without what waits in lanes, which Pub/Sub does not say."""
         records = await self._records()
-        found = fitting(records, query)
+        found = await asyncio.to_thread(fitting, records, query)
         begin = query.page * ON_A_PAGE
-        async with _said():
+        with self._said():
             states = await overview.states_of(
-                self.project, records, found[begin : begin + ON_A_PAGE], self.limits, self._clock.now()
+                self._firestore, records, found[begin : begin + ON_A_PAGE], self.limits, self._clock.now()
             )
         rows = [row_of(state) for state in states]
         return ListPage(rows, query.page, len(found) > begin + ON_A_PAGE, len(records.subscriptions))
@@ -68,35 +80,40 @@ class ProjectRecords:
     async def one(self, subscription_id: str) -> One:
         """Returns a subscription with what its page shows. Raises NotFound."""
         retries = (await self._records()).retries.get(subscription_id, Retries())
-        async with _said():
-            return await overview.one(self.project, subscription_id, retries, self.limits, self._clock.now())
+        with self._said():
+            return await overview.one(
+                self._firestore, subscription_id, retries, self.limits, self._clock.now()
+            )
 
     async def log(self, query: LogQuery) -> tuple[Sequence[LogEntry], Position | None]:
         """Returns entries, and where the next page begins, None if nothing is left. Raises NotFound."""
-        async with _said():
-            found = await overview.entries(self.project, query)
+        with self._said():
+            found = await overview.entries(self._firestore, query)
         last = found[-1] if len(found) == query.limit else None
         return found, None if last is None else Position(last.at.timestamp(), last.id)
 
     async def start_replay(self, subscription_id: str, asked: ReplayRequest) -> Replay:
         """Starts a replay. Raises NotFound, Conflict, InvalidRequest."""
-        async with _said():
-            return await replaying.start(self.project, subscription_id, asked, buckets=self._buckets)
+        with self._said():
+            _, replay = await replaying.start(self._firestore, subscription_id, asked, buckets=self._buckets)
+            return replay
 
     async def dead_letters(self) -> Sequence[Letter]:
         """Returns the oldest dead letters. Pages wait for each other: a letter is with one reader at once."""
-        async with self._pulling, _said(), dead_letters.opened(self.project) as opened:
-            return opened.letters
+        with self._said():
+            async with self._pulling, dead_letters.opened(self.project) as opened:
+                return opened.letters
 
     async def replay_dead(self, ids: Sequence[str]) -> Replayed:
         """Has dead letters sent again. Raises NotFound."""
-        async with self._pulling, _said(), dead_letters.opened(self.project) as opened:
-            return await opened.replay(opened.chosen(ids))
+        with self._said():
+            async with self._pulling, dead_letters.opened(self.project) as opened:
+                return await opened.replay(opened.chosen(ids))
 
     async def pims(self) -> Sequence[Tenant]:
         """Returns the PIMs of the registry that can be understood."""
-        async with _said():
-            stored = await registry.read(self.project, self.seal)
+        with self._said():
+            stored = await registry.read_from(self._firestore, self.seal)
         return [each.tenant for each in stored if each.tenant is not None]
 
     async def stored_pim(self, name: str) -> Tenant | None:
@@ -108,28 +125,41 @@ class ProjectRecords:
 
         Raises Conflict, BadPims, and what `change` raises.
         """
-        async with _said():
-            stored = await registry.read(self.project, self.seal)
+        with self._said():
+            from event_platform.adapters.firestore.tenants import put_over
+
+            stored = await registry.read_from(self._firestore, self.seal)
             seen = next((each for each in stored if each.name == name), None)
             before = None if seen is None else seen.tenant
             after = change(before)
             tenants.check(after, allow_http=False)
             if not self.can_seal and _secrets(after) != _secrets(before):
                 raise Conflict("new secrets are sealed with AEP_REGISTRY_KEY, which this console has not")
-            await registry.put(self.project, after, self.seal, seen)
+            await put_over(self._firestore, after, self.seal, None if seen is None else seen.snapshot)
         return after
 
     async def remove_pim(self, name: str) -> None:
         """Removes an entry; in force within 5 s."""
-        async with _said():
-            await registry.remove(self.project, name)
+        with self._said():
+            from event_platform.adapters.firestore.tenants import remove
+
+            await remove(self._firestore, name)
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Turns what Google or a key refuses into an error that a page shows."""
+        try:
+            with refusals_of(self.project):
+                yield
+        except (GoogleFailed, NoGooglePackages, WrongKey) as error:
+            raise StoreUnavailable(str(error)) from error
 
     async def _records(self) -> Records:
         async with self._listing:
             known = self._listed.get(self.project)
             if known is None:
-                async with _said():
-                    known = self._listed[self.project] = await overview.listed(self.project)
+                with self._said():
+                    known = self._listed[self.project] = await overview.listed(self._firestore)
             return known
 
 
@@ -180,12 +210,3 @@ def _words(subscription: Subscription, records: Records) -> str:
 
 def _secrets(tenant: Tenant | None) -> list[object]:
     return [() if tenant is None else tuple(getattr(tenant, field)) for field in SECRET_FIELDS]
-
-
-@asynccontextmanager
-async def _said() -> AsyncGenerator[None, None]:
-    """Turns what Google or a key refuses into an error that a page shows."""
-    try:
-        yield
-    except (GoogleFailed, NoGooglePackages, WrongKey) as error:
-        raise StoreUnavailable(str(error)) from error

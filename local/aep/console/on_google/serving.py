@@ -8,6 +8,7 @@ from event_platform.domain.pace.rates import Limits
 from event_platform.ports import Clock, Seal
 
 from ...google import registry
+from ...google.connection import firestore_of
 from ...runtime.meters import Meters
 from ...runtime.stopping import CONSOLE_SECONDS
 from ...serving import server
@@ -44,15 +45,16 @@ async def serve(
     CannotListen.
     """
     clock = SystemClock()
-    records = ProjectRecords(project, clock, limits, seal=seal, buckets=buckets)
-    await registry.read(project, records.seal)
-    with server.listen(HOST, 0) as listener:
-        console = build(records, Place(server.url_of(listener)), clock, ingest_url)
-        await server.serve_on(
-            listener,
-            console,
-            drain=CONSOLE_SECONDS,
-            ready=lambda _: ready(console.link()),
-            connections=CONNECTIONS,
-            behind_proxies=True,
-        )
+    async with firestore_of(project) as firestore:
+        records = ProjectRecords(firestore, clock, limits, seal=seal, buckets=buckets)
+        await registry.read_from(firestore, records.seal)
+        with server.listen(HOST, 0) as listener:
+            console = build(records, Place(server.url_of(listener)), clock, ingest_url)
+            await server.serve_on(
+                listener,
+                console,
+                drain=CONSOLE_SECONDS,
+                ready=lambda _: ready(console.link()),
+                connections=CONNECTIONS,
+                behind_proxies=True,
+            )
