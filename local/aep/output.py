@@ -59,7 +59,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        fail(f"{question} Nobody can be asked here: say --yes")
+        fail(f"{question} There is no terminal to answer at: give --yes")
     echo(f"{question} [y/N] ", nl=False)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         fail("nothing was done", 1)

@@ -96,6 +96,26 @@ def test_an_app_that_is_down_is_said_with_the_reason() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("reason", "detail", "said"),
+    [
+        ("connection_refused", "connection refused", "Your app was not reached (connection refused)"),
+        ("dns_lookup_failure", "", "Your app was not reached (dns lookup failure)"),
+        ("unexpected_eof", "closed", "Your app closed the connection before its answer was complete"),
+        (
+            "destination_failure",
+            "not HTTP",
+            "What your app answered is no HTTP, or its headers are too large",
+        ),
+    ],
+)
+def test_an_app_without_an_answer_is_said_once_and_only_then_as_not_reached(
+    reason: str, detail: str, said: str
+) -> None:
+    [sentence] = sentences(attempted("retryable", None, reason=reason, detail=detail))
+    assert sentence == f"{said}: the platform gives the event up."
+
+
 def test_a_404_is_said_with_its_suspension() -> None:
     said = sentences(attempted("suspending", 404), {"event": "subscription.suspended"}, {"event": "other"})
     assert said == [
@@ -148,8 +168,12 @@ def test_no_answer_in_time_is_said_with_the_time() -> None:
         ),
         ({"outcome": "ended", "status": 500}, "Your app answered 500; the event is given up."),
         (
-            {"outcome": "ended", "status": 404},
+            {"outcome": "ended", "status": 404, "reason": "destination_not_found"},
             f"Your app answered 404; the event is given up. The subscription is suspended; {RESUMES}.",
+        ),
+        (
+            {"outcome": "ended", "status": 302, "reason": "destination_redirected"},
+            f"Your app answered 302; the event is given up. The subscription is suspended; {RESUMES}.",
         ),
     ],
 )

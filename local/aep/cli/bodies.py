@@ -13,7 +13,6 @@ from event_platform.domain.validation_words import json_words
 
 from ..output import fail
 from .event_files import text_of
-from .views import AKENEO
 
 Body = Annotated[
     Path | None,
@@ -58,6 +57,4 @@ def new_secret() -> str:
 
 def event_types(text: str) -> list[str]:
     """Returns the types of a list with commas. Akeneo's may be without their prefix: `product.updated`."""
-    known = catalog.load()
-    names = [each.strip() for each in text.split(",") if each.strip()]
-    return [AKENEO + name if AKENEO + name in known else name for name in names]
+    return [catalog.load().in_full(each.strip()) for each in text.split(",") if each.strip()]

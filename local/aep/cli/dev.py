@@ -12,6 +12,7 @@ from event_platform.domain.events import catalog
 from event_platform.domain.fields import MAX_SECRET_LENGTH, MIN_SECRET_LENGTH
 
 from ..output import fail
+from ..store.files import with_cure
 from . import options
 
 
@@ -55,7 +56,7 @@ def dev(
 
     types = catalog.load()
     names = list(types.types) if events is None else [each.strip() for each in events.split(",")]
-    chosen = [options.known_type(name, types).name for name in names]
+    chosen = [options.known_type(types.in_full(name), types).name for name in names]
     if forward_to is not None:
         _check_endpoint(forward_to)
     if filter_ is not None:
@@ -92,4 +93,4 @@ def _check_authorities(file: Path, forward_to: str | None) -> None:
     except ValueError:
         fail(f"--ca {file} must hold the certificate of an authority, in PEM")
     except OSError as error:
-        fail(f"--ca {file}: {error.strerror or error}")
+        fail(f"--ca {file}: {with_cure(error, is_named=True)}")

@@ -10,6 +10,7 @@ import typer
 from event_platform.domain.validation_words import json_words
 
 from ..output import fail
+from ..store.files import with_cure
 
 EventFile = Annotated[
     Path,
@@ -50,4 +51,4 @@ def text_of(file: Path, where: str) -> str:
     except UnicodeDecodeError as error:
         fail(f"{where} must hold UTF-8, and does not from byte {error.start} on: save it in that encoding")
     except OSError as error:
-        fail(f"{where}: {error.strerror}")
+        fail(f"{where}: {with_cure(error, is_named=True)}")

@@ -28,7 +28,7 @@ def events(
     """
     types = read_event_types(event_types)
     if event_type is not None:
-        _show(known_type(event_type, types), as_json=as_json)
+        _show(known_type(types.in_full(event_type), types), as_json=as_json)
     elif as_markdown:
         echo(events_page.page(types), nl=False)
     elif as_json:

@@ -94,9 +94,14 @@ class App:
     """The platform as one client of a PIM sees it. Every failure ends the command."""
 
     def __init__(self, url: str, pim_url: str, client_id: str, token: str) -> None:
-        given = {"--url": url, "--pim-url": pim_url, "--client-id": client_id, "--token": token}
-        if missing := [name for name, value in given.items() if not value.strip()]:
-            fail(f"{', '.join(missing)} must be given (see --help for the environment variables)")
+        given = {
+            "--url or AEP_URL": url,
+            "--pim-url or AEP_PIM_URL": pim_url,
+            "--client-id or AEP_CLIENT_ID": client_id,
+            "--token - or AEP_PIM_TOKEN": token,
+        }
+        if missing := [names for names, value in given.items() if not value.strip()]:
+            fail(f"give {', '.join(missing)}")
         if not url.startswith(("http://", "https://")):
             fail(f"--url {url}: give the platform's base URL, such as {DEFAULT_URL}")
         self._base = f"{url.rstrip('/')}/api/v1"
@@ -172,7 +177,7 @@ class App:
             if response.status >= 400:
                 _refused(response.status, "; ".join(each["message"] for each in answer["errors"]))
         except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError) as error:
-            fail(f"no answer from {self._base} ({unanswered.why(error)}): check --url", 1)
+            fail(f"no answer from {self._base} ({unanswered.why(error)}): check --url or AEP_URL", 1)
         return answer
 
 

@@ -14,7 +14,7 @@ import uuid_utils
 from rich.progress import BarColumn, Progress, TextColumn
 
 from event_platform.documents import subscription_of
-from event_platform.domain.errors import NotFound
+from event_platform.domain.errors import InvalidRequest, NotFound
 from event_platform.domain.record import representations
 from event_platform.domain.record.actions import BY_THE_OPERATOR
 from event_platform.domain.replays import Replay, ReplayRequest, ReplayStatus, Which, check_active
@@ -63,7 +63,10 @@ def replay(
         _print(_replayed_on_google(google, subscription, asked, version_buckets), as_json=as_json)
         return
     with open_store(data) as connection:
-        replay_id = _started(connection, data, subscription, asked)
+        try:
+            replay_id = _started(connection, data, subscription, asked)
+        except InvalidRequest as error:  # its fields are the options
+            fail("; ".join(f"--{problem.field} {problem.message}" for problem in error.problems), 1)
         with contextlib.suppress(KeyboardInterrupt):
             _follow(connection, replay_id)
         row = replays.by_id(connection, replay_id)
@@ -94,7 +97,7 @@ def retry(subscription: SubscriptionId, data: Data = DEFAULT_DATA, as_json: AsJs
     if as_json:
         echo_json({"retries": total})
     else:
-        echo(f"{counted(total, 'delivery')} tried now")
+        echo(f"{counted(total, 'delivery')} tried now" if total else "Nothing waits for its next attempt.")
 
 
 def _started(connection: sqlite3.Connection, data: Path, subscription_id: str, asked: ReplayRequest) -> str:

@@ -163,7 +163,8 @@ def run_emit(
     """
     if pim is not None and urlsplit(pim).scheme not in ("http", "https"):
         fail(f"--pim {pim}: give the URL that `aep sim` printed, such as http://127.0.0.1:8081", 2)
-    known = options.known_type(event_type, options.event_types(event_types))
+    types = options.event_types(event_types)
+    known = options.known_type(types.in_full(event_type), types)
     if not format.carries(known.name):
         fail(f"the Events API does not send {known.name}, only {', '.join(EVENTS_API_TYPES)}", 2)
     key = _key(format, key, secret)

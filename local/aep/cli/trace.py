@@ -66,7 +66,7 @@ def _kept(data: Path, event_id: str | None, entity: Entity | None, since: str | 
         while not search.is_over(len(found)):
             found += search.step(connection, LISTED - len(found))
     if not found:
-        fail("no such event is kept: AEP_KEEP and AEP_KEEP_BYTES say for how long events are", 1)
+        fail("no such event is kept: AEP_KEEP and AEP_KEEP_BYTES say for how long they are", 1)
     return found
 
 

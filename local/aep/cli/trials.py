@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from event_platform.domain.events import catalog
+
 from ..output import console, echo, echo_json, fail, text
 from .event_files import EventFile, event_in
 from .management import DEFAULT_URL, App, ClientId, PimUrl, Token, Url
@@ -31,7 +33,7 @@ def send_test(
     The token comes from AEP_PIM_TOKEN or standard input. Nothing is counted or logged;
     suspended subscriptions can be tested. Exit status 0 when the endpoint took it.
     """
-    body = {} if event_type is None else {"type": event_type}
+    body = {} if event_type is None else {"type": catalog.load().in_full(event_type)}
     with App(url, pim_url, client_id, token) as app:
         shown = app.subscription("POST", subscription, body, action="test")
     if as_json:

@@ -1,6 +1,5 @@
 """`aep trigger`: events at the `aep dev` that runs, or as if a PIM had sent them to a platform."""
 
-import sys
 import time
 import uuid
 from collections import Counter
@@ -18,7 +17,7 @@ from event_platform.domain.validation_words import json_words
 from event_platform.domain.words import counted
 
 from ..control.client import Control, control
-from ..output import echo, fail
+from ..output import confirm, echo, fail
 from ..sandbox import dev_session
 from ..sandbox.events import CloudEvent, events_of
 from ..store import accepted, kept_search
@@ -64,7 +63,8 @@ def trigger(
     subscribers there get the event.
     """
     folder, file = _shared_out(data or [])
-    known = options.known_type(event_type, catalog.load())
+    types = catalog.load()
+    known = options.known_type(types.in_full(event_type), types)
     given = None if file is None else _data(file)
     events = list(events_of(known, count, seed=uuid.uuid4().int))
     for event in events:
@@ -127,8 +127,7 @@ def _trigger_at(folder: Path, events: Sequence[CloudEvent], pim: str | None, *, 
             fail(f"no platform runs on {folder}: start it with `aep serve --data {folder}`", 1)
         ways = platform.call("GET", ("events",))
         url = _pim(ways["pims"], pim)
-        if not is_sure:
-            _ask(folder, events, url)
+        _ask(folder, events, url, yes=is_sure)
         _accept(platform, events, url)
     if len(events) == 1:
         echo(f"{events[0]['type']}\nid {events[0]['id']}")
@@ -157,13 +156,9 @@ def _pim(known: Sequence[str], named: str | None) -> str:
     return url
 
 
-def _ask(folder: Path, events: Sequence[CloudEvent], pim: str) -> None:
+def _ask(folder: Path, events: Sequence[CloudEvent], pim: str, *, yes: bool) -> None:
     what = f"{counted(len(events), 'event')} {events[0]['type']} as {pim}"
-    question = f"Send {what} to the platform on {folder}, and so to its subscribers?"
-    if not sys.stdin.isatty():
-        fail(f"{question} There is no terminal to answer at: give --yes")
-    if not typer.confirm(question):
-        fail("nothing was sent", 1)
+    confirm(f"Send {what} to the platform on {folder}, and so to its subscribers?", yes=yes)
 
 
 def _accept(platform: Control, events: Sequence[CloudEvent], pim: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from event_platform.domain.events import catalog
 from event_platform.domain.record.logs import LogEntry
 from event_platform.domain.subscriptions import PubSubConfig
 from event_platform.domain.tenants import Tenant, Way
@@ -33,7 +34,7 @@ LOG = (
     Column("time"),
     Column("operation"),
     Column("×", is_number=True),
-    Column("subscription"),
+    Column("about"),
 )
 DEAD_LETTERS = (
     Column("id", is_number=True),
@@ -56,8 +57,6 @@ EVENT_TYPES = (Column("type"), Column("certainty"), Column("trigger"))
 SUBSCRIBERS = (Column("subscriber"), Column("name"), Column("state"))
 RECORDS = (Column("subscription"), Column("state"), Column("destination"))
 
-AKENEO = "com.akeneo.pim.v1."
-"""The prefix of Akeneo's event types, which the list of a subscription's types leaves out."""
 TYPES_SHOWN = 8
 
 
@@ -214,7 +213,7 @@ def record_in_full(record: Mapping[str, Any]) -> Item:
             Fact("broker", config.get("broker", "")),
             Fact("type", record["type"]),
             Fact("source", record["source"]),
-            Fact("events", ", ".join(name.removeprefix(AKENEO) for name in record["events"])),
+            Fact("events", ", ".join(name.removeprefix(catalog.AKENEO) for name in record["events"])),
             Fact("filter", record.get("filter", "")),
             Fact("signed with", f"a secret{two}" if "secret" in config else ""),
             Fact("headers", ", ".join(config.get("headers", {}))),
@@ -274,7 +273,7 @@ def last_error(state: State) -> str:
 
 def event_types(names: Sequence[str]) -> str:
     """Returns the first types, Akeneo's without their prefix, and how many more there are."""
-    shown = ", ".join(name.removeprefix(AKENEO) for name in names[:TYPES_SHOWN])
+    shown = ", ".join(name.removeprefix(catalog.AKENEO) for name in names[:TYPES_SHOWN])
     more = len(names) - TYPES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
 

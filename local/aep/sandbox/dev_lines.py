@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from event_platform.domain.attempts.outcomes import Reason
 from event_platform.domain.events import catalog
 from event_platform.domain.words import counted
 
@@ -21,8 +22,14 @@ TIMEOUT_SECONDS = 5
 SLOW_MILLISECONDS = 2000
 """An answer that takes so long is said to be slow."""
 RESUMES = "`aep trigger` resumes it"
-_PREFIX = "com.akeneo.pim.v1."
 _SHOWN_BYTES = 4096
+_NO_ANSWER: Mapping[str | None, str] = {
+    Reason.DESTINATION_TIMEOUT: f"Your app did not answer within {TIMEOUT_SECONDS} s",
+    Reason.UNEXPECTED_EOF: "Your app closed the connection before its answer was complete",
+    Reason.CONNECTION_RESET: "Your app broke the connection off",
+    Reason.DESTINATION_FAILURE: "What your app answered is no HTTP, or its headers are too large",
+}
+"""The sentences about an app that was reached, and from which no answer came."""
 
 
 def say(sentence: str) -> None:
@@ -55,7 +62,7 @@ class DevLines:
 
     def _line(self, entry: Mapping[str, Any], exchange: Exchange | None) -> str:
         name = entry["event_type"]
-        parts = [_time(entry["timestamp"]), name.removeprefix(_PREFIX)]
+        parts = [_time(entry["timestamp"]), name.removeprefix(catalog.AKENEO)]
         if exchange is not None and name in self._types:
             parts += filter(None, ["/".join(self._types[name].identity_of(exchange.event["data"]))])
         again = f" ({entry['attempt']})" if entry["attempt"] > 1 else ""
@@ -97,7 +104,8 @@ def said_of(found: Mapping[str, Any], receiver: str) -> str:
         case "waiting":
             return f"no answer of {receiver} yet; `aep dev` shows it"
         case _:
-            gone = f" The subscription is suspended; {RESUMES}." if found.get("status") == 404 else ""
+            is_gone = found.get("reason") in (Reason.DESTINATION_NOT_FOUND, Reason.DESTINATION_REDIRECTED)
+            gone = f" The subscription is suspended; {RESUMES}." if is_gone else ""
             return f"{_answered(found)}; the event is given up.{gone}"
 
 
@@ -105,11 +113,10 @@ def _answered(attempt: Mapping[str, Any]) -> str:
     """Says what the app answered to an attempt, as the platform's log or API shows it."""
     if (status := attempt.get("status")) is not None:
         return f"Your app answered {status}"
-    if attempt.get("reason") == "destination_timeout":
-        return f"Your app did not answer within {TIMEOUT_SECONDS} s"
-    reason = str(attempt.get("reason") or "no answer").replace("_", " ")
-    detail = attempt.get("detail")
-    return f"Your app was not reached ({reason}{f', {detail}' if detail else ''})"
+    if (said := _NO_ANSWER.get(reason := attempt.get("reason"))) is not None:
+        return said
+    words = [(reason or "no answer").replace("_", " "), attempt.get("detail")]
+    return f"Your app was not reached ({', '.join(dict.fromkeys(filter(None, words)))})"
 
 
 def _what_follows(entry: Mapping[str, Any]) -> str:

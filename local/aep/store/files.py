@@ -43,9 +43,9 @@ def written_beside(path: Path, content: bytes) -> Path:
     return temporary
 
 
-def with_cure(error: OSError) -> str:
-    """Says what the system refuses, for which file, and what to do about it."""
+def with_cure(error: OSError, *, is_named: bool = False) -> str:
+    """Says what the system refuses, for which file unless that is named already, and what to do about it."""
     said = error.strerror or "the system refuses it"
-    named = f"{said}: {error.filename}" if error.filename else said
+    named = f"{said}: {error.filename}" if error.filename and not is_named else said
     cure = _CURES.get(error.errno or 0)
     return f"{named}; {cure}" if cure else named

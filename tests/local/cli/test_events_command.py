@@ -95,6 +95,12 @@ def test_an_unknown_type_is_one_line_that_names_the_nearest(arguments: list[str]
     assert "\x1b" not in ended.err
 
 
+@pytest.mark.parametrize("arguments", [["events"], ["sim", "emit", "--key", "k", "--to", "none"]])
+def test_akeneos_prefix_may_be_left_out(arguments: list[str]) -> None:
+    assert "unknown event type" not in run(*arguments, "product.updated").err
+    assert "unknown event type" in run(*arguments, "product.renamed").err
+
+
 # Completion
 
 

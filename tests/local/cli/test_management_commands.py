@@ -158,7 +158,7 @@ def test_secrets_come_from_standard_input(
     ("words", "settings", "status", "message"),
     [
         (("list",), {"AEP_PIM_TOKEN": "none"}, 1, "Check --pim-url, --client-id and the token"),
-        (("list",), {"AEP_PIM_TOKEN": ""}, 2, "--token must be given"),
+        (("list",), {"AEP_PIM_TOKEN": ""}, 2, "give --token - or AEP_PIM_TOKEN"),
         (("list",), {"AEP_URL": "http://127.0.0.1:9"}, 1, "check --url"),
         (("show", UNKNOWN), {}, 1, f"no subscription {UNKNOWN} of this client: `aep subscriptions list`"),
         (("create", UNKNOWN, "--endpoint", ENDPOINT, "--events", "x"), {}, 1, "events.0: unknown event type"),
@@ -223,7 +223,7 @@ def test_a_token_goes_to_no_other_place_and_a_strange_answer_is_none(
 
 def test_nothing_is_deleted_without_a_question(commands: Commands, subscriber: str) -> None:
     ended = commands.app("subscribers", "delete", subscriber)
-    assert (ended.status, "say --yes" in ended.err) == (2, True)
+    assert (ended.status, "give --yes" in ended.err) == (2, True)
     assert commands.app("subscribers", "show", subscriber).status == 0
 
 

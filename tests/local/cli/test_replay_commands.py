@@ -59,7 +59,11 @@ def test_a_replay_is_started_and_shown(tmp_path: Path, subscription_id: str) -> 
     [
         (("0199", *FROM), {}, "no subscription 0199: `aep status` lists them"),
         (("ID", "--from", "yesterday"), {}, "--from yesterday: not an RFC 3339 date-time"),
-        (("ID", "--from", "2026-01-31T11:00:00Z"), {}, "older than what is kept"),
+        (
+            ("ID", "--from", "2026-01-31T11:00:00Z"),
+            {},
+            "aep: --from is older than what is kept, which",
+        ),
         (("ID", *FROM), {"AEP_KEEP": "0"}, "no events are kept, so none can be sent again: AEP_KEEP is 0"),
     ],
 )
@@ -78,4 +82,4 @@ def test_what_cannot_be_replayed_is_said(
 
 
 def test_retries_are_made_due(tmp_path: Path, subscription_id: str) -> None:
-    assert aep(tmp_path, "retry", subscription_id).out == "0 deliveries tried now\n"
+    assert aep(tmp_path, "retry", subscription_id).out == "Nothing waits for its next attempt.\n"

@@ -1,6 +1,7 @@
 """`aep trigger --data DIR`: an event at the platform that runs on a folder, as if a PIM had sent it."""
 
 import asyncio
+import io
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from typing import Any
 import orjson
 import pytest
 
-from aep.cli import trigger as trigger_command
 from aep.control import server as control_server
 from aep.control.client import control
 from aep.sandbox import inbox
@@ -116,24 +116,16 @@ async def test_without_kept_events_it_says_where_to_look(folder: Path) -> None:
 
 
 async def test_it_asks_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def answer(question: str) -> bool:
-        asked.append(question)
-        return False
-
     async with running(folder, PIM) as world:
         ended = await world.trigger()
         assert (ended.status, "give --yes" in ended.err) == (2, True)
-        monkeypatch.setattr(trigger_command.sys.stdin, "isatty", lambda: True, raising=False)
-        monkeypatch.setattr(trigger_command.typer, "confirm", answer)
+        typed = io.StringIO("n\n")
+        monkeypatch.setattr(typed, "isatty", lambda: True)
+        monkeypatch.setattr("sys.stdin", typed)
         ended = await world.trigger()
-        assert (ended.status, ended.err) == (1, "aep: nothing was sent\n")
-        [question] = asked
-        assert (
-            question
-            == f"Send 1 event {UPDATED} as {PIM} to the platform on {folder}, and so to its subscribers?"
-        )
+        assert (ended.status, ended.err) == (1, "aep: nothing was done\n")
+        question = f"Send 1 event {UPDATED} as {PIM} to the platform on {folder}, and so to its subscribers?"
+        assert ended.out == f"{question} [y/N] "
         assert not world.inbox.deliveries
 
 

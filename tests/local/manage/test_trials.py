@@ -284,11 +284,15 @@ def test_what_goes_wrong_is_one_line_without_the_token(app: App, inbox: str, tmp
     nowhere = App(Client("http://127.0.0.1:1", PIM, CLIENT_KEY, "erp"), "", "x")
     for ended, status, told in [
         (aep(app, "test", token=wrong), 1, "the platform answered 401"),
-        (aep(app, "test", token=""), 2, "--token must be given"),
+        (aep(app, "test", token=""), 2, "give --token - or AEP_PIM_TOKEN"),
         (aep(app, "test", "--type", "nothing"), 1, "must be one of the subscription's"),
         (aep(none, "test"), 1, "no subscription none of this client"),
         (aep(nowhere, "test"), 1, "no answer from http://127.0.0.1:1/api/v1"),
-        (aep(app, "explain", "--event", str(tmp_path / "none")), 2, "No such file"),
+        (
+            aep(app, "explain", "--event", str(tmp_path / "none")),
+            2,
+            "file or directory; look at the path",
+        ),
     ]:
         assert (ended.status, ended.out) == (status, "")
         assert told in ended.err

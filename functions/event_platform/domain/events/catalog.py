@@ -20,6 +20,8 @@ MAX_PROBLEMS = 100
 UUID_LENGTH = 36
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 BENCHMARK = "com.akeneo.benchmark.v1.test"
+AKENEO = "com.akeneo.pim.v1."
+"""The prefix of Akeneo's event types, which commands leave out where they show types."""
 """The type of the test events that the platform itself makes (contract/wire.md 14)."""
 
 
@@ -106,6 +108,10 @@ class Catalog:
 
     def __getitem__(self, name: str) -> EventType:
         return self.types[name]
+
+    def in_full(self, name: str) -> str:
+        """Returns the name with Akeneo's prefix if that makes it a known one: `product.updated`."""
+        return AKENEO + name if AKENEO + name in self.types else name
 
     def nearest(self, name: str) -> str:
         """The known name that is most like an unknown one, for the message that refuses it."""

@@ -29,7 +29,6 @@ MOST_ENTITIES = 200_000
 SEEDED = 20
 """The number of entities of each kind at the start, if no other is given."""
 _AGE = timedelta(days=30)
-_TYPES = "com.akeneo.pim.v1."
 _CHANGES = ("created", "updated", "updated.delta", "deleted")
 _ALWAYS: Mapping[Kind, tuple[str, ...]] = {
     FAMILY: ("lamps",),
@@ -132,7 +131,7 @@ class Catalogue:
         An update of an entity that is not there makes one that had been there before. None if the entity is
         gone, or the type changes nothing here.
         """
-        name, _, action = event_type.removeprefix(_TYPES).partition(".")
+        name, _, action = event_type.removeprefix(catalog.AKENEO).partition(".")
         kind = BY_NAME.get(name)
         if kind is None or action not in _CHANGES:
             return None
@@ -198,7 +197,7 @@ class Catalogue:
         self._add_old(FAMILY_VARIANT, ("lamps", "lamps_by_colour"))
         types = catalog.load().types
         for kind in BY_NAME.values():
-            known = types.get(f"{_TYPES}{kind.name}.created")
+            known = types.get(f"{catalog.AKENEO}{kind.name}.created")
             if known is None:
                 continue
             for number in range(products if kind is PRODUCT else min(products, SEEDED)):
