@@ -29,6 +29,9 @@ structlog.configure(
     processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer(default=str)]
 )
 
+# Lists are laid out for a width that is told; pytest-xdist tells its processes one.
+os.environ.pop("COLUMNS", None)
+
 # A shell's background job ignores SIGINT, and so would every command that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -189,6 +189,7 @@ class Platform:
             project=self.settings.project,
             role="roles/pubsub.subscriber",
             member=self.project.pubsub.member,
+            opts=pulumi.ResourceOptions(depends_on=[self.rights.reached]),  # the account is a new one
         )
 
     def _queue(

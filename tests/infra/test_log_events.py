@@ -38,8 +38,6 @@ NO_EVENTS = {
         "tls.client_key_pem",
     },
     "a key of a request's state": {"event_platform.owner"},
-    "a column": {"s.id", "s.tenant"},
-    "a package": {"aep.console"},
     "a message of ASGI": {"http.disconnect", "http.request"},
     "a part of event types": {"product.updated", "updated.delta"},
     "a type of notifications": {

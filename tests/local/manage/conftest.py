@@ -71,7 +71,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Manag
             f"{url}/api/v1",
             f"{strict_url}/api/v1",
             pims_url,
-            pim.state.pim,
+            pim.state.pim.connections,
             labels,
         )
     await gateway.close()

@@ -27,7 +27,7 @@ from support.processes import Child, http, signature
 
 RELAY_SECRET = "the-relay-secret-at-the-front-door"
 WEBHOOK_SECRET = "the-webhook-secret-at-the-front-door"
-KEY = "front-door"
+NAME_IN_PATHS = "front-door"
 SUBSCRIBERS = "/api/v1/subscribers"
 IDENTITY = [("X-PIM-URL", one_pim.PIM), ("X-PIM-TOKEN", one_pim.CLIENT_KEY), ("X-PIM-CLIENT-ID", "erp")]
 
@@ -53,9 +53,11 @@ class Callers:
     def relay(self, secret: str, address: str) -> requests.Response:
         body = orjson.dumps({"specversion": "1.0", "time": "2026-01-31T12:00:00Z"} | one_pim.event())
         signed = ("X-AKENEO-SIGNATURE-PRIMARY", signature(secret, body))
-        return self.ask("POST", f"/ingest/relay/{KEY}", signed, address=address, body=body)
+        return self.ask("POST", f"/ingest/relay/{NAME_IN_PATHS}", signed, address=address, body=body)
 
-    def webhook(self, secret: str, address: str, *, body: bytes = b"", key: str = KEY) -> requests.Response:
+    def webhook(
+        self, secret: str, address: str, *, body: bytes = b"", key: str = NAME_IN_PATHS
+    ) -> requests.Response:
         now = str(int(time.time()))
         signed = signature(secret, f"{now}.".encode() + body)
         headers = [("X-Akeneo-Request-Signature", signed), ("X-Akeneo-Request-Timestamp", now)]
@@ -83,7 +85,7 @@ def new_address() -> str:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callers]:
     folder = tmp_path_factory.mktemp("front-door")
-    secrets = {"relay_secret": RELAY_SECRET, "events_api_secret": WEBHOOK_SECRET, "key": KEY}
+    secrets = {"relay_secret": RELAY_SECRET, "events_api_secret": WEBHOOK_SECRET, "key": NAME_IN_PATHS}
     with one_pim.serve(
         folder, pims=[one_pim.entry(**secrets)], settings={"AEP_TRUSTED_PROXIES": "1"}
     ) as serve:

@@ -357,13 +357,13 @@ async def test_a_webhook_of_15_mib_keeps_the_loop_free(process: ReadingProcess) 
 
 
 SECRET = "the-secret-of-the-webhook"
-KEY = "large-bodies"
+NAME_IN_PATHS = "large-bodies"
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Child, str]]:
     folder = tmp_path_factory.mktemp("large-bodies")
-    pim = one_pim.entry(events_api_secret=SECRET, key=KEY)
+    pim = one_pim.entry(events_api_secret=SECRET, key=NAME_IN_PATHS)
     with server(folder, "inbox") as inbox, one_pim.serve(folder, pims=[pim]) as serve:
         one_pim.subscribe(serve, f"{inbox.url}/hook")
         yield serve, inbox.url
@@ -405,7 +405,11 @@ def webhook(serve: Child) -> int:
     signed = signature(SECRET, f"{now}.".encode() + sent)
     headers = {"X-Akeneo-Request-Signature": signed, "X-Akeneo-Request-Timestamp": now}
     headers["Content-Type"] = "application/json"
-    return http().post(f"{serve.url}/ingest/events-api/{KEY}", sent, headers=headers, timeout=20).status_code
+    return (
+        http()
+        .post(f"{serve.url}/ingest/events-api/{NAME_IN_PATHS}", sent, headers=headers, timeout=20)
+        .status_code
+    )
 
 
 def test_strangers_with_one_made_up_signature_are_503_and_the_pim_gets_in(
