@@ -19,8 +19,9 @@ HOLDS_DATA = {
 READERS = {
     "aep-secrets-key": {"manage", "deliver", "notify"},
     "aep-registry-key": {"ingest"},
+    "aep-feed-key": {"maintain"},
     "aep-pims": {"ingest"},
-    "aep-pims-without-secrets": {"manage", "fanout"},
+    "aep-pims-without-secrets": {"manage", "fanout", "maintain"},
     "aep-smtp-url": {"notify"},
 }
 ROLE = "gcp:projects/iAMCustomRole:IAMCustomRole"
