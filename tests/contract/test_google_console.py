@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from aep.console import operations
-from aep.console.app import Console, Place, Shell
+from aep.console.app import Console, Shell
 from aep.console.on_google import pages
 from aep.console.on_google import records as on_google
 from aep.console.on_google.links import lines
 from aep.console.on_google.records import ProjectRecords
-from aep.console.on_google.serving import build
+from aep.console.on_google.serving import build, place_of
 from aep.google import dead_letters, replaying
 from aep.serving import server
 from contract.suites.retry_schedule import a_delivery
@@ -63,7 +63,7 @@ async def served(firestore: Firestore, seal: Seal | None = None) -> AsyncIterato
     records = ProjectRecords(firestore, clock, Limits(), seal=seal)
     with server.listen("127.0.0.1", 0) as listener:
         url = server.url_of(listener)
-        console = build(records, Place(url), clock, "https://in.example.com/ingest")
+        console = build(records, place_of(listener), clock, "https://in.example.com/ingest")
         async with server.running_on(listener, console, by_address=False):
             yield url, console
 
@@ -298,6 +298,33 @@ async def test_the_way_in_is_that_of_one_machine(opens: Opens, project: str) -> 
         async with stranger(reader.url) as outside:
             page = await outside.get("/console")
             assert (page.status, f"aep console --google {project}" in page.text) == (401, True)
+
+
+async def test_a_browser_is_in_two_consoles_at_once_and_a_session_is_of_one(firestore: Firestore) -> None:
+    async with (
+        served(firestore) as (url, console),
+        served(firestore) as (other_url, other),
+        signed_in(url, console) as reader,
+    ):
+        assert (await reader.get("/console")).status == 200
+        elsewhere = Reader(other_url, reader.session)
+        assert (await elsewhere.get("/console")).status == 401
+        token = other.site.links.issue()
+        assert (await elsewhere.post("/console/enter", {"token": token})).status == 200
+        assert (await reader.get("/console")).status == 200
+    _, cookie = console.site.sessions.begin()
+    assert console.site.sessions.of_cookie(cookie) is not None
+    assert other.site.sessions.of_cookie(cookie) is None, "the key is of one process"
+
+
+async def test_an_entry_that_cannot_be_understood_is_named(opens: Opens, firestore: Firestore) -> None:
+    await firestore.client.collection("tenants").document("x").set({"name": HOSTILE, "document": "{"})
+    async with opens() as reader:
+        page = await reader.get("/console")
+        assert (f"The entry of {HOSTILE} cannot be understood" in page.words, HOSTILE in page.text) == (
+            True,
+            False,
+        )
 
 
 async def test_a_list_is_read_again_when_it_is_old(firestore: Firestore) -> None:

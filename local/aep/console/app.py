@@ -43,9 +43,10 @@ FAULT = "an internal error; it was logged, and nothing was changed"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The URL at which the console is reached, without a slash at its end."""
+    """The URL at which the console is reached, without a slash at its end, and the name of its cookie."""
 
     url: str
+    name: str = COOKIE
 
     @property
     def is_https(self) -> bool:
@@ -53,8 +54,8 @@ class Place:
 
     @property
     def cookie(self) -> str:
-        """The name of the cookie; a browser takes one with __Host- over TLS only."""
-        return f"__Host-{COOKIE}" if self.is_https else COOKIE
+        """The whole name of the cookie; a browser takes one with __Host- over TLS only."""
+        return f"__Host-{self.name}" if self.is_https else self.name
 
     def answers_to(self, header: str) -> bool:
         """True for a Host of this place, or of loopback: other names may lead here by DNS rebinding."""

@@ -36,6 +36,7 @@ MENU: Mapping[str, str] = {
 ORDERS = {order: words for order, words in subscriptions.HEADINGS.items() if order is not Order.FAILURE}
 """The orders of the table: by failure would take the log of each subscription."""
 ID_CHARACTERS = 64
+UNREADABLE_SHOWN = 20
 REPLAY = subscription.ACTS["replay"]
 
 
@@ -63,12 +64,14 @@ class _Page:
     async def overview(self, request: Request) -> Response:
         project = self._records.project
         by_status = await self._records.by_status()
+        entries = await self._records.registry()
         return self._site.page(
             request,
             "google_overview.html",
             by_status=by_status,
             suspended=by_status[Status.SUSPENDED],
-            pims=len(await self._records.pims()),
+            pims=sum(each.tenant is not None for each in entries),
+            unreadable=[each.name for each in entries if each.tenant is None][:UNREADABLE_SHOWN],
             dashboards=links.dashboards(project),
             alerts=links.alerts(project),
             warnings=links.lines(project, "severity>=WARNING"),

@@ -22,6 +22,7 @@ from ...google import dead_letters, overview, registry, replaying
 from ...google.connection import refusals_of
 from ...google.dead_letters import Letter, Replayed
 from ...google.overview import One, Records, Retries
+from ...google.registry import StoredTenant
 from ...store import tenants
 from ...store.listing import ON_A_PAGE, Listed, ListPage, ListQuery, Order
 from ...store.overview import State
@@ -110,11 +111,14 @@ class ProjectRecords:
             async with self._pulling, dead_letters.opened(self.project) as opened:
                 return await opened.replay(opened.chosen(ids))
 
+    async def registry(self) -> Sequence[StoredTenant]:
+        """Returns the entries of the registry, also those that cannot be understood."""
+        with self._said():
+            return await registry.read_from(self._firestore, self.seal)
+
     async def pims(self) -> Sequence[Tenant]:
         """Returns the PIMs of the registry that can be understood."""
-        with self._said():
-            stored = await registry.read_from(self._firestore, self.seal)
-        return [each.tenant for each in stored if each.tenant is not None]
+        return [each.tenant for each in await self.registry() if each.tenant is not None]
 
     async def stored_pim(self, name: str) -> Tenant | None:
         """Returns the entry of the registry; None if there is none."""

@@ -1,6 +1,7 @@
 """Serves the console of a project on this machine, for as long as the command runs."""
 
 import secrets
+import socket
 from collections.abc import Callable
 
 from event_platform.adapters.clock import SystemClock
@@ -13,7 +14,7 @@ from ...runtime.meters import Meters
 from ...runtime.stopping import CONSOLE_SECONDS
 from ...serving import server
 from .. import pims
-from ..app import Console, Place, Shell
+from ..app import COOKIE, Console, Place, Shell
 from ..serving import CONNECTIONS
 from . import pages
 from .records import ProjectRecords
@@ -28,6 +29,15 @@ def build(records: ProjectRecords, place: Place, clock: Clock, ingest_url: str) 
     base = ingest_url.rstrip("/").removesuffix("/ingest")
     of_pims = pims.routes_of(site, records, Meters(), base)  # calls are in the log of ingest
     return Console(site, [*pages.routes(site, records), *of_pims])
+
+
+def place_of(listener: socket.socket) -> Place:
+    """Returns the place of a console on a socket.
+
+    Cookies are not bound to a port, so each port has a name of its own: a browser can be signed in to this
+    console and to others of this machine at once.
+    """
+    return Place(server.url_of(listener), f"{COOKIE}_{listener.getsockname()[1]}")
 
 
 async def serve(
@@ -49,7 +59,7 @@ async def serve(
         records = ProjectRecords(firestore, clock, limits, seal=seal, buckets=buckets)
         await registry.read_from(firestore, records.seal)
         with server.listen(HOST, 0) as listener:
-            console = build(records, Place(server.url_of(listener)), clock, ingest_url)
+            console = build(records, place_of(listener), clock, ingest_url)
             await server.serve_on(
                 listener,
                 console,
