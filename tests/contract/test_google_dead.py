@@ -147,7 +147,7 @@ async def test_a_missing_pull_subscription_is_named(pubsub: Project, pubsub_host
 def test_that_google_does_not_answer_is_one_line() -> None:
     ended = aep_dead(NOWHERE, "list", "--google", "p")
     assert ended.status == 1
-    assert ended.err.startswith("aep: Pub/Sub does not let us at projects/p/subscriptions/dead-letters: ")
+    assert ended.err.startswith("aep: projects/p/subscriptions/dead-letters of Pub/Sub cannot be used: ")
     assert ended.err.count("\n") == 1
 
 

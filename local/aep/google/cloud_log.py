@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 
 from ..errors import GoogleFailed, NoGooglePackages
+from .connection import NO_CREDENTIALS
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -179,9 +180,7 @@ def _session() -> "Session":
     try:
         credentials, _ = google.auth.default(scopes=[SCOPE])
     except GoogleAuthError as error:
-        raise GoogleFailed(
-            "there are no credentials of Google's here: `gcloud auth application-default login` makes some"
-        ) from error
+        raise GoogleFailed(NO_CREDENTIALS) from error
     return AuthorizedSession(credentials)
 
 

@@ -12,6 +12,10 @@ from ..errors import GoogleFailed, NoGooglePackages
 if TYPE_CHECKING:
     from event_platform.adapters.firestore.client import Firestore
 
+NO_CREDENTIALS = (
+    "there are no good credentials of Google's here: `gcloud auth application-default login` makes some"
+)
+
 
 @asynccontextmanager
 async def firestore_of(project: str) -> AsyncIterator["Firestore"]:
@@ -26,7 +30,7 @@ async def firestore_of(project: str) -> AsyncIterator["Firestore"]:
             "--google needs Google's client of Firestore: `pip install google-cloud-firestore`"
         ) from error
 
-    with refusals_of(project):
+    with refusals_of(f"Firestore of {project}"):
         firestore = connect(project)
         try:
             yield firestore
@@ -35,13 +39,15 @@ async def firestore_of(project: str) -> AsyncIterator["Firestore"]:
 
 
 @contextmanager
-def refusals_of(project: str) -> Iterator[None]:
-    """Raises GoogleFailed for what Google refuses of the project's records inside the block."""
+def refusals_of(service: str) -> Iterator[None]:
+    """Raises GoogleFailed for what Google refuses inside the block, with the name of the service."""
     from google.api_core.exceptions import GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
 
     try:
         yield
-    except (GoogleAPIError, GoogleAuthError) as error:
+    except GoogleAuthError as error:
+        raise GoogleFailed(NO_CREDENTIALS) from error
+    except GoogleAPIError as error:
         words = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise GoogleFailed(f"Firestore does not let us at the records of {project}: {words}") from error
+        raise GoogleFailed(f"{service} cannot be used: {words}") from error

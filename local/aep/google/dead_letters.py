@@ -25,6 +25,7 @@ from event_platform.push import (
 )
 
 from ..errors import GoogleFailed, NoGooglePackages
+from .connection import refusals_of
 
 if TYPE_CHECKING:
     from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient
@@ -155,9 +156,7 @@ async def opened(
     Letters that were not replayed are released at its end. Raises NoGooglePackages, GoogleFailed.
     """
     try:
-        from google.api_core.exceptions import GoogleAPIError
         from google.api_core.exceptions import NotFound as Missing
-        from google.auth.exceptions import GoogleAuthError
         from google.pubsub_v1 import SubscriberAsyncClient  # noqa: F401 - is it there?
     except ImportError as error:
         raise NoGooglePackages(
@@ -165,25 +164,23 @@ async def opened(
         ) from error
 
     path = f"projects/{project}/subscriptions/{name}"
-    try:
-        publisher = publisher_client(environ)
-        subscriber = _subscriber_client(environ)
+    with refusals_of(f"{path} of Pub/Sub"):
         try:
-            opened = DeadLetters(await _pulled(subscriber, path), path, subscriber, publisher)
+            publisher = publisher_client(environ)
+            subscriber = _subscriber_client(environ)
             try:
-                yield opened
+                opened = DeadLetters(await _pulled(subscriber, path), path, subscriber, publisher)
+                try:
+                    yield opened
+                finally:
+                    await _lease(subscriber, path, opened.held, 0)
             finally:
-                await _lease(subscriber, path, opened.held, 0)
-        finally:
-            await subscriber.transport.close()
-            await publisher.transport.close()
-    except Missing as error:
-        raise GoogleFailed(
-            f"there is no subscription {path}: --pull-subscription names the one of the dead letters"
-        ) from error
-    except (GoogleAPIError, GoogleAuthError) as error:
-        words = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise GoogleFailed(f"Pub/Sub does not let us at {path}: {words}") from error
+                await subscriber.transport.close()
+                await publisher.transport.close()
+        except Missing as error:
+            raise GoogleFailed(
+                f"there is no subscription {path}: --pull-subscription names the one of the dead letters"
+            ) from error
 
 
 async def _pulled(subscriber: "SubscriberAsyncClient", path: str) -> Sequence[Letter]:

@@ -153,7 +153,7 @@ class ProjectRecords:
     def _said(self) -> Iterator[None]:
         """Turns what Google or a key refuses into an error that a page shows."""
         try:
-            with refusals_of(self.project):
+            with refusals_of(f"Firestore of {self.project}"):
                 yield
         except (GoogleFailed, NoGooglePackages, WrongKey) as error:
             raise StoreUnavailable(str(error)) from error
