@@ -54,7 +54,6 @@ def refused(kind: str, props: Mapping[str, Any], *, protect: bool = True) -> lis
         (FUNCTION, {"name": "deliver", "serviceConfig": {"ingressSettings": "ALLOW_INTERNAL_ONLY"}}),
         (TOPIC_MEMBER, {"role": "roles/pubsub.publisher", "member": "serviceAccount:a@b"}),
         (FUNCTION, reading("ingest", "aep-registry-key", "aep-pims")),
-        (FUNCTION, reading("maintain", "aep-feed-key", "aep-pims-without-secrets")),
         (ROLE, {"permissions": ["datastore.entities.get", "pubsub.topics.publish"]}),
         (FUNCTION, reading("manage", "aep-secrets-key", "aep-pims-without-secrets", "another")),
     ],
