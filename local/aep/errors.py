@@ -28,7 +28,11 @@ class SetupError(Exception):
 
 
 class CannotListen(SetupError):
-    """Raised when a port is taken, or an address is not this machine's."""
+    """Raised when a port is taken, or an address is not this machine's. `why` leaves out what to do."""
+
+    def __init__(self, message: str, why: str = "") -> None:
+        super().__init__(message)
+        self.why = why or message
 
 
 class ControlFailed(SetupError):

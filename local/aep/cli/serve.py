@@ -264,7 +264,7 @@ async def _metrics(app: ASGIApp, host: str, port: int) -> AsyncGenerator[None, N
                 )
             except CannotListen as error:
                 fix = "set --metrics-host and --metrics-port; port 0 turns /metrics off"
-                log.warning("metrics.not_served", error=str(error.__cause__), host=host, port=port, fix=fix)
+                log.warning("metrics.not_served", error=error.why, host=host, port=port, fix=fix)
             else:
                 log.info("metrics.ready", url=f"{url}/metrics")
         yield

@@ -51,7 +51,7 @@ async def serving(
                 fix = "set --console-host and --console-port; port 0 turns the console off"
                 log.warning(
                     "console.not_served",
-                    error=str(error.__cause__),
+                    error=error.why,
                     host=address.host,
                     port=address.port,
                     fix=fix,

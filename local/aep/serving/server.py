@@ -176,24 +176,27 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise CannotListen(f"cannot listen on {host}:{port}: {_why(error, host, port)}") from error
+        why, cure = _why(error, host, port)
+        raise CannotListen(f"cannot listen on {host}:{port}: {why}{cure}", why) from error
     return listener
 
 
-def _why(error: OSError, host: str, port: int) -> str:
+def _why(error: OSError, host: str, port: int) -> tuple[str, str]:
+    """Returns what is wrong, and what to do about it."""
     match error.errno:
         case errno.EADDRINUSE:
             taker = listener_of(port)
-            by = f"by {taker}: end it" if taker else f"by whom, `ss -ltnp sport = :{port}` shows to root"
-            return f"the port is taken {by}, or choose another --port; 0 takes a free one"
+            why = f"the port is taken by {taker}" if taker else "the port is taken"
+            end = ": end it" if taker else f" by whom, `ss -ltnp sport = :{port}` shows to root"
+            return why, f"{end}, or choose another --port; 0 takes a free one"
         case errno.EACCES:
-            return "ports below 1024 are for root. Choose another --port"
+            return "ports below 1024 are for root", ". Choose another --port"
         case errno.EADDRNOTAVAIL:
-            return f"{host} is no address of this machine. Choose another --host, such as 127.0.0.1"
+            return f"{host} is no address of this machine", ". Choose another --host, such as 127.0.0.1"
         case _ if isinstance(error, socket.gaierror):
-            return f"no address is known for {host}. Choose another --host, such as 127.0.0.1"
+            return f"no address is known for {host}", ". Choose another --host, such as 127.0.0.1"
         case _:
-            return f"{error.strerror}. Choose another --host or --port"
+            return str(error.strerror), ". Choose another --host or --port"
 
 
 def url_of(listener: socket.socket, tls: Tls | None = None) -> str:

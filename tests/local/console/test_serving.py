@@ -33,6 +33,8 @@ async def test_a_port_that_is_taken_is_one_warning_and_no_console(tmp_path: Path
         await platform.stop()
 
     assert [line["event"] for line in lines] == ["console.not_served"]
+    assert lines[0]["error"].startswith("the port is taken by ")
+    assert "--port" not in lines[0]["error"]
     assert "--console-port" in lines[0]["fix"]
     assert status == 409
     assert faults == []
