@@ -12,6 +12,7 @@ from google.cloud.firestore_v1 import DELETE_FIELD, AsyncWriteBatch
 from google.cloud.firestore_v1.types import WriteResult
 from pydantic import SecretStr
 
+from contract.suites.feed_store import FEED, a_step
 from contract.suites.judgement import JudgementContract, JudgementSide
 from contract.suites.logs import LogsContract, LogsSide
 from contract.suites.outbox import OutboxContract, OutboxSide
@@ -29,9 +30,10 @@ from contract.suites.subscriptions import Store, SubscriptionsContract, anything
 from contract.suites.success_counts import SERIES, SuccessCountsContract
 from contract.suites.topic_claims import TopicClaimsContract
 from event_platform import data_model
-from event_platform.adapters.firestore import tenants
+from event_platform.adapters.firestore import feeds, tenants
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.ends import FirestoreEndLog
+from event_platform.adapters.firestore.feeds import FirestoreFeedStore
 from event_platform.adapters.firestore.logs import FirestoreLogs
 from event_platform.adapters.firestore.missed import FirestoreMissedEvents
 from event_platform.adapters.firestore.outbox import FirestoreOutbox
@@ -43,11 +45,13 @@ from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptio
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
 from event_platform.adapters.firestore.tenants import FirestoreEntries
 from event_platform.adapters.pim_registry import PimRegistry
+from event_platform.adapters.pubsub.intake import PubSubIntake
 from event_platform.adapters.seal import AesGcmSeal, KeylessSeal
 from event_platform.adapters.settlements import QueueSettlements
 from event_platform.domain.attempts.outcomes import Reason
 from event_platform.domain.deliveries import Delivery
 from event_platform.domain.errors import Conflict, StoreUnavailable
+from event_platform.domain.feeds import Mark
 from event_platform.domain.pace.rates import Rate
 from event_platform.domain.record.actions import BY_THE_PLATFORM
 from event_platform.domain.record.logs import DeliveryEnd, LogEntry, LogQuery, LogType, Operation
@@ -63,7 +67,7 @@ from event_platform.domain.subscriptions import (
 )
 from event_platform.domain.suspension import Count, Series
 from event_platform.domain.tenants import Tenant
-from event_platform.ports import Logs, Seal, SuccessCounts
+from event_platform.ports import Listed, Logs, Seal, SuccessCounts
 from support.clock import START, ManualClock
 from support.records import OWNER, PUBSUB_CONFIG, a_subscriber, a_subscription
 from support.tcp_proxy import TcpProxy
@@ -470,6 +474,10 @@ SEARCHED = {
     "topic_claims": set[str](),
     "versions": set[str](),
     "tenants": set[str](),
+    "feeds": set[str](),
+    "feed_states": set[str](),
+    "feed_marks": {"place"},
+    "feed_listed": {"place"},
     "replays": {"subscription_id", "kind", "created_at", "status", "open"},
     "retries": {"due"},
     "leases": set[str](),
@@ -479,6 +487,13 @@ SEARCHED = {
     "notification_counts": set[str](),
 }
 """The fields with an index of their own."""
+
+
+class NoPublisher:
+    """The port `Publisher`, where nothing is published."""
+
+    async def publish(self, topic: str, messages: Sequence[object]) -> None:
+        raise AssertionError("nothing was to be published")
 
 
 async def test_the_data_model_names_what_is_stored(firestore: Firestore) -> None:
@@ -513,6 +528,11 @@ async def test_the_data_model_names_what_is_stored(firestore: Firestore) -> None
     await replays.watch(replay.id, as_pushed=True)
     await FirestoreReplayCounts(firestore, ManualClock()).add(replay.id, events=3, delivered=1, ended=1)
     await tenants.put(firestore, a_tenant(), SEAL)
+    await feeds.put(firestore, FEED, SEAL)
+    found = FirestoreFeedStore(firestore, PubSubIntake(NoPublisher(), ManualClock()))
+    marks = {b"one": Mark(created=1, updated=2, digest=b"3")}
+    await found.commit(a_step(marks=marks, listed=[Listed(("a uuid",), "SKU-1")], sweep=1))
+    await feeds.set_due(firestore, FEED, START)
     assert await FirestoreOutbox(firestore, ManualClock()).count([Allowance("own", "all", own=1, shared=1)])
 
     stored: dict[str, set[str]] = {}

@@ -68,7 +68,8 @@ async def test_a_replayed_event_was_accepted_at_first_and_its_age_counts_from_it
         each for key in await world.queue.lanes() for each in await world.queue.waiting(key, 0, 10, 10**6)
     ]
     assert [each.accepted_at for each in waiting] == [START.timestamp()] * 3
-    assert {each.entered_at for each in waiting} == {START.timestamp() + 3600}
+    (entered_at,) = {each.entered_at or 0.0 for each in waiting}
+    assert entered_at >= START.timestamp() + 3600
     await world.run_again()
     assert (await world.ended(subscription, replay_id))[0] == "done"
     assert world.meters.delivered == 3

@@ -255,7 +255,7 @@ async def test_replays_and_retries_of_the_command_are_the_platforms(folder: Path
         now = platform._clock.now().isoformat()
         replayed = await aep(folder, "replay", subscription, "--from", now, "--json")
     assert orjson.loads(retried.out) == {"retries": 0}
-    assert refused.err == "aep: from: must be before now\n"
+    assert refused.err == "aep: --from must be before now\n"
     assert orjson.loads(replayed.out)["status"] == "done"
 
 
