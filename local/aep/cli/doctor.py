@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from ..output import echo, echo_json, fail
+from ..output import echo_json, fail, show_lines
 from .options import DEFAULT_DATA, AsJson, Data, unknown_variables
 
 if TYPE_CHECKING:
@@ -126,4 +126,4 @@ async def _print_each(checks: AsyncIterator["Check"], *, as_json: bool) -> list[
 
 
 def _show(check: "Check") -> None:
-    echo(f"{check.state:8} {check.name:20} {check.detail}")
+    show_lines([f"{check.state:8} {check.name:20} {check.detail}"])
