@@ -167,6 +167,7 @@ def test_an_app_with_a_private_authority(tmp_path: Path, settings: dict[str, str
             assert len(app.requests) == 1
 
 
+@pytest.mark.full
 def test_the_inbox_takes_what_no_app_does(tmp_path: Path, settings: dict[str, str]) -> None:
     arguments = ("dev", "--events", TYPE, "--filter", 'user = "me"', "--secret", "0123456789abcdef")
     with processes.command(tmp_path, *arguments, settings=settings) as dev:

@@ -66,6 +66,7 @@ def requests_at(inbox: Child, path: str) -> int:
     return len(received(inbox.url, path))
 
 
+@pytest.mark.full
 def test_events_retries_ids_and_paces_go_on_whatever_the_clock_does(
     tmp_path: Path, clock: MovableWallClock, inbox: Child
 ) -> None:

@@ -210,6 +210,7 @@ def test_the_last_calls_are_shown(running: Running) -> None:
     assert "the last events came at" in line
 
 
+@pytest.mark.full
 def test_a_call_of_nobody_is_told_and_is_no_pims_problem(running: Running) -> None:
     assert running.webhook(key="nobody") == 401
 

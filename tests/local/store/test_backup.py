@@ -277,6 +277,7 @@ def test_json_says_the_same_to_a_script(tmp_path: Path) -> None:
 # Going on from a copy
 
 
+@pytest.mark.full
 def test_a_platform_on_the_copy_delivers_what_waited(tmp_path: Path) -> None:
     """The copy is made while the platform runs, writes and tries; the original is lost after it."""
     settings = {"AEP_RETRY_DELAYS": ",".join(["0.3"] * 90)}

@@ -397,6 +397,7 @@ def test_a_platform_killed_in_the_middle_of_a_checkpoint_loses_nothing(tmp_path:
         until(lambda: set(fresh) <= set(arrived()), "deliveries after the kills", seconds=90)
 
 
+@pytest.mark.full
 def test_a_kill_during_a_migration_leaves_the_old_file(tmp_path: Path) -> None:
     with closing(opening.connect(tmp_path / opening.FILE)) as connection:
         migrations.prepare(connection)

@@ -191,6 +191,7 @@ def test_records_move_to_a_new_folder_under_its_key(file: Path, tmp_path: Path) 
     assert of_folder(tmp_path / "to", NEW) == RECORDS
 
 
+@pytest.mark.full
 def test_a_platform_goes_on_with_what_moved(tmp_path: Path) -> None:
     old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "moving.json"
     with server(tmp_path, "inbox", "--secret", one_pim.PRIMARY) as inbox:

@@ -362,6 +362,7 @@ async def test_a_damaged_file_is_said_to_be_one_with_the_cure(crashed: Path) -> 
 # The command
 
 
+@pytest.mark.full
 def test_a_platform_whose_file_was_replaced_ends_and_a_restore_goes_on_with_what_it_kept(
     tmp_path: Path,
 ) -> None:

@@ -134,6 +134,7 @@ def test_nothing_that_was_answered_is_lost_by_sigkill(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.full
 def test_a_replay_and_catching_up_survive_sigkill(tmp_path: Path) -> None:
     """The replay goes to the endpoint that fails at first on every 10th event."""
     moments = random.Random(seed := random.randrange(10**6))

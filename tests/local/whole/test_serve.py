@@ -240,6 +240,7 @@ def test_a_wrong_setting_stops_the_start_with_its_name(
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.full
 def test_a_folder_without_its_own_key_is_refused_whatever_became_of_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
     key = data / "secrets.key"
@@ -331,6 +332,7 @@ def test_what_a_filter_does_not_match_is_skipped_silently_also_after_a_restart(t
         assert arrived == {"/all": [first, second], "/julia": [first, second], "/others": []}
 
 
+@pytest.mark.full
 def test_a_restart_goes_on_with_the_retries_that_waited(tmp_path: Path) -> None:
     settings = {"AEP_RETRY_DELAYS": ",".join(["0.3"] * 60)}
     port = str(free_port())

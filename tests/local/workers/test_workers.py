@@ -173,6 +173,7 @@ def test_workers_end_with_an_owner_that_was_killed_and_nothing_is_lost(tmp_path:
             until(lambda: arrived(inbox, ids), "all of it")
 
 
+@pytest.mark.full
 def test_a_worker_that_was_killed_ends_the_owner_with_an_error_and_nothing_is_lost(tmp_path: Path) -> None:
     with server(tmp_path, "inbox", "--quiet", *SLOW) as inbox:
         with platform(tmp_path) as serve:
