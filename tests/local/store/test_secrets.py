@@ -146,7 +146,13 @@ def test_a_store_of_another_key_is_left_as_it_is(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("secrets", "rotate"), ("pims", "list"), ("serve", "--port", "0")], ids=str
+    "arguments",
+    [
+        ("secrets", "rotate"),
+        pytest.param(("pims", "list"), marks=pytest.mark.full),
+        pytest.param(("serve", "--port", "0"), marks=pytest.mark.full),
+    ],
+    ids=str,
 )
 def test_a_malformed_key_is_wrong_usage_as_any_other_wrong_setting(
     folder: Path, arguments: tuple[str, ...]
