@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Processes side by side have to collect the same tests in the same order, also where that is a set's.
 export PYTHONHASHSEED := $(or $(PYTHONHASHSEED),$(shell date +%s))
 # Processes that tests run in side by side; 0 for one in the foreground, as a debugger wants it.
-WORKERS ?= 6
+WORKERS ?= 5
 SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
