@@ -1,4 +1,4 @@
-"""What `aep status` and `aep logs` show of a project, on Google's emulator of Firestore."""
+"""Tests of `aep status` and `aep logs` for a project, on Google's emulator of Firestore."""
 
 from dataclasses import replace
 from datetime import timedelta

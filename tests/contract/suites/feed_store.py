@@ -1,4 +1,4 @@
-"""What every implementation of the port `FeedStore` does. A subclass gives the fixture `world`."""
+"""Holds every implementation of the port `FeedStore` to one behaviour. A subclass gives the fixture `world`."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol

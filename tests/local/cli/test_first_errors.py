@@ -1,4 +1,4 @@
-"""What goes wrong for a first user: each time one line that names the cause, and what to do about it.
+"""The faults that a first user meets: each time one line that names the cause, and what to do about it.
 
 An app that is not up is waited for by `aep dev`, whose own tests are in `test_dev.py`.
 """

@@ -1,4 +1,4 @@
-"""What commands with `--google` say when Google refuses: our words and a cure, not a library's."""
+"""The answers of commands with `--google` when Google refuses: our words and a cure, not a library's."""
 
 import pytest
 from google.api_core.exceptions import PermissionDenied

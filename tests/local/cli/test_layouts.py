@@ -1,4 +1,4 @@
-"""What lists look like at 80, 120 and 200 columns and without a terminal; golden texts, in golden/.
+"""Layouts of lists at 80, 120 and 200 columns and without a terminal; golden texts, in golden/.
 
 After a wanted change: remove the file, run the test, which writes it and fails, and read what it wrote.
 """
@@ -230,7 +230,7 @@ Show = Callable[[str, int | None], str]
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Show:
-    """What a list of LISTS prints at a width; None is without a terminal, as in a pipe."""
+    """Returns what a list of LISTS prints at a width; None is without a terminal, as in a pipe."""
 
     def show(name: str, width: int | None) -> str:
         monkeypatch.delenv("COLUMNS", raising=False)

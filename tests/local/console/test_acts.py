@@ -1,4 +1,4 @@
-"""What the operator does to a subscription: each act asks before, and is logged as the operator's."""
+"""The acts of the operator on a subscription: each asks before, and is logged as the operator's."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -38,7 +38,7 @@ async def now(here: ConsoleHere, subscription: Subscription) -> Subscription:
 
 
 async def operations(here: ConsoleHere, subscription: Subscription) -> list[str]:
-    """What was done to a subscription since it was made, newest first."""
+    """Returns what was done to a subscription since it was made, newest first."""
     query = LogQuery(subscription_id=subscription.id)
     entries = await here.platform.parts.manage.logs.entries(subscription.owner, query)
     return [entry.operation for entry in entries if "_created_" not in entry.operation]

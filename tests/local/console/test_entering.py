@@ -1,4 +1,4 @@
-"""Who gets into the console, and what every answer carries."""
+"""Entering the console, and the headers of every answer."""
 
 import time
 from collections.abc import AsyncIterator

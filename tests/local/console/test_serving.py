@@ -1,4 +1,4 @@
-"""How the console is served: its port, the links of the control socket, and the command that asks for one."""
+"""Serving the console: its port, the links of the control socket, and the command that asks for one."""
 
 import socket
 from pathlib import Path

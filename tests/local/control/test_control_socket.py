@@ -61,7 +61,7 @@ async def running(folder: Path) -> AsyncGenerator[Platform, None]:
 def call_now(
     folder: Path, method: str = "GET", *path: str, body: Any = None, headers: Mapping[str, str] = OWNER
 ) -> Any:
-    """What the platform answers."""
+    """Returns the platform's answer."""
     with control(folder) as platform:
         assert platform is not None
         return platform.call(method, path or ("subscribers",), body, headers)

@@ -1,4 +1,4 @@
-"""What the operator sees of a feed: /metrics, `aep doctor`, `aep pims list` and `aep pims feed`."""
+"""The views that an operator has of a feed: /metrics, `aep doctor`, `aep pims list` and `aep pims feed`."""
 
 import io
 import sqlite3
