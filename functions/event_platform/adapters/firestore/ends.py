@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from cachetools import LRUCache
-
 from ... import data_model
 from ...domain.deliveries import Delivery
 from ...domain.record.logs import (
@@ -28,7 +26,7 @@ from ...domain.subscriptions import Owner
 from ...ports import Clock, SubscriptionLookup
 from .client import ALREADY_EXISTS, PRECONDITION_FAILED, Firestore
 from .entries import PART_OF, fields_of
-from .sharing import SECONDS_BETWEEN_WRITES, SharedWrite
+from .sharing import SECONDS_BETWEEN_WRITES, SharedWrites
 
 ENTRIES_HELD = 10_000
 NOBODY = Owner("", "")
@@ -51,17 +49,12 @@ class FirestoreEndLog:
     ) -> None:
         self._firestore = firestore
         self._subscriptions = subscriptions
-        self._clock = clock
-        self._seconds = seconds
-        self._parts: LRUCache[str, SharedWrite[LogEntry]] = LRUCache(ENTRIES_HELD)
+        self._parts = SharedWrites[LogEntry](clock, ENTRIES_HELD, seconds=seconds)
 
     async def record(self, delivery: Delivery, end: DeliveryEnd) -> None:
         entry = await self._entry(delivery, end)
-        part = self._parts.get(entry.id)
-        if part is None:
-            writer = _Part(self._firestore, expires_at=window_of(end) + end.merged_within + KEPT_FOR)
-            part = self._parts[entry.id] = SharedWrite(self._clock, writer.write, seconds=self._seconds)
-        await part.add(entry)
+        expires_at = window_of(end) + end.merged_within + KEPT_FOR
+        await self._parts.add(entry.id, entry, lambda: _Part(self._firestore, expires_at=expires_at).write)
 
     async def _entry(self, delivery: Delivery, end: DeliveryEnd) -> LogEntry:
         """The entry of this end alone; its event bears the time by which the first ones are found."""

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from cachetools import LRUCache
 from google.cloud.firestore_v1 import (
     AsyncCollectionReference,
     AsyncQuery,
@@ -24,7 +24,7 @@ from ...domain.subscriptions import Owner
 from ...ports import Clock
 from .client import ALREADY_EXISTS, Firestore
 from .entries import PART_OF, entry_of, fields_of
-from .sharing import SECONDS_BETWEEN_WRITES, SharedWrite
+from .sharing import SECONDS_BETWEEN_WRITES, SharedWrites
 
 REFUSALS_HELD = 10_000
 _IN_ONE_QUERY = 30
@@ -38,22 +38,13 @@ class FirestoreLogs:
         self, firestore: Firestore, clock: Clock, *, seconds: float = SECONDS_BETWEEN_WRITES
     ) -> None:
         self._firestore = firestore
-        self._clock = clock
-        self._seconds = seconds
         self._entries = firestore.client.collection(data_model.LOG_ENTRIES)
-        self._refusals: LRUCache[str, SharedWrite[LogEntry]] = LRUCache(REFUSALS_HELD)
+        self._refusals = SharedWrites[LogEntry](clock, REFUSALS_HELD, seconds=seconds)
 
     async def add_refusal(self, entry: LogEntry) -> None:
         """Equal ones within a window that begins on the clock are one entry, under the id of the first."""
         name = _name_of(entry)
-        refusal = self._refusals.get(name)
-        if refusal is None:
-
-            async def write(entries: Sequence[LogEntry]) -> None:
-                await self._count(name, entries)
-
-            refusal = self._refusals[name] = SharedWrite(self._clock, write, seconds=self._seconds)
-        await refusal.add(entry)
+        await self._refusals.add(name, entry, lambda: partial(self._count, name))
 
     async def entries(self, owner: Owner, query: LogQuery) -> Sequence[LogEntry]:
         if await self._is_of_another_subscriber(query):

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
-from cachetools import LRUCache
-
 from ...domain.catching_up import begins_too_late, from_earlier
 from ...domain.errors import StoreUnavailable
 from ...domain.subscriptions import Status
 from ...ports import Clock
 from .client import MISSING, PRECONDITION_FAILED, Firestore
-from .sharing import SECONDS_BETWEEN_WRITES, SharedWrite
+from .sharing import SECONDS_BETWEEN_WRITES, SharedWrites
 from .subscriptions import FirestoreSubscriptions
 
 SUBSCRIPTIONS_AT_ONCE = 10_000
@@ -30,18 +28,12 @@ class FirestoreMissedEvents:
     ) -> None:
         self._firestore = firestore
         self._subscriptions = subscriptions
-        self._clock = clock
-        self._seconds = seconds
-        self._writes: LRUCache[str, SharedWrite[datetime]] = LRUCache(SUBSCRIPTIONS_AT_ONCE)
+        self._writes = SharedWrites[datetime](clock, SUBSCRIPTIONS_AT_ONCE, seconds=seconds)
 
     async def note(self, subscription_id: str, accepted_at: datetime) -> None:
         if not begins_too_late(await self._subscriptions.current(subscription_id), accepted_at):
             return
-        write = self._writes.get(subscription_id)
-        if write is None:
-            put = partial(self._put, subscription_id)
-            write = self._writes[subscription_id] = SharedWrite(self._clock, put, seconds=self._seconds)
-        await write.add(accepted_at)
+        await self._writes.add(subscription_id, accepted_at, lambda: partial(self._put, subscription_id))
 
     async def _put(self, subscription_id: str, times: Sequence[datetime]) -> None:
         async def job() -> None:

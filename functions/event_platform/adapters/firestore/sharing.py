@@ -5,6 +5,8 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from cachetools import LRUCache
+
 from ...ports import Clock
 
 SECONDS_BETWEEN_WRITES = 1.0
@@ -45,3 +47,21 @@ class SharedWrite(Generic[T]):
             items, self._items, self._next = self._items, [], None
             self._begun = self._clock.monotonic()
             await self._write(items)
+
+
+class SharedWrites(Generic[T]):
+    """A shared write for each of many documents; those used last are remembered, `most` of them."""
+
+    def __init__(self, clock: Clock, most: int, *, seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._writes: LRUCache[str, SharedWrite[T]] = LRUCache(most)
+
+    async def add(
+        self, name: str, item: T, writer: Callable[[], Callable[[Sequence[T]], Awaitable[None]]]
+    ) -> None:
+        """Adds to the write of that name, for which `writer` makes the function that writes, if it is new."""
+        write = self._writes.get(name)
+        if write is None:
+            write = self._writes[name] = SharedWrite(self._clock, writer(), seconds=self._seconds)
+        await write.add(item)
