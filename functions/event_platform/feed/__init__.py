@@ -1,4 +1,4 @@
-"""The feed: what a PIM's REST API shows as changed becomes events, beside its webhook (docs/pim-feed.md)."""
+"""The feed: what a PIM's REST API shows as changed becomes events (docs/connect-a-pim.md)."""
 
 from .agreement import WebhookMemory
 from .feed import FeedReader

@@ -1,4 +1,4 @@
-"""Holds every implementation of the port `FeedStore` to one behaviour. A subclass gives the fixture `world`."""
+"""The suite of every implementation of the port `FeedStore`. A subclass gives the fixture `world`."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
