@@ -21,6 +21,7 @@ from event_platform.domain.subscriptions import REDACTED, HttpsConfig, Status, S
 from event_platform.domain.suspension import Count
 from event_platform.domain.timestamps import to_rfc3339
 from event_platform.manage import replays, subscriptions, trials
+from event_platform.manage.identity import Caller
 from event_platform.manage.pauses import Pauses
 
 from ..broker.tail import Attempt
@@ -291,24 +292,25 @@ class _Page:
         path = f"{PATH}/{request.path_params['id']}?done={request.path_params['act']}"
         return RedirectResponse(path, 303)
 
-    async def _suspend(self, request: Request, fields: Mapping[str, str]) -> Response:
+    async def _named(self, request: Request) -> tuple[Caller, str, str]:
+        """Returns what use cases know the subscription of a request by: client, subscriber's id, own id."""
         found, caller = await self._site.records.subscription(request.path_params["id"])
+        return caller, found.subscriber_id, found.id
+
+    async def _suspend(self, request: Request, fields: Mapping[str, str]) -> Response:
+        named = await self._named(request)
         await subscriptions.suspend_subscription(
-            caller,
-            found.subscriber_id,
-            found.id,
+            *named,
             manage=self._site.parts.manage,
             action=action(request.url.path),
         )
         return self._done(request)
 
     async def _resume(self, request: Request, fields: Mapping[str, str]) -> Response:
-        found, caller = await self._site.records.subscription(request.path_params["id"])
+        named = await self._named(request)
         body = {"catch_up": fields.get("catch_up") == "yes"}
         await subscriptions.resume_subscription(
-            caller,
-            found.subscriber_id,
-            found.id,
+            *named,
             body,
             manage=self._site.parts.manage,
             action=action(request.url.path, body),
@@ -316,18 +318,16 @@ class _Page:
         return self._done(request)
 
     async def _retry(self, request: Request, fields: Mapping[str, str]) -> Response:
-        found, caller = await self._site.records.subscription(request.path_params["id"])
-        await replays.retry_now(caller, found.subscriber_id, found.id, manage=self._site.parts.manage)
+        named = await self._named(request)
+        await replays.retry_now(*named, manage=self._site.parts.manage)
         return self._done(request)
 
     async def _replay(self, request: Request, fields: Mapping[str, str]) -> Response:
-        found, caller = await self._site.records.subscription(request.path_params["id"])
+        named = await self._named(request)
         kept_since = await self._site.records.kept_since()
         body = replay_body(fields, self._site.parts.clock.now(), kept_since)
         await replays.start_replay(
-            caller,
-            found.subscriber_id,
-            found.id,
+            *named,
             body,
             manage=self._site.parts.manage,
             action=action(request.url.path, body),
@@ -335,11 +335,9 @@ class _Page:
         return self._done(request)
 
     async def _cancel(self, request: Request, fields: Mapping[str, str]) -> Response:
-        found, caller = await self._site.records.subscription(request.path_params["id"])
+        named = await self._named(request)
         await replays.cancel_replay(
-            caller,
-            found.subscriber_id,
-            found.id,
+            *named,
             fields.get("replay", ""),
             manage=self._site.parts.manage,
             action=action(request.url.path),
@@ -360,23 +358,19 @@ class _Page:
         return self._done(request)
 
     async def _delete(self, request: Request, fields: Mapping[str, str]) -> Response:
-        found, caller = await self._site.records.subscription(request.path_params["id"])
+        named = await self._named(request)
         await subscriptions.remove_subscription(
-            caller,
-            found.subscriber_id,
-            found.id,
+            *named,
             manage=self._site.parts.manage,
             action=action(request.url.path),
         )
         return RedirectResponse(PATH, 303)
 
     async def _test(self, request: Request, fields: Mapping[str, str]) -> Response:
-        found, caller = await self._site.records.subscription(request.path_params["id"])
+        named = await self._named(request)
         manage = self._site.parts.manage
         sent = await trials.send_test(
-            caller,
-            found.subscriber_id,
-            found.id,
+            *named,
             {"type": fields["type"]} if fields.get("type") else {},
             manage=manage,
             pauses=self._pauses,
@@ -385,11 +379,9 @@ class _Page:
         return await self._ask(request, fields, result=sent.shown())
 
     async def _explain(self, request: Request, fields: Mapping[str, str]) -> Response:
-        found, caller = await self._site.records.subscription(request.path_params["id"])
+        named = await self._named(request)
         event, checks = await trials.explain(
-            caller,
-            found.subscriber_id,
-            found.id,
+            *named,
             json_of(fields.get("event", ""), "the event"),
             manage=self._site.parts.manage,
         )
