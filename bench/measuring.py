@@ -6,14 +6,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import typer
 
 from . import floor, integrity, machine, platform, profiling
 from .errors import BenchFailed, LeftOut
 from .events import CLOUDEVENTS, EVENTS_API, event_id
-from .platform import EVENTS_API_SECRET, INGEST_KEY, PIM_KEY, SECRET, Installation, Platform
+from .platform import EVENTS_API_SECRET, INGEST_KEY, PIM_KEY, SECRET, Installation, Platform, Relay
 from .workers import Worker
 
 PATH = "/sink"
@@ -89,17 +89,6 @@ class Measured:
     @property
     def cpu_ms_per_delivery(self) -> float:
         return self.cpu_ms / self.deliveries
-
-
-class Relay(Protocol):
-    """The process that is measured: a platform, or the floor beside it."""
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def pid(self) -> int: ...
-    def cpu_seconds(self) -> float: ...
-    def pss_mb(self) -> float: ...
 
 
 class Bench:
@@ -249,7 +238,7 @@ class Bench:
 
     def _profiled(self, running: Relay, load: Load) -> AbstractContextManager[None]:
         """Profiles the block, without the first event, which only shows that all is well."""
-        if self.options.profile is None or load.events == 1 or isinstance(running, floor.Floor):
+        if self.options.profile is None or load.events == 1 or not isinstance(running, Platform):
             return nullcontext()
         return profiling.flame_graph(self.options.py_spy, running.pid, self.options.profile)
 

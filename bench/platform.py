@@ -37,14 +37,11 @@ PIMS = "pims.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Platform:
-    """A running platform. `start_seconds` is from the start of the process to its `ready` line."""
+class Relay:
+    """A running process that is measured: a platform, or the floor beside it. It takes events below `url`."""
 
     url: str
     child: Child
-    start_seconds: float
-    pim: str
-    folder: Path
 
     @property
     def pid(self) -> int:
@@ -55,6 +52,15 @@ class Platform:
 
     def pss_mb(self) -> float:
         return machine.pss_mb(self.pid)
+
+
+@dataclass(frozen=True, slots=True)
+class Platform(Relay):
+    """A running platform. `start_seconds` is from the start of the process to its `ready` line."""
+
+    start_seconds: float
+    pim: str
+    folder: Path
 
     def kill(self) -> None:
         """Kills the platform with all its processes by SIGKILL."""

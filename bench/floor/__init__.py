@@ -10,13 +10,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from aep.runtime.children import Child, ChildFailed, environment
 
-from .. import machine
 from ..errors import BenchFailed, LeftOut
+from ..platform import Relay
 
 SOURCE = Path(__file__).parent
 BUILT = SOURCE.parents[1] / ".cache" / "floor"
@@ -25,28 +24,10 @@ START_SECONDS = 10
 POLL_SECONDS = 0.002
 
 
-@dataclass(frozen=True, slots=True)
-class Floor:
-    """A running floor. It takes events at `url`/ingest, as the platform does."""
-
-    url: str
-    child: Child
-
-    @property
-    def pid(self) -> int:
-        return self.child.pid
-
-    def cpu_seconds(self) -> float:
-        return machine.cpu_seconds(self.pid)
-
-    def pss_mb(self) -> float:
-        return machine.pss_mb(self.pid)
-
-
 @contextmanager
 def running(
     endpoints: Sequence[str], secret: str, *, split: bool, parent: Path | None = None
-) -> Iterator[Floor]:
+) -> Iterator[Relay]:
     """Runs a floor that sends each event to each of the endpoints, with its file in a folder in `parent`.
 
     With `split` a request is an array of events. Raises LeftOut without Go, BenchFailed when it does not
@@ -69,7 +50,7 @@ def running(
                 url = child.wait_until(child.ready_url, seconds=START_SECONDS, every=POLL_SECONDS)
             except ChildFailed as failed:
                 raise BenchFailed(f"{failed}: {' '.join(failed.lines[-1:])}") from None
-            yield Floor(url, child)
+            yield Relay(url, child)
         finally:
             child.end()
 
