@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from difflib import get_close_matches
@@ -33,13 +33,15 @@ from .domain.messages.queue_messages import EVENTS_TOPIC
 from .domain.pace.rates import Limits
 from .domain.pace.turns import SPREAD_OF_COPIES
 from .domain.tenants import Tenant, check_list
-from .domain.validation_words import json_words, words_of
+from .domain.validation_words import json_words, place_words, words_of
 
 PREFIX = "AEP_"
 UNKNOWN_NAMED = 20
 """The largest number of variables that are named though nothing reads them."""
 
 
+LONGEST_SHOWN = 60
+"""The characters of a wrong value that is shown."""
 MAX_ADDRESSES = 10
 KEEP_SECONDS = 86400
 MAX_KEEP_SECONDS = 31 * 86400
@@ -49,6 +51,7 @@ MIN_KEEP_BYTES, MAX_KEEP_BYTES = 16 * 1024**2, 1024**5
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
 PACKED_AS = Path(__file__).with_name("archive.txt")
 """The variable with the name of the archive, in an archive that the stack has packed."""
+_MAY_HOLD_SECRETS = ("pims", "secrets_key", "registry_key", "feed_key", "smtp_url")
 
 
 def _split(value: Any) -> Any:
@@ -76,24 +79,36 @@ def _check_listed(pims: Sequence[Tenant], info: ValidationInfo) -> Sequence[Tena
     return pims
 
 
+def _each(value: Any, convert: Callable[[str], Any], expected: str) -> Any:
+    """Converts each part of a list with commas. Raises ValueError that names the first wrong one."""
+    found: list[Any] = []
+    for number, part in enumerate(_split(value)):
+        try:
+            found.append(convert(part))
+        except ValueError:
+            raise ValueError(f"{place_words([number])} must be {expected}{_it_is(part)}") from None
+    return found
+
+
+def _delays(value: Any) -> Any:
+    return _each(value, _seconds.validate_python, "seconds as in 300,600,1200, above 0 and at most 31 days")
+
+
 def _networks(value: Any) -> Any:
-    try:
-        return [ipaddress.ip_network(part) for part in _split(value)]
-    except ValueError as error:
-        raise ValueError("must be networks such as 10.20.0.0/16 or fd12::/16, separated by commas") from error
+    return _each(value, ipaddress.ip_network, "a network such as 10.20.0.0/16 or fd12::/16")
 
 
-def _is_address(value: str) -> bool:
+def _address(value: str) -> str:
     matched = _ADDRESS.fullmatch(value)
-    return matched is not None and 0 < int(matched["port"]) < 65536
+    if matched is None or not 0 < int(matched["port"]) < 65536:
+        raise ValueError
+    return value
 
 
 def _addresses(value: Any) -> Any:
-    found = _split(value)
-    if len(found) > MAX_ADDRESSES or not all(map(_is_address, found)):
-        raise ValueError(
-            f"must be at most {MAX_ADDRESSES} of host:port, such as 1.1.1.1:443, separated by commas"
-        )
+    found = _each(value, _address, "host:port, such as 1.1.1.1:443")
+    if len(found) > MAX_ADDRESSES:
+        raise ValueError(f"must be at most {MAX_ADDRESSES} of host:port, separated by commas")
     return found
 
 
@@ -172,7 +187,8 @@ def _keep_bytes(value: Any) -> int:
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400, allow_inf_nan=False)]
 TimeoutOfPushes = Annotated[Seconds, Field(le=10)]
 """The time of an attempt on Google Cloud, where a push is answered within the queue's ack deadline."""
-RetryDelays = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split)]
+_seconds: TypeAdapter[float] = TypeAdapter(Seconds, config={"defer_build": True})
+RetryDelays = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_delays)]
 Networks = Annotated[tuple[IpNetwork, ...], NoDecode, BeforeValidator(_networks)]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
@@ -394,9 +410,21 @@ def unknown_variables(environment: Mapping[str, str], *more: str) -> Mapping[str
 
 
 def wrong_setting(error: ValidationError) -> str:
-    """The first wrong variable, the place in it and what was expected, without the value that it has."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    name, *place = map(str, first["loc"])
-    variable = name if name.isupper() else PREFIX + name.upper()
-    where = f"{variable}, {'.'.join(place)}" if place else variable
-    return f"{where}: {words_of(first)}"
+    """Says which variable is wrong, which entry of it, what it has, and what was expected.
+
+    The value of one that may hold secrets is left out.
+    """
+    first = error.errors(include_url=False)[0]
+    name, *place = first["loc"]
+    variable = str(name) if str(name).isupper() else PREFIX + str(name).upper()
+    said = words_of(first)
+    is_shown = not place and name not in _MAY_HOLD_SECRETS and not said.startswith("entry ")
+    what = ": ".join(filter(None, (variable, place_words(place), said)))
+    return what + _it_is(first["input"]) if is_shown else what
+
+
+def _it_is(value: object) -> str:
+    """Shows a wrong value: " (it is soon)"; nothing of one that is long, or may have a password in a URL."""
+    if not isinstance(value, str | int | float) or len(text := str(value)) > LONGEST_SHOWN or "@" in text:
+        return ""
+    return f" (it is {text})" if text and text.isprintable() else f" (it is {text!r})"

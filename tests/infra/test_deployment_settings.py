@@ -78,11 +78,11 @@ def test_four_keys_are_enough_and_fit_what_a_new_project_has() -> None:
         ({"event-platform:pims": '[{"url": "ftp://pim"}]'}, "event-platform:pims"),
         (
             {"event-platform:pims": '[{"url": "https://p.example", "ingest_key": ["15 characters.."]}]'},
-            r"event-platform:pims: .*entry 0, ingest_key\.0: must have at least 16 printable ASCII",
+            r"event-platform:pims: .*entry 1, ingest_key, entry 1: must have at least 16 printable ASCII",
         ),
         (
             {"event-platform:pims": '[{"url": "https://p.example"}, {"url": "https://P.example/"}]'},
-            r"event-platform:pims: .*entry 1, url: must not be the same as in entry 0",
+            r"event-platform:pims: .*entry 2, url: must not be the same as in entry 1",
         ),
         ({"event-platform:pims": '[{"url": "http://p.example"}]'}, "event-platform:pims: .*begin with https"),
         ({"event-platform:deliveryShards": "2"}, "event-platform:deliveryShards: is no key"),

@@ -20,6 +20,13 @@ def require(name: str, found: object) -> None:
     pytest.skip(message)
 
 
+def required(program: str) -> str:
+    """Returns the path of a program; without it the test is skipped, or fails in CI."""
+    require(program, found := shutil.which(program))
+    assert found is not None
+    return found
+
+
 def optional(program: str) -> str:
     """Returns the path of a program that CI need not have; skips the test, with its name, where it is not."""
     found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from support.components import optional, require
+from support.components import optional, require, required
 
 
 @pytest.fixture
@@ -73,3 +73,11 @@ def test_ci_need_not_have_what_is_optional(ci: pytest.MonkeyPatch, tmp_path: Pat
         optional("no-such-program")
     (program := tmp_path / "no-such-program").touch(mode=0o755)
     assert optional("no-such-program") == str(program)
+
+
+def test_what_is_required_fails_in_ci(ci: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ci.setenv("PATH", str(tmp_path))
+    with pytest.raises(pytest.fail.Exception, match="php is not installed"):
+        required("php")
+    (tmp_path / "php").touch(mode=0o755)
+    assert required("php") == str(tmp_path / "php")

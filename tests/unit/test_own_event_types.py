@@ -47,7 +47,7 @@ def test_an_entry_copied_from_the_catalogs_file_is_taken() -> None:
     [
         (b"[", "is not JSON"),
         (b"{}", "must be a JSON array of entries"),
-        (b"[7]", r"\[0\]: "),
+        (b"[7]", r"entry 1: "),
         (orjson.dumps([{}] * 501), "has 501 entries; at most 500"),
     ],
 )
@@ -60,27 +60,27 @@ def test_what_is_no_list_of_entries_is_refused(text: bytes, told: str) -> None:
 def test_a_missing_field_is_named(field: str) -> None:
     lacking = entry()
     del lacking[field]
-    with pytest.raises(ValueError, match=rf"^\[1\]\.{field}: is required"):
+    with pytest.raises(ValueError, match=rf"^entry 2, {field}: is required"):
         read(ORDER_TYPE, lacking)
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"type": "no/path"}, r"\[0\]\.type: must be words"),
-        ({"type": "x" * 129}, r"\[0\]\.type: .*128"),
-        ({"trigger": ""}, r"\[0\]\.trigger: "),
-        ({"identity": "order.number"}, r"\[0\]\.identity: must be an array"),
-        ({"identity": ["order..number"]}, r"\[0\]\.identity\.0: must be names"),
-        ({"identity": ["order.id"]}, rf"\[0\] {ORDER}: identity must hold paths that lead to texts"),
-        ({"schema": []}, r"\[0\]\.schema: must be an object"),
-        ({"schema": {"type": "objct"}}, rf"\[0\] {ORDER}: schema must be a JSON Schema"),
+        ({"type": "no/path"}, r"entry 1, type: must be words"),
+        ({"type": "x" * 129}, r"entry 1, type: .*128"),
+        ({"trigger": ""}, r"entry 1, trigger: "),
+        ({"identity": "order.number"}, r"entry 1, identity: must be an array"),
+        ({"identity": ["order..number"]}, r"entry 1, identity, entry 1: must be names"),
+        ({"identity": ["order.id"]}, rf"entry 1, {ORDER}: identity must hold paths that lead to texts"),
+        ({"schema": []}, r"entry 1, schema: must be an object"),
+        ({"schema": {"type": "objct"}}, rf"entry 1, {ORDER}: schema must be a JSON Schema"),
         ({"schema": {"$ref": "https://example.com/other"}}, "schema must stand alone"),
         ({"schema": {"$ref": "#/$defs/none"}}, "schema must stand alone"),
-        ({"example": "A-1"}, r"\[0\]\.example: must be an object"),
-        ({"example": {}}, rf"\[0\] {ORDER}: example does not fit the schema: .*required"),
+        ({"example": "A-1"}, r"entry 1, example: must be an object"),
+        ({"example": {}}, rf"entry 1, {ORDER}: example does not fit the schema: .*required"),
         ({"example": {"order": {"number": 1}}}, "example does not fit the schema at order.number"),
-        ({"type": UPDATED}, rf"\[0\] {UPDATED}: the catalog has this type already"),
+        ({"type": UPDATED}, rf"entry 1, {UPDATED}: the catalog has this type already"),
     ],
 )
 def test_a_wrong_entry_is_refused_with_its_field(changes: dict[str, Any], told: str) -> None:
@@ -89,7 +89,7 @@ def test_a_wrong_entry_is_refused_with_its_field(changes: dict[str, Any], told: 
 
 
 def test_the_same_type_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match=rf"\[1\] {ORDER}: the list has this type twice"):
+    with pytest.raises(ValueError, match=rf"entry 2, {ORDER}: the list has this type twice"):
         read(ORDER_TYPE, ORDER_TYPE)
 
 

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from .urls import host_and_port, normalise_pim_url
+from .validation_words import place_words
 
 CLOUD_HOSTS = (".akeneo.com", ".akeneo.cloud")
 MAX_CLIENT_ID_LENGTH = 256
@@ -243,12 +244,15 @@ def check_list(listed: Sequence[Tenant], *, allow_http: bool, at_least: int = 1)
     places: dict[tuple[str, str], int] = {}
     for index, tenant in enumerate(listed):
         for field in tenant.weak_secrets(at_least):
-            raise UnusableList(f"entry {index}, {field}: {STRONG}, such as `openssl rand -base64 32` makes")
+            name, _, number = field.partition(".")
+            place = place_words([index, name, int(number)])
+            raise UnusableList(f"{place}: {STRONG}, such as `openssl rand -base64 32` makes")
         if (problem := plain_http_problem(tenant, allow_http=allow_http)) is not None:
-            raise UnusableList(f"entry {index}, {problem}")
+            raise UnusableList(f"{place_words([index])}, {problem}")
         for name in ("host_pattern",) if tenant.url is None else ("url", "key"):
             if (other := places.setdefault((name, getattr(tenant, name)), index)) != index:
-                raise UnusableList(f"entry {index}, {name}: must not be the same as in entry {other}")
+                same = place_words([other])
+                raise UnusableList(f"{place_words([index, name])}: must not be the same as in {same}")
 
 
 def in_force(listed: Sequence[Tenant], stored: Iterable[Tenant]) -> list[Tenant]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from .words import counted
@@ -36,10 +36,10 @@ _MESSAGES: Mapping[str, str] = {
     "string_too_long": "must have at most {max_length} character(s)",
     "too_short": "must hold at least {min_length}",
     "too_long": "must hold at most {max_length}",
-    "greater_than": "must be greater than {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "less_than": "must be less than {lt:g}",
-    "less_than_equal": "must be at most {le:g}",
+    "greater_than": "must be greater than {gt:.15g}",
+    "greater_than_equal": "must be at least {ge:.15g}",
+    "less_than": "must be less than {lt:.15g}",
+    "less_than_equal": "must be at most {le:.15g}",
     "literal_error": "must be {expected}",
     "extra_forbidden": "is no known field",
 }
@@ -53,6 +53,7 @@ _FORMS: Mapping[str, str] = {
     r"^(/[^/]*)+$": "must be a JSON pointer, such as /client_id",
     r"^[A-Za-z0-9_]{1,255}$": "must have 1 to 255 letters, digits and _",
     r"^\*(\.[a-z0-9-]+){2,}$": "must be a host after *, such as *.example.com",
+    r"^[\x21-\x7e]+$": "must be printable ASCII characters without spaces",
     r"^[a-z0-9-]{1,64}$": "must have 1 to 64 lower-case letters, digits and -",
     r"^[a-z0-9-]{1,63}@[a-z0-9.-]{1,200}\.gserviceaccount\.com$": (
         "must be a service account, such as name@project.iam.gserviceaccount.com"
@@ -72,6 +73,11 @@ def words_of(error: Mapping[str, Any]) -> str:
     if kind in _MESSAGES:
         return _in_number(_MESSAGES[kind].format(**context))
     return "is not of the form that is expected here"
+
+
+def place_words(location: Iterable[str | int]) -> str:
+    """Names a place in a list or an object; entries are counted from 1: "entry 2, url"."""
+    return ", ".join(f"entry {part + 1}" if isinstance(part, int) else part for part in location)
 
 
 _CONTROL = r"line ends and other control characters in a text are written as \n or \u000a"

@@ -19,7 +19,6 @@ from event_platform.adapters.seal import KeylessSeal
 from event_platform.domain.feeds import Feed, ResourceName, ResourceState, is_behind
 from event_platform.domain.tenants import UnusableList
 from event_platform.domain.validation_words import words_of
-from event_platform.settings import Settings
 
 from ..errors import BadPims
 from ..google import feeds as on_google
@@ -28,7 +27,7 @@ from ..google import registry as google_registry
 from ..layout import Column, Fact, Item
 from ..output import echo, echo_json, fail, show
 from ..store import feeds, keys, opening, tenants
-from .options import DEFAULT_DATA, AsJson, Data
+from .options import DEFAULT_DATA, AsJson, Data, settings
 from .registry import Project, has_registry, pim_url
 
 COLUMNS = (
@@ -164,7 +163,7 @@ class _Place:
 def _of_folder(data: Path, name: str) -> Iterator[_Place]:
     if not has_registry(data):
         fail(f"there is no registry in {data.absolute()}: name the platform's data folder with --data")
-    seal = keys.load(data, Settings().secrets_key)
+    seal = keys.load(data, settings().secrets_key)
     with opening.beside_the_server(data) as connection:
         connection.execute("BEGIN IMMEDIATE")
         keys.check(connection, seal)
@@ -230,10 +229,10 @@ def _changed(place: _Place, name: str, update: Mapping[str, Any], *, is_off: boo
 def _is_registered(connection: sqlite3.Connection, name: str) -> bool:
     if any(entry.name == name for entry in tenants.stored_entries(connection)):
         return True
-    settings = Settings()
+    source = settings().pims
     try:
-        text = tenants.source_text(settings.pims)
-        listed = [] if text is None else tenants.parse(text, settings.pims, allow_http=True)
+        text = tenants.source_text(source)
+        listed = [] if text is None else tenants.parse(text, source, allow_http=True)
     except (BadPims, UnusableList) as error:
         fail(str(error))
     return any(entry.name == name for entry in listed)

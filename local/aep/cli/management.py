@@ -89,6 +89,12 @@ class Management(Protocol):
         """Reads, changes or deletes one, or has it suspended or resumed by the `action`."""
         ...
 
+    def act_on_all(
+        self, subscriber_id: str, action: str, body: Any, is_meant: Callable[[Record], bool]
+    ) -> Sequence[Record]:
+        """Has those of a subscriber that are meant suspended or resumed by the `action`."""
+        ...
+
 
 class App:
     """The platform as one client of a PIM sees it. Every failure ends the command."""
@@ -155,6 +161,15 @@ class App:
         return fail(
             f"no subscription {subscription_id} of this client: `aep subscriptions list` shows them", 1
         )
+
+    def act_on_all(
+        self, subscriber_id: str, action: str, body: Any, is_meant: Callable[[Record], bool]
+    ) -> Sequence[Record]:
+        return [
+            self.subscription("POST", each["id"], body, action=action)
+            for each in self.subscriptions(subscriber_id)
+            if is_meant(each)
+        ]
 
     def _call(self, method: str, path: Sequence[str], body: Any = None) -> Any:
         return self._runner.run(

@@ -5,7 +5,7 @@ the file by the same use cases; either way it is logged as the operator's.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,17 @@ class OperatorRecords:
         path = ("subscriptions", subscription_id) + ((action,) if action is not None else ())
         return self._act(method, path, body, record.owner)
 
+    def act_on_all(
+        self, subscriber_id: str, action: str, body: Any, is_meant: Callable[[Mapping[str, Any]], bool]
+    ) -> Sequence[Mapping[str, Any]]:
+        meant = [each for each in self.subscriptions(subscriber_id) if is_meant(each)]
+        if not meant:
+            return []
+        owner = self._subscriber(subscriber_id).owner
+        return self._act_on_each(
+            "POST", [("subscriptions", each["id"], action) for each in meant], body, owner
+        )
+
     def _subscriber(self, subscriber_id: str) -> Subscriber:
         with open_store(self._data) as connection:
             record = all_records.subscriber(connection, subscriber_id)
@@ -85,28 +96,37 @@ class OperatorRecords:
         return record
 
     def _act(self, method: str, path: Sequence[str], body: Any, owner: Owner) -> Mapping[str, Any]:
+        (answer,) = self._act_on_each(method, [path], body, owner)
+        return answer
+
+    def _act_on_each(
+        self, method: str, paths: Sequence[Sequence[str]], body: Any, owner: Owner
+    ) -> Sequence[Mapping[str, Any]]:
         headers = {"X-PIM-URL": owner.tenant, "X-PIM-CLIENT-ID": owner.client_id}
         with control(self._data) as platform:
             if platform is not None:
-                answer = platform.call(method, path, body, headers)
+                answers = [platform.call(method, path, body, headers) for path in paths]
             else:
-                answer = asyncio.run(_on_the_file(self._data, method, path, body, headers))
-        return _of(owner) | answer
+                answers = asyncio.run(_on_the_file(self._data, method, paths, body, headers))
+        return [_of(owner) | answer for answer in answers]
 
 
 async def _on_the_file(
-    data: Path, method: str, path: Sequence[str], body: Any, headers: Mapping[str, str]
-) -> Any:
-    """Makes the call on the file of a folder on which no platform runs. Raises DataFolderInUse."""
+    data: Path, method: str, paths: Sequence[Sequence[str]], body: Any, headers: Mapping[str, str]
+) -> Sequence[Any]:
+    """Makes the calls on the file of a folder on which no platform runs, which is opened once.
+
+    Raises DataFolderInUse.
+    """
     from ..wiring import Platform  # most commands start faster without it
 
     faults: list[BaseException] = []
     platform = Platform(settings(), data, base_url=BASE_URL, on_fault=faults.append)
     async with platform.opened():
-        answer = await in_process.call(platform.control_app, method, path, body, headers)
+        answers = [await in_process.call(platform.control_app, method, path, body, headers) for path in paths]
     if faults:
         raise faults[0]
-    return answer
+    return answers
 
 
 def _of(owner: Owner) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The options that several commands share, and the catalog's types by name."""
 
+import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -107,7 +108,9 @@ def event_types(source: str | None) -> catalog.Catalog:
     try:
         return catalog_with(source) if source is not None else catalog.load()
     except ValueError as error:
-        fail(f"--event-types: {error}")
+        is_variable = os.environ.get("AEP_EVENT_TYPES") == source
+        path = "" if source is None or source.lstrip().startswith("[") else f" {source}"
+        fail(f"{'AEP_EVENT_TYPES' if is_variable else '--event-types'}{path}: {error}")
 
 
 def known_type(name: str, types: catalog.Catalog) -> catalog.EventType:

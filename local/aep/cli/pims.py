@@ -16,7 +16,6 @@ from pydantic import SecretStr
 from event_platform.domain import pim_credentials
 from event_platform.domain.feeds import ResourceName, ResourceState, problem_of
 from event_platform.domain.tenants import STRONG, PimClient, Tenant, Way, is_strong
-from event_platform.settings import Settings
 
 from ..output import echo, echo_json, fail, show
 from ..runtime.meters import LastCalls
@@ -24,7 +23,7 @@ from ..store import calls, feeds, opening
 from . import clients as client_commands
 from . import feeds as feed_commands
 from . import views
-from .options import DEFAULT_DATA, AsJson, Data, is_default
+from .options import DEFAULT_DATA, AsJson, Data, is_default, settings
 from .registry import PimsFile, Place, Project, check_may_make, open_registry, pim_name, pim_url
 from .usage import Commands
 
@@ -265,7 +264,7 @@ _HOW_FILES_COUNT = (
 def _base_url(place: Place) -> str:
     """Returns the URL before the paths of ingest, as far as it is known."""
     if place.project is None:
-        return Settings().public_url or "https://YOUR-PLATFORM"
+        return settings().public_url or "https://YOUR-PLATFORM"
     known = os.environ.get("AEP_INGEST_URL", "").rstrip("/")
     return known.removesuffix("/ingest") or "https://YOUR-INGEST"
 

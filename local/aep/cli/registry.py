@@ -17,9 +17,8 @@ from event_platform.adapters.seal import KeylessSeal
 from event_platform.documents import UnreadableEntry, stored_tenant
 from event_platform.domain.tenants import SECRET_FIELDS, Tenant
 from event_platform.domain.urls import normalise_pim_url
-from event_platform.domain.validation_words import words_of
+from event_platform.domain.validation_words import place_words, words_of
 from event_platform.ports import Seal
-from event_platform.settings import Settings
 
 from ..control.client import Control, control
 from ..errors import BadPims
@@ -30,7 +29,7 @@ from ..store import keys, opening
 from ..store import tenants as pims
 from ..store.files import written_beside
 from ..store.running import folders_in_use
-from .options import DEFAULT_DATA
+from .options import DEFAULT_DATA, settings
 
 FOLDERS_SHOWN = 5
 
@@ -136,7 +135,7 @@ def open_registry(place: Place, *, makes: bool = False) -> Iterator[Entries]:
                 f"there is no registry in {place.data.absolute()}:"
                 " name the platform's data folder with --data"
             )
-        seal = keys.load(place.data, Settings().secrets_key)
+        seal = keys.load(place.data, settings().secrets_key)
         with control(place.data) as platform:
             if platform is not None:
                 yield _entries_of_platform(platform, place.data, seal)
@@ -158,12 +157,9 @@ def open_registry(place: Place, *, makes: bool = False) -> Iterator[Entries]:
 
 
 def _in_one_line(error: ValidationError) -> str:
-    """Returns the first problem and its field, or its AEP_ variable, without the value, in one line."""
+    """Returns the first problem and its field, without the value, in one line."""
     first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    if error.title == Settings.__name__:
-        field = f"AEP_{str(first['loc'][0]).upper()}"
-    return f"{field}: {words_of(first)}" if field else words_of(first)
+    return ": ".join(filter(None, (place_words(first["loc"]), words_of(first))))
 
 
 def _entries_of_file(path: Path) -> Entries:
@@ -216,7 +212,7 @@ def _entries_of_project(project: str, seal: Seal) -> Entries:
     read = {entry.name: entry for entry in asyncio.run(on_google.read(project, seal))}
 
     def put(_: Entries, tenant: Tenant) -> None:
-        pims.check(tenant, allow_http=Settings().dev)
+        pims.check(tenant, allow_http=settings().dev)
         asyncio.run(on_google.put(project, tenant, seal, read.get(tenant.name)))
 
     return Entries(

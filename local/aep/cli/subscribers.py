@@ -170,11 +170,7 @@ def _body(
 
 def _change_all(management: Management, subscriber: str, action: str, status: str, *, as_json: bool) -> None:
     body = {} if action == "resume" else None
-    changed = [
-        management.subscription("POST", each["id"], body, action=action)
-        for each in list(management.subscriptions(subscriber))
-        if each["status"] == status
-    ]
+    changed = management.act_on_all(subscriber, action, body, lambda each: each["status"] == status)
     if as_json:
         echo_json(changed)
     else:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from event_platform.adapters.pim_registry import Entries, StoredEntry
 from event_platform.documents import tenant_document
 from event_platform.domain.tenants import Tenant, UnusableList, check_list, plain_http_problem
-from event_platform.domain.validation_words import json_words, words_of
+from event_platform.domain.validation_words import json_words, place_words, words_of
 from event_platform.ports import Seal
 
 from ..errors import BadPims
@@ -66,7 +66,7 @@ def parse(text: str, source: str | None, *, allow_http: bool) -> list[Tenant]:
         raise BadPims(f"{named} is {json_words(error)}") from error
     if not isinstance(entries, list):
         raise BadPims(f'{named} must be a JSON array of entries such as {{"url": "https://…"}}')
-    tenants = [_tenant(entry, f"{named}, entry {index}") for index, entry in enumerate(entries)]
+    tenants = [_tenant(entry, index, named) for index, entry in enumerate(entries)]
     try:
         check_list(tenants, allow_http=allow_http)
     except UnusableList as error:
@@ -113,10 +113,9 @@ def remove(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("DELETE FROM tenants WHERE name = ?", (name,))
 
 
-def _tenant(entry: Any, where: str) -> Tenant:
+def _tenant(entry: Any, index: int, named: str) -> Tenant:
     try:
         return Tenant.model_validate(entry)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        raise BadPims(f"{where}{', ' if field else ''}{field}: {words_of(first)}") from None
+        raise BadPims(f"{named}, {place_words([index, *first['loc']])}: {words_of(first)}") from None

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from aep.cli import management
+from aep.store.database import Database
 from event_platform.domain.subscriptions import REDACTED
 from support import one_pim
 from support.aep_here import Ended, run
@@ -270,7 +271,9 @@ def test_what_the_operator_may_not_is_said_as_the_api_says_it(commands: Commands
         assert (ended.status, ended.out, ended.err.count("\n"), message in ended.err) == (1, "", 1, True)
 
 
-def test_without_a_platform_the_operator_acts_on_the_file(tmp_path: Path) -> None:
+def test_without_a_platform_the_operator_acts_on_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def aep(*words: str, status: int = 0) -> Ended:
         ended = run(*words, "--operator", "--data", str(tmp_path), settings={"AEP_DEV": "1"})
         assert ended.status == status, ended
@@ -284,13 +287,20 @@ def test_without_a_platform_the_operator_acts_on_the_file(tmp_path: Path) -> Non
     subscriber = json(aep("subscribers", "create", *whose, *words))["id"]
     words = ("--endpoint", "http://127.0.0.1:3000/events", "--events", "product.updated", "--json")
     subscription = json(aep("subscriptions", "create", subscriber, *words))["id"]
-    aep("subscriptions", "suspend", subscription)
+    aep("subscriptions", "create", subscriber, *words)
+    opened: list[Path] = []
+    opens = Database.open
+    monkeypatch.setattr(Database, "open", lambda *given: (opened.append(tmp_path), opens(*given)))
+    assert len(json(aep("subscribers", "suspend", subscriber, "--json"))) == 2
+    assert len(opened) == 1, "the file is opened once, however many subscriptions there are"
     assert json(aep("subscriptions", "show", subscription, "--json"))["status"] == "suspended"
     assert "unknown event type" in aep("subscriptions", "set", subscription, "--events", "x", status=1).err
+    assert json(aep("subscribers", "suspend", subscriber, "--json")) == []
     aep("subscribers", "delete", subscriber, "--yes")
     assert aep("subscriptions", "list").out == "There are no subscriptions yet.\n"
     log = run("logs", "--json", "--data", str(tmp_path)).out.splitlines()
-    assert [orjson.loads(line)["operation"] for line in log][-2:] == [
+    assert [orjson.loads(line)["operation"] for line in log][-3:] == [
         "subscriber_deleted_by_the_operator",
+        "subscription_deleted_by_the_operator",
         "subscription_deleted_by_the_operator",
     ]

@@ -441,8 +441,8 @@ def test_a_damaged_entry_is_listed_with_the_cure_and_can_be_removed(
     [
         ("no json", "JSON"),
         ("{}", "array"),
-        ("[7]", "entry 0"),
-        ('[{"url": "https://a.example.com"}, {"url": "https://b.example.com", "aut": "x"}]', "entry 1, aut"),
+        ("[7]", "entry 1"),
+        ('[{"url": "https://a.example.com"}, {"url": "https://b.example.com", "aut": "x"}]', "entry 2, aut"),
         ('[{"url": "https://a.example.com"}, {"url": "https://A.example.com/"}]', "same"),
         ('[{"host_pattern": "*.cloud.example.com", "ingest_key": "the-ingest-key"}]', "management only"),
     ],

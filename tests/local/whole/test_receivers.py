@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from support import processes
-from support.components import optional
+from support.components import required
 from support.processes import Child, signature, until
 from support.terminal import terminals
 
@@ -41,19 +41,19 @@ def python(folder: Path, port: int) -> list[str]:
 
 
 def node(folder: Path, port: int) -> list[str]:
-    return [optional("node"), "-e", program("javascript")]
+    return [required("node"), "-e", program("javascript")]
 
 
 def php(folder: Path, port: int) -> list[str]:
     file = folder / "receiver.php"
-    command = [optional("php"), "-q", "-S", f"127.0.0.1:{port}", str(file)]
+    command = [required("php"), "-q", "-S", f"127.0.0.1:{port}", str(file)]
     file.write_text(program("php"))
     return command
 
 
 def go(folder: Path, port: int) -> list[str]:
     file, built, output = folder / "receiver.go", folder / "receiver", folder / "build"
-    build = [optional("go"), "build", "-o", str(built), str(file)]
+    build = [required("go"), "build", "-o", str(built), str(file)]
     file.write_text(program("go"))
     variables = processes.environment({"GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local", "GOPROXY": "off"})
     with Child("go build", build, stdout=output, stderr=output, environment=variables) as building:

@@ -14,7 +14,7 @@ from pydantic import (
     ValidationError,
 )
 
-from ..validation_words import json_words, schema_words, words_of
+from ..validation_words import json_words, place_words, schema_words, words_of
 from . import catalog
 from .catalog import Catalog, EventType
 
@@ -41,10 +41,10 @@ def extended(shipped: Catalog, text: str | bytes) -> Catalog:
         entries = TypeAdapter(list[_Entry]).validate_python(_list_of(text))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise ValueError(f"{_place(first['loc'])}: {words_of(first)}") from None
+        raise ValueError(f"{place_words(first['loc'])}: {words_of(first)}") from None
     types = dict(shipped.types)
     for index, entry in enumerate(entries):
-        at = f"[{index}] {entry.type}"
+        at = f"{place_words([index])}, {entry.type}"
         if entry.type in shipped.types:
             raise ValueError(f"{at}: the catalog has this type already and keeps it; take the entry out")
         if entry.type in types:
@@ -86,8 +86,3 @@ def _fault_of_schema(error: ValueError) -> str:
         where = ".".join(map(str, error.instance_path))
         return f"must be a JSON Schema (2020-12): {where}{' ' if where else ''}{schema_words(error)}"
     return "must be a JSON Schema (2020-12)"
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    index, *field = location
-    return f"[{index}].{'.'.join(map(str, field))}".rstrip(".")
