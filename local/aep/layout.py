@@ -141,14 +141,12 @@ def _flowing(facts: Iterable[Fact], width: int) -> Sequence[str]:
     return [*found, line] if line else found
 
 
-def wrapped_line(text: str, width: int | None) -> Sequence[str]:
-    """Returns the lines of a line that may be indented; what follows the first is indented further."""
+def wrapped_line(text: str, width: int | None, hanging: str = "") -> Sequence[str]:
+    """Returns the lines of a line that may be indented; those behind the first are, and by `hanging` more."""
     if width is None or cell_len(text) <= width:
         return [text]
     indent = " " * (len(text) - len(text.lstrip(" ")))
-    return _at_spaces(
-        text.strip(), max(width, 1), initial_indent=indent, subsequent_indent=indent + INDENT * 2
-    )
+    return _at_spaces(text.strip(), max(width, 1), initial_indent=indent, subsequent_indent=indent + hanging)
 
 
 def block(columns: Sequence[Column], item: Item, width: int | None) -> Iterator[Line]:

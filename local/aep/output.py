@@ -34,8 +34,22 @@ def printable(text: str) -> str:
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Prints text; its line breaks stay."""
-    typer.echo("\n".join(map(printable, text.split("\n"))), err=err, nl=nl)
+    """Prints sentences, broken between words where a terminal is too narrow; their own line breaks stay."""
+    width = _width(console(err=err))
+    lines = [part for line in text.split("\n") for part in layout.wrapped_line(printable(line), width)]
+    typer.echo("\n".join(lines), err=err, nl=nl)
+
+
+def echo_whole(text: str, *, err: bool = False) -> None:
+    """Prints lines that a person copies or a program reads, and breaks none."""
+    typer.echo("\n".join(map(printable, text.split("\n"))), err=err)
+
+
+def echo_styled(*parts: Text) -> None:
+    """Prints parts with a space between them as one line, broken as those of `echo`."""
+    shown = console()
+    line = Text(" ").join(part for part in parts if part.plain)
+    shown.print(line, soft_wrap=_width(shown) is None, overflow="ignore", crop=False)
 
 
 def echo_json(value: Any, *, indent: bool = False) -> None:
@@ -60,7 +74,8 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         fail(f"{question} There is no terminal to answer at: give --yes")
-    echo(f"{question} [y/N] ", nl=False)
+    echo(f"{question} [y/N]", nl=False)
+    echo(" ", nl=False)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         fail("nothing was done", 1)
 
@@ -95,7 +110,7 @@ def show_lines(lines: Iterable[str]) -> None:
     """Prints lines that may be indented, each broken at spaces only, where the terminal is too narrow."""
     shown = console()
     for line in lines:
-        typer.echo("\n".join(layout.wrapped_line(printable(line), _width(shown))))
+        typer.echo("\n".join(layout.wrapped_line(printable(line), _width(shown), layout.INDENT * 2)))
 
 
 def show_one(item: Item) -> None:
@@ -105,7 +120,12 @@ def show_one(item: Item) -> None:
 
 
 def _width(shown: Console) -> int | None:
-    return shown.width if shown.is_terminal or "COLUMNS" in os.environ else None
+    """Returns the width for lines; None if they are not broken: in a pipe, unless COLUMNS is set.
+
+    What a program reads from standard error is one line an error, whatever COLUMNS is.
+    """
+    has_width = shown.is_terminal or ("COLUMNS" in os.environ and not shown.stderr)
+    return shown.width if has_width else None
 
 
 def _print_lines(shown: Console, lines: Iterable[Line]) -> None:

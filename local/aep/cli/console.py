@@ -14,7 +14,7 @@ import typer
 from ..console.address import is_loopback
 from ..control.client import control
 from ..google import keys as google_keys
-from ..output import echo, echo_json, fail
+from ..output import echo, echo_json, echo_whole, fail
 from .options import DEFAULT_DATA, AsJson, Data, Google, VersionBuckets, settings
 
 
@@ -67,9 +67,10 @@ def _show(url: str, *, no_browser: bool, as_json: bool) -> None:
     if as_json:
         echo_json({"url": url})
         return
-    echo(url)
+    echo_whole(url)
     if (tunnel := ssh_command(url, os.environ)) is not None:
-        echo(f"From your machine, first: {tunnel}", err=True)
+        echo("From your machine, first:", err=True)
+        echo_whole(tunnel, err=True)
     elif not no_browser and has_browser(os.environ) and webbrowser.open(url):
         echo("It was opened in the browser. It opens the console once, within 10 minutes.", err=True)
         return

@@ -6,7 +6,7 @@ import typer
 
 from event_platform.domain.events import catalog
 
-from ..output import echo, echo_json, show, to_json
+from ..output import echo, echo_json, echo_whole, show, to_json
 from . import events_page, views
 from .options import AsJson, EventTypes, known_type
 from .options import event_types as read_event_types
@@ -30,7 +30,7 @@ def events(
     if event_type is not None:
         _show(known_type(types.in_full(event_type), types), as_json=as_json)
     elif as_markdown:
-        echo(events_page.page(types), nl=False)
+        echo_whole(events_page.page(types).rstrip("\n"))
     elif as_json:
         echo_json([_summary(each) for each in types.types.values()])
     else:
@@ -47,8 +47,9 @@ def _show(event_type: catalog.EventType, *, as_json: bool) -> None:
     echo(f"{event_type.name}\n{event_type.trigger}\n")
     echo(f"certainty: {event_type.certainty}")
     echo(f"ordered by: {', '.join(paths) or 'nothing; its events have no order'}")
-    echo(f"\nschema of data:\n{to_json(event_type.schema, indent=True)}")
-    echo(f"\nexample:\n{to_json(event_type.example, indent=True)}")
+    for title, shown in (("schema of data", event_type.schema), ("example", event_type.example)):
+        echo(f"\n{title}:")
+        echo_whole(to_json(shown, indent=True))
 
 
 def _summary(event_type: catalog.EventType) -> dict[str, str]:

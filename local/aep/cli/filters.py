@@ -11,7 +11,7 @@ from event_platform.domain.events.catalog import Catalog
 from event_platform.domain.events.event import Event
 from event_platform.domain.events.facts import Facts
 
-from ..output import echo, echo_json, fail
+from ..output import echo, echo_json, echo_whole, fail
 from .event_files import EventFile, event_in
 from .options import AsJson, EventTypes, known_type
 from .options import event_types as read_event_types
@@ -42,7 +42,7 @@ def try_filter(
     try:
         explanation = filters.explain(expression, subject)
     except filters.FilterError as error:
-        echo(f"aep: EXPR: {error}", err=True)  # three lines, of which the last points into the second
+        echo_whole(f"aep: EXPR: {error}", err=True)  # three lines, of which the last points into the second
         raise SystemExit(2) from None
     if as_json:
         echo_json(explanation)

@@ -17,7 +17,7 @@ from event_platform.domain import pim_credentials
 from event_platform.domain.feeds import ResourceName, ResourceState, problem_of
 from event_platform.domain.tenants import STRONG, PimClient, Tenant, Way, is_strong
 
-from ..output import echo, echo_json, fail, show
+from ..output import echo, echo_json, echo_whole, fail, show
 from ..runtime.meters import LastCalls
 from ..store import calls, feeds, opening
 from . import clients as client_commands
@@ -223,8 +223,9 @@ def _print_secrets(tenant: Tenant, new: dict[str, str], place: Place, *, as_json
     where, base = _row(tenant), _base_url(place)
     if "ingest_key" in new:
         echo(
-            "Ingest key (shown only now). Whoever sends this PIM's CloudEvents posts them to\n"
-            f"  {base}{where['ingest_path']} with the header  Authorization: Bearer {new['ingest_key']}"
+            f"Ingest key (shown only now):\n  {new['ingest_key']}\n"
+            "Whoever sends this PIM's CloudEvents posts them, with the header Authorization: Bearer and the"
+            f" key, to\n  {base}{where['ingest_path']}"
         )
     else:
         echo("Its ingest key was shown when it was made; --rotate makes another beside it.")
@@ -233,32 +234,28 @@ def _print_secrets(tenant: Tenant, new: dict[str, str], place: Place, *, as_json
         f"  {base}{where['events_api_path']}"
     )
     if tenant.events_api_secret:
-        echo("  Its secret is known here: press Test in the PIM.")
+        echo("Its secret is known here: press Test in the PIM.")
     else:
-        echo(
-            "  Save it there, copy the secret that appears, and give it to\n"
-            f"  {place.command(f'add {tenant.url} --events-api-secret -')}"
-        )
+        echo("Save it there, copy the secret that appears, and give it to")
+        echo_whole(f"  {place.command(f'add {tenant.url} --events-api-secret -')}")
     echo(
         f"Akeneo's own Event Platform: the url of an https subscription there:\n  {base}{where['relay_path']}"
     )
     if "relay_secret" in new:
-        echo(f"  Its primary secret (shown only now): {new['relay_secret']}")
+        echo(f"Its primary secret (shown only now):\n  {new['relay_secret']}")
     else:
-        echo("  Its secret was shown when it was made; --rotate-relay makes another beside it.")
+        echo("Its secret was shown when it was made; --rotate-relay makes another beside it.")
     if place.project is not None:
         echo(
             "The functions know it within 5 seconds, without a release. An entry of the same URL in `pims` of"
-            " the\nstack goes before it. Next: a token and a first event, as docs/operate.md says."
+            " the stack goes before it. Next: a token and a first event, as docs/operate.md says."
         )
     elif place.file is not None:
-        echo(_HOW_FILES_COUNT.format(shlex.quote(str(place.file))))
-
-
-_HOW_FILES_COUNT = (
-    "The file counts where it is given: on one machine as `aep serve --pims {0}`, for a stack as\n"
-    '  pulumi config set --secret pims "$(cat {0})" && pulumi up'
-)
+        file = shlex.quote(str(place.file))
+        echo("The file counts where it is given: on one machine by")
+        echo_whole(f"  aep serve --pims {file}")
+        echo("and for a stack by")
+        echo_whole(f'  pulumi config set --secret pims "$(cat {file})" && pulumi up')
 
 
 def _base_url(place: Place) -> str:

@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from starlette.types import ASGIApp
 
 from event_platform import telemetry
 from event_platform.domain.words import counted
 
-from ..output import console, fail, text
+from ..output import echo_styled, echo_whole, fail, text
 from ..runtime import log_text
 from ..runtime.log_lines import GatheredLines, to_background
 from ..sandbox import inbox as inbox_app
@@ -59,7 +58,7 @@ def run_inbox(
     )
     if quiet and verbose:
         fail("--quiet and --verbose exclude each other: give one", 2)
-    on_received = None if quiet else _printer(console(), verbose=verbose)
+    on_received = None if quiet else _printer(verbose=verbose)
     serve_app(inbox_app.create_app(settings, on_received), host, port)
 
 
@@ -102,14 +101,14 @@ def serve_app(
     server.run(app, host=host, port=port, drain=2, ready=ready, dates_itself=dates_itself)
 
 
-def _printer(out: Console, *, verbose: bool = False) -> Callable[[Received], None]:
+def _printer(*, verbose: bool = False) -> Callable[[Received], None]:
     """Returns a function that prints a line per delivery, and below it the headers and the body if wanted."""
 
     def line(received: Received) -> None:
         good = 200 <= received.status < 300
         latency = "" if received.latency_ms is None else f"{received.latency_ms:.0f} ms"
         signature = {True: "signature ok", False: "BAD SIGNATURE", None: "not verified"}[received.verified]
-        out.print(
+        echo_styled(
             text(received.received_at[11:23], "dim"),
             text(str(received.status), "green" if good else "red"),
             text(signature, "red" if received.verified is False else ""),
@@ -118,13 +117,12 @@ def _printer(out: Console, *, verbose: bool = False) -> Callable[[Received], Non
             text(received.id or "-", "dim"),
             text(f"attempt {received.attempt}" if received.attempt > 1 else "", "yellow"),
             text(latency),
-            soft_wrap=True,
         )
         if verbose:
             for name, value in received.headers.items():
-                out.print(text(f"  {name}:", "dim"), text(value), soft_wrap=True)
+                echo_styled(text(f"  {name}:", "dim"), text(value))
             for shown in _shown_body(received.body):
-                out.print(text(f"  {shown}"), soft_wrap=True)
+                echo_whole(f"  {shown}")
 
     return line
 

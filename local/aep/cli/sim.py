@@ -15,7 +15,7 @@ import typer
 
 from event_platform.domain.words import counted
 
-from ..output import echo, echo_json, fail
+from ..output import echo, echo_json, echo_whole, fail
 from ..sandbox import emitting
 from ..sandbox.events import events_of
 from ..sandbox.ingest_requests import EVENTS_API_TYPES, Format
@@ -80,7 +80,7 @@ def run_sim(
     def ready(url: str) -> None:
         server.announce(url)
         for line in _to_copy(url, client):
-            echo(line)
+            echo_whole(line)
 
     serve_app(app, host, port, ready=ready, dates_itself=True)
 

@@ -7,7 +7,7 @@ import typer
 
 from event_platform.domain.events import catalog
 
-from ..output import console, echo, echo_json, fail, text
+from ..output import echo, echo_json, echo_styled, echo_whole, fail, text
 from .event_files import EventFile, event_in
 from .management import DEFAULT_URL, App, ClientId, PimUrl, Token, Url
 from .options import AsJson
@@ -67,23 +67,23 @@ def explain(
     if as_json:
         echo_json(found)
     else:
-        out = console()
-        out.print("gets it" if found["matches"] else "does not get it", soft_wrap=True)
+        echo("gets it" if found["matches"] else "does not get it")
         for check in found["checks"]:
             mark = text("yes" if check["passes"] else "NO ", "green" if check["passes"] else "red")
-            out.print(mark, text(f"{check['part']:7}"), text(check["message"]), soft_wrap=True)
+            echo_styled(mark, text(f"{check['part']:7}"), text(check["message"]))
     raise typer.Exit(0 if found["matches"] else 1)
 
 
 def _report_test(shown: Mapping[str, Any]) -> None:
     answered = f"answered {shown['status']}" if shown["status"] else f"{shown['reason']}: {shown['detail']}"
-    console().print(
+    echo_styled(
         text(shown["outcome"], "green" if shown["outcome"] == "delivered" else "red"),
         text(f"{answered} after {shown['milliseconds']} ms"),
-        soft_wrap=True,
     )
     request = shown["request"]
     lines = [f"{name}: {value}" for name, value in request["headers"].items()]
-    echo("\n".join(["", f"POST {request['url']}", *lines, "", request["body"]]))
+    echo("\n".join(["", f"POST {request['url']}", *lines, ""]))
+    echo_whole(request["body"])
     if shown["response"]:
-        echo(f"\nanswer:\n{shown['response']['body'].rstrip()}")
+        echo("\nanswer:")
+        echo_whole(shown["response"]["body"].rstrip())

@@ -21,14 +21,14 @@ import orjson
 from event_platform import telemetry
 from event_platform.settings import Settings
 
-from ..output import echo
+from ..output import echo, echo_whole
 from ..runtime.children import environment
 from ..serving import server
 from ..wiring import Platform
 from . import dev_session, inbox
 from .demo_processes import Children, StepFailed, report
 from .dev_deliveries import Exchanges, LogEntries
-from .dev_lines import TRIES_AGAIN_AFTER, DevLines, say
+from .dev_lines import TRIES_AGAIN_AFTER, DevLines
 from .dev_session import DevSession
 from .management import Api, management_api
 from .pim.app import create_app
@@ -103,16 +103,16 @@ class _Dev:
             platform = await stack.enter_async_context(self._platform(folder, pim))
             api = await management_api(session, pim, platform, Children(folder))
             subscription = await self._subscribe(api, receiver)
-            say("The platform and a simulated PIM run until Ctrl-C. Copy for your app:\n")
+            echo("The platform and a simulated PIM run until Ctrl-C. Copy for your app:\n")
             for line in self._to_copy(platform, api.identity):
-                echo(line)
+                echo_whole(line)
             if self._wanted.forward_to is not None:
                 await _wait_for_app(receiver)
             lose = self._wanted.lose
             self._write(DevSession(platform, pim, self._key, subscription, receiver, str(folder), lose))
-            say("\nReady. In another terminal:")
+            echo("\nReady. In another terminal:")
             events = self._wanted.events
-            echo(f"aep trigger {FIRST_TYPE if FIRST_TYPE in events else events[0]}\n")
+            echo_whole(f"aep trigger {FIRST_TYPE if FIRST_TYPE in events else events[0]}\n")
             await self._follow()
 
     @contextlib.asynccontextmanager
@@ -185,7 +185,7 @@ class _Dev:
     async def _print(self, lines: DevLines) -> None:
         async for entry in self._log:
             for line in lines.lines(entry, self._exchanges.pop(entry)):
-                say(line)
+                echo(line)
 
 
 async def _wait_for_app(url: str) -> None:
@@ -195,7 +195,7 @@ async def _wait_for_app(url: str) -> None:
     has_said = False
     while not await _takes_connections(parts.hostname or "", port):
         if not has_said:
-            say(f"\nNothing listens at {url} yet: start your app, this waits for it.")
+            echo(f"\nNothing listens at {url} yet: start your app, this waits for it.")
             has_said = True
         await asyncio.sleep(POLL_SECONDS)
 

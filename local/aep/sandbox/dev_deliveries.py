@@ -12,7 +12,7 @@ from event_platform.domain.attempts.outcomes import Answer, TransportFailure
 from event_platform.domain.subscriptions import Owner
 from event_platform.ports import Sender
 
-from ..output import echo
+from ..output import echo_whole
 
 REMEMBERED = 1000
 SAID_OF = ("delivery.attempted", "subscription.suspended")
@@ -71,7 +71,7 @@ class LogEntries:
             self._loop.call_soon_threadsafe(self._entries.put_nowait, entry)
 
     def error(self, line: bytes) -> None:
-        echo(line.decode(), err=True)
+        echo_whole(line.decode(), err=True)
 
     debug = warning = warn = info
     exception = critical = fatal = error

@@ -12,7 +12,6 @@ from event_platform.domain.attempts.outcomes import Reason
 from event_platform.domain.events import catalog
 from event_platform.domain.words import counted
 
-from ..output import console, text
 from .dev_deliveries import Exchange
 
 TRIES_AGAIN_AFTER = (2, 5, 10)
@@ -30,13 +29,6 @@ _NO_ANSWER: Mapping[str | None, str] = {
     Reason.DESTINATION_FAILURE: "What your app answered is no HTTP, or its headers are too large",
 }
 """The sentences about an app that was reached, and from which no answer came."""
-
-
-def say(sentence: str) -> None:
-    """Prints text that nobody copies, broken between words at the terminal's width if there is one."""
-    shown = console()
-    for line in sentence.split("\n"):
-        shown.print(text(line), soft_wrap=not shown.is_terminal)
 
 
 class DevLines:

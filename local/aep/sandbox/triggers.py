@@ -10,9 +10,10 @@ import aiohttp
 
 from event_platform.domain.words import counted
 
+from ..output import echo
 from . import dev_session, emitting
 from .demo_processes import Children, StepFailed, report
-from .dev_lines import said_of, say
+from .dev_lines import said_of
 from .dev_session import DevSession
 from .emitting import Emitted
 from .events import CloudEvent
@@ -41,19 +42,19 @@ async def _trigger(events: Sequence[CloudEvent], session: DevSession) -> int:
         subscription = await api.call("GET", session.subscription, 200)
         if subscription["status"] == "suspended":
             await api.call("POST", f"{session.subscription}/resume", 202)
-            say("The subscription was suspended; it is resumed.")
+            echo("The subscription was suspended; it is resumed.")
         emitted = await _emit(sent, session)
         await _emit(lost, session, lose=1)  # changes the PIM
         if emitted.failed:
             raise StepFailed(f"not accepted: {counted(emitted.failed, 'event')}: {emitted.error}")
         found = [await _outcome(api, event["id"], subscription["id"]) for event in sent]
     if len(events) == 1:
-        say(f"{events[0]['type']}\nid {events[0]['id']}")
+        echo(f"{events[0]['type']}\nid {events[0]['id']}")
     outcomes = Counter(said_of(each, session.receiver) for each in found)
     if lost:
         outcomes[f"lost on the way to the platform, as --lose {session.lose} asks for"] = len(lost)
     for said, number in outcomes.items():
-        say(said if len(events) == 1 else f"{counted(number, 'event')}: {said}")
+        echo(said if len(events) == 1 else f"{counted(number, 'event')}: {said}")
     return 0 if not lost and all(each.get("outcome") == "delivered" for each in found) else 1
 
 

@@ -18,7 +18,7 @@ from uvicorn.config import STARTUP_FAILURE
 from event_platform.adapters import descriptors
 
 from ..errors import CannotListen
-from ..output import echo
+from ..output import echo_whole
 from ..runtime.listeners import listener_of
 from .accepting import Acceptor, Place
 from .bounds import BoundedHttpProtocol
@@ -47,7 +47,7 @@ class Tls:
 
 def announce(url: str) -> None:
     """Prints the line that scripts wait for. It is flushed, as standard output is a pipe there."""
-    echo(f"ready {url}")
+    echo_whole(f"ready {url}")
 
 
 def run(

@@ -80,7 +80,9 @@ def test_a_wrong_list_of_own_types_is_one_line_with_its_place(arguments: list[st
     file.write_bytes(orjson.dumps([ORDER_TYPE | {"example": {}}]))
     ended = run(*arguments, "--event-types", str(file))
     assert (ended.status, ended.out) == (2, "")
-    assert ended.err.startswith(f"aep: --event-types: [0] {ORDER}: example does not fit the schema")
+    assert ended.err.startswith(
+        f"aep: --event-types {file}: entry 1, {ORDER}: example does not fit the schema"
+    )
     assert ended.err.count("\n") == 1
 
 

@@ -66,7 +66,7 @@ def test_log_lines_are_escaped_and_plain_ones_are_left_alone() -> None:
 
 
 def test_a_line_of_the_inbox_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    inbox = Inbox(Settings(), sandbox._printer(output.console()))
+    inbox = Inbox(Settings(), sandbox._printer())
     event = json.dumps({"id": "event-1", "type": "[bold]\x1b]0;title\x07"}).encode()
     inbox.take(f"/{HOSTILE}", Behaviour.OK, {}, event)
     shown = capsys.readouterr().out

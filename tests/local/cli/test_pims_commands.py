@@ -106,7 +106,8 @@ def test_add_prints_the_new_secrets_once(aep: Aep, place: Place) -> None:
 def test_add_says_where_each_secret_goes(aep: Aep, place: Place) -> None:
     first, second = aep("pims", "add", PIM, *place), aep("pims", "add", PIM, *place)
     assert first.status == second.status == 0
-    assert re.search(r"/ingest with the header  Authorization: Bearer [\w-]{43}\n", first.out)
+    assert re.search(r"^Ingest key \(shown only now\):\n  [\w-]{43}\n", first.out, re.MULTILINE)
+    assert "/ingest\n" in first.out
     assert "shown only now" in first.out
     assert "Bearer" not in second.out
     assert "shown only now" not in second.out

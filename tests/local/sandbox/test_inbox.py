@@ -1,7 +1,6 @@
 """The inbox over real sockets: what it verifies, counts, remembers and plays."""
 
 import asyncio
-import io
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +11,6 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from rich.console import Console
 
 from aep.cli import sandbox
 from aep.sandbox import emitting, events, inbox
@@ -278,18 +276,18 @@ async def test_the_callback_hears_of_each_delivery() -> None:
     assert [(received.id, received.status) for received in heard] == [(event_id, 500)]
 
 
-async def test_the_printed_line_shows_what_came_as_plain_text() -> None:
-    output = io.StringIO()
-    printer = sandbox._printer(Console(file=output, width=200))
+async def test_the_printed_line_shows_what_came_as_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    printer = sandbox._printer()
     async with an_inbox(printer) as sender:
         await sender.send("/ok", orjson.dumps({"id": "[red]\x1b[31m", "type": "t.created"}))
         await sender.send("/ok", body_of("event-2"), headers={})
-    first, second = output.getvalue().splitlines()
+    shown = capsys.readouterr().out
+    first, second = shown.splitlines()
     assert "t.created" in first
     assert "[red]\\x1b[31m" in first
     assert "signature ok" in first
     assert "BAD SIGNATURE" in second
-    assert "\x1b" not in output.getvalue()
+    assert "\x1b" not in shown
 
 
 @pytest.mark.parametrize(
@@ -323,14 +321,12 @@ async def test_a_platform_at_an_inbox_is_nothing_accepted() -> None:
     assert "is an inbox" in (result.error or "")
 
 
-def test_verbose_shows_the_headers_and_the_body_as_it_came() -> None:
-    out = io.StringIO()
-    shown = Console(file=out, width=40, markup=False)
-    on_received = sandbox._printer(shown, verbose=True)
+def test_verbose_shows_the_headers_and_the_body_as_it_came(capsys: pytest.CaptureFixture[str]) -> None:
+    on_received = sandbox._printer(verbose=True)
     received = inbox.Inbox(Settings(), on_received)
     body = b'{"id":"1","type":"t","data":{"name":"[b]\\u001b Lampe"}}'
     received.take("/ok", Behaviour.OK, {"x-akeneo-signature-primary": "5d2c", "x-own": "a\x1b[2J"}, body)
-    lines = out.getvalue().splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert lines[1:] == [
         "  x-akeneo-signature-primary: 5d2c",
         r"  x-own: a\x1b[2J",
@@ -338,8 +334,9 @@ def test_verbose_shows_the_headers_and_the_body_as_it_came() -> None:
     ]
 
 
-def test_verbose_shows_so_much_of_a_body_and_says_how_much_there_is() -> None:
-    out = io.StringIO()
-    on_received = sandbox._printer(Console(file=out, markup=False), verbose=True)
+def test_verbose_shows_so_much_of_a_body_and_says_how_much_there_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    on_received = sandbox._printer(verbose=True)
     inbox.Inbox(Settings(), on_received).take("/ok", Behaviour.OK, {}, b"x" * (64 * 1024 + 2))
-    assert out.getvalue().splitlines()[-1] == "  … and 2 more characters"
+    assert capsys.readouterr().out.splitlines()[-1] == "  … and 2 more characters"
