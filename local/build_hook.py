@@ -1,4 +1,4 @@
-"""Adds the commit to what is built from a checkout, for `aep --version`. hatchling calls this."""
+"""Adds to what is built the commit, for `aep --version`, and the documentation. hatchling calls this."""
 
 import sys
 import tempfile
@@ -8,6 +8,9 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PLACES = {"wheel": "aep/commit.txt", "sdist": "local/aep/commit.txt"}
+
+DOCUMENTATION = "aep/docs"
+"""The place in the wheel of the pages that the console shows (console/documentation.py)."""
 
 
 class CommitHook(BuildHookInterface[Any]):
@@ -19,6 +22,9 @@ class CommitHook(BuildHookInterface[Any]):
         sys.path.insert(0, str(Path(self.root, "local")))
         from aep.commit import commit_of  # a build has this package from the sources alone
 
+        if self.target_name == "wheel" and version != "editable":
+            for page in Path(self.root, "docs").glob("*.md"):
+                build_data["force_include"][str(page)] = f"{DOCUMENTATION}/{page.name}"
         found = None if version == "editable" else commit_of(Path(self.root))
         if found:
             self._folder = tempfile.TemporaryDirectory(prefix="aep-build-")

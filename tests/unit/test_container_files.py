@@ -82,7 +82,7 @@ def test_what_it_copies_is_there_and_not_ignored() -> None:
     ]
     allowed = re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     assert sorted(copied) == sorted(allowed)
-    assert [path for path in copied if not (ROOT / path).exists()] == []
+    assert [path for path in copied if not list(ROOT.glob(path))] == []
     assert (ROOT / ".dockerignore").read_text().splitlines()[1] == "*"
 
 

@@ -3,9 +3,9 @@
 Pages are in modules of their own; each has a function that returns its routes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -24,8 +24,9 @@ from event_platform.http import STATUS_OF
 from event_platform.ports import Clock
 
 from ..serving.samples import Samples
+from ..store import ended_sessions
 from ..wiring import Parts
-from . import entry, pages
+from . import documentation, entry, pages
 from .address import is_loopback
 from .answers import completed, read_form, static_response
 from .entry import Links, Session, Sessions
@@ -37,7 +38,7 @@ log = structlog.get_logger()
 LINK_FORM_BYTES = 4 * 1024
 """The bytes of the form that anybody may send."""
 COOKIE = "aep_console"
-ENTER = "/console/enter"
+ENTER, LEAVE = "/console/enter", "/console/leave"
 FAULT = "an internal error; it was logged, and nothing was changed"
 
 
@@ -81,7 +82,8 @@ MENU: Mapping[str, str] = {
 class Shell:
     """The parts that the pages of every console share: templates, the way in, and streams of live pages.
 
-    `menu` names the pages by their paths. `project` is that of Google Cloud, None on one machine.
+    `menu` names the pages by their paths. `project` is that of Google Cloud, None on one machine. `ended` are
+    the sessions that were ended in another process.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Shell:
         *,
         menu: Mapping[str, str] = MENU,
         project: str | None = None,
+        ended: Iterable[str] = (),
     ) -> None:
         self.clock = clock
         self.place = place
@@ -99,8 +102,16 @@ class Shell:
         self.templates = pages.Templates(self.static)
         self.streams = Streams(clock)
         self.links = Links(clock.monotonic)
-        self.sessions = Sessions(secret, clock)
-        self._of_all = {"version": __version__, "menu": menu, "project": project}
+        self.sessions = Sessions(secret, clock, ended)
+        self._of_all: Mapping[str, Any] = {
+            "version": __version__,
+            "menu": menu,
+            "home": "/console",
+            "leave": LEAVE,
+            "help": documentation.PATH,
+            "user": "",
+            "project": project,
+        }
 
     def render(self, request: Request, template: str, **context: object) -> str:
         """Returns a page, or a part of one, for the session of a request."""
@@ -117,6 +128,10 @@ class Shell:
             },
         )
 
+    async def end(self, session: Session) -> None:
+        """Ends a session before its time. Raises StoreUnavailable."""
+        self.sessions.end(session)
+
     def page(self, request: Request, template: str, status: int = 200, **context: object) -> Response:
         text = self.render(request, template, **context)
         return Response(text, status, media_type="text/html")
@@ -128,11 +143,18 @@ AnyShell = TypeVar("AnyShell", bound=Shell)
 class Site(Shell):
     """The parts that the pages share on one machine: records and numbers, too."""
 
-    def __init__(self, parts: Parts, samples: Samples, place: Place, secret: bytes) -> None:
-        super().__init__(parts.clock, place, secret)
+    def __init__(
+        self, parts: Parts, samples: Samples, place: Place, secret: bytes, ended: Iterable[str]
+    ) -> None:
+        super().__init__(parts.clock, place, secret, ended=ended)
         self.parts = parts
         self.samples = samples
         self.records = Records(parts)
+
+    async def end(self, session: Session) -> None:
+        """Ends a session in the file, too, so that a restart brings it back to nobody."""
+        await super().end(session)
+        await self.records.end_session(session.id, ended_sessions.OPERATOR, session.until)
 
 
 class Console(Generic[AnyShell]):
@@ -146,9 +168,9 @@ class Console(Generic[AnyShell]):
             Route("/", _to_overview, methods=["GET"]),
             Route(f"{pages.STATIC}/{{digest}}/{{name}}", self._static, methods=["GET"]),
             Route(ENTER, self._enter, methods=["GET", "POST"]),
-            Route("/console/leave", self._leave, methods=["POST"]),
+            Route(LEAVE, self._leave, methods=["POST"]),
         ]
-        self._router = Router([*own, *routes], redirect_slashes=False)
+        self._router = Router([*own, *documentation.routes(site), *routes], redirect_slashes=False)
 
     def link(self) -> str:
         """Returns a new one-time link."""
@@ -238,7 +260,7 @@ class Console(Generic[AnyShell]):
         return response
 
     async def _leave(self, request: Request) -> Response:
-        self.site.sessions.end(request.scope["session"])
+        await self.site.end(request.scope["session"])
         response = RedirectResponse(ENTER, 303)
         response.delete_cookie(self.site.place.cookie, secure=self.site.place.is_https, httponly=True)
         return response

@@ -6,7 +6,7 @@ Decisions alone: nothing here knows of HTTP.
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from cachetools import TTLCache
@@ -56,16 +56,17 @@ class Session:
 class Sessions:
     """Sessions in signed cookies, so that they go on when the platform restarts.
 
-    A session that was ended is remembered until the restart. `key` signs; it is never shown.
+    `ended` are the ids of those that were ended before. `key` signs; it is never shown.
     """
 
-    def __init__(self, key: bytes, clock: Clock) -> None:
+    def __init__(self, key: bytes, clock: Clock, ended: Iterable[str] = ()) -> None:
         self._key = key
         self._clock = clock
         self._cookies = URLSafeSerializer(
             key, salt="aep console session", signer_kwargs={"digest_method": hashlib.sha256}
         )
         self._ended: TTLCache[str, None] = TTLCache(ENDED_REMEMBERED, SESSION_SECONDS, clock.monotonic)
+        self._ended.update(dict.fromkeys(ended))
 
     def begin(self) -> tuple[Session, str]:
         """Returns a new session, and the value of its cookie."""
@@ -95,7 +96,7 @@ class Sessions:
         return session.until - self._clock.wall().timestamp()
 
     def end(self, session: Session) -> None:
-        """Ends a session before its time."""
+        """Ends a session before its time, in this process."""
         self._ended[session.id] = None
 
     def form_token(self, session: Session) -> str:

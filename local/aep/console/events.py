@@ -19,6 +19,7 @@ from event_platform.manage.events import with_courses
 from event_platform.manage.logs import since_of, until_of
 
 from .app import Site
+from .operations import time_of
 
 PATH = "/console/events"
 TEXT_CHARACTERS = 512
@@ -101,8 +102,6 @@ def query_of(fields: Mapping[str, str]) -> KeptQuery:
     """Returns the query of a URL. Raises InvalidRequest."""
     parsers: Mapping[str, Any] = {
         "entity": parse_entity,
-        "from": since_of,
-        "to": until_of,
         "outcome": CourseStatus,
         "below": _number,
     }
@@ -119,8 +118,8 @@ def query_of(fields: Mapping[str, str]) -> KeptQuery:
         entity=parsed.get("entity"),
         subscription_id=fields.get("subscription") or None,
         outcome=parsed.get("outcome"),
-        since=parsed.get("from"),
-        until=parsed.get("to"),
+        since=time_of(fields, "from", since_of),
+        until=time_of(fields, "to", until_of),
         below=parsed.get("below"),
     )
 

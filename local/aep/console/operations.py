@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,13 +15,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from event_platform.domain.attempts.outcomes import Reason
 from event_platform.domain.errors import InvalidRequest, NotFound, Overloaded, Problem
 from event_platform.domain.events.catalog import Catalog
 from event_platform.domain.record.logs import ACTIONS, ERRORS, LogEntry, LogQuery, LogType, Position
+from event_platform.manage.logs import since_of, until_of
 from event_platform.settings import Settings
 
 from .answers import read_form
-from .app import Site
+from .app import Shell, Site
 from .records import DEAD_LISTED
 
 log = structlog.get_logger()
@@ -72,13 +75,9 @@ class _Page:
         return RedirectResponse(f"/console/dead?done={'replayed' if act == 'replay' else 'dropped'}", 303)
 
     async def log(self, request: Request) -> Response:
-        fields = fields_of(request.query_params)
-        query = query_of(fields)
-        entries, after = await self._entries(query)
-        return self._site.page(request, "log.html", **log_context(fields, entries, after))
+        return await log_page(self._site, request, self._entries)
 
-    async def _entries(self, query: LogQuery) -> tuple[Sequence[LogEntry], Position | None]:
-        """Returns a page of entries, and where the next one begins."""
+    async def _entries(self, query: LogQuery) -> "Entries":
         if query.subscription_id is None:
             return await self._site.records.log_of_all(query)
         try:
@@ -152,16 +151,51 @@ def fields_of(parameters: Mapping[str, str]) -> Mapping[str, str]:
     return {name: value.strip()[:300] for name, value in parameters.items()}
 
 
+Entries = tuple[Sequence[LogEntry], Position | None]
+"""Entries of the log, and where the next page begins, None if nothing is left."""
+
+
+async def log_page(site: Shell, request: Request, read: Callable[[LogQuery], Awaitable[Entries]]) -> Response:
+    """Shows the entries that the form asks for."""
+    fields = fields_of(request.query_params)
+    entries: Entries = [], None
+    problem = ""
+    try:
+        query = query_of(fields)
+    except InvalidRequest as error:
+        problem = str(error)
+    else:
+        entries = await read(query)
+    context = log_context(fields, *entries)
+    return site.page(request, "log.html", 400 if problem else 200, problem=problem, **context)
+
+
 def query_of(fields: Mapping[str, str]) -> LogQuery:
-    """Returns the query of the log's form. What is none of its values counts as absent."""
-    log_type, operation = fields.get("type", ""), fields.get("operation", "")
+    """Returns the query of the log's form. What is none of its choices counts as absent.
+
+    Raises InvalidRequest for a time that is none.
+    """
+    log_type, operation, reason = (fields.get(name, "") for name in ("type", "operation", "reason"))
     return LogQuery(
         log_type=LogType(log_type) if log_type in set(LogType) else None,
         operation=operation if operation in ACTIONS | ERRORS else None,
+        error_reason=reason if reason in set(Reason) else None,
         subscription_id=fields.get("subscription") or None,
+        since=time_of(fields, "from", since_of),
+        before=time_of(fields, "to", until_of),
         limit=LOG_PAGE,
         after=_position(fields),
     )
+
+
+def time_of(fields: Mapping[str, str], name: str, parse: Callable[[str], datetime]) -> datetime | None:
+    """Returns the time in a field of a form; None without one. Raises InvalidRequest."""
+    if not fields.get(name):
+        return None
+    try:
+        return parse(fields[name])
+    except ValueError as error:
+        raise InvalidRequest(Problem(name, str(error))) from None
 
 
 def log_context(
@@ -177,6 +211,7 @@ def log_context(
         "log": entries,
         "older": older,
         "operations": sorted(ACTIONS | ERRORS),
+        "reasons": sorted(Reason),
         "types": list(LogType),
     }
 

@@ -16,6 +16,8 @@ from markupsafe import Markup
 from event_platform.domain.timestamps import to_rfc3339
 from event_platform.domain.words import counted
 
+from . import documentation
+
 STATIC = "/console/static"
 ROOM = __name__.rpartition(".")[0]
 """The package that has the folders `static` and `templates`."""
@@ -65,6 +67,7 @@ class Templates:
         self._environment.globals["static"] = {name: file.url_below(prefix) for name, file in static.items()}
         self._environment.filters |= {
             "ago": ago,
+            "help": documentation.url_of,
             "json": to_json,
             "milliseconds": milliseconds,
             "number": number,

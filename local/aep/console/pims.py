@@ -1,10 +1,9 @@
 """The PIMs: how their events come in, who their clients are, and their secrets, each shown once."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import urlencode
 
 import structlog
 from pydantic import SecretStr, ValidationError
@@ -29,7 +28,6 @@ log = structlog.get_logger()
 
 PATH = "/console/pims"
 ONE = f"{PATH}/one"
-ON_A_PAGE = 50
 TEXT_CHARACTERS = 200
 AUTHS = {
     "token-info": "the PIM says whose a token is (Akeneo's cloud)",
@@ -150,18 +148,15 @@ class _Page:
         parameters = request.query_params
         text = parameters.get("q", "").strip()[:TEXT_CHARACTERS]
         every = await self._records.pims()
-        found = sorted((each for each in every if text.lower() in each.name), key=lambda each: each.name)
-        page = parameters.get("page", "")
-        begin = ON_A_PAGE * (int(page) if page.isdecimal() and len(page) < 6 else 0)
-        known = found[begin : begin + ON_A_PAGE]
-        silent = {each["pim"]: each for each in views.silent(meters, known, now)}
+        page = views.page_of(like(every, text), parameters.get("page", ""), PATH, {"q": text})
+        silent = {each["pim"]: each for each in views.silent(meters, page.rows, now)}
         rows = [
             {
                 "tenant": tenant,
                 "ways": views.ways_of(tenant, meters.last_calls, self._base),
                 "silent": silent.get(tenant.name),
             }
-            for tenant in known
+            for tenant in page.rows
         ]
         return self._site.page(
             request,
@@ -170,10 +165,7 @@ class _Page:
             rows=rows,
             text=text,
             total=len(every),
-            first=begin + 1,
-            number=len(found),
-            before=None if begin == 0 else _page_url(text, begin // ON_A_PAGE - 1),
-            after=None if begin + ON_A_PAGE >= len(found) else _page_url(text, begin // ON_A_PAGE + 1),
+            page=page,
             auths=AUTHS,
             can_seal=self._records.can_seal,
             problem=problem,
@@ -212,7 +204,10 @@ class _Page:
         if tenant is None:
             raise NotFound(f"{name[:200]} is no PIM that this platform works for")
         stored = await self._records.stored_pim(name)
-        now = self._site.clock.wall()
+        now, parameters = self._site.clock.wall(), request.query_params
+        text = parameters.get("q", "").strip()[:TEXT_CHARACTERS]
+        found = [each for each in tenant.clients if text in each.client_id or text in (each.username or "")]
+        page = views.page_of(found, parameters.get("page", ""), ONE, {"name": name, "q": text})
         return self._site.page(
             request,
             "pim.html",
@@ -220,7 +215,9 @@ class _Page:
             ways=views.ways_of(tenant, self._meters.last_calls, self._base),
             feed=views.feed_of(name, self._meters.feeds),
             auth=AUTHS[tenant.auth],
-            clients=[views.client_shown(each, now) for each in tenant.clients],
+            clients=[views.client_shown(each, now) for each in page.rows],
+            page=page,
+            text=text,
             can_seal=self._records.can_seal,
             is_changeable=stored is not None and stored == tenant,
             secrets=secrets or {},
@@ -316,8 +313,10 @@ class _Page:
         return {}
 
 
-def _page_url(text: str, page: int) -> str:
-    return f"{PATH}?{urlencode({'q': text, 'page': page})}"
+def like(tenants: Iterable[Tenant], text: str) -> list[Tenant]:
+    """Returns the PIMs whose names have the text, in the order of their names."""
+    wanted = text.casefold()
+    return sorted((each for each in tenants if wanted in each.name.casefold()), key=lambda each: each.name)
 
 
 def _pim_name(text: str) -> str:

@@ -16,10 +16,11 @@ from event_platform.domain.subscriptions import Owner, Status, Subscription
 from event_platform.domain.suspension import HOUR_MINUTES, Count, first_minute, series_before, series_of
 from event_platform.domain.tenants import Tenant
 from event_platform.manage.identity import Caller
+from event_platform.ports import Seal
 
 from ..broker import dead_letters
 from ..broker.dead_letters import DeadLetter
-from ..store import courses, kept, kept_search, listing, logs, tenants
+from ..store import courses, ended_sessions, kept, kept_search, listing, logs, tenants
 from ..store.kept_search import STEPS, SqliteKeptEvents
 from ..store.listing import Listed, ListPage, ListQuery
 from ..store.success_counts import SqliteSuccessCounts
@@ -97,11 +98,15 @@ class Records:
         LOG_LOOKED_AT of them are looked at, so a page may have fewer than its limit and not be the last one.
         """
         found: list[LogEntry] = []
-        everything = replace(query, log_type=None, operation=None, limit=LOG_STEP)
+        everything = replace(query, log_type=None, operation=None, error_reason=None, limit=LOG_STEP)
         for _ in range(LOG_LOOKED_AT // LOG_STEP):
             entries = await self.log(None, everything)
             for entry in entries:
-                if query.log_type in (None, entry.log_type) and query.operation in (None, entry.operation):
+                if (
+                    query.log_type in (None, entry.log_type)
+                    and query.operation in (None, entry.operation)
+                    and query.error_reason in (None, entry.error_reason)
+                ):
                     found.append(entry)
                 everything = replace(everything, after=Position(entry.at.timestamp(), entry.id))
                 if len(found) == query.limit:
@@ -172,13 +177,13 @@ class Records:
 
     async def stored_pim(self, name: str) -> Tenant | None:
         """Returns the entry of the data folder; None if there is none."""
-        return (await self._stored()).get(name)
+        return await self._database.read(partial(_entry, name=name, seal=self._parts.seal))
 
     async def change_pim(self, name: str, change: Callable[[Tenant | None], Tenant]) -> Tenant:
         """Puts what `change` makes of the entry of the data folder. Raises what `change` raises."""
 
         def job(connection: sqlite3.Connection) -> Tenant:
-            after = change(_readable(connection, self._parts).get(name))
+            after = change(_entry(connection, name, self._parts.seal))
             tenants.check(after, allow_http=self._parts.settings.dev)
             tenants.put(connection, after, self._parts.seal)
             return after
@@ -189,22 +194,31 @@ class Records:
 
     async def remove_pim(self, name: str) -> None:
         """Removes an entry of the data folder. Raises NotFound."""
-        if name not in await self._stored():
+        if await self._database.read(partial(tenants.document_of, name=name)) is None:
             raise NotFound(f"{name} is not in the registry of the data folder")
         await self._database.write(partial(tenants.remove, name=name))
         await self._parts.pims.reread()
 
-    async def _stored(self) -> Mapping[str, Tenant]:
-        return await self._database.read(partial(_readable, parts=self._parts))
+    async def end_session(self, session_id: str, tenant: str, until: float) -> None:
+        """Remembers that a session has ended, until its cookie is no longer good (unix seconds)."""
+        now = self._parts.clock.wall().timestamp()
+        await self._database.write(
+            partial(ended_sessions.end, session_id=session_id, tenant=tenant, until=until, now=now)
+        )
+
+    async def is_ended(self, session_id: str) -> bool:
+        """True for a session that was ended before its time."""
+        return await self._database.read(partial(ended_sessions.is_ended, session_id=session_id))
 
     def _now(self) -> datetime:
         return self._parts.clock.now()
 
 
-def _readable(connection: sqlite3.Connection, parts: Parts) -> dict[str, Tenant]:
-    """Returns the entries of the data folder that can be understood, by their names."""
-    found: dict[str, Tenant] = {}
-    for entry in tenants.stored_entries(connection):
-        with suppress(UnreadableEntry):
-            found[entry.name] = stored_tenant(entry.document, parts.seal)
-    return found
+def _entry(connection: sqlite3.Connection, name: str, seal: Seal) -> Tenant | None:
+    """Returns the entry of the data folder, None if there is none that can be understood."""
+    document = tenants.document_of(connection, name)
+    if document is None:
+        return None
+    with suppress(UnreadableEntry):
+        return stored_tenant(document, seal)
+    return None

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 
 import structlog
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from ..errors import CannotListen
 from ..runtime.stopping import CONSOLE_SECONDS
 from ..serving import server
 from ..serving.samples import Samples
+from ..store import ended_sessions
 from ..wiring import Parts
 from . import events, operations, overview, pims, subscription, subscriptions, trying
 from .address import Address
@@ -28,9 +30,10 @@ PURPOSE = "aep console"
 """The name of the key that signs cookies, which is derived from the one of the data folder."""
 
 
-def build(parts: Parts, place: Place, samples: Samples) -> Console[Site]:
-    """Returns the console with all its pages."""
-    site = Site(parts, samples, place, parts.seal.derived_key(PURPOSE))
+async def build(parts: Parts, place: Place, samples: Samples) -> Console[Site]:
+    """Returns the console with all its pages. Raises StoreUnavailable."""
+    ended = await parts.database.read(partial(ended_sessions.all_of, tenant=ended_sessions.OPERATOR))
+    site = Site(parts, samples, place, parts.seal.derived_key(PURPOSE), ended)
     return Console(site, [route for page in PAGES for route in page.routes(site)])
 
 
@@ -61,7 +64,7 @@ async def serving(
                 samples = Samples(parts.meters, parts.clock, on_fault=on_fault)
                 samples.start()
                 stack.push_async_callback(samples.stop)
-                console = build(parts, Place(url), samples)
+                console = await build(parts, Place(url), samples)
                 await stack.enter_async_context(
                     server.running_on(
                         listener,

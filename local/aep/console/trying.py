@@ -15,15 +15,20 @@ from event_platform.domain.errors import Conflict, Forbidden, InvalidRequest, Pr
 from event_platform.domain.events.event import Event
 from event_platform.domain.ingest_formats.cloudevents import Context, read_value
 from event_platform.domain.matching import checks
+from event_platform.domain.words import counted
 
 from .answers import read_form
 from .app import Site
 from .forms import json_of
+from .pims import TEXT_CHARACTERS, like
 
 log = structlog.get_logger()
 
 PATH = "/console/try"
 LOOKED_AT = 200
+PIMS_OFFERED = 50
+"""The PIMs that the form offers; of others a reader types a part of the URL."""
+PIMS_NAMED = 3
 FIRST = "com.akeneo.pim.v1.product.updated"
 """The type whose example is shown at first."""
 
@@ -44,6 +49,7 @@ class _Page:
         self, request: Request, fields: Mapping[str, str], problem: str = "", **more: Any
     ) -> Response:
         catalog = self._site.parts.manage.catalog
+        pims = await self._pims()
         chosen = fields.get("type", "")
         if chosen not in catalog:
             chosen = FIRST
@@ -53,7 +59,8 @@ class _Page:
             "try.html",
             400 if problem else 200,
             **{
-                "pims": [each.name for each in await self._site.records.pims() if each.url is not None],
+                "pims": pims[:PIMS_OFFERED],
+                "pim": fields.get("pim") or (pims[0] if len(pims) == 1 else ""),
                 "types": sorted(catalog.types),
                 "chosen": chosen,
                 "fields": fields,
@@ -88,11 +95,23 @@ class _Page:
             more["sent"] = event.id
         return await self._page(request, fields, **more)
 
+    async def _pims(self, text: str = "") -> list[str]:
+        """Returns the names of the PIMs whose events come in, or of those that have the text."""
+        known = await self._site.records.pims()
+        return [each.name for each in like(known, text) if each.url is not None]
+
     async def _pim(self, fields: Mapping[str, str]) -> str:
-        known = [each.name for each in await self._site.records.pims() if each.url is not None]
-        if (pim := fields.get("pim", "")) not in known:
-            raise InvalidRequest(Problem("", "choose the PIM that the event is of"))
-        return pim
+        """Returns the PIM that was typed: its URL, or a part that only one has. Raises InvalidRequest."""
+        text = fields.get("pim", "").strip().rstrip("/")[:TEXT_CHARACTERS]
+        found = await self._pims(text) if text else []
+        if text in found or len(found) == 1:
+            return text if text in found else found[0]
+        if not found:
+            raise InvalidRequest(Problem("", "choose the PIM that the event is of: this one is not known"))
+        few = ", ".join(found[:PIMS_NAMED])
+        raise InvalidRequest(
+            Problem("", f"{counted(len(found), 'PIM')} are like that, such as {few}: choose one")
+        )
 
     def _event(self, pim: str, fields: Mapping[str, str]) -> Event:
         """Returns the event as ingest would read it. Its id may be left out. Raises what ingest does."""

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlencode
 
 from event_platform.domain.kept_events import CourseStatus, KeptEvent
 from event_platform.domain.subscriptions import Status
@@ -17,21 +18,66 @@ from .pages import seconds as span
 
 NAMED = 10
 """The PIMs that the overview names for one thing that is wrong; of more it says the number."""
+ON_A_PAGE = 50
+"""The PIMs, or the clients of one, on a page."""
 OLD_SECONDS = 300.0
 """The age of an event that waits from which that is worth a sentence, while it is no retry."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PageOf(Generic[T]):
+    """The rows of one page of a list of `number` rows, from its row `first` on, counted from 1.
+
+    `before` and `after` are the URLs of the pages around it, None where there is none.
+    """
+
+    rows: Sequence[T]
+    first: int
+    number: int
+    before: str | None
+    after: str | None
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.rows) - 1
+
+
+def page_of(found: Sequence[T], page: str, path: str, kept: Mapping[str, str]) -> PageOf[T]:
+    """Returns the page of that number, which begin with 0; `kept` is the rest of its URL's query."""
+
+    def url(number: int) -> str:
+        return f"{path}?{urlencode({**kept, 'page': number})}"
+
+    number = page_number(page)
+    begin = number * ON_A_PAGE
+    return PageOf(
+        found[begin : begin + ON_A_PAGE],
+        begin + 1,
+        len(found),
+        url(number - 1) if number else None,
+        url(number + 1) if begin + ON_A_PAGE < len(found) else None,
+    )
+
+
+def page_number(text: str) -> int:
+    """Returns the number of a page in a URL; what is none counts as the first."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One thing that is wrong, in a sentence, with the page of the console and the page of docs to go to.
+    """One thing that is wrong, in a sentence, with the page of the console to go to.
 
-    `is_bad` tells what needs somebody now from what should be looked at.
+    `docs` is the part of the documentation that says what to do. `is_bad` tells what needs somebody now from
+    what should be looked at.
     """
 
     sentence: str
     link: str
+    docs: str
     is_bad: bool = True
-    docs: str = ""
 
 
 def remarks(
@@ -48,7 +94,11 @@ def remarks(
     found: list[Remark] = []
     if problem is not None:
         found.append(
-            Remark(f"No event is taken in: {problem}.", "/console/health", docs="run-on-one-server.md")
+            Remark(
+                f"No event is taken in: {problem}.",
+                "/console/health",
+                docs="run-on-one-server.md#look-after-it",
+            )
         )
     if meters.dead_letters + meters.dead_events:
         number = meters.dead_letters + meters.dead_events
@@ -56,7 +106,7 @@ def remarks(
             Remark(
                 f"The platform's own code failed on {counted(number, 'message')}, now dead letters.",
                 "/console/dead",
-                docs="operate.md#dead-letters",
+                docs="run-on-one-server.md#look-after-it",
             )
         )
     if suspended := by_status.get(Status.SUSPENDED, 0):
@@ -66,7 +116,7 @@ def remarks(
                 f"{counted(suspended, 'subscription')} {is_are} suspended: nothing is sent to"
                 f" {'it' if suspended == 1 else 'them'}.",
                 "/console/subscriptions?status=suspended",
-                docs="suspension.md",
+                docs="suspension.md#what-to-do",
             )
         )
     found += [
@@ -74,31 +124,31 @@ def remarks(
             f"A call of {each['pim'] or 'nobody known'} was refused last, by {each['way']}:"
             f" {each['status']} {each['reason']}.",
             "/console/pims",
-            docs="connect-a-pim.md",
+            docs="connect-a-pim.md#what-is-refused",
         )
         for each in refused[:NAMED]
     ]
     if (more := len(refused) - NAMED) > 0:
         sentence = f"The last call of {counted(more, 'more way')} of PIMs was refused, too."
-        found.append(Remark(sentence, "/console/pims", docs="connect-a-pim.md"))
+        found.append(Remark(sentence, "/console/pims", docs="connect-a-pim.md#what-is-refused"))
     found += [
         Remark(
             f"{each['pim']} has been silent for {span(each['silent_for'])}; usually events come every"
             f" {span(each['usual'])}.",
             "/console/pims",
             is_bad=False,
-            docs="connect-a-pim.md",
+            docs="connect-a-pim.md#what-to-know",
         )
         for each in silent[:NAMED]
     ]
     if (more := len(silent) - NAMED) > 0:
         sentence = f"{counted(more, 'more PIM')} {'has' if more == 1 else 'have'} been silent, too."
-        found.append(Remark(sentence, "/console/pims", is_bad=False, docs="connect-a-pim.md"))
+        found.append(Remark(sentence, "/console/pims", is_bad=False, docs="connect-a-pim.md#what-to-know"))
     if oldest > OLD_SECONDS and meters.queued > meters.retries:
         found.append(
             Remark(
                 "Deliveries wait for their receivers' pace.",
-                "/console/subscriptions?order=failure",
+                "/console/subscriptions?sort=waiting",
                 is_bad=False,
                 docs="throughput.md",
             )
@@ -110,6 +160,7 @@ def remarks(
                 " caught up.",
                 "/console/health",
                 is_bad=False,
+                docs="run-on-one-server.md#the-clock",
             )
         )
     return found

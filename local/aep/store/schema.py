@@ -454,6 +454,15 @@ DELETE FROM feed_marks;                -- whose keys were others; the feeds begi
 DELETE FROM feed_resources;
 """
 
+_VERSION_20 = """
+CREATE TABLE ended_sessions (          -- of the console, ended before their time
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,              -- '' is the operator
+    until REAL NOT NULL                -- when its cookie is no longer good
+) WITHOUT ROWID;
+CREATE INDEX ended_sessions_by_tenant ON ended_sessions (tenant, until);
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -474,6 +483,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_17,
     _VERSION_18,
     _VERSION_19,
+    _VERSION_20,
 )
 """The statements that lead from each version of the schema to the next, beginning with the empty file.
 

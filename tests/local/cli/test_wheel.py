@@ -55,13 +55,22 @@ def test_the_source_archive_holds_what_wheel_server_and_image_are_made_from_and_
     made = {"PKG-INFO", ".gitignore"}
     built_from = {"functions", "local", "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"}
     image = {".dockerignore", "Containerfile", "compose.yaml", "requirements-build.txt"}
-    assert names - made == built_from | image | {"deploy", "requirements-server.txt"}
+    assert names - made == built_from | image | {"deploy", "docs", "requirements-server.txt"}
 
 
 def test_the_command_of_the_wheel_runs(installed: Path) -> None:
     shown = run(installed, str(installed / "bin" / "aep"), "events", "--json")
     assert "com.akeneo.pim.v1.product.updated" in shown, "the catalog comes with it"
     assert "aep COMMAND" in run(installed, str(installed / "bin" / "aep"), "--help")
+
+
+def test_the_documentation_comes_with_the_wheel(installed: Path) -> None:
+    show = (
+        "from aep.console.documentation import rendered, titles; print(len(titles()), rendered('suspension'))"
+    )
+    shown = run(installed, "-c", show)
+    assert shown.startswith(f"{len(list((ROOT / 'docs').glob('*.md')))} ")
+    assert 'id="what-to-do"' in shown
 
 
 def test_the_wheel_bears_the_version_of_the_code(installed: Path) -> None:

@@ -1,6 +1,5 @@
 """The acts of the operator on a subscription: each asks before, and is logged as the operator's."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import orjson
@@ -13,18 +12,6 @@ from event_platform.manage import trials
 from support.console import ConsoleHere, Reader, console_here
 from support.processes import free_port
 from support.records import KAFKA_CONFIG, PRIMARY, UPDATED
-
-
-@pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[ConsoleHere]:
-    async with console_here(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def reader(here: ConsoleHere) -> AsyncIterator[Reader]:
-    async with here.reader() as signed_in:
-        yield signed_in
 
 
 def path_of(subscription: Subscription, act: str = "") -> str:

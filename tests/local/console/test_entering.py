@@ -1,7 +1,6 @@
 """Entering the console, and the headers of every answer."""
 
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from event_platform.domain.front_door import ADDRESS_BURST
 from support.console import ConsoleHere, console_here
 
 PAGES = ["/console", "/console/subscriptions", "/console/live/overview"]
-
-
-@pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[ConsoleHere]:
-    async with console_here(tmp_path) as running:
-        yield running
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -122,6 +115,15 @@ async def test_a_session_that_was_left_is_over_with_its_cookie(here: ConsoleHere
             thief.session.cookie_jar.update_cookies(kept)
             assert (await thief.get("/console", cookies=kept)).status == 401
         assert (await reader.get("/console")).status == 401
+
+
+async def test_a_session_that_was_left_is_over_after_a_restart_too(tmp_path: Path) -> None:
+    async with console_here(tmp_path) as here, here.reader() as reader, here.reader() as other:
+        left, stays = ({each.key: each.value for each in one.session.cookie_jar} for one in (reader, other))
+        await reader.submit("/console/leave")
+    async with console_here(tmp_path) as here, here.stranger() as thief:
+        assert (await thief.get("/console", cookies=left)).status == 401
+        assert (await thief.get("/console", cookies=stays)).status == 200
 
 
 async def test_a_session_outlives_a_restart(tmp_path: Path) -> None:

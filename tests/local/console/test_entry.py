@@ -72,6 +72,12 @@ def test_a_session_that_was_ended_is_over(clock: ManualClock) -> None:
     assert sessions.of_cookie(cookie) is None
 
 
+def test_a_session_that_was_ended_in_another_process_is_over(clock: ManualClock) -> None:
+    session, cookie = Sessions(KEY, clock).begin()
+
+    assert Sessions(KEY, clock, [session.id]).of_cookie(cookie) is None
+
+
 def test_a_changed_cookie_is_none(clock: ManualClock) -> None:
     sessions = Sessions(KEY, clock)
     _, cookie = sessions.begin()

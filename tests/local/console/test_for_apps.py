@@ -1,9 +1,11 @@
 """The console of who develops an app, on the public port."""
 
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import aiohttp
@@ -19,9 +21,10 @@ from event_platform.domain.subscriptions import Owner
 from event_platform.manage import trials
 from support.console import FORM_TOKEN, ConsoleHere, Reader, console_here
 from support.processes import free_port
-from support.records import PIM, PRIMARY, an_event
+from support.records import PIM, PRIMARY, UPDATED, an_event
 
 KEY = "the-platform-key-of-the-tests"
+CREATED = "com.akeneo.pim.v1.product.created"
 TYPED = {"X-PIM-URL": PIM, "X-PIM-CLIENT-ID": "erp", "X-PIM-TOKEN": KEY}
 
 
@@ -156,13 +159,76 @@ async def test_forms_of_other_sites_do_nothing(
         refused = await reader.post(f"{path}/test", {"csrf": "x"})
         token = FORM_TOKEN.search((await reader.get(path)).text)
         assert token is not None
-        tested = await reader.post(f"{path}/test", {"csrf": token[1]})
+        tested = await reader.post(f"{path}/test", {"csrf": token[1], "type": UPDATED})
         again = await reader.post(f"{path}/test", {"csrf": token[1]})
         await reader.post("/console/app/leave", {"csrf": token[1]})
         left = await reader.get("/console/app/log")
 
     assert (foreign.status, refused.status, again.status, left.status) == (403, 403, 429, 401)
     assert "connection_refused" in tested.words
+    assert f'"type":"{UPDATED}"' in tested.words
+
+
+async def test_a_session_that_was_left_is_over_with_its_cookie(tmp_path: Path) -> None:
+    async with platform(tmp_path) as (_, url), reader_of(url) as reader, reader_of(url) as thief:
+        await reader.post("/console/app/enter", TYPED)
+        (cookie,) = reader.session.cookie_jar
+        stolen = {cookie.key: cookie.value}
+        token = FORM_TOKEN.search((await reader.get("/console/app")).text)
+        assert token is not None
+        assert (await thief.get("/console/app/log", cookies=stolen)).status == 200
+        await reader.post("/console/app/leave", {"csrf": token[1]})
+        assert (await thief.get("/console/app/log", cookies=stolen)).status == 401
+    async with platform(tmp_path) as (_, url), reader_of(url) as thief:
+        assert (await thief.get("/console/app/log", cookies=stolen)).status == 401
+
+
+async def test_the_lists_are_narrowed_as_the_api_does(public: tuple[ConsoleHere, str]) -> None:
+    here, url = public
+    (mine,) = await here.subscribe(1, Owner(PIM, "erp"), filter=None)
+    await here.platform.parts.manage.intake.accept(PIM, [an_event(1)])
+    one, shown = "/console/app/events/one?id=event-1", []
+    async with reader_of(url) as reader:
+        await reader.post("/console/app/enter", TYPED)
+        for query in (
+            f"type={UPDATED}",
+            f"type={CREATED}",
+            f"subscription_id={mine.id}&from=2020-01-01",
+            "to=2020-01-01",
+            "outcome=ended",
+        ):
+            page = await reader.get(f"/console/app/events?{query}")
+            shown.append((page.status, one in page.text))
+        by_id = await reader.get("/console/app/events?id=event-1")
+        wrong = [
+            await reader.get(f"/console/app/{path}")
+            for path in ("events?from=yesterday", "events?entity=x", "log?to=yesterday", "log?cursor=x")
+        ]
+        log = [
+            (await reader.get(f"/console/app/log?{query}")).text
+            for query in (f"subscription_id={mine.id}", "log_type=error", "from=2999-01-01")
+        ]
+
+    assert shown == [(200, True), (200, False), (200, True), (200, False), (200, False)]
+    assert by_id.url.endswith(one)
+    assert [page.status for page in wrong] == [400] * 4
+    assert "From: not an RFC 3339" in wrong[0].words
+    assert 'value="yesterday"' in wrong[0].text
+    assert [f'{mine.id}">' in text for text in log] == [True, False, False]
+
+
+async def test_more_of_a_list_keeps_its_filters(public: tuple[ConsoleHere, str]) -> None:
+    here, url = public
+    await here.platform.parts.manage.intake.accept(PIM, [an_event(number) for number in range(1, 61)])
+    async with reader_of(url) as reader:
+        await reader.post("/console/app/enter", TYPED)
+        first = await reader.get(f"/console/app/events?type={UPDATED}")
+        older = re.search(r'class="paging"><a href="([^"]*)"', first.text)
+        assert older is not None
+        second = await reader.get(unescape(older[1]))
+
+    assert f"type={UPDATED}" in older[1]
+    assert (first.text.count("<tr>"), second.text.count("<tr>")) == (51, 11)
 
 
 async def test_a_key_that_was_taken_away_ends_the_session(tmp_path: Path) -> None:

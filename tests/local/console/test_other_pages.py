@@ -1,7 +1,6 @@
 """The pages of events, PIMs, dead letters, the log, health and trying."""
 
 import re
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -12,25 +11,14 @@ from pydantic import SecretStr
 
 from aep.console import events
 from aep.console.operations import settings_shown
-from aep.console.pims import ON_A_PAGE
+from aep.console.trying import PIMS_OFFERED
+from aep.console.views import ON_A_PAGE
 from event_platform.domain.subscriptions import Owner
 from event_platform.settings import Settings
 from support.console import ConsoleHere, Reader, console_here
 from support.records import PIM, UPDATED, an_event, with_data
 
 HOSTILE = '<script>alert(1)</script>\u202e"'
-
-
-@pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[ConsoleHere]:
-    async with console_here(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def reader(here: ConsoleHere) -> AsyncIterator[Reader]:
-    async with here.reader() as signed_in:
-        yield signed_in
 
 
 async def add_pim(reader: Reader, auth: str = "platform-key") -> str:
@@ -79,6 +67,22 @@ async def test_many_pims_are_in_pages_and_found(tmp_path: Path) -> None:
     assert ["Next" in page.words for page in pages] == [True, True, False, False]
     assert ("pim007" in found.words, "pim008" in found.words) == (True, False)
     assert "None of 101 PIMs" in none.words
+
+
+async def test_many_clients_are_in_pages_and_found(tmp_path: Path) -> None:
+    clients = [{"client_id": f"client-{number:05}"} for number in range(10_000)]
+    listed = orjson.dumps([{"url": PIM, "auth": "probe", "clients": clients}]).decode()
+    one = f"/console/pims/one?name={quote(PIM)}"
+    async with console_here(tmp_path, pims=listed) as here, here.reader() as reader:
+        first, last = await reader.get(one), await reader.get(f"{one}&page=199")
+        found = await reader.get(f"{one}&q=-00007")
+        none = await reader.get(f"{one}&q=nothing")
+
+    assert "1–50 of 10 000 Next" in first.words
+    assert "9 951–10 000 of 10 000 Previous" in last.words
+    assert re.findall(r"client-\d+", found.words) == ["client-00007"]
+    assert "None of 10000 clients" in none.words
+    assert max(len(page.text) for page in (first, last, found, none)) < 30_000
 
 
 async def test_ingest_keys_are_rotated(here: ConsoleHere, reader: Reader) -> None:
@@ -225,6 +229,17 @@ async def test_the_log_is_filtered(here: ConsoleHere, reader: Reader) -> None:
     assert f"/console/subscriptions/{first.id}" not in of_second.text
 
 
+async def test_the_log_is_narrowed_by_time_and_reason(here: ConsoleHere, reader: Reader) -> None:
+    (subscription,) = await here.subscribe()
+    path = f"/console/subscriptions/{subscription.id}"
+    queries = ("from=2020-01-01", "to=2020-01-01", "reason=destination_timeout", "reason=strange")
+    shown = [path in (await reader.get(f"/console/log?{query}")).text for query in queries]
+    wrong = await reader.get("/console/log?from=yesterday")
+
+    assert shown == [True, False, False, True]
+    assert (wrong.status, "From: not an RFC 3339" in wrong.words) == (400, True)
+
+
 async def test_the_log_has_pages(here: ConsoleHere, reader: Reader) -> None:
     subscriptions = await here.subscribe(20)
     for _ in range(3):
@@ -283,6 +298,30 @@ async def test_an_event_is_tried_and_sent(here: ConsoleHere, reader: Reader) -> 
     assert "Send it to those who get it" in looked.words
     assert looked.text.index(got[0].id) < looked.text.index(not_got[0].id)
     assert got[0].config.destination in (await reader.get(link[1])).words
+
+
+async def test_of_many_pims_one_is_tried(tmp_path: Path) -> None:
+    listed = [{"url": f"https://pim{number:04}.example.com"} for number in range(1_000)]
+    data = {"product": {"uuid": "0e0f6b1c-8f2d-4b57-9a1c-2f6d0c1b7a55"}}
+    event = orjson.dumps(
+        {"type": UPDATED, "data": {**data, "author": {"identifier": "julia", "type": "user"}}}
+    )
+    fields = {"event": event.decode(), "act": "look"}
+    async with console_here(tmp_path, pims=orjson.dumps(listed).decode()) as here, here.reader() as reader:
+        page = await reader.get("/console/try")
+        answers = {
+            text: await reader.submit("/console/try", {"pim": text, **fields})
+            for text in ("https://pim0700.example.com", "PIM0700", "pim07", "nothing", "")
+        }
+
+    assert page.text.count("https://pim") == PIMS_OFFERED
+    assert len(page.text) < 20_000
+    for text in ("https://pim0700.example.com", "PIM0700"):
+        assert "The PIM has no subscriptions." in answers[text].words
+    assert "100 PIMs are like that, such as https://pim0700.example.com, " in answers["pim07"].words
+    for text in ("nothing", ""):
+        assert "this one is not known" in answers[text].words
+    assert [each.status for each in answers.values()] == [200, 200, 400, 400, 400]
 
 
 @pytest.mark.parametrize(

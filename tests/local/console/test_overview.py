@@ -1,23 +1,15 @@
 """The overview and the table of subscriptions, as a reader sees them."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from aep.store.listing import Order
 from event_platform.domain.subscriptions import Owner
-from support.console import ConsoleHere, console_here
+from support.console import ConsoleHere
 from support.records import PIM, UPDATED
 
 HOSTILE = "<script>alert(1)</script>\"'\u202e{{ 7*7 }}"
-
-
-@pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[ConsoleHere]:
-    async with console_here(tmp_path) as running:
-        yield running
 
 
 async def fail(here: ConsoleHere, number: int) -> None:

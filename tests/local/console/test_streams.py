@@ -1,8 +1,6 @@
 """Live parts of pages: how many, how often, for how long."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,14 +10,8 @@ from aep.broker.tail import SHOWN, Tails
 from aep.console import subscription as subscription_page
 from aep.console.streams import STREAMS, UPDATE_SECONDS
 from event_platform.domain.attempts.outcomes import Kind
-from support.console import ConsoleHere, Reader, console_here
+from support.console import ConsoleHere, Reader
 from support.eventually import eventually
-
-
-@pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[ConsoleHere]:
-    async with console_here(tmp_path) as running:
-        yield running
 
 
 async def opened(reader: Reader, path: str = "/console/live/overview") -> aiohttp.ClientResponse:

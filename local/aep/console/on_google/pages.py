@@ -162,12 +162,13 @@ class _Page:
         )
 
     async def log(self, request: Request) -> Response:
-        fields = operations.fields_of(request.query_params)
+        return await operations.log_page(self._site, request, self._entries)
+
+    async def _entries(self, query: LogQuery) -> operations.Entries:
         try:
-            entries, after = await self._records.log(operations.query_of(fields))
+            return await self._records.log(query)
         except NotFound:
-            entries, after = [], None
-        return self._site.page(request, "log.html", **operations.log_context(fields, entries, after))
+            return [], None
 
 
 def request_of(fields: Mapping[str, str], now: datetime) -> ReplayRequest:
