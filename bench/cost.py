@@ -249,6 +249,15 @@ def busy(traffic: Traffic, assumed: Assumed) -> Costs:
     }
 
 
+def notes_for_feeds(batch: float) -> float:
+    """Returns US dollars for a million changes that webhooks tell of PIMs with a feed, `batch` in each.
+
+    A webhook is a note, which a round reads and Firestore deletes.
+    """
+    webhooks = MILLION / batch
+    return sum(cost(price, webhooks) for price in (Price.WRITES, Price.READS, Price.DELETES))
+
+
 def without_logs(bill: Costs) -> float:
     """Returns the sum without lines about successes, or with all lines within the free 50 GiB a month."""
     return sum(bill.values()) - bill["Logs"]

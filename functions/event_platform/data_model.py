@@ -28,6 +28,7 @@ FEEDS = "feeds"
 FEED_STATES = "feed_states"
 FEED_MARKS = "feed_marks"
 FEED_LISTED = "feed_listed"
+FEED_NOTES = "feed_notes"
 
 EXPIRES_AT = "expires_at"
 """The field with the time after which Firestore deletes a document of a collection of `EXPIRING`."""
@@ -115,10 +116,11 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
         "ended",
         EXPIRES_AT,
     ),
-    FEEDS: ("tenant", "version", "document", "step", "due_at"),
+    FEEDS: ("tenant", "version", "document", "has_notes", "step", "due_at"),
     FEED_STATES: ("state",),
     FEED_MARKS: ("created", "updated", "digest"),
     FEED_LISTED: ("identity", "identifier"),
+    FEED_NOTES: ("entities", "removed", EXPIRES_AT),
     LOG_ENTRIES: (
         "id",
         "tenant",
@@ -154,5 +156,6 @@ EXPIRING: Sequence[str] = (
     NOTIFICATIONS,
     NOTIFICATION_COUNTS,
     REPLAYS,
+    FEED_NOTES,
 )
 """The collections with a TTL policy on `EXPIRES_AT`."""

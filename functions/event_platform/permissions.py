@@ -34,6 +34,12 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
 }
 """The permissions of each function, by its name in `main.py`."""
 
+PERMISSIONS_FOR_FEEDS: Mapping[str, frozenset[str]] = {"ingest": frozenset({ENTITIES_CREATE})}
+"""The permissions that functions have beside these in a stack with a key of feeds.
+
+Ingest notes what webhooks bring. Firestore knows no rights on a collection, so it could create any document.
+"""
+
 DELIVERIES_TOPICS = "deliveries"
 """The beginning of `deliveries-0`, `deliveries-1`, …"""
 
@@ -46,6 +52,23 @@ PUBLISHES_TO: Mapping[str, frozenset[str]] = {
     "notify": frozenset({DEAD_LETTERS_TOPIC}),
 }
 """The topics to which each function is permitted to publish."""
+
+PUBLISHES_FOR_FEEDS: Mapping[str, frozenset[str]] = {"maintain": frozenset({EVENTS_TOPIC})}
+"""The topics beside these in a stack with a key of feeds: what feeds find goes where ingest leaves events."""
+
+
+def permissions_of(function: str, *, feeds: bool) -> frozenset[str]:
+    """Returns the permissions of a function, in a stack that has feeds or not."""
+    return PERMISSIONS[function] | (
+        PERMISSIONS_FOR_FEEDS.get(function, frozenset()) if feeds else frozenset()
+    )
+
+
+def topics_of(function: str, *, feeds: bool) -> frozenset[str]:
+    """Returns the topics to which a function publishes, in a stack that has feeds or not."""
+    more = PUBLISHES_FOR_FEEDS if feeds else {}
+    return PUBLISHES_TO[function] | more.get(function, frozenset())
+
 
 PERMISSIONS_OF_CALLS: Mapping[str, frozenset[str]] = {
     "Firestore/BatchGetDocuments": frozenset({ENTITIES_GET}),

@@ -7,7 +7,7 @@ say what an implementation must do.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from .domain.attempts.outcomes import Answer, LastFailure, Published, Refusal, TransportFailure
 from .domain.deliveries import Delivery, Settlement
@@ -23,6 +23,7 @@ from .domain.replays import PushedReplay, Replay, ReplayStatus
 from .domain.subscriptions import KafkaConfig, Owner, PubSubConfig, Status, Subscriber, Subscription
 from .domain.suspension import Count, Series
 from .domain.tenants import Tenant, Way
+from .domain.webhook_notes import WebhookNote
 
 T = TypeVar("T")
 
@@ -419,8 +420,32 @@ class WebhookNotes(Protocol):
         """True if the PIM has a feed."""
         ...
 
-    def note(self, tenant: str, events: Sequence[Event], updated: Sequence[int]) -> None:
-        """Notes accepted events, and the `updated` of the entity of each in unix seconds, -1 without one."""
+    async def note(self, tenant: str, events: Sequence[Event], updated: Sequence[int]) -> None:
+        """Notes accepted events, and the `updated` of the entity of each in unix seconds, -1 without one.
+
+        Raises nothing: what cannot be noted may come twice.
+        """
+        ...
+
+
+class StoredNote(NamedTuple):
+    """A note of a webhook, and when it was written."""
+
+    id: str
+    at: datetime
+    note: WebhookNote
+
+
+class WebhookNoteLog(Protocol):
+    """Reads the notes of webhooks where another function writes them."""
+
+    async def read(
+        self, tenant: str, begin: datetime, end: datetime | None, *, after: str | None, limit: int
+    ) -> Sequence[StoredNote]:
+        """Returns notes of a PIM in the order of their time, from one to before another.
+
+        `after` is the id of the last one that was read. Raises StoreUnavailable.
+        """
         ...
 
 

@@ -343,9 +343,13 @@ class ManageSettings(CatalogSettings, RegistrySettings, SecretsSettings, Destina
 
 
 class IngestSettings(CatalogSettings, RegistrySettings):
-    """Settings of `ingest`, the only one that reads the secrets of PIMs, which the registry's key seals."""
+    """Settings of `ingest`, the only one that reads the secrets of PIMs, which the registry's key seals.
+
+    With `feeds` it notes what the webhooks of PIMs with a feed bring.
+    """
 
     registry_key: SecretStr
+    feeds: bool = False
     topic_events: Topic = EVENTS_TOPIC
 
 

@@ -174,13 +174,18 @@ def ingest() -> "Answers":
     """Takes a PIM's events in."""
     from . import ingest
     from .adapters.clock import SystemClock
+    from .adapters.firestore.tenants import FirestoreEntries
+    from .adapters.firestore.webhook_notes import FirestoreWebhookNotes
+    from .adapters.pim_registry import PimRegistry
     from .adapters.pubsub.intake import PubSubIntake
     from .adapters.pubsub.publisher import load_client
     from .adapters.reading import ReadingProcess
 
     load_client()
     settings, clock = _read(IngestSettings), SystemClock()
-    registry = _registry(settings, _firestore(settings), _registry_seal(settings))
+    firestore = _firestore(settings)
+    entries = FirestoreEntries(firestore, listed=settings.pims, reads_feeds=settings.feeds)
+    registry = PimRegistry(entries, _registry_seal(settings), clock, allow_http=settings.dev)
     intake = PubSubIntake(_publisher(settings), clock, topic=settings.topic_events)
     reader = ReadingProcess(settings.event_types)
     function = ingest.Ingest(
@@ -190,6 +195,7 @@ def ingest() -> "Answers":
         clock=clock,
         reader=reader,
         names_events=True,
+        webhooks=FirestoreWebhookNotes(firestore, entries, clock),
     )
     return _app(settings, ingest.routes(function))
 
@@ -341,19 +347,18 @@ def _feeds(settings: MaintainSettings, firestore: "Firestore") -> "FeedTicks | N
         return None
     from .adapters.clock import SystemClock
     from .adapters.firestore.feeds import FirestoreFeedSchedule, FirestoreFeedStore
+    from .adapters.firestore.webhook_notes import FirestoreNoteLog
     from .adapters.pim_rest import HttpsPimRest
     from .adapters.pubsub.intake import PubSubIntake
     from .adapters.seal import KeylessSeal
     from .domain.events import catalog
-    from .feed import FeedReader, PimSession, WebhookMemory
+    from .feed import FeedReader, NotedWebhooks, PimSession
     from .maintain import FeedLog, FeedTicks
 
     clock = SystemClock()
-    rest, observer, webhooks = (
-        HttpsPimRest(seconds=FEED_CALL_SECONDS),
-        FeedLog(),
-        WebhookMemory(clock.monotonic),
-    )
+    rest, observer = HttpsPimRest(seconds=FEED_CALL_SECONDS), FeedLog()
+    webhooks = NotedWebhooks(FirestoreNoteLog(firestore), clock)
+    listed = {tenant.name for tenant in settings.pims}  # without secrets, so each may have a webhook
     event_types = catalog.load()
     intake = PubSubIntake(_publisher(settings), clock, topic=settings.topic_events)
     store = FirestoreFeedStore(firestore, intake)
@@ -367,6 +372,7 @@ def _feeds(settings: MaintainSettings, firestore: "Firestore") -> "FeedTicks | N
             catalog=event_types,
             clock=clock,
             webhooks=webhooks,
+            has_webhook=bool(tenant.events_api_secret) or tenant.name in listed,
             observer=observer,
         )
 

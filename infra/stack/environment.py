@@ -30,6 +30,7 @@ SET_BY_THE_STACK = frozenset(
         "AEP_DELIVERIES_SHARDS",
         "AEP_DESTINATION_ACCOUNT",
         "AEP_MAIL_FROM",
+        "AEP_FEEDS",
         "AEP_FANOUT_URL",
         "AEP_FANOUT_CALLER",
         "AEP_TOPIC_EVENTS",

@@ -10,7 +10,7 @@ from pulumi_gcp.cloudfunctionsv2 import (
     FunctionServiceConfigArgs,
 )
 
-from event_platform.permissions import PERMISSIONS, TOPICS_PUBLISH
+from event_platform.permissions import TOPICS_PUBLISH, permissions_of
 
 from .egress import Egress
 from .part import Part, Project
@@ -52,7 +52,8 @@ class Identity(Part):
 
     def _use_of_the_store(self) -> Sequence[pulumi.Resource]:
         """Grants a role of its own. Firestore knows no rights on a collection, so it is the project's."""
-        permissions = sorted(PERMISSIONS[self.function_name] - {TOPICS_PUBLISH})
+        feeds = self.settings.feed_key is not None
+        permissions = sorted(permissions_of(self.function_name, feeds=feeds) - {TOPICS_PUBLISH})
         if not permissions:
             return []
         role_id = f"eventPlatform{self.function_name.capitalize()}{self.settings.role_suffix}"

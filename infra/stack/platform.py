@@ -13,7 +13,7 @@ from event_platform.domain.messages.queue_messages import (
 )
 from event_platform.fanout.routes import EVENTS_PATH, PIM_EVENTS_PATH
 from event_platform.notify.routes import PATH as NOTIFICATIONS_PATH
-from event_platform.permissions import DELIVERIES_TOPICS, PUBLISHES_TO
+from event_platform.permissions import DELIVERIES_TOPICS, topics_of
 from event_platform.wiring import SETTINGS
 
 from .egress import Egress
@@ -139,6 +139,7 @@ class Platform:
             "AEP_ARCHIVE": self.source.archive.name,
             "AEP_DELIVERIES_SHARDS": str(self.settings.deliveries_shards),
             "AEP_DESTINATION_ACCOUNT": self.destinations.email,
+            **({"AEP_FEEDS": "true"} if self.settings.feed_key is not None else {}),
             **({"AEP_MAIL_FROM": self.settings.mail_from} if self.settings.mail_from else {}),
             # The load balancer appends the client's address and its own to X-Forwarded-For.
             **({"AEP_TRUSTED_PROXIES": "2"} if self.settings.domain else {}),
@@ -226,11 +227,10 @@ class Platform:
             DEAD_LETTERS_TOPIC: {DEAD_LETTERS_TOPIC: self.dead_letters.topic},
         }
         for function in self.functions:
-            for written in sorted(PUBLISHES_TO[function.function_name]):
+            feeds = self.settings.feed_key is not None
+            for written in sorted(topics_of(function.function_name, feeds=feeds)):
                 for name, topic in topics[written].items():
                     function.may_publish_to(name, topic)
-        if self.settings.feed_key is not None:  # what feeds find goes where ingest leaves events
-            self.maintain.may_publish_to(EVENTS_TOPIC, self.events.topic)
 
     def _account_for_destinations(self) -> gcp.serviceaccount.Account:
         """Owners of topics let this account in. It has no rights here: no topic of ours is a destination."""

@@ -185,6 +185,7 @@ async def test_a_change_in_the_pim_is_on_the_topic_after_a_tick(firestore: Fires
                 catalog=CATALOG,
                 clock=clock,
                 webhooks=WebhookMemory(clock.monotonic),
+                has_webhook=False,
                 observer=FeedLog(),
             ),
             clock,

@@ -44,6 +44,7 @@ from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
 from event_platform.adapters.firestore.tenants import FirestoreEntries
+from event_platform.adapters.firestore.webhook_notes import FirestoreWebhookNotes
 from event_platform.adapters.pim_registry import PimRegistry
 from event_platform.adapters.pubsub.intake import PubSubIntake
 from event_platform.adapters.seal import AesGcmSeal, KeylessSeal
@@ -69,7 +70,7 @@ from event_platform.domain.suspension import Count, Series
 from event_platform.domain.tenants import Tenant
 from event_platform.ports import Listed, Logs, Seal, SuccessCounts
 from support.clock import START, ManualClock
-from support.records import OWNER, PUBSUB_CONFIG, a_subscriber, a_subscription
+from support.records import OWNER, PUBSUB_CONFIG, a_subscriber, a_subscription, an_event
 from support.tcp_proxy import TcpProxy
 
 SECRETS = (
@@ -478,6 +479,7 @@ SEARCHED = {
     "feed_states": set[str](),
     "feed_marks": {"place"},
     "feed_listed": {"place"},
+    "feed_notes": set[str](),
     "replays": {"subscription_id", "kind", "created_at", "status", "open"},
     "retries": {"due"},
     "leases": set[str](),
@@ -533,6 +535,8 @@ async def test_the_data_model_names_what_is_stored(firestore: Firestore) -> None
     marks = {b"one": Mark(created=1, updated=2, digest=b"3")}
     await found.commit(a_step(marks=marks, listed=[Listed(("a uuid",), "SKU-1")], sweep=1))
     await feeds.set_due(firestore, FEED, START)
+    notes = FirestoreWebhookNotes(firestore, FirestoreEntries(firestore), ManualClock())
+    await notes.note(FEED.tenant, [an_event()], [1])
     assert await FirestoreOutbox(firestore, ManualClock()).count([Allowance("own", "all", own=1, shared=1)])
 
     stored: dict[str, set[str]] = {}

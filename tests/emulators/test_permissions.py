@@ -18,14 +18,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from aep.sandbox.events import events
+from aep.sandbox.ingest_requests import Format, post
 from aep.serving.server import running
 from event_platform import telemetry, wiring
 from event_platform.adapters import https
+from event_platform.adapters.firestore import feeds
 from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.replay_documents import REPLAY
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
+from event_platform.adapters.seal import AesGcmSeal
 from event_platform.data_model import NOTIFICATIONS, REPLAYS, RETRIES
 from event_platform.deliver import edge
 from event_platform.domain.deliveries import Delivery
@@ -39,14 +43,22 @@ from event_platform.domain.messages.queue_messages import (
     notification_message,
 )
 from event_platform.domain.tenants import tenant_key
-from event_platform.permissions import DELIVERIES_TOPICS, PERMISSIONS, PERMISSIONS_OF_CALLS, PUBLISHES_TO
+from event_platform.permissions import (
+    DELIVERIES_TOPICS,
+    PERMISSIONS,
+    PERMISSIONS_OF_CALLS,
+    PUBLISHES_TO,
+    permissions_of,
+)
 from support.clock import ManualClock
+from support.feeding import a_feed
 from support.one_pim import CLIENT_KEY, INGEST_KEY, PIM, PRIMARY, event
 from support.processes import Client, http, send_events
 from support.pubsub_project import Project
 from support.records import UPDATED
 
 TOPIC = "deliveries-0"
+PIM_SECRET = "the-secret-of-the-events-api"
 WEBHOOK_SECRET = "the-secret-of-the-notifications"
 
 
@@ -119,7 +131,14 @@ async def recorder(
     await topics.close()
     key = sha256(CLIENT_KEY.encode()).hexdigest()
     clients = [{"client_id": client_id, "key_sha256": key} for client_id in ("erp", "shop")]
-    entry = {"url": PIM, "auth": "platform-key", "clients": clients, "ingest_key": INGEST_KEY}
+    entry = {
+        "url": PIM,
+        "auth": "platform-key",
+        "clients": clients,
+        "ingest_key": INGEST_KEY,
+        "events_api_secret": PIM_SECRET,
+    }
+    await feeds.put(beside, a_feed(PIM), AesGcmSeal(b"f" * 32))
     for name, value in {
         "GOOGLE_CLOUD_PROJECT": project,
         "PUBSUB_EMULATOR_HOST": pubsub_host,
@@ -133,6 +152,7 @@ async def recorder(
         "AEP_MAIL_FROM": "events@example.com",
         "AEP_FANOUT_URL": "http://127.0.0.1:1",  # nobody answers, so what is replayed is pushed again
         "AEP_DEV": "true",
+        "AEP_FEEDS": "true",
     }.items():
         monkeypatch.setenv(name, value)
     recorder, plain = Recorder(), grpc.aio.insecure_channel
@@ -219,6 +239,7 @@ async def test_each_function_uses_just_what_it_is_permitted(beside: Firestore, r
         recorder.function = "ingest"
         async with running(wiring.ingest()) as url:
             assert await asyncio.to_thread(send_events, url, INGEST_KEY, event()) == 202
+            await asyncio.to_thread(send_webhook, f"{url}/ingest/events-api/{tenant_key(PIM)}")
         recorder.function = "fanout"
         async with running(wiring.fanout()) as url:
             published = orjson.dumps({"specversion": "1.0", **event()})
@@ -244,7 +265,7 @@ async def test_each_function_uses_just_what_it_is_permitted(beside: Firestore, r
             for notification in await beside.query(AsyncQuery(beside.client.collection(NOTIFICATIONS))):
                 await push(f"{url}/notifications", notification_message(notification.id))
             await push(f"{url}/notifications", Message(b"no notification"))
-    assert recorder.used == PERMISSIONS
+    assert recorder.used == {name: permissions_of(name, feeds=True) for name in PERMISSIONS}
     assert recorder.published_to == {name: topics for name, topics in PUBLISHES_TO.items() if topics}
 
 
@@ -293,6 +314,12 @@ def manage_all_there_is(url: str, endpoint: str) -> list[str]:
     second = client.call("POST", "/subscribers", {"name": "C", "contact": contact}, expect=201)["id"]
     client.call("DELETE", f"/subscribers/{second}", expect=200)
     return ids
+
+
+def send_webhook(url: str) -> None:
+    """Sends a webhook of the PIM, which has a feed."""
+    sent = post(list(events(UPDATED, 1)), Format.EVENTS_API, PIM_SECRET)
+    assert http().post(url, data=sent.body, headers=sent.headers, timeout=20).status_code == 200
 
 
 def the_shop_is_gone() -> dict[str, Any]:

@@ -20,7 +20,13 @@ from event_platform.domain.tenants import tenant_key
 from event_platform.fanout.routes import EVENTS_PATH, PIM_EVENTS_PATH
 from event_platform.ingest.credentials import SIGNED_BODY_LIMIT
 from event_platform.notify.routes import PATH as NOTIFICATIONS_PATH
-from event_platform.permissions import DELIVERIES_TOPICS, PERMISSIONS, PUBLISHES_TO, TOPICS_PUBLISH
+from event_platform.permissions import (
+    DELIVERIES_TOPICS,
+    ENTITIES_CREATE,
+    PERMISSIONS,
+    PUBLISHES_TO,
+    TOPICS_PUBLISH,
+)
 from stack.alerts import ALERTS, Figure
 from stack.environment import SECRETS as SECRET_NAMES
 from stack.front_door import certificate_name
@@ -517,6 +523,10 @@ def test_with_a_key_of_feeds_maintain_reads_them_on_a_schedule_of_their_own(mini
     assert job["name"] == "event-platform-feeds"
     assert job["httpTarget"]["uri"] == "https://maintain-abc.a.run.app/feeds"
     assert job["httpTarget"]["oidcToken"]["serviceAccountEmail"] == email("call-maintain")
+    feeds = {
+        name for name, config in stack.functions().items() if config["environmentVariables"].get("AEP_FEEDS")
+    }
+    assert feeds == {"ingest"}
     given = {
         name
         for name, config in stack.functions().items()
@@ -524,6 +534,16 @@ def test_with_a_key_of_feeds_maintain_reads_them_on_a_schedule_of_their_own(mini
     }
     assert given == {"maintain"}
     assert publishers_of_events(stack) - publishers_of_events(minimal) == {account("maintain")}
+
+
+def test_with_a_key_of_feeds_ingest_may_create_documents(minimal: Deployed) -> None:
+    stack = deploy({**configuration("minimal"), "event-platform:feedKey": FEED_KEY})
+    for name in PERMISSIONS:
+        before, after = (
+            set(each.one("projects/iAMCustomRole:IAMCustomRole", f"{name}-role")["permissions"])
+            for each in (minimal, stack)
+        )
+        assert after - before == ({ENTITIES_CREATE} if name == "ingest" else set()), name
 
 
 def publishers_of_events(stack: Deployed) -> set[str]:

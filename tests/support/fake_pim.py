@@ -61,6 +61,7 @@ class FakePim:
         self.lists: dict[str, dict[str, Held]] = {}
         self.calls: list[str] = []
         self.logins = 0
+        self._webhooks = 0
         self.tokens: set[str] = set()
         self.answers: list[PimAnswer | Exception] = []
         self.denied: set[str] = set()
@@ -68,6 +69,22 @@ class FakePim:
         self.limit_bytes = 32 * 1024 * 1024
         self.piece_bytes = 4096
         self.add("attributes", "sku", type="pim_catalog_identifier")
+
+    def said(self, code: str, action: str = "product.updated") -> dict[str, Any]:
+        """An event of the PIM's webhook about a product as it is now."""
+        held = self.lists["products"].get(code)
+        resource: dict[str, Any] = {"uuid": self.uuid_of(code), "identifier": code}
+        if held is not None:
+            resource |= {"created": self.date(held.created), "updated": self.date(held.updated)}
+        self._webhooks += 1
+        return {
+            "action": action,
+            "event_id": f"00000000-0000-4000-8000-{self._webhooks:012d}",
+            "event_datetime": self.date(self.now),
+            "author": "julia",
+            "author_type": "ui",
+            "data": {"resource": resource},
+        }
 
     @property
     def now(self) -> datetime:

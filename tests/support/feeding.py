@@ -72,7 +72,6 @@ class Feeding:
         self.folder, self.clock, self.pim, self.feed, self.tenant = folder, clock, pim, feed, tenant
         self._rest: PimRest = rest or pim
         self.observed = Observed()
-        self._webhooks = 0
         self._open()
 
     def _open(self) -> None:
@@ -89,6 +88,7 @@ class Feeding:
             catalog=catalog.load(),
             clock=self.clock,
             webhooks=self.memory,
+            has_webhook=bool(self.tenant.events_api_secret),
             observer=self.observed,
         )
 
@@ -140,27 +140,17 @@ class Feeding:
 
     async def webhook(self, code: str, action: str = "product.updated") -> None:
         """Takes in what the PIM's webhook says of a product as it is now."""
-        body = json.dumps({"events": [self.said(code, action)]}).encode()
-        taken = events_api.read(body, self.tenant, catalog.load(), with_updated=True)
-        assert not taken.problems, taken.problems
+        taken = webhook_taken(self.pim, self.tenant, code, action)
         await self.embedded.queue.accept(self.tenant.name, taken.events, way=Way.EVENTS_API)
-        self.memory.note(self.tenant.name, taken.events, taken.updated)
+        await self.memory.note(self.tenant.name, taken.events, taken.updated)
 
-    def said(self, code: str, action: str = "product.updated") -> dict[str, Any]:
-        """An event of the PIM's webhook about a product as it is now."""
-        held = self.pim.lists["products"].get(code)
-        resource: dict[str, Any] = {"uuid": self.pim.uuid_of(code), "identifier": code}
-        if held is not None:
-            resource |= {"created": self.pim.date(held.created), "updated": self.pim.date(held.updated)}
-        self._webhooks += 1
-        return {
-            "action": action,
-            "event_id": f"00000000-0000-4000-8000-{self._webhooks:012d}",
-            "event_datetime": self.pim.date(self.pim.now),
-            "author": "julia",
-            "author_type": "ui",
-            "data": {"resource": resource},
-        }
+
+def webhook_taken(pim: FakePim, tenant: Tenant, *said: str) -> events_api.Taken:
+    """What ingest makes of a webhook about a product as it is now; `said` are its code and the action."""
+    body = json.dumps({"events": [pim.said(*said)]}).encode()
+    taken = events_api.read(body, tenant, catalog.load(), with_updated=True)
+    assert not taken.problems, taken.problems
+    return taken
 
 
 def _entity(data: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from bench.cost import (
     busy,
     cost,
     instance_cost,
+    notes_for_feeds,
     pubsub_bytes,
     sparse,
     success_counts,
@@ -147,6 +148,11 @@ def test_the_promise_holds_in_batches_of_ten_and_not_for_single_events() -> None
     assert sum(busy(Traffic(rate=1000, batch=10), Assumed()).values()) <= PROMISED
     assert without_logs(busy(Traffic(rate=1000, batch=2), Assumed())) <= PROMISED
     assert without_logs(busy(Traffic(rate=1000), Assumed())) > PROMISED
+
+
+def test_a_webhook_of_a_pim_with_a_feed_is_a_write_a_read_and_a_delete() -> None:
+    assert notes_for_feeds(1) == pytest.approx(0.9 + 0.3 + 0.1)
+    assert notes_for_feeds(10) == pytest.approx(0.13)
 
 
 def test_a_month_at_rest_by_hand() -> None:

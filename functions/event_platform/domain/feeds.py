@@ -37,6 +37,10 @@ class ResourceName(StrEnum):
     RECORDS = "records"
 
 
+NAMED_BY_WEBHOOKS = frozenset({ResourceName.PRODUCTS, ResourceName.PRODUCT_MODELS})
+"""The resources that the Events API tells of, too."""
+
+
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -75,6 +79,11 @@ class Feed(BaseModel):
     is_off: bool = False
     version: str = ""
     confirmed_at: AwareDatetime | None = None
+
+    @property
+    def has_webhook_notes(self) -> bool:
+        """True if what the PIM's webhook brings has to be noted for it: its feed reads the same resources."""
+        return not self.is_off and any(name in self.names for name in NAMED_BY_WEBHOOKS)
 
     @property
     def names(self) -> Sequence[ResourceName]:

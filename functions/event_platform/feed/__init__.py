@@ -2,8 +2,9 @@
 
 from .agreement import WebhookMemory
 from .feed import FeedReader
+from .noted import NotedWebhooks
 from .reading import FeedObserver
 from .resources import event_types
 from .session import PimSession
 
-__all__ = ["FeedObserver", "FeedReader", "PimSession", "WebhookMemory", "event_types"]
+__all__ = ["FeedObserver", "FeedReader", "NotedWebhooks", "PimSession", "WebhookMemory", "event_types"]

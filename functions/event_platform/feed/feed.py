@@ -11,7 +11,10 @@ from .sweeps import Sweeper
 
 
 class FeedReader:
-    """Reads what has changed in one PIM, and what is gone. It belongs to one set of settings."""
+    """Reads what has changed in one PIM, and what is gone. It belongs to one set of settings.
+
+    `has_webhook` says whether its changes are given the time that a webhook takes to come.
+    """
 
     def __init__(
         self,
@@ -23,6 +26,7 @@ class FeedReader:
         catalog: Catalog,
         clock: Clock,
         webhooks: Webhooks,
+        has_webhook: bool,
         observer: FeedObserver,
     ) -> None:
         self.feed = feed
@@ -35,6 +39,7 @@ class FeedReader:
             catalog=catalog,
             clock=clock,
             webhooks=webhooks,
+            has_webhook=has_webhook,
             observer=observer,
         )
         self._sweeper = Sweeper(self._rounds)

@@ -48,12 +48,16 @@ ERROR_CHARACTERS = 500
 class Webhooks(Protocol):
     """Says what the webhook brought lately."""
 
+    async def load(self, tenant: str, since: datetime) -> None:
+        """Makes what came since then known to the other methods. Raises StoreUnavailable."""
+        ...
+
     def brought(self, tenant: str, event_type: str, identity: tuple[str, ...]) -> Brought:
         """Returns what came of an entity; `event_type` is one of its types."""
         ...
 
-    def take_removed(self, tenant: str, prefix: str) -> Sequence[tuple[str, ...]]:
-        """Returns the identities that were removed since the last call, of types that begin so."""
+    def take_removed(self, tenant: str, kind: str) -> Sequence[tuple[str, ...]]:
+        """Returns identities that were removed and no call has returned. `kind` is a type without action."""
         ...
 
 
@@ -80,17 +84,17 @@ class RoundReader:
         catalog: Catalog,
         clock: Clock,
         webhooks: Webhooks,
+        has_webhook: bool,
         observer: FeedObserver,
     ) -> None:
         self.feed = feed
-        self._tenant = tenant
         self.session = session
         self.store = store
         self.catalog = catalog
         self.clock = clock
-        self._webhooks = webhooks
+        self.webhooks = webhooks
         self._observer = observer
-        self._has_webhook = bool(tenant.events_api_secret)
+        self._has_webhook = has_webhook
         self._attribute = tenant.identifier_attribute
         self._knows_attribute = tenant.identifier_attribute is not None
         self._attribute_again_at = 0.0
@@ -224,9 +228,11 @@ class RoundReader:
         return next_parent(asked) or asked
 
     def removed(self, resource: Resource) -> Sequence[Listed]:
-        """Returns the entities that the webhook said are removed since the last call."""
-        prefix = resource.type_of("").rstrip(".")
-        return [Listed(identity) for identity in self._webhooks.take_removed(self.feed.tenant, prefix)]
+        """Returns entities that the webhook said are removed and no call has returned."""
+        if not resource.has_webhook or self.feed.sweep == "off":
+            return ()
+        kind = resource.type_of("").rstrip(".")
+        return [Listed(identity) for identity in self.webhooks.take_removed(self.feed.tenant, kind)]
 
     def settle(self, resource: Resource) -> timedelta:
         """Returns the time that the webhook of a change of the resource has to come."""
@@ -249,7 +255,7 @@ class RoundReader:
                 found.unreadable += 1
                 continue
             key = entity.key
-            came = self._webhooks.brought(self.feed.tenant, resource.type_of(""), entity.identity)
+            came = self.webhooks.brought(self.feed.tenant, resource.type_of(""), entity.identity)
             changes = changes_of(item, known.get(key), came, asked, upper)
             if changes.mark is not None:
                 known[key] = found.marks[key] = changes.mark
@@ -334,6 +340,8 @@ class _ResourceReader:
             await self._commit(self.state, FoundInPage(), is_done=True)  # it was asked again too early
             return None
         self._learn_from(page)
+        if resource.has_webhook and asked.lower is not None:
+            await self._reader.webhooks.load(self._feed.tenant, asked.lower)
         after = after_page(asked, path, page, resource)
         if self.state.stage == "learning" and self.state.shape is Shape.DATED:
             await self._complete(asked, FoundInPage())
@@ -414,6 +422,7 @@ class _ResourceReader:
                 events=found.events,
                 marks=found.marks,
                 forget_before=forget,
+                unlisted=self._reader.removed(self._resource) if is_done else (),
             )
         )
         self.state = after

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from ..domain.feeds import Feed, ResourceName
+from ..domain.feeds import NAMED_BY_WEBHOOKS, Feed, ResourceName
 
 API = "/api/rest/v1/"
 PAGE_LIMIT = 100
@@ -20,8 +20,8 @@ class Resource:
     """A resource of the REST API.
 
     `routes` are asked for in turn until the PIM has one. A resource with `parents` has a list for each item
-    of that route. `has_cursor` says that its pages follow a cursor and not a number, `takes_local_time` that
-    its filter is in the time of the PIM's server, and `has_webhook` that the Events API tells of it, too.
+    of that route. `has_cursor` says that its pages follow a cursor and not a number, and `takes_local_time`
+    that its filter is in the time of the PIM's server.
     """
 
     name: ResourceName
@@ -30,7 +30,11 @@ class Resource:
     parents: str | None = None
     has_cursor: bool = False
     takes_local_time: bool = False
-    has_webhook: bool = False
+
+    @property
+    def has_webhook(self) -> bool:
+        """True if the Events API tells of it, too."""
+        return self.name in NAMED_BY_WEBHOOKS
 
     def type_of(self, action: str) -> str:
         """The event type of an action, such as `created`."""
@@ -80,7 +84,6 @@ RESOURCES: Mapping[ResourceName, Resource] = {
             (UUID_ROUTE, IDENTIFIER_ROUTE),
             has_cursor=True,
             takes_local_time=True,
-            has_webhook=True,
         ),
         Resource(
             ResourceName.PRODUCT_MODELS,
@@ -88,7 +91,6 @@ RESOURCES: Mapping[ResourceName, Resource] = {
             ("product-models",),
             has_cursor=True,
             takes_local_time=True,
-            has_webhook=True,
         ),
         Resource(ResourceName.ATTRIBUTES, "attribute", ("attributes",)),
         Resource(ResourceName.ATTRIBUTE_GROUPS, "attribute_group", ("attribute-groups",)),

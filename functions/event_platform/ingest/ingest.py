@@ -45,7 +45,7 @@ class Taking:
         if taken.events:
             await self._ingest.intake.accept(tenant.name, taken.events, way=Way.EVENTS_API)
             if has_feed:
-                self._ingest.webhooks.note(tenant.name, taken.events, taken.updated)
+                await self._ingest.webhooks.note(tenant.name, taken.events, taken.updated)
         self._note(tenant, Way.EVENTS_API, taken.events)
         if left_out := taken.left_out():
             self._warn("events.skipped", tenant, **left_out)

@@ -139,6 +139,7 @@ class Feeds:
             catalog=self._catalog,
             clock=self._clock,
             webhooks=self.memory,
+            has_webhook=bool(tenant.events_api_secret),
             observer=self,
         )
         while True:

@@ -13,6 +13,7 @@ import pytest
 
 from event_platform.domain.ingest_formats import events_api
 from event_platform.domain.tenants import Tenant, Way
+from event_platform.domain.webhook_notes import note_of
 from event_platform.feed import WebhookMemory
 from event_platform.feed.changes import NOTHING_BROUGHT, Brought
 from support.feeding import Feeding, feeding
@@ -90,13 +91,13 @@ def test_what_came_is_forgotten_after_two_hours() -> None:
     memory = WebhookMemory(lambda: now[0])
     memory.watch([PIM])
     event = an_event(entity="u1")
-    memory.note(PIM, [event], [1000])
-    memory.note(PIM, [event], [900])
+    memory.add(PIM, note_of([event], [1000]))
+    memory.add(PIM, note_of([event], [900]))
     assert memory.brought(PIM, UPDATED, ("u1",)) == Brought(1000, False)
     assert memory.brought(PIM, "com.akeneo.pim.v1.product.", ("u1",)) == Brought(1000, False)
     now[0] = 7201.0
     assert memory.brought(PIM, UPDATED, ("u1",)) == NOTHING_BROUGHT
-    memory.note(PIM, [an_event(entity="u2")], [1000])
+    memory.add(PIM, note_of([an_event(entity="u2")], [1000]))
     assert len(memory) == 1
 
 
@@ -104,10 +105,10 @@ def test_what_came_is_forgotten_after_two_hours() -> None:
 def test_what_is_remembered_is_bounded_and_one_pim_costs_no_other() -> None:
     memory = WebhookMemory(lambda: 0.0, most=100)
     memory.watch([PIM, "https://other.example.com"])
-    memory.note(PIM, [an_event(entity="mine")], [1])
+    memory.add(PIM, note_of([an_event(entity="mine")], [1]))
     for number in range(300):
         event = an_event(entity=f"u{number}")
-        memory.note("https://other.example.com", [event], [1])
+        memory.add("https://other.example.com", note_of([event], [1]))
     assert len(memory) == 100
     assert memory.brought(PIM, UPDATED, ("mine",)) == Brought(1, False)
     memory.watch([PIM])
@@ -117,7 +118,7 @@ def test_what_is_remembered_is_bounded_and_one_pim_costs_no_other() -> None:
 def test_a_pim_without_a_feed_is_not_remembered() -> None:
     memory = WebhookMemory(lambda: 0.0)
     assert not memory.wants(PIM)
-    memory.note(PIM, [an_event(entity="u1")], [1])
+    memory.add(PIM, note_of([an_event(entity="u1")], [1]))
     assert len(memory) == 0
 
 
@@ -198,7 +199,7 @@ async def test_what_ingest_takes_by_the_webhook_is_noted_for_pims_with_a_feed(tm
     async with feeding(tmp_path, has_webhook=True, **PRODUCTS) as feed:
         registry = OnePim(feed.tenant)
         feed.pim.add("products", "p0")
-        body = json.dumps({"events": [feed.said("p0", "product.created"), feed.said("p0")]}).encode()
+        body = json.dumps({"events": [feed.pim.said("p0", "product.created"), feed.pim.said("p0")]}).encode()
         async with ingesting(registry, feed.embedded.queue, feed.clock, webhooks=feed.memory) as ingest:
             headers = signed(body, feed)
             assert await ingest.post(f"/ingest/events-api/{feed.tenant.key}", body, headers) == 200

@@ -20,6 +20,7 @@ from ...domain.tenants import Way
 from ...ports import Clock, FeedReplaced, FeedStep, Intake, Listed, Seal
 from .client import MISSING, PRECONDITION_FAILED, Firestore
 from .leases import FirestoreLeases
+from .tenants import bump_version
 
 log = structlog.get_logger()
 
@@ -51,15 +52,28 @@ async def stored_feed(firestore: Firestore, tenant: str, seal: Seal) -> StoredFe
 
 
 async def put(firestore: Firestore, feed: Feed, seal: Seal) -> None:
-    """Adds or replaces the settings of a feed, which is due at once. Raises StoreUnavailable."""
-    document = orjson.dumps(feed_document(feed, seal)).decode()
-    fields = {"tenant": feed.tenant, "version": feed.version, "document": document}
-    await firestore.set(_feed_at(firestore, feed.tenant), fields, merge=False)
+    """Adds or replaces the settings of a feed, which is due at once.
+
+    Ingest notes what the webhook brings within 5 s. Raises StoreUnavailable.
+    """
+    batch = firestore.client.batch()
+    fields = {
+        "tenant": feed.tenant,
+        "version": feed.version,
+        "document": orjson.dumps(feed_document(feed, seal)).decode(),
+        "has_notes": feed.has_webhook_notes,
+    }
+    batch.set(_feed_at(firestore, feed.tenant), fields)
+    bump_version(firestore, batch)
+    await firestore.run(lambda: firestore.commit(batch))
 
 
 async def remove(firestore: Firestore, tenant: str) -> None:
     """Removes a feed and all that it knows. Raises StoreUnavailable."""
-    await firestore.delete([_feed_at(firestore, tenant)])
+    batch = firestore.client.batch()
+    batch.delete(_feed_at(firestore, tenant))
+    bump_version(firestore, batch)
+    await firestore.run(lambda: firestore.commit(batch))
     await begin_again(firestore, tenant)
 
 

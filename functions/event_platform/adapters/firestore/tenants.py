@@ -1,5 +1,6 @@
 """The entries of the registry of PIMs in Firestore: how functions read and an operator changes them."""
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 
@@ -19,12 +20,17 @@ from .client import ALREADY_EXISTS, MISSING, PRECONDITION_FAILED, Firestore
 class FirestoreEntries:
     """Asks for one number, the registry's version, and for the entries when that has changed.
 
-    `listed` are entries of the settings: each goes before a stored one of the same URL or pattern.
+    `listed` are entries of the settings: each goes before a stored one of the same URL or pattern. With
+    `reads_feeds` it asks as often which PIMs have a feed: `fed` has their names.
     """
 
-    def __init__(self, firestore: Firestore, *, listed: Sequence[Tenant] = ()) -> None:
+    def __init__(
+        self, firestore: Firestore, *, listed: Sequence[Tenant] = (), reads_feeds: bool = False
+    ) -> None:
         self._firestore = firestore
         self._listed = listed
+        self._reads_feeds = reads_feeds
+        self.fed: frozenset[str] = frozenset()
 
     async def read(self, known: object) -> Entries | None:
         """Port `EntrySource`. Once there are entries, it does not wait for a store that is away."""
@@ -33,8 +39,19 @@ class FirestoreEntries:
         version: object = (snapshot.to_dict() or {}).get("version", 0)
         if version == known:
             return None
-        found = await stored_entries(self._firestore, patience=patience)
+        found, fed = await asyncio.gather(
+            stored_entries(self._firestore, patience=patience), self._with_feeds(patience)
+        )
+        self.fed = fed
         return Entries(version, self._listed, [entry_of(snapshot) for snapshot in found])
+
+    async def _with_feeds(self, patience: float | None) -> frozenset[str]:
+        """Returns the PIMs of which the webhook is noted for their feed."""
+        if not self._reads_feeds:
+            return frozenset()
+        query = AsyncQuery(self._firestore.client.collection(data_model.FEEDS))
+        found = await self._firestore.query(query.select(["tenant", "has_notes"]), patience=patience)
+        return frozenset(str(each.get("tenant")) for each in found if (each.to_dict() or {}).get("has_notes"))
 
 
 async def stored_entries(
@@ -55,7 +72,7 @@ async def put(firestore: Firestore, tenant: Tenant, seal: Seal) -> None:
     """Adds or replaces an entry; in force within 5 s. Raises StoreUnavailable."""
     batch = firestore.client.batch()
     batch.set(_entry_at(firestore, tenant.name), _fields(tenant, seal))
-    _raise_version(firestore, batch)
+    bump_version(firestore, batch)
     await firestore.run(lambda: firestore.commit(batch))
 
 
@@ -73,7 +90,7 @@ async def put_over(firestore: Firestore, tenant: Tenant, seal: Seal, seen: Docum
         else:
             same = firestore.client.write_option(last_update_time=seen.update_time)
             batch.update(reference, fields, option=same)
-        _raise_version(firestore, batch)
+        bump_version(firestore, batch)
         try:
             await firestore.commit(batch)
         except (ALREADY_EXISTS, MISSING, PRECONDITION_FAILED):
@@ -91,7 +108,7 @@ async def remove(firestore: Firestore, name: str) -> None:
     """Takes out the entry of that URL or pattern; in force within 5 s. Raises StoreUnavailable."""
     batch = firestore.client.batch()
     batch.delete(_entry_at(firestore, name))
-    _raise_version(firestore, batch)
+    bump_version(firestore, batch)
     await firestore.run(lambda: firestore.commit(batch))
 
 
@@ -99,8 +116,8 @@ def _fields(tenant: Tenant, seal: Seal) -> dict[str, str]:
     return {"name": tenant.name, "document": orjson.dumps(tenant_document(tenant, seal)).decode()}
 
 
-def _raise_version(firestore: Firestore, batch: AsyncWriteBatch) -> None:
-    """Bumps the version, so that the functions read the entries again."""
+def bump_version(firestore: Firestore, batch: AsyncWriteBatch) -> None:
+    """Bumps the registry's version, so that the functions read the entries again, and who has a feed."""
     batch.set(_version_at(firestore), {"version": Increment(1)}, merge=True)
 
 
