@@ -2,7 +2,7 @@
 guard lets pass."""
 
 import ssl
-from collections.abc import Hashable
+from typing import TypeAlias
 
 from .. import USER_AGENT
 from ..domain.attempts.outcomes import Answer, Reason, TransportFailure
@@ -19,6 +19,9 @@ from .http_client.requests import Headers, InvalidUrl
 from .resolvers import NameNotResolved
 
 PIM_SECONDS = 3.0
+_Failure: TypeAlias = InvalidUrl | NotHttp | EOFError | ClosedHere | OSError
+"""An error that leaves an exchange without an answer."""
+_FAILURES = (InvalidUrl, NotHttp, EOFError, ClosedHere, OSError)
 
 
 class HttpsSender:
@@ -30,7 +33,10 @@ class HttpsSender:
     async def post(
         self, url: str, headers: Headers, body: bytes, *, owner: Owner, timeout: float
     ) -> Answer | TransportFailure:
-        return await _result(self._client, "POST", url, headers, body, owner, timeout)
+        try:
+            return await self._client.exchange("POST", url, headers, body, owner=owner, timeout=timeout)
+        except _FAILURES as error:
+            return _failure(error, timeout)
 
     async def close(self) -> None:
         await self._client.close()
@@ -52,9 +58,13 @@ class HttpsPimGateway:
             ("Accept", "application/json"),
             ("User-Agent", USER_AGENT),
         ]
-        result = await _result(client, "GET", pim_url + path, headers, None, pim_url, PIM_SECONDS)
-        if isinstance(result, TransportFailure):
-            raise PimUnavailable(f"the PIM could not be asked: {result.detail or 'no answer came'}")
+        try:
+            result = await client.exchange(
+                "GET", pim_url + path, headers, None, owner=pim_url, timeout=PIM_SECONDS
+            )
+        except _FAILURES as error:
+            detail = _failure(error, PIM_SECONDS).detail
+            raise PimUnavailable(f"the PIM could not be asked: {detail or 'no answer came'}") from None
         if result.status == 429 or 300 <= result.status <= 399 or result.status >= 500:
             raise PimUnavailable(f"the PIM could not be asked: it answered {result.status}")
         return result
@@ -64,28 +74,17 @@ class HttpsPimGateway:
         await self._trusted.close()
 
 
-async def _result(
-    client: HttpClient,
-    method: str,
-    url: str,
-    headers: Headers,
-    body: bytes | None,
-    owner: Hashable,
-    timeout: float,
-) -> Answer | TransportFailure:
-    """The answer, or the reason why none came: in our own words, as errors may quote URLs and answers."""
-    try:
-        return await client.exchange(method, url, headers, body, owner=owner, timeout=timeout)
-    except (InvalidUrl, NotHttp, EOFError, ClosedHere, OSError) as error:
-        failure = _failure(error, timeout)
-        drop_tracebacks(error)  # whose frames hold the body
-        return failure
+def _failure(error: _Failure, timeout: float) -> TransportFailure:
+    """Returns the reason why no answer came, in our own words, as errors may quote URLs and answers.
+
+    Raises what is no peer's doing.
+    """
+    failure = _in_our_words(error, timeout)
+    drop_tracebacks(error)  # whose frames hold the body
+    return failure
 
 
-def _failure(
-    error: InvalidUrl | NotHttp | EOFError | ClosedHere | OSError, timeout: float
-) -> TransportFailure:
-    """Raises what is no peer's doing."""
+def _in_our_words(error: _Failure, timeout: float) -> TransportFailure:
     match error:
         case InvalidUrl():
             return TransportFailure(Reason.INVALID_DESTINATION_CONFIGURATION, str(error))

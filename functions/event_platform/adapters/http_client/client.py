@@ -58,13 +58,14 @@ class HttpClient:
         kept = self._kept(key)
         if kept is not None:
             try:
-                return await self._on(kept, head, content, deadline)
+                return await kept.exchange(head, content, deadline)
             except (EOFError, OSError) as error:
                 # A kept connection that was already dead says nothing about the receiver. The request is sent
                 # once more, on a fresh one, whose failure counts (RFC 9110 9.2.2, RFC 9112 9.3.1).
                 if kept.has_answered or not _is_loss(error):
                     raise
-        return await self._on(await self._connected(key, target, deadline), head, content, deadline)
+        connection = await self._connected(key, target, deadline)
+        return await connection.exchange(head, content, deadline)
 
     async def close(self) -> None:
         """Ends all connections, and exchanges with them. It cannot be used any more."""
@@ -74,13 +75,6 @@ class HttpClient:
             connection.close()
         if self._connections:
             await self._all_lost.wait()  # the loop closes their sockets when it comes round
-
-    async def _on(self, connection: Connection, head: bytes, content: bytes, deadline: float) -> Answer:
-        try:
-            return await connection.exchange(head, content, deadline)
-        finally:
-            if connection.is_open:
-                self._pool.keep(connection)
 
     def _kept(self, key: Key) -> Connection | None:
         """A kept connection on which nothing came since its last answer."""
@@ -98,7 +92,7 @@ class HttpClient:
                     self._pool.give_way()
                 raise
             _, connection = await loop.create_connection(
-                lambda: Connection(key, self._lost),
+                lambda: Connection(key, self._pool.keep, self._lost),
                 sock=opened,
                 ssl=self._tls if target.is_tls else None,
                 server_hostname=target.host.rstrip(".") if target.is_tls else None,
