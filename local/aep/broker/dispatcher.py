@@ -124,7 +124,8 @@ class Dispatcher:
         self._attempts = attempts or attempts_at_once(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._turns = Turns(clock.monotonic)
         self._reading_bodies = asyncio.Semaphore(BODIES_READ_AT_ONCE)
-        self._settling: set[asyncio.Future[Any]] = set()
+        self._settling: dict[asyncio.Future[Any], list[tuple[_Lane, Settlement]]] = {}
+        """The deliveries whose settlement a future is: those that travel to the file together share one."""
         self._tasks = WatchedTasks(on_fault)
         self._cleaning: asyncio.Task[None] | None = None
 
@@ -348,20 +349,23 @@ class Dispatcher:
             await self._until_settled(settlement)
 
     def _watch(self, future: "asyncio.Future[Any]", lane: _Lane, settlement: Settlement) -> None:
-        self._settling.add(future)
-        future.add_done_callback(partial(self._settled, lane, settlement))
+        together = self._settling.get(future)
+        if together is None:
+            together = self._settling[future] = []
+            future.add_done_callback(self._settled)
+        together.append((lane, settlement))
 
-    def _settled(self, lane: _Lane, settlement: Settlement, future: "asyncio.Future[Any]") -> None:
-        self._settling.discard(future)
+    def _settled(self, future: "asyncio.Future[Any]") -> None:
         error = self._tasks.error_of(future)
-        if isinstance(error, StoreUnavailable):
-            settlement = _without_body(settlement)
-            self._watch(asyncio.ensure_future(self._until_settled(settlement)), lane, settlement)
-            return
-        if error is not None:
-            self._on_fault(error)
-        lane.unsettled -= 1
-        self._leave(lane)
+        for lane, settlement in self._settling.pop(future):
+            if isinstance(error, StoreUnavailable):
+                settlement = _without_body(settlement)
+                self._watch(asyncio.ensure_future(self._until_settled(settlement)), lane, settlement)
+                continue
+            if error is not None:
+                self._on_fault(error)
+            lane.unsettled -= 1
+            self._leave(lane)
 
     async def _until_settled(self, settlement: Settlement) -> None:
         """Settles a delivery, and tries again while the store is away: it is not sent again for that."""

@@ -21,6 +21,9 @@ _LENGTH_BYTES = 4
 FULL_BYTES = 1024 * 1024
 """The most bytes that the other end has not taken yet. What can wait elsewhere then waits there."""
 
+WAITS_SECONDS = 0.01
+"""The time for which a message waits at most for another one to travel with."""
+
 _CALL, _ANSWER, _ERROR = range(3)
 
 
@@ -50,6 +53,9 @@ class Channel(asyncio.Protocol):
         self._received = bytearray()
         self._gathered: list[tuple[Any, ...]] = []
         self._gathered_bytes = 0
+        self._flushing: asyncio.Handle | None = None
+        """What sends the gathered messages at the end of this turn of the event loop, or later."""
+        self._flushes_soon = False
         self._is_paused = False
         self.is_over = False
         self.has_heard = False
@@ -84,6 +90,12 @@ class Channel(asyncio.Protocol):
     def send(self, method: Callable[Concatenate[Any, P], object], *arguments: P.args, **_: P.kwargs) -> None:
         """Has the other end call the method, which is one of the protocol that it serves."""
         self._send((_CALL, method.__name__, None, arguments))
+
+    def send_with_next(
+        self, method: Callable[Concatenate[Any, P], object], *arguments: P.args, **_: P.kwargs
+    ) -> None:
+        """Does the same as `send`, but the message waits a moment for another one: each wakes the process."""
+        self._send((_CALL, method.__name__, None, arguments), waits=True)
 
     def send_large(
         self,
@@ -152,15 +164,21 @@ class Channel(asyncio.Protocol):
             future.cancel()
         self._on_end()
 
-    def _send(self, message: tuple[Any, ...], size: int = 0) -> None:
+    def _send(self, message: tuple[Any, ...], size: int = 0, *, waits: bool = False) -> None:
         if self.is_over:
             return
-        if not self._gathered:
-            self._loop.call_soon(self._flush)
+        if waits and self._flushing is None:
+            self._flushing = self._loop.call_later(WAITS_SECONDS, self._flush)
+        elif not waits and not self._flushes_soon:
+            if self._flushing is not None:
+                self._flushing.cancel()
+            self._flushing = self._loop.call_soon(self._flush)
+            self._flushes_soon = True
         self._gathered.append(message)
         self._gathered_bytes += size
 
     def _flush(self) -> None:
+        self._flushing, self._flushes_soon = None, False
         if self._transport is None or self.is_over or not self._gathered:
             return
         messages, self._gathered, self._gathered_bytes = self._gathered, [], 0

@@ -48,6 +48,9 @@ GROWN_BYTES = 32 * 1024 * 1024
 Python keeps the memory of freed objects for others of their size, so the memory of a crowd would stay.
 """
 
+FEW = 8
+"""The deliveries that a worker need not know at once to be settled: none of its lanes waits for so few."""
+
 log = structlog.get_logger()
 
 
@@ -339,7 +342,6 @@ class _Worker:
         self.silent_rounds = 0
         self.is_killed = False
         self._behind: set[LaneKey] = set()
-        self._settled: list[int] = []
 
     def count_round(self) -> None:
         """Counts a round in which nothing came from the worker, and asks it again."""
@@ -395,23 +397,19 @@ class _Worker:
     ) -> Subscription:
         return await self._change_subscription(owner, subscriber_id, subscription_id, change, action=action)
 
-    def delivered(self, rows: Sequence[Taken]) -> None:
+    def delivered(self, number: int, rows: Sequence[Taken]) -> None:
         """Submits the removal of deliveries that were taken; the worker is notified when it is committed."""
-        for part, future in self._queue.settle_taken(rows):
-            future.add_done_callback(partial(self._are_settled, [position for _, _, position, *_ in part]))
+        parts = [future for _, future in self._queue.settle_taken(rows)]
+        together = parts[0] if len(parts) == 1 else asyncio.gather(*parts)
+        together.add_done_callback(partial(self._settled, number, len(rows)))
 
-    def _are_settled(self, positions: Sequence[int], future: "asyncio.Future[Any]") -> None:
-        if (error := future.exception()) is not None:
-            for position in positions:
-                self.channel.send(WorkerSide.not_settled, position, error)
-            return
-        if not self._settled:
-            asyncio.get_running_loop().call_soon(self._send_settled)  # behind those of the same commit
-        self._settled += positions
-
-    def _send_settled(self) -> None:
-        self.channel.send(WorkerSide.settled, self._settled)
-        self._settled = []
+    def _settled(self, number: int, size: int, future: "asyncio.Future[Any]") -> None:
+        if (error := future.exception()) is not None:  # of one part; settling the others again is no harm
+            self.channel.send(WorkerSide.not_settled, number, error)
+        elif size < FEW:
+            self.channel.send_with_next(WorkerSide.settled, number)
+        else:
+            self.channel.send(WorkerSide.settled, number)
 
 
 def _serves(number: int, of: int, key: LaneKey) -> bool:

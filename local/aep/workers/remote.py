@@ -1,8 +1,10 @@
 """A worker's view of the store: the same ports, each call done by the owner of the file."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import NoReturn, Protocol
 
 from event_platform.domain.deliveries import Settlement
@@ -17,7 +19,8 @@ from .channel import Channel
 from .sides import OwnerSide, WorkerSide
 
 GATHERED_FOR_SECONDS = 0.002
-"""The seconds for which deliveries are gathered into one message: each message wakes the owner up."""
+"""The least time between two messages about taken deliveries, which are gathered meanwhile: each message
+wakes the owner up. After a longer rest the first is sent at once."""
 
 
 class Live(Protocol):
@@ -46,9 +49,14 @@ class RemoteStore:
         served: WorkerSide = self
         self.channel = Channel(served, on_end=on_end, on_fault=on_fault)
         self._current: dict[str, Subscription] = {}
-        self._delivered: list[Taken] = []
-        self._settling: dict[int, asyncio.Future[None]] = {}
         self._loop = asyncio.get_running_loop()
+        self._taken: list[Taken] = []
+        """The deliveries that are gathered."""
+        self._together: asyncio.Future[None] = self._loop.create_future()
+        """The settlement of all that are gathered."""
+        self._sent_at = -math.inf
+        self._numbers = count()
+        self._settling: dict[int, asyncio.Future[None]] = {}
         self.settings: asyncio.Future[Settings] = self._loop.create_future()
         self._live: Live | None = None
         self._is_served = asyncio.Event()
@@ -81,7 +89,7 @@ class RemoteStore:
 
     async def settle(self, settlement: Settlement) -> None:
         if settlement.is_delivered:
-            await self.settle_soon(settlement)
+            await asyncio.shield(self.settle_soon(settlement))
         else:
             delivery = replace(settlement.delivery, body=b"")  # the owner has it
             await self.channel.call(
@@ -89,19 +97,19 @@ class RemoteStore:
             )
 
     def settle_soon(self, settlement: Settlement) -> "asyncio.Future[None]":
+        """Has the owner remove a taken delivery; the future is shared with those that travel with it."""
         delivery = settlement.delivery
-        receipt = receipt_of(delivery)
-        if not self._delivered:
-            self._loop.call_later(GATHERED_FOR_SECONDS, self._send_delivered)
-        key, position, event_no = receipt
+        key, position, event_no = receipt_of(delivery)
         outcome = settlement.outcome
+        if not self._taken:
+            rest = self._sent_at + GATHERED_FOR_SECONDS - self._loop.time()
+            self._loop.call_later(max(0.0, rest), self._send_taken)
         row = (
             key.subscription_no, key.lane, position, event_no, delivery.subscription_id,
             delivery.waits_since.timestamp(), outcome and outcome.status, settlement.milliseconds,
         )  # fmt: skip
-        self._delivered.append(row)
-        future = self._settling[position] = self._loop.create_future()
-        return future
+        self._taken.append(row)
+        return self._together
 
     async def nack(self, queued: Queued) -> None:
         await self.channel.call(OwnerSide.nack, queued)
@@ -154,20 +162,22 @@ class RemoteStore:
         for subscription_id in ids:
             self._current.pop(subscription_id, None)
 
-    def settled(self, positions: Sequence[int]) -> None:
-        for position in positions:
-            future = self._settling.pop(position)
-            if not future.cancelled():
-                future.set_result(None)
+    def settled(self, number: int) -> None:
+        together = self._settling.pop(number)
+        if not together.cancelled():
+            together.set_result(None)
 
-    def not_settled(self, position: int, error: BaseException) -> None:
-        future = self._settling.pop(position)
-        if not future.cancelled():
-            future.set_exception(error)
+    def not_settled(self, number: int, error: BaseException) -> None:
+        together = self._settling.pop(number)
+        if not together.cancelled():
+            together.set_exception(error)
 
-    def _send_delivered(self) -> None:
-        self.channel.send(OwnerSide.delivered, self._delivered)
-        self._delivered = []
+    def _send_taken(self) -> None:
+        number = next(self._numbers)
+        self._settling[number] = self._together
+        self.channel.send(OwnerSide.delivered, number, self._taken)
+        self._taken, self._together = [], self._loop.create_future()
+        self._sent_at = self._loop.time()
 
 
 def _unserved(*arguments: object) -> NoReturn:
