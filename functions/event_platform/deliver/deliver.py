@@ -50,19 +50,52 @@ async def deliver(
     sent, so the delivery can be handled again as it is.
     """
     subscription = await subscriptions.current(delivery.subscription_id)
-    now = clock.now()
-    if (end := ended_unsent(delivery, subscription, now, policy.max_age)) is not None:
+    began_at = clock.now()
+    if (end := ended_unsent(delivery, subscription, began_at, policy.max_age)) is not None:
         log.info("delivery.ended", **_ids(delivery), operation=end.operation, message=end.message)
         return Settlement(delivery, None, end=end)
     assert subscription is not None  # noqa: S101 - ended_unsent ends a delivery without one
+    config, owner = subscription.config, subscription.owner
+    started = clock.monotonic()
+    result: Result
     try:
-        return await _attempt(
-            delivery, subscription, now, senders=senders, clock=clock, policy=policy, egress=egress
-        )
+        if isinstance(config, HttpsConfig):
+            headers = request_headers(delivery.event_id, delivery.body, config, delivery.shown_replay_id)
+            result = await senders.https.post(
+                config.url, headers, delivery.body, owner=owner, timeout=policy.timeout
+            )
+        else:
+            result = await senders.to_broker(delivery, config, owner=owner, timeout=policy.timeout)
     except CannotConnect as error:
         if egress.is_due(error.log_event, clock.monotonic()):
             log.error(error.log_event, error=str(error))
         raise
+    ended, now = clock.monotonic(), clock.now()
+    latency = ended - started
+    outcome = classify(result)
+    in_transport = isinstance(result, TransportFailure) and outcome.kind is Kind.RETRYABLE
+    had_no_network = egress.had_no_network(started, ended, connected=has_connected(result)) and in_transport
+    if not had_no_network:
+        egress.observe(owner, config.host, ended, failed=in_transport)
+    we_fail = outcome.kind is not Kind.DELIVERED and _we_fail(egress, ended)
+    is_ours = in_transport and (we_fail or had_no_network)
+    # without a network one attempt is free: none was yet if each so far used up a retry
+    is_free = is_ours and (we_fail or delivery.attempts == delivery.failures)
+    settlement = settlement_of(
+        delivery,
+        subscription,
+        result,
+        outcome,
+        began_at=began_at,
+        latency=latency,
+        now=now,
+        policy=policy,
+        we_fail=we_fail,
+        is_ours=is_ours,
+        is_free=is_free,
+    )
+    _log_attempt(settlement, result, latency, now)
+    return settlement
 
 
 def ended_unsent(
@@ -81,55 +114,6 @@ def ended_unsent(
         message = f"not delivered within {max_age.total_seconds():g} s of its acceptance"
         return DeliveryEnd(Operation.FAILED, message, now, Reason.DESTINATION_FAILURE)
     return None
-
-
-async def _attempt(
-    delivery: Delivery,
-    subscription: Subscription,
-    now: datetime,
-    *,
-    senders: Senders,
-    clock: Clock,
-    policy: DeliverPolicy,
-    egress: Egress,
-) -> Settlement:
-    config = subscription.config
-    started = clock.monotonic()
-    result: Result
-    if isinstance(config, HttpsConfig):
-        headers = request_headers(delivery.event_id, delivery.body, config, delivery.shown_replay_id)
-        result = await senders.https.post(
-            config.url, headers, delivery.body, owner=subscription.owner, timeout=policy.timeout
-        )
-    else:
-        owner = subscription.owner
-        result = await senders.to_broker(delivery, config, owner=owner, timeout=policy.timeout)
-    ended, settled_at = clock.monotonic(), clock.now()
-    latency = ended - started
-    outcome = classify(result)
-    in_transport = isinstance(result, TransportFailure) and outcome.kind is Kind.RETRYABLE
-    had_no_network = egress.had_no_network(started, ended, connected=has_connected(result)) and in_transport
-    if not had_no_network:
-        egress.observe(subscription.owner, config.host, ended, failed=in_transport)
-    we_fail = outcome.kind is not Kind.DELIVERED and _we_fail(egress, ended)
-    is_ours = in_transport and (we_fail or had_no_network)
-    # without a network one attempt is free: none was yet if each so far used up a retry
-    is_free = is_ours and (we_fail or delivery.attempts == delivery.failures)
-    settlement = settlement_of(
-        delivery,
-        subscription,
-        result,
-        outcome,
-        began_at=now,
-        latency=latency,
-        now=settled_at,
-        policy=policy,
-        we_fail=we_fail,
-        is_ours=is_ours,
-        is_free=is_free,
-    )
-    _log_attempt(settlement, result, latency, settled_at)
-    return settlement
 
 
 def settlement_of(
@@ -152,6 +136,11 @@ def settlement_of(
     `is_free`: it uses up no retry for that.
     """
     tried = delivery.after_attempt(began_at, used_a_retry=outcome.kind is Kind.RETRYABLE and not is_free)
+    if outcome.kind is Kind.DELIVERED:
+        pace = _observed(subscription, result, outcome, began_at, latency, now)
+        return Settlement(
+            tried, outcome, pace=pace, tried_under=subscription, milliseconds=round(latency * 1000)
+        )
     follows = (
         _Follows(retry_at=retries.again_at(now, policy.retry_delays))
         if is_free
@@ -221,23 +210,18 @@ def _without_secrets(result: Result, config: Config) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class _Follows:
-    """The parts of a settlement that follow from the outcome; none if it was delivered."""
+    """The parts of a settlement that follow from an outcome."""
 
     retry_at: datetime | None = None
     back_to_lane: bool = False
     end: DeliveryEnd | None = None
 
 
-_NOTHING = _Follows()
-
-
 def _what_follows(
     tried: Delivery, outcome: Outcome, result: Result, config: Config, now: datetime, policy: DeliverPolicy
 ) -> _Follows:
-    """Returns what follows from each kind of outcome (contract/wire.md 11)."""
+    """Returns what follows from each kind of outcome but a delivery (contract/wire.md 11)."""
     match outcome.kind:
-        case Kind.DELIVERED:
-            return _NOTHING
         case Kind.RETRYABLE:
             due = retries.retry_at(tried.failures, now, _delays(config, policy))
             if due is not None:
@@ -245,7 +229,7 @@ def _what_follows(
         case Kind.THROTTLED:
             if not retries.throttling_is_over(tried.attempts, tried.first_attempt_at or now, now):
                 return _Follows(back_to_lane=True)
-        case Kind.PERMANENT | Kind.SUSPENDING:
+        case Kind.DELIVERED | Kind.PERMANENT | Kind.SUSPENDING:
             pass
     return _Follows(end=_end(outcome, _without_secrets(result, config), now))
 

@@ -82,9 +82,10 @@ class Judge:
 
     def _is_due(self) -> bool:
         """True once 10 s have passed since it was true the last time."""
-        if self._clock.monotonic() - self._written_at < SUCCESSES_KEPT_SECONDS:
+        now = self._clock.monotonic()
+        if now - self._written_at < SUCCESSES_KEPT_SECONDS:
             return False
-        self._written_at = self._clock.monotonic()
+        self._written_at = now
         return True
 
     def _flush_soon(self) -> None:
@@ -122,7 +123,13 @@ class Judge:
         self._suspects.clear()
 
     def _of(self, series: Series, minute: int) -> Count:
-        return self._kept.setdefault(series, {}).setdefault(minute, Count())
+        minutes = self._kept.get(series)
+        if minutes is None:
+            minutes = self._kept[series] = {}
+        count = minutes.get(minute)
+        if count is None:
+            count = minutes[minute] = Count()
+        return count
 
     async def _failed(self, under: Subscription) -> None:
         series = series_of(under)

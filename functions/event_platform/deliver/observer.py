@@ -8,7 +8,6 @@ from functools import partial
 from weakref import WeakValueDictionary
 
 import structlog
-from cachetools import LRUCache
 
 from ..domain.deliveries import Settlement
 from ..domain.errors import StoreUnavailable
@@ -40,8 +39,8 @@ class Observer:
         self._paces = paces
         self._clock = clock
         self._limits = limits
-        self._latencies: LRUCache[str, tuple[float, float]] = LRUCache(LATENCIES_KEPT)
-        """Averages, and when the pace was last checked (monotonic seconds)."""
+        self._latencies: dict[str, tuple[float, float]] = {}
+        """Averages, and when the pace was last checked (monotonic seconds); the latest is last."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def seen(self, settlement: Settlement) -> Follow | None:
@@ -53,10 +52,12 @@ class Observer:
         if seen is None:
             return None
         at = self._clock.monotonic()
-        average, looked_at = self._latencies.get(subscription_id, (None, -math.inf))
+        average, looked_at = self._latencies.pop(subscription_id, (None, -math.inf))
         latency = rates.with_latency(average, seen.latency)
         is_due = seen.throttled or at - looked_at >= LOOK_SECONDS
         self._latencies[subscription_id] = latency, at if is_due else looked_at
+        if len(self._latencies) > LATENCIES_KEPT:
+            del self._latencies[next(iter(self._latencies))]
         if not is_due:
             return None
         change = partial(paced, seen=seen, latency=latency, now=self._clock.now(), limits=self._limits)

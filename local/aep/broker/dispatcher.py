@@ -197,7 +197,10 @@ class Dispatcher:
         lane.last_position = entry.receipt.position
 
     def _lane(self, key: LaneKey) -> _Lane:
-        return self._lanes.setdefault(key, _Lane(key))
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane(key)
+        return lane
 
     def _run(self, lane: _Lane) -> None:
         if lane.runner is None and not self._tasks.stopping:

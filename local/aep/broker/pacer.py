@@ -1,11 +1,12 @@
 """The pace of each subscription on one machine: when its next delivery may leave."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from event_platform.domain.pace.rates import Limits
+from event_platform.domain.pace.rates import Limits, Rate
 from event_platform.domain.pace.turns import TokenBucket
 from event_platform.domain.paced import to_be_sent
 from event_platform.domain.subscriptions import Subscription
@@ -20,6 +21,9 @@ SHORTEST_WAIT = 1e-5
 KEPT_SECONDS = 600.0
 """The seconds for which the bucket of a subscription that rests is kept: by then it is full again."""
 
+
+RATE_SECONDS = 0.02
+"""The seconds for which a rate that grows counts as it was: to ask for it takes longer than all the rest."""
 
 REPLAY_SHARE = 0.5
 """The part of the rate that replays have at most while others of the subscription wait."""
@@ -69,6 +73,9 @@ class _Pace:
     """Held by the one delivery of replays that is in line with the others."""
     line: _Line = field(default_factory=_Line)
     used_at: float = 0.0
+    rate: Rate | None = None
+    """The rate that the bucket was filled by last."""
+    filled_at: float = -math.inf
 
 
 class Pacer:
@@ -91,7 +98,7 @@ class Pacer:
         if subscription is None or not subscription.is_paced:
             return
         pace = self._pace(subscription_id)
-        if pace.line.is_taken or not self._takes_a_token(pace.bucket, subscription):
+        if pace.line.is_taken or not self._takes_a_token(pace, subscription):
             await self._wait_in_line(pace, subscription_id, epoch)
 
     async def _wait_in_line(
@@ -101,9 +108,9 @@ class Pacer:
         try:
             while True:
                 subscription = to_be_sent(await self._subscriptions.current(subscription_id), epoch)
-                if subscription is None or self._takes_a_token(pace.bucket, subscription):
+                if subscription is None or self._takes_a_token(pace, subscription):
                     return
-                seconds = self._seconds_to_wait(pace.bucket, subscription, self._clock.monotonic())
+                seconds = self._seconds_to_wait(pace, subscription, self._clock.monotonic())
                 await self._clock.sleep(min(seconds, LOOK_AGAIN_SECONDS))
         finally:
             pace.line.leave()
@@ -152,24 +159,29 @@ class Pacer:
             if pace.used_at > before or pace.line.is_taken or pace.replay_turn.locked()
         }
 
-    def _takes_a_token(self, bucket: TokenBucket, subscription: Subscription) -> bool:
+    def _takes_a_token(self, pace: _Pace, subscription: Subscription) -> bool:
         """Takes a token. Returns False if there was none."""
         at = self._clock.monotonic()
-        if self._seconds_to_wait(bucket, subscription, at) > SHORTEST_WAIT:
+        if self._seconds_to_wait(pace, subscription, at) > SHORTEST_WAIT:
             return False
-        bucket.take(at)
+        pace.used_at = at
+        pace.bucket.take(at)
         return True
 
-    def _seconds_to_wait(self, bucket: TokenBucket, subscription: Subscription, at: float) -> float:
-        rate, now = subscription.current_rate, self._clock.now()
-        bucket.rate = rate.at(now, self._limits)
-        bucket.burst = max(1.0, bucket.rate * BURST_SECONDS)
-        return max(rate.held_for(now), bucket.wait(at))
+    def _seconds_to_wait(self, pace: _Pace, subscription: Subscription, at: float) -> float:
+        rate, bucket, held = subscription.current_rate, pace.bucket, 0.0
+        if rate is not pace.rate or not 0 <= at - pace.filled_at < RATE_SECONDS:
+            now = self._clock.now()
+            bucket.rate = rate.at(now, self._limits)
+            bucket.burst = max(1.0, bucket.rate * BURST_SECONDS)
+            held = rate.held_for(now)
+            pace.rate, pace.filled_at = rate, at if held == 0 else -math.inf
+        return max(held, bucket.wait(at))
 
     def _pace(self, subscription_id: str) -> _Pace:
         pace = self._by_id.get(subscription_id)
         if pace is None:
             minimum = self._limits.minimum
             pace = self._by_id[subscription_id] = _Pace(TokenBucket(minimum), TokenBucket(minimum))
-        pace.used_at = self._clock.monotonic()
+            pace.used_at = self._clock.monotonic()
         return pace
