@@ -29,7 +29,7 @@ from contract.suites.sender import (
 from event_platform.adapters import descriptors, guard
 from event_platform.adapters.connections import MAX_AGE_SECONDS
 from event_platform.adapters.guard import GuardedNetwork, TrustedNetwork
-from event_platform.adapters.http_client import pool
+from event_platform.adapters.http_client import connection, pool
 from event_platform.adapters.http_client.answers import MAX_BODY_BYTES, AnswerReader
 from event_platform.adapters.http_client.client import default_tls
 from event_platform.adapters.http_client.connection import PIECE_BYTES, Connection
@@ -485,6 +485,63 @@ class TestHttpsSender(SenderContract):
             await sender.close()
             with pytest.raises(EOFError):  # and no TimeoutError
                 await kept.exchange(b"", b"", asyncio.get_running_loop().time() + AMPLE)
+
+    async def test_each_exchange_on_a_kept_connection_has_a_deadline_of_its_own(self, sender: Sender) -> None:
+        """Exchanges share a timer, which may have been set for an earlier or a later deadline."""
+        is_answered = asyncio.Event()
+
+        async def play(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(OK)
+            await peer.request()
+            await is_answered.wait()
+            await peer.send(OK)
+            await peer.request()
+            await asyncio.Event().wait()
+
+        async with serve(play) as server:
+            await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE)
+            (kept,) = connections(sender)
+            later = asyncio.create_task(
+                sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=2 * AMPLE)
+            )
+            await server.received(2)
+            kept._expire()  # as it does at the deadline of the first
+            is_answered.set()
+            assert status_of(await later) == 200
+            result = await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=SHORT)
+            assert reason_of(result) is Reason.DESTINATION_TIMEOUT
+            assert server.connections == 1
+
+    async def test_an_answer_that_a_connection_has_brought_before_is_read_once(
+        self, sender: Sender, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: list[AnswerReader] = []
+
+        class Noted(AnswerReader):
+            def __init__(self) -> None:
+                super().__init__()
+                made.append(self)
+
+        monkeypatch.setattr(connection, "AnswerReader", Noted)
+        usual, other, last = (
+            b"HTTP/1.1 %b\r\n%bContent-Length: 0\r\n\r\n" % parts
+            for parts in [(b"200 OK", b""), (b"503 No", b""), (b"200 OK", b"Connection: close\r\n")]
+        )
+        steps = [usual, usual, other, usual, last]
+
+        async def play(peer: Peer) -> None:
+            for step in steps:
+                await peer.request()
+                await peer.send(step)
+
+        async with serve(play) as server:
+            posts = [
+                await sender.post(server.url(), HEADERS, b"{}", owner=OWNER, timeout=AMPLE) for _ in steps
+            ]
+            assert [status_of(each) for each in posts] == [200, 200, 503, 200, 200]
+            assert (len(made), server.connections) == (4, 1)
+            await eventually(lambda: not connections(sender))
 
     async def test_nothing_is_left_of_what_failed(self, sender: Sender) -> None:
         async with serve(answers(b"HTTP/1.1 200 OK\r\nContent-Le")) as server:

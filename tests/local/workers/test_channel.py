@@ -9,14 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from aep.broker.queued import LaneKey, Receipt, Taken
 from aep.workers import channel as channels
 from aep.workers.channel import Channel
+from aep.workers.remote import RemoteStore
+from aep.workers.sides import WorkerSide
 from contract.suites.broker import Consumer, a_removal
 from contract.test_embedded import BrokerWithWorkers
+from event_platform.domain.attempts.outcomes import Kind, Outcome
+from event_platform.domain.deliveries import Delivery, Settlement
 from event_platform.domain.errors import NotFound, StoreUnavailable
 from event_platform.domain.subscriptions import Status, suspend
+from support.clock import START
 from support.eventually import eventually
-from support.records import OWNER, PIM, an_event
+from support.records import OWNER, PIM, UPDATED, an_event
 
 
 class Unsendable:
@@ -102,6 +108,28 @@ async def test_calls_are_answered_and_what_is_told_keeps_its_order(pair: Pair) -
     assert pair.other.got[-2:] == [b"x" * 3_000_000, "last"]
 
 
+async def test_what_can_wait_travels_with_the_next_message_or_after_a_moment(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames: list[list[object]] = []
+
+    def noted(messages: list[object]) -> bytes:
+        frames.append(messages)
+        return pickle.dumps(messages)
+
+    monkeypatch.setattr(channels, "_pickled", noted)
+    monkeypatch.setattr(channels, "WAITS_SECONDS", 3600)
+    pair.near.send_with_next(Other.take, 1)
+    await asyncio.sleep(0.01)
+    assert frames == []
+    pair.near.send(Other.take, 2)
+    await eventually(lambda: pair.other.got == [1, 2])
+    monkeypatch.setattr(channels, "WAITS_SECONDS", 0.001)
+    pair.near.send_with_next(Other.take, 3)
+    await eventually(lambda: pair.other.got == [1, 2, 3])
+    assert [len(messages) for messages in frames] == [2, 1]
+
+
 async def test_both_ends_call(pair: Pair) -> None:
     assert await asyncio.gather(pair.near.call(Other.twice, 1), pair.far.call(Other.twice, 2)) == [2, 4]
 
@@ -177,6 +205,45 @@ async def test_there_is_no_room_until_the_other_end_has_taken_what_was_sent(pair
 async def world(tmp_path: Path) -> AsyncIterator[BrokerWithWorkers]:
     async with BrokerWithWorkers(tmp_path) as world:
         yield world
+
+
+class Owner:
+    """Notes what a worker says was taken."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, list[Taken]] = {}
+
+    def delivered(self, number: int, rows: list[Taken]) -> None:
+        self.rows[number] = rows
+
+
+async def test_deliveries_that_were_taken_are_settled_together() -> None:
+    def taken(position: int) -> Settlement:
+        receipt = Receipt(LaneKey(1, 2), position, position)
+        delivery = Delivery("s", "e", UPDATED, START, 2, 16, 0, b"{}", receipt=receipt)
+        return Settlement(delivery, Outcome(Kind.DELIVERED, None, 200), milliseconds=3)
+
+    ends, owner, faults = socket.socketpair(), Owner(), list[BaseException]()
+    store = RemoteStore(on_end=lambda: None, on_fault=faults.append)
+    channel = Channel(owner, on_end=lambda: None, on_fault=faults.append)
+    await store.channel.open(ends[0])
+    await channel.open(ends[1])
+    first, second = store.settle_soon(taken(1)), store.settle_soon(taken(2))
+    assert first is second
+    await eventually(lambda: 0 in owner.rows)
+    assert [row[2] for row in owner.rows[0]] == [1, 2]
+    third, fourth = store.settle_soon(taken(3)), asyncio.create_task(store.settle(taken(4)))
+    await eventually(lambda: 1 in owner.rows)
+    channel.send(WorkerSide.settled, 0)
+    await first
+    assert not third.done()
+    channel.send(WorkerSide.not_settled, 1, StoreUnavailable("for the test"))
+    with pytest.raises(StoreUnavailable):
+        await fourth
+    assert isinstance(third.exception(), StoreUnavailable)
+    store.channel.close()
+    channel.close()
+    assert not faults
 
 
 async def test_a_change_is_known_to_the_workers_when_its_call_is_answered(world: BrokerWithWorkers) -> None:
