@@ -54,7 +54,7 @@ class Channel(asyncio.Protocol):
         self._gathered: list[tuple[Any, ...]] = []
         self._gathered_bytes = 0
         self._flushing: asyncio.Handle | None = None
-        """What sends the gathered messages at the end of this turn of the event loop, or later."""
+        """The call that sends the gathered messages at the end of this turn of the event loop, or later."""
         self._flushes_soon = False
         self._is_paused = False
         self.is_over = False
