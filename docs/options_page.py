@@ -8,7 +8,7 @@ from typing import Any
 import typer.main
 
 from aep.cli.help_page import is_option
-from aep.cli.main import app
+from aep.cli.main import app_for
 
 PAGE = Path(__file__).parent / "command-options.md"
 HEAD = """# Options of the commands
@@ -32,7 +32,7 @@ def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 def page() -> str:
     """Returns the page as it must be."""
     sections = [HEAD]
-    for name, command in commands(typer.main.get_command(app), "aep"):
+    for name, command in commands(typer.main.get_command(app_for()), "aep"):
         arguments = [_name_of(each) for each in command.params if not is_option(each)]
         summary = " ".join(command.help.partition("\n\n")[0].split())
         sections.append(f"## {name}\n\n`{' '.join([name, *arguments])}`\n\n{_wrapped(summary)}")

@@ -6,8 +6,7 @@ The imports stand inside, so that a function loads what it needs and no more.
 import gc
 import os
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
-from importlib import import_module
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -17,7 +16,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import http, telemetry
-from .first_use import FirstUse
 from .settings import (
     DeliverSettings,
     FanoutSettings,
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from .domain.feeds import Feed
     from .domain.tenants import Tenant
     from .maintain import FeedTicks
-    from .ports import RecordSender, Seal, TenantRegistry
+    from .ports import Seal, TenantRegistry
 
 log = structlog.get_logger()
 
@@ -250,6 +248,7 @@ def deliver() -> "Answers":
     from .adapters.firestore.subscriptions import FirestoreSubscriptions
     from .adapters.firestore.success_counts import FirestoreSuccessCounts
     from .adapters.https import HttpsSender
+    from .adapters.kafka import KafkaOnFirstUse
     from .adapters.pubsub.topics import PubSubTopics, rules_on_google
     from .adapters.settlements import QueueSettlements
     from .domain.attempts.egress import Egress
@@ -274,25 +273,13 @@ def deliver() -> "Answers":
     ends = FirestoreEndLog(firestore, subscriptions, clock)
     guard = _guard(settings)
 
-    kafka_library = FirstUse(partial(import_module, ".adapters.kafka", __package__))
-
-    @cache
-    def kafka_sender() -> "RecordSender":
-        from .adapters.kafka.sender import KafkaSender
-
-        return KafkaSender(guard)
-
-    async def kafka() -> "RecordSender":
-        await kafka_library.ready()  # takes 0.4 s, and most have no Kafka destination
-        return kafka_sender()
-
     function = deliver.Deliver(
         subscriptions=paces,
         paces=paces,
         senders=deliver.Senders(
             HttpsSender(guard),
             PubSubTopics(rules_on_google(settings.project, settings.destination_account)),
-            kafka,
+            KafkaOnFirstUse(guard).sender,
             settings.event_types,
         ),
         settlements=QueueSettlements(schedule, ends, publisher, subscriptions, missed, counts),

@@ -1,23 +1,26 @@
 """Prints the output of commands. No text from outside can move the cursor or is read as markup.
 
-A test holds that no other module prints.
+A test holds that no other module prints. What lays out and styles, rich among it, is imported by the first
+line for a terminal, and by tables: a service prints none.
 """
 
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import orjson
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from event_platform import telemetry
 
-from . import layout
-from .layout import Column, Fact, Item, Line
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from .layout import Column, Fact, Item, Line
 
 PAGE = 500
 """The items that are read, laid out and printed at once."""
@@ -35,8 +38,12 @@ def printable(text: str) -> str:
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     """Prints sentences, broken between words where a terminal is too narrow; their own line breaks stay."""
-    width = _width(console(err=err))
-    lines = [part for line in text.split("\n") for part in layout.wrapped_line(printable(line), width)]
+    lines = list(map(printable, text.split("\n")))
+    if _may_have_width(sys.stderr if err else sys.stdout):
+        from . import layout
+
+        width = _width(console(err=err))
+        lines = [part for line in lines for part in layout.wrapped_line(line, width)]
     typer.echo("\n".join(lines), err=err, nl=nl)
 
 
@@ -45,10 +52,10 @@ def echo_whole(text: str, *, err: bool = False) -> None:
     typer.echo("\n".join(map(printable, text.split("\n"))), err=err)
 
 
-def echo_styled(*parts: Text) -> None:
+def echo_styled(*parts: "Text") -> None:
     """Prints parts with a space between them as one line, broken as those of `echo`."""
     shown = console()
-    line = Text(" ").join(part for part in parts if part.plain)
+    line = text(" ").join(part for part in parts if part.plain)
     shown.print(line, soft_wrap=_width(shown) is None, overflow="ignore", crop=False)
 
 
@@ -80,22 +87,30 @@ def confirm(question: str, *, yes: bool) -> None:
         fail("nothing was done", 1)
 
 
-def text(value: object, style: str = "") -> Text:
+def text(value: object, style: str = "") -> "Text":
     """Returns a styled text for a console or a table, never read as markup."""
+    from rich.text import Text
+
     return Text(printable(str(value)), style)
 
 
-def console(*, err: bool = False) -> Console:
+def console(*, err: bool = False) -> "Console":
     """Returns a console for styled lines, which takes no markup."""
+    from rich.console import Console
+
     return Console(stderr=err, markup=False, emoji=False)
 
 
-def show(columns: Sequence[Column], items: Iterable[Item], *, empty: str, has_header: bool = True) -> None:
+def show(
+    columns: "Sequence[Column]", items: "Iterable[Item]", *, empty: str, has_header: bool = True
+) -> None:
     """Prints a table, or blocks where the terminal is too narrow; `empty` is the sentence for no items.
 
     Items are read and printed in pages, each laid out by itself. Without a terminal an item is one line, for
     grep, behind one header, unless COLUMNS says how wide lines may be.
     """
+    from . import layout
+
     shown = console()
     source = iter(items)
     width, is_first = _width(shown), True
@@ -108,18 +123,22 @@ def show(columns: Sequence[Column], items: Iterable[Item], *, empty: str, has_he
 
 def show_lines(lines: Iterable[str]) -> None:
     """Prints lines that may be indented, each broken at spaces only, where the terminal is too narrow."""
+    from . import layout
+
     shown = console()
     for line in lines:
         typer.echo("\n".join(layout.wrapped_line(printable(line), _width(shown), layout.INDENT * 2)))
 
 
-def show_one(item: Item) -> None:
+def show_one(item: "Item") -> None:
     """Prints one item as a block."""
+    from . import layout
+
     shown = console()
     _print_lines(shown, layout.block((), _printable_item(item), _width(shown)))
 
 
-def _width(shown: Console) -> int | None:
+def _width(shown: "Console") -> int | None:
     """Returns the width for lines; None if they are not broken: in a pipe, unless COLUMNS is set.
 
     What a program reads from standard error is one line an error, whatever COLUMNS is.
@@ -128,13 +147,18 @@ def _width(shown: Console) -> int | None:
     return shown.width if has_width else None
 
 
-def _print_lines(shown: Console, lines: Iterable[Line]) -> None:
+def _may_have_width(stream: TextIO) -> bool:
+    """True unless `_width` is None in any case, which can be said without rich."""
+    return stream.isatty() or not {"COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"}.isdisjoint(os.environ)
+
+
+def _print_lines(shown: "Console", lines: "Iterable[Line]") -> None:
     if not shown.is_terminal:
         typer.echo("\n".join(line.text for line in lines))
         return
     head = "" if shown.no_color else "bold"
     for line in lines:
-        shown.print(Text(line.text, head if line.is_head else ""), soft_wrap=True)
+        shown.print(text(line.text, head if line.is_head else ""), soft_wrap=True)
 
 
 def show_json(values: Iterable[Any]) -> None:
@@ -147,13 +171,14 @@ def show_json(values: Iterable[Any]) -> None:
     typer.echo("[]" if before == "[" else "]")
 
 
-def _printable_item(item: Item) -> Item:
-    def facts(of: Sequence[Fact]) -> Sequence[Fact]:
-        return [Fact(fact.label, printable(fact.text)) for fact in of]
+def _printable_item(item: "Item") -> "Item":
+    def facts(of: "Sequence[Fact]") -> "Sequence[Fact]":
+        return [fact._replace(text=printable(fact.text)) for fact in of]
 
-    return Item(
-        [printable(cell) for cell in item.cells],
-        facts(item.more),
-        None if item.heading is None else printable(item.heading),
-        None if item.lines is None else facts(item.lines),
+    return replace(
+        item,
+        cells=[printable(cell) for cell in item.cells],
+        more=facts(item.more),
+        heading=None if item.heading is None else printable(item.heading),
+        lines=None if item.lines is None else facts(item.lines),
     )

@@ -18,15 +18,15 @@ from event_platform.adapters.https import HttpsPimGateway
 from event_platform.adapters.pim_registry import PimRegistry
 from event_platform.adapters.reading import ReadingProcess
 from event_platform.adapters.seal import AesGcmSeal
-from event_platform.adapters.smtp import SmtpMailer
 from event_platform.descriptions import asyncapi, openapi
 from event_platform.domain.attempts import retries
 from event_platform.domain.errors import Problem, StoreUnavailable
+from event_platform.domain.mail_servers import MailServer
 from event_platform.domain.record.answers import ReadyAnswer
 from event_platform.domain.tenants import Tenant
 from event_platform.http import App, error_response, health_route, json_response
 from event_platform.manage.identity import CallerVerifier
-from event_platform.ports import Sender
+from event_platform.ports import Mailer, Sender
 from event_platform.settings import Settings
 
 from .broker.fan_out import FanOut
@@ -175,7 +175,7 @@ class Platform:
                 outbox=outbox,
                 sender=self._outgoing.https,
                 clock=clock,
-                mailer=SmtpMailer(mail_server) if mail_server is not None else None,
+                mailer=_mailer(mail_server) if mail_server is not None else None,
                 base_url=settings.public_url or base_url,
             ),
             meters,
@@ -273,7 +273,6 @@ class Platform:
 
     async def start(self) -> None:
         """Opens the folder and continues with what waits there. Raises SetupError, StoreUnavailable."""
-        loading = asyncio.ensure_future(manage.FIRST_BODY.ready())  # filters of the file need some of it, too
         await asyncio.to_thread(self._database.open, asyncio.get_running_loop())
         try:
             await self._database.write(partial(keys.check, seal=self._seal), needs_room=False)
@@ -291,7 +290,6 @@ class Platform:
             await self._notifier.start()
             await self._observer.start()
             await self._feeds.start()
-            await loading
         except BaseException:
             await self.stop()
             raise
@@ -361,3 +359,9 @@ class Platform:
         await self._outgoing.close()
         await self._gateway.close()
         await self._database.close()
+
+
+def _mailer(mail_server: MailServer) -> Mailer:
+    from event_platform.adapters.smtp import SmtpMailer  # few have a mail server
+
+    return SmtpMailer(mail_server)

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from aep.console.app import Console, Place, Site
+from aep.console.app import Console, Site
 from aep.console.serving import build
 from aep.serving import server
 from aep.serving.samples import Samples
@@ -116,7 +116,7 @@ async def console_here(
             here = server.url_of(listener)
             samples = Samples(platform.parts.meters, platform.parts.clock, on_fault=faults.append)
             samples.take()
-            console = await build(platform.parts, Place(url or here), samples)
+            console = await build(platform.parts, url or here, samples)
             async with server.running_on(listener, console, by_address=False):
                 try:
                     yield ConsoleHere(platform, console, samples, here)

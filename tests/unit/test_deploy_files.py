@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from aep.cli.serve import METRICS_PORT
 from aep.runtime.meters import Meters
-from aep.serving import metrics
+from aep.serving import metrics_page
 from aep.store.figures import Figures
 from support.components import optional
 
@@ -89,7 +89,7 @@ def test_the_page_copies_files_that_exist() -> None:
 @cache
 def known() -> Mapping[str, set[str]]:
     """Returns the labels of every time series that a scrape can have, by name."""
-    collector = metrics._Collector(Meters())
+    collector = metrics_page.Page(Meters())
     collector.figures = Figures(1, 1, 1, datetime.now(UTC), takes_in=True)
     registry = CollectorRegistry()
     registry.register(collector)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from aep.cli.main import app
+from aep.cli.main import app_for
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "SECURITY.md", *(REPOSITORY / "docs").glob("*.md")]
@@ -40,7 +40,7 @@ def shown(page: Path) -> Iterator[list[str]]:
 
 def problem(words: list[str]) -> str | None:
     """Returns the parts of a command line that are unknown."""
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app_for())
     rest = list(words)
     while (commands := getattr(command, "commands", None)) and rest and not rest[0].startswith("-"):
         name = rest.pop(0)
@@ -77,7 +77,8 @@ def test_every_command_is_in_the_table_of_commands() -> None:
     """A cell names a group once: `aep dead list`, `replay`."""
     page = (REPOSITORY / "docs" / "commands.md").read_text()
     cells = re.findall(r"^\| (`aep .*?) \| ", page, re.MULTILINE)
-    names = [name.split()[1:] for name, _ in OPTIONS_PAGE["commands"](typer.main.get_command(app), "aep")]
+    command: Any = typer.main.get_command(app_for())
+    names = [name.split()[1:] for name, _ in OPTIONS_PAGE["commands"](command, "aep")]
     missing = [
         words
         for words in names

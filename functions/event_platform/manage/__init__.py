@@ -1,7 +1,6 @@
 """The function `manage`: the management API (contract/wire.md 1 to 6 and 8) and the event schemas."""
 
-from .payloads.values import FIRST_BODY
 from .routes import routes
 from .services import Manage
 
-__all__ = ["FIRST_BODY", "Manage", "routes"]
+__all__ = ["Manage", "routes"]

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
-from ..domain import tls_material
 from ..domain.errors import InvalidRequest, Problem
 from ..domain.subscriptions import (
     REDACTED,
@@ -58,6 +57,8 @@ class _Keeping:
         return kept or SecretStr("")
 
     def check_pair(self, certificates_pem: str, key: SecretStr) -> None:
+        from ..domain import tls_material
+
         try:
             tls_material.check_pair(certificates_pem, key.get_secret_value())
         except ValueError as error:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from event_platform.adapters.guard import GuardedNetwork
 from event_platform.adapters.https import HttpsSender
-from event_platform.adapters.kafka.sender import KafkaSender
+from event_platform.adapters.kafka import KafkaOnFirstUse
 from event_platform.adapters.pubsub.topics import PubSubTopics, rules_on_one_machine
 from event_platform.deliver import Judge, Observer, Senders, deliver
 from event_platform.domain.attempts.egress import Egress
@@ -38,11 +38,8 @@ class Outgoing:
         self.https = HttpsSender(self.guard)
         self.topic_rules = rules_on_one_machine(settings.destination_account)
         self.topics = PubSubTopics(self.topic_rules)
-        self._kafka = KafkaSender(self.guard)
-        self.senders = Senders(watched(self.https), self.topics, self._kafka_sender, settings.event_types)
-
-    async def _kafka_sender(self) -> KafkaSender:
-        return self._kafka
+        self._kafka = KafkaOnFirstUse(self.guard)
+        self.senders = Senders(watched(self.https), self.topics, self._kafka.sender, settings.event_types)
 
     async def close(self) -> None:
         """Closes all connections. Those that take longer than they may end with the process."""

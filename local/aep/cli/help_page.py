@@ -2,13 +2,15 @@
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
-from rich.panel import Panel
-from rich.text import Text
 
 from ..output import console, text
+
+if TYPE_CHECKING:
+    from rich.panel import Panel
+    from rich.text import Text
 
 LEFT = 26
 """The columns of the names of options. A longer one has a line of its own."""
@@ -65,7 +67,7 @@ def bounds_of(parameter: Any) -> str:
     return f"at least {info.min}" if info.max is None else f"{info.min} to {info.max}"
 
 
-def _head(context: typer.Context, parameters: Iterable[Any], width: int) -> Iterator[Text]:
+def _head(context: typer.Context, parameters: Iterable[Any], width: int) -> "Iterator[Text]":
     command: Any = context.command
     usage = [_usage(each) for each in parameters if each.required or not is_option(each)]
     if not hasattr(command, "commands"):
@@ -114,7 +116,9 @@ def _panels(command: Any, context: typer.Context) -> dict[str, list[str]]:
     return panels
 
 
-def _panel(title: str, rows: _Rows, width: int, indent: int) -> Panel:
+def _panel(title: str, rows: _Rows, width: int, indent: int) -> "Panel":
+    from rich.panel import Panel
+
     inside = text("")
     for left, right in rows:
         lines = _wrapped(right, width - indent - 4)

@@ -116,7 +116,10 @@ def serve(
     if (problem := console_at.problem()) is not None:
         fail(problem)
     _allow_many_connections()
-    from .. import wiring  # noqa: F401 - before the workers are forked, so that it is in memory once
+    # Before the workers are forked: what is imported behind that is in memory twice.
+    from .. import wiring  # noqa: F401
+    from ..console import first_page, serving  # noqa: F401
+    from ..control import server as control  # noqa: F401
     from ..store.steady_clock import SteadyClock
     from ..workers import process
 
@@ -167,7 +170,7 @@ async def _serve(
     clock: "SteadyClock",
     lines: GatheredLines,
 ) -> BaseException | None:
-    from ..console.for_apps import AppConsole
+    from ..console.first_page import with_app_console
     from ..console.serving import serving as serving_console
     from ..control import server as control
     from ..wiring import Platform  # so that the other commands start without it
@@ -223,7 +226,7 @@ async def _serve(
             ):
                 await server.serve_on(
                     listener,
-                    AppConsole(platform.app, platform.parts) if settings.app_console else platform.app,
+                    with_app_console(platform.app, platform.parts) if settings.app_console else platform.app,
                     drain=REQUESTS_SECONDS,
                     ready=ready,
                     tls=tls,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from ..serving.server import Tls
 
+APPS = "/console/app"
+"""The path of the console for apps, on the public port."""
 ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - nothing is bound to them here
 
 

@@ -30,10 +30,11 @@ from event_platform.manage.identity import HEADERS
 
 from ..wiring import Parts
 from . import pages
+from .address import APPS
 from .answers import completed, read_form, static_response
 from .records import Records
 
-PREFIX = "/console/app"
+PREFIX = APPS
 MENU: Mapping[str, str] = {
     PREFIX: "Subscriptions",
     f"{PREFIX}/events": "Events",
@@ -81,7 +82,7 @@ class _Session:
 
 
 class AppConsole:
-    """The pages below PREFIX; everything else goes to the platform's own app."""
+    """The pages below PREFIX, for the platform's own app, whose API they call."""
 
     def __init__(self, platform: ASGIApp, parts: Parts) -> None:
         self._platform = platform
@@ -106,10 +107,7 @@ class AppConsole:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "")
-        if scope["type"] != "http" or not (path == PREFIX or path.startswith(f"{PREFIX}/")):
-            await self._platform(scope, receive, send)
-            return
+        path = scope["path"]
         scope["app"] = self
         request = Request(scope, receive)
         complete = completed(send, is_https=self._is_https(request))

@@ -1,8 +1,10 @@
 """Serves the console beside the platform, on a listener of its own."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.requests import Request
@@ -18,23 +20,32 @@ from ..serving import server
 from ..serving.samples import Samples
 from ..store import ended_sessions
 from ..wiring import Parts
-from . import events, operations, overview, pims, subscription, subscriptions, trying
 from .address import Address
-from .app import Console, Place, Site
+from .first_page import OnFirstPage
+
+if TYPE_CHECKING:
+    from .app import Console, Site
 
 log = structlog.get_logger()
 
 CONNECTIONS = 64
-PAGES = (overview, subscriptions, subscription, events, pims, operations, trying)
 PURPOSE = "aep console"
 """The name of the key that signs cookies, which is derived from the one of the data folder."""
 
 
-async def build(parts: Parts, place: Place, samples: Samples) -> Console[Site]:
-    """Returns the console with all its pages. Raises StoreUnavailable."""
+async def build(parts: Parts, url: str, samples: Samples) -> "Console[Site]":
+    """Returns the console with all its pages, which is reached at the URL. Raises StoreUnavailable."""
     ended = await parts.database.read(partial(ended_sessions.all_of, tenant=ended_sessions.OPERATOR))
-    site = Site(parts, samples, place, parts.seal.derived_key(PURPOSE), ended)
-    return Console(site, [route for page in PAGES for route in page.routes(site)])
+    return await asyncio.to_thread(_made, parts, url, samples, ended)
+
+
+def _made(parts: Parts, url: str, samples: Samples, ended: Sequence[str]) -> "Console[Site]":
+    from . import events, operations, overview, pims, subscription, subscriptions, trying
+    from .app import Console, Place, Site
+
+    pages = (overview, subscriptions, subscription, events, pims, operations, trying)
+    site = Site(parts, samples, Place(url), parts.seal.derived_key(PURPOSE), ended)
+    return Console(site, [route for page in pages for route in page.routes(site)])
 
 
 @contextlib.asynccontextmanager
@@ -46,7 +57,7 @@ async def serving(
     A port that is taken is logged, and the platform goes on without a console.
     """
     async with contextlib.AsyncExitStack() as stack:
-        console: Console[Site] | None = None
+        console: OnFirstPage[Console[Site]] | None = None
         if address.port:
             try:
                 listener = stack.enter_context(server.listen(address.host, address.port))
@@ -64,7 +75,7 @@ async def serving(
                 samples = Samples(parts.meters, parts.clock, on_fault=on_fault)
                 samples.start()
                 stack.push_async_callback(samples.stop)
-                console = await build(parts, Place(url), samples)
+                console = OnFirstPage(partial(build, parts, url, samples))
                 await stack.enter_async_context(
                     server.running_on(
                         listener,
@@ -75,15 +86,20 @@ async def serving(
                         by_address=False,
                     )
                 )
-                stack.push_async_callback(console.stop)
+                stack.push_async_callback(_stop, console)
                 log.info("console.ready", url=f"{url}/console")
         yield [_route_of_links(console)]
 
 
-def _route_of_links(console: Console[Site] | None) -> Route:
+async def _stop(console: "OnFirstPage[Console[Site]]") -> None:
+    if console.built is not None:
+        await console.built.stop()
+
+
+def _route_of_links(console: "OnFirstPage[Console[Site]] | None") -> Route:
     async def issue(request: Request) -> Response:
         if console is None:
             raise Conflict("this platform serves no console: start it with another --console-port than 0")
-        return json_response({"url": console.link()})
+        return json_response({"url": (await console.app()).link()})
 
     return Route("/console/links", issue, methods=["POST"])

@@ -18,7 +18,7 @@ from support.aep_here import run
 from support.records import UPDATED
 from support.replaying import Receiver, Replaying
 
-ROOT: Any = typer.main.get_command(main.app)
+ROOT: Any = typer.main.get_command(main.app_for())
 KEY = base64.b64encode(b"\x01" * 32).decode()
 """That of the stores that `Replaying` opens."""
 SUBSCRIPTION = "0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f"

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from aep.console.answers import HEADERS
-from aep.console.for_apps import AppConsole
+from aep.console.first_page import with_app_console
 from aep.serving import server
 from event_platform.domain import front_door
 from event_platform.domain.front_door import ADDRESS_BURST
@@ -36,7 +36,7 @@ async def platform(folder: Path) -> AsyncIterator[tuple[ConsoleHere, str]]:
     listed = orjson.dumps([{"url": PIM, "auth": "platform-key", "clients": clients}]).decode()
     async with (
         console_here(folder, pims=listed) as here,
-        server.running(AppConsole(here.platform.app, here.platform.parts)) as url,
+        server.running(with_app_console(here.platform.app, here.platform.parts)) as url,
     ):
         yield here, url
 
@@ -236,7 +236,7 @@ async def test_a_key_that_was_taken_away_ends_the_session(tmp_path: Path) -> Non
         page = await reader.post("/console/app/enter", TYPED, allow_redirects=False)
         cookie = page.headers["Set-Cookie"].partition(";")[0].partition("=")[2]
     async with console_here(tmp_path, pims="[]") as here:
-        app = AppConsole(here.platform.app, here.platform.parts)
+        app = with_app_console(here.platform.app, here.platform.parts)
         async with server.running(app) as url, reader_of(url) as reader:
             gone = await reader.get("/console/app", cookies={"aep_app": cookie})
 

@@ -13,7 +13,7 @@ import pytest
 from aep.doctor import registry
 from aep.doctor.findings import State
 from aep.runtime.meters import Meters
-from aep.serving.metrics import _Collector
+from aep.serving.metrics_page import Page
 from aep.wiring import Platform
 from event_platform.domain.feeds import ResourceState
 from event_platform.settings import Settings
@@ -144,7 +144,7 @@ def test_metrics_have_what_feeds_did() -> None:
     meters.feed_read(URL, "assets", ResourceState(missing=True), 0)
     samples = {
         (sample.name, sample.labels.get("resource")): sample.value
-        for family in _Collector(meters).collect()
+        for family in Page(meters).collect()
         for sample in family.samples
         if sample.name.startswith("aep_feed")
     }

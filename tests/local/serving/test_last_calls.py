@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
 from aep.runtime.meters import PIMS_NAMED, LastCalls, Meters
-from aep.serving import metrics
+from aep.serving import metrics_page
 from aep.serving.last_calls import WRITE_EVERY, CallObserver
 from aep.store import calls
 from event_platform.domain.errors import StoreUnavailable
@@ -140,7 +140,7 @@ def test_metrics_name_so_many_pims_and_no_more() -> None:
         meters.last_calls[pim, Way.RELAY] = LastCalls(taken_at=float(number))
         meters.refused(pim, Way.RELAY, 401)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(metrics._Collector(meters))
+    registry.register(metrics_page.Page(meters))
     lines = [line for line in generate_latest(registry).decode().splitlines() if line.startswith("aep_pim")]
     assert len(lines) == 2 * (PIMS_NAMED + 1)
     page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()

@@ -26,7 +26,7 @@ from aep.broker import dead_letters
 from aep.broker.queue import LOOK_SECONDS
 from aep.commit import commit
 from aep.runtime.meters import OTHER, SUBSCRIPTIONS_NAMED, Counted, Histogram, Meters
-from aep.serving import metrics
+from aep.serving import metrics, metrics_page
 from aep.store import opening
 from aep.store.figures import Figures
 from event_platform import __version__
@@ -501,8 +501,8 @@ async def test_scrapes_take_a_small_part_of_the_processor(monkeypatch: pytest.Mo
         return 0.0
 
     now = [100.0]
-    monkeypatch.setattr(metrics, "generate_latest", slowly)
-    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(metrics_page, "generate_latest", slowly)
+    monkeypatch.setattr(metrics_page, "time", SimpleNamespace(monotonic=lambda: now[0]))
     app = Starlette(routes=[metrics.route(Meters(), nothing_waits, lambda: FIGURES)])
     for _ in range(1000):
         assert (await call(app, "/metrics"))[0] == 200

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from ...domain import fields, tls_material
+from ...domain import fields
 from ...domain.attempts import custom_headers
 from ...domain.attempts.broker_messages import TYPE
 from ...domain.urls import host_and_port_of_broker
@@ -64,11 +64,15 @@ def _headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
 
 
 def _authorities(pem: str) -> str:
+    from ...domain import tls_material  # takes 20 ms: not at the start
+
     tls_material.certificates_of(pem, max_characters=tls_material.MAX_CA_CHARACTERS)
     return pem
 
 
 def _chain(pem: str) -> str:
+    from ...domain import tls_material
+
     tls_material.certificates_of(pem, max_characters=tls_material.MAX_CHAIN_CHARACTERS)
     return pem
 
@@ -76,6 +80,8 @@ def _chain(pem: str) -> str:
 def _private_key(pem: SecretStr, info: ValidationInfo[Rules]) -> SecretStr:
     if is_redacted(pem, info.context):
         return pem
+    from ...domain import tls_material
+
     tls_material.private_key_of(pem.get_secret_value())
     return SecretStr(tls_material.with_right_label(pem.get_secret_value()))
 

@@ -68,6 +68,8 @@ NonEmpty = Annotated[str, StringConstraints(min_length=1, max_length=fields.MAX_
 
 def _load() -> None:
     """Loads what the first bodies of a process need: libraries that take up to 60 ms each."""
+    from ...domain import tls_material  # noqa: F401
+
     filters.load()
     _email("someone@bücher.example")
     catalog.load().nearest("")
