@@ -1,6 +1,7 @@
 """The platform on one machine: embedded broker and store, server, command line and sandbox."""
 
 import sys
+from importlib.util import find_spec
 
 
 def _import_structlog_alone() -> None:
@@ -9,12 +10,13 @@ def _import_structlog_alone() -> None:
     structlog imports rich for tracebacks that we never print, which takes 5 MB and 40 ms of each process. Its
     functions on Google Cloud have no rich at all.
     """
-    if "structlog" not in sys.modules and "rich" not in sys.modules:
-        sys.modules["rich"] = None  # pyright: ignore[reportArgumentType] - an import of it fails meanwhile
-        try:
-            import structlog  # noqa: F401
-        finally:
-            del sys.modules["rich"]
+    if {"structlog", "rich"} & sys.modules.keys() or find_spec("structlog") is None:  # in a build
+        return
+    sys.modules["rich"] = None  # pyright: ignore[reportArgumentType] - an import of it fails meanwhile
+    try:
+        import structlog  # noqa: F401
+    finally:
+        del sys.modules["rich"]
 
 
 _import_structlog_alone()
