@@ -8,6 +8,7 @@ is provoked by a test that bears the marker `provokes`, which fails it when the 
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from event_platform.domain.record.notifications import Result
 from stack.alerts import ALERTS, Line
@@ -58,9 +59,14 @@ FILES = re.compile(r".*\.(?:css|db|html|js|json|key|md|pem|py|sock|svg|txt)")
 METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 
-def nodes_of_the_code() -> Iterator[ast.AST]:
-    for path in [*FOLDER.rglob("*.py"), *(REPOSITORY / "local").rglob("*.py")]:
-        yield from ast.walk(ast.parse(path.read_text()))
+@cache
+def nodes_of_the_code() -> tuple[ast.Constant | ast.Call, ...]:
+    return tuple(
+        node
+        for path in [*FOLDER.rglob("*.py"), *(REPOSITORY / "local").rglob("*.py")]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant | ast.Call)
+    )
 
 
 def texts_of_the_code() -> set[str]:
@@ -115,7 +121,8 @@ def provoked() -> set[str]:
     return {
         name
         for path in (REPOSITORY / "tests").rglob("*.py")
-        for call in ast.walk(ast.parse(path.read_text()))
+        if "mark.provokes" in (text := path.read_text())
+        for call in ast.walk(ast.parse(text))
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.provokes"
         for name in _texts(call)
     }
