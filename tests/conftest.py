@@ -20,6 +20,7 @@ pytest_plugins = [
     "support.cpu_watchdog",
     "support.log_events",
     "support.plain_words",
+    "support.side_by_side",
 ]
 
 pytest.register_assert_rewrite("contract", "support")
