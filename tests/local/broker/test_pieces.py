@@ -635,7 +635,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("keeps", [True, pytest.param(False, marks=pytest.mark.full)])
 def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(tmp_path: Path, keeps: bool) -> None:
     """A real process is killed again and again while it fans out one request."""
     program = KILLED.format(

@@ -320,6 +320,7 @@ def test_a_copy_without_its_key_is_refused(tmp_path: Path) -> None:
 # Kills
 
 
+@pytest.mark.full
 def test_a_killed_backup_leaves_the_server_and_the_last_backup_alone(tmp_path: Path) -> None:
     data, target = tmp_path / "data", tmp_path / "copy.db"
     with server(tmp_path, "inbox", "--quiet") as inbox:

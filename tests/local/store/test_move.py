@@ -398,6 +398,7 @@ async def test_functions_that_run_see_what_came(file: Path, firestore: Firestore
     assert await store.active(PIM) == RECORDS.subscriptions[:1]
 
 
+@pytest.mark.full
 async def test_an_import_that_was_killed_goes_on_where_it_was(
     firestore: Firestore, project: str, tmp_path: Path
 ) -> None:

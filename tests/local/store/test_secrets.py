@@ -97,6 +97,7 @@ def test_it_is_refused_while_the_platform_runs(folder: Path, tmp_path: Path) -> 
     assert (folder / keys.KEY_FILE).read_text() == before
 
 
+@pytest.mark.full
 def test_a_rotation_that_was_killed_can_be_begun_again(folder: Path, tmp_path: Path) -> None:
     keys.put_before(folder)  # killed here
     (old_id,) = ids_of_keys(folder)

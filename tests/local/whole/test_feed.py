@@ -9,12 +9,14 @@ from pathlib import Path
 from unittest import mock
 
 import orjson
+import pytest
 
 from aep.sandbox.pim.connections import DEFAULT_CLIENT
 from support.aep_here import run
 from support.processes import server, until
 
 
+@pytest.mark.full
 def test_what_changed_comes_once_though_the_platform_is_killed(tmp_path: Path) -> None:
     option = ["--data", str(tmp_path / "data")]
     with server(tmp_path, "sim", "--timezone", "Europe/Paris", "--behind-proxy") as pim:

@@ -167,6 +167,7 @@ def test_a_webhook_that_fails_three_times_is_told_by_mail_instead(
     assert len({one["body"] for one in tries}) == 1
 
 
+@pytest.mark.full
 def test_what_was_not_told_when_the_process_was_killed_is_told_after_the_next_start(
     tmp_path: Path, mail: MailBox
 ) -> None:

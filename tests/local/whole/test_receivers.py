@@ -125,7 +125,7 @@ def test_without_a_next_secret_only_one_is_taken(tmp_path: Path) -> None:
         assert posted(url, body, {PRIMARY: signature(SECRET, body)}) == 200, child.stderr()
 
 
-@pytest.fixture(params=["this checkout", pytest.param("a fresh clone", marks=pytest.mark.full)])
+@pytest.fixture(params=["this checkout", "a fresh clone"])
 def checkout(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if request.param == "this checkout":
         return ROOT
@@ -136,6 +136,7 @@ def checkout(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return clone
 
 
+@pytest.mark.full
 def test_from_a_checkout_to_the_first_delivery_takes_two_commands(checkout: Path, tmp_path: Path) -> None:
     folders = {"XDG_RUNTIME_DIR": tmp_path / "runtime", "TMPDIR": tmp_path / "temporary"}
     for folder in folders.values():

@@ -289,6 +289,7 @@ def test_dev_is_a_loud_warning(tmp_path: Path) -> None:
     assert serve.stderr().startswith("WARNING: --dev ")
 
 
+@pytest.mark.full
 def test_a_stop_waits_for_the_delivery_under_way_and_a_restart_sends_the_next_of_its_lane(
     tmp_path: Path,
 ) -> None:
@@ -309,6 +310,7 @@ def test_a_stop_waits_for_the_delivery_under_way_and_a_restart_sends_the_next_of
         assert [delivery["id"] for delivery in received(inbox.url, "/hook")] == [first, second]
 
 
+@pytest.mark.full
 def test_what_a_filter_does_not_match_is_skipped_silently_also_after_a_restart(tmp_path: Path) -> None:
     filters = {"/all": None, "/julia": 'user = "julia"', "/others": 'not user = "julia"'}
     with server(tmp_path, "inbox", "--quiet") as inbox:

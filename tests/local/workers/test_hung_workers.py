@@ -214,6 +214,7 @@ async def test_a_change_waits_for_a_worker_that_hangs_only_until_that_is_killed(
     assert len(world.receiver.of("first")) == 1
 
 
+@pytest.mark.full
 @pytest.mark.provokes("worker.renewed")
 async def test_an_idle_worker_that_keeps_memory_is_replaced_and_a_busy_one_is_not(world: TwoWorkers) -> None:
     await world.subscribe_to("second")

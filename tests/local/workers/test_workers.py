@@ -144,6 +144,7 @@ def test_after_the_answer_to_a_change_nothing_more_is_sent(tmp_path: Path) -> No
     assert dropped == [(len(PATHS) * events - sum(sent),)]
 
 
+@pytest.mark.full
 def test_a_stop_waits_for_what_a_worker_has_under_way(tmp_path: Path) -> None:
     with (
         server(tmp_path, "inbox", "--quiet", *SLOW) as inbox,
