@@ -24,44 +24,44 @@ from .usage import Commands, Group
 
 PANELS: Mapping[str, Mapping[str, str]] = {
     "Start here": {
-        "dev": "dev.dev",
-        "trigger": "trigger.trigger",
-        "demo": "sandbox.run_demo",
-        "events": "events.events",
+        "dev": "dev:dev",
+        "trigger": "trigger:trigger",
+        "demo": "sandbox:run_demo",
+        "events": "events:events",
     },
     "Run": {
-        "serve": "serve.serve",
-        "pims": "pims.pims",
-        "doctor": "doctor.doctor",
-        "secrets": "secrets.secrets",
+        "serve": "serve:serve",
+        "pims": "pims:pims",
+        "doctor": "doctor:doctor",
+        "secrets": "secrets:secrets",
     },
     "Look": {
-        "status": "logs.status",
-        "console": "console.console",
-        "logs": "logs.list_logs",
-        "trace": "trace.trace",
+        "status": "logs:status",
+        "console": "console:console",
+        "logs": "logs:list_logs",
+        "trace": "trace:trace",
     },
     "Act": {
-        "subscriptions": "subscriptions.subscriptions",
-        "subscribers": "subscribers.subscribers",
-        "replay": "replays.replay",
-        "retry": "replays.retry",
-        "dead": "dead.dead",
+        "subscriptions": "subscriptions:subscriptions",
+        "subscribers": "subscribers:subscribers",
+        "replay": "replays:replay",
+        "retry": "replays:retry",
+        "dead": "dead:dead",
     },
     "Try": {
-        "test": "trials.send_test",
-        "explain": "trials.explain",
-        "filter": "filters.filter_",
-        "inbox": "sandbox.run_inbox",
-        "sim": "sim.sim",
-        "bench": "bench.run_bench",
-        "demo-google": "sandbox.run_demo_google",
+        "test": "trials:send_test",
+        "explain": "trials:explain",
+        "filter": "filters:filter_",
+        "inbox": "sandbox:run_inbox",
+        "sim": "sim:sim",
+        "bench": "bench:run_bench",
+        "demo-google": "sandbox:run_demo_google",
     },
     "Move": {
-        "backup": "backup.backup",
-        "restore": "restore.restore",
-        "export": "moving.export",
-        "import": "moving.import_",
+        "backup": "backup:backup",
+        "restore": "restore:restore",
+        "export": "moving:export",
+        "import": "moving:import_",
     },
 }
 """All commands with the module and the name of each, in the panels of the help, in each of which the most
@@ -96,7 +96,7 @@ def app_for(arguments: Sequence[str] = ()) -> Commands:
 
 
 def _add(app: Commands, panel: str, name: str, place: str) -> None:
-    module, _, attribute = place.partition(".")
+    module, _, attribute = place.partition(":")
     command = getattr(import_module(f".{module}", __package__), attribute)
     if isinstance(command, Commands):
         app.add_typer(command, name=name, rich_help_panel=panel)
