@@ -59,10 +59,17 @@ class Line(NamedTuple):
 def lines(
     columns: Sequence[Column], items: Sequence[Item], width: int | None, *, has_header: bool = True
 ) -> Iterator[Line]:
-    """Yields the lines of the items. Without a width each item is one row, however long."""
-    labels = [fact.label for fact in items[0].more]
-    wide = [*columns, *map(Column, labels)]
-    rows = [[*item.cells, *(fact.text for fact in item.more)] for item in items]
+    """Yields the lines of the items. Without a width each item is one row, however long.
+
+    With a width, facts that no item has get no column.
+    """
+    shown = [
+        index
+        for index in range(len(items[0].more))
+        if width is None or any(item.more[index].text for item in items)
+    ]
+    wide = [*columns, *(Column(items[0].more[index].label) for index in shown)]
+    rows = [[*item.cells, *(item.more[index].text for index in shown)] for item in items]
     if _fits(wide, rows, width):
         yield from _table(wide, rows, width, [()] * len(rows), has_header=has_header)
         return

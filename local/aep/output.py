@@ -36,14 +36,17 @@ def printable(text: str) -> str:
     )
 
 
-def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Prints sentences, broken between words where a terminal is too narrow; their own line breaks stay."""
+def echo(text: str = "", *, err: bool = False, nl: bool = True, hanging: int = 0) -> None:
+    """Prints sentences, broken between words where a terminal is too narrow; their own line breaks stay.
+
+    What follows a break stands as far to the right as its line begins, and `hanging` columns more.
+    """
     lines = list(map(printable, text.split("\n")))
     if _may_have_width(sys.stderr if err else sys.stdout):
         from . import layout
 
         width = _width(console(err=err))
-        lines = [part for line in lines for part in layout.wrapped_line(line, width)]
+        lines = [part for line in lines for part in layout.wrapped_line(line, width, " " * hanging)]
     typer.echo("\n".join(lines), err=err, nl=nl)
 
 
@@ -53,10 +56,20 @@ def echo_whole(text: str, *, err: bool = False) -> None:
 
 
 def echo_styled(*parts: "Text") -> None:
-    """Prints parts with a space between them as one line, broken as those of `echo`."""
+    """Prints parts with a space between them; where a terminal is too narrow a part begins a line."""
+    from . import layout
+
     shown = console()
-    line = text(" ").join(part for part in parts if part.plain)
-    shown.print(line, soft_wrap=_width(shown) is None, overflow="ignore", crop=False)
+    width = _width(shown)
+    line = text("")
+    for part in (part for part in parts if part.plain):
+        if width is not None and line and line.cell_len + 1 + part.cell_len > width:
+            shown.print(line, soft_wrap=True)
+            line = text(layout.INDENT * 2)
+        elif line:
+            line.append(" ")
+        line.append_text(part)
+    shown.print(line, soft_wrap=True)
 
 
 def echo_json(value: Any, *, indent: bool = False) -> None:
@@ -119,15 +132,6 @@ def show(
         has_header, is_first = has_header and width is not None, False
     if is_first:
         echo(empty)
-
-
-def show_lines(lines: Iterable[str]) -> None:
-    """Prints lines that may be indented, each broken at spaces only, where the terminal is too narrow."""
-    from . import layout
-
-    shown = console()
-    for line in lines:
-        typer.echo("\n".join(layout.wrapped_line(printable(line), _width(shown), layout.INDENT * 2)))
 
 
 def show_one(item: "Item") -> None:

@@ -88,7 +88,7 @@ async def test_a_replayed_delivery_is_on_its_topic_as_it_was(pubsub: Project, pu
     await bury(pubsub, letter(pubsub, message), letter(pubsub, Message(b"another")))
     (chosen,) = [each for each in await listed(pubsub, pubsub_host) if each["event_id"]]
     ended = await dead(pubsub, pubsub_host, "replay", chosen["id"])
-    assert ended == Ended(0, "replayed 1 dead letter\n", "")
+    assert ended == Ended(0, "Replayed 1 dead letter.\n", "")
     (again,) = await pubsub.pull(DELIVERIES, 1)
     assert Message(again.data, dict(again.attributes), again.ordering_key) == message
     assert [each["event_id"] for each in await listed(pubsub, pubsub_host)] == [""]
@@ -115,7 +115,7 @@ async def test_what_cannot_be_replayed_stays_and_says_why(pubsub: Project, pubsu
         pubsub, UNREADABLE, letter(pubsub, Message(b"1"), "gone"), letter(pubsub, Message(b"2")), replayed
     )
     ended = await dead(pubsub, pubsub_host, "replay", "--all")
-    assert (ended.status, ended.out) == (1, "replayed 1 dead letter\n")
+    assert (ended.status, ended.out) == (1, "Replayed 1 dead letter.\n")
     told = sorted(line.partition(" stays: ")[2] for line in ended.err.splitlines())
     assert told == [
         "it does not say which push subscription it came from",

@@ -1,19 +1,30 @@
 """The command `aep` in this process, for commands that end by themselves: a start of its own takes long."""
 
 import contextlib
+import functools
 import io
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 from unittest import mock
 
 import pytest
 import structlog
+import typer
 
 from aep.cli import main
 from support.plain_words import check_words
 from support.processes import environment
+
+_app_for = main.app_for
+
+
+@functools.cache
+def _built(first: str | None) -> Any:
+    """The program for arguments that begin so, built once."""
+    return typer.main.get_command(_app_for([] if first is None else [first]))
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,7 @@ def run(*arguments: str, settings: Mapping[str, str] | None = None) -> Ended:
     """`aep` with the arguments; `settings` are AEP_ variables. The log of this process stays as it is."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with (
+        mock.patch.object(main, "app_for", lambda given: _built(next(iter(given), None))),
         mock.patch.object(sys, "argv", ["aep", *arguments]),
         mock.patch.dict(os.environ, environment(settings or {}), clear=True),
         contextlib.redirect_stdout(out),

@@ -1,12 +1,13 @@
 """`aep backup`: copies the store, for a platform that continues from the copy."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import BackupRefused, WrongKey
-from ..output import echo, echo_json, fail
+from ..output import echo, echo_json, echo_whole, fail
 from ..store import keys
 from ..store.backup import back_up
 from .options import DEFAULT_DATA, AsJson, Data, settings
@@ -38,7 +39,8 @@ def backup(
     echo(f"{file}: {size / 1e6:.1f} MB")
     needed = "the AEP_SECRETS_KEY that the platform runs with" if key is None else f"a copy of {key}"
     echo(f"A restore also needs {needed}, which is not in it: keep that apart, as safe as a password.")
-    echo(f"To restore, stop the platform and run `aep restore {file} --data {data}`.")
+    echo("To restore, stop the platform and run")
+    echo_whole(f"  {shlex.join(['aep', 'restore', str(file), '--data', str(data)])}")
 
 
 def _file_of_key(data: Path) -> Path | None:

@@ -117,12 +117,14 @@ def list_clients(
     if as_json:
         echo_json(rows)
         return
-    lists_one = place.command(f"client {tenant.name} CLIENT_ID")
-    show(
-        views.CLIENTS,
-        map(views.client_item, rows),
-        empty=f"No client of {tenant.name} is listed; `{lists_one}` lists one.",
-    )
+    show(views.CLIENTS, map(views.client_item, rows), empty=_none_listed(tenant, place))
+
+
+def _none_listed(tenant: Tenant, place: Place) -> str:
+    nobody = f"No client of {tenant.name} is listed"
+    if tenant.auth == "token-info":
+        return f"{nobody}, and none has to be: the PIM says whose a token is."
+    return f"{nobody}: `{place.command(f'client {tenant.name} CLIENT_ID')}` lists one."
 
 
 def revoke_client(

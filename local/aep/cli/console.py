@@ -67,14 +67,14 @@ def _show(url: str, *, no_browser: bool, as_json: bool) -> None:
     if as_json:
         echo_json({"url": url})
         return
-    echo_whole(url)
-    if (tunnel := ssh_command(url, os.environ)) is not None:
+    tunnel = ssh_command(url, os.environ)
+    if tunnel is not None:
         echo("From your machine, first:", err=True)
-        echo_whole(tunnel, err=True)
-    elif not no_browser and has_browser(os.environ) and webbrowser.open(url):
-        echo("It was opened in the browser. It opens the console once, within 10 minutes.", err=True)
-        return
-    echo("It opens the console once, within 10 minutes.", err=True)
+        echo_whole(f"  {tunnel}", err=True)
+    echo_whole(url)
+    is_opened = tunnel is None and not no_browser and has_browser(os.environ) and webbrowser.open(url)
+    opened = "It was opened in the browser. " if is_opened else ""
+    echo(f"{opened}It opens the console once, within 10 minutes.", err=True)
 
 
 def ssh_command(url: str, environment: Mapping[str, str]) -> str | None:

@@ -168,7 +168,9 @@ def _number(text: str) -> int:
 
 
 def _counted(done: str, number: int) -> str:
-    return f"{done} {counted(number, 'dead letter')}" if number else "There are no dead letters."
+    return (
+        f"{done.capitalize()} {counted(number, 'dead letter')}." if number else "There are no dead letters."
+    )
 
 
 def _plain(letter: DeadLetter) -> dict[str, Any]:

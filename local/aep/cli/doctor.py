@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from ..output import echo_json, fail, show_lines
+from ..output import echo, echo_json, fail
 from .options import DEFAULT_DATA, AsJson, Data, unknown_variables
 
 if TYPE_CHECKING:
@@ -126,4 +126,5 @@ async def _print_each(checks: AsyncIterator["Check"], *, as_json: bool) -> list[
 
 
 def _show(check: "Check") -> None:
-    show_lines([f"{check.state:8} {check.name:20} {check.detail}"])
+    head = f"{check.state:8} {check.name:20} "
+    echo(head + check.detail, hanging=len(head))

@@ -122,9 +122,13 @@ def _counted(records: Records) -> str:
 
 
 def _stays(waiting: Waiting) -> str:
+    parts = [
+        counted(waiting.queued, "delivery") + " in lanes" if waiting.queued else "",
+        counted(waiting.retries, "delivery") + " with another attempt to come" if waiting.retries else "",
+        counted(waiting.dead_letters, "dead letter") if waiting.dead_letters else "",
+        counted(waiting.accepted, "event") + " not fanned out yet" if waiting.accepted else "",
+    ]
     return (
-        f"WARNING: what waits does not move: {counted(waiting.queued, 'delivery')} in lanes,"
-        f" {waiting.retries} for a retry, {counted(waiting.dead_letters, 'dead letter')}, and"
-        f" {counted(waiting.accepted, 'event')} not fanned out yet."
-        " Let it go out first, see `aep status`."
+        f"WARNING: what waits does not move: {', '.join(filter(None, parts))}."
+        " Let it go out first: `aep status` shows it."
     )

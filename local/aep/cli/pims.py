@@ -182,7 +182,7 @@ def remove(
     if as_json:
         echo_json({"removed": name})
     else:
-        echo(f"removed {name}")
+        echo(f"Removed {name}: its events and its clients are refused from now on.")
 
 
 def _added(
@@ -224,8 +224,8 @@ def _print_secrets(tenant: Tenant, new: dict[str, str], place: Place, *, as_json
     if "ingest_key" in new:
         echo(
             f"Ingest key (shown only now):\n  {new['ingest_key']}\n"
-            "Whoever sends this PIM's CloudEvents posts them, with the header Authorization: Bearer and the"
-            f" key, to\n  {base}{where['ingest_path']}"
+            "Whoever sends this PIM's CloudEvents gives it as the bearer token, and posts them to\n"
+            f"  {base}{where['ingest_path']}"
         )
     else:
         echo("Its ingest key was shown when it was made; --rotate makes another beside it.")

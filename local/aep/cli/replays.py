@@ -78,11 +78,11 @@ def _print(ended: Replay, *, as_json: bool) -> None:
     if as_json:
         echo_json(representations.replay(ended))
         return
-    number = "some events" if ended.events is None else counted(ended.events, "event")
+    number = "" if ended.events is None else f" of {counted(ended.events, 'event')}"
     reason = f" ({ended.reason})" if ended.reason else ""
     echo(
-        f"replay {ended.id} is {ended.status}{reason}: {number}, {ended.delivered} delivered,"
-        f" {ended.ended} ended"
+        f"Replay {ended.id} is {ended.status}{reason}:{number} {ended.delivered} delivered,"
+        f" {ended.ended} ended undelivered."
     )
 
 
@@ -93,11 +93,14 @@ def retry(subscription: SubscriptionId, data: Data = DEFAULT_DATA, as_json: AsJs
 
     Without a running platform the next one tries them.
     """
-    total = _retried(data, subscription)
+    total, is_running = _retried(data, subscription)
     if as_json:
         echo_json({"retries": total})
+    elif total:
+        when = "now" if is_running else "by the platform that runs here next"
+        echo(f"{counted(total, 'delivery')} {'is' if total == 1 else 'are'} tried {when}.")
     else:
-        echo(f"{counted(total, 'delivery')} tried now" if total else "Nothing waits for its next attempt.")
+        echo("Nothing waits for its next attempt.")
 
 
 def _started(connection: sqlite3.Connection, data: Path, subscription_id: str, asked: ReplayRequest) -> str:
@@ -138,11 +141,14 @@ def _body(asked: ReplayRequest) -> dict[str, str]:
     return body
 
 
-def _retried(data: Path, subscription_id: str) -> int:
-    """Makes the waiting deliveries due, through the platform if one runs; returns their number."""
+def _retried(data: Path, subscription_id: str) -> tuple[int, bool]:
+    """Makes the waiting deliveries due, through the platform if one runs.
+
+    Returns their number, and whether one runs.
+    """
     with control(data) as platform:
         if platform is not None:
-            return platform.call("POST", ("subscriptions", subscription_id, "retries"))["retries"]
+            return platform.call("POST", ("subscriptions", subscription_id, "retries"))["retries"], True
     with open_store(data) as connection:
         check_active(_subscription(connection, data, subscription_id), "retry")
         number, now = subscription_no(connection, subscription_id), times.now(connection).timestamp()
@@ -153,7 +159,7 @@ def _retried(data: Path, subscription_id: str) -> int:
             for start in range(0, len(found), MADE_DUE):
                 with transaction(connection):
                     total += make_due(connection, found[start : start + MADE_DUE], now)
-    return total
+    return total, False
 
 
 def _time(option: str, text: str) -> datetime:

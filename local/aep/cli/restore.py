@@ -1,5 +1,6 @@
 """`aep restore`: puts a backup in the place of the store."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 from event_platform.settings import Settings
 
 from ..errors import RestoreRefused, WrongKey
-from ..output import echo, echo_json, fail
+from ..output import echo, echo_json, echo_whole, fail
 from ..store import keys, opening
 from ..store.restore import CHECK_SECONDS
 from ..store.restore import restore as put_in_place
@@ -44,7 +45,11 @@ def restore(
         echo(f"WARNING: {CHECK_SECONDS:g} s were not enough to look for damage in all of it; none was found.")
     if done.kept is not None:
         echo(f"What was there before is {done.kept}: remove it when nobody needs it any more.")
-    echo(needed or "The key fits: start the platform with `aep serve`.")
+    if needed is not None:
+        echo(needed)
+        return
+    echo("The key fits. Start the platform with")
+    echo_whole(f"  {shlex.join(['aep', 'serve', '--data', str(data)])}")
 
 
 def _needed(data: Path, own: Settings) -> str | None:

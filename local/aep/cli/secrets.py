@@ -56,7 +56,7 @@ def rotate(
         return
     registry = f", those of the registry with {ids['registry_key_id']}" if google is not None else ""
     echo(f"Records sealed with the key {ids['key_id']}{registry}: {records}.")
-    echo("Backups made before still need the key until then: keep it apart for as long as you keep them.")
+    echo("Backups from before need the old key: keep it, apart from them, for as long as you keep them.")
 
 
 _ONE_KEY = (

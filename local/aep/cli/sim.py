@@ -212,7 +212,7 @@ def _advice(format_: Format, error: str) -> str:
         return f"Is the platform running (`aep serve`), and --to its address?{again}"
     if "answered 401" in error:
         option = "--secret and the key in --to" if format_.place else "--key"
-        return f"Check {option}: `aep pims add URL` tells them."
+        return f"Check {option}: `aep pims add URL` printed what is right, once; --rotate makes another."
     if "answered 20" in error:
         return "It does not know the type, or another server answered."
     return "Nothing of a refused request was stored."

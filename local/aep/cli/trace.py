@@ -14,7 +14,7 @@ from event_platform.domain.timestamps import to_rfc3339
 
 from ..google.cloud_log import cloud_log_of
 from ..google.tracing import traced
-from ..output import echo_json, fail, show_lines
+from ..output import echo, echo_json, fail
 from ..store import kept_search, times
 from .options import DEFAULT_DATA, AsJson, Data, Google, span
 from .stores import open_store
@@ -54,7 +54,8 @@ def trace(
         if as_json:
             echo_json(_plain(event))
         else:
-            show_lines(_lines(event))
+            for line in _lines(event):
+                echo(line, hanging=4)
 
 
 def _kept(data: Path, event_id: str | None, entity: Entity | None, since: str | None) -> Sequence[KeptEvent]:

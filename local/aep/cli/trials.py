@@ -67,18 +67,18 @@ def explain(
     if as_json:
         echo_json(found)
     else:
-        echo("gets it" if found["matches"] else "does not get it")
+        echo(f"The subscription {'gets it' if found['matches'] else 'does not get it'}.")
         for check in found["checks"]:
             mark = text("yes" if check["passes"] else "NO ", "green" if check["passes"] else "red")
-            echo_styled(mark, text(f"{check['part']:7}"), text(check["message"]))
+            echo_styled(mark, text(f"{check['part']:7}"), *map(text, check["message"].split()))
     raise typer.Exit(0 if found["matches"] else 1)
 
 
 def _report_test(shown: Mapping[str, Any]) -> None:
     answered = f"answered {shown['status']}" if shown["status"] else f"{shown['reason']}: {shown['detail']}"
     echo_styled(
-        text(shown["outcome"], "green" if shown["outcome"] == "delivered" else "red"),
-        text(f"{answered} after {shown['milliseconds']} ms"),
+        text(f"{shown['outcome']}:", "green" if shown["outcome"] == "delivered" else "red"),
+        *map(text, f"{answered} after {shown['milliseconds']} ms".split()),
     )
     request = shown["request"]
     lines = [f"{name}: {value}" for name, value in request["headers"].items()]

@@ -149,7 +149,7 @@ def test_a_running_server_takes_up_what_is_replayed_and_goes_on(
 ) -> None:
     first = listed(tmp_path)[0]["id"]
     with one_pim.serve(tmp_path) as serve:
-        assert aep_dead(tmp_path, "replay", str(first)) == "replayed 1 dead letter\n"
+        assert aep_dead(tmp_path, "replay", str(first)) == "Replayed 1 dead letter.\n"
         until(lambda: arrived(tmp_path, inbox) == dead[:1], "the first", seconds=TAKEN_UP_WITHIN)
         assert [letter["event_id"] for letter in listed(tmp_path)] == dead[1:]
         assert orjson.loads(aep_dead(tmp_path, "replay", "--all", "--json")) == {"replayed": 3}
@@ -167,7 +167,7 @@ def test_a_running_server_takes_up_what_is_replayed_and_goes_on(
 def test_what_is_replayed_while_no_server_runs_is_delivered_by_the_next(
     tmp_path: Path, dead: list[str], inbox: str, file: Path
 ) -> None:
-    assert aep_dead(tmp_path, "replay", "--all") == "replayed 4 dead letters\n"
+    assert aep_dead(tmp_path, "replay", "--all") == "Replayed 4 dead letters.\n"
     assert listed(tmp_path) == []
     with one_pim.serve(tmp_path):
         until(lambda: sorted(arrived(tmp_path, inbox)) == sorted(dead), "all of them")
@@ -245,8 +245,8 @@ def test_what_is_dropped_is_counted_in_a_log_entry_and_its_event_goes(
 ) -> None:
     ids = [str(letter["id"]) for letter in listed(tmp_path)]
     with one_pim.serve(tmp_path) as serve:
-        assert aep_dead(tmp_path, "drop", *ids[:3]) == "dropped 3 dead letters\n"
-        assert aep_dead(tmp_path, "replay", ids[3]) == "replayed 1 dead letter\n"
+        assert aep_dead(tmp_path, "drop", *ids[:3]) == "Dropped 3 dead letters.\n"
+        assert aep_dead(tmp_path, "replay", ids[3]) == "Replayed 1 dead letter.\n"
         until(lambda: arrived(tmp_path, inbox) == dead[3:], "the one that is left")
         assert serve.stop() == 0
     entries = one_pim.rows(

@@ -25,15 +25,11 @@ from event_platform.domain.subscriptions import Owner
 from event_platform.domain.tenants import Tenant, Way
 from event_platform.domain.timestamps import to_rfc3339
 from support.clock import START
+from support.shown_records import RECORD, SUBSCRIBER, TOPIC, TYPES, id_of
 
 GOLDEN = Path(__file__).parent / "golden"
 DOCS = Path(__file__).parents[3] / "docs"
 WIDTHS = (80, 120, 200)
-TYPES = tuple(f"com.akeneo.pim.v1.product.{done}" for done in ("created", "updated", "removed"))
-
-
-def id_of(number: int) -> str:
-    return f"0199c1a1-02f4-7d8b-8e6f-{number:012}"
 
 
 ERP = State(
@@ -173,38 +169,6 @@ CLIENTS = [
     },
 ]
 
-SUBSCRIBER = {
-    "id": id_of(11),
-    "name": "ERP connector",
-    "status": "active",
-    "contact": {
-        "technical_email": "the-people-who-look-after-the-connector@example.com",
-        "notification_channels": ["email", "webhook"],
-        "notification_webhook_url": "https://hooks.example.com/told",
-    },
-    "created_at": to_rfc3339(START),
-    "updated_at": to_rfc3339(START),
-}
-RECORD = {
-    "id": id_of(1),
-    "subscriber_id": id_of(11),
-    "status": "active",
-    "type": "https",
-    "source": "pim",
-    "config": {
-        "url": "https://erp.example.com/akeneo/events",
-        "secret": {"primary": "***redacted***", "secondary": "***redacted***"},
-        "headers": {"X-Stage": "***redacted***"},
-    },
-    "events": TYPES,
-    "filter": 'not user = "erp_4711"',
-    "send_product_identifier": True,
-    "catch_up": True,
-    "created_at": to_rfc3339(START),
-    "updated_at": to_rfc3339(START),
-    "last_failure": {"at": to_rfc3339(START), "status": 503, "reason": "destination_failure"},
-}
-TOPIC = RECORD | {"type": "pubsub", "config": {"project_id": "search", "topic_id": "pim-events"}}
 WHOSE = {"pim_url": "https://pim.example.com", "client_id": "erp"}
 
 LISTS: Mapping[str, tuple[tuple[Column, ...], list[Item]]] = {
@@ -293,7 +257,8 @@ def test_a_trace_at_a_width(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    output.show_lines(trace._lines(event()))
+    for line in trace._lines(event()):
+        output.echo(line, hanging=4)
     found = capsys.readouterr().out
     if width in WIDTHS:
         check_golden(f"trace-{width}", found)

@@ -339,7 +339,10 @@ def test_clients_to_probe_for_are_listed_and_added_to(aep: Aep, tmp_path: Path) 
 def test_remove_takes_one_entry_away(aep: Aep, place: Place) -> None:
     for url in (PIM, "https://other.example.com"):
         aep("pims", "add", url, *place)
-    assert aep("pims", "remove", f"{PIM}/", *place).out == f"removed {PIM}\n"
+    assert (
+        aep("pims", "remove", f"{PIM}/", *place).out
+        == f"Removed {PIM}: its events and its clients are refused from now on.\n"
+    )
     assert [row["url"] for row in aep("pims", "list", *place, "--json").json] == ["https://other.example.com"]
     again = aep("pims", "remove", PIM, *place)
     assert again.status == 2

@@ -241,7 +241,7 @@ def aep(app: App, command: str, *arguments: str, token: str = CLIENT_KEY) -> End
 def test_the_command_shows_what_was_sent_and_answered(app: App, inbox: str) -> None:
     ended = aep(app.subscribe(f"{inbox}/500", headers={"X-Key": HEADER}), "test")
     assert (ended.status, ended.err) == (1, "")
-    assert ended.out.startswith("retryable answered 500 after ")
+    assert ended.out.startswith("retryable: answered 500 after ")
     assert f"POST {inbox}/500\n" in ended.out
     assert f"X-Key: {REDACTED}\n" in ended.out
     (body,) = [line for line in ended.out.splitlines() if line.startswith("{")]
@@ -261,7 +261,7 @@ def test_the_command_explains_part_by_part(app: App, inbox: str, tmp_path: Path)
     app.subscribe(f"{inbox}/hook")
     ended = aep(app, "explain", "--event", str(file))
     assert ended.status == 1
-    assert ended.out.splitlines()[0] == "does not get it"
+    assert ended.out.splitlines()[0] == "The subscription does not get it."
     assert f"NO  events  events does not list {CATEGORY}" in ended.out
     file.write_bytes(orjson.dumps(an_update()))
     ended = aep(app, "explain", "--event", str(file), "--json")
@@ -274,7 +274,7 @@ def test_the_command_explains_what_aep_events_prints(app: App, inbox: str, tmp_p
     for options in ((), ("--json",)):
         file.write_text(run("events", UPDATED, *options).out)
         ended = aep(app, "explain", "--event", str(file))
-        assert (ended.status, ended.out.splitlines()[0]) == (0, "gets it")
+        assert (ended.status, ended.out.splitlines()[0]) == (0, "The subscription gets it.")
 
 
 def test_what_goes_wrong_is_one_line_without_the_token(app: App, inbox: str, tmp_path: Path) -> None:
