@@ -15,10 +15,11 @@ from aep.console.app import Console, Shell
 from aep.console.on_google import pages
 from aep.console.on_google import records as on_google
 from aep.console.on_google.links import lines
-from aep.console.on_google.records import ProjectRecords
+from aep.console.on_google.records import SORTS, ProjectRecords
 from aep.console.on_google.serving import build, place_of
 from aep.google import dead_letters, replaying
 from aep.serving import server
+from aep.store.listing import Sort
 from contract.suites.retry_schedule import a_delivery
 from event_platform.adapters.firestore import tenants
 from event_platform.adapters.firestore.client import Firestore
@@ -129,14 +130,35 @@ async def test_the_table_is_filtered_and_has_the_figures_of_a_project(
         assert "no more retries &lt;script&gt;" in page.text
         assert HOSTILE not in page.text
         assert "Pub/Sub does not say" in page.text
-        assert "last failure first" not in page.text
+        assert "sort=failed" not in page.text
         suspended = (await reader.get("/console/subscriptions?status=suspended")).text
         assert (first.id in suspended, second.id in suspended) == (False, True)
         found = (await reader.get(f"/console/subscriptions?q={first.id.upper()}")).text
         assert (first.id in found, second.id in found) == (True, False)
-        part = await reader.get("/console/subscriptions?order=status", headers={"HX-Request": "true"})
+        part = await reader.get("/console/subscriptions?sort=status", headers={"HX-Request": "true"})
         assert "<html" not in part.text
         assert part.text.index(second.id) < part.text.index(first.id)
+
+
+async def test_the_table_is_sorted_by_what_a_list_has(
+    opens: Opens, two: tuple[Subscription, Subscription]
+) -> None:
+    first, second = two
+    async with opens() as reader:
+        for sort in Sort:
+            texts = [
+                (await reader.get(f"/console/subscriptions?sort={sort}{turned}")).text
+                for turned in ("", "&turned=yes")
+            ]
+            assert all(first.id in text and second.id in text for text in texts)
+            assert ["aria-sort=" in text for text in texts] == [sort in SORTS] * 2
+        waiting, others = [
+            (await reader.get(f"/console/subscriptions?sort=waiting{turned}")).text
+            for turned in ("", "&turned=yes")
+        ]
+
+    assert waiting.index(first.id) < waiting.index(second.id)
+    assert others.index(second.id) < others.index(first.id)
 
 
 async def test_the_page_of_a_subscription_shows_all_but_secrets_and_no_dead_button(

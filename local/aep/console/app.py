@@ -132,6 +132,10 @@ class Shell:
         """Ends a session before its time. Raises StoreUnavailable."""
         self.sessions.end(session)
 
+    async def stop(self) -> None:
+        """Ends the streams, and frees what is kept for pages."""
+        await self.streams.stop()
+
     def page(self, request: Request, template: str, status: int = 200, **context: object) -> Response:
         text = self.render(request, template, **context)
         return Response(text, status, media_type="text/html")
@@ -156,6 +160,10 @@ class Site(Shell):
         await super().end(session)
         await self.records.end_session(session.id, ended_sessions.OPERATOR, session.until)
 
+    async def stop(self) -> None:
+        await super().stop()
+        await self.records.rankings.close()
+
 
 class Console(Generic[AnyShell]):
     """The console behind its checks. `site` is what its pages share."""
@@ -178,7 +186,7 @@ class Console(Generic[AnyShell]):
 
     async def stop(self) -> None:
         """Ends the streams, which else would hold up the end of the server."""
-        await self.site.streams.stop()
+        await self.site.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -23,6 +23,7 @@ from ..broker.dead_letters import DeadLetter
 from ..store import courses, ended_sessions, kept, kept_search, listing, logs, tenants
 from ..store.kept_search import STEPS, SqliteKeptEvents
 from ..store.listing import Listed, ListPage, ListQuery
+from ..store.ranking import Rankings
 from ..store.success_counts import SqliteSuccessCounts
 from ..store.times import moment_of
 from ..wiring import Parts
@@ -43,14 +44,21 @@ class Records:
         self._parts = parts
         self._database = parts.database
         self._limits = parts.settings.rate_limits()
+        self.rankings = Rankings(parts.database, parts.clock, self._limits)
         self._counts = SqliteSuccessCounts(parts.database)
         self._kept = SqliteKeptEvents(parts.database, keeps=parts.settings.keep > 0)
 
     async def listed(self, query: ListQuery) -> ListPage:
         """Returns a page of the subscriptions."""
-        return await self._database.read(
-            partial(listing.page_of, query=query, now=self._now(), limits=self._limits)
+        now, limits = self._now(), self._limits
+        if query.sort is None:
+            self.rankings.prepare()
+            return await self._database.read(partial(listing.page_of, query=query, now=now, limits=limits))
+        ranked = await self.rankings.page(query, query.sort)
+        page = await self._database.read(
+            partial(listing.page_with, numbers=ranked.numbers, now=now, limits=limits)
         )
+        return replace(page, age=ranked.age)
 
     async def worst(self) -> Sequence[Listed]:
         """Returns the subscriptions that failed most in the last hour."""

@@ -1,6 +1,7 @@
 """The table of subscriptions: filtered as one types, sorted, in pages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,17 +11,38 @@ from starlette.routing import Route
 
 from event_platform.domain.subscriptions import Status
 
-from ..store.listing import MOST_PAGES, ON_A_PAGE, ListPage, ListQuery, Order
+from ..store.listing import MOST_PAGES, ON_A_PAGE, ListPage, ListQuery, Sort
 from .app import Site
+from .views import page_number
 
 TEXT_CHARACTERS = 200
 PATH = "/console/subscriptions"
-HEADINGS: Mapping[Order, str] = {
-    Order.NEWEST: "newest first",
-    Order.PIM: "by PIM",
-    Order.STATUS: "suspended first",
-    Order.FAILURE: "last failure first",
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """The heading of a column: its words, whether it is of numbers, and a second line."""
+
+    words: str
+    is_number: bool = False
+    note: str = ""
+
+
+HEADINGS: Mapping[Sort, Heading] = {
+    Sort.DESTINATION: Heading("Destination"),
+    Sort.PIM: Heading("PIM and client"),
+    Sort.SUBSCRIBER: Heading("Subscriber"),
+    Sort.TYPES: Heading("Types"),
+    Sort.STATUS: Heading("Status"),
+    Sort.RATE: Heading("Rate", is_number=True),
+    Sort.LANES: Heading("Lanes", is_number=True),
+    Sort.DELIVERED: Heading("Delivered", is_number=True, note="last hour"),
+    Sort.FAILED: Heading("Failed", is_number=True, note="last hour"),
+    Sort.WAITING: Heading("Waiting", is_number=True),
+    Sort.FAILURE: Heading("Last failure"),
 }
+LOWEST_FIRST = frozenset({Sort.DESTINATION, Sort.PIM, Sort.SUBSCRIBER, Sort.STATUS})
+"""The columns that are sorted from their lowest value at first; the others from the highest."""
 
 
 def routes(site: Site) -> Sequence[Route]:
@@ -39,24 +61,25 @@ def is_part(request: Request) -> bool:
     return "hx-request" in request.headers and "hx-history-restore-request" not in request.headers
 
 
-def query_of(parameters: Mapping[str, str]) -> ListQuery:
+def query_of(parameters: Mapping[str, str], sorts: Container[Sort] = frozenset(Sort)) -> ListQuery:
     """Returns the query of a URL. What is none of its values counts as absent."""
-    page = parameters.get("page", "")
-    status, order = parameters.get("status", ""), parameters.get("order", "")
+    status = parameters.get("status", "")
+    sort = next((each for each in Sort if each == parameters.get("sort") and each in sorts), None)
     return ListQuery(
         text=parameters.get("q", "").strip()[:TEXT_CHARACTERS],
         status=Status(status) if status in SHOWN_STATUSES else None,
         tenant=parameters.get("pim") or None,
-        order=Order(order) if order in set(Order) else Order.NEWEST,
-        page=min(int(page), MOST_PAGES) if page.isdecimal() and len(page) < 6 else 0,
+        sort=sort,
+        ascending=(sort in LOWEST_FIRST) != (parameters.get("turned") == "yes"),
+        page=min(page_number(parameters.get("page", "")), MOST_PAGES),
     )
 
 
 SHOWN_STATUSES = (Status.ACTIVE, Status.SUSPENDED, Status.REVOKED)
 
 
-def context_of(query: ListQuery, page: ListPage, orders: Mapping[Order, str] = HEADINGS) -> dict[str, Any]:
-    """Returns the context of a page of the table, and the orders that a reader may choose."""
+def context_of(query: ListQuery, page: ListPage, sorts: Container[Sort] = frozenset(Sort)) -> dict[str, Any]:
+    """Returns the context of a page of the table, whose columns of `sorts` a reader may sort by."""
     first = query.page * ON_A_PAGE
     return {
         "query": query,
@@ -65,9 +88,27 @@ def context_of(query: ListQuery, page: ListPage, orders: Mapping[Order, str] = H
         "last": first + len(page.rows),
         "before": None if query.page == 0 else url_of(query, query.page - 1),
         "after": url_of(query, query.page + 1) if page.has_more else None,
-        "orders": orders,
+        "headings": [_heading(query, sort, sort in sorts) for sort in Sort],
+        "turned": _is_turned(query),
+        "newest": url_of(replace(query, sort=None), 0),
         "statuses": SHOWN_STATUSES,
     }
+
+
+def _heading(query: ListQuery, sort: Sort, may_sort: bool) -> dict[str, Any]:
+    """Returns a heading with the URL that sorts by it, or the other way round if the list is so already."""
+    is_sorted = query.sort is sort
+    ascending = not query.ascending if is_sorted else sort in LOWEST_FIRST
+    order = "ascending" if query.ascending else "descending"
+    return {
+        "heading": HEADINGS[sort],
+        "url": url_of(replace(query, sort=sort, ascending=ascending), 0) if may_sort else None,
+        "order": order if is_sorted else "",
+    }
+
+
+def _is_turned(query: ListQuery) -> bool:
+    return query.sort is not None and query.ascending != (query.sort in LOWEST_FIRST)
 
 
 def url_of(query: ListQuery, page: int) -> str:
@@ -76,7 +117,8 @@ def url_of(query: ListQuery, page: int) -> str:
         "q": query.text,
         "status": query.status or "",
         "pim": query.tenant or "",
-        "order": "" if query.order is Order.NEWEST else query.order,
+        "sort": query.sort or "",
+        "turned": "yes" if _is_turned(query) else "",
         "page": str(page or ""),
     }
     encoded = urlencode({name: value for name, value in parameters.items() if value})

@@ -28,21 +28,20 @@ FAILING_LOOKED_AT = 200
 """The subscriptions that failed last, among which the worst are looked for."""
 
 
-class Order(StrEnum):
-    """The orders of a list."""
+class Sort(StrEnum):
+    """The columns that a list is sorted by; without one the newest subscriptions come first."""
 
-    NEWEST = "newest"
+    DESTINATION = "destination"
     PIM = "pim"
+    SUBSCRIBER = "subscriber"
+    TYPES = "types"
     STATUS = "status"
+    RATE = "rate"
+    LANES = "lanes"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    WAITING = "waiting"
     FAILURE = "failure"
-
-
-_ORDERS = {
-    Order.NEWEST: "s.no DESC",
-    Order.PIM: "s.tenant, s.no",
-    Order.STATUS: "CASE s.status WHEN 'suspended' THEN 0 WHEN 'revoked' THEN 1 ELSE 2 END, s.no DESC",
-    Order.FAILURE: "f.at DESC NULLS LAST, s.no DESC",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,14 @@ class ListQuery:
     text: str = ""
     status: Status | None = None
     tenant: str | None = None
-    order: Order = Order.NEWEST
+    sort: Sort | None = None
+    ascending: bool = False
     page: int = 0
+
+    @property
+    def is_narrowed(self) -> bool:
+        """True if not all subscriptions are asked for."""
+        return bool(self.text) or self.status is not None or self.tenant is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +93,42 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """A page of the list. `total` counts all subscriptions that are not deleted, whatever the filter."""
+    """A page of the list. `total` counts all subscriptions that are not deleted, whatever the filter.
+
+    `age` is how old the figures are that it is sorted by, in seconds; None if it is not sorted by any.
+    """
 
     rows: Sequence[Listed]
-    page: int
     has_more: bool
     total: int
+    age: float | None = None
 
 
 def page_of(connection: sqlite3.Connection, query: ListQuery, now: datetime, limits: Limits) -> ListPage:
-    """Reads a page of the subscriptions that are not deleted."""
+    """Reads a page of the subscriptions that are not deleted, newest first."""
+    where, values = _where(query)
+    statement = f"SELECT s.no FROM subscriptions s WHERE {where} ORDER BY s.no DESC LIMIT ? OFFSET ?"  # noqa: S608
+    numbers = connection.execute(statement, [*values, ON_A_PAGE + 1, query.page * ON_A_PAGE])
+    return page_with(connection, [no for (no,) in numbers], now, limits)
+
+
+def page_with(
+    connection: sqlite3.Connection, numbers: Sequence[int], now: datetime, limits: Limits
+) -> ListPage:
+    """Reads the page with these subscriptions; one more than it has room for says that there is another."""
+    total = connection.execute("SELECT count(*) FROM subscriptions WHERE status <> 'deleted'").fetchone()[0]
+    rows = _listed(connection, numbers[:ON_A_PAGE], now, limits)
+    return ListPage(rows, len(numbers) > ON_A_PAGE, total)
+
+
+def fitting(connection: sqlite3.Connection, query: ListQuery) -> str:
+    """Reads the numbers of all subscriptions that a reader asks for, as JSON."""
+    where, values = _where(query)
+    statement = f"SELECT json_group_array(s.no) FROM subscriptions s WHERE {where}"  # noqa: S608 - constants
+    return connection.execute(statement, values).fetchone()[0]
+
+
+def _where(query: ListQuery) -> tuple[str, list[Any]]:
     where, values = ["s.status <> 'deleted'"], list[Any]()
     if query.status is not None:
         where.append("s.status = ?")
@@ -108,16 +139,7 @@ def page_of(connection: sqlite3.Connection, query: ListQuery, now: datetime, lim
     if query.text:
         where.append(_HAS_TEXT)
         values += [_pattern(query.text)] * _HAS_TEXT.count("?")
-    joined = "LEFT JOIN last_failures f ON f.subscription_no = s.no" if query.order is Order.FAILURE else ""
-    page = min(max(query.page, 0), MOST_PAGES)
-    statement = (
-        f"SELECT s.no FROM subscriptions s {joined} WHERE {' AND '.join(where)}"  # noqa: S608 - constants
-        f" ORDER BY {_ORDERS[query.order]} LIMIT ? OFFSET ?"
-    )
-    numbers = [no for (no,) in connection.execute(statement, [*values, ON_A_PAGE + 1, page * ON_A_PAGE])]
-    total = connection.execute("SELECT count(*) FROM subscriptions WHERE status <> 'deleted'").fetchone()[0]
-    rows = _listed(connection, numbers[:ON_A_PAGE], now, limits)
-    return ListPage(rows, page, len(numbers) > ON_A_PAGE, total)
+    return " AND ".join(where), values
 
 
 def worst(connection: sqlite3.Connection, now: datetime, limits: Limits, number: int) -> list[Listed]:
@@ -193,19 +215,19 @@ def _listed(
         f"{_SHOWN} WHERE s.no IN ({marks})",
         numbers,
     ).fetchall()
-    retries = _retries(connection, set(numbers))
+    retries = retries_of_first(connection) if numbers else {}
     found = {row[0]: _row(connection, row, retries.get(row[0], 0), now, limits) for row in rows}
     return [found[number] for number in numbers if number in found]
 
 
-def _retries(connection: sqlite3.Connection, numbers: set[int]) -> dict[int, int]:
-    """Counts the retries that wait for these subscriptions, among the first of all."""
-    counts: dict[int, int] = {}
-    statement = "SELECT subscription_no FROM retries LIMIT ?"
-    for (number,) in connection.execute(statement, (COUNTED_AT_MOST,)) if numbers else ():
-        if number in numbers:
-            counts[number] = counts.get(number, 0) + 1
-    return counts
+def retries_of_first(connection: sqlite3.Connection) -> dict[int, int]:
+    """Counts the retries of each subscription, among the first COUNTED_AT_MOST of all."""
+    found = connection.execute(
+        "SELECT subscription_no, count(*) FROM (SELECT subscription_no FROM retries LIMIT ?)"
+        " GROUP BY subscription_no",
+        (COUNTED_AT_MOST,),
+    )
+    return dict(found.fetchall())
 
 
 def _row(

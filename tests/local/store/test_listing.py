@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aep.store.listing import ON_A_PAGE, ListQuery, Order, count_by_status, ids_of, one, page_of, worst
+from aep.store.listing import ON_A_PAGE, ListQuery, count_by_status, ids_of, one, page_of, worst
 from aep.store.subscriptions import put_subscriber, put_subscription
 from event_platform.domain.pace.rates import Limits
 from event_platform.domain.subscriptions import Owner, Status
@@ -25,7 +25,7 @@ async def ids(embedded: Embedded, query: ListQuery) -> list[str]:
     return [row.id for row in found.rows]
 
 
-async def test_each_order_and_filter(embedded: Embedded) -> None:
+async def test_each_filter(embedded: Embedded) -> None:
     (first,) = await embedded.subscribe(1, Owner("https://b.example.com", "shop"))
     (second,) = await embedded.subscribe(
         1, Owner("https://a.example.com", "erp"), url="https://other.example.com/x"
@@ -38,17 +38,8 @@ async def test_each_order_and_filter(embedded: Embedded) -> None:
         second.id,
         lambda before: replace(before, status=Status.SUSPENDED, updated_at=now),
     )
-    await embedded.database.write(
-        lambda connection: connection.execute(
-            "INSERT INTO last_failures VALUES (3, ?, 'retryable', 'destination_failure', 503)",
-            (now.timestamp(),),
-        )
-    )
 
     assert await ids(embedded, ListQuery()) == [third.id, second.id, first.id]
-    assert await ids(embedded, ListQuery(order=Order.PIM)) == [second.id, first.id, third.id]
-    assert await ids(embedded, ListQuery(order=Order.STATUS)) == [second.id, third.id, first.id]
-    assert await ids(embedded, ListQuery(order=Order.FAILURE)) == [third.id, second.id, first.id]
     assert await ids(embedded, ListQuery(status=Status.SUSPENDED)) == [second.id]
     assert await ids(embedded, ListQuery(tenant="https://b.example.com")) == [third.id, first.id]
     for text, found in {
@@ -104,8 +95,6 @@ async def test_the_worst_failed_in_the_last_hour(embedded: Embedded) -> None:
     ("query", "steps"),
     [
         (ListQuery(), 12),
-        (ListQuery(order=Order.PIM), 40),
-        (ListQuery(order=Order.FAILURE), 40),
         (ListQuery(text="none"), 80),
     ],
 )

@@ -16,13 +16,12 @@ from event_platform.domain.timestamps import normalise_rfc3339
 from event_platform.domain.words import counted
 
 from ...google.cloud_log import quoted
-from ...store.listing import Order
 from .. import operations, subscription, subscriptions
 from ..answers import read_form
 from ..app import Shell
 from ..records import DEAD_LISTED
 from . import links
-from .records import ProjectRecords, row_of
+from .records import SORTS, ProjectRecords, row_of
 
 log = structlog.get_logger()
 
@@ -33,8 +32,6 @@ MENU: Mapping[str, str] = {
     "/console/dead": "Dead letters",
     "/console/log": "Log",
 }
-ORDERS = {order: words for order, words in subscriptions.HEADINGS.items() if order is not Order.FAILURE}
-"""The orders of the table: by failure would take the log of each subscription."""
 ID_CHARACTERS = 64
 UNREADABLE_SHOWN = 20
 REPLAY = subscription.ACTS["replay"]
@@ -79,8 +76,8 @@ class _Page:
         )
 
     async def subscriptions(self, request: Request) -> Response:
-        query = subscriptions.query_of(request.query_params)
-        context = subscriptions.context_of(query, await self._records.listed(query), ORDERS)
+        query = subscriptions.query_of(request.query_params, SORTS)
+        context = subscriptions.context_of(query, await self._records.listed(query), SORTS)
         template = "_subscriptions.html" if subscriptions.is_part(request) else "google_subscriptions.html"
         return self._site.page(request, template, **context)
 

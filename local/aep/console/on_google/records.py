@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from cachetools import TTLCache
 
@@ -24,7 +25,7 @@ from ...google.dead_letters import Letter, Replayed
 from ...google.overview import One, Records, Retries
 from ...google.registry import StoredTenant
 from ...store import tenants
-from ...store.listing import ON_A_PAGE, Listed, ListPage, ListQuery, Order
+from ...store.listing import ON_A_PAGE, Listed, ListPage, ListQuery, Sort
 from ...store.overview import State
 
 if TYPE_CHECKING:
@@ -65,14 +66,14 @@ class ProjectRecords:
     async def listed(self, query: ListQuery) -> ListPage:
         """Returns a page of the subscriptions, without what waits in lanes, which Pub/Sub does not say."""
         records = await self._records()
-        found = await asyncio.to_thread(fitting, records, query)
+        found = await asyncio.to_thread(fitting, records, query, self.limits, self._clock.now())
         begin = query.page * ON_A_PAGE
         with self._said():
             states = await overview.states_of(
                 self._firestore, records, found[begin : begin + ON_A_PAGE], self.limits, self._clock.now()
             )
         rows = [row_of(state) for state in states]
-        return ListPage(rows, query.page, len(found) > begin + ON_A_PAGE, len(records.subscriptions))
+        return ListPage(rows, len(found) > begin + ON_A_PAGE, len(records.subscriptions))
 
     async def by_status(self) -> Counter[Status]:
         """Counts the subscriptions of each status."""
@@ -167,7 +168,7 @@ class ProjectRecords:
             return known
 
 
-def fitting(records: Records, query: ListQuery) -> list[Subscription]:
+def fitting(records: Records, query: ListQuery, limits: Limits, now: datetime) -> list[Subscription]:
     """Returns the subscriptions that a reader asks for, in their order."""
     text = query.text.casefold()
     found = [
@@ -177,11 +178,28 @@ def fitting(records: Records, query: ListQuery) -> list[Subscription]:
         and query.tenant in (None, each.owner.tenant)
         and (not text or text in _words(each, records))
     ]
-    if query.order is Order.PIM:
-        found.sort(key=lambda each: each.owner.tenant)
-    elif query.order is Order.STATUS:
-        found.sort(key=lambda each: _BY_STATUS.get(each.status, 2))
+    if query.sort is not None:
+        key = keys(records, limits, now)[query.sort]
+        found.sort(key=key, reverse=not query.ascending)
     return found
+
+
+def keys(records: Records, limits: Limits, now: datetime) -> Mapping[Sort, Callable[[Subscription], Any]]:
+    """Returns the values that subscriptions are sorted by: what a list of them has, and nothing of a log."""
+    return {
+        Sort.DESTINATION: lambda each: each.config.destination.casefold(),
+        Sort.PIM: lambda each: (each.owner.tenant, each.owner.client_id),
+        Sort.SUBSCRIBER: lambda each: records.names.get(each.subscriber_id, "").casefold(),
+        Sort.TYPES: lambda each: len(each.events),
+        Sort.STATUS: lambda each: _BY_STATUS.get(each.status, 2),
+        Sort.RATE: lambda each: each.current_rate.at(now, limits),
+        Sort.LANES: lambda each: each.lanes,
+        Sort.WAITING: lambda each: records.retries.get(each.id, Retries()).number,
+    }
+
+
+SORTS = frozenset(Sort) - {Sort.DELIVERED, Sort.FAILED, Sort.FAILURE}
+"""The columns of a project's list that it is sorted by; the others take reads for each subscription."""
 
 
 def row_of(state: State) -> Listed:
