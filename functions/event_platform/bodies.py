@@ -52,6 +52,10 @@ class Share:
         return self
 
     def __exit__(self, *ended: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Gives back all that it holds."""
         self._bodies.release(self)
 
     def take(self, size: int) -> bool:

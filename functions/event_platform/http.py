@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from . import __version__
 from .bodies import Share
 from .budget import MIB, Budget
+from .direct import Direct
 from .domain import errors, front_door
 from .domain.line_limit import LineLimit
 from .domain.record.answers import ErrorAnswer, ErrorsAnswer, HealthAnswer
@@ -74,7 +75,6 @@ def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 _SAFE = _raw(SAFE)
 _SAFE_OVER_TLS = _raw({**SAFE, **OVER_TLS})
 
-Handler = Callable[[Request], Awaitable[Response]]
 Answered = Callable[[Scope, int], None]
 """Called for each answer: the request's scope, where Starlette noted the `endpoint`, and the status."""
 
@@ -105,7 +105,12 @@ def _cut(text: str, characters: int) -> str:
 
 def media_type(request: Request) -> str:
     """The content type without parameters, in lower case; empty when there is none."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type_of(request.headers.get("content-type", ""))
+
+
+def media_type_of(content_type: str) -> str:
+    """The content type without parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def as_it_is(request: Request) -> None:
@@ -146,20 +151,6 @@ def kept_response(request: Request, body: bytes, headers: Mapping[str, str] | No
     """A response of JSON that is kept in memory for all callers anyway, so that it takes nobody's room."""
     request.scope[_OWNER] = None
     return Response(body, headers=headers, media_type="application/json")
-
-
-class Direct:
-    """A handler as an ASGI app, of a path without parameters.
-
-    `App` finds it by its path, and does without what Starlette wraps around functions.
-    """
-
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._handler(Request(scope, receive, send))
-        await response(scope, receive, send)
 
 
 class App:
@@ -226,9 +217,22 @@ class App:
             if room is not None:
                 self._answers.release(*room)
 
+    def direct_routes(self) -> Mapping[tuple[bytes, bytes], Direct]:
+        """Returns the routes that may have a short way, by method and path."""
+        return {(method.encode(), path.encode()): direct for (method, path), direct in self._direct.items()}
+
+    def count_answer(self, direct: Direct, status: int) -> None:
+        """Counts an answer that was given on the short way."""
+        if self._answered is not None:
+            self._answered({"endpoint": direct}, status)
+
+    def has_room(self, owner: Owner | str) -> bool:
+        """True if an owner has room for another answer."""
+        return self._answers.has_room(owner, 1)
+
     def check_room(self, owner: Owner | str) -> None:
         """Raises Overloaded if an owner has no room for another answer."""
-        if not self._answers.has_room(owner, 1):
+        if not self.has_room(owner):
             raise self._no_room(owner)
 
     def _take_room(self, scope: Scope, size: int) -> tuple[Owner | str, int] | None:
@@ -273,6 +277,12 @@ def _completed(
     """Headers of an answer, with those of `SAFE` that are not among its names."""
     safe = _SAFE_OVER_TLS if scheme == "https" else _SAFE
     return [*headers, *[header for header in safe if header[0] not in named]]
+
+
+def json_headers(length: int, scheme: str) -> Sequence[tuple[bytes, bytes]]:
+    """The headers of an answer of JSON that goes the short way: those that every other one has."""
+    headers = [(b"content-length", b"%d" % length), (b"content-type", b"application/json")]
+    return _completed(headers, (), scheme)
 
 
 async def _send_in_pieces(message: Message, send: Send) -> None:

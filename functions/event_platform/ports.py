@@ -4,6 +4,7 @@ The embedded store and broker and Google's services implement these; the suites 
 say what an implementation must do.
 """
 
+from asyncio import Future
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -54,6 +55,14 @@ class TenantRegistry(Protocol):
 
     async def tenants(self) -> Sequence[Tenant]:
         """Returns all entries, exact URLs before patterns; at most 5 s old."""
+        ...
+
+
+class RegistryAtOnce(Protocol):
+    """The registry of PIMs for those who do not wait."""
+
+    def tenants_at_once(self) -> Sequence[Tenant] | None:
+        """Returns what `tenants` returns; None if they have to be read first."""
         ...
 
 
@@ -410,6 +419,37 @@ class Intake(Protocol):
         twice here, fans out once; a relayed one fans out once in 24 hours of relayed events. Raises
         StoreUnavailable, or PublishFailed where they go to a topic.
         """
+        ...
+
+
+class IntakeAtOnce(Protocol):
+    """Takes the events of ingest from those who do not wait."""
+
+    def submit(self, tenant: str, events: Sequence[Event], *, way: Way) -> "Future[object] | None":
+        """Submits events; the future ends as `Intake.accept` does.
+
+        None, and nothing was done, if an answer has to wait for more than the events.
+        """
+        ...
+
+
+class Call(Protocol):
+    """A whole request on the short way, and who answers it."""
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Names in lower case, and values."""
+        ...
+
+    @property
+    def body(self) -> bytes: ...
+
+    def has_room(self, owner: Owner | str) -> bool:
+        """True if there is room for an answer to this owner, as `http.note_owner` has it."""
+        ...
+
+    def end(self, answer: bytes | None) -> None:
+        """Answers 202 with this JSON; None has the request go the ordinary way after all."""
         ...
 
 

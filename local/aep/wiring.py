@@ -233,6 +233,7 @@ class Platform:
             reader=self._reader,
             observer=self._observer,
             webhooks=self._feeds.memory,
+            at_once=ingest.AtOnce(self._pims, self._queue),
         )
         self.parts = Parts(
             settings=settings,

@@ -16,7 +16,7 @@ from ..domain.errors import Unauthenticated, Unavailable
 from ..domain.front_door import FrontDoor
 from ..domain.tenants import Tenant, Way, with_key
 from ..http import client_address, note_owner, read_body
-from ..ports import Clock, TenantRegistry
+from ..ports import Clock, RegistryAtOnce, TenantRegistry
 from ..reading import LARGE_BYTES
 from .reading import check
 
@@ -57,6 +57,14 @@ class Credentials:
             self._door.count_wrong(client_address(request), presented)
             raise Unauthenticated("the bearer token is not the ingest key of any PIM here", "wrong_key")
         return tenant
+
+    def holder_at_once(self, authorization: str, registry: RegistryAtOnce) -> Tenant | None:
+        """Returns the PIM whose ingest key a header presents; None if it is none, or is not known at once.
+
+        Raises Unauthenticated.
+        """
+        tenants = registry.tenants_at_once()
+        return None if tenants is None else tenant_of(digest_of(authorization), tenants)
 
     def share_of(self, tenant: Tenant) -> Share:
         """Returns the share of a body whose sender is proved."""

@@ -1,6 +1,7 @@
 """The use cases of ingest: read what a PIM sent, and have it durable (contract/ingest.md 1 to 4)."""
 
-from collections.abc import Mapping, Sequence
+from asyncio import Future
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -9,6 +10,7 @@ from ..domain.events.event import Event
 from ..domain.ingest_formats import events_api, relay
 from ..domain.line_limit import LineLimit
 from ..domain.tenants import Tenant, Way
+from ..ports import IntakeAtOnce
 from ..reading import Reading
 from .reading import read_cloudevents, read_relayed, read_webhook
 from .services import Ingest
@@ -37,6 +39,38 @@ class Taking:
             await self._ingest.intake.accept(tenant.name, events, way=Way.CLOUDEVENTS)
         self._note(tenant, Way.CLOUDEVENTS, events)
         return len(events)
+
+    def begin_cloudevents(
+        self,
+        tenant: Tenant,
+        body: bytes,
+        media_type: str,
+        attributes: Mapping[str, str],
+        intake: IntakeAtOnce,
+        accepted: Callable[[int | None], None],
+    ) -> bool:
+        """Begins what `cloudevents` does. False, and nothing done, if that takes more waiting than a commit.
+
+        `accepted` gets the number of events later, or None if they could not be made durable. Raises what
+        reading raises.
+        """
+        if not self._reading.is_here(body):
+            return False
+        about = (tenant.name, self._ingest.clock.wall(), media_type, attributes)
+        events = read_cloudevents(self._ingest.catalog, body, *about)
+        submitted = intake.submit(tenant.name, events, way=Way.CLOUDEVENTS) if events else None
+        if submitted is None:
+            return False
+
+        def committed(future: "Future[object]") -> None:
+            if future.cancelled() or future.exception() is not None:
+                accepted(None)
+                return
+            self._note(tenant, Way.CLOUDEVENTS, events)
+            accepted(len(events))
+
+        submitted.add_done_callback(committed)
+        return True
 
     async def webhook(self, tenant: Tenant, body: bytes | bytearray) -> events_api.Taken:
         """Returns what was accepted of a webhook, and what was left out."""

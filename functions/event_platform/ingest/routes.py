@@ -8,17 +8,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ..direct import Direct, Handler
 from ..domain.attempts import signatures
 from ..domain.errors import EventPlatformError
 from ..domain.ingest_formats import events_api, relay
 from ..domain.line_limit import LineLimit
-from ..domain.record.answers import AcceptedAnswer, RelayedAnswer, TakenAnswer
+from ..domain.record.answers import RelayedAnswer, TakenAnswer
 from ..domain.tenants import Tenant, Way
-from ..http import Direct, Handler, as_it_is, json_response, media_type, note_owner, only_once, read_body
+from ..http import as_it_is, json_response, media_type, note_owner, only_once, read_body
 from .credentials import EVENTS_API, RELAY, Credentials, SignedWay
 from .ingest import Taking
 from .refusals import Refusals
 from .services import Ingest
+from .short_way import IngestShortWay, accepted_answer
 
 BODY_LIMIT = 5 * 1024 * 1024
 EVENTS_API_PATH = "/ingest/events-api/{key}"
@@ -42,12 +44,14 @@ class IngestApi:
         lines = LineLimit(ingest.clock.monotonic)
         self._taking = Taking(ingest, lines)
         self._refusals = Refusals(lines, ingest.observer)
+        at_once = ingest.at_once
+        self._short_way = at_once and IngestShortWay(self._credentials, self._taking, at_once)
 
     def routes(self) -> Sequence[Route]:
         relay_route = Route(RELAY_PATH, self._signed(RELAY, self.take_relayed), methods=["POST"])
         relay_route.path_regex = _RELAY_PATHS  # Starlette's own wants the slash, and no line break after it
         return [
-            Route("/ingest", Direct(self.take_in), methods=["POST"]),
+            Route("/ingest", Direct(self.take_in, self._short_way), methods=["POST"]),
             Route(EVENTS_API_PATH, self._signed(EVENTS_API, self.take_webhook), methods=["POST"]),
             relay_route,
         ]
@@ -66,8 +70,7 @@ class IngestApi:
         except REFUSED as error:
             self._refusals.count(Way.CLOUDEVENTS, tenant.name if tenant else "", request, error)
             raise
-        answer: AcceptedAnswer = {"accepted": accepted}
-        return json_response(answer, 202)
+        return Response(accepted_answer(accepted), 202, media_type="application/json")
 
     async def take_webhook(self, request: Request) -> Response:
         only_once(request.headers, events_api.SIGNATURE_HEADER, events_api.TIMESTAMP_HEADER)

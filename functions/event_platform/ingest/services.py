@@ -6,12 +6,32 @@ from dataclasses import dataclass, field
 from ..domain.events.catalog import Catalog
 from ..domain.events.event import Event
 from ..domain.tenants import Way
-from ..ports import Clock, IngestObserver, Intake, Reader, TenantRegistry, WebhookNotes
+from ..ports import (
+    Clock,
+    IngestObserver,
+    Intake,
+    IntakeAtOnce,
+    Reader,
+    RegistryAtOnce,
+    TenantRegistry,
+    WebhookNotes,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """The services of the short way."""
+
+    registry: RegistryAtOnce
+    intake: IntakeAtOnce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingest:
-    """The services of ingest. With `names_events` its log lines name the events that it accepts."""
+    """The services of ingest. With `names_events` its log lines name the events that it accepts.
+
+    With `at_once` the usual requests to /ingest have a short way.
+    """
 
     registry: TenantRegistry
     intake: Intake
@@ -19,6 +39,7 @@ class Ingest:
     clock: Clock
     reader: Reader
     names_events: bool = False
+    at_once: AtOnce | None = None
     observer: IngestObserver = field(default_factory=lambda: _Nobody())
     webhooks: WebhookNotes = field(default_factory=lambda: _NoFeeds())
 

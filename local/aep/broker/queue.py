@@ -190,15 +190,25 @@ class DurableQueue:
         Their deliveries are in it too where that is little work. Else the events are fanned out later, by
         `fan_out_piece`, to the subscriptions that are active now (docs/decisions/0027).
         """
+        result = await self._submit(tenant, events, way)
+        if result.revoked:
+            await self._subscriptions.copies.in_force()
 
+    def submit(
+        self, tenant: str, events: Sequence[Event], *, way: Way = Way.CLOUDEVENTS
+    ) -> "asyncio.Future[Any] | None":
+        """Submits events to be accepted, as `IntakeAtOnce` says."""
+        if any(event.type in REMOVALS for event in events):
+            return None  # the workers have to know of the revocations before the answer
+        return self._submit(tenant, events, way)
+
+    def _submit(self, tenant: str, events: Sequence[Event], way: Way) -> "asyncio.Future[_Accepted]":
         self._senders.note(tenant, self._clock.monotonic())
         batch = Batch(tenant, events, self._clock.now().timestamp(), way)
         weight = len(events) + sum(len(event.data_json) for event in events) // BYTES_OF_WEIGHT
-        result = await self._database.write_jointly(
+        return self._database.write_jointly(
             self._accept, batch, partial(self._accepted, batch), weight=weight, tenant=tenant
         )
-        if result.revoked:
-            await self._subscriptions.copies.in_force()
 
     async def accept_with(
         self, tenant: str, events: Sequence[Event], also: Callable[[sqlite3.Connection], None], *, way: Way

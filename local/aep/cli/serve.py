@@ -232,6 +232,7 @@ async def _serve(
                     tls=tls,
                     behind_proxies=settings.trusted_proxies > 0,
                     connections=settings.connections,
+                    short_ways=platform.app,
                 )
         finally:
             is_served = False

@@ -16,6 +16,7 @@ from event_platform.domain.words import counted
 from event_platform.http import SAFE
 
 from .accepting import Place
+from .joined import Joined
 
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 32 * 1024
@@ -44,43 +45,6 @@ _MOST_OF_CHUNKS = 16 * 1024
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
 
 
-class _Joined:
-    """A transport for one answer, whose first write leaves with the second one.
-
-    An answer is a head and, nearly always at once, its body. Each write is a call to the system and a packet.
-    """
-
-    __slots__ = ("_first", "_has_begun", "_loop", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._first: bytes | None = None
-        self._has_begun = False
-
-    def write(self, data: bytes) -> None:
-        if self._first is not None:
-            first, self._first = self._first, None
-            self._transport.writelines((first, data))
-        elif self._has_begun:
-            self._transport.write(data)
-        else:
-            self._has_begun, self._first = True, data
-            self._loop.call_soon(self._flush)
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._first is not None and not self._transport.is_closing():
-            self._transport.write(self._first)
-        self._first = None
-
-
 class BoundedHttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 on httptools; a request over a bound is answered 400, 408 or 431, and its connection
     closed.
@@ -93,6 +57,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.place: Place = Place()
         self._deadline: float | None = None
+        self._is_idle = False
+        """True while the deadline is that of an idle connection, which is closed without a word."""
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self._bytes_beside_body = 0
@@ -101,6 +67,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Bytes of a body of declared length that are still to come."""
         self._read_ahead: int | None = None
         """The length that a head declares with which some of its body is parsed, as it was found there."""
+        self._is_whole = False
+        """True if such a body has come as a whole, so that it is parsed in the same call as its head."""
         self._chunk_allowance = 0
         self._is_answering = False
         self._held = b""
@@ -125,11 +93,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         if self._held:  # reading is paused, and something was under way
             self._hold(self._held[self._held_from :] + data, 0)
             return
-        if not self._reading_body and self._deadline is None and not self._is_answering:
+        if self._is_idle:
             self._expect_within(HEAD_SECONDS)
         self._read(data, 0)
 
@@ -163,7 +130,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._hosts = 0
         self._codings = []
         self._body_left = 0
-        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_headers_complete(self) -> None:
         is_long = self._bytes_beside_body > HEAD_BYTES and self._head_bytes() > HEAD_BYTES
@@ -175,10 +142,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._asks_to_upgrade = True
             return
         self._reading_body = True
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begins a request whose head is good: uvicorn runs the app, which awaits the body."""
         self._chunk_allowance = CHUNK_OVERHEAD_BYTES
         self._expect_within(BODY_SECONDS)
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()  # makes the scope
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
         super().on_headers_complete()
-        self.cycle.transport = _Joined(self.transport, self.loop)  # type: ignore[assignment]
+        self.cycle.transport = Joined(self.transport, self.loop)  # type: ignore[assignment]
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -197,19 +172,28 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         self._bytes_beside_body = 0
         self._reading_body = False
-        self._expect_nothing()
-        if not self.cycle.response_complete:
-            self._is_answering = True
-            self.place.busy()
+        if self.cycle.response_complete:
+            self._await_request()
+        else:
+            self._begin_to_answer()
         super().on_message_complete()
+
+    def _begin_to_answer(self) -> None:
+        self._expect_nothing()
+        self._is_answering = True
+        self.place.busy()
 
     def on_response_complete(self) -> None:
         """Reads the next request. Called by uvicorn when an answer was handed to the transport."""
         super().on_response_complete()
+        self._unset_keepalive_if_required()  # the deadline is there instead
+        self._end_answering()
+
+    def _end_answering(self) -> None:
         self._is_answering = False
         self.place.idle()
         if not self.flow.write_paused and not self._reading_body:
-            self._expect_nothing()
+            self._await_request()
         self._go_on()
 
     def _go_on(self) -> None:
@@ -220,7 +204,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _read_held(self) -> None:
-        self._unset_keepalive_if_required()
         if not self._must_hold():
             self.flow.resume_reading()
             held, start = self._held, self._held_from
@@ -248,7 +231,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._is_answering:
             self.place.busy()
         elif not self._reading_body:
-            self._expect_nothing()
+            self._await_request()
             self._go_on()
 
     def send_400_response(self, msg: str) -> None:
@@ -276,7 +259,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _end_of_piece(self, data: bytes, start: int) -> int:
         """Returns where a request may end, as httptools reads on into the next one by itself."""
-        self._read_ahead = None
+        self._read_ahead, self._is_whole = None, False
         if self._reading_body:
             if self._body_left:
                 return min(len(data), start + self._body_left)
@@ -286,6 +269,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         end = _end_of_head(data, start)
         if end < len(data) and (found := _LENGTH.search(data, start, end)):
             self._read_ahead = int(found[1])
+            self._is_whole = end + self._read_ahead <= len(data)
             return min(len(data), end + self._read_ahead)
         return end
 
@@ -347,13 +331,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         return b"\r\n".join([*head, b"", rest])
 
+    def _await_request(self) -> None:
+        """Keeps the connection for the client's next request, and closes it when none comes."""
+        self._expect_within(self.timeout_keep_alive)
+        self._is_idle = True
+
     def _expect_within(self, seconds: float) -> None:
+        self._is_idle = False
         self._deadline = self.loop.time() + seconds
         # A timer for each phase of each request would cost more: one that is early looks again.
         if self._alarm is None or self._alarm_at > self._deadline:
             self._set_alarm(self._deadline)
 
     def _expect_nothing(self) -> None:
+        self._is_idle = False
         self._deadline = None
 
     def _set_alarm(self, moment: float) -> None:
@@ -372,6 +363,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._deadline = None
         if self._is_answering or self.flow.write_paused or self.transport.is_closing():
             self.transport.abort()  # an answer that is not read: nothing else can be said either
+            return
+        if self._is_idle:
+            self.transport.close()
             return
         self._refuse(b"408 Request Timeout", "the request did not arrive in time")
 

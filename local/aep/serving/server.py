@@ -16,12 +16,14 @@ from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 
 from event_platform.adapters import descriptors
+from event_platform.http import App
 
 from ..errors import CannotListen
 from ..output import echo_whole
 from ..runtime.listeners import listener_of
 from .accepting import Acceptor, Place
 from .bounds import BoundedHttpProtocol
+from .short_way import ShortWayProtocol, ShortWays
 
 BACKLOG = 2048
 CONNECTIONS = 4096
@@ -78,12 +80,14 @@ async def serve_on(
     behind_proxies: bool = False,
     connections: int = CONNECTIONS,
     dates_itself: bool = False,
+    short_ways: App | None = None,
 ) -> None:
     """Does the same as `run`, in a running loop and on a socket that listens.
 
     It is for an app that must know its own URL. `connections` are open at once at most. `behind_proxies` says
     that all connections come from few addresses, so that none of them has a limit. An app that
-    `dates_itself` sends the header `Date`.
+    `dates_itself` sends the header `Date`. An app of ours in `short_ways` stands behind `app`, and some of
+    its requests do not go through that.
     """
     url = url_of(listener, tls)
     server = _Server(
@@ -94,6 +98,7 @@ async def serve_on(
         by_address=not behind_proxies,
         connections=connections,
         dates_itself=dates_itself,
+        short_ways=short_ways,
     )
     await server.serve(sockets=[listener])
 
@@ -221,6 +226,7 @@ class _Server(uvicorn.Server):
         connections: int = CONNECTIONS,
         dates_itself: bool = False,
         admits: Callable[[socket.socket], bool] | None = None,
+        short_ways: App | None = None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -241,6 +247,8 @@ class _Server(uvicorn.Server):
         self._signals = signals
         self._by_address = by_address
         self._admits = admits
+        ours = app if isinstance(app, App) else short_ways
+        self._short_ways = None if ours is None else ShortWays(ours, self.server_state)
         self._most = descriptors.most_clients(connections, descriptors.limit())
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -263,7 +271,9 @@ class _Server(uvicorn.Server):
         self._ready()
 
     def _protocol(self, place: Place) -> BoundedHttpProtocol:
-        protocol = BoundedHttpProtocol(self.config, self.server_state, self.lifespan.state)
+        made = self.config, self.server_state, self.lifespan.state
+        ways = self._short_ways
+        protocol = BoundedHttpProtocol(*made) if ways is None else ShortWayProtocol(*made, short_ways=ways)
         protocol.place = place
         return protocol
 

@@ -287,14 +287,14 @@ async def test_an_idle_connection_is_kept_for_75_seconds(port: int, protocols: P
     connection, began = await connect(port), loop.time()
     await ask(connection)
     (protocol,) = protocols
-    timer = protocol.timeout_keep_alive_task
-    assert timer is not None
-    assert began + 75 <= timer.when() <= loop.time() + 75
+    ends_at = protocol._deadline
+    assert ends_at is not None
+    assert began + 75 <= ends_at <= loop.time() + 75
     await ask(connection)
-    assert timer.cancelled()
-    timer = protocol.timeout_keep_alive_task
-    assert timer is not None
-    protocol.timeout_keep_alive_handler()  # as the timer does in the end
+    assert protocol._deadline is not None
+    assert protocol._deadline >= ends_at
+    protocol._deadline = loop.time()
+    protocol._look_at_deadline()  # as the timer does in the end
     assert await ended(connection)
 
 
