@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,9 +40,6 @@ def everything(
         *stored.checks(folder, datetime.now(UTC)),
         *registry.checks(folder, settings, datetime.now(UTC)),
         *asyncio.run(_of_others(folder, settings, tls_cert)),
-        clocks.clock(
-            datetime.now(UTC), stored.last_time(folder), stored.lead(folder), os.environ.get("TZ", "")
-        ),
     ]
     if with_tools or settings.destination_account is not None:
         rules = rules_on_one_machine(settings.destination_account, os.environ)
@@ -53,16 +50,28 @@ def everything(
 
 
 async def _of_others(folder: Path, settings: Settings, tls_cert: Path | None) -> list[Check]:
-    """Runs the checks for which others are asked: name servers, PIMs, the mail server."""
+    """Runs the checks for which others are asked: name servers, PIMs, the mail server; and of the clock."""
     tenants = registry.known(folder, settings)
     urls = [tenant.url for tenant in tenants if tenant.url is not None]
-    names, of_apps, certificate, mail = await asyncio.gather(
+    names, of_apps, certificate, mail, times = await asyncio.gather(
         network.names(network.hosts_of(urls), TrustedNetwork()),
         apps.checks(tenants, Credentials()),
         certificates.next_end(settings.public_url, urls, tls_cert, datetime.now(UTC)),
         network.mail(settings.mail_server()),
+        clocks.compared(urls),
     )
-    return [*names, *of_apps, certificate, mail]
+    return [*names, *of_apps, certificate, mail, clock(folder, times)]
+
+
+def clock(folder: Path, pims: Sequence[clocks.Compared] = ()) -> Check:
+    return clocks.clock(
+        datetime.now(UTC),
+        stored.last_time(folder),
+        stored.lead(folder),
+        os.environ.get("TZ", ""),
+        kernel=clocks.kernel_clock(),
+        pims=pims,
+    )
 
 
 def _settings(pims_file: str | None) -> tuple[Settings, list[Check]]:

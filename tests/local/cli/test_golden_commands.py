@@ -12,6 +12,7 @@ import itertools
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -134,6 +135,15 @@ class Here:
             return run(*words, settings=known | settings)
 
 
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
 @pytest.fixture
 def here(made: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Here]]:
     """Returns the commands at a width. What others would be asked is answered by the fixture."""
@@ -230,6 +240,8 @@ def doctor(here: Here) -> str:
         asyncio.run(certificates.next_end(None, [], None, START)),
         asyncio.run(network.mail(None)),
         clocks.clock(START, START.replace(hour=13), 0.0, ""),
+        clocks.clock(START, None, 0.0, "", pims=[clocks.Compared(PIM, -42)]),
+        clocks.clock(START, None, 0.0, "", kernel=clocks.KernelClock(False, 16.0)),
         missing("emulator", "gcloud components install pubsub-emulator; needs Java"),
     ]
     with mock.patch.object(machine, "everything", return_value=found):

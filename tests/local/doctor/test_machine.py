@@ -52,10 +52,11 @@ def names_in(ended: Ended) -> set[str]:
 def asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody outside is asked: what others answer is tested by itself."""
 
-    async def nothing(*_: object) -> list[findings.Check]:
-        return []
+    async def nothing(folder: Path, *_: object) -> list[findings.Check]:
+        return [machine.clock(folder)]
 
     monkeypatch.setattr(machine, "_of_others", nothing)
+    monkeypatch.setattr(clocks, "kernel_clock", lambda: None)
 
 
 def test_a_misspelt_variable_is_a_finding_with_the_known_one(data: Path) -> None:
