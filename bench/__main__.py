@@ -56,6 +56,9 @@ def main(
         float | None, typer.Option(min=1, help="Seconds of a soak; 600, and 900 of the one with faults.")
     ] = DEFAULT.soak_seconds,
     seed: Annotated[int, typer.Option(help="Of what a soak leaves to chance.")] = DEFAULT.seed,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="The cases of growth at their whole sizes, which take minutes.")
+    ] = False,
     log_level: Annotated[
         str | None, typer.Option(help="AEP_LOG_LEVEL of the platform; its default unless given.")
     ] = None,
@@ -96,6 +99,7 @@ def main(
         kept=kept,
         soak_seconds=soak,
         seed=seed,
+        whole=whole,
         log_level=log_level,
         workers=workers,
         folder=folder,
@@ -173,6 +177,7 @@ def _settings(options: Options, runs: int) -> dict[str, Any]:
         "kept": options.kept,
         "soak_seconds": options.soak_seconds,
         "seed": options.seed,
+        "whole": options.whole,
         "log_level": options.log_level,
         "workers": options.workers,
     }

@@ -1,11 +1,11 @@
 """A worker: publishes events over HTTP, as fast as it is answered (`rate` null) or paced, in an open loop.
 
-The order: {url, key, format, run, events, batch, connections, rate, size}; `format` is "cloudevents",
-"events-api", whose `key` is the secret, or "pushes" of one delivery each, which have no key. It says how it
-is prepared, waits for a word, and then says {"rows": [[first, count, moment, status, answered], …],
-"started", "ended", "lag"}: one row a request, `moment` the monotonic nanoseconds when the publishing began
-or, paced, was due, `answered` those of its answer. `lag` is how many nanoseconds the pacer itself was late at
-worst.
+The order: {url, keys, format, run, events, batch, connections, rate, size}; requests take the keys in turn.
+`format` is "cloudevents", "events-api", whose keys are secrets, or "pushes" of one delivery each, which have
+none. It says how it is prepared, waits for a word, and then says {"rows": [[first, count, moment, status,
+answered], …], "started", "ended", "lag"}: one row a request, `moment` the monotonic nanoseconds when the
+publishing began or, paced, was due, `answered` those of its answer. `lag` is how many nanoseconds the pacer
+itself was late at worst.
 """
 
 import asyncio
@@ -154,37 +154,38 @@ class _Load:
 
 def _requests(order: dict[str, Any], path: str, host: str) -> list[bytes]:
     """Returns all requests, made beforehand so that making them takes no time from the platform."""
-    events, batch = order["events"], order["batch"]
+    events, batch, keys = order["events"], order["batch"], order["keys"]
     written = {EVENTS_API: _webhook, PUSHES: _push}.get(order["format"], _cloudevents)
     rendered: list[bytes] = []
     for first in range(0, events, batch):
-        headers, body = written(order, range(first, min(first + batch, events)))
+        key = keys[first // batch % len(keys)]
+        headers, body = written(order, key, range(first, min(first + batch, events)))
         head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
         rendered.append(head.encode() + body)
     return rendered
 
 
-def _cloudevents(order: dict[str, Any], numbers: range) -> tuple[str, bytes]:
+def _cloudevents(order: dict[str, Any], key: str, numbers: range) -> tuple[str, bytes]:
     bodies = [structured(order["run"], number, order["size"]) for number in numbers]
     one = order["batch"] == 1
     return (
-        f"Authorization: Bearer {order['key']}\r\n"
+        f"Authorization: Bearer {key}\r\n"
         f"Content-Type: application/cloudevents{'' if one else '-batch'}+json\r\n"
     ), bodies[0] if one else b"[%b]" % b",".join(bodies)
 
 
-def _webhook(order: dict[str, Any], numbers: range) -> tuple[str, bytes]:
+def _webhook(order: dict[str, Any], key: str, numbers: range) -> tuple[str, bytes]:
     events = [of_the_events_api(order["run"], number, order["size"]) for number in numbers]
     body = b'{"events":[%b]}' % b",".join(events)
     now = int(time.time())
-    signature = hmac.digest(order["key"].encode(), b"%d.%b" % (now, body), "sha256").hex()
+    signature = hmac.digest(key.encode(), b"%d.%b" % (now, body), "sha256").hex()
     return (
         "Content-Type: application/json\r\n"
         f"X-Akeneo-Request-Signature: {signature}\r\nX-Akeneo-Request-Timestamp: {now}\r\n"
     ), body
 
 
-def _push(order: dict[str, Any], numbers: range) -> tuple[str, bytes]:
+def _push(order: dict[str, Any], key: str, numbers: range) -> tuple[str, bytes]:
     return push(order["run"], numbers[0], order["size"])
 
 

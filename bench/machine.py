@@ -44,6 +44,15 @@ def pss_mb(root: int) -> float:
     return kilobytes * 1024 / 1e6
 
 
+def highest_resident_mb(pid: int) -> float:
+    """Returns the most memory that a process had resident, in megabytes; 0 once it has ended."""
+    with suppress(*ENDED):
+        for line in (PROC / str(pid) / "status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
+
+
 def descriptors(root: int) -> int:
     """Returns the number of descriptors that the process and all below it have open."""
     opened = 0

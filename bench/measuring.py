@@ -42,6 +42,8 @@ class Options:
     soak_seconds: float | None = None
     """The length of a soak; None for its default."""
     seed: int = 1
+    whole: bool = False
+    """True for the whole sizes of the cases of growth."""
     log_level: str | None = None
     workers: int | None = None
     folder: Path | None = None
@@ -55,7 +57,8 @@ class Options:
 class Load:
     """A load to publish. `rate` is events a second in an open loop; None is as fast as it is answered.
 
-    `size` is the bytes of an event; None stands for the option of the command line.
+    `size` is the bytes of an event; None stands for the option of the command line. `keys` are ingest keys,
+    which requests take in turn.
     """
 
     events: int
@@ -64,6 +67,7 @@ class Load:
     rate: float | None = None
     format: str = CLOUDEVENTS
     size: int | None = None
+    keys: Sequence[str] = (INGEST_KEY,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +205,7 @@ class Bench:
         is_webhook = load.format == EVENTS_API
         return {
             "url": f"{running.url}/ingest" + (f"/events-api/{PIM_KEY}" if is_webhook else ""),
-            "key": EVENTS_API_SECRET if is_webhook else INGEST_KEY,
+            "keys": [EVENTS_API_SECRET] if is_webhook else list(load.keys),
             "format": load.format,
             "run": run,
             "events": load.events,

@@ -17,6 +17,7 @@ from . import (
     replay,
     rest,
     soak,
+    tenants,
     trace,
     webhook,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "replay",
     "rest",
     "soak",
+    "tenants",
     "trace",
     "webhook",
 ]

@@ -82,7 +82,7 @@ def _push(bench: Bench, function: deployed.Function, number: int, status: int) -
     run = f"bench-{time.monotonic_ns():x}"
     order = {
         "url": f"{function.url}/{TOPIC}",
-        "key": "",
+        "keys": [""],
         "format": PUSHES,
         "run": run,
         "events": number,

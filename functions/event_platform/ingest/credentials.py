@@ -14,7 +14,7 @@ from starlette.requests import Request
 from ..bodies import Bodies, Share
 from ..domain.errors import Unauthenticated, Unavailable
 from ..domain.front_door import FrontDoor
-from ..domain.tenants import Tenant, Way, with_key
+from ..domain.tenants import Tenant, Way
 from ..http import client_address, note_owner, read_body
 from ..ports import Clock, RegistryAtOnce, TenantRegistry
 from ..reading import LARGE_BYTES
@@ -46,13 +46,14 @@ class Credentials:
 
     def __init__(self, registry: TenantRegistry, clock: Clock) -> None:
         self._registry = registry
+        self._callers = Callers(())
         self._door = FrontDoor(clock.monotonic)
         self._bodies = Bodies(clock.monotonic)
 
     async def holder_of_key(self, request: Request) -> Tenant:
         """Returns the PIM whose ingest key was presented. Raises Unauthenticated and TooManyRequests."""
         presented = digest_of(request.headers.get("authorization", ""))
-        tenant = tenant_of(presented, await self._registry.tenants())
+        tenant = self._callers_of(await self._registry.tenants()).with_ingest_key(presented)
         if tenant is None:
             self._door.count_wrong(client_address(request), presented)
             raise Unauthenticated("the bearer token is not the ingest key of any PIM here", "wrong_key")
@@ -64,7 +65,9 @@ class Credentials:
         Raises Unauthenticated.
         """
         tenants = registry.tenants_at_once()
-        return None if tenants is None else tenant_of(digest_of(authorization), tenants)
+        return (
+            None if tenants is None else self._callers_of(tenants).with_ingest_key(digest_of(authorization))
+        )
 
     def share_of(self, tenant: Tenant) -> Share:
         """Returns the share of a body whose sender is proved."""
@@ -112,7 +115,8 @@ class Credentials:
 
     async def addressed(self, request: Request) -> Tenant:
         """Returns the PIM whose path was called, or NOBODY. Raises StoreUnavailable."""
-        return with_key(await self._registry.tenants(), request.path_params["key"]) or NOBODY
+        callers = self._callers_of(await self._registry.tenants())
+        return callers.by_path.get(request.path_params["key"], NOBODY)
 
     async def addressed_name(self, request: Request) -> str:
         """Returns the name of the PIM whose path was called; empty if there is none or it is unknown."""
@@ -121,6 +125,35 @@ class Credentials:
         except Unavailable:
             return ""
         return "" if tenant is NOBODY else tenant.name
+
+    def _callers_of(self, tenants: Sequence[Tenant]) -> "Callers":
+        if self._callers.tenants is not tenants:
+            self._callers = Callers(tenants)
+        return self._callers
+
+
+class Callers:
+    """The PIMs of a registry by what their calls present, so that a call costs the same among many PIMs."""
+
+    def __init__(self, tenants: Sequence[Tenant]) -> None:
+        self.tenants = tenants
+        first_goes_before = tuple(reversed(tenants))
+        self.by_path = {tenant.key: tenant for tenant in first_goes_before if tenant.url is not None}
+        self._by_digest = {
+            digest: tenant for tenant in first_goes_before for digest in reversed(tenant.ingest_key_digests)
+        }
+
+    def with_ingest_key(self, presented: bytes) -> Tenant | None:
+        """Returns the PIM whose ingest key has that SHA-256.
+
+        The time tells nothing of a key: nobody can choose what the hash of a wrong one begins with, and the
+        hashes are compared in constant time.
+        """
+        tenant = self._by_digest.get(presented)
+        if tenant is None:
+            return None
+        fits = [hmac.compare_digest(digest, presented) for digest in tenant.ingest_key_digests]
+        return tenant if any(fits) else None
 
 
 def is_large(request: Request) -> bool:
@@ -135,17 +168,3 @@ def digest_of(authorization: str) -> bytes:
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("the header Authorization must be 'Bearer ' and the ingest key of a PIM")
     return hashlib.sha256(token.strip().encode("latin-1")).digest()  # as headers are decoded
-
-
-def tenant_of(presented: bytes, tenants: Sequence[Tenant]) -> Tenant | None:
-    """The tenant whose ingest key has that SHA-256.
-
-    Every key is compared, by its hash and in constant time, whichever fits.
-    """
-    found = [
-        tenant
-        for tenant in tenants
-        for digest in tenant.ingest_key_digests
-        if hmac.compare_digest(digest, presented)
-    ]
-    return found[0] if found else None

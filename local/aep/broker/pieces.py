@@ -6,7 +6,7 @@ lanes, and with them into few pages of the file (docs/decisions/0027).
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -188,8 +188,7 @@ class Pieces:
         """Adds to `rows` what an event gives for all of its recipients; returns the deliveries."""
         waiting = Waiting(number, tenant, 0, accepted_at, event)
         recipients.compile(recipients.all)
-        group = recipients.of(event.type)
-        return self._fan_out(waiting, recipients, group, rows, set(), {}, None, is_kept=is_kept)
+        return self._fan_out(waiting, recipients, recipients.all, rows, set(), {}, None, is_kept=is_kept)
 
     def put_off(
         self,
@@ -419,11 +418,14 @@ class Pieces:
         return self._clock.now().timestamp()
 
 
-def work_of(events: Sequence[Event], recipients: Recipients) -> int:
-    """Returns the work that the fan-out of the events takes at most, known before anything is matched."""
-    compiling = WORK_OF_COMPILING * len(recipients.uncompiled)
-    return compiling + sum(_work_of(event, recipients) for event in events)
+def work_of(events: Sequence[Event], recipients: Callable[[str], Recipients]) -> int:
+    """Returns the work that the fan-out of the events takes at most, known before anything is matched.
 
-
-def _work_of(event: Event, recipients: Recipients) -> int:
-    return WORK_OF_EVENT + len(recipients.of(event.type)) + len(event.data_json) // BYTES_OF_WORK
+    `recipients` returns those of an event type.
+    """
+    of_type = {event.type: recipients(event.type) for event in events}
+    uncompiled = sum(len(each.uncompiled) for each in of_type.values())
+    return WORK_OF_COMPILING * uncompiled + sum(
+        WORK_OF_EVENT + len(of_type[event.type].all) + len(event.data_json) // BYTES_OF_WORK
+        for event in events
+    )

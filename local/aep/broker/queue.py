@@ -294,7 +294,7 @@ class DurableQueue:
         def job(connection: sqlite3.Connection) -> list[str]:
             due = accepted.due_again(connection, limit)
             for number, tenant in due:
-                recipients = self._subscriptions.active(connection, tenant)
+                recipients = self._subscriptions.active.whole(connection, tenant)
                 self._pieces.put_again(connection, number, tenant, recipients)
             return [tenant for _, tenant in due]
 
@@ -645,21 +645,22 @@ class DurableQueue:
         for batch, events in zip(batches, new, strict=True):
             result = _Accepted(len(events))
             results.append(result)
-            recipients = self._subscriptions.active(connection, batch.tenant)
-            work = work_of(events, recipients)
+            of_type = partial(self._subscriptions.active.of, connection, batch.tenant)
+            work = work_of(events, of_type)
             at_once = work <= room and batch.tenant not in self._pieces.behind(connection)
             for event in events:
                 if event.type in REMOVALS:
                     result.revoked += self._revoke(connection, batch, event)
-                    recipients = self._subscriptions.active(connection, batch.tenant)
                 number = self._pieces.numbers_of_event()
                 about = (number, batch.tenant, batch.now)
                 is_kept = self._keeps and event.benchmark_client is None
                 if is_kept:
                     keeping.append(kept.row_of(*about, batch.way, event))
                 if at_once:
+                    recipients = of_type(event.type)
                     result.queued += self._pieces.fan_out(*about, event, recipients, rows, is_kept=is_kept)
-                elif recipients.of(event.type):
+                elif of_type(event.type).all:
+                    recipients = self._subscriptions.active.whole(connection, batch.tenant)
                     waiting.append(self._pieces.put_off(connection, *about, event, recipients))
                     result.later += 1
             if at_once:

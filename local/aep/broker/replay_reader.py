@@ -195,7 +195,7 @@ class ReplayReader:
             reached = replays.one(connection, row.no)
             assert reached is not None  # noqa: S101 - it was just changed
             replays.finish_catch_up(connection, reached, subscription, self._clock.now())
-            self._subscriptions.outdate(subscription.owner.tenant)
+            self._subscriptions.active.outdate(subscription.owner.tenant)
         return piece
 
     def skip(self, connection: sqlite3.Connection, row: Row, number: int) -> None:

@@ -463,6 +463,13 @@ CREATE TABLE ended_sessions (          -- of the console, ended before their tim
 CREATE INDEX ended_sessions_by_tenant ON ended_sessions (tenant, until);
 """
 
+# So that those of an event type are found without their documents.
+_VERSION_21 = """
+ALTER TABLE subscriptions ADD COLUMN events TEXT AS (json_extract(document, '$.events')) VIRTUAL;
+DROP INDEX subscriptions_by_tenant;
+CREATE INDEX subscriptions_by_tenant ON subscriptions (tenant, status, events);
+"""
+
 MIGRATIONS: Sequence[str] = (
     _VERSION_1,
     _VERSION_2,
@@ -484,6 +491,7 @@ MIGRATIONS: Sequence[str] = (
     _VERSION_18,
     _VERSION_19,
     _VERSION_20,
+    _VERSION_21,
 )
 """The statements that lead from each version of the schema to the next, beginning with the empty file.
 

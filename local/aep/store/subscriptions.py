@@ -37,10 +37,11 @@ from event_platform.domain.topic_claims import LOST, topic_to_claim, topic_to_re
 from event_platform.ports import Seal
 
 from . import replays, topic_claims
+from .current import CurrentSubscriptions
 from .database import Database
 from .logs import put_entry
 from .outbox import put_notifications
-from .recipients import Recipients, check_snapshots
+from .recipients import ActiveRecipients, check_snapshots
 
 log = structlog.get_logger()
 
@@ -73,7 +74,7 @@ class _NoCopies:
 
 
 class SqliteSubscriptions:
-    """The records, and two caches of them that each commit brings up to date: by id, and by tenant for
+    """The records, and two caches of them that each change brings up to date: by id, and `active` for
     matching.
     """
 
@@ -81,13 +82,9 @@ class SqliteSubscriptions:
         self._database = database
         self._keeps = keeps
         self._seal = seal
-        self._current: dict[str, Subscription] = {}  # used in the event loop only
-        self._active: dict[str, Recipients] = {}  # used in the writer thread only
-        self._outdated: dict[str, str] = {}
-        """The tenants whose list in `_active` must be read again, and the client who changed something
-        last.
-        """
-        database.on_rollback.append(lambda: self._outdated.update(dict.fromkeys(self._active, "")))
+        self._current = CurrentSubscriptions()
+        self.active = ActiveRecipients()
+        database.on_rollback.append(self.active.forget)
         self._lines = LineLimit(time.monotonic)  # used in the writer thread only
         self.copies: Copies = _NoCopies()
         self.on_change: list[Callable[[], None]] = []
@@ -293,7 +290,7 @@ class SqliteSubscriptions:
         return after, changed
 
     async def current(self, subscription_id: str) -> Subscription | None:
-        known = self._current.get(subscription_id)
+        known = self._current.by_id.get(subscription_id)
         if known is not None:
             return known
 
@@ -303,11 +300,7 @@ class SqliteSubscriptions:
             ).fetchone()
             return subscription_of(orjson.loads(row[0]), self._seal) if row else None
 
-        loaded = await self._database.read(job)
-        if loaded is None:
-            return None
-        # A change that was committed while we read has put its newer record there already.
-        return self._current.setdefault(subscription_id, loaded)
+        return await self._current.read(subscription_id, lambda: self._database.read(job))
 
     async def change_pace(self, subscription_id: str, change: Callable[[Subscription], Subscription]) -> None:
         """Changes the pace, as the port `Paces` says.
@@ -328,7 +321,7 @@ class SqliteSubscriptions:
                 return before
             after = with_pace_of(before, changed)
             if after.lanes != before.lanes:  # fan-out looks at the lanes, never at the rate
-                self._outdated[before.owner.tenant] = before.owner.client_id
+                self.active.change_lanes(after)
             document |= pace_document(after)
             connection.execute(
                 "UPDATE subscriptions SET document = ? WHERE id = ?",
@@ -341,28 +334,6 @@ class SqliteSubscriptions:
                 self._remember([after])
 
         await self._database.write(job, remember, needs_room=False)
-
-    def active(self, connection: sqlite3.Connection, tenant: str) -> Recipients:
-        """Returns the tenant's active subscriptions, inside a job of the writer, without those that catch up.
-
-        A new list takes over the compiled predicates of the filters from the one before it.
-        """
-        found = self._active.get(tenant)
-        if found is None or tenant in self._outdated:
-            rows = connection.execute(
-                "SELECT no, document FROM subscriptions WHERE tenant = ? AND status = 'active'"  # noqa: S608
-                f" AND no NOT IN ({replays.CATCHING_UP}) ORDER BY no",
-                (tenant,),
-            )
-            found = self._active[tenant] = Recipients(
-                ((no, subscription_of(orjson.loads(document), self._seal)) for no, document in rows),
-                self._outdated.pop(tenant, ""),
-            )
-        return found
-
-    def outdate(self, tenant: str) -> None:
-        """Has `active` read the tenant's subscriptions again. Inside a job of the writer."""
-        self._outdated.setdefault(tenant, "")
 
     def one_of(
         self, connection: sqlite3.Connection, *, owner: Owner, subscriber_id: str, subscription_id: str
@@ -422,8 +393,7 @@ class SqliteSubscriptions:
             return [subscription_id for (subscription_id,) in gone]
 
         def forget(gone: list[str]) -> None:
-            for subscription_id in gone:
-                self._current.pop(subscription_id, None)
+            self._current.forget(gone)
             self.copies.forgotten(gone)
 
         expired = await self._database.read(
@@ -500,11 +470,11 @@ class SqliteSubscriptions:
                 topic_claims.release(connection, self._seal, topic, after.owner)
 
     def _remember(self, subscriptions: Sequence[Subscription]) -> None:
-        self._current.update({subscription.id: subscription for subscription in subscriptions})
+        self._current.remember(subscriptions)
         self.copies.changed(subscriptions)
 
     def _put_subscription(self, connection: sqlite3.Connection, subscription: Subscription) -> None:
-        self._outdated[subscription.owner.tenant] = subscription.owner.client_id
+        self.active.outdate(subscription.owner.tenant, subscription.owner.client_id)
         put_subscription(connection, self._seal, subscription)
 
     def _subscribers(self, connection: sqlite3.Connection, owner: Owner) -> list[Subscriber]:

@@ -15,6 +15,7 @@ from event_platform.domain.suspension import Count, Series
 from event_platform.settings import Settings
 
 from ..broker.queued import LaneKey, Queued, Taken, receipt_of
+from ..store.current import CurrentSubscriptions
 from .channel import Channel
 from .sides import OwnerSide, WorkerSide
 
@@ -48,7 +49,7 @@ class RemoteStore:
         self.read_more: Callable[[Sequence[LaneKey]], None] = _unserved
         served: WorkerSide = self
         self.channel = Channel(served, on_end=on_end, on_fault=on_fault)
-        self._current: dict[str, Subscription] = {}
+        self._current = CurrentSubscriptions()
         self._loop = asyncio.get_running_loop()
         self._taken: list[Taken] = []
         """The deliveries that are gathered."""
@@ -120,14 +121,12 @@ class RemoteStore:
     # The records
 
     async def current(self, subscription_id: str) -> Subscription | None:
-        known = self._current.get(subscription_id)
+        known = self._current.by_id.get(subscription_id)
         if known is not None:
             return known
-        found = await self.channel.call(OwnerSide.current, subscription_id)
-        if found is None:
-            return None
-        # A change that came meanwhile has put its newer record there already.
-        return self._current.setdefault(subscription_id, found)
+        return await self._current.read(
+            subscription_id, lambda: self.channel.call(OwnerSide.current, subscription_id)
+        )
 
     async def change_pace(self, subscription_id: str, change: Callable[[Subscription], Subscription]) -> None:
         await self.channel.call(OwnerSide.change_pace, subscription_id, change)
@@ -156,11 +155,10 @@ class RemoteStore:
     # Told by the owner
 
     def remember(self, subscriptions: Sequence[Subscription]) -> None:
-        self._current.update({each.id: each for each in subscriptions})
+        self._current.remember(subscriptions)
 
     def forget(self, ids: Sequence[str]) -> None:
-        for subscription_id in ids:
-            self._current.pop(subscription_id, None)
+        self._current.forget(ids)
 
     def settled(self, number: int) -> None:
         together = self._settling.pop(number)

@@ -10,7 +10,7 @@ from .connection import Connection, Key
 
 KEPT_SECONDS = 15.0
 """Below the idle timeouts of the usual servers, so that few of them are dead when they are used."""
-MAX_KEPT = 512
+MAX_KEPT = 2048
 """The connections kept for all owners together: each one is a descriptor of this process. Fewer where those
 are few, so that half of what receivers may have is for attempts."""
 MAX_KEPT_OF_OWNER = 256
