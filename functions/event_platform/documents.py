@@ -39,7 +39,7 @@ class UnreadableEntry(Exception):
     """Raised when an entry of the registry cannot be understood. Its text quotes nothing of the entry."""
 
 
-_FEED_CONTEXT = "feed "
+FEED_CONTEXT = "feed "
 _FEED_SECRETS = ("secret", "password")
 TENANT_CONTEXT = "tenant "
 """The beginning of the context of a secret of the registry; that of any other is the id of its record."""
@@ -244,13 +244,13 @@ def feed_document(feed: Feed, seal: Seal) -> Document:
     """Plain JSON data."""
     document = feed.model_dump(mode="json", exclude_defaults=True, exclude=set(_FEED_SECRETS))
     for name in _FEED_SECRETS:
-        document[name] = _sealed(getattr(feed, name), seal, f"{_FEED_CONTEXT}{feed.tenant}")
+        document[name] = _sealed(getattr(feed, name), seal, f"{FEED_CONTEXT}{feed.tenant}")
     return document
 
 
 def feed_of(document: Mapping[str, Any], seal: Seal) -> Feed:
     """The settings of a feed. Raises ValueError when a secret cannot be opened."""
-    context = f"{_FEED_CONTEXT}{document.get('tenant')}"
+    context = f"{FEED_CONTEXT}{document.get('tenant')}"
     opened = {name: seal.open(document[name], context=context) for name in _FEED_SECRETS}
     return Feed.model_validate({**document, **opened})
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -21,15 +22,17 @@ from aep.google import dead_letters, replaying
 from aep.serving import server
 from aep.store.listing import Sort
 from contract.suites.retry_schedule import a_delivery
-from event_platform.adapters.firestore import tenants
+from event_platform.adapters.firestore import feeds, tenants
 from event_platform.adapters.firestore.client import Firestore
 from event_platform.adapters.firestore.ends import FirestoreEndLog
+from event_platform.adapters.firestore.feeds import FirestoreFeedStore
 from event_platform.adapters.firestore.replays import FirestoreReplays
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
 from event_platform.adapters.pubsub.publisher import PubSubPublisher
 from event_platform.adapters.seal import AesGcmSeal, KeylessSeal
+from event_platform.domain.feeds import ResourceName, ResourceState
 from event_platform.domain.messages.message import Message
 from event_platform.domain.messages.queue_messages import DEAD_LETTERS_TOPIC, delivery_message
 from event_platform.domain.pace.rates import Limits
@@ -38,11 +41,12 @@ from event_platform.domain.subscriptions import Subscription, suspend
 from event_platform.domain.suspension import Count, minute_of, series_of
 from event_platform.domain.tenants import Tenant
 from event_platform.domain.timestamps import to_rfc3339
-from event_platform.ports import Seal
+from event_platform.ports import FeedStep, Seal
 from event_platform.push import Pushed, dead_letter
 from support.browser import WIDTHS, watched
 from support.clock import START, ManualClock
 from support.console import Reader, signed_in, stranger
+from support.feeding import a_feed
 from support.pubsub_project import Project
 from support.records import OWNER, subscribed
 
@@ -262,7 +266,15 @@ async def test_a_pim_is_added_and_changed_and_its_secrets_are_shown_once(
         await reader.submit("/console/pims/one/revoke", {"name": PIM, "client": "erp"})
     async with opens(SEAL) as reader:
         assert "None is listed." in (await reader.get(f"/console/pims/one?name={PIM}")).text
+        await feeds.put(firestore, a_feed(PIM), SEAL)
+        state = ResourceState(cursor=START, stage="changes", sent=7, error=HOSTILE, succeeded_at=START)
+        step = FeedStep(feed=a_feed(PIM), resource=ResourceName.PRODUCTS, state=state)
+        await FirestoreFeedStore(firestore, mock.AsyncMock()).commit(step)
+        page = await reader.get(f"/console/pims/one?name={PIM}")
+        assert f" 7 {HOSTILE} " in page.words
+        assert HOSTILE not in page.text
         await reader.submit("/console/pims/one/remove", {"name": PIM})
+        assert await feeds.stored_feed(firestore, PIM, SEAL) is None
         assert "No PIM is known yet" in (await reader.get("/console/pims")).text
 
 

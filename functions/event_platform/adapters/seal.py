@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ..documents import TENANT_CONTEXT
+from ..documents import FEED_CONTEXT, TENANT_CONTEXT
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D 8.2.2: a random nonce of 96 bits
@@ -69,11 +69,15 @@ class KeylessSeal:
 
 
 class SplitSeal:
-    """The port `Seal` of commands that know both keys: the registry's entries are sealed with their own."""
+    """The port `Seal` of commands that know all keys: the registry's entries, and feeds, have their own.
 
-    def __init__(self, records: AesGcmSeal, registry: AesGcmSeal) -> None:
+    Without that of feeds their secrets stay sealed.
+    """
+
+    def __init__(self, records: AesGcmSeal, registry: AesGcmSeal, feeds: AesGcmSeal | None = None) -> None:
         self.records = records
         self.registry = registry
+        self.feeds = feeds
 
     def seal(self, plain: str, *, context: str) -> str:
         return self._of(context).seal(plain, context=context)
@@ -81,7 +85,9 @@ class SplitSeal:
     def open(self, sealed: str, *, context: str) -> str:
         return self._of(context).open(sealed, context=context)
 
-    def _of(self, context: str) -> AesGcmSeal:
+    def _of(self, context: str) -> "AesGcmSeal | KeylessSeal":
+        if context.startswith(FEED_CONTEXT):
+            return self.feeds or KeylessSeal()
         return self.registry if context.startswith(TENANT_CONTEXT) else self.records
 
 

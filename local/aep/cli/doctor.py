@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,6 +52,12 @@ def doctor(
         str | None,
         typer.Option(metavar="ADDRESS", help="With --endpoint: who is told by mail, as a subscriber."),
     ] = None,
+    google: Annotated[
+        str | None,
+        typer.Option(
+            "--google", metavar="PROJECT", help="Check what the Firestore of a Google Cloud project holds."
+        ),
+    ] = None,
     wait: Annotated[
         float, typer.Option(min=0, help="With --endpoint: seconds in which the retry must come.")
     ] = WAIT_SECONDS,
@@ -69,16 +75,20 @@ def doctor(
     Its address of ingest is AEP_INGEST_URL (else the stack's, else URL/ingest). With --stack it tells whether
     each of the six functions runs what was deployed last. AEP_INGEST_KEY sends a test event in; AEP_PIM_URL,
     AEP_PIM_CLIENT_ID and AEP_PIM_TOKEN call as a client; --endpoint makes subscriptions for the time of the
-    check and sends them test events, a retry included.
+    check and sends them test events, a retry included. --google looks into the project's Firestore by your
+    own credentials, alone or beside --deployed: at the registry of PIMs, and at feeds.
     """
-    if deployed is not None:
-        found = asyncio.run(
-            _print_each(_of_deployed(deployed, stack, endpoint, email, wait), as_json=as_json)
-        )
+    if deployed is None and any(each is not None for each in (endpoint, email, stack)):
+        fail("--stack, --endpoint and --email go with --deployed URL")
+    if deployed is not None or google is not None:
+        checks_of: list[AsyncIterator[Check]] = []
+        if deployed is not None:
+            checks_of.append(_of_deployed(deployed, stack, endpoint, email, wait))
+        if google is not None:
+            checks_of.append(_of_project(google))
+        found = asyncio.run(_print_each(checks_of, as_json=as_json))
         failed = any(check.state == "problem" for check in found)
     else:
-        if endpoint is not None or email is not None or stack is not None:
-            fail("--stack, --endpoint and --email go with --deployed URL")
         from ..doctor import machine as checks  # so that the other commands start without what it needs
 
         found = checks.everything(
@@ -115,13 +125,20 @@ def _of_deployed(
     return deployed.everything(url, deployed.Credentials(), receiver, retry_within=wait, stack=outputs)
 
 
-async def _print_each(checks: AsyncIterator["Check"], *, as_json: bool) -> list["Check"]:
+def _of_project(project: str) -> AsyncIterator["Check"]:
+    from ..doctor import project as checks
+
+    return checks.everything(project)
+
+
+async def _print_each(checks: Sequence[AsyncIterator["Check"]], *, as_json: bool) -> list["Check"]:
     """Prints each check when it is done, as some take minutes."""
     found: list[Check] = []
-    async for check in checks:
-        found.append(check)
-        if not as_json:
-            _show(check)
+    for each in checks:
+        async for check in each:
+            found.append(check)
+            if not as_json:
+                _show(check)
     return found
 
 

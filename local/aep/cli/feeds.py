@@ -189,23 +189,25 @@ def _of_project(project: str, name: str, has_secrets: bool) -> Iterator[_Place]:
     before, states = asyncio.run(on_google.read(project, name))
 
     def put(feed: Feed, begins_again: bool) -> None:
+        nonlocal states
         asyncio.run(on_google.put(project, feed, seal, begins_again=begins_again))
+        states = {} if begins_again else states
 
-    yield _Place(
-        before,
-        lambda: any(
-            entry.name == name for entry in asyncio.run(google_registry.read(project, KeylessSeal()))
-        ),
-        put,
-        lambda: states,
-    )
+    def is_registered() -> bool:
+        stored = asyncio.run(google_registry.read(project, KeylessSeal()))
+        return _is_listed(name) or any(entry.name == name for entry in stored)
+
+    yield _Place(before, is_registered, put, lambda: states)
 
 
 def _changed(place: _Place, name: str, update: Mapping[str, Any], *, is_off: bool) -> Feed:
     before = place.before
     if before is None:
         if not place.is_registered():
-            fail(f"{name} is not in the registry: run `aep pims add {name}` first")
+            fail(
+                f"{name} is not in the registry: run `aep pims add {name}` first, or set AEP_PIMS if it is in"
+                " the list that the platform is given"
+            )
         missing = [
             option
             for field, option in (
@@ -227,8 +229,11 @@ def _changed(place: _Place, name: str, update: Mapping[str, Any], *, is_off: boo
 
 
 def _is_registered(connection: sqlite3.Connection, name: str) -> bool:
-    if any(entry.name == name for entry in tenants.stored_entries(connection)):
-        return True
+    return _is_listed(name) or any(entry.name == name for entry in tenants.stored_entries(connection))
+
+
+def _is_listed(name: str) -> bool:
+    """True if AEP_PIMS has the PIM."""
     source = settings().pims
     try:
         text = tenants.source_text(source)

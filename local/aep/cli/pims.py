@@ -1,5 +1,6 @@
 """`aep pims`: the registry of PIMs, in a data folder, a file or a project, and the credentials of each."""
 
+import asyncio
 import contextlib
 import os
 import shlex
@@ -17,6 +18,7 @@ from event_platform.domain import pim_credentials
 from event_platform.domain.feeds import ResourceName, ResourceState, problem_of
 from event_platform.domain.tenants import STRONG, PimClient, Tenant, Way, is_strong
 
+from ..google import feeds as google_feeds
 from ..output import echo, echo_json, echo_whole, fail, show
 from ..runtime.meters import LastCalls
 from ..store import calls, feeds, opening
@@ -122,7 +124,8 @@ def list_pims(
 
     Shown are the PIM's URL, its short key in paths and topics, how its clients prove themselves, where its
     CloudEvents go, when an event was taken last and which call was refused last, by each way in. What `aep
-    serve` on that data folder saw is there within 5 seconds. With --google the log of ingest has it instead.
+    serve` on that data folder saw is there within 5 seconds. With --google the log of ingest has the calls
+    instead. Of a feed it is shown when it was read, and what fails.
     """
     place = Place(data, pims_file, google)
     tenants: list[Tenant] = []
@@ -136,7 +139,7 @@ def list_pims(
                     err=True,
                 )
     known = _last_calls(place)
-    fed = {} if place.project is not None else _feeds(place)
+    fed = _feeds(place)
     if as_json:
         echo_json(
             [
@@ -290,7 +293,10 @@ def _last_calls(place: Place) -> Mapping[str, Sequence[tuple[Way, LastCalls]]]:
 
 
 def _feeds(place: Place) -> Mapping[str, Mapping[ResourceName, ResourceState]]:
-    """Returns the feeds that are not off, in the data folder."""
+    """Returns how far the feeds have come that are not off."""
+    if place.project is not None:
+        found = asyncio.run(google_feeds.read_all(place.project))
+        return {name: each.states for name, each in found.items() if each.is_on}
     if not (place.data / opening.FILE).exists():
         return {}
     with (

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from event_platform.adapters.seal import AesGcmSeal
+from event_platform.domain.words import counted
 
 from ..errors import NothingToRotate
 from ..google import keys as google_keys
@@ -39,15 +40,20 @@ def rotate(
     Stop the platform on the folder first. Its key file gets a new key, and the old one goes once nothing is
     sealed with it; ended at any moment, the command can be begun again. Where AEP_SECRETS_KEY holds the keys,
     put the new one before the old one, separated by a comma: the first one seals. So it is with --google too,
-    where the registry of PIMs has a key of its own, AEP_REGISTRY_KEY; the functions go on, and must know old
-    and new keys before.
+    where the registry of PIMs has a key of its own, AEP_REGISTRY_KEY, and feeds have AEP_FEED_KEY, without
+    which they stay as they are; the functions go on, and must know old and new keys before.
     """
     if google is not None:
-        both = google_keys.load()
-        if not both.records.has_older_keys and not both.registry.has_older_keys:
-            raise NothingToRotate(_ONE_KEY.format("AEP_SECRETS_KEY or AEP_REGISTRY_KEY"))
-        records = asyncio.run(on_google.reseal(google, both))
-        ids = {"key_id": both.records.key_id, "registry_key_id": both.registry.key_id}
+        known = google_keys.load()
+        seals = [each for each in (known.records, known.registry, known.feeds) if each is not None]
+        if not any(each.has_older_keys for each in seals):
+            raise NothingToRotate(_ONE_KEY.format("AEP_SECRETS_KEY, AEP_REGISTRY_KEY or AEP_FEED_KEY"))
+        records, feeds_left = asyncio.run(on_google.reseal(google, known))
+        ids = {"key_id": known.records.key_id, "registry_key_id": known.registry.key_id}
+        if known.feeds is not None:
+            ids["feed_key_id"] = known.feeds.key_id
+        if feeds_left:
+            echo(f"aep: not sealed anew without AEP_FEED_KEY: {counted(feeds_left, 'feed')}", err=True)
     else:
         records, seal = _rotate_folder(data)
         ids = {"key_id": seal.key_id}
@@ -55,7 +61,8 @@ def rotate(
         echo_json({"records": records, **ids})
         return
     registry = f", those of the registry with {ids['registry_key_id']}" if google is not None else ""
-    echo(f"Records sealed with the key {ids['key_id']}{registry}: {records}.")
+    fed = f", feeds with {ids['feed_key_id']}" if "feed_key_id" in ids else ""
+    echo(f"Records sealed with the key {ids['key_id']}{registry}{fed}: {records}.")
     echo("Backups from before need the old key: keep it, apart from them, for as long as you keep them.")
 
 

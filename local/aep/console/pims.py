@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from event_platform.domain import pim_credentials
 from event_platform.domain.errors import Conflict, InvalidRequest, NotFound, Problem
+from event_platform.domain.feeds import ResourceName, ResourceState
 from event_platform.domain.tenants import STRONG, PimClient, Tenant, is_client_id, is_strong
 from event_platform.domain.urls import normalise_pim_url
 from event_platform.domain.validation_words import words_of
@@ -100,6 +101,8 @@ class PimRecords(Protocol):
     async def change_pim(self, name: str, change: Callable[[Tenant | None], Tenant]) -> Tenant: ...
 
     async def remove_pim(self, name: str) -> None: ...
+
+    async def feed(self, name: str) -> Mapping[ResourceName, ResourceState]: ...
 
 
 def routes(site: Site) -> Sequence[Route]:
@@ -213,7 +216,7 @@ class _Page:
             "pim.html",
             tenant=tenant,
             ways=views.ways_of(tenant, self._meters.last_calls, self._base),
-            feed=views.feed_of(name, self._meters.feeds),
+            feed=views.feed_shown(await self._records.feed(name)),
             auth=AUTHS[tenant.auth],
             clients=[views.client_shown(each, now) for each in page.rows],
             page=page,

@@ -10,6 +10,7 @@ from functools import partial
 from event_platform.documents import UnreadableEntry, stored_tenant
 from event_platform.domain.errors import NotFound
 from event_platform.domain.events.entities import Entity
+from event_platform.domain.feeds import ResourceName, ResourceState
 from event_platform.domain.kept_events import KeptPage, KeptQuery, KeptWithData
 from event_platform.domain.record.logs import LogEntry, LogQuery, Position
 from event_platform.domain.subscriptions import Owner, Status, Subscription
@@ -20,7 +21,7 @@ from event_platform.ports import Seal
 
 from ..broker import dead_letters
 from ..broker.dead_letters import DeadLetter
-from ..store import courses, ended_sessions, kept, kept_search, listing, logs, tenants
+from ..store import courses, ended_sessions, feeds, kept, kept_search, listing, logs, tenants
 from ..store.kept_search import STEPS, SqliteKeptEvents
 from ..store.listing import Listed, ListPage, ListQuery
 from ..store.ranking import Rankings
@@ -206,6 +207,10 @@ class Records:
             raise NotFound(f"{name} is not in the registry of the data folder")
         await self._database.write(partial(tenants.remove, name=name))
         await self._parts.pims.reread()
+
+    async def feed(self, name: str) -> Mapping[ResourceName, ResourceState]:
+        """Returns how far the feed of a PIM has come; nothing without one, or where it is off."""
+        return (await self._database.read(feeds.running)).get(name, {})
 
     async def end_session(self, session_id: str, tenant: str, until: float) -> None:
         """Remembers that a session has ended, until its cookie is no longer good (unix seconds)."""

@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
+from event_platform.domain.feeds import ResourceName, ResourceState, problem_of
 from event_platform.domain.kept_events import CourseStatus, KeptEvent
 from event_platform.domain.subscriptions import Status
 from event_platform.domain.tenants import PimClient, Tenant, Way
 from event_platform.domain.words import counted
 
 from ..runtime.gaps import silent_for
-from ..runtime.meters import CallKey, LastCalls, Meters, OfFeed
+from ..runtime.meters import CallKey, LastCalls, Meters
 from ..serving.samples import Period, Samples
 from .pages import seconds as span
 
@@ -272,17 +273,18 @@ def attempts_of(events: Sequence[KeptEvent]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda each: -each["at"])
 
 
-def feed_of(name: str, feeds: Mapping[tuple[str, str], OfFeed]) -> list[dict[str, Any]]:
-    """Returns how far the feed of a PIM is, by the resources that it reads; nothing without a feed."""
+def feed_shown(states: Mapping[ResourceName, ResourceState]) -> list[dict[str, Any]]:
+    """Returns how far the feed of a PIM is, by the resources that the PIM has; nothing without a feed."""
     return [
         {
-            "resource": resource,
-            "succeeded_at": own.succeeded_at,
-            "complete_to": own.complete_to,
-            "emitted": own.emitted,
+            "resource": name.value,
+            "succeeded_at": state.succeeded_at,
+            "complete_to": state.cursor,
+            "sent": state.sent,
+            "problem": problem_of(state),
         }
-        for (tenant, resource), own in sorted(feeds.items())
-        if tenant == name
+        for name, state in sorted(states.items())
+        if not state.missing
     ]
 
 

@@ -1,14 +1,14 @@
 """Checks of the registry of PIMs, and of what they have sent."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from event_platform.adapters.seal import KeylessSeal
 from event_platform.documents import UnreadableEntry, stored_tenant
-from event_platform.domain.feeds import problem_of
+from event_platform.domain.feeds import ResourceName, ResourceState, problem_of
 from event_platform.domain.tenants import PIMS_NAMED, Tenant, in_force
 from event_platform.domain.words import counted
 from event_platform.settings import Settings
@@ -94,23 +94,35 @@ def senders(folder: Path, settings: Settings, now: datetime) -> Check:
 def of_feeds(folder: Path) -> Iterator[Check]:
     """Checks that feeds read what they ask for; nothing where there is no feed."""
     running = read(folder, feeds.running)
-    if not running:
-        return
+    if running:
+        yield check_of(running, ())
+
+
+def check_of(
+    running: Mapping[str, Mapping[ResourceName, ResourceState]], others: Iterable[str], option: str = ""
+) -> Check:
+    """Returns the check of feeds that are not off. `others` are problems beside those of their resources.
+
+    `option` tells the command where they are.
+    """
     bad = [
-        f"{name}, {resource}: {words}"
-        for name, states in running.items()
-        for resource, state in states.items()
-        if (words := problem_of(state))
+        *others,
+        *(
+            f"{name}, {resource}: {words}"
+            for name, states in running.items()
+            for resource, state in states.items()
+            if (words := problem_of(state))
+        ),
     ]
     if bad:
         more = f"; and {len(bad) - SENDERS_SHOWN} more" if len(bad) > SENDERS_SHOWN else ""
-        yield problem("feeds", f"{'; '.join(bad[:SENDERS_SHOWN])}{more}; `aep pims feed URL` shows all")
-        return
+        shown = f"{'; '.join(bad[:SENDERS_SHOWN])}{more}"
+        return problem("feeds", f"{shown}; `aep pims feed URL{option}` shows all")
     ended = [
         each.succeeded_at for states in running.values() for each in states.values() if each.succeeded_at
     ]
     shown = f"read last at {max(ended):%Y-%m-%dT%H:%M:%SZ}" if ended else "nothing was read yet"
-    yield ok("feeds", f"{counted(len(running), 'PIM')}; {shown}")
+    return ok("feeds", f"{counted(len(running), 'PIM')}; {shown}")
 
 
 def _refusal(last: LastCalls) -> str:

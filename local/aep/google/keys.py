@@ -18,14 +18,18 @@ class _Keys(BaseSettings):
 
 
 def load() -> SplitSeal:
-    """Returns the seal with both keys; ends the command when one is missing. Raises MalformedKey."""
+    """Returns the seal with all keys; ends the command when one but that of feeds is missing.
+
+    Raises MalformedKey.
+    """
     keys = _Keys()
     if keys.secrets_key is None or keys.registry_key is None:
         fail(
             "--google needs AEP_SECRETS_KEY and AEP_REGISTRY_KEY: the keys of its functions, in each a comma"
             " before any older one"
         )
-    return SplitSeal(configured(keys.secrets_key), _registry_seal(keys.registry_key))
+    feeds = None if keys.feed_key is None else _feed_seal(keys.feed_key)
+    return SplitSeal(configured(keys.secrets_key), _registry_seal(keys.registry_key), feeds)
 
 
 def load_registry() -> AesGcmSeal:
@@ -56,6 +60,10 @@ def load_feed() -> AesGcmSeal:
             "with --google the secrets of a feed are sealed with AEP_FEED_KEY: set it to the stack's key, as"
             ' by export AEP_FEED_KEY="$(pulumi -C infra config get feedKey)"'
         )
+    return _feed_seal(key)
+
+
+def _feed_seal(key: SecretStr) -> AesGcmSeal:
     return configured(key, variable="AEP_FEED_KEY")
 
 

@@ -68,10 +68,18 @@ async def remove(project: str, name: str) -> None:
     Raises StoreUnavailable, NoGooglePackages, GoogleFailed.
     """
     async with firestore_of(project) as firestore:
-        from event_platform.adapters.firestore import feeds, tenants
+        await remove_from(firestore, name)
 
-        await tenants.remove(firestore, name)
-        await feeds.remove(firestore, name)
+
+async def remove_from(firestore: "Firestore", name: str) -> None:
+    """Does the same as `remove`, over a connection. Raises StoreUnavailable, and what Google refuses.
+
+    The feed goes first, so that after an end in between the command finds the entry, and can be repeated.
+    """
+    from event_platform.adapters.firestore import feeds, tenants
+
+    await feeds.remove(firestore, name)
+    await tenants.remove(firestore, name)
 
 
 def _tenant(entry: "StoredEntry", seal: Seal, project: str) -> "Tenant | None":

@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from event_platform import data_model
+from event_platform.adapters.seal import SplitSeal
 from event_platform.ports import Seal
 
-from ..store.reseal import RESEALS, Reseal, resealed_text
+from ..store.reseal import ALL_RESEALS, Reseal, resealed_text
 from .connection import firestore_of
 
 if TYPE_CHECKING:
@@ -15,14 +17,29 @@ if TYPE_CHECKING:
 PAGE = 200
 
 
-async def reseal(project: str, seal: Seal) -> int:
-    """Seals all secrets anew; returns the number of changed records.
+async def reseal(project: str, seal: SplitSeal) -> tuple[int, int]:
+    """Seals all secrets anew; returns the number of changed records, and of feeds that were left.
 
-    Each is written only over the version that was read. After an end at any moment it can be run again.
-    Raises WrongKey when a record was sealed with none of the keys, NoGooglePackages, GoogleFailed.
+    Feeds are left where their key is not known. Each record is written only over the version that was read.
+    After an end at any moment it can be run again. Raises WrongKey when a record was sealed with none of the
+    keys, NoGooglePackages, GoogleFailed.
     """
     async with firestore_of(project) as firestore:
-        return sum([await _reseal_all(firestore, name, each, seal) for name, each in RESEALS.items()])
+        left = 0 if seal.feeds is not None else await _number_of_feeds(firestore)
+        resealed = {
+            name: each
+            for name, each in ALL_RESEALS.items()
+            if seal.feeds is not None or name != data_model.FEEDS
+        }
+        records = [await _reseal_all(firestore, name, each, seal) for name, each in resealed.items()]
+        return sum(records), left
+
+
+async def _number_of_feeds(firestore: "Firestore") -> int:
+    from google.cloud.firestore_v1 import AsyncQuery
+
+    feeds = AsyncQuery(firestore.client.collection(data_model.FEEDS))
+    return len(await firestore.query(feeds.select([])))
 
 
 async def _reseal_all(firestore: "Firestore", collection: str, resealed: Reseal, seal: Seal) -> int:

@@ -32,11 +32,11 @@ RESEALS: Mapping[str, Reseal] = {
 }
 """The functions by the table, or the collection, that holds such documents: the records that move."""
 
-OF_ONE_MACHINE: Mapping[str, Reseal] = {
+ALL_RESEALS: Mapping[str, Reseal] = {
     **RESEALS,
     "feeds": lambda document, seal: feed_document(feed_of(document, seal), seal),
 }
-"""The same with the tables that only one machine has."""
+"""The same with the records that do not move."""
 
 
 def reseal(connection: sqlite3.Connection, seal: Seal) -> int:
@@ -48,7 +48,7 @@ def reseal(connection: sqlite3.Connection, seal: Seal) -> int:
     keys.check(connection, seal)
     keys.mark(connection, seal)
     records = 0
-    for table, resealed in OF_ONE_MACHINE.items():
+    for table, resealed in ALL_RESEALS.items():
         rows = connection.execute(f"SELECT rowid, document FROM {table}").fetchall()  # noqa: S608 - a constant
         for row, text in rows:
             connection.execute(

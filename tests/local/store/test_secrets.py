@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from aep.google.reseal import reseal
 from aep.store import keys
-from event_platform.adapters.firestore import tenants
+from event_platform.adapters.firestore import feeds, tenants
 from event_platform.adapters.firestore.client import connect
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.firestore.tenants import FirestoreEntries
@@ -21,10 +21,11 @@ from event_platform.domain.tenants import Tenant
 from support import one_pim
 from support.aep_here import Ended, run
 from support.clock import ManualClock
+from support.feeding import a_feed
 from support.processes import delivered, server, signature
 from support.records import OWNER, PIM, a_subscriber, a_subscription
 
-OLD, NEW, REGISTRY = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
+OLD, NEW, REGISTRY, FEED = (bytes(range(begin, begin + 32)) for begin in (0, 32, 64, 96))
 SEALED = re.compile(r"[0-9a-f]{8}\.[A-Za-z0-9_-]{38,}")
 
 
@@ -131,8 +132,12 @@ def test_a_rotation_without_a_new_key_is_refused(folder: Path) -> None:
     assert ids_of_keys(folder) == before
 
 
-def test_a_rotation_in_firestore_needs_a_new_key_in_one_of_the_two() -> None:
-    settings = {"AEP_SECRETS_KEY": text(NEW), "AEP_REGISTRY_KEY": text(REGISTRY)}
+def test_a_rotation_in_firestore_needs_a_new_key_in_one_of_them() -> None:
+    settings = {
+        "AEP_SECRETS_KEY": text(NEW),
+        "AEP_REGISTRY_KEY": text(REGISTRY),
+        "AEP_FEED_KEY": text(FEED),
+    }
     ended = run("secrets", "rotate", "--google", "project", settings=settings)
     assert (ended.status, ended.out) == (1, "")
     assert "nothing was rotated" in ended.err
@@ -194,6 +199,8 @@ async def test_records_in_firestore_are_sealed_anew(
     await before.add_subscription(subscription, lambda _: None, limit=20)
     pim = Tenant(url=PIM, ingest_key=(SecretStr("an ingest key of tests"),))
     await tenants.put(firestore, pim, old)
+    feed = a_feed(PIM)
+    await feeds.put(firestore, feed, old)
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_host)
     # A project that had one key until now gets one for its registry.
     both = {"AEP_SECRETS_KEY": text(OLD), "AEP_REGISTRY_KEY": text(REGISTRY, OLD)}
@@ -203,10 +210,15 @@ async def test_records_in_firestore_are_sealed_anew(
         "key_id": key_id(OLD),
         "registry_key_id": key_id(REGISTRY),
     }
+    assert ended.err == "aep: not sealed anew without AEP_FEED_KEY: 1 feed\n"
     registry = PimRegistry(FirestoreEntries(firestore), AesGcmSeal(REGISTRY), ManualClock(), allow_http=False)
     assert list(await registry.tenants()) == [pim]
-    # And another one for the rest.
-    assert await reseal(project, SplitSeal(AesGcmSeal(NEW, OLD), AesGcmSeal(REGISTRY))) == 3
+    # And another one for the rest, and one for feeds.
+    seal = SplitSeal(AesGcmSeal(NEW, OLD), AesGcmSeal(REGISTRY), AesGcmSeal(FEED, OLD))
+    assert await reseal(project, seal) == (4, 0)
+    stored = await feeds.stored_feed(firestore, PIM, AesGcmSeal(FEED))
+    assert stored is not None
+    assert stored.feed == feed
     after = FirestoreSubscriptions(firestore, AesGcmSeal(NEW), ManualClock())
     assert await after.subscriber(OWNER, subscriber.id) == subscriber
     assert await after.current(subscription.id) == subscription

@@ -32,11 +32,15 @@ _AFTER_ALL = "~"
 
 @dataclass(frozen=True, slots=True)
 class StoredFeed:
-    """The settings of a feed, None if they cannot be understood, and when its next round is due."""
+    """The settings of a feed, None if they cannot be understood, and when its next round is due.
+
+    A feed that has made no round has no such time; `written_at` is when its document was written last.
+    """
 
     tenant: str
     feed: Feed | None
     due_at: datetime | None
+    written_at: datetime | None
 
 
 async def stored_feeds(firestore: Firestore, seal: Seal) -> Sequence[StoredFeed]:
@@ -91,6 +95,16 @@ async def states_of(firestore: Firestore, tenant: str) -> Mapping[ResourceName, 
     names = {_state_at(firestore, key, name).id: name for name in ResourceName}
     found = await _existing(firestore, [_state_at(firestore, key, name) for name in ResourceName])
     return {names[each.id]: ResourceState.model_validate_json(each.get("state")) for each in found}
+
+
+async def all_states(firestore: Firestore) -> Mapping[str, Mapping[ResourceName, ResourceState]]:
+    """Returns how far the resources of all feeds have come, by the feed's key. Raises StoreUnavailable."""
+    found = await firestore.query(AsyncQuery(firestore.client.collection(data_model.FEED_STATES)))
+    states: dict[str, dict[ResourceName, ResourceState]] = {}
+    for each in found:
+        key, _, name = each.id.partition("-")
+        states.setdefault(key, {})[ResourceName(name)] = ResourceState.model_validate_json(each.get("state"))
+    return states
 
 
 async def set_due(firestore: Firestore, feed: Feed, due_at: datetime) -> None:
@@ -275,7 +289,7 @@ def _stored(snapshot: DocumentSnapshot, seal: Seal) -> StoredFeed:
     except DAMAGED:
         feed = None
     due_at = fields.get("due_at")
-    return StoredFeed(tenant, feed, due_at if isinstance(due_at, datetime) else None)
+    return StoredFeed(tenant, feed, due_at if isinstance(due_at, datetime) else None, snapshot.update_time)
 
 
 def _of_version(snapshot: DocumentSnapshot, version: str) -> DocumentSnapshot:

@@ -11,6 +11,7 @@ from cachetools import TTLCache
 
 from event_platform.adapters.seal import KeylessSeal
 from event_platform.domain.errors import Conflict, StoreUnavailable
+from event_platform.domain.feeds import ResourceName, ResourceState
 from event_platform.domain.pace.rates import Limits
 from event_platform.domain.record.logs import LogEntry, LogQuery, Position
 from event_platform.domain.replays import Replay, ReplayRequest
@@ -19,7 +20,7 @@ from event_platform.domain.tenants import SECRET_FIELDS, Tenant
 from event_platform.ports import Clock, Seal
 
 from ...errors import GoogleFailed, NoGooglePackages, WrongKey
-from ...google import dead_letters, overview, registry, replaying
+from ...google import dead_letters, feeds, overview, registry, replaying
 from ...google.connection import refusals_of
 from ...google.dead_letters import Letter, Replayed
 from ...google.overview import One, Records, Retries
@@ -146,9 +147,13 @@ class ProjectRecords:
     async def remove_pim(self, name: str) -> None:
         """Removes an entry; in force within 5 s."""
         with self._said():
-            from event_platform.adapters.firestore.tenants import remove
+            await registry.remove_from(self._firestore, name)
 
-            await remove(self._firestore, name)
+    async def feed(self, name: str) -> Mapping[ResourceName, ResourceState]:
+        """Returns how far the feed of a PIM has come; nothing without one, or where it is off."""
+        with self._said():
+            found = (await feeds.read_all_from(self._firestore)).get(name)
+        return found.states if found is not None and found.is_on else {}
 
     @contextmanager
     def _said(self) -> Iterator[None]:
