@@ -14,7 +14,9 @@ from typing import TypeAlias
 from rich.console import Console
 from rich.table import Table
 
-from event_platform.deliver.judge import SUCCESSES_KEPT_SECONDS
+from event_platform.adapters.firestore.success_counts import PARTS, SHARED_PARTS, SHARES
+from event_platform.deliver.judge import FAILURES_KEPT_SECONDS, SUCCESSES_KEPT_SECONDS
+from event_platform.domain.suspension import JUDGED_EVERY_SECONDS
 
 MILLION = 1_000_000
 GIB = 2**30
@@ -204,12 +206,35 @@ def success_counts(rates: Sequence[float], instances: float, batch: float = 1) -
     """Returns the writes a second of the counts of successes.
 
     `rates` are the deliveries a second of each subscription. Deliveries come `batch` at a time. Each instance
-    writes every 10 s what it has seen of each subscription: the more instances there are, the less of one
-    subscription each of them sees.
+    writes every 10 s a document for each share that it has seen a subscription of.
     """
     sees_a_batch = 1 - (1 - 1 / max(1.0, instances)) ** batch
-    seen = sum(-math.expm1(-rate / batch * SUCCESSES_KEPT_SECONDS * sees_a_batch) for rate in rates)
-    return instances * seen / SUCCESSES_KEPT_SECONDS
+    seen = (-math.expm1(-rate / batch * SUCCESSES_KEPT_SECONDS * sees_a_batch) for rate in rates)
+    all_unseen = math.exp(sum(math.log1p(-each / SHARES) for each in seen))
+    return instances * SHARES * (1 - all_unseen) / SUCCESSES_KEPT_SECONDS
+
+
+def failure_counts(rates: Sequence[float], instances: float) -> float:
+    """Returns the writes a second of the counts of failures, of which `rates` are those of each subscription.
+
+    Each instance writes a document of the subscription, once a second at most.
+    """
+    return _by_instances(rates, instances, FAILURES_KEPT_SECONDS)
+
+
+def judged_reads(rates: Sequence[float], instances: float) -> float:
+    """Returns the reads a second of counts, where `rates` are the failures a second of each subscription.
+
+    An instance judges a subscription every 10 s at most. It reads the documents of two hours, of which each
+    instance writes to one of the subscription's and one that is shared.
+    """
+    written = sum(parts * (1 - (1 - 1 / parts) ** instances) for parts in (PARTS, SHARED_PARTS))
+    return _by_instances(rates, instances, JUDGED_EVERY_SECONDS) * 2 * written
+
+
+def _by_instances(rates: Sequence[float], instances: float, seconds: float) -> float:
+    """Returns how often a second instances do what each does for a subscription once in `seconds` at most."""
+    return instances * sum(-math.expm1(-rate / instances * seconds) for rate in rates) / seconds
 
 
 def busy(traffic: Traffic, assumed: Assumed) -> Costs:
@@ -226,11 +251,16 @@ def busy(traffic: Traffic, assumed: Assumed) -> Costs:
     seconds = [(function, count * billed_seconds(function, rate)) for function, count, rate in work]
     checks = sum(each for _, each in seconds) * CHECKS_A_SECOND
     instances = max(1.0, traffic.rate * seconds[-1][1] / attempts)
-    counted = success_counts([traffic.rate * share for share in traffic.shares], instances, traffic.batch)
-    # What fails is written to the schedule, read and deleted there, and published and pushed again.
+    a_second = MILLION / traffic.rate
+    rates = [traffic.rate * share for share in traffic.shares]
+    counted = success_counts(rates, instances, traffic.batch) * a_second
+    failures = [rate * traffic.failing for rate in rates]
+    failed = failure_counts(failures, instances) * a_second
+    judged = judged_reads(failures, instances) * a_second
+    # What fails is counted, written to the schedule, read and deleted there, and published and pushed again.
     store = [
-        (Price.WRITES, retries + counted * MILLION / traffic.rate),
-        (Price.READS, retries + checks),
+        (Price.WRITES, retries + failed + counted),
+        (Price.READS, retries + judged + checks),
         (Price.DELETES, retries),
     ]
     events_bytes = pubsub_bytes(traffic.batch * traffic.body_bytes + assumed.event_attributes_bytes)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from event_platform.adapters.firestore.success_counts import PARTS
+from event_platform.adapters.firestore.success_counts import SHARED_PARTS
 from event_platform.deliver.judge import SUCCESSES_KEPT_SECONDS
 from event_platform.maintain.requeue import BEGINNING_SECONDS, MOST_OF_A_PAGE
 
@@ -213,8 +213,8 @@ def limits(found: Found, mix: Mix) -> list[Limit]:
         ("retries put back", requeued / found.retries, "code: pages one after the other"),
         (
             "documents of success counts, 1 write/s each",
-            PARTS * SUCCESSES_KEPT_SECONDS / found.deliver,
-            "code: PARTS, SUCCESSES_KEPT_SECONDS",
+            SHARED_PARTS * SUCCESSES_KEPT_SECONDS / found.deliver,
+            "code: SHARED_PARTS",
         ),
     ]
     return sorted(

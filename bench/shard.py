@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, cast
 from cachetools import LRUCache
 
 from event_platform.adapters.firestore.subscriptions import TENANTS_HELD
+from event_platform.adapters.firestore.success_counts import has_failures, share_of
 from event_platform.deliver import Judge, Observer, Pipeline
 from event_platform.deliver.deliver import ended_unsent, settlement_of
 from event_platform.deliver.edge import Edge, Push
@@ -329,7 +330,9 @@ class _Store:
         self._counts: dict[Series, dict[int, Count]] = {}
 
     async def add(self, counts: Mapping[Series, Mapping[int, Count]]) -> None:
-        self._tally.writes["success counts"] += len(counts)
+        alone = [series for series, minutes in counts.items() if has_failures(minutes)]
+        shares = {share_of(series) for series in counts.keys() - alone}
+        self._tally.writes["success counts"] += len(alone) + len(shares)
         for series, minutes in counts.items():
             known = self._counts.setdefault(series, {})
             for minute, count in minutes.items():

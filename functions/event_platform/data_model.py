@@ -96,7 +96,7 @@ UNINDEXED: Mapping[str, Sequence[str]] = {
         EXPIRES_AT,
     ),
     LEASES: ("token", "until"),
-    SUCCESS_COUNTS: ("minutes", EXPIRES_AT),
+    SUCCESS_COUNTS: ("minutes", "successes", EXPIRES_AT),
     NOTIFICATIONS: ("document", "mail_attempts", EXPIRES_AT),
     NOTIFICATION_COUNTS: ("count", EXPIRES_AT),
     REPLAYS: (

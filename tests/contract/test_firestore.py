@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from google.api_core.exceptions import ServiceUnavailable
-from google.cloud.firestore_v1 import DELETE_FIELD, AsyncWriteBatch
+from google.cloud.firestore_v1 import DELETE_FIELD, AsyncQuery, AsyncWriteBatch
+from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.types import WriteResult
 from pydantic import SecretStr
 
@@ -27,7 +28,7 @@ from contract.suites.registry import (
 )
 from contract.suites.retry_schedule import RetryScheduleContract, ScheduleSide, a_delivery
 from contract.suites.subscriptions import Store, SubscriptionsContract, anything
-from contract.suites.success_counts import SERIES, SuccessCountsContract
+from contract.suites.success_counts import MINUTE, RESUMED, SERIES, SuccessCountsContract
 from contract.suites.topic_claims import TopicClaimsContract
 from event_platform import data_model
 from event_platform.adapters.firestore import feeds, tenants
@@ -42,7 +43,7 @@ from event_platform.adapters.firestore.replay_counts import FirestoreReplayCount
 from event_platform.adapters.firestore.replays import FirestoreReplays
 from event_platform.adapters.firestore.retries import FirestoreRetrySchedule
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
-from event_platform.adapters.firestore.success_counts import FirestoreSuccessCounts
+from event_platform.adapters.firestore.success_counts import FIGURES_AT_ONCE, SHARES, FirestoreSuccessCounts
 from event_platform.adapters.firestore.tenants import FirestoreEntries
 from event_platform.adapters.firestore.webhook_notes import FirestoreWebhookNotes
 from event_platform.adapters.pim_registry import PimRegistry
@@ -185,6 +186,68 @@ class TestFirestoreSuccessCounts(SuccessCountsContract):
         return Instances(firestore)
 
 
+async def test_series_of_which_nothing_failed_share_documents(firestore: Firestore) -> None:
+    counts = FirestoreSuccessCounts(firestore)
+    healthy = [SERIES._replace(subscription_id=f"healthy-{number}") for number in range(700)]
+    await counts.add({series: {MINUTE: Count(2), MINUTE + 40: Count(1)} for series in healthy})
+    names = [each.id for each in await firestore.client.collection("success_counts").get()]
+    assert len(names) <= 2 * SHARES  # by two hours
+    for series in healthy[:3]:
+        assert await counts.since(series, MINUTE) == {MINUTE: Count(2), MINUTE + 40: Count(1)}
+
+
+async def test_a_commit_of_counts_is_bounded(firestore: Firestore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Firestore takes 500 figures for a document, and to write them down is work for the event loop."""
+    committed: list[int] = []
+    commit = Firestore.commit
+
+    async def noted(self: Firestore, batch: AsyncWriteBatch) -> Sequence[WriteResult]:
+        transforms = [len(write._pb.update_transforms) for write in batch._write_pbs]
+        committed.append(sum(transforms))
+        return await commit(self, batch)
+
+    monkeypatch.setattr(Firestore, "commit", noted)
+    counts = FirestoreSuccessCounts(firestore)
+    many = [SERIES._replace(subscription_id=f"{number}") for number in range(700)]
+    await counts.add({series: {MINUTE: Count(2)} for series in many})
+    await counts.add({series: {MINUTE: Count(2, 1, 1000.0)} for series in many[:200]})
+    assert sum(committed) == 700 + 3 * 200
+    assert max(committed) <= FIGURES_AT_ONCE
+
+
+async def test_where_a_shared_document_is_full_another_one_takes_what_comes(firestore: Firestore) -> None:
+    counts, minutes = FirestoreSuccessCounts(firestore), {MINUTE: Count(2)}
+    await counts.add({SERIES: minutes, RESUMED: minutes})
+    for found in await firestore.client.collection("success_counts").get():
+        await found.reference.set({"minutes": "x" * (2**20 - len(found.id) - 400)}, merge=True)
+    for _ in range(2):
+        await counts.add({SERIES: {MINUTE + 1: Count(1)}, RESUMED: {MINUTE: Count(1)}})
+    assert await counts.since(SERIES, MINUTE) == {MINUTE: Count(2), MINUTE + 1: Count(2)}
+    assert await counts.since(RESUMED, MINUTE) == {MINUTE: Count(4)}
+
+
+async def test_counts_are_read_from_the_documents_that_there_are(
+    firestore: Firestore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A document that is not there costs a read, too."""
+    counts, others = FirestoreSuccessCounts(firestore), [SERIES._replace(epoch=n) for n in range(40)]
+    await counts.add({series: {MINUTE: Count(1)} for series in others})
+    await counts.add({SERIES: {MINUTE: Count(1, 1, 1000.0)}})
+    read: list[DocumentSnapshot] = []
+    find = Firestore.find
+
+    async def noted(self: Firestore, query: AsyncQuery) -> Sequence[DocumentSnapshot]:
+        found = await find(self, query)
+        read.extend(found)
+        return found
+
+    monkeypatch.setattr(Firestore, "find", noted)
+    assert await counts.since(SERIES, MINUTE) == {MINUTE: Count(2, 1, 1000.0)}
+    assert sorted(len(each.id.split("-")[0]) for each in read) == [1, 32]
+    (shared,) = [each.to_dict() for each in read if len(each.id.split("-")[0]) == 1]
+    assert shared == {"successes": {SERIES.key: {f"m{MINUTE % 60}": 1}}}  # nothing of the others
+
+
 class Instances:
     """Many of them, so that all parts of a document are written to."""
 
@@ -205,7 +268,7 @@ class FirestoreJudgement:
     def __init__(self, firestore: Firestore) -> None:
         self.clock = ManualClock()
         self.subscriptions = self.records = FirestoreSubscriptions(firestore, SEAL, self.clock)
-        self.counts = FirestoreSuccessCounts(firestore)
+        self.counts = Instances(firestore)
         nowhere: Any = None
         ends = FirestoreEndLog(firestore, self.subscriptions, self.clock, seconds=0)
         self.settlements = QueueSettlements(
@@ -522,7 +585,8 @@ async def test_the_data_model_names_what_is_stored(firestore: Firestore) -> None
     (subscription, *_) = await store.active(OWNER.tenant)
     delivery = replace(a_delivery(), subscription_id=subscription.id)
     await FirestoreEndLog(firestore, store, ManualClock()).record(delivery, FAILED)
-    await FirestoreSuccessCounts(firestore).add({SERIES: {0: Count(1)}})
+    for counted in (Count(1), Count(1, 1, 1.0)):
+        await FirestoreSuccessCounts(firestore).add({SERIES: {0: counted}})
     replays = FirestoreReplays(firestore, store, ManualClock(), keep=86400)
     asked = ReplayRequest(START, which=Which.ALL)
     replay = Replay("rid", subscription.id, asked, START)

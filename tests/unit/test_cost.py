@@ -21,6 +21,7 @@ from bench.cost import (
     busy,
     cost,
     instance_cost,
+    judged_reads,
     notes_for_feeds,
     pubsub_bytes,
     sparse,
@@ -114,12 +115,27 @@ def test_a_million_deliveries_by_hand() -> None:
         ([0.01], 1000, 10, 0.01),  # unless they go to ten instances
         ([500.0], 4, 1, 0.4),  # often enough that each instance writes every 10 s
         ([500.0, 0.01], 4, 1, 0.41),
+        ([5.0] * 200, 4, 1, 6.4),  # 16 documents, however many subscriptions there are
+        ([5.0] * 20_000, 4, 1, 6.4),
     ],
 )
 def test_successes_are_written_by_each_instance_that_saw_one(
     rates: list[float], instances: float, batch: float, writes: float
 ) -> None:
     assert success_counts(rates, instances, batch) == pytest.approx(writes, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("rates", "instances", "reads"),
+    [
+        ([0.0], 1, 0),
+        ([0.01], 1, 0.04),  # each failure reads two documents of two hours
+        ([100.0], 1, 0.4),  # once in 10 s
+        ([10_000.0], 1000, 1000 / 10 * 2 * (8 + 20)),  # of each instance, and all parts
+    ],
+)
+def test_counts_are_read_where_something_failed(rates: list[float], instances: float, reads: float) -> None:
+    assert judged_reads(rates, instances) == pytest.approx(reads, rel=0.06)
 
 
 def test_batches_and_fan_out_share_ingest_and_fanout_but_not_deliver() -> None:
@@ -131,8 +147,9 @@ def test_batches_and_fan_out_share_ingest_and_fanout_but_not_deliver() -> None:
 
 
 def test_a_retry_is_a_write_a_read_a_delete_and_one_more_attempt() -> None:
-    smooth, failing = (busy(Traffic(rate=1000, failing=share), Assumed()) for share in (0.0, 0.5))
-    assert failing["Firestore"] - smooth["Firestore"] == pytest.approx(0.5 * (0.9 + 0.3 + 0.1), abs=0.001)
+    one = alike(1)  # of which failures are counted and judged together
+    smooth, failing = (busy(Traffic(rate=1000, failing=share, shares=one), Assumed()) for share in (0.0, 0.5))
+    assert failing["Firestore"] - smooth["Firestore"] == pytest.approx(0.5 * (0.9 + 0.3 + 0.1), abs=0.005)
     assert failing["Cloud Run requests"] - smooth["Cloud Run requests"] == pytest.approx(0.2)
     assert failing["Egress"] == pytest.approx(1.5 * smooth["Egress"])
 

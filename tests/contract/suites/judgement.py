@@ -112,6 +112,10 @@ class Instance:
         await self._world.settlements.settle(settlement)
         await self._judge.settled(settlement)
 
+    async def judged(self, settlement: Settlement) -> None:
+        """Counts what an attempt came to, as after `settle`."""
+        await self._judge.settled(settlement)
+
     async def attempts(self, subscription: Subscription, number: int) -> None:
         for delivery in await self._world.deliveries(subscription, number):
             await self.attempt(delivery)
@@ -302,6 +306,29 @@ class JudgementContract:
         await world.clock.advance(60)
         await Instance(world, receivers).attempts(subscription, 1)
         assert (await self.now(world, subscription)).status is Status.SUSPENDED
+
+    @pytest.mark.parametrize(("succeeded", "status"), [(180, Status.ACTIVE), (170, Status.SUSPENDED)])
+    async def test_what_succeeds_at_one_instance_counts_where_another_one_judges(
+        self,
+        world: JudgementSide,
+        receivers: Receivers,
+        subscription: Subscription,
+        succeeded: int,
+        status: Status,
+    ) -> None:
+        """Even if it is gone by then: it had written what was 10 s old."""
+        (delivery,) = await world.deliveries(subscription, 1)
+        taken = Settlement(delivery, Outcome(Kind.DELIVERED, None, 200), tried_under=subscription)
+        healthy = Instance(world, receivers)
+        for _ in range(succeeded):
+            await healthy.judged(taken)
+        await world.clock.advance(10)
+        await self.until_counted(world, subscription, (succeeded, 0))
+        receivers.answers[subscription.config.destination] = Answer(503)
+        await Instance(world, receivers).attempts(subscription, 18)
+        await world.clock.advance(60)
+        await Instance(world, receivers).attempts(subscription, 2)  # 90 %, or less, are well
+        assert (await self.now(world, subscription)).status is status
 
     async def test_it_is_judged_once_in_10_seconds(
         self, world: JudgementSide, instance: Instance, receivers: Receivers, subscription: Subscription
