@@ -36,7 +36,7 @@ ALREADY_EXISTS = exceptions.AlreadyExists
 PRECONDITION_FAILED = exceptions.FailedPrecondition
 MISSING = exceptions.NotFound
 REFUSED = exceptions.InvalidArgument
-"""What no repetition changes, such as a document that would be larger than 1 MiB."""
+"""The error of a request that no repetition helps, such as a document that would be larger than 1 MiB."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

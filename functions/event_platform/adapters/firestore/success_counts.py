@@ -37,7 +37,7 @@ _KEPT = timedelta(hours=3)  # from the beginning of the document's hour
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """What is added to a document."""
+    """The figures that are added to a document."""
 
     name: str
     is_shared: bool
