@@ -316,7 +316,6 @@ class Dispatcher:
 
     def after(self, lane: _Lane, settlement: Settlement) -> None:
         """Does nothing: the next delivery waits before its own attempt."""
-        self._release(lane, lane.waiting[0])
 
     def _release(self, lane: _Lane, entry: Queued) -> None:
         """Releases the shares of the budgets that `before` has taken."""

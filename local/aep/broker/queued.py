@@ -173,25 +173,28 @@ def queued_in_file(row: Sequence[Any], owner: OwnerKey, schema_base: str) -> Que
 
 def queued_of(row: Sequence[Any], owner: OwnerKey) -> Queued:
     """Returns the delivery whose values these are, in the order in which it is pickled."""
-    (subscription_no, lane, position, event_no, subscription_id, event_id, event_type, accepted_at) = row[:8]
-    (lanes, epoch, before, after, body_size, attempts, failures, first_attempt_at, nacks) = row[8:17]
+    (
+        subscription_no, lane, position, event_no, subscription_id, event_id, event_type, accepted_at,
+        lanes, epoch, before, after, body_size, attempts, failures, first_attempt_at, nacks, replay_id,
+        entered_at,
+    ) = row  # fmt: skip
     return Queued(
-        receipt=Receipt(LaneKey(subscription_no, lane), position, event_no),
-        owner=owner,
-        subscription_id=subscription_id,
-        event_id=event_id,
-        event_type=event_type,
-        accepted_at=accepted_at,
-        lanes=lanes,
-        epoch=epoch,
-        body_size=body_size,
-        envelope=None if after is None else Envelope(before, after),
-        attempts=attempts,
-        failures=failures,
-        first_attempt_at=first_attempt_at,
-        nacks=nacks,
-        replay_id=row[17],
-        entered_at=row[18],
+        Receipt(LaneKey(subscription_no, lane), position, event_no),
+        owner,
+        subscription_id,
+        event_id,
+        event_type,
+        accepted_at,
+        lanes,
+        epoch,
+        body_size,
+        None if after is None else Envelope(before, after),
+        attempts,
+        failures,
+        first_attempt_at,
+        nacks,
+        replay_id,
+        entered_at,
     )
 
 

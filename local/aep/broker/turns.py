@@ -39,6 +39,7 @@ class Turns:
     ) -> None:
         self._monotonic = monotonic
         self._cpu_time = cpu_time
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._most = self._left = BEGIN_ALONE_IN_A_ROUND
         self._begun: dict[OwnerKey, int] = {}  # in this round
         self._is_scheduled = False
@@ -69,16 +70,21 @@ class Turns:
 
     async def wait(self, owner: OwnerKey) -> None:
         """Returns when it is the owner's turn."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[None] = self._running_loop().create_future()
         self._waiting.setdefault(owner, deque()).append(turn)
         self._schedule(0.0)
         await turn
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:  # to ask for it is a call to the system
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def _schedule(self, rest: float) -> None:
         if self._is_scheduled:
             return
         self._is_scheduled = True
-        loop = asyncio.get_running_loop()
+        loop = self._running_loop()
         if rest:
             loop.call_later(rest, self._begin_round)
         else:

@@ -31,9 +31,12 @@ class WatchedTasks:
     def __init__(self, on_fault: Callable[[BaseException], None]) -> None:
         self.stopping = False
         self._on_fault = on_fault
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        task = asyncio.create_task(work)
+        if self._loop is None:  # to ask for it is a call to the system
+            self._loop = asyncio.get_running_loop()
+        task = self._loop.create_task(work)
         task.add_done_callback(self._ended)
         return task
 
