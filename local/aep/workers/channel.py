@@ -91,6 +91,15 @@ class Channel(asyncio.Protocol):
         """Has the other end call the method, which is one of the protocol that it serves."""
         self._send((_CALL, method.__name__, None, arguments))
 
+    def send_now(
+        self, method: Callable[Concatenate[Any, P], object], *arguments: P.args, **_: P.kwargs
+    ) -> None:
+        """Does the same as `send`, but not at the end of this turn of the event loop: that would be a turn
+        more."""
+        if not self.is_over:
+            self._gathered.append((_CALL, method.__name__, None, arguments))
+            self._flush()
+
     def send_with_next(
         self, method: Callable[Concatenate[Any, P], object], *arguments: P.args, **_: P.kwargs
     ) -> None:

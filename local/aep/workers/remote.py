@@ -173,7 +173,7 @@ class RemoteStore:
     def _send_taken(self) -> None:
         number = next(self._numbers)
         self._settling[number] = self._together
-        self.channel.send(OwnerSide.delivered, number, self._taken)
+        self.channel.send_now(OwnerSide.delivered, number, self._taken)
         self._taken, self._together = [], self._loop.create_future()
         self._sent_at = self._loop.time()
 
