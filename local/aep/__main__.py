@@ -1,5 +1,6 @@
 """The entry point of the command `aep`, and of `python -m aep`."""
 
+import gc
 import os
 import signal
 
@@ -15,6 +16,7 @@ def main() -> None:
     interrupted = signal.getsignal(signal.SIGINT)
     if interrupted is signal.default_int_handler:  # not in a shell's background job, which ignores it
         signal.signal(signal.SIGINT, lambda number, _: os._exit(128 + number))
+    gc.set_threshold(50_000, 20, 50)  # what is imported is no garbage: a start takes a tenth less
     from aep.cli.main import main as run
 
     signal.signal(signal.SIGINT, interrupted)

@@ -44,9 +44,10 @@ def configure_malloc() -> None:
 def collect_garbage_rarely() -> None:
     """Has the garbage collector run seldom, and never look at what was made so far.
 
-    What the platform makes per delivery is freed by its reference counts, so there is little else to find.
+    What the platform makes per delivery is freed by its reference counts, so there is little else to find. It
+    does not look before either: the places that it would find free are filled after the fork, and each page
+    that is changed then is copied.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 
