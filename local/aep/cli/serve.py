@@ -7,7 +7,6 @@ import resource
 import shlex
 import signal
 import ssl
-import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -97,7 +96,7 @@ def serve(
             envvar="AEP_WORKERS",
             min=0,
             max=64,
-            help="Processes that deliver, with 0 the one that takes events in; 1 unless there is one core.",
+            help="Processes that deliver, with 0 the one that takes events in; 0 or 1, by this machine.",
         ),
     ] = None,
 ) -> None:
@@ -122,13 +121,14 @@ def serve(
     from ..control import server as control  # noqa: F401
     from ..store.steady_clock import SteadyClock
     from ..workers import process
+    from ..workers.usual import Choice, usual
 
     memory.collect_garbage_rarely()
     memory.configure_malloc()
-    number = _workers_usual() if workers is None else workers
+    chosen = usual() if workers is None else Choice(workers, "--workers or AEP_WORKERS says so")
     clock = SteadyClock()
     with (
-        process.forked(number, clock) as processes,
+        process.forked(chosen.workers, clock) as processes,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         lines = GatheredLines(to_background())  # behind the fork, as it starts threads
@@ -146,6 +146,7 @@ def serve(
                     (metrics_host, metrics_port),
                     console_at,
                     processes,
+                    chosen.reason,
                     clock,
                     lines,
                 )
@@ -167,6 +168,7 @@ async def _serve(
     metrics_at: tuple[str, int],
     console_at: console.Address,
     workers: "Processes",
+    why_so_many: str,
     clock: "SteadyClock",
     lines: GatheredLines,
 ) -> BaseException | None:
@@ -217,7 +219,8 @@ async def _serve(
         began = time.monotonic()
         memory.collect_garbage_rarely()
         try:
-            started = _facts(data, len(workers.started), await platform.pims(), settings.pims)
+            count = {"workers": len(workers.started), "workers_because": why_so_many}
+            started = count | _facts(data, await platform.pims(), settings.pims)
             async with (
                 systemd.watchdog(SystemClock(), WatchedTasks(on_fault)),
                 _metrics(platform.metrics_app, *metrics_at),
@@ -243,9 +246,9 @@ async def _serve(
     return faults[0] if faults else None
 
 
-def _facts(data: Path, workers: int, pims: Sequence[Tenant], listed: str | None) -> dict[str, Any]:
+def _facts(data: Path, pims: Sequence[Tenant], listed: str | None) -> dict[str, Any]:
     """Returns what the start line says of the platform, and what to do next where no PIM can send events."""
-    facts: dict[str, Any] = {"data": str(data.absolute()), "workers": workers, "pims": len(pims)}
+    facts: dict[str, Any] = {"data": str(data.absolute()), "pims": len(pims)}
     facts["ingest_formats"] = [way for way in Way if any(tenant.takes(way) for tenant in pims)]
     if not facts["ingest_formats"]:
         folder = "" if data == options.DEFAULT_DATA else f" --data {shlex.quote(str(data))}"
@@ -286,20 +289,6 @@ def _tls(certificate: Path | None, key: Path | None) -> server.Tls | None:
     except OSError as error:
         fail(f"--tls-cert {certificate}, --tls-key {key}: {error.strerror or error}", 2)
     return server.Tls(certificate, key)
-
-
-def _workers_usual() -> int:
-    """Returns the default number of workers: one if there is a core for it beside that of ingest and
-    store.
-    """
-    return 1 if _cores() > 1 else 0
-
-
-def _cores() -> int:
-    """Returns the number of cores that this process may run on, by its affinity."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _allow_many_connections() -> None:

@@ -12,6 +12,7 @@ from event_platform.settings import Settings
 
 from ..commit import commit
 from ..serving.accepting import RAISE_THE_LIMIT
+from ..workers.usual import Choice, usual
 from .findings import Check, broken, ok, problem
 
 WAL_RESET_MENDED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
@@ -26,6 +27,12 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield ok("python", f"{version}, {sys.executable}")  # an older one does not get as far as here
     yield sqlite(sqlite3.sqlite_version_info)
     yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1], settings.connections)
+    yield workers(usual())
+
+
+def workers(chosen: Choice) -> Check:
+    """Says how many processes deliver beside the one that takes events in, unless a setting says it."""
+    return ok("workers", f"{chosen.workers} unless --workers or AEP_WORKERS says it: {chosen.reason}")
 
 
 def unknown_settings(unknown: Mapping[str, str | None]) -> Iterator[Check]:

@@ -18,9 +18,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _LENGTH_BYTES = 4
-FULL_BYTES = 1024 * 1024
+FULL_BYTES = 4 * 1024 * 1024
 """The most bytes that the other end has not taken yet. What can wait elsewhere then waits there."""
-
+FRAME_BYTES = 1024 * 1024
+"""The bytes of gathered messages that are sent at once: the other end reads a frame in one piece of work."""
 WAITS_SECONDS = 0.01
 """The time for which a message waits at most for another one to travel with."""
 
@@ -85,7 +86,10 @@ class Channel(asyncio.Protocol):
     @property
     def room(self) -> int:
         """Bytes that may be sent before there is too much on its way."""
-        return 0 if self._is_paused else FULL_BYTES - self._gathered_bytes
+        if self._is_paused:
+            return 0
+        sent = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return FULL_BYTES - self._gathered_bytes - sent
 
     def send(self, method: Callable[Concatenate[Any, P], object], *arguments: P.args, **_: P.kwargs) -> None:
         """Has the other end call the method, which is one of the protocol that it serves."""
@@ -185,6 +189,9 @@ class Channel(asyncio.Protocol):
             self._flushes_soon = True
         self._gathered.append(message)
         self._gathered_bytes += size
+        if self._gathered_bytes >= FRAME_BYTES and self._flushing is not None:
+            self._flushing.cancel()
+            self._flush()
 
     def _flush(self) -> None:
         self._flushing, self._flushes_soon = None, False
