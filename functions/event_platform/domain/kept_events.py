@@ -1,6 +1,6 @@
 """Kept events, the courses of their deliveries, and what a reader may ask for (contract/wire.md 16)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -56,7 +56,8 @@ class Course:
 class KeptEvent:
     """An accepted event that is kept: without its data, which are read with `KeptEvents.event`.
 
-    `number` orders events by their acceptance. `way` is the ingest format that it came in.
+    `number` orders events by their acceptance. `way` is the ingest format that it came in. `counts` are those
+    of all its deliveries; None where `courses` has all of them.
     """
 
     number: int
@@ -68,6 +69,7 @@ class KeptEvent:
     time: str
     identity: tuple[str, ...]
     courses: Sequence[Course] = ()
+    counts: Mapping[CourseStatus, int] | None = None
 
     @property
     def entity(self) -> Entity | None:
@@ -75,14 +77,22 @@ class KeptEvent:
 
     def count(self, outcome: CourseStatus) -> int:
         """Returns how many of its deliveries came to that."""
+        if self.counts is not None:
+            return self.counts.get(outcome, 0)
         return sum(course.outcome is outcome for course in self.courses)
+
+    @property
+    def deliveries(self) -> int:
+        """The number of its deliveries."""
+        return len(self.courses) if self.counts is None else sum(self.counts.values())
 
 
 @dataclass(frozen=True, slots=True)
 class KeptQuery:
     """The query of a reader: every filter that is set must fit. `since` is inclusive, `until` is not.
 
-    Events are read from the newest back; with `below` from that number on.
+    Events are read from the newest back; with `below` from that number on. `courses_at_most` is the number of
+    deliveries of an event that are read, those of the newest subscriptions; None stands for all.
     """
 
     event_id: str | None = None
@@ -94,6 +104,7 @@ class KeptQuery:
     until: datetime | None = None
     limit: int = 50
     below: int | None = None
+    courses_at_most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

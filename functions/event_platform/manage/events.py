@@ -45,7 +45,7 @@ async def read_events(
     """
     query, warnings = parse_query(parameters)
     check_permission(caller)
-    page = await _kept(manage).page(caller.owner, query)
+    page = await _kept(manage).page(caller.owner, replace(query, courses_at_most=0))
     answer: EventPageAnswer = {
         "items": [show.kept_event(event) for event in page.events],
         "next_cursor": None if page.below is None else _cursor(page.below, query),

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from event_platform.domain.errors import Conflict, InvalidRequest, NotFound, Problem
 from event_platform.domain.events.entities import parse_entity
 from event_platform.domain.events.event import Event, envelope
-from event_platform.domain.kept_events import MAX_ACCEPTANCES, CourseStatus, KeptQuery
+from event_platform.domain.kept_events import MAX_ACCEPTANCES, CourseStatus, KeptEvent, KeptQuery
 from event_platform.domain.subscriptions import Subscription
 from event_platform.manage.events import with_courses
 from event_platform.manage.logs import since_of, until_of
@@ -49,7 +49,7 @@ class _Page:
         context: dict[str, Any] = {"events": [], "older": None, "problem": "", "status": 200}
         try:
             query = query_of(fields)
-            page = await self._site.records.kept(query)
+            page = await self._site.records.kept(replace(query, courses_at_most=0))
         except (InvalidRequest, Conflict) as error:
             context |= {"problem": str(error), "status": 400}
         else:
@@ -62,17 +62,16 @@ class _Page:
     async def show(self, request: Request) -> Response:
         """Shows each acceptance of an id: the body, and the timeline of each subscription."""
         event_id = request.query_params.get("id", "")
-        page = await self._site.records.kept(KeptQuery(event_id=event_id, limit=MAX_ACCEPTANCES))
+        query = KeptQuery(event_id=event_id, limit=MAX_ACCEPTANCES, courses_at_most=COURSES_SHOWN)
+        page = await self._site.records.kept(query)
         found = await self._site.records.kept_with_data(page)
         if not found:
             raise NotFound("no event of that id is kept: see AEP_KEEP and AEP_KEEP_BYTES")
         shown: list[dict[str, Any]] = []
         for each in found:
             subscriptions = await self._subscriptions_of(each.kept.tenant)
-            courses = each.kept.courses
-            part = replace(each, kept=replace(each.kept, courses=courses[:COURSES_SHOWN]))
-            others = {course.subscription_id for course in courses[COURSES_SHOWN:]}
-            answer = await with_courses(part, [one for one in subscriptions if one.id not in others])
+            left_out = each.kept.deliveries - len(each.kept.courses)
+            answer = await with_courses(each, judged(subscriptions, each.kept) if left_out else subscriptions)
             by_id = {every.id: every for every in subscriptions}
             shown.append(
                 {
@@ -88,7 +87,7 @@ class _Page:
                         for course in answer["subscriptions"]
                         if course["result"] != "matched"
                     ],
-                    "left_out": max(0, len(courses) - COURSES_SHOWN),
+                    "left_out": left_out,
                     "is_cut": len(subscriptions) >= LOOKED_AT,
                 }
             )
@@ -96,6 +95,16 @@ class _Page:
 
     async def _subscriptions_of(self, tenant: str) -> Sequence[Subscription]:
         return await self._site.records.subscriptions_of(tenant, LOOKED_AT)
+
+
+def judged(subscriptions: Sequence[Subscription], event: KeptEvent) -> Sequence[Subscription]:
+    """Returns those of the subscriptions, newest first, that are known to have a delivery or none.
+
+    The deliveries that were read are those of the newest subscriptions; nothing is known of earlier ones.
+    """
+    matched = {course.subscription_id for course in event.courses}
+    last = max((index for index, each in enumerate(subscriptions) if each.id in matched), default=-1)
+    return subscriptions[: last + 1]
 
 
 def query_of(fields: Mapping[str, str]) -> KeptQuery:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ CANDIDATES_A_STEP = 400
 """The rows that one step reads at most: some 5 ms."""
 SEGMENTS_A_STEP = 2500
 """The segments that one step looks into at most: some 5 ms."""
+COURSES_A_STEP = 20_000
+"""The deliveries after which a step ends: some 3 ms."""
 STEPS = 12
 """The steps of one page at most: it may end with fewer events than asked for, and say where to go on."""
 
@@ -35,6 +38,7 @@ _COURSE = (
     "subscription_no, replay_no, matched_at, attempts, outcome, status, reason, message, milliseconds,"
     " ended_at"
 )
+_NEWEST = " ORDER BY subscription_no DESC, replay_no"
 _END = 1 << 62
 
 
@@ -52,6 +56,8 @@ class KeptSearch:
         self._until = seconds_of(query.until)
         self._subscription_no = _number_of(ids, query.subscription_id)
         self._key = self._narrowest_key()
+        self._counted = 0
+        """The deliveries that this step has counted."""
         self.below: int | None = query.below or _END
         """Only events before this number are still to be looked at; None when none is left."""
         if query.subscription_id is not None and self._subscription_no is None:
@@ -73,13 +79,13 @@ class KeptSearch:
     def step(self, connection: sqlite3.Connection, limit: int) -> list[KeptEvent]:
         """Returns up to `limit` events that the next step finds."""
         found: list[KeptEvent] = []
-        before = self.below
+        before, self._counted = self.below, 0
         for number, is_looked_at in self._candidates(connection):
             self.below = number
             if is_looked_at and (event := self._event(connection, number)) is not None:
                 found.append(event)
-                if len(found) == limit:
-                    break
+            if len(found) == limit or self._counted >= COURSES_A_STEP:
+                break
         is_stuck = self.below == before
         if self.below is not None and (is_stuck or self.below <= self._first_number(connection)):
             self.below = None
@@ -163,13 +169,15 @@ class KeptSearch:
         ).fetchone()
         if row is None or not self._fits(row):
             return None
-        courses = self._courses(connection, number)
         query = self._query
-        if query.subscription_id is not None and not courses:
+        is_whole = query.courses_at_most is None
+        counts = None if is_whole else self._counts(connection, number)
+        event = _kept_event(row, self._courses(connection, number), counts)
+        self._counted += len(event.courses)
+        if query.subscription_id is not None and not event.deliveries:
             return None
-        event = _kept_event(row, courses)
         if query.outcome is CourseStatus.UNMATCHED:
-            return None if courses else event
+            return None if event.deliveries else event
         return event if query.outcome is None or event.count(query.outcome) else None
 
     def _fits(self, row: Sequence[Any]) -> bool:
@@ -184,7 +192,23 @@ class KeptSearch:
             and (query.entity is None or _is_of(query.entity, event_type, identity, identifier))
         )
 
+    def _counts(self, connection: sqlite3.Connection, number: int) -> Mapping[CourseStatus, int]:
+        """Counts the deliveries of an event that the reader sees."""
+        if self._tenant is None and self._subscription_no is None:
+            statement = "SELECT outcome, count(*) FROM courses WHERE event_no = ? GROUP BY outcome"
+            rows = connection.execute(statement, (number,)).fetchall()
+            self._counted += sum(count for _, count in rows)
+            return {_status(outcome): count for outcome, count in rows}
+        rows = connection.execute(
+            "SELECT subscription_no, outcome FROM courses WHERE event_no = ?", (number,)
+        ).fetchall()
+        self._counted += len(rows)
+        return Counter(_status(outcome) for subscription_no, outcome in rows if self._sees(subscription_no))
+
     def _courses(self, connection: sqlite3.Connection, number: int) -> list[Course]:
+        most = self._query.courses_at_most
+        if most == 0:
+            return []
         if self._subscription_no is not None:
             rows = connection.execute(
                 f"SELECT {_COURSE} FROM courses WHERE event_no = ? AND subscription_no = ?",  # noqa: S608
@@ -194,15 +218,20 @@ class KeptSearch:
         if self._tenant is None:
             rows = connection.execute(
                 f"SELECT {_COURSE}, (SELECT id FROM subscriptions WHERE no = subscription_no)"  # noqa: S608
-                " FROM courses WHERE event_no = ?",
-                (number,),
+                f" FROM courses WHERE event_no = ?{'' if most is None else _NEWEST} LIMIT ?",
+                (number, -1 if most is None else most),
             )
             return [_course(row, subscription_id or "") for *row, subscription_id in rows]
         rows = connection.execute(
             f"SELECT {_COURSE} FROM courses WHERE event_no = ?",  # noqa: S608 - constant columns
             (number,),
         )
-        return [_course(row, self._ids[row[0]]) for row in rows if row[0] in self._ids]
+        return [_course(row, self._ids[row[0]]) for row in rows if self._sees(row[0])]
+
+    def _sees(self, subscription_no: int) -> bool:
+        """True if the reader sees what became of the deliveries of a subscription."""
+        wanted = self._subscription_no
+        return subscription_no in self._ids if wanted is None else subscription_no == wanted
 
 
 class SqliteKeptEvents:
@@ -285,7 +314,9 @@ def _is_of(entity: Entity, event_type: str, identity: str, identifier: bytes | N
     return is_identifier or "/".join(kept.identity_of(identity)) == entity.identity
 
 
-def _kept_event(row: Sequence[Any], courses: Sequence[Course]) -> KeptEvent:
+def _kept_event(
+    row: Sequence[Any], courses: Sequence[Course], counts: Mapping[CourseStatus, int] | None
+) -> KeptEvent:
     number, tenant, accepted_at, way, event_id, event_type, time, identity, _ = row
     return KeptEvent(
         number,
@@ -297,7 +328,12 @@ def _kept_event(row: Sequence[Any], courses: Sequence[Course]) -> KeptEvent:
         time,
         kept.identity_of(identity),
         courses,
+        counts,
     )
+
+
+def _status(outcome: str | None) -> CourseStatus:
+    return CourseStatus.WAITING if outcome is None else CourseStatus(outcome)
 
 
 def _course(row: Sequence[Any], subscription_id: str) -> Course:
@@ -305,7 +341,7 @@ def _course(row: Sequence[Any], subscription_id: str) -> Course:
     failed = [] if attempts is None else json.loads(attempts)
     return Course(
         subscription_id,
-        CourseStatus.WAITING if outcome is None else CourseStatus(outcome),
+        _status(outcome),
         is_replay=replay_no != 0,
         matched_at=None if matched_at is None else moment_of(matched_at),
         attempts=[FailedAttempt(moment_of(at), *more) for at, *more in failed],

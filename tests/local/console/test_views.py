@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aep.console import pages, views
+from aep.console.events import judged
 from aep.console.subscription import acts_for, charts_of
 from aep.runtime.gaps import Gaps
 from aep.runtime.meters import LastCalls, Meters
+from event_platform.domain.kept_events import Course, CourseStatus, KeptEvent
 from event_platform.domain.subscriptions import Status
 from event_platform.domain.suspension import Count
 from event_platform.domain.tenants import Tenant, Way
@@ -118,6 +120,20 @@ def test_what_can_be_done_follows_the_status(status: Status, has: set[str], lack
 
     assert has <= names
     assert not lacks & names
+
+
+@pytest.mark.parametrize(
+    ("read", "number"), [([], 0), ([0], 1), ([0, 2], 3), (["gone"], 0), ([3, "gone"], 4)]
+)
+def test_nothing_is_said_of_subscriptions_whose_deliveries_were_not_read(
+    read: list[int | str], number: int
+) -> None:
+    subscriptions = [a_subscription(a_subscriber()) for _ in range(4)]
+    ids = [each if isinstance(each, str) else subscriptions[each].id for each in read]
+    courses = [Course(each, CourseStatus.DELIVERED) for each in ids]
+    event = KeptEvent(1, "pim", NOW, "cloudevents", "one", "x.y", "2026-01-31T12:00:00Z", ("a",), courses)
+
+    assert judged(subscriptions, event) == subscriptions[:number]
 
 
 def test_curves_have_a_point_for_each_minute_and_gaps_where_nothing_is_known() -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from aep.store import kept_index
+from aep.store import kept_index, kept_search
 from aep.store.kept_index import Bounds
 from aep.store.kept_search import KeptSearch
 from aep.store.migrations import prepare
@@ -96,3 +96,69 @@ def test_a_subscription_that_nothing_matched_costs_some_steps_for_each_segment(
     found, steps = page(store, KeptQuery(subscription_id=IDS[3], limit=100))
     assert (found.events, found.below) == ([], None)
     assert steps < 100 * SEGMENTS + 40_000  # the head is read row by row
+
+
+@pytest.fixture
+def wide() -> Iterator[sqlite3.Connection]:
+    """Ten events, each with 3,000 deliveries, of which 2 wait and 1 ended."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        prepare(connection)
+        connection.executemany(
+            "INSERT INTO kept VALUES (?, ?, ?, 'cloudevents', ?, ?, '2026-01-31T12:00:00Z', '[\"a\"]', NULL,"
+            " x'7b7d')",
+            [(2 * number, PIM, AT + number, f"event-{number}", UPDATED) for number in range(1, 11)],
+        )
+        connection.execute(
+            "INSERT INTO courses (event_no, subscription_no, outcome)"
+            " WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)"
+            " SELECT no, i, CASE WHEN i <= 2 THEN NULL WHEN i = 3 THEN 'ended' ELSE 'delivered' END"
+            " FROM kept, n"
+        )
+        yield connection
+
+
+def test_a_list_of_widely_delivered_events_counts_their_deliveries_and_reads_none(
+    wide: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_search, "COURSES_A_STEP", 5_000)
+    search = KeptSearch(None, {}, KeptQuery(courses_at_most=0))
+    first, steps = counted_steps(wide, lambda: search.step(wide, 50))
+
+    assert [event.number for event in first] == [20, 18], "a step ends once it has counted enough"
+    assert steps < 20 * 2 * 3_000
+    assert [event.number for event in search.page(wide).events] == [16, 14, 12, 10, 8, 6, 4, 2]
+    assert first[0].courses == []
+    assert first[0].deliveries == 3_000
+    counts = [first[0].count(each) for each in CourseStatus]
+    assert counts == [2_997, 2, 1, 0]
+
+
+def test_of_many_deliveries_those_of_the_newest_subscriptions_are_read(wide: sqlite3.Connection) -> None:
+    wide.execute("INSERT INTO subscriptions VALUES (3000, 'newest', 's', ?, 'active', 0, '{}')", (PIM,))
+    query = KeptQuery(event_id="event-1", courses_at_most=2)
+    (event,) = KeptSearch(None, {}, query).page(wide).events
+
+    assert [course.subscription_id for course in event.courses] == ["newest", ""]
+    assert event.deliveries == 3_000
+
+
+@pytest.mark.parametrize(
+    ("outcome", "number"),
+    [(CourseStatus.DELIVERED, 10), (CourseStatus.ENDED, 10), (CourseStatus.UNMATCHED, 0)],
+)
+def test_an_outcome_is_looked_for_among_all_deliveries(
+    wide: sqlite3.Connection, outcome: CourseStatus, number: int
+) -> None:
+    found = KeptSearch(None, {}, KeptQuery(outcome=outcome, courses_at_most=0)).page(wide)
+
+    assert len(found.events) == number
+
+
+def test_a_client_sees_the_deliveries_of_its_own_subscriptions(wide: sqlite3.Connection) -> None:
+    query = KeptQuery(event_id="event-1")
+    (event,) = KeptSearch(PIM, {1: "one", 3: "three"}, query).page(wide).events
+
+    assert [(course.outcome, event.count(course.outcome)) for course in event.courses] == [
+        (CourseStatus.WAITING, 1),
+        (CourseStatus.ENDED, 1),
+    ]
