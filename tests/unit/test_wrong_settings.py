@@ -43,6 +43,7 @@ WRONG = {
         (",".join(["1.1.1.1:443"] * 11), "must be at most 10 of host:port"),
     ],
     "AEP_DEV": [("maybe", "must be true or false (it is maybe)"), ("", "(it is '')")],
+    "AEP_FEEDS": [("maybe", "must be true or false (it is maybe)")],
     "AEP_APP_CONSOLE": [("maybe", "must be true or false")],
     "AEP_CATCH_UP": [("maybe", "must be true or false")],
     "AEP_RATE_MIN": [("0", "must be greater than 0 (it is 0)")],

@@ -104,7 +104,7 @@ def keys_from_base64(text: str, variable: str = "AEP_SECRETS_KEY") -> Sequence[b
     keys = [_key_from_base64(part) for part in _SEPARATORS.split(text.strip(", \t\r\n"))]
     if any(len(key) != KEY_BYTES for key in keys):
         raise ValueError(
-            f"{variable} must be the base64 of {KEY_BYTES} random bytes, as by openssl rand -base64 32;"
+            f"{variable} must be the base64 of {KEY_BYTES} random bytes, as by `openssl rand -base64 32`;"
             " older keys may follow, separated by commas"
         )
     return keys

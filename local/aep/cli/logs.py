@@ -51,10 +51,12 @@ def list_logs(
     is one entry. An entry that further events are counted in comes again with --follow. With --google it is
     the log of the clients that have a subscriber, and --follow is not possible.
     """
+    is_chosen = subscription is not None or log_type is not None
+    empty = "The log has no such entry." if is_chosen else "The log has no entry yet."
     if google is not None:
         if follow:
             fail("--follow goes on with the log of a data folder: leave it out with --google")
-        _print(_latest_on_google(google, subscription, log_type, limit), as_json=as_json)
+        _print(_latest_on_google(google, subscription, log_type, limit), empty, as_json=as_json)
         return
     with open_store(data) as connection:
         if subscription is not None and not logs.is_known(connection, subscription):
@@ -66,7 +68,7 @@ def list_logs(
             )
 
         entries = newest(limit)
-        _print(entries, as_json=as_json, has_header=not follow)
+        _print(entries, empty, as_json=as_json, has_header=not follow)
         with contextlib.suppress(KeyboardInterrupt):
             seen = {entry.id: entry.occurrences for entry in entries}
             last = max((entry.at.timestamp() for entry in entries), default=0.0)
@@ -129,12 +131,11 @@ def _print_states(states: Iterable[State], *, as_json: bool) -> None:
         show(views.SUBSCRIPTIONS, map(views.subscription_item, states), empty=views.NO_SUBSCRIPTIONS)
 
 
-def _print(entries: Sequence[LogEntry], *, as_json: bool, has_header: bool = True) -> None:
+def _print(entries: Sequence[LogEntry], empty: str = "", *, as_json: bool, has_header: bool = True) -> None:
     if as_json:
         for entry in entries:
             echo_json(_plain(entry))
     elif entries or has_header:
-        empty = "The log has no such entry."
         show(views.LOG, map(views.log_item, entries), empty=empty, has_header=has_header)
 
 

@@ -99,7 +99,7 @@ class Management(Protocol):
 class App:
     """The platform as one client of a PIM sees it. Every failure ends the command."""
 
-    def __init__(self, url: str, pim_url: str, client_id: str, token: str) -> None:
+    def __init__(self, url: str, pim_url: str, client_id: str, token: str, *, or_else: str = "") -> None:
         given = {
             "--url or AEP_URL": url,
             "--pim-url or AEP_PIM_URL": pim_url,
@@ -107,7 +107,7 @@ class App:
             "--token - or AEP_PIM_TOKEN": token,
         }
         if missing := [names for names, value in given.items() if not value.strip()]:
-            fail(f"give {', '.join(missing)}")
+            fail(f"give {', '.join(missing)}{or_else}")
         if not url.startswith(("http://", "https://")):
             fail(f"--url {url}: give the platform's base URL, such as {DEFAULT_URL}")
         self._base = f"{url.rstrip('/')}/api/v1"
@@ -192,7 +192,8 @@ class App:
             if response.status >= 400:
                 _refused(response.status, "; ".join(each["message"] for each in answer["errors"]))
         except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError) as error:
-            fail(f"no answer from {self._base} ({unanswered.why(error)}): check --url or AEP_URL", 1)
+            why = unanswered.why(error)
+            fail(f"no answer from {self._base} ({why}): check --url or AEP_URL, and whether it runs", 1)
         return answer
 
 
@@ -241,7 +242,8 @@ def managing(command: Callable[..., None]) -> Callable[..., None]:
                 }
                 management = OperatorRecords(data, **named)
             else:
-                management = stack.enter_context(App(url, pim_url, client_id, token))
+                or_else = "; or --operator, to work on a data folder"
+                management = stack.enter_context(App(url, pim_url, client_id, token, or_else=or_else))
             command(management, **more)
 
     _, *own = inspect.signature(command).parameters.values()

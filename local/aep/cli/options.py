@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,6 +56,8 @@ def is_default(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "DEFAULT"
 
 
+LIKE = 0.6
+"""The likeness from which on another name may be meant, of 0 to 1."""
 LONGEST_SPAN = timedelta(days=999_999)
 _SPAN = re.compile(r"([0-9]{1,6})([smhd]?)", re.ASCII)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -116,7 +119,12 @@ def event_types(source: str | None) -> catalog.Catalog:
 def known_type(name: str, types: catalog.Catalog) -> catalog.EventType:
     """Returns the catalog's entry; ends the command when there is none."""
     if name not in types:
-        fail(f"unknown event type {name}: did you mean {types.nearest(name)}? `aep events` lists them")
+        nearest = types.nearest(name)
+        likeness = SequenceMatcher(
+            None, name.removeprefix(catalog.AKENEO), nearest.removeprefix(catalog.AKENEO)
+        )
+        meant = f"did you mean {nearest}? " if likeness.ratio() >= LIKE else ""
+        fail(f"unknown event type {name}: {meant}`aep events` lists them")
     return types[name]
 
 

@@ -27,6 +27,8 @@ SHOWN: Mapping[str, Sequence[str]] = {
     "events.accepted": ("events", "way", "tenant"),
 }
 """The fields of events that come often, the first to be read first. Of all others each field is shown."""
+_BEFORE_NAME = len("12:00:00  warning   ")
+_INDENT = "\n    "
 LAST = ("exception", "fix")
 """Fields that have lines of their own."""
 COLOURS: Mapping[str, str] = {
@@ -52,7 +54,17 @@ def renderer(log_format: LogFormat | None, descriptor: int = STDERR) -> telemetr
     if choose_format(log_format, descriptor) == "json":
         return None
     coloured = os.isatty(descriptor) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return lambda event: to_text(event, coloured=coloured)
+    if not os.isatty(descriptor):
+        return lambda event: to_text(event, coloured=coloured)
+    return lambda event: to_text(event, coloured=coloured, width=_columns(descriptor))
+
+
+def _columns(descriptor: int) -> int | None:
+    """Returns the width of the terminal, which may be another one by now; None if it says none."""
+    try:
+        return os.get_terminal_size(descriptor).columns or None
+    except OSError:
+        return None
 
 
 def renderer_of_commands() -> telemetry.Render | None:
@@ -61,10 +73,11 @@ def renderer_of_commands() -> telemetry.Render | None:
     return renderer("json" if asked == "json" else "text" if asked == "text" else None)
 
 
-def to_text(event: MutableMapping[str, Any], *, coloured: bool) -> bytes:
+def to_text(event: MutableMapping[str, Any], *, coloured: bool, width: int | None = None) -> bytes:
     """Returns the line of an event that is complete, without the line break at its end.
 
-    No text from outside can move the cursor. Nothing is cut.
+    No text from outside can move the cursor. Nothing is cut: with a width a field that does not fit begins a
+    line.
     """
     at: datetime = event.pop("timestamp")
     level, name = str(event.pop("severity")), str(event.pop("event"))
@@ -75,13 +88,33 @@ def to_text(event: MutableMapping[str, Any], *, coloured: bool) -> bytes:
             _styled(f"{at.astimezone():%H:%M:%S}", DIM, coloured=coloured),
             _styled(f"{level.lower():8}", COLOURS.get(level, ""), coloured=coloured),
             f"{_safe(name):{EVENT_WIDTH}}" if parts else _safe(name),
-            *([" ".join(parts)] if parts else []),
         )
     )
+    if parts:
+        taken = _BEFORE_NAME + max(len(_safe(name)), EVENT_WIDTH)
+        line += _in_lines(parts, "  ", taken, width)
     for field in LAST:
         if text := event.get(field):
-            line += "".join(f"\n    {_safe(each)}" for each in str(text).split("\n"))
+            for each in str(text).split("\n"):
+                words = [_safe(each)] if field == "exception" else _safe(each).split(" ")
+                line += _INDENT + _in_lines(words, "", len(_INDENT) - 1, width)
     return line.encode()
+
+
+def _in_lines(parts: Sequence[str], gap: str, taken: int, width: int | None) -> str:
+    """Returns the parts with spaces between them, the first after the gap; `taken` columns are before it."""
+    if width is None:
+        return gap + " ".join(parts)
+    found = ""
+    for part in parts:
+        if taken + len(gap) + len(part) > width and taken >= len(_INDENT):
+            found += _INDENT + part
+            taken = len(_INDENT) - 1 + len(part)
+        else:
+            found += gap + part
+            taken += len(gap) + len(part)
+        gap = " "
+    return found
 
 
 def _has_value(value: object) -> bool:

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from event_platform.domain.events import catalog
 from event_platform.domain.words import counted
 
 from .. import output
@@ -150,10 +151,13 @@ class Progress:
 
     def _view(self) -> RenderableType:
         deliveries = Table.grid(padding=(0, 2))
+        for is_whole in (True, True, False, True, True):  # an id is never cut, rather the type before it
+            deliveries.add_column(no_wrap=is_whole)
         for received in self._recent:
             style = "green" if received["status"] == 200 else "yellow"
             latency = f"{received['latency_ms'] or 0:.0f} ms"
-            cells = (received["path"], str(received["type"]), str(received["id"]), latency)
+            kind = str(received["type"]).removeprefix(catalog.AKENEO)
+            cells = (received["path"], kind, str(received["id"]), latency)
             deliveries.add_row(text(received["status"], style), *map(text, cells))
         stages = [self._stage_line(stage) for stage in self._stages]
         view = [*stages, text(""), text(self._counters(), "bold")]

@@ -185,7 +185,7 @@ class _Dev:
     async def _print(self, lines: DevLines) -> None:
         async for entry in self._log:
             for line in lines.lines(entry, self._exchanges.pop(entry)):
-                echo(line)
+                echo(line, hanging=4 if line.startswith(" ") else 0)
 
 
 async def _wait_for_app(url: str) -> None:

@@ -100,5 +100,8 @@ def file_of(folder: Path) -> Path:
     """Returns the file of a folder that a platform has run on. Raises NoStore."""
     path = folder / FILE
     if not path.is_file():
-        raise NoStore(f"there is no store in {folder}: name the platform's data folder with --data")
+        raise NoStore(
+            f"there is no store in {folder}: name the platform's data folder with --data;"
+            " `aep serve` makes one"
+        )
     return path

@@ -47,7 +47,9 @@ def source_text(source: str | None) -> str | None:
     try:
         return Path(source).read_text(encoding="utf-8")
     except OSError as error:
-        raise BadPims(f"the list of PIMs {source} cannot be read: {error.strerror}") from error
+        raise BadPims(
+            f"the list of PIMs {source} cannot be read: {error.strerror}; look at --pims or AEP_PIMS"
+        ) from error
     except UnicodeDecodeError as error:
         raise BadPims(
             f"the list of PIMs {source} is not UTF-8 from byte {error.start} on: save it in that encoding"

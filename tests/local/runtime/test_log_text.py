@@ -15,10 +15,12 @@ AT = datetime(2026, 12, 1, 10, 1, 41, tzinfo=UTC)
 ID = "0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f"
 
 
-def line(event: str, severity: str = "INFO", *, coloured: bool = False, **fields: Any) -> str:
+def line(
+    event: str, severity: str = "INFO", *, coloured: bool = False, width: int | None = None, **fields: Any
+) -> str:
     """The line of an event, whatever the time zone of this machine."""
     made = log_text.to_text(
-        {"event": event, **fields, "severity": severity, "timestamp": AT}, coloured=coloured
+        {"event": event, **fields, "severity": severity, "timestamp": AT}, coloured=coloured, width=width
     ).decode()
     return made.replace(f"{AT.astimezone():%H:%M:%S}", "10:01:41")
 
@@ -48,6 +50,23 @@ def test_other_events_show_all_fields_and_what_to_do_on_a_line_of_its_own() -> N
     assert shown == "10:01:41  warning   settings.unknown_variable  variable=AEP_X\n    unset it"
     assert line("pims.read", pims=0) == "10:01:41  info      pims.read               pims=0"
     assert line("kept.failed", "ERROR") == "10:01:41  error     kept.failed"
+
+
+def test_a_field_that_a_terminal_has_no_room_for_begins_a_line() -> None:
+    fields = {"subscription_id": ID, "event_id": ID, "event_type": "product.updated", "outcome": "delivered"}
+    shown = line("delivery.attempted", width=80, **fields, status=200)
+    assert shown.splitlines() == [
+        "10:01:41  info      delivery.attempted      outcome=delivered status=200",
+        f"    event_type=product.updated event_id={ID}",
+        f"    subscription_id={ID}",
+    ]
+    fix = "set AEP_SMTP_URL and AEP_MAIL_FROM, so that subscribers can be notified by e-mail when it ends"
+    shown = line("notification.not_sent", "WARNING", width=80, channel="email", fix=fix)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert " ".join(shown.split()).endswith(fix)
+    assert line("x", width=10, path="/a/path/that/is/longer").splitlines()[1:] == [
+        "    path=/a/path/that/is/longer"
+    ]
 
 
 def test_an_exception_keeps_its_lines() -> None:

@@ -47,3 +47,13 @@ def test_a_demo_without_a_delivery_shows_the_summary_alone() -> None:
     text = shown(Progress(Console(file=io.StringIO())))
     assert "POST" not in text
     assert "deliveries due" in text
+
+
+def test_the_live_view_cuts_no_id() -> None:
+    progress = Progress(Console(file=io.StringIO()))
+    event_id = "0199c1a1-02f4-7d8b-8e6f-5a4b3c2d1e0f"
+    kind = "com.akeneo.pim.v1.reference-entity-record.updated"
+    progress.note(received(b"{}", id=event_id, type=kind, path="/flaky", latency_ms=12_345.0))
+    console = Console(file=io.StringIO(), record=True, width=80)
+    console.print(progress._view())
+    assert event_id in console.export_text()
