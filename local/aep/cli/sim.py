@@ -213,6 +213,8 @@ def _advice(format_: Format, error: str) -> str:
     if "answered 401" in error:
         option = "--secret and the key in --to" if format_.place else "--key"
         return f"Check {option}: `aep pims add URL` printed what is right, once; --rotate makes another."
+    if "answered 404" in error:
+        return "Check --to: it names no platform, or a PIM that this one does not know."
     if "answered 20" in error:
         return "It does not know the type, or another server answered."
     return "Nothing of a refused request was stored."

@@ -106,7 +106,8 @@ def test_a_variable_that_is_misspelt(platform: tuple[Path, Child, SimulatedPim])
 def test_a_platform_that_does_not_run() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     where = ("--url", url, "--pim-url", "https://pim.example.com", "--client-id", "erp", "--token", "any")
-    assert "connection refused): check --url or AEP_URL, and whether it runs" in line_of("test", "0199", *where, status=1)
+    line = line_of("test", "0199", *where, status=1)
+    assert "connection refused): check --url or AEP_URL, and whether it runs" in line
     emit = ("sim", "emit", UPDATED, "--to", url, "--key", "k")
     assert "Is the platform running (`aep serve`)" in line_of(*emit, status=1)
 

@@ -53,8 +53,9 @@ def test_other_events_show_all_fields_and_what_to_do_on_a_line_of_its_own() -> N
 
 
 def test_a_field_that_a_terminal_has_no_room_for_begins_a_line() -> None:
-    fields = {"subscription_id": ID, "event_id": ID, "event_type": "product.updated", "outcome": "delivered"}
-    shown = line("delivery.attempted", width=80, **fields, status=200)
+    ids: dict[str, Any] = {"subscription_id": ID, "event_id": ID}
+    what = {"event_type": "product.updated", "outcome": "delivered", "status": 200}
+    shown = line("delivery.attempted", width=80, **(ids | what))
     assert shown.splitlines() == [
         "10:01:41  info      delivery.attempted      outcome=delivered status=200",
         f"    event_type=product.updated event_id={ID}",
