@@ -1,5 +1,6 @@
 """What notes the webhook beside a feed passes its suite, on one machine and on Google Cloud."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,14 @@ from structlog.testing import capture_logs
 
 from aep.broker.feed_store import SqliteFeedStore
 from aep.store import feeds as local_feeds
-from contract.suites.webhook_agreement import NOW, OTHER, PIM, PRODUCT, WebhookAgreementContract
+from contract.suites.webhook_agreement import (
+    NOW,
+    OTHER,
+    PIM,
+    PRODUCT,
+    Accepted,
+    WebhookAgreementContract,
+)
 from event_platform import data_model
 from event_platform.adapters.firestore import feeds, webhook_notes
 from event_platform.adapters.firestore.client import Firestore, connect
@@ -51,8 +59,13 @@ class LocalSide:
         del self._fed[tenant]
         self.notes.watch(list(self._fed))
 
-    async def types(self) -> Sequence[str]:
-        return [kind for (kind,) in await self._embedded.rows("SELECT type FROM kept ORDER BY no")]
+    async def accepted(self) -> Sequence[Accepted]:
+        rows = await self._embedded.rows("SELECT type, identity, time FROM kept ORDER BY no")
+        return [Accepted(kind, json.loads(identity)[0], time) for kind, identity, time in rows]
+
+    async def kill(self) -> None:
+        self.notes = self.webhooks = WebhookMemory(self.clock.monotonic)
+        self.notes.watch(list(self._fed))
 
 
 class TestOnOneMachine(WebhookAgreementContract):
@@ -96,8 +109,12 @@ class GoogleSide:
         await feeds.remove(self.firestore, tenant)
         await self._registry.reread()
 
-    async def types(self) -> Sequence[str]:
-        return [event.type for message in self._topic.messages for event in events_of(message, CATALOG)]
+    async def accepted(self) -> Sequence[Accepted]:
+        found = [event for message in self._topic.messages for event in events_of(message, CATALOG)]
+        return [Accepted(event.type, event.identity[0], event.time) for event in found]
+
+    async def kill(self) -> None:
+        self.webhooks = self.another_instance()
 
     async def brought(self, number: int) -> Brought:
         """Returns what is known of an entity after another call."""

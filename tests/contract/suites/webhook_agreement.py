@@ -3,9 +3,11 @@
 A subclass gives the fixture `world`.
 """
 
+import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 
@@ -27,6 +29,14 @@ CATALOG = catalog.load()
 PIM, OTHER = "https://pim.example.com", "https://other.example.com"
 PRODUCT = "com.akeneo.pim.v1.product"
 NOW = int(START.timestamp())
+
+
+class Accepted(NamedTuple):
+    """An event of the feed."""
+
+    type: str
+    identity: str
+    time: str
 
 
 class AgreementSide(Protocol):
@@ -51,8 +61,12 @@ class AgreementSide(Protocol):
         """Removes a feed, and has that take effect."""
         ...
 
-    async def types(self) -> Sequence[str]:
-        """Returns the types of accepted events, in their order."""
+    async def accepted(self) -> Sequence[Accepted]:
+        """Returns the events that the feed has sent, in their order."""
+        ...
+
+    async def kill(self) -> None:
+        """Ends what is in memory, as a kill does."""
         ...
 
 
@@ -88,6 +102,21 @@ class Beside:
         )
         await reader.read_all()
 
+    async def kill_in_a_round(self) -> None:
+        """Ends the platform in the middle of a round."""
+
+        class Killed(BaseException):
+            """Stands for the end of the process."""
+
+        def kill(path: str) -> None:
+            self.pim.before_page = lambda path: None
+            raise Killed
+
+        self.pim.before_page = kill
+        with pytest.raises(Killed):
+            await self.round()
+        await self.world.kill()
+
     async def webhook(self, *said: str) -> None:
         """Notes what the webhook says of a product as it is now."""
         taken = webhook_taken(self.pim, self.tenant, *said)
@@ -98,7 +127,7 @@ class Beside:
         for _ in range(3):
             self.clock.pass_by(100)
             await self.round()
-        return Counter(each.removeprefix("com.akeneo.pim.v1.") for each in await self.world.types())
+        return Counter(each.type.removeprefix("com.akeneo.pim.v1.") for each in await self.world.accepted())
 
 
 class WebhookAgreementContract:
@@ -207,3 +236,35 @@ class WebhookAgreementContract:
         await beside.round()
         beside.clock.pass_by(86_400)
         assert await beside.sent() == {"product.deleted": 1}
+
+    async def test_a_busy_pim_with_lost_and_late_webhooks_and_kills(self, world: AgreementSide) -> None:
+        chance = random.Random(26)
+        beside = Beside(world)
+        await beside.begun(15)
+        late: list[str] = []
+        made: Counter[tuple[str, int]] = Counter()
+        newest: dict[str, int] = {}
+        for number in range(60):
+            beside.clock.pass_by(5)
+            code = f"p{chance.randrange(15)}"
+            updated = int(beside.pim.change("products", code).updated.timestamp())
+            made[beside.pim.uuid_of(code), updated] += 1
+            if number % 3 == 1:
+                await beside.webhook(code)
+                newest[beside.pim.uuid_of(code)] = updated
+            elif number % 10 == 2:
+                late.append(code)
+            if number in (20, 40):
+                await beside.kill_in_a_round()
+        await beside.sent()
+        for code in late:
+            await beside.webhook(code)
+        await beside.sent()
+        of_feed: Counter[tuple[str, int]] = Counter()
+        for each in await world.accepted():
+            at = int(datetime.fromisoformat(each.time).timestamp())
+            of_feed[each.identity, at] += 1
+            newest[each.identity] = max(at, newest.get(each.identity, at))
+        assert newest == {identity: max(at for each, at in made if each == identity) for identity, _ in made}
+        assert max(of_feed.values()) == 1
+        assert set(of_feed) <= set(made)
