@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .errors import BenchFailed
 
+LISTED = 20
+"""The complaints that are said."""
+
 
 def check(
     expected: set[str],
@@ -27,7 +30,8 @@ def check(
     if unknown := counts["without_id"]:
         complaints.append(f"{unknown} deliveries without an event id")
     if complaints:
-        raise BenchFailed("; ".join(complaints))
+        more = [f"and {len(complaints) - LISTED} more"] if len(complaints) > LISTED else []
+        raise BenchFailed("; ".join([*complaints[:LISTED], *more]))
 
 
 def check_accepted(rows: Sequence[Sequence[int]], statuses: Sequence[int]) -> None:

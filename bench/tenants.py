@@ -31,29 +31,36 @@ IDLE_TYPES = tuple(f"com.akeneo.pim.v1.category.{change}" for change in ("create
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def url_of(number: int) -> str:
+    """Returns the URL of a PIM."""
+    return f"https://pim-{number}.example.com"
+
+
 def key_of(number: int) -> str:
     """Returns the ingest key of a PIM."""
     return f"the-ingest-key-of-pim-{number}"
 
 
-def put_pims(folder: Path, endpoints: Sequence[str], *, pims: int, each: int, busy: int = 1) -> list[str]:
+def put_pims(
+    folder: Path, endpoints: Sequence[str], *, pims: int, each: int, busy: int = 1, first: int = 0
+) -> list[str]:
     """Writes so many PIMs, `each` with as many subscriptions, into the store of a data folder.
 
     The first `busy` subscriptions of a PIM get the events that the bench sends, at endpoints that take turns.
-    Returns the PIMs' ingest keys.
+    `first` is the number of the first PIM. Returns the PIMs' ingest keys.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     seal = keys.load(folder, None)
     with closing(opening.connect(folder / opening.FILE)) as connection:
         prepare(connection)
         connection.execute("BEGIN")
-        for number in range(pims):
-            url, key = f"https://pim-{number}.example.com", SecretStr(key_of(number))
+        for number in range(first, first + pims):
+            url, key = url_of(number), SecretStr(key_of(number))
             tenants.put(connection, Tenant(url=url, ingest_key=(key,)), seal)
             urls = [endpoints[(number * busy + place) % len(endpoints)] for place in range(each)]
             _put_subscriptions(connection, seal, Owner(url, CLIENT), urls, busy)
         connection.execute("COMMIT")
-    return [key_of(number) for number in range(pims)]
+    return [key_of(number) for number in range(first, first + pims)]
 
 
 def _put_subscriptions(

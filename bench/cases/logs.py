@@ -19,6 +19,7 @@ from aep.store.schema import LOG_KINDS, LOG_SCOPES, log_index
 from event_platform.domain.attempts.outcomes import Reason
 from event_platform.domain.record.logs import (
     FAILED_DELIVERY,
+    KEPT_FOR,
     LogEntry,
     LogQuery,
     LogType,
@@ -27,8 +28,10 @@ from event_platform.domain.record.logs import (
 )
 from event_platform.domain.subscriptions import Owner
 
-from ..figures import Figure, below, case, percentile
-from ..measuring import Bench
+from ..figures import Figure, at_most, below, case, percentile
+from ..measuring import Bench, Load
+from ..platform import CLIENT
+from ..tenants import put_pims, url_of
 
 OWNER = Owner("https://pim.example.com", "erp")
 SUBSCRIPTIONS = 400
@@ -37,6 +40,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 LATER_ENTRIES = 20_000
 PAGES_OF_EACH = 200
 PER_COMMIT = 10_000
+FEW_ENTRIES, FAILING = 50_000, 25
 REASONS = tuple(Reason)
 
 
@@ -65,6 +69,37 @@ def logs(bench: Bench) -> list[Figure]:
         Figure("writing an entry", each * 1000, "ms"),
         Figure("the same without the 12 indexes of readers", without * 1000, "ms"),
     ]
+
+
+@case("failures", "failing deliveries with an empty log and with a long one", by_default=False)
+def failures(bench: Bench) -> list[Figure]:
+    entries = bench.options.log_entries if bench.options.whole else FEW_ENTRIES
+    empty, full = _cpu_ms_of_failures(bench, 0), _cpu_ms_of_failures(bench, entries)
+    return [
+        Figure("entries of the log", entries, ""),
+        Figure("CPU per failing delivery", full, "ms"),
+        Figure("the same with an empty log", empty, "ms"),
+        Figure("ratio of the two", full / empty, "", at_most(1.2)),
+    ]
+
+
+def _cpu_ms_of_failures(bench: Bench, entries: int) -> float:
+    """Returns what a delivery costs that is refused for good, of a client whose log has so many entries."""
+    paths = [f"/status-400/{number}" for number in range(SUBSCRIPTIONS)]
+    with bench.installed() as installation:
+        data = installation.folder / "data"
+        keys = put_pims(data, bench.endpoints(paths), pims=1, each=SUBSCRIPTIONS, busy=SUBSCRIPTIONS)
+        with closing(connect(data / FILE)) as connection:
+            made = _drop_indexes(connection)
+            since = datetime.now(UTC) - KEPT_FOR / 2  # else they are removed meanwhile
+            _write(
+                connection, range(entries), Owner(url_of(0), CLIENT), since, KEPT_FOR / 2 / max(1, entries)
+            )
+            for statement in made:
+                connection.execute(statement)
+        with installation.running() as platform:
+            bench.publish(platform, Load(1, connections=1, keys=keys), paths)  # makes an entry for each
+            return bench.publish(platform, Load(FAILING, connections=1, keys=keys), paths).cpu_ms_per_delivery
 
 
 async def _pages(folder: Path, entries: int) -> dict[str, list[float]]:
@@ -108,15 +143,21 @@ def _drop_indexes(connection: sqlite3.Connection) -> list[str]:
     return made
 
 
-def _write(connection: sqlite3.Connection, numbers: Sequence[int]) -> float:
+def _write(
+    connection: sqlite3.Connection,
+    numbers: Sequence[int],
+    owner: Owner = OWNER,
+    since: datetime = BEGIN,
+    step: timedelta = timedelta(seconds=1),
+) -> float:
     """Writes the entries of these numbers; returns the seconds of each, commits included."""
     began = time.perf_counter()
     for start in range(0, len(numbers), PER_COMMIT):
         connection.execute("BEGIN")
         for number in numbers[start : start + PER_COMMIT]:
-            put_entry(connection, _entry(number))
+            put_entry(connection, replace(_entry(number), owner=owner, at=since + number * step))
         connection.execute("COMMIT")
-    return (time.perf_counter() - began) / len(numbers)
+    return (time.perf_counter() - began) / max(1, len(numbers))
 
 
 def _entry(number: int) -> LogEntry:

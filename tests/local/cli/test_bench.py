@@ -144,6 +144,28 @@ def test_a_soak_with_every_fault_that_can_be_had_finds_every_event() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("case", "judged"),
+    [
+        ("tenants", "ratio to one PIM, warm"),
+        ("matches", "ratio of the last to the first"),
+        ("failing", "ratio of the two"),
+        ("storm", "ratio of the two"),
+        ("failures", "ratio of the two"),
+        ("connections", "memory of each of all clients"),
+        ("sizes", "CPU per MB in events of 900 KB"),
+        ("hours", "open descriptors, ratio"),
+    ],
+)
+def test_growth_along_an_axis_is_measured_and_judged(case: str, judged: str) -> None:
+    done = run_bench("--case", case, "--soak", "7", seconds=280)
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure for figure in orjson.loads(done.stdout)["medians"]}
+    assert figures[judged]["reached"] is (figures[judged]["median"] <= figures[judged]["aim"]["bound"])
+
+
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("fault", "complaint"), [("lose", "1 of 40 accepted events lost"), ("secret", "1 wrong signatures")]
 )
