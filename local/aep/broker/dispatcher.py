@@ -319,7 +319,8 @@ class Dispatcher:
 
     def _release(self, lane: _Lane, entry: Queued) -> None:
         """Releases the shares of the budgets that `before` has taken."""
-        self._release_body(lane, entry)
+        if lane.body is not None:
+            self._release_body(lane, entry)
         if lane.attempt is not None:
             self._attempts.end(entry.owner, 1, is_beyond=lane.attempt)
             lane.attempt = None

@@ -102,15 +102,19 @@ class RemoteStore:
         delivery = settlement.delivery
         key, position, event_no = receipt_of(delivery)
         outcome = settlement.outcome
-        if not self._taken:
-            rest = self._sent_at + GATHERED_FOR_SECONDS - self._loop.time()
-            self._loop.call_later(max(0.0, rest), self._send_taken)
         row = (
             key.subscription_no, key.lane, position, event_no, delivery.subscription_id,
             delivery.waits_since.timestamp(), outcome and outcome.status, settlement.milliseconds,
         )  # fmt: skip
         self._taken.append(row)
-        return self._together
+        together = self._together
+        if len(self._taken) == 1:
+            seconds = self._sent_at + GATHERED_FOR_SECONDS - self._loop.time()
+            if seconds > 0:
+                self._loop.call_later(seconds, self._send_taken)
+            else:
+                self._send_taken()
+        return together
 
     async def nack(self, queued: Queued) -> None:
         await self.channel.call(OwnerSide.nack, queued)
