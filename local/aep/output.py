@@ -111,7 +111,8 @@ def console(*, err: bool = False) -> "Console":
     """Returns a console for styled lines, which takes no markup."""
     from rich.console import Console
 
-    return Console(stderr=err, markup=False, emoji=False)
+    colours = None if os.environ.get("NO_COLOR") else "auto"  # rich itself keeps bold and dim
+    return Console(stderr=err, markup=False, emoji=False, color_system=colours)
 
 
 def show(
@@ -160,9 +161,8 @@ def _print_lines(shown: "Console", lines: "Iterable[Line]") -> None:
     if not shown.is_terminal:
         typer.echo("\n".join(line.text for line in lines))
         return
-    head = "" if shown.no_color else "bold"
     for line in lines:
-        shown.print(text(line.text, head if line.is_head else ""), soft_wrap=True)
+        shown.print(text(line.text, "bold" if line.is_head else ""), soft_wrap=True)
 
 
 def show_json(values: Iterable[Any]) -> None:

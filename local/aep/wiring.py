@@ -41,6 +41,7 @@ from .broker.upkeep import Upkeep
 from .commit import commit
 from .control import dead_letters as control_of_dead_letters
 from .control import events as control_of_events
+from .control import feeds as control_of_feeds
 from .control import operator
 from .control import registry as control_of_pims
 from .control import server as control
@@ -267,6 +268,7 @@ class Platform:
                 *operator.routes(manager, self._subscriptions),
                 *control_of_dead_letters.routes(self._database, clock, self._upkeep.scheduled),
                 *control_of_pims.routes(self._database, self._seal, self._pims.reread),
+                *control_of_feeds.routes(self._database, self._seal),
                 *control_of_events.routes(intake, keeps=settings.keep > 0),
             ]
         )

@@ -1,6 +1,7 @@
 """`aep pims feed`: has a PIM's REST API asked for changes, and shows how far that has come."""
 
 import asyncio
+import contextlib
 import secrets
 import sqlite3
 import sys
@@ -12,14 +13,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 import typer
 from pydantic import SecretStr, ValidationError
 
 from event_platform.adapters.seal import KeylessSeal
+from event_platform.documents import feed_document
 from event_platform.domain.feeds import Feed, ResourceName, ResourceState, is_behind
 from event_platform.domain.tenants import UnusableList
 from event_platform.domain.validation_words import words_of
+from event_platform.ports import Seal
 
+from ..control.client import control
 from ..errors import BadPims
 from ..google import feeds as on_google
 from ..google import keys as google_keys
@@ -164,23 +169,41 @@ def _of_folder(data: Path, name: str) -> Iterator[_Place]:
     if not has_registry(data):
         fail(f"there is no registry in {data.absolute()}: name the platform's data folder with --data")
     seal = keys.load(data, settings().secrets_key)
+    with control(data) as platform:
+        if platform is not None:
+            with contextlib.closing(opening.connect_to_read(data / opening.FILE)) as connection:
+                version = feeds.version(connection, name)
+
+                def change(feed: Feed, begins_again: bool) -> None:
+                    after = orjson.dumps(feed_document(feed, seal)).decode()
+                    body = {"before": version, "after": after, "begins_again": begins_again}
+                    platform.call("POST", ("feeds",), body)
+
+                yield _in_store(connection, name, seal, change)
+            return
     with opening.beside_the_server(data) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        keys.check(connection, seal)
 
         def put(feed: Feed, begins_again: bool) -> None:
             if begins_again:
                 feeds.begin_again(connection, name)
             feeds.put(connection, feed, seal)
 
-        found = feeds.feed_of_tenant(connection, name, seal)
-        yield _Place(
-            None if found is None else found.feed,
-            lambda: _is_registered(connection, name),
-            put,
-            lambda: feeds.states(connection, name),
-        )
+        yield _in_store(connection, name, seal, put)
         connection.execute("COMMIT")
+
+
+def _in_store(
+    connection: sqlite3.Connection, name: str, seal: Seal, put: Callable[[Feed, bool], None]
+) -> _Place:
+    keys.check(connection, seal)
+    found = feeds.feed_of_tenant(connection, name, seal)
+    return _Place(
+        None if found is None else found.feed,
+        lambda: _is_registered(connection, name),
+        put,
+        lambda: feeds.states(connection, name),
+    )
 
 
 @contextmanager

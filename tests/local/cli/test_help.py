@@ -69,6 +69,12 @@ def test_panels_come_in_their_order_and_begin_with_what_is_used_most() -> None:
     assert {name for panel in main.PANELS.values() for name in panel} == set(ROOT.commands)
 
 
+def test_help_is_plain_where_no_colour_is_wanted() -> None:
+    coloured = {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm"}
+    assert "\x1b[1m" in run("-h", settings=coloured).out
+    assert "\x1b" not in run("-h", settings=coloured | {"NO_COLOR": "1"}).out
+
+
 def test_a_wide_terminal_has_no_longer_lines_than_can_be_read() -> None:
     assert max(map(len, help_of("pims", "add", "-h", columns=200).splitlines())) == 110
 

@@ -1,12 +1,13 @@
 """The control socket: who may call it, what a kill leaves behind, and what is called on it."""
 
 import asyncio
+import io
 import os
 import socket
 import stat
 import threading
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import structlog
 from aep.control import address, client, server
 from aep.control.client import control
 from aep.errors import ControlFailed
+from aep.store import feeds, opening
 from aep.wiring import Platform
 from event_platform.domain.errors import Conflict, EventPlatformError, InvalidRequest, NotFound
 from event_platform.settings import Settings
@@ -244,6 +246,31 @@ async def test_the_command_has_what_it_changes_of_a_pim_in_force_at_once(folder:
         assert len(tenant.ingest_key) == 2
         await aep(folder, "pims", "remove", PIM)
         assert not await platform._pims.tenants()
+
+
+async def test_the_settings_of_a_feed_are_changed_by_the_platform(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = ("pims", "feed", PIM)
+    called: list[str] = []
+    monkeypatch.setattr(server, "_log_call", lambda scope, status: called.append(scope["path"]))
+    async with running(folder):
+        await aep(folder, "pims", "add", PIM)
+        monkeypatch.setattr("sys.stdin", io.StringIO("the-secret\nthe-password\n"))
+        who = ("--client-id", "1_c", "--username", "feed_1", "--secret", "-")
+        assert (await aep(folder, *feed, *who, "--since", "2026-01-31")).status == 0
+        assert (await aep(folder, *feed, "--every", "600")).status == 0
+        shown = await aep(folder, *feed, "--json")
+        assert (orjson.loads(shown.out)["username"], orjson.loads(shown.out)["every"]) == ("feed_1", 600)
+        assert called == ["/pims", "/feeds", "/feeds"]
+        document = {"tenant": PIM, "version": "1", "client_id": "1_c", "username": "x"}
+        no_feed = {"before": None, "after": orjson.dumps(document).decode(), "begins_again": False}
+        with pytest.raises(InvalidRequest, match="after is no feed"):
+            await call(folder, "POST", "feeds", body=no_feed)
+        with closing(opening.connect_to_read(folder / opening.FILE)) as connection:
+            ((_, stored),) = feeds.stored_feeds(connection)
+        with pytest.raises(Conflict, match="was changed meanwhile"):
+            await call(folder, "POST", "feeds", body={"before": "1", "after": stored, "begins_again": False})
 
 
 async def test_replays_and_retries_of_the_command_are_the_platforms(folder: Path) -> None:
