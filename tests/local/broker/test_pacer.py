@@ -85,7 +85,7 @@ async def test_the_pace_is_stored_and_the_record_counts_as_unchanged(world: Pace
 async def test_more_lanes_are_in_force_for_the_next_event(world: Paced) -> None:
     async def lanes() -> int:
         return await world.database.write(
-            lambda connection: world.store.active(connection, PIM).of(UPDATED)[0].lanes
+            lambda connection: world.store.active.of(connection, PIM, UPDATED).all[0].lanes
         )
 
     assert await lanes() == 16
