@@ -56,4 +56,6 @@ def _feed(document: str, seal: Seal) -> Feed:
     try:
         return feed_of(orjson.loads(document), seal)
     except DAMAGED as error:
-        raise InvalidRequest(Problem("after", f"is no feed ({type(error).__name__})")) from error
+        raise InvalidRequest(
+            Problem("after", "must be the settings of a feed, sealed with the key of the platform")
+        ) from error

@@ -265,7 +265,7 @@ async def test_the_settings_of_a_feed_are_changed_by_the_platform(
         assert called == ["/pims", "/feeds", "/feeds"]
         document = {"tenant": PIM, "version": "1", "client_id": "1_c", "username": "x"}
         no_feed = {"before": None, "after": orjson.dumps(document).decode(), "begins_again": False}
-        with pytest.raises(InvalidRequest, match="after is no feed"):
+        with pytest.raises(InvalidRequest, match="after: must be the settings of a feed"):
             await call(folder, "POST", "feeds", body=no_feed)
         with closing(opening.connect_to_read(folder / opening.FILE)) as connection:
             ((_, stored),) = feeds.stored_feeds(connection)
