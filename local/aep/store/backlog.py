@@ -33,7 +33,6 @@ class Entry(Generic[Result]):
     on_commit: Callable[[Result], None] | None
     joint: bool = False
     weight: int = 1
-    lingers: bool = False
     gives_way: bool = False
     tenant: str | None = None
     result: Result | None = None
@@ -73,12 +72,6 @@ class Backlog:
             self.tenants[entry.tenant] += 1
         else:
             self.first.append(entry)
-
-    def lingers(self) -> bool:
-        """True if it may wait for more to share a commit with."""
-        return 0 < len(self.first) + self.later_jobs < BUSY_JOBS and all(
-            entry.lingers for entry in (*self.first, *self.later)
-        )
 
     def take(self) -> list[Entry[Any]]:
         """Takes the jobs of the next commit.

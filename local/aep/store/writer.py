@@ -67,6 +67,10 @@ class Writer:
         undone.
         """
         self._jobs: queue.SimpleQueue[Entry[Any] | None] = queue.SimpleQueue()
+        self._lingering: list[Entry[Any]] = []
+        """The entries that wait for others to share a commit with; the writer is not woken for them alone."""
+        self._lingers: asyncio.TimerHandle | None = None
+        """The call that submits them at the latest."""
         self._gathering_for: Set[str | None] | None = None
         """The tenants of the last commit, while the writer rests after it."""
         self._gathered = threading.Event()
@@ -86,6 +90,7 @@ class Writer:
     async def _stop(self) -> None:
         """Finishes what was submitted."""
         self._closing.set()
+        self._submit_lingering()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(self._checkpoints.stop)
@@ -128,23 +133,40 @@ class Writer:
         is done after all that do not, in its own order; a crowd of these shares no commit with work for other
         tenants.
         """
-        entry = Entry(job, item, self._future(), on_commit, True, weight, lingers, gives_way, tenant)
-        return self._submit(entry, needs_room=needs_room)
+        entry = Entry(job, item, self._future(), on_commit, True, weight, gives_way, tenant)
+        return self._submit(entry, needs_room=needs_room, lingers=lingers)
 
     def _future(self) -> "asyncio.Future[Any]":
         return self._loop.create_future()
 
-    def _submit(self, entry: Entry[Result], *, needs_room: bool) -> "asyncio.Future[Result]":
+    def _submit(
+        self, entry: Entry[Result], *, needs_room: bool, lingers: bool = False
+    ) -> "asyncio.Future[Result]":
         if self.ended is not None:
             entry.future.set_exception(self.ended)
         elif needs_room and self.room.is_short:
             entry.future.set_exception(StoreUnavailable(self.room.problem))
+        elif lingers:
+            self._lingering.append(entry)
+            if sum(each.jobs for each in self._lingering) >= BUSY_JOBS:
+                self._submit_lingering()
+            elif self._lingers is None:
+                self._lingers = self._loop.call_later(LINGER_SECONDS, self._submit_lingering)
         else:
+            self._submit_lingering()
             self._jobs.put(entry)
             gathering_for = self._gathering_for
             if gathering_for is not None and not entry.gives_way and entry.tenant not in gathering_for:
                 self._gathered.set()
         return entry.future
+
+    def _submit_lingering(self) -> None:
+        if self._lingers is not None:
+            self._lingers.cancel()
+            self._lingers = None
+        for entry in self._lingering:
+            self._jobs.put(entry)
+        self._lingering.clear()
 
     def _write(self) -> None:
         """Runs in the writer thread: takes what waits, commits it and has it answered, until None comes."""
@@ -181,9 +203,7 @@ class Writer:
     def _gather(self, backlog: Backlog) -> None:
         """Rests until GATHERING_SECONDS are over, or somebody waits who had nothing in the last commit."""
         tenants = self._gathering_for or ()
-        with contextlib.suppress(queue.Empty):
-            while not backlog.is_ending:
-                backlog.add(self._jobs.get_nowait())
+        self._add_waiting(backlog)
         if not backlog.is_ending and all(entry.tenant in tenants for entry in backlog.first):
             self._gathered.wait(GATHERING_SECONDS)
         self._gathering_for = None
@@ -197,12 +217,13 @@ class Writer:
             except queue.Empty:
                 self._look_at_files(0)
                 self._look_for_room(connection)
-        with contextlib.suppress(queue.Empty):
-            until = time.monotonic() + LINGER_SECONDS
-            while not backlog.is_ending:
-                timeout = max(0.0, until - time.monotonic()) if backlog.lingers() else 0.0
-                backlog.add(self._jobs.get(timeout=timeout))
+        self._add_waiting(backlog)
         return backlog.take() or None
+
+    def _add_waiting(self, backlog: Backlog) -> None:
+        with contextlib.suppress(queue.Empty):
+            while not backlog.is_ending:
+                backlog.add(self._jobs.get_nowait())
 
     def _look_at_files(self, seconds: float) -> None:
         """Looks at the files if the last look is long enough ago.
@@ -311,6 +332,7 @@ class Writer:
 
     def _give_up(self, waiting: Iterable[Entry[Any] | None]) -> None:
         """Answers everything that waits with the error. Runs in the event loop when the writer has ended."""
+        self._submit_lingering()
         left = list(waiting)
         with contextlib.suppress(queue.Empty):
             while True:

@@ -483,7 +483,7 @@ async def test_what_lingers_is_in_the_commit_of_what_comes_next(tmp_path: Path) 
     database.open()
     await database.write(lambda connection: connection.execute("CREATE TABLE notes (text TEXT UNIQUE)"))
     lingering = database.write_jointly(Noted(), "one", lingers=True)
-    await eventually(database._jobs.empty)
+    assert database._jobs.empty()  # the writer is not woken for it alone
     await database.write(note("two"))
     assert lingering.done()
     assert meters.commit_jobs.total == 2
@@ -512,6 +512,14 @@ async def test_what_lingers_is_written_at_the_end(tmp_path: Path) -> None:
     lingering = database.write_jointly(Noted(), "one", lingers=True)
     await database.close()
     assert await lingering == "ONE"
+
+
+@pytest.mark.usefixtures("lingering_for_long")
+async def test_what_lingers_is_refused_when_the_writer_has_ended(database: Database) -> None:
+    lingering = database.write_jointly(Noted(), "one", lingers=True)
+    database._end(StoreUnavailable("for the test"), [], backlog.Backlog())
+    with pytest.raises(StoreUnavailable, match="for the test"):
+        await lingering
 
 
 async def test_what_gives_way_is_done_after_what_comes_later_and_in_its_order(database: Database) -> None:
