@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -174,6 +174,13 @@ class Mark(BaseModel):
     created: int | None = None
     updated: int | None = None
     digest: bytes | None = None
+
+
+def to_move(feed: Feed, states: Mapping[ResourceName, ResourceState]) -> Feed:
+    """Returns the feed as it moves to another platform: off, and to begin from where it is complete here."""
+    cursors = [states[name].cursor for name in feed.names if name in states and not states[name].missing]
+    since = min((cursor for cursor in cursors if cursor is not None), default=feed.since)
+    return feed.model_copy(update={"is_off": True, "since": since, "confirmed_at": None})
 
 
 def is_behind(state: ResourceState, feed: Feed, now: datetime) -> bool:

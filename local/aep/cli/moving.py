@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,18 +28,22 @@ Google = Annotated[
 
 
 def export(file: File, data: Data = DEFAULT_DATA, google: Google = None, as_json: AsJson = False) -> None:
-    """Write PIMs, subscribers and subscriptions to FILE, to import them elsewhere.
+    """Write PIMs, subscribers, subscriptions and feeds to FILE, to import them elsewhere.
 
     Example: aep export moving.json --data /var/lib/aep
 
     FILE has mode 0600 and is new. Its secrets are sealed with the key of the store, which is not in it.
     Events that wait, kept events, the log, counts, rates and what was deleted stay where they are. With
-    --google the key is the first of AEP_SECRETS_KEY, and AEP_REGISTRY_KEY opens the registry of PIMs.
+    --google the key is the first of AEP_SECRETS_KEY, AEP_REGISTRY_KEY opens the registry of PIMs, and
+    AEP_FEED_KEY feeds, which stay without it.
     """
     waiting = None
     if google is not None:
-        both = google_keys.load()
-        seal, records = both.records, asyncio.run(on_google.take_out(google, both))
+        known = google_keys.load()
+        seal = known.records
+        records, staying = asyncio.run(on_google.take_out(google, known))
+        if staying:
+            echo(f"aep: stays here without AEP_FEED_KEY: {counted(staying, 'feed')}", err=True)
     else:
         opening.file_of(data)
         seal = keys.load(data, settings().secrets_key)
@@ -73,14 +78,18 @@ def import_(
 
     All keep their ids, status and times. AEP_SECRETS_KEY holds the key of this store, and behind a comma the
     one that FILE was sealed with; the first seals. With --google AEP_REGISTRY_KEY seals the PIMs. What is
-    there already and the same is left alone, what differs is refused. On one machine all comes at once or
+    there already and the same is left alone, what differs is refused. Feeds come switched off, and need
+    AEP_FEED_KEY with --google; one that is there stays as it is. On one machine all comes at once or
     nothing, and the platform must not run; on Google Cloud an import that was ended can be begun again.
     """
     content = export_file.read(file)
     if google is not None:
-        both = google_keys.load()
-        seal, records = both.records, export_file.open_with(content, both.records)
-        new = asyncio.run(on_google.bring_in(google, both, records, buckets=version_buckets))
+        known = google_keys.load()
+        seal, records = known.records, export_file.open_with(content, known.records)
+        if known.feeds is None and records.feeds:
+            echo(f"aep: not brought without AEP_FEED_KEY: {counted(len(records.feeds), 'feed')}", err=True)
+            records = replace(records, feeds=())
+        new = asyncio.run(on_google.bring_in(google, known, records, buckets=version_buckets))
     else:
         seal = _seal_of_folder(data, content)
         records = export_file.open_with(content, seal)
@@ -93,6 +102,11 @@ def import_(
         echo_json(shown)
         return
     echo(f"{_counted(records)}; new: {new}, there already: {there}.")
+    if records.feeds:
+        echo(
+            "Feeds that are new here are off, and begin from where they were complete. Once they are off over"
+            " there, by `aep pims feed URL --off`, any setting has them begin, such as `--every 300`."
+        )
     echo(f"Their secrets are sealed with the key {seal.key_id}. Remove {file}: nobody needs it any more.")
 
 
@@ -118,6 +132,8 @@ def _seal_of_folder(data: Path, content: ExportFile) -> AesGcmSeal:
 def _counted(records: Records) -> str:
     counts = records.counts()
     nouns = {"pims": "PIM", "subscribers": "subscriber", "subscriptions": "subscription"}
+    if records.feeds:
+        nouns["feeds"] = "feed"
     return ", ".join(counted(counts[name], noun) for name, noun in nouns.items())
 
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from event_platform.adapters.seal import KeylessSeal, SplitSeal
 from event_platform.documents import tenant_of
 from event_platform.domain.errors import Conflict
+from event_platform.domain.feeds import Feed
 from event_platform.ports import Seal
 
 from ..errors import MoveRefused, WrongKey
@@ -24,14 +26,27 @@ if TYPE_CHECKING:
     from event_platform.domain.tenants import Tenant
 
 
-async def take_out(project: str, seal: Seal) -> Records:
-    """Returns the records that move, all of one moment. Raises WrongKey, NoGooglePackages, GoogleFailed."""
+async def take_out(project: str, seal: SplitSeal) -> tuple[Records, int]:
+    """Returns the records that move, all of one moment, and the number of feeds that stay.
+
+    Feeds stay where their key is not known. Raises WrongKey, NoGooglePackages, GoogleFailed.
+    """
     async with firestore_of(project) as firestore:
-        return records_of(await _documents(firestore, RESEALS), seal)
+        from event_platform.adapters.firestore.feeds import all_states, feed_key
+
+        documents = await _documents(firestore, RESEALS)
+        found = await all_states(firestore)
+        feeds = documents["feeds"]
+        states = {each["tenant"]: found.get(feed_key(each["tenant"]), {}) for each in feeds}
+        if seal.feeds is None:
+            return records_of({**documents, "feeds": []}, states, seal), len(feeds)
+        return records_of(documents, states, seal), 0
 
 
-async def bring_in(project: str, seal: Seal, records: Records, *, buckets: int) -> int:
+async def bring_in(project: str, seal: SplitSeal, records: Records, *, buckets: int) -> int:
     """Adds the records that are not here yet; returns their number.
+
+    A feed that is here stays as it is. Without their key there must be no feeds.
 
     `buckets` is AEP_VERSION_BUCKETS of the functions. All records are checked before anything is written. A
     subscriber and its subscriptions come at once; the PIMs come last, so that no event is taken in before its
@@ -40,7 +55,7 @@ async def bring_in(project: str, seal: Seal, records: Records, *, buckets: int) 
     """
     async with firestore_of(project) as firestore:
         from event_platform.adapters.clock import SystemClock
-        from event_platform.adapters.firestore import tenants
+        from event_platform.adapters.firestore import feeds, tenants
         from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 
         store = FirestoreSubscriptions(firestore, seal, SystemClock(), buckets=buckets)
@@ -60,7 +75,18 @@ async def bring_in(project: str, seal: Seal, records: Records, *, buckets: int) 
             ) from error
         for tenant in new_tenants:
             await tenants.put(firestore, tenant, seal)
-        return new + len(new_tenants)
+        new_feeds = await _missing_feeds(firestore, records)
+        for feed in new_feeds:
+            await feeds.put(firestore, feed, seal)
+        return new + len(new_tenants) + len(new_feeds)
+
+
+async def _missing_feeds(firestore: "Firestore", records: Records) -> list[Feed]:
+    """Returns the feeds of PIMs that have none here."""
+    from event_platform.adapters.firestore.feeds import stored_feeds
+
+    here = {each.tenant for each in await stored_feeds(firestore, KeylessSeal())} if records.feeds else ()
+    return [feed for feed in records.feeds if feed.tenant not in here]
 
 
 async def _documents(firestore: "Firestore", collections: Iterable[str]) -> dict[str, list[dict[str, Any]]]:

@@ -6,7 +6,7 @@ from event_platform import data_model
 from event_platform.adapters.seal import SplitSeal
 from event_platform.ports import Seal
 
-from ..store.reseal import ALL_RESEALS, Reseal, resealed_text
+from ..store.reseal import RESEALS, Reseal, resealed_text
 from .connection import firestore_of
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ async def reseal(project: str, seal: SplitSeal) -> tuple[int, int]:
     async with firestore_of(project) as firestore:
         left = 0 if seal.feeds is not None else await _number_of_feeds(firestore)
         resealed = {
-            name: each
-            for name, each in ALL_RESEALS.items()
-            if seal.feeds is not None or name != data_model.FEEDS
+            name: each for name, each in RESEALS.items() if seal.feeds is not None or name != data_model.FEEDS
         }
         records = [await _reseal_all(firestore, name, each, seal) for name, each in resealed.items()]
         return sum(records), left

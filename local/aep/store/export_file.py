@@ -1,10 +1,10 @@
-"""The file of `aep export`: tenants, subscribers and subscriptions of one store, for another one.
+"""The file of `aep export`: tenants, subscribers, subscriptions and feeds of one store, for another one.
 
 It is one JSON document of mode 0600. Its secrets are sealed with a key that is not in it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from event_platform.documents import (
     DAMAGED,
     Document,
+    feed_document,
+    feed_of,
     subscriber_document,
     subscriber_of,
     subscription_document,
@@ -22,6 +24,7 @@ from event_platform.documents import (
     tenant_document,
     tenant_of,
 )
+from event_platform.domain.feeds import Feed, ResourceName, ResourceState, to_move
 from event_platform.domain.pace.lanes import LANES_AT_START
 from event_platform.domain.subscriptions import Status, Subscriber, Subscription
 from event_platform.domain.tenants import Tenant
@@ -35,6 +38,10 @@ from .files import written_beside
 FORMAT = "aep-export"
 VERSION = 1
 _CHECK = "export_check"
+_KEY_IN_A_PROJECT = {
+    "tenants": ", of a project in AEP_REGISTRY_KEY",
+    "feeds": ", of a project in AEP_FEED_KEY",
+}
 
 R = TypeVar("R")
 
@@ -42,12 +49,13 @@ R = TypeVar("R")
 @dataclass(frozen=True, slots=True)
 class Records:
     """The records that move, in the order of names and ids: no deleted ones, and subscriptions without their
-    pace.
+    pace. Feeds are off, and begin from where they are complete.
     """
 
     tenants: Sequence[Tenant]
     subscribers: Sequence[Subscriber]
     subscriptions: Sequence[Subscription]
+    feeds: Sequence[Feed] = field(default_factory=list[Feed])
 
     def families(self) -> Mapping[str, Sequence[tuple[Subscriber, Sequence[Subscription]]]]:
         """The subscribers with their subscriptions, by their tenant."""
@@ -64,6 +72,7 @@ class Records:
             "pims": len(self.tenants),
             "subscribers": len(self.subscribers),
             "subscriptions": len(self.subscriptions),
+            "feeds": len(self.feeds),
         }
 
 
@@ -79,6 +88,7 @@ class ExportFile(BaseModel):
     tenants: list[Document]
     subscribers: list[Document]
     subscriptions: list[Document]
+    feeds: list[Document] = []
 
     @property
     def key_id(self) -> str:
@@ -86,10 +96,14 @@ class ExportFile(BaseModel):
         return self.check.partition(".")[0]
 
 
-def records_of(documents: Mapping[str, Iterable[Document]], seal: Seal) -> Records:
+def records_of(
+    documents: Mapping[str, Iterable[Document]],
+    states: Mapping[str, Mapping[ResourceName, ResourceState]],
+    seal: Seal,
+) -> Records:
     """Reads the records of a store from its documents, by the name of their table or collection.
 
-    Raises WrongKey when a secret cannot be opened.
+    `states` say by PIM how far feeds have come. Raises WrongKey when a secret cannot be opened.
     """
 
     def opened(name: str, record_of: Callable[[Mapping[str, Any], Seal], R]) -> list[R]:
@@ -98,13 +112,17 @@ def records_of(documents: Mapping[str, Iterable[Document]], seal: Seal) -> Recor
         except ValueError as error:
             raise WrongKey(
                 f"{name} were sealed with another key ({error}): put it behind the others in"
-                f" AEP_SECRETS_KEY{', of a project in AEP_REGISTRY_KEY' if name == 'tenants' else ''}"
+                f" AEP_SECRETS_KEY{_KEY_IN_A_PROJECT.get(name, '')}"
             ) from error
 
     return Records(
         sorted(opened("tenants", tenant_of), key=lambda each: each.name),
         sorted(opened("subscribers", subscriber_of), key=lambda each: each.id),
         sorted(map(_without_pace, opened("subscriptions", subscription_of)), key=lambda each: each.id),
+        sorted(
+            (to_move(each, states.get(each.tenant, {})) for each in opened("feeds", feed_of)),
+            key=lambda each: each.tenant,
+        ),
     )
 
 
@@ -121,8 +139,10 @@ def write(path: Path, records: Records, seal: Seal) -> None:
         tenants=[tenant_document(each, seal) for each in records.tenants],
         subscribers=[subscriber_document(each, seal) for each in records.subscribers],
         subscriptions=[subscription_document(each, seal) for each in records.subscriptions],
+        feeds=[feed_document(each, seal) for each in records.feeds],
     )
-    temporary = written_beside(path, content.model_dump_json(indent=1).encode())
+    absent = set[str]() if content.feeds else {"feeds"}  # programs of before know none
+    temporary = written_beside(path, content.model_dump_json(indent=1, exclude=absent).encode())
     try:
         path.hardlink_to(temporary)
     except FileExistsError:
@@ -168,6 +188,7 @@ def open_with(file: ExportFile, seal: Seal) -> Records:
         _understood("tenants", file.tenants, lambda each: tenant_of(each, seal)),
         _understood("subscribers", file.subscribers, lambda each: subscriber_of(each, seal)),
         _understood("subscriptions", file.subscriptions, lambda each: subscription_of(each, seal)),
+        _understood("feeds", file.feeds, lambda each: feed_of(each, seal)),
     )
     _check(records)
     return records
@@ -190,8 +211,13 @@ def _check(records: Records) -> None:
     """Raises BadExport when the records do not belong together, as those of a store do."""
     owners = {each.id: each.owner for each in records.subscribers}
     names = {each.name for each in records.tenants}
-    if len(owners) < len(records.subscribers) or len(names) < len(records.tenants):
-        raise BadExport("the file is damaged: a subscriber or a PIM is in it twice")
+    fed = {each.tenant for each in records.feeds}
+    if (
+        len(owners) < len(records.subscribers)
+        or len(names) < len(records.tenants)
+        or len(fed) < len(records.feeds)
+    ):
+        raise BadExport("the file is damaged: a subscriber, a PIM or its feed is in it twice")
     if len({each.id for each in records.subscriptions}) < len(records.subscriptions):
         raise BadExport("the file is damaged: a subscription is in it twice")
     for each in records.subscriptions:

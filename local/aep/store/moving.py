@@ -13,7 +13,7 @@ from event_platform.domain.subscriptions import SUBSCRIBERS_PER_PIM, SUBSCRIPTIO
 from event_platform.ports import Seal
 
 from ..errors import MoveRefused, WrongKey
-from . import keys, tenants
+from . import feeds, keys, tenants
 from .export_file import Records, records_of
 from .reseal import RESEALS
 from .subscriptions import put_subscriber, put_subscription
@@ -54,13 +54,14 @@ def take_out(connection: sqlite3.Connection, seal: Seal) -> tuple[Records, Waiti
         ]
         for table in RESEALS
     }
+    states = {each["tenant"]: feeds.states(connection, each["tenant"]) for each in documents["feeds"]}
     (waiting,) = connection.execute(
         "SELECT (SELECT count(*) FROM accepted), (SELECT count(*) FROM deliveries),"
         " (SELECT count(*) FROM retries), (SELECT count(*) FROM dead_letters)"
         " + (SELECT count(*) FROM dead_events), EXISTS (SELECT 1 FROM kept)"
     )
     connection.execute("ROLLBACK")
-    return records_of(documents, seal), Waiting(*waiting)
+    return records_of(documents, states, seal), Waiting(*waiting)
 
 
 def bring_in(connection: sqlite3.Connection, seal: Seal, records: Records) -> int:
@@ -104,6 +105,10 @@ def bring_in(connection: sqlite3.Connection, seal: Seal, records: Records) -> in
             new += 1
         elif with_pace_of(there, subscription) != subscription:
             raise _differs(f"subscription {subscription.id}")
+    for feed in records.feeds:  # one that is there stays as it is: it may be the one that ran here before
+        if feeds.feed_of_tenant(connection, feed.tenant, seal) is None:
+            feeds.put(connection, feed, seal)
+            new += 1
     _check_limits(connection)
     connection.execute("COMMIT")
     return new

@@ -29,14 +29,9 @@ RESEALS: Mapping[str, Reseal] = {
     "tenants": lambda document, seal: tenant_document(tenant_of(document, seal), seal),
     "subscribers": lambda document, seal: subscriber_document(subscriber_of(document, seal), seal),
     "subscriptions": lambda document, seal: subscription_document(subscription_of(document, seal), seal),
-}
-"""The functions by the table, or the collection, that holds such documents: the records that move."""
-
-ALL_RESEALS: Mapping[str, Reseal] = {
-    **RESEALS,
     "feeds": lambda document, seal: feed_document(feed_of(document, seal), seal),
 }
-"""The same with the records that do not move."""
+"""The functions by the table, or the collection, that holds such documents: the records that move."""
 
 
 def reseal(connection: sqlite3.Connection, seal: Seal) -> int:
@@ -48,7 +43,7 @@ def reseal(connection: sqlite3.Connection, seal: Seal) -> int:
     keys.check(connection, seal)
     keys.mark(connection, seal)
     records = 0
-    for table, resealed in ALL_RESEALS.items():
+    for table, resealed in RESEALS.items():
         rows = connection.execute(f"SELECT rowid, document FROM {table}").fetchall()  # noqa: S608 - a constant
         for row, text in rows:
             connection.execute(

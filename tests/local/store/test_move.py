@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from aep.google import moving as on_google
-from aep.store import keys, migrations, moving, opening
+from aep.store import feeds, keys, migrations, moving, opening
 from aep.store import tenants as pims
 from aep.store.export_file import Records
 from aep.store.subscriptions import put_subscriber, put_subscription
@@ -24,6 +24,7 @@ from event_platform.adapters.firestore.client import Firestore, connect
 from event_platform.adapters.firestore.subscriptions import FirestoreSubscriptions
 from event_platform.adapters.seal import AesGcmSeal, SplitSeal, key_id
 from event_platform.domain.errors import Conflict
+from event_platform.domain.feeds import ResourceName, ResourceState
 from event_platform.domain.pace.rates import Rate
 from event_platform.domain.subscriptions import (
     KafkaConfig,
@@ -42,13 +43,21 @@ from event_platform.domain.tenants import Tenant
 from support import one_pim
 from support.aep_here import Ended, run
 from support.clock import START, ManualClock
+from support.fake_pim import PASSWORD
+from support.feeding import a_feed
 from support.processes import command, delivered, server, signature
 from support.records import OWNER, PIM, a_subscriber, a_subscription
 
-OLD, NEW, REGISTRY = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
-BOTH = SplitSeal(AesGcmSeal(NEW), AesGcmSeal(REGISTRY))
+OLD, NEW, REGISTRY, FEEDS = (bytes(range(begin, begin + 32)) for begin in (0, 32, 64, 96))
+BOTH = SplitSeal(AesGcmSeal(NEW), AesGcmSeal(REGISTRY), AesGcmSeal(FEEDS))
 LATER = START + timedelta(days=1)
-SECRETS = ("secret of tests", "secrets of tests", "a header value of tests", "an ingest key of tests")
+SECRETS = (
+    PASSWORD,
+    "secret of tests",
+    "secrets of tests",
+    "a header value of tests",
+    "an ingest key of tests",
+)
 ACTIVE = a_subscriber()
 REVOKED = revoke_subscriber(a_subscriber(Owner(PIM, "gone"), name="Gone"), LATER)
 KAFKA = KafkaConfig(
@@ -73,6 +82,7 @@ RECORDS = Records(
         revoke_subscription(a_subscription(REVOKED), LATER),
         replace(a_subscription(REVOKED), config=KAFKA, status=Status.REVOKED),
     ],
+    feeds=[a_feed(PIM, is_off=True, since=START, timezone="Europe/Paris")],
 )
 
 
@@ -102,6 +112,8 @@ def put_all(connection: Any, records: Records, seal: AesGcmSeal) -> None:
         put_subscriber(connection, seal, subscriber)
     for subscription in records.subscriptions:
         put_subscription(connection, seal, subscription)
+    for feed in records.feeds:
+        feeds.put(connection, feed, seal)
 
 
 def of_folder(folder: Path, *several: bytes) -> Records:
@@ -145,7 +157,8 @@ def test_an_export_counts_what_it_took_and_replaces_no_file(file: Path, tmp_path
     assert f"{file} exists" in again.err
     other = export(tmp_path / "from", tmp_path / "other.json")
     told = orjson.loads(other.out)
-    assert (told["pims"], told["subscribers"], told["subscriptions"], told["waiting"]) == (2, 2, 4, 0)
+    assert (told["pims"], told["subscribers"], told["subscriptions"], told["feeds"]) == (2, 2, 4, 1)
+    assert told["waiting"] == 0
     assert sorted(each.name for each in tmp_path.iterdir()) == ["from", "moving.json", "other.json"]
 
 
@@ -180,6 +193,33 @@ def test_kept_events_stay_and_that_is_said(tmp_path: Path) -> None:
     assert "kept" not in (tmp_path / "moving.json").read_text()
 
 
+def test_a_feed_moves_as_off_and_begins_where_it_was_complete(tmp_path: Path) -> None:
+    running = a_feed(PIM, resources=["products", "families", "assets", "records"])
+    folder = a_folder(tmp_path / "from", replace(RECORDS, feeds=[running]))
+    cursors = {
+        ResourceName.PRODUCTS: ResourceState(cursor=LATER),
+        ResourceName.FAMILIES: ResourceState(cursor=START),
+        ResourceName.ASSETS: ResourceState(),
+        ResourceName.RECORDS: ResourceState(cursor=START - timedelta(days=9), missing=True),
+    }
+    with connect_to(folder) as connection:
+        for name, state in cursors.items():
+            feeds.put_state(connection, PIM, name, state)
+    moved = running.model_copy(update={"is_off": True, "since": START})
+    assert of_folder(folder, OLD).feeds == [moved]
+
+
+def test_a_feed_that_is_there_stays_as_it_is(file: Path, tmp_path: Path) -> None:
+    own = a_feed(PIM, every=600)
+    to = a_folder(tmp_path / "to", replace(RECORDS, feeds=[own]), key=NEW)
+    ended = import_(file, "--data", str(to))
+    assert orjson.loads(ended.out)["there_already"] == 9
+    with connect_to(to) as connection:
+        found = feeds.feed_of_tenant(connection, PIM, AesGcmSeal(NEW))
+    assert found is not None
+    assert found.feed == own
+
+
 # From folder to folder
 
 
@@ -187,7 +227,7 @@ def test_records_move_to_a_new_folder_under_its_key(file: Path, tmp_path: Path) 
     ended = import_(file, "--data", str(tmp_path / "to"))
     assert ended.status == 0, ended
     told = orjson.loads(ended.out)
-    assert (told["new"], told["there_already"], told["key_id"]) == (8, 0, key_id(NEW))
+    assert (told["new"], told["there_already"], told["key_id"]) == (9, 0, key_id(NEW))
     assert of_folder(tmp_path / "to", NEW) == RECORDS
 
 
@@ -212,7 +252,7 @@ def test_what_is_there_and_the_same_is_left_alone(file: Path, tmp_path: Path) ->
     to = a_folder(tmp_path / "to", replace(RECORDS, subscriptions=[]), key=NEW)
     assert orjson.loads(import_(file, "--data", str(to)).out)["new"] == 4
     again = orjson.loads(import_(file, "--data", str(to)).out)
-    assert (again["new"], again["there_already"]) == (0, 8)
+    assert (again["new"], again["there_already"]) == (0, 9)
     assert of_folder(to, NEW) == RECORDS
 
 
@@ -330,9 +370,10 @@ async def firestore(
     await firestore.close()
 
 
-async def here(*arguments: str, several: Sequence[bytes] = (NEW, OLD)) -> Ended:
+async def here(*arguments: str, several: Sequence[bytes] = (NEW, OLD), has_feed_key: bool = True) -> Ended:
     """A command in a thread: it has an event loop of its own."""
     settings = {"AEP_SECRETS_KEY": text(*several), "AEP_REGISTRY_KEY": text(REGISTRY)}
+    settings |= {"AEP_FEED_KEY": text(FEEDS)} if has_feed_key else {}
     return await asyncio.to_thread(run, *arguments, "--json", settings=settings)
 
 
@@ -358,13 +399,26 @@ async def test_records_go_to_firestore_and_come_back_the_same(
     file: Path, firestore: Firestore, project: str, tmp_path: Path
 ) -> None:
     there = await here("import", str(file), "--google", project)
-    assert orjson.loads(there.out)["new"] == 8, there
-    assert await on_google.take_out(project, BOTH) == RECORDS
+    assert orjson.loads(there.out)["new"] == 9, there
+    assert await on_google.take_out(project, BOTH) == (RECORDS, 0)
     back = tmp_path / "back.json"
     assert (await here("export", str(back), "--google", project)).status == 0
     ended = await here("import", str(back), "--data", str(tmp_path / "to"), several=[NEW])
     assert ended.status == 0, ended
     assert of_folder(tmp_path / "to", NEW) == RECORDS
+
+
+async def test_without_their_key_feeds_stay_where_they_are(
+    file: Path, firestore: Firestore, project: str, tmp_path: Path
+) -> None:
+    there = await here("import", str(file), "--google", project, has_feed_key=False)
+    assert there.err == "aep: not brought without AEP_FEED_KEY: 1 feed\n"
+    assert orjson.loads(there.out)["feeds"] == 0
+    assert (await here("import", str(file), "--google", project)).status == 0
+    back = tmp_path / "back.json"
+    ended = await here("export", str(back), "--google", project, has_feed_key=False)
+    assert ended.err == "aep: stays here without AEP_FEED_KEY: 1 feed\n"
+    assert "feeds" not in orjson.loads(back.read_bytes())
 
 
 async def test_what_came_to_firestore_is_as_if_made_there(
@@ -413,7 +467,7 @@ async def test_an_import_that_was_killed_goes_on_where_it_was(
     assert came
     ended = await here("import", str(file), "--google", project)
     assert orjson.loads(ended.out)["there_already"] == 2 * len(came), ended
-    assert await on_google.take_out(project, BOTH) == in_order(records)
+    assert await on_google.take_out(project, BOTH) == (in_order(records), 0)
 
 
 @pytest.mark.parametrize("what", ["subscriber", "subscription", "pim", "limit"])
