@@ -17,6 +17,7 @@ from rich.table import Table
 from event_platform.adapters.firestore.success_counts import PARTS, SHARED_PARTS, SHARES
 from event_platform.deliver.judge import FAILURES_KEPT_SECONDS, SUCCESSES_KEPT_SECONDS
 from event_platform.domain.suspension import JUDGED_EVERY_SECONDS
+from event_platform.shared_lines import KEPT_SECONDS, TEXT_AT_MOST
 
 MILLION = 1_000_000
 GIB = 2**30
@@ -126,7 +127,7 @@ class Traffic:
     """The share of deliveries that fail once and arrive with the first retry."""
     body_bytes: int = 1024
     logged: bool = True
-    """True if a request to ingest, a message at fanout and an attempt each write a line, as at level info."""
+    """True if there are lines of requests to ingest, messages at fanout and attempts, as at level info."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +139,15 @@ class Assumed:
     """The bytes of attributes and ordering key of a delivery."""
     sent_bytes: int = 476
     """The bytes of a POST beyond its body: headers, TLS records, TCP and IP."""
-    log_line_bytes: int = 700
-    named_bytes: int = 170
-    """The bytes that name an event in the lines of ingest and fanout; `matched_bytes` are of each match."""
-    matched_bytes: int = 40
+    log_entry_bytes: int = 700
+    """The bytes of an entry of the log, but for lists."""
+    named_bytes: int = 240
+    """The bytes of an event in the lists of ingest and fanout; `matched_bytes` are of each match."""
+    matched_bytes: int = 42
+    arrived_bytes: int = 88
+    """The bytes of a delivery in the lists of deliver."""
+    kinds: int = 5
+    """The kinds of deliveries, by event type and status, that arrive side by side and have entries apart."""
     ingest: Function = field(
         default_factory=lambda: Function(0.0007, 0.05, concurrency=20, gib=1.0, further_cpu_seconds=0.0001)
     )
@@ -237,6 +243,44 @@ def _by_instances(rates: Sequence[float], instances: float, seconds: float) -> f
     return instances * sum(-math.expm1(-rate / instances * seconds) for rate in rates) / seconds
 
 
+def log_entries(rates: Sequence[float], line_bytes: float, instances: float, open_seconds: float) -> float:
+    """Returns the entries a second that lines share, where `rates` are the lines a second of each kind.
+
+    An instance writes what it keeps once a second, and when its last request is answered; an entry that is
+    large by itself.
+    """
+    each = [rate / instances for rate in rates]
+    rate = sum(each)
+    written = 1 / KEPT_SECONDS + rate * math.exp(-rate * open_seconds)
+    shared = written * sum(-math.expm1(-kind / written) for kind in each)
+    return instances * (shared + rate * line_bytes / TEXT_AT_MOST)
+
+
+def log_bytes(traffic: Traffic, assumed: Assumed, instances: Sequence[float]) -> float:
+    """Returns the bytes of the log a million deliveries; `instances` are of ingest, fanout and deliver.
+
+    An entry of ingest is of one PIM, which has one subscription here. An attempt that failed has one of its
+    own.
+    """
+    events = MILLION / traffic.subscriptions
+    named, matched = assumed.named_bytes / 2, assumed.matched_bytes * traffic.subscriptions
+    requests = traffic.rate / traffic.subscriptions / traffic.batch
+    of_kinds = [traffic.rate / assumed.kinds] * assumed.kinds
+    entries = sum(
+        log_entries(rates, line_bytes, count, function.open_seconds)
+        for rates, line_bytes, count, function in zip(
+            ([requests * share for share in traffic.shares], [requests], of_kinds),
+            (traffic.batch * named, traffic.batch * (named + matched), assumed.arrived_bytes),
+            instances,
+            (assumed.ingest, assumed.fanout, assumed.deliver),
+            strict=True,
+        )
+    )
+    of_entries = entries * MILLION / traffic.rate + MILLION * traffic.failing
+    lists = events * assumed.named_bytes + MILLION * (assumed.matched_bytes + assumed.arrived_bytes)
+    return of_entries * assumed.log_entry_bytes + lists
+
+
 def busy(traffic: Traffic, assumed: Assumed) -> Costs:
     """Returns the cost of a million deliveries, with no free allotment counted."""
     requests = MILLION / traffic.subscriptions / traffic.batch  # to ingest, and as many to fanout
@@ -250,13 +294,15 @@ def busy(traffic: Traffic, assumed: Assumed) -> Costs:
     ]
     seconds = [(function, count * billed_seconds(function, rate)) for function, count, rate in work]
     checks = sum(each for _, each in seconds) * CHECKS_A_SECOND
-    instances = max(1.0, traffic.rate * seconds[-1][1] / attempts)
+    instances = [
+        max(1.0, rate * each / count) for (_, count, rate), (_, each) in zip(work, seconds, strict=True)
+    ]
     a_second = MILLION / traffic.rate
     rates = [traffic.rate * share for share in traffic.shares]
-    counted = success_counts(rates, instances, traffic.batch) * a_second
+    counted = success_counts(rates, instances[-1], traffic.batch) * a_second
     failures = [rate * traffic.failing for rate in rates]
-    failed = failure_counts(failures, instances) * a_second
-    judged = judged_reads(failures, instances) * a_second
+    failed = failure_counts(failures, instances[-1]) * a_second
+    judged = judged_reads(failures, instances[-1]) * a_second
     # What fails is counted, written to the schedule, read and deleted there, and published and pushed again.
     store = [
         (Price.WRITES, retries + failed + counted),
@@ -265,9 +311,6 @@ def busy(traffic: Traffic, assumed: Assumed) -> Costs:
     ]
     events_bytes = pubsub_bytes(traffic.batch * traffic.body_bytes + assumed.event_attributes_bytes)
     delivery_bytes = pubsub_bytes(traffic.body_bytes + assumed.delivery_attributes_bytes)
-    events = MILLION / traffic.subscriptions
-    named = events * assumed.named_bytes + MILLION * assumed.matched_bytes
-    logged = (2 * requests + attempts) * assumed.log_line_bytes + named if traffic.logged else 0
     return {
         "Cloud Run requests": cost(Price.REQUESTS, sum(count for _, count, _ in work)),
         "Cloud Run instances": sum(instance_cost(function, each) for function, each in seconds),
@@ -275,7 +318,7 @@ def busy(traffic: Traffic, assumed: Assumed) -> Costs:
         "Pub/Sub": cost(Price.PUBSUB_TIB, 2 * (requests * events_bytes + attempts * delivery_bytes)),
         "Egress": cost(Price.EGRESS_GIB, attempts * (traffic.body_bytes + assumed.sent_bytes)),
         "Firestore": sum(cost(price, count) for price, count in store),
-        "Logs": cost(Price.LOG_GIB, logged),
+        "Logs": cost(Price.LOG_GIB, log_bytes(traffic, assumed, instances) if traffic.logged else 0),
     }
 
 

@@ -4,12 +4,13 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import orjson
 import structlog
+from structlog.typing import Processor
 
 from .domain.events import json_form
 
@@ -17,15 +18,17 @@ Render = Callable[[MutableMapping[str, Any]], bytes]
 """Makes a line of an event that has its level and its time."""
 
 
-def configure(level: str, lines: Any = None, render: Render | None = None) -> None:
+def configure(
+    level: str, lines: Any = None, render: Render | None = None, first: Sequence[Processor] = ()
+) -> None:
     """Sends our events and those of the libraries through one formatter. `level` as in AEP_LOG_LEVEL.
 
     Ours go to `lines`, a logger as structlog calls one with bytes; unless given, each is written at once. A
-    line is JSON unless `render` makes another one.
+    line is JSON unless `render` makes another one. `first` have an event before it is a line.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=_processors(render),
+        processors=[*first, *_processors(render)],
         wrapper_class=_bound_logger(number),
         logger_factory=lambda *_: lines or structlog.BytesLogger(standard_error().buffer),
         cache_logger_on_first_use=True,
@@ -99,15 +102,15 @@ def _bound_logger(level: int) -> type[Any]:
 
     class BoundLogger(usual):
         def info(self, event: str, *arguments: Any, **fields: Any) -> Any:
-            if arguments or self._context or self._processors[0] is not _line:
+            if arguments or self._context or self._processors[0] is not line_of:
                 return super().info(event, *arguments, **fields)
             fields["event"] = event
-            return self._logger.info(_line(self._logger, "info", fields))
+            return self._logger.info(line_of(self._logger, "info", fields))
 
     return BoundLogger
 
 
-def _line(logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
+def line_of(logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
     """The one processor of our own events: each step of structlog's costs as much as the whole of ours.
 
     Does what `to_json` does, with fewer steps for a usual line: there is one for each delivery.
@@ -121,7 +124,7 @@ def _line(logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
 
 
 def _processors(render: Render | None) -> list[Any]:
-    return [_line] if render is None else [_completed, lambda logger, method, event: render(event)]
+    return [line_of] if render is None else [_completed, lambda logger, method, event: render(event)]
 
 
 def _dumps(event: Any) -> bytes:

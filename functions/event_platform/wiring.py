@@ -30,6 +30,7 @@ from .settings import (
     unknown_variables,
     wrong_setting,
 )
+from .shared_lines import SharedLines
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -458,11 +459,12 @@ def _registry(settings: RegistrySettings, firestore: "Firestore", seal: "Seal") 
 
 
 def _app(settings: FunctionSettings, routes: Sequence[Route]) -> "Answers":
-    telemetry.configure(settings.log_level)
+    lines = SharedLines()
+    telemetry.configure(settings.log_level, first=[lines])
     for name, nearest in unknown_variables(os.environ).items():
         log.warning("settings.unknown_variable", variable=name, nearest=nearest)
     health = http.health_route(archive=settings.archive)
-    return Answers(http.App([*routes, health], settings.trusted_proxies))
+    return Answers(lines.written_before_answers(http.App([*routes, health], settings.trusted_proxies)))
 
 
 class Answers(Response):

@@ -24,19 +24,22 @@ ONE_MAIL_IN = "3600s"
 
 LOGGED: Mapping[str, tuple[str, str]] = {
     "dead_letters": ("message.dead_lettered", "Messages that our code could not handle"),
-    "attempts": ("delivery.attempted", "Attempts at deliveries"),
+    "arrived": ("deliveries.arrived", "Deliveries that arrived"),
+    "failed_attempts": ("delivery.attempted", "Attempts at deliveries that did not arrive"),
     "ends": ("delivery.ended", "Deliveries that ended without an attempt"),
     "suspensions": ("subscription.suspended", "Subscriptions that the platform suspended"),
-    "ingest_taken": ("events.accepted", "Calls of ingest whose events were taken"),
+    "ingest_calls": ("events.accepted", "Calls of ingest whose events were taken"),
     "ingest_refused": ("ingest.refused", "Minutes in which calls of ingest were refused, by PIM and reason"),
     "retries_put_back": ("retries.put_back", "Ticks that went over the schedule of retries"),
 }
 """Log-based metrics, for the dashboard: by name the event of our lines that is counted, and what it tells."""
 LABELS: Mapping[str, Sequence[str]] = {
-    "ingest_taken": ("tenant", "way"),
+    "ingest_calls": ("tenant", "way"),
     "ingest_refused": ("tenant", "way", "reason"),
 }
 """The fields of a line that are labels of its metric: each has as many values as there are PIMs at most."""
+SUMMED: Mapping[str, str] = {"arrived": "deliveries", "ingest_calls": "calls"}
+"""The field of a line with what it stands for, by metric: a distribution, of which the sum counts."""
 ONLY: Mapping[str, Sequence[str]] = {"suspensions": ['jsonPayload.by="platform"']}
 """Further conditions for a line to be counted: suspensions by users are left out."""
 
@@ -45,6 +48,13 @@ def logged(metric: str) -> str:
     """The filter of a log-based metric."""
     kind = f"logging.googleapis.com/user/event_platform/{metric}"
     return f'metric.type="{kind}" resource.type="cloud_run_revision"'
+
+
+def summed(metric: str, by: str = "") -> str:
+    """The rate of a log-based metric of `SUMMED`, in PromQL: no filter has the sum of a distribution."""
+    series = f"logging_googleapis_com:user_event_platform_{metric}_sum"
+    grouped = f" by ({by})" if by else ""
+    return f'sum{grouped}(rate({series}{{monitored_resource="cloud_run_revision"}}[{MINUTE}]))'
 
 
 def requests(functions: Sequence[str], codes: str) -> str:
@@ -129,9 +139,10 @@ class Observability(Part):
             filter=logged_by_us(event, *ONLY.get(name, ())),
             metric_descriptor={
                 "metric_kind": "DELTA",
-                "value_type": "INT64",
+                "value_type": "DISTRIBUTION" if name in SUMMED else "INT64",
                 "labels": [{"key": label, "value_type": "STRING"} for label in labels],
             },
+            value_extractor=f"EXTRACT(jsonPayload.{SUMMED[name]})" if name in SUMMED else None,
             label_extractors={label: f"EXTRACT(jsonPayload.{label})" for label in labels},
             opts=self.child(),
         )
@@ -170,13 +181,17 @@ def dashboard() -> Mapping[str, Any]:
     """Returns the dashboard, to read from the upper left to the lower right: in, waiting, out, failing."""
     charts = [
         _chart("Requests to ingest, by answer", [requests(["ingest"], c) for c in ("2xx", "4xx", "5xx")]),
-        _chart("Calls of ingest that were taken", [logged("ingest_taken")], by="metric.label.tenant"),
+        _chart("Calls of ingest that were taken", sums=[summed("ingest_calls", by="tenant")]),
         _chart("Calls of ingest that were refused", [logged("ingest_refused")], by="metric.label.tenant"),
         _chart("429 at the front, by function", [requests(FRONT, "429")]),
         _chart("Requests to manage, by answer", [requests(["manage"], c) for c in ("2xx", "4xx", "5xx")]),
         _chart("Oldest waiting message (s)", [of_subscriptions("oldest_unacked_message_age", ".+")], "MAX"),
         _chart("Messages that wait", [of_subscriptions("num_undelivered_messages", ".+")], "MAX"),
-        _chart("Attempts and ends of deliveries", [logged("attempts"), logged("ends")]),
+        _chart(
+            "Deliveries that arrived, failed attempts, ends",
+            [logged("failed_attempts"), logged("ends")],
+            sums=[summed("arrived")],
+        ),
         _chart("Ticks that put retries back", [logged("retries_put_back")]),
         _chart("Dead letters, suspensions", [logged("dead_letters"), logged("suspensions")]),
         _chart("Pushed functions that answer 5xx", [requests(PUSHED, "5xx")]),
@@ -195,9 +210,16 @@ def _run(metric: str) -> str:
 
 
 def _chart(
-    title: str, filters: Sequence[str], aligner: str = "RATE", by: str | None = None
+    title: str,
+    filters: Sequence[str] = (),
+    aligner: str = "RATE",
+    by: str | None = None,
+    sums: Sequence[str] = (),
 ) -> Mapping[str, Any]:
-    """A line for each subscription or function of each filter, or for each value of a label."""
+    """A line for each subscription or function of each filter, or for each value of a label.
+
+    `sums` are further lines, in PromQL.
+    """
     sets = [
         {
             "plotType": "LINE",
@@ -222,4 +244,5 @@ def _chart(
         }
         for each in filters
     ]
+    sets += [{"plotType": "LINE", "timeSeriesQuery": {"prometheusQuery": each}} for each in sums]
     return {"title": title, "xyChart": {"dataSets": sets}}

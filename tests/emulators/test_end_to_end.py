@@ -121,8 +121,10 @@ async def test_a_trace_finds_an_event_in_the_lines_of_the_functions(
 
     async def lines() -> list[dict[str, Any]]:
         found = [json.loads(line) for each in platform.functions.values() for line in each.lines()]
-        attempts = [line for line in found if line.get("event_id") == sent["id"]]
-        return found if len(attempts) == 2 else []
+        arrived = [
+            name for line in found if line["event"] == "deliveries.arrived" for name in line["event_ids"]
+        ]
+        return found if arrived.count(sent["id"]) == 2 else []
 
     with cloud_logging() as logging:
         monkeypatch.setattr(cloud_log, "ENDPOINT", logging.url)

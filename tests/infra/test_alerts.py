@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from event_platform.shared_lines import FORMS
 from stack.alerts import ALERTS, TICK, Alert, Figure, Line
+from stack.observability import LOGGED, SUMMED
 from stack.source import FOLDER
 from support.deployed import Deployed
 from support.logging_filter import matches
@@ -232,6 +234,19 @@ def test_the_policies_look_at_nothing_that_has_to_exist_first(stack: Deployed) -
             figure = condition["conditionPrometheusQueryLanguage"]
             assert figure["disableMetricValidation"] is True
             assert strategy == {"autoClose": "1800s"}
+
+
+def test_lines_that_share_entries_are_counted_by_what_the_entries_say(production: Deployed) -> None:
+    counts = {form.event: form.count for form in FORMS.values()}
+    summed = {name: counts[event] for name, (event, _) in LOGGED.items() if event in counts}
+    assert summed == SUMMED
+    dashboard = production.one("monitoring/dashboard:Dashboard", "dashboard")["dashboardJson"]
+    for name in LOGGED:
+        metric = production.one("logging/metric:Metric", name)
+        is_sum = name in summed
+        assert metric["metricDescriptor"]["valueType"] == ("DISTRIBUTION" if is_sum else "INT64")
+        assert metric.get("valueExtractor") == (f"EXTRACT(jsonPayload.{summed[name]})" if is_sum else None)
+        assert (f"event_platform_{name}_sum" in dashboard) is is_sum
 
 
 def test_what_the_front_turns_away_is_logged(production: Deployed) -> None:

@@ -22,6 +22,7 @@ from bench.cost import (
     cost,
     instance_cost,
     judged_reads,
+    log_entries,
     notes_for_feeds,
     pubsub_bytes,
     sparse,
@@ -85,9 +86,11 @@ def test_a_million_deliveries_by_hand() -> None:
         event_attributes_bytes=363,
         delivery_attributes_bytes=463,
         sent_bytes=500,
-        log_line_bytes=1000,
+        log_entry_bytes=1000,
         named_bytes=300,
         matched_bytes=50,
+        arrived_bytes=100,
+        kinds=1,
         ingest=Function(0.001, 0.05, concurrency=20, gib=1.0),
         fanout=Function(0.001, 0.05, gib=1.0),
         deliver=Function(0.001, 0.2, concurrency=250, gib=1.0),
@@ -97,7 +100,9 @@ def test_a_million_deliveries_by_hand() -> None:
     # Twice 1,400 bytes of the event, twice 1,500 of the delivery: 5.8 GB.
     assert bill["Pub/Sub"] == pytest.approx(5.8e9 / 2**40 * 40)
     assert bill["Egress"] == pytest.approx(1.5e9 / 2**30 * 0.12)
-    assert bill["Logs"] == pytest.approx(3.35e9 / 2**30 * 0.50)
+    # 450 bytes in lists, which are an entry of 1,000 each 20,000, and of each instance one a second.
+    entries = 450e6 / 20_000 + (2.5 + 2 * 1000 / 600) * 1000
+    assert bill["Logs"] == pytest.approx((450e6 + entries * 1000) / 2**30 * 0.50, rel=0.001)
     # 1/600 s of fanout and deliver, of ingest the 20th part of 50 ms; each second of an instance reads
     # half a document.
     seconds = 2 * 1_000_000 / 600 + 1_000_000 * 0.05 / 20
@@ -123,6 +128,21 @@ def test_successes_are_written_by_each_instance_that_saw_one(
     rates: list[float], instances: float, batch: float, writes: float
 ) -> None:
     assert success_counts(rates, instances, batch) == pytest.approx(writes, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("rates", "instances", "open_seconds", "entries"),
+    [
+        ([0.01], 1, 0.05, 0.01),  # each alone, and written before its answer
+        ([100.0], 1, 1, 1 + 100 * 0.005),  # one a second, and more where they are large
+        ([50.0, 50.0], 2, 1, 4 + 100 * 0.005),  # of each kind and instance
+        ([0.1] * 1000, 1, 1, 95 + 100 * 0.005),  # of each kind there is
+    ],
+)
+def test_lines_of_a_second_share_entries(
+    rates: list[float], instances: float, open_seconds: float, entries: float
+) -> None:
+    assert log_entries(rates, 100, instances, open_seconds) == pytest.approx(entries, rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from event_platform.domain.record.logs import DeliveryEnd, Operation
 from event_platform.domain.subscriptions import HttpsConfig, Owner, Status, Subscription
 from event_platform.domain.suspension import Suspension
 from event_platform.domain.timestamps import to_rfc3339
+from event_platform.shared_lines import FORMS
 from support.clock import START, ManualClock
 from support.records import PRIMARY, UPDATED, a_subscriber, a_subscription, https_config
 from support.senders import https_by
@@ -427,6 +428,8 @@ async def test_the_log_says_from_when_on_it_is_tried_again(result: Answer, secon
     (line,) = lines
     again_at = None if seconds is None else to_rfc3339(START + timedelta(seconds=seconds))
     assert (line["event"], line.get("retry_at")) == ("delivery.attempted", again_at)
+    line.pop("log_level")
+    assert FORMS["delivery.attempted"].takes(line) is (result == Answer(200))  # shares an entry on Google
 
 
 @pytest.mark.parametrize("result", [Answer(200), Answer(410), Answer(429), Answer(503), RESET])

@@ -33,6 +33,7 @@ from event_platform.fanout import accepted as messages
 from event_platform.fanout.recent_lanes import RecentLanes
 from event_platform.http import App
 from event_platform.push import REASON
+from event_platform.shared_lines import FORMS
 from support.clock import START, ManualClock
 from support.pushing import push
 from support.records import PIM, UPDATED, a_subscriber, a_subscription, an_event, data_of
@@ -566,6 +567,8 @@ async def test_the_line_says_which_subscriptions_matched_each_event() -> None:
     assert matched_in(lines)["event-1"] == (str(entity), [wanted.id])
     (line,) = [each for each in lines if each["event"] == "events.fanned_out"]
     assert (line["accepted_at"], line["event_types"]) == (START.isoformat(), [an_event(1).type] * 2)
+    line.pop("log_level")
+    assert FORMS["events.fanned_out"].takes(line)
     with capture_logs() as lines:
         await FanningOut().push(accepted(1))
     assert matched_in(lines)["event-1"][1] == []

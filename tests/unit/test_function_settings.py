@@ -169,7 +169,7 @@ def test_networks_are_opened_by_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("function", wiring.SETTINGS)
 async def test_each_function_tells_what_was_deployed(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring.telemetry, "configure", lambda level: None)
+    monkeypatch.setattr(wiring.telemetry, "configure", lambda level, first: None)
     monkeypatch.setenv("AEP_ARCHIVE", "functions-0123456789abcdef.zip")
     app = wiring._app(wiring.SETTINGS[function](), [])  # pyright: ignore[reportCallIssue]
     sent = await asgi.get(app, "/health")
@@ -216,7 +216,7 @@ def test_every_setting_is_on_the_page(heading: str, models: Sequence[type[BaseSe
 
 @pytest.mark.provokes("settings.unknown_variable")
 def test_a_misspelt_variable_is_named_at_start_with_the_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring.telemetry, "configure", lambda level: None)
+    monkeypatch.setattr(wiring.telemetry, "configure", lambda level, first: None)
     monkeypatch.setenv("AEP_LOG_LEVL", "a-secret-perhaps")
     monkeypatch.setenv("AEP_DEV", "false")
     with capture_logs() as lines:

@@ -56,17 +56,21 @@ class Line:
         value = self.fields.get(name)
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
+    def numbers(self, name: str) -> Sequence[float | None]:
+        """Returns a list of numbers, with None for what is none; empty if the field is no list."""
+        return [Line(self.at, {name: item}).number(name) for item in self._items(name)]
+
     def texts(self, name: str) -> Sequence[str]:
         """Returns a list of texts, with "" for what is none; empty if the field is no list."""
-        value = self.fields.get(name)
-        items = cast("list[object]", value) if isinstance(value, list) else []
-        return [item if isinstance(item, str) else "" for item in items]
+        return [item if isinstance(item, str) else "" for item in self._items(name)]
 
     def lists(self, name: str) -> Sequence[Sequence[str]]:
         """Returns a list of lists of texts."""
+        return [Line(self.at, {name: item}).texts(name) for item in self._items(name)]
+
+    def _items(self, name: str) -> Sequence[object]:
         value = self.fields.get(name)
-        items = cast("list[object]", value) if isinstance(value, list) else []
-        return [Line(self.at, {name: item}).texts(name) for item in items]
+        return cast("list[object]", value) if isinstance(value, list) else []
 
 
 class CloudLog:

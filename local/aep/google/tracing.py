@@ -6,7 +6,7 @@ attempt. Lines of one id are one event here: ids are unique for ten minutes only
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from event_platform.domain.attempts.outcomes import Kind
@@ -22,9 +22,11 @@ T = TypeVar("T")
 
 EVENTS_AT_MOST = 100
 MATCHED = ("events.matched", "events.fanned_out")
-LINES = ("events.accepted", *MATCHED, "delivery.attempted", "delivery.ended")
+LINES = ("events.accepted", *MATCHED, "deliveries.arrived", "delivery.attempted", "delivery.ended")
 """The log events that a trace reads."""
 _LEFT_FOR_IDS = FILTER_AT_MOST // 2  # an id stands in a filter twice
+_LATEST = 60_000
+"""The most milliseconds between lines that share an entry: what a line says is not trusted further."""
 _NOT_SAID = "its topic, or in a large request"
 """The way of an event that no line of ingest names: it names the first of a request."""
 
@@ -128,10 +130,14 @@ class _Trace:
 
 def _note(line: Line, traces: Mapping[str, _Trace]) -> None:
     """Adds a line to the traces of the events that it names."""
+    if line.event == "deliveries.arrived":
+        for attempt in _attempts(line):
+            _note(attempt, traces)
+        return
     if line.event in ("delivery.attempted", "delivery.ended"):
         trace = traces.get(line.text("event_id"))
         if trace is not None:
-            _count(trace, line)
+            _count(trace, line.at)
             trace.type = trace.type or line.text("event_type")
             key = line.text("subscription_id"), line.text("replay_id")
             trace.deliveries.setdefault(key, []).append(line)
@@ -142,21 +148,42 @@ def _note(line: Line, traces: Mapping[str, _Trace]) -> None:
         trace = traces.get(name)
         if trace is None:
             continue
-        _count(trace, line)
-        trace.tenant = trace.tenant or line.text("tenant")
+        at = _moment_of(line, position)
+        _count(trace, at)
+        trace.tenant = trace.tenant or _at(line.texts("tenants"), position, line.text("tenant"))
         if line.event == "events.accepted":
             trace.way = trace.way or line.text("way")
             continue
-        trace.accepted_at = trace.accepted_at or _moment(line.text("accepted_at"))
+        accepted_at = _at(line.texts("accepted_at"), position, line.text("accepted_at"))
+        trace.accepted_at = trace.accepted_at or _moment(accepted_at)
         trace.type = trace.type or _at(types, position, "")
         trace.entity = trace.entity or _at(entities, position, "")
         for each in _at(subscriptions, position, ()):
-            trace.matched.setdefault(each, line.at)
+            trace.matched.setdefault(each, at)
 
 
-def _count(trace: _Trace, line: Line) -> None:
+def _attempts(line: Line) -> Iterator[Line]:
+    """Yields a line for each delivery of an entry that they share."""
+    subscriptions, milliseconds = line.texts("subscription_ids"), line.numbers("milliseconds")
+    for position, name in enumerate(line.texts("event_ids")):
+        own = {
+            "event": "delivery.attempted",
+            "event_id": name,
+            "subscription_id": _at(subscriptions, position, ""),
+            "milliseconds": _at(milliseconds, position, None),
+        }
+        yield Line(_moment_of(line, position), {**line.fields, **own})
+
+
+def _moment_of(line: Line, position: int) -> datetime:
+    """Returns the time of an item of a line's lists, which an entry for several lines says of each."""
+    since, after = _moment(line.text("since")), _at(line.numbers("after"), position, None)
+    return line.at if since is None or after is None else since + timedelta(milliseconds=min(after, _LATEST))
+
+
+def _count(trace: _Trace, at: datetime) -> None:
     trace.lines += 1
-    trace.first_at = trace.first_at or line.at
+    trace.first_at = trace.first_at or at
 
 
 def _course(

@@ -1,5 +1,6 @@
 """`aep trace --google`: the lines of the functions, which a stand-in for Cloud Logging has."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,9 +8,13 @@ from typing import Any
 import orjson
 import pytest
 import requests
+import structlog
+from starlette.types import Receive, Scope, Send
 
 from aep.errors import GoogleFailed
 from aep.google import cloud_log
+from event_platform.shared_lines import SharedLines
+from event_platform.telemetry import line_of
 from support.aep_here import Ended, run
 from support.cloud_logging import CloudLogging, cloud_logging
 
@@ -84,6 +89,48 @@ def test_the_timeline_says_who_got_an_event_and_what_came_of_each_attempt(loggin
     assert (ended.status, ended.err) == (0, "")
     (shown,) = map(orjson.loads, traced("other", "--json").out.splitlines())
     assert shown["courses"][0]["outcome"] == "delivered"
+
+
+def test_lines_that_share_an_entry_are_traced_as_if_each_had_its_own(logging: CloudLogging) -> None:
+    entries: list[dict[str, Any]] = []
+
+    class Written:
+        def info(self, line: bytes) -> None:
+            entries.append(orjson.loads(line))
+
+    moments = [AT + number * timedelta(milliseconds=300) for number in range(6)]
+    shared = SharedLines(iter(moments).__next__)
+    lines: Any = structlog.wrap_logger(Written(), processors=[shared, line_of])
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        for event_id in ("e-1", "e-2"):
+            lines.info("events.accepted", tenant=PIM, way="cloudevents", events=1, event_ids=[event_id])
+        for event_id in ("e-1", "e-2"):
+            matched = {"event_types": [UPDATED], "entities": [PRODUCT], "subscriptions": [["sub-a"]]}
+            accepted = {"tenant": PIM, "accepted_at": moments[event_id == "e-2"].isoformat(), "events": 1}
+            lines.info("events.fanned_out", event_ids=[event_id], deliveries=1, **accepted, **matched)
+        for event_id, milliseconds in (("e-1", 7.2), ("e-2", 12.3)):
+            ids = {"event_id": event_id, "subscription_id": "sub-a", "event_type": UPDATED}
+            lines.info(
+                "delivery.attempted", **ids, outcome="delivered", status=200, milliseconds=milliseconds
+            )
+
+    asyncio.run(shared.written_before_answers(served)({}, lambda: asyncio.sleep(0, {}), asyncio.sleep))
+    assert [entry["event"] for entry in entries] == [
+        "events.accepted",
+        "events.fanned_out",
+        "deliveries.arrived",
+    ]
+    for entry in entries:
+        logging.add(NOW, **entry)
+    at = [moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z" for moment in moments]
+    assert traced("e-2").out.splitlines() == [
+        f"{at[1]}  {UPDATED} of {PRODUCT}, id e-2",
+        f"    accepted from {PIM} by cloudevents",
+        f"    {at[3]}  matched by sub-a",
+        f"      {at[5]}  delivered: 200 after 12 ms",
+    ]
+    assert traced("--entity", PRODUCT).out.count("delivered: 200") == 2
 
 
 def test_the_events_of_an_entity_are_found_the_oldest_first(logging: CloudLogging) -> None:
