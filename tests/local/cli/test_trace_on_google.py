@@ -9,7 +9,7 @@ import orjson
 import pytest
 import requests
 import structlog
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from aep.errors import GoogleFailed
 from aep.google import cloud_log
@@ -115,7 +115,16 @@ def test_lines_that_share_an_entry_are_traced_as_if_each_had_its_own(logging: Cl
                 "delivery.attempted", **ids, outcome="delivered", status=200, milliseconds=milliseconds
             )
 
-    asyncio.run(shared.written_before_answers(served)({}, lambda: asyncio.sleep(0, {}), asyncio.sleep))
+    async def nothing() -> Message:
+        raise AssertionError("nobody asks for the request")
+
+    async def nowhere(message: Message) -> None:
+        raise AssertionError("nothing is answered")
+
+    async def serve() -> None:
+        await shared.written_before_answers(served)({}, nothing, nowhere)
+
+    asyncio.run(serve())
     assert [entry["event"] for entry in entries] == [
         "events.accepted",
         "events.fanned_out",
