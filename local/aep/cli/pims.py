@@ -259,14 +259,21 @@ def _print_secrets(tenant: Tenant, new: dict[str, str], place: Place, *, as_json
         echo_whole(f"  aep serve --pims {file}")
         echo("and for a stack by")
         echo_whole(f'  pulumi config set --secret pims "$(cat {file})" && pulumi up')
+    if base in PLACEHOLDERS:
+        echo(f"{base} stands for the address at which others reach it: {PLACEHOLDERS[base]} names it.")
+
+
+PLATFORM, INGEST = "https://YOUR-PLATFORM", "https://YOUR-INGEST"
+PLACEHOLDERS = {PLATFORM: "AEP_PUBLIC_URL", INGEST: "AEP_INGEST_URL"}
+"""What stands for a URL that is not known, and the variable that names it."""
 
 
 def _base_url(place: Place) -> str:
     """Returns the URL before the paths of ingest, as far as it is known."""
     if place.project is None:
-        return settings().public_url or "https://YOUR-PLATFORM"
+        return settings().public_url or PLATFORM
     known = os.environ.get("AEP_INGEST_URL", "").rstrip("/")
-    return known.removesuffix("/ingest") or "https://YOUR-INGEST"
+    return known.removesuffix("/ingest") or INGEST
 
 
 def _row(tenant: Tenant) -> dict[str, str]:

@@ -105,17 +105,16 @@ class Progress:
         """Returns the shortest delivery as the receiver got it: request line, headers, body."""
         if self._shortest is None:
             return text("")
-        headers = Table.grid(padding=(0, 1))
-        headers.add_column(no_wrap=True)
-        headers.add_column(overflow="fold")
-        for name, value in self._shortest["headers"].items():
-            headers.add_row(text(f"{name}:", "cyan"), text(value, "green" if "signature" in name else ""))
+        headers = [
+            text(f"{name}: ", "cyan").append_text(text(value, "green" if "signature" in name else "default"))
+            for name, value in self._shortest["headers"].items()
+        ]
         body = output.to_json(orjson.loads(self._shortest["body"]), indent=True)
         return Group(
             text(""),
             text("One delivery, as the receiver got it", "bold"),
             text(f"POST {self._shortest['path']} HTTP/1.1"),
-            headers,
+            *headers,
             *map(text, ("", *body.split("\n"), "")),
             text("The signatures are HMACs of the body: the receiver made the same.", "dim"),
             text(""),
