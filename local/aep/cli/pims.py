@@ -265,7 +265,7 @@ def _print_secrets(tenant: Tenant, new: dict[str, str], place: Place, *, as_json
 
 PLATFORM, INGEST = "https://YOUR-PLATFORM", "https://YOUR-INGEST"
 PLACEHOLDERS = {PLATFORM: "AEP_PUBLIC_URL", INGEST: "AEP_INGEST_URL"}
-"""What stands for a URL that is not known, and the variable that names it."""
+"""The texts in the place of a URL that is not known, and the variable that names it."""
 
 
 def _base_url(place: Place) -> str:

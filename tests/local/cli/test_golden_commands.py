@@ -7,14 +7,10 @@ Ids, times, sizes and the name of the folder are replaced by others of the same 
 import asyncio
 import base64
 import contextlib
-import io
 import itertools
-import re
-import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -31,20 +27,16 @@ from aep.sandbox import dev, emitting, triggers
 from aep.sandbox.dev_session import DevSession
 from aep.sandbox.emitting import Emitted
 from aep.sandbox.inbox import Behaviour, signatures
-from event_platform.domain.attempts.outcomes import Kind, Outcome, Reason
-from event_platform.domain.deliveries import Settlement
 from event_platform.domain.tenants import Tenant
-from support.aep_here import Ended, run
 from support.clock import START
-from support.embedded import Embedded
-from support.records import PIM, UPDATED, an_event
-from support.shown_records import RECORD, SUBSCRIBER, id_of
+from support.records import PIM, UPDATED
+from support.shown_commands import KEY, OLD_PIM, Here, answer_of_the_api, cut_ids, make_folder, shown_of
+from support.shown_records import id_of
 
 GOLDEN = Path(__file__).parent / "golden" / "commands"
 WIDTHS = (80, 120, 200)
-KEY, NEW_KEY = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
+NEW_KEY = base64.b64encode(bytes([2]) * 32).decode()
 SECRET = "0123456789abcdef"
-OLD_PIM = "https://old.example.com"
 TO_COPY = ("aep ", "curl ", "export ", "pulumi ", "ssh ", "{", '"', "}")
 """How lines begin that are not broken, as somebody copies them."""
 EXCUSED = {
@@ -56,83 +48,9 @@ EXCUSED = {
 """Commands without a golden text, and why."""
 
 
-# Replacing what differs from run to run
-
-
-_REPLACED: Sequence[tuple[str, Callable[[re.Match[str]], str]]] = (
-    (r"(?<=/tmp/golden-)\w{8}", lambda _: "xxxxxxxx"),
-    (
-        r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?",
-        lambda found: "2026-01-31T12:00:00.000000000"[: len(found[0])],
-    ),
-    (r"\b\d\d:\d\d:\d\d\.\d{3}(?= )", lambda _: "12:00:00.000"),
-    (r"(?<=\.kept-)[\dT.]+Z", lambda found: "20260131T120000.000000Z"[-len(found[0]) :]),
-    (r"\b\d\.\d MB", lambda _: "0.0 MB"),
-    (r"\b0\.\d+ s\b", lambda _: "0.0 s"),
-)
-_ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
-_CUT_ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]*\b(?!-)")
-
-
-def replaced(text: str) -> str:
-    for pattern, other in _REPLACED:
-        text = re.sub(pattern, other, text)
-    ids = dict.fromkeys(_ID.findall(text))
-    names = {each: each if each.startswith(id_of(0)[:23]) else id_of(900 + n) for n, each in enumerate(ids)}
-    return _ID.sub(lambda found: names[found[0]], text)
-
-
-def shown_of(ended: Ended, status: int) -> str:
-    assert ended.status == status, ended
-    text = replaced(ended.out)
-    return text + (f"[standard error]\n{replaced(ended.err)}" if ended.err else "")
-
-
-# A folder with all there is to show
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """A folder with PIMs, a subscription and one delivery of each kind; the subscription and an event."""
-    folder = tmp_path_factory.mktemp("made")
-
-    async def fill() -> str:
-        async with Embedded(folder) as store:
-            await store.open()
-            (subscription,) = await store.subscribe(filter=None)
-            await store.queue.accept(PIM, [an_event(1), an_event(2), an_event(3)])
-            failed = Outcome(Kind.RETRYABLE, Reason.DESTINATION_FAILURE, 503)
-            tried = store.put[0].delivery()
-            await store.queue.settle(Settlement(tried, failed, retry_at=START + timedelta(days=36500)))
-            await store.queue.dead_letter(store.put[1], "KeyError: 'a bug of ours'")
-            return subscription.id
-
-    subscription = asyncio.run(fill())
-    for words in (("add", PIM), ("add", OLD_PIM, "--auth", "platform-key"), ("client", OLD_PIM, "erp")):
-        assert run("pims", *words, "--data", str(folder), settings={"AEP_SECRETS_KEY": KEY}).status == 0
-    return folder, subscription, "event-1"
-
-
-class Here:
-    """The commands at a width, on a copy of the folder that is named alike at each width."""
-
-    def __init__(self, made: tuple[Path, str, str], folder: Path, width: int) -> None:
-        made_in, self.subscription, self.event = made
-        self.folder, self.data, self._width = folder, folder / "data", width
-        shutil.copytree(made_in, self.data)
-
-    def run(self, *words: str, typed: str = "", **settings: str) -> Ended:
-        known = {
-            "AEP_DATA": str(self.data),
-            "AEP_SECRETS_KEY": KEY,
-            "AEP_PIM_URL": PIM,
-            "AEP_CLIENT_ID": "erp",
-            "AEP_PIM_TOKEN": "token",
-            "AEP_INGEST_KEY": "an-ingest-key-of-tests",
-            "COLUMNS": str(self._width),
-        }
-        with mock.patch("sys.stdin", io.StringIO(typed)):
-            return run(*words, settings=known | settings)
+    return make_folder(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture(autouse=True)
@@ -160,44 +78,6 @@ def here(made: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch) -> Iterat
             return Here(made, Path(folder), width)
 
         yield at
-
-
-def answer_of_the_api(_: object, method: str, path: Sequence[str], body: Any = None) -> Any:
-    match path:
-        case ["subscribers"]:
-            return [SUBSCRIBER] if method == "GET" else SUBSCRIBER
-        case ["subscribers", _]:
-            return SUBSCRIBER
-        case ["subscribers", _, "subscriptions"]:
-            return [RECORD] if method == "GET" else RECORD
-        case [*_, "test"]:
-            body_sent = orjson.dumps(
-                {"specversion": "1.0", "type": UPDATED, "data": {"product": {}}}
-            ).decode()
-            headers = {"Content-Type": "application/json", signatures.PRIMARY_HEADER: "5d2c" * 16}
-            return {
-                "outcome": "retryable",
-                "status": 503,
-                "reason": "destination_failure",
-                "detail": None,
-                "milliseconds": 12,
-                "request": {"url": RECORD["config"]["url"], "headers": headers, "body": body_sent},
-                "response": {"body": "<h1>Service Unavailable</h1>\n"},
-            }
-        case [*_, "explain"]:
-            checks = [
-                ("status", True, "the subscription is active"),
-                ("events", True, f"{UPDATED} is one of its event types"),
-                ("filter", False, 'not user = "erp_4711" is false, as the user of the event is erp_4711'),
-            ]
-            return {
-                "matches": False,
-                "checks": [
-                    {"part": part, "passes": passes, "message": message} for part, passes, message in checks
-                ],
-            }
-        case _:
-            return RECORD
 
 
 # The commands
@@ -488,7 +368,7 @@ def test_a_command_at_each_width(name: str, here: Callable[[int], Here]) -> None
     for width, shown in found.items():
         same = next((before for before in WIDTHS if before < width and found[before] == shown), None)
         text += f"=== {width} columns{f', as at {same}' if same else ''}\n{'' if same else shown}"
-        assert _CUT_ID.findall(_ID.sub("", shown)) == []
+        assert cut_ids(shown) == []
         out = [line for part in shown.split("[standard error]") for line in part.splitlines()]
         assert [line for line in out if len(line) > width and is_to_be_broken(line)] == []
     golden = GOLDEN / f"{name.replace(' ', '-')}.txt"
