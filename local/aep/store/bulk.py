@@ -6,6 +6,7 @@ SQLite does meanwhile; so rows share steps. Statements come in few sizes, so tha
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -78,8 +79,14 @@ def _keys(chunk: Rows) -> str:
 
 
 def _values(chunk: Rows) -> str:
-    one = f"({', '.join('?' * len(chunk[0]))})"
-    return f"VALUES {', '.join([one] * len(chunk))}"
+    return _question_marks(len(chunk), len(chunk[0]))
+
+
+@cache
+def _question_marks(rows: int, columns: int) -> str:
+    """Returns VALUES of so many rows. There are few: rows are a power of two."""
+    one = f"({', '.join('?' * columns)})"
+    return f"VALUES {', '.join([one] * rows)}"
 
 
 def _flat(chunk: Rows) -> list[Any]:
