@@ -29,6 +29,9 @@ PAGES = {
     "log": "/console/log",
     "health": "/console/health",
     "try": "/console/try",
+    "sorted": "/console/subscriptions?sort=failed",
+    "help": "/console/help",
+    "what-to-do": "/console/help/run-on-one-server",
 }
 ACTS = ("test", "explain", "suspend", "replay", "url", "delete")
 
