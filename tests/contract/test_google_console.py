@@ -112,6 +112,8 @@ async def test_the_overview_counts_and_links_to_what_is_live(
         for link in ("monitoring/dashboards?project=", "monitoring/alerting?project="):
             assert f'href="https://console.cloud.google.com/{link}{project}"' in page.text
         assert "ingest.refused" in page.text
+        assert 'href="/console/help/operate#alerts"' in page.text
+        assert (await reader.get("/console/help/operate")).status == 200
         assert "sse-connect" not in page.text
 
 

@@ -157,8 +157,8 @@ class Site(Shell):
 
     async def end(self, session: Session) -> None:
         """Ends a session in the file, too, so that a restart brings it back to nobody."""
-        await super().end(session)
         await self.records.end_session(session.id, ended_sessions.OPERATOR, session.until)
+        await super().end(session)
 
     async def stop(self) -> None:
         await super().stop()
