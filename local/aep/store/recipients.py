@@ -197,10 +197,13 @@ def delete_snapshot(connection: sqlite3.Connection, number: int) -> None:
 
 
 def _of_type(connection: sqlite3.Connection, tenant: str, event_type: str) -> Iterator[tuple[int, _Kept]]:
-    if event_type == BENCHMARK:  # for whom, its event says
-        rows = _active(connection, tenant, "document ->> '$.source' = 'benchmark'")
-        return ((no, each) for no, each in rows if each.source == "benchmark")
-    rows = _active(connection, tenant, "instr(events, ?)", orjson.dumps(event_type).decode())
+    named = orjson.dumps(event_type).decode()
+    if event_type == BENCHMARK:  # one of the API says for whom it is, one of the PIM is as any other
+        rows = _active(
+            connection, tenant, "(document ->> '$.source' = 'benchmark' OR instr(events, ?))", named
+        )
+        return ((no, each) for no, each in rows if each.source == "benchmark" or event_type in each.events)
+    rows = _active(connection, tenant, "instr(events, ?)", named)
     return ((no, each) for no, each in rows if each.source == "pim" and event_type in each.events)
 
 
