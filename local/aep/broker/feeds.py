@@ -115,7 +115,7 @@ class Feeds:
             for stored in self._stored
             if stored.feed is not None and not stored.feed.is_off and stored.tenant in tenants
         }
-        self.memory.watch(list(wanted))
+        self.memory.watch([name for name, (feed, _) in wanted.items() if feed.has_webhook_notes])
         for name, running in list(self._running.items()):
             if wanted.get(name) != (running.feed, running.tenant):
                 del self._running[name]

@@ -1,6 +1,8 @@
 """Rounds of a feed: what a PIM's REST API shows as changed becomes events, each once."""
 
+import uuid
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,35 @@ async def test_a_product_that_was_created_and_changed_since_gets_both(tmp_path: 
         feed.clock.pass_by(100)
         await feed.round()
         assert await feed.told() == [("product.created", "new"), ("product.updated", "new")]
+
+
+async def test_calls_are_made_one_by_one_and_at_most_five_a_second(tmp_path: Path) -> None:
+    async with feeding(tmp_path, since="2026-01-01T00:00:00Z", **PRODUCTS) as feed:
+        for number in range(250):
+            feed.pim.add("products", f"p{number}")
+        feed.clock.pass_by(60)
+        at: list[float] = []
+        feed.pim.before_page = lambda path: at.append(feed.clock.monotonic())
+        await feed.round()
+        assert len(at) > 3
+        assert min(later - before for before, later in pairwise(at)) > 0.199
+
+
+async def test_the_id_of_a_change_is_that_of_pim_type_entity_and_date(tmp_path: Path) -> None:
+    async with feeding(tmp_path, **PRODUCTS) as feed:
+        feed.pim.add("products", "old")
+        feed.clock.pass_by(3600)
+        await feed.round()
+        for _ in range(2):
+            feed.clock.pass_by(200)
+            feed.pim.change("products", "old")
+            feed.clock.pass_by(200)
+            await feed.round()
+        events = await feed.events()
+        namespace = uuid.uuid5(uuid.NAMESPACE_URL, feed.pim.url)
+        names = [f'["com.akeneo.pim.v1.{each.type}","{each.identity}","{each.time}",""]' for each in events]
+        assert [each.id for each in events] == [str(uuid.uuid5(namespace, name)) for name in names]
+        assert len(set(names)) == 2
 
 
 async def test_a_bulk_save_that_is_seen_30_s_late_is_told_once(tmp_path: Path) -> None:

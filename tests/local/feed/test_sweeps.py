@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from event_platform.domain.feeds import ResourceName
+from event_platform.feed import sweeps
 from event_platform.ports import PimAnswer
 from support.feeding import Feeding, feeding
 
@@ -79,6 +80,20 @@ async def test_many_deletions_wait_for_a_word(tmp_path: Path) -> None:
         await feed.round()
         assert len(await feed.told()) == 6
         assert (await feed.state()).sweep.stage == "idle"
+
+
+async def test_more_than_a_thousand_wait_whatever_the_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sweeps.MOST_GONE == 1000
+    monkeypatch.setattr(sweeps, "MOST_GONE", 2)
+    async with feeding(tmp_path, **PRODUCTS) as feed:
+        await learnt(feed, 100)
+        for each in range(3):
+            feed.pim.remove("products", f"p{each:03}")
+        await days(feed, 1)
+        assert (await feed.state()).sweep.held_because == "3 of 100 are gone"
+        assert await feed.told() == []
 
 
 async def test_five_of_a_hundred_do_not_wait(tmp_path: Path) -> None:
