@@ -8,6 +8,7 @@ piece, and is unusual in nothing, is given to its route without them, if that ha
 
 from typing import Any
 
+import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
@@ -16,6 +17,8 @@ from event_platform.domain.subscriptions import Owner
 from event_platform.http import App, json_headers
 
 from .bounds import BoundedHttpProtocol
+
+log = structlog.get_logger()
 
 LARGEST_BYTES = 64 * 1024
 """The largest body that goes the short way. For larger ones there is next to nothing to gain."""
@@ -64,6 +67,8 @@ class ShortWayProtocol(BoundedHttpProtocol):
         self._direct: Direct | None = None
         """The route of the request that is read, or is answered, on the short way."""
         self.body = b""
+        self._is_there = False
+        """True between the end of its body and the call of its route."""
         self._is_last = False
 
     def _begin(self) -> None:
@@ -84,13 +89,26 @@ class ShortWayProtocol(BoundedHttpProtocol):
             self.body += body
 
     def on_message_complete(self) -> None:
-        direct = self._direct
-        if direct is None:
+        if self._direct is None:
             super().on_message_complete()
-            return
-        self._bytes_beside_body = 0
-        self._reading_body = False
-        if len(self.body) <= LARGEST_BYTES and direct.begin(self):
+        else:
+            self._bytes_beside_body = 0
+            self._reading_body = False
+            self._is_there = True
+
+    def _parse(self, data: bytes) -> None:
+        super()._parse(data)
+        if self._is_there:  # not before: the parser takes an error of ours for one of the client
+            self._is_there = False
+            self._take_short_way()
+
+    def _take_short_way(self) -> None:
+        direct, is_begun = self._direct, False
+        try:
+            is_begun = direct is not None and len(self.body) <= LARGEST_BYTES and direct.begin(self)
+        except Exception as error:
+            log.error("request.short_way_failed", exc_info=error)
+        if is_begun:
             self._begin_to_answer()
         else:
             self._go_ordinary_way()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -138,6 +139,21 @@ async def test_a_request_in_pieces_goes_the_ordinary_way(routes: Routes) -> None
         await routes.has_begun(1)
         routes.end()
         assert await way_of(reader) == b"short"
+
+
+@pytest.mark.provokes("request.short_way_failed")
+async def test_a_fault_of_ours_is_logged_and_the_ordinary_way_answers(
+    routes: Routes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(call: Call) -> bool:
+        raise TypeError("a fault of ours")
+
+    monkeypatch.setattr(routes, "begin", faulty)
+    with structlog.testing.capture_logs() as lines:
+        async with connected(routes) as (reader, writer):
+            writer.write(ONE)
+            assert await way_of(reader) == b"ordinary"
+    assert [line["event"] for line in lines] == ["request.short_way_failed"]
 
 
 async def test_pipelined_requests_are_answered_in_their_order(routes: Routes) -> None:

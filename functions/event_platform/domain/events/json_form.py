@@ -31,8 +31,10 @@ _MAX_ARRAY_INDEX = 2**32 - 2
 _ARRAY_INDEX = re.compile(r"0|[1-9]\d{0,9}", re.ASCII)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _NUMBER_OF_CARE = re.compile(
-    rb"\d[.eE]"  # a float: JavaScript writes 1.0 as 1 and 1e-7 as 1e-7
-    rb"|\d{16}"  # perhaps an integer that a double cannot hold
+    rb"\d(?:"
+    rb"[.eE]"  # a float: JavaScript writes 1.0 as 1 and 1e-7 as 1e-7
+    rb"|\d{15}"  # perhaps an integer that a double cannot hold
+    rb")"
 )
 _INDEX_KEY = re.compile(rb'"\d+"\s*:')  # perhaps an array-index key, which JavaScript puts first
 _ESCAPE_OF_CARE = re.compile(
@@ -130,7 +132,9 @@ def is_plain(source: bytes | bytearray, *, at_a_glance: bool = False) -> bool:
     And if it is not nested deeper than MAX_DEPTH. To count the levels of many brackets takes some 0.1 s a
     million; `at_a_glance` says False for what is nested so that it would have to be done.
     """
-    if _ESCAPE_OF_CARE.search(source) is not None or _INDEX_KEY.search(source) is not None:
+    if b"\\" in source and _ESCAPE_OF_CARE.search(source) is not None:
+        return False
+    if _INDEX_KEY.search(source) is not None:
         return False
     outside = _outside_strings(source)
     if _NUMBER_OF_CARE.search(outside) is not None:
