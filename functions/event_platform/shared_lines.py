@@ -18,7 +18,7 @@ from .telemetry import line_of
 
 KEPT_SECONDS = 1.0
 TEXT_AT_MOST = 20_000
-"""The characters of an entry, with which it is written. Google takes 256 KiB of it:
+"""The characters of an entry, unless one line has more. Google takes 256 KiB of it:
 https://cloud.google.com/logging/quotas"""
 KEPT_AT_MOST = 200_000
 """The characters of all entries, with which they are written."""
@@ -45,6 +45,15 @@ class Form:
         names = (*self.same, *self.added, *self.joined, *self.listed)
         went_well = line.get("outcome", Kind.DELIVERED) == Kind.DELIVERED
         return went_well and all(name == "event" or name in names for name in line)
+
+    def items(self, line: Mapping[str, Any]) -> int:
+        """Returns how many items the line adds to each list."""
+        return len(line.get(self.joined[-1], ())) if self.joined else 1
+
+    def length(self, line: Mapping[str, Any]) -> int:
+        """Returns about how many characters the line adds."""
+        of_each = _ITEM_AROUND + sum(_length(line.get(name)) for name in self.listed)
+        return self.items(line) * of_each + sum(_length(line.get(name)) for name in self.joined)
 
 
 FORMS: Mapping[str, Form] = {
@@ -83,23 +92,16 @@ class _Entry:
     """About how many characters it has."""
 
     def add(self, line: Mapping[str, Any], now: datetime) -> None:
-        """Adds a line."""
         fields, form = self.fields, self.form
+        items = form.items(line)
         fields[form.count] += 1
-        items, text = 1, 0
         for name in form.added:
             fields[name] += line.get(name, 0)
         for name in form.joined:
-            values = line.get(name, ())
-            fields[name] += values
-            items = len(values)
-            text += sum(map(_length, values))
+            fields[name] += line.get(name, ())
         for name, list_name in form.listed.items():
-            value = line.get(name)
-            fields[list_name] += [value] * items
-            text += items * _length(value)
+            fields[list_name] += [line.get(name)] * items
         self.after += [round((now - self.since).total_seconds() * 1000)] * items
-        self.text += text + items * _ITEM_AROUND
 
 
 class SharedLines:
@@ -166,21 +168,22 @@ class SharedLines:
         return serve
 
     def _keep(self, form: Form, line: Mapping[str, Any]) -> None:
-        now = self._now()
+        now, length = self._now(), form.length(line)
         key = (form.event, *map(line.get, form.same))
         entry = self._entries.get(key)
+        if entry is not None and entry.text + length > TEXT_AT_MOST:
+            self._text -= entry.text
+            self._write(self._entries.pop(key))
+            entry = None
         if entry is None:
             fields: dict[str, Any] = {name: line[name] for name in form.same if name in line}
             fields |= dict.fromkeys((form.count, *form.added), 0)
             fields |= {name: [] for name in (*form.joined, *form.listed.values())}
             entry = self._entries[key] = _Entry(form, now, fields)
-        else:
-            self._text -= entry.text
-        entry.add(line, now)
-        if entry.text < TEXT_AT_MOST:
             self._text += entry.text
-        else:
-            self._write(self._entries.pop(key))
+        entry.add(line, now)
+        entry.text += length
+        self._text += length
 
 
 def _length(value: Any) -> int:

@@ -183,6 +183,16 @@ async def test_events_of_a_pim_share_an_entry_and_their_figures_add_up(log: Log)
     assert (other["tenant"], other["calls"], other["event_ids"]) == ("https://other.example.com", 1, [])
 
 
+async def test_a_line_that_is_large_has_an_entry_of_its_own(log: Log) -> None:
+    def work() -> None:
+        for number in (1, 1_000, 1):
+            ids = [f"{n:036}" for n in range(number)]
+            log.log.info("events.accepted", tenant=PIM, way="webhook", events=number, event_ids=ids)
+
+    await serve(log, work)
+    assert [(line["calls"], len(line["event_ids"])) for line in log.lines] == [(1, 1), (1, 1_000), (1, 1)]
+
+
 async def test_what_is_kept_is_bounded(log: Log) -> None:
     written: list[int] = []
 

@@ -12,7 +12,7 @@ from .matched import Matched
 
 log = structlog.get_logger()
 
-TEXT_LISTED = 60_000
+TEXT_LISTED = 50_000
 """Characters. A line has at most 256 KiB: https://cloud.google.com/logging/quotas"""
 ENTITY_LISTED = 512
 
