@@ -227,7 +227,7 @@ async def test_an_operator_sees_the_subscriptions_and_the_log_of_a_project_and_r
     (started,) = await until(running, "the replay")
     await asyncio.to_thread(beside.client.call, "DELETE", f"{path}/{started['id']}", expect=200)
     ended = await replaying
-    assert (ended.status, ended.out.startswith(f"replay {started['id']} is cancelled")) == (0, True)
+    assert (ended.status, ended.out.startswith(f"Replay {started['id']} is cancelled")) == (0, True)
 
 
 @pytest.mark.full

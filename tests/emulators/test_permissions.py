@@ -170,7 +170,7 @@ async def recorder(
 
     monkeypatch.setattr(https, "HttpsSender", opened)
     # It would bind the loggers of this process for good, and tests that look at lines would see none.
-    monkeypatch.setattr(telemetry, "configure", lambda level: None)
+    monkeypatch.setattr(telemetry, "configure", lambda level, first: None)
     forget_the_functions()
     yield recorder
     forget_the_functions()
