@@ -28,7 +28,7 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
     "manage": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
     "ingest": _READ | {TOPICS_PUBLISH},
     "fanout": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
-    "deliver": _WRITE | {ENTITIES_GET, TOPICS_PUBLISH},
+    "deliver": _READ | _WRITE | {TOPICS_PUBLISH},
     "maintain": _READ | _WRITE | _REPLAY | {ENTITIES_DELETE, TOPICS_PUBLISH},
     "notify": _READ | _WRITE | {ENTITIES_DELETE, TOPICS_PUBLISH},
 }
