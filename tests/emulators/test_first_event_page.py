@@ -89,7 +89,10 @@ def a_pulumi(folder: Path, project: str, platform: GooglePlatform) -> None:
 
 def follow(shell: Shell, platform: GooglePlatform, endpoint: str) -> None:
     """As a reader does: one block after the other, pasting what was printed, and not within 5 seconds."""
-    printed = {"AEP_INGEST_KEY": r"Ingest key .*\n +(\S+)", "AEP_PIM_TOKEN": r"X-PIM-TOKEN of client .*\n +(\S+)"}
+    printed = {
+        "AEP_INGEST_KEY": r"Ingest key .*\n +(\S+)",
+        "AEP_PIM_TOKEN": r"X-PIM-TOKEN of client .*\n +(\S+)",
+    }
     pasted: dict[str, str] = {}
     for block in blocks():
         lines: list[str] = []

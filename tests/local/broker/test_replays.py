@@ -99,7 +99,8 @@ async def test_undelivered_is_what_had_no_2xx_and_all_is_all(world: Replaying) -
     subscription = await world.one()
     ids = await accept(world, range(3))
     await world.until(lambda: len(world.receiver.got) == 3)
-    await world.clock.advance(30)  # until the refused one was given up
+    await world.clock.advance(30)
+    await world.settled()  # the refused one is given up
     world.receiver.taken.clear()
 
     assert await world.ended(subscription, await world.replay(subscription)) == ("done", 1, 1, 0)
