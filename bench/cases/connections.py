@@ -17,6 +17,7 @@ SMALL, WHOLE = (250, 1000), (2000, 10_000)
 EACH = 400
 MOST_ATTEMPTS = 2048
 """The attempts that a platform makes at once at most."""
+ADDRESSES = 64
 SETTLE_SECONDS = 2.0
 OTHER_FILES = 100
 HELD_OUT = {"AEP_TIMEOUT": "86400"}
@@ -48,10 +49,12 @@ def _clients(platform: Platform, few: int, many: int) -> list[Figure]:
     with ExitStack() as held:
         _call(platform, held, 1)
         before = platform.pss_mb()
-        _call(platform, held, few)
+        clients = _call(platform, held, few)
         of_few = _kb_each(platform, before, few)
-        _call(platform, held, many - few)
+        clients += _call(platform, held, many - few)
         of_many = _kb_each(platform, before, many)
+        if ended := sum(map(_is_ended, clients)):
+            raise BenchFailed(f"{ended} of {many} clients were disconnected")
     return [
         Figure("clients connected, none refused", many, ""),
         Figure(f"memory of each of {few:,} clients", of_few, "KB", at_most(40)),
@@ -59,12 +62,17 @@ def _clients(platform: Platform, few: int, many: int) -> list[Figure]:
     ]
 
 
-def _call(platform: Platform, held: ExitStack, number: int) -> None:
-    """Has so many more clients send a request that matches nothing. Raises BenchFailed unless it is taken."""
+def _call(platform: Platform, held: ExitStack, number: int) -> list[socket.socket]:
+    """Returns so many more clients, of which each has sent a request that matches nothing.
+
+    Raises BenchFailed unless it was taken.
+    """
+    clients: list[socket.socket] = []
     target = urlsplit(platform.url)
     address = (target.hostname or "", target.port or 80)
-    for _ in range(number):
-        client = held.enter_context(socket.create_connection(address, timeout=30))
+    for place in range(number):
+        own = f"127.0.1.{place % ADDRESSES + 1}", 0  # as one address may have but some of the connections
+        client = held.enter_context(socket.create_connection(address, timeout=30, source_address=own))
         body = structured(f"client-{time.monotonic_ns():x}", 0, 500).replace(
             b"product.updated", b"product.deleted"
         )
@@ -75,6 +83,16 @@ def _call(platform: Platform, held: ExitStack, number: int) -> None:
         client.sendall(head.encode() + body)
         if not (answer := client.recv(4096)).startswith(b"HTTP/1.1 202 "):
             raise BenchFailed(f"a client was answered {answer[:80]!r}")
+        clients.append(client)
+    return clients
+
+
+def _is_ended(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
 
 
 def _receivers(bench: Bench, platform: Platform, few: int, many: int) -> list[Figure]:

@@ -7,6 +7,8 @@ from ..tenants import put_pims
 
 SUBSCRIPTIONS = 400
 REQUESTS = 5
+RETRIES = {"AEP_RETRY_DELAYS": "1,1,2,2,4,4"}
+"""The settings of the retries: receivers beside so much work may be too slow for an attempt."""
 SMALL, WHOLE = 25, 1000
 """The events of a request. What is compared with it has a fifth of them."""
 
@@ -15,7 +17,7 @@ SMALL, WHOLE = 25, 1000
 def matches(bench: Bench) -> list[Figure]:
     events = WHOLE if bench.options.whole else SMALL
     paths = [f"/match-{number}" for number in range(SUBSCRIPTIONS)]
-    with bench.installed() as installation:
+    with bench.installed(RETRIES) as installation:
         keys = put_pims(
             installation.folder / "data",
             bench.endpoints(paths),
