@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from aep.store import keys, opening, tenants
 from aep.store.migrations import prepare
 from aep.store.subscriptions import put_subscriber, put_subscription
+from event_platform.domain.pace.rates import LANES_AT_MOST
 from event_platform.domain.subscriptions import (
     SUBSCRIPTIONS_PER_SUBSCRIBER,
     Contact,
@@ -88,6 +89,7 @@ def _subscriptions(
             subject=subscriber.subject,
             events=events,
             config=HttpsConfig(url, SecretStr(SECRET)),
+            lanes=LANES_AT_MOST,  # else the first delivery changes it, as the bench lifts the rate
             created_at=BEGIN,
             updated_at=BEGIN,
         )
