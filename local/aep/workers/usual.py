@@ -58,7 +58,7 @@ def usable_cores() -> float:
 
 
 def switch_microseconds(rounds: int = ROUNDS) -> float:
-    """Measures what it takes to wake a process that waits on another core, in some 10 ms.
+    """Measures what it takes to wake a process that waits on another core, in some 30 ms.
 
     It is the time of the write that wakes it: the quickest quarter is taken, which other programs disturb
     least.
