@@ -62,16 +62,18 @@ class Backlog:
     def __len__(self) -> int:
         return len(self.first) + len(self.later)
 
-    def add(self, entry: Entry[Any] | None) -> None:
-        """Adds what was submitted; None is the end."""
-        if entry is None:
+    def add(self, entries: Sequence[Entry[Any]] | None) -> None:
+        """Adds what was submitted together; None is the end."""
+        if entries is None:
             self.is_ending = True
-        elif entry.gives_way:
-            self.later.append(entry)
-            self.later_jobs += entry.weight
-            self.tenants[entry.tenant] += 1
-        else:
-            self.first.append(entry)
+            return
+        for entry in entries:
+            if entry.gives_way:
+                self.later.append(entry)
+                self.later_jobs += entry.weight
+                self.tenants[entry.tenant] += 1
+            else:
+                self.first.append(entry)
 
     def take(self) -> list[Entry[Any]]:
         """Takes the jobs of the next commit.

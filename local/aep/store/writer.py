@@ -66,7 +66,7 @@ class Writer:
         """The functions that jobs want called once after their commit, in the writer thread; not if they are
         undone.
         """
-        self._jobs: queue.SimpleQueue[Entry[Any] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Sequence[Entry[Any]] | None] = queue.SimpleQueue()
         self._lingering: list[Entry[Any]] = []
         """The entries that wait for others to share a commit with; the writer is not woken for them alone."""
         self._lingers: asyncio.TimerHandle | None = None
@@ -153,20 +153,23 @@ class Writer:
             elif self._lingers is None:
                 self._lingers = self._loop.call_later(LINGER_SECONDS, self._submit_lingering)
         else:
-            self._submit_lingering()
-            self._jobs.put(entry)
+            self._jobs.put([*self._taken_lingering(), entry] if self._lingering else (entry,))
             gathering_for = self._gathering_for
             if gathering_for is not None and not entry.gives_way and entry.tenant not in gathering_for:
                 self._gathered.set()
         return entry.future
 
     def _submit_lingering(self) -> None:
+        if entries := self._taken_lingering():
+            self._jobs.put(entries)
+
+    def _taken_lingering(self) -> list[Entry[Any]]:
+        """Takes what lingers, to be submitted at once: what is put together is in one commit."""
         if self._lingers is not None:
             self._lingers.cancel()
             self._lingers = None
-        for entry in self._lingering:
-            self._jobs.put(entry)
-        self._lingering.clear()
+        entries, self._lingering = self._lingering, []
+        return entries
 
     def _write(self) -> None:
         """Runs in the writer thread: takes what waits, commits it and has it answered, until None comes."""
@@ -336,7 +339,7 @@ class Writer:
         left = list(waiting)
         with contextlib.suppress(queue.Empty):
             while True:
-                left.append(self._jobs.get_nowait())
+                left += self._jobs.get_nowait() or ()
         for entry in left:
             if entry is not None:
                 entry.error = self.ended
