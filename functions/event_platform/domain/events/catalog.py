@@ -20,9 +20,9 @@ MAX_PROBLEMS = 100
 UUID_LENGTH = 36
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 BENCHMARK = "com.akeneo.benchmark.v1.test"
+"""The type of the test events that the platform itself makes (contract/wire.md 14)."""
 AKENEO = "com.akeneo.pim.v1."
 """The prefix of Akeneo's event types, which commands leave out where they show types."""
-"""The type of the test events that the platform itself makes (contract/wire.md 14)."""
 
 
 class Validator(Protocol):
