@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONHASHSEED := $(or $(PYTHONHASHSEED),$(shell date +%s))
 # Processes that tests run in side by side; 0 for one in the foreground, as a debugger wants it.
 WORKERS ?= 5
-SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # The version in uv.lock, so that the sync below replaces nothing while it runs.
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
 
@@ -48,6 +48,8 @@ test: setup ## Run tests of every kind, in minutes; ARGS="-k …"
 test-unit: setup ## Run the tests in tests/unit; ARGS="-k …"
 	@$(BIN)/pytest $(SIDE_BY_SIDE) tests/unit $(ARGS)
 
+# More of these tests wait, so more of them run side by side.
+test-all: WORKERS = 6
 test-all: setup ## Run every test as CI does, with Kafka if java and mvn are here
 	@$(BIN)/python tests/support/kafka_server.py .cache/kafka $(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
 
