@@ -9,7 +9,7 @@ SUBSCRIPTIONS = 400
 REQUESTS = 5
 RETRIES = {"AEP_RETRY_DELAYS": "1,1,2,2,4,4"}
 """The settings of the retries: receivers beside so much work may be too slow for an attempt."""
-SMALL, WHOLE = 15, 1000
+SMALL, WHOLE = 10, 1000
 """The events of a request. What is compared with it has a fifth of them."""
 
 

@@ -6,7 +6,7 @@ from ..measuring import Bench, Load
 
 KB, MB = 1000, 1_000_000
 SIZES = (1 * KB, 10 * KB, 100 * KB, 900 * KB)
-SMALL_MB, WHOLE_MB = 9, 90
+SMALL_MB, WHOLE_MB = 4.5, 90
 CONNECTIONS = 8
 
 
@@ -16,7 +16,7 @@ def sizes(bench: Bench) -> list[Figure]:
     figures = [Figure("bytes of each size", megabytes, "MB")]
     before = None
     for size in SIZES:
-        load = Load(megabytes * MB // size, connections=CONNECTIONS, size=size)
+        load = Load(int(megabytes * MB) // size, connections=CONNECTIONS, size=size)
         with bench.subscribed() as platform, watched_memory(platform) as highest:
             bench.publish(platform, Load(1, connections=1, size=size))  # large ones start a process
             cpu_ms = bench.publish(platform, load).cpu_ms / megabytes

@@ -16,7 +16,7 @@ from ..tenants import put_pims
 
 EACH = 400
 """The subscriptions of a PIM, the most that it may have."""
-SMALL, WHOLE = 30, 1000
+SMALL, WHOLE = 20, 1000
 RATE, PACED_SECONDS = 200.0, 5.0
 COLD_ROUNDS, WARM_ROUNDS = 2, 20
 LEAST_EVENTS = 1000
