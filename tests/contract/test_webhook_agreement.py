@@ -1,4 +1,4 @@
-"""What notes the webhook beside a feed passes its suite, on one machine and on Google Cloud."""
+"""Notes of webhooks beside a feed pass their suite, on one machine and on Google Cloud."""
 
 import json
 from collections.abc import AsyncIterator, Sequence

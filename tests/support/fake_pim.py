@@ -37,6 +37,10 @@ class Held:
     body: dict[str, Any] = field(default_factory=dict)
 
 
+class Killed(BaseException):
+    """Stands for the end of the process that asks the PIM."""
+
+
 class FakePim:
     """Answers calls of the REST API. `answers` are given first, in turn, instead of what would be right."""
 
@@ -157,6 +161,16 @@ class FakePim:
         return self._answer(
             200, {"access_token": token, "expires_in": 3600, "refresh_token": f"renewal-{self.logins}"}
         )
+
+    def kill_at_page(self, is_it: Callable[[str], bool] = lambda path: True) -> None:
+        """Has the next call of such a path raise Killed in whoever asks, once."""
+
+        def kill(path: str) -> None:
+            if is_it(path):
+                self.before_page = lambda path: None
+                raise Killed
+
+        self.before_page = kill
 
     def _get(self, path: str) -> PimAnswer:
         route, _, text = path.partition("?")

@@ -146,7 +146,7 @@ class Feeding:
 
 
 def webhook_taken(pim: FakePim, tenant: Tenant, *said: str) -> events_api.Taken:
-    """What ingest makes of a webhook about a product as it is now; `said` are its code and the action."""
+    """Returns ingest's events of a webhook about a product as it is: `said` are its code and the action."""
     body = json.dumps({"events": [pim.said(*said)]}).encode()
     taken = events_api.read(body, tenant, catalog.load(), with_updated=True)
     assert not taken.problems, taken.problems

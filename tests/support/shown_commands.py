@@ -1,4 +1,4 @@
-"""What commands print in a folder that has all there is to show, without what differs from run to run."""
+"""The output of commands in a folder that has all there is to show, but for what differs from run to run."""
 
 import asyncio
 import base64

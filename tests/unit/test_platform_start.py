@@ -1,4 +1,4 @@
-"""What `aep serve` has loaded when it is ready: what every platform needs, and before its workers are forked.
+"""The modules that `aep serve` has loaded when it is ready: those of every platform, and before it forks.
 
 What few need costs each of the two processes memory, and the start its time. What is imported behind the fork
 is in memory twice.

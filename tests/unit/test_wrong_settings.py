@@ -1,4 +1,4 @@
-"""What a wrong value of each setting of docs/settings.md is answered: the variable, the entry, what was given
+"""The answer to a wrong value of each setting of docs/settings.md: the variable, the entry, what was given
 and what is expected. The value of one that may hold secrets is never shown.
 """
 

@@ -21,7 +21,7 @@ from event_platform.feed.changes import NOTHING_BROUGHT, Brought
 from event_platform.feed.reading import Webhooks
 from event_platform.ports import FeedStore, WebhookNotes
 from support.clock import START
-from support.fake_pim import FakePim
+from support.fake_pim import FakePim, Killed
 from support.feeding import Observed, QuickClock, a_feed, webhook_taken
 from support.records import an_event
 
@@ -40,7 +40,7 @@ class Accepted(NamedTuple):
 
 
 class AgreementSide(Protocol):
-    """What notes the webhook, and a store of feeds, with their settings and events beside them."""
+    """Notes webhooks and keeps feeds, with their settings and events beside them."""
 
     clock: QuickClock
 
@@ -104,15 +104,7 @@ class Beside:
 
     async def kill_in_a_round(self) -> None:
         """Ends the platform in the middle of a round."""
-
-        class Killed(BaseException):
-            """Stands for the end of the process."""
-
-        def kill(path: str) -> None:
-            self.pim.before_page = lambda path: None
-            raise Killed
-
-        self.pim.before_page = kill
+        self.pim.kill_at_page()
         with pytest.raises(Killed):
             await self.round()
         await self.world.kill()

@@ -1,4 +1,4 @@
-"""What each command prints at 80, 120 and 200 columns; golden texts, in golden/commands/.
+"""The output of each command at 80, 120 and 200 columns; golden texts, in golden/commands/.
 
 After a wanted change: remove the file, run the test, which writes it and fails, and read what it wrote.
 Ids, times, sizes and the name of the folder are replaced by others of the same length.
@@ -38,7 +38,7 @@ WIDTHS = (80, 120, 200)
 NEW_KEY = base64.b64encode(bytes([2]) * 32).decode()
 SECRET = "0123456789abcdef"
 TO_COPY = ("aep ", "curl ", "export ", "pulumi ", "ssh ", "{", '"', "}")
-"""How lines begin that are not broken, as somebody copies them."""
+"""The beginnings of lines that are not broken, as somebody copies them."""
 EXCUSED = {
     "demo": "it shows its progress live, in seconds of its own: test_demo.py",
     "demo-google": "the same, on Google's emulators",

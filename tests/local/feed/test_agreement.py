@@ -16,6 +16,7 @@ from event_platform.domain.tenants import Tenant, Way
 from event_platform.domain.webhook_notes import note_of
 from event_platform.feed import WebhookMemory
 from event_platform.feed.changes import NOTHING_BROUGHT, Brought
+from support.fake_pim import Killed
 from support.feeding import Feeding, feeding
 from support.ingesting import ingesting
 from support.records import an_event
@@ -181,15 +182,7 @@ async def busy(folder: Path, *, products: int, changes: int) -> None:
 
 async def killed_in_a_round(feed: Feeding) -> None:
     """Makes a round, and ends the platform in the middle of it as a kill does."""
-
-    class Killed(BaseException):
-        """Stands for the end of the process."""
-
-    def kill(path: str) -> None:
-        feed.pim.before_page = lambda path: None
-        raise Killed
-
-    feed.pim.before_page = kill
+    feed.pim.kill_at_page()
     with pytest.raises(Killed):
         await feed.round()
     await feed.restart()

@@ -6,8 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from event_platform.domain.feeds import ResourceName
-from support.fake_pim import FakePim
+from support.fake_pim import FakePim, Killed
 from support.feeding import feeding
 
 PRODUCTS: dict[str, Any] = {"resources": ["products"]}
@@ -141,19 +143,10 @@ async def test_a_round_goes_on_after_a_kill(tmp_path: Path) -> None:
             feed.pim.change("products", f"p{number}")
         feed.clock.pass_by(10)
 
-        class Killed(BaseException):
-            """Stands for the end of the process."""
-
-        def kill(path: str) -> None:
-            if "search_after=" in path:
-                feed.pim.before_page = lambda path: None
-                raise Killed
-
-        feed.pim.before_page = kill
-        try:
+        feed.pim.kill_at_page(lambda path: "search_after=" in path)
+        with pytest.raises(Killed):
             await feed.round()
-        except Killed:
-            await feed.restart()
+        await feed.restart()
         assert len(await feed.told()) == 100
         before = len(feed.pim.calls)
         await feed.round()

@@ -8,6 +8,7 @@ import pytest
 from event_platform.domain.feeds import ResourceName
 from event_platform.feed import sweeps
 from event_platform.ports import PimAnswer
+from support.fake_pim import Killed
 from support.feeding import Feeding, feeding
 
 DAY = 86_400
@@ -170,17 +171,8 @@ async def test_a_sweep_goes_on_after_a_kill_and_tells_each_once(tmp_path: Path) 
             feed.pim.remove("products", f"p{each:03}")
         feed.clock.pass_by(DAY)
 
-        class Killed(BaseException):
-            """Stands for the end of the process."""
-
         for until in ("search_after", "products-uuid/"):
-
-            def kill(path: str, until: str = until) -> None:
-                if until in path and "search=" not in path:
-                    feed.pim.before_page = lambda path: None
-                    raise Killed
-
-            feed.pim.before_page = kill
+            feed.pim.kill_at_page(lambda path, until=until: until in path and "search=" not in path)
             with pytest.raises(Killed):
                 await feed.round()
             await feed.restart()

@@ -240,7 +240,7 @@ def talk_nonsense(the_run: Run) -> None:
 
 
 def logs(the_run: Run) -> dict[str, str]:
-    """What each process wrote to standard output and standard error; the simulated PIM's output is no log:
+    """The standard output and standard error of each process; the simulated PIM's output is no log:
     it says its credentials."""
     found = {
         file.name: file.read_text() for file in the_run.folder.glob("*.*") if file.suffix in (".out", ".err")

@@ -1,4 +1,4 @@
-"""How many workers there are when nobody says it."""
+"""The number of workers when nobody says it."""
 
 import os
 import time
